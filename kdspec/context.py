@@ -1,0 +1,72 @@
+"""What a component is told when it is built, and what is known of a model before it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kdspec.kinds import BuiltTask, Model
+    from kdspec.match import PlannedMatch
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What is known of a model without its weights; None stands for unknown."""
+
+    layers: int | None = None
+    """Number of hidden layers; `output.hidden_states` has one more, the embedding output first."""
+    width: int | None = None
+    """Width of the hidden states."""
+    heads: int | None = None
+    """Attention heads of a layer."""
+    family: str | None = None
+    """The `model_type` of a transformers model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """What a task asks of the model that learns it."""
+
+    task: str
+    """The name of the task component, for example `sequence_classification`."""
+    labels: tuple[str, ...] = ()
+    """The label names in the order of the logits; empty where the task has none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildContext:
+    """Everything a component may be told by `build(context)`; each kind says which of these it reads.
+
+    `BuildContext()` is enough for any component that needs none of them, such as a loss.
+    """
+
+    folder: Path = Path()
+    """What relative paths in the spec are relative to: the folder of the spec."""
+    seed: int = 0
+    """For a component that draws random numbers when it is built."""
+    name: str = ""
+    """The name under which the spec has this component, for models and tasks."""
+    student_width: int | None = None
+    """For a projection: width of the student's feature."""
+    teacher_width: int | None = None
+    """For a projection: width of the teacher's feature."""
+    head: Head | None = None
+    """For a model: the head that its task needs."""
+    models: Mapping[str, Model] = _NOTHING
+    """For a model: the models of the spec by name, to resolve `like`."""
+    built: Mapping[str, Any] = _NOTHING
+    """For a model: modules that exist already, to copy layers from."""
+    tasks: Mapping[str, BuiltTask] = _NOTHING
+    """For a distiller: the tasks by name."""
+    matches: tuple[PlannedMatch, ...] = ()
+    """For a distiller: its matches, expanded to layers, with widths filled in."""
+    total_steps: int | None = None
+    """For a learning-rate schedule: optimizer steps of the stage."""
+    facts: Mapping[str, ModelFacts] = field(default_factory=lambda: _NOTHING)
+    """For a distiller: what is known of each model."""

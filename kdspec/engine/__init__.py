@@ -1,0 +1,1 @@
+"""Runs a plan: data order, checkpoints, backends and the training loop."""

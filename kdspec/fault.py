@@ -1,0 +1,27 @@
+"""A mistake that a component finds when it is built, told relative to the component's place in the spec."""
+
+from __future__ import annotations
+
+
+class Fault(Exception):  # noqa: N818 - the user's mistake, not an error of the program
+    """Raised in `build` for what only the data or the weights can show; the engine adds the place in the spec.
+
+    Args:
+        code: a diagnostic code, such as `KD502`.
+        message: lower case, without a full stop, names in backticks.
+        at: keys of the component's parameters that lead to the value at fault; empty for the component itself.
+        help: what to do.
+        notes: context.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        at: tuple[str | int, ...] = (),
+        *,
+        help: str | None = None,  # noqa: A002 - the word of the diagnostics
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message)
+        self.code, self.message, self.at, self.help, self.notes = code, message, at, help, notes

@@ -1,0 +1,312 @@
+"""The kinds of component: what each is for, and what its `build(context)` returns."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from kdspec.component import Component
+from kdspec.context import BuildContext, Head, ModelFacts
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from kdspec.ops.mean import Mean
+    from kdspec.step import Needs, Step, Term
+
+
+class LogitLoss(Component):
+    """Compares logits: `f(student, teacher, *, temperature) -> Tensor | Mean`, with `labels=` where `needs_labels`.
+
+    Logits are `(batch, classes)`, or `(tokens, classes)` for token tasks, where a mask has already chosen the tokens.
+    `temperature` is a float or one value a row. The loss may be an `nn.Module` with parameters of its own: they are
+    trained, clipped and saved with the student.
+    """
+
+    kind: ClassVar[str] = "logit_loss"
+    needs_labels: ClassVar[bool] = False
+    """Whether the loss also takes `labels`, `(rows,)`, -100 where there is none."""
+
+    @abstractmethod
+    def build(self, context: BuildContext) -> Callable[..., Tensor | Mean]:
+        """Make the working object; the class says what it is."""
+
+
+class FeatureLoss(Component):
+    """Compares inner features: `f(student, teacher, *, mask) -> Tensor | Mean`.
+
+    Hidden states are `(batch, length, width)`, attention `(batch, heads, length, length)`; where `arity` is 2 each
+    side is a pair of tensors. `mask` is `(batch, length)`, 1 for a token and 0 for padding, or None.
+    """
+
+    kind: ClassVar[str] = "feature_loss"
+    arity: ClassVar[int] = 1
+    """How many layers of each model the loss takes: 1 or 2."""
+    same_width: ClassVar[bool] = True
+    """Whether both sides must have the same width, so that a projection is derived where they differ."""
+    same_heads: ClassVar[bool] = False
+    """Whether both sides must have the same number of attention heads."""
+
+    @abstractmethod
+    def build(self, context: BuildContext) -> Callable[..., Tensor | Mean]:
+        """Make the working object; the class says what it is."""
+
+
+class Projection(Component):
+    """An `nn.Module` from student width to teacher width (`context.student_width`, `context.teacher_width`)."""
+
+    kind: ClassVar[str] = "projection"
+
+    @abstractmethod
+    def build(self, context: BuildContext) -> nn.Module:
+        """Make the working object; the class says what it is."""
+
+    def optimizer_options(self) -> Mapping[str, Any]:
+        """Options of the projection's own optimizer group (`lr`, `weight_decay`); what is left out is the stage's."""
+        return {}
+
+
+class Temperature(Component):
+    """`f(student_logits, teacher_logits, progress) -> float | Tensor`: one temperature, or one for each row."""
+
+    kind: ClassVar[str] = "temperature"
+
+    @classmethod
+    def from_plain(cls, value: Any) -> tuple[str, dict[str, Any]] | None:
+        return ("constant", {"value": value}) if _is_number(value) else None
+
+    @abstractmethod
+    def build(self, context: BuildContext) -> Callable[[Tensor, Tensor, float], float | Tensor]:
+        """Make the working object; the class says what it is."""
+
+
+class Schedule(Component):
+    """`f(progress) -> float`: a weight over the stage, progress from 0 to 1."""
+
+    kind: ClassVar[str] = "schedule"
+
+    @classmethod
+    def from_plain(cls, value: Any) -> tuple[str, dict[str, Any]] | None:
+        return ("constant", {"value": value}) if _is_number(value) else None
+
+    def always_zero(self) -> bool:
+        """Whether the weight is 0 throughout, so that its term need not be computed at all."""
+        return False
+
+    @abstractmethod
+    def build(self, context: BuildContext) -> Callable[[float], float]:
+        """Make the working object; the class says what it is."""
+
+
+class LayerMap(Component):
+    """`f(teacher_layers, student_layers) -> [(teacher, student), ...]`, counted as `hidden_states` is.
+
+    The arguments are numbers of hidden layers. For `hidden` index 0 is the embedding output and n the last layer; the
+    plan turns the pairs into 0-based ones for `attention`, which has no embedding output. Torch-free.
+    """
+
+    kind: ClassVar[str] = "layer_map"
+
+    @classmethod
+    def from_plain(cls, value: Any) -> tuple[str, dict[str, Any]] | None:
+        if isinstance(value, Mapping) and value and all(_is_integer(key) for key in value):
+            return "explicit", {"pairs": dict(value)}
+        return None
+
+    @abstractmethod
+    def build(self, context: BuildContext) -> Callable[[int, int], list[tuple[int, int]]]:
+        """Make the working object; the class says what it is."""
+
+
+class MatchPreset(Component):
+    """A list of matches, each as a spec would write it. Torch-free."""
+
+    kind: ClassVar[str] = "match_preset"
+
+    @abstractmethod
+    def build(self, context: BuildContext) -> list[dict[str, Any]]:
+        """Make the working object; the class says what it is."""
+
+
+class Adaptor(Component):
+    """A mapping from feature name to field path, or to a list of them. Torch-free."""
+
+    kind: ClassVar[str] = "adaptor"
+
+    @classmethod
+    def from_plain(cls, value: Any) -> tuple[str, dict[str, Any]] | None:
+        if isinstance(value, Mapping) and value and not any(isinstance(item, Mapping) for item in value.values()):
+            return "paths", {"features": dict(value)}
+        return None
+
+    @abstractmethod
+    def build(self, context: BuildContext) -> Mapping[str, str | list[str]]:
+        """Make the working object; the class says what it is."""
+
+
+class Model(Component):
+    """An `nn.Module`. `build` reads `head`, `models` and `built` of the context; weights are loaded in there only.
+
+    Unless it can say otherwise, a model has no tokenizer and is saved as its `state_dict`.
+    """
+
+    kind: ClassVar[str] = "model"
+
+    @abstractmethod
+    def build(self, context: BuildContext) -> nn.Module:
+        """Make the working object; the class says what it is."""
+
+    def facts(self, context: BuildContext) -> ModelFacts:
+        """Layer count and widths without weights. Torch-free; what cannot be known is None."""
+        del context
+        return ModelFacts()
+
+    def uses(self) -> tuple[str, ...]:
+        """The other models of the spec that this one is made from (`like`, `initialize`)."""
+        return ()
+
+    def tokenizer(self, context: BuildContext) -> Any | None:
+        """The tokenizer that makes this model's inputs, or None."""
+        del context
+        return None
+
+    def tokenizer_id(self, context: BuildContext) -> str | None:
+        """Something equal for two models exactly when they share their tokenizer, or None. Torch-free."""
+        del context
+        return None
+
+    def save(self, module: nn.Module, folder: Any, context: BuildContext) -> None:
+        """Write the trained model so that it can be used without kdspec."""
+        from safetensors.torch import save_model
+
+        del context
+        save_model(module, str(folder / "model.safetensors"))
+
+    def load(self, module: nn.Module, folder: Any) -> None:
+        """Read into `module` what `save` wrote."""
+        from safetensors.torch import load_model
+
+        load_model(module, str(folder / "model.safetensors"))
+
+
+class Dataset(Component):
+    """Rows: `build` returns a `datasets.DatasetDict` with the splits `train`, `validation`, `test`, `unlabelled`."""
+
+    kind: ClassVar[str] = "dataset"
+
+    @abstractmethod
+    def build(self, context: BuildContext) -> Any:
+        """Make the working object; the class says what it is."""
+
+
+class Task(Component):
+    """What is learnt: rows, how they become model inputs, the default adaptor, the hard loss and the metrics."""
+
+    kind: ClassVar[str] = "task"
+    head: ClassVar[str | None] = None
+    """What kind of head a transformers model needs for it, or None for the bare model."""
+
+    def adaptor(self) -> Mapping[str, str | list[str]]:
+        """The field paths of this task's features, for a model whose adaptor the spec does not write. Torch-free."""
+        return {}
+
+    def has_labels(self) -> bool:
+        """Whether the task's rows have labels. Torch-free."""
+        return True
+
+    @abstractmethod
+    def build(self, context: BuildContext) -> BuiltTask:
+        """Make the working object; the class says what it is."""
+
+
+class BuiltTask(Protocol):
+    """A task with its rows. Row numbers of a split are stable: they are what the data order is made of."""
+
+    head: Head
+    metric: str | None
+    """The metric by which the best student is chosen, or None to choose by the loss."""
+    higher_is_better: bool
+
+    def rows(self, split: str) -> int:
+        """How many rows the split (`train`, `validation`, `test`, `unlabelled`) has, 0 where there is none."""
+        ...
+
+    def encode(self, split: str, tokenizer: Any | None) -> Sequence[Mapping[str, Any]]:
+        """The split's rows as model inputs made by `tokenizer`, without padding, by row number."""
+        ...
+
+    def collate(self, examples: Sequence[Mapping[str, Any]], tokenizer: Any | None) -> dict[str, Tensor]:
+        """One padded batch of tensors; `labels` among them where the task has labels."""
+        ...
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Mean:
+        """The hard-label loss, averaged over the labelled rows or tokens."""
+        ...
+
+    def metrics(self, logits: Sequence[Tensor], labels: Sequence[Tensor]) -> dict[str, float]:
+        """The task's metrics from the logits and labels of a whole split, one tensor a batch."""
+        ...
+
+
+class Augmentation(Component):
+    """`f(tokens, generator) -> tokens`, with a seeded `random.Random` as the generator."""
+
+    kind: ClassVar[str] = "augmentation"
+
+    @abstractmethod
+    def build(self, context: BuildContext) -> Callable[[list[str], Any], list[str]]:
+        """Make the working object; the class says what it is."""
+
+
+class Optimizer(Component):
+    """`f(parameter_groups) -> torch.optim.Optimizer`; the groups are mappings with `params` and own options."""
+
+    kind: ClassVar[str] = "optimizer"
+
+    @abstractmethod
+    def build(self, context: BuildContext) -> Callable[[list[dict[str, Any]]], torch.optim.Optimizer]:
+        """Make the working object; the class says what it is."""
+
+
+class LrSchedule(Component):
+    """`f(step) -> float`, the factor of the learning rate at a step counted from 0; reads `context.total_steps`."""
+
+    kind: ClassVar[str] = "lr_schedule"
+
+    @abstractmethod
+    def build(self, context: BuildContext) -> Callable[[int], float]:
+        """Make the working object; the class says what it is."""
+
+
+class Distiller(Component):
+    """A strategy: `needs()` says which models and features it reads, `build` makes its `Objective`."""
+
+    kind: ClassVar[str] = "distiller"
+
+    @abstractmethod
+    def needs(self) -> Needs:
+        """Which models train and teach, and which features the terms read. Torch-free."""
+
+    @abstractmethod
+    def build(self, context: BuildContext) -> Objective:
+        """Make the working object; the class says what it is."""
+
+
+class Objective(Protocol):
+    """An `nn.Module` that turns a step into terms; its parameters are trained with the student.
+
+    It may also have `prepare(batch, models) -> batch`, for a strategy that makes its own batches, and
+    `on_step(progress)`, for one that changes modules as it goes.
+    """
+
+    def __call__(self, step: Step) -> dict[str, Term]: ...
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

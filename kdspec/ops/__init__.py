@@ -1,0 +1,1 @@
+"""The mathematics of kdspec: pure functions of tensors, with shapes, equation and paper in each docstring."""

@@ -1,0 +1,103 @@
+"""Losses between two distributions over classes: of student and teacher, or of student and hard labels.
+
+Logits have shape (..., classes): (batch, classes) for one label a row, (tokens, classes) or (batch, length, classes)
+for one a token. Each loss is a mean over the leading dimensions, which all count alike. A temperature is a number or a
+tensor of the leading shape. Gradients go to the student only.
+
+A teacher logit of -inf is a class that the teacher rules out: it has probability 0 and contributes 0.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from kdspec.ops.mean import Mean
+from kdspec.ops.precision import widened
+
+
+def cross_entropy_soft(student: Tensor, teacher: Tensor, temperature: Tensor | float) -> Mean:
+    """The cross-entropy of the tempered distributions, -Σ_c p_c log q_c, without a factor T² (TextBrewer's `ce`).
+
+    p = softmax(teacher / T), q = softmax(student / T). Its minimum is the entropy of the teacher, not 0; its gradient
+    is that of the KL divergence, and falls as 1/T² in the temperature.
+
+    Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", section 2.
+    """
+    student, teacher = _logits(student, teacher)
+    column = _column(temperature, student)
+    p = (teacher / column).softmax(-1)
+    log_q = (student / column).log_softmax(-1)
+    # 0 log 0 is 0
+    return _mean(-p * torch.where(p > 0, log_q, 0.0), student)
+
+
+def kl(student: Tensor, teacher: Tensor, temperature: Tensor | float) -> Mean:
+    """T² KL(p ‖ q) = T² Σ_c p_c (log p_c - log q_c), with p = softmax(teacher / T) and q = softmax(student / T).
+
+    T² keeps the size of the gradient about the same for all temperatures; a temperature for each row enters with its
+    own square. Not negative, and 0 where student and teacher agree.
+
+    Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", section 2.
+    """
+    student, teacher = _logits(student, teacher)
+    column = _column(temperature, student)
+    log_p = (teacher / column).log_softmax(-1)
+    log_q = (student / column).log_softmax(-1)
+    p = log_p.exp()
+    rows = (p * torch.where(p > 0, log_p - log_q, 0.0)).sum(-1, keepdim=True)
+    return _mean(rows * column**2, student)
+
+
+def mse_logits(student: Tensor, teacher: Tensor, temperature: Tensor | float) -> Mean:
+    """The mean over classes of the squared differences of tempered logits, ((student - teacher) / T)².
+
+    Without a factor T² (TextBrewer's `mse`), so it falls as 1/T².
+
+    Ba and Caruana 2014, "Do Deep Nets Really Need to be Deep?", section 2.2.
+    """
+    student, teacher = _logits(student, teacher)
+    difference = torch.where(teacher.isneginf(), 0.0, student - teacher)
+    return _mean((difference / _column(temperature, student)).square() / student.shape[-1], student)
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, ignore: int = -100) -> Mean:
+    """The cross-entropy of hard labels, -log softmax(logits)[label], over the positions that have one.
+
+    `labels` has the leading shape of `logits`; a position whose label is `ignore` has none, and its logits do not
+    matter. With no label at all the loss is 0, with a gradient of zeros.
+    """
+    assert logits.shape[:-1] == labels.shape, (
+        f"logits of shape {tuple(logits.shape)} and labels of shape {tuple(labels.shape)} do not go together"
+    )
+    labelled = labels != ignore
+    rows = torch.where(labelled[..., None], widened(logits), 0.0).flatten(end_dim=-2)
+    total = functional.cross_entropy(rows, labels.flatten(), ignore_index=ignore, reduction="sum")
+    return Mean(total, labelled.sum(), "labels")
+
+
+def _logits(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    assert student.shape == teacher.shape, (
+        f"student logits of shape {tuple(student.shape)}, teacher logits of shape {tuple(teacher.shape)}"
+    )
+    return widened(student), widened(teacher.detach())
+
+
+def _column(temperature: Tensor | float, logits: Tensor) -> Tensor | float:
+    """The temperature, so that it broadcasts over the classes."""
+    if not isinstance(temperature, Tensor):
+        return temperature
+    temperature = temperature.to(logits.dtype)
+    if temperature.ndim == 0:
+        return temperature
+    assert temperature.shape == logits.shape[:-1], (
+        f"temperatures of shape {tuple(temperature.shape)} for logits of shape {tuple(logits.shape)}"
+    )
+    return temperature[..., None]
+
+
+def _mean(parts: Tensor, logits: Tensor) -> Mean:
+    return Mean(parts.sum(), float(math.prod(logits.shape[:-1])), "labels")

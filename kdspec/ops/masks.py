@@ -1,0 +1,40 @@
+"""Masks of shape (batch, length): a position is kept where the mask is not 0."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def select(tensor: Tensor, mask: Tensor) -> Tensor:
+    """The kept positions in row-major order: (batch, length, ...) to (kept, ...).
+
+    The number of kept positions is a shape, so this waits for the device.
+    """
+    assert tensor.shape[: mask.ndim] == mask.shape, (
+        f"a mask of shape {tuple(mask.shape)} does not select from {tuple(tensor.shape)}"
+    )
+    return tensor[mask != 0]
+
+
+def filled(tensor: Tensor, mask: Tensor | None, value: float = 0.0) -> Tensor:
+    """`tensor`, (batch, length, ...), with `value` wherever the mask keeps nothing.
+
+    A selection and not a product, so that an inf or nan in the padding reaches neither the value nor the gradient.
+    """
+    if mask is None:
+        return tensor
+    assert tensor.shape[:2] == mask.shape, (
+        f"a mask of shape {tuple(mask.shape)} does not fit a tensor of shape {tuple(tensor.shape)}"
+    )
+    return torch.where((mask != 0)[(..., *(None,) * (tensor.ndim - 2))], tensor, value)
+
+
+def tokens(mask: Tensor | None, batch: int, length: int) -> Tensor | float:
+    """How many positions are kept, all without a mask."""
+    return float(batch * length) if mask is None else (mask != 0).sum()
+
+
+def pairs(mask: Tensor | None, batch: int, length: int) -> Tensor | float:
+    """How many pairs of kept positions there are: the sum over the rows of their kept positions squared."""
+    return float(batch * length**2) if mask is None else (mask != 0).sum(-1).square().sum()
