@@ -23,13 +23,17 @@ def fold(*parts: int | str) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
+def _cuda_runs() -> bool:
+    # A generator of CUDA exists once CUDA does; before that torch would queue each call.
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
 def reseed(seed: int, step: int, micro: int, rank: int) -> None:
     """Seed every global generator for one micro-batch, so that dropout needs no state in a checkpoint."""
     value = fold(seed, "step", step, micro, rank)
     # Not torch.manual_seed: it visits every device type, a hundred times slower, and this runs once a micro-batch.
     torch.default_generator.manual_seed(value)
-    # A generator of CUDA exists once CUDA does; before that torch would queue each call.
-    if torch.cuda.is_initialized():
+    if _cuda_runs():
         torch.cuda.manual_seed_all(value)
     random.seed(value)
     np.random.seed(value % 2**32)  # noqa: NPY002 - the legacy generator is the global one that other packages draw from
@@ -39,7 +43,7 @@ def reseed(seed: int, step: int, micro: int, rank: int) -> None:
 def isolated_random() -> Iterator[None]:
     """Leave every global generator as it was found, so that what runs inside cannot change training."""
     cpu = torch.default_generator.get_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    cuda = torch.cuda.get_rng_state_all() if _cuda_runs() else None
     plain = random.getstate()
     numeric = np.random.get_state(legacy=False)  # noqa: NPY002 - as in reseed
     try:
@@ -66,7 +70,8 @@ class DataOrder:
         batch_size: int,
         accumulate: int,
         seed: int,
-        shuffle: bool = True,  # noqa: FBT001, FBT002 - a setting of the spec, passed on by name
+        *,
+        shuffle: bool = True,
         world: int = 1,
     ) -> None:
         assert min(rows, batch_size, accumulate, world) >= 1, "an order needs rows, and sizes of at least one"
