@@ -108,6 +108,8 @@ class LayerMap(Component):
     """
 
     kind: ClassVar[str] = "layer_map"
+    as_written: ClassVar[bool] = False
+    """Whether the pairs are indices into the feature as they stand (negative ones from the end), not layer numbers."""
 
     @classmethod
     def from_plain(cls, value: Any) -> tuple[str, dict[str, Any]] | None:

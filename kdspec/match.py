@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -24,11 +24,6 @@ class Pair(Strict):
     """Student layer, or two of them for a two-layer loss."""
 
 
-def _none_is_a_name(value: Any) -> Any:
-    """`projection: none` is the word none; an empty `projection:` is refused, since it could mean either."""
-    return False if value == "none" else value
-
-
 class Match(Strict):
     """A loss between a feature of the teacher and the same feature of the student."""
 
@@ -42,7 +37,7 @@ class Match(Strict):
     """The long form of `layers`, for losses that take two layers of each model."""
     weight: Schedule = by_name(1.0)
     """Factor in the total: a number or a schedule."""
-    projection: Annotated[Projection | Literal[False] | None, BeforeValidator(_none_is_a_name)] = None
+    projection: Projection | None = None
     """From the student's width to the teacher's. Left out: `linear` where widths differ. `none`: never."""
     teacher: str | None = None
     """Which teacher, where there are several."""

@@ -1,0 +1,92 @@
+"""kdspec: knowledge distillation from a declarative spec.
+
+What a plugin needs is exported here. Nothing in this module imports torch; `Mean` does when it is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kdspec.component import Component, Strict, by_name
+from kdspec.context import BuildContext, Head, ModelFacts
+from kdspec.diagnostics import Diagnostic, Edit, Label, Span
+from kdspec.fault import Fault
+from kdspec.fieldpath import FieldPath
+from kdspec.hookspecs import API_VERSION, hookimpl
+from kdspec.kinds import (
+    Adaptor,
+    Augmentation,
+    BuiltTask,
+    Dataset,
+    Distiller,
+    FeatureLoss,
+    LayerMap,
+    LogitLoss,
+    LrSchedule,
+    MatchPreset,
+    Model,
+    Objective,
+    Optimizer,
+    Projection,
+    Schedule,
+    Task,
+    Temperature,
+)
+from kdspec.match import Match, Pair, PlannedMatch
+from kdspec.registry import Registry, load_registry
+from kdspec.step import Features, Needs, Step, Term
+
+if TYPE_CHECKING:
+    from kdspec.ops.mean import Mean
+
+__all__ = [
+    "API_VERSION",
+    "Adaptor",
+    "Augmentation",
+    "BuildContext",
+    "BuiltTask",
+    "Component",
+    "Dataset",
+    "Diagnostic",
+    "Distiller",
+    "Edit",
+    "Fault",
+    "FeatureLoss",
+    "Features",
+    "FieldPath",
+    "Head",
+    "Label",
+    "LayerMap",
+    "LogitLoss",
+    "LrSchedule",
+    "Match",
+    "MatchPreset",
+    "Mean",
+    "Model",
+    "ModelFacts",
+    "Needs",
+    "Objective",
+    "Optimizer",
+    "Pair",
+    "PlannedMatch",
+    "Projection",
+    "Registry",
+    "Schedule",
+    "Span",
+    "Step",
+    "Strict",
+    "Task",
+    "Temperature",
+    "Term",
+    "by_name",
+    "hookimpl",
+    "load_registry",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Mean":
+        from kdspec.ops.mean import Mean
+
+        return Mean
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
