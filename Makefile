@@ -41,7 +41,7 @@ fast: setup ## the tests that take no more than a few seconds each
 lint: setup ## ruff and mypy
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
-	$(PYTHON) -m mypy
+	$(PYTHON) -m mypy kdspec specs
 
 setup: $(READY) $(READY_PLUGINS) ## make the environment in .venv (VENV=folder for another)
 

@@ -1,0 +1,176 @@
+"""Rules that the project keeps as a whole: its layout, its modules, its pins."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parent.parent
+MODULES = sorted((ROOT / "kdspec").rglob("*.py"))
+TOP_LEVEL = {
+    "CHANGELOG.md",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "benchmarks",
+    "constraints.txt",
+    "docs",
+    "kdspec",
+    "plugins",
+    "pyproject.toml",
+    "specs",
+    "tests",
+}
+MUTABLE_DISPLAYS = (ast.Dict, ast.DictComp, ast.List, ast.ListComp, ast.Set, ast.SetComp)
+MUTABLE_CALLS = {"ChainMap", "Counter", "OrderedDict", "bytearray", "defaultdict", "deque", "dict", "list", "set"}
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [Path(name) for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def module_name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def module_statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements that run at import, those under a top-level `if`, `try`, `with` or loop included."""
+    for statement in body:
+        yield statement
+        for name in ("body", "orelse", "finalbody"):
+            if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                yield from module_statements(getattr(statement, name, []))
+        for handler in getattr(statement, "handlers", []):
+            yield from module_statements(handler.body)
+
+
+def mutable_globals(source: str) -> list[str]:
+    """The names to which a module assigns a dict, list or set; `__all__` is one by custom."""
+    found = []
+    for statement in module_statements(ast.parse(source).body):
+        if isinstance(statement, ast.Assign):
+            targets, value = statement.targets, statement.value
+        elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
+            targets, value = [statement.target], statement.value
+        else:
+            continue
+        called = value.func if isinstance(value, ast.Call) else None
+        name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", None)
+        if isinstance(value, MUTABLE_DISPLAYS) or name in MUTABLE_CALLS:
+            found += [ast.unparse(target) for target in targets]
+    return [name for name in found if name != "__all__"]
+
+
+def pins() -> dict[str, Version]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    entries = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(name): Version(version) for name, version in entries}
+
+
+def requirements() -> list[Requirement]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"].values()
+    texts = [
+        *project["build-system"]["requires"],
+        *project["project"]["dependencies"],
+        *(text for e in extras for text in e),
+    ]
+    return [Requirement(text) for text in texts]
+
+
+@pytest.mark.parametrize("target", ["help", "setup", "fetch", "quickstart", "test", "fast", "lint", "clean"])
+def test_the_makefile_has_the_target_and_says_what_it_does(target):
+    assert re.search(rf"^{target}:.*## \S", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    assert "make test" in (ROOT / "README.md").read_text()
+    assert re.findall(r"^exec .*$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE) == ["exec make test </dev/null"]
+
+
+def test_the_top_level_holds_only_what_belongs_there():
+    entries = {path.parts[0] for path in tracked()}
+    assert {entry for entry in entries if not entry.startswith(".")} <= TOP_LEVEL
+
+
+def test_no_module_is_a_drawer_for_odds_and_ends():
+    drawers = {"base", "common", "helpers", "manager", "utils"}
+    assert [str(path) for path in tracked() if path.stem in drawers] == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_a_module_is_at_most_400_lines_long(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_a_module_opens_by_saying_what_it_is(path):
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_a_module_has_no_mutable_globals(path):
+    assert mutable_globals(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "names = []",
+        "names: dict[str, int] = {}",
+        "names = {name for name in 'ab'}",
+        "names = collections.defaultdict(list)",
+        "if True:\n    names = set()",
+        "try:\n    import x\nexcept ImportError:\n    names = dict(a=1)",
+    ],
+)
+def test_a_mutable_global_is_found(source):
+    assert mutable_globals(source) == ["names"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "names = ()",
+        "names = MappingProxyType({'a': 1})",
+        "names = frozenset({'a'})",
+        "def f():\n    names = []",
+        "class A:\n    names = {}",
+        "__all__ = ['A']",
+    ],
+)
+def test_what_is_not_a_mutable_global_is_left_alone(source):
+    assert mutable_globals(source) == []
+
+
+@pytest.mark.parametrize("requirement", requirements(), ids=str)
+def test_every_requirement_has_a_pin_in_its_range(requirement):
+    assert pins()[canonicalize_name(requirement.name)] in requirement.specifier
+
+
+def test_pins_have_no_local_label():
+    assert [name for name, version in pins().items() if version.local] == []
+
+
+def test_no_tracked_file_names_a_folder_of_one_machine_or_a_registry_host():
+    # Written in parts, so that this file does not hold what it looks for.
+    folders = "|".join(("wor" + "k", "tm" + "p"))
+    hosts = "|".join(("pypi" + r"\.org", "python" + r"hosted\.org", "npm" + r"js\.(?:org|com)"))
+    unwanted = re.compile(rf"(?<![\w.])/(?:{folders})/|{hosts}".encode())
+    found = [
+        f"{path}:{number}"
+        for path in tracked()
+        for number, line in enumerate((ROOT / path).read_bytes().splitlines(), start=1)
+        if unwanted.search(line)
+    ]
+    assert found == []
