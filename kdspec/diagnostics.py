@@ -177,11 +177,15 @@ _TABLE = (
     Code(
         "KD106",
         "bad field path",
-        "A field path begins with `output`, `batch` or `modules[\"name\"].input` or `.output`, and goes on with names, "
+        'A field path begins with `output`, `batch` or `modules["name"].input` or `.output`, and goes on with names, '
         "subscripts, slices, and at most one comparison: `output.hidden_states[1:]`, `batch.labels != -100`. Anything "
         "else of Python is refused.",
     ),
-    Code("KD107", "keys that exclude each other", "Of these keys only one may be written, since they decide the same thing."),
+    Code(
+        "KD107",
+        "keys that exclude each other",
+        "Of these keys only one may be written, since they decide the same thing.",
+    ),
     Code(
         "KD201",
         "unknown component",

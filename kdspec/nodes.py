@@ -1,14 +1,78 @@
-"""YAML text -> a tree of nodes with spans, under caps that hold before anything is expanded."""
+"""A text that can be quoted, and the tree of nodes that it is read into."""
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_right
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from types import MappingProxyType
+from itertools import accumulate
 
-import yaml
+from kdspec.diagnostics import Span
+from kdspec.scalars import Scalar
 
-from kdspec.diagnostics import Code, Diagnostic, DiagnosticError, Label, Span, excerpt
+
+@dataclass(frozen=True)
+class Source:
+    """A text that diagnostics can quote, with the name that their spans carry."""
+
+    name: str
+    text: str
+
+    @cached_property
+    def _pieces(self) -> tuple[str, ...]:
+        pieces = self.text.splitlines(keepends=True)
+        ends_in_line = pieces and pieces[-1] == pieces[-1].splitlines()[0]
+        return tuple(pieces) if ends_in_line else (*pieces, "")
+
+    @cached_property
+    def _starts(self) -> tuple[int, ...]:
+        return tuple(accumulate(map(len, self._pieces[:-1]), initial=0))
+
+    @cached_property
+    def lines(self) -> tuple[str, ...]:
+        """The lines that spans count, without their ends; after a last line break there is an empty one."""
+        return tuple("".join(piece.splitlines()) for piece in self._pieces)
+
+    def span(self, start: int, end: int) -> Span:
+        """The span of a range of character offsets."""
+        first, last = bisect_right(self._starts, start) - 1, bisect_right(self._starts, end) - 1
+        return Span(self.name, first, start - self._starts[first], last, end - self._starts[last])
+
+    def offsets(self, span: Span) -> tuple[int, int]:
+        """The character offsets of a span: the inverse of `span`."""
+        return self._starts[span.line] + span.column, self._starts[span.end_line] + span.end_column
+
+
+@dataclass(slots=True)
+class ScalarNode:
+    """A text, number, boolean or null. `plain` ones were written without quotes, and so mean what they look like."""
+
+    span: Span
+    text: str
+    value: Scalar
+    plain: bool
+    size: int = 1
+    height: int = 1
+
+
+@dataclass(slots=True)
+class ListNode:
+    """A list; its items may be shared with other places through aliases."""
+
+    span: Span
+    items: list[Node]
+    size: int = 1
+    height: int = 1
+
+
+@dataclass(slots=True)
+class MappingNode:
+    """A mapping with its merge keys already followed: for each key, where it is written and its value."""
+
+    span: Span
+    items: dict[str | int, tuple[Span, Node]]
+    size: int = 1
+    height: int = 1
+
+
+Node = ScalarNode | ListNode | MappingNode

@@ -1,0 +1,44 @@
+"""The scalars of YAML 1.2's core schema: what plain text such as `1e-4`, `on` or `010` means."""
+
+from __future__ import annotations
+
+import re
+
+Scalar = str | int | float | bool | None
+
+_NULL = frozenset({"", "~", "null", "Null", "NULL"})
+_BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_INT = re.compile(r"[-+]?[0-9]+")
+_OCTAL = re.compile(r"0o[0-7]+")
+_HEX = re.compile(r"0x[0-9a-fA-F]+")
+_FLOAT = re.compile(
+    r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+)
+
+
+class IntegerTooLargeError(Exception):
+    """The text is an integer of more than 64 bits, which no setting takes and which libraries overflow on."""
+
+
+def resolve(text: str) -> Scalar:
+    """The value of a plain scalar. Raises `IntegerTooLargeError`."""
+    if text in _NULL:
+        return None
+    if text in _BOOL:
+        return _BOOL[text]
+    for pattern, base, skip in ((_INT, 10, 0), (_OCTAL, 8, 2), (_HEX, 16, 2)):
+        if pattern.fullmatch(text):
+            return _integer(text[skip:], base)
+    if _FLOAT.fullmatch(text):
+        # Python spells infinity and NaN without YAML's dot, and reads everything else as YAML does.
+        return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    return text
+
+
+def _integer(digits: str, base: int) -> int:
+    sign, digits = ("-", digits[1:]) if digits.startswith("-") else ("", digits.removeprefix("+"))
+    digits = digits.lstrip("0") or "0"
+    # int() takes quadratic time, and refuses more than 4,300 digits with an error that is not about YAML.
+    if len(digits) > 22 or int(digits, base) >= 2**64:
+        raise IntegerTooLargeError
+    return int(sign + digits, base)
