@@ -1,0 +1,116 @@
+"""A parsed path into a value: where it begins, its steps, and what is said when one leads nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import EllipsisType
+from typing import Any
+
+Index = int | slice | EllipsisType | None
+Subscript = str | Index | tuple[Index, ...]
+
+
+class FieldPathError(Exception):
+    """What is wrong with a path, or with following it, and where in its text."""
+
+    def __init__(self, message: str, offset: int, length: int) -> None:
+        super().__init__(message)
+        self.message, self.offset, self.length = message, offset, length
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step into a value: `.name` (`is_name`) or `[subscript]`, and where it is written."""
+
+    value: Subscript
+    is_name: bool
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A path without a comparison: a root and the steps from it."""
+
+    root: str
+    steps: tuple[Step, ...]
+    module: str | None = None
+    side: str | None = None
+    offset: int = 0
+    length: int = 0
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The names right after the root, written `.name` or `["name"]`."""
+        names: list[str] = []
+        for step in self.steps:
+            if not isinstance(step.value, str):
+                break
+            names.append(step.value)
+        return tuple(names)
+
+    @property
+    def subscripts(self) -> int | slice | None:
+        """The subscript right after the names, if it is one number or one slice: which elements of a list are used."""
+        rest = self.steps[len(self.attributes) :]
+        value = rest[0].value if rest else None
+        return value if isinstance(value, (int, slice)) else None
+
+    def follow(self, roots: Mapping[str, Any]) -> Any:  # noqa: ANN401 - what a model returns can be anything
+        """The value at the end of the path. Raises `FieldPathError` at the step that fails."""
+        value = roots[self.root]
+        if self.module is not None and self.side is not None:
+            if self.module not in value:
+                known = _list("captured", [str(name) for name in value])
+                raise FieldPathError(f"no module `{self.module}`; {known}", self.offset, self.length)
+            value = _take(value[self.module], Step(self.side, is_name=True, offset=self.offset, length=self.length))
+        elif value is None:
+            raise FieldPathError(f"there is no `{self.root}`", self.offset, self.length)
+        for step in self.steps:
+            value = _take(value, step)
+        return value
+
+
+def _take(value: Any, step: Step) -> Any:  # noqa: ANN401 - any part of what a model returns
+    try:
+        found = _named(value, step.value) if step.is_name and isinstance(step.value, str) else value[step.value]
+    except (IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        message = f"{_shown(step)} is not there; {_describe(value)}"
+        raise FieldPathError(message, step.offset, step.length) from error
+    if found is None:
+        message = f"{_shown(step)} is None: the model was not asked for it, or does not give it; {_describe(value)}"
+        raise FieldPathError(message, step.offset, step.length)
+    return found
+
+
+def _named(value: Any, name: str) -> Any:  # noqa: ANN401 - as `_take`
+    """The attribute, or else the key. Methods do not count, so that a key may be called `items`."""
+    found = getattr(value, name, None)
+    if (found is None or callable(found)) and isinstance(value, Mapping):
+        return value[name]
+    if callable(found) or (found is None and not hasattr(value, name)):
+        raise KeyError(name)
+    return found
+
+
+def _shown(step: Step) -> str:
+    return f"`{step.value}`" if isinstance(step.value, str) else "this subscript"
+
+
+def _describe(value: Any) -> str:  # noqa: ANN401 - as `_take`
+    """What there is in place of what was looked for."""
+    if isinstance(value, Mapping):
+        return _list("there are", [str(key) for key in value if value[key] is not None])
+    if hasattr(value, "shape"):
+        return f"this is a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
+        return f"this is a {type(value).__name__} of {len(value)}"
+    fields = value._asdict() if hasattr(value, "_asdict") else getattr(value, "__dict__", {})
+    names = [name for name, item in fields.items() if item is not None and not name.startswith("_")]
+    return _list("there are", names) if names else f"this is of type {type(value).__name__}"
+
+
+def _list(verb: str, names: list[str]) -> str:
+    shown = ", ".join(f"`{name}`" for name in names[:20])
+    return f"{verb} {shown or 'none'}{', …' if len(names) > 20 else ''}"
