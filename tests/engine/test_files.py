@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from kdspec.diagnostics import DiagnosticError
+from kdspec.engine.files import atomic_write, cannot_write, sha256
+
+
+@contextmanager
+def files_no_larger_than(size):
+    """A real refusal by the system in the middle of a write, as a full disk would give."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_file_is_written_and_replaced(tmp_path):
+    path = tmp_path / "plan.json"
+    atomic_write(path, "früher")
+    atomic_write(path, b"later")
+    assert path.read_bytes() == b"later"
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
+
+
+def test_a_refused_write_leaves_the_older_file_and_nothing_else(tmp_path):
+    path = tmp_path / "plan.json"
+    atomic_write(path, "older")
+    with files_no_larger_than(1000), pytest.raises(DiagnosticError) as caught:
+        atomic_write(path, "x" * 5000)
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.code == "KD508"
+    assert str(path) in diagnostic.message
+    assert "file too large" in diagnostic.message
+    assert "5000 bytes are needed" in diagnostic.notes
+    assert path.read_text() == "older"
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.json"]
+
+
+def test_a_missing_folder_is_the_users_to_mend(tmp_path):
+    with pytest.raises(DiagnosticError, match=r"KD508 .*no such file or directory"):
+        atomic_write(tmp_path / "gone" / "plan.json", "")
+
+
+def test_an_interrupt_leaves_no_temporary_file(tmp_path, monkeypatch):
+    def interrupted(descriptor):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        atomic_write(tmp_path / "plan.json", "new")
+    assert [path.name for path in tmp_path.iterdir()] == []
+
+
+def test_contents_are_on_the_disk_before_the_name_and_the_name_before_returning(tmp_path, monkeypatch):
+    happened = []
+    fsync, replace = os.fsync, os.replace
+
+    def recorded_fsync(descriptor):
+        happened.append("folder" if Path(f"/proc/self/fd/{descriptor}").is_dir() else "file")
+        fsync(descriptor)
+
+    def recorded_replace(*names):
+        happened.append("rename")
+        replace(*names)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(os, "replace", recorded_replace)
+    atomic_write(tmp_path / "plan.json", "new")
+    assert happened == ["file", "rename", "folder"]
+
+
+def test_a_full_disk_is_told_with_both_numbers(tmp_path):
+    (diagnostic,) = cannot_write(tmp_path / "no" / "such" / "folder", OSError(28, "whatever"), 10**18).diagnostics
+    assert "no space left on device" in diagnostic.message
+    assert diagnostic.notes[0] == f"{10**18} bytes are needed"
+    assert diagnostic.notes[1].endswith("bytes are free there")
+    assert diagnostic.help == "free some space on this disk"
+
+
+def test_the_checksum_is_that_of_the_contents(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"abc" * 100_000)
+    assert sha256(path) == hashlib.sha256(b"abc" * 100_000).hexdigest()
