@@ -38,9 +38,18 @@ class Source:
         first, last = bisect_right(self._starts, start) - 1, bisect_right(self._starts, end) - 1
         return Span(self.name, first, start - self._starts[first], last, end - self._starts[last])
 
-    def offsets(self, span: Span) -> tuple[int, int]:
-        """The character offsets of a span: the inverse of `span`."""
-        return self._starts[span.line] + span.column, self._starts[span.end_line] + span.end_column
+    def inside(self, span: Span, value: str, start: int, end: int) -> Span:
+        """The span of the characters `start` to `end` of `value`, which is written at `span`; all of `span` where that
+        cannot be told, since escapes, substitutions and folded lines make the text differ from the value.
+        """
+        if span.line != span.end_line:
+            return span
+        written = self.lines[span.line][span.column : span.end_column]
+        quoted = written[:1] in {"'", '"'} and written[1:-1] == value
+        if not quoted and written != value:
+            return span
+        first = span.column + quoted
+        return Span(span.file, span.line, first + min(start, len(value)), span.line, first + min(end, len(value)))
 
 
 @dataclass(slots=True)

@@ -59,15 +59,7 @@ class Document:
         value: Any = self.data
         for segment in path:
             value = value[segment]
-        if not isinstance(value, str) or span.line != span.end_line:
-            return span
-        written = self.sources[span.file].lines[span.line][span.column : span.end_column]
-        # Escapes, substitutions and folded lines all make the text differ from the value.
-        quoted = written[:1] in {"'", '"'} and written[1:-1] == value
-        if not quoted and written != value:
-            return span
-        first = span.column + quoted
-        return Span(span.file, span.line, first + start, span.line, first + min(end, len(value)))
+        return self.sources[span.file].inside(span, value, start, end) if isinstance(value, str) else span
 
 
 def parse(text: str, name: str, folder: pathlib.Path = pathlib.Path()) -> Document:
