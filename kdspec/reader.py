@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import yaml
@@ -21,7 +23,9 @@ _Event = Any
 _Mark = Any
 
 _CORE = "tag:yaml.org,2002:"
-_TYPES: dict[str, tuple[type, ...]] = {"null": (type(None),), "bool": (bool,), "int": (int,), "float": (float, int)}
+_TYPES: Mapping[str, tuple[type, ...]] = MappingProxyType(
+    {"null": (type(None),), "bool": (bool,), "int": (int,), "float": (float, int)}
+)
 _PROPERTIES = re.compile(r"(?:[&!]\S*(?:\s|#.*)*)*")
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NOT_TEXT = re.compile("[\0\ud800-\udfff]")
@@ -147,11 +151,11 @@ class _Reader:
         span = self.source.span(start, self.end)
         if event.anchor not in self.anchors:
             self.fail("KD001", f"no anchor `&{excerpt(event.anchor)}` stands before this alias", span)
-            return ScalarNode(span, "", None, plain=False)
+            return ScalarNode(span, event.anchor, event.anchor, plain=False)
         target = self.anchors[event.anchor]
         if target is None:
             self.fail("KD005", f"the alias `*{excerpt(event.anchor)}` is part of what it stands for", span)
-            return ScalarNode(span, "", None, plain=False)
+            return ScalarNode(span, event.anchor, event.anchor, plain=False)
         self.grow(target.size, depth + target.height - 1, event)
         return target
 
@@ -165,34 +169,34 @@ class _Reader:
         if _NOT_TEXT.search(text):
             self.fail("KD001", "an escape gives a character that no text can have", span)
         plain = event.style is None and event.tag is None
-        return ScalarNode(span, text, self.value(event, text, span), plain)
+        return ScalarNode(span, text, self.value(event, text, start, span), plain)
 
-    def value(self, event: _Event, text: str, span: Span) -> Scalar:
+    def value(self, event: _Event, text: str, start: int, span: Span) -> Scalar:
         kind = None if event.tag is None else event.tag.removeprefix(_CORE)
+        if kind == "str" or (kind is None and event.style is not None):
+            return str(text)
         try:
-            if kind is None:
-                return resolve(text) if event.style is None else text
-            if kind == "str":
-                return str(text)
-            if kind not in _TYPES or not event.tag.startswith(_CORE):
-                self.refuse_tag(event.tag, span)
-                return None
             value = resolve(text)
         except IntegerTooLargeError:
-            self.fail(
-                "KD004",
-                f"the integer `{excerpt(text, 24)}` has more than 64 bits",
-                span,
-                "quote it if a text is meant",
-            )
+            message = f"the integer `{excerpt(text, 24)}` has more than 64 bits"
+            self.fail("KD004", message, span, "quote it if a text is meant")
             return None
-        if (isinstance(value, bool) and kind != "bool") or not isinstance(value, _TYPES[kind]):
-            self.fail("KD005", f"`{excerpt(text)}` is not what the tag `!!{kind}` says", span)
+        if kind is None:
+            return value
+        fits = isinstance(value, _TYPES.get(kind, ())) and (kind == "bool" or not isinstance(value, bool))
+        if not fits or not event.tag.startswith(_CORE):
+            self.refuse_tag(event, start)
         return float(value) if kind == "float" and isinstance(value, int) else value
 
-    def refuse_tag(self, tag: str, span: Span) -> None:
-        shown = tag.replace(_CORE, "!!", 1)
-        self.fail("KD005", f"the tag `{excerpt(shown)}` is not allowed", span, "a spec is plain data; remove the tag")
+    def refuse_tag(self, event: _Event, start: int) -> None:
+        """Report the tag of a node whose content begins at `start`."""
+        begin = self.offset(event.start_mark)
+        span = self.source.span(begin, begin + len(self.text[begin:start].rstrip()))
+        shown = excerpt(event.tag.replace(_CORE, "!!", 1))
+        if event.tag.startswith(_CORE) and event.tag.removeprefix(_CORE) in {*_TYPES, "str", "seq", "map"}:
+            self.fail("KD005", f"what follows the tag `{shown}` is something else", span, "remove the tag")
+        else:
+            self.fail("KD005", f"the tag `{shown}` is not allowed", span, "a spec is plain data; remove the tag")
 
     def sequence(self, event: _Event, start: int, depth: int) -> ListNode:
         node = ListNode(self.source.span(start, start), [])
@@ -233,7 +237,7 @@ class _Reader:
             self.end = self.offset(closing.end_mark)
         node.span = self.source.span(start, max(start, self.end))
         if event.tag is not None and event.tag != _CORE + kind:
-            self.refuse_tag(event.tag, node.span)
+            self.refuse_tag(event, start)
 
     def key(self, node: Node) -> str | int | None:
         if isinstance(node, ScalarNode) and isinstance(node.value, (str, int)) and not isinstance(node.value, bool):

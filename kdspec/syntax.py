@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from types import MappingProxyType
 
 
 @dataclass(frozen=True)
@@ -18,19 +19,21 @@ class Explanation:
     """The mistake is where the parser began, not where it gave up."""
 
 
-_TOKENS = {
-    "<stream end>": "the end of the text",
-    "<document start>": "`---`",
-    "<document end>": "`...`",
-    "<block mapping start>": "a mapping",
-    "<block sequence start>": "a list",
-    "<block end>": "a step back in indentation",
-    "<scalar>": "text",
-    "<alias>": "an alias",
-    "<anchor>": "an anchor",
-    "<tag>": "a tag",
-    "?": "a key",
-}
+_TOKENS = MappingProxyType(
+    {
+        "<stream end>": "the end of the text",
+        "<document start>": "`---`",
+        "<document end>": "`...`",
+        "<block mapping start>": "a mapping",
+        "<block sequence start>": "a list",
+        "<block end>": "a step back in indentation",
+        "<scalar>": "text",
+        "<alias>": "an alias",
+        "<anchor>": "an anchor",
+        "<tag>": "a tag",
+        "?": "a key",
+    }
+)
 _NEVER_CLOSED = Explanation("this quoted text is never closed", "opened here", at_context=True)
 _BAD_ESCAPE = Explanation(
     "unknown escape in double quotes",
