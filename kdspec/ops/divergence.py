@@ -76,7 +76,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, ignore: int = -100) -> Mean:
     labelled = labels != ignore
     rows = torch.where(labelled[..., None], widened(logits), 0.0).flatten(end_dim=-2)
     total = functional.cross_entropy(rows, labels.flatten(), ignore_index=ignore, reduction="sum")
-    return Mean(total, labelled.sum(), "labels")
+    return Mean(total, labelled.sum(), "labelled")
 
 
 def _logits(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:

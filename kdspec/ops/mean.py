@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Unit = Literal["rows", "labels", "tokens", "pairs"]
+Unit = Literal["rows", "labels", "labelled", "tokens", "pairs"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Mean:
     count is exactly proportional to:
 
     - ``rows``: examples;
-    - ``labels``: positions that `logits_mask` keeps or that have a label; the rows where a row has one label;
+    - ``labels``: positions that `logits_mask` keeps; the rows where a row has one label;
+    - ``labelled``: positions whose label is not -100;
     - ``tokens``: positions that `inputs_mask` keeps, all of them without a mask;
     - ``pairs``: the sum over the rows of their tokens squared.
 

@@ -48,7 +48,8 @@ def _direction(logits: Tensor) -> Tensor:
     # a class that is ruled out, at -inf, has no say in the direction
     logits = widened(logits)
     logits = torch.where(logits.isneginf(), 0.0, logits)
-    return logits / (logits.norm(dim=-1, keepdim=True) + 1e-4)
+    norm: Tensor = torch.linalg.vector_norm(logits, dim=-1, keepdim=True)
+    return logits / (norm + 1e-4)
 
 
 def _centred(weight: Tensor, base: float, beta: float, minimum: float) -> Tensor:
