@@ -53,9 +53,9 @@ def attention_ce(
 ) -> Mean:
     """The mean over heads and queries of the cross-entropy over keys, -Σ_k p_k log q_k.
 
-    p and q are the maps of teacher and student, each scaled to sum to 1 over the kept keys. A weight of the student
-    below 1e-12 counts as 1e-12 and gets no gradient; dropout makes it 0. (In float16 that is 6e-5, its smallest normal
-    number, since the gradient is as large as the inverse.)
+    p and q are the maps of teacher and student, each scaled to sum to 1 over the kept keys. The logarithm takes a
+    weight of the student below 1e-12 for 1e-12, since dropout makes some 0. (In float16 for 6e-5, the smallest normal
+    number, as the gradient is as large as the inverse.)
 
     With `from_scores`, p and q are the softmax of the maps over *all* keys, and p is then set to 0 at masked keys
     (TextBrewer). Masked keys must therefore have large negative scores in both models if they are not to matter.
