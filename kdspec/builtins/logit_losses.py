@@ -1,0 +1,78 @@
+"""Losses between the logits of student and teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from kdspec.component import Component
+from kdspec.context import BuildContext
+from kdspec.hookspecs import hookimpl
+from kdspec.kinds import LogitLoss
+
+if TYPE_CHECKING:
+    from kdspec.ops.mean import Mean
+
+
+class CrossEntropy(LogitLoss):
+    """Cross-entropy with the teacher's probabilities: `-Σ_c p_c log q_c`.
+
+    p = softmax(teacher / T), q = softmax(student / T).
+    Reduction: the mean over rows, or over the tokens that `logits_mask` keeps.
+    T²: none, so the gradient falls as 1/T²; `kl` has the factor. The gradient is that of the KL divergence, but the
+    minimum is the teacher's entropy, not 0: a loss that stops falling above 0 may have reached it.
+    Paper: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network" (https://arxiv.org/abs/1503.02531),
+    section 2. TextBrewer's `ce`.
+    """
+
+    name = "ce"
+
+    def build(self, context: BuildContext) -> Callable[..., Mean]:
+        from kdspec.ops.divergence import cross_entropy_soft
+
+        del context
+        return cross_entropy_soft
+
+
+class MeanSquaredError(LogitLoss):
+    """Squared difference of the tempered logits: `((student - teacher) / T)²`.
+
+    Reduction: the mean over classes, and over rows or the tokens that `logits_mask` keeps.
+    T²: none, so the loss falls as 1/T²; leave the temperature at 1 unless that is wanted.
+    Paper: Ba and Caruana 2014, "Do Deep Nets Really Need to be Deep?" (https://arxiv.org/abs/1312.6184), section 2.2.
+    TextBrewer's `mse`; also the one to take for regression.
+    """
+
+    name = "mse"
+
+    def build(self, context: BuildContext) -> Callable[..., Mean]:
+        from kdspec.ops.divergence import mse_logits
+
+        del context
+        return mse_logits
+
+
+class KullbackLeibler(LogitLoss):
+    """KL divergence of the student from the teacher: `T² Σ_c p_c (log p_c - log q_c)`.
+
+    p = softmax(teacher / T), q = softmax(student / T).
+    Reduction: the mean over rows, or over the tokens that `logits_mask` keeps.
+    T²: included, so the gradient has about the same size at every temperature; where each row has a temperature of its
+    own, its own square. Not negative, and 0 where student and teacher agree.
+    Paper: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network" (https://arxiv.org/abs/1503.02531),
+    section 2.
+    """
+
+    name = "kl"
+
+    def build(self, context: BuildContext) -> Callable[..., Mean]:
+        from kdspec.ops.divergence import kl
+
+        del context
+        return kl
+
+
+@hookimpl
+def kdspec_components() -> list[type[Component]]:
+    """Hand over the logit losses."""
+    return [CrossEntropy, MeanSquaredError, KullbackLeibler]
