@@ -88,7 +88,7 @@ class Component(Strict):
         plain = self.to_plain()
         if plain is not None:
             return plain
-        parameters = self.model_dump(mode="python")
+        parameters = self.model_dump(mode="python", by_alias=True)
         return {self.name: parameters} if parameters else self.name
 
     @classmethod
@@ -165,20 +165,26 @@ class Entry(Protocol):
     """A component and who provides it."""
 
     @property
-    def component(self) -> type[Component]: ...
+    def component(self) -> type[Component]:
+        """The class."""
+
     @property
-    def qualified(self) -> str: ...
+    def qualified(self) -> str:
+        """The name that is never ambiguous."""
 
 
 class Finder(Protocol):
     """What a component needs of a registry while a spec is validated."""
 
-    def find(self, kind: str, name: str) -> list[Entry]: ...
-    def names(self, kind: str) -> list[str]: ...
+    def find(self, kind: str, name: str) -> list[Entry]:
+        """What the name can mean."""
+
+    def names(self, kind: str) -> list[str]:
+        """All names of the kind."""
 
 
 def by_name(value: Any, *, description: str | None = None) -> Any:
-    """A field whose default is written as a spec would write it, for example `loss: LogitLoss = by_name("ce")`."""
+    """A field whose default is written as in a spec, for example `loss: LogitLoss = by_name("ce")`."""
     return Field(default=value, validate_default=True, description=description)
 
 

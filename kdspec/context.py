@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from kdspec.kinds import BuiltTask, Model
     from kdspec.match import PlannedMatch
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+def _nothing() -> Mapping[str, Any]:
+    return MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,15 +60,15 @@ class BuildContext:
     """For a projection: width of the teacher's feature."""
     head: Head | None = None
     """For a model: the head that its task needs."""
-    models: Mapping[str, Model] = _NOTHING
+    models: Mapping[str, Model] = field(default_factory=_nothing)
     """For a model: the models of the spec by name, to resolve `like`."""
-    built: Mapping[str, Any] = _NOTHING
+    built: Mapping[str, Any] = field(default_factory=_nothing)
     """For a model: modules that exist already, to copy layers from."""
-    tasks: Mapping[str, BuiltTask] = _NOTHING
+    tasks: Mapping[str, BuiltTask] = field(default_factory=_nothing)
     """For a distiller: the tasks by name."""
     matches: tuple[PlannedMatch, ...] = ()
     """For a distiller: its matches, expanded to layers, with widths filled in."""
     total_steps: int | None = None
     """For a learning-rate schedule: optimizer steps of the stage."""
-    facts: Mapping[str, ModelFacts] = field(default_factory=lambda: _NOTHING)
+    facts: Mapping[str, ModelFacts] = field(default_factory=_nothing)
     """For a distiller: what is known of each model."""

@@ -75,6 +75,7 @@ class Temperature(Component):
 
     @classmethod
     def from_plain(cls, value: Any) -> tuple[str, dict[str, Any]] | None:
+        """A number is a constant."""
         return ("constant", {"value": value}) if _is_number(value) else None
 
     @abstractmethod
@@ -89,6 +90,7 @@ class Schedule(Component):
 
     @classmethod
     def from_plain(cls, value: Any) -> tuple[str, dict[str, Any]] | None:
+        """A number is a constant."""
         return ("constant", {"value": value}) if _is_number(value) else None
 
     def always_zero(self) -> bool:
@@ -113,6 +115,7 @@ class LayerMap(Component):
 
     @classmethod
     def from_plain(cls, value: Any) -> tuple[str, dict[str, Any]] | None:
+        """A mapping of integers holds the pairs themselves."""
         if isinstance(value, Mapping) and value and all(_is_integer(key) for key in value):
             return "explicit", {"pairs": dict(value)}
         return None
@@ -139,6 +142,7 @@ class Adaptor(Component):
 
     @classmethod
     def from_plain(cls, value: Any) -> tuple[str, dict[str, Any]] | None:
+        """A mapping of texts holds the paths themselves."""
         if isinstance(value, Mapping) and value and not any(isinstance(item, Mapping) for item in value.values()):
             return "paths", {"features": dict(value)}
         return None
@@ -230,6 +234,8 @@ class BuiltTask(Protocol):
     metric: str | None
     """The metric by which the best student is chosen, or None to choose by the loss."""
     higher_is_better: bool
+    label_keys: frozenset[str]
+    """Keys of a batch that hold labels. A model is not given these, but where its own loss is read."""
 
     def rows(self, split: str) -> int:
         """How many rows the split (`train`, `validation`, `test`, `unlabelled`) has, 0 where there is none."""
@@ -299,11 +305,14 @@ class Distiller(Component):
 class Objective(Protocol):
     """An `nn.Module` that turns a step into terms; its parameters are trained with the student.
 
-    It may also have `prepare(batch, models) -> batch`, for a strategy that makes its own batches, and
-    `on_step(progress)`, for one that changes modules as it goes.
+    It may also have `prepare(batch, models) -> batch`, for a strategy that makes its own batches, `on_step(progress)`,
+    for one that changes modules as it goes, and `parameter_groups()`, mappings with `name`, `params` and the optimizer
+    options of each group; parameters that are in none of them form a group of their own.
     """
 
-    def __call__(self, step: Step) -> dict[str, Term]: ...
+    def __call__(self, step: Step) -> dict[str, Term]:
+        """The terms of this step by name; their weighted sum is what is minimised."""
+        ...
 
 
 def _is_number(value: Any) -> bool:

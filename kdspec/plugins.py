@@ -82,6 +82,7 @@ class Plugins:
         self.manager.add_hookspecs(hookspecs)
         self.problems: list[Problem] = []
         self._plugins: dict[str, Plugin] = {}
+        self._silent: set[tuple[str, str]] = set()
 
     @property
     def loaded(self) -> tuple[Plugin, ...]:
@@ -95,7 +96,7 @@ class Plugins:
             reason = f"made for plugin API {stated}; this kdspec has API {hookspecs.API_VERSION}"
             self.problems.append(_problem(plugin, reason))
             return
-        key = f"{plugin.distribution}:{plugin.origin}"
+        key = _key(plugin)
         if key in self._plugins:
             return
         try:
@@ -113,9 +114,15 @@ class Plugins:
             return
         self._plugins[key] = plugin
 
+    def silence(self, plugin: Plugin, hook: str) -> None:
+        """Leave this plugin out of this hook from now on."""
+        self._silent.add((_key(plugin), hook))
+
     def call(self, hook: str, **arguments: Any) -> Iterator[Answer]:
         """Call a hook plugin by plugin, so that each answer has its author and one failure stops nobody else."""
         for implementation in reversed(getattr(self.manager.hook, hook).get_hookimpls()):
+            if (implementation.plugin_name, hook) in self._silent:
+                continue
             plugin = self._plugins[implementation.plugin_name]
             wanted = {name: arguments[name] for name in implementation.argnames}
             try:
@@ -124,6 +131,10 @@ class Plugins:
                 yield Answer(plugin, list(result) if isinstance(result, Iterable) else result)
             except Exception as error:  # noqa: BLE001 - a plugin may raise anything
                 yield Answer(plugin, error=error)
+
+
+def _key(plugin: Plugin) -> str:
+    return f"{plugin.distribution}:{plugin.origin}"
 
 
 def load(extra: Sequence[Any] = (), *, installed: bool = True) -> Plugins:

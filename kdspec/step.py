@@ -28,6 +28,8 @@ class Needs:
     """For each model the features that must be there (`logits`, `labels`, `losses`, ...)."""
     optional: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
     """For each model the features that are read where its adaptor has them (`logits_mask`, `inputs_mask`)."""
+    hard_labels: bool = False
+    """Whether the student's hard loss is read: its `losses` where its adaptor has them, else `logits` and `labels`."""
     unlabelled: bool = False
     """Whether rows without labels teach anything, so that the `unlabelled` split joins the training rows."""
     matches: tuple[Match, ...] = ()

@@ -1,0 +1,158 @@
+"""The rules of a spec beyond its shape: what refers to what, and what would have no effect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from kdspec.diagnostics import Diagnostic, Edit, closest
+from kdspec.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from kdspec.registry import Registry
+    from kdspec.spec import Spec
+
+
+@hookimpl
+def kdspec_check(spec: Spec, registry: Registry) -> list[Diagnostic]:
+    """Names that refer to nothing, models made of each other, and settings without effect."""
+    del registry
+    found = [*_model_references(spec), *_adaptors(spec)]
+    for stage in spec.stages:
+        found += _stage_references(spec, stage)
+    if found:
+        return found
+    found += _circles(spec)
+    for stage in spec.stages:
+        found += _without_effect(spec, stage)
+    return [*found, *_unused(spec)]
+
+
+def _unknown(
+    spec: Spec, kind: str, name: str, known: Iterable[str], path: tuple[Any, ...], *, key: bool = False
+) -> Diagnostic:
+    names = list(known)
+    label = spec.label(path, f"no {kind} of this spec", key=key)
+    guess = closest(name, names)
+    if guess is not None:
+        help_ = f"did you mean `{guess}`?"
+        return Diagnostic("KD204", f"unknown {kind} `{name}`", label, help=help_, edit=Edit(label.span, guess))
+    note = "declared here: " + ", ".join(f"`{n}`" for n in names)
+    return Diagnostic("KD204", f"unknown {kind} `{name}`", label, notes=(note,))
+
+
+def _model_references(spec: Spec) -> Iterator[Diagnostic]:
+    for name, model in spec.models.items():
+        path = ("models", name, model.name)
+        for used in model.uses():
+            if used not in spec.models:
+                yield _unknown(spec, "model", used, spec.models, _where(spec, path, used))
+
+
+def _where(spec: Spec, path: tuple[Any, ...], value: str) -> tuple[Any, ...]:
+    """The place below `path` whose value is `value`: a component says which models it uses, not under which key."""
+    below = [p for p in spec.document.values if p[: len(path)] == path and len(p) > len(path)]
+    return next((p for p in below if _at(spec.document.data, p) == value), path)
+
+
+def _at(data: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        if isinstance(data, Mapping) and key in data:
+            data = data[key]
+        elif isinstance(data, list) and isinstance(key, int) and key < len(data):
+            data = data[key]
+        else:
+            return None
+    return data
+
+
+def _adaptors(spec: Spec) -> Iterator[Diagnostic]:
+    for name in spec.adaptors:
+        if name not in spec.models:
+            yield _unknown(spec, "model", name, spec.models, ("adaptors", name), key=True)
+
+
+def _stage_references(spec: Spec, stage: str) -> Iterator[Diagnostic]:
+    distiller = spec.stages[stage].distiller
+    needs = distiller.needs()
+    path = ("stages", stage, "distiller", distiller.name)
+    for model in dict.fromkeys((needs.student, *needs.teachers)):
+        if model not in spec.models:
+            yield _unknown(spec, "model", model, spec.models, _where(spec, path, model))
+    for task in needs.tasks:
+        if task not in spec.tasks:
+            yield _unknown(spec, "task", task, spec.tasks, _where(spec, path, task))
+    if not needs.tasks and len(spec.tasks) > 1:
+        label = spec.label(path, "which task?")
+        help_ = "write `task:` with one of " + ", ".join(f"`{name}`" for name in spec.tasks)
+        yield Diagnostic("KD204", f"stage `{stage}` does not say which task it learns", label, help=help_)
+    if needs.student in needs.teachers:
+        label = spec.label(_where(spec, path, needs.student), "teacher and student")
+        yield Diagnostic("KD307", f"`{needs.student}` cannot be its own teacher", label)
+
+
+def _circles(spec: Spec) -> Iterator[Diagnostic]:
+    reported: set[str] = set()
+    for name in spec.models:
+        chain = [name]
+        while chain[-1] not in reported:
+            following = spec.models[chain[-1]].uses()
+            if not following:
+                break
+            if following[0] in chain:
+                circle = [*chain[chain.index(following[0]) :], following[0]]
+                reported.update(circle)
+                label = spec.label(("models", name), "begins here", key=True)
+                yield Diagnostic(
+                    "KD307", "models are made of each other: " + " → ".join(f"`{m}`" for m in circle), label
+                )
+                break
+            chain.append(following[0])
+
+
+def _without_effect(spec: Spec, stage: str) -> Iterator[Diagnostic]:
+    planned = spec.stages[stage]
+    training, path = planned.training, ("stages", stage)
+    needs = planned.distiller.needs()
+    reads = any(needs.reads.get(model) for model in (needs.student, *needs.teachers))
+    if not (reads or needs.hard_labels or needs.matches):
+        label = spec.label((*path, "distiller"), "every weight is 0")
+        yield Diagnostic("KD306", f"stage `{stage}` has nothing to learn", label, help="give one term a weight")
+    if training.early_stopping is not None and training.evaluate is None:
+        label = spec.label((*path, "training", "early_stopping"), "needs evaluation", key=True)
+        yield _warning(f"early stopping has no effect: stage `{stage}` never evaluates", label)
+    seen: list[tuple[Any, Any]] = []
+    for index, match in enumerate(getattr(planned.distiller, "matches", []) or []):
+        place = (*path, "distiller", planned.distiller.name, "matches", index)
+        if match.weight.always_zero():
+            yield _warning("a match of weight 0 is not computed", spec.label((*place, "weight"), "always 0"))
+        twin = next((p for m, p in seen if m == match), None)
+        if twin is not None:
+            first = spec.label(twin, "first here")
+            yield _warning("the same match is given twice, so it counts twice", spec.label(place, "again"), first)
+        seen.append((match, place))
+
+
+def _unused(spec: Spec) -> Iterator[Diagnostic]:
+    used: set[str] = set()
+    for stage in spec.stages.values():
+        needs = stage.distiller.needs()
+        used |= {needs.student, *needs.teachers}
+    waiting = list(used)
+    while waiting:
+        for other in spec.models[waiting.pop()].uses():
+            if other not in used:
+                used.add(other)
+                waiting.append(other)
+    for name in spec.models:
+        if name not in used:
+            label = spec.label(("models", name), "in no stage", key=True)
+            yield _warning(f"model `{name}` is not used", label)
+    tasks = {task for stage in spec.stages.values() for task in stage.distiller.needs().tasks} or set(spec.tasks)
+    for name in spec.tasks:
+        if name not in tasks:
+            yield _warning(f"task `{name}` is not learnt", spec.label(("tasks", name), "in no stage", key=True))
+
+
+def _warning(message: str, label: Any, *others: Any) -> Diagnostic:
+    return Diagnostic("KD305", message, label, tuple(others), severity="warning")

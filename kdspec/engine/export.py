@@ -1,0 +1,73 @@
+"""The student as a folder that needs no kdspec: weights, tokenizer, configuration, and a model card."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kdspec.engine.files import atomic_write
+from kdspec.plan import Plan, PlannedStage
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on."""
+    names = ("kdspec", "torch", "transformers", "datasets", "safetensors")
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+def write_card(folder: Path, plan: Plan, stage: PlannedStage, metrics: Mapping[str, float]) -> None:
+    """Write `README.md`: what was trained, from what, how, and how good it is."""
+    spec = plan.spec
+    teachers = ", ".join(f"`{name}`" for name in stage.needs.teachers)
+    how = f"distilled from {teachers}" if teachers else "trained on labels"
+    lines = [
+        "---",
+        "library_name: transformers",
+        "tags: [knowledge-distillation, kdspec]",
+        "---",
+        "",
+        f"# {spec.name}: {stage.needs.student}",
+        "",
+        f"Model `{stage.needs.student}`, {how} by the `{stage.stage.distiller.name}` strategy of kdspec"
+        f" in stage `{stage.name}`.",
+        "",
+        *_results(metrics),
+        "## The stage, as written",
+        "",
+        "```yaml",
+        _yaml(spec.model_dump(mode="python", by_alias=True)["stages"][stage.name]).rstrip(),
+        "```",
+        "",
+        "## Made with",
+        "",
+        *(f"- {name} {version}" for name, version in versions().items()),
+        f"- seed {spec.seed}",
+        "",
+    ]
+    atomic_write(folder / "README.md", "\n".join(lines))
+
+
+def _results(metrics: Mapping[str, float]) -> list[str]:
+    if not metrics:
+        return []
+    rows = [f"| {name} | {value:.4f} |" for name, value in metrics.items()]
+    return ["## Validation", "", "| metric | value |", "| --- | --- |", *rows, ""]
+
+
+def resolved(plan: Plan) -> str:
+    """The complete spec as YAML, every default filled in; paths are relative to the spec that was run."""
+    return _yaml(plan.spec.model_dump(mode="python", by_alias=True))
+
+
+def _yaml(data: Any) -> str:
+    import yaml
+
+    text: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+    return text
+
+
+def size(folder: Path) -> int:
+    """Bytes of the weights in a model folder."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))

@@ -1,0 +1,88 @@
+"""The models of a run: built when they are first needed, each once, or read back from a finished stage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from kdspec.context import BuildContext, Head
+from kdspec.engine.blame import blaming
+from kdspec.engine.order import isolated_random
+from kdspec.plan import Plan
+
+
+class Models:
+    """The modules and tokenizers of a plan by the model's name.
+
+    Args:
+        plan: the plan.
+        heads: for each task its head, once its labels are known.
+        trained: folders of models that finished stages have left.
+    """
+
+    def __init__(self, plan: Plan, heads: Mapping[str, Head], trained: dict[str, Path]) -> None:
+        self.plan, self.heads, self.trained = plan, heads, trained
+        self._modules: dict[str, nn.Module] = {}
+        self._tokenizers: dict[str, Any] = {}
+
+    def module(self, name: str) -> nn.Module:
+        """The model as it is now: trained by an earlier stage, or as the spec describes it."""
+        if name not in self._modules:
+            component = self.plan.spec.models[name]
+            with blaming(self.plan.spec, self.path(name), f"model `{name}`"), isolated_random():
+                module = component.build(self.context(name))
+                if name in self.trained:
+                    component.load(module, self.trained[name])
+            self._modules[name] = module
+        return self._modules[name]
+
+    def tokenizer(self, name: str) -> tuple[str | None, Any]:
+        """The model's tokenizer, after something equal for models that share it."""
+        component, context = self.plan.spec.models[name], self.context(name)
+        with blaming(self.plan.spec, self.path(name), f"the tokenizer of model `{name}`"):
+            key = component.tokenizer_id(context)
+            if key is None:
+                return None, None
+            if key not in self._tokenizers:
+                self._tokenizers[key] = component.tokenizer(context)
+        return key, self._tokenizers[key]
+
+    def save(self, name: str, folder: Path) -> None:
+        """Write the model to a folder from which it can be used without kdspec."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.plan.spec.models[name].save(self.module(name), folder, self.context(name))
+
+    def context(self, name: str) -> BuildContext:
+        """What the model is told when it is built."""
+        task = self.plan.task_of.get(name) or self._task_through(name)
+        head = self.heads.get(task) if task else None
+        return replace(self.plan.context(name), head=head, built=_Lazily(self))
+
+    def path(self, name: str) -> tuple[str, ...]:
+        """Where the spec has the model's parameters."""
+        return ("models", name, self.plan.spec.models[name].name)
+
+    def _task_through(self, name: str) -> str | None:
+        """A model that is in no stage has the head of the one that is made like it."""
+        users = (m for m, component in self.plan.spec.models.items() if name in component.uses())
+        return next((self.plan.task_of[user] for user in users if user in self.plan.task_of), None)
+
+
+class _Lazily(Mapping[str, nn.Module]):
+    """All models of the spec by name, built when one is asked for."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    def __getitem__(self, name: str) -> nn.Module:
+        return self._models.module(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._models.plan.spec.models)
+
+    def __len__(self) -> int:
+        return len(self._models.plan.spec.models)

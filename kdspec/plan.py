@@ -1,0 +1,218 @@
+"""A spec to a plan: names resolved, matches expanded to layers, projections derived, features located. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from kdspec.context import BuildContext, ModelFacts
+from kdspec.diagnostics import Diagnostic, Label
+from kdspec.expansion import Expansion
+from kdspec.fieldpath import FieldPath
+from kdspec.fieldpath import parse as parse_path
+from kdspec.match import PlannedMatch
+from kdspec.registry import Registry
+from kdspec.spec import Spec, Stage, Training
+from kdspec.step import Needs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """One feature of one model: where it is, and which layers of it are used."""
+
+    name: str
+    paths: tuple[FieldPath, ...]
+    several: bool
+    """Whether the adaptor gives a list, one path a head."""
+    layers: tuple[int, ...] | None = None
+    """The layers that matches use; None where the feature is used as a whole."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedStage:
+    """A stage with nothing left open."""
+
+    name: str
+    stage: Stage
+    needs: Needs
+    tasks: tuple[str, ...]
+    matches: tuple[PlannedMatch, ...]
+    features: Mapping[str, Mapping[str, Feature]]
+    """For each model the features that are read."""
+
+    @property
+    def training(self) -> Training:
+        """How long and how it trains."""
+        return self.stage.training
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that take part, the student first."""
+        return (self.needs.student, *self.needs.teachers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What would run."""
+
+    spec: Spec
+    facts: Mapping[str, ModelFacts]
+    """For each model what is known without its weights."""
+    stages: tuple[PlannedStage, ...]
+    task_of: Mapping[str, str]
+    """For each model the task whose head it has."""
+    diagnostics: tuple[Diagnostic, ...] = field(default=())
+
+    def context(self, model: str) -> BuildContext:
+        """What a model is told before any weight exists."""
+        return BuildContext(
+            folder=self.spec.document.folder, seed=self.spec.seed, name=model, models=self.spec.models, facts=self.facts
+        )
+
+
+def make(spec: Spec, registry: Registry) -> tuple[Plan | None, tuple[Diagnostic, ...]]:
+    """Plan a spec whose names have been checked. Without a plan the diagnostics hold at least one error."""
+    found: list[Diagnostic] = []
+    facts = {name: _facts(spec, name) for name in spec.models}
+    stages = [_stage(spec, registry, facts, name, found) for name in spec.stages]
+    if any(diagnostic.severity == "error" for diagnostic in found):
+        return None, tuple(found)
+    task_of = {model: stage.tasks[0] for stage in stages for model in stage.models if stage.tasks}
+    return Plan(spec=spec, facts=facts, stages=tuple(stages), task_of=task_of, diagnostics=tuple(found)), tuple(found)
+
+
+def adaptor_paths(spec: Spec, model: str, task: str) -> tuple[Mapping[str, str | list[str]], bool]:
+    """The field paths of a model's features, and whether the spec writes them (else they are the task's)."""
+    written = spec.adaptors.get(model)
+    if written is not None:
+        return written.build(BuildContext(name=model)), True
+    return spec.tasks[task].adaptor(), False
+
+
+def locate(spec: Spec, model: str, task: str, names: Iterable[str]) -> dict[str, Feature]:
+    """Those of the named features that a model's adaptor has, each as a whole."""
+    paths = adaptor_paths(spec, model, task)[0]
+    return {name: _whole(name, paths[name]) for name in names if name in paths}
+
+
+def _whole(name: str, value: str | list[str], layers: tuple[int, ...] | None = None) -> Feature:
+    texts = value if isinstance(value, list) else [value]
+    paths = tuple(parse_path(text) for text in texts)
+    return Feature(name=name, paths=paths, several=isinstance(value, list), layers=layers)
+
+
+def _facts(spec: Spec, name: str) -> ModelFacts:
+    context = BuildContext(folder=spec.document.folder, seed=spec.seed, name=name, models=spec.models)
+    return spec.models[name].facts(context)
+
+
+def _stage(
+    spec: Spec, registry: Registry, facts: Mapping[str, ModelFacts], name: str, found: list[Diagnostic]
+) -> PlannedStage:
+    stage = spec.stages[name]
+    needs = stage.distiller.needs()
+    tasks = needs.tasks or tuple(spec.tasks)[:1]
+    located = _Locator(spec, name, needs, tasks[0], found)
+    expansion = Expansion(spec, registry, facts, name, needs, located.paths)
+    matches = tuple(expansion.matches())
+    found.extend(expansion.found)
+    for match in matches:
+        located.layered(needs.student, match.feature, match.student_layers, match.path)
+        located.layered(match.teacher, match.feature, match.teacher_layers, match.path)
+    return PlannedStage(name=name, stage=stage, needs=needs, tasks=tasks, matches=matches, features=located.features())
+
+
+class _Locator:
+    """Finds each feature that a stage reads in the models' adaptors, and says which are missing."""
+
+    def __init__(self, spec: Spec, stage: str, needs: Needs, task: str, found: list[Diagnostic]) -> None:
+        self.spec, self.stage, self.needs, self.task, self.found = spec, stage, needs, task, found
+        self.paths: dict[str, Mapping[str, str | list[str]]] = {}
+        self.whole: dict[str, set[str]] = {}
+        self.layers: dict[str, dict[str, set[int]]] = {}
+        for model in (needs.student, *needs.teachers):
+            self.paths[model] = adaptor_paths(spec, model, task)[0]
+            self.whole[model] = set()
+            self.layers[model] = {}
+            for feature in needs.reads.get(model, frozenset()):
+                self._read(model, feature, (), f"the `{self._distiller}` strategy reads it")
+            self.whole[model] |= needs.optional.get(model, frozenset()) & self.paths[model].keys()
+        if needs.hard_labels:
+            self._hard_labels(needs.student)
+        if needs.matches and "inputs_mask" not in self.paths[needs.student]:
+            self._warn_about_padding(needs.student)
+
+    @property
+    def _distiller(self) -> str:
+        return self.spec.stages[self.stage].distiller.name
+
+    def _hard_labels(self, model: str) -> None:
+        if "losses" in self.paths[model]:
+            self.whole[model].add("losses")
+            return
+        if not self.spec.tasks[self.task].has_labels():
+            label = self.spec.label(("stages", self.stage, "distiller"), "learns hard labels")
+            where = self.spec.label(("tasks", self.task), "has no labels", key=True)
+            message = f"stage `{self.stage}` learns hard labels, but task `{self.task}` has none"
+            self.found.append(Diagnostic("KD312", message, label, (where,)))
+            return
+        for feature in ("logits", "labels"):
+            self._read(model, feature, (), "the hard-label loss reads it")
+
+    def layered(self, model: str, feature: str, layers: Iterable[int], path: tuple[str | int, ...]) -> None:
+        """Note the layers that a match uses of a model's feature."""
+        indices = tuple(layers)
+        if not self._read(model, feature, (*path, "feature"), "this match needs it"):
+            return
+        if indices:
+            self.whole[model].discard(feature)
+            self.layers[model].setdefault(feature, set()).update(indices)
+
+    def _read(self, model: str, feature: str, path: tuple[str | int, ...], why: str) -> bool:
+        self.whole[model].add(feature)
+        if feature in self.paths[model]:
+            return True
+        label = self.spec.label(path or ("stages", self.stage, "distiller"), why)
+        diagnostic = Diagnostic(
+            "KD303",
+            f"the adaptor of `{model}` has no feature `{feature}`",
+            label,
+            (self._declared(model),),
+            help=f"add `{feature}: ...` with its field path to `adaptors.{model}`",
+        )
+        if diagnostic not in self.found:
+            self.found.append(diagnostic)
+        return False
+
+    def _declared(self, model: str) -> Label:
+        names = ", ".join(f"`{name}`" for name in self.paths[model]) or "no feature"
+        if model in self.spec.adaptors:
+            return self.spec.label(("adaptors", model), f"declared here, with {names}", key=True)
+        return self.spec.label(("tasks", self.task), f"the task's default adaptor has {names}", key=True)
+
+    def _warn_about_padding(self, model: str) -> None:
+        diagnostic = Diagnostic(
+            "KD305",
+            f"matches of `{model}` average over padding too: its adaptor has no `inputs_mask`",
+            self._declared(model),
+            help="add `inputs_mask: batch.attention_mask`",
+            severity="warning",
+        )
+        if model in self.spec.adaptors:
+            self.found.append(diagnostic)
+
+    def features(self) -> dict[str, dict[str, Feature]]:
+        """For each model the features that are read."""
+        return {model: dict(self._of(model)) for model in self.paths}
+
+    def _of(self, model: str) -> Iterable[tuple[str, Feature]]:
+        for name in sorted(self.whole[model] | self.layers[model].keys()):
+            value = self.paths[model].get(name)
+            if value is None:
+                continue
+            layers = self.layers[model].get(name)
+            chosen = None if layers is None or name in self._as_whole(model) else tuple(sorted(layers))
+            yield name, _whole(name, value, chosen)
+
+    def _as_whole(self, model: str) -> frozenset[str]:
+        return self.needs.reads.get(model, frozenset())
