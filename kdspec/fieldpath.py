@@ -75,10 +75,10 @@ class FieldPath:
     def evaluate(
         self,
         *,
-        output: Any = None,  # noqa: ANN401 - object, mapping, tuple or tensor: what a model returns can be anything
+        output: Any = None,
         batch: Mapping[str, Any] | None = None,
         modules: Mapping[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401 - as `output`
+    ) -> Any:
         """The value in what a model returned, what it was given, and what was captured of its modules.
 
         A captured module has `input` and `output`, as attributes or keys. Raises `FieldPathError`.
@@ -172,7 +172,6 @@ class _Parser:
 
     def reference(self, node: ast.expr) -> Reference:
         chain: list[ast.Attribute | ast.Subscript] = []
-        whole = node
         while isinstance(node, (ast.Attribute, ast.Subscript)):
             chain.append(node)
             node = node.value
@@ -186,29 +185,30 @@ class _Parser:
             close = closest(node.id, ("output", "batch", "modules"))
             hint = f"; did you mean `{close}`?" if close else ""
             self.refuse(f"a field path begins with {_ROOTS}, not with `{node.id}`{hint}", node)
-        if not links or not isinstance(name := self.step(links[0]).value, str) or isinstance(links[0], ast.Attribute):
-            self.refuse(
-                '`modules` is followed by the name of a module: `modules["encoder.layer.0"]`',
-                links[0] if links else node,
-            )
+        if not links or isinstance(links[0], ast.Attribute) or not isinstance(name := self.step(links[0]).value, str):
+            message = '`modules` is followed by the name of a module: `modules["encoder.layer.0"]`'
+            raise FieldPathError(message, *(self.place(links[0]) if links else (start, end - start)))
         side = links[1].attr if len(links) > 1 and isinstance(links[1], ast.Attribute) else None
         if side not in {"input", "output"}:
-            self.refuse(
-                "the name of a module is followed by `.input` or `.output`", links[1] if len(links) > 1 else whole
+            message = "the name of a module is followed by `.input` or `.output`"
+            raise FieldPathError(
+                message, *(self.place(links[1]) if len(links) > 1 else (start, len(self.text) - start))
             )
         end = self.span(links[1])[1]
         return Reference("modules", tuple(map(self.step, links[2:])), name, side, start, end - start)
 
-    def step(self, node: ast.Attribute | ast.Subscript) -> Step:
-        """One link of the chain. Its place is what it adds to the link before it."""
-        start, end = self.span(node.value)[1], self.span(node)[1]
-        if isinstance(node, ast.Subscript):
-            return Step(self.subscript(node.slice), is_name=False, offset=start, length=end - start)
-        if node.attr.startswith("_"):
-            raise FieldPathError(
-                f"names with a leading underscore, such as `{node.attr}`, are private", start, end - start
-            )
-        return Step(node.attr, is_name=True, offset=start, length=end - start)
+    def place(self, link: ast.Attribute | ast.Subscript) -> tuple[int, int]:
+        """Offset and length of what a link adds to the one before it."""
+        start = self.span(link.value)[1]
+        return start, self.span(link)[1] - start
+
+    def step(self, link: ast.Attribute | ast.Subscript) -> Step:
+        offset, length = self.place(link)
+        if isinstance(link, ast.Subscript):
+            return Step(self.subscript(link.slice), is_name=False, offset=offset, length=length)
+        if link.attr.startswith("_"):
+            raise FieldPathError(f"names with a leading underscore, such as `{link.attr}`, are private", offset, length)
+        return Step(link.attr, is_name=True, offset=offset, length=length)
 
     def subscript(self, node: ast.expr) -> Subscript:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):

@@ -111,7 +111,8 @@ class _Reader:
     def point(self, mark: _Mark) -> Span:
         """One character: that of the mark, or the last one that can be seen."""
         start = min(self.offset(mark), max(0, len(self.text.rstrip()) - 1))
-        return self.source.span(start, start if self.text[start : start + 1].isspace() else start + 1)
+        end = min(start + 1, len(self.text))
+        return self.source.span(start, start if self.text[start:end].splitlines() == [""] else end)
 
     def node(self, event: _Event, depth: int) -> Node:
         """The node that begins with `event`, to its end."""
@@ -172,7 +173,7 @@ class _Reader:
         return ScalarNode(span, text, self.value(event, text, start, span), plain)
 
     def value(self, event: _Event, text: str, start: int, span: Span) -> Scalar:
-        kind = None if event.tag is None else event.tag.removeprefix(_CORE)
+        kind = None if event.tag is None else _kind(event.tag)
         if kind == "str" or (kind is None and event.style is not None):
             return str(text)
         try:
@@ -184,7 +185,7 @@ class _Reader:
         if kind is None:
             return value
         fits = isinstance(value, _TYPES.get(kind, ())) and (kind == "bool" or not isinstance(value, bool))
-        if not fits or not event.tag.startswith(_CORE):
+        if not fits:
             self.refuse_tag(event, start)
         return float(value) if kind == "float" and isinstance(value, int) else value
 
@@ -193,7 +194,7 @@ class _Reader:
         begin = self.offset(event.start_mark)
         span = self.source.span(begin, begin + len(self.text[begin:start].rstrip()))
         shown = excerpt(event.tag.replace(_CORE, "!!", 1))
-        if event.tag.startswith(_CORE) and event.tag.removeprefix(_CORE) in {*_TYPES, "str", "seq", "map"}:
+        if _kind(event.tag) in {*_TYPES, "str", "seq", "map"}:
             self.fail("KD005", f"what follows the tag `{shown}` is something else", span, "remove the tag")
         else:
             self.fail("KD005", f"the tag `{shown}` is not allowed", span, "a spec is plain data; remove the tag")
@@ -264,3 +265,8 @@ class _Reader:
             else:
                 self.fail("KD005", "only mappings can be merged with `<<`", mapping.span)
         return merged
+
+
+def _kind(tag: str) -> str:
+    """The name of a core tag; nothing for other tags."""
+    return tag.removeprefix(_CORE) if tag.startswith(_CORE) else ""

@@ -57,7 +57,7 @@ class Reference:
         value = rest[0].value if rest else None
         return value if isinstance(value, (int, slice)) else None
 
-    def follow(self, roots: Mapping[str, Any]) -> Any:  # noqa: ANN401 - what a model returns can be anything
+    def follow(self, roots: Mapping[str, Any]) -> Any:
         """The value at the end of the path. Raises `FieldPathError` at the step that fails."""
         value = roots[self.root]
         if self.module is not None and self.side is not None:
@@ -72,7 +72,7 @@ class Reference:
         return value
 
 
-def _take(value: Any, step: Step) -> Any:  # noqa: ANN401 - any part of what a model returns
+def _take(value: Any, step: Step) -> Any:
     try:
         found = _named(value, step.value) if step.is_name and isinstance(step.value, str) else value[step.value]
     except (IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -84,21 +84,23 @@ def _take(value: Any, step: Step) -> Any:  # noqa: ANN401 - any part of what a m
     return found
 
 
-def _named(value: Any, name: str) -> Any:  # noqa: ANN401 - as `_take`
+def _named(value: Any, name: str) -> Any:
     """The attribute, or else the key. Methods do not count, so that a key may be called `items`."""
     found = getattr(value, name, None)
-    if (found is None or callable(found)) and isinstance(value, Mapping):
+    if found is not None and not callable(found):
+        return found
+    if isinstance(value, Mapping) and name in value:
         return value[name]
-    if callable(found) or (found is None and not hasattr(value, name)):
+    if callable(found) or not hasattr(value, name):
         raise KeyError(name)
-    return found
+    return None
 
 
 def _shown(step: Step) -> str:
     return f"`{step.value}`" if isinstance(step.value, str) else "this subscript"
 
 
-def _describe(value: Any) -> str:  # noqa: ANN401 - as `_take`
+def _describe(value: Any) -> str:
     """What there is in place of what was looked for."""
     if isinstance(value, Mapping):
         return _list("there are", [str(key) for key in value if value[key] is not None])
