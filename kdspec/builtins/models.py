@@ -1,0 +1,310 @@
+"""The models of the transformers library: from a folder or the hub, from a configuration, or like another model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
+
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from kdspec import configuration, families, loading
+from kdspec.component import Component, Strict
+from kdspec.context import BuildContext, ModelFacts
+from kdspec.fault import Fault
+from kdspec.hookspecs import hookimpl
+from kdspec.initialization import copy, initialization
+from kdspec.kinds import Model
+from kdspec.paths import TOKENIZER_FILES, SpecFolderOrHub, SpecTokenizer, has_any, local_folder
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_AUTO_CLASSES: Mapping[str | None, str] = MappingProxyType(
+    {
+        None: "AutoModel",
+        "sequence_classification": "AutoModelForSequenceClassification",
+        "token_classification": "AutoModelForTokenClassification",
+        "question_answering": "AutoModelForQuestionAnswering",
+        "masked_lm": "AutoModelForMaskedLM",
+    }
+)
+
+
+class Initialize(Strict):
+    """Weights that a new model takes from one that exists; what is not copied is drawn anew."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    layers: list[int] = Field(min_length=1)
+    """The source's layer for each layer of the new model, in its order; counted from 0, negative ones from the end."""
+    from_: str | None = Field(default=None, alias="from")
+    """Name of the model that they come from. Left out: the model of `like`."""
+    embeddings: bool = True
+    """Whether the embeddings are copied; their shapes must then be the same."""
+    head: bool = True
+    """Whether pooler and head are copied, as far as their shapes are the same."""
+
+
+class Transformers(Model):
+    """A model of the transformers library.
+
+    It comes from one of three places: `path` (its weights are loaded), `config` alone (weights drawn anew), or `like`
+    (another model's configuration with `config` as changes, weights drawn anew). Head and labels come from the task.
+    Only safetensors are read, and no code is taken from a folder or the hub. Weights are drawn from the seed and the
+    model's name, so that they do not depend on what else a spec builds.
+    """
+
+    name = "transformers"
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    path: SpecFolderOrHub | None = None
+    """A folder with `config.json` and safetensors, or a name on the hub such as `google/electra-small-discriminator`."""
+    revision: str | None = None
+    """For a hub model: branch, tag or commit."""
+    config: dict[str, Any] | None = None
+    """A configuration with its `model_type`, or with `like` what differs: `{num_hidden_layers: 2}`."""
+    like: str | None = None
+    """Name of the model whose configuration and tokenizer this one takes."""
+    tokenizer_: SpecTokenizer | None = Field(default=None, alias="tokenizer")
+    """A tokenizer's folder or name on the hub. Left out: the one with `path`, or that of `like`."""
+    initialize: Initialize | None = None
+    """Layers to copy from another model."""
+    attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
+    """The implementation of attention. Left out: the library's choice."""
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """Of the weights, whatever a checkpoint has. Left out: float32, which training needs; mixed precision is separate."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        given = [key for key in ("path", "like", "config") if getattr(self, key) is not None]
+        if not given:
+            raise _missing("path")
+        if given[0] == "path":
+            given += ["initialize"] if self.initialize is not None else []
+            if len(given) > 1:
+                raise _exclusive("path", given[1])
+        elif self.revision is not None:
+            raise _exclusive("revision", given[0])
+        if given == ["config"] and not isinstance((self.config or {}).get("model_type"), str):
+            raise _missing("model_type", "config")
+        if self.initialize is not None and self.initialize.from_ is None and self.like is None:
+            raise _missing("from", "initialize")
+        return self
+
+    def uses(self) -> tuple[str, ...]:
+        """`like` and the source of `initialize`."""
+        names = (self.like, self.initialize.from_ if self.initialize else None)
+        return tuple(dict.fromkeys(name for name in names if name is not None))
+
+    def facts(self, context: BuildContext) -> ModelFacts:
+        """From `config.json`, from `config`, or from those of `like` with the changes."""
+        line = self._line(context)
+        first = line[-1]
+        if not isinstance(first, Transformers):
+            known = first.facts(context)
+        elif first.like is not None:  # of no model, or in a circle
+            return ModelFacts()
+        else:
+            known = families.facts(first.config or {} if first.path is None else first.written_configuration(context))
+        for model in reversed(line):
+            known = families.changed(known, getattr(model, "config", None) or {})
+        return known
+
+    def build(self, context: BuildContext) -> nn.Module:
+        """The module, on the CPU. A model of `like` or `initialize` must be in the context's `models` and `built`."""
+        import torch
+        import transformers
+
+        task = context.head.task if context.head else None
+        if task not in _AUTO_CLASSES:
+            raise Fault(loading.CODE, f"a transformers model has no head for the task `{task}`")
+        auto = getattr(transformers, _AUTO_CLASSES[task])
+        options = {"dtype": getattr(torch, self.dtype or "float32"), "trust_remote_code": False}
+        if self.attention is not None:
+            options["attn_implementation"] = self.attention
+        with loading.quiet():
+            config = self.configuration(context)
+            labels = dict(config.id2label)
+            if context.head is not None:
+                configuration.fit(config, context.head, self.tokenizer(context))
+            loaded = self.path is not None
+            with (
+                loading.seeded(context.seed, context.name),
+                loading.explained(self._origin(), "the model cannot be made"),
+            ):
+                module, report = (
+                    self._loaded(auto, config, context, options)
+                    if loaded
+                    else (auto.from_config(config, **options), {})
+                )
+        if loaded:
+            fresh = loading.check(module, report)
+            if not fresh and context.head is not None:
+                loading.check_order(labels, context.head)
+        elif self.initialize is not None:
+            self._initialize(self.initialize, module, context)
+        return cast("nn.Module", module)
+
+    def tokenizer(self, context: BuildContext) -> Any | None:
+        """A fast tokenizer, or None where the model has none."""
+        owner = self._tokenizer_owner(context)
+        if not isinstance(owner, Transformers):
+            return owner.tokenizer(context) if owner else None
+        from transformers import AutoTokenizer
+
+        at = ("path",) if owner.tokenizer_ is None else ("tokenizer",)
+        at = at if owner is self else ("like",)
+        place, revision = owner.tokenizer_at(context)
+        with loading.quiet(), loading.explained(at, f"the tokenizer `{place}` cannot be loaded"):
+            tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, use_fast=True, trust_remote_code=False)
+        if not tokenizer.is_fast or set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+            kind = "knows no words" if tokenizer.is_fast else "is not a fast one"
+            raise Fault(loading.CODE, f"the tokenizer `{place}` {kind}", at, help="kdspec needs a `tokenizer.json`")
+        if tokenizer.pad_token_id is None and tokenizer.eos_token is not None:
+            tokenizer.pad_token = tokenizer.eos_token  # decoders have none; the mask tells padding from an end
+        return tokenizer
+
+    def tokenizer_id(self, context: BuildContext) -> str | None:
+        """The tokenizer's folder, or its name on the hub and the revision."""
+        owner = self._tokenizer_owner(context)
+        if not isinstance(owner, Transformers):
+            return owner.tokenizer_id(context) if owner else None
+        place, revision = owner.tokenizer_at(context)
+        return str(place.resolve()) if isinstance(place, Path) else f"{place}@{revision}"
+
+    def save(self, module: nn.Module, folder: Any, context: BuildContext) -> None:
+        """Write what `from_pretrained` reads: configuration, safetensors and tokenizer."""
+        with loading.quiet():
+            module.save_pretrained(str(folder))  # type: ignore[operator]
+            tokenizer = self.tokenizer(context)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(str(folder))
+
+    def _origin(self) -> tuple[str]:
+        return ("path" if self.path is not None else "config" if self.config is not None else "like",)
+
+    def _at(self, context: BuildContext) -> str:
+        assert self.path is not None
+        return str(local_folder(self.path, context.folder) or self.path)
+
+    def _loaded(self, auto: Any, config: Any, context: BuildContext, options: Mapping[str, Any]) -> tuple[Any, Any]:
+        if (folder := local_folder(self.path or "", context.folder)) is not None:
+            loading.refuse_pickles(folder)
+        return cast(
+            "tuple[Any, Any]",
+            auto.from_pretrained(
+                self._at(context),
+                config=config,
+                revision=self.revision or "main",
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # of the head: what else differs is found in the report
+                output_loading_info=True,
+                **options,
+            ),
+        )
+
+    def _initialize(self, how: Initialize, module: nn.Module, context: BuildContext) -> None:
+        name = how.from_ or self.like or ""
+        assert name in context.built, f"{name} is built before what is initialised from it"
+        source = context.built[name]
+        try:
+            pairs = initialization(module, source, how.layers, embeddings=how.embeddings, head=how.head)
+        except Fault as fault:
+            fault.at = ("initialize", *fault.at)
+            raise
+        copy(module, source, pairs)
+
+    def written_configuration(self, context: BuildContext) -> Mapping[str, Any]:
+        """The configuration of `path`, from its folder or, for a hub model, from what was downloaded before."""
+        from huggingface_hub import try_to_load_from_cache
+
+        assert self.path is not None
+        folder = local_folder(self.path, context.folder)
+        if folder is not None:
+            return families.read(folder / "config.json")
+        try:
+            file = try_to_load_from_cache(self.path, "config.json", revision=self.revision)
+        except ValueError:  # not a name that the hub allows
+            return {}
+        return families.read(Path(file)) if isinstance(file, str) else {}
+
+    def _line(self, context: BuildContext) -> list[Model]:
+        """This model, the one that it is like, the one that that is like, and so on."""
+        line: list[Model] = [self]
+        while isinstance(model := line[-1], Transformers) and model.like is not None:
+            next_ = context.models.get(model.like)
+            if next_ is None or any(next_ is other for other in line):
+                break
+            line.append(next_)
+        return line
+
+    def configuration(self, context: BuildContext) -> Any:
+        """The library's configuration object, before a task's head is known."""
+        from transformers import AutoConfig
+
+        if self.path is not None:
+            with loading.explained(("path",), f"`{self.path}` cannot be loaded"):
+                return AutoConfig.from_pretrained(
+                    self._at(context), revision=self.revision or "main", trust_remote_code=False
+                )
+        changes = dict(self.config or {})
+        if self.like is None:
+            family = changes.pop("model_type")
+            with loading.explained(("config", "model_type"), f"transformers has no model type `{family}`"):
+                known = AutoConfig.for_model(family)
+            before: dict[str, Any] = {}
+        else:
+            other = context.models.get(self.like)
+            assert other is not None, f"the check has found out that there is no model {self.like}"
+            if not isinstance(other, Transformers):
+                raise Fault(
+                    loading.CODE, f"`{self.like}` is not a transformers model, so it has no configuration", ("like",)
+                )
+            known = other.configuration(context)
+            family = known.model_type
+            if changes.pop("model_type", family) != family:
+                raise Fault(loading.CODE, f"`{self.like}` is a {family} model", ("config", "model_type"))
+            before = known.to_dict()
+        changes = configuration.named(known, changes)
+        for key in configuration.stale(known, changes):
+            before.pop(key, None)
+        with loading.explained(("config",), "the configuration is not valid"):
+            return type(known).from_dict({**before, **changes})
+
+    def _tokenizer_owner(self, context: BuildContext) -> Model | None:
+        """The model of the line that says which tokenizer, or None where there is none."""
+        for model in self._line(context):
+            if not isinstance(model, Transformers) or model.tokenizer_ is not None:
+                return model
+            if model.path is not None:
+                folder = local_folder(model.path, context.folder)
+                return model if folder is None or has_any(folder, TOKENIZER_FILES) else None
+        return None
+
+    def tokenizer_at(self, context: BuildContext) -> tuple[Path | str, str]:
+        """The folder, or the name on the hub, of this model's own tokenizer, and the revision."""
+        name, revision = (self.path, self.revision) if self.tokenizer_ is None else (self.tokenizer_, None)
+        assert name is not None
+        return local_folder(name, context.folder) or name, revision or "main"
+
+
+def _missing(key: str, *at: str) -> ValidationError:
+    error = PydanticCustomError("missing_key", "missing key `{key}`", {"key": key})
+    return ValidationError.from_exception_data("spec", [InitErrorDetails(type=error, loc=at, input=None)])
+
+
+def _exclusive(*keys: str) -> PydanticCustomError:
+    return PydanticCustomError(
+        "exclusive_keys",
+        "`{one}` and `{other}` exclude each other",
+        {"keys": list(keys), "one": keys[0], "other": keys[1]},
+    )
+
+
+@hookimpl
+def kdspec_components() -> list[type[Component]]:
+    """Hand over the models."""
+    return [Transformers]

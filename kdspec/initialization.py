@@ -1,0 +1,165 @@
+"""Which weights of a new model are copied from which weights of another one, and the copying."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kdspec.fault import Fault
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_CODE = "KD311"
+
+
+def initialization(
+    student: nn.Module, source: nn.Module, layers: Sequence[int], *, embeddings: bool = True, head: bool = True
+) -> list[tuple[str, str]]:
+    """The names of the student's tensors that are copied, each with the source's tensor that it is copied from.
+
+    Both are transformers models. Student layer i takes all of source layer `layers[i]`, counted from 0, or from the end
+    where negative. Of the rest, a tensor is copied where the source has one of the same name and shape: always from
+    within the body (a final norm), with `embeddings` from the embeddings, and with `head` from pooler and head.
+
+    Raises:
+        Fault: KD311, where the numbers of layers or the shapes do not fit.
+    """
+    return _Pairing(student, source).pairs(layers, embeddings=embeddings, head=head)
+
+
+def copy(student: nn.Module, source: nn.Module, pairs: Sequence[tuple[str, str]]) -> None:
+    """Copy the source's tensors into the student's, whose dtype they take."""
+    import torch
+
+    mine, theirs = student.state_dict(), source.state_dict()
+    with torch.no_grad():
+        for name, origin in pairs:
+            mine[name].copy_(theirs[origin])
+
+
+def lists_of_layers(module: nn.Module) -> list[str]:
+    """The names, each with a dot behind it, of the lists of hidden layers: one, or two in an encoder-decoder."""
+    from torch import nn
+
+    depth = getattr(getattr(module, "config", None), "num_hidden_layers", None)
+    found: list[str] = []
+    for name, inner in module.named_modules():
+        stack = isinstance(inner, nn.ModuleList) and len(inner) == depth and any(inner.state_dict())
+        if stack and not name.startswith(tuple(found)):  # a list within a layer is not the list of layers
+            found.append(f"{name}.")
+    return found
+
+
+class _Side:
+    """A model seen so that one with a head and one without can be compared: names are told from the body on."""
+
+    def __init__(self, module: nn.Module) -> None:
+        from torch import nn
+
+        state = module.state_dict()
+        prefix = getattr(module, "base_model_prefix", "")
+        self._inside = f"{prefix}." if prefix and hasattr(module, prefix) else ""
+        self.family: str = module.config.model_type  # type: ignore[union-attr, assignment]
+        self.names = {self._told(name): name for name in state}
+        self.shapes = {told: tuple(state[name].shape) for told, name in self.names.items()}
+        self._lookups = tuple(
+            f"{self._told(name)}." for name, inner in module.named_modules() if isinstance(inner, nn.Embedding)
+        )
+        self.depth: int = module.config.num_hidden_layers  # type: ignore[union-attr, assignment]
+        self.lists = [self._told(name) for name in lists_of_layers(module)]
+        if not self.lists:
+            raise Fault(_CODE, f"the {self.family} model has no list of {self.depth} layers to copy from or to")
+
+    def _told(self, name: str) -> str:
+        """`body.` and the name within the body, or `head.` and the name of something on top of it."""
+        if name.startswith(self._inside):
+            return f"body.{name.removeprefix(self._inside)}"
+        return f"head.{name}"
+
+    def layer(self, stack: str, index: int) -> dict[str, str]:
+        """The told names of a layer's tensors by their names within the layer."""
+        start = f"{stack}{index}."
+        return {told.removeprefix(start): told for told in self.names if told.startswith(start)}
+
+    def part(self, told: str) -> str:
+        """What a tensor outside the layers belongs to: `embeddings`, `head` (with the pooler) or `body`."""
+        if told.startswith("head.") or "pooler" in told.split("."):
+            return "head"
+        if told.startswith(self._lookups) or any("embed" in word for word in told.split(".")):
+            return "embeddings"
+        return "body"
+
+
+class _Pairing:
+    def __init__(self, student: nn.Module, source: nn.Module) -> None:
+        self.student, self.source = _Side(student), _Side(source)
+
+    def pairs(self, layers: Sequence[int], *, embeddings: bool, head: bool) -> list[tuple[str, str]]:
+        student, source = self.student, self.source
+        if len(layers) != student.depth:
+            raise Fault(_CODE, f"{_count(len(layers))} for a student with {_count(student.depth)}", ("layers",))
+        stacks = self._stacks()
+        told = [
+            pair
+            for position, layer in enumerate(layers)
+            for stack in stacks
+            for pair in self._layer(stack, position, layer)
+        ]
+        wanted = {"body", *(["embeddings"] if embeddings else []), *(["head"] if head else [])}
+        for name, shape in student.shapes.items():
+            part = student.part(name)
+            if name.startswith(stacks) or part not in wanted or name not in source.shapes:
+                continue
+            if shape == source.shapes[name]:
+                told.append((name, name))
+            elif part == "embeddings":
+                raise Fault(
+                    _CODE,
+                    f"`{student.names[name]}` is {list(shape)} in the student and {list(source.shapes[name])} in the source",
+                    ("embeddings",),
+                    help="set `embeddings: false` to draw them anew",
+                )
+        return [(student.names[mine], source.names[theirs]) for mine, theirs in told]
+
+    def _stacks(self) -> tuple[str, ...]:
+        """The lists of layers that both have; an encoder-decoder has two, which may differ in length."""
+        both = tuple(stack for stack in self.student.lists if stack in self.source.lists)
+        if not both:
+            families = f"a {self.student.family} student cannot take the layers of a {self.source.family} model"
+            raise Fault(_CODE, families, ("from",))
+        return both
+
+    def _layer(self, stack: str, position: int, layer: int) -> list[tuple[str, str]]:
+        depth, at = self.source.depth, ("layers", position)
+        if not -depth <= layer < depth:
+            raise Fault(
+                _CODE,
+                f"layer {layer} of a model with {_count(depth)}",
+                at,
+                help=f"layers are counted from 0 to {depth - 1}",
+            )
+        layer %= depth
+        to, origin = self.student.layer(stack, position), self.source.layer(stack, layer)
+        for name in sorted(to.keys() ^ origin.keys()):
+            has, lacks = ("student", "source") if name in to else ("source", "student")
+            number = {"student": position, "source": layer}
+            raise Fault(
+                _CODE,
+                f"layer {number[has]} of the {has} has a `{name}`, layer {number[lacks]} of the {lacks} has none",
+                at,
+            )
+        for name, told in to.items():
+            shape, other = self.student.shapes[told], self.source.shapes[origin[name]]
+            if shape != other:
+                raise Fault(
+                    _CODE,
+                    f"`{self.student.names[told]}` is {list(shape)} in the student and {list(other)} in the source",
+                    at,
+                    help="only layers of the same widths can be copied",
+                )
+        return [(to[name], origin[name]) for name in to]
+
+
+def _count(layers: int) -> str:
+    return f"{layers} layer{'' if layers == 1 else 's'}"
