@@ -47,7 +47,8 @@ class DistillationObjective(nn.Module):
         self.tasks, self.hard, self.soft = tasks, hard, soft
         planned = context.matches if context is not None else ()
         terms = [MatchTerm(match, context or BuildContext()) for match in planned]
-        self.matches: Sequence[MatchTerm] = nn.ModuleList(terms)  # type: ignore[assignment]  # one, when iterated
+        self.matches = nn.ModuleList(terms)
+        self._terms = tuple(terms)
         if soft is not None and isinstance(soft.loss, nn.Module):
             self.soft_loss = soft.loss  # its parameters are ours to train
 
@@ -58,7 +59,7 @@ class DistillationObjective(nn.Module):
             losses = _soft(self.soft, step)
             for index, loss in enumerate(losses):
                 terms["soft_labels" if len(losses) == 1 else f"soft_labels.{index}"] = Term(loss, weight)
-        for match in self.matches:
+        for match in self._terms:
             if weight := match.weight(step.progress):
                 terms[match.term] = Term(match(step), weight)
         if self.hard is not None and (weight := self.hard(step.progress)):
@@ -71,7 +72,7 @@ class DistillationObjective(nn.Module):
         """A group for each projection, with the options that the spec gives it."""
         return [
             {"name": match.term, "params": list(match.projection.parameters()), **match.options}
-            for match in self.matches
+            for match in self._terms
             if match.projection is not None
         ]
 

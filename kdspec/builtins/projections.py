@@ -85,6 +85,17 @@ class Activated(Linear):
         return nn.Sequential(super().build(context), getattr(nn, self.activation)())
 
 
+class NoProjection(Projection):
+    """No projection, even where widths differ: what would be derived is an error instead."""
+
+    name = "none"
+
+    def build(self, context: BuildContext) -> nn.Module:
+        from torch import nn
+
+        return nn.Identity()
+
+
 def activated(name: str, activation: str, formula: str) -> type[Projection]:
     """The projection `name`: a linear layer followed by `torch.nn`'s `activation`."""
     contents = {
@@ -100,4 +111,4 @@ def activated(name: str, activation: str, formula: str) -> type[Projection]:
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
     """Hand over the projections."""
-    return [Linear, *(activated(name, *activation) for name, activation in ACTIVATIONS.items())]
+    return [Linear, NoProjection, *(activated(name, *activation) for name, activation in ACTIVATIONS.items())]

@@ -12,8 +12,8 @@ from kdspec.spec import Spec
 
 
 @contextmanager
-def blaming(spec: Spec, path: Path, what: str) -> Iterator[None]:
-    """Run code of a component: its faults, and anything else it raises, point at `path` from here on.
+def placing(spec: Spec, path: Path, what: str) -> Iterator[None]:
+    """Faults, and exhausted memory, point at `path` from here on.
 
     Args:
         spec: the spec that names the component.
@@ -26,13 +26,21 @@ def blaming(spec: Spec, path: Path, what: str) -> Iterator[None]:
         label = spec.label((*path, *fault.at))
         diagnostic = Diagnostic(fault.code, fault.message, label, notes=fault.notes, help=fault.help)
         raise DiagnosticError(diagnostic) from fault
-    except (DiagnosticError, AssertionError):
-        raise
-    except MemoryError as error:
-        raise DiagnosticError(out_of_memory(spec, path, what)) from error
-    except Exception as error:
-        if is_out_of_memory(error):
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or is_out_of_memory(error):
             raise DiagnosticError(out_of_memory(spec, path, what)) from error
+        raise
+
+
+@contextmanager
+def blaming(spec: Spec, path: Path, what: str) -> Iterator[None]:
+    """Run code of a component: whatever it raises points at `path`, as for `placing`."""
+    try:
+        with placing(spec, path, what):
+            yield
+    except DiagnosticError:
+        raise
+    except Exception as error:
         message = f"{what} raised {type(error).__name__}: {error}"
         help_ = "run again with `--traceback` to see where"
         raise DiagnosticError(Diagnostic("KD506", message, spec.label(path), help=help_)) from error

@@ -82,10 +82,11 @@ def _audit(bundle: nn.Module, groups: Iterable[Mapping[str, Any]], label: Label)
 def _hidden(objective: nn.Module) -> list[tuple[str, int]]:
     """Parameters that a module keeps in a plain list, tuple or dict, where torch does not see them."""
     found = []
+    internal = vars(nn.Module()).keys()
     for prefix, module in objective.named_modules():
         for key, value in vars(module).items():
             items = value.values() if isinstance(value, dict) else value
-            if key.startswith("_") or not isinstance(items, Iterable) or isinstance(items, (str, torch.Tensor)):
+            if key in internal or not isinstance(items, Iterable) or isinstance(items, (str, torch.Tensor)):
                 continue
             if isinstance(value, (list, tuple, dict)):
                 name = f"{type(module).__name__}.{key}" if not prefix else f"{prefix}.{key}"

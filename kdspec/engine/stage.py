@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from kdspec.context import BuildContext
 from kdspec.diagnostics import Diagnostic, DiagnosticError, Label
 from kdspec.engine import optimizer_state
 from kdspec.engine.backend import Backend
-from kdspec.engine.blame import blaming
+from kdspec.engine.blame import blaming, placing
 from kdspec.engine.calendar import Calendar, total_steps
 from kdspec.engine.checkpoint import Checkpoint, CheckpointStore
 from kdspec.engine.evaluation import evaluate
@@ -84,7 +85,7 @@ class StageRun:
             DiagnosticError: KD5xx.
         """
         began = time.perf_counter()
-        with blaming(self.spec, self.path, f"stage `{self.stage.name}`"):
+        with placing(self.spec, self.path, f"stage `{self.stage.name}`"):
             loop = self._loop()
             self._resume(loop)
             epochs = loop.total_steps / loop.order.steps_per_epoch
@@ -115,7 +116,7 @@ class StageRun:
             stage=self.stage, task=self.stage.tasks[0], bundle=bundle, student=forwards[needs.student],
             teachers={name: forwards[name] for name in needs.teachers}, feed=feed, order=order,
             optimization=optimization, backend=self.backend, seed=self.seed, total_steps=steps,
-            labels=self.task.label_keys, place=self._place_of(matches),
+            labels=self.task.label_keys, place=self._place_of(matches), guard=partial(blaming, self.spec, self.path),
         )  # fmt: skip
 
     @property
@@ -152,7 +153,9 @@ class StageRun:
         with isolated_random():
             # Projections start from the seed, whatever was drawn before.
             reseed(fold(self.seed, "objective"), 0, 0, 0)
-            objective = self.stage.stage.distiller.build(context)
+            name = self.stage.stage.distiller.name
+            with blaming(self.spec, self.path, f"the objective of `{name}`"):
+                objective = self.stage.stage.distiller.build(context)
         bundle = Bundle(student, objective)
         dtype = next((p.dtype for p in student.parameters() if p.is_floating_point()), None)
         bundle.objective.to(device=self.backend.device, dtype=dtype)

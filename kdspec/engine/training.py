@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,6 +91,8 @@ class Loop:
     labels: frozenset[str]
     place: Callable[[str], Label]
     """Where the spec has a term, for an error."""
+    guard: Callable[[str], AbstractContextManager[None]]
+    """Around code of components: what it raises becomes a diagnostic about the name that is passed."""
 
     def run(self, start: int) -> Iterator[StepDone]:
         """Do the steps from `start` (how many are done already) to the end, one at a time.
@@ -135,12 +138,14 @@ class Loop:
     def _micro(self, step: int, micro: int, batch: Mapping[str, Any], shares: Shares, tally: _Tally) -> None:
         taught = {}
         for name, teacher in self.teachers.items():
-            with frozen(teacher.module), self.backend.autocast():
+            with frozen(teacher.module), self.backend.autocast(), self.guard(f"model `{name}`"):
                 taught[name] = teacher(batch[name])
         with self.backend.autocast():
-            learnt = self.student(batch[self.stage.needs.student])
+            with self.guard(f"model `{self.student.name}`"):
+                learnt = self.student(batch[self.student.name])
             at = Step(student=learnt, teachers=taught, task=self.task, progress=step / self.total_steps)
-            terms = self.bundle.objective(at)
+            with self.guard("the objective"):
+                terms = self.bundle.objective(at)
         assert terms, "an objective gives at least one term"
         parts = []
         total_here = torch.zeros((), device=tally.loss.device, dtype=torch.float64)
@@ -169,8 +174,10 @@ class Loop:
             raise self._not_finite(step, figures)
         self.backend.step(optimizer)
         optimizer.zero_grad(set_to_none=True)
-        if hasattr(self.bundle.objective, "on_step"):
-            self.bundle.objective.on_step((step + 1) / self.total_steps)
+        on_step = getattr(self.bundle.objective, "on_step", None)
+        if on_step is not None:
+            with self.guard("the objective"):
+                on_step((step + 1) / self.total_steps)
         return figures
 
     def _not_finite(self, step: int, figures: _Figures) -> DiagnosticError:
