@@ -1,0 +1,342 @@
+"""The suite that a loss must pass: what the engine relies on."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from kdspec.component import Component
+from kdspec.context import BuildContext
+from kdspec.kinds import FeatureLoss, LogitLoss
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from kdspec.ops.mean import Mean
+
+    Sides = tuple[Tensor, ...]
+
+ROWS, CLASSES, LENGTH, WIDTH, HEADS = 5, 4, 6, 8, 2
+LENGTHS = (6, 4, 3, 5, 1)
+TOLERANCE = 1e-5
+
+
+def check_loss(
+    component: LogitLoss | FeatureLoss,
+    *,
+    feature: Literal["hidden", "attention"] = "hidden",
+    zero_at_equality: bool = False,
+    non_negative: bool = False,
+) -> None:
+    """Hold a loss to what the engine relies on.
+
+    The class and its parameters are documented, its defaults are valid, what it writes can be read again, and its
+    module does not import torch. The loss is a scalar or a `Mean` whose parts add up over the batch; it is finite for
+    extreme inputs in float32 and bfloat16; its gradient is right, and goes to the student alone; neither the order of
+    the batch nor, for a feature loss, the padding matters.
+
+    Args:
+        component: the loss with its parameters.
+        feature: what a feature loss compares: hidden states or attention maps.
+        zero_at_equality: whether to hold it to being 0 where student and teacher agree.
+        non_negative: whether to hold it to never being negative.
+
+    Raises:
+        AssertionError: it fails; the message says in what.
+    """
+    _check_class(component)
+    trial = _Trial(component, feature)
+    _check_result(trial)
+    _check_finite(trial)
+    _check_gradient(trial)
+    _check_order(trial)
+    if isinstance(component, LogitLoss):
+        _check_temperatures(trial)
+    else:
+        _check_padding(trial)
+    if zero_at_equality:
+        _check_zero(trial)
+    if non_negative:
+        _check_sign(trial)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """The arguments of one call."""
+
+    student: Sides
+    """One tensor, or two where the loss takes two layers."""
+    teacher: Sides
+    others: Mapping[str, Any]
+    """The keyword arguments."""
+
+    def rows(self, index: Tensor) -> _Inputs:
+        """These rows of every argument."""
+        others = {key: value[index] if hasattr(value, "shape") else value for key, value in self.others.items()}
+        return _Inputs(tuple(t[index] for t in self.student), tuple(t[index] for t in self.teacher), others)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """A loss, and inputs for it."""
+
+    component: LogitLoss | FeatureLoss
+    feature: str
+
+    @property
+    def arity(self) -> int:
+        return 1 if isinstance(self.component, LogitLoss) else self.component.arity
+
+    def fail(self, reason: str) -> AssertionError:
+        return AssertionError(f"{self.component.words()} `{self.component.name}`: {reason}")
+
+    def inputs(self, seed: int = 0, dtype: torch.dtype | None = None, scale: float = 1.0) -> _Inputs:
+        """Random inputs, the same for the same seed."""
+        import torch
+
+        generator = torch.Generator().manual_seed(seed)
+        dtype = dtype or torch.float32
+
+        def normal(*shape: int) -> Tensor:
+            return (scale * torch.randn(shape, generator=generator, dtype=torch.float64)).to(dtype)
+
+        if isinstance(self.component, LogitLoss):
+            others: dict[str, Any] = {"temperature": 2.0}
+            if self.component.needs_labels:
+                labels = torch.randint(CLASSES, (ROWS,), generator=generator)
+                # A row without a label is among them.
+                others["labels"] = torch.where(torch.arange(ROWS) == 1, -100, labels)
+            return _Inputs((normal(ROWS, CLASSES),), (normal(ROWS, CLASSES),), others)
+        mask = (torch.arange(LENGTH) < torch.tensor(LENGTHS)[:, None]).long()
+        if self.feature == "attention":
+            heads = HEADS if self.component.same_heads else 2 * HEADS
+            student, teacher = (
+                tuple(normal(ROWS, number, LENGTH, LENGTH).softmax(-1) for _ in range(self.arity))
+                for number in (HEADS, heads)
+            )
+        else:
+            width = WIDTH if self.component.same_width else WIDTH + 2
+            student, teacher = (
+                tuple(normal(ROWS, LENGTH, number) for _ in range(self.arity)) for number in (WIDTH, width)
+            )
+        return _Inputs(student, teacher, {"mask": mask})
+
+    def result(self, inputs: _Inputs) -> Tensor | Mean:
+        """What the loss answers."""
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            loss: Callable[..., Tensor | Mean] = self.component.build(BuildContext())
+        if isinstance(loss, torch.nn.Module) and inputs.student[0].dtype == torch.float64:
+            loss.double()
+        one = self.arity == 1
+        student, teacher = (side[0] if one else side for side in (inputs.student, inputs.teacher))
+        return loss(student, teacher, **inputs.others)
+
+    def value(self, inputs: _Inputs) -> Tensor:
+        """The loss as one number."""
+        import torch
+
+        result = self.result(inputs)
+        return result if isinstance(result, torch.Tensor) else result.value
+
+    def number(self, inputs: _Inputs) -> float:
+        """The loss as a float."""
+        return float(self.value(inputs).detach())
+
+    def gradients(self, inputs: _Inputs) -> tuple[Tensor, Sides, Sides]:
+        """The value and its gradients with respect to student and teacher, zeros where there is none."""
+        import torch
+
+        student, teacher = (
+            tuple(t.detach().clone().requires_grad_() for t in side) for side in (inputs.student, inputs.teacher)
+        )
+        value = self.value(replace(inputs, student=student, teacher=teacher))
+        if not value.requires_grad:
+            raise self.fail("it gives the student no gradient")
+        found = torch.autograd.grad(value, (*student, *teacher), allow_unused=True, materialize_grads=True)
+        return value.detach(), found[: len(student)], found[len(student) :]
+
+
+def _check_class(component: Component) -> None:
+    cls = type(component)
+    who = f"{cls.words()} `{cls.name}`"
+    assert (cls.__dict__.get("__doc__") or "").strip(), f"{who}: its class has no docstring"
+    bare = [name for name, field in cls.model_fields.items() if not field.description]
+    assert not bare, f"{who}: the parameter `{bare[0] if bare else ''}` has no docstring"
+    # The schema is what editors complete from, so it must be there and be JSON.
+    json.dumps(cls.model_json_schema())
+    if not any(field.is_required() for field in cls.model_fields.values()):
+        cls.model_validate({})
+    written = component.written()
+    parameters = written[cls.name] if isinstance(written, Mapping) else {}
+    assert cls.model_validate(parameters) == component, f"{who}: {written} does not read as what wrote it"
+    file = getattr(sys.modules[cls.__module__], "__file__", None)
+    assert file, f"{who}: it has to be in a file, so that its imports can be looked at"
+    heavy = _heavy_imports(cls.__module__, file)
+    assert not heavy, f"{who}: its module imports {heavy}; import it within `build`"
+
+
+_PROBE = """
+import importlib, importlib.util, sys
+name, file = sys.argv[1:]
+try:
+    if name == "__main__":
+        raise ModuleNotFoundError(name=name)
+    importlib.import_module(name)
+except ModuleNotFoundError as error:
+    if not name.startswith(error.name or "?"):
+        raise
+    spec = importlib.util.spec_from_file_location("probed", file)
+    sys.modules["probed"] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+print(*sorted({"torch", "transformers", "datasets"} & sys.modules.keys()), sep=", ")
+"""
+
+
+@functools.cache
+def _heavy_imports(module: str, file: str) -> str:
+    """Which heavy packages the import of a module brings in, seen in a process of its own."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-c", _PROBE, module, file], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{module} cannot be imported in a new process:\n{done.stderr}"
+    return done.stdout.strip()
+
+
+def _check_result(trial: _Trial) -> None:
+    import torch
+
+    from kdspec.ops.mean import Mean
+
+    inputs = trial.inputs()
+    result = trial.result(inputs)
+    if not isinstance(result, (torch.Tensor, Mean)):
+        raise trial.fail(f"it gives a {type(result).__name__}, not a tensor or `Mean`")
+    if isinstance(result, torch.Tensor):
+        if result.ndim:
+            raise trial.fail(f"it gives a tensor of shape {tuple(result.shape)}, not a scalar")
+        return
+    parts = [trial.result(inputs.rows(torch.arange(ROWS)[part])) for part in (slice(2), slice(2, None))]
+    for name in ("total", "count"):
+        whole, *halves = (float(torch.as_tensor(getattr(mean, name)).detach()) for mean in (result, *parts))
+        added = sum(halves)
+        if not _close(whole, added):
+            raise trial.fail(f"the {name} of its `Mean` is {whole:g} for a batch and {added:g} for its two parts")
+
+
+def _check_finite(trial: _Trial) -> None:
+    import torch
+
+    for dtype in (torch.float32, torch.bfloat16):
+        for scale in (0.0, 1.0, 1e4 if isinstance(trial.component, LogitLoss) else 1e3):
+            for inputs in _with_few_labels(trial.inputs(dtype=dtype, scale=scale)):
+                value, gradients, _ = trial.gradients(inputs)
+                seen = f"inputs of size {scale:g} in {str(dtype).removeprefix('torch.')}"
+                if not value.isfinite():
+                    raise trial.fail(f"it is {value.item()} for {seen}")
+                if not all(gradient.isfinite().all() for gradient in gradients):
+                    raise trial.fail(f"its gradient is not finite for {seen}")
+
+
+def _with_few_labels(inputs: _Inputs) -> Iterator[_Inputs]:
+    yield inputs
+    if "labels" in inputs.others:
+        unlabelled = inputs.others["labels"].new_full((ROWS,), -100)
+        yield replace(inputs, others={**inputs.others, "labels": unlabelled})
+
+
+def _check_gradient(trial: _Trial) -> None:
+    import torch
+    from torch.autograd.gradcheck import GradcheckError
+
+    _, to_student, to_teacher = trial.gradients(trial.inputs())
+    if not any(gradient.any() for gradient in to_student):
+        raise trial.fail("it gives the student no gradient")
+    if any(gradient.any() for gradient in to_teacher):
+        raise trial.fail("it gives the teacher a gradient; `teacher.detach()` stops it")
+    # Two rows are enough for it, and much faster than all.
+    inputs = trial.inputs(dtype=torch.float64).rows(torch.arange(2))
+    student = tuple(tensor.requires_grad_() for tensor in inputs.student)
+    try:
+        torch.autograd.gradcheck(lambda *tensors: trial.value(replace(inputs, student=tensors)), student)
+    except GradcheckError as error:
+        raise trial.fail(f"its gradient is not that of its value: {error}") from None
+
+
+def _check_order(trial: _Trial) -> None:
+    import torch
+
+    inputs = trial.inputs()
+    value, turned = (trial.number(i) for i in (inputs, inputs.rows(torch.arange(ROWS).flip(0))))
+    if not _close(value, turned):
+        raise trial.fail(f"it depends on the order of the batch: {value:g} and {turned:g}")
+
+
+def _check_temperatures(trial: _Trial) -> None:
+    import torch
+
+    inputs = trial.inputs()
+    each = {**inputs.others, "temperature": torch.full((ROWS,), 2.0)}
+    one, many = trial.number(inputs), trial.number(replace(inputs, others=each))
+    if not _close(one, many):
+        raise trial.fail(f"the temperature 2 gives {one:g}, and {many:g} as one temperature a row")
+
+
+def _check_padding(trial: _Trial) -> None:
+    inputs = trial.inputs()
+    mask = inputs.others["mask"]
+    value, gradients, _ = trial.gradients(inputs)
+    square = trial.feature == "attention"
+    kept = mask[:, None, :, None] * mask[:, None, None, :] if square else mask[..., None]
+    for tensor in gradients:
+        if (tensor * (1 - kept)).any():
+            raise trial.fail("it gives the padding a gradient")
+    other = replace(
+        inputs,
+        student=tuple(tensor * kept + 7 * (1 - kept) for tensor in inputs.student),
+        teacher=tuple(tensor * kept - 9 * (1 - kept) for tensor in inputs.teacher),
+    )
+    longer = replace(
+        inputs,
+        student=tuple(_longer(tensor, square=square) for tensor in inputs.student),
+        teacher=tuple(_longer(tensor, square=square) for tensor in inputs.teacher),
+        others={"mask": _longer(mask[..., None], square=False)[..., 0]},
+    )
+    for what, changed in (("what is in the padding", other), ("how much padding there is", longer)):
+        found = trial.number(changed)
+        if not _close(float(value), found):
+            raise trial.fail(f"it depends on {what}: {float(value):g} and {found:g}")
+
+
+def _longer(tensor: Tensor, *, square: bool) -> Tensor:
+    from torch.nn import functional
+
+    return functional.pad(tensor, (0, 3, 0, 3) if square else (0, 0, 0, 3))
+
+
+def _check_zero(trial: _Trial) -> None:
+    inputs = trial.inputs()
+    found = trial.number(replace(inputs, teacher=inputs.student))
+    if abs(found) > TOLERANCE:
+        raise trial.fail(f"it is {found:g} where student and teacher agree, not 0")
+
+
+def _check_sign(trial: _Trial) -> None:
+    for seed in range(20):
+        found = trial.number(trial.inputs(seed))
+        if found < -TOLERANCE:
+            raise trial.fail(f"it is negative: {found:g}")
+
+
+def _close(one: float, other: float) -> bool:
+    return abs(one - other) <= TOLERANCE * max(1.0, abs(one), abs(other))
