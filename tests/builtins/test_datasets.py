@@ -1,0 +1,200 @@
+"""Data sets from files and from the hub."""
+
+from __future__ import annotations
+
+import json
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pydantic import ValidationError
+
+from kdspec.builtins.datasets import Csv, Hub, Json, Parquet
+from kdspec.context import BuildContext
+from kdspec.fault import Fault
+
+
+def fault(action, at, says=""):
+    with pytest.raises(Fault) as caught:
+        action()
+    assert (caught.value.code, caught.value.at) == ("KD502", at)
+    assert says in caught.value.message
+    return caught.value
+
+
+@pytest.fixture
+def build(tmp_path):
+    return lambda component: component.build(BuildContext(folder=tmp_path))
+
+
+def test_splits_are_read_each_with_its_own_columns(tmp_path, build):
+    (tmp_path / "a.csv").write_text("text,label\nx,1\ny,0\n")
+    (tmp_path / "b.csv").write_text("text,label\nz,1\n")
+    (tmp_path / "u.csv").write_text("text\nw\n")
+    found = build(Csv(train=["a.csv", "b.csv"], unlabelled="u.csv"))
+    assert isinstance(found, datasets.DatasetDict)
+    assert list(found) == ["train", "unlabelled"]
+    assert found["train"][:] == {"text": ["x", "y", "z"], "label": [1, 0, 1]}
+    assert found["unlabelled"].column_names == ["text"]
+
+
+def test_glue_s_files(tmp_path, build):
+    (tmp_path / "a.tsv").write_text('sentence\tlabel\na "good\t1\n')
+    found = build(Csv(train="a.tsv", delimiter="\t", quoting=False))
+    assert found["train"][0] == {"sentence": 'a "good', "label": 1}
+
+
+def test_a_file_without_a_header(tmp_path, build):
+    (tmp_path / "a.tsv").write_text("1\tgood\n")
+    assert build(Csv(train="a.tsv", delimiter="\t", columns=["label", "text"]))["train"][0] == {
+        "label": 1,
+        "text": "good",
+    }
+
+
+def test_numbers_are_told_apart_over_all_files_of_a_split(tmp_path, build):
+    (tmp_path / "a.csv").write_text("label\n1\n")
+    (tmp_path / "b.csv").write_text("label\nx\n")
+    assert build(Csv(train=["a.csv", "b.csv"]))["train"]["label"][:] == ["1", "x"]
+
+
+def test_json_and_parquet(tmp_path, build):
+    rows = [{"text": "x", "ids": [1, 2]}, {"text": "y", "ids": [3]}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "a.json").write_text(json.dumps({"data": rows}))
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    for component in (Json(train="a.jsonl"), Json(train="a.json", field="data"), Parquet(train=["a.parquet"])):
+        assert build(component)["train"].to_list() == rows
+
+
+@pytest.mark.parametrize(
+    ("fields", "at", "says"),
+    [
+        ({"train": "ragged.csv"}, ("train", 0), "ragged.csv:3: 1 field in a row, and 2 columns"),
+        ({"train": "good.csv", "test": ["good.csv", "ragged.csv"]}, ("test", 1), "ragged.csv:3: "),
+        (
+            {"train": ["good.csv", "other.csv"]},
+            ("train", 1),
+            "its columns differ from those of the first file in `b`, `c`",
+        ),
+        ({"train": "none.csv"}, ("train", 0), "none.csv: the file cannot be read"),
+    ],
+)
+def test_a_mistake_in_a_csv_file_names_file_and_line(tmp_path, build, fields, at, says):
+    (tmp_path / "good.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "ragged.csv").write_text("a,b\n1,2\n3\n")
+    (tmp_path / "other.csv").write_text("a,c\n1,2\n")
+    fault(lambda: build(Csv(**fields)), at, says)
+
+
+def test_a_mistake_in_a_json_file_names_line_and_column(tmp_path, build):
+    (tmp_path / "a.jsonl").write_text('{"a": 1}\n{"a": }\n')
+    fault(lambda: build(Json(train="a.jsonl")), ("train", 0), "a.jsonl:2:7: not JSON")
+
+
+@pytest.mark.parametrize("rows", [[{"a": 2**70}], [{"a": [1]}, {"a": ["x"]}], [{"a": "\ud800"}]])
+def test_values_that_no_column_can_hold(tmp_path, build, rows):
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    fault(lambda: build(Json(train="a.json")), ("train", 0), "the values of `a` are not of one type")
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"text,label\n"])
+def test_what_is_no_parquet_file(tmp_path, build, content):
+    (tmp_path / "a.parquet").write_bytes(content)
+    fault(lambda: build(Parquet(train="a.parquet")), ("train", 0), "cannot be read")
+
+
+def test_parquet_files_of_different_columns(tmp_path, build):
+    for name, column in (("a", "x"), ("b", "y")):
+        pq.write_table(pa.table({column: [1]}), tmp_path / f"{name}.parquet")
+    fault(lambda: build(Parquet(train=["a.parquet", "b.parquet"])), ("train", 1))
+
+
+@pytest.mark.parametrize(
+    ("component", "fields", "loc"),
+    [
+        (Csv, {}, ("train",)),
+        (Csv, {"train": []}, ("train",)),
+        (Csv, {"train": 3}, ("train",)),
+        (Csv, {"train": [3]}, ("train", 0)),
+        (Csv, {"train": "a", "delimiter": "ab"}, ("delimiter",)),
+        (Csv, {"train": "a", "delimiter": '"'}, ("delimiter",)),
+        (Csv, {"train": "a", "delimiter": "\n"}, ("delimiter",)),
+        (Csv, {"train": "a", "quoting": "no"}, ("quoting",)),
+        (Csv, {"train": "a", "dev": "b"}, ("dev",)),
+        (Json, {"train": "a", "field": 1}, ("field",)),
+        (Hub, {}, ("path",)),
+        (Hub, {"path": "a b"}, ("path",)),
+        (Hub, {"path": "../x"}, ("path",)),
+        (Hub, {"path": "a/b", "splits": {"dev": "x", "train": "y"}}, ("splits", "dev", "[key]")),
+        (Hub, {"path": "a/b", "splits": {"validation": "x"}}, ("splits",)),
+    ],
+)
+def test_a_value_out_of_range(component, fields, loc):
+    with pytest.raises(ValidationError) as caught:
+        component(**fields)
+    assert [error["loc"] for error in caught.value.errors()] == [loc]
+
+
+def test_a_file_is_looked_for_while_the_spec_is_validated(tmp_path):
+    (tmp_path / "train.csv").touch()
+    with pytest.raises(ValidationError) as caught:
+        Csv.model_validate({"train": ["train.csv", "more.csv"], "test": "tset.csv"}, context={"folder": tmp_path})
+    assert [(error["type"], error["loc"]) for error in caught.value.errors()] == [
+        ("file_not_found", ("train", 1)),
+        ("file_not_found", ("test", 0)),
+    ]
+
+
+# The hub
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    asked = []
+    whole = datasets.DatasetDict({name: datasets.Dataset.from_dict({"a": [1]}) for name in ("train", "test", "extra")})
+
+    def load(path, subset, *, revision, split):
+        asked.append((path, subset, revision, split))
+        if split == "gone":
+            raise ValueError('Unknown split "gone".')
+        return whole if split is None else whole["train"]
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    return asked
+
+
+def test_the_hub_s_splits_of_the_same_names(hub):
+    found = Hub(path="owner/data", revision="v1").build(BuildContext())
+    assert list(found) == ["train", "test"]
+    assert hub == [("owner/data", None, "v1", None)]
+
+
+def test_the_hub_s_splits_by_name(hub):
+    splits = {"train": "train[:10]", "validation": "extra"}
+    assert list(Hub(path="glue", subset="mnli", splits=splits).build(BuildContext())) == ["train", "validation"]
+    assert hub == [("glue", "mnli", None, "train[:10]"), ("glue", "mnli", None, "extra")]
+
+
+def test_a_split_that_the_hub_does_not_have(hub):
+    component = Hub(path="glue", splits={"train": "train", "test": "gone"})
+    fault(lambda: component.build(BuildContext()), ("splits", "test"), 'Unknown split "gone"')
+
+
+def test_a_hub_data_set_without_rows_to_learn_from(hub, monkeypatch):
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.DatasetDict({"extra": None}))
+    found = fault(lambda: Hub(path="glue").build(BuildContext()), ("path",), "no split `train`")
+    assert "`extra`" in found.help
+
+
+def test_a_hub_data_set_that_cannot_be_reached():
+    datasets.enable_progress_bars()
+    fault(lambda: Hub(path="nobody/nothing").build(BuildContext()), ("path",), "cannot be loaded")
+    assert not datasets.are_progress_bars_disabled()
+
+
+def test_a_folder_is_not_taken_for_the_hub(tmp_path, monkeypatch):
+    (tmp_path / "glue").mkdir()
+    monkeypatch.chdir(tmp_path)
+    fault(lambda: Hub(path="glue").build(BuildContext()), ("path",), "is a folder here")
