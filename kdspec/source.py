@@ -31,6 +31,10 @@ class Located(str):
         self.folder = folder
         return self
 
+    def __reduce__(self) -> tuple[type[Located], tuple[str, pathlib.Path]]:
+        """What copies and pickles are made from: that of `str` knows of no folder."""
+        return Located, (str(self), self.folder)
+
 
 @dataclass(frozen=True)
 class Document:

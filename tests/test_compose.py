@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import itertools
 import os
 import pathlib
+import pickle
 
 import pytest
 from hypothesis import given, settings
@@ -92,6 +94,11 @@ class TestExtends:
         assert found["path"].folder == tmp_path / "parts"
         assert not isinstance(found["other"], Located)
         assert not isinstance(found["near"], Located)
+
+    def test_a_located_string_keeps_its_folder_when_it_is_copied(self):
+        string = Located("data.tsv", pathlib.Path("parts"))
+        for twin in (copy.deepcopy(string), pickle.loads(pickle.dumps(string))):
+            assert (twin, twin.folder) == ("data.tsv", pathlib.Path("parts"))
 
     def test_one_file_may_be_reached_along_two_ways(self, tmp_path):
         write(tmp_path, a="x: 1", b="extends: a.yaml\ny: 2", c="extends: a.yaml\nz: 3", s="extends: [b.yaml, c.yaml]")
