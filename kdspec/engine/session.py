@@ -25,9 +25,11 @@ from kdspec.engine.stage import StageRun
 from kdspec.engine.table import Row, table
 from kdspec.events import Event, Note, RunFailed, RunFinished, RunStarted, StageFinished, StageSkipped
 from kdspec.kinds import BuiltTask
+from kdspec.outline import outline
 from kdspec.plan import Plan, PlannedStage
 from kdspec.plugins import Plugin
 from kdspec.registry import Registry
+from kdspec.resolve import resolved
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,7 @@ class Session:
         finished = run.run()
         record = {"stage": stage.name, "digest": self._digest(stage.name), **_plain(finished)}
         export.write_card(self.folder / finished.folder, self.plan, stage, finished.metrics)
+        (self.folder / "stages").mkdir(exist_ok=True)
         atomic_write(self.folder / "stages" / f"{stage.name}.json", json.dumps(record, indent=2) + "\n")
         self.emit(finished)
         return finished
@@ -203,7 +206,7 @@ class Session:
             former = yaml.safe_load((self.folder / "spec.yaml").read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError):
             return []
-        now = yaml.safe_load(export.resolved(self.plan))
+        now = yaml.safe_load(resolved(self.plan))
         return list(_differences(former, now, ""))[:8]
 
     def _digest(self, name: str) -> str:
@@ -224,7 +227,8 @@ class Session:
         return steps[-1] if steps else None
 
     def _write_plan(self) -> None:
-        atomic_write(self.folder / "spec.yaml", export.resolved(self.plan))
+        atomic_write(self.folder / "spec.yaml", resolved(self.plan))
+        atomic_write(self.folder / "plan.json", json.dumps(outline(self.plan), indent=2) + "\n")
 
     def _old_table(self) -> tuple[Row, ...] | None:
         try:
