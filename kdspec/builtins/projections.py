@@ -93,6 +93,7 @@ class NoProjection(Projection):
     def build(self, context: BuildContext) -> nn.Module:
         from torch import nn
 
+        del context
         return nn.Identity()
 
 

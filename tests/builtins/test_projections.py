@@ -61,6 +61,11 @@ def test_an_impossible_option_is_refused(key, value):
         Linear.model_validate({key: value})
 
 
+def test_none_leaves_the_feature_as_it_is():
+    hidden = torch.randn(2, 3, 12)
+    assert torch.equal(PROJECTIONS["none"]().build(BuildContext())(hidden), hidden)
+
+
 def test_an_unknown_width_is_a_mistake_of_the_caller():
     with pytest.raises(AssertionError, match="teacher's width"):
         Linear().build(BuildContext(student_width=12))
