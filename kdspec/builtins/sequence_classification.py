@@ -1,0 +1,275 @@
+"""The task of giving a text, or a pair of texts, one of several labels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from kdspec.component import Component
+from kdspec.context import BuildContext, Head
+from kdspec.diagnostics import closest, excerpt
+from kdspec.fault import Fault
+from kdspec.hookspecs import hookimpl
+from kdspec.kinds import Dataset, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kdspec.ops.mean import Mean
+
+_IGNORE = -100
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?", re.ASCII)
+_ROWS_AT_ONCE = 10_000
+_UNLIMITED = 10**9  # above it, a tokenizer's own limit stands for none
+
+Columns = Annotated[
+    list[str],
+    Field(min_length=1, max_length=2),
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+]
+"""One column, or two whose texts are a pair."""
+
+
+class SequenceClassification(Task):
+    """One label for each text, or for each pair of texts.
+
+    A row whose label is empty, and every row of the split `unlabelled`, has none: it counts in no metric and no hard
+    loss. A split without the label column is all of such rows.
+    """
+
+    name = "sequence_classification"
+    head: ClassVar[str | None] = "sequence_classification"
+
+    data: Dataset
+    """The rows."""
+    text: Columns
+    """The column of the text, or two columns for pairs: `[premise, hypothesis]`."""
+    label: str
+    """The column of the label: a name or a number."""
+    labels: list[str] | None = Field(default=None, min_length=2)
+    """Label names in the order of the logits; numbers as text. Left out: those of the rows in `train`, sorted."""
+    max_length: int | None = Field(default=None, ge=2)
+    """Tokens after which a text, or the longer one of a pair, is cut. Left out: what the tokenizer allows."""
+    metric: Literal["accuracy", "f1", "mcc"] = "accuracy"
+    """By which the best student is chosen. `f1` is of the second label where there are two, else the mean over the
+    labels; `mcc` is Matthews' correlation coefficient."""
+
+    @field_validator("labels")
+    @classmethod
+    def _different(cls, labels: list[str] | None) -> list[str] | None:
+        for name in labels or ():
+            if (labels or []).count(name) > 1:
+                raise PydanticCustomError("duplicate_label", "the label `{label}` is written twice", {"label": name})
+        return labels
+
+    def adaptor(self) -> Mapping[str, str | list[str]]:
+        """The places in the outputs of a transformers model."""
+        return {
+            "logits": "output.logits",
+            "hidden": "output.hidden_states",
+            "attention": "output.attentions",
+            "inputs_mask": "batch.attention_mask",
+            "labels": "batch.labels",
+        }
+
+    def build(self, context: BuildContext) -> Classification:
+        """Read the rows and check their columns and labels."""
+        try:
+            splits = self.data.build(context)
+        except Fault as fault:
+            fault.at = ("data", self.data.name, *fault.at)
+            raise
+        return Classification(self, splits)
+
+
+class Classification:
+    """The task with its rows."""
+
+    higher_is_better = True
+    label_keys = frozenset({"labels"})
+
+    def __init__(self, task: SequenceClassification, splits: Mapping[str, Any]) -> None:
+        self.metric: str | None = task.metric
+        self._task, self._splits = task, splits
+        for split, rows in splits.items():
+            for number, column in enumerate(task.text):
+                _check_column(rows, split, column, ("text", number))
+            if not len(rows):
+                raise Fault("KD502", f"the split `{split}` has no rows", ("data", task.data.name, split))
+        _check_column(splits["train"], "train", task.label, ("label",))
+        written = {split: self._written(split) for split in splits}
+        names = task.labels if task.labels is not None else self._found(written["train"])
+        self.head = Head(task=task.name, labels=tuple(names))
+        self._labels = {split: self._numbered(split, values) for split, values in written.items()}
+
+    def rows(self, split: str) -> int:
+        """How many rows the split has."""
+        return len(self._splits[split]) if split in self._splits else 0
+
+    def encode(self, split: str, tokenizer: Any | None) -> list[dict[str, Any]]:
+        """Lists of token ids, with the token types if the tokenizer makes them, and the label's number."""
+        if tokenizer is None:
+            raise Fault("KD503", "a model of this task has no tokenizer", help="write `tokenizer` in the model")
+        limit = self._limit(tokenizer)
+        columns = [self._texts(split, number) for number in range(len(self._task.text))]
+        examples: list[dict[str, Any]] = []
+        for start in range(0, self.rows(split), _ROWS_AT_ONCE):
+            texts = [column[start : start + _ROWS_AT_ONCE] for column in columns]
+            encoded = tokenizer(*texts, truncation=limit is not None, max_length=limit, return_attention_mask=False)
+            keys = [key for key in ("input_ids", "token_type_ids") if key in encoded]
+            rows = zip(*(encoded[key] for key in keys), strict=True)
+            examples += [dict(zip(keys, row, strict=True)) for row in rows]
+        for example, label in zip(examples, self._labels[split], strict=True):
+            example["labels"] = label
+        return examples
+
+    def collate(self, examples: Sequence[Mapping[str, Any]], tokenizer: Any | None) -> dict[str, Tensor]:
+        """Pad to the longest example, on the tokenizer's side and with its values."""
+        import torch
+
+        assert tokenizer is not None, "encode has refused a model without a tokenizer"
+        length = max(len(example["input_ids"]) for example in examples)
+        left = tokenizer.padding_side == "left"
+
+        def padded(rows: list[list[int]], value: int) -> Tensor:
+            spare = [[value] * (length - len(row)) for row in rows]
+            pairs = zip(spare, rows, strict=True)
+            return torch.tensor([fill + row if left else row + fill for fill, row in pairs])
+
+        ids = [example["input_ids"] for example in examples]
+        batch = {
+            "input_ids": padded(ids, tokenizer.pad_token_id or 0),
+            "attention_mask": padded([[1] * len(row) for row in ids], 0),
+        }
+        if "token_type_ids" in examples[0]:
+            types = [example["token_type_ids"] for example in examples]
+            batch["token_type_ids"] = padded(types, tokenizer.pad_token_type_id)
+        batch["labels"] = torch.tensor([example["labels"] for example in examples])
+        return batch
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Mean:
+        """The cross-entropy over the labelled rows."""
+        from kdspec.ops.divergence import cross_entropy
+
+        return cross_entropy(logits, labels, _IGNORE)
+
+    def metrics(self, logits: Sequence[Tensor], labels: Sequence[Tensor]) -> dict[str, float]:
+        """Accuracy, F1 and Matthews' correlation over the labelled rows; empty where there are none."""
+        import torch
+        from torchmetrics.functional import classification
+
+        if not labels:
+            return {}
+        truth = torch.cat(list(labels))
+        labelled = truth != _IGNORE
+        if not labelled.any():
+            return {}
+        truth, said = truth[labelled], torch.cat([batch.argmax(-1) for batch in logits])[labelled]
+        classes = len(self.head.labels)
+        f1: Callable[..., Tensor] = classification.binary_f1_score
+        if classes > 2:
+            f1 = lambda said, truth: classification.multiclass_f1_score(said, truth, classes, average="macro")  # noqa: E731
+        mcc = classification.multiclass_matthews_corrcoef(said, truth, classes)
+        return {
+            "accuracy": (said == truth).double().mean().item(),
+            "f1": f1(said, truth).item(),
+            "mcc": mcc.item(),
+        }
+
+    def _limit(self, tokenizer: Any) -> int | None:
+        limit = self._task.max_length
+        if limit is None:
+            return tokenizer.model_max_length if tokenizer.model_max_length < _UNLIMITED else None
+        special = tokenizer.num_special_tokens_to_add(pair=len(self._task.text) == 2)
+        if limit <= special:
+            message = f"`max_length` is {limit}, of which the tokenizer's own marks take {special}"
+            raise Fault("KD502", message, ("max_length",))
+        return limit
+
+    def _texts(self, split: str, number: int) -> list[str]:
+        values = self._splits[split][self._task.text[number]][:]
+        for row, value in enumerate(values, 1):
+            if value is None or isinstance(value, (list, dict, bytes)):
+                what = "no text" if value is None else f"a {type(value).__name__}"
+                message = f"row {row} of `{split}` has {what} in `{self._task.text[number]}`"
+                raise Fault("KD502", message, ("text", number), help="rows are counted from 1")
+        return [value if isinstance(value, str) else _name(value) for value in values]
+
+    def _written(self, split: str) -> list[str | None]:
+        """The label of each row as a spec would write it; None where it has none."""
+        rows, column = self._splits[split], self._task.label
+        if split == "unlabelled" or column not in rows.column_names:
+            return [None] * len(rows)
+        values = rows[column][:]
+        for row, value in enumerate(values, 1):
+            if isinstance(value, (list, dict, bytes)):
+                message = f"row {row} of `{split}` has a {type(value).__name__} in `{column}`, not one label"
+                raise Fault("KD502", message, ("label",))
+        names = getattr(rows.features[column], "names", None)
+        if names is not None:  # the data set knows the names of its numbers; -1 is none
+            known = dict(enumerate(names))
+            return [None if value is None or value == -1 else known.get(value, str(value)) for value in values]
+        return [_label(value) for value in values]
+
+    def _found(self, written: list[str | None]) -> list[str]:
+        names = getattr(self._splits["train"].features[self._task.label], "names", None)
+        found = list(names) if names is not None else sorted({name for name in written if name is not None}, key=_order)
+        if len(found) < 2:
+            labels = f"only the label `{excerpt(found[0])}`" if found else "no labels"
+            raise Fault("KD312", f"the column `{self._task.label}` of `train` has {labels}", ("label",))
+        return found
+
+    def _numbered(self, split: str, written: list[str | None]) -> list[int]:
+        numbers: dict[str | None, int] = {name: number for number, name in enumerate(self.head.labels)}
+        numbers[None] = _IGNORE
+        for row, name in enumerate(written, 1):
+            if name not in numbers:
+                near = closest(name or "", self.head.labels)
+                where = "labels" if self._task.labels is not None else "label"
+                known = ", ".join(f"`{excerpt(label)}`" for label in self.head.labels[:10])
+                raise Fault(
+                    "KD312",
+                    f"row {row} of `{split}` has the label `{excerpt(name or '')}`, which is not among {known}",
+                    (where,),
+                    help=f"did you mean `{near}`?" if near else "rows are counted from 1",
+                )
+        return [numbers[name] for name in written]
+
+
+def _check_column(rows: Any, split: str, column: str, at: tuple[str | int, ...]) -> None:
+    names = rows.column_names
+    if column not in names:
+        near = closest(column, names)
+        known = ", ".join(f"`{excerpt(name)}`" for name in names[:20]) or "none"
+        question = f"did you mean `{near}`? " if near else ""
+        message = f"the split `{split}` has no column `{excerpt(column)}`"
+        raise Fault("KD312", message, at, help=f"{question}the columns are {known}")
+
+
+def _name(value: Any) -> str:
+    """A value as a spec writes it."""
+    return ("false", "true")[value] if isinstance(value, bool) else str(value)
+
+
+def _label(value: Any) -> str | None:
+    if value is None or value == "" or value != value:  # noqa: PLR0124 - only NaN, a missing number, differs from itself
+        return None
+    # A column of integers in which some are missing is often stored as one of floats.
+    return _name(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+def _order(name: str) -> tuple[int, float, str]:
+    """Numbers by their value, before names."""
+    if _NUMBER.fullmatch(name):
+        return 0, float(name), name
+    return 1, 0.0, name
+
+
+@hookimpl
+def kdspec_components() -> list[type[Component]]:
+    """Hand over the task."""
+    return [SequenceClassification]

@@ -1,0 +1,303 @@
+"""The task of labelling texts."""
+
+from __future__ import annotations
+
+import datasets
+import pytest
+import torch
+import transformers
+from pydantic import ValidationError
+
+from kdspec.builtins.datasets import Csv
+from kdspec.builtins.sequence_classification import SequenceClassification
+from kdspec.context import BuildContext, Head
+from kdspec.fault import Fault
+from kdspec.kinds import Dataset
+
+ROWS = {"text": ["a b", "good", "c d e f"], "label": ["good", "bad", "good"]}
+
+
+class Rows(Dataset):
+    """Splits that a test has made."""
+
+    name = "rows"
+    splits: dict
+
+    def build(self, context):
+        return datasets.DatasetDict(
+            {
+                name: rows if isinstance(rows, datasets.Dataset) else datasets.Dataset.from_dict(rows)
+                for name, rows in self.splits.items()
+            }
+        )
+
+
+def task(splits=None, **fields):
+    splits = {"train": ROWS} if splits is None else splits
+    return SequenceClassification(**{"data": Rows(splits=splits), "text": "text", "label": "label", **fields})
+
+
+def built(splits=None, **fields):
+    return task(splits, **fields).build(BuildContext())
+
+
+def fault(action, code, at):
+    with pytest.raises(Fault) as caught:
+        action()
+    assert (caught.value.code, caught.value.at) == (code, at), caught.value.message
+    return caught.value
+
+
+@pytest.fixture
+def tokenizer(new_tokenizer):
+    return transformers.AutoTokenizer.from_pretrained(new_tokenizer())
+
+
+# The spec
+
+
+@pytest.mark.parametrize(
+    ("fields", "loc"),
+    [
+        ({"text": []}, ("text",)),
+        ({"text": ["a", "b", "c"]}, ("text",)),
+        ({"text": 3}, ("text",)),
+        ({"text": ["a", 3]}, ("text", 1)),
+        ({"labels": ["one"]}, ("labels",)),
+        ({"labels": ["one", "one"]}, ("labels",)),
+        ({"labels": [0, 1]}, ("labels", 0)),
+        ({"max_length": 1}, ("max_length",)),
+        ({"max_length": 2.5}, ("max_length",)),
+        ({"metric": "loss"}, ("metric",)),
+        ({"label": None}, ("label",)),
+    ],
+)
+def test_a_value_out_of_range(fields, loc):
+    with pytest.raises(ValidationError) as caught:
+        task(**fields)
+    assert {error["loc"] for error in caught.value.errors()} >= {loc}
+    assert all(error["loc"][0] == loc[0] for error in caught.value.errors())
+
+
+def test_the_default_adaptor():
+    paths = task().adaptor()
+    assert paths["logits"] == "output.logits"
+    assert paths["labels"] == "batch.labels"
+    assert task().has_labels()
+
+
+# Rows and labels
+
+
+def test_labels_are_sorted_unless_they_are_written():
+    assert built().head == Head(task="sequence_classification", labels=("bad", "good"))
+    assert built(labels=["good", "bad"]).head.labels == ("good", "bad")
+
+
+def test_numbers_are_sorted_as_numbers():
+    rows = {"text": ["a"] * 4, "label": [10, 9, -1, 2]}
+    assert built({"train": rows}).head.labels == ("-1", "2", "9", "10")
+    rows = {"text": ["a"] * 4, "label": ["10", "9", "x", "nan"]}
+    assert built({"train": rows}).head.labels == ("9", "10", "nan", "x")
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([True, False], ("false", "true")), ([1.0, 0.0], ("0", "1")), ([1.0, 0.0, float("nan"), None], ("0", "1"))],
+)
+def test_labels_are_named_as_a_spec_writes_them(values, expected):
+    assert built({"train": {"text": ["a"] * len(values), "label": values}}).head.labels == expected
+
+
+def test_a_data_set_that_knows_its_label_names_keeps_their_order(tokenizer):
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])})
+    train = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, -1]}, features=features)
+    found = built({"train": train})
+    assert found.head.labels == ("neg", "pos")
+    assert [example["labels"] for example in found.encode("train", tokenizer)] == [1, 0, -100]
+    assert [
+        example["labels"] for example in built({"train": train}, labels=["pos", "neg"]).encode("train", tokenizer)
+    ] == [
+        0,
+        1,
+        -100,
+    ]
+
+
+def test_rows_without_a_label(tokenizer):
+    splits = {
+        "train": {"text": ["a", "b", "c", "d"], "label": ["x", "y", None, ""]},
+        "test": {"text": ["a", "b"]},
+        "unlabelled": {"text": ["a"], "label": ["z"]},
+    }
+    found = built(splits)
+    labels = {split: [example["labels"] for example in found.encode(split, tokenizer)] for split in splits}
+    assert labels == {"train": [0, 1, -100, -100], "test": [-100, -100], "unlabelled": [-100]}
+    assert {split: found.rows(split) for split in (*splits, "validation")} == {
+        "train": 4,
+        "test": 2,
+        "unlabelled": 1,
+        "validation": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("splits", "fields", "code", "at", "says"),
+    [
+        ({"train": ROWS}, {"label": "lable"}, "KD312", ("label",), "the split `train` has no column `lable`"),
+        ({"train": ROWS}, {"text": "txet"}, "KD312", ("text", 0), "the split `train` has no column `txet`"),
+        ({"train": ROWS}, {"text": ["text", "b"]}, "KD312", ("text", 1), "the split `train` has no column `b`"),
+        ({"train": ROWS, "test": {"b": ["x"]}}, {}, "KD312", ("text", 0), "the split `test` has no column `text`"),
+        ({"train": ROWS}, {"labels": ["goood", "bad"]}, "KD312", ("labels",), "row 1 of `train` has the label `good`"),
+        (
+            {"train": ROWS, "validation": {"text": ["a", "b"], "label": ["bad", "worse"]}},
+            {},
+            "KD312",
+            ("label",),
+            "row 2 of `validation` has the label `worse`, which is not among `bad`, `good`",
+        ),
+        ({"train": {"text": ["a"], "label": ["x"]}}, {}, "KD312", ("label",), "only the label `x`"),
+        ({"train": {"text": ["a"], "label": [None]}}, {}, "KD312", ("label",), "has no labels"),
+        (
+            {"train": {"text": ["a"], "label": [["x"]]}},
+            {},
+            "KD502",
+            ("label",),
+            "row 1 of `train` has a list in `label`",
+        ),
+        ({"train": {"text": [], "label": []}}, {}, "KD502", ("data", "rows", "train"), "the split `train` has no rows"),
+    ],
+)
+def test_data_that_do_not_fit(splits, fields, code, at, says):
+    assert says in fault(lambda: built(splits, **fields), code, at).message
+
+
+def test_a_missing_column_is_helped():
+    found = fault(lambda: built(label="lable"), "KD312", ("label",))
+    assert found.help == "did you mean `label`? the columns are `text`, `label`"
+
+
+def test_a_fault_of_the_data_set_is_placed_within_it(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\na\n")
+    component = SequenceClassification(data=Csv(train="a.csv"), text="text", label="label")
+    fault(lambda: component.build(BuildContext(folder=tmp_path)), "KD502", ("data", "csv", "train", 0))
+
+
+# Encoding
+
+
+def test_a_row_becomes_lists_of_ids(tokenizer):
+    assert built().encode("train", tokenizer)[0] == {"input_ids": [2, 4, 5, 3], "token_type_ids": [0] * 4, "labels": 1}
+
+
+def test_a_pair_has_two_token_types(tokenizer):
+    rows = {"a": ["a b", "c"], "b": ["c", ""], "label": [0, 1]}
+    first, second = built({"train": rows}, text=["a", "b"]).encode("train", tokenizer)
+    assert first["input_ids"] == [2, 4, 5, 3, 6, 3]
+    assert first["token_type_ids"] == [0, 0, 0, 0, 1, 1]
+    assert second["input_ids"] == [2, 6, 3, 3]
+
+
+def test_long_texts_are_cut(tokenizer):
+    rows = {"text": ["a " * 100, "b"], "label": [0, 1]}
+    lengths = [len(example["input_ids"]) for example in built({"train": rows}, max_length=5).encode("train", tokenizer)]
+    assert lengths == [5, 3]
+    assert len(built({"train": rows}).encode("train", tokenizer)[0]["input_ids"]) == 64  # the tokenizer's own limit
+
+
+@pytest.mark.parametrize(("text", "limit"), [("text", 2), (["text", "text"], 3)])
+def test_a_limit_that_leaves_no_room(tokenizer, text, limit):
+    component = built(text=text, max_length=limit)
+    assert str(limit) in fault(lambda: component.encode("train", tokenizer), "KD502", ("max_length",)).message
+
+
+def test_numbers_and_empty_texts_are_texts(tokenizer):
+    rows = {"text": [7, 8], "label": [0, 1]}
+    assert [example["input_ids"] for example in built({"train": rows}).encode("train", tokenizer)] == [[2, 1, 3]] * 2
+    rows = {"text": ["", "a"], "label": [0, 1]}
+    assert built({"train": rows}).encode("train", tokenizer)[0]["input_ids"] == [2, 3]
+
+
+@pytest.mark.parametrize(("value", "says"), [(None, "no text"), (["a"], "a list")])
+def test_a_row_without_a_text(tokenizer, value, says):
+    filler = "a" if value is None else ["a"]
+    rows = {"text": [filler, filler, value], "label": [0, 1, 0]}
+    if value is not None:
+        rows["text"] = [value] * 3
+    found = fault(lambda: built({"train": rows}).encode("train", tokenizer), "KD502", ("text", 0))
+    assert says in found.message
+    assert f"row {3 if value is None else 1} of `train`" in found.message
+
+
+def test_a_model_without_a_tokenizer():
+    fault(lambda: built().encode("train", None), "KD503", ())
+
+
+# Batches
+
+
+def test_a_batch_is_padded_to_its_longest_row(tokenizer):
+    component = built()
+    batch = component.collate(component.encode("train", tokenizer)[:2], tokenizer)
+    assert batch["input_ids"].tolist() == [[2, 4, 5, 3], [2, 11, 3, 0]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]]
+    assert batch["token_type_ids"].tolist() == [[0] * 4] * 2
+    assert batch["labels"].tolist() == [1, 0]
+    assert {tensor.dtype for tensor in batch.values()} == {torch.int64}
+    assert component.label_keys == {"labels"}
+
+
+def test_a_batch_is_what_the_library_would_pad(tokenizer):
+    component = built()
+    examples = component.encode("train", tokenizer)
+    for side in ("left", "right"):
+        tokenizer.padding_side = side
+        theirs = tokenizer(ROWS["text"], padding=True, return_tensors="pt")
+        ours = component.collate(examples, tokenizer)
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+
+
+def test_a_tokenizer_without_token_types(new_tokenizer):
+    plain = transformers.AutoTokenizer.from_pretrained(new_tokenizer("plain", pad=False))
+    component = built({"train": {"text": ["a", ""], "label": [0, 1]}})
+    batch = component.collate(component.encode("train", plain), plain)
+    assert set(batch) == {"input_ids", "attention_mask", "labels"}
+    assert batch["attention_mask"].tolist() == [[1], [0]]
+    assert batch["input_ids"].dtype == torch.int64
+
+
+# Loss and metrics
+
+
+def test_the_loss_is_the_cross_entropy_over_labelled_rows():
+    logits, labels = torch.randn(4, 2), torch.tensor([0, 1, -100, 1])
+    expected = torch.nn.functional.cross_entropy(logits, labels)
+    assert torch.allclose(built().loss(logits, labels).value, expected)
+
+
+def onehot(*classes, count):
+    return torch.nn.functional.one_hot(torch.tensor(classes), count).float()
+
+
+def test_metrics_of_two_labels():
+    found = built().metrics(
+        [onehot(1, 1, count=2), onehot(0, 0, 1, count=2)], [torch.tensor([1, 0]), torch.tensor([0, 1, -100])]
+    )
+    assert found == {"accuracy": 0.5, "f1": 0.5, "mcc": 0.0}
+
+
+def test_f1_of_three_labels_is_their_mean():
+    rows = {"text": ["a"] * 3, "label": [0, 1, 2]}
+    found = built({"train": rows}).metrics([onehot(0, 1, 1, 2, count=3)], [torch.tensor([0, 1, 2, 2])])
+    assert found["accuracy"] == 0.75
+    assert found["f1"] == pytest.approx((1 + 2 / 3 + 2 / 3) / 3)
+
+
+def test_without_labels_there_are_no_metrics():
+    assert built().metrics([onehot(0, count=2)], [torch.tensor([-100])]) == {}
+    assert built().metrics([], []) == {}
+
+
+def test_the_best_is_chosen_by_the_metric_of_the_spec():
+    found = built(metric="mcc")
+    assert (found.metric, found.higher_is_better) == ("mcc", True)
