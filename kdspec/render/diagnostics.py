@@ -10,8 +10,11 @@ from rich.text import Text
 
 from kdspec.diagnostics import Diagnostic, Span
 from kdspec.render.clean import clean
+from kdspec.render.formats import Format
 from kdspec.render.snippet import Snippet
 from kdspec.source import Source
+
+__all__ = ["Format", "concise", "full", "github", "plain", "summary"]
 
 _STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
 _FRAME = "blue"

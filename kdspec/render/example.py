@@ -27,12 +27,18 @@ _KEYS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Under which key a spec has a component of the kind, where it is not the kind itself."""
+# What stands for a component without its name, in the kinds that have such a form.
+_SHORT_FORMS = (1.0, MappingProxyType({"logits": "output.logits"}), MappingProxyType({6: 2}))
 # Each round can find a key that was needed after all.
 _ROUNDS = 8
 
 
 def example(component: type[Component], registry: Registry) -> str | None:
     """The component under its key, with what it requires and its simple defaults; None where that does not validate."""
+    key = _KEYS.get(component.kind, component.kind)
+    for short in _SHORT_FORMS:
+        if (component.from_plain(short) or ("",))[0] == component.name:
+            return _yaml({key: dict(short) if isinstance(short, Mapping) else short})
     schema = component.model_json_schema()
     definitions = schema.get("$defs", {})
     values = _filled(schema, definitions, registry)
@@ -43,10 +49,12 @@ def example(component: type[Component], registry: Registry) -> str | None:
             if not _mend(values, schema, definitions, registry, error.errors(include_url=False)):
                 return None
             continue
-        key = _KEYS.get(component.kind, component.kind)
-        content = {component.name: values} if values else component.name
-        return yaml.safe_dump({key: content}, sort_keys=False, allow_unicode=True)
+        return _yaml({key: {component.name: values} if values else component.name})
     return None
+
+
+def _yaml(value: Any) -> str:
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
 
 
 def _mend(

@@ -1,0 +1,74 @@
+"""The command line: `kdspec COMMAND`, where every command is a plugin of the same kind as third-party ones."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from kdspec.cli.exits import ExitCode
+from kdspec.cli.invocation import Invocation
+from kdspec.diagnostics import DiagnosticError
+
+__all__ = ["ExitCode", "Invocation", "main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; `arguments` are those of the process by default. Returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name may hold what the terminal's encoding does not have; that is no reason to fail.
+            stream.reconfigure(errors="backslashreplace")
+    invocation = Invocation()
+    try:
+        code = _run(invocation, sys.argv[1:] if arguments is None else list(arguments))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _silence_stdout()
+        code = ExitCode.PIPE
+    return code
+
+
+def _run(invocation: Invocation, arguments: list[str]) -> int:
+    from kdspec.cli.application import application
+
+    try:
+        application().main(args=arguments, prog_name="kdspec", obj=invocation)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else ExitCode.FINE if stop.code is None else ExitCode.USAGE
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except DiagnosticError as error:
+        if invocation.traceback:
+            traceback.print_exc()
+        return _explain(invocation, error)
+    except Exception as error:  # noqa: BLE001 - nobody should have to read a traceback that did not ask for it
+        if invocation.traceback:
+            traceback.print_exc()
+        else:
+            told = f"kdspec has a bug: {type(error).__name__}: {error}".splitlines()[0]
+            invocation.err.say(f"{told}; run again with --traceback")
+        return ExitCode.FAILED
+    return ExitCode.FINE
+
+
+def _explain(invocation: Invocation, error: DiagnosticError) -> ExitCode:
+    from kdspec.render.diagnostics import full
+    from kdspec.source import Source
+
+    sources = {name: Source(name, text) for name, text in error.texts.items()}
+    for diagnostic in error.diagnostics:
+        invocation.err.show(full(diagnostic, sources, invocation.err.width))
+    # A file or plugin of the command line, as opposed to what is in the spec.
+    misused = any(diagnostic.code in {"KD003", "KD203", "KD508"} for diagnostic in error.diagnostics)
+    return ExitCode.USAGE if misused else ExitCode.SPEC
+
+
+def _silence_stdout() -> None:
+    """Python flushes stdout once more at its end; the reader has gone, and that is nobody's mistake."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # a stdout without a file
+        return

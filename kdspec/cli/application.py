@@ -1,0 +1,160 @@
+"""The commands put together: ours at once, those of other packages when they are asked for."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from collections.abc import Iterable, MutableMapping
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_group
+
+from kdspec.cli.exits import ExitCode
+from kdspec.cli.invocation import Invocation
+from kdspec.plugins import GROUP
+
+COMMANDS = (
+    "kdspec.cli.validate",
+    "kdspec.cli.plan",
+    "kdspec.cli.run",
+    "kdspec.cli.report",
+    "kdspec.cli.listing",
+    "kdspec.cli.show",
+    "kdspec.cli.plugins",
+    "kdspec.cli.explain",
+)
+"""Our own commands: modules with the hook `kdspec_commands`, in the order in which `--help` lists them."""
+
+_WELCOME = """\
+kdspec turns a YAML spec into a knowledge-distillation run.
+
+  kdspec validate spec.yaml        what is wrong with it, with the place and the fix
+  kdspec list loss                 what a spec can name
+  kdspec show logit_loss kl        one component in full
+  kdspec explain KD201             what a code of an error means
+
+`kdspec --help` lists all commands.
+"""
+_EPILOG = "The options stand before or after the command."
+_GLOBAL = frozenset({"--plugin", "--traceback"})
+
+
+def application() -> TyperGroup:
+    """The group of all commands; its `obj` is an `Invocation`."""
+    app = typer.Typer(
+        cls=_Commands,
+        callback=_root,
+        invoke_without_command=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        help="Turn a YAML spec into a knowledge-distillation run.",
+        epilog=_EPILOG,
+    )
+    for name in COMMANDS:
+        importlib.import_module(name).kdspec_commands(app)
+    return get_group(app)
+
+
+class _Commands(TyperGroup):
+    """Loads other packages for their commands only where ours are not enough, so that ours start fast."""
+
+    commands: MutableMapping[str, Any]
+    _complete = False
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, _options_first(args))
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # typer would end with the code that means a bad spec.
+            raise typer.Exit(ExitCode.PIPE) from None
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.commands:
+            self._add_others(ctx.obj)
+        return super().get_command(ctx, cmd_name)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        self._add_others(ctx.obj)
+        return list(self.commands)
+
+    def _add_others(self, invocation: Invocation) -> None:
+        if self._complete:
+            return
+        self._complete = True
+        if not invocation.plugin_files and not importlib.metadata.entry_points(group=GROUP):
+            return
+        app = typer.Typer(rich_markup_mode=None)
+        try:
+            for answer in invocation.plugins.call("kdspec_commands", commands=app):
+                if answer.error is not None:
+                    _warn(invocation, answer.plugin.distribution, answer.error)
+            others = get_group(app).commands
+        except Exception as error:  # noqa: BLE001 - typer reads the functions of plugins here
+            _warn(invocation, "a plugin", error)
+            return
+        for name, command in others.items():
+            self.commands.setdefault(name, command)
+
+
+def _warn(invocation: Invocation, who: str, error: Exception) -> None:
+    invocation.err.say(f"warning: the commands of {who} could not be added: {type(error).__name__}: {error}")
+
+
+def _options_first(arguments: Iterable[str]) -> list[str]:
+    """The arguments with our global options in front, so that they may stand behind the command as well."""
+    first: list[str] = []
+    rest: list[str] = []
+    given = iter(arguments)
+    for argument in given:
+        if argument == "--":
+            rest += [argument, *given]
+        elif argument.partition("=")[0] in _GLOBAL:
+            first.append(argument)
+            if argument == "--plugin" and (value := next(given, None)) is not None:
+                first.append(value)
+        else:
+            rest.append(argument)
+    return first + rest
+
+
+def _set_plugins(context: typer.Context, files: list[str] | None) -> list[str] | None:
+    context.obj.plugin_files = tuple(files or ())
+    return files
+
+
+def _set_traceback(context: typer.Context, wanted: bool) -> bool:  # noqa: FBT001 - typer calls it
+    context.obj.traceback = wanted
+    return wanted
+
+
+def _print_version(context: typer.Context, wanted: bool) -> None:  # noqa: FBT001 - typer calls it
+    if wanted:
+        context.obj.out.say(f"kdspec {importlib.metadata.version('kdspec')}")
+        raise typer.Exit
+
+
+def _root(
+    context: typer.Context,
+    *,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="Load a Python file as a plugin too.", callback=_set_plugins, is_eager=True),
+    ] = None,
+    traceback: Annotated[
+        bool,
+        typer.Option(
+            "--traceback", help="Show where in kdspec an error arose.", callback=_set_traceback, is_eager=True
+        ),
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    del plugin, traceback, version
+    if context.invoked_subcommand is None:
+        context.obj.out.show(_WELCOME)

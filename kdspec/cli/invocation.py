@@ -1,0 +1,62 @@
+"""One use of the command line: where it prints, and the plugins that it loads when a command first needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from kdspec.diagnostics import Diagnostic, DiagnosticError
+
+if TYPE_CHECKING:
+    from kdspec.cli.screen import Screen
+    from kdspec.plugins import Plugins
+    from kdspec.registry import Registry
+
+
+class Invocation:
+    """What a command is given as `context.obj`."""
+
+    def __init__(self) -> None:
+        self.plugin_files: Sequence[str] = ()
+        self.traceback = False
+
+    @cached_property
+    def out(self) -> Screen:
+        """Standard output, for what was asked for."""
+        from kdspec.cli.screen import Screen
+
+        return Screen()
+
+    @cached_property
+    def err(self) -> Screen:
+        """Standard error, for progress and complaints."""
+        from kdspec.cli.screen import Screen
+
+        return Screen(stderr=True)
+
+    @cached_property
+    def plugins(self) -> Plugins:
+        """Built-ins, installed packages and the files of `--plugin`."""
+        from kdspec import plugins
+
+        return plugins.load(self.plugin_files)
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The components of all plugins. Raises `DiagnosticError` where a file of `--plugin` could not be loaded."""
+        registry = self.any_registry
+        loaded = {plugin.origin for plugin in self.plugins.loaded}
+        failed = [p for p in registry.problems if p.origin in self.plugin_files and p.origin not in loaded]
+        if failed:
+            raise DiagnosticError(
+                *(Diagnostic("KD203", f"cannot load the plugin `{p.origin}`: {p.reason}") for p in failed)
+            )
+        return registry
+
+    @cached_property
+    def any_registry(self) -> Registry:
+        """The components of the plugins that could be loaded; the others are its `problems`."""
+        from kdspec import registry
+
+        return registry.assemble(self.plugins)

@@ -1,0 +1,64 @@
+"""A spec file read as far as it goes: to a plan, or to what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kdspec import check, compose
+from kdspec.cli.exits import ExitCode
+from kdspec.diagnostics import Diagnostic, DiagnosticError
+from kdspec.source import Source
+
+if TYPE_CHECKING:
+    from kdspec.plan import Plan
+    from kdspec.registry import Registry
+    from kdspec.spec import Spec
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What came out of a spec. Without errors there are a spec and a plan."""
+
+    name: str
+    diagnostics: tuple[Diagnostic, ...]
+    sources: Mapping[str, Source]
+    spec: Spec | None = None
+    plan: Plan | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether there are errors."""
+        return any(diagnostic.severity == "error" for diagnostic in self.diagnostics)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """What a command that only reads would end with."""
+        if any(diagnostic.code == "KD003" for diagnostic in self.diagnostics):
+            return ExitCode.USAGE
+        return ExitCode.SPEC if self.failed else ExitCode.FINE
+
+
+def read(path: str, registry: Registry, sets: Sequence[str] = ()) -> Reading:
+    """Compose, check and plan the spec at `path`, `-` for standard input. A mistake is in the answer, not raised."""
+    name = "<stdin>" if path == "-" else path
+    try:
+        document = compose.load(path, sets)
+    except DiagnosticError as error:
+        sources = {source: Source(source, text) for source, text in error.texts.items()}
+        return Reading(name, _in_order(error.diagnostics), sources)
+    checked = check.check(document, registry)
+    if checked.spec is None or checked.errors:
+        return Reading(name, checked.diagnostics, document.sources, checked.spec)
+    from kdspec import plan
+
+    try:
+        made, found = plan.make(checked.spec, registry)
+    except DiagnosticError as error:
+        made, found = None, error.diagnostics
+    return Reading(name, _in_order((*checked.diagnostics, *found)), document.sources, checked.spec, made)
+
+
+def _in_order(found: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
+    return tuple(sorted(dict.fromkeys(found), key=lambda d: (d.primary is None, d.primary.span if d.primary else ())))

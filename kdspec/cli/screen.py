@@ -1,0 +1,39 @@
+"""Standard output and standard error as places to print on."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.text import Text
+
+# A log or a pipe has no width of its own; 80 columns would cut the lines of most specs.
+_UNKNOWN_WIDTH = 120
+
+
+class Screen(Console):
+    """A console that prints text as it is: no markup, no wrapping, colours only on a terminal and without NO_COLOR."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        if not self.is_terminal and "COLUMNS" not in os.environ:
+            self.width = _UNKNOWN_WIDTH
+
+    def show(self, text: Text | str) -> None:
+        """Print text that has its own line breaks."""
+        self.print(text, end="")
+
+    def say(self, text: Text | str = "") -> None:
+        """Print one line."""
+        self.print(text)
+
+    def data(self, value: Any) -> None:
+        """Print a value as JSON."""
+        self.print(json.dumps(value, indent=2))
+
+    def on_broken_pipe(self) -> NoReturn:
+        """Leave it to `main`: rich would exit with the code that means a bad spec."""
+        self.quiet = True
+        raise BrokenPipeError
