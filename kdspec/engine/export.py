@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from kdspec.engine.files import atomic_write
 from kdspec.plan import Plan, PlannedStage
+from kdspec.resolve import as_yaml
 
 
 def versions() -> dict[str, str]:
@@ -37,7 +37,7 @@ def write_card(folder: Path, plan: Plan, stage: PlannedStage, metrics: Mapping[s
         "## The stage, as written",
         "",
         "```yaml",
-        _yaml(spec.model_dump(mode="python", by_alias=True)["stages"][stage.name]).rstrip(),
+        as_yaml(spec.model_dump(mode="python", by_alias=True)["stages"][stage.name]).rstrip(),
         "```",
         "",
         "## Made with",
@@ -54,18 +54,6 @@ def _results(metrics: Mapping[str, float]) -> list[str]:
         return []
     rows = [f"| {name} | {value:.4f} |" for name, value in metrics.items()]
     return ["## Validation", "", "| metric | value |", "| --- | --- |", *rows, ""]
-
-
-def resolved(plan: Plan) -> str:
-    """The complete spec as YAML, every default filled in; paths are relative to the spec that was run."""
-    return _yaml(plan.spec.model_dump(mode="python", by_alias=True))
-
-
-def _yaml(data: Any) -> str:
-    import yaml
-
-    text: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
-    return text
 
 
 def size(folder: Path) -> int:
