@@ -11,7 +11,10 @@ from pydantic_core import PydanticCustomError
 from kdspec.component import Strict, by_name
 from kdspec.kinds import FeatureLoss, LayerMap, MatchPreset, Projection, Schedule
 
-Indices = Annotated[list[int], BeforeValidator(lambda value: [value] if type(value) is int else value)]
+Indices = Annotated[
+    list[int],
+    BeforeValidator(lambda value: [value] if type(value) is int else value, json_schema_input_type=int | list[int]),
+]
 """One layer index or a list of them; negative ones count from the end."""
 
 

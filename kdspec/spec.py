@@ -108,7 +108,9 @@ class Training(Strict):
     """The optimizer and its learning rate."""
     lr_schedule: LrSchedule = by_name("linear")
     """How the learning rate changes over the stage."""
-    max_grad_norm: Annotated[GradientNorm | None, BeforeValidator(_norm)] = by_name(1.0)
+    max_grad_norm: Annotated[
+        GradientNorm | None, BeforeValidator(_norm, json_schema_input_type=PositiveFloat | GradientNorm | None)
+    ] = by_name(1.0)
     """Largest gradient norm: a number, or `{value, scope}`. `null`: no clipping."""
     normalize: Literal["step", "micro_batch"] = "step"
     """`step`: every row or token of an optimizer step counts the same; `micro_batch`: every micro-batch does."""

@@ -25,7 +25,9 @@ _SPLITS = ("train", "validation", "test", "unlabelled")
 _CODE = "KD502"
 
 Files = Annotated[
-    list[SpecFile], Field(min_length=1), BeforeValidator(lambda value: [value] if isinstance(value, str) else value)
+    list[SpecFile],
+    Field(min_length=1),
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=str | list[str]),
 ]
 """A file or a list of files whose rows follow each other."""
 

@@ -29,7 +29,7 @@ _UNLIMITED = 10**9  # above it, a tokenizer's own limit stands for none
 Columns = Annotated[
     list[str],
     Field(min_length=1, max_length=2),
-    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=str | list[str]),
 ]
 """One column, or two whose texts are a pair."""
 

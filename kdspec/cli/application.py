@@ -24,6 +24,7 @@ COMMANDS = (
     "kdspec.cli.show",
     "kdspec.cli.plugins",
     "kdspec.cli.explain",
+    "kdspec.cli.schema",
 )
 """Our own commands: modules with the hook `kdspec_commands`, in the order in which `--help` lists them."""
 
