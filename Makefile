@@ -23,7 +23,11 @@ OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 HF_HOME="$(CURDIR)/.cache/hugg
 PYTEST := $(OFFLINE) OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(PYTHON) -m pytest
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help setup fetch quickstart test fast lint clean
+# The YAML language server that editors use; the tests of the JSON Schema talk to it.
+LANGUAGE_SERVER := yaml-language-server@1.25.0
+READY_EDITOR := .cache/editor/$(LANGUAGE_SERVER)
+
+.PHONY: help setup fetch quickstart test fast lint editor clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -31,7 +35,7 @@ help: ## list the targets
 quickstart: setup fetch ## set up, fetch a small model and its data, and distil
 	$(OFFLINE) $(VENV)/bin/kdspec run specs/quickstart.yaml
 
-test: setup fetch lint ## everything: lint, types, all tests and those of each plugin
+test: setup fetch lint editor ## everything: lint, types, all tests and those of each plugin
 	$(PYTEST) $(PARALLEL)
 	for tests in $(wildcard plugins/*/tests); do $(PYTEST) "$$tests" || exit 1; done
 
@@ -42,6 +46,18 @@ lint: setup ## ruff and mypy
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy kdspec specs
+
+editor: ## install the YAML language server for its tests, where there is npm
+	@if [ -e $(READY_EDITOR) ]; then exit; fi; \
+	if ! command -v npm >/dev/null; then \
+	    echo "note: npm is not installed, so the tests with an editor's language server are left out"; exit; \
+	fi; \
+	mkdir -p .cache/editor; \
+	if npm install --prefix .cache/editor --no-save --no-audit --no-fund --loglevel=error $(LANGUAGE_SERVER); then \
+	    touch $(READY_EDITOR); \
+	else \
+	    echo "note: $(LANGUAGE_SERVER) cannot be installed, so the tests with it are left out"; \
+	fi
 
 setup: $(READY) $(READY_PLUGINS) ## make the environment in .venv (VENV=folder for another)
 
