@@ -219,12 +219,12 @@ class Transformers(Model):
 
     def written_configuration(self, context: BuildContext) -> Mapping[str, Any]:
         """The configuration of `path`, from its folder or, for a hub model, from what was downloaded before."""
-        from huggingface_hub import try_to_load_from_cache
-
         assert self.path is not None
         folder = local_folder(self.path, context.folder)
         if folder is not None:
             return families.read(folder / "config.json")
+        from huggingface_hub import try_to_load_from_cache
+
         try:
             file = try_to_load_from_cache(self.path, "config.json", revision=self.revision)
         except ValueError:  # not a name that the hub allows
