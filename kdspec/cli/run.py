@@ -1,0 +1,171 @@
+"""`kdspec run`: a spec to a student."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import shlex
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kdspec.cli.exits import ExitCode
+from kdspec.cli.invocation import Invocation
+from kdspec.diagnostics import DiagnosticError
+from kdspec.hookspecs import hookimpl
+from kdspec.render.formats import Format
+
+if TYPE_CHECKING:
+    from kdspec.cli.reading import Reading
+    from kdspec.engine.session import Result
+
+_EXAMPLES = """\b
+Examples:
+  kdspec run spec.yaml
+  kdspec run spec.yaml --set stages.distil.training.steps=20 --output try
+  kdspec run spec.yaml --restart
+
+The same command continues a run that was stopped.
+"""
+
+
+@hookimpl
+def kdspec_commands(commands: typer.Typer) -> None:
+    """Add `run`."""
+    commands.command("run", epilog=_EXAMPLES)(run)
+
+
+def run(
+    context: typer.Context,
+    spec: Annotated[str, typer.Argument(metavar="SPEC", help="A file, or - for standard input.")],
+    *,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Replace or add a value of the spec.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option(metavar="DIR", help="The folder in which the run's own folder lies.", file_okay=False)
+    ] = Path("runs"),
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew; what an earlier run has left is put aside.")
+    ] = False,
+    device: Annotated[
+        str | None, typer.Option(metavar="DEVICE", help="For example cpu or cuda:1; the first GPU by default.")
+    ] = None,
+    format_: Annotated[Format, typer.Option("--format", help="How to print what is wrong.")] = "full",
+) -> None:
+    """Run a spec: train its stages in order, then compare the models."""
+    from kdspec.cli.findings import show, show_reading
+    from kdspec.cli.reading import read
+
+    invocation: Invocation = context.obj
+    err = invocation.err
+    reading = read(spec, invocation.registry, sets or ())
+    show_reading(reading, err, format_)
+    if reading.plan is None:
+        raise typer.Exit(reading.exit_code)
+    if device is not None:
+        _check_device(device)
+
+    from rich.console import Console
+
+    from kdspec.engine.session import Session
+    from kdspec.engine.stage import Interrupted
+    from kdspec.plugins import Plugin
+    from kdspec.render.progress import Progress
+
+    session = Session(reading.plan, invocation.registry, output=output, restart=restart, device=device)
+    with Progress(Console(stderr=True, highlight=False, markup=False, emoji=False)) as progress:
+        name = "kdspec.render.progress"
+        invocation.plugins.add(Plugin("kdspec", importlib.metadata.version("kdspec"), "progress", name, progress))
+        try:
+            result = session.run()
+        except DiagnosticError as error:
+            progress.stop()
+            show(error.diagnostics, reading.sources, reading.name, err, format_)
+            raise typer.Exit(ExitCode.FAILED) from None
+        except Interrupted as stopped:
+            progress.stop()
+            command = _command(invocation, spec, sets or (), output, device)
+            err.say(f"stopped; the state is saved in {session.folder}. To go on:\n  {command}")
+            code = ExitCode.TERMINATED if stopped.signal == signal.SIGTERM else ExitCode.INTERRUPTED
+            raise typer.Exit(code) from None
+    _write_report(invocation, reading, result)
+    _show_result(invocation, result, _command(invocation, spec, sets or (), output, device))
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        # torch raises either, and may go on for many lines.
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise typer.BadParameter(f"`{device}` cannot be used: {reason}", param_hint="--device") from None
+
+
+def _command(invocation: Invocation, spec: str, sets: Sequence[str], output: Path, device: str | None) -> str:
+    """The command that goes on with this run: the one that began it, but for `--restart`."""
+    words = ["kdspec", "run", spec]
+    for given in sets:
+        words += ["--set", given]
+    if output != Path("runs"):
+        words += ["--output", str(output)]
+    if device is not None:
+        words += ["--device", device]
+    for file in invocation.plugin_files:
+        words += ["--plugin", file]
+    return shlex.join(words)
+
+
+def _write_report(invocation: Invocation, reading: Reading, result: Result) -> None:
+    from kdspec import report
+    from kdspec.cli.findings import show
+
+    try:
+        report.write(report.read(result.folder), invocation.plugins)
+    except DiagnosticError as error:
+        # The run went well; a report can be written again.
+        show(error.diagnostics, {}, reading.name, invocation.err)
+
+
+def _show_result(invocation: Invocation, result: Result, command: str) -> None:
+    from kdspec.render.table import caption, table
+
+    out = invocation.out
+    if result.already_finished:
+        invocation.err.say(f"this run is finished already; to run it anew:\n  {command} --restart")
+    rows = [vars(row) for row in result.table]
+    out.print(table(rows), soft_wrap=False)
+    out.say(f"{caption(rows)}\n")
+    out.say(f"student  {result.student}")
+    out.say(f"report   {result.folder / 'report.html'}")
+    if snippet := loading(result.student):
+        out.say(f"\n{snippet}")
+
+
+def loading(student: Path) -> str | None:
+    """Python that loads the student with transformers, or None where it is no model of theirs."""
+    try:
+        config = json.loads((student / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    architecture = str((config.get("architectures") or [""])[0])
+    _, found, purpose = architecture.partition("For")
+    auto = f"AutoModelFor{purpose}" if found else "AutoModel"
+    place = repr(str(student))
+    if not (student / "tokenizer_config.json").is_file():
+        return f"from transformers import {auto}\n\nmodel = {auto}.from_pretrained({place})"
+    answer = "logits" if found else "last_hidden_state"
+    return "\n".join(
+        (
+            f"from transformers import {auto}, AutoTokenizer",
+            "",
+            f"tokenizer = AutoTokenizer.from_pretrained({place})",
+            f"model = {auto}.from_pretrained({place})",
+            f'print(model(**tokenizer("some text", return_tensors="pt")).{answer})',
+        )
+    )

@@ -1,0 +1,196 @@
+"""A plan as people read it, from its outline: what was written, what was filled in, and what only the run will tell."""
+# ruff: noqa: RUF001, RUF002 - a multiplication sign is one
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from kdspec.render.clean import clean
+
+MARKS: Mapping[str, str] = MappingProxyType({"written": "", "default": "~", "derived": "=", "unknown": "?"})
+_STYLES: Mapping[str, str] = MappingProxyType({"written": "", "default": "dim", "derived": "cyan", "unknown": "yellow"})
+TERM_COLUMNS = ("term", "loss", "teacher → student", "weight", "settings")
+_BARE = re.compile(r"[^\s,=\[\](){}'\"]+(?: [^\s,=\[\](){}'\"]+)*")
+_HEADING = "bold"
+_NAME = "bold cyan"
+
+
+def page(outline: Mapping[str, Any]) -> RenderableType:
+    """All of a plan."""
+    tasks = [(Text(clean(task["name"]), _NAME), setting(task["task"])) for task in outline["tasks"]]
+    parts: list[RenderableType] = [_title(outline), "", Text("models", _HEADING), _grid(_models(outline))]
+    parts += ["", Text("tasks", _HEADING), _grid(tasks)]
+    for number, stage in enumerate(outline["stages"], start=1):
+        head = tuple(Text(name, "dim") for name in TERM_COLUMNS)
+        parts += ["", stage_title(number, stage), _grid([head, *terms(stage)])]
+        parts += ["", _grid([(Text(name, "dim"), told) for name, told in details(stage)])]
+    return Group(*parts, "", legend())
+
+
+def setting(value: Mapping[str, Any]) -> Text:
+    """A setting with its mark; what is inside of a default is one too, and goes unmarked."""
+    return Text(MARKS[value["origin"]], _STYLES[value["origin"]]).append_text(_body(value, inside=False))
+
+
+def plain(value: Any) -> str:
+    """A value on one line, nearly as a spec writes it."""
+    match value:
+        case None | bool():
+            return json.dumps(value)
+        case float():
+            return f"{value:g}"
+        case list():
+            return "[" + ", ".join(map(plain, value)) + "]"
+        case dict():
+            return "{" + ", ".join(f"{plain(key)}: {plain(item)}" for key, item in value.items()) + "}"
+        case str() if not _BARE.fullmatch(value):
+            return clean(json.dumps(value, ensure_ascii=False))
+    return clean(str(value))
+
+
+def _body(value: Mapping[str, Any], *, inside: bool) -> Text:
+    """A setting without its mark; `inside` of something that is not written, defaults have none either."""
+    if "parameters" not in value:
+        return Text() if _is_open(value) else Text(plain(value["value"]))
+    parts = joined(value["parameters"], inside=inside or value["origin"] != "written")
+    if "component" not in value:
+        return parts
+    name = Text(clean(value["component"]))
+    return name.append("(").append_text(parts).append(")") if parts else name
+
+
+def joined(settings: Mapping[str, Mapping[str, Any]], *, inside: bool = False) -> Text:
+    """Settings on one line, marks before their names; defaults that turn nothing on are left out."""
+    parts = []
+    for name, value in settings.items():
+        origin = value["origin"]
+        if origin == "default" and (value.get("value", "") is None or value.get("value") is False):
+            continue
+        text = Text("" if inside and origin == "default" else MARKS[origin], _STYLES[origin]).append(clean(name))
+        body = _body(value, inside=inside)
+        if "parameters" in value and "component" not in value:
+            text.append("(").append_text(body).append(")")
+        elif not _is_open(value):
+            text.append("=").append_text(body)
+        parts.append(text)
+    return Text(", ").join(parts)
+
+
+def _is_open(value: Mapping[str, Any]) -> bool:
+    return value["origin"] == "unknown" and value.get("value") is None
+
+
+def _title(outline: Mapping[str, Any]) -> Text:
+    text = Text(clean(outline["name"]), _HEADING)
+    return text.append("   seed ", "dim").append_text(setting(outline["seed"]))
+
+
+def stage_title(number: int, stage: Mapping[str, Any]) -> Text:
+    """Which stage it is, and who teaches whom what."""
+    text = Text(f"stage {number}  ", _HEADING).append(clean(stage["name"]), _NAME)
+    text.append(f"  {clean(stage['distiller']['component'])}: ")
+    teachers = ", ".join(map(clean, stage["teachers"]))
+    text.append(f"{teachers} → {clean(stage['student'])}" if teachers else clean(stage["student"]))
+    return text.append(f"  ({', '.join(map(clean, stage['tasks']))})", "dim")
+
+
+def size(facts: Mapping[str, Any]) -> str:
+    """`bert 6 × 384, 12 heads`: layers, width and heads as far as they are known."""
+    layers, width, heads = ("?" if facts[key] is None else str(facts[key]) for key in ("layers", "width", "heads"))
+    family = f"{clean(facts['family'])} " if facts["family"] else ""
+    return f"{family}{layers} × {width}, {heads} heads"
+
+
+def roles(model: Mapping[str, Any]) -> str:
+    """What a model does in which stage."""
+    return ", ".join(f"{role} in {clean(stage)}" for stage, role in model["stages"].items()) or "not used"
+
+
+def terms(stage: Mapping[str, Any]) -> Iterator[tuple[Text, ...]]:
+    """A row for each term of a stage, under `TERM_COLUMNS`."""
+    several = len(stage["teachers"]) > 1
+    for term in stage["terms"]:
+        settings = dict(term["settings"])
+        loss, weight = settings.pop("loss", None), settings.pop("weight", None)
+        name = Text(clean(term["name"]))
+        weighs = setting(weight) if weight else Text("1")
+        if not term["active"]:
+            name.stylize("dim")
+            yield name, Text("off", "dim"), Text(), weighs, Text()
+        elif term["kind"] == "match":
+            yield name, setting(loss), _layers(term, several=several), weighs, _projection(term)
+        else:
+            own = "the task's own" if term["kind"] == "hard_labels" else ""
+            yield name, setting(loss) if loss else Text(own), Text(), weighs, joined(settings)
+
+
+def details(stage: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
+    """What else there is to a stage: the strategy's settings, the features that are read, and how it trains."""
+    if told := joined(stage["settings"]):
+        yield "settings", told
+    for model, features in stage["reads"].items():
+        named = ", ".join(_feature(name, feature) for name, feature in features.items())
+        if named:
+            yield f"reads of {clean(model)}", Text(named)
+    training = stage["training"]
+    written = {name: value for name, value in training.items() if value["origin"] != "default"}
+    yield "training", joined(written)
+    if told := joined({name: value for name, value in training.items() if name not in written}):
+        yield "by default", told
+
+
+def legend() -> Text:
+    """What the marks mean."""
+    text = Text("as written", "dim")
+    for origin, meaning in (("default", "default"), ("derived", "derived"), ("unknown", "known when it runs")):
+        text.append("   ").append(f"{MARKS[origin]} {meaning}", _STYLES[origin])
+    return text
+
+
+def _models(outline: Mapping[str, Any]) -> Iterator[tuple[Text, ...]]:
+    for model in outline["models"]:
+        told = Text(f"{size(model['facts'])}   ").append(roles(model), "" if model["stages"] else "yellow")
+        yield Text(clean(model["name"]), _NAME), told.append("\n").append_text(setting(model["model"]))
+
+
+def _layers(term: Mapping[str, Any], *, several: bool) -> Text:
+    teacher, student = term["teacher"], term["student"]
+    origin = term["layers"]["origin"]
+    text = Text(f"{clean(teacher['model'])} " if several else "")
+    if not teacher["layers"]:
+        return text.append(f"{clean(term['feature'])}, whole")
+    sides = (", ".join(map(str, dict.fromkeys(side["layers"]))) for side in (teacher, student))
+    return text.append(f"{MARKS[origin]}{clean(term['feature'])} " + " → ".join(sides), _STYLES[origin])
+
+
+def _projection(term: Mapping[str, Any]) -> Text:
+    projection = term["settings"].get("projection")
+    if projection is None:
+        return Text("")
+    if projection["origin"] == "unknown":
+        return Text("?projection", _STYLES["unknown"])
+    text = setting(projection)
+    widths = [term[side]["width"] for side in ("student", "teacher")]
+    return text if None in widths else text.append(f" {widths[0]} → {widths[1]}")
+
+
+def _feature(name: str, feature: Mapping[str, Any]) -> str:
+    return clean(name) + ("" if feature["layers"] is None else plain(feature["layers"]))
+
+
+def _grid(rows: Iterable[tuple[Text, ...]]) -> RenderableType:
+    table = Table.grid(padding=(0, 3, 0, 0))
+    for row in rows:
+        while len(table.columns) < len(row):
+            table.add_column(overflow="fold")
+        table.add_row(*row)
+    return Padding(table, (0, 0, 0, 2), expand=False)

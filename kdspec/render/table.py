@@ -1,0 +1,128 @@
+"""The models of a run side by side: quality, size and speed, and what of the teacher's the student has kept."""
+# ruff: noqa: RUF001 - a multiplication sign is one
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from kdspec.render.clean import clean
+
+_LOWER_IS_BETTER = frozenset({"loss", "mae", "mse", "rmse", "perplexity"})
+
+Row = Mapping[str, Any]
+"""A row as `table.json` has it."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure, and what it is beside the teacher's."""
+
+    text: str
+    beside: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading and a cell for each model."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    number: bool = True
+
+
+def columns(rows: Sequence[Row]) -> tuple[Column, ...]:
+    """The table as text, for the terminal and the report alike; columns that would be empty are left out."""
+    teacher = next((row for row in rows if row["role"] == "teacher"), None)
+    found = [
+        Column("model", tuple(Cell(row["model"]) for row in rows), number=False),
+        Column("role", tuple(Cell(row["role"]) for row in rows), number=False),
+    ]
+    if len({row["task"] for row in rows}) > 1:
+        found.append(Column("task", tuple(Cell(row["task"]) for row in rows), number=False))
+    names = list(dict.fromkeys(metric for row in rows for metric in row["metrics"]))
+    found += [
+        Column(name, tuple(_metric(row, teacher, name, first=name == names[0]) for row in rows)) for name in names
+    ]
+    found += [
+        Column("agreement", tuple(Cell(_percent(row["agreement"])) for row in rows)),
+        Column("parameters", tuple(_parameters(row, teacher) for row in rows)),
+        Column("size", tuple(Cell(f"{row['bytes'] / 1e6:.1f} MB") for row in rows)),
+        Column("latency", tuple(_latency(row, teacher) for row in rows)),
+    ]
+    return tuple(column for column in found if any(cell.text for cell in column.cells))
+
+
+def caption(rows: Sequence[Row]) -> str:
+    """What the figures are of."""
+    splits = sorted({row["split"] for row in rows if row["split"]})
+    told = f"metrics of the {' and '.join(splits)} rows" if splits else "there were no rows to evaluate on"
+    if any(row["agreement"] is not None for row in rows):
+        told += "; agreement: rows with the teacher's class"
+    return told + ("; latency: one row, median" if any(row["latency_ms"] is not None for row in rows) else "")
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """The table for a terminal: a column for each model, so that it fits where a row for each would not."""
+    shown = Table(box=SIMPLE_HEAD, pad_edge=False)
+    names, *figures = columns(rows)
+    shown.add_column("")
+    for name, row in zip(names.cells, rows, strict=True):
+        shown.add_column(clean(name.text), overflow="fold", style="bold" if row["role"] == "student" else "")
+    for column in figures:
+        shown.add_row(Text(clean(column.name), "dim"), *map(_cell, column.cells))
+    return shown
+
+
+def count(number: float) -> str:
+    """`4.4 M` for 4,386,178."""
+    for size, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= size:
+            return f"{number / size:.1f} {letter}"
+    return f"{number:g}"
+
+
+def _cell(cell: Cell) -> Text:
+    return Text(clean(cell.text)).append(f"  {cell.beside}" if cell.beside else "", "dim not bold")
+
+
+def _metric(row: Row, teacher: Row | None, name: str, *, first: bool) -> Cell:
+    value = row["metrics"].get(name)
+    if value is None:
+        return Cell("")
+    its = None
+    if first and teacher is not None and row is not teacher and row["task"] == teacher["task"]:
+        its = teacher["metrics"].get(name)
+    # A part of the teacher's only means something where more is better.
+    if its is None or name in _LOWER_IS_BETTER or not (_positive(its) and _positive(value)):
+        return Cell(f"{value:.4f}")
+    return Cell(f"{value:.4f}", f"{100 * value / its:.1f} % of teacher")
+
+
+def _parameters(row: Row, teacher: Row | None) -> Cell:
+    its = teacher["parameters"] if teacher is not None and row is not teacher else 0
+    ratio = its / row["parameters"] if its and row["parameters"] else 1.0
+    return Cell(count(row["parameters"]), f"{ratio:.1f}× fewer" if ratio >= 1.05 else "")
+
+
+def _latency(row: Row, teacher: Row | None) -> Cell:
+    value = row["latency_ms"]
+    if value is None:
+        return Cell("")
+    its = teacher["latency_ms"] if teacher is not None and row is not teacher else None
+    ratio = its / value if its and value else 1.0
+    return Cell(f"{value:.1f} ms" if value >= 1 else f"{value:.2f} ms", f"{ratio:.1f}× faster" if ratio >= 1.05 else "")
+
+
+def _percent(part: float | None) -> str:
+    return "" if part is None else f"{100 * part:.1f} %"
+
+
+def _positive(value: float) -> bool:
+    return math.isfinite(value) and value > 0
