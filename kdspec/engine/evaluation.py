@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +22,8 @@ class Outcome:
     """A model's answers for a split, on the CPU, and what they are worth."""
 
     metrics: dict[str, float]
+    rows: tuple[int, ...]
+    """The row numbers in the order of the batches, which follows the lengths that this model's tokenizer gives."""
     logits: tuple[Tensor, ...]
     """One tensor a batch, rows in the order of the batches; empty where the model gives no logits."""
     labels: tuple[Tensor, ...]
@@ -47,7 +48,7 @@ def evaluate(forward: Forward, task: BuiltTask, feed: Feed, batch_size: int) -> 
     metrics = dict(task.metrics(logits, labels)) if logits and labels else {}
     if losses and (count := sum(float(loss.count) for loss in losses)):
         metrics["loss"] = sum(float(loss.total) for loss in losses) / count
-    return Outcome(metrics, tuple(logits), tuple(labels))
+    return Outcome(metrics, tuple(order), tuple(logits), tuple(labels))
 
 
 def _loss(task: BuiltTask, features: Features, rows: int) -> list[Mean]:
@@ -58,14 +59,21 @@ def _loss(task: BuiltTask, features: Features, rows: int) -> list[Mean]:
     return [task.loss(logits.detach().double().cpu(), labels.cpu()) for logits, labels in pairs]
 
 
-def agreement(first: Sequence[Tensor], second: Sequence[Tensor]) -> float | None:
-    """The part of rows for which both models choose the same class, or None where they cannot be compared."""
-    if not first or len(first) != len(second) or any(a.shape != b.shape for a, b in zip(first, second, strict=True)):
+def agreement(first: Outcome, second: Outcome) -> float | None:
+    """The part of rows for which both models choose the same class, or None where they do not choose of the same."""
+    classes, others = _by_row(first), _by_row(second)
+    if classes is None or others is None or classes.shape != others.shape:
         return None
-    if first[0].ndim != 2:  # rows of classes; anything longer depends on the padding
+    return float((classes.argmax(-1) == others.argmax(-1)).double().mean())
+
+
+def _by_row(outcome: Outcome) -> Tensor | None:
+    """The logits `(rows, classes)` by row number, or None where they are not of rows with classes to choose from."""
+    # Logits of tokens depend on the padding; a single value is no choice.
+    if not outcome.logits or any(part.ndim != 2 or part.shape[1] < 2 for part in outcome.logits):
         return None
-    same = sum(int((a.argmax(-1) == b.argmax(-1)).sum()) for a, b in zip(first, second, strict=True))
-    return same / sum(a.shape[0] for a in first)
+    logits = torch.cat(outcome.logits)
+    return logits[torch.argsort(torch.tensor(outcome.rows))] if len(logits) == len(outcome.rows) else None
 
 
 def latency(forward: Forward, feed: Feed, runs: int = 30) -> float:

@@ -17,7 +17,7 @@ from kdspec.engine import export
 from kdspec.engine.backend import Backend, SingleProcess
 from kdspec.engine.blame import blaming
 from kdspec.engine.event_log import EventLog
-from kdspec.engine.files import atomic_write
+from kdspec.engine.files import atomic_write, cannot_write
 from kdspec.engine.lock import RunLock
 from kdspec.engine.models import Models
 from kdspec.engine.signals import StopSignal
@@ -81,7 +81,10 @@ class Session:
             DiagnosticError: KD5xx.
         """
         began = time.perf_counter()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(self.folder, error) from error
         with RunLock(self.folder), StopSignal() as stop:
             if self.restart:
                 self._put_aside()
@@ -126,7 +129,7 @@ class Session:
                 self.emit(StageSkipped(stage.name, "finished already"))
                 continue
             done.append(self._run_stage(stage, models, tasks[stage.tasks[0]], stop))
-        rows = table(self.plan, models, tasks, self.folder)
+        rows = table(self.plan, models, tasks)
         self._export(models)
         result = Result(self.folder, rows, self.student_folder, tuple(done))
         seconds = time.perf_counter() - began
@@ -275,7 +278,7 @@ def _differences(former: Any, now: Any, path: str) -> Any:
             else:
                 yield from _differences(former[key], now[key], at)
     elif former != now:
-        yield f"`{path}` was `{former}` and is `{now}`"
+        yield f"`{path}` was `{json.dumps(former)}` and is `{json.dumps(now)}`"
 
 
 def _who(plugin: Plugin) -> str:

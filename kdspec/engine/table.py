@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch import nn
 
@@ -39,7 +38,7 @@ class Row:
     """Median milliseconds of one row on this machine."""
 
 
-def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], folder: Path) -> tuple[Row, ...]:
+def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask]) -> tuple[Row, ...]:
     """Evaluate every model that took part on the test rows, or the validation rows where there are none."""
     taught = [stage for stage in plan.stages if stage.needs.teachers]
     reference = taught[-1].needs.teachers[0] if taught else None
@@ -66,7 +65,7 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], folder: Pa
             time_of_one = 1000 * latency(forward, feed)
         same = None
         if reference in outcomes and name in outcomes and name != reference:
-            same = agreement(outcomes[name].logits, outcomes[reference].logits)
+            same = agreement(outcomes[name], outcomes[reference])
         rows.append(
             Row(
                 model=name,
