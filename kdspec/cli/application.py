@@ -24,6 +24,7 @@ COMMANDS = (
     "kdspec.cli.show",
     "kdspec.cli.plugins",
     "kdspec.cli.explain",
+    "kdspec.cli.parameters",
     "kdspec.cli.schema",
 )
 """Our own commands: modules with the hook `kdspec_commands`, in the order in which `--help` lists them."""
@@ -32,6 +33,8 @@ _WELCOME = """\
 kdspec turns a YAML spec into a knowledge-distillation run.
 
   kdspec validate spec.yaml        what is wrong with it, with the place and the fix
+  kdspec plan spec.yaml            what would run
+  kdspec run spec.yaml             runs it
   kdspec list loss                 what a spec can name
   kdspec show logit_loss kl        one component in full
   kdspec explain KD201             what a code of an error means

@@ -100,7 +100,7 @@ def _check_device(device: str) -> None:
     import torch
 
     try:
-        torch.empty(1, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         # torch raises either, and may go on for many lines.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
