@@ -164,6 +164,10 @@ class Model(Component):
     def build(self, context: BuildContext) -> nn.Module:
         """Make the working object; the class says what it is."""
 
+    def skeleton(self, context: BuildContext) -> nn.Module:
+        """The module for its shapes alone: tensors on the meta device do, where weights need not be read for them."""
+        return self.build(context)
+
     def facts(self, context: BuildContext) -> ModelFacts:
         """Layer count and widths without weights. Torch-free; what cannot be known is None."""
         del context

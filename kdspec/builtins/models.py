@@ -115,21 +115,8 @@ class Transformers(Model):
 
     def build(self, context: BuildContext) -> nn.Module:
         """The module, on the CPU. A model of `like` or `initialize` must be in the context's `models` and `built`."""
-        import torch
-        import transformers
-
-        task = context.head.task if context.head else None
-        if task not in _AUTO_CLASSES:
-            raise Fault(loading.CODE, f"a transformers model has no head for the task `{task}`")
-        auto = getattr(transformers, _AUTO_CLASSES[task])
-        options = {"dtype": getattr(torch, self.dtype or "float32"), "trust_remote_code": False}
-        if self.attention is not None:
-            options["attn_implementation"] = self.attention
         with loading.quiet():
-            config = self.configuration(context)
-            labels = dict(config.id2label)
-            if context.head is not None:
-                configuration.fit(config, context.head, self.tokenizer(context))
+            auto, config, labels, options = self._prepared(context)
             loaded = self.path is not None
             with (
                 loading.seeded(context.seed, context.name),
@@ -147,6 +134,32 @@ class Transformers(Model):
         elif self.initialize is not None:
             self._initialize(self.initialize, module, context)
         return cast("nn.Module", module)
+
+    def skeleton(self, context: BuildContext) -> nn.Module:
+        """The module on the meta device, from the configuration alone."""
+        import torch
+
+        with loading.quiet(), loading.explained(self._origin(), "the model cannot be made"):
+            auto, config, _, options = self._prepared(context)
+            with torch.device("meta"):
+                return cast("nn.Module", auto.from_config(config, **options))
+
+    def _prepared(self, context: BuildContext) -> tuple[Any, Any, dict[int, str], dict[str, Any]]:
+        """The library's class, the configuration with the task's head, the labels it had before, and options."""
+        import torch
+        import transformers
+
+        task = context.head.task if context.head else None
+        if task not in _AUTO_CLASSES:
+            raise Fault(loading.CODE, f"a transformers model has no head for the task `{task}`")
+        options: dict[str, Any] = {"dtype": getattr(torch, self.dtype or "float32"), "trust_remote_code": False}
+        if self.attention is not None:
+            options["attn_implementation"] = self.attention
+        config = self.configuration(context)
+        labels = dict(config.id2label)
+        if context.head is not None:
+            configuration.fit(config, context.head, self.tokenizer(context))
+        return getattr(transformers, _AUTO_CLASSES[task]), config, labels, options
 
     def tokenizer(self, context: BuildContext) -> Any | None:
         """A fast tokenizer, or None where the model has none."""

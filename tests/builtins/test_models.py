@@ -554,3 +554,12 @@ def test_nothing_is_printed_and_the_library_s_settings_are_put_back(tiny, tmp_pa
 
 def test_initialize_has_the_word_from_as_its_key():
     assert Initialize(**{"layers": [0], "from": "t"}).from_ == "t"
+
+
+def test_a_skeleton_has_the_shapes_of_the_model_and_reads_no_weights(tiny):
+    model, context = Transformers(path=str(tiny)), BuildContext(head=HEAD)
+    real = {name: tensor.shape for name, tensor in model.build(context).named_parameters()}
+    (tiny / "model.safetensors").write_bytes(b"")
+    skeleton = model.skeleton(context)
+    assert {name: tensor.shape for name, tensor in skeleton.named_parameters()} == real
+    assert {tensor.device.type for tensor in skeleton.parameters()} == {"meta"}
