@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from rich.cells import cell_len
@@ -16,7 +17,7 @@ from kdspec.source import Source
 
 __all__ = ["Format", "concise", "full", "github", "plain", "summary"]
 
-_STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
+_STYLES: Mapping[str, str] = MappingProxyType({"error": "bold red", "warning": "bold yellow", "note": "bold cyan"})
 _FRAME = "blue"
 
 

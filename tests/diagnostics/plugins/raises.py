@@ -1,0 +1,10 @@
+"""A plugin with a mistake in its check."""
+
+from __future__ import annotations
+
+from kdspec import hookimpl
+
+
+@hookimpl
+def kdspec_check(spec):
+    return [spec.no_such_attribute]
