@@ -23,6 +23,7 @@ class Explicit(LayerMap):
     """
 
     name = "explicit"
+    as_written = True
 
     pairs: dict[int, int] = Field(min_length=1)
     """Teacher layer: student layer."""

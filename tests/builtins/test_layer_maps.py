@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from kdspec import plan
 from kdspec.builtins.layer_maps import Explicit, First, Last, Skip, Uniform
+from kdspec.check import check
+from kdspec.compose import compose
 from kdspec.context import BuildContext
 from kdspec.fault import Fault
+from kdspec.registry import load_registry
+
+FINE = Path(__file__).parent.parent / "diagnostics" / "fine.yaml"
 
 MAPS = (Uniform, Last, First, Skip)
 DEPTHS = st.integers(1, 100).flatmap(lambda teacher: st.tuples(st.just(teacher), st.integers(1, teacher)))
@@ -93,6 +101,27 @@ def test_explicit_pairs_are_given_back_as_written():
     explicit = Explicit(pairs={0: 0, -1: 2})
     assert pairs(explicit, 12, 2) == [(0, 0), (-1, 2)]
     assert explicit.written() == {0: 0, -1: 2}
+
+
+@pytest.mark.parametrize(
+    ("feature", "layers", "expected"),
+    [
+        ("hidden", "{2: 1, -1: -1}", [(2, 1), (6, 2)]),
+        ("attention", "{1: 0, -1: -1}", [(1, 0), (5, 1)]),
+        ("hidden", "uniform", [(0, 0), (3, 1), (6, 2)]),
+        ("attention", "uniform", [(2, 0), (5, 1)]),
+    ],
+)
+def test_explicit_pairs_are_indices_and_those_of_a_map_layer_numbers(feature, layers, expected):
+    """Attention has no embedding output, so layer 1 of a map is its index 0; what a spec spells out is not moved."""
+    registry = load_registry(installed=False)
+    loss = "hidden_mse" if feature == "hidden" else "attention_mse"
+    at = "stages.distil.distiller.general.matches"
+    sets = [f"{at}=[{{feature: {feature}, loss: {loss}, layers: {layers}}}]"]
+    checked = check(compose(FINE.read_text(encoding="utf-8"), str(FINE), FINE.parent, sets), registry)
+    made, found = plan.make(checked.spec, registry)
+    assert not found
+    assert [(*match.teacher_layers, *match.student_layers) for match in made.stages[0].matches] == expected
 
 
 def test_two_uses_of_a_map_do_not_share_their_list():
