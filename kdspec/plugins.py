@@ -120,7 +120,7 @@ class Plugins:
 
     def call(self, hook: str, **arguments: Any) -> Iterator[Answer]:
         """Call a hook plugin by plugin, so that each answer has its author and one failure stops nobody else."""
-        for implementation in reversed(getattr(self.manager.hook, hook).get_hookimpls()):
+        for implementation in getattr(self.manager.hook, hook).get_hookimpls():
             if (implementation.plugin_name, hook) in self._silent:
                 continue
             plugin = self._plugins[implementation.plugin_name]
