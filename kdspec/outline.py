@@ -139,10 +139,11 @@ def _match(match: PlannedMatch, of: _Origins) -> dict[str, Any]:
 
 
 def _layers_origin(match: PlannedMatch, of: _Origins, *, preset: bool) -> Origin:
-    """Pairs that a layer map or a preset has made are derived, pairs that the spec has are written."""
-    if preset:
-        return "derived"
-    return "derived" if isinstance(of.at((*match.path, "layers")), str) else "written"
+    """Pairs that the spec has are written; those that a layer map, a preset or a strategy has made are derived."""
+    layers, pairs = (of.at((*match.path, key)) for key in ("layers", "pairs"))
+    numbered = isinstance(layers, dict) and all(isinstance(key, int) for key in layers)
+    whole = not match.teacher_layers
+    return "written" if not preset and (whole or numbered or pairs is not None) else "derived"
 
 
 def _read(feature: Feature) -> dict[str, Any]:

@@ -1,0 +1,96 @@
+"""The table of models."""
+
+from __future__ import annotations
+
+import pytest
+from rich.console import Console
+
+from kdspec.render.table import caption, columns, count, table
+
+TEACHER = {
+    "model": "teacher",
+    "role": "teacher",
+    "task": "reviews",
+    "split": "test",
+    "metrics": {"accuracy": 0.9, "f1": 0.8},
+    "agreement": None,
+    "parameters": 22_713_216,
+    "bytes": 90_900_000,
+    "latency_ms": 20.0,
+}
+STUDENT = TEACHER | {
+    "model": "student",
+    "role": "student",
+    "metrics": {"accuracy": 0.81, "f1": 0.7},
+    "agreement": 0.875,
+    "parameters": 4_386_178,
+    "bytes": 17_500_000,
+    "latency_ms": 0.5,
+}
+
+
+def cells(rows, name):
+    column = next(column for column in columns(rows) if column.name == name)
+    return [(cell.text, cell.beside) for cell in column.cells]
+
+
+def test_a_student_stands_beside_its_teacher():
+    rows = [TEACHER, STUDENT]
+    assert cells(rows, "accuracy") == [("0.9000", ""), ("0.8100", "90.0 % of teacher")]
+    assert cells(rows, "f1")[1] == ("0.7000", "")
+    assert cells(rows, "parameters") == [("22.7 M", ""), ("4.4 M", "5.2× fewer")]
+    assert cells(rows, "size") == [("90.9 MB", ""), ("17.5 MB", "")]
+    assert cells(rows, "latency") == [("20.0 ms", ""), ("0.50 ms", "40.0× faster")]
+    assert cells(rows, "agreement") == [("", ""), ("87.5 %", "")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "cell"),
+    [
+        ({"metrics": {"loss": 0.1}}, "loss", ("0.1000", "")),
+        ({"metrics": {"accuracy": float("nan")}}, "accuracy", ("nan", "")),
+        ({"metrics": {}}, "accuracy", ("", "")),
+        ({"parameters": 30_000_000}, "parameters", ("30.0 M", "")),
+        ({"latency_ms": 40.0}, "latency", ("40.0 ms", "")),
+        ({"latency_ms": None}, "latency", ("", "")),
+        ({"task": "other"}, "accuracy", ("0.8100", "")),
+        ({"parameters": 0}, "parameters", ("0", "")),
+    ],
+)
+def test_a_ratio_is_told_only_where_it_says_something(changes, name, cell):
+    assert cells([TEACHER, STUDENT | changes], name)[1] == cell
+
+
+def test_a_student_alone_needs_no_teacher():
+    names = [column.name for column in columns([STUDENT | {"role": "baseline", "agreement": None}])]
+    assert "agreement" not in names
+    assert "task" not in names
+
+
+def test_tasks_are_named_where_there_are_several():
+    assert cells([TEACHER, STUDENT | {"task": "other"}], "task") == [("reviews", ""), ("other", "")]
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0"), (12, "12"), (1500, "1.5 k"), (4_386_178, "4.4 M"), (1.5e9, "1.5 B")]
+)
+def test_counts_are_short(number, text):
+    assert count(number) == text
+
+
+def test_the_caption_says_what_the_figures_are_of():
+    told = caption([TEACHER, STUDENT])
+    assert told == "metrics of the test rows; agreement: rows with the teacher's class; latency: one row, median"
+    nothing = STUDENT | {"split": "", "agreement": None, "latency_ms": None}
+    assert caption([nothing]) == "there were no rows to evaluate on"
+
+
+@pytest.mark.parametrize("width", [50, 80])
+def test_it_fits_a_narrow_terminal_whole(width):
+    console = Console(width=width)
+    with console.capture() as captured:
+        console.print(table([TEACHER, STUDENT]))
+    text = captured.get()
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    assert "5.2×" in text
