@@ -16,6 +16,7 @@ from kdspec.cli.invocation import Invocation
 from kdspec.plugins import GROUP
 
 COMMANDS = (
+    "kdspec.cli.init",
     "kdspec.cli.validate",
     "kdspec.cli.plan",
     "kdspec.cli.run",
@@ -32,6 +33,7 @@ COMMANDS = (
 _WELCOME = """\
 kdspec turns a YAML spec into a knowledge-distillation run.
 
+  kdspec init                      write a spec to begin with
   kdspec validate spec.yaml        what is wrong with it, with the place and the fix
   kdspec plan spec.yaml            what would run
   kdspec run spec.yaml             runs it
