@@ -193,6 +193,34 @@ _TABLE = (
         "The loss is made for another kind of feature, such as logits where the match has attentions.",
     ),
     Code(
+        "KD401",
+        "not rehearsed",
+        "A part of the training step could not be tried out before the run, because what it does depends on the weights "
+        "or the data. Nothing is wrong with the spec for that; its shapes are checked at the first batch.",
+    ),
+    Code(
+        "KD402",
+        "lengths differ",
+        "The features that a match compares have different numbers of tokens, or of rows. Layers can be matched only where "
+        "both models see the same tokens.",
+    ),
+    Code(
+        "KD403",
+        "classes differ",
+        "The logits of student and teacher have different numbers of classes, so that one cannot follow the other.",
+    ),
+    Code(
+        "KD404",
+        "mask does not fit",
+        "A mask has one number for each token, `(batch, length)`: `inputs_mask` for each token of the features that are "
+        "matched, `logits_mask` for each token that has logits.",
+    ),
+    Code(
+        "KD405",
+        "rows longer than the model allows",
+        "The task gives rows of more tokens than the model has positions for. A row that is really as long stops the run.",
+    ),
+    Code(
         "KD501",
         "loss not finite",
         "A loss became infinite or NaN. The run stops before the weights are touched, and names the term.",

@@ -64,6 +64,8 @@ class BuildContext:
     """For a model: the models of the spec by name, to resolve `like`."""
     built: Mapping[str, Any] = field(default_factory=_nothing)
     """For a model: modules that exist already, to copy layers from."""
+    weights: bool = True
+    """For a model. False: only the shapes matter; no weight is read, and none need be drawn."""
     tasks: Mapping[str, BuiltTask] = field(default_factory=_nothing)
     """For a distiller: the tasks by name."""
     matches: tuple[PlannedMatch, ...] = ()

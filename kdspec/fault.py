@@ -25,3 +25,19 @@ class Fault(Exception):  # noqa: N818 - the user's mistake, not an error of the 
     ) -> None:
         super().__init__(message)
         self.code, self.message, self.at, self.help, self.notes = code, message, at, help, notes
+
+
+class Within(Exception):  # noqa: N818 - where another error comes from, not one of its own
+    """Says of an error which part of a component raised it, for code that runs parts of which each can go wrong.
+
+    Raised `from` the error.
+
+    Args:
+        what: the part, for example "the loss `mmd`".
+        at: keys of the component's parameters that lead to the part.
+        notes: context, such as the shapes that the part was given.
+    """
+
+    def __init__(self, what: str, at: tuple[str | int, ...], notes: tuple[str, ...] = ()) -> None:
+        super().__init__(what)
+        self.what, self.at, self.notes = what, at, notes

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from kdspec.context import BuildContext
-from kdspec.fault import Fault
+from kdspec.fault import Fault, Within
 from kdspec.kinds import BuiltTask
 from kdspec.match import PlannedMatch
 from kdspec.ops.masks import select
@@ -18,6 +18,8 @@ from kdspec.ops.shift import probability_shift
 from kdspec.step import Features, Step, Term
 
 Weight = Callable[[float], float]
+
+_PARAMETERS = len(("stages", "its name", "distiller", "its component"))  # a match's place begins so
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +58,20 @@ class DistillationObjective(nn.Module):
         """The terms whose weight is not 0 now."""
         terms: dict[str, Term] = {}
         if self.soft is not None and (weight := self.soft.weight(step.progress)):
-            losses = _soft(self.soft, step)
+            try:
+                losses = _soft(self.soft, step)
+            except Fault:
+                raise
+            except Exception as error:
+                raise Within("the loss of `soft_labels`", ("soft_labels",), _logits(self.soft, step)) from error
             for index, loss in enumerate(losses):
                 terms["soft_labels" if len(losses) == 1 else f"soft_labels.{index}"] = Term(loss, weight)
         for match in self._terms:
             if weight := match.weight(step.progress):
-                terms[match.term] = Term(match(step), weight)
+                try:
+                    terms[match.term] = Term(match(step), weight)
+                except Exception as error:
+                    raise match.within(step) from error
         if self.hard is not None and (weight := self.hard(step.progress)):
             losses = _hard(self.tasks[step.task], step.student)
             for index, loss in enumerate(losses):
@@ -111,6 +121,17 @@ class MatchTerm(nn.Module):
         if match.loss.arity == 1:
             return self.loss(student[0], teacher[0], mask=mask)
         return self.loss(tuple(student), tuple(teacher), mask=mask)
+
+    def within(self, step: Step) -> Within:
+        """Where this match is, and the shapes that it was given, for what its loss or projection has raised."""
+        match, student, teacher = self.planned, step.student, step.teachers[self.planned.teacher]
+        sides = ((match.teacher, teacher, match.teacher_layers), (match.student, student, match.student_layers))
+        notes = [
+            f"`{match.feature}` of `{name}`: {_shapes(_layers(side, match.feature, i))}" for name, side, i in sides
+        ]
+        if masks := student.heads("inputs_mask"):
+            notes.append(f"`inputs_mask` of `{match.student}`: {_shapes(masks[:1])}")
+        return Within(f"the loss `{match.loss.name}`", match.path[_PARAMETERS:], tuple(notes))
 
 
 def _layers(features: Features, feature: str, layers: Sequence[int]) -> list[Tensor]:
@@ -186,6 +207,15 @@ def _hard(task: BuiltTask, student: Features) -> list[Tensor | Mean]:
     if len(logits) != len(labels):
         raise Fault("KD313", f"{len(logits)} heads of logits but {len(labels)} of labels")
     return [task.loss(logit, label) for logit, label in zip(logits, labels, strict=True)]
+
+
+def _logits(soft: Soft, step: Step) -> tuple[str, ...]:
+    sides = ((f"teacher `{soft.teacher}`", step.teachers[soft.teacher]), ("the student", step.student))
+    return tuple(f"`logits` of {name}: {_shapes(side.heads('logits'))}" for name, side in sides)
+
+
+def _shapes(values: Sequence[Any]) -> str:
+    return ", ".join(str(tuple(v.shape)) if isinstance(v, Tensor) else f"a {type(v).__name__}" for v in values)
 
 
 def _counted(values: Sequence[Tensor]) -> str:

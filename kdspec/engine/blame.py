@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kdspec.diagnostics import Diagnostic, DiagnosticError
-from kdspec.fault import Fault
+from kdspec.fault import Fault, Within
 from kdspec.source import Path
 from kdspec.spec import Spec
 
@@ -22,14 +22,11 @@ def placing(spec: Spec, path: Path, what: str) -> Iterator[None]:
     """
     try:
         yield
-    except Fault as fault:
-        label = spec.label((*path, *fault.at))
-        diagnostic = Diagnostic(fault.code, fault.message, label, notes=fault.notes, help=fault.help)
-        raise DiagnosticError(diagnostic) from fault
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or is_out_of_memory(error):
-            raise DiagnosticError(out_of_memory(spec, path, what)) from error
-        raise
+    except (Fault, Within, MemoryError, RuntimeError) as error:
+        found = _told(spec, path, what, error)
+        if found is None:
+            raise
+        raise DiagnosticError(found) from error
 
 
 @contextmanager
@@ -41,9 +38,30 @@ def blaming(spec: Spec, path: Path, what: str) -> Iterator[None]:
     except DiagnosticError:
         raise
     except Exception as error:
-        message = f"{what} raised {type(error).__name__}: {error}"
+        notes: tuple[str, ...] = ()
+        if isinstance(error, Within):
+            path, what, notes, error = (*path, *error.at), error.what, error.notes, _cause(error)
+        told = f": {error}" if str(error) else ""
+        message = f"{what} raised {type(error).__name__}{told}"
         help_ = "run again with `--traceback` to see where"
-        raise DiagnosticError(Diagnostic("KD506", message, spec.label(path), help=help_)) from error
+        raise DiagnosticError(Diagnostic("KD506", message, spec.label(path), notes=notes, help=help_)) from error
+
+
+def _told(spec: Spec, path: Path, what: str, error: Exception) -> Diagnostic | None:
+    """The diagnostic for what explains itself, or None."""
+    if isinstance(error, Within):
+        return _told(spec, (*path, *error.at), error.what, _cause(error))
+    if isinstance(error, Fault):
+        label = spec.label((*path, *error.at))
+        return Diagnostic(error.code, error.message, label, notes=error.notes, help=error.help)
+    if isinstance(error, MemoryError) or is_out_of_memory(error):
+        return out_of_memory(spec, path, what)
+    return None
+
+
+def _cause(error: Within) -> Exception:
+    assert isinstance(error.__cause__, Exception), "raised from the error that it is about"
+    return error.__cause__
 
 
 def is_out_of_memory(error: BaseException) -> bool:

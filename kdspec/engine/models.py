@@ -22,10 +22,13 @@ class Models:
         plan: the plan.
         heads: for each task its head, once its labels are known.
         trained: folders of models that finished stages have left.
+        weights: whether the modules are for computing, not for their shapes alone.
     """
 
-    def __init__(self, plan: Plan, heads: Mapping[str, Head], trained: dict[str, Path]) -> None:
-        self.plan, self.heads, self.trained = plan, heads, trained
+    def __init__(
+        self, plan: Plan, heads: Mapping[str, Head], trained: dict[str, Path], *, weights: bool = True
+    ) -> None:
+        self.plan, self.heads, self.trained, self.weights = plan, heads, trained, weights
         self._modules: dict[str, nn.Module] = {}
         self._tokenizers: dict[str, Any] = {}
 
@@ -51,6 +54,11 @@ class Models:
                 self._tokenizers[key] = component.tokenizer(context)
         return key, self._tokenizers[key]
 
+    def tokenizer_id(self, name: str) -> str | None:
+        """Something equal for models that share their tokenizer, None for a model without one."""
+        with blaming(self.plan.spec, self.path(name), f"the tokenizer of model `{name}`"):
+            return self.plan.spec.models[name].tokenizer_id(self.context(name))
+
     def save(self, name: str, folder: Path) -> None:
         """Write the model to a folder from which it can be used without kdspec."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +68,7 @@ class Models:
         """What the model is told when it is built."""
         task = self.plan.task_of.get(name) or self._task_through(name)
         head = self.heads.get(task) if task else None
-        return replace(self.plan.context(name), head=head, built=_Lazily(self))
+        return replace(self.plan.context(name), head=head, built=_Lazily(self), weights=self.weights)
 
     def path(self, name: str) -> tuple[str, ...]:
         """Where the spec has the model's parameters."""

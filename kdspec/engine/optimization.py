@@ -23,8 +23,7 @@ class Optimization:
     """
 
     def __init__(self, bundle: nn.Module, training: Training, total_steps: int, label: Label) -> None:
-        groups = _groups(bundle)
-        _audit(bundle, groups, label)
+        groups = parameter_groups(bundle, label)
         self.names = [group.pop("name") for group in groups]
         self.optimizer: torch.optim.Optimizer = training.optimizer.build(BuildContext())(groups)
         self.base = [float(group["lr"]) for group in self.optimizer.param_groups]
@@ -43,8 +42,12 @@ class Optimization:
         return {name: float(group["lr"]) for name, group in zip(self.names, groups, strict=True)}
 
 
-def _groups(bundle: nn.Module) -> list[dict[str, Any]]:
-    """Student, the groups that the objective asks for, and what else of it can be trained."""
+def parameter_groups(bundle: nn.Module, label: Label) -> list[dict[str, Any]]:
+    """The groups with their names: student, those that the objective asks for, and what else of it can be trained.
+
+    Raises:
+        DiagnosticError: KD510 at `label`, where a parameter of the bundle is in no group.
+    """
     groups = [{"name": STUDENT, "params": _trainable(bundle.student.parameters())}]  # type: ignore[union-attr]
     objective: Any = bundle.objective
     asked: list[Mapping[str, Any]] = objective.parameter_groups() if hasattr(objective, "parameter_groups") else []
@@ -60,6 +63,7 @@ def _groups(bundle: nn.Module) -> list[dict[str, Any]]:
     rest = [p for p in _trainable(objective.parameters()) if id(p) not in taken]
     groups += [{"name": PROJECTION, "params": plain}] if plain else []
     groups += [{"name": OBJECTIVE, "params": rest}] if rest else []
+    _audit(bundle, groups, label)
     return groups
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kdspec.context import BuildContext
 from kdspec.diagnostics import Diagnostic, DiagnosticError, Label
 from kdspec.engine import optimizer_state
+from kdspec.engine.assembly import Assembly
 from kdspec.engine.backend import Backend
 from kdspec.engine.blame import blaming, placing
 from kdspec.engine.calendar import Calendar, total_steps
@@ -23,10 +23,10 @@ from kdspec.engine.feed import Feed
 from kdspec.engine.forward import Forward
 from kdspec.engine.models import Models
 from kdspec.engine.optimization import Optimization
-from kdspec.engine.order import DataOrder, fold, isolated_random, reseed
-from kdspec.engine.probe import settle
+from kdspec.engine.order import DataOrder, fold
+from kdspec.engine.probe import look, settle
 from kdspec.engine.signals import StopSignal
-from kdspec.engine.training import Bundle, Loop
+from kdspec.engine.training import Loop
 from kdspec.events import CheckpointSaved, Evaluated, Event, Note, StageFinished, StageStarted
 from kdspec.kinds import BuiltTask
 from kdspec.plan import Feature, Plan, PlannedStage
@@ -103,14 +103,11 @@ class StageRun:
             shuffle=training.shuffle, world=self.backend.world,
         )  # fmt: skip
         steps = total_steps(order.steps_per_epoch, training.epochs, training.steps)
-        forwards = {name: self._forward(name, self.stage.features[name]) for name in self.stage.models}
-        for name in needs.teachers:
-            forwards[name].module.requires_grad_(requires_grad=False)
-        student = forwards[needs.student].module.requires_grad_(requires_grad=True)
-        if training.gradient_checkpointing:
-            self._checkpoint_activations(student)
-        matches = settle(self.spec, self.registry, self.stage, forwards, feed)
-        bundle = self._bundle(student, matches)
+        assembly = Assembly(self.plan, self.stage, self.models, self.task, self.backend.device)
+        forwards = {name: assembly.forward(name) for name in self.stage.models}
+        matches = settle(self.spec, self.registry, self.stage, look(forwards, feed))
+        bundle = assembly.bundle(forwards[needs.student].module, matches)
+        self.backend.wrap(bundle)
         optimization = Optimization(bundle, training, steps, self.spec.label(self.path))
         return Loop(
             stage=self.stage, task=self.stage.tasks[0], bundle=bundle, student=forwards[needs.student],
@@ -130,37 +127,9 @@ class StageRun:
     def _forward(self, name: str, features: Mapping[str, Feature]) -> Forward:
         module = self.models.module(name).to(self.backend.device)
         return Forward(
-            name, module, features, labels=self.task.label_keys, chooses=self.models.tokenizer(name)[0] is not None,
+            name, module, features, labels=self.task.label_keys, chooses=self.models.tokenizer_id(name) is not None,
             spec=self.spec, task=self.stage.tasks[0],
         )  # fmt: skip
-
-    def _checkpoint_activations(self, student: nn.Module) -> None:
-        enable: Any = getattr(student, "gradient_checkpointing_enable", None)
-        if enable is None:
-            label = self.spec.label(("stages", self.stage.name, "training", "gradient_checkpointing"))
-            message = f"model `{self.stage.needs.student}` cannot checkpoint its activations"
-            raise DiagnosticError(Diagnostic("KD503", message, label, help="only transformers models can"))
-        enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-
-    def _bundle(self, student: nn.Module, matches: tuple[Any, ...]) -> Bundle:
-        context = BuildContext(
-            folder=self.spec.document.folder,
-            seed=self.seed,
-            tasks={self.stage.tasks[0]: self.task},
-            matches=matches,
-            facts=self.plan.facts,
-        )
-        with isolated_random():
-            # Projections start from the seed, whatever was drawn before.
-            reseed(fold(self.seed, "objective"), 0, 0, 0)
-            name = self.stage.stage.distiller.name
-            with blaming(self.spec, self.path, f"the objective of `{name}`"):
-                objective = self.stage.stage.distiller.build(context)
-        bundle = Bundle(student, objective)
-        dtype = next((p.dtype for p in student.parameters() if p.is_floating_point()), None)
-        bundle.objective.to(device=self.backend.device, dtype=dtype)
-        self.backend.wrap(bundle)
-        return bundle
 
     def _place_of(self, matches: tuple[Any, ...]) -> Callable[[str], Label]:
         paths = {match.term: match.path for match in matches}

@@ -1,0 +1,69 @@
+"""A stage put together: its models with their features, what is trained and what is frozen, its objective."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from kdspec.context import BuildContext
+from kdspec.diagnostics import Diagnostic, DiagnosticError
+from kdspec.engine.blame import blaming
+from kdspec.engine.forward import Forward
+from kdspec.engine.models import Models
+from kdspec.engine.order import fold, isolated_random, reseed
+from kdspec.engine.training import Bundle
+from kdspec.kinds import BuiltTask
+from kdspec.match import PlannedMatch
+from kdspec.plan import Plan, PlannedStage
+
+
+class Assembly:
+    """Makes the parts of one stage; a run and a rehearsal train the same thing because both come from here."""
+
+    def __init__(self, plan: Plan, stage: PlannedStage, models: Models, task: BuiltTask, device: torch.device) -> None:
+        self.plan, self.stage, self.models, self.task, self.device = plan, stage, models, task, device
+        self.spec = plan.spec
+        self.path = ("stages", stage.name, "distiller", stage.stage.distiller.name)
+        self.seed = fold(plan.spec.seed, "stage", stage.name)
+
+    def forward(self, name: str) -> Forward:
+        """A model with the features that the stage reads of it: the student trains, the teachers are frozen."""
+        trains = name == self.stage.needs.student
+        module = self.models.module(name).to(self.device).requires_grad_(requires_grad=trains)
+        forward = Forward(
+            name, module, self.stage.features[name], labels=self.task.label_keys,
+            chooses=self.models.tokenizer_id(name) is not None, spec=self.spec, task=self.stage.tasks[0],
+        )  # fmt: skip
+        if trains and self.stage.training.gradient_checkpointing:
+            self._checkpoint_activations(module)
+        return forward
+
+    def _checkpoint_activations(self, student: nn.Module) -> None:
+        enable: Any = getattr(student, "gradient_checkpointing_enable", None)
+        if enable is None:
+            label = self.spec.label(("stages", self.stage.name, "training", "gradient_checkpointing"))
+            message = f"model `{self.stage.needs.student}` cannot checkpoint its activations"
+            raise DiagnosticError(Diagnostic("KD503", message, label, help="only transformers models can"))
+        enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+    def bundle(self, student: nn.Module, matches: tuple[PlannedMatch, ...]) -> Bundle:
+        """The student with the strategy's objective, on the device and in the student's type."""
+        context = BuildContext(
+            folder=self.spec.document.folder,
+            seed=self.seed,
+            tasks={self.stage.tasks[0]: self.task},
+            matches=matches,
+            facts=self.plan.facts,
+        )
+        with isolated_random():
+            # Projections start from the seed, whatever was drawn before.
+            reseed(fold(self.seed, "objective"), 0, 0, 0)
+            name = self.stage.stage.distiller.name
+            with blaming(self.spec, self.path, f"the objective of `{name}`"):
+                objective = self.stage.stage.distiller.build(context)
+        bundle = Bundle(student, objective)
+        dtype = next((p.dtype for p in student.parameters() if p.is_floating_point()), None)
+        bundle.objective.to(device=self.device, dtype=dtype)
+        return bundle
