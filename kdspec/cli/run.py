@@ -153,6 +153,8 @@ def loading(student: Path) -> str | None:
         config = json.loads((student / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+    if not isinstance(config, dict):
+        return None
     architecture = str((config.get("architectures") or [""])[0])
     _, found, purpose = architecture.partition("For")
     auto = f"AutoModelFor{purpose}" if found else "AutoModel"

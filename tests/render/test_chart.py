@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 from hypothesis import given
@@ -16,7 +16,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def parsed(points, **options):
     text = chart(points, label="loss", **options)
-    return ElementTree.fromstring(text.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1))
+    return ET.fromstring(text.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1))
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**7), st.floats()), max_size=300))

@@ -1,4 +1,5 @@
 """A plan as text."""
+# ruff: noqa: RUF001 - a multiplication sign is one
 
 from __future__ import annotations
 

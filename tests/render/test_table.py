@@ -1,4 +1,5 @@
 """The table of models."""
+# ruff: noqa: RUF001 - a multiplication sign is one
 
 from __future__ import annotations
 

@@ -1,0 +1,80 @@
+"""`kdspec plan`: what is shown, in which form, and what it costs to start."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+from kdspec.source import parse
+
+
+def test_a_plan_is_shown_on_standard_output(kdspec, spec):
+    spec()
+    outcome = kdspec("plan", "spec.yaml")
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "hidden.hidden_mse.3-1   hidden_mse   =hidden 3 → 1" in outcome.out
+    assert "~ default" in outcome.out
+
+
+def test_json_says_its_format(kdspec, spec):
+    spec()
+    data = json.loads(kdspec("plan", "--json", "spec.yaml").out)
+    assert (data["format"], data["name"]) == (1, "tiny")
+
+
+def test_the_resolved_spec_has_the_same_plan(kdspec, spec):
+    path = spec()
+    resolved = kdspec("plan", "--resolved", "spec.yaml")
+    assert resolved.code == 0
+    assert parse(resolved.out, "spec").data["stages"]["distil"]["training"]["batch_size"] == 32
+    first = json.loads(kdspec("plan", "--json", "spec.yaml").out)
+    path.write_text(resolved.out, encoding="utf-8")
+    second = json.loads(kdspec("plan", "--json", "spec.yaml").out)
+    assert values(second) == values(first)
+    assert kdspec("plan", "--resolved", "spec.yaml").out == resolved.out
+
+
+def values(data):
+    """A plan without the origins, which are what a resolved spec changes."""
+    if isinstance(data, dict):
+        return {key: values(item) for key, item in data.items() if key != "origin"}
+    return [values(item) for item in data] if isinstance(data, list) else data
+
+
+def test_what_is_set_is_in_the_plan(kdspec, spec):
+    spec()
+    assert "epochs=3" in kdspec("plan", "spec.yaml", "--set", "stages.distil.training.epochs=3").out
+
+
+def test_a_mistake_is_on_standard_error_and_there_is_no_plan(kdspec, spec):
+    spec("layers: uniform", "layers: {12: 2}")
+    outcome = kdspec("plan", "spec.yaml")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "error[KD301]" in outcome.err
+    assert outcome.err.endswith("1 error in spec.yaml\n")
+
+
+def test_a_warning_does_not_keep_the_plan_back(kdspec, spec):
+    spec("layers: uniform", "layers: uniform, weight: 0")
+    outcome = kdspec("plan", "spec.yaml", "--json")
+    assert outcome.code == 0
+    assert "warning[KD305]" in outcome.err
+    json.loads(outcome.out)
+
+
+def test_a_missing_file_is_wrong_usage(kdspec, spec):
+    assert kdspec("plan", "gone.yaml").code == 2
+
+
+def test_two_forms_at_once_are_wrong_usage(kdspec, spec):
+    spec()
+    assert kdspec("plan", "spec.yaml", "--json", "--resolved").code == 2
+
+
+def test_a_plan_is_free_of_torch(spec):
+    path = spec()
+    code = f"import sys; from kdspec.cli import main; main(['plan', {str(path)!r}]); "
+    code += "print({'torch', 'transformers', 'datasets', 'numpy'} & sys.modules.keys(), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "set()\n"

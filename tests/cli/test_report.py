@@ -1,0 +1,46 @@
+"""`kdspec report`."""
+
+from __future__ import annotations
+
+import webbrowser
+from pathlib import Path
+
+import pytest
+
+from kdspec.engine.event_log import EventLog
+from kdspec.events import RunStarted
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The folder of a run that has just begun, below the working folder."""
+    monkeypatch.chdir(tmp_path)
+    path = Path("runs/tiny")
+    path.mkdir(parents=True)
+    EventLog(path / "events.jsonl").append(RunStarted("tiny", ("distil",), {}, 0, None))
+    return path
+
+
+def test_it_writes_the_page_and_says_where(kdspec, folder):
+    outcome = kdspec("report", "runs/tiny")
+    assert (outcome.code, outcome.out, outcome.err) == (0, "runs/tiny/report.html\n", "")
+    assert (folder / "report.html").is_file()
+
+
+@pytest.mark.parametrize(("opens", "told"), [(True, ""), (False, "there is no browser to open it in\n")])
+def test_it_opens_the_page(kdspec, folder, monkeypatch, opens, told):
+    opened = []
+    monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or opens)
+    assert kdspec("report", "runs/tiny", "--open").err == told
+    assert opened == [(folder / "report.html").resolve().as_uri()]
+
+
+def test_a_folder_that_is_not_a_run_is_wrong_usage(kdspec, tmp_path):
+    outcome = kdspec("report", str(tmp_path))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "is not the folder of a run" in outcome.err
+
+
+def test_a_damaged_log_is_told(kdspec, folder):
+    (folder / "events.jsonl").write_text("{}\n", encoding="utf-8")
+    assert "error[KD003]" in kdspec("report", "runs/tiny").err

@@ -1,0 +1,236 @@
+"""Progress on a terminal and in a log."""
+
+from __future__ import annotations
+
+import io
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from rich.console import Console
+
+from kdspec.events import (
+    Evaluated,
+    Note,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    StageFinished,
+    StageSkipped,
+    StageStarted,
+    StepDone,
+)
+from kdspec.plugins import Plugin, Plugins
+from kdspec.render.progress import Progress, duration, number, sparkline
+
+STARTED = RunStarted("tiny", ("tune", "distil"), {}, 0, None)
+
+
+class Clock:
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def step(number, loss=1.0, *, stage="distil", seconds=0.5, **terms):
+    terms = terms or {"soft_labels": loss}
+    return StepDone(
+        stage, number, 0, loss, terms, dict.fromkeys(terms, 0.5), {"student": 0.1}, 1.0, seconds, 16, 99, (loss,)
+    )
+
+
+def log(*events, wait=0.0):
+    """What a log holds after these events, `wait` seconds apart."""
+    stream, clock = io.StringIO(), Clock()
+    with Progress(Console(file=stream, width=100), clock) as progress:
+        for event in events:
+            clock.now += wait
+            progress.kdspec_observe(event, None)
+    return stream.getvalue().splitlines()
+
+
+def screen(*events, width=100, seconds=5.0):
+    """What the panel shows after these events."""
+    clock = Clock()
+    progress = Progress(Console(file=io.StringIO(), width=width), clock)
+    for event in events:
+        progress.kdspec_observe(event, None)
+    clock.now += seconds
+    console = Console(width=width)
+    with console.capture() as captured:
+        console.print(progress.panel())
+    return captured.get()
+
+
+def test_a_log_tells_of_stages_evaluations_and_notes():
+    assert log(
+        STARTED,
+        StageSkipped("tune", "finished already"),
+        StageStarted("distil", 40, 1.0, 640, 8),
+        step(9),
+        Evaluated("distil", 10, "validation", "student", {"accuracy": 0.51234}, best=True),
+        Note("warning", "odd"),
+        StageFinished("distil", 40, 75.0, 10, {"accuracy": 0.51234}, "models/student"),
+        RunFinished(80.0, {}),
+    ) == [
+        "loading models and data",
+        "stage tune is skipped: finished already",
+        "stage 2/2 distil: 40 steps, 8 of them done, 1 epoch of 640 rows",
+        "distil 9/40: loss 1, 32 rows/s",
+        "distil 10/40: validation accuracy 0.5123, the best so far",
+        "warning: odd",
+        "stage distil is done after 1:15; the best was step 10: accuracy 0.5123",
+        "comparing the models",
+    ]
+
+
+def test_a_log_is_not_flooded():
+    events = [step(number) for number in range(1, 101)]
+    lines = log(STARTED, StageStarted("distil", 100, 1.0, 1600, 0), *events, wait=1.0)
+    told = [line.partition(":")[0] for line in lines[2:]]
+    assert told == ["distil 1/100", *(f"distil {number}/100" for number in range(11, 100, 10))]
+
+
+def test_a_log_names_the_terms_where_there_are_several():
+    (line,) = log(STARTED, StageStarted("distil", 10, 1.0, 160, 0), step(1, 3.0, soft=1.0, hidden=2.0))[2:]
+    assert line == "distil 1/10: loss 3 (soft 1, hidden 2), 32 rows/s"
+
+
+def test_the_time_that_is_left_counts_evaluations_in():
+    lines = log(STARTED, StageStarted("distil", 4, 1.0, 64, 2), step(3), wait=30.0)
+    assert lines[-1].endswith("32 rows/s, 30 s left")
+
+
+def test_the_panel_shows_stage_speed_and_terms():
+    text = screen(
+        STARTED,
+        StageStarted("distil", 40, 1.0, 640, 0),
+        step(1, 1.5, soft=1.0, hidden=2.0),
+        step(2, 1.0, soft=0.5, hidden=1.0),
+        step(3, 1.0, soft=0.5),
+    )
+    first, *terms = text.splitlines()
+    assert "stage 2/2 distil" in first
+    assert "3/40  32 rows/s  5 s so far  1:02 left" in " ".join(first.split(" ")).replace("   ", "  ")
+    assert [line.split() for line in terms] == [
+        ["loss", "1"],
+        ["soft", "0.5", "×", "0.5", "█▁▁"],  # noqa: RUF001 - a multiplication sign is one
+        ["hidden", "off", "█▁"],
+    ]
+
+
+def test_the_panel_says_what_it_waits_for():
+    assert "starting" in screen()
+    assert "loading models and data" in screen(STARTED)
+
+
+@pytest.mark.parametrize("width", [20, 40, 200])
+def test_the_panel_fits_any_terminal(width):
+    text = screen(STARTED, StageStarted("distil", 40, 1.0, 640, 0), step(1, long_name_of_a_term=1.0), width=width)
+    assert max(map(len, text.splitlines())) <= width
+
+
+def test_the_panel_is_drawn_by_another_thread_while_events_come():
+    progress = Progress(Console(file=io.StringIO(), width=100))
+    console = Console(file=io.StringIO(), width=100)
+
+    def draw():
+        for _ in range(60):
+            console.print(progress.panel())
+
+    count = 0
+    with ThreadPoolExecutor(1) as pool:
+        drawn = pool.submit(draw)
+        while not drawn.done():
+            progress.kdspec_observe(STARTED, None)
+            progress.kdspec_observe(StageStarted("distil", 40, 1.0, 640, 0), None)
+            for _ in range(30):
+                count += 1
+                progress.kdspec_observe(step(count, **{f"term{count % 7}": 1.0}), None)
+    assert drawn.exception() is None
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [step(1)],
+        [Evaluated("distil", 1, "validation", "student", {}, best=False)],
+        [StageFinished("distil", 1, 0.0, None, {}, "models/student")],
+        [RunFailed("KD501", "a loss")],
+        [STARTED, StageStarted("unknown", 0, 0.0, 0, 0), step(1, math.nan, seconds=0.0, soft=math.inf)],
+        [STARTED, StageStarted("distil", 5, 1.0, 10, 5), step(5)],
+    ],
+)
+def test_no_order_of_events_is_too_odd(events):
+    log(*events)
+    screen(*events)
+
+
+def test_a_terminal_gets_the_panel_and_is_left_clean(monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    stream = io.StringIO()
+    console = Console(file=stream, width=100, force_terminal=True)
+    with Progress(console) as progress:
+        progress.kdspec_observe(STARTED, None)
+        progress.kdspec_observe(StageStarted("distil", 40, 1.0, 640, 0), None)
+        progress.kdspec_observe(step(1), None)
+        progress.stop()
+    text = stream.getvalue()
+    assert "\x1b[?25l" in text  # the cursor is hidden
+    assert text.rstrip().endswith("\x1b[2K")  # and what it stood in is erased
+    assert text.index("\x1b[?25h") > text.index("\x1b[?25l")
+
+
+def test_no_color_is_respected(monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    stream = io.StringIO()
+    with Progress(Console(file=stream, width=100, force_terminal=True)) as progress:
+        progress.kdspec_observe(STARTED, None)
+        progress.kdspec_observe(Note("warning", "odd"), None)
+    assert "warning: odd" in stream.getvalue()
+    assert "\x1b[33m" not in stream.getvalue()
+
+
+def test_it_is_an_observer():
+    stream, plugins = io.StringIO(), Plugins()
+    plugins.add(Plugin("kdspec", "", "progress", "progress", Progress(Console(file=stream))))
+    assert plugins.problems == []
+    answers = list(plugins.call("kdspec_observe", event=Note("info", "hello"), session=None))
+    assert [answer.error for answer in answers] == [None]
+    assert stream.getvalue() == "hello\n"
+
+
+def test_what_plugins_say_moves_no_cursor():
+    assert log(Note("info", "a\x1b[2Jb")) == ["a�[2Jb"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (60, "1:00"), (3725, "1:02:05"), (-1, "0 s")]
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(1.23456, "1.235"), (math.nan, "nan"), (1e-9, "1e-09")])
+def test_numbers(value, text):
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([], ""),
+        ([1.0], "▁"),
+        ([1.0, 1.0], "▁▁"),
+        ([0.0, 1.0], "▁█"),
+        ([0.0, math.nan, 1.0], "▁ █"),
+        ([math.inf], ""),
+        ([-1e308, 1e308], "▁▁"),
+    ],
+)
+def test_sparklines(values, text):
+    assert sparkline(values) == text
