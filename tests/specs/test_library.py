@@ -1,0 +1,75 @@
+"""The specs that users begin from: each is valid, is in the list, and runs from end to end."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from kdspec import check, plan
+from kdspec.compose import load
+from kdspec.engine.session import Session
+from kdspec.registry import load_registry
+
+ROOT = Path(__file__).parent.parent.parent
+SPECS = ROOT / "specs"
+FILES = sorted(str(path.relative_to(SPECS)) for path in SPECS.rglob("*.yaml") if "assets" not in path.parts)
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """The built-ins, and the packages in `plugins/` whether they are installed or not."""
+    packages = [file.parent for file in ROOT.glob("plugins/*/pyproject.toml")]
+    for package in packages:
+        monkeypatch.syspath_prepend(package)
+    modules = [__import__(package.name.replace("-", "_")) for package in packages]
+    made = load_registry(*modules, installed=False)
+    assert not made.problems
+    return made
+
+
+def planned(file, registry, steps=None):
+    document = load(file, environ={})
+    if steps is not None:
+        sets = [
+            f"stages.{stage}.training.{value}"
+            for stage in document.data["stages"]
+            for value in ("epochs=null", f"steps={steps}", "batch_size=8")
+        ]
+        document = load(file, sets, environ={})
+    checked = check.check(document, registry)
+    assert checked.diagnostics == ()
+    made, found = plan.make(checked.spec, registry)
+    assert not found
+    return made
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_spec_of_the_library_is_valid_without_a_warning(file, library, registry):
+    assert planned(library / file, registry).spec.document.data["kdspec"] == 1
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_spec_of_the_library_says_what_it_shows(file):
+    assert re.match(r"# [A-Z].{20,}", (SPECS / file).read_text(encoding="utf-8"))
+
+
+def test_the_list_names_each_spec_once():
+    listed = re.findall(r"^\| \[(.+?)\]\(\1\) \|", (SPECS / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == FILES
+
+
+def test_names_of_runs_differ():
+    names = [load(SPECS / file, environ={}).data["name"] for file in FILES]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", FILES)
+def test_a_spec_of_the_library_runs(file, library, registry, tmp_path):
+    made = planned(library / file, registry, steps=2)
+    result = Session(made, registry, output=tmp_path / "runs", device="cpu").run()
+    assert [stage.step for stage in result.stages] == [2] * len(made.stages)
+    assert (result.student / "config.json").is_file()
+    assert {row.role for row in result.table} & {"student", "baseline"}
