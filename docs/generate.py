@@ -1,0 +1,308 @@
+"""Writes the reference pages of this folder from the code: `python docs/generate.py`, or `--check` to compare only."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import inspect
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from kdspec import load_registry, schema
+from kdspec.cli import exits
+from kdspec.cli.application import application
+from kdspec.codes import CODES
+from kdspec.component import Component, Strict
+from kdspec.match import Match
+from kdspec.registry import KINDS, Entry, Registry
+from kdspec.render.components import plural
+from kdspec.render.example import example
+from kdspec.render.parameters import parameters, words, written
+from kdspec.spec import Spec
+
+HERE = Path(__file__).parent
+MADE = "<!-- Made by docs/generate.py from the code; change the docstrings there. -->"
+GROUPS = {
+    "0": "The text",
+    "1": "The shape",
+    "2": "Names and plugins",
+    "3": "The meaning",
+    "4": "The rehearsal",
+    "5": "The run",
+}
+WIDTH = 100
+
+
+def pages() -> dict[str, str]:
+    """Each file of this folder that is made, and what it should hold."""
+    registry = load_registry(installed=False)
+    made = {
+        "spec.md": spec_page(),
+        "components.md": components_page(registry),
+        "diagnostics.md": diagnostics_page(),
+        "commands.md": commands_page(),
+    }
+    return {name: f"{MADE}\n\n{text}" for name, text in made.items()} | {"kdspec.schema.json": schema.text(registry)}
+
+
+# The spec
+
+
+def spec_page() -> str:
+    whole = Spec.model_json_schema()
+    definitions = {**whole["$defs"], **Match.model_json_schema()["$defs"], "Match": Match.model_json_schema()}
+    order = ["Stage", "Training", "GradientNorm", "Evaluate", "Checkpoint", "EarlyStopping", "Match", "Pair"]
+    order += sorted(name for name in definitions if name not in order)
+    parts = [
+        "# The spec",
+        "A spec is a YAML file. These are its keys, from the outside inwards; a key that is not listed is an error.",
+        COMPONENTS,
+        COMPOSITION,
+        "## Top level",
+        prose(Spec),
+        keys(whole),
+    ]
+    for name in order:
+        parts += [f"## {spaced(name)}", told(definitions[name].get("description", "")), keys(definitions[name])]
+    return join(parts)
+
+
+COMPONENTS = """\
+Where a key takes a **component** (a loss, a schedule, a model, ...), write its name, or a mapping from its name to its
+parameters:
+
+```yaml
+loss: kl
+loss: {dkd: {alpha: 1, beta: 8}}
+```
+
+Some have a short form: a number is a constant schedule or temperature, `{4: 1, 8: 2}` under `layers` pairs teacher
+layers with student layers, and a mapping from features to field paths is an adaptor. [All components](components.md)
+are listed by kind; the name `<package>/<name>` means the one of that package, whatever else is installed."""
+
+ABOUT_COMPONENTS = """\
+What a spec can name, by kind, as kdspec brings it along. `kdspec list` shows what is installed, packages of others
+included, and `kdspec show KIND NAME` one of them."""
+
+ABOUT_CODES = """\
+Every mistake that kdspec finds has a code, which is never used for another one. `kdspec explain KD201` shows the same
+text."""
+
+COMPOSITION = """\
+Before these keys are looked at, the text is put together. `extends: base.yaml` (or a list) begins with another spec:
+mappings are merged key by key, anything else is replaced. `${VAR}` and `${VAR:-default}` stand for the environment.
+`--set stages.distil.training.epochs=3` on the command line comes last. Paths are relative to the spec's file. Scalars
+are those of YAML 1.2: `1e-4` is a number, `on` and `no` are text."""
+
+
+def keys(model: dict[str, Any]) -> str:
+    """A table of the keys of a mapping."""
+    required = model.get("required", ())
+    rows = []
+    for name, field in model["properties"].items():
+        default = "required" if name in required else code(field.get("default"))
+        rows.append((f"`{name}`", type_of(field), default, inline(field.get("description", ""))))
+    return table(("key", "value", "default", "meaning"), rows)
+
+
+def type_of(field: dict[str, Any]) -> str:
+    """What a key takes, with links to the kinds and to the other mappings of the page."""
+    if isinstance(values := field.get("additionalProperties"), dict) and values:
+        return f"a mapping from names, each value {type_of(values)}"
+    text = words(field)
+    # Longer names first: an lr schedule is not a schedule.
+    kinds = sorted(KINDS, key=lambda kind: -len(kind.words()))
+    pattern = "|".join(kind.words() for kind in kinds)
+    targets = {kind.words(): f"[{kind.words()}](components.md#{anchor(plural(kind))})" for kind in kinds}
+    text = re.sub(rf"\b({pattern})\b", lambda match: targets[match[0]], text)
+    if references := re.findall(r"#/\$defs/(\w+)", str(field)):
+        target = references[0]
+        text = text.replace("a mapping", f"a mapping, [{spaced(target).lower()}](#{anchor(spaced(target))})", 1)
+    return text
+
+
+# The components
+
+
+def components_page(registry: Registry) -> str:
+    kinds = [(kind, registry.of_kind(kind.kind)) for kind in KINDS]
+    kinds = [(kind, entries) for kind, entries in kinds if entries]
+    contents = "\n".join(f"- [{title(kind)}](#{anchor(plural(kind))}) ({len(entries)})" for kind, entries in kinds)
+    parts = [
+        "# The components",
+        ABOUT_COMPONENTS,
+        contents,
+    ]
+    for kind, entries in kinds:
+        rows = [(f"`{entry.component.name}`", inline(first_paragraph(entry.component))) for entry in entries]
+        parts += [f"## {title(kind)}", prose(kind), table(("name", "what it is"), rows)]
+        for entry in entries:
+            if listed(entry.component) or "\n\n" in doc(entry.component):
+                parts += component(entry, registry)
+    return join(parts)
+
+
+def component(entry: Entry, registry: Registry) -> Iterator[str]:
+    """A component in full, with its parameters and how a spec writes it."""
+    yield f"### `{entry.component.name}`"
+    yield prose(entry.component)
+    if listed(entry.component):
+        yield listed(entry.component)
+        text = example(entry.component, registry)
+        if text is not None:
+            yield f"```yaml\n{text}```"
+
+
+def listed(component: type[Component]) -> str:
+    """A table of the parameters, nested ones included; empty where there are none."""
+    rows = [
+        (f"`{p.path}`", cell(p.type), "required" if p.required else code(p.default), inline(p.description))
+        for p in parameters(component)
+    ]
+    return table(("parameter", "value", "default", "meaning"), rows) if rows else ""
+
+
+# The diagnostics and the commands
+
+
+def diagnostics_page() -> str:
+    parts = [
+        "# The diagnostics",
+        ABOUT_CODES,
+    ]
+    for digit, heading in GROUPS.items():
+        codes = [known for known in CODES.values() if known.code[2] == digit]
+        if codes:
+            parts += [
+                f"## {heading}",
+                table(("code", "what is wrong"), [(link(c.code, c.title), c.title) for c in codes]),
+            ]
+        for known in codes:
+            parts += [f"### {known.code}: {known.title}", told(known.text)]
+    return join(parts)
+
+
+def link(number: str, heading: str) -> str:
+    return f"[{number}](#{anchor(f'{number}: {heading}')})"
+
+
+def commands_page() -> str:
+    group: Any = application()
+    parts = ["# The commands", "`kdspec COMMAND --help` shows the same. Packages may add commands of their own."]
+    parts += ["## kdspec", helped(group, "kdspec")]
+    for name, command in group.commands.items():
+        parts += [f"## kdspec {name}", helped(command, f"kdspec {name}")]
+    rows = [(f"`{value}`", meaning) for value, meaning in exit_codes()]
+    parts += ["## Exit codes", table(("code", "meaning"), rows)]
+    return join(parts)
+
+
+def helped(command: Any, name: str) -> str:
+    context = command.context_class(command, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH)
+    # The commands of other packages are added where a group is asked for its list; here it has only its own.
+    if hasattr(command, "_complete"):
+        command._complete = True  # noqa: SLF001
+    lines = [line.rstrip() for line in command.get_help(context).splitlines()]
+    return "```text\n" + "\n".join(lines).strip() + "\n```"
+
+
+def exit_codes() -> Iterator[tuple[int, str]]:
+    """The members of ExitCode with the docstrings below them, which Python does not keep."""
+    (body,) = (
+        node.body for node in ast.parse(inspect.getsource(exits.ExitCode)).body if isinstance(node, ast.ClassDef)
+    )
+    for member, text in pairwise(body):
+        if isinstance(member, ast.Assign) and isinstance(text, ast.Expr):
+            yield ast.literal_eval(member.value), inline(ast.literal_eval(text.value))
+
+
+# Markdown
+
+
+def doc(model: type[Strict]) -> str:
+    return inspect.cleandoc(model.__doc__ or "")
+
+
+def prose(model: type[Strict]) -> str:
+    return told(doc(model))
+
+
+def first_paragraph(model: type[Strict]) -> str:
+    return doc(model).partition("\n\n")[0]
+
+
+def told(text: str) -> str:
+    """A docstring as Markdown: lines that begin with a label such as `Paper:` become a list."""
+    lines: list[str] = []
+    within = False
+    for line in text.splitlines():
+        if label := re.match(r"(Paper|Reduction|Mask|T²|Shapes?|Note|Gradient): ", line):
+            if lines and lines[-1] and not within:
+                lines.append("")
+            within = True
+            lines.append(f"- **{label[1]}:** {line[label.end() :]}")
+        elif within and line:
+            lines.append(f"  {line}")
+        else:
+            within = False
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def inline(text: str) -> str:
+    return cell(" ".join(text.split()))
+
+
+def cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def code(default: Any) -> str:
+    return "" if default is None else f"`{cell(written(default))}`"
+
+
+def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def anchor(heading: str) -> str:
+    """The name that Markdown viewers give a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def spaced(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).capitalize()
+
+
+def title(kind: type[Component]) -> str:
+    return plural(kind).capitalize()
+
+
+def join(parts: Iterable[str]) -> str:
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or with `--check` say which are stale."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where a page is stale")
+    check = parser.parse_args(arguments).check
+    made = pages()
+    old = {name: (HERE / name).read_text(encoding="utf-8") if (HERE / name).is_file() else "" for name in made}
+    stale = [name for name in made if old[name] != made[name]]
+    if check and stale:
+        print(f"stale: {', '.join(f'docs/{name}' for name in stale)}; run: python docs/generate.py", file=sys.stderr)
+        return 1
+    for name in stale:
+        (HERE / name).write_text(made[name], encoding="utf-8")
+        print(f"wrote docs/{name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
