@@ -14,6 +14,8 @@ from kdspec.source import Document, Path
 FORMAT = 1
 """Changes when a program that reads the data would have to."""
 
+FACTS = ("layers", "width", "heads", "family")
+
 Origin = Literal["written", "default", "derived", "unknown"]
 """Who decided on a value: the spec, a default, the plan, or nobody before the run."""
 
@@ -45,7 +47,7 @@ def outline(plan: Plan) -> dict[str, Any]:
             {
                 "name": name,
                 "model": of.setting(model, ("models", name)),
-                "facts": dict(vars(plan.facts[name])),
+                "facts": {key: getattr(plan.facts[name], key) for key in FACTS},
                 "stages": {
                     stage.name: "trained" if name == stage.needs.student else "frozen"
                     for stage in plan.stages
