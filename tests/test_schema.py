@@ -153,9 +153,12 @@ def test_the_committed_schema_is_fresh(registry):
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_the_specs_that_come_along_validate(path, validator):
-    data = source.parse(path.read_text(encoding="utf-8"), path.name, path.parent).data
-    assert messages(validator, data) == []
+def test_the_specs_that_come_along_validate(path):
+    installed = load_registry()
+    document = source.parse(path.read_text(encoding="utf-8"), path.name, path.parent)
+    if "KD201" in {diagnostic.code for diagnostic in check.check(document, installed).errors}:
+        pytest.skip("it needs a package of plugins/ that is not installed")
+    assert messages(jsonschema.Draft7Validator(schema.json_schema(installed)), document.data) == []
 
 
 def test_the_rich_spec_validates_both_ways(rich, registry, validator):
