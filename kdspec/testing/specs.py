@@ -1,0 +1,86 @@
+"""A spec in a test: checked, planned and run from its text, with nothing but the plugins that are passed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kdspec import check as checking
+from kdspec import plan as planning
+from kdspec.check import Checked
+from kdspec.compose import compose
+from kdspec.diagnostics import DiagnosticError
+from kdspec.registry import Registry, load_registry
+
+if TYPE_CHECKING:
+    from kdspec.engine.session import Result
+    from kdspec.plan import Plan
+
+NAME = "spec.yaml"
+"""What diagnostics call the text."""
+
+
+def registry(*extra: Any) -> Registry:
+    """The built-ins and `extra`, and nothing that happens to be installed: plugin modules, component classes or files.
+
+    Raises:
+        AssertionError: something of `extra` could not be used.
+    """
+    made = load_registry(*extra, installed=False)
+    assert not made.problems, "; ".join(f"{problem.name}: {problem.reason}" for problem in made.problems)
+    return made
+
+
+def check(text: str, *plugins: Any, folder: str | Path = ".", sets: Sequence[str] = ()) -> Checked:
+    """What `kdspec validate` finds in a spec. A mistake is in the answer, never raised, unless it is one of YAML.
+
+    Args:
+        text: the spec; environment variables in it have their defaults.
+        plugins: plugin modules, component classes or files; what is installed is left out.
+        folder: where relative paths in the spec begin.
+        sets: arguments of `--set`.
+
+    Raises:
+        DiagnosticError: the text cannot be read: KD0xx.
+    """
+    return _planned(text, plugins, folder, sets)[0]
+
+
+def run(
+    text: str,
+    output: str | Path,
+    *plugins: Any,
+    folder: str | Path = ".",
+    sets: Sequence[str] = (),
+    restart: bool = False,
+) -> Result:
+    """Run a spec on the CPU, as `kdspec run` does; its folder is made in `output`.
+
+    The other arguments are those of `check`. With the same text and `output` it goes on with what is there, unless
+    `restart` is set.
+
+    Raises:
+        DiagnosticError: the spec has errors, or the run fails: KD5xx.
+    """
+    from kdspec.engine.session import Session
+
+    checked, plan, registry = _planned(text, plugins, folder, sets)
+    if plan is None:
+        raise DiagnosticError(*checked.errors)
+    return Session(plan, registry, output=Path(output), restart=restart, device="cpu").run()
+
+
+def _planned(
+    text: str, plugins: Sequence[Any], folder: str | Path, sets: Sequence[str]
+) -> tuple[Checked, Plan | None, Registry]:
+    found = registry(*plugins)
+    checked = checking.check(compose(text, NAME, Path(folder), sets, environ={}), found)
+    if checked.spec is None or checked.errors:
+        return checked, None, found
+    try:
+        plan, diagnostics = planning.make(checked.spec, found)
+    except DiagnosticError as error:
+        plan, diagnostics = None, error.diagnostics
+    return replace(checked, diagnostics=(*checked.diagnostics, *diagnostics)), plan, found
