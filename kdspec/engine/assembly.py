@@ -10,10 +10,10 @@ from torch import nn
 from kdspec.context import BuildContext
 from kdspec.diagnostics import Diagnostic, DiagnosticError
 from kdspec.engine.blame import blaming
-from kdspec.engine.forward import Forward
+from kdspec.engine.bundle import Bundle
+from kdspec.engine.forward import Forward, reads_attention
 from kdspec.engine.models import Models
 from kdspec.engine.order import fold, isolated_random, reseed
-from kdspec.engine.training import Bundle
 from kdspec.kinds import BuiltTask
 from kdspec.match import PlannedMatch
 from kdspec.plan import Plan, PlannedStage
@@ -31,9 +31,10 @@ class Assembly:
     def forward(self, name: str) -> Forward:
         """A model with the features that the stage reads of it: the student trains, the teachers are frozen."""
         trains = name == self.stage.needs.student
-        module = self.models.module(name).to(self.device).requires_grad_(requires_grad=trains)
+        features = self.stage.features[name]
+        module = self.models.prepared(name, self.device, trains=trains, eager=reads_attention(features))
         forward = Forward(
-            name, module, self.stage.features[name], labels=self.task.label_keys,
+            name, module, features, labels=self.task.label_keys,
             chooses=self.models.tokenizer_id(name) is not None, spec=self.spec, task=self.stage.tasks[0],
         )  # fmt: skip
         if trains and self.stage.training.gradient_checkpointing:

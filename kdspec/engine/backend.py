@@ -68,6 +68,9 @@ class Backend(Protocol):
         that of the whole tensors, not of this rank's shards.
         """
 
+    def norm(self, parameters: Iterable[Tensor]) -> Tensor:
+        """The global L2 norm of the gradients, after `clip` has undone their scaling."""
+
     def step(self, optimizer: Optimizer) -> bool:
         """Change the weights; False if a scaled gradient overflowed, so that this step was left out on every rank."""
 
@@ -127,10 +130,13 @@ class SingleProcess:
     def clip(self, optimizer: Optimizer, parameters: Iterable[Tensor], max_norm: float | None) -> Tensor:
         self._scaler.unscale_(optimizer)
         learning = [parameter for parameter in parameters if parameter.grad is not None]
-        norm = get_total_norm([parameter.grad for parameter in learning if parameter.grad is not None])
+        norm = self.norm(learning)
         if max_norm is not None:
             clip_grads_with_norm_(learning, max_norm, norm)
         return norm
+
+    def norm(self, parameters: Iterable[Tensor]) -> Tensor:
+        return get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
 
     def step(self, optimizer: Optimizer) -> bool:
         scale = self._scaler.get_scale()

@@ -41,7 +41,7 @@ def evaluate(forward: Forward, task: BuiltTask, feed: Feed, batch_size: int) -> 
     with isolated_random(), frozen(forward.module):
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            features = forward(feed.batches(rows)[forward.name])
+            features = forward(feed.on_device(forward.name, rows))
             logits += [head.float().cpu() for head in features.heads("logits")[:1]]
             labels += [head.cpu() for head in features.heads("labels")[:1]]
             losses += _loss(task, features, len(rows))
@@ -80,7 +80,7 @@ def latency(forward: Forward, feed: Feed, runs: int = 30) -> float:
     """The median time of one row in seconds: batch size 1, rows of middling length, as the machine is now."""
     rows = sorted(range(min(feed.rows, 200)), key=feed.length)
     middle = rows[len(rows) // 2]
-    batch = feed.batches([middle])[forward.name]
+    batch = feed.on_device(forward.name, [middle])
     times = []
     with isolated_random(), frozen(forward.module):
         for _ in range(3):

@@ -30,8 +30,7 @@ def write_card(folder: Path, plan: Plan, stage: PlannedStage, metrics: Mapping[s
         "",
         f"# {spec.name}: {stage.needs.student}",
         "",
-        f"Model `{stage.needs.student}`, {how} by the `{stage.stage.distiller.name}` strategy of kdspec"
-        f" in stage `{stage.name}`.",
+        f"Model `{stage.needs.student}`, {how} by the strategy `{stage.stage.distiller.name}` in stage `{stage.name}`.",
         "",
         *_results(metrics),
         "## The stage, as written",

@@ -10,6 +10,10 @@ from torch import Tensor
 
 from kdspec.kinds import BuiltTask
 
+Batch = Mapping[str, Tensor]
+Batches = Mapping[str, Batch]
+"""The same rows for each model by its name."""
+
 
 class Feed:
     """The rows of one task and split as batches, one for each model of the stage.
@@ -34,14 +38,27 @@ class Feed:
         self.rows = sum(task.rows(name) for name in self.splits)
         self._encoded: dict[str | None, tuple[Sequence[Mapping[str, Any]], ...]] = {}
 
-    def batches(self, rows: Sequence[int]) -> dict[str, dict[str, Tensor]]:
-        """The batch of these rows for each model by its name, on the device."""
-        made: dict[str | None, dict[str, Tensor]] = {}
-        for key in self.tokenizer:
-            examples = [self._example(key, row) for row in rows]
-            batch = self.task.collate(examples, self.tokenizer[key])
-            made[key] = {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+    def batches(self, rows: Sequence[int]) -> dict[str, Batch]:
+        """The batch of these rows for each model by its name, on the CPU, where their units are counted."""
+        made = {
+            key: self.task.collate([self._example(key, row) for row in rows], tokenizer)
+            for key, tokenizer in self.tokenizer.items()
+        }
         return {model: made[key] for model, key in self.key_of.items()}
+
+    def to_device(self, batches: Batches) -> Batches:
+        """The batches on the device of the models, each once."""
+        if self.device.type == "cpu":
+            return batches
+        moved: dict[int, Batch] = {}
+        for batch in batches.values():
+            if id(batch) not in moved:
+                moved[id(batch)] = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
+        return {model: moved[id(batch)] for model, batch in batches.items()}
+
+    def on_device(self, model: str, rows: Sequence[int]) -> Batch:
+        """The batch of these rows for one model, on its device."""
+        return self.to_device(self.batches(rows))[model]
 
     def length(self, row: int) -> int:
         """How many tokens the row has for the first model: what batches of similar length are sorted by."""

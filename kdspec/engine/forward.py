@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kdspec.diagnostics import Diagnostic, DiagnosticError, Label
+from kdspec.diagnostics import Diagnostic, DiagnosticError, Label, closest
+from kdspec.engine.blame import blaming
 from kdspec.fault import Fault
-from kdspec.fieldpath import FieldPathError
+from kdspec.fieldpath import FieldPath, FieldPathError
 from kdspec.plan import Feature
 from kdspec.spec import Spec
 from kdspec.step import Features
 
 Batch = Mapping[str, Tensor]
-
-_FLAGS = {"hidden_states": "output_hidden_states", "attentions": "output_attentions"}
 
 
 class Forward:
@@ -50,26 +50,44 @@ class Forward:
         self.modules = sorted({path.module for path in paths if path.module is not None})
         self.flags = _flags(module, paths)
         self.accepted = _accepted(module) if chooses else None
-        if "output_attentions" in self.flags:
-            _make_eager(module)
+        self._bound: set[tuple[str, ...]] = set()
+        """The combinations of columns that the model is known to take."""
 
     def __call__(self, batch: Batch) -> Features:
         """The features of one batch.
 
         Raises:
-            DiagnosticError: KD303 where a path leads nowhere, KD502 where the model does not take the batch's columns.
+            DiagnosticError: KD303 where a path leads nowhere, KD502 where the model does not take the batch's columns,
+                KD506 where it raises.
         """
-        with self._captured() as captured:
-            output = self._run(batch)
-        return Features({name: self._feature(f, output, batch, captured) for name, f in self.features.items()})
+        inputs = self._inputs(batch)
+        with blaming(self.spec, ("models", self.name, self.spec.models[self.name].name), f"model `{self.name}`"):
+            if self.modules:
+                with self._captured() as captured:
+                    output = self.module(**inputs, **self.flags)
+            else:
+                captured = {}
+                output = self.module(**inputs, **self.flags)
+        values: dict[str, Any] = {}
+        lost: list[Diagnostic] = []
+        for name, feature in self.features.items():
+            try:
+                values[name] = self._feature(feature, output, batch, captured)
+            except DiagnosticError as error:
+                lost += error.diagnostics
+        if lost:
+            raise DiagnosticError(*lost)
+        return Features(values)
 
-    def _run(self, batch: Batch) -> Any:
+    def _inputs(self, batch: Batch) -> dict[str, Tensor]:
         inputs = {key: value for key, value in batch.items() if key not in self.withheld}
         if self.accepted is not None:
-            inputs = {key: value for key, value in inputs.items() if key in self.accepted}
-        else:
-            self._check_arguments(inputs)
-        return self.module(**inputs, **self.flags)
+            return {key: value for key, value in inputs.items() if key in self.accepted}
+        if (columns := tuple(inputs)) not in self._bound:
+            with blaming(self.spec, ("models", self.name), f"model `{self.name}`"):
+                self._check_arguments(inputs)
+            self._bound.add(columns)
+        return inputs
 
     def _check_arguments(self, inputs: Batch) -> None:
         try:
@@ -87,18 +105,22 @@ class Forward:
     def _captured(self) -> Iterator[dict[str, dict[str, Any]]]:
         """Inputs and outputs of the modules that a field path names, for one forward pass."""
         captured: dict[str, dict[str, Any]] = {}
-        handles = []
-        for path in self.modules:
-            try:
-                target = self.module.get_submodule(path)
-            except AttributeError:
-                raise self._no_module(path) from None
-            handles.append(target.register_forward_hook(_recorder(captured, path), with_kwargs=True))
+        targets = {path: self._submodule(path) for path in self.modules}
+        handles = [
+            target.register_forward_hook(_recorder(captured, path), with_kwargs=True)
+            for path, target in targets.items()
+        ]
         try:
             yield captured
         finally:
             for handle in handles:
                 handle.remove()
+
+    def _submodule(self, path: str) -> nn.Module:
+        try:
+            return self.module.get_submodule(path)
+        except AttributeError:
+            raise self._no_module(path) from None
 
     def _feature(self, feature: Feature, output: Any, batch: Batch, modules: Mapping[str, Any]) -> Any:
         values = []
@@ -108,13 +130,20 @@ class Forward:
             except FieldPathError as error:
                 raise self._lost(feature, index, error) from None
         value = tuple(values) if feature.several else values[0]
-        if feature.layers is None:
-            return value
-        missing = [i for i in feature.layers if not -len(value) <= i < len(value)]
+        return value if feature.layers is None else self._layers(feature, feature.layers, value)
+
+    def _layers(self, feature: Feature, layers: Sequence[int], value: Any) -> dict[int, Any]:
+        """The layers that are used; a tensor has rows and not layers, though it could be indexed as well."""
+        if not isinstance(value, (tuple, list)):
+            kind = "one tensor" if isinstance(value, Tensor) else "nothing" if value is None else type(value).__name__
+            message = f"`{feature.name}` of `{self.name}` is {kind}, so it has no layers to choose from"
+            help_ = "a feature with layers is a list of tensors, such as `output.hidden_states`"
+            raise DiagnosticError(Diagnostic("KD303", message, self._label(feature.name), help=help_))
+        missing = [i for i in layers if not -len(value) <= i < len(value)]
         if missing:
             message = f"`{self.name}` returned {len(value)} of `{feature.name}`; there is no index {missing[0]}"
             raise DiagnosticError(Diagnostic("KD301", message, self._label(feature.name)))
-        return {i: value[i] for i in feature.layers}
+        return {i: value[i] for i in layers}
 
     def _lost(self, feature: Feature, index: int, error: FieldPathError) -> DiagnosticError:
         place = ("adaptors", self.name, feature.name, *((index,) if feature.several else ()))
@@ -127,11 +156,8 @@ class Forward:
         return DiagnosticError(Diagnostic("KD303", message, label, notes=(f"the path is `{feature.paths[index]}`",)))
 
     def _no_module(self, path: str) -> DiagnosticError:
-        names = [name for name, _ in self.module.named_modules() if name]
-        from kdspec.diagnostics import closest
-
-        near = closest(path, names)
-        help_ = f"did you mean `{near}`?" if near else "`kdspec parameters MODEL` shows the modules"
+        near = closest(path, [name for name, _ in self.module.named_modules() if name])
+        help_ = f"did you mean `{near}`?" if near else "`kdspec parameters` shows the modules"
         feature = next(f for f in self.features.values() if any(p.module == path for p in f.paths))
         message = f"model `{self.name}` has no module `{path}`"
         return DiagnosticError(Diagnostic("KD303", message, self._label(feature.name), help=help_))
@@ -146,19 +172,27 @@ def _recorder(captured: dict[str, dict[str, Any]], path: str) -> Any:
     def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         del module
         # A module called with keywords only has its inputs there, and nowhere else.
-        captured[path] = {"input": args if args else tuple(kwargs.values()), "output": output}
+        captured[path] = {"input": args or tuple(kwargs.values()), "output": output}
 
     return record
 
 
-def _flags(module: nn.Module, paths: list[Any]) -> dict[str, bool]:
+def _flags(module: nn.Module, paths: Sequence[FieldPath]) -> dict[str, bool]:
     """The switches that make a transformers model return what is needed; another module is called as it is."""
-    from transformers import PreTrainedModel
-
-    if not isinstance(module, PreTrainedModel):
+    # Its import takes seconds; without it there is no model of it.
+    library = sys.modules.get("transformers")
+    if library is None or not isinstance(module, library.PreTrainedModel):
         return {}
-    names = {name for path in paths if path.root == "output" for name in path.attributes}
-    return {flag: True for name, flag in _FLAGS.items() if name in names}
+    names = [name for path in paths if path.root == "output" for name in path.attributes]
+    flags = {"hidden_states": "output_hidden_states", "attentions": "output_attentions"}
+    # An encoder-decoder has `encoder_hidden_states`, `cross_attentions` and others.
+    return {flag: True for ending, flag in flags.items() if any(name.endswith(ending) for name in names)}
+
+
+def reads_attention(features: Mapping[str, Feature]) -> bool:
+    """Whether a feature is made of what attention weighs by, which only eager attention returns."""
+    paths = [path for feature in features.values() for path in feature.paths]
+    return any(name.endswith("attentions") for path in paths if path.root == "output" for name in path.attributes)
 
 
 def _accepted(module: nn.Module) -> frozenset[str]:
@@ -166,21 +200,16 @@ def _accepted(module: nn.Module) -> frozenset[str]:
     return frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
 
 
-def _make_eager(module: nn.Module) -> None:
-    """Only eager attention returns its weights: with the others they are silently empty."""
-    config: Any = module.config
-    if getattr(config, "_attn_implementation", "eager") != "eager":
-        module.set_attn_implementation("eager")  # type: ignore[operator]
-
-
 @contextlib.contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients, and the former mode again afterwards."""
     training = module.training
-    module.eval()
+    if training:  # walks through all modules, which takes longer than a small one's forward pass
+        module.eval()
     try:
         # Not inference_mode: its tensors cannot be saved for the student's backward pass.
         with torch.no_grad():
             yield
     finally:
-        module.train(training)
+        if training:
+            module.train()

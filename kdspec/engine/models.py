@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from kdspec.context import BuildContext, Head
 from kdspec.engine.blame import blaming
-from kdspec.engine.order import isolated_random
+from kdspec.engine.order import fold, isolated_random, reseed
 from kdspec.plan import Plan
 
 
@@ -30,6 +31,8 @@ class Models:
     ) -> None:
         self.plan, self.heads, self.trained, self.weights = plan, heads, trained, weights
         self._modules: dict[str, nn.Module] = {}
+        self._attention: dict[str, str] = {}
+        self._fixed: dict[str, frozenset[str]] = {}
         self._tokenizers: dict[str, Any] = {}
 
     def module(self, name: str) -> nn.Module:
@@ -37,11 +40,31 @@ class Models:
         if name not in self._modules:
             component = self.plan.spec.models[name]
             with blaming(self.plan.spec, self.path(name), f"model `{name}`"), isolated_random():
+                # A model may draw its weights from the global generators: they must not depend on what came before.
+                reseed(fold(self.plan.spec.seed, "model", name), 0, 0, 0)
                 module = component.build(self.context(name))
                 if name in self.trained:
                     component.load(module, self.trained[name])
             self._modules[name] = module
+            self._fixed[name] = frozenset(key for key, p in module.named_parameters() if not p.requires_grad)
+            self._attention[name] = _attention(module)
         return self._modules[name]
+
+    def prepared(self, name: str, device: torch.device, *, trains: bool, eager: bool) -> nn.Module:
+        """The model as a stage needs it, whatever an earlier stage has made of it: on the device, trainable or frozen.
+
+        Parameters that the model itself keeps fixed stay so. `eager`: attention returns its weights, which with the
+        faster implementations are silently missing.
+        """
+        module = self.module(name).to(device)
+        for key, parameter in module.named_parameters():
+            parameter.requires_grad_(trains and key not in self._fixed[name])
+        wanted = "eager" if eager else self._attention[name]
+        if _attention(module) != wanted and self._attention[name]:
+            module.set_attn_implementation(wanted)  # type: ignore[operator]
+        if getattr(module, "is_gradient_checkpointing", False):
+            module.gradient_checkpointing_disable()  # type: ignore[operator]
+        return module.eval() if not trains else module
 
     def tokenizer(self, name: str) -> tuple[str | None, Any]:
         """The model's tokenizer, after something equal for models that share it."""
@@ -78,6 +101,11 @@ class Models:
         """A model that is in no stage has the head of the one that is made like it."""
         users = (m for m, component in self.plan.spec.models.items() if name in component.uses())
         return next((self.plan.task_of[user] for user in users if user in self.plan.task_of), None)
+
+
+def _attention(module: nn.Module) -> str:
+    """The implementation of attention that a transformers model has chosen; nothing for another model."""
+    return str(getattr(getattr(module, "config", None), "_attn_implementation", None) or "")
 
 
 class _Lazily(Mapping[str, nn.Module]):

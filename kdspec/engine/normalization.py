@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from kdspec.ops.mean import Mean, Unit
@@ -13,33 +12,42 @@ from kdspec.plan import Feature
 
 UNITS: tuple[Unit, ...] = ("rows", "labels", "labelled", "tokens", "pairs")
 
+Counts = Mapping[Unit, float]
+"""How many there are of each unit."""
 
-def count(batch: Mapping[str, Tensor], features: Mapping[str, Feature], labels: frozenset[str]) -> Tensor:
-    """How many of each unit a micro-batch has, `(units,)`, from its inputs alone.
+
+def count(batch: Mapping[str, Tensor], features: Mapping[str, Feature], labels: frozenset[str]) -> dict[Unit, float]:
+    """How many of each unit a micro-batch has, from its inputs alone.
 
     A loss says which unit its count is proportional to, so its share of the step is known before the later
-    micro-batches have been computed. Masks are those that the student's adaptor takes from the batch.
+    micro-batches have been computed. Masks are those that the student's adaptor takes from the batch. Reads the values
+    of masks and labels, so that these are best on the CPU.
     """
     first = next(iter(batch.values()))
-    rows = float(first.shape[0])
+    rows = first.shape[0]
     mask = _of_batch(batch, features, "inputs_mask")
     if mask is None:
-        length = float(first.shape[1]) if first.ndim > 1 else 1.0
-        tokens, pairs = torch.tensor(rows * length), torch.tensor(rows * length * length)
+        length = first.shape[1] if first.ndim > 1 else 1
+        tokens, pairs = rows * length, rows * length**2
     else:
-        per_row = mask.to(torch.float64).flatten(1).sum(1)
-        tokens, pairs = per_row.sum(), (per_row * per_row).sum()
-    kept = _of_batch(batch, features, "logits_mask")
+        per_row = (mask != 0).flatten(1).sum(1).tolist()
+        tokens, pairs = sum(per_row), sum(number**2 for number in per_row)
     target = next((batch[key] for key in sorted(labels) if key in batch), None)
     target = target if target is None or not target.is_floating_point() else None
-    found = {
-        "rows": torch.tensor(rows),
-        "labels": torch.tensor(rows if target is None else float(target.numel())) if kept is None else kept.sum(),
-        "labelled": torch.tensor(rows) if target is None else (target != -100).sum(),
-        "tokens": tokens,
-        "pairs": pairs,
+    kept = _of_batch(batch, features, "logits_mask")
+    kept_positions = rows if target is None else target.numel()
+    return {
+        "rows": float(rows),
+        "labels": float(kept_positions if kept is None else (kept != 0).sum()),
+        "labelled": float(rows if target is None else (target != -100).sum()),
+        "tokens": float(tokens),
+        "pairs": float(pairs),
     }
-    return torch.stack([found[unit].to(device=first.device, dtype=torch.float64) for unit in UNITS])
+
+
+def total(counts: Sequence[Counts]) -> dict[Unit, float]:
+    """The sum over micro-batches."""
+    return {unit: sum(each[unit] for each in counts) for unit in UNITS}
 
 
 def _of_batch(batch: Mapping[str, Tensor], features: Mapping[str, Feature], name: str) -> Tensor | None:
@@ -60,17 +68,17 @@ class Shares:
         mode: `step`, or `micro_batch` for a mean of means, in which every micro-batch counts the same.
     """
 
-    def __init__(self, counts: Sequence[Tensor], total: Tensor, mode: Literal["step", "micro_batch"]) -> None:
+    def __init__(self, counts: Sequence[Counts], total: Counts, mode: Literal["step", "micro_batch"]) -> None:
         self.counts, self.total, self.mode = counts, total, mode
 
-    def of(self, loss: Tensor | Mean, micro: int) -> Tensor:
-        """What to add to the step's loss for a loss of micro-batch `micro`; summed over them it is the step's mean."""
-        value = loss.value if isinstance(loss, Mean) else loss
-        if self.mode == "micro_batch":
-            return value / len(self.counts)
-        if len(self.counts) == 1 and self.total is self.counts[0]:
-            return value
-        unit = UNITS.index(loss.per if isinstance(loss, Mean) else "rows")
-        # Nothing of this unit in the whole step: the value is 0 then, and stays 0 with its gradient.
-        share = self.counts[micro][unit] / self.total[unit].clamp(min=1)
-        return value * share.to(value.dtype)
+    def of(self, loss: Tensor | Mean, micro: int) -> float:
+        """By what to multiply the mean of micro-batch `micro`; summed over them it is then the step's mean.
+
+        0 where the micro-batch has nothing that the loss is about. The mean of nothing may then be anything, a model's
+        own loss is NaN, so it must be left out rather than multiplied.
+        """
+        unit: Unit = loss.per if isinstance(loss, Mean) else "rows"
+        here = self.counts[micro][unit]
+        if not here:
+            return 0.0
+        return 1 / len(self.counts) if self.mode == "micro_batch" else here / self.total[unit]

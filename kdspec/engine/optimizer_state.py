@@ -112,7 +112,7 @@ def _encode(value: object, place: str, tensors: dict[str, Tensor], kind: str) ->
     )
 
 
-def _decode(value: Any, tensors: Mapping[str, Tensor], used: set[str]) -> Any:  # noqa: ANN401 - as torch has it
+def _decode(value: Any, tensors: Mapping[str, Tensor], used: set[str]) -> Any:
     match value:
         case {"tensor": str(place)}:
             if place not in tensors:
@@ -128,7 +128,7 @@ def _decode(value: Any, tensors: Mapping[str, Tensor], used: set[str]) -> Any:  
     return value
 
 
-def _moved(value: Any, device: torch.device) -> Any:  # noqa: ANN401 - as _decode
+def _moved(value: Any, device: torch.device) -> Any:
     match value:
         case Tensor():
             # A copy, for the optimizer works in place and the checkpoint's tensors may be used again.
@@ -140,7 +140,7 @@ def _moved(value: Any, device: torch.device) -> Any:  # noqa: ANN401 - as _decod
     return value
 
 
-def _same(here: Any, there: Any, noun: str) -> None:  # noqa: ANN401 - any two collections of names
+def _same(here: Any, there: Any, noun: str) -> None:
     for name in sorted(set(here) ^ set(there)):
         raise _unfit(f"{noun} `{name}` is {'not in it' if name in here else 'in it, but not here'}")
 

@@ -23,7 +23,7 @@ ROWS = 2
 
 def look(forwards: Mapping[str, Forward], feed: Feed) -> dict[str, Features]:
     """The features of each model for the first rows."""
-    batches = feed.batches(list(range(min(ROWS, feed.rows))))
+    batches = feed.to_device(feed.batches(list(range(min(ROWS, feed.rows)))))
     features: dict[str, Features] = {}
     with isolated_random():
         for name, forward in forwards.items():

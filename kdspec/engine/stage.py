@@ -113,7 +113,7 @@ class StageRun:
             stage=self.stage, task=self.stage.tasks[0], bundle=bundle, student=forwards[needs.student],
             teachers={name: forwards[name] for name in needs.teachers}, feed=feed, order=order,
             optimization=optimization, backend=self.backend, seed=self.seed, total_steps=steps,
-            labels=self.task.label_keys, place=self._place_of(matches), guard=partial(blaming, self.spec, self.path),
+            labels=self.task.label_keys, place=self._place_of(matches), guard=partial(blaming, self.spec, self.path, "the objective"),
         )  # fmt: skip
 
     @property

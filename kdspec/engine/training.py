@@ -10,67 +10,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdspec.diagnostics import Diagnostic, DiagnosticError, Label
 from kdspec.engine.backend import Backend
-from kdspec.engine.feed import Feed
+from kdspec.engine.bundle import Bundle
+from kdspec.engine.feed import Batches, Feed
 from kdspec.engine.forward import Forward, frozen
-from kdspec.engine.normalization import UNITS, Shares, count
+from kdspec.engine.normalization import UNITS, Shares, count, total
 from kdspec.engine.optimization import Optimization
 from kdspec.engine.order import DataOrder, reseed
+from kdspec.engine.tally import Entry, Figures, Tally
 from kdspec.events import StepDone
-from kdspec.kinds import Objective
-from kdspec.ops.mean import Mean
+from kdspec.ops.mean import Mean, Unit
 from kdspec.plan import PlannedStage
 from kdspec.step import Step, Term
 
-
-class Bundle(nn.Module):
-    """All that a stage trains: the student, and the objective with its projections and loss parameters."""
-
-    def __init__(self, student: nn.Module, objective: Objective) -> None:
-        super().__init__()
-        self.student = student
-        # An objective without parameters need not be a module.
-        self.objective: nn.Module = objective if isinstance(objective, nn.Module) else _Plain(objective)
-
-
-class _Plain(nn.Module):
-    def __init__(self, function: Objective) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, step: Step) -> dict[str, Term]:
-        return self.function(step)
-
-
-@dataclass
-class _Tally:
-    """What one optimizer step has added up, still on the device."""
-
-    loss: Tensor
-    terms: dict[str, Tensor] = field(default_factory=dict)
-    weights: dict[str, float] = field(default_factory=dict)
-    micro: list[Tensor] = field(default_factory=list)
-
-    def read(self, norm: Tensor) -> _Figures:
-        """Everything as numbers, in one transfer: the only time in a step that the device is waited for."""
-        device = self.loss.device
-        parts = [self.loss, norm, *self.terms.values(), *self.micro]
-        values = torch.stack([part.detach().to(device=device, dtype=torch.float64) for part in parts]).tolist()
-        terms = dict(zip(self.terms, values[2:], strict=False))
-        return _Figures(values[0], values[1], terms, tuple(values[2 + len(terms) :]))
-
-
-@dataclass(frozen=True)
-class _Figures:
-    """The numbers of one optimizer step."""
-
-    loss: float
-    norm: float
-    terms: dict[str, float]
-    micro: tuple[float, ...]
+SMALLEST_SCALE = 2.0**-20
+"""A loss scale below this has been halved so often that the gradient does not overflow by chance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +48,10 @@ class Loop:
     labels: frozenset[str]
     place: Callable[[str], Label]
     """Where the spec has a term, for an error."""
-    guard: Callable[[str], AbstractContextManager[None]]
-    """Around code of components: what it raises becomes a diagnostic about the name that is passed."""
+    guard: Callable[[], AbstractContextManager[None]]
+    """Around code of the strategy: what it raises becomes a diagnostic."""
+    idle: list[str] = field(default_factory=list)
+    """The student's parameters that no loss of the first step has reached."""
 
     def run(self, start: int) -> Iterator[StepDone]:
         """Do the steps from `start` (how many are done already) to the end, one at a time.
@@ -101,25 +60,27 @@ class Loop:
             DiagnosticError: KD501 where a loss or the gradient is not finite; the weights are those before that step.
         """
         for step in range(start, self.total_steps):
-            yield self._step(step)
+            yield self._step(step, first=step == start)
 
-    def _step(self, step: int) -> StepDone:
+    def _step(self, step: int, *, first: bool) -> StepDone:
         began = time.perf_counter()
-        self.bundle.train()
-        rows = self.order.micro_batches(step, self.backend.rank)
-        batches = [self.feed.batches(chosen) for chosen in rows]
-        student = self.stage.needs.student
-        counts = [count(b[student], self.student.features, self.labels) for b in batches]
-        total = counts[0] if len(counts) == 1 else torch.stack(counts).sum(0)
-        total = self.backend.sum(total) if self.backend.world > 1 else total
-        shares = Shares(counts, total, self.stage.training.normalize)
-        tally = _Tally(torch.zeros((), device=total.device, dtype=torch.float64))
+        if not self.bundle.training:
+            self.bundle.train()
+        batches = self._draw(step)
+        own = self.student
+        counts = [count(batch[own.name], own.features, self.labels) for batch in batches]
+        units = self._everywhere(total(counts))
+        shares = Shares(counts, units, self.stage.training.normalize)
+        tally = Tally()
         self.optimization.set_rates(step)
         for micro, batch in enumerate(batches):
-            reseed(self.seed, step, micro, self.backend.rank)
             with self.backend.accumulate(self.bundle, last=micro == len(batches) - 1):
-                self._micro(step, micro, batch, shares, tally)
-        figures = self._finish(step, tally)
+                loss = self._micro(step, micro, self.feed.to_device(batch), shares, tally)
+                if loss is not None:
+                    self._backward(loss, audit=first and not micro)
+        if first:
+            self.idle[:] = self.bundle.idle()
+        figures = self._finish(step, batches, shares, tally)
         return StepDone(
             stage=self.stage.name,
             step=step + 1,
@@ -130,67 +91,130 @@ class Loop:
             lr=self.optimization.rates,
             grad_norm=figures.norm,
             seconds=time.perf_counter() - began,
-            rows=int(total[UNITS.index("rows")]),
-            tokens=int(total[UNITS.index("tokens")]),
+            rows=int(units["rows"]),
+            tokens=int(units["tokens"]),
             micro_losses=figures.micro,
         )
 
-    def _micro(self, step: int, micro: int, batch: Mapping[str, Any], shares: Shares, tally: _Tally) -> None:
-        taught = {}
-        for name, teacher in self.teachers.items():
-            with frozen(teacher.module), self.backend.autocast(), self.guard(f"model `{name}`"):
-                taught[name] = teacher(batch[name])
-        with self.backend.autocast():
-            with self.guard(f"model `{self.student.name}`"):
-                learnt = self.student(batch[self.student.name])
-            at = Step(student=learnt, teachers=taught, task=self.task, progress=step / self.total_steps)
-            with self.guard("the objective"):
-                terms = self.bundle.objective(at)
-        assert terms, "an objective gives at least one term"
-        parts = []
-        total_here = torch.zeros((), device=tally.loss.device, dtype=torch.float64)
-        for name, term in terms.items():
-            part = shares.of(term.loss, micro)
-            parts.append(part * term.weight)
-            value = (term.loss.value if isinstance(term.loss, Mean) else term.loss).detach()
-            total_here += value * term.weight
-            tally.terms[name] = tally.terms.get(name, 0) + part.detach()
-            tally.weights[name] = term.weight
-        loss = torch.stack(parts).sum() if len({p.dtype for p in parts}) == 1 else sum(parts[1:], start=parts[0])
-        self.backend.backward(loss)
-        tally.loss += loss.detach()
-        tally.micro.append(total_here)
+    def _everywhere(self, units: dict[Unit, float]) -> dict[Unit, float]:
+        """The units of all ranks together."""
+        if self.backend.world == 1:
+            return units
+        here = torch.tensor([units[unit] for unit in UNITS], device=self.backend.device, dtype=torch.float64)
+        return dict(zip(UNITS, self.backend.sum(here).tolist(), strict=True))
 
-    def _finish(self, step: int, tally: _Tally) -> _Figures:
+    def _draw(self, step: int) -> list[Batches]:
+        """The batches of a step, which a strategy may replace by its own; not on the device yet."""
+        batches: list[Batches] = [self.feed.batches(rows) for rows in self.order.micro_batches(step, self.backend.rank)]
+        prepare = self.bundle.moment("prepare")
+        if prepare is None:
+            return batches
+        models = {forward.name: forward.module for forward in (self.student, *self.teachers.values())}
+        made = []
+        for micro, batch in enumerate(batches):
+            reseed(self.seed, step, micro, self.backend.rank)
+            with self.guard():
+                made.append(prepare(self.feed.to_device(batch), models))
+        self.bundle.train()
+        return made
+
+    def _terms(self, step: int, micro: int, batch: Batches) -> dict[str, Term]:
+        """Forward passes and losses of a micro-batch."""
+        reseed(self.seed, step, micro, self.backend.rank)
+        with self.backend.autocast():
+            taught = {}
+            for name, teacher in self.teachers.items():
+                with frozen(teacher.module):
+                    taught[name] = teacher(batch[name])
+            learnt = self.student(batch[self.student.name])
+            at = Step(student=learnt, teachers=taught, task=self.task, progress=step / self.total_steps)
+            with self.guard():
+                terms: dict[str, Term] = self.bundle.objective(at)
+                return terms
+
+    def _micro(self, step: int, micro: int, batch: Batches, shares: Shares, tally: Tally) -> Tensor | None:
+        """The weighted loss of a micro-batch as a part of the step's; None where there is none."""
+        parts, entries = [], []
+        for name, term in self._terms(step, micro, batch).items():
+            value = term.loss.value if isinstance(term.loss, Mean) else term.loss
+            share = shares.of(term.loss, micro)
+            entries.append(Entry(name, value.detach(), term.weight, share))
+            if share:
+                parts.append(_times(_times(value, share), term.weight))
+        tally.entries.append(entries)
+        if len(parts) > 1 and len({part.dtype for part in parts}) == 1:
+            return torch.stack(parts).sum()
+        return sum(parts[1:], start=parts[0]) if parts else None
+
+    def _backward(self, loss: Tensor, *, audit: bool) -> None:
+        if not loss.requires_grad:
+            message = "the losses do not depend on the student: none of them has a gradient"
+            raise DiagnosticError(Diagnostic("KD306", message, self.place(""), help="a loss detaches the teacher only"))
+        if audit and (stray := self.bundle.stray(loss)):
+            shape = list(stray[0].shape)
+            message = f"a loss has a parameter of shape {shape} that would never be trained"
+            help_ = "a loss with parameters is an `nn.Module` that has them as attributes"
+            raise DiagnosticError(Diagnostic("KD510", message, self.place(""), help=help_))
+        with self.guard():
+            self.backend.backward(loss)
+
+    def _finish(self, step: int, batches: list[Batches], shares: Shares, tally: Tally) -> Figures:
         """Clip, check, and take the step."""
         limit = self.stage.training.max_grad_norm
         optimizer = self.optimization.optimizer
-        scope = self.bundle.student if limit is not None and limit.scope == "student" else self.bundle
-        norm = self.backend.clip(optimizer, scope.parameters(), None if limit is None else limit.value)
-        figures = tally.read(norm)
+        student_only = limit is not None and limit.scope == "student"
+        clipped = self.bundle.student if student_only else self.bundle
+        norms = [self.backend.clip(optimizer, clipped.parameters(), None if limit is None else limit.value)]
+        if student_only:  # what is not clipped must be finite all the same
+            norms.append(self.backend.norm(self.bundle.objective.parameters()))
+        figures, found = tally.read(*norms)
         # A scaled gradient may overflow: then the scaler skips the step and halves its scale.
-        finite = math.isfinite(figures.loss) and (math.isfinite(figures.norm) or self.backend.scales)
+        finite = math.isfinite(figures.loss) and (self.backend.scales or all(map(math.isfinite, found)))
         if self.backend.agree(not finite):
-            raise self._not_finite(step, figures)
-        self.backend.step(optimizer)
+            raise self._not_finite(step, batches, shares, figures)
+        with self.guard():
+            taken = self.backend.step(optimizer)
+        if not taken and self.backend.scaler_state()["scale"] < SMALLEST_SCALE:
+            raise self._not_finite(step, batches, shares, figures)
         optimizer.zero_grad(set_to_none=True)
-        on_step = getattr(self.bundle.objective, "on_step", None)
+        on_step = self.bundle.moment("on_step")
         if on_step is not None:
-            with self.guard("the objective"):
+            with self.guard():
                 on_step((step + 1) / self.total_steps)
+            self.bundle.train()
         return figures
 
-    def _not_finite(self, step: int, figures: _Figures) -> DiagnosticError:
-        bad = [name for name, value in figures.terms.items() if not math.isfinite(value)]
-        what = f"the term `{bad[0]}`" if bad else f"the gradient (its norm is {figures.norm})"
-        others = tuple(f"`{name}` is not finite either" for name in bad[1:])
+    def _not_finite(self, step: int, batches: list[Batches], shares: Shares, figures: Figures) -> DiagnosticError:
+        bad, what = figures.bad_terms, "the term"
+        if not bad:
+            bad, what = self._culprits(step, batches, shares), "the gradient of the term"
         fine = [name for name in figures.terms if name not in bad]
+        message = f"{what} `{bad[0]}`" if bad else f"the gradient (its norm is {figures.norm})"
+        others = tuple(f"`{name}` is not finite either" for name in bad[1:])
         note = (f"finite in this step: {', '.join(f'`{n}`' for n in fine)}",) if fine and bad else ()
         diagnostic = Diagnostic(
             "KD501",
-            f"{what} is not finite in step {step + 1} of stage `{self.stage.name}`",
+            f"{message} is not finite in step {step + 1} of stage `{self.stage.name}`",
             self.place(bad[0] if bad else ""),
             notes=(*others, *note, "the weights are those before this step, and the last checkpoint is unharmed"),
             help="lower the learning rate or clip the gradient with `max_grad_norm`",
         )
         return DiagnosticError(diagnostic)
+
+    def _culprits(self, step: int, batches: list[Batches], shares: Shares) -> list[str]:
+        """The terms whose own gradients are not finite: the step once more, term by term."""
+        parameters = [p for p in self.bundle.parameters() if p.requires_grad]
+        found: dict[str, None] = {}
+        for micro, batch in enumerate(batches):
+            for name, term in self._terms(step, micro, self.feed.to_device(batch)).items():
+                value = term.loss.value if isinstance(term.loss, Mean) else term.loss
+                if not (shares.of(term.loss, micro) and value.requires_grad):
+                    continue
+                gradients: Any = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+                if not all(gradient is None or gradient.isfinite().all() for gradient in gradients):
+                    found[name] = None
+        return list(found)
+
+
+def _times(value: Tensor, factor: float) -> Tensor:
+    return value if factor == 1 else value * factor

@@ -1,0 +1,79 @@
+"""What the micro-batches of one optimizer step have come to, read off the device all at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Entry(NamedTuple):
+    """The value of one term in one micro-batch."""
+
+    term: str
+    value: Tensor
+    weight: float
+    share: float
+    """The part that this micro-batch has in the step."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The numbers of one optimizer step."""
+
+    loss: float
+    norm: float
+    terms: dict[str, float]
+    """Not weighted."""
+    micro: tuple[float, ...]
+    """The weighted loss of each micro-batch on its own."""
+
+    @property
+    def bad_terms(self) -> list[str]:
+        """The terms that are not finite."""
+        return [name for name, value in self.terms.items() if not math.isfinite(value)]
+
+
+@dataclass
+class Tally:
+    """One optimizer step's values, micro-batch by micro-batch, still on the device."""
+
+    entries: list[list[Entry]] = field(default_factory=list)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each term."""
+        return {entry.term: entry.weight for entries in self.entries for entry in entries}
+
+    def read(self, *more: Tensor) -> tuple[Figures, list[float]]:
+        """Everything as numbers, `more` with it, in one transfer: the only time in a step that the device is waited for.
+
+        The norm of the figures is the first of `more`.
+        """
+        counted = [entry.value for entries in self.entries for entry in entries if entry.share]
+        values = _numbers([*counted, *more])
+        extra = values[len(values) - len(more) :]
+        following = iter(values)
+        terms: dict[str, float] = {}
+        micro, loss = [], 0.0
+        for entries in self.entries:
+            alone = 0.0
+            for entry in entries:
+                value = next(following) if entry.share else 0.0
+                terms[entry.term] = terms.get(entry.term, 0.0) + value * entry.share
+                loss += value * entry.share * entry.weight
+                alone += value * entry.weight
+            micro.append(alone)
+        return Figures(loss, extra[0], terms, tuple(micro)), extra
+
+
+def _numbers(values: Sequence[Tensor]) -> list[float]:
+    if len({(value.dtype, value.device) for value in values}) > 1:
+        device = values[-1].device
+        values = [value.to(device=device, dtype=torch.float64) for value in values]
+    numbers: list[float] = torch.stack(list(values)).tolist()
+    return numbers

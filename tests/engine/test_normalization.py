@@ -1,0 +1,115 @@
+"""An optimizer step does not depend on how its rows were cut into micro-batches."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from kdspec.engine.normalization import Shares, count
+from kdspec.events import StepDone
+from kdspec.fieldpath import parse
+from kdspec.ops.mean import Mean
+from kdspec.plan import Feature
+
+GENERAL = "stages.distil.distiller.general"
+TRAINING = "stages.distil.training"
+GAPS = "tasks.rows.tensors.data.ragged.gaps=3"
+OWN_LOSS = "adaptors.student.losses=output.loss"
+TERMS = {
+    "rows": ("soft_labels={weight: 0}", "hard_labels={weight: 0}", "matches=[{feature: hidden, loss: pkd, layers: {3: 2}}]"),
+    "tokens": ("soft_labels={weight: 0}", "hard_labels={weight: 0}", "matches=[{feature: hidden, loss: cos, layers: {3: 2}}]"),
+    "pairs": ("soft_labels={weight: 0}", "hard_labels={weight: 0}", "matches=[{feature: hidden, loss: mmd, layers: {0: 0}}]"),
+    "labels": ("soft_labels={loss: ce}", "hard_labels={weight: 0}", "matches=[]"),
+    "labelled": ("soft_labels={weight: 0}", "hard_labels={weight: 1}", "matches=[]"),
+    "all of them": (),
+}  # fmt: skip
+
+
+def cut(rows, accumulate):
+    return (f"{TRAINING}.batch_size={rows}", f"{TRAINING}.accumulate={accumulate}")
+
+
+@pytest.mark.parametrize("terms", TERMS.values(), ids=TERMS.keys())
+def test_micro_batches_train_as_one_batch_does(terms, launch, same):
+    """Ragged masks, rows without labels, and a remainder: 11 rows are steps of 8 and 3."""
+    changes = [f"{GENERAL}.{term}" for term in terms]
+    whole = launch(*changes, GAPS, *cut(8, 1), folder="whole")
+    parts = launch(*changes, GAPS, *cut(2, 4), folder="parts")
+    assert same.close(whole.weights, parts.weights)
+    assert same.close(whole.checkpoint(4), parts.checkpoint(4))
+    for one, other in zip(whole.of(StepDone), parts.of(StepDone), strict=True):
+        assert one.loss == pytest.approx(other.loss, abs=1e-12)
+        assert one.terms == pytest.approx(other.terms, abs=1e-12)
+        assert one.grad_norm == pytest.approx(other.grad_norm, abs=1e-10)
+        assert (one.rows, one.tokens) == (other.rows, other.tokens)
+
+
+def test_a_models_own_loss_counts_the_rows_with_labels(launch, same):
+    """A micro-batch without any is left out: its own loss would be the mean of nothing, NaN."""
+    gaps = ("tasks.rows.tensors.data.ragged={train: 9, gaps: 3}", f"{TRAINING}.shuffle=false")
+    whole = launch(OWN_LOSS, *gaps, *cut(9, 1), folder="whole")
+    parts = launch(OWN_LOSS, *gaps, *cut(1, 9), folder="parts")
+    assert same.close(whole.weights, parts.weights)
+
+
+def test_a_step_without_any_labels_learns_what_else_there_is(launch):
+    ran = launch(OWN_LOSS, "tasks.rows.tensors.data.ragged.gaps=1")
+    assert all(step.terms["hard_labels"] == 0 for step in ran.of(StepDone))
+    assert ran.of(StepDone)[0].grad_norm > 0
+
+
+def test_the_mean_of_means_depends_on_the_cut(launch, same):
+    mode = f"{TRAINING}.normalize=micro_batch"
+    whole = launch(mode, GAPS, *cut(8, 1), folder="whole")
+    parts = launch(mode, GAPS, *cut(2, 4), folder="parts")
+    assert not same.close(whole.weights, parts.weights, 1e-6)
+    assert same.bits(whole.weights, launch(GAPS, *cut(8, 1), folder="step").weights)
+
+
+def test_the_mean_of_means_is_that_of_the_micro_batches(launch):
+    ran = launch(f"{TRAINING}.normalize=micro_batch", GAPS, *cut(2, 4))
+    for step in ran.of(StepDone):
+        assert step.loss == pytest.approx(sum(step.micro_losses) / len(step.micro_losses), abs=1e-12)
+
+
+def test_no_row_is_dropped_at_the_end_of_an_epoch(launch):
+    assert [step.rows for step in launch().of(StepDone)] == [4, 4, 3, 4, 4, 3]
+
+
+def test_a_term_of_weight_0_for_now_waits(launch):
+    """A growing weight begins with 0: then there may be nothing to learn in the first step."""
+    ran = launch(
+        f"{GENERAL}.soft_labels.weight=linear_growth", f"{GENERAL}.hard_labels.weight=0", f"{GENERAL}.matches=[]"
+    )
+    first, second, *_ = ran.of(StepDone)
+    assert (first.terms, first.loss, first.grad_norm) == ({}, 0.0, 0.0)
+    assert second.terms.keys() == {"soft_labels"}
+
+
+def feature(name, path):
+    return Feature(name=name, paths=(parse(path),), several=False)
+
+
+def test_units_are_counted_in_the_inputs():
+    batch = {
+        "ids": torch.zeros(2, 3),
+        "mask": torch.tensor([[2, 1, 0], [1, 0, 0]]),
+        "label": torch.tensor([[1, -100, 0], [-100, -100, 2]]),
+    }
+    masks = {"inputs_mask": feature("inputs_mask", "batch.mask"), "logits_mask": feature("logits_mask", "batch.mask")}
+    found = count(batch, masks, frozenset({"label"}))
+    assert found == {"rows": 2, "labels": 3, "labelled": 3, "tokens": 3, "pairs": 5}
+    without = count(batch, {}, frozenset({"label"}))
+    assert without == {"rows": 2, "labels": 6, "labelled": 3, "tokens": 6, "pairs": 18}
+    assert count({"x": torch.zeros(4)}, {}, frozenset())["labelled"] == 4
+
+
+def test_labels_that_are_values_are_all_there():
+    assert count({"label": torch.tensor([0.5, -100.0])}, {}, frozenset({"label"}))["labelled"] == 2
+
+
+def test_a_plain_tensor_counts_by_rows():
+    counts = [dict.fromkeys(("rows", "labels", "labelled", "tokens", "pairs"), number) for number in (1.0, 3.0)]
+    shares = Shares(counts, dict.fromkeys(counts[0], 4.0), "step")
+    assert [shares.of(torch.ones(()), micro) for micro in (0, 1)] == [0.25, 0.75]
+    assert shares.of(Mean(torch.ones(()), 2.0, "tokens"), 1) == 0.75
