@@ -123,7 +123,7 @@ def test_equal_widths_need_none(outlined):
 
 def test_what_a_preset_holds_is_derived(outlined):
     old = "{feature: hidden, loss: hidden_mse, layers: uniform}"
-    deep = "models.teacher={transformers: {config: {model_type: bert, num_hidden_layers: 12, hidden_size: 64}}}"
+    deep = "models.teacher={transformers: {config: {model_type: bert, num_hidden_layers: 12, hidden_size: 96}}}"
     shallow = "models.student.transformers.config.num_hidden_layers=3"
     terms = outlined(old, "{preset: L3_hidden_mse}", deep, shallow)["stages"][0]["terms"]
     match = next(term for term in terms if term["kind"] == "match")
