@@ -119,7 +119,8 @@ _TABLE = (
     Code(
         "KD204",
         "unknown reference",
-        "The spec refers to a model, task, adaptor or stage by a name that it does not define.",
+        "The spec refers to a model, task, adaptor or stage by a name that it does not define, or to a metric that the "
+        "task does not have.",
     ),
     Code(
         "KD301",
@@ -142,7 +143,8 @@ _TABLE = (
     Code(
         "KD304",
         "wrong arity",
-        "A loss on pairs of layers needs two layers on each side, and a loss on single layers one.",
+        "A loss on pairs of layers needs two layers on each side, and a loss on single layers one. A feature with one "
+        "tensor a layer needs `layers` or `pairs`; a feature that is one tensor is compared as a whole and has neither.",
     ),
     Code(
         "KD305",
@@ -190,7 +192,7 @@ _TABLE = (
     Code(
         "KD313",
         "loss does not fit the feature",
-        "The loss is made for another kind of feature, such as logits where the match has attentions.",
+        "The loss is made for another kind of feature, such as hidden states where the match has attention.",
     ),
     Code(
         "KD401",

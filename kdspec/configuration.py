@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
 
-from kdspec.context import Head
-from kdspec.diagnostics import closest
+from kdspec import families
+from kdspec.context import Head, ModelFacts
+from kdspec.diagnostics import closest, excerpt
 from kdspec.fault import Fault
 
 _SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads")
@@ -16,6 +18,9 @@ _FROM_THE_TASK = ("num_labels", "id2label", "label2id", "problem_type")
 _OWN_KEYS = MappingProxyType({"dtype": "dtype", "torch_dtype": "dtype", "attn_implementation": "attention"})
 
 _CODE = "KD503"
+_MANY = 64
+_SLIPS = 2
+_LONG_ENOUGH = 8
 
 
 def named(known: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,21 +28,73 @@ def named(known: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
     aliases = dict(known.attribute_map)
     names = {*known.to_dict(), *aliases, *(field.name for field in fields(known))}
     for key in changes:
-        at = ("config", key)
-        if key in _FROM_THE_TASK:
-            raise Fault(_CODE, f"`{key}` comes from the task", at, help="remove it here")
-        if key in _OWN_KEYS:
-            raise Fault(
-                _CODE,
-                f"`{key}` is not part of a configuration",
-                at,
-                help=f"write `{_OWN_KEYS[key]}` beside `config`",
-            )
-        if key not in names:
+        elsewhere = _elsewhere(key)
+        if elsewhere is None and key not in names:
             near = closest(key, sorted(names))
-            message = f"a {known.model_type} configuration has no `{key}`"
-            raise Fault(_CODE, message, at, help=f"did you mean `{near}`?" if near else None)
+            elsewhere = _unknown(key, f"a {known.model_type} configuration has no `{key}`", near)
+        if elsewhere is not None:
+            elsewhere.at = ("config", *elsewhere.at)
+            raise elsewhere
     return {aliases.get(key, key): value for key, value in changes.items()}
+
+
+def mistakes(changes: Mapping[str, Any], facts: ModelFacts) -> Iterator[Fault]:
+    """What is surely wrong with the entries of a configuration, told without transformers.
+
+    Args:
+        changes: the entries.
+        facts: those of the model that has them.
+    """
+    sizes = {*families.LAYER_NAMES, *families.WIDTH_NAMES, *families.HEAD_NAMES, *families.OTHER_SIZES}
+    for key, value in changes.items():
+        if (elsewhere := _elsewhere(key)) is not None:
+            yield elsewhere
+        elif key in sizes:
+            yield from _not_a_size(key, value)
+        elif key not in families.ATTRIBUTES and (near := _misspelt(key, sizes | families.ATTRIBUTES)):
+            yield _unknown(key, f"no configuration has `{key}`", near)
+    width, heads = facts.width, facts.heads
+    written = [key for key in changes if key in (*families.WIDTH_NAMES, *families.HEAD_NAMES)]
+    if facts.family in families.EVEN_HEADS and width is not None and heads is not None and width % heads and written:
+        message = f"{heads} attention heads cannot share a width of {width}"
+        fitting = ", ".join(str(number) for number in range(1, width + 1) if not width % number and number <= _MANY)
+        help_ = f"the width is a multiple of the number of heads: {fitting} heads would do"
+        yield Fault("KD104", message, (written[-1],), help=help_)
+
+
+def _elsewhere(key: str) -> Fault | None:
+    """For an entry that a spec has in another place."""
+    if key in _FROM_THE_TASK:
+        return Fault(_CODE, f"`{key}` comes from the task", (key,), help="remove it here", key=True)
+    if key in _OWN_KEYS:
+        help_ = f"write `{_OWN_KEYS[key]}` beside `config`"
+        return Fault(_CODE, f"`{key}` is not part of a configuration", (key,), help=help_, key=True)
+    return None
+
+
+def _unknown(key: str, message: str, near: str | None) -> Fault:
+    help_, fix = (f"did you mean `{near}`?", (key, near)) if near else (None, None)
+    return Fault("KD101", message, (key,), help=help_, key=True, fix=fix)
+
+
+def _not_a_size(key: str, value: Any) -> Iterator[Fault]:
+    if value is None:
+        return  # the library's own choice, where it has one
+    if type(value) is not int:
+        shown = f"the text `{excerpt(value)}`" if isinstance(value, str) else f"`{excerpt(str(value).lower())}`"
+        yield Fault("KD103", f"expected a whole number, not {shown}", (key,))
+    elif value <= 0:
+        yield Fault("KD104", f"`{value}` must be greater than 0", (key,))
+
+
+def _misspelt(key: str, names: Iterable[str]) -> str | None:
+    """The name that `key` is surely meant to be: one without a change of two letters at most."""
+    near = closest(key, sorted(names))
+    if near is None or len(near) < _LONG_ENOUGH:
+        return None
+    blocks = difflib.SequenceMatcher(None, key, near, autojunk=False).get_matching_blocks()
+    same = sum(block.size for block in blocks)
+    return near if max(len(key), len(near)) - same <= _SLIPS else None
 
 
 def stale(known: Any, changes: Mapping[str, Any]) -> list[str]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from kdspec.context import BuildContext, ModelFacts
-from kdspec.diagnostics import Diagnostic, Label
+from kdspec.diagnostics import Diagnostic, Label, closest
 from kdspec.fault import Fault
-from kdspec.fieldpath import parse as parse_path
 from kdspec.kinds import Projection
+from kdspec.layering import count, is_layered
 from kdspec.match import Match, Pair, PlannedMatch
 from kdspec.registry import Registry
 from kdspec.source import Path
@@ -32,17 +32,23 @@ class Expansion:
         stage: str,
         needs: Needs,
         paths: Mapping[str, Mapping[str, Any]],
+        faulty: Collection[str] = (),
     ) -> None:
         self.spec, self.registry, self.facts, self.needs, self.paths = spec, registry, facts, needs, paths
         self.base: Path = ("stages", stage, "distiller", spec.stages[stage].distiller.name)
+        self.faulty = faulty
         self.found: list[Diagnostic] = []
+        self.unknown: list[tuple[str, str, Path]] = []
+        """Model, feature and match, where the model's adaptor lacks the feature."""
         self.terms: dict[str, int] = {}
 
     def matches(self) -> Iterator[PlannedMatch]:
         """Every match, one a pair of layers."""
         for match, path in self._placed():
             for single, at in self._without_preset(match, path):
-                yield from self._expand(single, at)
+                teacher = match.teacher or self.needs.default_teacher or next(iter(self.needs.teachers), "")
+                if self._fits(single, teacher, at):
+                    yield from self._expand(single, teacher, at)
 
     def _placed(self) -> Iterator[tuple[Match, Path]]:
         """The declared matches with their places: a strategy keeps them under `matches`, if anywhere."""
@@ -67,12 +73,67 @@ class Expansion:
                 message = f"preset `{match.preset.name}` does not hold a match: {first}"
                 self.found.append(Diagnostic("KD203", message, self.spec.label((*path, "preset"))))
 
-    def _expand(self, match: Match, path: Path) -> Iterator[PlannedMatch]:
-        teacher = match.teacher or self.needs.default_teacher or next(iter(self.needs.teachers), "")
+    def _fits(self, match: Match, teacher: str, path: Path) -> bool:
+        """Whether the stage has the teacher, the adaptors the feature, and the loss is made for it."""
+        assert match.feature is not None
+        assert match.loss is not None
+        student, feature, loss = self.needs.student, match.feature, match.loss
         if teacher not in self.needs.teachers:
-            label = self.spec.label((*path, "teacher"), "no teacher of this stage")
-            self.found.append(Diagnostic("KD204", f"unknown teacher `{teacher}`", label))
-            return
+            self._no_teacher(teacher, (*path, "teacher"))
+            return False
+        lacking = [model for model in (student, teacher) if feature not in self.paths[model]]
+        if len(lacking) > 1 and all(closest(feature, self.paths[model]) for model in lacking):
+            lacking = lacking[:1]  # misspelt: one mistake, not two
+        self.unknown += [(model, feature, path) for model in lacking]
+        if lacking:
+            return False
+        if loss.feature is not None and feature in ("hidden", "attention") and feature != loss.feature:
+            made = self.spec.label((*path, "loss"), f"compares `{loss.feature}`")
+            chosen = self.spec.label((*path, "feature"), "the feature")
+            help_ = "`kdspec list feature_loss` tells what each loss compares"
+            message = f"`{loss.name}` is a loss of `{loss.feature}`, not of `{feature}`"
+            others = () if made.span == chosen.span else (chosen,)
+            self.found.append(Diagnostic("KD313", message, made, others, help=help_))
+            return False
+        return self._layered(match, teacher, path)
+
+    def _layered(self, match: Match, teacher: str, path: Path) -> bool:
+        """Whether layers are given exactly where both features are lists of layers."""
+        assert match.feature is not None
+        assert match.loss is not None
+        given = "layers" if match.layers is not None else "pairs" if match.pairs is not None else None
+        for model in (self.needs.student, teacher):
+            written = self.paths[model][match.feature]
+            layered = is_layered(written)
+            if given is None and (layered or match.loss.arity > 1):
+                what = f"`{match.feature}` of `{model}` has one tensor a layer"
+                if match.loss.arity > 1:
+                    what = f"`{match.loss.name}` takes two layers of each model"
+                message = f"{what}, but the match has neither `layers` nor `pairs`"
+                label = self.spec.label((*path, "feature"), "which layers?")
+                help_ = f"{_arity_help(match.loss.arity)}, or a layer map such as `layers: uniform`"
+                self.found.append(Diagnostic("KD304", message, label, help=help_))
+                return False
+            if given is not None and layered is False:
+                message = f"`{match.feature}` of `{model}` is one tensor, `{written}`, and has no layers"
+                label = self.spec.label((*path, given), "layers of what?", key=True)
+                adaptor = self.spec.label(("adaptors", model, match.feature), "one tensor")
+                others = (adaptor,) if model in self.spec.adaptors else ()
+                self.found.append(Diagnostic("KD304", message, label, others, help=f"remove `{given}`"))
+                return False
+        return True
+
+    def _no_teacher(self, teacher: str, path: Path) -> None:
+        label = self.spec.label(path, "no teacher of this stage")
+        guess = closest(teacher, self.needs.teachers)
+        edit = self.spec.replace(path, teacher, guess) if guess is not None else None
+        named = ", ".join(f"`{name}`" for name in self.needs.teachers)
+        notes = () if guess else (f"the teachers of this stage: {named}",)
+        help_ = f"did you mean `{guess}`?" if guess else None
+        message = f"unknown teacher `{teacher}`"
+        self.found.append(Diagnostic("KD204", message, label, notes=notes, help=help_, edit=edit))
+
+    def _expand(self, match: Match, teacher: str, path: Path) -> Iterator[PlannedMatch]:
         assert match.feature is not None
         assert match.loss is not None
         before = len(self.found)
@@ -111,7 +172,8 @@ class Expansion:
             return
         for high, low in self._mapped(match, teacher, path):
             at = (*path, "layers")
-            where = (*at, high) if match.layers.as_written else at
+            short, long = (*at, high), (*at, match.layers.name, "pairs", high)
+            where = next((one for one in (short, long) if one in self.spec.document.keys), at)
             sides = (
                 self._index(teacher, match.feature, high, where, key=True),
                 self._index(student, match.feature, low, where, key=False),
@@ -141,6 +203,8 @@ class Expansion:
         label = self.spec.label((*path, "layers"))
         layers = self.facts[teacher].layers, self.facts[self.needs.student].layers
         if not match.layers.as_written and None in layers:
+            if teacher in self.faulty or self.needs.student in self.faulty:
+                return []  # what is wrong with the model is told already
             unknown = [m for m, n in zip((teacher, self.needs.student), layers, strict=True) if n is None]
             message = f"`{match.layers.name}` needs to know how many layers `{unknown[0]}` has"
             help_ = "write the pairs: `layers: {teacher: student, ...}`"
@@ -162,32 +226,20 @@ class Expansion:
 
     def _index(self, model: str, feature: str, index: int, path: Path, *, key: bool) -> int | None:
         """The index counted from 0, or None with a diagnostic where the model has no such layer."""
-        count = self._count(model, feature)
-        if count is None:
-            return index
-        if -count <= index < count:
-            return index % count
         layers = self.facts[model].layers
+        known = count(feature, self.paths[model].get(feature), layers)
+        if known is None:
+            return index
+        if -known <= index < known:
+            return index % known
         label = self.spec.label(path, f"layer {index} of `{model}`", key=key)
         where = "index 0 is the embedding output" if feature == "hidden" else "the first layer is 0"
-        message = f"`{model}` has no `{feature}` {index}: there are {count}, from 0 to {count - 1}"
+        message = f"`{model}` has no `{feature}` {index}: there are {known}, from 0 to {known - 1}"
         note = f"`{model}` has {layers} layers; in `{feature}` {where}"
         diagnostic = Diagnostic("KD301", message, label, notes=(note,))
         if diagnostic not in self.found:
             self.found.append(diagnostic)
         return None
-
-    def _count(self, model: str, feature: str) -> int | None:
-        layers, written = self.facts[model].layers, self.paths[model].get(feature)
-        if layers is None or feature not in ("hidden", "attention") or not isinstance(written, str):
-            return None
-        path = parse_path(written)
-        if path.root != "output":
-            return None
-        whole = layers + 1 if feature == "hidden" else layers
-        if isinstance(path.subscripts, slice):
-            return len(range(whole)[path.subscripts])
-        return whole if path.subscripts is None else None
 
     def _width(self, model: str, feature: str) -> int | None:
         return self.facts[model].width if feature == "hidden" else None
@@ -254,8 +306,8 @@ class Expansion:
         layers = layers if len(set(high)) > 1 or len(set(low)) > 1 or not high else f"{high[0]}-{low[0]}"
         prefix = f"{teacher}." if len(self.needs.teachers) > 1 else ""
         name = f"{prefix}{match.feature}.{match.loss.name}.{layers}"
-        self.terms[name] = count = self.terms.get(name, 0) + 1
-        return name if count == 1 else f"{name}#{count}"
+        self.terms[name] = number = self.terms.get(name, 0) + 1
+        return name if number == 1 else f"{name}#{number}"
 
 
 def _arity_help(arity: int) -> str:

@@ -14,6 +14,45 @@ LAYER_NAMES = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 WIDTH_NAMES = ("hidden_size", "n_embd", "d_model", "dim")
 HEAD_NAMES = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 
+OTHER_SIZES = ("intermediate_size", "vocab_size", "max_position_embeddings", "embedding_size", "head_dim", "d_ff")
+EVEN_HEADS = frozenset(
+    {
+        "albert",
+        "bert",
+        "camembert",
+        "deberta-v2",
+        "distilbert",
+        "electra",
+        "ernie",
+        "gpt2",
+        "modernbert",
+        "mpnet",
+        "roberta",
+        "xlm-roberta",
+    }
+)
+"""Families whose heads share the width among them, so that it must be a multiple of their number."""
+
+# Entries that look like others, so that a near miss of these is not taken for one.
+ATTRIBUTES = frozenset(
+    """
+    activation activation_function attention_bias attention_dropout attention_probs_dropout_prob attn_pdrop bos_token_id
+    chunk_size_feed_forward classifier_activation classifier_bias classifier_dropout classifier_dropout_prob
+    classifier_pooling cls_token_id decoder_bias dense_act_fn dropout dropout_rate embd_pdrop embedding_dropout
+    eos_token_id feed_forward_proj hidden_act hidden_activation hidden_dim hidden_dropout hidden_dropout_prob
+    hidden_sizes initializer_factor initializer_range inner_group_num intra_bottleneck_size is_decoder
+    is_encoder_decoder is_gated_act layer_norm_eps layer_norm_epsilon layer_types max_relative_positions
+    max_window_layers mlp_bias mlp_dropout model_type n_inner n_positions norm_bias norm_eps normalization_type
+    num_decoder_layers num_encoder_layers num_feedforward_networks num_hidden_groups num_key_value_heads
+    num_local_experts num_experts num_experts_per_tok output_attentions output_hidden_states pad_token_id
+    pooler_dropout pooler_hidden_act pooler_hidden_size pos_att_type position_biased_input position_embedding_type
+    pretraining_tp qa_dropout relative_attention relative_attention_max_distance relative_attention_num_buckets
+    resid_pdrop rms_norm_eps rope_parameters rope_scaling rope_theta scale_attn_weights sep_token_id
+    seq_classif_dropout sinusoidal_pos_embds sliding_window summary_activation summary_type summary_use_proj
+    tie_word_embeddings true_hidden_size type_vocab_size use_bottleneck use_cache use_sliding_window
+    """.split()  # noqa: SIM905 - a list of a hundred lines is no better to read
+)
+
 # Layers, width and heads of a configuration that does not say: files of older versions leave out what is the default.
 DEFAULTS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
     {

@@ -12,6 +12,8 @@ class Fault(Exception):  # noqa: N818 - the user's mistake, not an error of the 
         at: keys of the component's parameters that lead to the value at fault; empty for the component itself.
         help: what to do.
         notes: context.
+        key: the mistake is the last key of `at`, and not its value.
+        fix: the word at fault and the one to put in its place, for `kdspec validate --fix`.
     """
 
     def __init__(
@@ -22,9 +24,12 @@ class Fault(Exception):  # noqa: N818 - the user's mistake, not an error of the 
         *,
         help: str | None = None,  # noqa: A002 - the word of the diagnostics
         notes: tuple[str, ...] = (),
+        key: bool = False,
+        fix: tuple[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.code, self.message, self.at, self.help, self.notes = code, message, at, help, notes
+        self.key, self.fix = key, fix
 
 
 class Within(Exception):  # noqa: N818 - where another error comes from, not one of its own

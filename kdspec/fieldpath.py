@@ -176,7 +176,7 @@ class _Parser:
             chain.append(node)
             node = node.value
         if not isinstance(node, ast.Name):
-            self.refuse(f"this is not allowed in a field path, which is {_ROOTS}, then names and subscripts", node)
+            self.refuse("only names and subscripts are allowed here", node)
         start, end = self.span(node)
         links = chain[::-1]
         if node.id in {"output", "batch"}:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from kdspec.context import ModelFacts
 from kdspec.fault import Fault
 
 if TYPE_CHECKING:
@@ -26,6 +27,19 @@ def initialization(
         Fault: KD311, where the numbers of layers or the shapes do not fit.
     """
     return _Pairing(student, source).pairs(layers, embeddings=embeddings, head=head)
+
+
+def mistakes(layers: Sequence[int], student: ModelFacts, source: ModelFacts) -> Iterator[Fault]:
+    """What of this can be told before the models are built."""
+    if student.layers is not None and len(layers) != student.layers:
+        help_ = "write one source layer for each layer of the student"
+        yield Fault(_CODE, _wrong_number(len(layers), student.layers), ("layers",), help=help_)
+    for position, layer in enumerate(layers):
+        if source.layers is not None and not -source.layers <= layer < source.layers:
+            yield _no_such_layer(layer, source.layers, ("layers", position))
+    if None not in (student.width, source.width) and student.width != source.width:
+        message = f"the student is {student.width} wide, and the model that its layers come from {source.width}"
+        yield Fault(_CODE, message, ("layers",), help="only layers of the same widths can be copied")
 
 
 def copy(student: nn.Module, source: nn.Module, pairs: Sequence[tuple[str, str]]) -> None:
@@ -98,7 +112,7 @@ class _Pairing:
     def pairs(self, layers: Sequence[int], *, embeddings: bool, head: bool) -> list[tuple[str, str]]:
         student, source = self.student, self.source
         if len(layers) != student.depth:
-            raise Fault(_CODE, f"{_count(len(layers))} for a student with {_count(student.depth)}", ("layers",))
+            raise Fault(_CODE, _wrong_number(len(layers), student.depth), ("layers",))
         stacks = self._stacks()
         told = [
             pair
@@ -133,12 +147,7 @@ class _Pairing:
     def _layer(self, stack: str, position: int, layer: int) -> list[tuple[str, str]]:
         depth, at = self.source.depth, ("layers", position)
         if not -depth <= layer < depth:
-            raise Fault(
-                _CODE,
-                f"layer {layer} of a model with {_count(depth)}",
-                at,
-                help=f"layers are counted from 0 to {depth - 1}",
-            )
+            raise _no_such_layer(layer, depth, at)
         layer %= depth
         to, origin = self.student.layer(stack, position), self.source.layer(stack, layer)
         for name in sorted(to.keys() ^ origin.keys()):
@@ -159,6 +168,15 @@ class _Pairing:
                     help="only layers of the same widths can be copied",
                 )
         return [(to[name], origin[name]) for name in to]
+
+
+def _wrong_number(given: int, needed: int) -> str:
+    return f"{_count(given)} for a student with {_count(needed)}"
+
+
+def _no_such_layer(layer: int, depth: int, at: tuple[str | int, ...]) -> Fault:
+    message = f"layer {layer} of a model with {_count(depth)}"
+    return Fault(_CODE, message, at, help=f"layers are counted from 0 to {depth - 1}")
 
 
 def _count(layers: int) -> str:

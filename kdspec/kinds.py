@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from kdspec.component import Component
 from kdspec.context import BuildContext, Head, ModelFacts
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from kdspec.fault import Fault
     from kdspec.ops.mean import Mean
     from kdspec.step import Needs, Step, Term
 
@@ -48,6 +49,8 @@ class FeatureLoss(Component):
     """Whether both sides must have the same width, so that a projection is derived where they differ."""
     same_heads: ClassVar[bool] = False
     """Whether both sides must have the same number of attention heads."""
+    feature: ClassVar[Literal["hidden", "attention"] | None] = None
+    """Which of these two it is made for, so that the other one is a mistake; features of other names it may take."""
 
     @abstractmethod
     def build(self, context: BuildContext) -> Callable[..., Tensor | Mean]:
@@ -177,6 +180,15 @@ class Model(Component):
         """The other models of the spec that this one is made from (`like`, `initialize`)."""
         return ()
 
+    def check(self, context: BuildContext) -> Iterable[Fault]:
+        """Whether it goes together with the other models: a fault for each mistake, yielded and not raised. Torch-free.
+
+        Called by `kdspec validate` when all names are known to hold; `models` and `facts` of the context are complete.
+        A fault of the code KD305 is a warning.
+        """
+        del context
+        return ()
+
     def tokenizer(self, context: BuildContext) -> Any | None:
         """The tokenizer that makes this model's inputs, or None."""
         del context
@@ -206,6 +218,11 @@ class Dataset(Component):
 
     kind: ClassVar[str] = "dataset"
 
+    def column_names(self, context: BuildContext) -> Mapping[str, Collection[str]]:
+        """The names of each split's columns, where a look at the files tells them, or a `Fault` raised. Torch-free."""
+        del context
+        return {}
+
     @abstractmethod
     def build(self, context: BuildContext) -> Any:
         """Make the working object; the class says what it is."""
@@ -225,6 +242,15 @@ class Task(Component):
     def has_labels(self) -> bool:
         """Whether the task's rows have labels. Torch-free."""
         return True
+
+    def metric_names(self) -> Collection[str] | None:
+        """The metrics that `evaluate` may choose by, beside `loss`; None where only the rows tell. Torch-free."""
+        return None
+
+    def check(self, context: BuildContext) -> Iterable[Fault]:
+        """Whether it goes together with its files, as far as little reading shows; see `Model.check`."""
+        del context
+        return ()
 
     @abstractmethod
     def build(self, context: BuildContext) -> BuiltTask:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from kdspec.context import BuildContext, ModelFacts
-from kdspec.diagnostics import Diagnostic, Label
+from kdspec.diagnostics import Diagnostic, Label, closest
 from kdspec.expansion import Expansion
+from kdspec.fault import Fault
 from kdspec.fieldpath import FieldPath
 from kdspec.fieldpath import parse as parse_path
 from kdspec.match import PlannedMatch
@@ -74,7 +75,11 @@ def make(spec: Spec, registry: Registry) -> tuple[Plan | None, tuple[Diagnostic,
     """Plan a spec whose names have been checked. Without a plan the diagnostics hold at least one error."""
     found: list[Diagnostic] = []
     facts = {name: _facts(spec, name) for name in spec.models}
-    stages = [_stage(spec, registry, facts, name, found) for name in spec.stages]
+    faulty: set[str] = set()
+    for name, diagnostic in _faults(spec, facts):
+        found.append(diagnostic)
+        faulty.add(name)
+    stages = [_stage(spec, registry, facts, name, found, faulty) for name in spec.stages]
     if any(diagnostic.severity == "error" for diagnostic in found):
         return None, tuple(found)
     task_of = {model: stage.tasks[0] for stage in stages for model in stage.models if stage.tasks}
@@ -106,16 +111,42 @@ def _facts(spec: Spec, name: str) -> ModelFacts:
     return spec.models[name].facts(context)
 
 
+def _faults(spec: Spec, facts: Mapping[str, ModelFacts]) -> Iterator[tuple[str, Diagnostic]]:
+    """What models and tasks find wrong with themselves, by name."""
+    for section, components in (("models", spec.models), ("tasks", spec.tasks)):
+        for name, component in components.items():
+            context = BuildContext(folder=spec.document.folder, name=name, models=spec.models, facts=facts)
+            path = (section, name, component.name)
+            try:
+                faults = tuple(component.check(context))
+            except Fault as raised:
+                faults = (raised,)
+            except Exception as error:  # noqa: BLE001 - a plugin's
+                message = f"the check of {component.words()} `{component.name}` raised {type(error).__name__}: {error}"
+                help_ = "its other rules were not applied; tell the plugin's author"
+                yield name, Diagnostic("KD203", message, spec.label(path), help=help_, severity="warning")
+                continue
+            for fault in faults:
+                yield name, spec.diagnose(fault, path)
+
+
 def _stage(
-    spec: Spec, registry: Registry, facts: Mapping[str, ModelFacts], name: str, found: list[Diagnostic]
+    spec: Spec,
+    registry: Registry,
+    facts: Mapping[str, ModelFacts],
+    name: str,
+    found: list[Diagnostic],
+    faulty: Collection[str],
 ) -> PlannedStage:
     stage = spec.stages[name]
     needs = stage.distiller.needs()
     tasks = needs.tasks or tuple(spec.tasks)[:1]
     located = _Locator(spec, name, needs, tasks[0], found)
-    expansion = Expansion(spec, registry, facts, name, needs, located.paths)
+    expansion = Expansion(spec, registry, facts, name, needs, located.paths, faulty)
     matches = tuple(expansion.matches())
     found.extend(expansion.found)
+    for model, feature, path in expansion.unknown:
+        located.layered(model, feature, (), path)
     for match in matches:
         located.layered(needs.student, match.feature, match.student_layers, match.path)
         located.layered(match.teacher, match.feature, match.teacher_layers, match.path)
@@ -147,7 +178,7 @@ class _Locator:
         return self.spec.stages[self.stage].distiller.name
 
     def _hard_labels(self, model: str) -> None:
-        if "losses" in self.paths[model]:
+        if "losses" in self.paths[model] and (model in self.spec.adaptors or self.spec.tasks[self.task].has_labels()):
             self.whole[model].add("losses")
             return
         if not self.spec.tasks[self.task].has_labels():
@@ -173,12 +204,16 @@ class _Locator:
         if feature in self.paths[model]:
             return True
         label = self.spec.label(path or ("stages", self.stage, "distiller"), why)
+        guess = closest(feature, self.paths[model]) if path else None
+        edit = self.spec.replace(path, feature, guess) if guess is not None else None
+        add = f"add `{feature}: ...` with its field path to `adaptors.{model}`"
         diagnostic = Diagnostic(
             "KD303",
             f"the adaptor of `{model}` has no feature `{feature}`",
             label,
             (self._declared(model),),
-            help=f"add `{feature}: ...` with its field path to `adaptors.{model}`",
+            help=f"did you mean `{guess}`?" if edit is not None else add,
+            edit=edit,
         )
         if diagnostic not in self.found:
             self.found.append(diagnostic)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -9,8 +10,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_
 from pydantic_core import PydanticCustomError
 
 from kdspec.component import Strict, by_name
-from kdspec.diagnostics import Label
+from kdspec.diagnostics import Diagnostic, Edit, Label
+from kdspec.fault import Fault
 from kdspec.kinds import Adaptor, Distiller, LrSchedule, Model, Optimizer, Task
+from kdspec.scalars import resolve
 
 if TYPE_CHECKING:
     from kdspec.source import Document, Path
@@ -175,10 +178,35 @@ class Spec(Strict):
         return self._document
 
     def label(self, path: Path, text: str = "", *, key: bool = False) -> Label:
-        """Point at a place in the text: the value at `path`, or its key; the nearest outer one where it is not written."""
+        """Point at a place in the text: the value at `path`, or its key; the nearest outer one where it is not written.
+
+        A value of several lines is pointed at by its key. A short form is pointed at where the path goes on inside it.
+        """
         document = self.document
         found = document.locate(path)
-        whole = len(found) == len(path)
-        if found in document.keys and (key or not whole):
-            return Label(document.keys[found], text)
-        return Label(document.values[found], text)
+        span = document.values[found]
+        short = not any(inner[: len(found)] == found for inner in document.values if len(inner) > len(found))
+        whole = (len(found) == len(path) or short) and span.line == span.end_line
+        return Label(document.keys[found] if found in document.keys and (key or not whole) else span, text)
+
+    def replace(self, path: Path, old: str, new: str, *, key: bool = False) -> Edit | None:
+        """The edit that puts `new` in the place of the text `old`, or None where `path` has something else."""
+        span = self.label(path, key=key).span
+        written = self.document.sources[span.file].lines[span.line][span.column : span.end_column]
+        bare = written[1:-1] if written[:1] in {"'", '"'} else written
+        if span.line != span.end_line or bare != old:
+            return None
+        return Edit(span, new if _NAME.fullmatch(new) and isinstance(resolve(new), str) else json.dumps(new))
+
+    def diagnose(self, fault: Fault, path: Path) -> Diagnostic:
+        """Tell of a component's fault; `path` leads to the component's parameters."""
+        at = (*path, *fault.at)
+        return Diagnostic(
+            fault.code,
+            fault.message,
+            self.label(at, key=fault.key),
+            notes=fault.notes,
+            help=fault.help,
+            edit=self.replace(at, *fault.fix, key=fault.key) if fault.fix else None,
+            severity="warning" if fault.code == "KD305" else "error",
+        )

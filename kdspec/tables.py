@@ -16,6 +16,8 @@ Columns = dict[str, list[Any]]
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})", re.ASCII)
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
+_HEAD = 2**16
+_SMALL = 2**22
 _KINDS = ((bool, "a boolean"), ((int, float), "a number"), (str, "a text"), (list, "a list"), (dict, "an object"))
 
 
@@ -37,9 +39,7 @@ def read_csv(file: Path, delimiter: str, *, quoting: bool, names: Sequence[str] 
     header = list(names) if names is not None else next(rows, (0, None))[1]
     if header is None:
         raise FileMistake("the file is empty")
-    for name in header:
-        if not name or header.count(name) > 1:
-            raise FileMistake(f"two columns are named `{excerpt(name)}`" if name else "a column has no name", 1)
+    _check_header(header)
     values = []
     for line, row in rows:
         if len(row) != len(header):
@@ -48,6 +48,39 @@ def read_csv(file: Path, delimiter: str, *, quoting: bool, names: Sequence[str] 
             raise FileMistake(fields, line, help=f"is `delimiter` right, or does the file need `{other}`?")
         values.append(row)
     return {name: [row[number] for row in values] for number, name in enumerate(header)}
+
+
+def csv_columns(file: Path, delimiter: str, *, quoting: bool) -> list[str] | None:
+    """The names in the first row, None where it is not told by the first bytes of the file."""
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(_HEAD)
+    except OSError as error:
+        raise _unreadable(error) from error
+    text = start.decode("utf-8-sig", "replace")
+    if len(start) == _HEAD:
+        text = text.rpartition("\n")[0]
+    rows = _quoted(text, delimiter) if quoting else _plain(text, delimiter)
+    try:
+        header = next(rows, (0, None))[1]
+    except FileMistake:
+        return None  # the run tells of it, with the place
+    if header is None and not start:
+        raise FileMistake("the file is empty")
+    if header is None or "\N{REPLACEMENT CHARACTER}" in "".join(header):
+        return None
+    _check_header(header)
+    return header
+
+
+def json_columns(file: Path, field: str | None) -> list[str] | None:
+    """The keys of all rows, None where the file is too large to be read for that, or is not what it should be."""
+    try:
+        return list(read_json(file, field)) if file.stat().st_size <= _SMALL else None
+    except OSError as error:
+        raise _unreadable(error) from error
+    except FileMistake:
+        return None
 
 
 def read_json(file: Path, field: str | None = None) -> Columns:
@@ -79,11 +112,21 @@ def numbers(values: list[str]) -> list[Any]:
     return values
 
 
+def _check_header(header: Sequence[str]) -> None:
+    for name in header:
+        if not name or header.count(name) > 1:
+            raise FileMistake(f"two columns are named `{excerpt(name)}`" if name else "a column has no name", 1)
+
+
+def _unreadable(error: OSError | ValueError) -> FileMistake:
+    return FileMistake(f"the file cannot be read: {getattr(error, 'strerror', None) or error}")
+
+
 def _text(file: Path) -> str:
     try:
         data = file.read_bytes()
     except (OSError, ValueError) as error:
-        raise FileMistake(f"the file cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise _unreadable(error) from error
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -17,11 +17,11 @@ ROOT = Path(kdspec.__file__).parent
 
 LAYERS = {
     0: "source nodes reader reference scalars syntax substitution overrides compose diagnostics codes fieldpath events "
-    "fault ops tables",
+    "fault ops tables columns",
     1: "component context kinds step match objective hookspecs paths families initialization configuration loading",
     2: "plugins registry",
     3: "spec check schema",
-    4: "plan expansion resolve outline",
+    4: "plan expansion layering resolve outline",
     5: "rehearsal engine",
     6: "render report cli testing __main__",
 }

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from kdspec.diagnostics import Diagnostic, Edit, closest
+from kdspec.diagnostics import Diagnostic, closest
 from kdspec.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def kdspec_check(spec: Spec, registry: Registry) -> list[Diagnostic]:
         return found
     found += _circles(spec)
     for stage in spec.stages:
+        found += _metric(spec, stage)
         found += _without_effect(spec, stage)
     return [*found, *_unused(spec)]
 
@@ -35,8 +36,8 @@ def _unknown(
     label = spec.label(path, f"no {kind} of this spec", key=key)
     guess = closest(name, names)
     if guess is not None:
-        help_ = f"did you mean `{guess}`?"
-        return Diagnostic("KD204", f"unknown {kind} `{name}`", label, help=help_, edit=Edit(label.span, guess))
+        edit = spec.replace(path, name, guess, key=key)
+        return Diagnostic("KD204", f"unknown {kind} `{name}`", label, help=f"did you mean `{guess}`?", edit=edit)
     note = "declared here: " + ", ".join(f"`{n}`" for n in names)
     return Diagnostic("KD204", f"unknown {kind} `{name}`", label, notes=(note,))
 
@@ -57,11 +58,9 @@ def _where(spec: Spec, path: tuple[Any, ...], value: str) -> tuple[Any, ...]:
 
 def _at(data: Any, path: tuple[Any, ...]) -> Any:
     for key in path:
-        if isinstance(data, Mapping) and key in data:
+        try:
             data = data[key]
-        elif isinstance(data, list) and isinstance(key, int) and key < len(data):
-            data = data[key]
-        else:
+        except (KeyError, IndexError, TypeError):
             return None
     return data
 
@@ -89,6 +88,28 @@ def _stage_references(spec: Spec, stage: str) -> Iterator[Diagnostic]:
     if needs.student in needs.teachers:
         label = spec.label(_where(spec, path, needs.student), "teacher and student")
         yield Diagnostic("KD307", f"`{needs.student}` cannot be its own teacher", label)
+
+
+def _metric(spec: Spec, stage: str) -> Iterator[Diagnostic]:
+    evaluate = spec.stages[stage].training.evaluate
+    if evaluate is None or evaluate.metric is None:
+        return
+    task = (spec.stages[stage].distiller.needs().tasks or tuple(spec.tasks))[0]
+    names = spec.tasks[task].metric_names()
+    if names is None or evaluate.metric in (*names, "loss"):
+        return
+    path = ("stages", stage, "training", "evaluate", "metric")
+    guess = closest(evaluate.metric, names)
+    help_ = f"did you mean `{guess}`?" if guess is not None else None
+    known = ", ".join(f"`{name}`" for name in (*names, "loss"))
+    yield Diagnostic(
+        "KD204",
+        f"unknown metric `{evaluate.metric}`",
+        spec.label(path, f"no metric of task `{task}`"),
+        notes=() if guess is not None else (f"its metrics are {known}",),
+        help=help_,
+        edit=spec.replace(path, evaluate.metric, guess) if guess is not None else None,
+    )
 
 
 def _circles(spec: Spec) -> Iterator[Diagnostic]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,7 +19,7 @@ from kdspec.fault import Fault
 from kdspec.hookspecs import hookimpl
 from kdspec.kinds import Dataset
 from kdspec.paths import SpecFile
-from kdspec.tables import Columns, FileMistake, numbers, read_csv, read_json
+from kdspec.tables import Columns, FileMistake, csv_columns, json_columns, numbers, read_csv, read_json
 
 _SPLITS = ("train", "validation", "test", "unlabelled")
 _CODE = "KD502"
@@ -52,6 +52,25 @@ class _Files(Dataset):
         tables = {name: self._split(name, files, context.folder) for name, files in splits.items()}
         return datasets.DatasetDict({name: datasets.Dataset(table) for name, table in tables.items()})
 
+    def column_names(self, context: BuildContext) -> Mapping[str, Collection[str]]:
+        """As the beginning of each split's first file tells."""
+        found = {}
+        for split in _SPLITS:
+            for number, file in enumerate((getattr(self, split) or ())[:1]):
+                path = context.folder / os.path.expanduser(file)  # noqa: PTH111 - raises nothing
+                try:
+                    names = self._names(path)
+                except FileMistake as mistake:
+                    raise _fault(mistake, file, (split, number)) from mistake
+                if names is not None:
+                    found[split] = names
+        return found
+
+    def _names(self, file: Path) -> Collection[str] | None:
+        """The columns of a file, None where that would take long to tell."""
+        del file
+        return None
+
     @abstractmethod
     def _table(self, files: list[Path], at: _Place) -> Any:
         """The rows of the files; `at.file` says which of them is being read."""
@@ -62,9 +81,12 @@ class _Files(Dataset):
         try:
             return self._table(paths, place)
         except FileMistake as mistake:
-            where = ":".join([files[place.file], *(str(at) for at in (mistake.line, mistake.column) if at)])
-            at = (name, place.file)
-            raise Fault(_CODE, f"{where}: {mistake.message}", at, help=mistake.help) from mistake
+            raise _fault(mistake, files[place.file], (name, place.file)) from mistake
+
+
+def _fault(mistake: FileMistake, file: str, at: tuple[str | int, ...]) -> Fault:
+    where = ":".join([file, *(str(number) for number in (mistake.line, mistake.column) if number)])
+    return Fault(_CODE, f"{where}: {mistake.message}", at, help=mistake.help)
 
 
 class _Place:
@@ -96,6 +118,9 @@ class Csv(_Files):
         parts = [read_csv(file, self.delimiter, quoting=self.quoting, names=self.columns) for file in at.each(files)]
         return _arrow({name: numbers(values) for name, values in _joined(parts, at).items()})
 
+    def _names(self, file: Path) -> Collection[str] | None:
+        return self.columns or csv_columns(file, self.delimiter, quoting=self.quoting)
+
 
 class Json(_Files):
     """Objects, one a line (JSON Lines) or all in one array, in UTF-8."""
@@ -107,6 +132,9 @@ class Json(_Files):
 
     def _table(self, files: list[Path], at: _Place) -> Any:
         return _arrow(_joined([read_json(file, self.field) for file in at.each(files)], at))
+
+    def _names(self, file: Path) -> Collection[str] | None:
+        return json_columns(file, self.field)
 
 
 class Parquet(_Files):

@@ -28,6 +28,7 @@ class HiddenMse(FeatureLoss):
     """
 
     name = "hidden_mse"
+    feature = "hidden"
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.features import hidden_mse
@@ -45,6 +46,7 @@ class Cosine(FeatureLoss):
     """
 
     name = "cos"
+    feature = "hidden"
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.features import cosine
@@ -63,6 +65,7 @@ class Pkd(FeatureLoss):
     """
 
     name = "pkd"
+    feature = "hidden"
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.features import pkd
@@ -80,6 +83,7 @@ class Fsp(FeatureLoss):
     """
 
     name = "fsp"
+    feature = "hidden"
     arity = 2
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
@@ -108,6 +112,7 @@ class Mmd(FeatureLoss):
     """
 
     name = "mmd"
+    feature = "hidden"
     arity = 2
     same_width = False
 
@@ -140,6 +145,7 @@ class AttentionMse(FeatureLoss):
     """
 
     name = "attention_mse"
+    feature = "attention"
     same_width = False
     same_heads = True
 
@@ -163,6 +169,7 @@ class AttentionMseSum(FeatureLoss):
     """
 
     name = "attention_mse_sum"
+    feature = "attention"
     same_width = False
 
     clip_negative: bool = False
@@ -187,6 +194,7 @@ class AttentionCe(FeatureLoss):
     """
 
     name = "attention_ce"
+    feature = "attention"
     same_width = False
     same_heads = True
 

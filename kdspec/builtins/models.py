@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
@@ -15,7 +15,7 @@ from kdspec.component import Component, Strict
 from kdspec.context import BuildContext, ModelFacts
 from kdspec.fault import Fault
 from kdspec.hookspecs import hookimpl
-from kdspec.initialization import copy, initialization
+from kdspec.initialization import copy, initialization, mistakes
 from kdspec.kinds import Model
 from kdspec.paths import TOKENIZER_FILES, SpecFolderOrHub, SpecTokenizer, has_any, local_folder
 
@@ -112,6 +112,18 @@ class Transformers(Model):
         for model in reversed(line):
             known = families.changed(known, getattr(model, "config", None) or {})
         return known
+
+    def check(self, context: BuildContext) -> Iterator[Fault]:
+        """Names and numbers of `config`, and whether `initialize` takes layers that there are."""
+        if self.config is not None:
+            for fault in configuration.mistakes(self.config, context.facts[context.name]):
+                fault.at = ("config", *fault.at)
+                yield fault
+        if self.initialize is not None:
+            source = context.facts[self.initialize.from_ or self.like or ""]
+            for fault in mistakes(self.initialize.layers, context.facts[context.name], source):
+                fault.at = ("initialize", *fault.at)
+                yield fault
 
     def build(self, context: BuildContext) -> nn.Module:
         """The module, on the CPU. A model of `like` or `initialize` must be in the context's `models` and `built`."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 from pydantic_core import PydanticCustomError
 
+from kdspec.columns import missing, no_column
 from kdspec.component import Component
 from kdspec.context import BuildContext, Head
 from kdspec.diagnostics import closest, excerpt
@@ -75,6 +76,19 @@ class SequenceClassification(Task):
             "inputs_mask": "batch.attention_mask",
             "labels": "batch.labels",
         }
+
+    def metric_names(self) -> Collection[str]:
+        """Those of `metric`."""
+        return ("accuracy", "f1", "mcc")
+
+    def check(self, context: BuildContext) -> Iterator[Fault]:
+        """Whether the rows have the columns of the texts, and those of `train` that of the label."""
+        try:
+            splits = self.data.column_names(context)
+        except Fault as fault:
+            fault.at = ("data", self.data.name, *fault.at)
+            raise
+        yield from missing(splits, {("text", n): name for n, name in enumerate(self.text)}, {("label",): self.label})
 
     def build(self, context: BuildContext) -> Classification:
         """Read the rows and check their columns and labels."""
@@ -241,13 +255,8 @@ class Classification:
 
 
 def _check_column(rows: Any, split: str, column: str, at: tuple[str | int, ...]) -> None:
-    names = rows.column_names
-    if column not in names:
-        near = closest(column, names)
-        known = ", ".join(f"`{excerpt(name)}`" for name in names[:20]) or "none"
-        question = f"did you mean `{near}`? " if near else ""
-        message = f"the split `{split}` has no column `{excerpt(column)}`"
-        raise Fault("KD312", message, at, help=f"{question}the columns are {known}")
+    if column not in rows.column_names:
+        raise no_column(rows.column_names, split, column, at)
 
 
 def _name(value: Any) -> str:

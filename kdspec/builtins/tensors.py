@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from keyword import iskeyword
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from kdspec.columns import Place, missing, no_column
 from kdspec.component import Component
 from kdspec.context import BuildContext, Head
-from kdspec.diagnostics import closest, excerpt
+from kdspec.diagnostics import excerpt
 from kdspec.fault import Fault
 from kdspec.hookspecs import hookimpl
 from kdspec.kinds import Dataset, Task
@@ -56,6 +57,21 @@ class Tensors(Task):
     def has_labels(self) -> bool:
         """Whether `labels` names a column."""
         return self.labels is not None
+
+    def metric_names(self) -> Collection[str]:
+        """Where the labels are classes."""
+        return ("accuracy",)
+
+    def check(self, context: BuildContext) -> Iterator[Fault]:
+        """Whether the rows have the columns, and those of `train` that of the labels."""
+        try:
+            splits = self.data.column_names(context)
+        except Fault as fault:
+            fault.at = ("data", self.data.name, *fault.at)
+            raise
+        columns = enumerate(self.columns or ())
+        inputs: dict[Place, str] = {("columns", n): name for n, name in columns if name != self.labels}
+        yield from missing(splits, inputs, {("labels",): self.labels} if self.labels is not None else {})
 
     def build(self, context: BuildContext) -> TensorRows:
         """Read the rows and check that each column makes a tensor."""
@@ -153,11 +169,7 @@ def _tensor(rows: Any, split: str, name: str, at: tuple[str | int, ...]) -> Tens
     import torch
 
     if name not in rows.column_names:
-        near = closest(name, rows.column_names)
-        known = ", ".join(f"`{excerpt(column)}`" for column in rows.column_names[:20])
-        question = f"did you mean `{near}`? " if near else ""
-        message = f"the split `{split}` has no column `{excerpt(name)}`"
-        raise Fault("KD312", message, at, help=f"{question}the columns are {known}")
+        raise no_column(rows.column_names, split, name, at)
     values = rows[name][:]
     shape, example = None, None
     for row, value in enumerate(values, 1):
