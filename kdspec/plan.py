@@ -11,6 +11,7 @@ from kdspec.expansion import Expansion
 from kdspec.fault import Fault
 from kdspec.fieldpath import FieldPath
 from kdspec.fieldpath import parse as parse_path
+from kdspec.idle import twice, unread
 from kdspec.match import PlannedMatch
 from kdspec.registry import Registry
 from kdspec.spec import Spec, Stage, Training
@@ -82,6 +83,9 @@ def make(spec: Spec, registry: Registry) -> tuple[Plan | None, tuple[Diagnostic,
     stages = [_stage(spec, registry, facts, name, found, faulty) for name in spec.stages]
     if any(diagnostic.severity == "error" for diagnostic in found):
         return None, tuple(found)
+    for stage in stages:
+        found.extend(twice(spec, stage.matches))
+    found.extend(unread(spec, stages))
     task_of = {model: stage.tasks[0] for stage in stages for model in stage.models if stage.tasks}
     return Plan(spec=spec, facts=facts, stages=tuple(stages), task_of=task_of, diagnostics=tuple(found)), tuple(found)
 
