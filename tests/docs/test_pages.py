@@ -1,0 +1,340 @@
+"""What the documentation says is so: its specs are valid, its code runs, its hooks and commands exist, its links lead."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib
+import inspect
+import io
+import itertools
+import re
+import shutil
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+import kdspec
+from kdspec import check, hookspecs, plan
+from kdspec.cli import application
+from kdspec.component import Component
+from kdspec.compose import compose
+from kdspec.hookspecs import API_VERSION
+from kdspec.kinds import FeatureLoss, LogitLoss
+from kdspec.registry import KINDS, Registry, load_registry
+from kdspec.spec import Spec, Stage, Training
+from kdspec.testing import check_loss
+
+ROOT = Path(__file__).parent.parent.parent
+PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("plugins/*/README.md")])
+MARKDOWN = sorted([*PAGES, ROOT / "CHANGELOG.md", *ROOT.glob("specs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
+FENCE = re.compile(
+    r"(?P<fragment><!-- fragment -->\n+)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+PACKAGES = {file.parent.name.replace("-", "_"): file.parent for file in ROOT.glob("plugins/*/pyproject.toml")}
+HOOKS = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("kdspec_")}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+    fragment: bool
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+    @property
+    def file(self) -> str:
+        """The name that its first line gives it, or one that is its own."""
+        named = re.match(r"# (\w+\.py)\n", self.text)
+        return named[1] if named else f"{self.page.stem.lower().replace('-', '_')}_{self.line}.py"
+
+
+def blocks(page: Path, *languages: str) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    found = [
+        Block(page, text.count("\n", 0, at.start("text")), at["language"], at["text"], bool(at["fragment"]))
+        for at in FENCE.finditer(text)
+    ]
+    return [block for block in found if not languages or block.language in languages]
+
+
+def every(*languages: str) -> list[Any]:
+    return [pytest.param(block, id=str(block)) for page in PAGES for block in blocks(page, *languages)]
+
+
+@dataclass(frozen=True)
+class Page:
+    """The Python of a page as files in a folder, imported; with the registry that has what is a plugin among them."""
+
+    folder: Path
+    modules: Mapping[str, ModuleType]
+
+    @cached_property
+    def registry(self) -> Registry:
+        return load_registry(*self._plugins(), installed=False)
+
+    def _plugins(self) -> Iterator[Any]:
+        """Modules with hooks, and the classes of those that have none."""
+        for module in self.modules.values():
+            own = [value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__]
+            if any(hasattr(value, f"{hookspecs.PROJECT}_impl") for value in own) or module.__name__ in PACKAGES:
+                yield module
+            else:
+                yield from (value for value in own if inspect.isclass(value) and issubclass(value, Component))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory, small_assets):
+    """Imports the Python of a page, from a folder that has `assets/`."""
+    before, path = set(sys.modules), list(sys.path)
+    sys.path[:0] = [str(package) for package in PACKAGES.values()]
+    made: dict[Path, Page] = {}
+
+    def read(page: Path) -> Page:
+        if page not in made:
+            folder = tmp_path_factory.mktemp(page.stem)
+            shutil.copytree(small_assets, folder / "assets")
+            (folder / "assets" / "encoded.jsonl").write_text('{"input_ids": [1], "attention_mask": [1], "labels": 0}\n')
+            (folder / "base.yaml").write_text(BASE, encoding="utf-8")
+            sys.path.insert(0, str(folder))
+            for block in blocks(page, "python"):
+                (folder / block.file).write_text(block.text, encoding="utf-8")
+            names = [block.file.removesuffix(".py") for block in blocks(page, "python") if is_library(block)]
+            names += [name for name, package in PACKAGES.items() if package == page.parent]
+            made[page] = Page(folder, {name: importlib.import_module(name) for name in names})
+        return made[page]
+
+    yield read
+    sys.path[:] = path
+    folders = {each.folder for each in made.values()}
+    for name in set(sys.modules) - before:
+        if Path(getattr(sys.modules[name], "__file__", None) or "").parent in folders:
+            del sys.modules[name]
+
+
+def is_library(block: Block) -> bool:
+    """Whether a block only defines things, rather than doing something."""
+    return all(
+        isinstance(node, ast.Import | ast.ImportFrom | ast.ClassDef | ast.FunctionDef | ast.Assign)
+        for node in ast.parse(block.text).body
+    )
+
+
+# What a fragment of a spec is put into, so that it says something whole.
+BASE = """
+kdspec: 1
+name: whole
+seed: 1
+tasks:
+  sarcasm:
+    sequence_classification:
+      data:
+        csv: {train: assets/headlines/train.csv, validation: assets/headlines/validation.csv}
+      text: headline
+      label: label
+models:
+  teacher: {transformers: {path: assets/all-MiniLM-L6-v2}}
+  student: {transformers: {like: teacher, config: {num_hidden_layers: 3}}}
+stages:
+  distil:
+    distiller: {general: {teacher: teacher, student: student, soft_labels: {loss: kl}}}
+    training: {epochs: 1}
+"""
+
+
+def whole(fragment: dict[str, Any]) -> str:
+    """A spec with the fragment in it: each key where it belongs, tasks and stages in place of those that are there."""
+    spec: Any = yaml.safe_load(BASE)
+    stage = spec["stages"]["distil"]
+    for key, value in fragment.items():
+        if key in ("models", "stages") and isinstance(value, dict):
+            spec[key] |= value
+        elif key in Spec.model_fields:
+            spec[key] = value
+        elif key in Stage.model_fields:
+            stage[key] = value
+        elif key in Training.model_fields:
+            stage["training"].pop("epochs", None) if key == "steps" else None
+            stage["training"][key] = value
+        else:
+            assert key in ("soft_labels", "hard_labels", "matches"), f"`{key}` belongs nowhere in a spec"
+            stage["distiller"]["general"][key] = value
+    return yaml.safe_dump(spec, sort_keys=False)
+
+
+GENERATED = "<!-- Made by docs/generate.py"
+
+
+def written_by_hand(page: Path) -> bool:
+    return not page.read_text(encoding="utf-8").startswith(GENERATED)
+
+
+@pytest.mark.parametrize("block", [param for param in every("yaml") if not written_by_hand(param.values[0].page)])
+def test_yaml_of_the_generated_pages_can_be_read(block):
+    assert yaml.safe_load(block.text)
+
+
+@pytest.mark.parametrize("block", [param for param in every("yaml") if written_by_hand(param.values[0].page)])
+def test_a_spec_in_the_documentation_is_valid(block, page):
+    read = page(block.page)
+    text = whole(yaml.safe_load(block.text)) if block.fragment else block.text
+    checked = check.check(compose(text, str(block), read.folder, environ={}), read.registry)
+    assert [d for d in checked.diagnostics if "is not used" not in d.message] == []
+    assert checked.spec is not None
+    _, found = plan.make(checked.spec, read.registry)
+    assert not found
+
+
+@pytest.mark.parametrize("path", [p for p in PAGES if blocks(p, "python")], ids=lambda p: str(p.relative_to(ROOT)))
+def test_plugins_in_the_documentation_load_and_their_losses_hold(path, page):
+    registry = page(path).registry
+    assert registry.problems == ()
+    for entry in registry.entries:
+        if not entry.builtin and entry.component.kind in (LogitLoss.kind, FeatureLoss.kind):
+            check_loss(entry.component())
+
+
+@pytest.mark.parametrize("block", [param for param in every("python") if not is_library(param.values[0])])
+def test_python_in_the_documentation_runs(block, tmp_path, monkeypatch):
+    leave_a_student(tmp_path / "runs" / "quickstart" / "student")
+    monkeypatch.chdir(tmp_path)
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        exec(compile(block.text, str(block), "exec"), {"__name__": "example"})
+    assert ("print(" in block.text) == bool(out.getvalue())
+
+
+def leave_a_student(folder: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    from kdspec.testing import tiny
+
+    tiny(folder)
+    AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2).save_pretrained(folder)
+
+
+TESTS = [param for param in every("python") if param.values[0].file.startswith("test_")]
+
+
+@pytest.mark.parametrize("block", TESTS)
+def test_tests_in_the_documentation_pass(block, page, tmp_path):
+    module = page(block.page).modules[block.file.removesuffix(".py")]
+    tests = [value for name, value in vars(module).items() if name.startswith("test_")]
+    assert tests
+    for number, test in enumerate(tests):
+        (own := tmp_path / str(number)).mkdir()
+        test(**({"tmp_path": own} if inspect.signature(test).parameters else {}))
+
+
+@pytest.mark.parametrize("block", every("toml"))
+def test_toml_in_the_documentation_can_be_read(block):
+    assert tomllib.loads(block.text)
+
+
+def test_each_block_says_its_language():
+    fences = re.compile(r"^```(.*)$", re.MULTILINE)
+    for path in MARKDOWN:
+        opening = fences.findall(path.read_text(encoding="utf-8"))[::2]
+        assert set(opening) <= {"yaml", "python", "toml", "text", "json", "console"}, path
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_a_hook_has_a_section_with_its_arguments(name):
+    arguments = ", ".join(inspect.signature(HOOKS[name]).parameters)
+    text = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    assert f"### `{name}({arguments})`\n" in text
+
+
+def test_the_sections_on_hooks_are_of_hooks():
+    text = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    assert re.findall(r"^### `(\w+)\(", text, re.MULTILINE) == list(HOOKS)
+
+
+def test_every_kind_is_in_the_table_of_kinds():
+    text = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \| ", text, re.MULTILINE) == [
+        kind.__name__ for kind in sorted(KINDS, key=lambda kind: text.index(f"| `{kind.__name__}` |"))
+    ]
+
+
+def test_the_plugin_api_is_the_version_that_the_documentation_names():
+    assert f"KDSPEC_API = {API_VERSION}" in (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+
+
+def commands() -> list[str]:
+    return [module.rpartition(".")[2].replace("listing", "list") for module in application.COMMANDS]
+
+
+def test_every_command_is_in_the_readme_or_the_guide():
+    text = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/guide.md"))
+    assert [name for name in commands() if not re.search(rf"kdspec (\w+, )*{name}\b", text)] == []
+
+
+@pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_the_documentation_calls_a_command_is_one(path):
+    text = path.read_text(encoding="utf-8")
+    indented = re.findall(r"^ {4}kdspec ([a-z]+)", text, re.MULTILINE)
+    inline = re.findall(r"`kdspec ([a-z]+)", text)
+    added = re.findall(r"commands\.command\(\"(\w+)\"", text)
+    assert set(indented + inline) - {*commands(), *added} == set()
+
+
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?!https?://|mailto:)([^)\s]*)\)")
+
+
+@pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_relative_links_lead_somewhere(path):
+    lost = []
+    for target in LINK.findall(path.read_text(encoding="utf-8")):
+        file, _, anchor = target.partition("#")
+        there = (path.parent / file).resolve() if file else path
+        if not there.exists() or (anchor and anchor not in anchors(there)):
+            lost.append(target)
+    assert lost == []
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that GitHub makes of a page's headings."""
+    text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_changelog_says_what_is_new():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    unreleased = text.partition("## [Unreleased]")[2].partition("\n## ")[0]
+    assert re.search(r"^- \S", unreleased, re.MULTILINE)
+
+
+def test_all_names_what_is_public_in_order():
+    public = {
+        name
+        for name, value in itertools.chain(vars(kdspec).items(), [("Mean", kdspec.Mean)])
+        if not name.startswith("_")
+        and not inspect.ismodule(value)
+        and getattr(value, "__module__", "kdspec").startswith(("kdspec", "pluggy"))
+        and name not in ("TYPE_CHECKING", "annotations", "Any")
+    }
+    assert kdspec.__all__ == sorted(kdspec.__all__)
+    assert set(kdspec.__all__) == public
+
+
+@pytest.mark.parametrize("name", kdspec.__all__)
+def test_a_public_name_can_be_imported_and_says_what_it_is(name):
+    value = getattr(kdspec, name)
+    if inspect.isclass(value) or inspect.isfunction(value):
+        assert inspect.getdoc(value)
+        assert value.__doc__
