@@ -7,7 +7,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -82,7 +82,6 @@ class Plugins:
         self.manager.add_hookspecs(hookspecs)
         self.problems: list[Problem] = []
         self._plugins: dict[str, Plugin] = {}
-        self._silent: set[tuple[str, str]] = set()
 
     @property
     def loaded(self) -> tuple[Plugin, ...]:
@@ -114,16 +113,15 @@ class Plugins:
             return
         self._plugins[key] = plugin
 
-    def silence(self, plugin: Plugin, hook: str) -> None:
-        """Leave this plugin out of this hook from now on."""
-        self._silent.add((_key(plugin), hook))
+    def call(self, hook: str, *, without: Collection[Plugin] = (), **arguments: Any) -> Iterator[Answer]:
+        """Call a hook plugin by plugin, so that each answer has its author and one failure stops nobody else.
 
-    def call(self, hook: str, **arguments: Any) -> Iterator[Answer]:
-        """Call a hook plugin by plugin, so that each answer has its author and one failure stops nobody else."""
+        The plugins in `without` are left out.
+        """
         for implementation in getattr(self.manager.hook, hook).get_hookimpls():
-            if (implementation.plugin_name, hook) in self._silent:
-                continue
             plugin = self._plugins[implementation.plugin_name]
+            if any(plugin is other for other in without):
+                continue
             wanted = {name: arguments[name] for name in implementation.argnames}
             try:
                 result = implementation.function(**wanted)
@@ -156,7 +154,7 @@ def _load_entry_point(plugins: Plugins, point: importlib.metadata.EntryPoint) ->
     version = point.dist.version if point.dist else "?"
     try:
         module = point.load()
-    except BaseException as error:  # noqa: BLE001 - SystemExit at import must not end us either
+    except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
         plugins.problems.append(Problem(distribution, version, point.name, point.value, _reason(error)))
@@ -172,7 +170,7 @@ def _load_extra(plugins: Plugins, item: Any) -> None:
     path = Path(item)
     try:
         module = _import_file(path)
-    except BaseException as error:  # noqa: BLE001 - as for an installed plugin
+    except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
         plugins.problems.append(Problem(path.stem, "", path.stem, str(path), _reason(error)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import Any
 
-from kdspec.events import Evaluated, Event, RunFailed, RunFinished, StepDone
+from kdspec.events import Evaluated, Event, StepDone
 from kdspec.hookspecs import hookimpl
 
 
@@ -13,8 +13,8 @@ from kdspec.hookspecs import hookimpl
 def kdspec_observe(event: Event, session: Any) -> None:
     """Write losses, weights, learning rates and metrics to `tensorboard/` in the run's folder, over optimizer steps.
 
-    The writer is made with the first curve and closed with the last event; without the package `tensorboard` there
-    are no curves.
+    The writer is made with the first curve and closed when the run ends, however it does; without the package
+    `tensorboard` there are no curves.
     """
     match event:
         case StepDone():
@@ -22,10 +22,6 @@ def kdspec_observe(event: Event, session: Any) -> None:
         case Evaluated():
             named = {f"{event.split}/{name}": value for name, value in event.metrics.items()}
             _write(session, event.stage, event.step, named)
-        case RunFinished() | RunFailed():
-            writer = session.kept.pop("tensorboard", None)
-            if writer is not None:
-                writer.close()
         case _:
             pass
 
@@ -37,6 +33,7 @@ def _write(session: Any, stage: str, step: int, values: dict[str, float]) -> Non
         from torch.utils.tensorboard import SummaryWriter
 
         session.kept["tensorboard"] = SummaryWriter(str(session.folder / "tensorboard"))
+        session.at_end.callback(session.kept["tensorboard"].close)
     for name, value in values.items():
         session.kept["tensorboard"].add_scalar(f"{stage}/{name}", value, step)
 

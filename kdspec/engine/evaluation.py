@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from kdspec.engine.feed import Feed
 from kdspec.engine.forward import Forward, frozen
+from kdspec.engine.normalization import count
 from kdspec.engine.order import isolated_random
 from kdspec.kinds import BuiltTask
 from kdspec.ops.mean import Mean
@@ -29,32 +31,34 @@ class Outcome:
     labels: tuple[Tensor, ...]
 
 
-def evaluate(forward: Forward, task: BuiltTask, feed: Feed, batch_size: int) -> Outcome:
-    """The metrics of one model on the feed's split, and its loss where that can be computed.
+def evaluate(
+    forward: Forward, task: BuiltTask, feed: Feed, batch_size: int, rows: Iterable[int] | None = None
+) -> Outcome:
+    """The metrics of one model on the feed's split, or on some rows of it, and its loss where that can be computed.
 
     Rows are taken by length, so that batches have little padding; neither the result nor training depends on it.
     """
-    order = sorted(range(feed.rows), key=feed.length)
+    order = sorted(range(feed.rows) if rows is None else rows, key=feed.length)
     logits: list[Tensor] = []
     labels: list[Tensor] = []
     losses: list[Mean] = []
     with isolated_random(), frozen(forward.module):
         for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            features = forward(feed.on_device(forward.name, rows))
+            batch = feed.on_device(forward.name, order[start : start + batch_size])
+            features = forward(batch)
             logits += [head.float().cpu() for head in features.heads("logits")[:1]]
             labels += [head.cpu() for head in features.heads("labels")[:1]]
-            losses += _loss(task, features, len(rows))
+            losses += _loss(task, features, count(batch, {}, task.label_keys)["labelled"])
     metrics = dict(task.metrics(logits, labels)) if logits and labels else {}
-    if losses and (count := sum(float(loss.count) for loss in losses)):
-        metrics["loss"] = sum(float(loss.total) for loss in losses) / count
+    if losses and (labelled := sum(float(loss.count) for loss in losses)):
+        metrics["loss"] = sum(float(loss.total) for loss in losses) / labelled
     return Outcome(metrics, tuple(order), tuple(logits), tuple(labels))
 
 
-def _loss(task: BuiltTask, features: Features, rows: int) -> list[Mean]:
+def _loss(task: BuiltTask, features: Features, labelled: float) -> list[Mean]:
     own = features.heads("losses")
-    if own:
-        return [Mean(loss.detach().double().mean().cpu() * rows, float(rows)) for loss in own]
+    if own:  # of a batch without labels it is NaN
+        return [Mean(loss.detach().double().mean().cpu() * labelled, labelled) for loss in own if labelled]
     pairs = zip(features.heads("logits"), features.heads("labels"), strict=False)
     return [task.loss(logits.detach().double().cpu(), labels.cpu()) for logits, labels in pairs]
 
@@ -77,18 +81,19 @@ def _by_row(outcome: Outcome) -> Tensor | None:
 
 
 def latency(forward: Forward, feed: Feed, runs: int = 30) -> float:
-    """The median time of one row in seconds: batch size 1, rows of middling length, as the machine is now."""
-    rows = sorted(range(min(feed.rows, 200)), key=feed.length)
-    middle = rows[len(rows) // 2]
-    batch = feed.on_device(forward.name, [middle])
+    """The median time of a forward pass of one row in seconds: rows of the feed of middling length, as they are."""
+    by_length = sorted(range(min(feed.rows, 10 * runs)), key=feed.length)
+    first = max(0, (len(by_length) - runs) // 2)
+    rows = by_length[first : first + runs]
+    batches = [feed.on_device(forward.name, [row]) for row in rows]
     times = []
     with isolated_random(), frozen(forward.module):
-        for _ in range(3):
-            forward(batch)
-        for _ in range(runs):
+        for number in range(-3, runs):  # the first ones only warm up
+            batch = batches[number % len(batches)]
             began = time.perf_counter()
             forward(batch)
-            if torch.cuda.is_available():
+            if feed.device.type == "cuda":
                 torch.cuda.synchronize()
-            times.append(time.perf_counter() - began)
+            if number >= 0:
+                times.append(time.perf_counter() - began)
     return statistics.median(times)

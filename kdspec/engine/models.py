@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from kdspec.context import BuildContext, Head
 from kdspec.engine.blame import blaming
+from kdspec.engine.files import cannot_write
 from kdspec.engine.order import fold, isolated_random, reseed
 from kdspec.plan import Plan
 
@@ -83,9 +85,12 @@ class Models:
             return self.plan.spec.models[name].tokenizer_id(self.context(name))
 
     def save(self, name: str, folder: Path) -> None:
-        """Write the model to a folder from which it can be used without kdspec."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.plan.spec.models[name].save(self.module(name), folder, self.context(name))
+        """Write the model to a folder from which it can be used without kdspec. Raises KD508 if the disk refuses."""
+        with blaming(self.plan.spec, self.path(name), f"saving model `{name}`"):
+            try:
+                self.plan.spec.models[name].save(self.module(name), folder, self.context(name))
+            except (OSError, SafetensorError) as error:
+                raise cannot_write(folder, error) from error
 
     def context(self, name: str) -> BuildContext:
         """What the model is told when it is built."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -10,7 +11,10 @@ from torch import nn
 
 from kdspec.context import BuildContext
 from kdspec.diagnostics import Diagnostic, DiagnosticError, Label
-from kdspec.spec import Training
+from kdspec.engine.blame import blaming
+from kdspec.engine.bundle import Bundle
+from kdspec.plan import PlannedStage
+from kdspec.spec import Spec
 
 STUDENT, PROJECTION, OBJECTIVE = "student", "projection", "objective"
 
@@ -19,19 +23,33 @@ class Optimization:
     """The optimizer over student, projections and loss parameters, with learning rates as a function of the step.
 
     Raises:
-        DiagnosticError: KD510 where a parameter of the bundle is in no group.
+        DiagnosticError: KD306 where there is nothing to train, KD510 where a parameter of the bundle is in no group.
     """
 
-    def __init__(self, bundle: nn.Module, training: Training, total_steps: int, label: Label) -> None:
-        groups = parameter_groups(bundle, label)
+    def __init__(self, spec: Spec, stage: PlannedStage, bundle: Bundle, total_steps: int) -> None:
+        self.spec, path = spec, ("stages", stage.name, "training")
+        optimizer, schedule = stage.training.optimizer, stage.training.lr_schedule
+        self._optimizer = ((*path, "optimizer", optimizer.name), f"optimizer `{optimizer.name}`")
+        self._schedule = ((*path, "lr_schedule", schedule.name), f"learning-rate schedule `{schedule.name}`")
+        groups = parameter_groups(bundle, spec.label(("stages", stage.name, "distiller")))
+        if not any(group["params"] for group in groups):
+            label = spec.label(("models", stage.needs.student), "nothing in it can be trained", key=True)
+            raise DiagnosticError(Diagnostic("KD306", f"stage `{stage.name}` has nothing to train", label))
         self.names = [group.pop("name") for group in groups]
-        self.optimizer: torch.optim.Optimizer = training.optimizer.build(BuildContext())(groups)
+        with blaming(spec, *self._optimizer):
+            self.optimizer: torch.optim.Optimizer = optimizer.build(BuildContext())(groups)
         self.base = [float(group["lr"]) for group in self.optimizer.param_groups]
-        self.factor = training.lr_schedule.build(BuildContext(total_steps=total_steps))
+        with blaming(spec, *self._schedule):
+            self.factor = schedule.build(BuildContext(total_steps=total_steps))
+
+    def guard(self) -> AbstractContextManager[None]:
+        """Around what the optimizer does: what it raises becomes a diagnostic."""
+        return blaming(self.spec, *self._optimizer)
 
     def set_rates(self, step: int) -> None:
         """Set the learning rates of the zero-based step `step`."""
-        factor = self.factor(step)
+        with blaming(self.spec, *self._schedule):
+            factor = self.factor(step)
         for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
             group["lr"] = base * factor
 
@@ -42,15 +60,15 @@ class Optimization:
         return {name: float(group["lr"]) for name, group in zip(self.names, groups, strict=True)}
 
 
-def parameter_groups(bundle: nn.Module, label: Label) -> list[dict[str, Any]]:
+def parameter_groups(bundle: Bundle, label: Label) -> list[dict[str, Any]]:
     """The groups with their names: student, those that the objective asks for, and what else of it can be trained.
 
     Raises:
         DiagnosticError: KD510 at `label`, where a parameter of the bundle is in no group.
     """
-    groups = [{"name": STUDENT, "params": _trainable(bundle.student.parameters())}]  # type: ignore[union-attr]
-    objective: Any = bundle.objective
-    asked: list[Mapping[str, Any]] = objective.parameter_groups() if hasattr(objective, "parameter_groups") else []
+    groups = [{"name": STUDENT, "params": _trainable(bundle.student.parameters())}]
+    asking = bundle.moment("parameter_groups")
+    asked: list[Mapping[str, Any]] = asking() if asking is not None else []
     plain: list[nn.Parameter] = []
     for group in asked:
         options = {key: value for key, value in group.items() if key not in ("name", "params")}
@@ -60,7 +78,7 @@ def parameter_groups(bundle: nn.Module, label: Label) -> list[dict[str, Any]]:
         else:
             plain += params
     taken = {id(p) for group in groups for p in group["params"]} | {id(p) for p in plain}
-    rest = [p for p in _trainable(objective.parameters()) if id(p) not in taken]
+    rest = [p for p in _trainable(bundle.objective.parameters()) if id(p) not in taken]
     groups += [{"name": PROJECTION, "params": plain}] if plain else []
     groups += [{"name": OBJECTIVE, "params": rest}] if rest else []
     _audit(bundle, groups, label)
@@ -71,31 +89,27 @@ def _trainable(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
     return [parameter for parameter in parameters if parameter.requires_grad]
 
 
-def _audit(bundle: nn.Module, groups: Iterable[Mapping[str, Any]], label: Label) -> None:
-    """Nothing that could be trained may stay out of the optimizer: such a parameter would silently never learn."""
+def _audit(bundle: Bundle, groups: Iterable[Mapping[str, Any]], label: Label) -> None:
+    """Nothing that could be trained may stay out of the optimizer, or out of what is clipped and saved."""
     trained = {id(parameter) for group in groups for parameter in group["params"]}
-    left_out = [name for name, p in bundle.named_parameters() if p.requires_grad and id(p) not in trained]
-    hidden = [name for name in _hidden(bundle.objective) if name[1] not in trained]  # type: ignore[arg-type]
-    names = left_out + [name for name, _ in hidden]
-    if names:
-        message = f"{len(names)} parameter{'s' if len(names) > 1 else ''} would never be trained: `{names[0]}`"
+    saved = {id(parameter) for parameter in bundle.parameters()}
+    names = [name for name, p in bundle.named_parameters() if p.requires_grad and id(p) not in trained]
+    names += [name for name, p in _hidden(bundle.objective) if p.requires_grad and id(p) not in trained & saved]
+    if names or not trained <= saved:
+        what = f": `{names[0]}`" if names else ""
+        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        message = f"a parameter would never be {'trained' if names else 'saved'}{what}{others}"
         help_ = "a loss keeps its parameters as attributes of an `nn.Module`, or in an `nn.ParameterList`"
         raise DiagnosticError(Diagnostic("KD510", message, label, help=help_))
 
 
-def _hidden(objective: nn.Module) -> list[tuple[str, int]]:
+def _hidden(objective: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Parameters that a module keeps in a plain list, tuple or dict, where torch does not see them."""
-    found = []
     internal = vars(nn.Module()).keys()
     for prefix, module in objective.named_modules():
         for key, value in vars(module).items():
-            items = value.values() if isinstance(value, dict) else value
-            if key in internal or not isinstance(items, Iterable) or isinstance(items, (str, torch.Tensor)):
-                continue
-            if isinstance(value, (list, tuple, dict)):
-                name = f"{type(module).__name__}.{key}" if not prefix else f"{prefix}.{key}"
-                found += [(name, id(p)) for p in items if isinstance(p, nn.Parameter) and p.requires_grad]
-                found += [
-                    (name, id(p)) for m in items if isinstance(m, nn.Module) for p in m.parameters() if p.requires_grad
-                ]
-    return found
+            if key not in internal and isinstance(value, (list, tuple, dict)):
+                name = f"{prefix}.{key}" if prefix else f"{type(module).__name__}.{key}"
+                for item in value.values() if isinstance(value, dict) else value:
+                    found = item.parameters() if isinstance(item, nn.Module) else [item]
+                    yield from ((name, p) for p in found if isinstance(p, nn.Parameter))

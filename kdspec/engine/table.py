@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from kdspec.engine import export
 from kdspec.engine.evaluation import Outcome, agreement, evaluate, latency
 from kdspec.engine.feed import Feed
 from kdspec.engine.forward import Forward
+from kdspec.engine.judge import judging
 from kdspec.engine.models import Models
-from kdspec.engine.stage import judging
 from kdspec.kinds import BuiltTask
 from kdspec.plan import Plan
 
@@ -38,7 +39,7 @@ class Row:
     """Median milliseconds of one row on this machine."""
 
 
-def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask]) -> tuple[Row, ...]:
+def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], device: torch.device) -> tuple[Row, ...]:
     """Evaluate every model that took part on the test rows, or the validation rows where there are none."""
     taught = [stage for stage in plan.stages if stage.needs.teachers]
     reference = taught[-1].needs.teachers[0] if taught else None
@@ -48,7 +49,7 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask]) -> tuple[R
         task_name = plan.task_of[name]
         task = tasks[task_name]
         split = next((s for s in ("test", "validation") if task.rows(s)), None)
-        module = models.module(name)
+        module = models.prepared(name, device, trains=False, eager=False)
         metrics: dict[str, float] = {}
         time_of_one = None
         if split is not None:
@@ -58,10 +59,10 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask]) -> tuple[R
                 name, module, features, labels=task.label_keys, chooses=key[0] is not None,
                 spec=plan.spec, task=task_name,
             )  # fmt: skip
-            device = next(iter(module.parameters())).device
             feed = Feed(task, split, {name: key}, device=device)
-            outcomes[name] = evaluate(forward, task, feed, BATCH)
-            metrics = outcomes[name].metrics
+            if features:
+                outcomes[name] = evaluate(forward, task, feed, BATCH)
+                metrics = outcomes[name].metrics
             time_of_one = 1000 * latency(forward, feed)
         same = None
         if reference in outcomes and name in outcomes and name != reference:

@@ -172,7 +172,7 @@ class Loop:
         finite = math.isfinite(figures.loss) and (self.backend.scales or all(map(math.isfinite, found)))
         if self.backend.agree(not finite):
             raise self._not_finite(step, batches, shares, figures)
-        with self.guard():
+        with self.optimization.guard():
             taken = self.backend.step(optimizer)
         if not taken and self.backend.scaler_state()["scale"] < SMALLEST_SCALE:
             raise self._not_finite(step, batches, shares, figures)

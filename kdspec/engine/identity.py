@@ -1,0 +1,95 @@
+"""What makes a run the same run: a stage that was begun goes on with the spec that it was begun with, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from kdspec.diagnostics import Diagnostic, DiagnosticError
+from kdspec.engine.run_folder import RunFolder
+from kdspec.plan import Plan
+from kdspec.resolve import resolved
+
+_LISTED = 8
+
+
+def hold(plan: Plan, folder: RunFolder) -> None:
+    """Compare the stages that have been begun with the plan, then remember the plan in their place.
+
+    Raises:
+        DiagnosticError: KD509, with what differs.
+    """
+    now = {stage.name: _digest(plan, stage.name) for stage in plan.stages}
+    try:
+        former = json.loads(folder.text("digests.json") or "{}")
+    except ValueError:
+        former = {}
+    begun = {name for name in now if folder.checkpoints(name).steps()} | folder.finished(now).keys()
+    changed = [name for name in now if name in begun and former.get(name) != now[name]]
+    if changed:
+        message = f"stage `{changed[0]}` of run `{plan.spec.name}` was begun with another spec"
+        label = plan.spec.label(("stages", changed[0]), "not as it was begun", key=True)
+        help_ = "give the spec another `name`, or begin anew with `--restart` (the old run is put aside)"
+        notes = tuple(_differences(plan, folder))
+        raise DiagnosticError(Diagnostic("KD509", message, label, notes=notes, help=help_))
+    if former != now:
+        folder.write("digests.json", json.dumps(now, indent=2) + "\n")
+
+
+def _digest(plan: Plan, stage: str) -> str:
+    """A fingerprint of all that the result of a stage depends on: itself and the stages before it."""
+    written = plan.spec.model_dump(mode="json", by_alias=True)
+    names = list(written["stages"])
+    stages = {name: written["stages"][name] for name in names[: names.index(stage) + 1]}
+    for each in stages.values():
+        for key in ("log_every", "checkpoint"):  # what neither data nor weights depend on
+            each["training"].pop(key)
+    models = _models(plan, set(stages))
+    parts = {
+        "seed": written["seed"],
+        "tasks": written["tasks"],
+        "models": {name: model for name, model in written["models"].items() if name in models},
+        "adaptors": {name: adaptor for name, adaptor in written["adaptors"].items() if name in models},
+        "stages": stages,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _models(plan: Plan, stages: set[str]) -> set[str]:
+    """The models of the stages, and those that they are made from."""
+    waiting = [model for stage in plan.stages if stage.name in stages for model in stage.models]
+    found: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += plan.spec.models[name].uses()
+    return found
+
+
+def _differences(plan: Plan, folder: RunFolder) -> list[str]:
+    """What differs between the spec that the run was begun with and this one, one line each."""
+    try:
+        former = yaml.safe_load(folder.text("spec.yaml") or "{}")
+    except yaml.YAMLError:
+        return []
+    lines = list(_between(former, yaml.safe_load(resolved(plan)), ""))
+    return [*lines[:_LISTED], f"and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else lines
+
+
+def _between(former: Any, now: Any, path: str) -> Iterator[str]:
+    if isinstance(former, dict) and isinstance(now, dict):
+        for key in dict.fromkeys((*former, *now)):
+            at = f"{path}.{key}" if path else str(key)
+            if key not in former:
+                yield f"`{at}` is new"
+            elif key not in now:
+                yield f"`{at}` is gone"
+            else:
+                yield from _between(former[key], now[key], at)
+    elif former != now:
+        yield f"`{path}` was `{json.dumps(former)}` and is `{json.dumps(now)}`"

@@ -1,0 +1,148 @@
+"""The folder of a run: what finished stages have left, the table, the student, and what an earlier run left behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from kdspec.engine.checkpoint import CheckpointStore
+from kdspec.engine.files import atomic_write, cannot_write, sync
+from kdspec.engine.table import Row
+from kdspec.events import Event, StageFinished, from_json, to_json
+from kdspec.outline import outline
+from kdspec.plan import Plan
+from kdspec.resolve import resolved
+
+
+class RunFolder:
+    """Reads and writes the folder, for the one process that holds its lock. Raises KD508 where the disk refuses."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def student(self) -> Path:
+        """The student of the run, to be used without kdspec."""
+        return self.path / "student"
+
+    @property
+    def log(self) -> Path:
+        """The events."""
+        return self.path / "events.jsonl"
+
+    def model(self, name: str) -> Path:
+        """A model that a stage has trained."""
+        return self.path / "models" / name
+
+    def checkpoints(self, stage: str, keep: int = 1) -> CheckpointStore:
+        """The checkpoints of a stage."""
+        return CheckpointStore(self.path / "checkpoints" / stage, keep)
+
+    def finished(self, stages: Iterable[str]) -> dict[str, StageFinished]:
+        """How those of the stages ended that have, and whose model is still there."""
+        ends = {name: self._json(self._record(name)) for name in stages}
+        events: dict[str, Event] = {}
+        for name, record in ends.items():
+            try:
+                events[name] = from_json(record)
+            except ValueError:
+                continue
+        return {
+            name: event
+            for name, event in events.items()
+            if isinstance(event, StageFinished) and (self.path / event.folder).is_dir()
+        }
+
+    def finish(self, event: StageFinished) -> None:
+        """Keep that a stage has ended: it is not run again."""
+        self._make(self._record(event.stage).parent)
+        atomic_write(self._record(event.stage), json.dumps(to_json(event), indent=2) + "\n")
+
+    def table(self) -> tuple[Row, ...] | None:
+        """The table of a run that has come to its end."""
+        rows = self._json(self.path / "table.json", [])
+        try:
+            return tuple(Row(**row) for row in rows) if rows and self.student.is_dir() else None
+        except TypeError:
+            return None
+
+    def keep_table(self, rows: Iterable[Row]) -> None:
+        """Keep the table: the run is at its end."""
+        atomic_write(self.path / "table.json", json.dumps([vars(row) for row in rows], indent=2) + "\n")
+
+    def text(self, name: str) -> str | None:
+        """What a file holds, or None."""
+        try:
+            return (self.path / name).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            return None
+
+    def write(self, name: str, text: str) -> None:
+        """Put a file in place of an older one."""
+        atomic_write(self.path / name, text)
+
+    def write_plan(self, plan: Plan) -> None:
+        """Keep the complete spec, and the plan as data."""
+        self.write("spec.yaml", resolved(plan))
+        self.write("plan.json", json.dumps(outline(plan), indent=2) + "\n")
+
+    def replace(self, folder: Path, fill: Callable[[Path], object]) -> None:
+        """Make a folder anew and put it in place of an older one, such that it is there whole or not at all."""
+        fresh, old = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
+        with _writing(folder):
+            for path in (fresh, old):
+                shutil.rmtree(path, ignore_errors=True)
+            fresh.mkdir(parents=True)
+            fill(fresh)
+            for path in (*fresh.iterdir(), fresh):
+                sync(path)
+            if folder.exists():
+                folder.rename(old)
+            fresh.rename(folder)
+            sync(folder.parent)
+            shutil.rmtree(old, ignore_errors=True)
+
+    def export(self, model: Path) -> None:
+        """Copy a model to where the student is looked for."""
+        self.replace(self.student, lambda fresh: shutil.copytree(model, fresh, dirs_exist_ok=True))
+
+    def put_aside(self) -> None:
+        """Move what an earlier run has left into a folder of its own; nothing is deleted."""
+        names = [path for path in self.path.iterdir() if not path.name.startswith((".lock", "earlier-"))]
+        if not names:
+            return
+        number = 1
+        while (aside := self.path / f"earlier-{number}").exists():
+            number += 1
+        with _writing(aside):
+            aside.mkdir()
+            for path in names:
+                path.rename(aside / path.name)
+
+    def _record(self, stage: str) -> Path:
+        return self.path / "stages" / f"{stage}.json"
+
+    def _make(self, folder: Path) -> None:
+        with _writing(folder):
+            folder.mkdir(exist_ok=True)
+
+    def _json(self, path: Path, otherwise: Any = None) -> Any:
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {} if otherwise is None else otherwise
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    # A full disk is an OSError of ours, but comes out of safetensors as an error of its own.
+    except (OSError, SafetensorError) as error:
+        raise cannot_write(path, error) from error
