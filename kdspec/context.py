@@ -29,6 +29,8 @@ class ModelFacts:
     """Attention heads of a layer."""
     family: str | None = None
     """The `model_type` of a transformers model."""
+    classes: int | None = None
+    """Classes of the head that its files have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,18 @@ class Head:
     """The name of the task component, for example `sequence_classification`."""
     labels: tuple[str, ...] = ()
     """The label names in the order of the logits; empty where the task has none."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """What is known of a model input without data."""
+
+    shape: tuple[int, ...]
+    """Of a batch: rows first."""
+    dtype: str = "int64"
+    """As torch calls it."""
+    value: int = 1
+    """Something that it may hold: 1 for a mask or a token, 0 for a label."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,7 +82,8 @@ def facts(configuration: Mapping[str, Any]) -> ModelFacts:
     family = configuration.get("model_type")
     family = family if isinstance(family, str) else None
     layers, width, heads = DEFAULTS.get(family or "", (None, None, None))
-    return changed(ModelFacts(layers=layers, width=width, heads=heads, family=family), configuration)
+    known = ModelFacts(layers=layers, width=width, heads=heads, family=family, classes=_classes(configuration))
+    return changed(known, configuration)
 
 
 def changed(before: ModelFacts, changes: Mapping[str, Any]) -> ModelFacts:
@@ -92,6 +93,7 @@ def changed(before: ModelFacts, changes: Mapping[str, Any]) -> ModelFacts:
         width=_number(changes, WIDTH_NAMES, before.width),
         heads=_number(changes, HEAD_NAMES, before.heads),
         family=before.family,
+        classes=before.classes,
     )
 
 
@@ -102,6 +104,15 @@ def read(file: Path) -> Mapping[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return configuration if isinstance(configuration, dict) else {}
+
+
+def _classes(configuration: Mapping[str, Any]) -> int | None:
+    """Of a classifier's head: two where it does not say."""
+    architectures = configuration.get("architectures")
+    if not isinstance(architectures, list) or not any("Classification" in str(name) for name in architectures):
+        return None
+    labels = configuration.get("id2label")
+    return len(labels) if isinstance(labels, dict) and labels else 2
 
 
 def _number(configuration: Mapping[str, Any], names: tuple[str, ...], otherwise: int | None) -> int | None:

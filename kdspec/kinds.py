@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from kdspec.component import Component
-from kdspec.context import BuildContext, Head, ModelFacts
+from kdspec.context import BuildContext, Head, Input, ModelFacts
 
 if TYPE_CHECKING:
     import torch
@@ -176,6 +176,11 @@ class Model(Component):
         del context
         return ModelFacts()
 
+    def copies(self, module: nn.Module, context: BuildContext) -> tuple[str, list[tuple[str, str]]] | None:
+        """Another model whose tensors some of the module's are copied from, and pairs of their names; None for none."""
+        del module, context
+        return None
+
     def uses(self) -> tuple[str, ...]:
         """The other models of the spec that this one is made from (`like`, `initialize`)."""
         return ()
@@ -223,6 +228,11 @@ class Dataset(Component):
         del context
         return {}
 
+    def first(self, context: BuildContext, rows: int) -> Mapping[str, Sequence[Any]] | None:
+        """The first rows of `train` by column, where they cost little time and no download; else None."""
+        del context, rows
+        return None
+
     @abstractmethod
     def build(self, context: BuildContext) -> Any:
         """Make the working object; the class says what it is."""
@@ -251,6 +261,22 @@ class Task(Component):
         """Whether it goes together with its files, as far as little reading shows; see `Model.check`."""
         del context
         return ()
+
+    def example(self, context: BuildContext, rows: int, longest: int | None) -> Mapping[str, Input] | None:
+        """The inputs of a batch in which every row is as long as rows can be, but for those longer than `longest`.
+
+        Plans show shapes, cost and memory of a task that has this and `without_rows`. None: not known without data.
+        Torch-free.
+        """
+        del context, rows, longest
+        return None
+
+    def without_rows(self) -> BuiltTask | None:
+        """The built task without its rows, for its head, `label_keys` and loss; without labels if only rows have them.
+
+        None: it cannot be made.
+        """
+        return None
 
     @abstractmethod
     def build(self, context: BuildContext) -> BuiltTask:

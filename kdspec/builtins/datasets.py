@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,6 +23,7 @@ from kdspec.tables import Columns, FileMistake, csv_columns, json_columns, numbe
 
 _SPLITS = ("train", "validation", "test", "unlabelled")
 _CODE = "KD502"
+_SMALL = 32 * 2**20
 
 Files = Annotated[
     list[SpecFile],
@@ -51,6 +52,18 @@ class _Files(Dataset):
         splits = {name: files for name in _SPLITS if (files := getattr(self, name)) is not None}
         tables = {name: self._split(name, files, context.folder) for name, files in splits.items()}
         return datasets.DatasetDict({name: datasets.Dataset(table) for name, table in tables.items()})
+
+    def first(self, context: BuildContext, rows: int) -> Mapping[str, Sequence[Any]] | None:
+        """From the first file, if it is small enough to be read for that."""
+        file = context.folder / os.path.expanduser(self.train[0])  # noqa: PTH111 - raises nothing
+        try:
+            if file.stat().st_size > _SMALL:
+                return None
+            table = self._table([file], _Place())
+        except (OSError, FileMistake):  # the run tells what is wrong with the file
+            return None
+        found: Mapping[str, Sequence[Any]] = table.slice(0, rows).to_pydict()
+        return found
 
     def column_names(self, context: BuildContext) -> Mapping[str, Collection[str]]:
         """As the beginning of each split's first file tells."""

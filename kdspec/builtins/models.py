@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
@@ -99,6 +100,20 @@ class Transformers(Model):
         names = (self.like, self.initialize.from_ if self.initialize else None)
         return tuple(dict.fromkeys(name for name in names if name is not None))
 
+    def copies(self, module: nn.Module, context: BuildContext) -> tuple[str, list[tuple[str, str]]] | None:
+        """As `initialize` says."""
+        how = self.initialize
+        if how is None:
+            return None
+        name = how.from_ or self.like or ""
+        assert name in context.built, f"{name} is built before what is initialised from it"
+        source = context.built[name]
+        try:
+            return name, initialization(module, source, how.layers, embeddings=how.embeddings, head=how.head)
+        except Fault as fault:
+            fault.at = ("initialize", *fault.at)
+            raise
+
     def facts(self, context: BuildContext) -> ModelFacts:
         """From `config.json`, from `config`, or from those of `like` with the changes."""
         line = self._line(context)
@@ -126,11 +141,17 @@ class Transformers(Model):
                 yield fault
 
     def build(self, context: BuildContext) -> nn.Module:
-        """The module, on the CPU. A model of `like` or `initialize` must be in the context's `models` and `built`."""
+        """The module, on the CPU. A model of `like` or `initialize` must be in the context's `models` and `built`.
+
+        Without weights it is made from the configuration alone, and holds whatever was in memory.
+        """
+        from transformers.initialization import no_init_weights
+
         with loading.quiet():
             auto, config, labels, options = self._prepared(context)
-            loaded = self.path is not None
+            loaded = self.path is not None and context.weights
             with (
+                nullcontext() if context.weights else no_init_weights(),
                 loading.seeded(context.seed, context.name),
                 loading.explained(self._origin(), "the model cannot be made"),
             ):
@@ -143,8 +164,8 @@ class Transformers(Model):
             fresh = loading.check(module, report)
             if not fresh and context.head is not None:
                 loading.check_order(labels, context.head)
-        elif self.initialize is not None:
-            self._initialize(self.initialize, module, context)
+        elif (copied := self.copies(module, context)) is not None and context.weights:
+            copy(module, context.built[copied[0]], copied[1])
         return cast("nn.Module", module)
 
     def skeleton(self, context: BuildContext) -> nn.Module:
@@ -170,7 +191,9 @@ class Transformers(Model):
         config = self.configuration(context)
         labels = dict(config.id2label)
         if context.head is not None:
-            configuration.fit(config, context.head, self.tokenizer(context))
+            configuration.fit(config, context.head, self.tokenizer(context) if context.weights else None)
+        if not context.weights and config.pad_token_id is None:
+            config.pad_token_id = 0  # the tokenizer would give it
         return getattr(transformers, _AUTO_CLASSES[task]), config, labels, options
 
     def tokenizer(self, context: BuildContext) -> Any | None:
@@ -231,17 +254,6 @@ class Transformers(Model):
             ),
         )
 
-    def _initialize(self, how: Initialize, module: nn.Module, context: BuildContext) -> None:
-        name = how.from_ or self.like or ""
-        assert name in context.built, f"{name} is built before what is initialised from it"
-        source = context.built[name]
-        try:
-            pairs = initialization(module, source, how.layers, embeddings=how.embeddings, head=how.head)
-        except Fault as fault:
-            fault.at = ("initialize", *fault.at)
-            raise
-        copy(module, source, pairs)
-
     def written_configuration(self, context: BuildContext) -> Mapping[str, Any]:
         """The configuration of `path`, from its folder or, for a hub model, from what was downloaded before."""
         assert self.path is not None
@@ -271,9 +283,15 @@ class Transformers(Model):
         from transformers import AutoConfig
 
         if self.path is not None:
+            if not context.weights and not self.written_configuration(context):
+                message = f"the configuration of `{self.path}` is not on this machine yet"
+                raise Fault("KD401", message, ("path",), help="the run downloads it")
             with loading.explained(("path",), f"`{self.path}` cannot be loaded"):
                 return AutoConfig.from_pretrained(
-                    self._at(context), revision=self.revision or "main", trust_remote_code=False
+                    self._at(context),
+                    revision=self.revision or "main",
+                    trust_remote_code=False,
+                    local_files_only=not context.weights,
                 )
         changes = dict(self.config or {})
         if self.like is None:

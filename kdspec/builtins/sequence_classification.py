@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from kdspec.columns import missing, no_column
 from kdspec.component import Component
-from kdspec.context import BuildContext, Head
+from kdspec.context import BuildContext, Head, Input
 from kdspec.diagnostics import closest, excerpt
 from kdspec.fault import Fault
 from kdspec.hookspecs import hookimpl
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _IGNORE = -100
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?", re.ASCII)
 _ROWS_AT_ONCE = 10_000
+_USUAL_LENGTH = 128
 _UNLIMITED = 10**9  # above it, a tokenizer's own limit stands for none
 
 Columns = Annotated[
@@ -77,6 +78,18 @@ class SequenceClassification(Task):
             "labels": "batch.labels",
         }
 
+    def example(self, context: BuildContext, rows: int, longest: int | None) -> Mapping[str, Input]:
+        """Tokens, their mask and types, and labels."""
+        del context
+        length = self.max_length or _USUAL_LENGTH
+        shape = (rows, length if longest is None else min(length, longest))
+        ids, mask, types = Input(shape), Input(shape), Input(shape, value=0)
+        return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, "labels": Input((rows,), value=0)}
+
+    def without_rows(self) -> Classification:
+        """With the labels that are written."""
+        return Classification(self, {})
+
     def metric_names(self) -> Collection[str]:
         """Those of `metric`."""
         return ("accuracy", "f1", "mcc")
@@ -101,7 +114,7 @@ class SequenceClassification(Task):
 
 
 class Classification:
-    """The task with its rows."""
+    """The task with its rows, if it has been given any."""
 
     higher_is_better = True
     label_keys = frozenset({"labels"})
@@ -114,9 +127,10 @@ class Classification:
                 _check_column(rows, split, column, ("text", number))
             if not len(rows):
                 raise Fault("KD502", f"the split `{split}` has no rows", ("data", task.data.name, split))
-        _check_column(splits["train"], "train", task.label, ("label",))
+        if splits:
+            _check_column(splits["train"], "train", task.label, ("label",))
         written = {split: self._written(split) for split in splits}
-        names = task.labels if task.labels is not None else self._found(written["train"])
+        names = task.labels if task.labels is not None else self._found(written["train"]) if splits else []
         self.head = Head(task=task.name, labels=tuple(names))
         self._labels = {split: self._numbered(split, values) for split, values in written.items()}
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from kdspec.columns import Place, missing, no_column
 from kdspec.component import Component
-from kdspec.context import BuildContext, Head
+from kdspec.context import BuildContext, Head, Input
 from kdspec.diagnostics import excerpt
 from kdspec.fault import Fault
 from kdspec.hookspecs import hookimpl
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kdspec.ops.mean import Mean
 
 _IGNORE = -100
+_FEW = 2
 
 
 class Tensors(Task):
@@ -57,6 +58,20 @@ class Tensors(Task):
     def has_labels(self) -> bool:
         """Whether `labels` names a column."""
         return self.labels is not None
+
+    def example(self, context: BuildContext, rows: int, longest: int | None) -> Mapping[str, Input] | None:
+        """Tensors like the first rows, which have the shape of all."""
+        del longest
+        columns = self.data.first(context, _FEW)
+        if columns is None:
+            return None
+        inputs = self.columns if self.columns is not None else list(columns)
+        names = [name for name in inputs if name != self.labels] + ([self.labels] if self.labels is not None else [])
+        known = {name: _input(columns[name], rows) for name in names if columns.get(name)}
+        return {name: found for name, found in known.items() if found is not None} if len(known) == len(names) else None
+
+    def without_rows(self) -> TensorRows:
+        return TensorRows(self, {})
 
     def metric_names(self) -> Collection[str]:
         """Where the labels are classes."""
@@ -185,6 +200,16 @@ def _tensor(rows: Any, split: str, name: str, at: tuple[str | int, ...]) -> Tens
         example = example[0] if example else None
     dtypes = {bool: torch.bool, int: torch.long}
     return torch.tensor(values, dtype=dtypes.get(type(example), torch.get_default_dtype()))
+
+
+def _input(values: Sequence[Any], rows: int) -> Input | None:
+    """A batch of such values; None where they are no numbers, which the run says of a row."""
+    example = values[0]
+    shape = _shape(example)
+    while isinstance(example, list) and example:
+        example = example[0]
+    dtypes = {bool: "bool", int: "int64", float: "float32"}
+    return None if shape is None or type(example) not in dtypes else Input((rows, *shape), dtypes[type(example)])
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import nn
 
@@ -12,8 +10,9 @@ from kdspec.diagnostics import Diagnostic, DiagnosticError
 from kdspec.engine.blame import blaming
 from kdspec.engine.bundle import Bundle
 from kdspec.engine.forward import Forward, reads_attention
-from kdspec.engine.models import Models
+from kdspec.engine.models import Models, checkpointing
 from kdspec.engine.order import fold, isolated_random, reseed
+from kdspec.engine.placement import placed
 from kdspec.kinds import BuiltTask
 from kdspec.match import PlannedMatch
 from kdspec.plan import Plan, PlannedStage
@@ -42,12 +41,12 @@ class Assembly:
         return forward
 
     def _checkpoint_activations(self, student: nn.Module) -> None:
-        enable: Any = getattr(student, "gradient_checkpointing_enable", None)
+        enable = checkpointing(student, "enable")
         if enable is None:
             label = self.spec.label(("stages", self.stage.name, "training", "gradient_checkpointing"))
             message = f"model `{self.stage.needs.student}` cannot checkpoint its activations"
             raise DiagnosticError(Diagnostic("KD503", message, label, help="only transformers models can"))
-        enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        enable({"use_reentrant": False})
 
     def bundle(self, student: nn.Module, matches: tuple[PlannedMatch, ...]) -> Bundle:
         """The student with the strategy's objective, on the device and in the student's type."""
@@ -66,5 +65,5 @@ class Assembly:
                 objective = self.stage.stage.distiller.build(context)
         bundle = Bundle(student, objective)
         dtype = next((p.dtype for p in student.parameters() if p.is_floating_point()), None)
-        bundle.objective.to(device=self.device, dtype=dtype)
+        placed(bundle.objective, self.device, dtype)
         return bundle

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +15,7 @@ from kdspec.context import BuildContext, Head
 from kdspec.engine.blame import blaming
 from kdspec.engine.files import cannot_write
 from kdspec.engine.order import fold, isolated_random, reseed
+from kdspec.engine.placement import placed
 from kdspec.plan import Plan
 
 
@@ -58,14 +59,15 @@ class Models:
         Parameters that the model itself keeps fixed stay so. `eager`: attention returns its weights, which with the
         faster implementations are silently missing.
         """
-        module = self.module(name).to(device)
+        module = placed(self.module(name), device)
         for key, parameter in module.named_parameters():
             parameter.requires_grad_(trains and key not in self._fixed[name])
         wanted = "eager" if eager else self._attention[name]
         if _attention(module) != wanted and self._attention[name]:
             module.set_attn_implementation(wanted)  # type: ignore[operator]
-        if getattr(module, "is_gradient_checkpointing", False):
-            module.gradient_checkpointing_disable()  # type: ignore[operator]
+        turn_off = checkpointing(module, "disable")
+        if turn_off is not None and any(getattr(inner, "gradient_checkpointing", False) for inner in module.modules()):
+            turn_off()
         return module.eval() if not trains else module
 
     def tokenizer(self, name: str) -> tuple[str | None, Any]:
@@ -106,6 +108,12 @@ class Models:
         """A model that is in no stage has the head of the one that is made like it."""
         users = (m for m, component in self.plan.spec.models.items() if name in component.uses())
         return next((self.plan.task_of[user] for user in users if user in self.plan.task_of), None)
+
+
+def checkpointing(module: nn.Module, what: Literal["enable", "disable"]) -> Any:
+    """The method of a transformers model that switches the checkpointing of activations, or None."""
+    names = (f"activation_checkpointing_{what}", f"gradient_checkpointing_{what}")  # older versions have the latter
+    return next((found for name in names if (found := getattr(module, name, None)) is not None), None)
 
 
 def _attention(module: nn.Module) -> str:

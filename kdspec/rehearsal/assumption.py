@@ -1,0 +1,56 @@
+"""Tensors whose shape depends on contents: where these are unknown, every position is kept and all values are equal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_aten = torch.ops.aten
+
+
+class EveryPositionKept(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Inside of it, a mask selects everything: the largest shape that a batch can lead to.
+
+    To be entered after a `FakeTensorMode`, which has no answer for these operations.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Answer for the few operations; the others go on as they are."""
+        del types
+        if func is _aten.index.Tensor and (found := _selected(*args)) is not None:
+            return found
+        if func is _aten.masked_select.default:
+            return args[0].new_empty(args[1].expand_as(args[0]).numel())
+        if func is _aten.nonzero.default:
+            return args[0].new_empty((args[0].numel(), args[0].ndim), dtype=torch.int64)
+        if func is _aten.unique_consecutive.default:
+            return _unique(args[0])
+        return func(*args, **(kwargs or {}))
+
+
+def _selected(tensor: Tensor, indices: Sequence[Tensor | None]) -> Tensor | None:
+    """`tensor[mask]`, or None where no mask is the only index."""
+    places = [place for place, index in enumerate(indices) if index is not None]
+    mask = indices[places[0]]
+    if len(places) != 1 or mask is None or mask.dtype not in (torch.bool, torch.uint8):
+        return None
+    before, after = tensor.shape[: places[0]], tensor.shape[places[0] + mask.ndim :]
+    return tensor.new_empty((*before, mask.numel(), *after))
+
+
+def _unique(tensor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """One value, with the place of each element in it and how often it is there."""
+    return (
+        tensor.new_empty(min(tensor.numel(), 1)),
+        tensor.new_empty(tensor.shape, dtype=torch.int64),
+        tensor.new_empty(min(tensor.numel(), 1), dtype=torch.int64),
+    )

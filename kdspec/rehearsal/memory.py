@@ -1,0 +1,60 @@
+"""How many bytes are alive: a count of every storage that operations make, down when the last tensor of it is gone."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+
+class Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the storages that are made inside of it; `peak` is the most bytes at once since `mark`."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.bytes = 0
+        self.peak = 0
+        self._storages: dict[int, tuple[weakref.ref[Any] | None, int]] = {}
+
+    def mark(self) -> None:
+        """Begin a new peak."""
+        self.peak = self.bytes
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run the operation and count what it has made."""
+        del types
+        made = func(*args, **(kwargs or {}))
+        for value in tree_iter(made):
+            if isinstance(value, Tensor):
+                self._count(value)
+        return made
+
+    def _count(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata  # noqa: SLF001 - the only identity that a storage has
+        if key in self._storages:
+            return
+        size = storage.nbytes()
+
+        def gone(_: object, key: int = key) -> None:
+            self.bytes -= self._storages.pop(key)[1]
+
+        self._storages[key] = (weakref.ref(storage, gone), size)
+        self.bytes += size
+        self.peak = max(self.peak, self.bytes)
+
+    def leave_out(self, tensors: Iterable[Tensor]) -> None:
+        """Never count these, which were made before and outlive it: an operation that changes one returns it too."""
+        self._storages |= {tensor.untyped_storage()._cdata: (None, 0) for tensor in tensors}  # noqa: SLF001 - as above
+
+
+def size(tensors: Iterable[Tensor]) -> int:
+    """Bytes of the tensors, a storage that several share once."""
+    storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}  # noqa: SLF001
+    return sum(storages.values())

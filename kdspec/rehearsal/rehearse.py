@@ -1,0 +1,254 @@
+"""A plan rehearsed: each stage's step from configurations alone, before a weight or a row is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from kdspec.context import BuildContext, Head, Input
+from kdspec.diagnostics import Diagnostic, DiagnosticError, Label
+from kdspec.engine.blame import blaming
+from kdspec.engine.models import Models
+from kdspec.engine.order import isolated_random
+from kdspec.kinds import BuiltTask
+from kdspec.plan import Plan, PlannedStage
+from kdspec.registry import Registry
+from kdspec.rehearsal.memory import size
+from kdspec.rehearsal.result import Initialization, ModelSize, Rehearsal, RehearsedStage
+from kdspec.rehearsal.stage import StageRehearsal, unclear
+from kdspec.step import Features
+
+CLASSES = 2
+"""How many are assumed where neither task nor models say."""
+SMALL = 30_000_000
+"""Parameters of models that may be built with contents, where a rehearsal without has failed."""
+FEW = 2
+"""Rows of a batch with contents."""
+MANY = 50_000_000
+"""Numbers that are too many to be drawn for losses that need contents."""
+
+_POSITIONS = ("position_embeddings", "wpe", "embed_positions", "embed_position")
+
+
+def rehearse(plan: Plan, registry: Registry) -> Rehearsal:
+    """The training step of every stage on tensors without contents.
+
+    Nothing is raised for a mistake in the spec: it is in `diagnostics`, errors and notes alike.
+    """
+    return _Rehearsing(plan, registry).rehearsal()
+
+
+class _Rehearsing:
+    def __init__(self, plan: Plan, registry: Registry) -> None:
+        self.plan, self.registry, self.spec = plan, registry, plan.spec
+        self.diagnostics: list[Diagnostic] = []
+        self.assumed: dict[str, int] = {}
+        names = dict.fromkeys(task for stage in plan.stages for task in stage.tasks)
+        self.tasks = {name: self.spec.tasks[name].without_rows() for name in names}
+        self.heads = {name: head for name in names if (head := self._head(name)) is not None}
+        self.models = self._models()
+        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self.broken: set[str] = set()
+
+    def rehearsal(self) -> Rehearsal:
+        """Everything, with what went wrong."""
+        with isolated_random():
+            sizes = {name: found for name in self._used() if (found := self._size(name)) is not None}
+            stages = tuple(self._stage(stage, sizes) for stage in self.plan.stages)
+        return Rehearsal(
+            models=sizes,
+            stages=stages,
+            classes_assumed=self.assumed,
+            diagnostics=tuple(dict.fromkeys(self.diagnostics)),
+        )
+
+    def _models(self) -> Models:
+        """Modules of their own for each purpose: torch cannot move those that have been in a backward pass."""
+        return Models(self.plan, self.heads, {}, weights=False)
+
+    def _used(self) -> Iterator[str]:
+        yield from dict.fromkeys(name for stage in self.plan.stages for name in stage.models)
+
+    def _head(self, task: str) -> Head | None:
+        """The head that the task asks for; with labels by number where only its rows have their names."""
+        built, component = self.tasks[task], self.spec.tasks[task]
+        head = built.head if built is not None else Head(task=component.name)
+        if component.head is None:
+            return head if built is not None else None
+        if not head.labels:
+            stages = [stage for stage in self.plan.stages if task in stage.tasks]
+            models = [name for stage in stages for name in (*stage.needs.teachers, stage.needs.student)]
+            known = (self.plan.facts[name].classes for name in models)
+            self.assumed[task] = classes = next((number for number in known if number), CLASSES)
+            head = replace(head, labels=tuple(str(number) for number in range(classes)))
+        return head
+
+    def _size(self, name: str) -> ModelSize | None:
+        try:
+            with self.mode:
+                module = self.models.module(name)
+        except DiagnosticError as error:
+            self.broken.add(name)
+            if unclear(error):
+                message = f"the shapes of model `{name}` are checked at the first batch"
+                reason = f"without weights, {error.diagnostics[0].message}"
+                self._note(message, self.spec.label(("models", name), key=True), (reason,))
+            else:
+                notes = (replace(d, severity="note") if d.code == "KD401" else d for d in error.diagnostics)
+                self.diagnostics += notes
+            return None
+        tensors = [*module.parameters(), *module.buffers()]
+        parameters = sum(parameter.numel() for parameter in module.parameters())
+        return ModelSize(parameters=parameters, bytes=size(tensors), initialization=self._initialization(name, module))
+
+    def _initialization(self, name: str, module: nn.Module) -> Initialization | None:
+        with self.mode, blaming(self.spec, self.models.path(name), f"model `{name}`"):
+            found = self.spec.models[name].copies(module, self.models.context(name))
+            if found is None:
+                return None
+            source, pairs = found
+            mine, theirs = module.state_dict(), self.models.module(source).state_dict()
+        copied, taken = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
+        return Initialization(
+            source=source,
+            copied=tuple(pairs),
+            new=tuple(tensor for tensor in mine if tensor not in copied),
+            unused=tuple(tensor for tensor in theirs if tensor not in taken),
+            copied_parameters=sum(mine[tensor].numel() for tensor in copied),
+        )
+
+    def _stage(self, stage: PlannedStage, sizes: Mapping[str, ModelSize]) -> RehearsedStage:
+        rows, task = stage.training.batch_size, stage.tasks[0]
+        empty = RehearsedStage(name=stage.name, rows=rows)
+        if self.broken & set(stage.models):
+            return empty
+        try:
+            built, inputs = self.tasks[task], self._inputs(stage, rows)
+        except DiagnosticError as error:
+            self.diagnostics += error.diagnostics
+            return empty
+        if built is None or inputs is None:
+            message = f"the shapes of stage `{stage.name}` are checked at the first batch"
+            why = "what a batch of this task looks like is not known before its rows are read"
+            self._note(message, self.spec.label(("tasks", task), key=True), (why,))
+            return empty
+        first = self._rehearsing(stage, built, inputs)
+        try:
+            with self.mode:
+                first.run(contents=False)
+        except DiagnosticError as error:
+            if not unclear(error):
+                self.diagnostics += error.diagnostics
+            elif first.kept:
+                self._losses_with_contents(first, error)
+            else:
+                return self._with_contents(first, sizes, error)
+        return first.result()
+
+    def _rehearsing(self, stage: PlannedStage, task: BuiltTask, inputs: Mapping[str, Input]) -> StageRehearsal:
+        models = self._models()
+        return StageRehearsal(self.plan, stage, registry=self.registry, models=models, task=task, inputs=inputs)
+
+    def _inputs(self, stage: PlannedStage, rows: int) -> Mapping[str, Input] | None:
+        """A batch as long as rows can be, for models with as many positions."""
+        name = stage.tasks[0]
+        task = self.spec.tasks[name]
+        context = BuildContext(folder=self.spec.document.folder, name=name)
+        with blaming(self.spec, ("tasks", name, task.name), f"task `{name}`"):
+            inputs = task.example(context, rows, None)
+            tokens = inputs and inputs.get("input_ids")
+            if not tokens or len(tokens.shape) != 2:
+                return inputs
+            places = {name: found for name in stage.models if (found := positions(self.models.module(name)))}
+            short = [model for model, found in places.items() if found < tokens.shape[1]]
+            if not short:
+                return inputs
+            # Where no length is written, the tokenizer has one that fits its model.
+            if ("tasks", name, task.name, "max_length") in self.spec.document.values:
+                for model in short:
+                    self._too_long(name, model, tokens.shape[1], places[model])
+            return task.example(context, rows, min(places.values()))
+
+    def _too_long(self, task: str, model: str, length: int, places: int) -> None:
+        message = f"rows of up to {length} tokens are more than model `{model}` has positions for: {places}"
+        label = self.spec.label(("tasks", task, self.spec.tasks[task].name, "max_length"), f"{length} tokens")
+        where = (self.spec.label(("models", model), f"{places} positions", key=True),)
+        help_ = f"write `max_length: {places}`; a row that is longer stops the run"
+        self.diagnostics.append(Diagnostic("KD405", message, label, where, help=help_, severity="warning"))
+
+    def _with_contents(
+        self, first: StageRehearsal, sizes: Mapping[str, ModelSize], error: DiagnosticError
+    ) -> RehearsedStage:
+        """The stage once more with small real models, where they are small."""
+        stage, reason = first.stage, error.diagnostics[0]
+        notes = (f"without contents, {reason.message}",)
+        if sum(sizes[name].parameters for name in stage.models) > SMALL:
+            message = f"the shapes of stage `{stage.name}` are checked at the first batch"
+            self._note(message, reason.primary, notes)
+            return first.result()
+        inputs = {name: replace(given, shape=(FEW, *given.shape[1:])) for name, given in first.inputs.items()}
+        second = self._rehearsing(stage, first.task, inputs)
+        try:
+            second.run(contents=True)
+        except DiagnosticError as again:
+            self.diagnostics += again.diagnostics
+            return second.result()
+        message = f"stage `{stage.name}` was rehearsed with {FEW} rows of real numbers; its memory is not known"
+        self._note(message, reason.primary, notes)
+        return second.result()
+
+    def _losses_with_contents(self, first: StageRehearsal, error: DiagnosticError) -> None:
+        """The losses once more on random numbers, which tell a mistake from a loss that needs contents."""
+        stage, reason = first.stage, error.diagnostics[0]
+        notes = (f"without contents, {reason.message}",)
+        numbers = sum(
+            shape.numel for features in first.found.shapes.values() for of in features.values() for shape in of
+        )
+        if numbers > MANY:
+            message = f"the losses of stage `{stage.name}` are checked at the first batch"
+            self._note(message, reason.primary, notes)
+            return
+        features = {name: _random(features) for name, features in first.kept.items()}
+        try:
+            first.terms(first.assembly.bundle(nn.Linear(1, 1), first.found.matches), features)
+        except DiagnosticError as again:
+            self.diagnostics += again.diagnostics
+            return
+        message = f"the losses of stage `{stage.name}` were rehearsed on random numbers; their cost is not known"
+        self._note(message, reason.primary, notes)
+
+    def _note(self, message: str, label: Label | None, notes: tuple[str, ...] = ()) -> None:
+        self.diagnostics.append(Diagnostic("KD401", message, label, notes=notes, severity="note"))
+
+
+def positions(module: nn.Module) -> int | None:
+    """The longest row that a model with a table of positions can take; None for a model without."""
+    tables = [
+        inner.num_embeddings - (0 if inner.padding_idx is None else inner.padding_idx + 1)
+        for name, inner in module.named_modules()
+        if isinstance(inner, nn.Embedding) and name.rpartition(".")[2] in _POSITIONS
+    ]
+    return min(tables, default=None)
+
+
+def _random(features: Features) -> Features:
+    """Random numbers in the shapes of features, and what is no floating point as ones."""
+
+    def made(value: Any) -> Any:
+        match value:
+            case Tensor() if value.is_floating_point():
+                return torch.rand(value.shape, dtype=value.dtype, requires_grad=value.requires_grad)
+            case Tensor():
+                return torch.ones(value.shape, dtype=value.dtype)
+            case Mapping():
+                return {key: made(item) for key, item in value.items()}
+            case tuple() | list():
+                return tuple(made(item) for item in value)
+        return value
+
+    return Features({name: made(value) for name, value in features.items()})

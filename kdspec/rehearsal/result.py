@@ -1,0 +1,151 @@
+"""What a rehearsal has found out: shapes, numbers of parameters, cost and memory. Plain data, without torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kdspec.diagnostics import Diagnostic
+from kdspec.match import PlannedMatch
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A tensor without contents."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    """As torch calls it, without `torch.`: `float32`."""
+    layer: int | None = None
+    """Its index in a layered feature."""
+
+    @property
+    def numel(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
+    def __str__(self) -> str:
+        return f"({', '.join(map(str, self.shape))}) {self.dtype}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Initialization:
+    """Which tensors of a model are copied from another one."""
+
+    source: str
+    """The model that they come from."""
+    copied: tuple[tuple[str, str], ...]
+    """Pairs of a tensor's name and that of the source's tensor."""
+    new: tuple[str, ...]
+    """Tensors that are drawn anew."""
+    unused: tuple[str, ...]
+    """Tensors of the source that nothing is made from."""
+    copied_parameters: int
+    """How many numbers are copied."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSize:
+    """A model as it is built."""
+
+    parameters: int
+    """Numbers that can be trained; one that several modules share counts once."""
+    bytes: int
+    """Of parameters and buffers."""
+    initialization: Initialization | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flops:
+    """Floating-point operations for one row of a stage, of matrix products, convolutions and attention."""
+
+    teachers: Mapping[str, int]
+    forward: int
+    """The student's forward pass."""
+    losses: int
+    """Losses and projections, forward."""
+    backward: int
+    """The backward pass of all of it."""
+
+    @property
+    def total(self) -> int:
+        """Everything that one row costs."""
+        return sum(self.teachers.values()) + self.forward + self.losses + self.backward
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes on the device while a stage trains, at its batch size and longest rows."""
+
+    models: int
+    """Parameters and buffers of all models, and of projections and losses."""
+    gradients: int
+    optimizer: int
+    """The optimizer's state."""
+    activations: int
+    """What else there is at the worst moment: mostly what the backward pass needs."""
+
+    @property
+    def peak(self) -> int:
+        """The most at any moment."""
+        return self.models + self.gradients + self.optimizer + self.activations
+
+
+@dataclass(frozen=True, kw_only=True)
+class RehearsedStage:
+    """One stage. What could not be found out is None or empty, and a diagnostic says why."""
+
+    name: str
+    rows: int
+    """Rows of the micro-batch that was rehearsed: the stage's batch size."""
+    inputs: Mapping[str, Shape] = field(default_factory=dict)
+    """The batch, every row as long as rows can be."""
+    features: Mapping[str, Mapping[str, tuple[Shape, ...]]] = field(default_factory=dict)
+    """For each model the features that are read: a shape a layer, or one a head."""
+    matches: tuple[PlannedMatch, ...] = ()
+    """With the widths that were found, and projections where they are derived."""
+    groups: Mapping[str, int] = field(default_factory=dict)
+    """For each group of the optimizer the numbers that it trains."""
+    idle: tuple[str, ...] = ()
+    """Parameters of the student that no term reaches: they keep their values but for weight decay."""
+    flops: Flops | None = None
+    memory: Memory | None = None
+    cache: Mapping[str, int] = field(default_factory=dict)
+    """For each teacher the bytes that its features take for one row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rehearsal:
+    """All stages of a plan."""
+
+    models: Mapping[str, ModelSize] = field(default_factory=dict)
+    stages: tuple[RehearsedStage, ...] = ()
+    classes_assumed: Mapping[str, int] = field(default_factory=dict)
+    """For a task whose labels only its rows tell: the number of classes that was rehearsed."""
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        """Whether there are errors."""
+        return any(diagnostic.severity == "error" for diagnostic in self.diagnostics)
+
+
+def plain(value: Any) -> Any:
+    """The rehearsal, or a part of it, as data for JSON."""
+    match value:
+        case Shape():
+            layer = {} if value.layer is None else {"layer": value.layer}
+            return {"shape": list(value.shape), "dtype": value.dtype, **layer}
+        case Flops():
+            return {name: plain(part) for name, part in vars(value).items()} | {"total": value.total}
+        case Memory():
+            return vars(value) | {"peak": value.peak}
+        case ModelSize() | Initialization():
+            return {name: plain(part) for name, part in vars(value).items()}
+        case Mapping():
+            return {str(key): plain(item) for key, item in value.items()}
+        case tuple() | list():
+            return [plain(item) for item in value]
+    return value
