@@ -68,8 +68,8 @@ def render(tables: dict[int, dict[str, dict[str, object]]]) -> str:
         "",
         f"Distillation gains {gain:.2f} points in the mean over the same student trained on labels alone.",
         "",
-        f"kdspec {version('kdspec')}, torch {version('torch')}, transformers {version('transformers')},"
-        f" Python {platform.python_version()}, {platform.machine()}, CPU only.",
+        ", ".join(f"{name} {version(name)}" for name in ("kdspec", "torch", "transformers"))
+        + f", Python {platform.python_version()}, {platform.machine()}, CPU only.",
         "",
     ]
     return "\n".join(lines)

@@ -184,7 +184,7 @@ class Finder(Protocol):
 
 
 def by_name(value: Any, *, description: str | None = None) -> Any:
-    """A field whose default is written as in a spec, for example `loss: LogitLoss = by_name("ce")`."""
+    """A field with a default that is written as in a spec: `"ce"` for the loss of that name."""
     return Field(default=value, validate_default=True, description=description)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from kdspec.component import Component, Strict, by_name
 from kdspec.context import BuildContext
 from kdspec.hookspecs import hookimpl
