@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from difflib import SequenceMatcher
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +30,7 @@ TOKENIZER_FILES = (
 
 _HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?", re.ASCII)
 _MANY = 2000
+_SLIPS = 2
 
 
 def local_folder(value: str, folder: Path) -> Path | None:
@@ -66,16 +68,18 @@ def _folder_or_hub(*needed: str) -> BeforeValidator:
         if isinstance(value, Located) and local_folder(value, Path(value.folder)) is not None:
             value = _moved(value, base)
         path = local_folder(value, base)
-        message = None
+        message, near = None, None
         if path is None:
-            if not _HUB_ID.fullmatch(value):
+            if (near := _slip(value, base)) is not None:
+                message = "no folder `{path}`, and a name on the hub is not likely to be so close to one"
+            elif not _HUB_ID.fullmatch(value):
                 message = "`{path}` is neither a folder nor a name on the hub"
         elif not os.path.isdir(path):
             message = "no folder `{path}`"
         elif not has_any(path, needed):
             message = "the folder `{path}` has no `{needed}`"
         if message is not None:
-            context = {"path": str(value), "near": _near(value, base), "needed": needed[0]}
+            context = {"path": str(value), "near": near or _near(value, base), "needed": needed[0]}
             raise PydanticCustomError("file_not_found", message, context)
         return str(value)
 
@@ -111,6 +115,26 @@ def _moved(value: Located, base: Path) -> str:
     except ValueError:  # another drive
         return there
     return relative if relative.startswith(os.pardir) else os.path.join(os.curdir, relative)
+
+
+def _slip(value: str, base: Path) -> str | None:
+    """The folder with a `config.json` that a name on the hub differs from in two letters at most, and in no digit."""
+    found = Path()
+    for name in value.split("/"):
+        try:
+            with os.scandir(base / found) as entries:
+                folders = [entry.name for entry in islice(entries, _MANY) if entry.is_dir()]
+        except (OSError, ValueError):
+            return None
+        near = name if name in folders else closest(name, folders)
+        if near is None:
+            return None
+        found /= near
+    blocks = SequenceMatcher(None, value, str(found), autojunk=False).get_matching_blocks()
+    slips = max(len(value), len(str(found))) - sum(block.size for block in blocks)
+    digits = [re.findall(r"\d+", text) for text in (value, str(found))]
+    surely = slips <= _SLIPS and digits[0] == digits[1] and os.path.isfile(base / found / "config.json")
+    return str(found) if surely else None
 
 
 def _near(value: str, base: Path) -> str:

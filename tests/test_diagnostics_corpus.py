@@ -13,6 +13,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,7 @@ def test_every_code_that_validation_can_find_has_a_spec(code):
 @pytest.mark.parametrize("name", [name for name in SPECS if "fixable" in recorded(name)])
 def test_a_fix_mends_what_it_promises_to(name, tmp_path, capsys):
     text = (FOLDER / name).read_text(encoding="utf-8").replace("../data", str(FOLDER.parent / "data"))
+    shutil.copytree(FOLDER / "models", tmp_path / "models")
     copy = tmp_path / name
     copy.write_text(text, encoding="utf-8")
     code = main(["validate", "--fix", str(copy)])
