@@ -45,7 +45,7 @@ fast: setup ## the tests that take no more than a few seconds each
 lint: setup ## ruff and mypy
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
-	$(PYTHON) -m mypy kdspec specs
+	$(PYTHON) -m mypy kdspec specs tests/typing $(wildcard plugins/*/kdspec_*)
 
 editor: ## install the YAML language server for its tests, where there is npm
 	@if [ -e $(READY_EDITOR) ]; then exit; fi; \
