@@ -12,7 +12,6 @@ from kdspec.fault import Fault
 from kdspec.fieldpath import FieldPath
 from kdspec.fieldpath import parse as parse_path
 from kdspec.idle import twice, unread
-from kdspec.idle import twice, unread
 from kdspec.match import PlannedMatch
 from kdspec.registry import Registry
 from kdspec.spec import Spec, Stage, Training

@@ -208,57 +208,6 @@ def _switched_off(spec: Spec, distiller: Distiller, path: tuple[Any, ...]) -> It
             yield _warning(f"{keys} of `{name}` {'has' if len(others) == 1 else 'have'} no effect", label, off)
 
 
-def _evaluation(spec: Spec, stage: str, training: Training) -> Iterator[Diagnostic]:
-    path = ("stages", stage, "training")
-    stopping = spec.label((*path, "early_stopping"), "needs evaluation", key=True)
-    if training.evaluate is None:
-        if training.early_stopping is not None:
-            yield _warning(f"early stopping has no effect: stage `{stage}` never evaluates", stopping)
-        return
-    task = (spec.stages[stage].distiller.needs().tasks or tuple(spec.tasks))[0]
-    data = getattr(spec.tasks[task], "data", None)
-    if getattr(data, "validation", ...) is None:
-        rows = spec.label(("tasks", task), "has no `validation` rows", key=True)
-        for key in ("evaluate", "early_stopping"):
-            if (*path, key) in spec.document.keys:
-                label = spec.label((*path, key), "needs rows to evaluate on", key=True)
-                yield _warning(f"`{key}` has no effect: task `{task}` has no validation rows", label, rows)
-        return
-    evaluations = _evaluations(training)
-    if training.early_stopping is not None and evaluations is not None:
-        patience = training.early_stopping.patience
-        if patience >= evaluations:
-            label = spec.label((*path, "early_stopping", "patience"), f"of {evaluations} evaluations")
-            message = f"early stopping has no effect: a patience of {patience} is not used up before the stage ends"
-            yield _warning(message, label)
-
-
-def _evaluations(training: Training) -> int | None:
-    """How often a stage evaluates, its end included; None where that depends on the number of rows."""
-    evaluate = training.evaluate
-    if evaluate is not None and evaluate.every_steps is not None:
-        return None if training.steps is None else math.ceil(training.steps / evaluate.every_steps)
-    if evaluate is None or training.epochs is None:
-        return None
-    return math.ceil(training.epochs / (evaluate.every_epochs or 1))
-
-
-def _switched_off(spec: Spec, distiller: Distiller, path: tuple[Any, ...]) -> Iterator[Diagnostic]:
-    """Settings beside a weight of 0."""
-    for name in type(distiller).model_fields:
-        group = getattr(distiller, name)
-        weight = getattr(group, "weight", None)
-        if not isinstance(weight, Schedule) or not weight.always_zero():
-            continue
-        written = _at(spec.document.data, (*path, name))
-        others = [key for key in written if key != "weight"] if isinstance(written, Mapping) else []
-        if others:
-            keys = ", ".join(f"`{key}`" for key in others)
-            label = spec.label((*path, name, others[0]), "not used", key=True)
-            off = spec.label((*path, name, "weight"), "always 0")
-            yield _warning(f"{keys} of `{name}` {'has' if len(others) == 1 else 'have'} no effect", label, off)
-
-
 def _unused(spec: Spec) -> Iterator[Diagnostic]:
     used: set[str] = set()
     for stage in spec.stages.values():
