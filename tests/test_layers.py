@@ -23,7 +23,7 @@ LAYERS = {
     3: "spec check schema",
     4: "plan expansion layering idle resolve outline",
     5: "rehearsal engine",
-    6: "render report cli testing __main__",
+    6: "render report pages cli testing __main__",
 }
 BUILTINS = "builtins"
 PACKAGE = "__init__"  # re-exports what plugins need; nothing inside imports it

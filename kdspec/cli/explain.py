@@ -10,6 +10,7 @@ import typer
 from kdspec.cli.invocation import Invocation
 from kdspec.diagnostics import CODES, closest
 from kdspec.hookspecs import hookimpl
+from kdspec.pages import page
 
 
 @hookimpl
@@ -36,4 +37,14 @@ def explain(
         hint = f"; did you mean {guess}?" if guess else "; `kdspec explain` lists all codes"
         raise typer.BadParameter(f"there is no code `{code}`{hint}", param_hint="CODE")
     out.say(f"{known_code.code}: {known_code.title}\n")
-    out.say(textwrap.fill(known_code.text, min(out.width, 100), break_long_words=False, break_on_hyphens=False))
+    told, width = page(known_code.code), min(out.width, 100)
+    out.say(_filled(known_code.text, width))
+    if told is not None:
+        out.say(f"\n{_filled(told.text, width)}")
+        for title, example in (("Wrong", told.wrong), ("Right", told.right)):
+            if example is not None:
+                out.say(f"\n{title}:\n\n{textwrap.indent(example, '    ').rstrip()}")
+
+
+def _filled(text: str, width: int) -> str:
+    return textwrap.fill(" ".join(text.split()), width, break_long_words=False, break_on_hyphens=False)
