@@ -70,7 +70,9 @@ class Registry:
 
     def of_kind(self, kind: str) -> list[Entry]:
         """The entries of a kind by name."""
-        return sorted((e for e in self.entries if e.component.kind == kind), key=lambda e: (e.component.name, e.qualified))
+        return sorted(
+            (e for e in self.entries if e.component.kind == kind), key=lambda e: (e.component.name, e.qualified)
+        )
 
     def get(self, kind: str | type[Component], name: str) -> Any:
         """The class of a component: `get("logit_loss", "kl")` or `get(LogitLoss, "kl")`.

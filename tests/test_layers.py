@@ -51,7 +51,9 @@ def imported(module: str) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{module} imports relatively"
             yield node.module or ""
-            yield from (f"{node.module}.{alias.name}" for alias in node.names if node.module in ("kdspec", "kdspec.ops"))
+            yield from (
+                f"{node.module}.{alias.name}" for alias in node.names if node.module in ("kdspec", "kdspec.ops")
+            )
 
 
 def outside_type_checking(tree: ast.AST) -> Iterator[ast.AST]:

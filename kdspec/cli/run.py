@@ -57,17 +57,16 @@ def run(
     format_: Annotated[Format, typer.Option("--format", help="How to print what is wrong.")] = "full",
 ) -> None:
     """Run a spec: train its stages in order, then compare the models."""
-    from kdspec.cli.findings import show, show_reading
+    from kdspec.cli.findings import show
     from kdspec.cli.reading import read
 
     invocation: Invocation = context.obj
     err = invocation.err
     reading = read(spec, invocation.registry, sets or ())
-    show_reading(reading, err, format_)
-    if reading.plan is None:
-        raise typer.Exit(reading.exit_code)
-    if device is not None:
+    if device is not None and reading.plan is not None:
         _check_device(device)
+    rehearsed(invocation, reading, format_)
+    assert reading.plan is not None, "without a plan the command has ended"
 
     from rich.console import Console
 

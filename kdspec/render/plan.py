@@ -14,6 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from kdspec.render import rehearsal
 from kdspec.render.clean import clean
 
 MARKS: Mapping[str, str] = MappingProxyType({"written": "", "default": "~", "derived": "=", "unknown": "?"})
@@ -25,14 +26,23 @@ _NAME = "bold cyan"
 
 
 def page(outline: Mapping[str, Any]) -> RenderableType:
-    """All of a plan."""
+    """All of a plan, and what its rehearsal has found where the outline has that."""
+    found = outline.get("rehearsal", {"models": {}, "stages": {}})
     tasks = [(Text(clean(task["name"]), _NAME), setting(task["task"])) for task in outline["tasks"]]
-    parts: list[RenderableType] = [_title(outline), "", Text("models", _HEADING), _grid(_models(outline))]
+    parts: list[RenderableType] = [
+        _title(outline),
+        "",
+        Text("models", _HEADING),
+        _grid(_models(outline, found["models"])),
+    ]
     parts += ["", Text("tasks", _HEADING), _grid(tasks)]
     for number, stage in enumerate(outline["stages"], start=1):
         head = tuple(Text(name, "dim") for name in TERM_COLUMNS)
         parts += ["", stage_title(number, stage), _grid([head, *terms(stage)])]
-        parts += ["", _grid([(Text(name, "dim"), told) for name, told in details(stage)])]
+        told = [*details(stage)]
+        if stage["name"] in found["stages"]:
+            told += rehearsal.details(found["stages"][stage["name"]], found["models"])
+        parts += ["", _grid([(Text(name, "dim"), text) for name, text in told])]
     return Group(*parts, "", legend())
 
 
@@ -156,9 +166,11 @@ def legend() -> Text:
     return text
 
 
-def _models(outline: Mapping[str, Any]) -> Iterator[tuple[Text, ...]]:
+def _models(outline: Mapping[str, Any], sizes: Mapping[str, Any]) -> Iterator[tuple[Text, ...]]:
     for model in outline["models"]:
         told = Text(f"{size(model['facts'])}   ").append(roles(model), "" if model["stages"] else "yellow")
+        if model["name"] in sizes:
+            told.append("\n").append_text(rehearsal.model(sizes[model["name"]]))
         yield Text(clean(model["name"]), _NAME), told.append("\n").append_text(setting(model["model"]))
 
 

@@ -129,7 +129,9 @@ def test_of_several_stages_the_finished_ones_are_not_run_again(stage, step, laun
 
 def test_a_finished_run_does_nothing_and_says_so(launch):
     first = launch()
-    before = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    before = {
+        path: path.stat().st_mtime_ns for path in first.folder.rglob("*") if path.is_file() and path.name != ".lock"
+    }
     again = launch()
     assert again.result.already_finished
     assert again.result.table == first.result.table
