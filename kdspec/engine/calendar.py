@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+_SLACK = 1e-6
+
 
 @dataclass(frozen=True)
 class Calendar:
@@ -29,7 +31,9 @@ class Calendar:
         if self.every_steps is not None:
             return step % self.every_steps == 0
         period = (self.every_epochs or 1.0) * self.steps_per_epoch
-        return math.floor(step / period) > math.floor((step - 1) / period)
+        # The n-th time is after n periods, rounded down; a third of ten steps must not miss the tenth by a rounding error.
+        times = math.ceil((step - _SLACK) / period)
+        return times * period < step + 1 - _SLACK
 
 
 def total_steps(steps_per_epoch: int, epochs: float | None, steps: int | None) -> int:

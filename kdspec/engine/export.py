@@ -24,7 +24,7 @@ def write_card(folder: Path, plan: Plan, stage: PlannedStage, metrics: Mapping[s
     how = f"distilled from {teachers}" if teachers else "trained on labels"
     lines = [
         "---",
-        "library_name: transformers",
+        *(["library_name: transformers"] if (folder / "config.json").is_file() else []),
         "tags: [knowledge-distillation, kdspec]",
         "---",
         "",

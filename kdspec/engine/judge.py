@@ -11,6 +11,7 @@ from kdspec.engine.evaluation import evaluate
 from kdspec.engine.feed import Feed
 from kdspec.engine.forward import Forward
 from kdspec.events import Evaluated
+from kdspec.fieldpath import parse
 from kdspec.kinds import BuiltTask
 from kdspec.plan import Feature, Plan, PlannedStage, locate
 
@@ -102,6 +103,11 @@ def judging(plan: Plan, model: str, task: str) -> dict[str, Feature]:
     Empty where there is nothing to judge by.
     """
     found = locate(plan.spec, model, task, ("logits", "labels", "losses"))
+    default = plan.spec.tasks[task].adaptor().get("labels")
+    if "labels" not in found and default is not None:  # a teacher learns from none, so its adaptor may have none
+        texts = default if isinstance(default, list) else [default]
+        paths = tuple(map(parse, texts))
+        found["labels"] = Feature(name="labels", paths=paths, several=isinstance(default, list))
     both = "logits" in found and "labels" in found
     own = any("losses" in stage.features[model] for stage in plan.stages if model in stage.models)
     if not own or (both and plan.spec.tasks[task].head is not None):

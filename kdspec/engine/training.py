@@ -89,7 +89,7 @@ class Loop:
             terms=figures.terms,
             weights=tally.weights,
             lr=self.optimization.rates,
-            grad_norm=figures.norm,
+            grad_norm=figures.norm if math.isfinite(figures.norm) else None,  # None: left out by the scaler
             seconds=time.perf_counter() - began,
             rows=int(units["rows"]),
             tokens=int(units["tokens"]),
