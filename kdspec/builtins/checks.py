@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from kdspec.component import Component
 from kdspec.diagnostics import Diagnostic, closest
 from kdspec.hookspecs import hookimpl
 from kdspec.kinds import Schedule
@@ -168,8 +169,9 @@ def _evaluation(spec: Spec, stage: str, training: Training) -> Iterator[Diagnost
     data = getattr(spec.tasks[task], "data", None)
     if getattr(data, "validation", ...) is None:
         rows = spec.label(("tasks", task), "has no `validation` rows", key=True)
-        for key in ("evaluate", "early_stopping"):
-            if (*path, key) in spec.document.keys:
+        asked = {"evaluate": training.evaluate.model_dump(exclude_none=True), "early_stopping": training.early_stopping}
+        for key, value in asked.items():
+            if value:
                 label = spec.label((*path, key), "needs rows to evaluate on", key=True)
                 yield _warning(f"`{key}` has no effect: task `{task}` has no validation rows", label, rows)
         return
@@ -200,12 +202,20 @@ def _switched_off(spec: Spec, distiller: Distiller, path: tuple[Any, ...]) -> It
         if not isinstance(weight, Schedule) or not weight.always_zero():
             continue
         written = _at(spec.document.data, (*path, name))
-        others = [key for key in written if key != "weight"] if isinstance(written, Mapping) else []
+        keys = written if isinstance(written, Mapping) else ()
+        others = [key for key in keys if key != "weight" and not _is_default(group, key)]
         if others:
-            keys = ", ".join(f"`{key}`" for key in others)
+            named = ", ".join(f"`{key}`" for key in others)
             label = spec.label((*path, name, others[0]), "not used", key=True)
             off = spec.label((*path, name, "weight"), "always 0")
-            yield _warning(f"{keys} of `{name}` {'has' if len(others) == 1 else 'have'} no effect", label, off)
+            yield _warning(f"{named} of `{name}` {'has' if len(others) == 1 else 'have'} no effect", label, off)
+
+
+def _is_default(group: Any, key: str) -> bool:
+    """Whether a parameter has its default, as it has throughout a complete spec."""
+    value = getattr(group, key, None)
+    plain = value.written() if isinstance(value, Component) else value
+    return key in type(group).model_fields and bool(plain == type(group).model_fields[key].default)
 
 
 def _unused(spec: Spec) -> Iterator[Diagnostic]:

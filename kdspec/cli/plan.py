@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kdspec.cli.invocation import Invocation
+from kdspec.diagnostics import Diagnostic, DiagnosticError
 from kdspec.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from kdspec.plan import Plan
 
 _EXAMPLES = """\b
 Examples:
@@ -15,6 +20,8 @@ Examples:
   kdspec plan spec.yaml --set stages.distil.training.epochs=3
   kdspec plan spec.yaml --static
   kdspec plan spec.yaml --resolved > complete.yaml
+  kdspec plan spec.yaml -o plan.json
+  kdspec plan spec.yaml --against other.yaml
 
 Each stage is rehearsed on tensors without contents, which takes a few seconds
 and reads no weights. --static leaves that out, and what it finds.
@@ -38,6 +45,12 @@ def plan(
     static: Annotated[
         bool, typer.Option("--static", help="Do not rehearse: no shapes, sizes, cost and memory.")
     ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the plan, for `kdspec run FILE`.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="Show in what the plan differs from that of another spec.")
+    ] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Replace or add a value of the spec.")
     ] = None,
@@ -62,6 +75,11 @@ def plan(
         rehearsal = rehearsed(invocation, reading)
     if reading.plan is None:
         raise typer.Exit(reading.exit_code)
+    if output is not None:
+        _write(reading.plan, output)
+    if against is not None:
+        _compare(invocation, reading.plan, against, json=json)
+        return
     if whole:
         invocation.out.show(resolved(reading.plan))
         return
@@ -73,3 +91,34 @@ def plan(
         invocation.out.data(data)
     else:
         invocation.out.print(page(data), soft_wrap=False)
+
+
+def _write(plan: Plan, file: Path) -> None:
+    from kdspec import planfile
+
+    try:
+        file.write_text(planfile.dumps(plan, file.parent), encoding="utf-8")
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise DiagnosticError(Diagnostic("KD508", f"cannot write `{file}`: {reason}")) from error
+
+
+def _compare(invocation: Invocation, plan: Plan, against: str, *, json: bool) -> None:
+    from kdspec.cli.findings import show_reading
+    from kdspec.cli.reading import read
+    from kdspec.difference import difference
+    from kdspec.outline import outline
+
+    other = read(against, invocation.registry)
+    if other.plan is None:
+        show_reading(other, invocation.err, "full")
+        raise typer.Exit(other.exit_code)
+    changes = difference(outline(other.plan), outline(plan))
+    if json:
+        invocation.out.data([{"path": change.path, "old": change.old, "new": change.new} for change in changes])
+        return
+    width = max((len(change.path) for change in changes), default=0)
+    for change in changes:
+        invocation.out.say(f"{change.path:<{width}}  {change.old} → {change.new}")
+    if not changes:
+        invocation.out.say("the plans are the same")

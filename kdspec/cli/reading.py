@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kdspec import check, compose
 from kdspec.cli.exits import ExitCode
 from kdspec.diagnostics import Diagnostic, DiagnosticError
-from kdspec.source import Source
+from kdspec.source import Source, parse
 
 if TYPE_CHECKING:
     from kdspec.plan import Plan
@@ -41,10 +41,19 @@ class Reading:
 
 
 def read(path: str, registry: Registry, sets: Sequence[str] = ()) -> Reading:
-    """Compose, check and plan the spec at `path`, `-` for standard input. A mistake is in the answer, not raised."""
-    name = "<stdin>" if path == "-" else path
+    """Compose, check and plan the spec at `path`, `-` for standard input. A mistake is in the answer, not raised.
+
+    A path that ends in `.json` is a plan that `kdspec plan -o` has written.
+    """
+    name, saved = "<stdin>" if path == "-" else path, None
     try:
-        document = compose.load(path, sets)
+        if path.endswith(".json"):
+            from kdspec import planfile
+
+            saved = planfile.load(path)
+            document = parse(saved.spec, path, saved.folder)
+        else:
+            document = compose.load(path, sets)
     except DiagnosticError as error:
         sources = {source: Source(source, text) for source, text in error.texts.items()}
         return Reading(name, _in_order(error.diagnostics), sources)
@@ -55,6 +64,8 @@ def read(path: str, registry: Registry, sets: Sequence[str] = ()) -> Reading:
 
     try:
         made, found = plan.make(checked.spec, registry)
+        if made is not None and saved is not None and (changed := saved.check(made)) is not None:
+            made, found = None, (*found, changed)
     except DiagnosticError as error:
         made, found = None, error.diagnostics
     return Reading(name, _in_order((*checked.diagnostics, *found)), document.sources, checked.spec, made)

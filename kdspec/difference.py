@@ -1,0 +1,62 @@
+"""What one plan has and another has not, as settings by their path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+ABSENT, PRESENT = "nothing", "there"
+"""What stands for a setting that a plan lacks, and for a stage, model or term that only one plan has, with all of it."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A setting that differs, its values in words."""
+
+    path: str
+    old: str
+    new: str
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
+    """The settings in which two outlines differ, whoever decided on them, in the order of the new one."""
+    before, after = dict(_settings(old, ())), dict(_settings(new, ()))
+    changes: dict[tuple[str, ...], Change] = {}
+    for path in dict.fromkeys((*after, *before)):
+        whole = next((part for end in range(1, len(path)) if _one_sided(part := path[:end], before, after)), path)
+        changes[whole] = Change(".".join(whole), before.get(whole, ABSENT), after.get(whole, ABSENT))
+    return [change for change in changes.values() if change.old != change.new]
+
+
+def _one_sided(path: tuple[str, ...], before: Mapping[Any, str], after: Mapping[Any, str]) -> bool:
+    """Whether this is an item of a list that only one of the plans has."""
+    return {before.get(path), after.get(path)} == {None, PRESENT}
+
+
+def _settings(data: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """A component has its name as its value, and its parameters below; an item of a list goes by its own name."""
+    if isinstance(data, dict):
+        if "origin" in data:
+            if "component" in data:
+                yield path, str(data["component"])
+            data = data.get("parameters", data.get("value", {}))
+            if not isinstance(data, dict):
+                yield path, _shown(data)
+                return
+        for key, item in data.items():
+            yield from _settings(item, (*path, str(key)))
+    elif isinstance(data, list) and data and all(isinstance(item, dict) and "name" in item for item in data):
+        for item in data:
+            yield (*path, item["name"]), PRESENT
+            yield from _settings({key: part for key, part in item.items() if key != "name"}, (*path, item["name"]))
+    else:
+        yield path, _shown(data)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, list):
+        return f"[{', '.join(_shown(item) for item in value)}]"
+    return str(value)
