@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 _aten = torch.ops.aten
 
 
-class EveryPositionKept(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Inside of it, a mask selects everything: the largest shape that a batch can lead to.
+def assumed(func: Any, args: tuple[Any, ...]) -> Any | None:
+    """What one of the few operations gives that a `FakeTensorMode` has no answer for; None for any other.
 
-    To be entered after a `FakeTensorMode`, which has no answer for these operations.
+    A mask selects everything, which is the largest shape that a batch can lead to.
     """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-
-    def __torch_dispatch__(
-        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Answer for the few operations; the others go on as they are."""
-        del types
-        if func is _aten.index.Tensor and (found := _selected(*args)) is not None:
-            return found
-        if func is _aten.masked_select.default:
-            return args[0].new_empty(args[1].expand_as(args[0]).numel())
-        if func is _aten.nonzero.default:
-            return args[0].new_empty((args[0].numel(), args[0].ndim), dtype=torch.int64)
-        if func is _aten.unique_consecutive.default:
-            return _unique(args[0])
-        return func(*args, **(kwargs or {}))
+    if func is _aten.index.Tensor:
+        return _selected(*args)
+    if func is _aten.masked_select.default:
+        return args[0].new_empty(args[1].expand_as(args[0]).numel())
+    if func is _aten.nonzero.default:
+        return args[0].new_empty((args[0].numel(), args[0].ndim), dtype=torch.int64)
+    if func is _aten.unique_consecutive.default:
+        return _unique(args[0])
+    return None
 
 
 def _selected(tensor: Tensor, indices: Sequence[Tensor | None]) -> Tensor | None:

@@ -1,30 +1,27 @@
-"""What a step costs: floating-point operations, by torch's own counter."""
+"""What an operation costs: floating-point operations, by torch's own formulas."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from torch import Tensor
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 _aten = torch.ops.aten
 
 
-def counter() -> FlopCounterMode:
-    """Counts matrix products, convolutions and attention: on the CPU too, whose fused attention torch leaves out."""
-    forward = _aten._scaled_dot_product_flash_attention_for_cpu  # noqa: SLF001 - the operation's name
-    backward = _aten._scaled_dot_product_flash_attention_for_cpu_backward  # noqa: SLF001 - as above
-    return FlopCounterMode(display=False, custom_mapping={forward: _attention, backward: _attention_backward})
-
-
-def _attention(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:
-    count: int = sdpa_flop_count(query, key, value)  # type: ignore[no-untyped-call]
-    return count
-
-
-def _attention_backward(
-    grad: Sequence[int], query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any
-) -> int:
-    count: int = sdpa_backward_flop_count(grad, query, key, value)  # type: ignore[no-untyped-call]
-    return count
+def flops(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> int:
+    """Of a matrix product, a convolution or attention; 0 for anything else."""
+    packet = func._overloadpacket  # noqa: SLF001 - the operation without the types of its arguments
+    formula = flop_registry.get(packet)
+    if formula is not None:
+        return int(formula(*args, **kwargs, out_val=out))
+    # torch's counter leaves out the fused attention of the CPU.
+    shapes = [arg.shape for arg in args if isinstance(arg, Tensor)]
+    if packet is _aten._scaled_dot_product_flash_attention_for_cpu:  # noqa: SLF001 - the operation's name
+        return int(sdpa_flop_count(*shapes[:3]))  # type: ignore[no-untyped-call]
+    if packet is _aten._scaled_dot_product_flash_attention_for_cpu_backward:  # noqa: SLF001 - as above
+        return int(sdpa_backward_flop_count(*shapes[:4]))  # type: ignore[no-untyped-call]
+    return 0

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
 
 
-class Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the storages that are made inside of it; `peak` is the most bytes at once since `mark`."""
+class Alive:
+    """The bytes of the tensors that have been counted and are still there; `peak` is the most at once since `mark`."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
         self.bytes = 0
         self.peak = 0
         self._storages: dict[int, tuple[weakref.ref[Any] | None, int]] = {}
@@ -24,18 +21,8 @@ class Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Begin a new peak."""
         self.peak = self.bytes
 
-    def __torch_dispatch__(
-        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Run the operation and count what it has made."""
-        del types
-        made = func(*args, **(kwargs or {}))
-        for value in tree_iter(made):
-            if isinstance(value, Tensor):
-                self._count(value)
-        return made
-
-    def _count(self, tensor: Tensor) -> None:
+    def count(self, tensor: Tensor) -> None:
+        """Count what an operation has returned, unless it is another view of what is counted already."""
         storage = tensor.untyped_storage()
         key = storage._cdata  # noqa: SLF001 - the only identity that a storage has
         if key in self._storages:

@@ -51,7 +51,7 @@ class _Rehearsing:
         names = dict.fromkeys(task for stage in plan.stages for task in stage.tasks)
         self.tasks = {name: self.spec.tasks[name].without_rows() for name in names}
         self.heads = {name: head for name in names if (head := self._head(name)) is not None}
-        self.models = self._models()
+        self.models = Models(plan, self.heads, {}, weights=False)
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
         self.broken: set[str] = set()
 
@@ -66,10 +66,6 @@ class _Rehearsing:
             classes_assumed=self.assumed,
             diagnostics=tuple(dict.fromkeys(self.diagnostics)),
         )
-
-    def _models(self) -> Models:
-        """Modules of their own for each purpose: torch cannot move those that have been in a backward pass."""
-        return Models(self.plan, self.heads, {}, weights=False)
 
     def _used(self) -> Iterator[str]:
         yield from dict.fromkeys(name for stage in self.plan.stages for name in stage.models)
@@ -137,9 +133,9 @@ class _Rehearsing:
             why = "what a batch of this task looks like is not known before its rows are read"
             self._note(message, self.spec.label(("tasks", task), key=True), (why,))
             return empty
-        first = self._rehearsing(stage, built, inputs)
+        first = self._rehearsing(stage, self.models, built, inputs)
         try:
-            with self.mode:
+            with self.mode, blaming(self.spec, first.assembly.path, f"stage `{stage.name}`"):
                 first.run(contents=False)
         except DiagnosticError as error:
             if not unclear(error):
@@ -148,10 +144,13 @@ class _Rehearsing:
                 self._losses_with_contents(first, error)
             else:
                 return self._with_contents(first, sizes, error)
+        finally:
+            self.models.module(stage.needs.student).zero_grad()
         return first.result()
 
-    def _rehearsing(self, stage: PlannedStage, task: BuiltTask, inputs: Mapping[str, Input]) -> StageRehearsal:
-        models = self._models()
+    def _rehearsing(
+        self, stage: PlannedStage, models: Models, task: BuiltTask, inputs: Mapping[str, Input]
+    ) -> StageRehearsal:
         return StageRehearsal(self.plan, stage, registry=self.registry, models=models, task=task, inputs=inputs)
 
     def _inputs(self, stage: PlannedStage, rows: int) -> Mapping[str, Input] | None:
@@ -192,11 +191,17 @@ class _Rehearsing:
             self._note(message, reason.primary, notes)
             return first.result()
         inputs = {name: replace(given, shape=(FEW, *given.shape[1:])) for name, given in first.inputs.items()}
-        second = self._rehearsing(stage, first.task, inputs)
+        second = self._rehearsing(stage, Models(self.plan, self.heads, {}, weights=False), first.task, inputs)
         try:
-            second.run(contents=True)
+            with blaming(self.spec, second.assembly.path, f"stage `{stage.name}`"):
+                second.run(contents=True)
         except DiagnosticError as again:
-            self.diagnostics += again.diagnostics
+            # The values are made up, so that a model may refuse them for what no real row has.
+            made_up = "the inputs were made up"
+            self.diagnostics += (
+                replace(d, severity="warning", notes=(*d.notes, made_up)) if d.code == "KD506" else d
+                for d in again.diagnostics
+            )
             return second.result()
         message = f"stage `{stage.name}` was rehearsed with {FEW} rows of real numbers; its memory is not known"
         self._note(message, reason.primary, notes)

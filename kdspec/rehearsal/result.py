@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kdspec.diagnostics import Diagnostic
 from kdspec.match import PlannedMatch
+from kdspec.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -132,20 +133,41 @@ class Rehearsal:
         return any(diagnostic.severity == "error" for diagnostic in self.diagnostics)
 
 
-def plain(value: Any) -> Any:
-    """The rehearsal, or a part of it, as data for JSON."""
+def as_data(rehearsal: Rehearsal) -> dict[str, Any]:
+    """The rehearsal as data for JSON, with the names of the classes above; `diagnostics` and `matches` are left out.
+
+    `models` and `stages` are by name. `flops` has a `total`, `memory` a `peak`.
+    """
+    stages = {stage.name: _plain(stage) for stage in rehearsal.stages}
+    for stage in stages.values():
+        del stage["name"]
+    return {
+        "models": _plain(rehearsal.models),
+        "stages": stages,
+        "classes_assumed": dict(rehearsal.classes_assumed),
+    }
+
+
+def settled(plan: Plan, rehearsal: Rehearsal) -> Plan:
+    """The plan with the widths and projections that the rehearsal has found."""
+    found = {stage.name: stage.matches for stage in rehearsal.stages if stage.matches}
+    stages = (replace(stage, matches=found.get(stage.name, stage.matches)) for stage in plan.stages)
+    return replace(plan, stages=tuple(stages))
+
+
+def _plain(value: Any) -> Any:
     match value:
         case Shape():
             layer = {} if value.layer is None else {"layer": value.layer}
             return {"shape": list(value.shape), "dtype": value.dtype, **layer}
         case Flops():
-            return {name: plain(part) for name, part in vars(value).items()} | {"total": value.total}
+            return {name: _plain(part) for name, part in vars(value).items()} | {"total": value.total}
         case Memory():
             return vars(value) | {"peak": value.peak}
-        case ModelSize() | Initialization():
-            return {name: plain(part) for name, part in vars(value).items()}
+        case ModelSize() | Initialization() | RehearsedStage():
+            return {name: _plain(part) for name, part in vars(value).items() if name != "matches"}
         case Mapping():
-            return {str(key): plain(item) for key, item in value.items()}
+            return {str(key): _plain(item) for key, item in value.items()}
         case tuple() | list():
-            return [plain(item) for item in value]
+            return [_plain(item) for item in value]
     return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,10 +25,9 @@ from kdspec.match import PlannedMatch
 from kdspec.ops.mean import Mean
 from kdspec.plan import Plan, PlannedStage
 from kdspec.registry import Registry
-from kdspec.rehearsal.assumption import EveryPositionKept
-from kdspec.rehearsal.cost import counter
-from kdspec.rehearsal.memory import Alive, size
+from kdspec.rehearsal.memory import size
 from kdspec.rehearsal.result import Flops, Memory, RehearsedStage, Shape
+from kdspec.rehearsal.watch import Watch
 from kdspec.step import Features, Step, Term
 
 
@@ -76,10 +75,9 @@ class StageRehearsal:
         self.backend = SingleProcess("cpu", precision)
         self.label = self.spec.label(self.assembly.path)
         self.found = Found()
+        self.watch = Watch(contents=True)
         self.kept: dict[str, Features] = {}
         """The features, from when all models have given theirs to when the losses are done."""
-        self.counter = counter()
-        self.alive = Alive()
 
     def run(self, *, contents: bool) -> None:
         """Forward, losses, backward and, without contents, the optimizer's step, which tells the memory.
@@ -91,15 +89,14 @@ class StageRehearsal:
         held = [t for forward in forwards.values() for t in (*forward.module.parameters(), *forward.module.buffers())]
         batch = {name: _tensor(given) for name, given in self.inputs.items()}
         self.found.inputs = {name: _shape(tensor) for name, tensor in batch.items()}
-        self.alive.leave_out([*batch.values(), *held])
-        with ExitStack() as stack:
-            for mode in (self.counter,) if contents else (EveryPositionKept(), self.counter, self.alive):
-                stack.enter_context(mode)
+        self.watch = Watch(contents=contents)
+        self.watch.alive.leave_out([*batch.values(), *held])
+        with self.watch:
             self.kept = self._features(forwards, batch)
             self.found.matches = settle(self.spec, self.registry, self.stage, self.kept)
-            before = self.alive.bytes
+            before = self.watch.alive.bytes
             bundle = self.assembly.bundle(forwards[self.needs.student].module, self.found.matches)
-            added = self.alive.bytes - before
+            added = self.watch.alive.bytes - before
             groups = parameter_groups(bundle, self.label)
             self.found.groups = {group["name"]: sum(p.numel() for p in group["params"]) for group in groups}
             self._backward(bundle, self._loss(bundle))
@@ -164,17 +161,17 @@ class StageRehearsal:
 
     @contextmanager
     def _counted(self, name: str) -> Iterator[None]:
-        before = self.counter.get_total_flops()
+        before = self.watch.flops
         yield
-        self.found.flops[name] = self.counter.get_total_flops() - before
+        self.found.flops[name] = self.watch.flops - before
 
     def _memory(self, groups: list[dict[str, Any]], models: int, added: int) -> Memory | None:
         """The most that is alive in a step after the first, when the optimizer has its state already."""
         training = self.stage.training
         learning = [p for group in groups for p in group["params"] if p.grad is not None]
         gradients = size(p.grad for p in learning)
-        forward_backward = self.alive.peak - added
-        self.alive.mark()
+        forward_backward = self.watch.alive.peak - added
+        self.watch.alive.mark()
         options = [{key: value for key, value in group.items() if key != "name"} for group in groups]
         try:
             optimizer = training.optimizer.build(BuildContext())(options)
@@ -184,7 +181,7 @@ class StageRehearsal:
         except Exception:  # noqa: BLE001 - an optimizer that looks at values: its memory stays unknown
             return None
         state = size(v for values in optimizer.state.values() for v in values.values() if isinstance(v, Tensor))
-        peak = max(forward_backward + state, self.alive.peak - added)
+        peak = max(forward_backward + state, self.watch.alive.peak - added)
         return Memory(models=models + added, gradients=gradients, optimizer=state, activations=peak - gradients - state)
 
     def result(self) -> RehearsedStage:

@@ -29,6 +29,9 @@ def page(outline: Mapping[str, Any]) -> RenderableType:
     """All of a plan, and what its rehearsal has found where the outline has that."""
     found = outline.get("rehearsal", {"models": {}, "stages": {}})
     tasks = [(Text(clean(task["name"]), _NAME), setting(task["task"])) for task in outline["tasks"]]
+    for (_, text), task in zip(tasks, outline["tasks"], strict=True):
+        if classes := found.get("classes_assumed", {}).get(task["name"]):
+            text.append(f"\n{classes} classes are assumed; the rows tell how many there are", _STYLES["unknown"])
     parts: list[RenderableType] = [
         _title(outline),
         "",
@@ -39,10 +42,10 @@ def page(outline: Mapping[str, Any]) -> RenderableType:
     for number, stage in enumerate(outline["stages"], start=1):
         head = tuple(Text(name, "dim") for name in TERM_COLUMNS)
         parts += ["", stage_title(number, stage), _grid([head, *terms(stage)])]
-        told = [*details(stage)]
-        if stage["name"] in found["stages"]:
-            told += rehearsal.details(found["stages"][stage["name"]], found["models"])
-        parts += ["", _grid([(Text(name, "dim"), text) for name, text in told])]
+        told = dict(details(stage))
+        if stage["name"] in found["stages"]:  # with shapes, what is read is told anew
+            told |= rehearsal.details(found["stages"][stage["name"]], found["models"])
+        parts += ["", _grid([(Text(name, "dim"), text) for name, text in told.items()])]
     return Group(*parts, "", legend())
 
 

@@ -72,9 +72,9 @@ def test_two_forms_at_once_are_wrong_usage(kdspec, spec):
     assert kdspec("plan", "spec.yaml", "--json", "--resolved").code == 2
 
 
-def test_a_plan_is_free_of_torch(spec):
+def test_a_static_plan_is_free_of_torch(spec):
     path = spec()
-    code = f"import sys; from kdspec.cli import main; main(['plan', {str(path)!r}]); "
+    code = f"import sys; from kdspec.cli import main; main(['plan', '--static', {str(path)!r}]); "
     code += "print({'torch', 'transformers', 'datasets', 'numpy'} & sys.modules.keys(), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "set()\n"

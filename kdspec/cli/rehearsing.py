@@ -1,0 +1,32 @@
+"""The rehearsal that `plan` and `run` begin with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import typer
+
+from kdspec.cli.findings import show_reading
+from kdspec.cli.invocation import Invocation
+from kdspec.cli.reading import Reading
+from kdspec.render.formats import Format
+
+if TYPE_CHECKING:
+    from kdspec.rehearsal.result import Rehearsal
+
+
+def rehearsed(invocation: Invocation, reading: Reading, format_: Format = "full") -> Rehearsal:
+    """Rehearse a spec that has been read, and show all that was found in it; where there are errors, that is all."""
+    if reading.plan is None:
+        show_reading(reading, invocation.err, format_)
+        raise typer.Exit(reading.exit_code)
+    with invocation.err.status("rehearsing"):
+        from kdspec.rehearsal.rehearse import rehearse
+
+        rehearsal = rehearse(reading.plan, invocation.registry)
+    found = replace(reading, diagnostics=(*reading.diagnostics, *rehearsal.diagnostics))
+    show_reading(found, invocation.err, format_)
+    if found.failed:
+        raise typer.Exit(found.exit_code)
+    return rehearsal

@@ -1,0 +1,50 @@
+"""Every operation of a step seen as it is done: its cost, what it leaves in memory, and answers that need contents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from kdspec.rehearsal.assumption import assumed
+from kdspec.rehearsal.cost import flops
+from kdspec.rehearsal.memory import Alive
+
+_DEVICE = torch.ops.prim.device.default
+
+
+class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Inside of it operations are counted. To be entered after a `FakeTensorMode`, if there is one.
+
+    Args:
+        contents: whether tensors have any; if not, what depends on them is assumed, and memory is counted.
+    """
+
+    def __init__(self, *, contents: bool) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.contents = contents
+        self.flops = 0
+        self.alive = Alive()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Do the operation and count it."""
+        del types
+        if func is _DEVICE and isinstance(args[0], FakeTensor):  # asked for more often than anything is computed
+            return args[0].fake_device
+        named = kwargs or {}
+        made = None if self.contents else assumed(func, args)
+        if made is None:
+            made = func(*args, **named)
+        self.flops += flops(func, args, named, made)
+        if not self.contents:
+            for value in (made,) if isinstance(made, Tensor) else tree_iter(made):
+                if isinstance(value, Tensor):
+                    self.alive.count(value)
+        return made

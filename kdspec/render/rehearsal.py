@@ -1,0 +1,96 @@
+"""What a rehearsal has found out as people read it: shapes, numbers of parameters, cost and memory of a stage."""
+# ruff: noqa: RUF001 - a multiplication sign is one
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.text import Text
+
+from kdspec.render.clean import clean
+
+_FEW = 3
+
+
+def details(stage: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
+    """A heading and a line for each thing that is known of a stage.
+
+    Args:
+        stage: the stage's part of a rehearsal as data.
+        models: the models' part.
+    """
+    for model, features in stage["features"].items():
+        if told := ", ".join(_feature(name, shapes) for name, shapes in features.items() if shapes):
+            yield f"reads of {clean(model)}", Text(told)
+    if stage["groups"]:
+        trained = ", ".join(f"{clean(name)} {number(count)}" for name, count in stage["groups"].items())
+        frozen = [f"{clean(name)} {number(models[name]['parameters'])}" for name in stage["cache"] if name in models]
+        yield "parameters", Text(f"trained: {trained}" + (f"; frozen: {', '.join(frozen)}" if frozen else ""))
+    if stage["idle"]:
+        few = ", ".join(map(clean, stage["idle"][:_FEW]))
+        more = f" and {len(stage['idle']) - _FEW} more" if len(stage["idle"]) > _FEW else ""
+        yield "not learnt", Text(f"{few}{more}: no term reaches them", "yellow")
+    if stage["flops"]:
+        yield "cost", Text(_cost(stage["flops"]))
+    if stage["memory"]:
+        yield "memory", Text(_memory(stage))
+    if any(stage["cache"].values()):
+        sizes = ", ".join(f"{clean(name)} {size(count)}" for name, count in stage["cache"].items())
+        yield "features", Text(f"{sizes} a row")
+
+
+def model(found: Mapping[str, Any]) -> Text:
+    """How large a model is, and what it is made from."""
+    text = Text(f"{number(found['parameters'])} parameters")
+    made = found["initialization"]
+    if made is None:
+        return text
+    copied = made["copied_parameters"]
+    text.append(f", {number(copied)} copied from {clean(made['source'])} ({len(made['copied'])} tensors)")
+    if made["new"]:
+        few = ", ".join(map(clean, made["new"][:_FEW]))
+        text.append(f", {len(made['new'])} new: {few}{', …' if len(made['new']) > _FEW else ''}")
+    return text
+
+
+def number(count: float) -> str:
+    """`22.7 M`: three digits and a power of a thousand."""
+    for power, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= power:
+            return f"{count / power:.{_digits(count / power)}f} {letter}"
+    return f"{count:g}"
+
+
+def size(count: float) -> str:
+    """`1.50 MiB`: three digits and a power of 1024."""
+    for power, letters in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if count >= 2**power:
+            return f"{count / 2**power:.{_digits(count / 2**power)}f} {letters}"
+    return f"{count:g} B"
+
+
+def _digits(value: float) -> int:
+    return 2 if value < 10 else 1 if value < 100 else 0
+
+
+def _feature(name: str, shapes: Sequence[Mapping[str, Any]]) -> str:
+    layers = [shape["layer"] for shape in shapes if "layer" in shape]
+    told = f"{clean(name)}[{', '.join(map(str, layers))}]" if layers else clean(name)
+    different = dict.fromkeys(" × ".join(map(str, shape["shape"])) for shape in shapes)
+    return f"{told} {' and '.join(different)}"
+
+
+def _cost(flops: Mapping[str, Any]) -> str:
+    parts = {**flops["teachers"], "student": flops["forward"], "losses": flops["losses"], "backward": flops["backward"]}
+    told = ", ".join(f"{clean(name)} {number(count)}" for name, count in parts.items() if count)
+    return f"{number(flops['total'])}FLOP a row: {told}"
+
+
+def _memory(stage: Mapping[str, Any]) -> str:
+    memory = stage["memory"]
+    tokens = stage["inputs"].get("input_ids", {}).get("shape", [])
+    rows = f"{stage['rows']} rows" + (f" of {tokens[1]} tokens" if len(tokens) == 2 else "")
+    parts = ("models", "gradients", "optimizer", "activations")
+    told = ", ".join(f"{name} {size(memory[name])}" for name in parts if memory[name])
+    return f"about {size(memory['peak'])} for {rows}: {told}"
