@@ -27,6 +27,7 @@ Examples:
   kdspec run spec.yaml
   kdspec run spec.yaml --set stages.distil.training.steps=20 --output try
   kdspec run spec.yaml --restart
+  kdspec run plan.json
 
 The same command continues a run that was stopped.
 """
@@ -40,7 +41,9 @@ def kdspec_commands(commands: typer.Typer) -> None:
 
 def run(
     context: typer.Context,
-    spec: Annotated[str, typer.Argument(metavar="SPEC", help="A file, or - for standard input.")],
+    spec: Annotated[
+        str, typer.Argument(metavar="SPEC", help="A file, a plan of `kdspec plan -o`, or - for standard input.")
+    ],
     *,
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Replace or add a value of the spec.")
@@ -63,6 +66,8 @@ def run(
 
     invocation: Invocation = context.obj
     err = invocation.err
+    if sets and spec.endswith(".json"):
+        raise typer.BadParameter("a plan is run as it is", param_hint="--set")
     reading = read(spec, invocation.registry, sets or ())
     if device is not None and reading.plan is not None:
         _check_device(device)
