@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, ClassVar, cast
 
 from kdspec.component import Component
@@ -62,6 +63,7 @@ class NamedPreset(MatchPreset):
         return [{"feature": self.feature, "loss": self.loss, "layers": dict(self.pairs)}]
 
 
+@cache
 def preset(name: str, feature: str, loss: str, pairs: Pairs) -> type[MatchPreset]:
     """The preset `name`. A two-layer loss takes each layer with itself."""
     written = ", ".join(f"{teacher}→{student}" for teacher, student in pairs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic import Field
@@ -97,6 +98,7 @@ class NoProjection(Projection):
         return nn.Identity()
 
 
+@cache
 def activated(name: str, activation: str, formula: str) -> type[Projection]:
     """The projection `name`: a linear layer followed by `torch.nn`'s `activation`."""
     contents = {

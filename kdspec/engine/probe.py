@@ -82,10 +82,10 @@ class _Settling:
 
     def _fits(self) -> bool:
         planned, arity = self.planned, self.planned.loss.arity
-        wrong = [value for value in (*self.student, *self.teacher) if not isinstance(value, Tensor)]
+        wrong = [value for value in (*self.student, *self.teacher) if not isinstance(value, Tensor) or value.ndim < 2]
         if not wrong and len(self.student) == arity and len(self.teacher) == arity:
             return True
-        kind = f"a {type(wrong[0]).__name__}" if wrong else f"{len(self.student)} and {len(self.teacher)} tensors"
+        kind = _kind(wrong[0]) if wrong else f"{len(self.student)} and {len(self.teacher)} tensors"
         compares = "one tensor" if arity == 1 else f"{arity} tensors"
         message = f"`{planned.loss.name}` compares {compares} of each model; `{planned.feature}` is {kind}"
         label = self.spec.label((*planned.path, "feature"))
@@ -118,6 +118,10 @@ class _Settling:
 
     def _with_widths(self) -> PlannedMatch:
         planned = self.planned
+        widths = [{int(tensor.shape[-1]) for tensor in side} for side in (self.student, self.teacher)]
+        if planned.loss.same_width and max(map(len, widths)) > 1 and widths[0] != widths[1]:
+            self._report("KD302", "the two layers of a side differ in width, so that no projection fits both")
+            return planned
         low, high = int(self.student[0].shape[-1]), int(self.teacher[0].shape[-1])
         projection, origin = planned.projection, planned.projection_origin
         if origin == "unknown":
@@ -141,6 +145,10 @@ class _Settling:
         message = f"`{planned.feature}` of `{planned.teacher}` and of `{planned.student}` do not go together: {what}"
         label = self.spec.label((*planned.path, key))
         self.found.append(Diagnostic(code, message, label, notes=sides, help=help))
+
+
+def _kind(value: Any) -> str:
+    return f"of shape {_shape(value)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
 def _tensors(features: Features, name: str, layers: Sequence[int]) -> list[Any]:
