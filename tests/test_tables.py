@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kdspec.tables import FileMistake, numbers, read_csv, read_json
+from kdspec.tables import FileMistake, csv_columns, json_columns, numbers, read_csv, read_json
 
 
 @pytest.fixture
@@ -162,3 +162,33 @@ def test_json_that_is_none(file, content, place, says):
 )
 def test_the_key_of_the_rows(file, content, says):
     assert mistake(lambda: read_json(file(content), "data")).message == says
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ("a,b\n1,2\n", ["a", "b"]),
+        ("a,b", ["a", "b"]),
+        ("\ufeffa,b\n", ["a", "b"]),
+        ('"a\nb",c\n', ["a\nb", "c"]),
+        ('"a,b\n', None),
+        (b"\xff,b\n", None),
+        ("a," * 40000 + "b\n", None),
+    ],
+)
+def test_the_columns_of_a_table_are_told_by_its_beginning(content, names, file):
+    assert csv_columns(file(content), ",", quoting=True) == names
+
+
+def test_a_header_that_is_wrong_is_told_at_once(file):
+    assert "two columns" in mistake(lambda: csv_columns(file("a,a\n"), ",", quoting=False)).message
+    assert "empty" in mistake(lambda: csv_columns(file(""), ",", quoting=False)).message
+    assert "cannot be read" in mistake(lambda: csv_columns(file("").with_name("gone"), ",", quoting=False)).message
+    assert "cannot be read" in mistake(lambda: json_columns(file("").with_name("gone"), None)).message
+
+
+def test_the_columns_of_objects_are_those_of_all_of_them(file):
+    assert json_columns(file('{"a": 1}\n{"b": 2}\n'), None) == ["a", "b"]
+    assert json_columns(file('{"rows": [{"a": 1}]}'), "rows") == ["a"]
+    assert json_columns(file("{"), None) is None
+    assert json_columns(file('{"a": 1}\n' * 500_000), None) is None

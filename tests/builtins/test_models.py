@@ -304,8 +304,35 @@ def test_a_hub_model_that_is_not_there():
     ],
 )
 def test_a_configuration_that_makes_no_model(config, at, says):
-    found = fault(lambda: Transformers(config=config).build(BuildContext(head=HEAD)), at=at)
+    code = "KD101" if "num_hiden_layers" in config else "KD503"
+    found = fault(lambda: Transformers(config=config).build(BuildContext(head=HEAD)), code, at)
     assert says in found.message
+
+
+@pytest.mark.parametrize(
+    ("config", "code", "at"),
+    [
+        ({"num_hiden_layers": 2}, "KD101", ("config", "num_hiden_layers")),
+        ({"intermediate_sise": 2}, "KD101", ("config", "intermediate_sise")),
+        ({"num_labels": 2}, "KD503", ("config", "num_labels")),
+        ({"hidden_size": "wide"}, "KD103", ("config", "hidden_size")),
+        ({"hidden_size": True}, "KD103", ("config", "hidden_size")),
+        ({"vocab_size": -1}, "KD104", ("config", "vocab_size")),
+        ({"hidden_size": 9, "num_attention_heads": 2}, "KD104", ("config", "num_attention_heads")),
+    ],
+)
+def test_a_configuration_is_checked_without_transformers(config, code, at):
+    model = Transformers(config={**SMALL, **config})
+    found = list(model.check(BuildContext(name="m", facts={"m": model.facts(BuildContext())})))
+    assert [(fault.code, fault.at) for fault in found] == [(code, at)]
+
+
+@pytest.mark.parametrize(
+    "key", ["num_hidden_groups", "hidden_sizes", "num_key_value_heads", "n_layer", "my_own_switch"]
+)
+def test_an_entry_that_only_resembles_another_is_no_mistake_yet(key):
+    model = Transformers(config={"model_type": "other", key: 2})
+    assert not list(model.check(BuildContext(name="m", facts={"m": model.facts(BuildContext())})))
 
 
 def test_the_names_of_other_families_are_understood():
