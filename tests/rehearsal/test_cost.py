@@ -1,0 +1,197 @@
+"""Numbers of a rehearsal against those of a real step: operations, parameters, memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from kdspec.context import Head
+from kdspec.engine.assembly import Assembly
+from kdspec.engine.backend import SingleProcess
+from kdspec.engine.forward import frozen
+from kdspec.engine.models import Models
+from kdspec.engine.optimization import parameter_groups
+from kdspec.engine.probe import settle
+from kdspec.step import Step
+from kdspec.testing import registry
+
+NETS = Path(__file__).parent / "nets.py"
+SPEC = """\
+kdspec: 1
+name: small
+tasks:
+  reviews:
+    sequence_classification:
+      data: {csv: {train: rows.csv}}
+      text: text
+      label: label
+      labels: [bad, fair, good]
+      max_length: 32
+models:
+  teacher:
+    transformers:
+      config: {model_type: bert, vocab_size: 400, hidden_size: 64, num_hidden_layers: 4, num_attention_heads: 4, intermediate_size: 256}
+  student:
+    transformers: {like: teacher, config: {num_hidden_layers: 2, hidden_size: 32, intermediate_size: 128}}
+stages:
+  distil:
+    distiller:
+      general:
+        teacher: teacher
+        student: student
+        soft_labels: {loss: kl}
+        hard_labels: {weight: 0.5}
+        matches:
+          - {feature: hidden, loss: hidden_mse, layers: uniform}
+          - {feature: hidden, loss: mmd, layers: {4: 2}}
+          - {feature: attention, loss: attention_mse, layers: {3: 1}}
+    training: {epochs: 1, batch_size: 8, optimizer: {adamw: {lr: 0.01}}}
+"""
+HEAD = Head(task="sequence_classification", labels=("bad", "fair", "good"))
+
+
+class RealStep:
+    """The step of a stage with contents, in the parts that the engine has; `watch` is what surrounds each part."""
+
+    def __init__(self, plan, inputs):
+        self.stage = plan.stages[-1]
+        task = plan.spec.tasks[self.stage.tasks[0]].without_rows()
+        self.assembly = Assembly(plan, self.stage, Models(plan, {"reviews": HEAD}, {}), task, torch.device("cpu"))
+        self.forwards = {name: self.assembly.forward(name) for name in self.stage.models}
+        self.batch = {name: torch.ones(shape.shape, dtype=torch.long) for name, shape in inputs.items()}
+        self.batch["token_type_ids"] *= 0
+        self.spec = plan.spec
+        with torch.no_grad():
+            features = {name: forward(self.batch) for name, forward in self.forwards.items()}
+        matches = settle(self.spec, registry(), self.stage, features)
+        self.student = self.forwards["student"].module.train()
+        self.bundle = self.assembly.bundle(self.student, matches)
+
+    def run(self):
+        """Yield the name of each part when it is done."""
+        teacher = self.forwards["teacher"]
+        with frozen(teacher.module):
+            taught = teacher(self.batch)
+        yield "teacher"
+        learnt = self.forwards["student"](self.batch)
+        yield "forward"
+        terms = self.bundle.objective(Step(student=learnt, teachers={"teacher": taught}, task="reviews"))
+        loss = sum(getattr(term.loss, "value", term.loss) * term.weight for term in terms.values())
+        yield "losses"
+        loss.backward()
+        yield "backward"
+
+    def optimize(self):
+        groups = parameter_groups(self.bundle, self.spec.label(("stages",)))
+        options = [{key: value for key, value in group.items() if key != "name"} for group in groups]
+        optimizer = torch.optim.AdamW(options, lr=0.01)
+        while True:
+            SingleProcess().clip(optimizer, self.bundle.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            yield optimizer
+
+
+def test_operations_are_those_of_the_real_step(rehearsed):
+    outcome = rehearsed(SPEC)
+    assert outcome.codes == []
+    flops = outcome.stage.flops
+    step = RealStep(outcome.plan, outcome.stage.inputs)
+    real, before = {}, 0
+    with FlopCounterMode(display=False) as counter:
+        for part in step.run():
+            real[part] = counter.get_total_flops() - before
+            before += real[part]
+    told = {"teacher": flops.teachers["teacher"], "forward": flops.forward}
+    told |= {"losses": flops.losses, "backward": flops.backward}
+    for part, count in told.items():
+        assert 8 * count == pytest.approx(real[part], rel=0.03), part
+    assert flops.total == sum(told.values())
+
+
+def test_the_groups_of_the_optimizer_are_the_real_ones(rehearsed):
+    outcome = rehearsed(SPEC)
+    step = RealStep(outcome.plan, outcome.stage.inputs)
+    groups = parameter_groups(step.bundle, outcome.plan.spec.label(("stages",)))
+    assert outcome.stage.groups == {group["name"]: sum(p.numel() for p in group["params"]) for group in groups}
+    assert sum(outcome.stage.groups.values()) == sum(p.numel() for p in step.bundle.parameters())
+
+
+def test_memory_is_near_that_of_the_real_step(rehearsed):
+    """The profiler hears of every allocation from torch's allocator; what is held before it begins is added."""
+    outcome = rehearsed(SPEC)
+    memory = outcome.stage.memory
+    step = RealStep(outcome.plan, outcome.stage.inputs)
+    optimizer = step.optimize()
+    for _ in step.run():
+        pass
+    made = next(optimizer)  # makes the optimizer's state
+    held = [*step.bundle.parameters(), *step.bundle.buffers(), *step.forwards["teacher"].module.parameters()]
+    held += step.forwards["teacher"].module.buffers()
+    models = sum(tensor.numel() * tensor.element_size() for tensor in {id(t): t for t in held}.values())
+    assert memory.models == models
+    state = sum(v.numel() * v.element_size() for values in made.state.values() for v in values.values())
+    assert memory.optimizer == state
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        for _ in step.run():
+            pass
+        next(optimizer)
+    assert memory.peak == pytest.approx(models + state + most(profile), rel=0.25)
+
+
+def most(profile):
+    """The largest sum of allocations at any moment of a profile."""
+    alive = peak = 0
+    events = [e for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        alive += event.nbytes()
+        peak = max(peak, alive)
+    return peak
+
+
+def test_checkpointing_trades_operations_for_memory(rehearsed):
+    plain = rehearsed(SPEC).stage
+    saved = rehearsed(SPEC, sets=["stages.distil.training.gradient_checkpointing=true"]).stage
+    assert saved.memory.activations < plain.memory.activations
+    assert saved.flops.backward > plain.flops.backward
+    assert saved.flops.forward == plain.flops.forward
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_halves_what_is_kept(rehearsed, precision):
+    plain = rehearsed(SPEC).stage
+    mixed = rehearsed(SPEC, sets=[f"stages.distil.training.precision={precision}"]).stage
+    assert mixed.memory.activations < plain.memory.activations
+    assert mixed.memory.models == plain.memory.models
+
+
+def test_a_student_in_another_type_has_projections_of_that_type(rehearsed):
+    outcome = rehearsed(SPEC, change=[("{like: teacher,", "{like: teacher, dtype: bfloat16,")])
+    assert outcome.codes == []
+    assert outcome.stage.features["student"]["hidden"][0].dtype == "bfloat16"
+    assert outcome.stage.groups["projection"] == 3 * (32 * 64 + 64)
+
+
+def test_rows_cost_the_same_in_any_batch(rehearsed):
+    one, eight = (rehearsed(SPEC, sets=[f"stages.distil.training.batch_size={size}"]).stage for size in (1, 8))
+    assert one.flops == eight.flops
+    assert one.cache == eight.cache
+    # hidden of the layers 0, 2 and 4, attention of one layer, logits
+    assert one.cache == {"teacher": 4 * (3 * 32 * 64 + 4 * 32 * 32 + 3)}
+
+
+def test_what_no_term_reaches_is_idle(rehearsed):
+    change = [("soft_labels: {loss: kl}", "soft_labels: {weight: 0}"), ("weight: 0.5", "weight: 0")]
+    stage = rehearsed(SPEC, change=change).stage
+    assert set(stage.idle) == {
+        "bert.pooler.dense.weight", "bert.pooler.dense.bias", "classifier.weight", "classifier.bias",
+    }  # fmt: skip
+
+
+def test_a_loss_with_parameters_has_a_group(rehearsed):
+    outcome = rehearsed(SPEC, NETS, change=[("soft_labels: {loss: kl}", "soft_labels: {loss: learns}")])
+    assert outcome.codes == []
+    assert outcome.stage.groups["objective"] == 3
