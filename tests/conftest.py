@@ -54,3 +54,9 @@ def library(tmp_path_factory, small_assets):
                 "".join(itertools.islice(rows, 41)), encoding="utf-8"
             )
     return copied
+
+
+@pytest.fixture
+def only_built_ins(monkeypatch):
+    """What is installed beside kdspec does not show in what it prints."""
+    monkeypatch.setattr("kdspec.plugins.importlib.metadata.entry_points", lambda **_: ())

@@ -21,6 +21,8 @@ import pytest
 from kdspec.cli import main
 from kdspec.diagnostics import CODES
 
+pytestmark = pytest.mark.usefixtures("only_built_ins")
+
 FOLDER = Path(__file__).parent / "diagnostics"
 SPECS = sorted(path.name for path in FOLDER.glob("*.yaml"))
 NO_PLACE = {"kd003_not_utf8.yaml", "kd203_check_of_a_plugin_raises.yaml"}

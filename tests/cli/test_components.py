@@ -14,6 +14,8 @@ from kdspec.registry import KINDS
 from kdspec.render.example import example
 from kdspec.render.parameters import parameters
 
+pytestmark = pytest.mark.usefixtures("only_built_ins")
+
 PLUGIN = '''
 from kdspec import Component, LogitLoss, hookimpl
 
