@@ -1,7 +1,7 @@
 """Every kind of mistake, with the exact words that a user gets: `diagnostics/*.yaml` and the output beside each.
 
-A first line `# kdspec validate ...` in a spec holds more arguments. After a change of wording write all outputs anew,
-and read the difference:
+A first line `# kdspec validate ...` in a spec holds more arguments; with `# kdspec plan` what a rehearsal tells is
+recorded, without the plan. After a change of wording write all outputs anew, and read the difference:
 
     python tests/test_diagnostics_corpus.py
 """
@@ -36,13 +36,15 @@ def recorded(name: str) -> str:
 
 
 def output(name: str) -> tuple[int, str]:
-    """The exit code of `kdspec validate` and what it prints, run in the folder of the specs."""
+    """The exit code of `kdspec validate` or `plan` and what it finds, run in the folder of the specs."""
     first = (FOLDER / name).read_bytes().partition(b"\n")[0].decode(errors="replace")
-    arguments = shlex.split(first.removeprefix("# kdspec validate")) if first.startswith("# kdspec validate") else []
-    out = io.StringIO()
-    with contextlib.chdir(FOLDER), contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-        code = main(["validate", name, *arguments])
-    return code, out.getvalue()
+    written = first.removeprefix("# kdspec ") if first.startswith("# kdspec ") else "validate"
+    command, *arguments = shlex.split(written)
+    found, product = io.StringIO(), io.StringIO()
+    out = found if command == "validate" else product
+    with contextlib.chdir(FOLDER), contextlib.redirect_stdout(out), contextlib.redirect_stderr(found):
+        code = main([command, name, *arguments])
+    return code, found.getvalue()
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -59,14 +61,15 @@ def test_a_bad_spec_is_told_of_in_the_words_that_are_recorded(name, monkeypatch)
 def test_the_code_of_its_name_is_told_with_line_and_column(name):
     told = recorded(name)
     code = name.partition("_")[0].upper()
-    found = [part for part in re.split(r"^(?=(?:error|warning)\[)", told, flags=re.MULTILINE) if f"[{code}]" in part]
+    parts = re.split(r"^(?=(?:error|warning|note)\[)", told, flags=re.MULTILINE)
+    found = [part for part in parts if f"[{code}]" in part]
     assert found
     if name not in NO_PLACE:
         assert re.search(r"^ *--> \S+:[1-9]\d*:[1-9]\d*$", found[0], re.MULTILINE)
 
 
-@pytest.mark.parametrize("code", [code for code in CODES if code < "KD4"])
-def test_every_code_that_validation_can_find_has_a_spec(code):
+@pytest.mark.parametrize("code", [code for code in CODES if code < "KD5"])
+def test_every_code_that_is_found_before_a_run_has_a_spec(code):
     assert [name for name in SPECS if name.startswith(f"{code.lower()}_")]
 
 

@@ -20,6 +20,8 @@ from kdspec.step import Features
 
 ROWS = 2
 
+_SAME_TOKENS = "layers can be matched only where both models see the same tokens, in paths with the same slices"
+
 
 def look(forwards: Mapping[str, Forward], feed: Feed) -> dict[str, Features]:
     """The features of each model for the first rows."""
@@ -76,7 +78,7 @@ class _Settling:
             return planned
         for mine, theirs in zip(self.student, self.teacher, strict=True):
             if mine.shape[:-1] != theirs.shape[:-1]:
-                self._report("KD402", "their lengths differ", help="a match is possible where both models see the same")
+                self._report("KD402", "their lengths differ", help=_SAME_TOKENS)
                 break
         return self._with_widths()
 
@@ -114,7 +116,7 @@ class _Settling:
                 "KD309", f"`{name}` compares head by head, and there are {mine.shape[1]} and {theirs.shape[1]}"
             )
         elif mine.shape[2:] != theirs.shape[2:]:
-            self._report("KD402", "their lengths differ", help="a match is possible where both models see the same")
+            self._report("KD402", "their lengths differ", help=_SAME_TOKENS)
 
     def _with_widths(self) -> PlannedMatch:
         planned = self.planned

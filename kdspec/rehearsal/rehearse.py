@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -49,7 +49,7 @@ class _Rehearsing:
         self.diagnostics: list[Diagnostic] = []
         self.assumed: dict[str, int] = {}
         names = dict.fromkeys(task for stage in plan.stages for task in stage.tasks)
-        self.tasks = {name: self.spec.tasks[name].without_rows() for name in names}
+        self.tasks = {name: self._task(name) for name in names}
         self.heads = {name: head for name in names if (head := self._head(name)) is not None}
         self.models = Models(plan, self.heads, {}, weights=False)
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
@@ -67,8 +67,30 @@ class _Rehearsing:
             diagnostics=tuple(dict.fromkeys(self.diagnostics)),
         )
 
-    def _used(self) -> Iterator[str]:
-        yield from dict.fromkeys(name for stage in self.plan.stages for name in stage.models)
+    def _used(self) -> list[str]:
+        """The models of the stages, each after those that it is made from."""
+        models = self.spec.models
+        found: list[str] = []
+
+        def add(name: str) -> None:
+            for source in models[name].uses():
+                add(source)
+            if name not in found:
+                found.append(name)
+
+        for stage in self.plan.stages:
+            for name in stage.models:
+                add(name)
+        return found
+
+    def _task(self, name: str) -> BuiltTask | None:
+        component = self.spec.tasks[name]
+        try:
+            with blaming(self.spec, ("tasks", name, component.name), f"task `{name}`"):
+                return component.without_rows()
+        except DiagnosticError as error:
+            self.diagnostics += error.diagnostics
+            return None
 
     def _head(self, task: str) -> Head | None:
         """The head that the task asks for; with labels by number where only its rows have their names."""
@@ -85,9 +107,13 @@ class _Rehearsing:
         return head
 
     def _size(self, name: str) -> ModelSize | None:
+        if self.broken & set(self.spec.models[name].uses()):
+            self.broken.add(name)
+            return None
         try:
             with self.mode:
                 module = self.models.module(name)
+                initialization = self._initialization(name, module)
         except DiagnosticError as error:
             self.broken.add(name)
             if unclear(error):
@@ -100,10 +126,10 @@ class _Rehearsing:
             return None
         tensors = [*module.parameters(), *module.buffers()]
         parameters = sum(parameter.numel() for parameter in module.parameters())
-        return ModelSize(parameters=parameters, bytes=size(tensors), initialization=self._initialization(name, module))
+        return ModelSize(parameters=parameters, bytes=size(tensors), initialization=initialization)
 
     def _initialization(self, name: str, module: nn.Module) -> Initialization | None:
-        with self.mode, blaming(self.spec, self.models.path(name), f"model `{name}`"):
+        with blaming(self.spec, self.models.path(name), f"model `{name}`"):
             found = self.spec.models[name].copies(module, self.models.context(name))
             if found is None:
                 return None
@@ -163,21 +189,21 @@ class _Rehearsing:
             tokens = inputs and inputs.get("input_ids")
             if not tokens or len(tokens.shape) != 2:
                 return inputs
-            places = {name: found for name in stage.models if (found := positions(self.models.module(name)))}
+            places = {model: found for model in stage.models if (found := positions(self.models.module(model)))}
             short = [model for model, found in places.items() if found < tokens.shape[1]]
             if not short:
                 return inputs
             # Where no length is written, the tokenizer has one that fits its model.
             if ("tasks", name, task.name, "max_length") in self.spec.document.values:
-                for model in short:
-                    self._too_long(name, model, tokens.shape[1], places[model])
+                self._too_long(name, tokens.shape[1], {model: places[model] for model in short})
             return task.example(context, rows, min(places.values()))
 
-    def _too_long(self, task: str, model: str, length: int, places: int) -> None:
-        message = f"rows of up to {length} tokens are more than model `{model}` has positions for: {places}"
+    def _too_long(self, task: str, length: int, places: Mapping[str, int]) -> None:
+        fewest = min(places, key=places.__getitem__)
+        message = f"rows may have {length} tokens, but model `{fewest}` has {places[fewest]} positions"
         label = self.spec.label(("tasks", task, self.spec.tasks[task].name, "max_length"), f"{length} tokens")
-        where = (self.spec.label(("models", model), f"{places} positions", key=True),)
-        help_ = f"write `max_length: {places}`; a row that is longer stops the run"
+        where = tuple(self.spec.label(("models", m), f"{n} positions", key=True) for m, n in places.items())
+        help_ = f"write `max_length: {places[fewest]}`; a row that is longer stops the run"
         self.diagnostics.append(Diagnostic("KD405", message, label, where, help=help_, severity="warning"))
 
     def _with_contents(

@@ -40,7 +40,7 @@ models:
   teacher:
     transformers: {config: TEACHER}
   student:
-    transformers: {like: teacher, config: {num_hidden_layers: 2}, initialize: {layers: [1, 3]}}
+    transformers: {like: teacher, config: {num_hidden_layers: 2}, initialize: {layers: [0, 2]}}
 stages:
   distil:
     distiller:
@@ -61,7 +61,7 @@ HEAD = Head(task="sequence_classification", labels=("bad", "fair", "good"))
 def test_shapes_and_sizes_are_those_of_the_real_model(rehearsed, family):
     change = [("TEACHER", f"{{model_type: {family}, {FAMILIES[family]}}}")]
     if family == "albert":  # its layers share their weights
-        change.append((", initialize: {layers: [1, 3]}", ""))
+        change.append((", initialize: {layers: [0, 2]}", ""))
     outcome = rehearsed(SPEC, change=change)
     assert outcome.codes == []
     models = Models(outcome.plan, {"reviews": HEAD}, {})
@@ -101,7 +101,7 @@ def test_the_encoder_of_an_encoder_decoder(rehearsed, tmp_path):
     adaptor = "logits: output.logits, hidden: output.encoder_hidden_states, attention: output.encoder_attentions"
     change = [
         ("{config: TEACHER}", "{path: t5}"),
-        (", initialize: {layers: [1, 3]}", ""),
+        (", initialize: {layers: [0, 2]}", ""),
         (
             "stages:",
             f"adaptors:\n  teacher: &t5 {{{adaptor}, inputs_mask: batch.attention_mask}}\n  student: *t5\nstages:",
@@ -116,13 +116,13 @@ def test_the_encoder_of_an_encoder_decoder(rehearsed, tmp_path):
 
 
 def test_copied_tensors_are_counted(rehearsed):
-    change = [("TEACHER", f"{{model_type: bert, {FAMILIES['bert']}}}"), ("[1, 3]}", "[1, 3], embeddings: false}")]
+    change = [("TEACHER", f"{{model_type: bert, {FAMILIES['bert']}}}"), ("[0, 2]}", "[0, 2], embeddings: false}")]
     outcome = rehearsed(SPEC, change=change)
     made = outcome.found.models["student"].initialization
     assert made.source == "teacher"
     assert all(name.startswith("bert.embeddings.") for name in made.new)
-    assert ("bert.encoder.layer.0.output.dense.weight", "bert.encoder.layer.1.output.dense.weight") in made.copied
-    assert any(name.startswith("bert.encoder.layer.0.") for name in made.unused)
+    assert ("bert.encoder.layer.1.output.dense.weight", "bert.encoder.layer.2.output.dense.weight") in made.copied
+    assert any(name.startswith("bert.encoder.layer.1.") for name in made.unused)
     embeddings = 40 * 12 + 512 * 12 + 2 * 12 + 2 * 12
     assert made.copied_parameters == outcome.found.models["student"].parameters - embeddings
 
