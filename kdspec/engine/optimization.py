@@ -36,6 +36,8 @@ class Optimization:
             label = spec.label(("models", stage.needs.student), "nothing in it can be trained", key=True)
             raise DiagnosticError(Diagnostic("KD306", f"stage `{stage.name}` has nothing to train", label))
         self.names = [group.pop("name") for group in groups]
+        self.student: list[nn.Parameter] = groups[0]["params"]
+        self.others: list[nn.Parameter] = [parameter for group in groups[1:] for parameter in group["params"]]
         with blaming(spec, *self._optimizer):
             self.optimizer: torch.optim.Optimizer = optimizer.build(BuildContext())(groups)
         self.base = [float(group["lr"]) for group in self.optimizer.param_groups]

@@ -74,7 +74,7 @@ class StageRun:
         """
         began = time.perf_counter()
         with placing(self.spec, self.path, f"stage `{self.stage.name}`"):
-            loop = self._loop()
+            loop = self.loop()
             if found is not None:
                 self._resume(loop, found)
             before = self.progress.seconds
@@ -83,7 +83,8 @@ class StageRun:
             self._train(loop, lambda: before + time.perf_counter() - began)
             return self._finish(loop)
 
-    def _loop(self) -> Loop:
+    def loop(self) -> Loop:
+        """Everything of the stage put together, before its first step."""
         needs, training = self.stage.needs, self.training
         feed = self._feed("train", *self.stage.models, unlabelled=needs.unlabelled)
         if not feed.rows:

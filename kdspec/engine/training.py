@@ -59,12 +59,13 @@ class Loop:
         Raises:
             DiagnosticError: KD501 where a loss or the gradient is not finite; the weights are those before that step.
         """
+        self.bundle.train()
         for step in range(start, self.total_steps):
             yield self._step(step, first=step == start)
 
     def _step(self, step: int, *, first: bool) -> StepDone:
         began = time.perf_counter()
-        if not self.bundle.training:
+        if not (self.bundle.training and self.bundle.student.training):
             self.bundle.train()
         batches = self._draw(step)
         own = self.student
@@ -163,10 +164,11 @@ class Loop:
         limit = self.stage.training.max_grad_norm
         optimizer = self.optimization.optimizer
         student_only = limit is not None and limit.scope == "student"
-        clipped = self.bundle.student if student_only else self.bundle
-        norms = [self.backend.clip(optimizer, clipped.parameters(), None if limit is None else limit.value)]
+        student, others = self.optimization.student, self.optimization.others
+        clipped = student if student_only else student + others
+        norms = [self.backend.clip(optimizer, clipped, None if limit is None else limit.value)]
         if student_only:  # what is not clipped must be finite all the same
-            norms.append(self.backend.norm(self.bundle.objective.parameters()))
+            norms.append(self.backend.norm(others))
         figures, found = tally.read(*norms)
         # A scaled gradient may overflow: then the scaler skips the step and halves its scale.
         finite = math.isfinite(figures.loss) and (self.backend.scales or all(map(math.isfinite, found)))

@@ -62,6 +62,8 @@ def spy(monkeypatch):
 
     def spying(self, batch):
         seen.append((self.name, dict(batch), self.module.config._attn_implementation, torch.is_grad_enabled()))
+        trains = {module.training for module in self.module.modules()}
+        assert trains == {torch.is_grad_enabled()}, "a model is loaded in evaluation mode; the student must train"
         return original(self, batch)
 
     monkeypatch.setattr(Forward, "__call__", spying)
@@ -117,8 +119,9 @@ def test_attention_is_that_of_the_model(texts, spy, session, tmp_path):
     }
     forward = Forward("teacher", module, features, labels=frozenset(), chooses=True, spec=plan.spec, task="texts")
     batch = {"input_ids": torch.tensor([[2, 8, 9, 3]]), "attention_mask": torch.tensor([[1, 1, 1, 0]])}
-    found = forward(batch)
-    whole = module(**batch, output_attentions=True, output_hidden_states=True)
+    with torch.no_grad():
+        found = forward(batch)
+        whole = module(**batch, output_attentions=True, output_hidden_states=True)
     assert torch.equal(found["attention"][1], whole.attentions[1])
     assert torch.allclose(found["attention"][1].sum(-1), torch.ones(()), atol=1e-6)
     assert torch.equal(found["hidden"][0], whole.hidden_states[0])
