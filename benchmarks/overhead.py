@@ -80,7 +80,9 @@ def main() -> None:
                 if number >= 20:
                     times[name].append(1000 * (time.process_time() - began))
     medians = {name: statistics.median(values) for name, values in times.items()}
-    print(f"ms of processor time a step, median of {steps}, {ROWS}x{LENGTH} tokens, 2 layers of 128, torch {torch.__version__}, 1 thread")
+    print(
+        f"ms of processor time a step, median of {steps}, {ROWS}x{LENGTH} tokens, 2 layers of 128, torch {torch.__version__}, 1 thread"
+    )
     for name, value in medians.items():
         print(f"  {name:<10} {value:7.2f}")
     pairs = zip(times["engine"], times["bare loop"], strict=True)

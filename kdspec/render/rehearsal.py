@@ -37,7 +37,7 @@ def details(stage: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[tup
         yield "memory", Text(_memory(stage))
     if any(stage["cache"].values()):
         sizes = ", ".join(f"{clean(name)} {size(count)}" for name, count in stage["cache"].items())
-        yield "features", Text(f"{sizes} a row")
+        yield "teacher cache", Text(f"{sizes} a row")
 
 
 def model(found: Mapping[str, Any]) -> Text:
@@ -47,7 +47,7 @@ def model(found: Mapping[str, Any]) -> Text:
     if made is None:
         return text
     copied = made["copied_parameters"]
-    text.append(f", {number(copied)} copied from {clean(made['source'])} ({len(made['copied'])} tensors)")
+    text.append(f", {number(copied)} copied from {clean(made['source'])} ({_tensors(made['copied'])})")
     if made["new"]:
         few = ", ".join(map(clean, made["new"][:_FEW]))
         text.append(f", {len(made['new'])} new: {few}{', …' if len(made['new']) > _FEW else ''}")
@@ -72,6 +72,10 @@ def size(count: float) -> str:
 
 def _digits(value: float) -> int:
     return 2 if value < 10 else 1 if value < 100 else 0
+
+
+def _tensors(names: Sequence[Any]) -> str:
+    return f"{len(names)} tensor{'' if len(names) == 1 else 's'}"
 
 
 def _feature(name: str, shapes: Sequence[Mapping[str, Any]]) -> str:
