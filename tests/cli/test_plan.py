@@ -78,3 +78,23 @@ def test_a_static_plan_is_free_of_torch(spec):
     code += "print({'torch', 'transformers', 'datasets', 'numpy'} & sys.modules.keys(), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "set()\n"
+
+
+def test_a_plan_is_rehearsed(kdspec, spec):
+    spec()
+    told = kdspec("plan", "spec.yaml").out
+    assert "hidden[0, 3, 6] 32 \N{MULTIPLICATION SIGN} 64 \N{MULTIPLICATION SIGN} 64" in told
+    assert "FLOP a row: teacher" in told
+    found = json.loads(kdspec("plan", "--json", "spec.yaml").out)["rehearsal"]
+    assert found["models"].keys() == {"teacher", "student"}
+    assert found["stages"]["distil"]["memory"]["peak"] > found["models"]["teacher"]["bytes"]
+    assert "rehearsal" not in json.loads(kdspec("plan", "--json", "--static", "spec.yaml").out)
+
+
+def test_what_a_rehearsal_finds_is_on_standard_error_and_there_is_no_plan(kdspec, spec):
+    spec("stages:", "adaptors:\n  teacher: {logits: output.logit, hidden: output.hidden_states}\nstages:")
+    outcome = kdspec("plan", "spec.yaml")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "error[KD303]: `logits` of `teacher` is not where its path says" in outcome.err
+    assert outcome.err.endswith("1 error in spec.yaml\n")
+    assert kdspec("plan", "--static", "spec.yaml").code == 0

@@ -208,3 +208,11 @@ def test_a_student_is_loaded_with_transformers_where_it_is_one_of_theirs(tmp_pat
         (tmp_path / "tokenizer_config.json").touch()
     snippet = loading(tmp_path)
     assert (snippet is None) if told is None else (told in snippet and ("AutoTokenizer" in snippet) == tokenizer)
+
+
+def test_a_run_is_rehearsed_before_it_begins(kdspec, spec, engine):
+    spec("stages:", "adaptors:\n  teacher: {logits: output.logit, hidden: output.hidden_states}\nstages:")
+    fake = engine()
+    outcome = kdspec("run", "spec.yaml")
+    assert (outcome.code, outcome.out, fake.made) == (1, "", [])
+    assert "error[KD303]: `logits` of `teacher` is not where its path says" in outcome.err
