@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from types import TracebackType
 
 from kdspec.diagnostics import Diagnostic, DiagnosticError
 from kdspec.fault import Fault, Within
@@ -11,40 +13,51 @@ from kdspec.source import Path
 from kdspec.spec import Spec
 
 
-@contextmanager
-def placing(spec: Spec, path: Path, what: str) -> Iterator[None]:
-    """Faults, and exhausted memory, point at `path` from here on.
+def placing(spec: Spec, path: Path, what: str) -> AbstractContextManager[None]:
+    """A context in which faults, and exhausted memory, point at `path`; it may be entered again and again.
 
     Args:
         spec: the spec that names the component.
         path: the component's parameters in the spec, which a fault's `at` goes on from.
         what: who is at work, for example "model `teacher`".
     """
-    try:
-        yield
-    except (Fault, Within, MemoryError, RuntimeError) as error:
-        found = _told(spec, path, what, error)
-        if found is None:
-            raise
-        raise DiagnosticError(found) from error
+    return _Context(partial(_told, spec, path, what))
 
 
-@contextmanager
-def blaming(spec: Spec, path: Path, what: str) -> Iterator[None]:
-    """Run code of a component: whatever it raises points at `path`, as for `placing`."""
-    try:
-        with placing(spec, path, what):
-            yield
-    except DiagnosticError:
-        raise
-    except Exception as error:
-        notes: tuple[str, ...] = ()
-        if isinstance(error, Within):
-            path, what, notes, error = (*path, *error.at), error.what, error.notes, _cause(error)
-        told = f": {error}" if str(error) else ""
-        message = f"{what} raised {type(error).__name__}{told}"
-        help_ = "run again with `--traceback` to see where"
-        raise DiagnosticError(Diagnostic("KD506", message, spec.label(path), notes=notes, help=help_)) from error
+def blaming(spec: Spec, path: Path, what: str) -> AbstractContextManager[None]:
+    """A context for code of a component: whatever it raises points at `path`, as for `placing`."""
+    return _Context(partial(_blamed, spec, path, what))
+
+
+class _Context:
+    # Not a generator, which takes several times as long: a step enters a dozen of these.
+    def __init__(self, tell: Callable[[Exception], Diagnostic | None]) -> None:
+        self._tell = tell
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception) and not isinstance(error, DiagnosticError):
+            found = self._tell(error)
+            if found is not None:
+                raise DiagnosticError(found) from error
+
+
+def _blamed(spec: Spec, path: Path, what: str, error: Exception) -> Diagnostic:
+    """The diagnostic for anything that a component raises."""
+    found = _told(spec, path, what, error)
+    if found is not None:
+        return found
+    notes: tuple[str, ...] = ()
+    if isinstance(error, Within):
+        path, what, notes, error = (*path, *error.at), error.what, error.notes, _cause(error)
+    told = f": {error}" if str(error) else ""
+    message = f"{what} raised {type(error).__name__}{told}"
+    help_ = "run again with `--traceback` to see where"
+    return Diagnostic("KD506", message, spec.label(path), notes=notes, help=help_)
 
 
 def _told(spec: Spec, path: Path, what: str, error: Exception) -> Diagnostic | None:

@@ -50,6 +50,7 @@ class Forward:
         self.modules = sorted({path.module for path in paths if path.module is not None})
         self.flags = _flags(module, paths)
         self.accepted = _accepted(module) if chooses else None
+        self._guard = blaming(spec, ("models", name, spec.models[name].name), f"model `{name}`")
         self._bound: set[tuple[str, ...]] = set()
         """The combinations of columns that the model is known to take."""
 
@@ -61,7 +62,7 @@ class Forward:
                 KD506 where it raises.
         """
         inputs = self._inputs(batch)
-        with blaming(self.spec, ("models", self.name, self.spec.models[self.name].name), f"model `{self.name}`"):
+        with self._guard:
             if self.modules:
                 with self._captured() as captured:
                     output = self.module(**inputs, **self.flags)

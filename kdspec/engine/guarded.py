@@ -30,11 +30,11 @@ class _Guarded:
 
     def _guard(self, method: Callable[..., Any]) -> Callable[..., Any]:
         path = ("tasks", self._name, self._spec.tasks[self._name].name)
-        what = f"task `{self._name}`"
+        guard = blaming(self._spec, path, f"task `{self._name}`")
 
         @wraps(method)
         def call(*args: Any, **options: Any) -> Any:
-            with blaming(self._spec, path, what):
+            with guard:
                 return method(*args, **options)
 
         return call

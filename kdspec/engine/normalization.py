@@ -30,7 +30,7 @@ def count(batch: Mapping[str, Tensor], features: Mapping[str, Feature], labels: 
         length = first.shape[1] if first.ndim > 1 else 1
         tokens, pairs = rows * length, rows * length**2
     else:
-        per_row = (mask != 0).flatten(1).sum(1).tolist()
+        per_row = mask.flatten(1).count_nonzero(1).tolist()
         tokens, pairs = sum(per_row), sum(number**2 for number in per_row)
     target = next((batch[key] for key in sorted(labels) if key in batch), None)
     target = target if target is None or not target.is_floating_point() else None

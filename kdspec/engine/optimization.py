@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -27,10 +26,13 @@ class Optimization:
     """
 
     def __init__(self, spec: Spec, stage: PlannedStage, bundle: Bundle, total_steps: int) -> None:
-        self.spec, path = spec, ("stages", stage.name, "training")
+        path = ("stages", stage.name, "training")
         optimizer, schedule = stage.training.optimizer, stage.training.lr_schedule
-        self._optimizer = ((*path, "optimizer", optimizer.name), f"optimizer `{optimizer.name}`")
-        self._schedule = ((*path, "lr_schedule", schedule.name), f"learning-rate schedule `{schedule.name}`")
+        self.guard = blaming(spec, (*path, "optimizer", optimizer.name), f"optimizer `{optimizer.name}`")
+        """Around what the optimizer does: what it raises becomes a diagnostic."""
+        self._scheduling = blaming(
+            spec, (*path, "lr_schedule", schedule.name), f"learning-rate schedule `{schedule.name}`"
+        )
         groups = parameter_groups(bundle, spec.label(("stages", stage.name, "distiller")))
         if not any(group["params"] for group in groups):
             label = spec.label(("models", stage.needs.student), "nothing in it can be trained", key=True)
@@ -38,19 +40,15 @@ class Optimization:
         self.names = [group.pop("name") for group in groups]
         self.student: list[nn.Parameter] = groups[0]["params"]
         self.others: list[nn.Parameter] = [parameter for group in groups[1:] for parameter in group["params"]]
-        with blaming(spec, *self._optimizer):
+        with self.guard:
             self.optimizer: torch.optim.Optimizer = optimizer.build(BuildContext())(groups)
         self.base = [float(group["lr"]) for group in self.optimizer.param_groups]
-        with blaming(spec, *self._schedule):
+        with self._scheduling:
             self.factor = schedule.build(BuildContext(total_steps=total_steps))
-
-    def guard(self) -> AbstractContextManager[None]:
-        """Around what the optimizer does: what it raises becomes a diagnostic."""
-        return blaming(self.spec, *self._optimizer)
 
     def set_rates(self, step: int) -> None:
         """Set the learning rates of the zero-based step `step`."""
-        with blaming(self.spec, *self._schedule):
+        with self._scheduling:
             factor = self.factor(step)
         for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
             group["lr"] = base * factor

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -105,7 +104,7 @@ class StageRun:
             teachers={name: forwards[name] for name in needs.teachers}, feed=feed, order=order,
             optimization=Optimization(self.spec, self.stage, bundle, steps), backend=self.backend, seed=self.seed,
             total_steps=steps, labels=self.task.label_keys, place=self._place_of(matches),
-            guard=partial(blaming, self.spec, self.path, "the objective"),
+            guard=blaming(self.spec, self.path, "the objective"),
         )  # fmt: skip
 
     def _feed(self, split: str, *models: str, unlabelled: bool = False) -> Feed:

@@ -48,7 +48,7 @@ class Loop:
     labels: frozenset[str]
     place: Callable[[str], Label]
     """Where the spec has a term, for an error."""
-    guard: Callable[[], AbstractContextManager[None]]
+    guard: AbstractContextManager[None]
     """Around code of the strategy: what it raises becomes a diagnostic."""
     idle: list[str] = field(default_factory=list)
     """The student's parameters that no loss of the first step has reached."""
@@ -114,7 +114,7 @@ class Loop:
         made = []
         for micro, batch in enumerate(batches):
             reseed(self.seed, step, micro, self.backend.rank)
-            with self.guard():
+            with self.guard:
                 made.append(prepare(self.feed.to_device(batch), models))
         self.bundle.train()
         return made
@@ -129,7 +129,7 @@ class Loop:
                     taught[name] = teacher(batch[name])
             learnt = self.student(batch[self.student.name])
             at = Step(student=learnt, teachers=taught, task=self.task, progress=step / self.total_steps)
-            with self.guard():
+            with self.guard:
                 terms: dict[str, Term] = self.bundle.objective(at)
                 return terms
 
@@ -156,7 +156,7 @@ class Loop:
             message = f"a loss has a parameter of shape {shape} that would never be trained"
             help_ = "a loss with parameters is an `nn.Module` that has them as attributes"
             raise DiagnosticError(Diagnostic("KD510", message, self.place(""), help=help_))
-        with self.guard():
+        with self.guard:
             self.backend.backward(loss)
 
     def _finish(self, step: int, batches: list[Batches], shares: Shares, tally: Tally) -> Figures:
@@ -174,14 +174,14 @@ class Loop:
         finite = math.isfinite(figures.loss) and (self.backend.scales or all(map(math.isfinite, found)))
         if self.backend.agree(not finite):
             raise self._not_finite(step, batches, shares, figures)
-        with self.optimization.guard():
+        with self.optimization.guard:
             taken = self.backend.step(optimizer)
         if not taken and self.backend.scaler_state()["scale"] < SMALLEST_SCALE:
             raise self._not_finite(step, batches, shares, figures)
         optimizer.zero_grad(set_to_none=True)
         on_step = self.bundle.moment("on_step")
         if on_step is not None:
-            with self.guard():
+            with self.guard:
                 on_step((step + 1) / self.total_steps)
             self.bundle.train()
         return figures
