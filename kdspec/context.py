@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 def _nothing() -> Mapping[str, Any]:
     return MappingProxyType({})
+
+
+def _unheard(names: Collection[str]) -> None:
+    del names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +35,8 @@ class ModelFacts:
     """The `model_type` of a transformers model."""
     classes: int | None = None
     """Classes of the head that its files have."""
+    architecture: str | None = None
+    """The class that its files are of, such as `BertModel`; empty where all its weights are drawn anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +84,8 @@ class BuildContext:
     """For a model: the models of the spec by name, to resolve `like`."""
     built: Mapping[str, Any] = field(default_factory=_nothing)
     """For a model: modules that exist already, to copy layers from."""
+    drawn: Callable[[Collection[str]], None] = _unheard
+    """For a model: to be told the names of the parameters that were drawn anew, neither read from files nor copied."""
     weights: bool = True
     """For a model. False: only the shapes matter; no weight is read, and none need be drawn."""
     tasks: Mapping[str, BuiltTask] = field(default_factory=_nothing)

@@ -82,7 +82,7 @@ def facts(configuration: Mapping[str, Any]) -> ModelFacts:
     family = configuration.get("model_type")
     family = family if isinstance(family, str) else None
     layers, width, heads = DEFAULTS.get(family or "", (None, None, None))
-    known = ModelFacts(layers=layers, width=width, heads=heads, family=family, classes=_classes(configuration))
+    known = ModelFacts(layers=layers, width=width, heads=heads, family=family, classes=_classes(configuration), architecture=_architecture(configuration))
     return changed(known, configuration)
 
 
@@ -94,6 +94,7 @@ def changed(before: ModelFacts, changes: Mapping[str, Any]) -> ModelFacts:
         heads=_number(changes, HEAD_NAMES, before.heads),
         family=before.family,
         classes=before.classes,
+        architecture=before.architecture,
     )
 
 
@@ -104,6 +105,11 @@ def read(file: Path) -> Mapping[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return configuration if isinstance(configuration, dict) else {}
+
+
+def _architecture(configuration: Mapping[str, Any]) -> str | None:
+    names = configuration.get("architectures")
+    return str(names[0]) if isinstance(names, list) and names else None
 
 
 def _classes(configuration: Mapping[str, Any]) -> int | None:

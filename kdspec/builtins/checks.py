@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kdspec.component import Component
+from kdspec.context import BuildContext
 from kdspec.diagnostics import Diagnostic, closest
 from kdspec.hookspecs import hookimpl
 from kdspec.kinds import Schedule
@@ -30,7 +31,7 @@ def kdspec_check(spec: Spec, registry: Registry) -> list[Diagnostic]:
     for stage in spec.stages:
         found += _metric(spec, stage)
         found += _without_effect(spec, stage)
-    return [*found, *_unused(spec)]
+    return [*found, *_noise(spec), *_unused(spec)]
 
 
 def _unknown(
@@ -216,6 +217,29 @@ def _is_default(group: Any, key: str) -> bool:
     value = getattr(group, key, None)
     plain = value.written() if isinstance(value, Component) else value
     return key in type(group).model_fields and bool(plain == type(group).model_fields[key].default)
+
+
+def _noise(spec: Spec) -> Iterator[Diagnostic]:
+    """Teachers whose head no file has and no stage trains, as far as their configurations tell."""
+    trained: set[str] = set()
+    for stage in spec.stages.values():
+        needs = stage.distiller.needs()
+        head = spec.tasks[(needs.tasks or tuple(spec.tasks))[0]].head
+        for teacher in needs.teachers:
+            if head is None or teacher in trained:
+                continue
+            context = BuildContext(folder=spec.document.folder, seed=spec.seed, name=teacher, models=spec.models)
+            known = spec.models[teacher].facts(context).architecture
+            kind = "".join(word.capitalize() for word in head.split("_"))
+            heads = "logits" in needs.reads.get(teacher, frozenset())
+            if known is None or kind in known or (known and not heads):
+                continue
+            said = f"its files are of a `{known}`" if known else "all its weights are drawn anew"
+            label = spec.label(("models", teacher), said, key=True)
+            message = f"teacher `{teacher}` teaches noise: no stage trains it, and {said}"
+            help_ = f"train it before, in a stage with `distiller: {{supervised: {{model: {teacher}}}}}`"
+            yield Diagnostic("KD305", message, label, help=help_, severity="warning")
+        trained.add(needs.student)
 
 
 def _unused(spec: Spec) -> Iterator[Diagnostic]:

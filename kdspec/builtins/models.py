@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
@@ -126,7 +127,9 @@ class Transformers(Model):
             known = families.facts(first.config or {} if first.path is None else first.written_configuration(context))
         for model in reversed(line):
             known = families.changed(known, getattr(model, "config", None) or {})
-        return known
+        # Of layers that are copied it is not known here what they have learnt.
+        copied = None if self.initialize is not None else ""
+        return known if self.path is not None else replace(known, architecture=copied)
 
     def check(self, context: BuildContext) -> Iterator[Fault]:
         """Names and numbers of `config`, and whether `initialize` takes layers that there are."""
@@ -162,10 +165,14 @@ class Transformers(Model):
                 )
         if loaded:
             fresh = loading.check(module, report)
+            context.drawn(fresh)
             if not fresh and context.head is not None:
                 loading.check_order(labels, context.head)
-        elif (copied := self.copies(module, context)) is not None and context.weights:
-            copy(module, context.built[copied[0]], copied[1])
+        else:
+            source, pairs = self.copies(module, context) or ("", [])
+            if pairs and context.weights:
+                copy(module, context.built[source], pairs)
+            context.drawn({name for name, _ in module.named_parameters()} - {mine for mine, _ in pairs})
         return cast("nn.Module", module)
 
     def skeleton(self, context: BuildContext) -> nn.Module:

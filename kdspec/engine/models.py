@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +34,8 @@ class Models:
     ) -> None:
         self.plan, self.heads, self.trained, self.weights = plan, heads, trained, weights
         self._modules: dict[str, nn.Module] = {}
+        self.drawn: dict[str, frozenset[str]] = {}
+        """For a model that has been built, what is neither from its files nor copied."""
         self._attention: dict[str, str] = {}
         self._fixed: dict[str, frozenset[str]] = {}
         self._tokenizers: dict[str, Any] = {}
@@ -98,7 +100,11 @@ class Models:
         """What the model is told when it is built."""
         task = self.plan.task_of.get(name) or self._task_through(name)
         head = self.heads.get(task) if task else None
-        return replace(self.plan.context(name), head=head, built=_Lazily(self), weights=self.weights)
+
+        def drawn(names: Collection[str]) -> None:
+            self.drawn[name] = frozenset(names)
+
+        return replace(self.plan.context(name), head=head, built=_Lazily(self), weights=self.weights, drawn=drawn)
 
     def path(self, name: str) -> tuple[str, ...]:
         """Where the spec has the model's parameters."""

@@ -79,6 +79,8 @@ class StageRun:
             before = self.progress.seconds
             epochs = loop.total_steps / loop.order.steps_per_epoch
             self.emit(StageStarted(self.stage.name, loop.total_steps, epochs, loop.feed.rows, self.progress.step))
+            for teacher in loop.teachers.values() if found is None else ():
+                self._warn_of_noise(teacher)
             self._train(loop, lambda: before + time.perf_counter() - began)
             return self._finish(loop)
 
@@ -170,6 +172,19 @@ class StageRun:
         if not self.progress.step:
             judge.check()
         return judge
+
+    def _warn_of_noise(self, teacher: Forward) -> None:
+        """A teacher whose head, or all of it, was drawn anew and never trained teaches noise."""
+        drawn = sorted(self.models.drawn.get(teacher.name, ()))
+        if teacher.name in self.models.trained or not drawn:
+            return
+        everything = len(drawn) == len(dict(teacher.module.named_parameters()))
+        if everything or teacher.features.keys() & {"logits", "losses"}:
+            more = f" and {len(drawn) - 1} more" if len(drawn) > 1 else ""
+            text = (
+                f"teacher `{teacher.name}` has never been trained, so it teaches noise; drawn anew: `{drawn[0]}`{more}"
+            )
+            self.emit(Note("warning", f"{text}; train it in a stage before `{self.stage.name}`"))
 
     def _patience_is_over(self) -> bool:
         stopping = self.training.early_stopping

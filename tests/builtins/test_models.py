@@ -122,8 +122,8 @@ def test_facts_follow_the_line_of_models(tiny):
         "c": Transformers(like="b", config={"hidden_size": 4}),
     }
     context = BuildContext(folder=tiny.parent, models=models)
-    assert models["a"].facts(context) == ModelFacts(layers=4, width=8, heads=2, family="bert")
-    assert models["c"].facts(context) == ModelFacts(layers=3, width=4, heads=2, family="bert")
+    assert models["a"].facts(context) == ModelFacts(layers=4, width=8, heads=2, family="bert", architecture="BertModel")
+    assert models["c"].facts(context) == ModelFacts(layers=3, width=4, heads=2, family="bert", architecture="")
     assert Transformers(config={"model_type": "gpt2", "n_layer": 2}).facts(context).layers == 2
 
 
@@ -156,7 +156,7 @@ class Other(Model):
 def test_a_model_like_one_of_another_kind_has_its_facts_but_not_its_configuration():
     student = Transformers(like="other", config={"num_hidden_layers": 2})
     context = BuildContext(models={"other": Other()})
-    assert student.facts(context) == ModelFacts(layers=2, width=9)
+    assert student.facts(context) == ModelFacts(layers=2, width=9, architecture="")
     assert student.tokenizer_id(context) == "theirs"
     assert student.tokenizer(context) == "a tokenizer"
     fault(lambda: student.build(context), at=("like",))

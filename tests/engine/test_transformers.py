@@ -189,3 +189,37 @@ def test_checkpointing_needs_a_model_that_can(launch):
     (found,) = caught.value.diagnostics
     assert found.code == "KD503"
     assert found.help == "only transformers models can"
+
+
+UNTRAINED = "stages={distil: {distiller: {general: {teacher: teacher, student: student}}, training: {steps: 1}}}"
+
+
+def noise(ran):
+    return [note for note in ran.notes if "teaches noise" in note]
+
+
+def test_a_teacher_whose_head_nobody_trained_is_warned_of(texts):
+    ran = texts(UNTRAINED)
+    (note,) = noise(ran)
+    assert note.startswith(
+        "teacher `teacher` has never been trained, so it teaches noise; drawn anew: `classifier.bias`"
+    )
+    assert "train it in a stage before `distil`" in note
+
+
+def test_a_trained_teacher_is_not_warned_of(texts, tmp_path):
+    first = texts()
+    assert not noise(first)
+    loaded = f"models.teacher.transformers.path={first.folder / 'models' / 'teacher'}"
+    assert not noise(texts(UNTRAINED, loaded, folder="loaded"))
+
+
+def test_a_new_head_does_not_matter_where_only_layers_are_learnt(texts):
+    general = "stages.distil.distiller.general"
+    hidden = f"{MATCHES}=[{{feature: hidden, loss: hidden_mse, layers: {{2: 1}}}}]"
+    only = (UNTRAINED, hidden, f"{general}.soft_labels.weight=0")
+    assert not noise(texts(*only))
+    fresh = "{model_type: bert, hidden_size: 16, num_hidden_layers: 2, num_attention_heads: 2, vocab_size: 120}"
+    teacher = f"models.teacher.transformers={{config: {fresh}, tokenizer: teacher}}"
+    (note,) = noise(texts(*only, teacher, folder="fresh"))
+    assert "`bert.embeddings" in note
