@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
-
-import pytest
 
 from kdspec.cli import ExitCode, main
 from kdspec.cli.application import application
@@ -57,21 +54,6 @@ def test_help_loads_neither_builtins_nor_heavy_libraries():
 def test_validation_is_free_of_torch(spec):
     path = spec("layers: uniform", "layers: {12: 2}")
     assert not imported("validate", str(path)) & {"torch", "transformers", "datasets", "numpy"}
-
-
-def cpu_seconds(*command):
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, *command], capture_output=True, check=False)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("arguments", "factor"), [(["--help"], 5), (["validate", "gone.yaml"], 10)])
-def test_it_starts_fast(arguments, factor):
-    """Against what its libraries take alone, so that a slow or busy machine does not count."""
-    alone = min(cpu_seconds("-c", "import pydantic, typer") for _ in range(5))
-    assert min(cpu_seconds("-m", "kdspec", *arguments) for _ in range(5)) < factor * alone
 
 
 def test_the_module_and_its_exit_code(spec):
