@@ -82,7 +82,14 @@ def facts(configuration: Mapping[str, Any]) -> ModelFacts:
     family = configuration.get("model_type")
     family = family if isinstance(family, str) else None
     layers, width, heads = DEFAULTS.get(family or "", (None, None, None))
-    known = ModelFacts(layers=layers, width=width, heads=heads, family=family, classes=_classes(configuration), architecture=_architecture(configuration))
+    known = ModelFacts(
+        layers=layers,
+        width=width,
+        heads=heads,
+        family=family,
+        classes=_classes(configuration),
+        architecture=_architecture(configuration),
+    )
     return changed(known, configuration)
 
 
