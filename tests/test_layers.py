@@ -21,7 +21,7 @@ LAYERS = {
     1: "component context kinds step match objective hookspecs paths families initialization configuration loading",
     2: "plugins registry",
     3: "spec check schema",
-    4: "plan expansion layering idle resolve outline difference planfile",
+    4: "plan expansion pairing projecting layering idle resolve outline difference planfile",
     5: "rehearsal engine",
     6: "render report pages cli testing __main__",
 }
