@@ -44,7 +44,9 @@ def kdspec_observe(event: Event, session: Any) -> None:
     """Look at something that happened in a run: progress, logs, trackers. Never steers.
 
     Called for every event of `kdspec.events`, in order, in the process of rank 0. An observer that raises is reported
-    once with its package and not called again in this run.
+    once with its package and not called again in this run. `session.folder` is the run's folder, `session.kept` a
+    mapping for what is needed from one event to the next, and `session.at_end.callback(close)` closes what was opened,
+    however the run ends.
     """
 
 

@@ -361,9 +361,10 @@ class Distiller(Component):
 class Objective(Protocol):
     """An `nn.Module` that turns a step into terms; its parameters are trained with the student.
 
-    It may also have `prepare(batch, models) -> batch`, for a strategy that makes its own batches, `on_step(progress)`,
-    for one that changes modules as it goes, and `parameter_groups()`, mappings with `name`, `params` and the optimizer
-    options of each group; parameters that are in none of them form a group of their own.
+    It may also have `prepare(batch, models) -> batch`, for a strategy that makes its own batches (the inputs and the
+    module of each model by its name), `on_step(progress)`, for one that changes modules as it goes, and
+    `parameter_groups()`, mappings with `name`, `params` and the optimizer options of each group; parameters that are in
+    none of them form a group of their own.
     """
 
     def __call__(self, step: Step) -> dict[str, Term]:

@@ -75,12 +75,27 @@ class Plan:
 def make(spec: Spec, registry: Registry) -> tuple[Plan | None, tuple[Diagnostic, ...]]:
     """Plan a spec whose names have been checked. Without a plan the diagnostics hold at least one error."""
     found: list[Diagnostic] = []
-    facts = {name: _facts(spec, name) for name in spec.models}
     faulty: set[str] = set()
+    facts = {}
+    for name in spec.models:
+        try:
+            facts[name] = _facts(spec, name)
+        except Exception as error:  # noqa: BLE001 - a plugin's
+            facts[name] = ModelFacts()
+            faulty.add(name)
+            found.append(_raised(spec, ("models", name, spec.models[name].name), f"model `{name}`", error))
     for name, diagnostic in _faults(spec, facts):
         found.append(diagnostic)
         faulty.add(name)
-    stages = [_stage(spec, registry, facts, name, found, faulty) for name in spec.stages]
+    stages = []
+    for name, planned in spec.stages.items():
+        try:
+            needs = planned.distiller.needs()
+        except Exception as error:  # noqa: BLE001 - a plugin's
+            path = ("stages", name, "distiller", planned.distiller.name)
+            found.append(_raised(spec, path, f"the strategy `{planned.distiller.name}`", error))
+        else:
+            stages.append(_stage(spec, registry, facts, name, needs, found, faulty))
     if any(diagnostic.severity == "error" for diagnostic in found):
         return None, tuple(found)
     for stage in stages:
@@ -115,6 +130,12 @@ def _facts(spec: Spec, name: str) -> ModelFacts:
     return spec.models[name].facts(context)
 
 
+def _raised(spec: Spec, path: tuple[str, ...], what: str, error: Exception) -> Diagnostic:
+    if isinstance(error, Fault):
+        return spec.diagnose(error, path)
+    return Diagnostic("KD506", f"{what} raised {type(error).__name__}: {error}", spec.label(path))
+
+
 def _faults(spec: Spec, facts: Mapping[str, ModelFacts]) -> Iterator[tuple[str, Diagnostic]]:
     """What models and tasks find wrong with themselves, by name."""
     for section, components in (("models", spec.models), ("tasks", spec.tasks)):
@@ -139,11 +160,11 @@ def _stage(
     registry: Registry,
     facts: Mapping[str, ModelFacts],
     name: str,
+    needs: Needs,
     found: list[Diagnostic],
     faulty: Collection[str],
 ) -> PlannedStage:
     stage = spec.stages[name]
-    needs = stage.distiller.needs()
     tasks = needs.tasks or tuple(spec.tasks)[:1]
     located = _Locator(spec, name, needs, tasks[0], found)
     expansion = Expansion(spec, registry, facts, name, needs, located.paths, faulty)
