@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 from kdspec.engine.files import atomic_write
 from kdspec.plan import Plan, PlannedStage
 from kdspec.resolve import as_yaml
 
 
-def versions() -> dict[str, str]:
+@cache
+def versions() -> Mapping[str, str]:
     """The versions that a result depends on."""
     names = ("kdspec", "torch", "transformers", "datasets", "safetensors")
-    return {name: importlib.metadata.version(name) for name in names}
+    return MappingProxyType({name: importlib.metadata.version(name) for name in names})
 
 
 def write_card(folder: Path, plan: Plan, stage: PlannedStage, metrics: Mapping[str, float]) -> None:

@@ -123,7 +123,9 @@ class Session:
         notes: list[Note] = []
         found = self._newest(open_[0], notes) if open_ else None
         self._mend_log(finished, open_[0] if open_ else None, found)
-        self.emit(RunStarted(self.plan.spec.name, tuple(names), export.versions(), self.plan.spec.seed, _step(found)))
+        self.emit(
+            RunStarted(self.plan.spec.name, tuple(names), dict(export.versions()), self.plan.spec.seed, _step(found))
+        )
         for note in notes:
             self.emit(note)
         tasks = {name: self._task(name) for name in dict.fromkeys(t for s in self.plan.stages for t in s.tasks)}

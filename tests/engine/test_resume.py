@@ -58,7 +58,7 @@ def interrupt(session, toys, *sets, step, stage="distil", **options):
     assert caught.value.signal == signal.SIGINT
 
 
-@pytest.mark.parametrize("step", range(1, 6))
+@pytest.mark.parametrize("step", [1, 3, 5])
 def test_a_run_stopped_after_any_step_goes_on_from_there(step, launch, session, toys, same):
     whole = launch(DROPOUT, *JUDGED, folder="whole")
     interrupt(session, toys, DROPOUT, *JUDGED, step=step)
@@ -171,7 +171,7 @@ def test_the_log_tells_of_what_is_on_the_disk_though_the_run_was_killed_in_betwe
         assert len(ran.of(kind)) == len({(e.stage, e.step) for e in ran.of(kind)})
 
 
-@pytest.mark.parametrize("file", ["weights.safetensors", "optimizer.safetensors", "manifest.json"])
+@pytest.mark.parametrize("file", ["weights.safetensors", "manifest.json"])
 def test_a_damaged_checkpoint_costs_some_steps_and_nothing_else(file, launch, session, toys, same):
     changes = (DROPOUT, f"{TRAINING}.checkpoint={{every_steps: 2}}")
     whole = launch(*changes, folder="whole")
