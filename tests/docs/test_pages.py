@@ -8,6 +8,7 @@ import importlib
 import inspect
 import io
 import itertools
+import json
 import re
 import shutil
 import sys
@@ -108,6 +109,8 @@ def page(tmp_path_factory, small_assets):
         if page not in made:
             folder = tmp_path_factory.mktemp(page.stem)
             shutil.copytree(small_assets, folder / "assets")
+            fine_tuned(folder / "assets" / "all-MiniLM-L6-v2")
+            shutil.copytree(folder / "assets" / "all-MiniLM-L6-v2", folder / "assets" / "second-teacher")
             (folder / "assets" / "encoded.jsonl").write_text('{"input_ids": [1], "attention_mask": [1], "labels": 0}\n')
             (folder / "base.yaml").write_text(BASE, encoding="utf-8")
             sys.path.insert(0, str(folder))
@@ -124,6 +127,13 @@ def page(tmp_path_factory, small_assets):
     for name in set(sys.modules) - before:
         if Path(getattr(sys.modules[name], "__file__", None) or "").parent in folders:
             del sys.modules[name]
+
+
+def fine_tuned(folder: Path) -> None:
+    """Let the files in a folder be of a model with a head: the fragments have a teacher that was trained before."""
+    config = folder / "config.json"
+    read = json.loads(config.read_text(encoding="utf-8"))
+    config.write_text(json.dumps(read | {"architectures": ["BertForSequenceClassification"]}), encoding="utf-8")
 
 
 def is_library(block: Block) -> bool:
