@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from kdspec.columns import missing, no_column
+from kdspec import texts
+from kdspec.columns import missing
 from kdspec.component import Component
 from kdspec.context import BuildContext, Head, Input
 from kdspec.diagnostics import closest, excerpt
@@ -24,16 +25,6 @@ if TYPE_CHECKING:
 
 _IGNORE = -100
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?", re.ASCII)
-_ROWS_AT_ONCE = 10_000
-_USUAL_LENGTH = 128
-_UNLIMITED = 10**9  # above it, a tokenizer's own limit stands for none
-
-Columns = Annotated[
-    list[str],
-    Field(min_length=1, max_length=2),
-    BeforeValidator(lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=str | list[str]),
-]
-"""One column, or two whose texts are a pair."""
 
 
 class SequenceClassification(Task):
@@ -48,7 +39,7 @@ class SequenceClassification(Task):
 
     data: Dataset
     """The rows."""
-    text: Columns
+    text: texts.TextColumns
     """The column of the text, or two columns for pairs: `[premise, hypothesis]`."""
     label: str
     """The column of the label: a name or a number."""
@@ -70,21 +61,12 @@ class SequenceClassification(Task):
 
     def adaptor(self) -> Mapping[str, str | list[str]]:
         """The places in the outputs of a transformers model."""
-        return {
-            "logits": "output.logits",
-            "hidden": "output.hidden_states",
-            "attention": "output.attentions",
-            "inputs_mask": "batch.attention_mask",
-            "labels": "batch.labels",
-        }
+        return texts.ADAPTOR
 
     def example(self, context: BuildContext, rows: int, longest: int | None) -> Mapping[str, Input]:
         """Tokens, their mask and types, and labels."""
         del context
-        length = self.max_length or _USUAL_LENGTH
-        shape = (rows, length if longest is None else min(length, longest))
-        ids, mask, types = Input(shape), Input(shape), Input(shape, value=0)
-        return {"input_ids": ids, "attention_mask": mask, "token_type_ids": types, "labels": Input((rows,), value=0)}
+        return {**texts.example(rows, self.max_length, longest), "labels": Input((rows,), value=0)}
 
     def without_rows(self) -> Classification:
         """With the labels that are written."""
@@ -96,21 +78,12 @@ class SequenceClassification(Task):
 
     def check(self, context: BuildContext) -> Iterator[Fault]:
         """Whether the rows have the columns of the texts, and those of `train` that of the label."""
-        try:
-            splits = self.data.column_names(context)
-        except Fault as fault:
-            fault.at = ("data", self.data.name, *fault.at)
-            raise
+        splits = texts.columns_of(self.data, context)
         yield from missing(splits, {("text", n): name for n, name in enumerate(self.text)}, {("label",): self.label})
 
     def build(self, context: BuildContext) -> Classification:
         """Read the rows and check their columns and labels."""
-        try:
-            splits = self.data.build(context)
-        except Fault as fault:
-            fault.at = ("data", self.data.name, *fault.at)
-            raise
-        return Classification(self, splits)
+        return Classification(self, texts.splits_of(self.data, context))
 
 
 class Classification:
@@ -124,11 +97,9 @@ class Classification:
         self._task, self._splits = task, splits
         for split, rows in splits.items():
             for number, column in enumerate(task.text):
-                _check_column(rows, split, column, ("text", number))
-            if not len(rows):
-                raise Fault("KD502", f"the split `{split}` has no rows", ("data", task.data.name, split))
+                texts.check_column(rows, split, column, ("text", number))
         if splits:
-            _check_column(splits["train"], "train", task.label, ("label",))
+            texts.check_column(splits["train"], "train", task.label, ("label",))
         written = {split: self._written(split) for split in splits}
         names = task.labels if task.labels is not None else self._found(written["train"]) if splits else []
         self.head = Head(task=task.name, labels=tuple(names))
@@ -140,17 +111,10 @@ class Classification:
 
     def encode(self, split: str, tokenizer: Any | None) -> list[dict[str, Any]]:
         """Lists of token ids, with the token types if the tokenizer makes them, and the label's number."""
-        if tokenizer is None:
-            raise Fault("KD503", "a model of this task has no tokenizer", help="write `tokenizer` in the model")
-        limit = self._limit(tokenizer)
-        columns = [self._texts(split, number) for number in range(len(self._task.text))]
-        examples: list[dict[str, Any]] = []
-        for start in range(0, self.rows(split), _ROWS_AT_ONCE):
-            texts = [column[start : start + _ROWS_AT_ONCE] for column in columns]
-            encoded = tokenizer(*texts, truncation=limit is not None, max_length=limit, return_attention_mask=False)
-            keys = [key for key in ("input_ids", "token_type_ids") if key in encoded]
-            rows = zip(*(encoded[key] for key in keys), strict=True)
-            examples += [dict(zip(keys, row, strict=True)) for row in rows]
+        longest = texts.limit(texts.present(tokenizer), self._task.max_length, pair=len(self._task.text) == 2)
+        rows = self._splits[split]
+        columns = [texts.read(rows, split, name, ("text", number)) for number, name in enumerate(self._task.text)]
+        examples = texts.encode(columns, tokenizer, longest)
         for example, label in zip(examples, self._labels[split], strict=True):
             example["labels"] = label
         return examples
@@ -159,23 +123,7 @@ class Classification:
         """Pad to the longest example, on the tokenizer's side and with its values."""
         import torch
 
-        assert tokenizer is not None, "encode has refused a model without a tokenizer"
-        length = max(len(example["input_ids"]) for example in examples)
-        left = tokenizer.padding_side == "left"
-
-        def padded(rows: list[list[int]], value: int) -> Tensor:
-            spare = [[value] * (length - len(row)) for row in rows]
-            pairs = zip(spare, rows, strict=True)
-            return torch.tensor([fill + row if left else row + fill for fill, row in pairs])
-
-        ids = [example["input_ids"] for example in examples]
-        batch = {
-            "input_ids": padded(ids, tokenizer.pad_token_id or 0),
-            "attention_mask": padded([[1] * len(row) for row in ids], 0),
-        }
-        if "token_type_ids" in examples[0]:
-            types = [example["token_type_ids"] for example in examples]
-            batch["token_type_ids"] = padded(types, tokenizer.pad_token_type_id)
+        batch = texts.collate(examples, tokenizer)
         batch["labels"] = torch.tensor([example["labels"] for example in examples])
         return batch
 
@@ -207,25 +155,6 @@ class Classification:
             "f1": f1(said, truth).item(),
             "mcc": mcc.item(),
         }
-
-    def _limit(self, tokenizer: Any) -> int | None:
-        limit = self._task.max_length
-        if limit is None:
-            return tokenizer.model_max_length if tokenizer.model_max_length < _UNLIMITED else None
-        special = tokenizer.num_special_tokens_to_add(pair=len(self._task.text) == 2)
-        if limit <= special:
-            message = f"`max_length` is {limit}, of which the tokenizer's own marks take {special}"
-            raise Fault("KD502", message, ("max_length",))
-        return limit
-
-    def _texts(self, split: str, number: int) -> list[str]:
-        values = self._splits[split][self._task.text[number]][:]
-        for row, value in enumerate(values, 1):
-            if value is None or isinstance(value, (list, dict, bytes)):
-                what = "no text" if value is None else f"a {type(value).__name__}"
-                message = f"row {row} of `{split}` has {what} in `{self._task.text[number]}`"
-                raise Fault("KD502", message, ("text", number), help="rows are counted from 1")
-        return [value if isinstance(value, str) else _name(value) for value in values]
 
     def _written(self, split: str) -> list[str | None]:
         """The label of each row as a spec would write it; None where it has none."""
@@ -268,21 +197,11 @@ class Classification:
         return [numbers[name] for name in written]
 
 
-def _check_column(rows: Any, split: str, column: str, at: tuple[str | int, ...]) -> None:
-    if column not in rows.column_names:
-        raise no_column(rows.column_names, split, column, at)
-
-
-def _name(value: Any) -> str:
-    """A value as a spec writes it."""
-    return ("false", "true")[value] if isinstance(value, bool) else str(value)
-
-
 def _label(value: Any) -> str | None:
     if value is None or value == "" or value != value:  # noqa: PLR0124 - only NaN, a missing number, differs from itself
         return None
     # A column of integers in which some are missing is often stored as one of floats.
-    return _name(int(value) if isinstance(value, float) and value.is_integer() else value)
+    return texts.plain(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _order(name: str) -> tuple[int, float, str]:
