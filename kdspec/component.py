@@ -20,6 +20,8 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
+from kdspec.documentation import attribute_docstrings
+
 if TYPE_CHECKING:
     from kdspec.context import BuildContext
 
@@ -34,11 +36,23 @@ class Strict(BaseModel):
         frozen=True,
         strict=True,
         allow_inf_nan=False,
-        use_attribute_docstrings=True,
         defer_build=True,
         validate_default=True,
         protected_namespaces=(),
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        made = handler(schema)
+        properties = handler.resolve_ref_schema(made).get("properties", {})
+        told = attribute_docstrings(cls)
+        for name, field in cls.model_fields.items():
+            key = field.alias or name
+            if name in told and key in properties:
+                properties[key].setdefault("description", told[name])
+        return made
 
     @model_validator(mode="wrap")
     @classmethod
@@ -111,7 +125,7 @@ class Component(Strict):
     def __get_pydantic_json_schema__(
         cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        return handler(schema) if cls.concrete() else {"x-kdspec-kind": cls.kind}
+        return super().__get_pydantic_json_schema__(schema, handler) if cls.concrete() else {"x-kdspec-kind": cls.kind}
 
     @classmethod
     def _look_up(cls, value: Any, info: ValidationInfo) -> Any:

@@ -16,7 +16,7 @@ import kdspec
 ROOT = Path(kdspec.__file__).parent
 
 LAYERS = {
-    0: "source nodes reader reference scalars syntax substitution overrides compose diagnostics codes fieldpath events "
+    0: "source nodes reader reference scalars syntax substitution overrides compose diagnostics codes documentation fieldpath events "
     "fault ops tables columns",
     1: "component context kinds step match objective hookspecs paths families initialization configuration loading "
     "texts",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kdspec.component import Component
 from kdspec.context import BuildContext
+from kdspec.documentation import attribute_docstrings
 from kdspec.kinds import FeatureLoss, LogitLoss
 
 if TYPE_CHECKING:
@@ -170,7 +171,8 @@ def _check_class(component: Component) -> None:
     cls = type(component)
     who = f"{cls.words()} `{cls.name}`"
     assert (cls.__dict__.get("__doc__") or "").strip(), f"{who}: its class has no docstring"
-    bare = [name for name, field in cls.model_fields.items() if not field.description]
+    told = attribute_docstrings(cls)
+    bare = [name for name, field in cls.model_fields.items() if not (field.description or told.get(name))]
     assert not bare, f"{who}: the parameter `{bare[0] if bare else ''}` has no docstring"
     # The schema is what editors complete from, so it must be there and be JSON.
     json.dumps(cls.model_json_schema())
