@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from kdspec.step import Needs, Step, Term
 
 
+Logits = Literal["classes", "labels", "numbers"]
+"""What the logits of a row or token stand for: classes of which one is right, labels of which each holds or does not,
+or numbers that are predicted as they are."""
+
+
 class LogitLoss(Component):
     """Compares logits: `f(student, teacher, *, temperature) -> Tensor | Mean`, with `labels=` where `needs_labels`.
 
@@ -29,6 +34,8 @@ class LogitLoss(Component):
     kind: ClassVar[str] = "logit_loss"
     needs_labels: ClassVar[bool] = False
     """Whether the loss also takes `labels`, `(rows,)`, -100 where there is none."""
+    compares: ClassVar[frozenset[Logits]] = frozenset({"classes"})
+    """What logits may stand for: a softmax over labels that hold together, or over a number, teaches nothing."""
 
     @abstractmethod
     def build(self, context: BuildContext) -> Callable[..., Tensor | Mean]:
@@ -244,6 +251,8 @@ class Task(Component):
     kind: ClassVar[str] = "task"
     head: ClassVar[str | None] = None
     """What kind of head a transformers model needs for it, or None for the bare model."""
+    logits: ClassVar[Logits | None] = None
+    """What its logits stand for, so that a loss for something else is a mistake; None: not said."""
 
     def adaptor(self) -> Mapping[str, str | list[str]]:
         """The field paths of this task's features, for a model whose adaptor the spec does not write. Torch-free."""
@@ -255,6 +264,13 @@ class Task(Component):
 
     def metric_names(self) -> Collection[str] | None:
         """The metrics that `evaluate` may choose by, beside `loss`; None where only the rows tell. Torch-free."""
+        return None
+
+    def varies(self) -> str | None:
+        """Why a training row has other inputs in each epoch, as a clause (`its texts are augmented`); None: it has not.
+
+        A teacher's answers for such rows cannot be kept from one epoch to the next. Torch-free.
+        """
         return None
 
     def check(self, context: BuildContext) -> Iterable[Fault]:
@@ -284,12 +300,20 @@ class Task(Component):
 
 
 class BuiltTask(Protocol):
-    """A task with its rows. Row numbers of a split are stable: they are what the data order is made of."""
+    """A task with its rows. Row numbers of a split are stable: they are what the data order is made of.
+
+    It may also have `draw(examples, generators, tokenizer, taught)`, for training rows that differ from epoch to epoch:
+    examples of `encode` as this epoch has them. The generators, one `random.Random` a row, are seeded by the run, the
+    epoch and the row, and alike for every tokenizer; `taught` says whether a teacher answers for the rows too.
+    And it may have `condense(logits, labels) -> (logits, labels)`, what `metrics` needs of a batch in evaluation, where
+    the logits of a whole split would be too many to keep.
+    """
 
     head: Head
     metric: str | None
     """The metric by which the best student is chosen, or None to choose by the loss."""
-    higher_is_better: bool
+    lower_is_better: Collection[str]
+    """The metrics of which less is better, beside `loss`."""
     label_keys: frozenset[str]
     """Keys of a batch that hold labels. A model is not given these, but where its own loss is read."""
 

@@ -16,7 +16,7 @@ from kdspec.context import BuildContext, Head, Input
 from kdspec.diagnostics import closest, excerpt
 from kdspec.fault import Fault
 from kdspec.hookspecs import hookimpl
-from kdspec.kinds import Dataset, Task
+from kdspec.kinds import Dataset, Logits, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +36,7 @@ class SequenceClassification(Task):
 
     name = "sequence_classification"
     head: ClassVar[str | None] = "sequence_classification"
+    logits: ClassVar[Logits | None] = "classes"
 
     data: Dataset
     """The rows."""
@@ -89,7 +90,7 @@ class SequenceClassification(Task):
 class Classification:
     """The task with its rows, if it has been given any."""
 
-    higher_is_better = True
+    lower_is_better: Collection[str] = ()
     label_keys = frozenset({"labels"})
 
     def __init__(self, task: SequenceClassification, splits: Mapping[str, Any]) -> None:

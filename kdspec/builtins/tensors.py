@@ -103,7 +103,7 @@ class TensorRows:
 
     head = Head(task="tensors")
     metric: str | None = None
-    higher_is_better = False
+    lower_is_better: Collection[str] = ()
 
     def __init__(self, task: Tensors, splits: Mapping[str, Any]) -> None:
         self._task, self._splits = task, splits

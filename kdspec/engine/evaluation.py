@@ -14,7 +14,7 @@ from kdspec.engine.feed import Feed
 from kdspec.engine.forward import Forward, frozen
 from kdspec.engine.normalization import count
 from kdspec.engine.order import isolated_random
-from kdspec.kinds import BuiltTask
+from kdspec.kinds import BuiltTask, Logits
 from kdspec.ops.mean import Mean
 from kdspec.step import Features
 
@@ -27,7 +27,8 @@ class Outcome:
     rows: tuple[int, ...]
     """The row numbers in the order of the batches, which follows the lengths that this model's tokenizer gives."""
     logits: tuple[Tensor, ...]
-    """One tensor a batch, rows in the order of the batches; empty where the model gives no logits."""
+    """One tensor a batch, rows in the order of the batches; empty where the model gives no logits.
+    Where a task condenses its logits, what is left of them."""
     labels: tuple[Tensor, ...]
 
 
@@ -42,12 +43,16 @@ def evaluate(
     logits: list[Tensor] = []
     labels: list[Tensor] = []
     losses: list[Mean] = []
+    condense = getattr(task, "condense", None)
     with isolated_random(), frozen(forward.module):
         for start in range(0, len(order), batch_size):
             batch = feed.on_device(forward.name, order[start : start + batch_size])
             features = forward(batch)
-            logits += [head.float().cpu() for head in features.heads("logits")[:1]]
-            labels += [head.cpu() for head in features.heads("labels")[:1]]
+            said, truth = features.heads("logits")[:1], features.heads("labels")[:1]
+            if condense is not None and said and truth:
+                said, truth = ((value,) for value in condense(said[0], truth[0]))
+            logits += [head.float().cpu() for head in said]
+            labels += [head.cpu() for head in truth]
             losses += _loss(task, features, count(batch, {}, task.label_keys)["labelled"])
     metrics = dict(task.metrics(logits, labels)) if logits and labels else {}
     if losses and (labelled := sum(float(loss.count) for loss in losses)):
@@ -63,12 +68,16 @@ def _loss(task: BuiltTask, features: Features, labelled: float) -> list[Mean]:
     return [task.loss(logits.detach().double().cpu(), labels.cpu()) for logits, labels in pairs]
 
 
-def agreement(first: Outcome, second: Outcome) -> float | None:
-    """The part of rows for which both models choose the same class, or None where they do not choose of the same."""
-    classes, others = _by_row(first), _by_row(second)
-    if classes is None or others is None or classes.shape != others.shape:
+def agreement(first: Outcome, second: Outcome, logits: Logits | None = "classes") -> float | None:
+    """The part of rows for which both models choose the same class, or None where they do not choose of the same.
+
+    Where each label of a row holds or does not, the part of these decisions that are the same.
+    """
+    mine, theirs = _by_row(first), _by_row(second)
+    if mine is None or theirs is None or mine.shape != theirs.shape or logits == "numbers":
         return None
-    return float((classes.argmax(-1) == others.argmax(-1)).double().mean())
+    same = (mine > 0) == (theirs > 0) if logits == "labels" else mine.argmax(-1) == theirs.argmax(-1)
+    return float(same.double().mean())
 
 
 def _by_row(outcome: Outcome) -> Tensor | None:

@@ -74,9 +74,7 @@ class Judge:
         return self.written or self.task.metric or "loss"
 
     def _higher(self) -> bool:
-        if self.metric == self.task.metric:
-            return self.task.higher_is_better
-        return self.metric != "loss"
+        return self.metric != "loss" and self.metric not in self.task.lower_is_better
 
     def _value(self, metrics: Mapping[str, float]) -> float:
         name = self.metric

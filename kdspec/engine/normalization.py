@@ -33,13 +33,13 @@ def count(batch: Mapping[str, Tensor], features: Mapping[str, Feature], labels: 
         per_row = mask.flatten(1).count_nonzero(1).tolist()
         tokens, pairs = sum(per_row), sum(number**2 for number in per_row)
     target = next((batch[key] for key in sorted(labels) if key in batch), None)
-    target = target if target is None or not target.is_floating_point() else None
     kept = _of_batch(batch, features, "logits_mask")
-    kept_positions = rows if target is None else target.numel()
+    classes = target is not None and not target.is_floating_point()
+    kept_positions = target.numel() if classes and target is not None else rows
     return {
         "rows": float(rows),
         "labels": float(kept_positions if kept is None else (kept != 0).sum()),
-        "labelled": float(rows if target is None else (target != -100).sum()),
+        "labelled": float(rows if target is None else (target != -100 if classes else ~target.isnan()).sum()),
         "tokens": float(tokens),
         "pairs": float(pairs),
     }

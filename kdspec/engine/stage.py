@@ -111,7 +111,10 @@ class StageRun:
 
     def _feed(self, split: str, *models: str, unlabelled: bool = False) -> Feed:
         tokenizers = {name: self.models.tokenizer(name) for name in models}
-        return Feed(self.task, split, tokenizers, unlabelled=unlabelled, device=self.backend.device)
+        return Feed(
+            self.task, split, tokenizers,
+            unlabelled=unlabelled, seed=self.seed, taught=bool(self.stage.needs.teachers), device=self.backend.device,
+        )  # fmt: skip
 
     def _place_of(self, matches: tuple[PlannedMatch, ...]) -> Callable[[str], Label]:
         paths = {match.term: match.path for match in matches}

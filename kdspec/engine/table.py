@@ -66,7 +66,7 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], device: to
             time_of_one = 1000 * latency(forward, feed)
         same = None
         if reference in outcomes and name in outcomes and name != reference:
-            same = agreement(outcomes[name], outcomes[reference])
+            same = agreement(outcomes[name], outcomes[reference], plan.spec.tasks[task_name].logits)
         rows.append(
             Row(
                 model=name,

@@ -106,7 +106,8 @@ class Loop:
 
     def _draw(self, step: int) -> list[Batches]:
         """The batches of a step, which a strategy may replace by its own; not on the device yet."""
-        batches: list[Batches] = [self.feed.batches(rows) for rows in self.order.micro_batches(step, self.backend.rank)]
+        epoch, cut = self.order.epoch_of(step), self.order.micro_batches(step, self.backend.rank)
+        batches: list[Batches] = [self.feed.batches(rows, epoch) for rows in cut]
         prepare = self.bundle.moment("prepare")
         if prepare is None:
             return batches

@@ -24,7 +24,7 @@ class Mean:
 
     - ``rows``: examples;
     - ``labels``: positions that `logits_mask` keeps; the rows where a row has one label;
-    - ``labelled``: positions whose label is not -100;
+    - ``labelled``: positions whose label is not -100, or among floating-point labels not NaN;
     - ``tokens``: positions that `inputs_mask` keeps, all of them without a mask;
     - ``pairs``: the sum over the rows of their tokens squared.
 

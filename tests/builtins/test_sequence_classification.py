@@ -300,4 +300,4 @@ def test_without_labels_there_are_no_metrics():
 
 def test_the_best_is_chosen_by_the_metric_of_the_spec():
     found = built(metric="mcc")
-    assert (found.metric, found.higher_is_better) == ("mcc", True)
+    assert (found.metric, found.lower_is_better) == ("mcc", ())

@@ -37,3 +37,14 @@ def test_it_is_a_part_of_the_rows():
 )
 def test_what_does_not_choose_of_the_same_cannot_be_compared(other):
     assert agreement(outcome([[1.0, 0.0], [0.0, 1.0]], range(2)), other) is None
+
+
+def test_of_labels_that_hold_together_every_decision_counts():
+    first = outcome([[1.0, -1.0], [2.0, 3.0]], range(2))
+    second = outcome([[0.5, -2.0], [2.0, -3.0]], range(2))
+    assert agreement(first, second, "labels") == 0.75
+
+
+def test_numbers_are_no_choice():
+    first = outcome([[1.0, -1.0], [2.0, 3.0]], range(2))
+    assert agreement(first, first, "numbers") is None

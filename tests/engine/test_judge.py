@@ -54,7 +54,7 @@ class Scripted(Task):
         class Rows:
             head = None
             metric = "score"
-            higher_is_better = higher
+            lower_is_better = () if higher else ("score",)
             label_keys = frozenset({"label"})
 
             def rows(self, split):

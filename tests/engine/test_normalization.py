@@ -113,3 +113,9 @@ def test_a_plain_tensor_counts_by_rows():
     shares = Shares(counts, dict.fromkeys(counts[0], 4.0), "step")
     assert [shares.of(torch.ones(()), micro) for micro in (0, 1)] == [0.25, 0.75]
     assert shares.of(Mean(torch.ones(()), 2.0, "tokens"), 1) == 0.75
+
+
+def test_a_label_that_is_no_number_is_none():
+    batch = {"x": torch.zeros(3, 2), "labels": torch.tensor([[0.0, 1.0], [1.0, torch.nan], [torch.nan, torch.nan]])}
+    counted = count(batch, {}, frozenset({"labels"}))
+    assert (counted["rows"], counted["labels"], counted["labelled"]) == (3, 3, 3)

@@ -271,7 +271,7 @@ class Fixed(Task):
         class Rows:
             head = None
             metric = "accuracy"
-            higher_is_better = True
+            lower_is_better = ()
             label_keys = frozenset({"label"})
 
             def rows(self, split):
