@@ -1,6 +1,7 @@
 """kdspec: knowledge distillation from a declarative spec.
 
-What a plugin needs is exported here. Nothing in this module imports torch; `Mean` does when it is first used.
+What a plugin needs is exported here. Nothing in this module imports torch; `Mean`, `Soft` and `DistillationObjective`
+do when they are first used.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from kdspec.registry import Registry, load_registry
 from kdspec.step import Features, Needs, Step, Term
 
 if TYPE_CHECKING:
+    from kdspec.objective import DistillationObjective, Soft
     from kdspec.ops.mean import Mean
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "Component",
     "Dataset",
     "Diagnostic",
+    "DistillationObjective",
     "Distiller",
     "Edit",
     "Fault",
@@ -72,6 +75,7 @@ __all__ = [
     "Projection",
     "Registry",
     "Schedule",
+    "Soft",
     "Span",
     "Step",
     "Strict",
@@ -89,4 +93,8 @@ def __getattr__(name: str) -> Any:
         from kdspec.ops.mean import Mean
 
         return Mean
+    if name in ("DistillationObjective", "Soft"):
+        from kdspec import objective
+
+        return getattr(objective, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,251 @@
+"""Distillation by earth mover's distance between layers (BERT-EMD) as a strategy of kdspec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from kdspec import (
+    BuildContext,
+    Component,
+    Distiller,
+    Fault,
+    FeatureLoss,
+    LogitLoss,
+    Match,
+    Needs,
+    Objective,
+    Pair,
+    PlannedMatch,
+    Projection,
+    Schedule,
+    Strict,
+    Temperature,
+    by_name,
+    hookimpl,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+KDSPEC_API = 1
+
+
+class SoftLabels(Strict):
+    """How the student follows the teacher's logits."""
+
+    loss: LogitLoss = by_name("ce")
+    """The loss between the two; several logits heads are summed."""
+    temperature: Temperature = by_name(4.0)
+    """Divides both logits: a number, or a rule that gives one for each row."""
+    weight: Schedule = by_name(1.0)
+    """Factor in the total: a number or a schedule."""
+
+
+class HardLabels(Strict):
+    """How the student follows the labels."""
+
+    weight: Schedule = by_name(0.0)
+    """Factor in the total: a number or a schedule."""
+
+
+def _takes_one_layer(loss: FeatureLoss) -> FeatureLoss:
+    if loss.arity != 1:
+        raise PydanticCustomError(
+            "two_layers", "`{loss}` takes two layers of each model; what moves is one", {"loss": loss.name}
+        )
+    return loss
+
+
+Cost = Annotated[FeatureLoss, AfterValidator(_takes_one_layer)]
+"""A loss that takes one layer of each model."""
+
+
+class Hidden(Strict):
+    """How hidden states are moved, all layers of the student to all of the teacher."""
+
+    loss: Cost = by_name("hidden_mse")
+    """What it costs to move one layer to another. Between the two embedding outputs it is a term of its own."""
+    weight: Schedule = by_name(1.0)
+    """Factor in the total, of the embeddings' term as well: a number or a schedule."""
+    projection: Projection | None = None
+    """From the student's width to the teacher's, one for each layer. Left out: `linear` where widths differ."""
+
+
+class Attention(Strict):
+    """How attention maps are moved, all layers of the student to all of the teacher."""
+
+    loss: Cost = by_name("attention_mse")
+    """What it costs to move one layer to another. With `attention_mse` both models need the same number of heads."""
+    weight: Schedule = by_name(1.0)
+    """Factor in the total: a number or a schedule."""
+
+
+class Adaptive(Strict):
+    """Weights of layers that follow their costs: after each step, those that were cheap to move weigh more."""
+
+    temperature: float = Field(default=1.0, gt=0)
+    """Divides the ratios of costs before their softmax: the higher, the more alike the layers' weights. Greater than 0.
+    The ratios are about as large as the number of layers."""
+
+
+class EMD(Distiller):
+    """Every layer of the student learns from every layer of the teacher, by as much as the cheapest transport says.
+
+    `Σ F · C`, where C holds the losses between each layer of the student and each of the teacher, and F is the plan
+    that moves the weights of the ones to those of the others at the least cost, computed anew for each micro-batch.
+    The gradient takes F as a constant. Besides soft labels, hard labels and matches it has one term for hidden states,
+    one for the embeddings, and with `attention` one for attention maps.
+
+    All layers weigh the same unless `adaptive` is given: the paper then judges layers by what they cost.
+    total = w_soft · soft + w_hidden · (Σ F C + L_embeddings) + w_attention · Σ F C + Σ_matches w · L + w_hard · hard.
+    Paper: Li et al. 2020, "BERT-EMD: Many-to-Many Layer Mapping for BERT Compression with Earth Mover's Distance"
+    (EMNLP, https://arxiv.org/abs/2010.06133). TextBrewer's `EMDDistiller` is this without `attention` and `adaptive`.
+    """
+
+    name = "emd"
+
+    teacher: str
+    """The model that teaches; frozen, in evaluation mode."""
+    student: str
+    """The model that learns."""
+    task: str | None = None
+    """The task; may be left out where there is only one."""
+    soft_labels: SoftLabels = by_name({})
+    """Following the teacher's logits."""
+    hard_labels: HardLabels = by_name({})
+    """Following the labels."""
+    hidden: Hidden = by_name({})
+    """Following the teacher's hidden states."""
+    attention: Attention | None = None
+    """Following the teacher's attention. Left out: it is not followed."""
+    adaptive: Adaptive | None = None
+    """Weights of layers that follow their costs. Left out: all layers weigh the same."""
+    matches: list[Match] = []
+    """Layers that are matched besides, as in `general`."""
+
+    @model_validator(mode="after")
+    def _something_moves(self) -> Self:
+        if not any(self._moved()):
+            raise PydanticCustomError(
+                "nothing_moves", "neither hidden states nor attention have a weight, so no layer moves", {}
+            )
+        return self
+
+    def needs(self) -> Needs:
+        """Logits where soft labels count, and whole lists of layers."""
+        soft = not self.soft_labels.weight.always_zero()
+        labels = soft and self.soft_labels.loss.needs_labels
+        lists = frozenset(feature for feature, _ in self._moved())
+        embeddings = (self._embeddings(),) if "hidden" in lists else ()
+        logits = frozenset({"logits"} if soft else ())
+        return Needs(
+            student=self.student,
+            teachers=(self.teacher,),
+            tasks=() if self.task is None else (self.task,),
+            reads={
+                self.student: logits | lists | ({"labels"} if labels else frozenset()),
+                self.teacher: logits | lists,
+            },
+            optional={
+                self.student: frozenset({"logits_mask", "inputs_mask"}),
+                self.teacher: frozenset({"logits_mask"}),
+            },
+            hard_labels=not self.hard_labels.weight.always_zero(),
+            unlabelled=True,
+            matches=(*embeddings, *(match for match in self.matches if not match.weight.always_zero())),
+        )
+
+    def build(self, context: BuildContext) -> Objective:
+        """The objective; raises KD301 and KD309 where the models' facts do not do."""
+        from kdspec import DistillationObjective, Soft
+        from kdspec_emd.objective import Emd, Transport
+
+        soft = self.soft_labels
+        inner = DistillationObjective(
+            tasks=context.tasks,
+            hard=None if self.hard_labels.weight.always_zero() else self.hard_labels.weight.build(context),
+            soft=None
+            if soft.weight.always_zero()
+            else Soft(
+                teacher=self.teacher,
+                loss=soft.loss.build(context),
+                needs_labels=soft.loss.needs_labels,
+                temperature=soft.temperature.build(context),
+                weight=soft.weight.build(context),
+                shift=False,
+            ),
+            context=context,
+        )
+        moved = dict(self._moved())
+        self._check_heads(context)
+        layers = {model: self._layers(context, model) for model in (self.student, self.teacher)}
+        embeddings = context.matches[0] if "hidden" in moved else None
+        return Emd(
+            inner,
+            [
+                Transport(
+                    feature=feature,
+                    loss=how.loss.build(context),
+                    weight=how.weight.build(context),
+                    skip=1 if feature == "hidden" else 0,
+                )
+                for feature, how in moved.items()
+            ],
+            teacher=(self.teacher, layers[self.teacher]),
+            student=(self.student, layers[self.student]),
+            projections=list(_projections(embeddings, layers[self.student], context)) if embeddings else (),
+            options={} if self.hidden.projection is None else self.hidden.projection.optimizer_options(),
+            temperature=None if self.adaptive is None else self.adaptive.temperature,
+        )
+
+    def _embeddings(self) -> Match:
+        """The embedding outputs are matched as any two layers are, and from this match kdspec tells the widths."""
+        both = Pair(teacher=[0], student=[0])
+        how = self.hidden
+        return Match(feature="hidden", loss=how.loss, pairs=[both], weight=how.weight, projection=how.projection)
+
+    def _moved(self) -> Iterator[tuple[Literal["hidden", "attention"], Hidden | Attention]]:
+        if not self.hidden.weight.always_zero():
+            yield "hidden", self.hidden
+        if self.attention is not None and not self.attention.weight.always_zero():
+            yield "attention", self.attention
+
+    def _layers(self, context: BuildContext, model: str) -> int:
+        layers = context.facts[model].layers
+        if layers is None:
+            message = f"`emd` needs to know how many layers `{model}` has"
+            raise Fault("KD301", message, help="a model of a plugin tells it in `facts`")
+        return layers
+
+    def _check_heads(self, context: BuildContext) -> None:
+        heads = context.facts[self.student].heads, context.facts[self.teacher].heads
+        if self.attention is not None and self.attention.loss.same_heads and None not in heads and heads[0] != heads[1]:
+            name = self.attention.loss.name
+            message = f"`{name}` compares head by head, but the student has {heads[0]} and the teacher {heads[1]}"
+            help_ = "use a loss over all heads together, such as `attention_mse_sum`"
+            raise Fault("KD309", message, ("attention", "loss"), help=help_)
+
+
+def _projections(embeddings: PlannedMatch, layers: int, context: BuildContext) -> Iterator[nn.Module]:
+    """One for each layer, if the embeddings need one: hidden states are all of one width."""
+    if embeddings.projection is None:
+        return
+    for _ in range(layers):
+        yield embeddings.projection.build(
+            BuildContext(
+                folder=context.folder,
+                seed=context.seed,
+                student_width=embeddings.student_width,
+                teacher_width=embeddings.teacher_width,
+            )
+        )
+
+
+@hookimpl
+def kdspec_components() -> list[type[Component]]:
+    """Hand over the strategy."""
+    return [EMD]

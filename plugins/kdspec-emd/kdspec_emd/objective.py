@@ -1,0 +1,138 @@
+"""The objective of `emd`: what kdspec's own objective has, and the transport between all layers of two models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdspec import DistillationObjective, Fault, Features, Mean, Step, Term
+from kdspec_emd.ops import plan, unit_costs, weights
+
+Pairwise = list[list[Tensor | Mean]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transport:
+    """One kind of layers to be moved, built."""
+
+    feature: str
+    loss: Callable[..., Tensor | Mean]
+    weight: Callable[[float], float]
+    skip: int
+    """How many tensors come before the first layer: 1 for hidden states, of which the embedding output is the first."""
+
+
+class Emd(nn.Module):
+    """The terms of `inner`, and for each transport `Σ F · C`: F the cheapest plan, C the losses of all pairs of layers.
+
+    Args:
+        inner: soft labels, hard labels and matches, the one of the embeddings among them.
+        transports: what is moved.
+        teacher: the teacher's name, and of how many layers it is.
+        student: likewise.
+        projections: one for each layer of the student's hidden states; none where the widths are equal.
+        options: for the projections' optimizer groups.
+        temperature: of the layers' weights; None leaves them all equal.
+    """
+
+    student_weights: Tensor
+    teacher_weights: Tensor
+
+    def __init__(
+        self,
+        inner: DistillationObjective,
+        transports: Sequence[Transport],
+        *,
+        teacher: tuple[str, int],
+        student: tuple[str, int],
+        projections: Sequence[nn.Module] = (),
+        options: Mapping[str, Any],
+        temperature: float | None,
+    ) -> None:
+        super().__init__()
+        self.inner, self.transports, self.temperature = inner, tuple(transports), temperature
+        self.teacher, self.student = teacher, student
+        self.projections, self.options = nn.ModuleList(projections), options
+        # Buffers, since they are part of what a resumed run must have again.
+        self.register_buffer("student_weights", torch.full((student[1],), 1 / student[1]))
+        self.register_buffer("teacher_weights", torch.full((teacher[1],), 1 / teacher[1]))
+        self._units: list[list[tuple[Tensor, Tensor]]] = []
+
+    def forward(self, step: Step) -> dict[str, Term]:
+        """The terms whose weight is not 0 now."""
+        terms: dict[str, Term] = self.inner(step)
+        units = []
+        for transport in self.transports:
+            if weight := transport.weight(step.progress):
+                losses = self._losses(transport, step)
+                costs = torch.stack([torch.stack([_value(loss) for loss in row]) for row in losses])
+                flows = plan(costs, self.student_weights, self.teacher_weights)
+                terms[f"emd.{transport.feature}"] = Term(_moved(flows, losses), weight)
+                units.append(unit_costs(flows, costs))
+        if self.temperature is not None and units:
+            self._units.append(units)
+        return terms
+
+    def on_step(self, progress: float) -> None:
+        """Weigh the layers by what they have cost in the micro-batches of this step."""
+        del progress
+        seen, self._units = self._units, []
+        if self.temperature is None or not seen:
+            return
+        kinds = range(min(map(len, seen)))
+        for side, buffer in enumerate((self.student_weights, self.teacher_weights)):
+            costs = [torch.stack([units[kind][side] for units in seen]).mean(0) for kind in kinds]
+            if all(cost.isfinite().all() for cost in costs):  # else a scaler has left this step out
+                buffer.copy_(weights(costs, self.temperature))
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The groups of the projections, each with the options that the spec gives it."""
+        layers = enumerate(self.projections, 1)
+        own = [{"name": f"emd.{n}", "params": list(module.parameters()), **self.options} for n, module in layers]
+        return [*self.inner.parameter_groups(), *own]
+
+    def _losses(self, transport: Transport, step: Step) -> Pairwise:
+        """For each layer of the student its loss to each of the teacher."""
+        theirs = _layers(step.teachers[self.teacher[0]], transport, *self.teacher)
+        own = _layers(step.student, transport, *self.student)
+        if transport.feature == "hidden" and self.projections:
+            own = [projection(layer) for projection, layer in zip(self.projections, own, strict=True)]
+        masks = step.student.heads("inputs_mask")
+        mask = masks[0] if masks else None
+        return [[transport.loss(layer, other, mask=mask) for other in theirs] for layer in own]
+
+
+def _layers(features: Features, transport: Transport, model: str, layers: int) -> list[Tensor]:
+    found = features.heads(transport.feature)
+    wanted = layers + transport.skip
+    if len(found) != wanted:
+        first = "the embedding output and " if transport.skip else ""
+        raise Fault(
+            "KD301",
+            f"`{transport.feature}` of `{model}` has {len(found)} tensors; `emd` moves {first}{layers} layers",
+            help="give the adaptor the whole list, such as `output.hidden_states`",
+        )
+    return list(found[transport.skip :])
+
+
+def _value(loss: Tensor | Mean) -> Tensor:
+    return loss.value if isinstance(loss, Mean) else loss
+
+
+def _moved(flows: Tensor, losses: Pairwise) -> Tensor | Mean:
+    """`Σ F · C`. All pairs have one mask, so that their means have one count."""
+    pairs = [
+        (float(flow), loss)
+        for row, line in zip(flows.tolist(), losses, strict=True)
+        for flow, loss in zip(row, line, strict=True)
+        if flow
+    ]
+    first = pairs[0][1]
+    if isinstance(first, Mean):
+        totals = [flow * loss.total for flow, loss in pairs if isinstance(loss, Mean)]
+        return Mean(torch.stack(totals).sum(), first.count, first.per)
+    return torch.stack([flow * _value(loss) for flow, loss in pairs]).sum()
