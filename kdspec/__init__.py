@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kdspec.answers import Answers
 from kdspec.component import Component, Strict, by_name
 from kdspec.context import BuildContext, Head, ModelFacts
 from kdspec.diagnostics import Diagnostic, Edit, Label, Span
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "API_VERSION",
     "Adaptor",
+    "Answers",
     "Augmentation",
     "BuildContext",
     "BuiltTask",

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from kdspec.answers import Answers
     from kdspec.fault import Fault
     from kdspec.ops.mean import Mean
     from kdspec.step import Needs, Step, Term
@@ -306,7 +307,8 @@ class BuiltTask(Protocol):
     examples of `encode` as this epoch has them. The generators, one `random.Random` a row, are seeded by the run, the
     epoch and the row, and alike for every tokenizer; `taught` says whether a teacher answers for the rows too.
     And it may have `condense(logits, labels) -> (logits, labels)`, what `metrics` needs of a batch in evaluation, where
-    the logits of a whole split would be too many to keep.
+    the logits of a whole split would be too many to keep. And `encode_together(split, tokenizers) -> list`, called in
+    place of `encode` where the models of a stage have several tokenizers: what `encode` gives for each of them, row n being the same part of the data.
     """
 
     head: Head
@@ -318,7 +320,10 @@ class BuiltTask(Protocol):
     """Keys of a batch that hold labels. A model is not given these, but where its own loss is read."""
 
     def rows(self, split: str) -> int:
-        """How many rows the split (`train`, `validation`, `test`, `unlabelled`) has, 0 where there is none."""
+        """How many rows the split (`train`, `validation`, `test`, `unlabelled`) has, 0 where there is none.
+
+        `encode` may cut a long one into several, which then have numbers of their own.
+        """
         ...
 
     def encode(self, split: str, tokenizer: Any | None) -> Sequence[Mapping[str, Any]]:
@@ -333,8 +338,8 @@ class BuiltTask(Protocol):
         """The hard-label loss, averaged over the labelled rows or tokens."""
         ...
 
-    def metrics(self, logits: Sequence[Tensor], labels: Sequence[Tensor]) -> dict[str, float]:
-        """The task's metrics from the logits and labels of a whole split, one tensor a batch."""
+    def metrics(self, answers: Answers) -> dict[str, float]:
+        """The task's metrics from the answers to a whole split, or to some of its rows."""
         ...
 
 

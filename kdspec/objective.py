@@ -12,7 +12,7 @@ from kdspec.context import BuildContext
 from kdspec.fault import Fault, Within
 from kdspec.kinds import BuiltTask
 from kdspec.match import PlannedMatch
-from kdspec.ops.masks import select
+from kdspec.ops.masks import rule_out, select
 from kdspec.ops.mean import Mean
 from kdspec.ops.shift import probability_shift
 from kdspec.step import Features, Step, Term
@@ -160,23 +160,34 @@ def _soft(soft: Soft, step: Step) -> list[Tensor | Mean]:
     return found
 
 
+def outputs(features: Features) -> list[Tensor]:
+    """The logits by head. Where a position is itself the class, `(batch, length)`, `logits_mask` says which there are.
+
+    Those that it does not keep are at -inf, so that neither the padding nor anything else there matters.
+    """
+    logits = features.heads("logits")
+    masks = _masks(features, len(logits))
+    return [
+        value if mask is None or value.shape != mask.shape else rule_out(value, mask)
+        for value, mask in zip(logits, masks, strict=True)
+    ]
+
+
 def _kept(features: Features) -> list[Tensor]:
     """The logits by head, of token tasks only the positions that the mask keeps."""
-    return _masked(features, features.heads("logits"))
-
-
-def _masked(features: Features, values: Sequence[Tensor]) -> list[Tensor]:
-    masks = features.heads("logits_mask")
-    if not masks:
-        return list(values)
-    if len(masks) not in (1, len(values)):
-        raise Fault("KD313", f"{len(values)} heads of logits but {len(masks)} masks in `logits_mask`")
-    by_head = masks * len(values) if len(masks) == 1 else masks
     # A mask chooses tokens; logits of whole rows, (batch, classes), have none to choose from.
+    logits = outputs(features)
     return [
-        select(value, mask) if value.ndim >= mask.ndim and value.shape[: mask.ndim] == mask.shape else value
-        for value, mask in zip(values, by_head, strict=True)
+        select(value, mask) if mask is not None and value.ndim > mask.ndim and value.shape[:2] == mask.shape else value
+        for value, mask in zip(logits, _masks(features, len(logits)), strict=True)
     ]
+
+
+def _masks(features: Features, heads: int) -> Sequence[Tensor | None]:
+    masks = features.heads("logits_mask")
+    if len(masks) not in (0, 1, heads):
+        raise Fault("KD313", f"{heads} heads of logits but {len(masks)} masks in `logits_mask`")
+    return masks * heads if len(masks) == 1 else masks or (None,) * heads
 
 
 def _labels(step: Step, heads: int) -> list[Tensor]:
@@ -186,7 +197,10 @@ def _labels(step: Step, heads: int) -> list[Tensor]:
             f"{heads} heads of logits but {len(step.labels)} of labels",
             help="give the student's adaptor one path of `labels` for each of `logits`",
         )
-    return _masked(step.student, step.labels)
+    return [
+        select(label, mask) if mask is not None and label.shape == mask.shape else label
+        for label, mask in zip(step.labels, _masks(step.student, heads), strict=True)
+    ]
 
 
 def _same_shape(student: Tensor, teacher: Tensor, name: str) -> None:
@@ -203,7 +217,7 @@ def _hard(task: BuiltTask, student: Features) -> list[Tensor | Mean]:
     if losses:
         # The model's own loss is a mean over its labels already; how many they were is not known here.
         return [Mean(loss.mean(), 1.0, "labelled") for loss in losses]
-    logits, labels = student.heads("logits"), student.heads("labels")
+    logits, labels = outputs(student), student.heads("labels")
     if len(logits) != len(labels):
         raise Fault("KD313", f"{len(logits)} heads of logits but {len(labels)} of labels")
     return [task.loss(logit, label) for logit, label in zip(logits, labels, strict=True)]

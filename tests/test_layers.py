@@ -18,7 +18,7 @@ ROOT = Path(kdspec.__file__).parent
 LAYERS = {
     0: "source nodes reader reference scalars syntax substitution overrides compose diagnostics codes documentation fieldpath events "
     "fault ops tables columns",
-    1: "component context kinds step match objective hookspecs paths families initialization configuration loading "
+    1: "answers component context kinds step match objective hookspecs paths families initialization configuration loading "
     "texts",
     2: "plugins registry",
     3: "spec check schema",

@@ -43,7 +43,12 @@ class Supervised(Distiller):
     """The task; may be left out where there is only one."""
 
     def needs(self) -> Needs:
-        return Needs(student=self.model, tasks=_tasks(self.task), hard_labels=True)
+        return Needs(
+            student=self.model,
+            tasks=_tasks(self.task),
+            optional={self.model: frozenset({"logits_mask"})},
+            hard_labels=True,
+        )
 
     def build(self, context: BuildContext) -> Objective:
         from kdspec.objective import DistillationObjective

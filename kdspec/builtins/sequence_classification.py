@@ -21,6 +21,7 @@ from kdspec.kinds import Dataset, Logits, Task
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from kdspec.answers import Answers
     from kdspec.ops.mean import Mean
 
 _IGNORE = -100
@@ -134,18 +135,16 @@ class Classification:
 
         return cross_entropy(logits, labels, _IGNORE)
 
-    def metrics(self, logits: Sequence[Tensor], labels: Sequence[Tensor]) -> dict[str, float]:
+    def metrics(self, answers: Answers) -> dict[str, float]:
         """Accuracy, F1 and Matthews' correlation over the labelled rows; empty where there are none."""
         import torch
         from torchmetrics.functional import classification
 
-        if not labels:
-            return {}
-        truth = torch.cat(list(labels))
+        truth = torch.cat(list(answers.labels[0]))
         labelled = truth != _IGNORE
         if not labelled.any():
             return {}
-        truth, said = truth[labelled], torch.cat([batch.argmax(-1) for batch in logits])[labelled]
+        truth, said = truth[labelled], torch.cat([batch.argmax(-1) for batch in answers.logits[0]])[labelled]
         classes = len(self.head.labels)
         f1: Callable[..., Tensor] = classification.binary_f1_score
         if classes > 2:

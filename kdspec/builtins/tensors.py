@@ -19,6 +19,7 @@ from kdspec.kinds import Dataset, Task
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from kdspec.answers import Answers
     from kdspec.ops.mean import Mean
 
 _IGNORE = -100
@@ -144,11 +145,12 @@ class TensorRows:
             raise Fault("KD507", message, ("labels",))
         return Mean((said - labels).square().mean() * len(labels), float(len(labels)), "rows")
 
-    def metrics(self, logits: Sequence[Tensor], labels: Sequence[Tensor]) -> dict[str, float]:
+    def metrics(self, answers: Answers) -> dict[str, float]:
         """Accuracy over the labelled rows, where each row has one class; else nothing."""
         import torch
 
-        if not logits or not labels or logits[0].ndim != 2 or labels[0].ndim != 1 or labels[0].is_floating_point():
+        logits, labels = answers.logits[0], answers.labels[0]
+        if logits[0].ndim != 2 or labels[0].ndim != 1 or labels[0].is_floating_point():
             return {}
         truth, said = torch.cat(list(labels)), torch.cat([batch.argmax(-1) for batch in logits])
         labelled = truth != _IGNORE

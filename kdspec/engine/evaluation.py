@@ -10,26 +10,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kdspec.answers import Answers
 from kdspec.engine.feed import Feed
 from kdspec.engine.forward import Forward, frozen
 from kdspec.engine.normalization import count
 from kdspec.engine.order import isolated_random
 from kdspec.kinds import BuiltTask, Logits
+from kdspec.objective import outputs
 from kdspec.ops.mean import Mean
 from kdspec.step import Features
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A model's answers for a split, on the CPU, and what they are worth."""
+    """A model's answers for a split, and what they are worth."""
 
     metrics: dict[str, float]
-    rows: tuple[int, ...]
-    """The row numbers in the order of the batches, which follows the lengths that this model's tokenizer gives."""
-    logits: tuple[Tensor, ...]
-    """One tensor a batch, rows in the order of the batches; empty where the model gives no logits.
-    Where a task condenses its logits, what is left of them."""
-    labels: tuple[Tensor, ...]
+    answers: Answers | None = None
+    """None where the model gives no logits, or the task no labels."""
 
 
 def evaluate(
@@ -40,53 +38,77 @@ def evaluate(
     Rows are taken by length, so that batches have little padding; neither the result nor training depends on it.
     """
     order = sorted(range(feed.rows) if rows is None else rows, key=feed.length)
-    logits: list[Tensor] = []
-    labels: list[Tensor] = []
+    logits: list[list[Tensor]] = []
+    labels: list[list[Tensor]] = []
     losses: list[Mean] = []
     condense = getattr(task, "condense", None)
     with isolated_random(), frozen(forward.module):
         for start in range(0, len(order), batch_size):
             batch = feed.on_device(forward.name, order[start : start + batch_size])
             features = forward(batch)
-            said, truth = features.heads("logits")[:1], features.heads("labels")[:1]
+            said, truth = features.heads("logits"), features.heads("labels")
             if condense is not None and said and truth:
                 said, truth = ((value,) for value in condense(said[0], truth[0]))
-            logits += [head.float().cpu() for head in said]
-            labels += [head.cpu() for head in truth]
+            logits.append([head.float().cpu() for head in said])
+            labels.append([head.cpu() for head in truth])
             losses += _loss(task, features, count(batch, {}, task.label_keys)["labelled"])
-    metrics = dict(task.metrics(logits, labels)) if logits and labels else {}
+    answers = None
+    if logits and logits[0] and labels[0]:
+        answers = Answers(
+            split=feed.split,
+            rows=tuple(order),
+            examples=[feed.example(forward.name, row) for row in order],
+            logits=tuple(zip(*logits, strict=True)),
+            labels=tuple(zip(*labels, strict=True)),
+            tokenizer=feed.tokenizer[feed.key_of[forward.name]],
+        )
+    metrics = {} if answers is None else dict(task.metrics(answers))
     if losses and (labelled := sum(float(loss.count) for loss in losses)):
         metrics["loss"] = sum(float(loss.total) for loss in losses) / labelled
-    return Outcome(metrics, tuple(order), tuple(logits), tuple(labels))
+    return Outcome(metrics, answers)
 
 
 def _loss(task: BuiltTask, features: Features, labelled: float) -> list[Mean]:
     own = features.heads("losses")
     if own:  # of a batch without labels it is NaN
         return [Mean(loss.detach().double().mean().cpu() * labelled, labelled) for loss in own if labelled]
-    pairs = zip(features.heads("logits"), features.heads("labels"), strict=False)
+    pairs = zip(outputs(features), features.heads("labels"), strict=False)
     return [task.loss(logits.detach().double().cpu(), labels.cpu()) for logits, labels in pairs]
 
 
 def agreement(first: Outcome, second: Outcome, logits: Logits | None = "classes") -> float | None:
     """The part of rows for which both models choose the same class, or None where they do not choose of the same.
 
-    Where each label of a row holds or does not, the part of these decisions that are the same.
+    Of tokens those count that have a label; where there are several heads, a row counts if all of them agree. Where each
+    label of a row holds or does not, the part of these decisions that are the same.
     """
-    mine, theirs = _by_row(first), _by_row(second)
-    if mine is None or theirs is None or mine.shape != theirs.shape or logits == "numbers":
+    one, other = first.answers, second.answers
+    if one is None or other is None or len(one.logits) != len(other.logits) or logits == "numbers":
         return None
-    same = (mine > 0) == (theirs > 0) if logits == "labels" else mine.argmax(-1) == theirs.argmax(-1)
-    return float(same.double().mean())
+    if len(one.logits) > 1 and one.tokenizer is not other.tokenizer:
+        return None  # heads that choose a position mean the same by it for one tokenizer alone
+    same = []
+    for head in range(len(one.logits)):
+        mine, theirs = (_choices(answers, head, several=logits == "labels") for answers in (one, other))
+        if mine is None or theirs is None or mine[0] != theirs[0] or mine[1].shape != theirs[1].shape:
+            return None
+        same.append(mine[1] == theirs[1])
+    return float(torch.stack(same).all(0).double().mean()) if same[0].numel() else None
 
 
-def _by_row(outcome: Outcome) -> Tensor | None:
-    """The logits `(rows, classes)` by row number, or None where they are not of rows with classes to choose from."""
-    # Logits of tokens depend on the padding; a single value is no choice.
-    if not outcome.logits or any(part.ndim != 2 or part.shape[1] < 2 for part in outcome.logits):
+def _choices(answers: Answers, head: int, *, several: bool) -> tuple[set[int], Tensor] | None:
+    """Of how many classes, and which, in the order of the rows; None where there are none to choose from."""
+    logits, labels = answers.logits[head], answers.labels[min(head, len(answers.labels) - 1)]
+    found: list[Tensor] = []
+    for said, right in zip(logits, labels, strict=True):
+        if said.ndim not in (2, 3) or said.shape[-1] < 2 or (said.ndim == 3 and said.shape[:2] != right.shape):
+            return None
+        chosen = said > 0 if several else said.argmax(-1)
+        found += [row[known] for row, known in zip(chosen, right != -100, strict=True)] if said.ndim == 3 else chosen
+    if len(found) != len(answers.rows):
         return None
-    logits = torch.cat(outcome.logits)
-    return logits[torch.argsort(torch.tensor(outcome.rows))] if len(logits) == len(outcome.rows) else None
+    order = sorted(range(len(found)), key=lambda place: answers.rows[place])
+    return {said.shape[-1] for said in logits}, torch.cat([found[place].reshape(-1) for place in order])
 
 
 def latency(forward: Forward, feed: Feed, runs: int = 30) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ class Feed:
     Models that share a tokenizer share their batch. With `unlabelled` the rows of that split follow those of `split`.
     What a task draws for a row of an epoch is a function of `seed`, the epoch and the row; `taught` says whether a
     teacher answers for the rows.
+    What counts as a row is what the task encodes as one: a long text may be several.
     """
 
     def __init__(
@@ -41,9 +43,11 @@ class Feed:
         self.key_of = {model: key for model, (key, _) in tokenizers.items()}
         self.tokenizer = dict(tokenizers.values())
         self.splits = (split, "unlabelled") if unlabelled and task.rows("unlabelled") else (split,)
-        self.labelled = task.rows(split)
-        self.rows = sum(task.rows(name) for name in self.splits)
-        self._encoded: dict[str | None, tuple[Sequence[Mapping[str, Any]], ...]] = {}
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return sum(map(len, self._encoded[next(iter(self.tokenizer))]))
 
     def batches(self, rows: Sequence[int], epoch: int | None = None) -> dict[str, Batch]:
         """The batch of these rows for each model by its name, on the CPU, where their units are counted.
@@ -51,8 +55,8 @@ class Feed:
         With an epoch they are as it has them, which for some tasks differs from one to the next.
         """
         made = {
-            key: self.task.collate(self._drawn(key, rows, epoch), tokenizer)
-            for key, tokenizer in self.tokenizer.items()
+            key: self.task.collate(self._drawn(model, rows, epoch), self.tokenizer[key])
+            for key, model in {key: model for model, key in self.key_of.items()}.items()
         }
         return {model: made[key] for model, key in self.key_of.items()}
 
@@ -70,24 +74,35 @@ class Feed:
         """The batch of these rows for one model, on its device."""
         return self.to_device(self.batches(rows))[model]
 
+    def example(self, model: str, row: int) -> Mapping[str, Any]:
+        """The row as the task has encoded it for the model."""
+        parts = self._encoded[self.key_of[model]]
+        first = len(parts[0])
+        return parts[0][row] if row < first else parts[1][row - first]
+
     def length(self, row: int) -> int:
         """How many tokens the row has for the first model: what batches of similar length are sorted by."""
-        example = self._example(next(iter(self.tokenizer)), row)
-        value = example.get("input_ids", ())
+        value = self.example(next(iter(self.key_of)), row).get("input_ids", ())
         return len(value) if isinstance(value, Sequence) else 0
 
-    def _drawn(self, key: str | None, rows: Sequence[int], epoch: int | None) -> Sequence[Mapping[str, Any]]:
-        examples = [self._example(key, row) for row in rows]
+    def _drawn(self, model: str, rows: Sequence[int], epoch: int | None) -> Sequence[Mapping[str, Any]]:
+        examples = [self.example(model, row) for row in rows]
         draw = getattr(self.task, "draw", None)
         if draw is None or epoch is None:
             return examples
         generators = [random.Random(fold(self.seed, "draw", epoch, row)) for row in rows]  # noqa: S311 - no secrets
-        drawn: Sequence[Mapping[str, Any]] = draw(examples, generators, self.tokenizer[key], self.taught)
+        tokenizer = self.tokenizer[self.key_of[model]]
+        drawn: Sequence[Mapping[str, Any]] = draw(examples, generators, tokenizer, self.taught)
         return drawn
 
-    def _example(self, key: str | None, row: int) -> Mapping[str, Any]:
-        if key not in self._encoded:
-            tokenizer = self.tokenizer[key]
-            self._encoded[key] = tuple(self.task.encode(split, tokenizer) for split in self.splits)
-        parts = self._encoded[key]
-        return parts[0][row] if row < self.labelled else parts[1][row - self.labelled]
+    @cached_property
+    def _encoded(self) -> Mapping[str | None, Sequence[Sequence[Mapping[str, Any]]]]:
+        """The rows of each split for each tokenizer."""
+        splits = [self._encode(split) for split in self.splits]
+        return {key: [split[key] for split in splits] for key in self.tokenizer}
+
+    def _encode(self, split: str) -> dict[str | None, Sequence[Mapping[str, Any]]]:
+        together = getattr(self.task, "encode_together", None) if len(self.tokenizer) > 1 else None
+        if together is None:
+            return {key: self.task.encode(split, tokenizer) for key, tokenizer in self.tokenizer.items()}
+        return dict(zip(self.tokenizer, together(split, list(self.tokenizer.values())), strict=True))

@@ -100,7 +100,7 @@ def judging(plan: Plan, model: str, task: str) -> dict[str, Feature]:
 
     Empty where there is nothing to judge by.
     """
-    found = locate(plan.spec, model, task, ("logits", "labels", "losses"))
+    found = locate(plan.spec, model, task, ("logits", "logits_mask", "labels", "losses"))
     default = plan.spec.tasks[task].adaptor().get("labels")
     if "labels" not in found and default is not None:  # a teacher learns from none, so its adaptor may have none
         texts = default if isinstance(default, list) else [default]

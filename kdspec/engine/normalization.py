@@ -36,6 +36,8 @@ def count(batch: Mapping[str, Tensor], features: Mapping[str, Feature], labels: 
     kept = _of_batch(batch, features, "logits_mask")
     classes = target is not None and not target.is_floating_point()
     kept_positions = target.numel() if classes and target is not None else rows
+    if kept is not None and target is not None and target.ndim < kept.ndim:
+        kept = None  # one label for all the positions of a row: they are the classes
     return {
         "rows": float(rows),
         "labels": float(kept_positions if kept is None else (kept != 0).sum()),

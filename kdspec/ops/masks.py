@@ -17,6 +17,11 @@ def select(tensor: Tensor, mask: Tensor) -> Tensor:
     return tensor[mask != 0]
 
 
+def rule_out(logits: Tensor, mask: Tensor) -> Tensor:
+    """Logits over positions, (batch, length), with -inf where the mask keeps nothing: a softmax gives 0 there."""
+    return torch.where(mask != 0, logits, -torch.inf)
+
+
 def filled(tensor: Tensor, mask: Tensor | None, value: float = 0.0) -> Tensor:
     """`tensor`, (batch, length, ...), with `value` wherever the mask keeps nothing.
 

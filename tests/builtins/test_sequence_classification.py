@@ -8,6 +8,7 @@ import torch
 import transformers
 from pydantic import ValidationError
 
+from kdspec.answers import Answers
 from kdspec.builtins.datasets import Csv
 from kdspec.builtins.sequence_classification import SequenceClassification
 from kdspec.context import BuildContext, Head
@@ -275,27 +276,31 @@ def test_the_loss_is_the_cross_entropy_over_labelled_rows():
     assert torch.allclose(built().loss(logits, labels).value, expected)
 
 
+def answers(logits, labels):
+    rows = range(sum(map(len, labels)))
+    return Answers(split="validation", rows=rows, examples=[{}] * len(rows), logits=[logits], labels=[labels])
+
+
 def onehot(*classes, count):
     return torch.nn.functional.one_hot(torch.tensor(classes), count).float()
 
 
 def test_metrics_of_two_labels():
     found = built().metrics(
-        [onehot(1, 1, count=2), onehot(0, 0, 1, count=2)], [torch.tensor([1, 0]), torch.tensor([0, 1, -100])]
+        answers([onehot(1, 1, count=2), onehot(0, 0, 1, count=2)], [torch.tensor([1, 0]), torch.tensor([0, 1, -100])])
     )
     assert found == {"accuracy": 0.5, "f1": 0.5, "mcc": 0.0}
 
 
 def test_f1_of_three_labels_is_their_mean():
     rows = {"text": ["a"] * 3, "label": [0, 1, 2]}
-    found = built({"train": rows}).metrics([onehot(0, 1, 1, 2, count=3)], [torch.tensor([0, 1, 2, 2])])
+    found = built({"train": rows}).metrics(answers([onehot(0, 1, 1, 2, count=3)], [torch.tensor([0, 1, 2, 2])]))
     assert found["accuracy"] == 0.75
     assert found["f1"] == pytest.approx((1 + 2 / 3 + 2 / 3) / 3)
 
 
 def test_without_labels_there_are_no_metrics():
-    assert built().metrics([onehot(0, count=2)], [torch.tensor([-100])]) == {}
-    assert built().metrics([], []) == {}
+    assert built().metrics(answers([onehot(0, count=2)], [torch.tensor([-100])])) == {}
 
 
 def test_the_best_is_chosen_by_the_metric_of_the_spec():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from kdspec.answers import Answers
 from kdspec.builtins.tensors import Tensors
 from kdspec.context import BuildContext
 from kdspec.fault import Fault
@@ -138,12 +139,16 @@ def test_the_loss_fits_the_labels():
     fault(lambda: task.loss(torch.zeros(2, 3), values), "KD507", ("labels",))
 
 
+def answers(logits, labels):
+    rows = range(sum(map(len, labels)))
+    return Answers(split="validation", rows=rows, examples=[{}] * len(rows), logits=[logits], labels=[labels])
+
+
 def test_accuracy_where_each_row_has_one_class():
     task = built()
     logits = [torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])]
-    assert task.metrics(logits, [torch.tensor([1, 1, -100])]) == {"accuracy": 0.5}
-    assert task.metrics(logits, [torch.tensor([-100] * 3)]) == {}
-    assert task.metrics(logits, [torch.tensor([0.5] * 3)]) == {}
-    assert task.metrics([torch.zeros(1, 2, 3)], [torch.zeros(1, 2, dtype=torch.long)]) == {}
-    assert task.metrics([], []) == {}
+    assert task.metrics(answers(logits, [torch.tensor([1, 1, -100])])) == {"accuracy": 0.5}
+    assert task.metrics(answers(logits, [torch.tensor([-100] * 3)])) == {}
+    assert task.metrics(answers(logits, [torch.tensor([0.5] * 3)])) == {}
+    assert task.metrics(answers([torch.zeros(1, 2, 3)], [torch.zeros(1, 2, dtype=torch.long)])) == {}
     assert task.metric is None

@@ -287,7 +287,7 @@ class Fixed(Task):
             def loss(self, logits, labels):
                 return Mean(nn.functional.cross_entropy(logits, labels, reduction="sum"), float(len(labels)))
 
-            def metrics(self, logits, labels):
+            def metrics(self, answers):
                 return {"accuracy": 0.5}
 
         def fail(*args):
