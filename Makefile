@@ -32,7 +32,8 @@ READY_EDITOR := .cache/editor/$(LANGUAGE_SERVER)
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
 
-quickstart: setup fetch ## set up, fetch a small model and its data, and distil
+quickstart: setup ## set up, fetch a small model and its data, and distil
+	$(PYTHON) specs/fetch.py all-MiniLM-L6-v2 headlines
 	$(OFFLINE) $(VENV)/bin/kdspec run specs/quickstart.yaml
 
 test: setup fetch lint editor ## everything: lint, types, all tests and those of each plugin

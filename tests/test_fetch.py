@@ -26,8 +26,14 @@ def fetch():
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "specs_fetch", module)
+        patch.syspath_prepend(str(SCRIPT.parent))
         spec.loader.exec_module(module)
         yield module
+
+
+def conversion(name: str):
+    """A function of the module that the script imports."""
+    return getattr(sys.modules["conversions"], name)
 
 
 def zipped(path: Path, **members: str) -> Path:
@@ -74,7 +80,7 @@ def asset(fetch: ModuleType, registry: Registry):
         sha256=hashlib.sha256(registry.contents).hexdigest(),
         licence="MIT",
         members=(("data/words", "words.txt"), ("data/LICENSE", "LICENSE")),
-        convert=fetch.keep,
+        convert=conversion("keep"),
     )
 
 
@@ -357,7 +363,7 @@ def split(fetch, tmp_path_factory):
     unpacked, folder = tmp_path_factory.mktemp("unpacked"), tmp_path_factory.mktemp("headlines")
     samples(unpacked / "samples.jsonl", 18_600)
     (unpacked / "LICENSE").write_text("free")
-    fetch.headlines(unpacked, folder)
+    conversion("headlines")(unpacked, folder)
     return folder
 
 
@@ -393,7 +399,7 @@ def test_the_split_is_the_same_for_any_order_of_the_samples(fetch, split, tmp_pa
     pairs = [lines[at : at + 2] for at in range(0, len(lines), 2)]
     (unpacked / "samples.jsonl").write_text("\n".join(line for pair in reversed(pairs) for line in pair))
     (unpacked / "LICENSE").write_text("free")
-    fetch.headlines(unpacked, folder)
+    conversion("headlines")(unpacked, folder)
     for path in split.glob("*.csv"):
         assert (folder / path.name).read_bytes() == path.read_bytes()
 
@@ -404,4 +410,12 @@ def test_the_table_is_pinned_and_names_are_unique(fetch):
         assert len(asset.sha256) == 64
         assert asset.size > 0
         assert asset.licence
-        assert "LICENSE" in {name for _, name in asset.members}
+        assert asset.large or {"LICENSE", "METADATA"} & {name for _, name in asset.members}
+
+
+def test_what_is_large_is_fetched_by_its_name_only(fetch):
+    by_default = fetch.chosen([], fetch.TABLE)
+    assert sum(asset.size for asset in by_default) < 400e6
+    (large, *_) = [asset for asset in fetch.TABLE if asset.large]
+    assert large not in by_default
+    assert fetch.chosen([large.name], fetch.TABLE) == [large]

@@ -1,0 +1,214 @@
+"""How what is inside the packages becomes plain files: each function fills a folder from the unpacked members.
+
+Splits are cut from an order by hash, which is alike on every version of Python, as the random module does not promise.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def keep(unpacked: Path, folder: Path) -> None:
+    """The unpacked members are the asset."""
+    for path in sorted(unpacked.iterdir()):
+        path.rename(folder / path.name)
+
+
+def headlines(unpacked: Path, folder: Path) -> None:
+    """Unique headlines, cut into four files that share none."""
+    labels: dict[str, str] = {}
+    with (unpacked / "samples.jsonl").open(encoding="utf-8") as lines:
+        for line in lines:
+            sample = json.loads(line)
+            labels.setdefault(sample["input"][1]["content"].strip(), ("plain", "sarcastic")[int(sample["ideal"])])
+    sizes = {"train": 3_000, "validation": 1_500, "test": 4_000, "unlabelled": 10_000}
+    labelled_texts(folder, ("headline", "label"), labels, sizes)
+    (unpacked / "LICENSE").rename(folder / "LICENSE")
+
+
+def thucnews(unpacked: Path, folder: Path) -> None:
+    """Chinese news titles with their section."""
+    lines = (unpacked / "titles.txt").read_text(encoding="utf-8").splitlines()
+    labels = {title: label for label, title in (line.split("\t") for line in lines)}
+    sizes = {"train": 2_500, "validation": 500, "test": 2_000, "unlabelled": 5_000}
+    labelled_texts(folder, ("title", "label"), labels, sizes)
+    (unpacked / "LICENSE").rename(folder / "LICENSE")
+
+
+def questions(unpacked: Path, folder: Path) -> None:
+    """Unique TREC questions with the kind of answer that they ask for."""
+    labels: dict[str, str] = {}
+    with (unpacked / "questions.txt").open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            label, question = line.rstrip("\n").split(" ", 1)
+            labels.setdefault(question, label.partition(":")[0])
+    labelled_texts(folder, ("question", "label"), labels, {"train": 3_000, "validation": 500, "test": 1_800})
+    (unpacked / "LICENSE").rename(folder / "LICENSE")
+
+
+def reviews(unpacked: Path, folder: Path) -> None:
+    """Sentences of film reviews with the mean of twenty people's judgements, from -4 (worst) to 4 (best)."""
+    judged: dict[str, str] = {}
+    with tarfile.open(unpacked / "reviews.tar.gz") as archive:
+        source = archive.extractfile("hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt")
+        assert source is not None  # noqa: S101 - the archive is the pinned one
+        for line in source.read().decode("utf-8").splitlines():
+            _, valence, sentence = line.split("\t", 2)
+            judged.setdefault(sentence.strip(), f"{float(valence):.3f}")
+    labelled_texts(folder, ("sentence", "valence"), judged, {"train": 5_000, "validation": 1_000, "test": 4_000})
+    (unpacked / "LICENSE").rename(folder / "LICENSE")
+
+
+def contracts(unpacked: Path, folder: Path) -> None:
+    """Sentences of loan agreements with the people, places and organisations in them, a token and its IOB tag a line."""
+    found = []
+    with (unpacked / "samples.jsonl").open(encoding="utf-8") as lines:
+        for line in lines:
+            sample = json.loads(line)
+            found.append(tagged(sample["input"][1]["content"].split(), sample["ideal"]))
+    unique = {" ".join(token for token, _ in sentence): sentence for sentence in found}
+    order = shuffled(unique.values(), lambda sentence: " ".join(token for token, _ in sentence))
+    for name, size in (("train", 700), ("validation", 150), ("test", len(unique) - 850)):
+        write_tagged(folder / f"{name}.txt", islice(order, size))
+    (unpacked / "LICENSE").rename(folder / "LICENSE")
+
+
+_MENTION = re.compile(r"(.+?) - (PERSON|ORGANIZATION|LOCATION)(?:, |\]|$)")
+
+
+def tagged(tokens: list[str], mentions: str) -> list[tuple[str, str]]:
+    """The tokens with a tag each, of mentions in the order of the text: `[Ann Lee - PERSON, Rome - LOCATION]`."""
+    tags, at = ["O"] * len(tokens), 0
+    for name, kind in _MENTION.findall(mentions.strip("[]")):
+        words = name.split()
+        at = next(start for start in range(at, len(tokens)) if tokens[start : start + len(words)] == words)
+        tags[at : at + len(words)] = [f"B-{kind}", *[f"I-{kind}"] * (len(words) - 1)]
+        at += len(words)
+    return list(zip(tokens, tags, strict=True))
+
+
+def squad(unpacked: Path, folder: Path) -> None:
+    """English questions: articles of Wikipedia and the New York Times to learn from, SQuAD's own to be judged by."""
+    read = {path.stem: json.loads(path.read_text(encoding="utf-8"))["data"] for path in unpacked.glob("*.json")}
+    articles = shuffled(read["squad"], lambda article: article["title"])
+    files = {
+        "train": read["wikipedia"] + read["news"],
+        "validation": list(islice(articles, 10)),
+        "test": list(articles),
+    }
+    for name, data in files.items():
+        (folder / f"{name}.json").write_text(json.dumps({"version": "1.1", "data": data}), encoding="utf-8")
+
+
+_LONGEST = 100
+_KINDS = {"PER": "person", "LOC": "place", "ORG": "organisation"}
+_ASKED = {"PER": "文中提到的人名是什么?", "LOC": "文中提到的地名是什么?", "ORG": "文中提到的机构名是什么?"}
+
+
+def msra(unpacked: Path, folder: Path) -> None:
+    """Chinese sentences with names of people, places and organisations, as three tasks.
+
+    `names-*.txt` has a character and its BMES tag a line. `kinds-*.csv` says which kinds of names a sentence has, several
+    or one. `questions-*.json` asks for the name where there is just one of a kind, in the form of SQuAD: real answers at
+    real places, though not questions that anybody has asked.
+    """
+    read = {
+        name: shuffled(
+            {
+                tuple(sentence)
+                for sentence in sentences((unpacked / f"{name}.txt").read_text(encoding="utf-8").splitlines(), " ")
+                if len(sentence) <= _LONGEST
+            },
+            lambda sentence: "".join(token for token, _ in sentence),
+        )
+        for name in ("train", "test")
+    }
+    splits = {
+        "train": list(islice(read["train"], 12_000)),
+        "validation": list(islice(read["train"], 1_000)),
+        "unlabelled": list(islice(read["train"], 10_000)),
+        "test": list(islice(read["test"], 3_000)),
+    }
+    for split, found in splits.items():
+        write_tagged(folder / f"names-{split}.txt", found, tags=split != "unlabelled")
+        texts = ["".join(token for token, _ in sentence) for sentence in found]
+        if split == "unlabelled":
+            write_csv(folder / f"kinds-{split}.csv", ("text",), ((text,) for text in texts))
+            continue
+        rows = zip(texts, (sorted({_KINDS[kind] for kind, _ in names(sentence)}) for sentence in found), strict=True)
+        write_csv(folder / f"kinds-{split}.csv", ("text", "kinds"), ((text, "|".join(k)) for text, k in rows if k))
+        asked = [article for number, sentence in enumerate(found) if (article := article_of(number, sentence))]
+        text = json.dumps({"version": "1.1", "data": asked}, ensure_ascii=False)
+        (folder / f"questions-{split}.json").write_text(text, encoding="utf-8")
+    (unpacked / "LICENSE").rename(folder / "LICENSE")
+
+
+def names(sentence: Sequence[tuple[str, str]]) -> list[tuple[str, int]]:
+    """The kind of each name of a tagged sentence and where it starts."""
+    return [(tag[2:], place) for place, (_, tag) in enumerate(sentence) if tag[:2] in ("B-", "B_", "S-", "S_")]
+
+
+def article_of(number: int, sentence: Sequence[tuple[str, str]]) -> dict[str, Any] | None:
+    """The sentence with a question for each kind of which it has one name, or None where it has none."""
+    text, asked = "".join(token for token, _ in sentence), []
+    starts = names(sentence)
+    for kind, question in _ASKED.items():
+        places = [place for found, place in starts if found == kind]
+        if len(places) == 1:
+            (start,) = places
+            end = start + 1
+            while end < len(sentence) and sentence[end][1][:1] in ("M", "E") and sentence[end - 1][1][:1] in ("B", "M"):
+                end += 1
+            answer = {"text": text[start:end], "answer_start": start}
+            asked.append({"id": f"{number}-{kind}", "question": question, "answers": [answer]})
+    return {"title": "", "paragraphs": [{"context": text, "qas": asked}]} if asked else None
+
+
+def sentences(lines: Iterable[str], separator: str) -> Iterator[list[tuple[str, str]]]:
+    """Tokens with their tags, a sentence at a time, of lines that hold one each; an empty line ends a sentence."""
+    for blank, group in groupby(lines, lambda line: not line.strip()):
+        if not blank:
+            pairs = [line.rsplit(separator, 1) for line in group]
+            yield [(token, tag.strip()) for token, tag in pairs]
+
+
+def labelled_texts(folder: Path, header: Sequence[str], labels: dict[str, str], sizes: dict[str, int]) -> None:
+    """A CSV file a split; that of `unlabelled` has the texts alone."""
+    order = shuffled(labels, str)
+    for name, size in sizes.items():
+        texts = [next(order) for _ in range(size)]
+        if name == "unlabelled":
+            write_csv(folder / f"{name}.csv", header[:1], ((text,) for text in texts))
+        else:
+            write_csv(folder / f"{name}.csv", header, ((text, labels[text]) for text in texts))
+
+
+def shuffled(items: Iterable[T], text: Callable[[T], str]) -> Iterator[T]:
+    """The items by the hash of their text."""
+    return iter(sorted(items, key=lambda item: hashlib.sha256(f"kdspec {text(item)}".encode()).digest()))
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """UTF-8, a header, quotes where they are needed."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def write_tagged(path: Path, found: Iterable[Sequence[tuple[str, str]]], *, tags: bool = True) -> None:
+    """A token and its tag a line, an empty line after each sentence."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        for sentence in found:
+            file.writelines(f"{token}\t{tag}\n" if tags else f"{token}\n" for token, tag in sentence)
+            file.write("\n")

@@ -1,0 +1,214 @@
+"""What the packages have becomes files that the specs read."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import struct
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SPECS = Path(__file__).parent.parent.parent / "specs"
+
+
+@pytest.fixture(scope="module")
+def conversions():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SPECS))
+        import conversions
+
+        yield conversions
+        del sys.modules["conversions"]
+
+
+@pytest.fixture(scope="module")
+def quantized():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SPECS))
+        import quantized
+
+        yield quantized
+        del sys.modules["quantized"]
+
+
+@pytest.fixture
+def unpacked(tmp_path):
+    folder = tmp_path / "unpacked"
+    folder.mkdir()
+    (folder / "LICENSE").write_text("free")
+    return folder
+
+
+@pytest.fixture
+def made(tmp_path):
+    folder = tmp_path / "made"
+    folder.mkdir()
+    return folder
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_titles_have_their_section(conversions, unpacked, made):
+    (unpacked / "titles.txt").write_text("".join(f"s{n % 10}\t标题 {n}\n" for n in range(10_000)), encoding="utf-8")
+    conversions.thucnews(unpacked, made)
+    for row in rows(made / "train.csv"):
+        assert row["label"] == f"s{int(row['title'].split()[1]) % 10}"
+    files = ("train", "validation", "test", "unlabelled")
+    texts = [row["title"] for name in files for row in rows(made / f"{name}.csv")]
+    assert len(set(texts)) == len(texts) == 10_000
+
+
+def test_questions_have_their_coarse_kind_and_come_once(conversions, unpacked, made):
+    lines = "".join(f"NUM:count How many {n} ?\n" for n in range(5_300))
+    (unpacked / "questions.txt").write_text(lines + lines.replace("NUM", "LOC"), encoding="utf-8")
+    conversions.questions(unpacked, made)
+    assert {row["label"] for row in rows(made / "test.csv")} == {"NUM"}
+
+
+def test_reviews_are_read_out_of_the_inner_archive(conversions, unpacked, made):
+    text = "".join(f"{n}\t{n % 8 - 4}.33333333\tReview {n}\n" for n in range(10_000)).encode()
+    with tarfile.open(unpacked / "reviews.tar.gz", "w:gz") as archive:
+        member = tarfile.TarInfo("hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt")
+        member.size = len(text)
+        archive.addfile(member, io.BytesIO(text))
+    conversions.reviews(unpacked, made)
+    assert all(-4.334 <= float(row["valence"]) <= 3.334 for row in rows(made / "train.csv"))
+
+
+def test_mentions_are_found_in_the_order_of_the_text(conversions):
+    tokens = ["Rome", "lent", "Ann", "Lee", "of", "Rome", "Bank", "money"]
+    said = "[Rome - LOCATION, Ann Lee - PERSON, Rome Bank - ORGANIZATION]"
+    tags = [tag for _, tag in conversions.tagged(tokens, said)]
+    assert tags == ["B-LOCATION", "O", "B-PERSON", "I-PERSON", "O", "B-ORGANIZATION", "I-ORGANIZATION", "O"]
+    assert {tag for _, tag in conversions.tagged(tokens, "No entities found")} == {"O"}
+
+
+def test_contracts_are_sentences_of_tokens_with_tags(conversions, unpacked, made):
+    sample = {"input": [{}, {"content": ""}], "ideal": "[Ann - PERSON]"}
+    lines = []
+    for n in range(900):
+        sample["input"][1]["content"] = f"Ann owes {n}"
+        lines.append(json.dumps(sample))
+    (unpacked / "samples.jsonl").write_text("\n".join(lines))
+    conversions.contracts(unpacked, made)
+    read = (made / "train.txt").read_text().split("\n\n")
+    assert read[0].splitlines()[:2] == ["Ann\tB-PERSON", "owes\tO"]
+    assert len(read) == 700 + 1
+
+
+SENTENCE = [("王", "B-PER"), ("明", "E-PER"), ("在", "O"), ("京", "S-LOC"), ("和", "O"), ("沪", "S-LOC")]
+
+
+def test_a_question_is_asked_where_there_is_one_name_of_a_kind(conversions):
+    article = conversions.article_of(3, SENTENCE)
+    (paragraph,) = article["paragraphs"]
+    assert paragraph["context"] == "王明在京和沪"
+    (asked,) = paragraph["qas"]
+    assert asked["id"] == "3-PER"
+    assert asked["answers"] == [{"text": "王明", "answer_start": 0}]
+    assert conversions.article_of(4, [("和", "O")]) is None
+
+
+def test_msra_gives_names_kinds_and_questions(conversions, unpacked, made):
+    for name, count in (("train", 23_000), ("test", 3_000)):
+        with (unpacked / f"{name}.txt").open("w", encoding="utf-8") as file:
+            for n in range(count):
+                file.writelines(f"{token} {tag}\n" for token, tag in [*SENTENCE, (str(n), "O")])
+                file.write("\n")
+    conversions.msra(unpacked, made)
+    assert (made / "names-test.txt").read_text(encoding="utf-8").startswith("王\tB-PER\n明\tE-PER\n")
+    assert (made / "names-unlabelled.txt").read_text(encoding="utf-8").startswith("王\n明\n")
+    assert rows(made / "kinds-test.csv")[0]["kinds"] == "person|place"
+    assert set(rows(made / "kinds-unlabelled.csv")[0]) == {"text"}
+    assert len(json.loads((made / "questions-test.json").read_text(encoding="utf-8"))["data"]) == 3_000
+
+
+def test_articles_of_squad_are_in_one_split_each(conversions, unpacked, made):
+    for name, count in (("wikipedia", 3), ("news", 3), ("squad", 20)):
+        data = [{"title": f"{name} {n}", "paragraphs": []} for n in range(count)]
+        (unpacked / f"{name}.json").write_text(json.dumps({"data": data}))
+    conversions.squad(unpacked, made)
+    read = {n: {a["title"] for a in json.loads((made / f"{n}.json").read_text())["data"]} for n in ("train", "test")}
+    assert len(read["train"]) == 6
+    assert len(read["test"]) == 10
+    assert all(title.startswith("squad") for title in read["test"])
+
+
+PIECES = ["<s>", "<pad>", "</s>", "<unk>", "▁", "▁a", "b", "▁中", "中", "国", "▁the", ",", "ß", "<mask>"]
+
+
+def packed(width: int = 32) -> tuple[bytes, dict[str, np.ndarray]]:
+    """A file of one layer in the package's format, and the weights in it."""
+    random = np.random.default_rng(0)
+    inner = 2 * width
+    sizes = {"emb.word": len(PIECES) * width, "emb.pos": 8 * width, "emb.type": 2 * width}
+    sizes |= {"emb.ln.w": width, "emb.ln.b": width}
+    for name, rows_, columns in (("q", width, width), ("k", width, width), ("v", width, width), ("ao", width, width),
+                                 ("fi", inner, width), ("fo", width, inner)):  # fmt: skip
+        sizes |= {f"l0.{name}.w": rows_ * columns, f"l0.{name}.b": rows_}
+    sizes |= {f"l0.{name}.{part}": width for name in ("aln", "oln") for part in "wb"}
+    head = b"E5S1\x01\0\0\0" + struct.pack("<7ifi", width, 1, 2, inner, len(PIECES), 8, 2, 1e-12, 32)
+    texts = [piece.encode() for piece in PIECES]
+    ends = np.cumsum([0, *map(len, texts)]).astype("<u4")
+    head += struct.pack("<5iQ", len(PIECES), 0, 2, 1, 3, sum(map(len, texts))) + ends.tobytes()
+    head += np.zeros(len(PIECES), "<f4").tobytes() + b"".join(texts) + struct.pack("<iI", 0, 3) + b"map"
+    kinds = {
+        name: int(name == "emb.word" or name.endswith((".q.w", ".k.w", ".v.w", "ao.w", "fi.w", "fo.w")))
+        for name in sizes
+    }
+    start = len(head) + 4 + sum(2 + len(name) + 21 for name in sizes)
+    directory, body, weights = struct.pack("<i", len(sizes)), b"", {}
+    for name, size in sizes.items():
+        if kinds[name]:
+            halves = random.integers(0, 16, (size // 32, 32))
+            scale = np.full(size // 32, 0.125, "<f2")
+            block = np.zeros(size // 32, np.dtype([("scale", "<f2"), ("nibbles", "u1", 16)]))
+            block["scale"], block["nibbles"] = scale, halves[:, :16] | halves[:, 16:] << 4
+            data, weights[name] = block.tobytes(), ((halves - 8) * 0.125).reshape(-1)
+        else:
+            weights[name] = random.normal(size=size).astype("<f4")
+            data = weights[name].tobytes()
+        directory += struct.pack("<H", len(name)) + name.encode()
+        directory += struct.pack("<BIQQ", kinds[name], size, start + len(body), len(data))
+        body += data
+    return head + directory + body, weights
+
+
+def test_four_bits_become_the_weights_that_they_stand_for(quantized):
+    data, weights = packed()
+    read = quantized.Packed.read(data)
+    assert read.pieces == PIECES
+    for name, expected in weights.items():
+        np.testing.assert_allclose(read.tensor(name), expected, rtol=1e-6)
+
+
+def test_another_format_is_refused(quantized):
+    with pytest.raises(ValueError, match="format"):
+        quantized.Packed.read(b"GGUF" + bytes(100))
+
+
+def test_the_encoder_loads_and_takes_a_character_as_a_token(quantized, unpacked, made):
+    from transformers import AutoModel, AutoTokenizer
+
+    data, weights = packed()
+    (unpacked / "model.bin").write_bytes(data)
+    (unpacked / "METADATA").write_text("about")
+    quantized.chinese_encoder(unpacked, made)
+    model, report = AutoModel.from_pretrained(made, output_loading_info=True, add_pooling_layer=False)
+    assert not any(report.values())
+    tokenizer = AutoTokenizer.from_pretrained(made)
+    assert tokenizer.tokenize("中国\uff0cthe ab") == ["中", "国", ",", "the", "a", "##b"]
+    row = model.embeddings.word_embeddings.weight[tokenizer.convert_tokens_to_ids("中")].detach().numpy()
+    np.testing.assert_allclose(row, weights["emb.word"].reshape(len(PIECES), -1)[PIECES.index("中")], rtol=1e-6)
+    ids = tokenizer("中", "国")
+    assert tokenizer.convert_ids_to_tokens(ids["input_ids"]) == ["[CLS]", "中", "[SEP]", "国", "[SEP]"]
+    assert tokenizer.pad_token_id == 0
+    assert tokenizer.mask_token == "[MASK]"
