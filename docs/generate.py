@@ -75,7 +75,7 @@ COMPONENTS = """\
 Where a key takes a **component** (a loss, a schedule, a model, ...), write its name, or a mapping from its name to its
 parameters:
 
-```yaml
+```text
 loss: kl
 loss: {dkd: {alpha: 1, beta: 8}}
 ```

@@ -37,6 +37,7 @@ BUILTINS = (
     "kdspec.builtins.distillers",
     "kdspec.builtins.observers",
     "kdspec.builtins.checks",
+    "kdspec.builtins.order_of_stages",
 )
 
 

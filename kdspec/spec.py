@@ -44,6 +44,12 @@ def _one_of(model: Strict, *keys: str, required: bool) -> None:
         raise PydanticCustomError("missing_key", "missing key `{key}`", {"key": keys[0], "others": list(keys[1:])})
 
 
+def _version(value: Any) -> Any:
+    if isinstance(value, (bool, float)):  # Python takes both for 1
+        raise PydanticCustomError("literal_error", "input should be 1", {"expected": "1"})
+    return value
+
+
 class Evaluate(Strict):
     """When the student is evaluated on the validation rows, and by what it is judged."""
 
@@ -150,7 +156,7 @@ class Stage(Strict):
 class Spec(Strict):
     """A distillation, from data to student."""
 
-    kdspec: Literal[1]
+    kdspec: Annotated[Literal[1], BeforeValidator(_version)]
     """Version of this format."""
     name: Name
     """Name of the run; its output goes to `runs/<name>/`."""

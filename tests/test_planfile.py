@@ -10,6 +10,7 @@ import pytest
 
 from kdspec.cli import main
 from kdspec.difference import Change, difference
+from kdspec.testing import tiny
 
 TINY = Path(__file__).parent / "data" / "tiny"
 FINE = (Path(__file__).parent / "diagnostics" / "fine.yaml").read_text(encoding="utf-8")
@@ -58,6 +59,20 @@ def test_a_plan_that_would_run_otherwise_is_refused(planned, capsys):
 def test_a_plan_is_run_as_it_is(planned, capsys):
     assert main(["run", str(planned), "--set", "seed=3"]) == 2
     assert "a plan is run as it is" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_plan_ends_in_the_same_student_as_its_spec(planned, capsys):
+    tiny(planned.parent.parent / "data" / "tiny" / "teacher", layers=6)
+    epochs = ["--set", "stages.distil.training.epochs=0.5"]
+    assert main(["plan", "specs/spec.yaml", *epochs, "-o", "plans/plan.json"]) == 0
+    assert main(["run", "specs/spec.yaml", *epochs, "--output", "spec", "--device", "cpu"]) == 0
+    assert main(["run", "plans/plan.json", "--output", "plan", "--device", "cpu"]) == 0
+    capsys.readouterr()
+    folders = [planned.parent.parent / name / "tiny" for name in ("spec", "plan")]
+    for file in ("student/model.safetensors", "table.json", "digests.json"):
+        first, second = ((folder / file).read_bytes() for folder in folders)
+        assert first == second, file
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"kdspec_plan": 99}'])

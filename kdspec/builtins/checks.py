@@ -203,6 +203,9 @@ def _switched_off(spec: Spec, distiller: Distiller, path: tuple[Any, ...]) -> It
         if not isinstance(weight, Schedule) or not weight.always_zero():
             continue
         written = _at(spec.document.data, (*path, name))
+        if isinstance(_at(written, ("weight",)), Mapping) and weight.name != "constant":
+            message = f"the schedule is 0 throughout, so that `{name}` is not computed"
+            yield _warning(message, spec.label((*path, name, "weight"), "always 0"))
         keys = written if isinstance(written, Mapping) else ()
         others = [key for key in keys if key != "weight" and not _is_default(group, key)]
         if others:

@@ -26,6 +26,8 @@ Examples:
 # Each round of fixes may bring to light what the mistakes before it had hidden.
 _ROUNDS = 10
 _IS_SPEC = re.compile(r"""^\{?\s*['"]?kdspec['"]?\s*:""", re.MULTILINE)
+_EXTENDS = re.compile(r"""^extends\s*:((?:[^\n#]|\n\s*-)*)""", re.MULTILINE)
+_BASES = re.compile(r"""[^\s\[\],'"]+\.ya?ml\b""")
 
 
 @hookimpl
@@ -87,8 +89,21 @@ def _is_spec(path: Path, root: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
     if hidden or path.suffix not in {".yaml", ".yml"} or not path.is_file():
         return False
+    return _has_version(path, set())
+
+
+def _has_version(path: Path, seen: set[Path]) -> bool:
+    """Whether a file, or one that it extends, has the key `kdspec`."""
+    real = path.resolve()
+    if real in seen or not path.is_file():
+        return False
+    seen.add(real)
     # Not parsed: a spec that is not YAML is one that should be told of.
-    return _IS_SPEC.search(path.read_text(encoding="utf-8", errors="replace")) is not None
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if _IS_SPEC.search(text) is not None:
+        return True
+    extends = _EXTENDS.search(text)
+    return extends is not None and any(_has_version(path.parent / b, seen) for b in _BASES.findall(extends[1]))
 
 
 def _read(

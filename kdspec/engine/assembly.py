@@ -35,6 +35,7 @@ class Assembly:
         forward = Forward(
             name, module, features, labels=self.task.label_keys,
             chooses=self.models.tokenizer_id(name) is not None, spec=self.spec, task=self.stage.tasks[0],
+            matches=self.stage.matches,
         )  # fmt: skip
         if trains and self.stage.training.gradient_checkpointing:
             self._checkpoint_activations(module)

@@ -65,8 +65,7 @@ def _told(spec: Spec, path: Path, what: str, error: Exception) -> Diagnostic | N
     if isinstance(error, Within):
         return _told(spec, (*path, *error.at), error.what, _cause(error))
     if isinstance(error, Fault):
-        label = spec.label((*path, *error.at))
-        return Diagnostic(error.code, error.message, label, notes=error.notes, help=error.help)
+        return spec.diagnose(error, path)
     if isinstance(error, MemoryError) or is_out_of_memory(error):
         return out_of_memory(spec, path, what)
     return None

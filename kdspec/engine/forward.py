@@ -15,6 +15,7 @@ from kdspec.diagnostics import Diagnostic, DiagnosticError, Label, closest
 from kdspec.engine.blame import blaming
 from kdspec.fault import Fault
 from kdspec.fieldpath import FieldPath, FieldPathError
+from kdspec.match import PlannedMatch
 from kdspec.plan import Feature
 from kdspec.spec import Spec
 from kdspec.step import Features
@@ -31,6 +32,7 @@ class Forward:
         features: what the stage reads of it.
         labels: batch keys of the labels, which a model is given only where its own loss is read.
         chooses: whether inputs that the model does not take are left out: the tokenizer's are, written columns are not.
+        matches: those that read the features, to tell which of them asks for a layer that is not there.
     """
 
     def __init__(
@@ -43,8 +45,10 @@ class Forward:
         chooses: bool,
         spec: Spec,
         task: str,
+        matches: Sequence[PlannedMatch] = (),
     ) -> None:
         self.name, self.module, self.features, self.spec, self.task = name, module, features, spec, task
+        self.matches = matches
         self.withheld = frozenset() if "losses" in features else labels
         paths = [path for feature in features.values() for path in feature.paths]
         self.modules = sorted({path.module for path in paths if path.module is not None})
@@ -143,8 +147,27 @@ class Forward:
         missing = [i for i in layers if not -len(value) <= i < len(value)]
         if missing:
             message = f"`{self.name}` returned {len(value)} of `{feature.name}`; there is no index {missing[0]}"
-            raise DiagnosticError(Diagnostic("KD301", message, self._label(feature.name)))
+            raise DiagnosticError(*self._out_of_range(feature.name, missing, message))
         return {i: value[i] for i in layers}
+
+    def _out_of_range(self, feature: str, missing: Sequence[int], message: str) -> list[Diagnostic]:
+        """At the matches that ask for a layer that is not there, or at the adaptor where none is known."""
+        declared = self._label(feature)
+        asking = [match for match in self.matches if match.feature == feature]
+        places = dict.fromkeys(place for match in asking if (place := self._asks(match, missing)) is not None)
+        if not places:
+            return [Diagnostic("KD301", message, declared)]
+        return [Diagnostic("KD301", message, place, (declared,)) for place in places]
+
+    def _asks(self, match: PlannedMatch, missing: Sequence[int]) -> Label | None:
+        """Where a match asks this model for one of the layers."""
+        taught = match.teacher == self.name and set(missing) & set(match.teacher_layers)
+        if not taught and not (match.student == self.name and set(missing) & set(match.student_layers)):
+            return None
+        values = self.spec.document.values
+        forms: list[tuple[str | int, ...]] = [("layers", *match.teacher_layers), ("layers",), ("pairs",)]
+        path = next((p for form in forms if (p := (*match.path, *form)) in values), match.path)
+        return self.spec.label(path, f"asked of `{self.name}`", key=bool(taught) and len(path) > len(match.path) + 1)
 
     def _lost(self, feature: Feature, index: int, error: FieldPathError) -> DiagnosticError:
         place = ("adaptors", self.name, feature.name, *((index,) if feature.several else ()))

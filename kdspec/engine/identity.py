@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -38,6 +38,14 @@ def hold(plan: Plan, folder: RunFolder) -> None:
         raise DiagnosticError(Diagnostic("KD509", message, label, notes=notes, help=help_))
     if former != now:
         folder.write("digests.json", json.dumps(now, indent=2) + "\n")
+
+
+def other_versions(former: Mapping[str, str], now: Mapping[str, str]) -> str | None:
+    """Which libraries are not those that the run was begun with, in a sentence; None where all are."""
+    changed = [f"{name} {former[name]} → {now[name]}" for name in now if former.get(name, now[name]) != now[name]]
+    if not changed:
+        return None
+    return f"this run goes on with other versions than before ({', '.join(changed)}): numbers may differ slightly"
 
 
 def _digest(plan: Plan, stage: str) -> str:

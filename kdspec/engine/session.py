@@ -78,6 +78,10 @@ class Session:
     def run(self) -> Result:
         """Run the stages that are not finished, then compare the models.
 
+        The plan is taken as it is; `kdspec.rehearsal.rehearse.rehearse`, which `kdspec run` calls before, tells of
+        mistakes that only shapes show without reading a weight. Without it they are found when the models are built,
+        and before the first step all the same.
+
         Raises:
             Interrupted: a signal came; the same command continues.
             DiagnosticError: KD5xx.
@@ -87,6 +91,8 @@ class Session:
             self._folder = RunFolder(self.folder)
             if self.restart:
                 self._folder.put_aside()
+            # Before the log is opened: a start that is refused is nothing that has happened in the run.
+            identity.hold(self.plan, self._folder)
             self._log = EventLog(self._folder.log)
             try:
                 return self._stages(stop, began)
@@ -114,7 +120,6 @@ class Session:
 
     def _stages(self, stop: StopSignal, began: float) -> Result:
         folder, names = self._folder, list(self.plan.spec.stages)
-        identity.hold(self.plan, folder)
         finished = folder.finished(names)
         open_ = [name for name in names if name not in finished]
         if not open_ and (rows := folder.table()) is not None and "RunFinished" in self._logged():
@@ -122,6 +127,8 @@ class Session:
         folder.write_plan(self.plan)
         notes: list[Note] = []
         found = self._newest(open_[0], notes) if open_ else None
+        if (found is not None or finished) and (told := identity.other_versions(self._versions(), export.versions())):
+            notes.append(Note("warning", told))
         self._mend_log(finished, open_[0] if open_ else None, found)
         self.emit(
             RunStarted(self.plan.spec.name, tuple(names), dict(export.versions()), self.plan.spec.seed, _step(found))
@@ -187,6 +194,12 @@ class Session:
             notes_ = tuple(f"`{path}`" for path in damaged)
             raise DiagnosticError(Diagnostic("KD504", message, label, notes=notes_, help=help_))
         return found
+
+    def _versions(self) -> dict[str, str]:
+        """The versions of the libraries at the last start."""
+        records = read(self._folder.log) if self._folder.log.exists() else ()
+        starts = [record.event for record in records if isinstance(record.event, RunStarted)]
+        return starts[-1].versions if starts else {}
 
     def _logged(self) -> set[object]:
         """What the log has: the classes of its events, and of those that tell of a state on the disk their data."""

@@ -121,6 +121,22 @@ def test_a_folder_is_searched_for_specs(kdspec, spec, tmp_path):
     assert lines[3:] == ["2 of 3 specs have errors"]
 
 
+def test_a_spec_in_a_folder_may_have_its_version_from_the_one_that_it_extends(kdspec, spec, tmp_path):
+    spec(name="specs/base.yaml")
+    (tmp_path / "specs" / "longer.yaml").write_text("# longer\nextends: base.yaml\nsed: 3\n")
+    (tmp_path / "specs" / "longest.yml").write_text("name: longest\nextends:\n  - 'longer.yaml'\n")
+    (tmp_path / "specs" / "self.yaml").write_text("extends: [self.yaml]\n")
+    (tmp_path / "specs" / "linter.yaml").write_text("extends: [rules.yaml]\n")
+    (tmp_path / "specs" / "rules.yaml").write_text("extends: strict\n")
+    outcome = kdspec("validate", "--format", "concise", "specs")
+    assert outcome.out.splitlines() == [
+        "specs/base.yaml: fine",
+        "specs/longer.yaml:3:1: KD101 unknown key `sed`",
+        "specs/longer.yaml:3:1: KD101 unknown key `sed`",
+        "2 of 3 specs have errors",
+    ]
+
+
 def test_a_folder_without_specs_is_a_misuse(kdspec, spec, tmp_path):
     spec()
     (tmp_path / "empty").mkdir()

@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 
 from kdspec.diagnostics import DiagnosticError
+from kdspec.engine import export
 from kdspec.engine.event_log import read
 from kdspec.engine.stage import Interrupted
-from kdspec.events import CheckpointSaved, Evaluated, RunFinished, RunStarted, StageFinished, StepDone
+from kdspec.events import CheckpointSaved, Evaluated, RunFailed, RunFinished, RunStarted, StageFinished, StepDone
 
 TRAINING = "stages.distil.training"
 DROPOUT = "models.student.toy.dropout=0.2"
@@ -223,7 +224,19 @@ def test_another_spec_under_the_same_name_is_refused_with_what_differs(launch, s
         "`stages.distil.training.optimizer.adamw.lr` was `0.01` and is `0.02`",
     )
     assert "--restart" in found.help
+    log = session().folder / "events.jsonl"
+    assert not [record for record in read(log) if isinstance(record.event, RunFailed)]
     assert launch().of(RunStarted)[-1].resumed_at == 2
+
+
+def test_other_versions_of_the_libraries_are_noted_where_a_run_goes_on(launch, session, toys, monkeypatch):
+    interrupt(session, toys, step=2)
+    now = dict(export.versions())
+    monkeypatch.setattr(export, "versions", lambda: now | {"torch": "0.1"})
+    (note,) = launch().notes
+    assert f"(torch {now['torch']} → 0.1)" in note
+    monkeypatch.undo()
+    assert launch().notes == [note], "a finished run has nothing to go on with"
 
 
 def test_what_the_weights_do_not_depend_on_may_change(launch, session, toys):

@@ -48,11 +48,19 @@ def test_a_good_spec_has_nothing(rehearsed):
     [
         pytest.param(
             [(MATCH, "{feature: hidden, loss: hidden_mse, layers: {7: 2}}")],
-            "KD301", "output.hidden", "`teacher` returned 3 of `hidden`; there is no index 7", id="no such layer",
+            "KD301", "7", "`teacher` returned 3 of `hidden`; there is no index 7", id="no such layer",
         ),
         pytest.param(
             [(TEACHER, "{logits: output.logits, hidden: output.hiden}")],
             "KD303", ".hiden", "`hidden` of `teacher` is not where its path says", id="not returned",
+        ),
+        pytest.param(
+            [(MATCH, "{feature: hidden, loss: hidden_mse, layers: {2: 5}}")],
+            "KD301", "5", "`student` returned 3 of `hidden`; there is no index 5", id="no such layer of the student",
+        ),
+        pytest.param(
+            [(MATCH, "{feature: hidden, loss: fsp, pairs: [{teacher: [0, 8], student: [0, 2]}]}")],
+            "KD301", "[{teacher: [0, 8], student: [0, 2]}]", "there is no index 8", id="no such layer of a pair",
         ),
         pytest.param(
             [(MATCH, "{feature: hidden, loss: hidden_mse, layers: {2: 2}, projection: none}")],
