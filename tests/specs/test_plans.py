@@ -1,0 +1,85 @@
+"""What `kdspec plan` shows of each spec that users begin from, rehearsal included, is as it was recorded.
+
+    RECORD=1 python -m pytest tests/specs/test_plans.py
+
+records all of them anew in `tests/specs/plans/`; read `git diff` of it before you commit. Small models stand in for
+those of `specs/assets`, so that nothing needs to be fetched.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from kdspec import check, plan
+from kdspec.compose import load
+from kdspec.outline import outline
+from kdspec.registry import load_registry
+from kdspec.rehearsal.rehearse import rehearse
+from kdspec.rehearsal.result import as_data, settled
+from kdspec.render.plan import page
+
+ROOT = Path(__file__).parent.parent.parent
+SPECS = ROOT / "specs"
+PLANS = Path(__file__).parent / "plans"
+FILES = sorted(str(path.relative_to(SPECS)) for path in SPECS.rglob("*.yaml") if "assets" not in path.parts)
+RECORD = "RECORD=1 python -m pytest tests/specs/test_plans.py"
+
+
+@pytest.fixture(scope="module")
+def components():
+    """The built-ins, and the packages in `plugins/` whether they are installed or not."""
+    packages = [file.parent for file in ROOT.glob("plugins/*/pyproject.toml")]
+    with pytest.MonkeyPatch.context() as patch:
+        for package in packages:
+            patch.syspath_prepend(package)
+        yield load_registry(*(__import__(package.name.replace("-", "_")) for package in packages), installed=False)
+
+
+@pytest.fixture(scope="module")
+def small_library(tmp_path_factory, small_assets):
+    """A copy of `specs/` with small models and few rows."""
+    copied = tmp_path_factory.mktemp("plans") / "specs"
+    shutil.copytree(SPECS, copied, ignore=shutil.ignore_patterns("assets", "__pycache__"))
+    shutil.copytree(small_assets, copied / "assets")
+    return copied
+
+
+def shown(file, components):
+    """What the command shows: first what it has found, then the plan."""
+    document = load(file.name, environ={})
+    checked = check.check(document, components)
+    assert checked.spec is not None, checked.diagnostics
+    made, found = plan.make(checked.spec, components)
+    assert made is not None, found
+    rehearsal = rehearse(made, components)
+    told = [f"{d.severity}[{d.code}]: {d.message}\n" for d in (*checked.diagnostics, *found, *rehearsal.diagnostics)]
+    console = Console(file=io.StringIO(), width=120, color_system=None, legacy_windows=False)
+    console.print(page(outline(settled(made, rehearsal)) | {"rehearsal": as_data(rehearsal)}))
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
+    return "".join(told) + "\n".join(lines).rstrip() + "\n"
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_the_plan_of_a_spec_of_the_library(file, small_library, components, monkeypatch):
+    path = small_library / file
+    monkeypatch.chdir(path.parent)
+    text = shown(path, components)
+    assert str(small_library.parent) not in text, "a plan that another machine shows otherwise"
+    recorded = (PLANS / file).with_suffix(".txt")
+    if os.environ.get("RECORD"):
+        recorded.parent.mkdir(parents=True, exist_ok=True)
+        recorded.write_text(text, encoding="utf-8")
+    assert recorded.is_file(), f"the plan of specs/{file} is not recorded; look at it after `{RECORD}`"
+    expected = recorded.read_text(encoding="utf-8")
+    assert text == expected, f"the plan of specs/{file} is another one; if it should be: `{RECORD}`"
+
+
+def test_each_recorded_plan_has_its_spec():
+    recorded = sorted(str(path.relative_to(PLANS).with_suffix(".yaml")) for path in PLANS.rglob("*.txt"))
+    assert recorded == FILES, f"after `{RECORD}`, remove those whose spec is gone"
