@@ -126,8 +126,9 @@ class Loop:
         with self.backend.autocast():
             taught = {}
             for name, teacher in self.teachers.items():
-                with frozen(teacher.module):
-                    taught[name] = teacher(batch[name])
+                if teacher.features:  # a strategy may want a teacher's modules, and nothing that it says
+                    with frozen(teacher.module):
+                        taught[name] = teacher(batch[name])
             learnt = self.student(batch[self.student.name])
             at = Step(student=learnt, teachers=taught, task=self.task, progress=step / self.total_steps)
             with self.guard:

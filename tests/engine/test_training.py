@@ -392,6 +392,35 @@ def test_a_strategy_that_is_no_module_has_its_moments(launch):
     assert ran.of(StepDone)[0].weights == {"spread": 1.0, "size": 0.1}
 
 
+class Silent(Distiller):
+    """A strategy that wants a teacher's module, and nothing that it says."""
+
+    name = "silent"
+
+    def needs(self):
+        return Needs(student="student", teachers=("teacher",), reads={"student": frozenset({"logits"})})
+
+    def build(self, context):
+        def refuse(module, inputs):
+            raise AssertionError("nobody reads what the teacher says")
+
+        class Objective:
+            def prepare(self, batch, models):
+                models["teacher"].register_forward_pre_hook(refuse)
+                return batch
+
+            def __call__(self, step):
+                assert not step.teachers
+                return {"size": Term(step.student.heads("logits")[0].square().mean())}
+
+        return Objective()
+
+
+def test_a_teacher_that_nothing_is_read_of_is_not_run(launch):
+    ran = launch("stages.distil.distiller=silent", plugins=[Silent])
+    assert len(ran.of(StepDone)) == 6
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_mixed_precision_trains_about_the_same(precision, launch):
     single = ("models.student.toy.single=true", "models.teacher.toy.single=true")

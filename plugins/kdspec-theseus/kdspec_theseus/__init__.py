@@ -1,0 +1,103 @@
+"""Compression by progressive module replacing (BERT-of-Theseus) as a strategy of kdspec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
+
+from kdspec import (
+    BuildContext,
+    Component,
+    Distiller,
+    Fault,
+    Needs,
+    Objective,
+    Schedule,
+    by_name,
+    hookimpl,
+)
+
+KDSPEC_API = 1
+
+
+def _replaces(rate: Schedule) -> Schedule:
+    if rate.always_zero():
+        raise PydanticCustomError("never_replaced", "a rate of 0 replaces nothing, so that nothing is learnt", {})
+    return rate
+
+
+class Theseus(Distiller):
+    """The student's layers take the places of the teacher's, more and more of them, until all have been replaced.
+
+    Each layer of the student stands for a group of neighbouring layers of the teacher. In each forward pass of training
+    and at each place a draw decides which of the two computes: the student's layer, with the probability `rate`, or the
+    teacher's group, frozen. So each of the student's layers learns to work among the layers that it will be with, from
+    the labels alone: there is no loss between the models. Where all are replaced it is ordinary fine-tuning.
+
+    The student is an ordinary model, usually `like: teacher` with fewer layers and
+    `initialize: {layers: [0, 1, ...]}`; it is evaluated and saved without the teacher's layers.
+    Paper: Xu et al. 2020, "BERT-of-Theseus: Compressing BERT by Progressive Module Replacing" (EMNLP,
+    https://arxiv.org/abs/2002.02925).
+    """
+
+    name = "theseus"
+
+    teacher: str
+    """The model whose layers are replaced, the predecessor: already trained, frozen, in evaluation mode."""
+    student: str
+    """The model whose layers replace them, the successor: as wide as the teacher, and not deeper."""
+    task: str | None = None
+    """The task; may be left out where there is only one."""
+    rate: Annotated[Schedule, AfterValidator(_replaces)] = by_name({"linear_growth": {"from": 0.3, "to": 1.7}})
+    """The probability that a place is the student's: a number or a schedule. What is above 1 counts as 1, so that the
+    default reaches 1 in the middle of the stage, and the student is alone from there on."""
+    learns: Literal["layers", "all"] = "layers"
+    """What of the student is trained: `layers` alone, as in the paper, while embeddings and head stay those of the
+    teacher; or `all`."""
+    layers: str | None = None
+    """Path of the list of layers in both models, such as `bert.encoder.layer`. Left out: the only list of modules that
+    is as long as the model has layers."""
+
+    def needs(self) -> Needs:
+        """The labels; of the teacher no output, but its modules."""
+        return Needs(
+            student=self.student,
+            teachers=(self.teacher,),
+            tasks=() if self.task is None else (self.task,),
+            hard_labels=True,
+        )
+
+    def build(self, context: BuildContext) -> Objective:
+        """The objective; raises KD301 and KD302 where depths or widths do not go together."""
+        from kdspec import DistillationObjective
+        from kdspec_theseus.objective import Replacing, Side
+
+        for fault in self._mistakes(context):
+            raise fault
+        inner = DistillationObjective(tasks=context.tasks, hard=lambda _: 1.0)
+        student, teacher = (Side(name, context.facts[name].layers or 0) for name in (self.student, self.teacher))
+        rate = self.rate.build(context)
+        return Replacing(inner, student, teacher, rate=rate, everything=self.learns == "all", path=self.layers)
+
+    def _mistakes(self, context: BuildContext) -> Iterator[Fault]:
+        student, teacher = context.facts[self.student], context.facts[self.teacher]
+        for name, facts in ((self.student, student), (self.teacher, teacher)):
+            if facts.layers is None:
+                message = f"`theseus` needs to know how many layers `{name}` has"
+                yield Fault("KD301", message, help="a model of a plugin tells it in `facts`")
+        if student.layers is not None and teacher.layers is not None and student.layers > teacher.layers:
+            message = f"`{self.student}` has {student.layers} layers, more than the {teacher.layers} that it replaces"
+            yield Fault("KD301", message, ("student",), help="write `config: {num_hidden_layers: ...}` in the student")
+        if None not in (student.width, teacher.width) and student.width != teacher.width:
+            message = f"`{self.student}` is {student.width} wide and `{self.teacher}` {teacher.width}"
+            help_ = "layers can stand in for one another only where they are equally wide"
+            yield Fault("KD302", message, ("student",), help=help_)
+
+
+@hookimpl
+def kdspec_components() -> list[type[Component]]:
+    """Hand over the strategy."""
+    return [Theseus]
