@@ -39,8 +39,9 @@ from kdspec.registry import Registry, load_registry
 from kdspec.step import Features, Needs, Step, Term
 
 if TYPE_CHECKING:
-    from kdspec.objective import DistillationObjective, Soft
+    from kdspec.objective import DistillationObjective
     from kdspec.ops.mean import Mean
+    from kdspec.soft_labels import Soft
 
 __all__ = [
     "API_VERSION",
@@ -95,8 +96,12 @@ def __getattr__(name: str) -> Any:
         from kdspec.ops.mean import Mean
 
         return Mean
-    if name in ("DistillationObjective", "Soft"):
-        from kdspec import objective
+    if name == "DistillationObjective":
+        from kdspec.objective import DistillationObjective
 
-        return getattr(objective, name)
+        return DistillationObjective
+    if name == "Soft":
+        from kdspec.soft_labels import Soft
+
+        return Soft
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

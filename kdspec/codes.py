@@ -209,7 +209,8 @@ _TABLE = (
     Code(
         "KD403",
         "classes differ",
-        "The logits of student and teacher have different numbers of classes, so that one cannot follow the other.",
+        "The logits of student and teacher have different numbers of classes, so that one cannot follow the other; or "
+        "teachers whose answers are joined have different classes, or the same in another order.",
     ),
     Code(
         "KD404",

@@ -35,6 +35,8 @@ class ModelFacts:
     """The `model_type` of a transformers model."""
     classes: int | None = None
     """Classes of the head that its files have."""
+    labels: tuple[str, ...] = ()
+    """The names of these classes in the order of the logits, where its files name them."""
     architecture: str | None = None
     """The class that its files are of, such as `BertModel`; empty where all its weights are drawn anew."""
 

@@ -88,6 +88,7 @@ def facts(configuration: Mapping[str, Any]) -> ModelFacts:
         heads=heads,
         family=family,
         classes=_classes(configuration),
+        labels=_labels(configuration),
         architecture=_architecture(configuration),
     )
     return changed(known, configuration)
@@ -101,6 +102,7 @@ def changed(before: ModelFacts, changes: Mapping[str, Any]) -> ModelFacts:
         heads=_number(changes, HEAD_NAMES, before.heads),
         family=before.family,
         classes=before.classes,
+        labels=before.labels,
         architecture=before.architecture,
     )
 
@@ -117,6 +119,16 @@ def read(file: Path) -> Mapping[str, Any]:
 def _architecture(configuration: Mapping[str, Any]) -> str | None:
     names = configuration.get("architectures")
     return str(names[0]) if isinstance(names, list) and names else None
+
+
+def _labels(configuration: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names that somebody has chosen; the library's own are `LABEL_0`, `LABEL_1` and so on."""
+    names = configuration.get("id2label")
+    if _classes(configuration) is None or not isinstance(names, dict):
+        return ()
+    ordered = tuple(names.get(str(number)) for number in range(len(names)))
+    chosen = ordered != tuple(f"LABEL_{number}" for number in range(len(names)))
+    return tuple(map(str, ordered)) if chosen and None not in ordered else ()
 
 
 def _classes(configuration: Mapping[str, Any]) -> int | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,26 +11,11 @@ from kdspec.context import BuildContext
 from kdspec.fault import Fault, Within
 from kdspec.kinds import BuiltTask
 from kdspec.match import PlannedMatch
-from kdspec.ops.masks import rule_out, select
 from kdspec.ops.mean import Mean
-from kdspec.ops.shift import probability_shift
+from kdspec.soft_labels import Soft, Weight, outputs, shapes
 from kdspec.step import Features, Step, Term
 
-Weight = Callable[[float], float]
-
 _PARAMETERS = len(("stages", "its name", "distiller", "its component"))  # a match's place begins so
-
-
-@dataclass(frozen=True, kw_only=True)
-class Soft:
-    """Soft labels, built."""
-
-    teacher: str
-    loss: Callable[..., Tensor | Mean]
-    needs_labels: bool
-    temperature: Callable[[Tensor, Tensor, float], float | Tensor]
-    weight: Weight
-    shift: bool
 
 
 class DistillationObjective(nn.Module):
@@ -51,21 +35,15 @@ class DistillationObjective(nn.Module):
         terms = [MatchTerm(match, context or BuildContext()) for match in planned]
         self.matches = nn.ModuleList(terms)
         self._terms = tuple(terms)
-        if soft is not None and isinstance(soft.loss, nn.Module):
-            self.soft_loss = soft.loss  # its parameters are ours to train
+        if soft is not None and soft.module is not None:
+            self.soft_loss = soft.module  # its parameters are ours to train
 
     def forward(self, step: Step) -> dict[str, Term]:
         """The terms whose weight is not 0 now."""
         terms: dict[str, Term] = {}
         if self.soft is not None and (weight := self.soft.weight(step.progress)):
-            try:
-                losses = _soft(self.soft, step)
-            except Fault:
-                raise
-            except Exception as error:
-                raise Within("the loss of `soft_labels`", ("soft_labels",), _logits(self.soft, step)) from error
-            for index, loss in enumerate(losses):
-                terms["soft_labels" if len(losses) == 1 else f"soft_labels.{index}"] = Term(loss, weight)
+            for suffix, loss, share in self.soft.losses(step):
+                terms[f"soft_labels{suffix}"] = Term(loss, weight * share)
         for match in self._terms:
             if weight := match.weight(step.progress):
                 try:
@@ -126,11 +104,9 @@ class MatchTerm(nn.Module):
         """Where this match is, and the shapes that it was given, for what its loss or projection has raised."""
         match, student, teacher = self.planned, step.student, step.teachers[self.planned.teacher]
         sides = ((match.teacher, teacher, match.teacher_layers), (match.student, student, match.student_layers))
-        notes = [
-            f"`{match.feature}` of `{name}`: {_shapes(_layers(side, match.feature, i))}" for name, side, i in sides
-        ]
+        notes = [f"`{match.feature}` of `{name}`: {shapes(_layers(side, match.feature, i))}" for name, side, i in sides]
         if masks := student.heads("inputs_mask"):
-            notes.append(f"`inputs_mask` of `{match.student}`: {_shapes(masks[:1])}")
+            notes.append(f"`inputs_mask` of `{match.student}`: {shapes(masks[:1])}")
         return Within(f"the loss `{match.loss.name}`", match.path[_PARAMETERS:], tuple(notes))
 
 
@@ -138,78 +114,6 @@ def _layers(features: Features, feature: str, layers: Sequence[int]) -> list[Ten
     if layers:
         return [features.layer(feature, index) for index in layers]
     return list(features.heads(feature))
-
-
-def _soft(soft: Soft, step: Step) -> list[Tensor | Mean]:
-    students = _kept(step.student)
-    teachers = _kept(step.teachers[soft.teacher])
-    if len(students) != len(teachers):
-        raise Fault(
-            "KD313",
-            f"the student has {_counted(students)} of logits, teacher `{soft.teacher}` {_counted(teachers)}",
-            help="give both adaptors the same number of paths for `logits`",
-        )
-    labels = _labels(step, len(students)) if soft.needs_labels or soft.shift else []
-    found: list[Tensor | Mean] = []
-    for head, (student, teacher) in enumerate(zip(students, teachers, strict=True)):
-        _same_shape(student, teacher, soft.teacher)
-        target = probability_shift(teacher, labels[head]) if soft.shift else teacher
-        temperature = soft.temperature(student, target, step.progress)
-        extra = {"labels": labels[head]} if soft.needs_labels else {}
-        found.append(soft.loss(student, target, temperature=temperature, **extra))
-    return found
-
-
-def outputs(features: Features) -> list[Tensor]:
-    """The logits by head. Where a position is itself the class, `(batch, length)`, `logits_mask` says which there are.
-
-    Those that it does not keep are at -inf, so that neither the padding nor anything else there matters.
-    """
-    logits = features.heads("logits")
-    masks = _masks(features, len(logits))
-    return [
-        value if mask is None or value.shape != mask.shape else rule_out(value, mask)
-        for value, mask in zip(logits, masks, strict=True)
-    ]
-
-
-def _kept(features: Features) -> list[Tensor]:
-    """The logits by head, of token tasks only the positions that the mask keeps."""
-    # A mask chooses tokens; logits of whole rows, (batch, classes), have none to choose from.
-    logits = outputs(features)
-    return [
-        select(value, mask) if mask is not None and value.ndim > mask.ndim and value.shape[:2] == mask.shape else value
-        for value, mask in zip(logits, _masks(features, len(logits)), strict=True)
-    ]
-
-
-def _masks(features: Features, heads: int) -> Sequence[Tensor | None]:
-    masks = features.heads("logits_mask")
-    if len(masks) not in (0, 1, heads):
-        raise Fault("KD313", f"{heads} heads of logits but {len(masks)} masks in `logits_mask`")
-    return masks * heads if len(masks) == 1 else masks or (None,) * heads
-
-
-def _labels(step: Step, heads: int) -> list[Tensor]:
-    if len(step.labels) != heads:
-        raise Fault(
-            "KD313",
-            f"{heads} heads of logits but {len(step.labels)} of labels",
-            help="give the student's adaptor one path of `labels` for each of `logits`",
-        )
-    return [
-        select(label, mask) if mask is not None and label.shape == mask.shape else label
-        for label, mask in zip(step.labels, _masks(step.student, heads), strict=True)
-    ]
-
-
-def _same_shape(student: Tensor, teacher: Tensor, name: str) -> None:
-    if student.shape != teacher.shape:
-        raise Fault(
-            "KD507",
-            f"the student's logits have shape {tuple(student.shape)}, those of teacher `{name}` {tuple(teacher.shape)}",
-            help="both models need the same classes, and `logits_mask` in both adaptors or in neither",
-        )
 
 
 def _hard(task: BuiltTask, student: Features) -> list[Tensor | Mean]:
@@ -221,16 +125,3 @@ def _hard(task: BuiltTask, student: Features) -> list[Tensor | Mean]:
     if len(logits) != len(labels):
         raise Fault("KD313", f"{len(logits)} heads of logits but {len(labels)} of labels")
     return [task.loss(logit, label) for logit, label in zip(logits, labels, strict=True)]
-
-
-def _logits(soft: Soft, step: Step) -> tuple[str, ...]:
-    sides = ((f"teacher `{soft.teacher}`", step.teachers[soft.teacher]), ("the student", step.student))
-    return tuple(f"`logits` of {name}: {_shapes(side.heads('logits'))}" for name, side in sides)
-
-
-def _shapes(values: Sequence[Any]) -> str:
-    return ", ".join(str(tuple(v.shape)) if isinstance(v, Tensor) else f"a {type(v).__name__}" for v in values)
-
-
-def _counted(values: Sequence[Tensor]) -> str:
-    return "1 head" if len(values) == 1 else f"{len(values)} heads"

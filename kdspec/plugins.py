@@ -35,9 +35,11 @@ BUILTINS = (
     "kdspec.builtins.tensors",
     "kdspec.builtins.optimizers",
     "kdspec.builtins.distillers",
+    "kdspec.builtins.multi_teacher",
     "kdspec.builtins.observers",
     "kdspec.builtins.checks",
     "kdspec.builtins.order_of_stages",
+    "kdspec.builtins.teacher_checks",
 )
 
 

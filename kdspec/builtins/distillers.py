@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from kdspec.component import Component, Strict, by_name
+from kdspec import terms
+from kdspec.component import Component, by_name
 from kdspec.context import BuildContext
 from kdspec.hookspecs import hookimpl
-from kdspec.kinds import Distiller, LogitLoss, Objective, Schedule, Temperature
+from kdspec.kinds import Distiller, Objective
 from kdspec.match import Match
 from kdspec.step import Needs
-
-
-class SoftLabels(Strict):
-    """How the student follows the teacher's logits."""
-
-    loss: LogitLoss = by_name("ce")
-    """The loss between the two; several logits heads are summed."""
-    temperature: Temperature = by_name(4.0)
-    """Divides both logits: a number, or a rule that gives one for each row."""
-    weight: Schedule = by_name(1.0)
-    """Factor in the total: a number or a schedule."""
-    probability_shift: bool = False
-    """Swap the teacher's largest logit with that of the label, so that the teacher is never wrong."""
-
-
-class HardLabels(Strict):
-    """How the student follows the labels."""
-
-    weight: Schedule = by_name(0.0)
-    """Factor in the total: a number or a schedule."""
+from kdspec.terms import HardLabels, SoftLabels
 
 
 class Supervised(Distiller):
@@ -45,7 +27,7 @@ class Supervised(Distiller):
     def needs(self) -> Needs:
         return Needs(
             student=self.model,
-            tasks=_tasks(self.task),
+            tasks=() if self.task is None else (self.task,),
             optional={self.model: frozenset({"logits_mask"})},
             hard_labels=True,
         )
@@ -78,47 +60,11 @@ class General(Distiller):
     """Following the teacher's layers."""
 
     def needs(self) -> Needs:
-        soft, hard = not self.soft_labels.weight.always_zero(), not self.hard_labels.weight.always_zero()
-        with_labels = soft and (self.soft_labels.loss.needs_labels or self.soft_labels.probability_shift)
-        reads = {
-            self.student: frozenset({"logits"} if soft else set()) | ({"labels"} if with_labels else set()),
-            self.teacher: frozenset({"logits"} if soft else set()),
-        }
-        masks = frozenset({"logits_mask"})
-        return Needs(
-            student=self.student,
-            teachers=(self.teacher,),
-            tasks=_tasks(self.task),
-            reads=reads,
-            optional={self.student: masks | {"inputs_mask"}, self.teacher: masks},
-            hard_labels=hard,
-            unlabelled=soft or bool(self.matches),
-            matches=tuple(match for match in self.matches if not match.weight.always_zero()),
-        )
+        soft, hard, matches = self.soft_labels, self.hard_labels, self.matches
+        return terms.needs(self.student, [self.teacher], self.task, soft=soft, hard=hard, matches=matches)
 
     def build(self, context: BuildContext) -> Objective:
-        from kdspec.objective import DistillationObjective, Soft
-
-        soft = self.soft_labels
-        return DistillationObjective(
-            tasks=context.tasks,
-            hard=None if self.hard_labels.weight.always_zero() else self.hard_labels.weight.build(context),
-            soft=None
-            if soft.weight.always_zero()
-            else Soft(
-                teacher=self.teacher,
-                loss=soft.loss.build(context),
-                needs_labels=soft.loss.needs_labels,
-                temperature=soft.temperature.build(context),
-                weight=soft.weight.build(context),
-                shift=soft.probability_shift,
-            ),
-            context=context,
-        )
-
-
-def _tasks(task: str | None) -> tuple[str, ...]:
-    return (task,) if task is not None else ()
+        return terms.objective(context, [self.teacher], soft=self.soft_labels, hard=self.hard_labels)
 
 
 @hookimpl

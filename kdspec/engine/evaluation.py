@@ -16,8 +16,8 @@ from kdspec.engine.forward import Forward, frozen
 from kdspec.engine.normalization import count
 from kdspec.engine.order import isolated_random
 from kdspec.kinds import BuiltTask, Logits
-from kdspec.objective import outputs
 from kdspec.ops.mean import Mean
+from kdspec.soft_labels import outputs
 from kdspec.step import Features
 
 

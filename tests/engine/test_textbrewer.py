@@ -6,6 +6,7 @@ The losses themselves, and a whole trajectory, are held by `tests/ops/test_golde
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,9 +16,10 @@ from kdspec.context import BuildContext
 from kdspec.diagnostics import DiagnosticError
 from kdspec.events import CheckpointSaved, Evaluated, StageFinished, StepDone
 from kdspec.fault import Fault
-from kdspec.objective import DistillationObjective, Soft
+from kdspec.objective import DistillationObjective
 from kdspec.ops.divergence import cross_entropy_soft, kl
 from kdspec.ops.mean import Mean
+from kdspec.soft_labels import Soft
 from kdspec.step import Features, Step
 from kdspec.testing import registry
 
@@ -34,7 +36,7 @@ def first(launch, *sets, **options):
 
 def objective(*, shift=False, loss=cross_entropy_soft):
     soft = Soft(
-        teacher="t", loss=lambda s, t, *, temperature: loss(s, t, temperature), needs_labels=False,
+        teachers=("t",), loss=lambda s, t, *, temperature: loss(s, t, temperature), needs_labels=False,
         temperature=lambda student, teacher, progress: 2.0, weight=lambda progress: 1.0, shift=shift,
     )  # fmt: skip
     return DistillationObjective(tasks={}, soft=soft)
@@ -229,6 +231,37 @@ def test_a_feature_from_inside_a_module_can_be_matched(launch):
     assert hooked.grad_norm == pytest.approx(plain.grad_norm, rel=1e-12)
 
 
+def test_several_teachers_are_the_mean_of_their_raw_logits_for_each_head_then_one_loss():
+    """Statement 8, with alternatives: of probabilities, of losses, and with weights."""
+    heads = {
+        name: (draw(2, 4, 3, seed=seed), draw(2, 4, 3, seed=seed + 9)) for name, seed in (("a", 1), ("b", 2), ("c", 3))
+    }
+    student = (draw(2, 4, 3, seed=4), draw(2, 4, 3, seed=5))
+    mask = torch.tensor([[1, 0, 1, 1], [1, 1, 0, 0]])
+    features = {name: Features({"logits": logits, "logits_mask": mask}) for name, logits in heads.items()}
+    soft = Soft(
+        teachers=("a", "b", "c"), loss=lambda s, t, *, temperature: cross_entropy_soft(s, t, temperature),
+        needs_labels=False, temperature=lambda *_: 8.0, weight=lambda _: 1.0, shift=False,
+    )  # fmt: skip
+    step = Step(student=Features({"logits": student, "logits_mask": mask}), teachers=features)
+    terms = DistillationObjective(tasks={}, soft=soft)(step)
+    assert list(terms) == ["soft_labels.0", "soft_labels.1"]
+    kept = mask.bool()
+    for head, term in enumerate(terms.values()):
+        mean = (heads["a"][head] + heads["b"][head] + heads["c"][head]) / 3
+        expected = cross_entropy_soft(student[head][kept], mean[kept], 8.0)
+        assert float(term.loss.value) == pytest.approx(float(expected.value), abs=1e-15)
+    others = [replace(soft, combine=how) for how in ("probabilities", "losses")]
+    others += [replace(soft, shares=shares) for shares in ((0.5, 0.25, 0.25), "confidence")]
+    totals = [total(DistillationObjective(tasks={}, soft=made)(step)) for made in (soft, *others)]
+    assert len({round(value, 9) for value in totals}) == 4  # by `ce`, means of probabilities and of losses are the same
+    assert totals[1] == pytest.approx(totals[2], abs=1e-12)
+
+
+def total(terms):
+    return sum(float(term.loss.value) * term.weight for term in terms.values())
+
+
 def test_training_again_in_the_same_process_changes_nothing(launch, same):
     """TextBrewer's second `train` crashed, and its presets were changed by the first."""
     preset = f"{GENERAL}.matches=[{{preset: L3_hidden_mse}}]"
@@ -257,7 +290,7 @@ def test_labels_are_given_to_a_loss_that_needs_them():
         return (student - teacher).square().mean()
 
     soft = Soft(
-        teacher="t", loss=loss, needs_labels=True, temperature=lambda *_: 1.0, weight=lambda _: 1.0, shift=False
+        teachers=("t",), loss=loss, needs_labels=True, temperature=lambda *_: 1.0, weight=lambda _: 1.0, shift=False
     )  # fmt: skip
     made = DistillationObjective(tasks={}, soft=soft)
     labels = torch.tensor([0, 1])

@@ -171,7 +171,7 @@ class EMD(Distiller):
             soft=None
             if soft.weight.always_zero()
             else Soft(
-                teacher=self.teacher,
+                teachers=(self.teacher,),
                 loss=soft.loss.build(context),
                 needs_labels=soft.loss.needs_labels,
                 temperature=soft.temperature.build(context),
