@@ -19,7 +19,7 @@ LAYERS = {
     0: "source nodes reader reference scalars syntax substitution overrides compose diagnostics codes documentation fieldpath events "
     "fault ops tables columns",
     1: "answers component context kinds step match objective soft_labels terms hookspecs paths families initialization "
-    "configuration loading texts",
+    "configuration loading texts text_rows words labels",
     2: "plugins registry",
     3: "spec check schema",
     4: "plan expansion pairing projecting layering idle resolve outline difference planfile",
