@@ -22,7 +22,7 @@ LAYERS = {
     "configuration loading texts text_rows words labels",
     2: "plugins registry",
     3: "spec check schema",
-    4: "plan expansion pairing projecting layering idle resolve outline difference planfile",
+    4: "plan expansion pairing projecting layering idle resolve outline difference planfile textbrewer",
     5: "rehearsal engine",
     6: "render report pages cli testing __main__",
 }
