@@ -23,6 +23,7 @@ GROUP = "kdspec"
 BUILTINS = (
     "kdspec.builtins.logit_losses",
     "kdspec.builtins.feature_losses",
+    "kdspec.builtins.relation_losses",
     "kdspec.builtins.projections",
     "kdspec.builtins.schedules",
     "kdspec.builtins.temperatures",
@@ -32,9 +33,6 @@ BUILTINS = (
     "kdspec.builtins.models",
     "kdspec.builtins.datasets",
     "kdspec.builtins.sequence_classification",
-    "kdspec.builtins.multi_label",
-    "kdspec.builtins.regression",
-    "kdspec.builtins.augmentations",
     "kdspec.builtins.tensors",
     "kdspec.builtins.optimizers",
     "kdspec.builtins.distillers",

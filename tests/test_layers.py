@@ -19,10 +19,10 @@ LAYERS = {
     0: "source nodes reader reference scalars syntax substitution overrides compose diagnostics codes documentation fieldpath events "
     "fault ops tables columns",
     1: "answers component context kinds step match objective soft_labels terms hookspecs paths families initialization "
-    "configuration loading texts text_rows words labels",
+    "configuration loading texts",
     2: "plugins registry",
     3: "spec check schema",
-    4: "plan expansion pairing projecting layering idle resolve outline difference planfile textbrewer",
+    4: "plan expansion pairing projecting layering idle resolve outline difference planfile",
     5: "rehearsal engine",
     6: "render report pages cli testing __main__",
 }

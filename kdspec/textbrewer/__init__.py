@@ -1,1 +1,0 @@
-"""TextBrewer's configurations, read as data and written as a spec."""
