@@ -34,7 +34,7 @@ def read_csv(file: Path, delimiter: str, *, quoting: bool, names: Sequence[str] 
 
     Without `quoting`, a quotation mark is a character like any other, and a row ends where its line does.
     """
-    text = _text(file)
+    text = text_of(file)
     rows = _quoted(text, delimiter) if quoting else _plain(text, delimiter)
     header = list(names) if names is not None else next(rows, (0, None))[1]
     if header is None:
@@ -85,7 +85,7 @@ def json_columns(file: Path, field: str | None) -> list[str] | None:
 
 def read_json(file: Path, field: str | None = None) -> Columns:
     """Objects: one a line, or all in an array, which is the whole file or, with `field`, the value of that key."""
-    text = _text(file)
+    text = text_of(file)
     if not text.strip():
         raise FileMistake("the file is empty")
     if field is None and not text.lstrip().startswith("["):
@@ -122,7 +122,8 @@ def _unreadable(error: OSError | ValueError) -> FileMistake:
     return FileMistake(f"the file cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
-def _text(file: Path) -> str:
+def text_of(file: Path) -> str:
+    """The whole file, which is UTF-8."""
     try:
         data = file.read_bytes()
     except (OSError, ValueError) as error:

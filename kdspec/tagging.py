@@ -1,0 +1,123 @@
+"""Tags of words, such as `B-PER`: the schemes in which they mark entities, and the spans that they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from types import MappingProxyType
+from typing import Literal
+
+Scheme = Literal["iob1", "iob2", "bmes", "bioes", "bilou", "plain"]
+"""`plain`: a tag says something of its word alone, such as its part of speech."""
+
+Span = tuple[str, int, int]
+"""The type of an entity, its first word, and the word behind its last."""
+
+OUTSIDE = "O"
+PREFIXES = MappingProxyType({"iob1": "BI", "iob2": "BI", "bmes": "BMES", "bioes": "BIES", "bilou": "BILU"})
+"""What a tag of each scheme can begin with, beside `O`."""
+
+_ALIKE = MappingProxyType({"M": "I", "L": "E", "U": "S"})
+_OTHER_NAMES = MappingProxyType({"bmes": {"I": "M"}, "bilou": {"E": "L", "S": "U"}})
+
+
+def parts(tag: str) -> tuple[str, str] | None:
+    """`B-PER` as `B` and `PER`, `O` or a `B` without a type with an empty one; None for a tag that marks no entity."""
+    prefix, dash, kind = tag.partition("-")
+    if prefix == OUTSIDE:
+        return None if dash else (OUTSIDE, "")
+    return (prefix, kind) if len(prefix) == 1 and prefix in "BIMESLU" and bool(kind) == bool(dash) else None
+
+
+def find_scheme(sentences: Iterable[Sequence[str]]) -> Scheme:
+    """The scheme of tags of which it is not said."""
+    sentences = list(sentences)
+    found = {parts(tag) for tag in {tag for tags in sentences for tag in tags}}
+    prefixes = {part[0] for part in found if part is not None} - {OUTSIDE}
+    if None in found or not prefixes:
+        return "plain"
+    if "M" in prefixes:
+        return "bmes"
+    if prefixes & {"L", "U"}:
+        return "bilou"
+    if prefixes & {"E", "S"}:
+        return "bioes"
+    # In the older scheme `B-` stands only where an entity follows one of its type.
+    older = "B" not in prefixes or any(mistake(tags, "iob2") for tags in sentences)
+    return "iob1" if older and not any(_needless(tags) for tags in sentences) else "iob2"
+
+
+def mistake(tags: Sequence[str], scheme: Scheme) -> tuple[int, str] | None:
+    """The first word whose tag breaks the rules of the scheme, and why; None where all is well."""
+    if scheme == "plain":
+        return None
+    before, kind = OUTSIDE, ""
+    for place, tag in enumerate(tags):
+        found = parts(tag)
+        if found is None or (found[0] != OUTSIDE and found[0] not in PREFIXES[scheme]):
+            known = ", ".join(f"`{prefix}-`" for prefix in PREFIXES[scheme])
+            return place, f"a tag is `O` or begins with {known}"
+        prefix = _ALIKE.get(found[0], found[0])
+        inside = prefix in "IE" and scheme != "iob1"
+        if inside and (before not in "BI" or found[1] != kind):
+            return place, f"it goes on with an entity that has not begun, after {_before(tags, place)}"
+        if scheme not in ("iob1", "iob2") and before in "BI" and not inside:
+            return place, f"the entity before it has no end, after {_before(tags, place)}"
+        before, kind = prefix, found[1]
+    if scheme not in ("iob1", "iob2") and before in "BI":
+        return len(tags) - 1, "the sentence ends within an entity"
+    return None
+
+
+def spans(tags: Sequence[str]) -> list[Span]:
+    """The entities of a sentence, in order.
+
+    Tags that break the rules are read as CoNLL's own evaluation reads them: an entity begins where a tag is of another
+    type than the one before, or goes on with nothing.
+    """
+    found: list[Span] = []
+    before, kind, first = OUTSIDE, "", 0
+    for place, tag in enumerate((*tags, OUTSIDE)):
+        prefix, now = parts(tag) or (OUTSIDE, "")
+        prefix = _ALIKE.get(prefix, prefix)
+        new = prefix in "BS" or before in "ESO" or prefix == OUTSIDE or now != kind
+        if new and before != OUTSIDE:
+            found.append((kind, first, place))
+        if new:
+            first = place
+        before, kind = prefix, now
+    return found
+
+
+def written(entities: Iterable[Span], length: int, scheme: Scheme) -> list[str]:
+    """The tags of a sentence with these entities, which do not overlap."""
+    tags = [OUTSIDE] * length
+    ends, names = scheme not in ("iob1", "iob2"), _OTHER_NAMES.get(scheme, {})
+    for kind, first, end in entities:
+        prefixes = ["B", *["I"] * (end - first - 1)]
+        if ends:
+            prefixes[-1] = "S" if end - first == 1 else "E"
+        follows = first > 0 and tags[first - 1] != OUTSIDE and (parts(tags[first - 1]) or ("", ""))[1] == kind
+        if scheme == "iob1" and not follows:
+            prefixes[0] = "I"
+        for place, prefix in enumerate(prefixes, first):
+            tags[place] = join(names.get(prefix, prefix), kind)
+    return tags
+
+
+def join(prefix: str, kind: str) -> str:
+    """`B` and `PER` as `B-PER`."""
+    return f"{prefix}-{kind}" if kind else prefix
+
+
+def _needless(tags: Sequence[str]) -> bool:
+    """Whether a `B-` stands where the older scheme has none."""
+    for place, tag in enumerate(tags):
+        prefix, kind = parts(tag) or ("", "")
+        before = parts(tags[place - 1]) if place else None
+        if prefix == "B" and (before is None or before[0] == OUTSIDE or before[1] != kind):
+            return True
+    return False
+
+
+def _before(tags: Sequence[str], place: int) -> str:
+    return f"`{tags[place - 1]}`" if place else "the beginning of the sentence"

@@ -1,0 +1,333 @@
+"""The task of tagging words."""
+
+from __future__ import annotations
+
+import datasets
+import pytest
+import torch
+import transformers
+from pydantic import ValidationError
+
+from kdspec.answers import Answers
+from kdspec.builtins.token_classification import TokenClassification
+from kdspec.context import BuildContext, Head
+from kdspec.fault import Fault
+from kdspec.kinds import Dataset
+from kdspec.testing import tiny
+
+ROWS = {
+    "tokens": [["EU", "rejects", "German", "call"], ["Peter", "Blackburn"]],
+    "tags": [["B-ORG", "O", "B-MISC", "O"], ["B-PER", "I-PER"]],
+}
+LABELS = ("O", "B-MISC", "I-MISC", "B-ORG", "I-ORG", "B-PER", "I-PER")
+
+
+class Rows(Dataset):
+    """Splits that a test has made."""
+
+    name = "rows"
+    splits: dict
+
+    def build(self, context):
+        return datasets.DatasetDict(
+            {
+                name: rows if isinstance(rows, datasets.Dataset) else datasets.Dataset.from_dict(rows)
+                for name, rows in self.splits.items()
+            }
+        )
+
+    def column_names(self, context):
+        return {name: list(rows) for name, rows in self.splits.items()}
+
+
+def task(splits=None, **fields):
+    return TokenClassification(data=Rows(splits=splits or {"train": ROWS}), **fields)
+
+
+def built(splits=None, **fields):
+    return task(splits, **fields).build(BuildContext())
+
+
+def sentences(*tags):
+    """Rows with these tags for words of no meaning."""
+    of = [tag.split() for tag in tags]
+    return {"train": {"tokens": [["a"] * len(tag) for tag in of], "tags": of}}
+
+
+def fault(action, code, at):
+    with pytest.raises(Fault) as caught:
+        action()
+    assert (caught.value.code, caught.value.at) == (code, at), caught.value.message
+    return caught.value
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    """Makes a token of each letter."""
+    return transformers.AutoTokenizer.from_pretrained(tiny(tmp_path_factory.mktemp("letters"), layers=1, width=4))
+
+
+@pytest.fixture(scope="module")
+def chinese():
+    """A tokenizer of Chinese characters, as BERT's."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    vocabulary = {piece: n for n, piece in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"我在北京天安门"])}
+    made = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    made.normalizer = normalizers.BertNormalizer()
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    marks = [("[CLS]", 2), ("[SEP]", 3)]
+    made.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", pair=None, special_tokens=marks)
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]", unk_token="[UNK]")
+
+
+# The spec
+
+
+@pytest.mark.parametrize(
+    ("fields", "loc"),
+    [
+        ({"scheme": "iob"}, ("scheme",)),
+        ({"convert_to": "iob1"}, ("convert_to",)),
+        ({"labels": ["O", "O"]}, ("labels",)),
+        ({"labels": ["O"]}, ("labels",)),
+        ({"max_length": 2}, ("max_length",)),
+        ({"long_sentences": "drop"}, ("long_sentences",)),
+        ({"metric": "mcc"}, ("metric",)),
+        ({"tags": 1}, ("tags",)),
+    ],
+)
+def test_a_value_out_of_range(fields, loc):
+    with pytest.raises(ValidationError) as caught:
+        task(**fields)
+    assert {error["loc"] for error in caught.value.errors()} == {loc}
+
+
+def test_a_missing_column_is_found_before_a_run():
+    (found,) = task(tokens="words").check(BuildContext())
+    assert (found.code, found.at) == ("KD312", ("tokens",))
+    (found,) = task({"train": {"tokens": []}, "test": {"tokens": []}}).check(BuildContext())
+    assert (found.code, found.at) == ("KD312", ("tags",))
+
+
+def test_what_plain_tags_have_no_use_for():
+    fault(lambda: list(task(scheme="plain", metric="f1").check(BuildContext())), "KD312", ("metric",))
+    fault(lambda: built(sentences("DET NOUN"), convert_to="bmes"), "KD312", ("convert_to",))
+    assert task(scheme="plain").metric_names() == ("accuracy",)
+
+
+# Rows and tags
+
+
+def test_labels_are_all_tags_of_each_type():
+    assert built().head == Head(task="token_classification", labels=LABELS)
+    assert built(sentences("NOUN DET", "VERB")).head.labels == ("DET", "NOUN", "VERB")
+    assert built(sentences("B E S", "S")).head.labels == ("B", "I", "E", "S")
+    assert built(labels=list(LABELS[::-1])).head.labels == LABELS[::-1]
+
+
+def test_the_metric_follows_the_tags():
+    assert built().metric == "f1"
+    assert built(metric="recall").metric == "recall"
+    assert built(sentences("NOUN DET")).metric == "accuracy"
+
+
+def test_tags_are_converted(tokenizer):
+    found = built(sentences("I-PER I-PER B-PER O"), convert_to="bmes")
+    assert found.head.labels == ("O", "B-PER", "M-PER", "E-PER", "S-PER")
+    labels = found.encode("train", tokenizer)[0]["labels"]
+    assert [found.head.labels[label] for label in labels[1:-1]] == ["B-PER", "E-PER", "S-PER", "O"]
+
+
+def test_a_data_set_that_knows_the_names_of_its_tags(tokenizer):
+    features = {
+        "tokens": datasets.List(datasets.Value("string")),
+        "tags": datasets.List(datasets.ClassLabel(names=["O", "B-X", "I-X"])),
+    }
+    rows = {"tokens": [["a", "b"]], "tags": [[1, 2]]}
+    found = built({"train": datasets.Dataset.from_dict(rows, features=datasets.Features(features))})
+    assert found.head.labels == ("O", "B-X", "I-X")
+    assert found.encode("train", tokenizer)[0]["labels"] == [-100, 1, 2, -100]
+
+
+def test_rows_without_tags(tokenizer):
+    splits = {
+        "train": {"tokens": [["a"], ["b"], ["c"]], "tags": [["B-X"], None, []]},
+        "test": {"tokens": [["a"]]},
+        "unlabelled": {"tokens": [["a"]], "tags": [["Z"]]},
+    }
+    found = built(splits)
+    for split, rows in (("train", [1, 2]), ("test", [0]), ("unlabelled", [0])):
+        examples = found.encode(split, tokenizer)
+        assert all(examples[row]["labels"] == [-100] * 3 and examples[row]["word_mask"] == [0, 1, 0] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("columns", "code", "at", "message"),
+    [
+        ({"tags": [["O"]]}, "KD312", ("tags",), "row 1 of `train` has 2 words and 1 tag"),
+        ({"tags": ["O O"]}, "KD502", ("tags",), "row 1 of `train` has a text, not a list of tags, in `tags`"),
+        ({"tags": [["O", None]]}, "KD502", ("tags",), "word 2 in row 1 of `train` has no tag"),
+        ({"tags": [["O", ""]]}, "KD502", ("tags",), "word 2 in row 1 of `train` has no tag"),
+        ({"tags": [None]}, "KD312", ("tags",), "the column `tags` of `train` has no tags"),
+        ({"tags": [["O", "O"]]}, "KD312", ("tags",), "`train` has only the tag `O`"),
+        ({"tokens": ["a b"]}, "KD502", ("tokens",), "row 1 of `train` has a text, not a list of words, in `tokens`"),
+        ({"tokens": [[]]}, "KD502", ("tokens",), "row 1 of `train` has an empty list in `tokens`"),
+        ({"tokens": [["a", None]]}, "KD502", ("tokens",), "word 2 in row 1 of `train` is nothing"),
+    ],
+)
+def test_mistakes_in_a_row(columns, code, at, message):
+    rows = {"tokens": [["a", "b"]], "tags": [["B-X", "O"]], **columns}
+    assert fault(lambda: built({"train": rows}), code, at).message == message
+
+
+def test_a_tag_that_train_does_not_have():
+    splits = {"train": ROWS, "test": {"tokens": [["a", "b"]], "tags": [["O", "B-ORGA"]]}}
+    found = fault(lambda: built(splits), "KD312", ("tags",))
+    assert found.message.startswith("word 2 in row 1 of `test` has the tag `B-ORGA`, which is not among `O`, `B-MISC`")
+    assert found.help == "did you mean `B-ORG`?"
+    fault(lambda: built(labels=["O", "B-PER", "I-PER"]), "KD312", ("labels",))
+
+
+def test_a_tag_that_breaks_the_scheme():
+    splits = sentences("B-X O", "O I-X B-X")
+    found = fault(lambda: built(splits), "KD312", ("tags",))
+    assert found.message == (
+        "word 2 in row 2 of `train` has the tag `I-X`: it goes on with an entity that has not begun, after `O`"
+    )
+    assert found.help == "with `scheme: iob1` it begins an entity"
+    assert built(splits, scheme="iob1").head.labels == ("O", "B-X", "I-X")
+    assert fault(lambda: built(splits, scheme="bmes"), "KD312", ("tags",)).notes == ("the scheme is `bmes`",)
+
+
+# Inputs
+
+
+def test_a_label_stands_at_the_first_token_of_its_word(tokenizer):
+    example = built({"train": {"tokens": [["ab", "c"]], "tags": [["B-X", "I-X"]]}}).encode("train", tokenizer)[0]
+    assert example["labels"] == [-100, 0, -100, 1, -100]
+    assert example["word_mask"] == [0, 1, 0, 1, 0]
+
+
+def test_or_at_all_of_them(tokenizer):
+    splits = {"train": {"tokens": [["abc", "de", "f"]], "tags": [["B-X", "I-X", "O"]]}}
+    found = built(splits, label_all_pieces=True)
+    example = found.encode("train", tokenizer)[0]
+    names = [found.head.labels[label] if label >= 0 else "" for label in example["labels"]]
+    assert names == ["", "B-X", "I-X", "I-X", "I-X", "I-X", "O", ""]
+    assert example["word_mask"] == [0, 1, 0, 0, 1, 0, 1, 0]
+
+
+def test_chinese_characters_are_words(chinese):
+    splits = {"train": {"tokens": [list("我在北京")], "tags": [["O", "O", "B-LOC", "E-LOC"]]}}
+    found = built(splits)
+    example = found.encode("train", chinese)[0]
+    assert chinese.convert_ids_to_tokens(example["input_ids"]) == ["[CLS]", *"我在北京", "[SEP]"]
+    assert [found.head.labels[label] for label in example["labels"][1:-1]] == ["O", "O", "B-LOC", "E-LOC"]
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_batches_are_padded_on_the_side_of_the_tokenizer(tokenizer, side, monkeypatch):
+    monkeypatch.setattr(tokenizer, "padding_side", side)
+    found = built({"train": {"tokens": [["a", "b"], ["c"]], "tags": [["B-X", "O"], ["O"]]}})
+    batch = found.collate(found.encode("train", tokenizer), tokenizer)
+    assert batch["labels"][1].tolist() == ([-100, 0, -100, -100] if side == "right" else [-100, -100, 0, -100])
+    assert batch["word_mask"].shape == batch["input_ids"].shape == batch["attention_mask"].shape
+    assert torch.equal(batch["word_mask"] == 1, batch["labels"] != -100)
+
+
+def test_a_task_without_a_tokenizer():
+    fault(lambda: built().encode("train", None), "KD503", ())
+
+
+def test_the_words_of_two_tokenizers_correspond(tokenizer, chinese):
+    """What one of them has no token for is left out on both sides, and long sentences are cut at the same words."""
+    words = [["我", "ab", "\u200b", "京", "cdef"], ["北"]]
+    splits = {"train": {"tokens": words, "tags": [["B-X", "O", "O", "O", "O"], ["O"]]}}
+    found = built(splits, max_length=6)
+    sides = found.encode_together("train", [tokenizer, chinese])
+    assert len(sides[0]) == len(sides[1])
+    for one, other in zip(*sides, strict=True):
+        assert (one["sentence"], one["words"]) == (other["sentence"], other["words"])
+        assert sum(one["word_mask"]) == sum(other["word_mask"]) == len(one["words"])
+    assert [word for example in sides[0] for word in example["words"]] == [0, 1, 3, 4, 0]
+
+
+# Metrics
+
+
+def answered(found, split, tokenizer, said, order=None):
+    """Answers in which the words of each sentence have the tags `said`, in batches of two."""
+    encoded = found.encode(split, tokenizer)
+    rows = list(range(len(encoded))) if order is None else order
+    examples = [encoded[row] for row in rows]
+    logits, labels = [], []
+    for start in range(0, len(rows), 2):
+        part = examples[start : start + 2]
+        batch = found.collate(part, tokenizer)
+        of = torch.zeros((*batch["labels"].shape, len(found.head.labels)))
+        for row, example in enumerate(part):
+            spare = len(of[row]) - len(example["input_ids"]) if tokenizer.padding_side == "left" else 0
+            places = [place for place, begins in enumerate(example["word_mask"]) if begins]
+            for place, word in zip(places, example["words"], strict=True):
+                of[row, spare + place, found.head.labels.index(said[example["sentence"]][word])] = 1
+        logits.append(of)
+        labels.append(batch["labels"])
+    return Answers(split=split, rows=rows, examples=examples, logits=[logits], labels=[labels], tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_entities_are_counted_over_the_split(tokenizer, side, monkeypatch):
+    monkeypatch.setattr(tokenizer, "padding_side", side)
+    found = built({"train": ROWS, "test": ROWS})
+    said = [["B-ORG", "B-MISC", "B-MISC", "O"], ["B-PER", "O"]]
+    # right: ORG and MISC at the third word; said but wrong: MISC at the second, half of the PER
+    metrics = found.metrics(answered(found, "test", tokenizer, said, order=[1, 0]))
+    assert metrics == {"f1": pytest.approx(4 / 7), "precision": 0.5, "recall": pytest.approx(2 / 3), "accuracy": 4 / 6}
+
+
+def test_right_answers_have_the_best_metrics(tokenizer):
+    found = built()
+    metrics = found.metrics(answered(found, "train", tokenizer, ROWS["tags"]))
+    assert metrics == {"f1": 1.0, "precision": 1.0, "recall": 1.0, "accuracy": 1.0}
+
+
+def test_without_an_entity_on_either_side_f1_is_0(tokenizer):
+    splits = {**sentences("B-X O"), "test": {"tokens": [["a", "b"]], "tags": [["O", "O"]]}}
+    found = built(splits)
+    metrics = found.metrics(answered(found, "test", tokenizer, [["O", "O"]]))
+    assert metrics == {"f1": 0.0, "precision": 0.0, "recall": 0.0, "accuracy": 1.0}
+
+
+def test_a_sentence_in_several_rows_is_counted_as_one(tokenizer):
+    tags = ["B-X", "I-X", "I-X", "O", "B-X"]
+    splits = {"train": {"tokens": [["ab", "cd", "ef", "g", "h"]], "tags": [tags]}}
+    found = built(splits, max_length=5)
+    assert len(found.encode("train", tokenizer)) == 4
+    metrics = found.metrics(answered(found, "train", tokenizer, [tags], order=[2, 0, 3, 1]))
+    assert metrics == {"f1": 1.0, "precision": 1.0, "recall": 1.0, "accuracy": 1.0}
+
+
+def test_what_is_cut_off_is_answered_wrongly(tokenizer):
+    tags = ["B-X", "O", "O", "O", "B-X"]
+    splits = {"train": {"tokens": [["ab", "cd", "ef", "g", "h"]], "tags": [tags]}}
+    found = built(splits, max_length=6, long_sentences="cut")
+    metrics = found.metrics(answered(found, "train", tokenizer, [tags]))
+    assert metrics == {"f1": pytest.approx(2 / 3), "precision": 1.0, "recall": 0.5, "accuracy": 0.4}
+
+
+def test_plain_tags_have_an_accuracy_alone(tokenizer):
+    found = built(sentences("DET NOUN", "NOUN VERB"))
+    said = [["DET", "DET"], ["NOUN", "VERB"]]
+    assert found.metrics(answered(found, "train", tokenizer, said)) == {"accuracy": 0.75}
+
+
+def test_rows_without_tags_count_in_no_metric(tokenizer):
+    found = built({"train": ROWS, "test": {"tokens": [["a"]]}})
+    assert found.metrics(answered(found, "test", tokenizer, [["O"]])) == {}
+
+
+def test_the_loss_is_the_cross_entropy_over_labelled_tokens():
+    logits, labels = torch.randn(2, 3, 7), torch.tensor([[-100, 1, 2], [3, -100, -100]])
+    expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
+    assert torch.allclose(built().loss(logits, labels).value, expected)
