@@ -39,6 +39,15 @@ def small_assets(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def small_library(tmp_path_factory, small_assets):
+    """A copy of `specs/`, to be read only, with small models and few rows."""
+    copied = tmp_path_factory.mktemp("small-library") / "specs"
+    shutil.copytree(SPECS, copied, ignore=shutil.ignore_patterns("assets", "__pycache__"))
+    shutil.copytree(small_assets, copied / "assets")
+    return copied
+
+
+@pytest.fixture(scope="session")
 def library(tmp_path_factory, small_assets):
     """A copy of `specs/`, to be read only: with the real model where it has been fetched, and few rows."""
     copied = tmp_path_factory.mktemp("library") / "specs"

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -39,15 +38,6 @@ def components():
         for package in packages:
             patch.syspath_prepend(package)
         yield load_registry(*(__import__(package.name.replace("-", "_")) for package in packages), installed=False)
-
-
-@pytest.fixture(scope="module")
-def small_library(tmp_path_factory, small_assets):
-    """A copy of `specs/` with small models and few rows."""
-    copied = tmp_path_factory.mktemp("plans") / "specs"
-    shutil.copytree(SPECS, copied, ignore=shutil.ignore_patterns("assets", "__pycache__"))
-    shutil.copytree(small_assets, copied / "assets")
-    return copied
 
 
 def shown(file, components):
