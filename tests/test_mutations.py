@@ -253,9 +253,13 @@ def tried(spec: Good, name: str, count: int) -> tuple[int, list[str]]:
 
 
 def why(line: str) -> str:
-    """Why a mistake cannot be told of without the model or the rows."""
+    """Why a mistake cannot be told of without the model or the rows.
+
+    The models of the golden plugin convert themselves with `.double()`, which tensors without contents do not take, and
+    its data do not tell their first rows.
+    """
     if re.search(r"(output|batch)\.\w", line):
-        return "what a model of a plugin returns, and which columns its data has, shows when they are built"
+        return "a plugin's model that cannot be built without contents returns what only the run shows"
     return UNEXPLAINED
 
 
@@ -277,5 +281,8 @@ def test_mistakes_are_told_of_before_anything_is_loaded(good):
 
 
 @pytest.mark.slow
-def test_many_mistakes_are_told_of_before_anything_is_loaded(good):
-    judge([tried(good(name), name, LONG) for name in SPECS])
+@pytest.mark.parametrize(
+    "name", [name for name in SPECS if "golden" not in name]
+)  # which cannot be rehearsed: see `why`
+def test_many_mistakes_are_told_of_before_anything_is_loaded(name, good):
+    judge([tried(good(name), name, LONG)])
