@@ -45,7 +45,8 @@ FREE = ("name", "labels", "seed")
 
 AS_GOOD = ("losses", "labels")
 """Features of which one is enough: the loss that the model gives, or labels to compute it from."""
-WRONG = ((bool, "maybe"), ((int, float), "ten"), (str, "[1]"), (object, "7.5"))
+WRONG = ((bool, "maybe"), ((int, float), "ten"), (str, "[1]"), (dict, "maybe"), (object, "7.5"))
+"""For a value what is of another type; a number would stand for some of the components that are mappings."""
 
 
 @dataclass(frozen=True)
