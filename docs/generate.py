@@ -33,6 +33,7 @@ GROUPS = {
     "3": "The meaning",
     "4": "The rehearsal",
     "5": "The run",
+    "6": "Other formats",
 }
 WIDTH = 100
 

@@ -283,6 +283,12 @@ _TABLE = (
         "The device's memory does not hold one micro-batch. A smaller `batch_size` with a larger `accumulate` computes "
         "the same gradient, and `gradient_checkpointing` trades time for memory.",
     ),
+    Code(
+        "KD601",
+        "not a configuration of TextBrewer",
+        "`kdspec import-textbrewer` reads JSON, and of Python files the literals that TextBrewer's classes are called with. "
+        "Nothing of them is run, so that a value which a file computes is told of and left to you.",
+    ),
 )
 
 CODES: Mapping[str, Code] = MappingProxyType({code.code: code for code in _TABLE})

@@ -17,6 +17,14 @@ _SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads")
 _FROM_THE_TASK = ("num_labels", "id2label", "label2id", "problem_type")
 _OWN_KEYS = MappingProxyType({"dtype": "dtype", "torch_dtype": "dtype", "attn_implementation": "attention"})
 
+_PROBLEMS = MappingProxyType(
+    {
+        "sequence_classification": "single_label_classification",
+        "multi_label": "multi_label_classification",
+        "regression": "regression",
+    }
+)
+
 _CODE = "KD503"
 _MANY = 64
 _SLIPS = 2
@@ -115,8 +123,8 @@ def fit(config: Any, head: Head, tokenizer: Any | None) -> None:
     if head.labels:
         config.id2label = dict(enumerate(head.labels))
         config.label2id = {label: number for number, label in enumerate(head.labels)}
-    if head.task == "sequence_classification":
-        config.problem_type = "single_label_classification"
+    if head.task in _PROBLEMS:
+        config.problem_type = _PROBLEMS[head.task]
     if tokenizer is None:
         return
     if config.pad_token_id is None:  # a decoder's head needs it to find the last token of a row

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from kdspec.component import Component
@@ -303,7 +304,7 @@ class Task(Component):
 class BuiltTask(Protocol):
     """A task with its rows. Row numbers of a split are stable: they are what the data order is made of.
 
-    It may also have `draw(examples, generators, tokenizer, taught)`, for training rows that differ from epoch to epoch:
+    It may also have `draw(examples, generators, tokenizer, *, taught)`, for training rows that differ from epoch to epoch:
     examples of `encode` as this epoch has them. The generators, one `random.Random` a row, are seeded by the run, the
     epoch and the row, and alike for every tokenizer; `taught` says whether a teacher answers for the rows too.
     And it may have `condense(logits, labels) -> (logits, labels)`, what `metrics` needs of a batch in evaluation, where
@@ -344,12 +345,18 @@ class BuiltTask(Protocol):
 
 
 class Augmentation(Component):
-    """`f(tokens, generator) -> tokens`, with a seeded `random.Random` as the generator."""
+    """`f(words, generator) -> words`, with a seeded `random.Random` as the generator, of which alone it draws.
+
+    Words are what stands between spaces, of Chinese and Japanese each character, so that models with different
+    tokenizers see the same text. The list is the function's to change, and may be empty before but not after.
+    """
 
     kind: ClassVar[str] = "augmentation"
+    masks: ClassVar[bool] = False
+    """Whether it puts in `[MASK]`, which stands for the mask token of each tokenizer."""
 
     @abstractmethod
-    def build(self, context: BuildContext) -> Callable[[list[str], Any], list[str]]:
+    def build(self, context: BuildContext) -> Callable[[list[str], Random], list[str]]:
         """Make the working object; the class says what it is."""
 
 

@@ -29,7 +29,8 @@ The parameters are settings by name.
 def outline(plan: Plan) -> dict[str, Any]:
     """The plan as data for JSON.
 
-    Keys: `format` (1), `name`, `seed`, `tasks`, `models` and `stages`. A task has `name` and `task`, a model `name`,
+    Keys: `format` (1), `name`, `seed`, `tasks`, `models` and `stages`. A task has `name`, `task` and `varies`
+    (why its training rows differ from epoch to epoch, or null), a model `name`,
     `model`, `facts` (`layers`, `width`, `heads`, `family`; null where unknown) and `stages`, which says for each stage
     whether it is `trained` or `frozen` there. A stage has `name`, `distiller`, `student`, `teachers`, `tasks`,
     `settings` (of the strategy, beside its terms), `terms`, `reads` (for each model the field paths and layers of its
@@ -42,7 +43,10 @@ def outline(plan: Plan) -> dict[str, Any]:
         "format": FORMAT,
         "name": spec.name,
         "seed": of.setting(spec.seed, ("seed",)),
-        "tasks": [{"name": name, "task": of.setting(task, ("tasks", name))} for name, task in spec.tasks.items()],
+        "tasks": [
+            {"name": name, "task": of.setting(task, ("tasks", name)), "varies": task.varies()}
+            for name, task in spec.tasks.items()
+        ],
         "models": [
             {
                 "name": name,

@@ -20,9 +20,10 @@ class SoftLabels(Strict):
     """How the student follows the teacher's logits."""
 
     loss: LogitLoss = by_name("ce")
-    """The loss between the two; several logits heads are summed."""
+    """The loss between the two; several logits heads are summed. Left out: `ce`, where a row has several labels `bce`, and
+    where it has numbers `mse`."""
     temperature: Temperature = by_name(4.0)
-    """Divides both logits: a number, or a rule that gives one for each row."""
+    """Divides both logits: a number, or a rule that gives one for each row. Left out: 4, and 1 for numbers."""
     weight: Schedule = by_name(1.0)
     """Factor in the total: a number or a schedule."""
     probability_shift: bool = False

@@ -89,12 +89,7 @@ def read(rows: Any, split: str, column: str, at: Place) -> list[str]:
         if value is None or isinstance(value, (list, dict, bytes)):
             what = "no text" if value is None else f"a {type(value).__name__}"
             raise Fault(CODE, f"row {row} of `{split}` has {what} in `{column}`", at, help="rows are counted from 1")
-    return [value if isinstance(value, str) else plain(value) for value in values]
-
-
-def plain(value: Any) -> str:
-    """A value as a spec writes it."""
-    return ("false", "true")[value] if isinstance(value, bool) else str(value)
+    return [value if isinstance(value, str) else str(value).lower() for value in values]
 
 
 def present(tokenizer: Any | None) -> Any:

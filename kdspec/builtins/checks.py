@@ -31,7 +31,7 @@ def kdspec_check(spec: Spec, registry: Registry) -> list[Diagnostic]:
     for stage in spec.stages:
         found += _metric(spec, stage)
         found += _without_effect(spec, stage)
-    return [*found, *_noise(spec), *_unused(spec)]
+    return [*found, *_noise(spec), *_unused(spec), *_augmentations(spec)]
 
 
 def _unknown(
@@ -264,6 +264,18 @@ def _unused(spec: Spec) -> Iterator[Diagnostic]:
     for name in spec.tasks:
         if name not in tasks:
             yield _warning(f"task `{name}` is not learnt", spec.label(("tasks", name), "in no stage", key=True))
+
+
+def _augmentations(spec: Spec) -> Iterator[Diagnostic]:
+    """Augmented texts that no teacher answers for: their own labels may no longer be theirs, so they are not used."""
+    taught = set()
+    for stage in spec.stages.values():
+        needs = stage.distiller.needs()
+        taught |= set(needs.tasks or spec.tasks) if needs.teachers else set()
+    for name, task in spec.tasks.items():
+        if getattr(task, "augment", None) and name not in taught:
+            label = spec.label(("tasks", name, task.name, "augment"), "no teacher labels these texts", key=True)
+            yield _warning("`augment` has no effect: no stage of the task has a teacher", label)
 
 
 def _warning(message: str, label: Any, *others: Any) -> Diagnostic:

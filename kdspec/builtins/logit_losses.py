@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from kdspec.component import Component
 from kdspec.context import BuildContext
 from kdspec.hookspecs import hookimpl
-from kdspec.kinds import LogitLoss
+from kdspec.kinds import LogitLoss, Logits
 
 if TYPE_CHECKING:
     from kdspec.ops.mean import Mean
@@ -44,6 +44,7 @@ class MeanSquaredError(LogitLoss):
     """
 
     name = "mse"
+    compares: ClassVar[frozenset[Logits]] = frozenset({"classes", "labels", "numbers"})
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.divergence import mse_logits
@@ -72,7 +73,27 @@ class KullbackLeibler(LogitLoss):
         return kl
 
 
+class BinaryCrossEntropy(LogitLoss):
+    """Binary cross-entropy of each class: `-(p_c log q_c + (1 - p_c) log(1 - q_c))`, for several labels a row.
+
+    p = sigmoid(teacher / T), q = sigmoid(student / T): the classes do not compete, unlike those of a softmax.
+    Reduction: the mean over classes, and over rows or the tokens that `logits_mask` keeps.
+    T²: none, as with `ce`, so the gradient falls as 1/T². The minimum is the teacher's entropy, not 0.
+    Paper: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network" (https://arxiv.org/abs/1503.02531),
+    section 2, for distributions over two classes.
+    """
+
+    name = "bce"
+    compares: ClassVar[frozenset[Logits]] = frozenset({"labels"})
+
+    def build(self, context: BuildContext) -> Callable[..., Mean]:
+        from kdspec.ops.divergence import bce_soft
+
+        del context
+        return bce_soft
+
+
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
     """Hand over the logit losses."""
-    return [CrossEntropy, MeanSquaredError, KullbackLeibler]
+    return [CrossEntropy, MeanSquaredError, KullbackLeibler, BinaryCrossEntropy]

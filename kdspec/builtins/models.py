@@ -28,6 +28,8 @@ _AUTO_CLASSES: Mapping[str | None, str] = MappingProxyType(
     {
         None: "AutoModel",
         "sequence_classification": "AutoModelForSequenceClassification",
+        "multi_label": "AutoModelForSequenceClassification",
+        "regression": "AutoModelForSequenceClassification",
         "token_classification": "AutoModelForTokenClassification",
         "question_answering": "AutoModelForQuestionAnswering",
         "masked_lm": "AutoModelForMaskedLM",

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
-from kdspec import texts
+from kdspec import labels, texts
 from kdspec.columns import missing
 from kdspec.component import Component
 from kdspec.context import BuildContext, Head, Input
-from kdspec.diagnostics import closest, excerpt
 from kdspec.fault import Fault
 from kdspec.hookspecs import hookimpl
-from kdspec.kinds import Dataset, Logits, Task
+from kdspec.kinds import Augmentation, Dataset, Logits, Task
+from kdspec.labels import LabelNames
+from kdspec.text_rows import VARIES, TextRows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from kdspec.ops.mean import Mean
 
 _IGNORE = -100
-_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?", re.ASCII)
 
 
 class SequenceClassification(Task):
@@ -45,21 +44,16 @@ class SequenceClassification(Task):
     """The column of the text, or two columns for pairs: `[premise, hypothesis]`."""
     label: str
     """The column of the label: a name or a number."""
-    labels: list[str] | None = Field(default=None, min_length=2)
+    labels: LabelNames | None = None
     """Label names in the order of the logits; numbers as text. Left out: those of the rows in `train`, sorted."""
     max_length: int | None = Field(default=None, ge=2)
     """Tokens after which a text, or the longer one of a pair, is cut. Left out: what the tokenizer allows."""
+    augment: list[Augmentation] = []
+    """What is done to the words of training rows that a teacher answers for, one after another, anew in each epoch. A
+    row that it changes has no label of its own."""
     metric: Literal["accuracy", "f1", "mcc"] = "accuracy"
     """By which the best student is chosen. `f1` is of the second label where there are two, else the mean over the
     labels; `mcc` is Matthews' correlation coefficient."""
-
-    @field_validator("labels")
-    @classmethod
-    def _different(cls, labels: list[str] | None) -> list[str] | None:
-        for name in labels or ():
-            if (labels or []).count(name) > 1:
-                raise PydanticCustomError("duplicate_label", "the label `{label}` is written twice", {"label": name})
-        return labels
 
     def adaptor(self) -> Mapping[str, str | list[str]]:
         """The places in the outputs of a transformers model."""
@@ -73,6 +67,10 @@ class SequenceClassification(Task):
     def without_rows(self) -> Classification:
         """With the labels that are written."""
         return Classification(self, {})
+
+    def varies(self) -> str | None:
+        """Where texts are augmented."""
+        return VARIES if self.augment else None
 
     def metric_names(self) -> Collection[str]:
         """Those of `metric`."""
@@ -97,9 +95,7 @@ class Classification:
     def __init__(self, task: SequenceClassification, splits: Mapping[str, Any]) -> None:
         self.metric: str | None = task.metric
         self._task, self._splits = task, splits
-        for split, rows in splits.items():
-            for number, column in enumerate(task.text):
-                texts.check_column(rows, split, column, ("text", number))
+        self._texts = TextRows(splits, task.text, max_length=task.max_length, augment=task.augment, unlabelled=_IGNORE)
         if splits:
             texts.check_column(splits["train"], "train", task.label, ("label",))
         written = {split: self._written(split) for split in splits}
@@ -109,17 +105,17 @@ class Classification:
 
     def rows(self, split: str) -> int:
         """How many rows the split has."""
-        return len(self._splits[split]) if split in self._splits else 0
+        return self._texts.rows(split)
 
     def encode(self, split: str, tokenizer: Any | None) -> list[dict[str, Any]]:
         """Lists of token ids, with the token types if the tokenizer makes them, and the label's number."""
-        longest = texts.limit(texts.present(tokenizer), self._task.max_length, pair=len(self._task.text) == 2)
-        rows = self._splits[split]
-        columns = [texts.read(rows, split, name, ("text", number)) for number, name in enumerate(self._task.text)]
-        examples = texts.encode(columns, tokenizer, longest)
-        for example, label in zip(examples, self._labels[split], strict=True):
-            example["labels"] = label
-        return examples
+        return self._texts.encode(split, tokenizer, self._labels[split])
+
+    def draw(
+        self, examples: Sequence[Mapping[str, Any]], generators: Sequence[Random], tokenizer: Any, *, taught: bool
+    ) -> Sequence[Mapping[str, Any]]:
+        """The rows with their texts augmented."""
+        return self._texts.draw(examples, generators, tokenizer, taught=taught)
 
     def collate(self, examples: Sequence[Mapping[str, Any]], tokenizer: Any | None) -> dict[str, Tensor]:
         """Pad to the longest example, on the tokenizer's side and with its values."""
@@ -170,14 +166,12 @@ class Classification:
         if names is not None:  # the data set knows the names of its numbers; -1 is none
             known = dict(enumerate(names))
             return [None if value is None or value == -1 else known.get(value, str(value)) for value in values]
-        return [_label(value) for value in values]
+        return [labels.written(value) for value in values]
 
     def _found(self, written: list[str | None]) -> list[str]:
         names = getattr(self._splits["train"].features[self._task.label], "names", None)
-        found = list(names) if names is not None else sorted({name for name in written if name is not None}, key=_order)
-        if len(found) < 2:
-            labels = f"only the label `{excerpt(found[0])}`" if found else "no labels"
-            raise Fault("KD312", f"the column `{self._task.label}` of `train` has {labels}", ("label",))
+        found = list(names) if names is not None else labels.ordered(name for name in written if name is not None)
+        labels.at_least_two(found, self._task.label, ("label",))
         return found
 
     def _numbered(self, split: str, written: list[str | None]) -> list[int]:
@@ -185,30 +179,9 @@ class Classification:
         numbers[None] = _IGNORE
         for row, name in enumerate(written, 1):
             if name not in numbers:
-                near = closest(name or "", self.head.labels)
                 where = "labels" if self._task.labels is not None else "label"
-                known = ", ".join(f"`{excerpt(label)}`" for label in self.head.labels[:10])
-                raise Fault(
-                    "KD312",
-                    f"row {row} of `{split}` has the label `{excerpt(name or '')}`, which is not among {known}",
-                    (where,),
-                    help=f"did you mean `{near}`?" if near else "rows are counted from 1",
-                )
+                raise labels.unknown(name or "", self.head.labels, split, row, (where,))
         return [numbers[name] for name in written]
-
-
-def _label(value: Any) -> str | None:
-    if value is None or value == "" or value != value:  # noqa: PLR0124 - only NaN, a missing number, differs from itself
-        return None
-    # A column of integers in which some are missing is often stored as one of floats.
-    return texts.plain(int(value) if isinstance(value, float) and value.is_integer() else value)
-
-
-def _order(name: str) -> tuple[int, float, str]:
-    """Numbers by their value, before names."""
-    if _NUMBER.fullmatch(name):
-        return 0, float(name), name
-    return 1, 0.0, name
 
 
 @hookimpl

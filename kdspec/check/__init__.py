@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from kdspec.check.explain import explain, in_order
+from kdspec.check.logits import fitted
 from kdspec.diagnostics import Diagnostic, Label, Span
 from kdspec.registry import Registry
 from kdspec.source import Document
@@ -42,7 +43,8 @@ def check(document: Document, registry: Registry) -> Checked:
     except ValidationError as error:
         return Checked(document, None, explain(error.errors(include_url=False), document, registry))
     spec.attach(document)
-    return Checked(document, spec, in_order(_rules(spec, registry)))
+    spec, found = fitted(spec, registry)
+    return Checked(document, spec, in_order((*found, *_rules(spec, registry))))
 
 
 def _rules(spec: Spec, registry: Registry) -> Iterable[Diagnostic]:

@@ -27,6 +27,7 @@ COMMANDS = (
     "kdspec.cli.explain",
     "kdspec.cli.parameters",
     "kdspec.cli.schema",
+    "kdspec.cli.import_textbrewer",
 )
 """Our own commands: modules with the hook `kdspec_commands`, in the order in which `--help` lists them."""
 

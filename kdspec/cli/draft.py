@@ -48,6 +48,8 @@ class Data:
 
     file: str
     columns: Sequence[str] = ()
+    written: str | None = None
+    """The whole data set as the spec has it, in place of a file."""
 
 
 def draft(name: str, task: type[Task], data: Data, teacher: Origin, student: Origin) -> str:
@@ -60,16 +62,16 @@ def draft(name: str, task: type[Task], data: Data, teacher: Origin, student: Ori
         "",
         "tasks:",
         "  main:",
-        *_task(task, data),
+        *task_lines(task, data),
         "",
         "models:",
         "  teacher:",
         f"    transformers: {{path: {scalar(teacher.path or '')}}}",
         "  student:",
-        *_student(teacher, student),
+        *student_lines(teacher, student),
         "",
         "stages:",
-        *(_fine_tuning(teacher) if task.head is not None else ()),
+        *(fine_tuning_lines(teacher) if task.head is not None else ()),
         *_distillation(task, teacher, student),
     ]
     return "\n".join(lines) + "\n"
@@ -91,7 +93,8 @@ def scalar(text: str) -> str:
     return text if _PLAIN.fullmatch(text) and resolve(text) == text else json.dumps(text, ensure_ascii=False)
 
 
-def _task(task: type[Task], data: Data) -> Iterator[str]:
+def task_lines(task: type[Task], data: Data) -> Iterator[str]:
+    """The task, with a comment on each of its columns."""
     schema = task.model_json_schema()
     yield f"    {task.name}: # {_sentence(task.__doc__ or '')}"
     yield f"      data: {_data(data)}"
@@ -116,6 +119,8 @@ def _guess(column: str, data: Data) -> str:
 
 
 def _data(data: Data) -> str:
+    if data.written is not None:
+        return data.written
     suffix = os.path.splitext(data.file)[1].lower()  # noqa: PTH122 - a text of the spec, not a path from here
     file = scalar(data.file)
     if suffix == ".tsv":
@@ -124,7 +129,8 @@ def _data(data: Data) -> str:
     return f"{{{kind}: {{train: {file}}}}} # and `validation`, `test`, `unlabelled`"
 
 
-def _student(teacher: Origin, student: Origin) -> Iterator[str]:
+def student_lines(teacher: Origin, student: Origin) -> Iterator[str]:
+    """The parameters of the student's model; with layers of the teacher's where it has been told how many."""
     if student.path is not None:
         yield f"    transformers: {{path: {scalar(student.path)}}}"
         return
@@ -138,11 +144,12 @@ def _student(teacher: Origin, student: Origin) -> Iterator[str]:
         yield f"      initialize: {{layers: {layers}}} # start with these layers of the teacher, counted from 0"
 
 
-def _fine_tuning(teacher: Origin) -> Iterator[str]:
+def fine_tuning_lines(teacher: Origin, name: str = "teacher", stage: str = "fine_tune") -> Iterator[str]:
+    """The stage in which a teacher learns the task, unless it has a head already."""
     if teacher.has_head:
         return
-    yield "  fine_tune: # the teacher learns the task; leave this out where it can do it already"
-    yield "    distiller: {supervised: {model: teacher}}"
+    yield f"  {stage}: # the teacher learns the task; leave this out where it can do it already"
+    yield f"    distiller: {{supervised: {{model: {name}}}}}"
     yield "    training: {epochs: 3, batch_size: 32, optimizer: {adamw: {lr: 5.0e-5}}}"
     yield ""
 

@@ -74,7 +74,7 @@ def init(
         raise typer.BadParameter(f"{there} is there already; --force replaces it", param_hint="PATH")
     if force or not (folder / SCHEMA).exists():
         files = {**files, folder / SCHEMA: schema.text(invocation.registry)}
-    _write(files)
+    write(files)
     invocation.err.say(f"wrote {', '.join(map(str, files))}")
     reading = read(str(path), invocation.registry)
     show_reading(reading, invocation.err, "full")
@@ -86,6 +86,24 @@ def init(
 def _drafted(
     registry: Registry, path: Path, task_name: str, teacher: str, student: str, data: Path | None
 ) -> dict[Path, str]:
+    task = task_named(registry, task_name)
+    files = {}
+    if data is None:
+        example = path.with_name(f"{path.stem}-example.csv")
+        files[example] = example_rows(task)
+        rows = Data(f"./{example.name}")
+    else:
+        rows = Data(relative(data, path.parent), header(data))
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem).strip("-") or "distillation"
+    origins = (
+        origin(registry, teacher, path.parent, "--teacher"),
+        origin(registry, student, path.parent, "--student"),
+    )
+    return {path: draft(name, task, rows, *origins), **files}
+
+
+def task_named(registry: Registry, task_name: str) -> type[Task]:
+    """The task of `--task`."""
     found = registry.find(Task.kind, task_name)
     if len(found) != 1:
         known = [entry.qualified for entry in found] or registry.names(Task.kind)
@@ -95,22 +113,11 @@ def _drafted(
             f"{'several' if found else 'no'} tasks are named `{task_name}`; {hint}", param_hint="--task"
         )
     task: type[Task] = found[0].component  # type: ignore[assignment] # of the kind that was asked for
-    files = {}
-    if data is None:
-        example = path.with_name(f"{path.stem}-example.csv")
-        files[example] = example_rows(task)
-        rows = Data(f"./{example.name}")
-    else:
-        rows = Data(relative(data, path.parent), _header(data))
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem).strip("-") or "distillation"
-    origins = (
-        _origin(registry, teacher, path.parent, "--teacher"),
-        _origin(registry, student, path.parent, "--student"),
-    )
-    return {path: draft(name, task, rows, *origins), **files}
+    return task
 
 
-def _origin(registry: Registry, model: str, folder: Path, option: str) -> Origin:
+def origin(registry: Registry, model: str, folder: Path, option: str) -> Origin:
+    """What a model given on the command line is; `option` is the option, to complain of."""
     like = _LIKE.fullmatch(model)
     if like is not None and option == "--student":
         return Origin(layers=int(like[1]))
@@ -127,7 +134,7 @@ def _origin(registry: Registry, model: str, folder: Path, option: str) -> Origin
     return Origin(path=model, facts=component.facts(context), has_head=has_head)
 
 
-def _header(data: Path) -> list[str]:
+def header(data: Path) -> list[str]:
     """The columns of a file of text; none where they cannot be told, which `kdspec validate` says better."""
     from kdspec.tables import FileMistake, read_csv, read_json
 
@@ -156,7 +163,8 @@ def _missing(option: str) -> NoReturn:
     raise typer.BadParameter("is needed, or --from NAME to copy a whole spec", param_hint=option)
 
 
-def _write(files: Mapping[Path, str]) -> None:
+def write(files: Mapping[Path, str]) -> None:
+    """Write texts to files, whose folders are made."""
     for file, text in files.items():
         try:
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from kdspec import check, compose
 from kdspec.cli.exits import ExitCode
 from kdspec.diagnostics import Diagnostic, DiagnosticError
-from kdspec.source import Source, parse
+from kdspec.source import Document, Source, parse
 
 if TYPE_CHECKING:
     from kdspec.plan import Plan
+    from kdspec.planfile import Saved
     from kdspec.registry import Registry
     from kdspec.spec import Spec
 
@@ -57,6 +58,11 @@ def read(path: str, registry: Registry, sets: Sequence[str] = ()) -> Reading:
     except DiagnosticError as error:
         sources = {source: Source(source, text) for source, text in error.texts.items()}
         return Reading(name, _in_order(error.diagnostics), sources)
+    return follow(name, document, registry, saved)
+
+
+def follow(name: str, document: Document, registry: Registry, saved: Saved | None = None) -> Reading:
+    """Check and plan a document; a plan that was saved must still be the one that it comes to."""
     checked = check.check(document, registry)
     if checked.spec is None or checked.errors:
         return Reading(name, checked.diagnostics, document.sources, checked.spec)

@@ -92,7 +92,7 @@ class Feed:
             return examples
         generators = [random.Random(fold(self.seed, "draw", epoch, row)) for row in rows]  # noqa: S311 - no secrets
         tokenizer = self.tokenizer[self.key_of[model]]
-        drawn: Sequence[Mapping[str, Any]] = draw(examples, generators, tokenizer, self.taught)
+        drawn: Sequence[Mapping[str, Any]] = draw(examples, generators, tokenizer, taught=self.taught)
         return drawn
 
     @cached_property

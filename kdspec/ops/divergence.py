@@ -64,6 +64,44 @@ def mse_logits(student: Tensor, teacher: Tensor, temperature: Tensor | float) ->
     return _mean((difference / _column(temperature, student)).square() / student.shape[-1], student)
 
 
+def bce_soft(student: Tensor, teacher: Tensor, temperature: Tensor | float) -> Mean:
+    """The binary cross-entropy of each class, -(p log q + (1 - p) log(1 - q)), averaged over classes; without T².
+
+    p = sigmoid(teacher / T), q = sigmoid(student / T): each class holds or does not, whatever the others do. The minimum is the
+    teacher's entropy, and the gradient falls as 1/T².
+    """
+    student, teacher = _logits(student, teacher)
+    column = _column(temperature, student)
+    losses = functional.binary_cross_entropy_with_logits(
+        student / column, (teacher / column).sigmoid(), reduction="sum"
+    )
+    return Mean(losses / student.shape[-1], float(math.prod(student.shape[:-1])), "labels")
+
+
+def binary_cross_entropy(logits: Tensor, labels: Tensor) -> Mean:
+    """The binary cross-entropy of hard labels, 1 or 0 for each class; NaN is a label that is not known.
+
+    The mean is over the labels that are known. `labels` has the shape of `logits`.
+    """
+    assert logits.shape == labels.shape, (
+        f"logits of shape {tuple(logits.shape)} and labels of shape {tuple(labels.shape)} do not go together"
+    )
+    known = ~labels.isnan()
+    rows, target = torch.where(known, widened(logits), 0.0), torch.where(known, widened(labels), 0.5)
+    losses = functional.binary_cross_entropy_with_logits(rows, target.to(rows.dtype), reduction="none")
+    return Mean(torch.where(known, losses, 0.0).sum(), known.sum(), "labelled")
+
+
+def squared_error(outputs: Tensor, labels: Tensor) -> Mean:
+    """(output - label)², averaged over the labels that are known; NaN is one that is not. The shapes are the same."""
+    assert outputs.shape == labels.shape, (
+        f"outputs of shape {tuple(outputs.shape)} and labels of shape {tuple(labels.shape)} do not go together"
+    )
+    known = ~labels.isnan()
+    difference = torch.where(known, widened(outputs) - labels, 0.0)
+    return Mean(difference.square().sum(), known.sum(), "labelled")
+
+
 def cross_entropy(logits: Tensor, labels: Tensor, ignore: int = -100) -> Mean:
     """The cross-entropy of hard labels, -log softmax(logits)[label], over the positions that have one.
 

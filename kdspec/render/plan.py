@@ -30,6 +30,8 @@ def page(outline: Mapping[str, Any]) -> RenderableType:
     found = outline.get("rehearsal", {"models": {}, "stages": {}})
     tasks = [(Text(clean(task["name"]), _NAME), setting(task["task"])) for task in outline["tasks"]]
     for (_, text), task in zip(tasks, outline["tasks"], strict=True):
+        if varies := task.get("varies"):
+            text.append(f"\n{clean(varies)}", "dim")
         if classes := found.get("classes_assumed", {}).get(task["name"]):
             text.append(f"\n{classes} classes are assumed; the rows tell how many there are", _STYLES["unknown"])
     parts: list[RenderableType] = [

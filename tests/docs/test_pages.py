@@ -285,7 +285,7 @@ def test_the_plugin_api_is_the_version_that_the_documentation_names():
 
 
 def commands() -> list[str]:
-    return [module.rpartition(".")[2].replace("listing", "list") for module in application.COMMANDS]
+    return [module.rpartition(".")[2].replace("listing", "list").replace("_", "-") for module in application.COMMANDS]
 
 
 def test_every_command_is_in_the_readme_or_the_guide():
@@ -296,8 +296,8 @@ def test_every_command_is_in_the_readme_or_the_guide():
 @pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
 def test_what_the_documentation_calls_a_command_is_one(path):
     text = path.read_text(encoding="utf-8")
-    indented = re.findall(r"^ {4}kdspec ([a-z]+)", text, re.MULTILINE)
-    inline = re.findall(r"`kdspec ([a-z]+)", text)
+    indented = re.findall(r"^ {4}kdspec ([a-z-]+)", text, re.MULTILINE)
+    inline = re.findall(r"`kdspec ([a-z-]+)", text)
     added = re.findall(r"commands\.command\(\"(\w+)\"", text)
     assert set(indented + inline) - {*commands(), *added} == set()
 

@@ -16,7 +16,7 @@ class Noisy:
     def encode(self, split, tokenizer):
         return [{"x": 10.0 * row + len(split)} for row in range(self.rows(split))]
 
-    def draw(self, examples, generators, tokenizer, taught):
+    def draw(self, examples, generators, tokenizer, *, taught):
         added = [generator.random() + taught for generator in generators]
         return [{"x": example["x"] + noise} for example, noise in zip(examples, added, strict=True)]
 

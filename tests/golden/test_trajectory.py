@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from kdspec import load_registry
 from kdspec.check import check
+from kdspec.cli import main
 from kdspec.compose import load
 from kdspec.engine.event_log import read
 from kdspec.engine.session import Session
@@ -125,3 +128,48 @@ def test_two_runs_are_equal_to_the_bit(tmp_path: Path) -> None:
 def load_student(folder: Path) -> dict[str, torch.Tensor]:
     run(folder)
     return load_file(folder / "golden" / "student" / "model.safetensors")
+
+
+CONFIGURATION = {
+    "temperature": 8,
+    "kd_loss_weight_scheduler": "linear_decay",
+    "hard_label_weight": 0.5,
+    "intermediate_matches": [
+        {
+            "layer_T": 2,
+            "layer_S": 1,
+            "feature": "hidden",
+            "loss": "hidden_mse",
+            "weight": 1,
+            "proj": ["sine", 4, 6],
+        },
+        {"layer_T": [0, 0], "layer_S": [0, 0], "feature": "hidden", "loss": "mmd", "weight": 0.5},
+    ],
+    "gradient_accumulation_steps": 2,
+    "num_epochs": 2,
+    "max_grad_norm": 1.0,
+}
+NOT_IN_A_CONFIGURATION = {
+    "batch_size": 2,
+    "shuffle": False,
+    "optimizer": {"sgd": {"lr": 0.1}},
+    "lr_schedule": "harmonic",
+    "evaluate": None,
+    "log_every": 1,
+}
+"""What TextBrewer takes as objects: the data loader, the optimizer and its scheduler."""
+
+
+@pytest.mark.parametrize(("dialect", "expected"), [("master", REPOSITORY), ("pypi", RELEASE)])
+def test_textbrewers_own_configuration_imported_has_its_losses(
+    dialect: str, expected: list[float], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIGURATION))
+    plugin = str(HERE / "chain_plugin.py")
+    code = main(["--plugin", plugin, "import-textbrewer", str(tmp_path / "config.json"), "--dialect", dialect])
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    stage = yaml.safe_load(captured.out)["stages"]["distil"]
+    stage["training"] |= NOT_IN_A_CONFIGURATION
+    written = yaml.safe_dump(stage, default_flow_style=True, width=10_000).strip()
+    assert losses(run(tmp_path, f"stages.distil={written}")) == close(expected)

@@ -8,8 +8,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 
-from kdspec.ops.divergence import cross_entropy, cross_entropy_soft, kl, mse_logits
+from kdspec.ops.divergence import (
+    bce_soft,
+    binary_cross_entropy,
+    cross_entropy,
+    cross_entropy_soft,
+    kl,
+    mse_logits,
+    squared_error,
+)
 
 LOSSES = [cross_entropy_soft, kl, mse_logits]
 soft_losses = pytest.mark.parametrize("loss", LOSSES)
@@ -180,3 +189,36 @@ def test_without_labels_the_loss_is_zero_with_a_gradient_of_zeros(dtype):
 def test_labels_of_another_shape_are_refused():
     with pytest.raises(AssertionError, match=r"logits of shape \(2, 3\) and labels of shape \(3,\)"):
         cross_entropy(torch.ones(2, 3), torch.zeros(3, dtype=torch.long))
+
+
+@settings(deadline=None)
+@given(logits=logit_pairs(), temperature=temperatures)
+def test_the_classes_of_bce_do_not_compete(logits, temperature):
+    student, teacher = logits
+    mean = bce_soft(student, teacher, temperature)
+    p, x = (teacher / temperature).sigmoid(), student / temperature
+    expected = -(p * functional.logsigmoid(x) + (1 - p) * functional.logsigmoid(-x)).mean()
+    assert mean.value.item() == pytest.approx(expected.item(), rel=1e-9)
+    assert (mean.count, mean.per) == (len(student), "labels")
+    each = [bce_soft(student[:, [c]], teacher[:, [c]], temperature).value for c in range(student.shape[1])]
+    assert mean.value.item() == pytest.approx((sum(each) / len(each)).item(), rel=1e-9)
+
+
+def test_bce_takes_a_temperature_for_each_row():
+    student, teacher = pair(3, 4)
+    temperatures = torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64)
+    rows = [bce_soft(student[[n]], teacher[[n]], temperatures[n].item()).value for n in range(3)]
+    assert bce_soft(student, teacher, temperatures).value.item() == pytest.approx((sum(rows) / 3).item())
+
+
+def test_hard_losses_leave_out_what_is_no_number():
+    logits, labels = pair(4, 3)[0].requires_grad_(), torch.full((4, 3), torch.nan, dtype=torch.float64)
+    for loss in (binary_cross_entropy, squared_error):
+        none = loss(logits, labels)
+        assert (none.value.item(), none.count.item()) == (0, 0)
+        labels[1, 2] = 1
+        one = loss(logits, labels)
+        [gradient] = torch.autograd.grad(one.value, logits)
+        assert one.count.item() == 1
+        assert gradient.nonzero().tolist() == [[1, 2]]
+        labels[1, 2] = torch.nan

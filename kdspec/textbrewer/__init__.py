@@ -1,0 +1,1 @@
+"""TextBrewer's configurations, read as data and written as a spec."""

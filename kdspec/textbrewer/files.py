@@ -1,0 +1,178 @@
+"""Files of TextBrewer's configurations -> one configuration, with the place of each of its values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from kdspec import source
+from kdspec.check.explain import explain, in_order
+from kdspec.check.mistake import listed
+from kdspec.diagnostics import Diagnostic, DiagnosticError, Label, Span, closest
+from kdspec.nodes import ListNode, MappingNode, Node, Source
+from kdspec.registry import Registry
+from kdspec.textbrewer import json_reader, python_reader
+from kdspec.textbrewer.configuration import Configuration
+from kdspec.textbrewer.matches import counted_from
+from kdspec.textbrewer.python_reader import CONFIGURATIONS, Found
+
+CODE = "KD601"
+INTERMEDIATE = "intermediate_matches"
+
+
+@dataclass(frozen=True)
+class Read:
+    """What the files say together."""
+
+    files: tuple[str, ...]
+    configuration: Configuration
+    given: frozenset[str]
+    """The settings that are written, as opposed to TextBrewer's defaults."""
+    distillers: tuple[str, ...]
+    """TextBrewer's classes that a Python file makes."""
+    unknown: Mapping[str, str]
+    """Settings whose value a file computes, and the expression."""
+    document: source.Document
+    diagnostics: tuple[Diagnostic, ...]
+    """Warnings."""
+
+
+def read(files: Sequence[Path], registry: Registry, chosen: Sequence[str] = ()) -> Read:
+    """Read the files and put together what they say; `chosen` names the lists of matches that are meant.
+
+    Raises:
+        DiagnosticError: with all that is wrong.
+    """
+    sources: dict[str, Source] = {}
+    parts: list[Found] = []
+    for file in files:
+        made = _source(file)
+        sources[made.name] = made
+        parts.append(python_reader.read(made) if file.suffix == ".py" else _from_json(made, file.stem))
+    texts = {name: made.text for name, made in sources.items()}
+    found = [diagnostic for part in parts for diagnostic in part.diagnostics]
+    settings = _merged(parts, found)
+    _choose(settings, {name: node for part in parts for name, node in part.matches.items()}, chosen, found, files)
+    unknown = {name: computed for part in parts for name, computed in part.unknown.items() if name not in settings}
+    found += [computed.warning for computed in unknown.values()]
+    errors = [diagnostic for diagnostic in found if diagnostic.severity == "error"]
+    if errors:
+        raise DiagnosticError(*in_order(errors), texts=texts)
+    root = MappingNode(Span(str(files[0]), 0, 0, 0, 0), settings)
+    document = source.index(root, sources, Path(), {})
+    try:
+        configuration = Configuration.model_validate(document.data, context={"registry": registry})
+    except ValidationError as error:
+        told = explain(error.errors(include_url=False), document, registry)
+        raise DiagnosticError(*told, texts=texts) from None
+    return Read(
+        files=tuple(sources),
+        configuration=configuration,
+        given=frozenset(str(key) for key in settings),
+        distillers=tuple(dict.fromkeys(name for part in parts for name in part.distillers)),
+        unknown={name: computed.expression for name, computed in unknown.items()},
+        document=document,
+        diagnostics=in_order(found),
+    )
+
+
+def _source(file: Path) -> Source:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise DiagnosticError(Diagnostic("KD003", f"cannot read `{file}`: {reason.lower()}")) from None
+    return Source(str(file), text)
+
+
+def _from_json(made: Source, name: str) -> Found:
+    root = json_reader.read(made)
+    found = Found()
+    match root:
+        case ListNode():
+            found.matches[name] = root
+        case MappingNode():
+            for key, (span, node) in root.items.items():
+                if key in CONFIGURATIONS and isinstance(node, MappingNode):
+                    found.settings.update(node.items)
+                elif key not in Configuration.model_fields and isinstance(node, ListNode):
+                    found.matches[str(key)] = node
+                else:
+                    found.settings[key] = (span, node)
+        case _:
+            message = "a configuration is an object, and a list of matches an array"
+            raise DiagnosticError(Diagnostic(CODE, message, Label(root.span)), texts={made.name: made.text})
+    return found
+
+
+def _merged(parts: Sequence[Found], found: list[Diagnostic]) -> dict[str | int, tuple[Span, Node]]:
+    settings: dict[str | int, tuple[Span, Node]] = {}
+    for part in parts:
+        for key, (span, node) in part.settings.items():
+            if key in settings:
+                first = Label(settings[key][0], "first given here")
+                found.append(Diagnostic("KD002", f"`{key}` is given twice", Label(span, "given again here"), (first,)))
+            else:
+                settings[key] = (span, node)
+    return settings
+
+
+def _choose(
+    settings: dict[str | int, tuple[Span, Node]],
+    lists: Mapping[str, ListNode],
+    chosen: Sequence[str],
+    found: list[Diagnostic],
+    files: Sequence[Path],
+) -> None:
+    """Put the lists of matches that are meant into the settings."""
+    if INTERMEDIATE in settings:
+        if chosen:
+            message = "the matches are given by `intermediate_matches` already"
+            help_ = "leave out `--matches`, or take the key out of the file"
+            found.append(Diagnostic("KD107", message, Label(settings[INTERMEDIATE][0]), help=help_))
+        return
+    for name in chosen:
+        if name not in lists:
+            guess = closest(name, lists)
+            known = f"there are {listed(list(lists), 'and')}" if lists else "the files have none"
+            help_ = f"did you mean `{guess}`?" if guess else known
+            found.append(Diagnostic(CODE, f"no list of matches is named `{name}`", help=help_))
+    if not chosen and len(lists) > 1:
+        first = next(iter(lists.values()))
+        message = f"`{files[0] if len(files) == 1 else 'the files'}` has {len(lists)} lists of matches"
+        help_ = f"choose with `--matches`, which may be repeated: {', '.join(lists)}"
+        found.append(
+            Diagnostic(CODE, message, Label(Span(first.span.file, first.span.line, 0, first.span.line, 1)), help=help_)
+        )
+        return
+    meant = [lists[name] for name in chosen or lists if name in lists]
+    if meant:
+        items = [item for node in meant for item in node.items]
+        settings[INTERMEDIATE] = (meant[0].span, ListNode(meant[0].span, items))
+
+
+def first_attention(found: Read, said: int | None) -> int:
+    """The number of the first attention layer in the matches; what was `said` counts, or else what the list shows.
+
+    Raises:
+        DiagnosticError: a layer 0 where the first is said to be 1.
+    """
+    matches = found.configuration.intermediate_matches or []
+    first = counted_from(matches) or 0 if said is None else said
+    wrong = [
+        Diagnostic(
+            "KD301",
+            "attention is said to be counted from 1, and there is a layer 0",
+            Label(found.document.values[INTERMEDIATE, number]),
+            help="leave out `--attention-from 1`",
+        )
+        for number, match in enumerate(matches)
+        if first and match.feature == "attention" and 0 in (*match.layer_T, *match.layer_S)
+    ]
+    if wrong:
+        texts = {name: made.text for name, made in found.document.sources.items()}
+        raise DiagnosticError(*wrong, texts=texts)
+    return first

@@ -1,0 +1,115 @@
+"""The task of giving texts numbers."""
+
+from __future__ import annotations
+
+import math
+
+import datasets
+import pytest
+import torch
+import transformers
+from pydantic import ValidationError
+
+from kdspec.answers import Answers
+from kdspec.builtins.regression import Regression
+from kdspec.context import BuildContext, Head
+from kdspec.fault import Fault
+from kdspec.kinds import Dataset
+
+ROWS = {"text": ["a", "b", "c"], "label": [0.5, None, 3], "other": [1, 2, 3]}
+
+
+class Rows(Dataset):
+    """Splits that a test has made."""
+
+    name = "rows"
+    splits: dict
+
+    def build(self, context):
+        return datasets.DatasetDict({name: datasets.Dataset.from_dict(rows) for name, rows in self.splits.items()})
+
+
+def task(splits=None, **fields):
+    splits = {"train": ROWS} if splits is None else splits
+    return Regression(**{"data": Rows(splits=splits), "text": "text", "label": "label", **fields})
+
+
+def answers(logits, labels):
+    return Answers(split="test", rows=(), examples=(), logits=[logits], labels=[labels])
+
+
+def built(splits=None, **fields):
+    return task(splits, **fields).build(BuildContext())
+
+
+@pytest.fixture
+def tokenizer(new_tokenizer):
+    return transformers.AutoTokenizer.from_pretrained(new_tokenizer())
+
+
+def test_numbers_of_one_column_or_several(tokenizer):
+    found = built(label=["label", "other"])
+    assert found.head == Head(task="regression", labels=("label", "other"))
+    batch = found.collate(found.encode("train", tokenizer), tokenizer)
+    assert batch["labels"].dtype == torch.float32
+    assert batch["labels"].nan_to_num(nan=-1).tolist() == [[0.5, 1.0], [-1.0, 2.0], [3.0, 3.0]]
+    assert batch["labels"].shape == task(label=["label", "other"]).example(BuildContext(), 3, None)["labels"].shape
+
+
+def test_rows_without_a_number():
+    found = built({"train": ROWS, "unlabelled": ROWS, "test": {"text": ["a"]}})
+    for split, rows in (("unlabelled", 3), ("test", 1)):
+        assert [math.isnan(value) for row in found._labels[split] for value in row] == [True] * rows
+
+
+@pytest.mark.parametrize(
+    ("rows", "fields", "code", "message"),
+    [
+        ({"text": ["a"], "label": ["high"]}, {}, "KD502", "row 1 of `train` has `high` in `label`, not a number"),
+        ({"text": ["a"], "label": [True]}, {}, "KD502", "not a number"),
+        ({"text": ["a"], "label": [math.inf]}, {}, "KD502", "`inf`"),
+        ({"text": ["a"], "label": [[1.0]]}, {}, "KD502", "a list"),
+        ({"text": ["a"], "label": [None]}, {}, "KD312", "has no numbers"),
+        (ROWS, {"label": "score"}, "KD312", "no column `score`"),
+    ],
+)
+def test_wrong_rows_are_told_at_their_place(rows, fields, code, message):
+    with pytest.raises(Fault, match=message) as caught:
+        built({"train": rows}, **fields)
+    assert (caught.value.code, caught.value.at) == (code, ("label", 0))
+
+
+@pytest.mark.parametrize("fields", [{"metric": "accuracy"}, {"label": []}, {"max_length": 1}])
+def test_a_value_out_of_range(fields):
+    with pytest.raises(ValidationError):
+        task(**fields)
+
+
+def test_the_loss_is_over_what_is_known():
+    logits = torch.tensor([[1.0], [5.0], [2.0]], requires_grad=True)
+    mean = built().loss(logits, torch.tensor([[0.5], [math.nan], [4.0]]))
+    assert mean.value.item() == pytest.approx((0.25 + 4) / 2)
+    mean.value.backward()
+    assert logits.grad.flatten().tolist() == pytest.approx([0.5, 0.0, -2.0])
+
+
+def test_metrics_over_what_is_known():
+    labels = torch.tensor([[1.0, 0.0], [2.0, 1.0], [4.0, math.nan], [3.0, 0.5]])
+    logits = torch.tensor([[2.0, 1.0], [4.0, 2.0], [8.0, 9.0], [6.0, 1.6]])
+    found = built().metrics(answers([logits[:2], logits[2:]], [labels[:2], labels[2:]]))
+    assert found["spearman"] == pytest.approx(1.0)
+    assert 0.99 < found["pearson"] < 1.0
+    known = ~labels.isnan()
+    assert found["mse"] == pytest.approx((logits - labels)[known].square().mean().item())
+    assert built().metrics(answers([logits], [torch.full((4, 2), math.nan)])) == {}
+
+
+def test_a_correlation_with_a_constant_is_no_number():
+    found = built().metrics(answers([torch.full((3, 1), 0.1)], [torch.tensor([[1.0], [2.0], [3.0]])]))
+    assert math.isnan(found["pearson"])
+    assert math.isnan(found["spearman"])
+
+
+def test_of_the_error_less_is_better():
+    assert set(built().lower_is_better) == {"mse"}
+    assert set(task().metric_names()) == {"pearson", "spearman", "mse"}

@@ -1,0 +1,85 @@
+"""Losses of strategies and the logits of their tasks."""
+
+from __future__ import annotations
+
+import pytest
+
+from kdspec.testing import check
+
+SPEC = """\
+kdspec: 1
+name: logits
+tasks:
+  rows:
+    {task}: {{data: {{json: {{train: rows.jsonl}}}}, text: text, label: label}}
+models:
+  teacher: {{transformers: {{config: {{model_type: bert}}}}}}
+  student: {{transformers: {{like: teacher}}}}
+stages:
+  teach:
+    distiller: {{supervised: {{model: teacher}}}}
+    training: {{steps: 1, evaluate: null}}
+  distil:
+    distiller: {{general: {{teacher: teacher, student: student, soft_labels: {soft}}}}}
+    training: {{steps: 1, evaluate: null}}
+"""
+
+
+def checked(task, soft, tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"text": "a", "label": null}\n')
+    return check(SPEC.format(task=task, soft=soft), folder=tmp_path)
+
+
+def losses(task, soft, tmp_path):
+    found = checked(task, soft, tmp_path)
+    assert not found.diagnostics
+    soft = found.spec.stages["distil"].distiller.soft_labels
+    return soft.loss.name, soft.temperature.value
+
+
+@pytest.mark.parametrize(
+    ("task", "soft", "expected"),
+    [
+        ("sequence_classification", "{}", ("ce", 4)),
+        ("multi_label", "{}", ("bce", 4)),
+        ("multi_label", "{temperature: 2}", ("bce", 2)),
+        ("multi_label", "{loss: mse}", ("mse", 4)),
+        ("regression", "{}", ("mse", 1)),
+        ("regression", "{weight: 3}", ("mse", 1)),
+        ("regression", "{loss: mse, temperature: 1}", ("mse", 1)),
+    ],
+)
+def test_what_is_left_out_goes_with_the_task(task, soft, expected, tmp_path):
+    assert losses(task, soft, tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("task", "soft", "words"),
+    [
+        ("multi_label", "{loss: ce}", "`ce` compares classes of which one is right; task `rows` has labels of which"),
+        ("multi_label", "{loss: kl}", "`kl` compares classes"),
+        ("regression", "{loss: bce}", "`bce` compares labels of which several may hold; task `rows` has numbers"),
+        ("sequence_classification", "{loss: bce}", "`bce` compares labels"),
+        ("multi_label", "{probability_shift: true}", "`probability_shift` corrects the one right class"),
+        ("regression", "{probability_shift: true}", "task `rows` has numbers"),
+    ],
+)
+def test_what_does_not_is_told(task, soft, words, tmp_path):
+    [error] = checked(task, soft, tmp_path).errors
+    assert error.code == "KD313"
+    assert words in error.message
+
+
+def test_the_fix_is_the_loss_of_the_task(tmp_path):
+    [error] = checked("multi_label", "{loss: ce}", tmp_path).errors
+    assert (error.help, error.edit.text) == ("write `loss: bce`", "bce")
+
+
+def test_a_temperature_of_numbers_has_no_use(tmp_path):
+    [warning] = checked("regression", "{temperature: 4}", tmp_path).diagnostics
+    assert (warning.code, warning.severity) == ("KD305", "warning")
+
+
+def test_a_term_without_weight_compares_nothing(tmp_path):
+    found = checked("multi_label", "{loss: ce, weight: 0}", tmp_path)
+    assert "KD313" not in {diagnostic.code for diagnostic in found.diagnostics}

@@ -1,0 +1,26 @@
+"""Texts as words, and back."""
+
+from __future__ import annotations
+
+import pytest
+
+from kdspec import splitting
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a good film", ["a", "good", "film"]),
+        ("  spaced,\n out  ", ["spaced,", "out"]),
+        ("", []),
+        ("我喜欢BERT模型", ["我", "喜", "欢", "BERT", "模", "型"]),
+        ("カメラ is it", ["カ", "メ", "ラ", "is", "it"]),
+    ],
+)
+def test_words_stand_between_spaces_and_characters_for_themselves(text, expected):
+    assert splitting.split(text) == expected
+
+
+@pytest.mark.parametrize("text", ["a good film", "我喜欢BERT模型", "", "x"])
+def test_a_text_comes_back(text):
+    assert splitting.join(splitting.split(text)) == text
