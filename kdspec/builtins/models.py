@@ -57,6 +57,8 @@ class Transformers(Model):
 
     It comes from one of three places: `path` (its weights are loaded), `config` alone (weights drawn anew), or `like`
     (another model's configuration with `config` as changes, weights drawn anew). Head and labels come from the task.
+    Beside a `path`, `config` says what the configuration there is, so that a hub model can be planned and rehearsed
+    before it has been downloaded; what is found there must agree.
     Only safetensors are read, and no code is taken from a folder or the hub. Weights are drawn from the seed and the
     model's name, so that they do not depend on what else a spec builds.
     """
@@ -69,7 +71,8 @@ class Transformers(Model):
     revision: str | None = None
     """For a hub model: branch, tag or commit."""
     config: dict[str, Any] | None = None
-    """A configuration with its `model_type`, or with `like` what differs: `{num_hidden_layers: 2}`."""
+    """A configuration with its `model_type`, or with `like` what differs: `{num_hidden_layers: 2}`. With `path`, what
+    its configuration is expected to be."""
     like: str | None = None
     """Name of the model whose configuration and tokenizer this one takes."""
     tokenizer_: SpecTokenizer | None = Field(default=None, alias="tokenizer")
@@ -87,9 +90,11 @@ class Transformers(Model):
         if not given:
             raise _missing("path")
         if given[0] == "path":
-            given += ["initialize"] if self.initialize is not None else []
-            if len(given) > 1:
-                raise _exclusive("path", given[1])
+            known = isinstance((self.config or {}).get("model_type"), str)  # without it, changes are meant
+            others = [key for key in given[1:] if key != "config" or not known]
+            others += ["initialize"] if self.initialize is not None else []
+            if others:
+                raise _exclusive("path", others[0])
         elif self.revision is not None:
             raise _exclusive("revision", given[0])
         if given == ["config"] and not isinstance((self.config or {}).get("model_type"), str):
@@ -126,7 +131,8 @@ class Transformers(Model):
         elif first.like is not None:  # of no model, or in a circle
             return ModelFacts()
         else:
-            known = families.facts(first.config or {} if first.path is None else first.written_configuration(context))
+            written = {} if first.path is None else first.written_configuration(context)
+            known = families.facts(written or first.config or {})
         for model in reversed(line):
             known = families.changed(known, getattr(model, "config", None) or {})
         # Of layers that are copied it is not known here what they have learnt.
@@ -139,11 +145,25 @@ class Transformers(Model):
             for fault in configuration.mistakes(self.config, context.facts[context.name]):
                 fault.at = ("config", *fault.at)
                 yield fault
+            if self.path is not None:
+                yield from self._unexpected(self.written_configuration(context))
         if self.initialize is not None:
             source = context.facts[self.initialize.from_ or self.like or ""]
             for fault in mistakes(self.initialize.layers, context.facts[context.name], source):
                 fault.at = ("initialize", *fault.at)
                 yield fault
+
+    def _unexpected(self, found: Mapping[str, Any]) -> Iterator[Fault]:
+        """Where the configuration of `path` is another one than the spec says; nothing where it is not known yet."""
+        for key, expected in (self.config or {}).items():
+            if key in found and found[key] != expected:
+                message = f"`{self.path}` has {found[key]} as `{key}`, not {expected}"
+                yield Fault(
+                    loading.CODE,
+                    message,
+                    ("config", key),
+                    help="beside `path` it says what is there; a model of another shape is `like` this one",
+                )
 
     def build(self, context: BuildContext) -> nn.Module:
         """The module, on the CPU. A model of `like` or `initialize` must be in the context's `models` and `built`.
@@ -291,17 +311,21 @@ class Transformers(Model):
         """The library's configuration object, before a task's head is known."""
         from transformers import AutoConfig
 
-        if self.path is not None:
-            if not context.weights and not self.written_configuration(context):
+        written = self.written_configuration(context) if self.path is not None else {}
+        if self.path is not None and (context.weights or written or self.config is None):
+            if not context.weights and not written:
                 message = f"the configuration of `{self.path}` is not on this machine yet"
                 raise Fault("KD401", message, ("path",), help="the run downloads it")
             with loading.explained(("path",), f"`{self.path}` cannot be loaded"):
-                return AutoConfig.from_pretrained(
+                loaded = AutoConfig.from_pretrained(
                     self._at(context),
                     revision=self.revision or "main",
                     trust_remote_code=False,
                     local_files_only=not context.weights,
                 )
+            for fault in self._unexpected(loaded.to_dict()):
+                raise fault
+            return loaded
         changes = dict(self.config or {})
         if self.like is None:
             family = changes.pop("model_type")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -590,3 +591,34 @@ def test_a_skeleton_has_the_shapes_of_the_model_and_reads_no_weights(tiny):
     skeleton = model.skeleton(context)
     assert {name: tensor.shape for name, tensor in skeleton.named_parameters()} == real
     assert {tensor.device.type for tensor in skeleton.parameters()} == {"meta"}
+
+
+EXPECTED = {"model_type": "bert", "num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12}
+
+
+def test_a_hub_model_is_known_before_it_is_there_by_what_it_is_expected_to_be():
+    models = {
+        "t": Transformers(path="nobody/nothing", config=EXPECTED),
+        "s": Transformers(like="t", config={"num_hidden_layers": 2}),
+    }
+    known = [model.facts(BuildContext(models=models)) for model in models.values()]
+    assert [(facts.family, facts.layers, facts.width, facts.heads) for facts in known] == [
+        ("bert", 12, 768, 12),
+        ("bert", 2, 768, 12),
+    ]
+    assert models["s"].skeleton(BuildContext(models=models, weights=False, head=HEAD)).config.num_hidden_layers == 2
+
+
+def test_a_configuration_beside_a_path_changes_nothing_and_must_be_true(tiny):
+    written = json.loads((tiny / "config.json").read_text())
+    same = {key: written[key] for key in ("model_type", "num_hidden_layers", "hidden_size")}
+    context = BuildContext(folder=tiny.parent, name="m", head=HEAD)
+    model = Transformers(path="tiny", config=same)
+    assert not list(model.check(replace(context, facts={"m": model.facts(context)})))
+    assert model.build(context).config.num_hidden_layers == written["num_hidden_layers"]
+    wrong = Transformers(path="tiny", config=same | {"num_hidden_layers": 7})
+    (fault,) = wrong.check(replace(context, facts={"m": wrong.facts(context)}))
+    assert (fault.code, fault.at) == ("KD503", ("config", "num_hidden_layers"))
+    assert "`like` this one" in fault.help
+    with pytest.raises(Fault, match="as `num_hidden_layers`, not 7"):
+        wrong.build(context)
