@@ -308,7 +308,7 @@ class BuiltTask(Protocol):
     examples of `encode` as this epoch has them. The generators, one `random.Random` a row, are seeded by the run, the
     epoch and the row, and alike for every tokenizer; `taught` says whether a teacher answers for the rows too.
     And it may have `condense(logits, labels) -> (logits, labels)`, what `metrics` needs of a batch in evaluation, where
-    the logits of a whole split would be too many to keep. And `encode_together(split, tokenizers) -> list`, called in
+    the logits of a whole split would be too many to keep; `metrics` then gives the `loss` too. And `encode_together(split, tokenizers) -> list`, called in
     place of `encode` where the models of a stage have several tokenizers: what `encode` gives for each of them, row n being the same part of the data.
     """
 

@@ -37,6 +37,7 @@ BUILTINS = (
     "kdspec.builtins.token_classification",
     "kdspec.builtins.multi_label",
     "kdspec.builtins.regression",
+    "kdspec.builtins.masked_lm",
     "kdspec.builtins.augmentations",
     "kdspec.builtins.tensors",
     "kdspec.builtins.optimizers",

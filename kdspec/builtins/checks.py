@@ -235,7 +235,7 @@ def _noise(spec: Spec) -> Iterator[Diagnostic]:
             known = spec.models[teacher].facts(context).architecture
             kind = "".join(word.capitalize() for word in head.split("_"))
             heads = "logits" in needs.reads.get(teacher, frozenset())
-            if known is None or kind in known or (known and not heads):
+            if known is None or kind.casefold() in known.casefold() or (known and not heads):
                 continue
             said = f"its files are of a `{known}`" if known else "all its weights are drawn anew"
             label = spec.label(("models", teacher), said, key=True)

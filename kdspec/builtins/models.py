@@ -185,6 +185,8 @@ class Transformers(Model):
                     if loaded
                     else (auto.from_config(config, **options), {})
                 )
+        if not context.weights:
+            module.tie_weights()  # which is left out with the drawing of weights
         if loaded:
             fresh = loading.check(module, report)
             context.drawn(fresh)

@@ -27,7 +27,7 @@ class Outcome:
 
     metrics: dict[str, float]
     answers: Answers | None = None
-    """None where the model gives no logits, or the task no labels."""
+    """None where the model gives no logits, or the task no labels or condenses them."""
 
 
 def evaluate(
@@ -51,7 +51,8 @@ def evaluate(
                 said, truth = ((value,) for value in condense(said[0], truth[0]))
             logits.append([head.float().cpu() for head in said])
             labels.append([head.cpu() for head in truth])
-            losses += _loss(task, features, count(batch, {}, task.label_keys)["labelled"])
+            if condense is None:
+                losses += _loss(task, features, count(batch, {}, task.label_keys)["labelled"])
     answers = None
     if logits and logits[0] and labels[0]:
         answers = Answers(
@@ -65,7 +66,7 @@ def evaluate(
     metrics = {} if answers is None else dict(task.metrics(answers))
     if losses and (labelled := sum(float(loss.count) for loss in losses)):
         metrics["loss"] = sum(float(loss.total) for loss in losses) / labelled
-    return Outcome(metrics, answers)
+    return Outcome(metrics, answers if condense is None else None)
 
 
 def _loss(task: BuiltTask, features: Features, labelled: float) -> list[Mean]:

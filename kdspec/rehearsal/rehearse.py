@@ -25,6 +25,8 @@ from kdspec.step import Features
 
 CLASSES = 2
 """How many are assumed where neither task nor models say."""
+LABELLED = ("sequence_classification", "token_classification")
+"""Heads with a class for each label."""
 SMALL = 30_000_000
 """Parameters of models that may be built with contents, where a rehearsal without has failed."""
 FEW = 2
@@ -98,7 +100,7 @@ class _Rehearsing:
         head = built.head if built is not None else Head(task=component.name)
         if component.head is None:
             return head if built is not None else None
-        if not head.labels:
+        if not head.labels and component.head in LABELLED:
             stages = [stage for stage in self.plan.stages if task in stage.tasks]
             models = [name for stage in stages for name in (*stage.needs.teachers, stage.needs.student)]
             known = (self.plan.facts[name].classes for name in models)

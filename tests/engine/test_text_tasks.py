@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 
 import pytest
 import torch
@@ -12,11 +13,14 @@ import transformers
 from kdspec.engine.feed import Feed
 from kdspec.engine.stage import Interrupted
 from kdspec.events import Evaluated, StageFinished, StepDone
-from kdspec.testing import tiny
+from kdspec.rehearsal.rehearse import rehearse
+from kdspec.testing import registry, tiny
 
 TASKS = {
     "multi_label": "multi_label: {data: DATA, text: text, label: topics, metric: macro_f1}",
     "regression": "regression: {data: DATA, text: text, label: [score, other]}",
+    "masked_lm": "masked_lm: {data: DATA, text: text, whole_words: true}",
+    "grouped": "masked_lm: {data: DATA, text: text, group: true, max_length: 12}",
     "augmented": "sequence_classification: {data: DATA, text: text, label: label, augment: [masking, short_disorder]}",
 }
 DATA = "{json: {train: train.jsonl, validation: validation.jsonl, unlabelled: unlabelled.jsonl}}"
@@ -96,6 +100,24 @@ def test_the_best_student_is_chosen_in_the_direction_of_its_metric(metric, launc
     assert ran.of(StageFinished)[0].best_step == 1 + values.index(best)
 
 
+@pytest.mark.usefixtures("rows")
+def test_a_masked_student_is_saved_with_its_embeddings_tied(session, launch):
+    ran = launch(text=spec("masked_lm"))
+    metrics = ran.of(StageFinished)[0].metrics
+    assert metrics["loss"] == pytest.approx(math.log(metrics["perplexity"]))
+    perplexities = [event.metrics["perplexity"] for event in ran.of(Evaluated)]
+    assert ran.of(Evaluated)[perplexities.index(min(perplexities))].step == ran.of(StageFinished)[0].best_step
+    assert not any("no loss reaches" in note for note in ran.notes)
+    student = transformers.AutoModelForMaskedLM.from_pretrained(ran.folder / "student")
+    assert student.get_output_embeddings().weight is student.get_input_embeddings().weight
+    named = dict(student.named_parameters())
+    rehearsed = rehearse(session(text=spec("masked_lm")).plan, registry())
+    assert not rehearsed.diagnostics
+    assert rehearsed.models["student"].parameters == sum(parameter.numel() for parameter in named.values())
+    assert rehearsed.stages[0].idle == ()
+    assert not rehearsed.classes_assumed
+
+
 @pytest.fixture
 def seen(monkeypatch):
     """The tokens of each batch that is made for training."""
@@ -112,7 +134,7 @@ def seen(monkeypatch):
 
 
 @pytest.mark.usefixtures("rows")
-@pytest.mark.parametrize("task", ["augmented"])
+@pytest.mark.parametrize("task", ["augmented", "masked_lm", "grouped"])
 def test_what_is_drawn_goes_on_where_a_run_has_stopped(task, seen, session, launch, toys, same):
     whole = launch(text=spec(task), folder="whole")
     drawn = list(seen)
