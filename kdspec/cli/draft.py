@@ -49,7 +49,7 @@ class Data:
     file: str
     columns: Sequence[str] = ()
     written: str | None = None
-    """The whole data set as the spec has it, in place of a file."""
+    """The whole data set as the spec has it, in place of a file; further lines belong to the task."""
 
 
 def draft(name: str, task: type[Task], data: Data, teacher: Origin, student: Origin) -> str:

@@ -33,7 +33,13 @@ _DATA: Mapping[str, Data] = MappingProxyType(
     {
         "sequence_classification": Data(
             "", ("sentence", "label"), "{hub: {path: nyu-mll/glue, subset: sst2}} # yours: `csv`, `json` or `parquet`"
-        )
+        ),
+        "token_classification": Data(
+            "",
+            ("tokens", "ner_tags"),
+            "{hub: {path: eriktks/conll2003, revision: refs/convert/parquet}} # yours: `conll`, `json` or `parquet`\n"
+            "      tags: ner_tags # The column with the list of their tags",
+        ),
     }
 )
 """Rows for a spec without `--data`, by task."""

@@ -71,11 +71,12 @@ def _strategy(read: Read, teachers: Sequence[str], student: str, dialect: Dialec
     yield "  # TextBrewer leaves padding out of these only where the student's adaptor returns `inputs_mask`; here it does."
     if any(match.feature == "attention" for match in found):
         yield f"  # Attention was counted from {first}, here it is from 0, as in transformers; it is probabilities, not scores."
+    mark = "# " if several else ""
     if several:
-        yield "  # MultiTeacherDistiller passes over matches in silence; here each names its teacher."
-    yield "  matches:"
+        yield "  # MultiTeacherDistiller passes over matches in silence; here they would count, with a teacher for each."
+    yield f"  {mark}matches:"
     for line in matches.lines(found, dialect, first):
-        yield "    " + (line.replace("- {", f"- {{teacher: {text(teachers[0])}, ", 1) if several else line)
+        yield f"  {mark}  " + (line.replace("- {", f"- {{teacher: {text(teachers[0])}, ", 1) if several else line)
 
 
 def _soft(configuration: Configuration) -> Iterator[str]:

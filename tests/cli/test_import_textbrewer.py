@@ -196,6 +196,21 @@ def test_the_student_has_the_sizes_that_the_matches_tell(imported):
     assert config == {"num_hidden_layers": 4} | sizes
 
 
+def test_several_teachers_are_joined_and_matches_are_passed_over_as_there(imported):
+    settings = {"temperature": 8, "intermediate_matches": [match(4, 1)]}
+    stage, text = imported(settings, "--teacher", "a/b", "--teacher", "c/d", "--student", "e/f")
+    joined = stage["distiller"]["multi_teacher"]
+    assert joined["teachers"] == ["teacher_1", "teacher_2"]
+    assert "matches" not in joined
+    assert "#   - {teacher: teacher_1, feature: hidden" in text
+    assert list(yaml.safe_load(text)["stages"]) == ["fine_tune_1", "fine_tune_2", "distil"]
+
+
+def test_other_tasks_have_an_example_too(imported):
+    _, text = imported({}, "--task", "token_classification")
+    assert yaml.safe_load(text)["tasks"]["main"]["token_classification"]["tags"] == "ner_tags"
+
+
 def test_several_files_are_put_together(kdspec, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("a.json").write_text('{"temperature": 8}')
