@@ -284,6 +284,12 @@ _TABLE = (
         "the same gradient, and `gradient_checkpointing` trades time for memory.",
     ),
     Code(
+        "KD512",
+        "teacher cannot be cached",
+        "The spec asks for a teacher cache with `on`, and what the teacher says of a row cannot be kept: its rows are drawn "
+        "anew in each epoch, the strategy makes its own batches, or a feature is not of rows and tokens.",
+    ),
+    Code(
         "KD601",
         "not a configuration of TextBrewer",
         "`kdspec import-textbrewer` reads JSON, and of Python files the literals that TextBrewer's classes are called with. "

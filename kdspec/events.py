@@ -76,6 +76,28 @@ class CheckpointSaved:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheState:
+    """The cache of a teacher after `step` steps; where it is not `used`, the `reason`.
+
+    It holds `bytes` for `rows` rows, `row_bytes` for one, of the named features. In this start of the run the teacher
+    was run for `computed` rows, and `hits` rows were read.
+    """
+
+    stage: str
+    step: int
+    teacher: str
+    used: bool
+    reason: str
+    folder: str
+    features: tuple[str, ...]
+    rows: int
+    row_bytes: int
+    bytes: int
+    hits: int
+    computed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Something the user should know that stops nothing."""
 
@@ -125,6 +147,7 @@ Event = (
     | StepDone
     | Evaluated
     | CheckpointSaved
+    | CacheState
     | Note
     | StageFinished
     | StageSkipped

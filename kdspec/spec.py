@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 
+from kdspec.caching import TeacherCache
 from kdspec.component import Strict, by_name
 from kdspec.diagnostics import Diagnostic, Edit, Label
 from kdspec.fault import Fault
@@ -102,6 +103,10 @@ def _norm(value: Any) -> Any:
     return {"value": value} if isinstance(value, (int, float)) and not isinstance(value, bool) else value
 
 
+def _cache(value: Any) -> Any:
+    return {"use": value} if isinstance(value, (str, bool)) else value
+
+
 class Training(Strict):
     """How long and how a stage trains."""
 
@@ -129,6 +134,11 @@ class Training(Strict):
     """Compute the student's activations again in the backward pass, to save memory."""
     shuffle: bool = True
     """Draw the rows of each epoch in a new random order, a function of the seed and the epoch."""
+    teacher_cache: Annotated[
+        TeacherCache,
+        BeforeValidator(_cache, json_schema_input_type=Literal["auto", "on", "off"] | TeacherCache),
+    ] = by_name("auto")
+    """Keep what frozen teachers say of each row, so that they run once: `auto`, `on`, `off`, or how."""
     evaluate: Evaluate | None = by_name({})
     """When to evaluate. `null`: never."""
     checkpoint: Checkpoint = by_name({})

@@ -65,6 +65,14 @@ def library(tmp_path_factory, small_assets):
     return copied
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_caches(tmp_path_factory):
+    """Teacher caches go with the tests, and none of the user's is read."""
+    os.environ["KDSPEC_CACHE"] = str(tmp_path_factory.mktemp("teachers"))
+    yield
+    del os.environ["KDSPEC_CACHE"]
+
+
 @pytest.fixture
 def only_built_ins(monkeypatch):
     """What is installed beside kdspec does not show in what it prints."""

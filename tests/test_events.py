@@ -11,6 +11,7 @@ import pytest
 
 from kdspec import events
 from kdspec.events import (
+    CacheState,
     CheckpointSaved,
     Evaluated,
     Event,
@@ -52,6 +53,7 @@ EXAMPLES = [
     StageFinished("distil", 90, 12.5, None, {}, "student"),
     StageSkipped("fine_tune", "finished already"),
     RunFinished(20.0, {"student": {"accuracy": 0.75, "parameters": 10}}),
+    CacheState("distil", 0, "teacher", True, "", "caches/0a", ("hidden[2]", "logits"), 41, 700, 28700, 0, 0),
     RunFailed("KD501", "term `soft` is not finite"),
 ]
 

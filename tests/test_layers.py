@@ -19,7 +19,7 @@ LAYERS = {
     0: "source nodes reader reference scalars syntax substitution overrides compose diagnostics codes documentation fieldpath events "
     "fault ops tables columns tagging",
     1: "answers component context kinds step match objective soft_labels terms hookspecs paths families initialization "
-    "configuration loading texts text_rows splitting words labels masking tagged row_files",
+    "configuration caching loading texts text_rows splitting words labels masking tagged row_files",
     2: "plugins registry",
     3: "spec check schema",
     4: "plan expansion pairing projecting layering idle resolve outline difference planfile textbrewer",

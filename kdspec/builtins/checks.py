@@ -146,6 +146,7 @@ def _without_effect(spec: Spec, stage: str) -> Iterator[Diagnostic]:
         yield Diagnostic("KD306", f"stage `{stage}` has nothing to learn", label, help="give one term a weight")
         return
     yield from _evaluation(spec, stage, training)
+    yield from _cache(spec, stage, training)
     yield from _switched_off(spec, planned.distiller, (*path, "distiller", planned.distiller.name))
     seen: list[tuple[Any, Any]] = []
     for index, match in enumerate(getattr(planned.distiller, "matches", []) or []):
@@ -183,6 +184,28 @@ def _evaluation(spec: Spec, stage: str, training: Training) -> Iterator[Diagnost
             label = spec.label((*path, "early_stopping", "patience"), f"of {evaluations} evaluations")
             message = f"early stopping has no effect: a patience of {patience} is not used up before the stage ends"
             yield _warning(message, label)
+
+
+def _cache(spec: Spec, stage: str, training: Training) -> Iterator[Diagnostic]:
+    path = ("stages", stage, "training", "teacher_cache")
+    settings, needs = training.teacher_cache, spec.stages[stage].distiller.needs()
+    written = _at(spec.document.data, path)
+    keys = written if isinstance(written, Mapping) else ()
+    others = [key for key in keys if key != "use" and not _is_default(settings, key)]
+    if not needs.teachers:
+        if settings.use == "on" or others:
+            label = spec.label(path, "no teacher", key=True)
+            yield _warning(f"`teacher_cache` has no effect: stage `{stage}` has no frozen teacher", label)
+    elif settings.use == "off" and others:
+        off = spec.label((*path, "use"), "the cache is off")
+        yield _warning(f"`{others[0]}` has no effect", spec.label((*path, others[0]), "not used", key=True), off)
+    elif settings.use == "on":
+        for task in needs.tasks or tuple(spec.tasks)[:1]:
+            if (why := spec.tasks[task].varies()) is not None:
+                label = spec.label((*path, "use"), "on")
+                where = spec.label(("tasks", task), why, key=True)
+                message = f"the teachers of stage `{stage}` cannot be cached: in task `{task}` {why}"
+                yield Diagnostic("KD512", message, label, (where,), help="`auto` caches where that can be")
 
 
 def _evaluations(training: Training) -> int | None:

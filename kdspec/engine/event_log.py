@@ -12,6 +12,7 @@ from typing import NamedTuple
 from kdspec.diagnostics import Diagnostic, DiagnosticError
 from kdspec.engine.files import atomic_write, cannot_write
 from kdspec.events import (
+    CacheState,
     CheckpointSaved,
     Evaluated,
     Event,
@@ -100,7 +101,7 @@ def _is_undone(event: Event, stage: str, step: int, later: set[str]) -> bool:
             return event.stage in later
         case StageStarted():
             return event.start_step > step
-        case StepDone() | Evaluated() | CheckpointSaved():
+        case StepDone() | Evaluated() | CheckpointSaved() | CacheState():
             return event.step > step
         case StageFinished() | StageSkipped():
             # A stage that goes on has neither ended nor been skipped.

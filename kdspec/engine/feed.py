@@ -74,6 +74,10 @@ class Feed:
         """The batch of these rows for one model, on its device."""
         return self.to_device(self.batches(rows))[model]
 
+    def batch(self, model: str, rows: Sequence[int]) -> Batch:
+        """The batch of these rows for one model, on the CPU."""
+        return self.task.collate([self.example(model, row) for row in rows], self.tokenizer[self.key_of[model]])
+
     def example(self, model: str, row: int) -> Mapping[str, Any]:
         """The row as the task has encoded it for the model."""
         parts = self._encoded[self.key_of[model]]

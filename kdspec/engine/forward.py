@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -65,7 +65,7 @@ class Forward:
             DiagnosticError: KD303 where a path leads nowhere, KD502 where the model does not take the batch's columns,
                 KD506 where it raises.
         """
-        inputs = self._inputs(batch)
+        inputs = self.inputs(batch)
         with self._guard:
             if self.modules:
                 with self._captured() as captured:
@@ -73,18 +73,26 @@ class Forward:
             else:
                 captured = {}
                 output = self.module(**inputs, **self.flags)
+        return Features(self._values(self.features, output, batch, captured))
+
+    def of_batch(self, batch: Batch, names: Iterable[str]) -> dict[str, Any]:
+        """Those of the features that an adaptor takes from the batch alone, without running the model."""
+        return self._values(names, None, batch, {})
+
+    def _values(self, names: Iterable[str], output: Any, batch: Batch, captured: Mapping[str, Any]) -> dict[str, Any]:
         values: dict[str, Any] = {}
         lost: list[Diagnostic] = []
-        for name, feature in self.features.items():
+        for name in names:
             try:
-                values[name] = self._feature(feature, output, batch, captured)
+                values[name] = self._feature(self.features[name], output, batch, captured)
             except DiagnosticError as error:
                 lost += error.diagnostics
         if lost:
             raise DiagnosticError(*lost)
-        return Features(values)
+        return values
 
-    def _inputs(self, batch: Batch) -> dict[str, Tensor]:
+    def inputs(self, batch: Batch) -> dict[str, Tensor]:
+        """What the model is given of a batch."""
         inputs = {key: value for key, value in batch.items() if key not in self.withheld}
         if self.accepted is not None:
             return {key: value for key, value in inputs.items() if key in self.accepted}

@@ -56,6 +56,7 @@ def _digest(plan: Plan, stage: str) -> str:
     for each in stages.values():
         for key in ("log_every", "checkpoint"):  # what neither data nor weights depend on
             each["training"].pop(key)
+        each["training"]["teacher_cache"].pop("folder")
     models = _models(plan, set(stages))
     parts = {
         "seed": written["seed"],

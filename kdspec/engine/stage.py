@@ -24,8 +24,9 @@ from kdspec.engine.order import DataOrder, fold
 from kdspec.engine.probe import look, settle
 from kdspec.engine.run_folder import RunFolder
 from kdspec.engine.signals import StopSignal
+from kdspec.engine.teacher_cache.opening import Opening, opened
 from kdspec.engine.training import Loop
-from kdspec.events import CheckpointSaved, Event, Note, StageFinished, StageStarted
+from kdspec.events import CacheState, CheckpointSaved, Event, Note, StageFinished, StageStarted
 from kdspec.kinds import BuiltTask
 from kdspec.match import PlannedMatch
 from kdspec.plan import Plan, PlannedStage
@@ -62,6 +63,7 @@ class StageRun:
         self.path = ("stages", stage.name, "distiller", stage.stage.distiller.name)
         self.seed = fold(plan.spec.seed, "stage", stage.name)
         self.progress = Progress()
+        self.cache_states: list[CacheState] = []
         self.store = folder.checkpoints(stage.name, self.training.checkpoint.keep)
 
     def run(self, found: Checkpoint | None) -> StageFinished:
@@ -81,7 +83,14 @@ class StageRun:
             self.emit(StageStarted(self.stage.name, loop.total_steps, epochs, loop.feed.rows, self.progress.step))
             for teacher in loop.teachers.values() if found is None else ():
                 self._warn_of_noise(teacher)
-            self._train(loop, lambda: before + time.perf_counter() - began)
+            for state in self.cache_states:
+                self.emit(state)
+            try:
+                self._train(loop, lambda: before + time.perf_counter() - began)
+            finally:
+                for cache in loop.caches.values():
+                    self.emit(opened(self.stage.name, cache, self.progress.step))
+                    cache.close()
             return self._finish(loop)
 
     def loop(self) -> Loop:
@@ -101,9 +110,15 @@ class StageRun:
         matches = settle(self.spec, self.registry, self.stage, look(forwards, feed))
         bundle = assembly.bundle(forwards[needs.student].module, matches)
         self.backend.wrap(bundle)
+        teachers = {name: forwards[name] for name in needs.teachers}
+        opening = Opening(
+            self.plan, self.stage, feed, self.backend, epochs=steps / order.steps_per_epoch,
+            prepares=bundle.moment("prepare") is not None, warn=lambda text: self.emit(Note("warning", text)),
+        )  # fmt: skip
+        caches, self.cache_states = opening.caches(teachers), opening.found
         return Loop(
             stage=self.stage, task=self.stage.tasks[0], bundle=bundle, student=forwards[needs.student],
-            teachers={name: forwards[name] for name in needs.teachers}, feed=feed, order=order,
+            teachers=teachers, caches=caches, feed=feed, order=order,
             optimization=Optimization(self.spec, self.stage, bundle, steps), backend=self.backend, seed=self.seed,
             total_steps=steps, labels=self.task.label_keys, place=self._place_of(matches),
             guard=blaming(self.spec, self.path, "the objective"),

@@ -15,16 +15,17 @@ from torch import Tensor
 from kdspec.diagnostics import Diagnostic, DiagnosticError, Label
 from kdspec.engine.backend import Backend
 from kdspec.engine.bundle import Bundle
-from kdspec.engine.feed import Batches, Feed
+from kdspec.engine.feed import Batch, Batches, Feed
 from kdspec.engine.forward import Forward, frozen
 from kdspec.engine.normalization import UNITS, Shares, count, total
 from kdspec.engine.optimization import Optimization
 from kdspec.engine.order import DataOrder, reseed
 from kdspec.engine.tally import Entry, Figures, Tally
+from kdspec.engine.teacher_cache.cache import TeacherCache
 from kdspec.events import StepDone
 from kdspec.ops.mean import Mean, Unit
 from kdspec.plan import PlannedStage
-from kdspec.step import Step, Term
+from kdspec.step import Features, Step, Term
 
 SMALLEST_SCALE = 2.0**-20
 """A loss scale below this has been halved so often that the gradient does not overflow by chance."""
@@ -50,6 +51,8 @@ class Loop:
     """Where the spec has a term, for an error."""
     guard: AbstractContextManager[None]
     """Around code of the strategy: what it raises becomes a diagnostic."""
+    caches: Mapping[str, TeacherCache] = field(default_factory=dict)
+    """Of the teachers that have one."""
     idle: list[str] = field(default_factory=list)
     """The student's parameters that no loss of the first step has reached."""
 
@@ -124,16 +127,24 @@ class Loop:
         """Forward passes and losses of a micro-batch."""
         reseed(self.seed, step, micro, self.backend.rank)
         with self.backend.autocast():
-            taught = {}
-            for name, teacher in self.teachers.items():
-                if teacher.features:  # a strategy may want a teacher's modules, and nothing that it says
-                    with frozen(teacher.module):
-                        taught[name] = teacher(batch[name])
+            # A strategy may want a teacher's modules, and nothing that it says.
+            speaking = [name for name, teacher in self.teachers.items() if teacher.features]
+            taught = {name: self._taught(name, batch[name], step, micro) for name in speaking}
             learnt = self.student(batch[self.student.name])
             at = Step(student=learnt, teachers=taught, task=self.task, progress=step / self.total_steps)
             with self.guard:
                 terms: dict[str, Term] = self.bundle.objective(at)
                 return terms
+
+    def _taught(self, name: str, batch: Batch, step: int, micro: int) -> Features:
+        """What a teacher says of a micro-batch: from its cache, or now."""
+        if cache := self.caches.get(name):
+            kept = cache(batch, self.order.micro_batches(step, self.backend.rank)[micro])
+            if kept is not None:
+                return kept
+        teacher = self.teachers[name]
+        with frozen(teacher.module):
+            return teacher(batch)
 
     def _micro(self, step: int, micro: int, batch: Batches, shares: Shares, tally: Tally) -> Tensor | None:
         """The weighted loss of a micro-batch as a part of the step's; None where there is none."""

@@ -114,7 +114,9 @@ class RehearsedStage:
     flops: Flops | None = None
     memory: Memory | None = None
     cache: Mapping[str, int] = field(default_factory=dict)
-    """For each teacher the bytes that its features take for one row."""
+    """For each teacher the bytes that its features take for one row, kept as the spec says."""
+    caching: Mapping[str, str] = field(default_factory=dict)
+    """For each teacher whether that is kept: `kept in` a folder and on what condition, or `not kept:` and why."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kdspec.caching import foreseen, part, shown
 from kdspec.context import BuildContext, Input
 from kdspec.diagnostics import Diagnostic, DiagnosticError
 from kdspec.engine.assembly import Assembly
@@ -188,6 +189,8 @@ class StageRehearsal:
         """What was found, per row where it grows with the rows."""
         found, rows = self.found, self.stage.training.batch_size
         given = next(iter(found.inputs.values())).shape[0] if found.inputs else rows
+        less, flops = part(self.stage.training.teacher_cache.dtype), self._flops(given)
+        cache = {name: int(found.cache[name] * less) // given for name in self.needs.teachers if name in found.cache}
         return RehearsedStage(
             name=self.stage.name,
             rows=given,
@@ -196,10 +199,21 @@ class StageRehearsal:
             matches=found.matches,
             groups=found.groups,
             idle=found.idle,
-            flops=self._flops(given),
+            flops=flops,
             memory=found.memory,
-            cache={name: found.cache[name] // given for name in self.needs.teachers if name in found.cache},
+            cache=cache,
+            caching={name: self._kept(cache[name], flops.teachers[name] if flops else None) for name in cache},
         )
+
+    def _kept(self, size: int, flops: int | None) -> str:
+        """Whether the teacher will be cached, and why."""
+        training = self.stage.training
+        varies = next((why for task in self.stage.tasks if (why := self.spec.tasks[task].varies()) is not None), None)
+        kept, why = foreseen(
+            training.teacher_cache, epochs=training.epochs, varies=varies, flops=flops, size=size,
+            device="cuda" if torch.cuda.is_available() else "cpu",
+        )  # fmt: skip
+        return f"kept in {shown(training.teacher_cache)} {why}" if kept else f"not kept: {why}"
 
     def _flops(self, rows: int) -> Flops | None:
         flops = {name: total // rows for name, total in self.found.flops.items()}

@@ -9,6 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from kdspec.events import (
+    CacheState,
     Evaluated,
     Note,
     RunFailed,
@@ -21,6 +22,7 @@ from kdspec.events import (
 from kdspec.render import plan as text
 from kdspec.render.chart import chart
 from kdspec.render.progress import duration, number
+from kdspec.render.rehearsal import size
 from kdspec.render.style import STYLE
 from kdspec.render.table import caption, columns
 
@@ -44,6 +46,7 @@ def page(report: Report, sections: Sequence[Section | Trouble]) -> str:
         _header(report),
         _section("Models", _models(report)),
         *(_section(f"Curves of {stage}", _curves(report, stage)) for stage in _stages(report)),
+        _section("Teacher caches", _caches(report)),
         _section("Plan", _plan(report)),
         *map(_added, sections),
         _section("Notes", _notes(report)),
@@ -187,6 +190,29 @@ def _plan(report: Report) -> str:
         parts.append(_pairs(details))
     parts.append(f'<p class="note">{escape(text.legend().plain)}</p>')
     return "".join(parts)
+
+
+def _caches(report: Report) -> str:
+    """The caches as they were at last, with what was read from them in all starts of the run."""
+    last: dict[tuple[str, str], CacheState] = {}
+    hits: dict[tuple[str, str], int] = {}
+    for event in report.of(CacheState):
+        key = (event.stage, event.teacher)
+        last[key], hits[key] = event, hits.get(key, 0) + event.hits
+    rows = [
+        [
+            escape(stage),
+            escape(teacher),
+            escape(", ".join(event.features) if event.used else f"not cached: {event.reason or 'the disk refused'}"),
+            size(event.row_bytes) if event.used else "",
+            size(event.bytes) if event.used else "",
+            f"{hits[stage, teacher]:,}" if event.used else "",
+            f"<code>{escape(event.folder)}</code>" if event.used else "",
+        ]
+        for (stage, teacher), event in last.items()
+    ]
+    names = ("stage", "teacher", "what is kept", "a row", "in all", "rows read", "folder")
+    return _table([(name, name in ("a row", "in all", "rows read")) for name in names], rows) if rows else ""
 
 
 def _terms(stage: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdspec.events import (
+    CacheState,
     Evaluated,
     Event,
     Note,
@@ -32,6 +33,7 @@ from kdspec.events import (
 from kdspec.hookspecs import hookimpl
 from kdspec.render.clean import clean
 from kdspec.render.plan import plain
+from kdspec.render.rehearsal import size
 
 _PERIOD = 10.0
 """Seconds between the lines of a log."""
@@ -118,6 +120,8 @@ class Progress:
                 self._tell_step()
             case Evaluated():
                 self._say(self._where(event.stage, event.step) + _metrics(event), "bold" if event.best else "")
+            case CacheState() if not event.hits:
+                self._say(_cached(event), "" if event.used else "dim")
             case StageFinished():
                 self._stage = None
                 self._say(f"stage {clean(event.stage)} is done after {duration(event.seconds)}{_best(event)}")
@@ -255,3 +259,11 @@ def _best(event: StageFinished) -> str:
         return ""
     told = ", ".join(f"{clean(name)} {number(value)}" for name, value in event.metrics.items())
     return f"; the best was step {event.best_step}" + (f": {told}" if told else "")
+
+
+def _cached(event: CacheState) -> str:
+    name = clean(event.teacher)
+    if not event.used:
+        return f"teacher {name} is not cached: {clean(event.reason)}"
+    room = f"{size(event.row_bytes)} a row, {size(event.bytes)} in all"
+    return f"teacher {name} is cached, {room}: {clean(', '.join(event.features))} in {clean(event.folder)}"

@@ -36,8 +36,12 @@ def details(stage: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[tup
     if stage["memory"]:
         yield "memory", Text(_memory(stage))
     if any(stage["cache"].values()):
-        sizes = ", ".join(f"{clean(name)} {size(count)}" for name, count in stage["cache"].items())
-        yield "teacher cache", Text(f"{sizes} a row")
+        caching = stage.get("caching", {})
+        lines = [
+            f"{clean(name)} {size(count)} a row" + (f", {clean(caching[name])}" if name in caching else "")
+            for name, count in stage["cache"].items()
+        ]
+        yield "teacher cache", Text("\n".join(lines))
 
 
 def model(found: Mapping[str, Any]) -> Text:

@@ -1,0 +1,1 @@
+"""The teacher cache: what a frozen teacher says of each row, kept on the disk."""

@@ -1,0 +1,79 @@
+"""What a cache is known by: a checksum of all that the values depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from torch import nn
+
+from kdspec.engine.export import versions
+from kdspec.engine.forward import Forward
+from kdspec.engine.teacher_cache.codec import Codec, array
+from kdspec.engine.teacher_cache.slots import Slot
+
+FORMAT = 1
+"""Changes with the layout of the files, and with what is computed for them."""
+
+_LIBRARIES = ("torch", "transformers")
+# A model's configuration tells where it came from and who saved it, which changes nothing.
+_PROVENANCE = frozenset({"_name_or_path", "name_or_path", "transformers_version", "architectures"})
+
+
+def key(forward: Forward, rows: str, slots: Sequence[Slot], codec: Codec, precision: str) -> str:
+    """The name of a cache: 32 hexadecimal digits.
+
+    Args:
+        forward: the teacher, whose parameters, buffers, structure and field paths count.
+        rows: the checksum of the rows as the teacher is given them.
+        slots: what is kept of a row.
+        codec: how it is kept.
+        precision: the arithmetic that the teacher runs in.
+    """
+    names = dict.fromkeys(slot.feature for slot in slots)
+    parts = {
+        "format": FORMAT,
+        "versions": {name: version for name, version in versions().items() if name in _LIBRARIES},
+        "teacher": teacher(forward.module),
+        "rows": rows,
+        "features": {name: [str(path) for path in forward.features[name].paths] for name in names},
+        "slots": [asdict(slot) for slot in slots],
+        "codec": asdict(codec),
+        "precision": precision,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def teacher(module: nn.Module) -> str:
+    """A checksum of a model: its tensors by name, how it is put together, and the code of what is no library's."""
+    digest = hashlib.sha256(repr(module).encode())
+    as_data = getattr(getattr(module, "config", None), "to_dict", None)
+    if as_data is not None:
+        digest.update(json.dumps(_plain(as_data()), sort_keys=True, default=str).encode())
+    for source in sorted(_sources(module)):
+        digest.update(source.encode())
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(array(tensor.detach().to("cpu").reshape(-1)).view("uint8").data)
+    return digest.hexdigest()
+
+
+def _plain(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in configuration.items() if name not in _PROVENANCE}
+
+
+def _sources(module: nn.Module) -> set[str]:
+    """The code of the model's classes; what belongs to a library is known by its version."""
+    found = set()
+    for cls in {type(inner) for inner in module.modules()}:
+        if cls.__module__.partition(".")[0] in _LIBRARIES:
+            continue
+        try:
+            found.add(inspect.getsource(cls))
+        except (OSError, TypeError):  # made at run time
+            found.add(f"{cls.__module__}.{cls.__qualname__}")
+    return found

@@ -1,0 +1,119 @@
+"""The places of a row in a cache: one for each tensor that a teacher gives, with its shape by the row's tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from kdspec.step import Features
+
+Place = Literal["whole", "layer", "head"]
+MaskName = Literal["inputs", "logits"]
+
+TOKENS = -1
+"""In a shape: as many as the row has tokens that count."""
+
+
+class Uncacheable(Exception):  # noqa: N818 - a finding, told to the user with its stage
+    """Raised with the reason, as it goes on from "the teacher is not cached:"."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One tensor of a row."""
+
+    feature: str
+    place: Place
+    index: int
+    """Of the layer or the head."""
+    dtype: str
+    """As torch calls it, without `torch.`."""
+    shape: tuple[int, ...]
+    """Of one row, `TOKENS` for an axis of tokens."""
+    mask: MaskName | None = None
+    """Which tokens count, where it has some."""
+
+    @property
+    def fixed(self) -> int:
+        """How many numbers it has for each combination of tokens."""
+        product = 1
+        for size in self.shape:
+            product *= 1 if size == TOKENS else size
+        return product
+
+    @property
+    def axes(self) -> int:
+        """How many axes of tokens it has."""
+        return self.shape.count(TOKENS)
+
+    def of(self, tokens: int) -> tuple[int, ...]:
+        """The shape of a row with so many tokens."""
+        return tuple(tokens if size == TOKENS else size for size in self.shape)
+
+
+def tensors(features: Features, names: Sequence[str]) -> Iterator[tuple[str, Place, int, Tensor]]:
+    """The tensors of the named features with the places that they have in them."""
+    for name in names:
+        value = features[name]
+        kind: Place = "whole"
+        parts: list[tuple[int, Any]] = [(0, value)]
+        if isinstance(value, Mapping):
+            kind, parts = "layer", list(value.items())
+        elif isinstance(value, (tuple, list)):
+            kind, parts = "head", list(enumerate(value))
+        for index, tensor in parts:
+            if not isinstance(tensor, Tensor) or not isinstance(index, int):
+                raise Uncacheable(f"`{name}` is not made of tensors")
+            yield name, kind, index, tensor
+
+
+def rebuilt(slots: Sequence[Slot], values: Sequence[Any]) -> dict[str, Any]:
+    """The features of which `tensors` made the slots, with other tensors in their places."""
+    found: dict[str, Any] = {}
+    for slot, value in zip(slots, values, strict=True):
+        if slot.place == "layer":
+            found.setdefault(slot.feature, {})[slot.index] = value
+        elif slot.place == "head":
+            found[slot.feature] = (*found.get(slot.feature, ()), value)
+        else:
+            found[slot.feature] = value
+    return found
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a teacher says of one row alone, and how long that row is for each mask."""
+
+    features: Features
+    lengths: Mapping[MaskName, int]
+
+
+def survey(first: Sight, second: Sight, names: Sequence[str]) -> tuple[Slot, ...]:
+    """The slots of a teacher, from what it says of a short and of a long row.
+
+    Raises:
+        Uncacheable: a feature is not of rows, or an axis follows neither the rows nor the tokens.
+    """
+    pairs = zip(tensors(first.features, names), tensors(second.features, names), strict=True)
+    return tuple(_slot(name, place, index, a, b, (first, second)) for (name, place, index, a), (*_, b) in pairs)
+
+
+def _slot(name: str, place: Place, index: int, a: Tensor, b: Tensor, sights: tuple[Sight, Sight]) -> Slot:
+    if a.ndim != b.ndim or not a.ndim or a.shape[0] != 1 or b.shape[0] != 1:
+        raise Uncacheable(f"`{name}` does not have one entry a row")
+    masks: list[MaskName] = ["logits", "inputs"] if name == "logits" else ["inputs"]
+    shape, mask = [], None
+    for one, other in zip(a.shape[1:], b.shape[1:], strict=True):
+        if one == other:
+            shape.append(one)
+            continue
+        lengths = {m: tuple(sight.lengths.get(m) for sight in sights) for m in masks}
+        fitting = next((m for m in masks if lengths[m] == (one, other)), None)
+        if fitting is None or mask not in (None, fitting):
+            raise Uncacheable(f"`{name}` has an axis of {one} for one row and {other} for another, and no mask for it")
+        mask = fitting
+        shape.append(TOKENS)
+    return Slot(name, place, index, str(a.dtype).removeprefix("torch."), tuple(shape), mask)

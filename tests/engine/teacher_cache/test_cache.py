@@ -1,0 +1,279 @@
+"""Runs with a teacher cache: the same numbers, the teacher run once, and nothing wrong ever used."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import transformers
+
+from kdspec import hookimpl
+from kdspec.diagnostics import DiagnosticError
+from kdspec.engine.feed import Feed
+from kdspec.engine.stage import Interrupted
+from kdspec.engine.teacher_cache.store import DATA, INDEX, Store
+from kdspec.events import CacheState, StepDone
+from kdspec.registry import load_registry
+
+CACHE = "stages.distil.training.teacher_cache"
+GENERAL = "stages.distil.distiller.general"
+TRAINING = "stages.distil.training"
+
+
+def same(first, second):
+    assert first.weights.keys() == second.weights.keys()
+    return all(torch.equal(tensor, second.weights[name]) for name, tensor in first.weights.items())
+
+
+def close(first, second, tolerance=1e-5):
+    return first.losses == pytest.approx(second.losses, rel=tolerance, abs=tolerance)
+
+
+@pytest.fixture
+def count_rows(monkeypatch):
+    """How many rows the teacher, a model of three layers, is given."""
+    counted = []
+    forward = transformers.BertModel.forward
+
+    def counting(self, input_ids=None, *args, **kwargs):
+        if self.config.num_hidden_layers == 3:
+            counted.append(len(input_ids))
+        return forward(self, input_ids, *args, **kwargs)
+
+    monkeypatch.setattr(transformers.BertModel, "forward", counting)
+    return counted
+
+
+def test_the_losses_are_those_without_a_cache(launch):
+    without, with_ = launch(f"{CACHE}=off", folder="without"), launch()
+    assert close(with_, without)
+    assert [s.used for s in with_.of(CacheState)] == [True, True]
+    assert without.of(CacheState) == []
+
+
+def test_every_row_is_computed_once_and_read_in_each_epoch(launch, count_rows):
+    ran = launch()
+    assert (ran.cache.hits, ran.cache.computed) == (82, 41)
+    assert ran.cache.features == ("attention[1]", "hidden[0]", "hidden[2]", "logits")
+    assert sum(n for n in count_rows if n > 2) == 41
+
+
+def test_a_second_run_does_not_run_the_teacher(launch, count_rows):
+    first = launch()
+    count_rows.clear()
+    second = launch(folder="again")
+    assert second.cache.computed == 0
+    assert same(first, second)
+    assert max(count_rows) <= 2  # only the look at two rows
+
+
+def test_other_runs_with_the_same_teacher_share_it(launch):
+    """What the student does, the batches and their order change nothing that the teacher says."""
+    first = launch()
+    second = launch(
+        f"{TRAINING}.shuffle=false", f"{TRAINING}.batch_size=5", f"{GENERAL}.hard_labels.weight=1", folder="other"
+    )
+    assert second.cache.folder == first.cache.folder
+    assert second.cache.computed == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        f"{GENERAL}.matches=[]",
+        "models.teacher.transformers={like: student, config: {num_hidden_layers: 3}}",
+        "tasks.texts.sequence_classification.max_length=6",
+        f"{TRAINING}.precision=bf16",
+        f"{CACHE}.dtype=float16",
+    ],
+    ids=["features", "weights", "rows", "precision", "dtype"],
+)
+def test_what_changes_the_values_has_a_cache_of_its_own(change, launch):
+    assert launch().cache.folder != launch(change, folder="other").cache.folder
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float16", 1e-3), ("int8", 1e-2)])
+def test_values_may_be_kept_less_exactly(dtype, tolerance, launch):
+    exact, less = launch(), launch(f"{CACHE}.dtype={dtype}", folder="less")
+    assert close(less, exact, tolerance)
+    assert less.losses != exact.losses
+    assert less.cache.bytes < 0.6 * exact.cache.bytes
+
+
+REGISTRY = load_registry(installed=False)
+
+
+@pytest.mark.parametrize("name", REGISTRY.names("logit_loss"))
+def test_every_logit_loss_is_the_same_from_the_cache(name, launch):
+    sets = (f"{GENERAL}.matches=[]", f"{GENERAL}.soft_labels.loss={name}", f"{TRAINING}={{steps: 2, evaluate: null}}")
+    assert close(launch(*sets, f"{CACHE}=on"), launch(*sets, f"{CACHE}=off", folder="off"))
+
+
+@pytest.mark.parametrize("feature", ["hidden", "attention"])
+def test_every_feature_loss_is_the_same_from_the_cache(feature, launch):
+    matches = []
+    for name in REGISTRY.names("feature_loss"):
+        loss = REGISTRY.get("feature_loss", name)
+        if (loss.feature or "hidden") == feature:
+            teacher, student = ([1, 2], [0, 1]) if loss.arity == 2 else ([1], [0])
+            matches.append(f"{{feature: {feature}, loss: {name}, pairs: [{{teacher: {teacher}, student: {student}}}]}}")
+    sets = (f"{GENERAL}.matches=[{', '.join(matches)}]", f"{TRAINING}={{steps: 2, log_every: 1, evaluate: null}}")
+    cached, off = launch(*sets, f"{CACHE}=on"), launch(*sets, f"{CACHE}=off", folder="off")
+    assert len(off.of(StepDone)[0].terms) == len(matches) + 1
+    assert cached.cache.used
+    for mine, theirs in zip(cached.of(StepDone), off.of(StepDone), strict=True):
+        assert mine.terms == pytest.approx(theirs.terms, rel=1e-5, abs=1e-6)
+
+
+class Stop:
+    """Asks the run to stop after a step."""
+
+    def __init__(self, step):
+        self.step, self.__name__ = step, "stop"
+
+    @hookimpl
+    def kdspec_observe(self, event, session):
+        if type(event).__name__ == "StepDone" and event.step == self.step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize(("step", "lost"), [(1, False), (3, True), (8, True)])
+def test_a_stopped_run_ends_in_the_same_bits(step, lost, launch, home):
+    whole = launch(f"{CACHE}.folder=elsewhere", folder="whole")
+    with pytest.raises(Interrupted):
+        launch(plugins=(Stop(step),))
+    if lost:
+        shutil.rmtree(home / "caches")
+    assert same(launch(), whole)
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_in_the_same_bits(launch, home, spec_text):
+    whole = launch(f"{CACHE}.folder=elsewhere", folder="whole")
+    code = "import sys; from kdspec.testing import run; run(sys.stdin.read(), sys.argv[1], folder=sys.argv[1])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(home)], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    process.stdin.write(spec_text.encode())
+    process.stdin.close()
+    index = home / "caches"
+    while process.poll() is None and not any(file.read_bytes().strip(b"\0") for file in index.glob(f"*/{INDEX}")):
+        time.sleep(0.001)
+    process.kill()  # a block has been kept, and the first step is not done
+    process.wait()
+    ran = launch(folder=".")
+    assert same(ran, whole)
+
+
+def flip(path, at):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 64
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("at", [5000, -1])
+def test_a_damaged_block_is_told_and_computed_again(at, launch, home):
+    whole = launch()
+    (folder,) = (home / "caches").iterdir()
+    flip(folder / DATA, at)
+    again = launch(folder="again")
+    assert again.cache.computed in (9, 32)
+    assert any("damaged, so it is computed again" in text for text in again.warnings)
+    assert same(again, whole)
+    assert launch(folder="third").warnings == []
+
+
+@pytest.mark.parametrize("name", [DATA, INDEX])
+def test_a_truncated_file_is_filled_again(name, launch, home):
+    whole = launch()
+    (folder,) = (home / "caches").iterdir()
+    os.truncate(folder / name, 7)
+    assert same(launch(folder="again"), whole)
+
+
+def test_a_full_disk_costs_the_cache_and_not_the_run(launch, monkeypatch):
+    without = launch(f"{CACHE}=off", folder="without")
+
+    def full(self, block, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Store, "write", full)
+    ran = launch()
+    (told,) = ran.warnings
+    assert "no space left on device; the teacher runs for every batch" in told
+    assert same(ran, without)
+    assert not ran.cache.used
+
+
+def test_a_folder_that_cannot_be_made_costs_the_cache_and_not_the_run(launch, home):
+    (home / "caches").write_text("a file")
+    ran = launch()
+    assert any("teacher `teacher` is not cached: the disk refuses" in text for text in ran.warnings)
+    assert close(ran, launch(f"{CACHE}=off", folder="without"))
+
+
+def test_a_mask_that_differs_from_that_of_the_cache_is_noticed(launch, monkeypatch):
+    """Rows that changed without their task saying so are not answered by what was kept for others."""
+    batches = Feed.batches
+
+    def shorter(self, rows, *args):
+        made = batches(self, rows, *args)
+        for batch in made.values():
+            batch["attention_mask"][:, 1] = 0
+        return made
+
+    monkeypatch.setattr(Feed, "batches", shorter)
+    ran = launch()
+    assert any("rows are not as they were when it was filled" in text for text in ran.warnings)
+    assert not ran.cache.used
+
+
+@pytest.mark.parametrize("use", ["on", "auto"])
+def test_a_cache_larger_than_the_budget_is_not_made(use, launch, home):
+    sets = (f"{CACHE}.use={use}", f"{CACHE}.budget=1kB")
+    if use == "on":
+        with pytest.raises(DiagnosticError) as caught:
+            launch(*sets)
+        (found,) = caught.value.diagnostics
+        assert found.code == "KD512"
+        assert "GB, and the budget is 1kB" in found.message
+    else:
+        assert not launch(*sets).cache.used
+    assert not (home / "caches").exists()
+
+
+def test_auto_does_not_cache_what_is_computed_faster_than_read(launch):
+    ran = launch(f"{CACHE}.use=auto")
+    assert ran.cache.reason == "running it takes no longer than reading"
+
+
+def test_auto_caches_a_teacher_that_takes_long(launch, monkeypatch):
+    monkeypatch.setattr("kdspec.caching.pays", lambda *_: True)
+    assert launch(f"{CACHE}.use=auto").cache.used
+
+
+def test_auto_does_not_cache_rows_that_are_seen_once(launch, monkeypatch):
+    monkeypatch.setattr("kdspec.caching.pays", lambda *_: True)
+    assert launch(f"{CACHE}.use=auto", f"{TRAINING}.epochs=1").cache.reason == "each row is seen once"
+
+
+def test_the_largest_logits_without_effect_are_told(launch):
+    ran = launch(f"{CACHE}.top_k=1")
+    assert any("`top_k` has no effect on teacher `teacher`" in text for text in ran.warnings)
+
+
+def test_matches_that_read_padding_are_not_cached(launch):
+    adaptor = "{logits: output.logits, hidden: output.hidden_states, labels: batch.labels}"
+    sets = (
+        f"adaptors.student={adaptor}",
+        f"{GENERAL}.matches=[{{feature: hidden, loss: hidden_mse, layers: {{1: 1}}}}]",
+    )
+    ran = launch(*sets, f"{CACHE}.use=auto")
+    assert "and no mask for it" in ran.cache.reason

@@ -1,0 +1,51 @@
+"""The settings of the teacher cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from kdspec import caching
+from kdspec.caching import TeacherCache
+
+
+@pytest.mark.parametrize(
+    ("size", "number"),
+    [("20GB", 20_000_000_000), ("1.5kB", 1500), ("2 KiB", 2048), ("3MiB", 3 * 2**20), ("7B", 7), ("1TB", 10**12)],
+)
+def test_sizes(size, number):
+    assert TeacherCache(budget=size).bytes == number
+
+
+def test_a_whole_number_is_of_bytes():
+    assert TeacherCache.model_validate({"budget": 1000}).bytes == 1000
+
+
+@pytest.mark.parametrize("size", ["20", "GB", "-1GB", "20 gigs", "1e3MB", "20gb", "infGB"])
+def test_what_is_no_size_is_refused(size):
+    with pytest.raises(ValidationError, match="is not a size such as"):
+        TeacherCache(budget=size)
+
+
+def test_the_folder_is_that_of_the_spec_then_of_the_environment_then_of_the_user(monkeypatch):
+    base = Path("/specs")
+    assert caching.root(TeacherCache(folder="mine"), base) == Path("/specs/mine")
+    assert caching.root(TeacherCache(folder="/there"), base) == Path("/there")
+    monkeypatch.setenv("KDSPEC_CACHE", "/shared")
+    assert caching.root(TeacherCache(), base) == Path("/shared")
+    monkeypatch.delenv("KDSPEC_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    assert caching.root(TeacherCache(), base) == Path("/caches/kdspec/teachers")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert caching.root(TeacherCache(), base) == Path("/home/me/.cache/kdspec/teachers")
+
+
+def test_a_cache_pays_where_the_teacher_takes_much_longer_than_reading():
+    base, layers = 2 * 85e6 * 43, 3 * 43 * 768 * 4
+    assert caching.pays(base, layers, "cpu")
+    assert caching.pays(base, 12, "cuda")
+    assert not caching.pays(base, layers, "cuda")
+    assert not caching.pays(1000, 12, "cpu")
