@@ -195,6 +195,12 @@ _TABLE = (
         "The loss is made for another kind of feature, such as hidden states where the match has attention.",
     ),
     Code(
+        "KD320",
+        "gradient may depend on cuts",
+        "The spec has batches cut into micro-batches of similar length, and a part of the stage may take the rows of a "
+        "batch together, so that the gradient may not be that of the whole batch.",
+    ),
+    Code(
         "KD401",
         "not rehearsed",
         "A part of the training step could not be tried out before the run, because what it does depends on the weights "

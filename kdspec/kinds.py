@@ -25,7 +25,20 @@ Logits = Literal["classes", "labels", "numbers"]
 or numbers that are predicted as they are."""
 
 
-class LogitLoss(Component):
+class OverRows(Component):
+    """What the kinds have in common that compute something of a batch of rows while a student is trained."""
+
+    def rowwise(self) -> bool:
+        """Whether what it computes of a row depends on no other row of the batch, nor on how far the row is padded.
+
+        For a loss, a `Mean` whose total is the sum of what it computes of each row. If all parts of a stage say so, a
+        batch may be cut into smaller ones with the same gradient, which saves padding (`training.batching`). What
+        averages over the batch by itself, compares rows, or may do either, does not say so.
+        """
+        return False
+
+
+class LogitLoss(OverRows):
     """Compares logits: `f(student, teacher, *, temperature) -> Tensor | Mean`, with `labels=` where `needs_labels`.
 
     Logits are `(batch, classes)`, or `(tokens, classes)` for token tasks, where a mask has already chosen the tokens.
@@ -44,7 +57,7 @@ class LogitLoss(Component):
         """Make the working object; the class says what it is."""
 
 
-class FeatureLoss(Component):
+class FeatureLoss(OverRows):
     """Compares inner features: `f(student, teacher, *, mask) -> Tensor | Mean`.
 
     Hidden states are `(batch, length, width)`, attention `(batch, heads, length, length)`; where `arity` is 2 each
@@ -66,7 +79,7 @@ class FeatureLoss(Component):
         """Make the working object; the class says what it is."""
 
 
-class Projection(Component):
+class Projection(OverRows):
     """An `nn.Module` from student width to teacher width (`context.student_width`, `context.teacher_width`)."""
 
     kind: ClassVar[str] = "projection"
@@ -80,7 +93,7 @@ class Projection(Component):
         return {}
 
 
-class Temperature(Component):
+class Temperature(OverRows):
     """`f(student_logits, teacher_logits, progress) -> float | Tensor`: one temperature, or one for each row."""
 
     kind: ClassVar[str] = "temperature"
@@ -164,7 +177,7 @@ class Adaptor(Component):
         """Make the working object; the class says what it is."""
 
 
-class Model(Component):
+class Model(OverRows):
     """An `nn.Module`. `build` reads `head`, `models` and `built` of the context; weights are loaded in there only.
 
     Unless it can say otherwise, a model has no tokenizer and is saved as its `state_dict`.
@@ -247,7 +260,7 @@ class Dataset(Component):
         """Make the working object; the class says what it is."""
 
 
-class Task(Component):
+class Task(OverRows):
     """What is learnt: rows, how they become model inputs, the default adaptor, the hard loss and the metrics."""
 
     kind: ClassVar[str] = "task"
@@ -380,7 +393,7 @@ class LrSchedule(Component):
         """Make the working object; the class says what it is."""
 
 
-class Distiller(Component):
+class Distiller(OverRows):
     """A strategy: `needs()` says which models and features it reads, `build` makes its `Objective`."""
 
     kind: ClassVar[str] = "distiller"

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
+from kdspec.batching import Batches, batches
 from kdspec.component import Component, Strict
 from kdspec.kinds import Schedule
 from kdspec.match import PlannedMatch
 from kdspec.plan import Feature, Plan, PlannedStage
-from kdspec.source import Document, Path
+from kdspec.source import Path
+from kdspec.spec import Spec
 
 FORMAT = 1
 """Changes when a program that reads the data would have to."""
@@ -34,11 +36,11 @@ def outline(plan: Plan) -> dict[str, Any]:
     `model`, `facts` (`layers`, `width`, `heads`, `family`; null where unknown) and `stages`, which says for each stage
     whether it is `trained` or `frozen` there. A stage has `name`, `distiller`, `student`, `teachers`, `tasks`,
     `settings` (of the strategy, beside its terms), `terms`, `reads` (for each model the field paths and layers of its
-    features) and `training`. A term has `name`, `kind` (`match` or the strategy's own key), `active`, and `settings`;
+    features), `training` and `batching` (`name`, `tokens` and `why`, for how batches are made). A term has `name`, `kind` (`match` or the strategy's own key), `active`, and `settings`;
     a match has `feature`, `teacher` and `student` (`model`, `layers`, `width`) too.
     """
     spec = plan.spec
-    of = _Origins(spec.document)
+    of = _Origins(spec)
     return {
         "format": FORMAT,
         "name": spec.name,
@@ -65,7 +67,7 @@ def outline(plan: Plan) -> dict[str, Any]:
 
 
 def _stage(stage: PlannedStage, of: _Origins) -> dict[str, Any]:
-    distiller = stage.stage.distiller
+    distiller, made = stage.stage.distiller, batches(of.spec, stage)
     path: Path = ("stages", stage.name)
     whole = of.setting(distiller, (*path, "distiller"))
     parameters: dict[str, Setting] = whole.get("parameters", {})
@@ -95,7 +97,8 @@ def _stage(stage: PlannedStage, of: _Origins) -> dict[str, Any]:
             model: {name: _read(feature) for name, feature in features.items()}
             for model, features in stage.features.items()
         },
-        "training": _training(of.setting(stage.training, (*path, "training"))["parameters"]),
+        "training": _training(of.setting(stage.training, (*path, "training"))["parameters"], made),
+        "batching": {"name": made.name, "tokens": made.tokens, "why": made.why},
     }
 
 
@@ -157,8 +160,10 @@ def _read(feature: Feature) -> dict[str, Any]:
     return {"paths": [str(path) for path in feature.paths], "layers": layers}
 
 
-def _training(settings: dict[str, Setting]) -> dict[str, Setting]:
+def _training(settings: dict[str, Setting], made: Batches) -> dict[str, Setting]:
     """With what stands for nothing: evaluation and checkpoints once an epoch, judged by the task's own metric."""
+    if made.chosen:
+        settings["batching"] = {"value": made.name, "origin": "derived"}
     for key in ("evaluate", "checkpoint"):
         parts = settings[key].get("parameters")
         if parts is None:
@@ -173,8 +178,9 @@ def _training(settings: dict[str, Setting]) -> dict[str, Setting]:
 class _Origins:
     """Settings with their origins, which the text of the spec tells."""
 
-    def __init__(self, document: Document) -> None:
-        self.values, self.data = document.values, document.data
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self.values, self.data = spec.document.values, spec.document.data
 
     def at(self, path: Path) -> Any:
         """What the text has at a path, or None."""

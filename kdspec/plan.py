@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from kdspec import batching
 from kdspec.context import BuildContext, ModelFacts
 from kdspec.diagnostics import Diagnostic, Label, closest
 from kdspec.expansion import Expansion
@@ -100,6 +101,7 @@ def make(spec: Spec, registry: Registry) -> tuple[Plan | None, tuple[Diagnostic,
         return None, tuple(found)
     for stage in stages:
         found.extend(twice(spec, stage.matches))
+        found.extend(batching.warnings(spec, stage))
     found.extend(unread(spec, stages))
     task_of = {model: stage.tasks[0] for stage in stages for model in stage.models if stage.tasks}
     return Plan(spec=spec, facts=facts, stages=tuple(stages), task_of=task_of, diagnostics=tuple(found)), tuple(found)

@@ -107,6 +107,32 @@ def _cache(value: Any) -> Any:
     return {"use": value} if isinstance(value, (str, bool)) else value
 
 
+BatchingName = Literal["auto", "random", "sorted_micro_batches", "length_grouped"]
+
+
+class Batching(Strict):
+    """How rows become batches, and batches become micro-batches of similar length, so that little is padded."""
+
+    by: BatchingName = "auto"
+    """`random`: micro-batches of `batch_size` rows as they are drawn. `sorted_micro_batches`: the same rows in each
+    optimizer step, sorted by length and cut where that saves more padding than it costs; the gradient is the same.
+    `length_grouped`: rows of similar length make a step, in random order. `auto`: `sorted_micro_batches` where its
+    gradient is known to be the same, else `random`; `kdspec plan` says which and why."""
+    tokens: PositiveInt | None = None
+    """The most tokens of a micro-batch, padding included, in place of `batch_size` rows: the rows of a step are sorted
+    and cut such that they fit. A longer row is alone."""
+
+    @model_validator(mode="after")
+    def _cut(self) -> Self:
+        if self.by == "random" and self.tokens is not None:
+            raise PydanticCustomError("without_effect", "with `by: random` micro-batches are not cut by `tokens`")
+        return self
+
+
+def _batching(value: Any) -> Any:
+    return {"by": value} if isinstance(value, str) else value
+
+
 class Training(Strict):
     """How long and how a stage trains."""
 
@@ -118,6 +144,11 @@ class Training(Strict):
     """Rows of a micro-batch, in each process."""
     accumulate: PositiveInt = 1
     """Micro-batches of an optimizer step; at the end of an epoch it may have fewer."""
+    batching: Annotated[Batching, BeforeValidator(_batching, json_schema_input_type=BatchingName | Batching)] = by_name(
+        "auto"
+    )
+    """How rows become batches: `auto`, `random`, `sorted_micro_batches`, `length_grouped`, or `{tokens: 4096}` for a
+    largest micro-batch in tokens."""
     optimizer: Optimizer = by_name("adamw")
     """The optimizer and its learning rate."""
     lr_schedule: LrSchedule = by_name("linear")
@@ -151,6 +182,19 @@ class Training(Strict):
     @model_validator(mode="after")
     def _length(self) -> Self:
         _one_of(self, "epochs", "steps", required=True)
+        return self
+
+    @model_validator(mode="after")
+    def _batches(self) -> Self:
+        batching = self.batching
+        cut = batching.tokens is not None or batching.by == "sorted_micro_batches"
+        if cut and self.normalize == "micro_batch":
+            raise PydanticCustomError(
+                "without_effect",
+                "micro-batches that are cut by length cannot all count the same; write `normalize: step`",
+            )
+        if batching.by == "length_grouped" and not self.shuffle:
+            raise PydanticCustomError("without_effect", "rows that are grouped by length are drawn: `shuffle: true`")
         return self
 
 

@@ -22,7 +22,7 @@ LAYERS = {
     "configuration caching loading texts text_rows splitting words labels masking tagged row_files",
     2: "plugins registry",
     3: "spec check schema",
-    4: "plan expansion pairing projecting layering idle resolve outline difference planfile textbrewer",
+    4: "plan expansion pairing projecting layering batching idle resolve outline difference planfile textbrewer",
     5: "rehearsal engine",
     6: "render report pages cli testing __main__",
 }

@@ -32,6 +32,9 @@ class Supervised(Distiller):
             hard_labels=True,
         )
 
+    def rowwise(self) -> bool:
+        return True
+
     def build(self, context: BuildContext) -> Objective:
         from kdspec.objective import DistillationObjective
 
@@ -62,6 +65,9 @@ class General(Distiller):
     def needs(self) -> Needs:
         soft, hard, matches = self.soft_labels, self.hard_labels, self.matches
         return terms.needs(self.student, [self.teacher], self.task, soft=soft, hard=hard, matches=matches)
+
+    def rowwise(self) -> bool:
+        return True
 
     def build(self, context: BuildContext) -> Objective:
         return terms.objective(context, [self.teacher], soft=self.soft_labels, hard=self.hard_labels)

@@ -30,6 +30,9 @@ class HiddenMse(FeatureLoss):
     name = "hidden_mse"
     feature = "hidden"
 
+    def rowwise(self) -> bool:
+        return True
+
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.features import hidden_mse
 
@@ -47,6 +50,9 @@ class Cosine(FeatureLoss):
 
     name = "cos"
     feature = "hidden"
+
+    def rowwise(self) -> bool:
+        return True
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.features import cosine
@@ -67,6 +73,9 @@ class Pkd(FeatureLoss):
     name = "pkd"
     feature = "hidden"
 
+    def rowwise(self) -> bool:
+        return True
+
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.features import pkd
 
@@ -85,6 +94,9 @@ class Fsp(FeatureLoss):
     name = "fsp"
     feature = "hidden"
     arity = 2
+
+    def rowwise(self) -> bool:
+        return True
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.features import fsp
@@ -120,6 +132,9 @@ class Mmd(FeatureLoss):
     """What G is divided by. `length` is for comparison with results of TextBrewer's releases: where there is a mask
     they divide by the padded length, so that the loss depends on the padding."""
 
+    def rowwise(self) -> bool:
+        return self.scale == "width"  # the padded length depends on the other rows
+
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.features import mmd
 
@@ -153,6 +168,9 @@ class AttentionMse(FeatureLoss):
     """Without a mask, take what is below -0.001 in either model as 0, as TextBrewer does. It is meant for scores, the
     numbers before the softmax, and does nothing to probabilities or where there is a mask."""
 
+    def rowwise(self) -> bool:
+        return True
+
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.attention import attention_mse
 
@@ -175,6 +193,9 @@ class AttentionMseSum(FeatureLoss):
     clip_negative: bool = False
     """Without a mask, take sums below -0.001 in either model as 0, as TextBrewer does. It is meant for scores, the
     numbers before the softmax, and does nothing to probabilities or where there is a mask."""
+
+    def rowwise(self) -> bool:
+        return True
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.attention import attention_mse_sum
@@ -211,6 +232,9 @@ class AttentionCe(FeatureLoss):
         if value and not info.data.get("from_scores"):
             raise PydanticCustomError("without_effect", "only scores can be clipped: this needs `from_scores: true`")
         return value
+
+    def rowwise(self) -> bool:
+        return True
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.attention import attention_ce

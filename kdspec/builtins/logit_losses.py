@@ -27,6 +27,9 @@ class CrossEntropy(LogitLoss):
 
     name = "ce"
 
+    def rowwise(self) -> bool:
+        return True
+
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.divergence import cross_entropy_soft
 
@@ -45,6 +48,9 @@ class MeanSquaredError(LogitLoss):
 
     name = "mse"
     compares: ClassVar[frozenset[Logits]] = frozenset({"classes", "labels", "numbers"})
+
+    def rowwise(self) -> bool:
+        return True
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.divergence import mse_logits
@@ -66,6 +72,9 @@ class KullbackLeibler(LogitLoss):
 
     name = "kl"
 
+    def rowwise(self) -> bool:
+        return True
+
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.divergence import kl
 
@@ -85,6 +94,9 @@ class BinaryCrossEntropy(LogitLoss):
 
     name = "bce"
     compares: ClassVar[frozenset[Logits]] = frozenset({"labels"})
+
+    def rowwise(self) -> bool:
+        return True
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.divergence import bce_soft

@@ -165,6 +165,9 @@ class Transformers(Model):
                     help="beside `path` it says what is there; a model of another shape is `like` this one",
                 )
 
+    def rowwise(self) -> bool:
+        return True
+
     def build(self, context: BuildContext) -> nn.Module:
         """The module, on the CPU. A model of `like` or `initialize` must be in the context's `models` and `built`.
 

@@ -114,6 +114,9 @@ class MultiLabel(Task):
         columns: dict[Place, str] = {("label", n): name for n, name in enumerate(self.label)}
         yield from missing(splits, {("text", n): name for n, name in enumerate(self.text)}, columns)
 
+    def rowwise(self) -> bool:
+        return True
+
     def build(self, context: BuildContext) -> LabelledRows:
         """Read the rows and check their columns and labels."""
         return LabelledRows(self, texts.splits_of(self.data, context))

@@ -101,6 +101,9 @@ class MultiTeacher(Distiller):
             raise wrong(f"{numbers} in `teacher_weights` for {teachers}", "soft_labels", "teacher_weights")
         return self
 
+    def rowwise(self) -> bool:
+        return True
+
     def needs(self) -> Needs:
         soft, hard, matches = self.soft_labels, self.hard_labels, self.matches
         found = terms.needs(self.student, self.teachers, self.task, soft=soft, hard=hard, matches=matches)

@@ -60,6 +60,9 @@ class Linear(Projection):
     weight_decay: float | None = Field(default=None, ge=0)
     """Weight decay of the projection; left out, the optimizer's."""
 
+    def rowwise(self) -> bool:
+        return True
+
     def build(self, context: BuildContext) -> nn.Module:
         from torch import nn
 
@@ -90,6 +93,9 @@ class NoProjection(Projection):
     """No projection, even where widths differ: what would be derived is an error instead."""
 
     name = "none"
+
+    def rowwise(self) -> bool:
+        return True
 
     def build(self, context: BuildContext) -> nn.Module:
         from torch import nn

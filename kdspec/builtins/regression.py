@@ -89,6 +89,9 @@ class Regression(Task):
         columns: dict[Place, str] = {("label", n): name for n, name in enumerate(self.label)}
         yield from missing(splits, {("text", n): name for n, name in enumerate(self.text)}, columns)
 
+    def rowwise(self) -> bool:
+        return True
+
     def build(self, context: BuildContext) -> NumberedRows:
         """Read the rows and check their columns and numbers."""
         return NumberedRows(self, texts.splits_of(self.data, context))

@@ -81,6 +81,9 @@ class SequenceClassification(Task):
         splits = texts.columns_of(self.data, context)
         yield from missing(splits, {("text", n): name for n, name in enumerate(self.text)}, {("label",): self.label})
 
+    def rowwise(self) -> bool:
+        return True
+
     def build(self, context: BuildContext) -> Classification:
         """Read the rows and check their columns and labels."""
         return Classification(self, texts.splits_of(self.data, context))

@@ -27,6 +27,9 @@ class Constant(Temperature):
     def to_plain(self) -> float:
         return self.value
 
+    def rowwise(self) -> bool:
+        return True
+
     def build(self, context: BuildContext) -> Callable[[Tensor, Tensor, float], float | Tensor]:
         del context
         value = self.value

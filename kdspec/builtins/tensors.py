@@ -89,6 +89,9 @@ class Tensors(Task):
         inputs: dict[Place, str] = {("columns", n): name for n, name in columns if name != self.labels}
         yield from missing(splits, inputs, {("labels",): self.labels} if self.labels is not None else {})
 
+    def rowwise(self) -> bool:
+        return True
+
     def build(self, context: BuildContext) -> TensorRows:
         """Read the rows and check that each column makes a tensor."""
         try:

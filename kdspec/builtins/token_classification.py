@@ -101,6 +101,9 @@ class TokenClassification(Task):
         splits = texts.columns_of(self.data, context)
         yield from missing(splits, {("tokens",): self.tokens}, {("tags",): self.tags})
 
+    def rowwise(self) -> bool:
+        return True
+
     def build(self, context: BuildContext) -> Tagging:
         """Read the rows and check their tags."""
         return Tagging(self, texts.splits_of(self.data, context))

@@ -37,7 +37,7 @@ def evaluate(
 
     Rows are taken by length, so that batches have little padding; neither the result nor training depends on it.
     """
-    order = sorted(range(feed.rows) if rows is None else rows, key=feed.length)
+    order = sorted(range(feed.rows) if rows is None else rows, key=feed.lengths.__getitem__)
     logits: list[list[Tensor]] = []
     labels: list[list[Tensor]] = []
     losses: list[Mean] = []
@@ -114,7 +114,7 @@ def _choices(answers: Answers, head: int, *, several: bool) -> tuple[set[int], T
 
 def latency(forward: Forward, feed: Feed, runs: int = 30) -> float:
     """The median time of a forward pass of one row in seconds: rows of the feed of middling length, as they are."""
-    by_length = sorted(range(min(feed.rows, 10 * runs)), key=feed.length)
+    by_length = sorted(range(min(feed.rows, 10 * runs)), key=feed.lengths.__getitem__)
     first = max(0, (len(by_length) - runs) // 2)
     rows = by_length[first : first + runs]
     batches = [feed.on_device(forward.name, [row]) for row in rows]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kdspec.engine.order import fold
@@ -84,10 +86,10 @@ class Feed:
         first = len(parts[0])
         return parts[0][row] if row < first else parts[1][row - first]
 
-    def length(self, row: int) -> int:
-        """How many tokens the row has for the first model: what batches of similar length are sorted by."""
-        value = self.example(next(iter(self.key_of)), row).get("input_ids", ())
-        return len(value) if isinstance(value, Sequence) else 0
+    @cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """How many tokens each row has for the first model, by its `input_ids`: 0 for rows without."""
+        return np.concatenate([_lengths(part) for part in self._encoded[next(iter(self.tokenizer))]])
 
     def _drawn(self, model: str, rows: Sequence[int], epoch: int | None) -> Sequence[Mapping[str, Any]]:
         examples = [self.example(model, row) for row in rows]
@@ -110,3 +112,8 @@ class Feed:
         if together is None:
             return {key: self.task.encode(split, tokenizer) for key, tokenizer in self.tokenizer.items()}
         return dict(zip(self.tokenizer, together(split, list(self.tokenizer.values())), strict=True))
+
+
+def _lengths(examples: Sequence[Mapping[str, Any]]) -> NDArray[np.int64]:
+    tokens = (example.get("input_ids", ()) for example in examples)
+    return np.array([len(ids) if isinstance(ids, Sized) else 0 for ids in tokens], dtype=np.int64)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from kdspec.batching import batches
 from kdspec.diagnostics import Diagnostic, DiagnosticError, Label
 from kdspec.engine import export, optimizer_state
 from kdspec.engine.assembly import Assembly
 from kdspec.engine.backend import Backend
+from kdspec.engine.batching import arrange
 from kdspec.engine.blame import blaming, placing
 from kdspec.engine.calendar import Calendar, total_steps
 from kdspec.engine.checkpoint import Checkpoint
@@ -20,7 +22,7 @@ from kdspec.engine.forward import Forward
 from kdspec.engine.judge import Judge, Progress, judging
 from kdspec.engine.models import Models
 from kdspec.engine.optimization import Optimization
-from kdspec.engine.order import DataOrder, fold
+from kdspec.engine.order import fold
 from kdspec.engine.probe import look, settle
 from kdspec.engine.run_folder import RunFolder
 from kdspec.engine.signals import StopSignal
@@ -64,6 +66,8 @@ class StageRun:
         self.seed = fold(plan.spec.seed, "stage", stage.name)
         self.progress = Progress()
         self.cache_states: list[CacheState] = []
+
+        self.notes: tuple[Note, ...] = ()
         self.store = folder.checkpoints(stage.name, self.training.checkpoint.keep)
 
     def run(self, found: Checkpoint | None) -> StageFinished:
@@ -81,6 +85,8 @@ class StageRun:
             before = self.progress.seconds
             epochs = loop.total_steps / loop.order.steps_per_epoch
             self.emit(StageStarted(self.stage.name, loop.total_steps, epochs, loop.feed.rows, self.progress.step))
+            for note in self.notes if found is None else ():
+                self.emit(note)
             for teacher in loop.teachers.values() if found is None else ():
                 self._warn_of_noise(teacher)
             for state in self.cache_states:
@@ -100,14 +106,17 @@ class StageRun:
         if not feed.rows:
             label = self.spec.label(("tasks", self.stage.tasks[0]), "no rows to learn from", key=True)
             raise DiagnosticError(Diagnostic("KD502", f"task `{self.stage.tasks[0]}` has no rows in `train`", label))
-        order = DataOrder(
-            feed.rows, training.batch_size, training.accumulate, self.seed,
-            shuffle=training.shuffle, world=self.backend.world,
-        )  # fmt: skip
-        steps = total_steps(order.steps_per_epoch, training.epochs, training.steps)
         assembly = Assembly(self.plan, self.stage, self.models, self.task, self.backend.device)
         forwards = {name: assembly.forward(name) for name in self.stage.models}
-        matches = settle(self.spec, self.registry, self.stage, look(forwards, feed))
+        features = look(forwards, feed)
+        matches = settle(self.spec, self.registry, self.stage, features)
+        arrangement = arrange(
+            batches(self.spec, self.stage), feed, training, forwards[needs.student].module, features[needs.student],
+            teachers=[forwards[name].module for name in needs.teachers], stage=self.stage.name, seed=self.seed,
+            world=self.backend.world,
+        )  # fmt: skip
+        order, self.notes = arrangement.order, arrangement.notes
+        steps = total_steps(order.steps_per_epoch, training.epochs, training.steps)
         bundle = assembly.bundle(forwards[needs.student].module, matches)
         self.backend.wrap(bundle)
         teachers = {name: forwards[name] for name in needs.teachers}

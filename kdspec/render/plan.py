@@ -156,9 +156,13 @@ def details(stage: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
         named = ", ".join(_feature(name, feature) for name, feature in features.items())
         if named:
             yield f"reads of {clean(model)}", Text(named)
-    training = stage["training"]
+    training = dict(stage["training"])
+    why = stage.get("batching", {}).get("why")  # older plans do not have it
+    batching = training.pop("batching") if why else None
     written = {name: value for name, value in training.items() if value["origin"] != "default"}
     yield "training", joined(written)
+    if batching is not None:
+        yield "batching", setting(batching).append(f": {why}", "dim")
     if told := joined({name: value for name, value in training.items() if name not in written}):
         yield "by default", told
 

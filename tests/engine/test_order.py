@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,17 +11,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kdspec.engine.cutting import Cutting
 from kdspec.engine.order import DataOrder, fold, isolated_random, reseed
 
+MOST_ROWS = 60
+LENGTHS = np.random.default_rng(0).integers(1, 30, MOST_ROWS)
 ORDERS = st.builds(
     DataOrder,
-    rows=st.integers(1, 60),
+    rows=st.integers(1, MOST_ROWS),
     batch_size=st.integers(1, 9),
     accumulate=st.integers(1, 4),
     seed=st.integers(0, 2**63),
     shuffle=st.booleans(),
     world=st.integers(1, 4),
+    grouped=st.sampled_from([None, LENGTHS]),
 )
+CUTTINGS = st.builds(Cutting, lengths=st.just(LENGTHS), cost=st.integers(0, 60), tokens=st.none() | st.integers(1, 90))
 
 
 def epoch_rows(order: DataOrder, epoch: int) -> list[int]:
@@ -34,8 +40,8 @@ def epoch_rows(order: DataOrder, epoch: int) -> list[int]:
     ]
 
 
-def copy_of(order: DataOrder, **changes: int) -> DataOrder:
-    names = ("rows", "batch_size", "accumulate", "seed", "shuffle", "world")
+def copy_of(order: DataOrder, **changes: Any) -> DataOrder:
+    names = ("rows", "batch_size", "accumulate", "seed", "shuffle", "world", "grouped", "cutting")
     return DataOrder(**{name: getattr(order, name) for name in names} | changes)
 
 
@@ -145,6 +151,54 @@ def test_ranks_see_the_rows_that_accumulation_would_see(order, step):
     dealt = [batch for turn in zip(*together, strict=True) for batch in turn if batch]
     assert dealt == alone.micro_batches(step)
     assert order.epoch_of(step) == alone.epoch_of(step)
+
+
+def step_rows(order: DataOrder, step: int) -> list[int]:
+    return sorted(row for rank in range(order.world) for batch in order.micro_batches(step, rank) for row in batch)
+
+
+@given(ORDERS, CUTTINGS, st.integers(0, 40))
+def test_cuts_leave_each_step_its_rows(order, cutting, step):
+    assert step_rows(copy_of(order, cutting=cutting), step) == step_rows(order, step)
+
+
+@given(ORDERS, CUTTINGS, st.integers(0, 40))
+def test_every_rank_gets_equally_many_pieces_and_keeps_its_rows(order, cutting, step):
+    cut = copy_of(order, cutting=cutting)
+    assert len({len(cut.micro_batches(step, rank)) for rank in range(order.world)}) == 1
+    assert all(cut.micro_batches(step, 0))
+    for rank in range(order.world):
+        flat = [sorted(row for batch in each.micro_batches(step, rank) for row in batch) for each in (order, cut)]
+        assert flat[0] == flat[1]
+
+
+@given(ORDERS, CUTTINGS, st.integers(0, 40))
+def test_cuts_depend_on_nothing_but_seed_and_step(order, cutting, step):
+    cut = copy_of(order, cutting=cutting)
+    epoch_rows(cut, 2)
+    assert cut.micro_batches(step) == copy_of(cut).micro_batches(step)
+
+
+def test_a_grouped_step_has_rows_of_similar_length():
+    lengths = np.random.default_rng(1).integers(1, 100, 640)
+    grouped = DataOrder(640, 8, 2, seed=0, grouped=lengths)
+    ranges = [np.ptp(lengths[step_rows(grouped, step)]) for step in range(grouped.steps_per_epoch)]
+    assert max(ranges) < 30
+    assert min(np.ptp(lengths[step_rows(copy_of(grouped, grouped=None), step)]) for step in range(40)) > 50
+
+
+def test_grouped_steps_come_in_random_order_and_are_others_in_each_epoch():
+    lengths = np.arange(640) // 4
+    order = DataOrder(640, 8, 2, seed=0, grouped=lengths)
+    means = [lengths[step_rows(order, step)].mean() for step in range(80)]
+    assert abs(np.corrcoef(means[:40], range(40))[0, 1]) < 0.5
+    first, second = ({tuple(step_rows(order, step)) for step in range(start, start + 40)} for start in (0, 40))
+    assert not first & second
+
+
+def test_rows_that_fill_no_step_are_the_last_of_a_grouped_epoch():
+    order = DataOrder(21, 4, 2, seed=0, grouped=np.arange(21))
+    assert [len(step_rows(order, step)) for step in range(3)] == [8, 8, 5]
 
 
 @settings(max_examples=20)

@@ -38,6 +38,10 @@ class DKD(LogitLoss):
     """Weight of NCKD, how much the classes other than the label count among each other; 0 or more. With two classes
     there is only one other, and nothing to weigh."""
 
+    def rowwise(self) -> bool:
+        """A batch may be cut: what a row counts depends on that row alone."""
+        return True
+
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         """Make the loss: `f(student, teacher, *, temperature, labels)`."""
         from kdspec_dkd.ops import dkd
