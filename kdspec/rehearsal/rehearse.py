@@ -143,7 +143,8 @@ class _Rehearsing:
             copied=tuple(pairs),
             new=tuple(tensor for tensor in mine if tensor not in copied),
             unused=tuple(tensor for tensor in theirs if tensor not in taken),
-            copied_parameters=sum(mine[tensor].numel() for tensor in copied),
+            # of tied weights each name is copied, and the tensor is one
+            copied_parameters=sum(p.numel() for tensor, p in module.named_parameters() if tensor in copied),
         )
 
     def _stage(self, stage: PlannedStage, sizes: Mapping[str, ModelSize]) -> RehearsedStage:
