@@ -210,7 +210,7 @@ _TABLE = (
         "KD402",
         "lengths differ",
         "The features that a match compares have different numbers of tokens, or of rows. Layers can be matched only where "
-        "both models see the same tokens.",
+        "both models see the same tokens, and so can answers that are positions among them.",
     ),
     Code(
         "KD403",

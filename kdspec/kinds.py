@@ -268,6 +268,8 @@ class Task(OverRows):
     """What kind of head a transformers model needs for it, or None for the bare model."""
     logits: ClassVar[Logits | None] = None
     """What its logits stand for, so that a loss for something else is a mistake; None: not said."""
+    positions: ClassVar[bool] = False
+    """Whether the logits choose among the tokens of a row, so that all models of a stage need the same tokenizer."""
 
     def adaptor(self) -> Mapping[str, str | list[str]]:
         """The field paths of this task's features, for a model whose adaptor the spec does not write. Torch-free."""

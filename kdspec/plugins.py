@@ -33,12 +33,14 @@ BUILTINS = (
     "kdspec.builtins.models",
     "kdspec.builtins.datasets",
     "kdspec.builtins.conll",
+    "kdspec.builtins.squad",
     "kdspec.builtins.sequence_classification",
     "kdspec.builtins.token_classification",
     "kdspec.builtins.multi_label",
     "kdspec.builtins.regression",
     "kdspec.builtins.masked_lm",
     "kdspec.builtins.augmentations",
+    "kdspec.builtins.question_answering",
     "kdspec.builtins.tensors",
     "kdspec.builtins.optimizers",
     "kdspec.builtins.distillers",
@@ -47,6 +49,7 @@ BUILTINS = (
     "kdspec.builtins.checks",
     "kdspec.builtins.order_of_stages",
     "kdspec.builtins.teacher_checks",
+    "kdspec.builtins.tokenizer_checks",
 )
 
 

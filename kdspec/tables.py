@@ -90,8 +90,8 @@ def read_json(file: Path, field: str | None = None) -> Columns:
         raise FileMistake("the file is empty")
     if field is None and not text.lstrip().startswith("["):
         lines = ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
-        return _columns(((number, _parsed(line, number)) for number, line in lines), "")
-    whole = _parsed(text, 1)
+        return _columns(((number, parsed(line, number)) for number, line in lines), "")
+    whole = parsed(text, 1)
     if field is not None:
         if not isinstance(whole, dict) or field not in whole:
             near = closest(field, whole) if isinstance(whole, dict) else None
@@ -165,7 +165,8 @@ def _quoted(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         line = reader.line_num + 1
 
 
-def _parsed(text: str, line: int) -> Any:
+def parsed(text: str, line: int) -> Any:
+    """JSON that begins in this line of its file."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:

@@ -17,7 +17,7 @@ ROOT = Path(kdspec.__file__).parent
 
 LAYERS = {
     0: "source nodes reader reference scalars syntax substitution overrides compose diagnostics codes documentation fieldpath events "
-    "fault ops tables columns tagging",
+    "fault ops tables columns tagging extraction",
     1: "answers component context kinds step match objective soft_labels terms hookspecs paths families initialization "
     "configuration caching loading texts text_rows splitting words labels masking tagged row_files",
     2: "plugins registry",

@@ -167,12 +167,15 @@ def loading(student: Path) -> str | None:
     if not (student / "tokenizer_config.json").is_file():
         return f"from transformers import {auto}\n\nmodel = {auto}.from_pretrained({place})"
     answer = "logits" if found else "last_hidden_state"
+    given = '"some text"'
+    if purpose == "QuestionAnswering":
+        answer, given = "start_logits", '"a question", "a text"'
     return "\n".join(
         (
             f"from transformers import {auto}, AutoTokenizer",
             "",
             f"tokenizer = AutoTokenizer.from_pretrained({place})",
             f"model = {auto}.from_pretrained({place})",
-            f'print(model(**tokenizer("some text", return_tensors="pt")).{answer})',
+            f'print(model(**tokenizer({given}, return_tensors="pt")).{answer})',
         )
     )

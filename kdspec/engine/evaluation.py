@@ -46,7 +46,7 @@ def evaluate(
         for start in range(0, len(order), batch_size):
             batch = feed.on_device(forward.name, order[start : start + batch_size])
             features = forward(batch)
-            said, truth = features.heads("logits"), features.heads("labels")
+            said, truth = tuple(outputs(features)), features.heads("labels")
             if condense is not None and said and truth:
                 said, truth = ((value,) for value in condense(said[0], truth[0]))
             logits.append([head.float().cpu() for head in said])

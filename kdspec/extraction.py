@@ -1,0 +1,78 @@
+"""Answers cut out of a text: how they are compared with those that people gave."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+Language = Literal["en", "zh"]
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_MARKS = str.maketrans("", "", string.punctuation)
+# The marks that CMRC 2018's own evaluation leaves out.
+_CHINESE_MARKS = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")  # noqa: RUF001
+_CHINESE = re.compile(r"[\u4e00-\u9fa5]")
+_WORD = re.compile(r"\w+(?:[.,]\w+)*|[^\w\s]")
+
+
+def score(said: str, answers: Sequence[str], language: Language) -> tuple[float, float]:
+    """Exact match and F1, 0 to 1, with the answer that is nearest; without answers, whether nothing was said.
+
+    English as SQuAD's evaluation does: in lower case, without punctuation and articles, F1 of the words in common
+    (Rajpurkar et al. 2016). Chinese as that of CMRC 2018: without punctuation, F1 of the longest run of characters in
+    common (Cui et al. 2019).
+    """
+    if not answers:
+        return float(not said), float(not said)
+    one: Callable[[str, str], tuple[float, float]] = _chinese if language == "zh" else _english
+    found = [one(said, answer) for answer in answers]
+    return max(exact for exact, _ in found), max(f1 for _, f1 in found)
+
+
+def _english(said: str, answer: str) -> tuple[float, float]:
+    mine, theirs = (_ARTICLES.sub(" ", text.lower().translate(_MARKS)).split() for text in (said, answer))
+    exact = float(mine == theirs)
+    if not mine or not theirs:
+        return exact, exact
+    return exact, _f1((Counter(mine) & Counter(theirs)).total(), len(mine), len(theirs))
+
+
+def _chinese(said: str, answer: str) -> tuple[float, float]:
+    mine, theirs = (_without_marks(text) for text in (said, answer))
+    one, other = _segments(mine), _segments(theirs)
+    return float(mine == theirs), _f1(_longest_run(one, other), len(one), len(other))
+
+
+def _f1(common: int, mine: int, theirs: int) -> float:
+    return 2 * common / (mine + theirs) if common else 0.0
+
+
+def _without_marks(text: str) -> str:
+    return "".join(character for character in text.lower().strip() if character not in _CHINESE_MARKS)
+
+
+def _segments(text: str) -> list[str]:
+    """Chinese characters one by one, and whole words of other scripts."""
+    found: list[str] = []
+    rest = ""
+    for character in text:
+        if _CHINESE.match(character):
+            found += [*_WORD.findall(rest), character]
+            rest = ""
+        else:
+            rest += character
+    return found + _WORD.findall(rest)
+
+
+def _longest_run(one: Sequence[str], other: Sequence[str]) -> int:
+    longest, before = 0, [0] * (len(other) + 1)
+    for mine in one:
+        now = [0] * (len(other) + 1)
+        for place, theirs in enumerate(other, 1):
+            if mine == theirs:
+                now[place] = before[place - 1] + 1
+        longest, before = max(longest, *now), now
+    return longest

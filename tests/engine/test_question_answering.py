@@ -1,0 +1,93 @@
+"""Runs of the task that finds answers in texts."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from kdspec.diagnostics import DiagnosticError
+from kdspec.events import StageStarted, StepDone
+from kdspec.testing import tiny
+
+SPEC = """\
+kdspec: 1
+name: questions
+tasks:
+  questions:
+    question_answering:
+      data: {squad: {train: train.json, validation: validation.json}}
+      max_length: 20
+      stride: 4
+models:
+  teacher: {transformers: {path: teacher}}
+  student: {transformers: {like: teacher, config: {num_hidden_layers: 1}, initialize: {layers: [0]}}}
+stages:
+  fine_tune:
+    distiller: {supervised: {model: teacher}}
+    training: {steps: 2, batch_size: 4, log_every: 1, evaluate: null}
+  distil:
+    distiller: {general: {teacher: teacher, student: student, hard_labels: {weight: 0.5}}}
+    training: {steps: 3, batch_size: 4, log_every: 1, shuffle: false}
+"""
+TEXTS = ["it is in oslo now", "a b c oslo", "oslo", "where we saw oslo and more of it"]
+
+
+@pytest.fixture
+def questions(launch, session, tmp_path):
+    """Runs the spec with a tiny model without dropout and a few questions."""
+    tiny(tmp_path / "teacher", layers=2, width=16, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    for split, texts in (("train", TEXTS), ("validation", TEXTS[:3])):
+        paragraphs = [
+            {
+                "context": text,
+                "qas": [
+                    {"id": text, "question": "q", "answers": [{"text": "oslo", "answer_start": text.index("oslo")}]}
+                ],
+            }
+            for text in texts
+        ]
+        (tmp_path / f"{split}.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
+    return lambda *sets, **options: launch(*sets, text=SPEC, **options)
+
+
+def test_a_student_learns_both_heads(questions):
+    from transformers import AutoModelForQuestionAnswering
+
+    ran = questions()
+    rows = {event.stage: event.rows for event in ran.of(StageStarted)}
+    assert rows["distil"] > len(TEXTS), "a text that is too long has several windows"
+    terms = [set(event.terms) for event in ran.of(StepDone) if event.stage == "distil"]
+    heads = {"soft_labels.0", "soft_labels.1", "hard_labels.0", "hard_labels.1"}
+    assert terms == [heads] * 3
+    table = {row.model: row for row in ran.result.table}
+    assert set(table["student"].metrics) == {"f1", "exact_match", "loss"}
+    assert 0 <= table["student"].agreement <= 1
+    model = AutoModelForQuestionAnswering.from_pretrained(ran.folder / "student")
+    assert model.config.id2label == {0: "start", 1: "end"}
+
+
+def test_the_result_does_not_depend_on_how_a_batch_is_cut(questions, same):
+    """Padding is no place for an answer, and every window counts the same, however long its text is."""
+    training = "stages.distil.training"
+    plain = f"{training}.optimizer={{sgd: {{lr: 0.1}}}}"
+    whole = questions(plain, folder="whole")
+    cut = questions(plain, f"{training}.batch_size=1", f"{training}.accumulate=4", folder="cut")
+    assert same.close(whole.weights, cut.weights, 1e-6)
+
+
+@pytest.mark.parametrize("loss", ["ce", "kl", "mse"])
+def test_positions_that_are_ruled_out_leave_a_gradient_that_is_finite(questions, loss):
+    ran = questions(f"stages.distil.distiller.general.soft_labels={{loss: {loss}}}")
+    assert all(torch.isfinite(torch.tensor(list(event.terms.values()))).all() for event in ran.of(StepDone))
+
+
+def test_an_answer_elsewhere_is_told_with_its_row(questions, tmp_path):
+    text = (tmp_path / "train.json").read_text().replace('"answer_start": 9', '"answer_start": 8')
+    (tmp_path / "train.json").write_text(text)
+    with pytest.raises(DiagnosticError) as caught:
+        questions()
+    (found,) = caught.value.diagnostics
+    assert found.code == "KD312"
+    assert found.message.startswith("row 1 of `train` (`it is in oslo now`): at 8 the text has ` osl`")
