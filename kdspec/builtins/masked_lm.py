@@ -91,6 +91,9 @@ class MaskedLm(Task):
             columns["segmented",] = self.segmented
         yield from missing(texts.columns_of(self.data, context), columns, {})
 
+    def rowwise(self) -> bool:
+        return True
+
     def build(self, context: BuildContext) -> MaskedRows:
         """Read the rows and check their columns."""
         return MaskedRows(self, texts.splits_of(self.data, context))

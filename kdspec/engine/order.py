@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 
 import numpy as np
 import torch
@@ -96,7 +97,8 @@ class DataOrder:
         self.world = world
         self.grouped = grouped
         self.cutting = cutting
-        self._epoch = -1
+        self._epoch = self._step = -1
+        self._pieces: list[list[list[int]]] = []
         self._order = torch.empty(0, dtype=torch.int64)
 
     @property
@@ -123,9 +125,11 @@ class DataOrder:
         assert 0 <= rank < self.world, "a rank lies below the world size"
         if self.cutting is None:
             return self.drawn(step, rank)
-        ranks = (self.drawn(step, each) for each in range(self.world))
-        pieces = [self.cutting.pieces([row for batch in drawn for row in batch], self.batch_size) for drawn in ranks]
-        return spread(pieces[rank], max(map(len, pieces)))
+        if step != self._step:
+            ranks = (self.drawn(step, each) for each in range(self.world))
+            self._pieces = [self.cutting.pieces(list(chain(*drawn)), self.batch_size) for drawn in ranks]
+            self._step = step
+        return spread(self._pieces[rank], max(map(len, self._pieces)))
 
     def drawn(self, step: int, rank: int = 0) -> list[list[int]]:
         """The micro-batches of a step before they are cut by length."""

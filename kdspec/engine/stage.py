@@ -66,7 +66,6 @@ class StageRun:
         self.seed = fold(plan.spec.seed, "stage", stage.name)
         self.progress = Progress()
         self.cache_states: list[CacheState] = []
-
         self.notes: tuple[Note, ...] = ()
         self.store = folder.checkpoints(stage.name, self.training.checkpoint.keep)
 
