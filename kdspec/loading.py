@@ -61,6 +61,20 @@ def explained(at: tuple[str | int, ...], message: str) -> Iterator[None]:
         raise Fault(CODE, f"{message}: {name}{excerpt(text, 200)}", at) from error
 
 
+def fast_tokenizer(place: Path | str, revision: str, at: tuple[str | int, ...]) -> Any:
+    """The tokenizer of a folder or of the hub; `at` is what a fault points at."""
+    from transformers import AutoTokenizer
+
+    with quiet(), explained(at, f"the tokenizer `{place}` cannot be loaded"):
+        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, use_fast=True, trust_remote_code=False)
+    if not tokenizer.is_fast or set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        kind = "knows no words" if tokenizer.is_fast else "is not a fast one"
+        raise Fault(CODE, f"the tokenizer `{place}` {kind}", at, help="kdspec needs a `tokenizer.json`")
+    if tokenizer.pad_token_id is None and tokenizer.eos_token is not None:
+        tokenizer.pad_token = tokenizer.eos_token  # decoders have none; the mask tells padding from an end
+    return tokenizer
+
+
 def refuse_pickles(folder: Path) -> None:
     """Fault for a folder whose weights are in the old format, which can hold code."""
     if not any(folder.glob("*.safetensors")):

@@ -31,6 +31,7 @@ BUILTINS = (
     "kdspec.builtins.presets",
     "kdspec.builtins.adaptors",
     "kdspec.builtins.models",
+    "kdspec.builtins.text_models",
     "kdspec.builtins.datasets",
     "kdspec.builtins.conll",
     "kdspec.builtins.squad",

@@ -235,19 +235,9 @@ class Transformers(Model):
         owner = self._tokenizer_owner(context)
         if not isinstance(owner, Transformers):
             return owner.tokenizer(context) if owner else None
-        from transformers import AutoTokenizer
 
         at = ("path",) if owner.tokenizer_ is None else ("tokenizer",)
-        at = at if owner is self else ("like",)
-        place, revision = owner.tokenizer_at(context)
-        with loading.quiet(), loading.explained(at, f"the tokenizer `{place}` cannot be loaded"):
-            tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, use_fast=True, trust_remote_code=False)
-        if not tokenizer.is_fast or set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
-            kind = "knows no words" if tokenizer.is_fast else "is not a fast one"
-            raise Fault(loading.CODE, f"the tokenizer `{place}` {kind}", at, help="kdspec needs a `tokenizer.json`")
-        if tokenizer.pad_token_id is None and tokenizer.eos_token is not None:
-            tokenizer.pad_token = tokenizer.eos_token  # decoders have none; the mask tells padding from an end
-        return tokenizer
+        return loading.fast_tokenizer(*owner.tokenizer_at(context), at if owner is self else ("like",))
 
     def tokenizer_id(self, context: BuildContext) -> str | None:
         """The tokenizer's folder, or its name on the hub and the revision."""

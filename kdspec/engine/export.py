@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from kdspec.engine.files import atomic_write
+from kdspec.families import read
 from kdspec.plan import Plan, PlannedStage
 from kdspec.resolve import as_yaml
 
@@ -27,7 +28,7 @@ def write_card(folder: Path, plan: Plan, stage: PlannedStage, metrics: Mapping[s
     how = f"distilled from {teachers}" if teachers else "trained on labels"
     lines = [
         "---",
-        *(["library_name: transformers"] if (folder / "config.json").is_file() else []),
+        *(["library_name: transformers"] if "model_type" in read(folder / "config.json") else []),
         "tags: [knowledge-distillation, kdspec]",
         "---",
         "",

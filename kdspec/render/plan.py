@@ -122,7 +122,9 @@ def size(facts: Mapping[str, Any]) -> str:
     """`bert 6 × 384, 12 heads`: layers, width and heads as far as they are known."""
     layers, width, heads = ("?" if facts[key] is None else str(facts[key]) for key in ("layers", "width", "heads"))
     family = f"{clean(facts['family'])} " if facts["family"] else ""
-    return f"{family}{layers} × {width}, {heads} heads"
+    # A model that knows its layers and no heads has no attention.
+    attention = "" if facts["layers"] is not None and facts["heads"] is None else f", {heads} heads"
+    return f"{family}{layers} × {width}{attention}"
 
 
 def roles(model: Mapping[str, Any]) -> str:

@@ -1,0 +1,129 @@
+"""Small networks on token ids that are not transformers: a bidirectional GRU and a convolutional network.
+
+Both return a mapping with `logits` and `hidden_states`, the embeddings first, and do not depend on padding, on whichever
+side it is. `load` reads one back from the folder of a run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_model
+from torch import Tensor, nn
+from torch.nn import functional
+
+CONFIGURATION = "config.json"
+WEIGHTS = "model.safetensors"
+
+
+class Direction(nn.Module):
+    """A GRU over the kept tokens of each row, from the first to the last or the other way."""
+
+    def __init__(self, width: int, hidden: int, *, backward: bool) -> None:
+        super().__init__()
+        self.gru, self.backward_ = nn.GRU(width, hidden, batch_first=True), backward
+
+    def forward(self, states: Tensor, order: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """The outputs at their tokens, (batch, length, hidden), and that of the last token read, (batch, hidden).
+
+        Args:
+            states: (batch, length, width).
+            order: for each row its positions, kept ones first.
+            lengths: how many are kept, at least 1.
+        """
+        if self.backward_:
+            places = torch.arange(states.shape[1], device=states.device)
+            order = order.gather(1, (lengths[:, None] - 1 - places) % states.shape[1])
+        read = self.gru(states.gather(1, order[..., None].expand_as(states)))[0]
+        last = read.gather(1, (lengths - 1)[:, None, None].expand(-1, 1, read.shape[-1]))[:, 0]
+        back = order.argsort(1)
+        return read.gather(1, back[..., None].expand_as(read)), last
+
+
+class BiGru(nn.Module):
+    """Embeddings, layers of a GRU in both directions, and a linear head on their ends or on every token."""
+
+    def __init__(
+        self, *, vocabulary: int, embedding: int, hidden: int, layers: int, dropout: float, classes: int, tokens: bool
+    ) -> None:
+        super().__init__()
+        self.embeddings = nn.Embedding(vocabulary, embedding)
+        widths = [embedding, *[2 * hidden] * (layers - 1)]
+        self.layers = nn.ModuleList(
+            nn.ModuleList(Direction(width, hidden, backward=backward) for backward in (False, True)) for width in widths
+        )
+        self.dropout, self.head, self.tokens = nn.Dropout(dropout), nn.Linear(2 * hidden, classes), tokens
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> dict[str, Any]:
+        """`logits`, (batch, classes) or (batch, length, classes), and `hidden_states`, each (batch, length, width)."""
+        mask = _mask(input_ids, attention_mask)
+        order = (~mask).long().argsort(dim=1, stable=True)
+        lengths = mask.sum(1).clamp_min(1)
+        states = [_kept(self.embeddings(input_ids), mask)]
+        ends: list[Tensor] = []
+        for layer in self.layers:
+            assert isinstance(layer, nn.ModuleList), "a layer is its two directions"
+            read = [direction(self.dropout(states[-1]), order, lengths) for direction in layer]
+            states.append(_kept(torch.cat([outputs for outputs, _ in read], -1), mask))
+            ends = [end for _, end in read]
+        pooled = states[-1] if self.tokens else torch.cat(ends, -1)
+        return {"logits": self.head(self.dropout(pooled)), "hidden_states": tuple(states)}
+
+
+class TextCnn(nn.Module):
+    """Embeddings, convolutions of several widths side by side, their maxima over the tokens, and a linear head.
+
+    Kim 2014, "Convolutional Neural Networks for Sentence Classification".
+    """
+
+    def __init__(
+        self, *, vocabulary: int, embedding: int, filters: int, kernels: Sequence[int], dropout: float, classes: int
+    ) -> None:
+        super().__init__()
+        self.embeddings = nn.Embedding(vocabulary, embedding)
+        self.convolutions = nn.ModuleList(nn.Conv1d(embedding, filters, kernel) for kernel in kernels)
+        self.dropout, self.head = nn.Dropout(dropout), nn.Linear(filters * len(kernels), classes)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> dict[str, Any]:
+        """`logits`, (batch, classes), and `hidden_states`: the embeddings, and all filters at each token."""
+        mask = _mask(input_ids, attention_mask)
+        embedded = _kept(self.embeddings(input_ids), mask)
+        columns = self.dropout(embedded).mT
+        found = []
+        for convolution in self.convolutions:
+            assert isinstance(convolution, nn.Conv1d), "made above"
+            (kernel,) = convolution.kernel_size
+            # Beyond a row there are zeros, as there are at its padding.
+            found.append(convolution(functional.pad(columns, ((kernel - 1) // 2, kernel // 2))).relu())
+        # What relu gives is not below 0, so that zeros at the padding do not change a maximum.
+        states = _kept(torch.cat(found, 1).mT, mask)
+        return {"logits": self.head(self.dropout(states.amax(1))), "hidden_states": (embedded, states)}
+
+
+def make(configuration: Mapping[str, Any]) -> nn.Module:
+    """The network of a configuration as `save` of its model writes it, with weights drawn anew."""
+    sizes: dict[str, Any] = dict(configuration["sizes"])
+    return BiGru(**sizes) if configuration["network"] == "bigru" else TextCnn(**sizes)
+
+
+def load(folder: str | Path) -> tuple[nn.Module, Any]:
+    """The network and the tokenizer in a folder that a run has left, in evaluation mode."""
+    from transformers import AutoTokenizer
+
+    module = make(json.loads((Path(folder) / CONFIGURATION).read_text(encoding="utf-8")))
+    load_model(module, str(Path(folder) / WEIGHTS))
+    tokenizer = AutoTokenizer.from_pretrained(str(folder))
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]  # a transformers model may take token types as well
+    return module.eval(), tokenizer
+
+
+def _mask(input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+    return torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask != 0
+
+
+def _kept(states: Tensor, mask: Tensor) -> Tensor:
+    return torch.where(mask[..., None], states, 0.0)
