@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -143,11 +144,19 @@ def padded(rows: Sequence[Sequence[float]], value: float, tokenizer: Any) -> Ten
     """Rows of one number a token as a tensor `(rows, longest)`, filled with `value` on the tokenizer's side."""
     import torch
 
-    length = max(len(row) for row in rows)
-    spare = [[value] * (length - len(row)) for row in rows]
-    pairs = zip(spare, map(list, rows), strict=True)
-    left = tokenizer.padding_side == "left"
-    return torch.tensor([fill + row if left else row + fill for fill, row in pairs])
+    numbers = torch.tensor([*chain.from_iterable(rows)])
+    filled = torch.full((len(rows), max(map(len, rows))), value, dtype=numbers.dtype)
+    filled[_places(rows, tokenizer)] = numbers
+    return filled
+
+
+def _places(rows: Sequence[Sequence[float]], tokenizer: Any) -> Tensor:
+    """Where the numbers of the rows are in a padded batch, `(rows, longest)`."""
+    import torch
+
+    lengths = torch.tensor([len(row) for row in rows])
+    places = torch.arange(int(lengths.max())) < lengths[:, None]
+    return places.flip(1) if tokenizer.padding_side == "left" else places
 
 
 def collate(examples: Sequence[Mapping[str, Any]], tokenizer: Any) -> dict[str, Tensor]:
@@ -155,7 +164,7 @@ def collate(examples: Sequence[Mapping[str, Any]], tokenizer: Any) -> dict[str, 
     ids = [example["input_ids"] for example in examples]
     batch = {
         "input_ids": padded(ids, tokenizer.pad_token_id or 0, tokenizer),
-        "attention_mask": padded([[1] * len(row) for row in ids], 0, tokenizer),
+        "attention_mask": _places(ids, tokenizer).long(),
     }
     if "token_type_ids" in examples[0]:
         types = [example["token_type_ids"] for example in examples]

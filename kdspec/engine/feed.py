@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kdspec.engine.order import fold
+from kdspec.engine.packed import Packed, packed
 from kdspec.kinds import BuiltTask
 
 Batch = Mapping[str, Tensor]
@@ -110,10 +111,14 @@ class Feed:
     def _encode(self, split: str) -> dict[str | None, Sequence[Mapping[str, Any]]]:
         together = getattr(self.task, "encode_together", None) if len(self.tokenizer) > 1 else None
         if together is None:
-            return {key: self.task.encode(split, tokenizer) for key, tokenizer in self.tokenizer.items()}
-        return dict(zip(self.tokenizer, together(split, list(self.tokenizer.values())), strict=True))
+            return {key: packed(self.task.encode(split, tokenizer)) for key, tokenizer in self.tokenizer.items()}
+        made = together(split, list(self.tokenizer.values()))
+        return dict(zip(self.tokenizer, map(packed, made), strict=True))
 
 
 def _lengths(examples: Sequence[Mapping[str, Any]]) -> NDArray[np.int64]:
+    known = examples.lengths("input_ids") if isinstance(examples, Packed) else None
+    if known is not None:
+        return known
     tokens = (example.get("input_ids", ()) for example in examples)
     return np.array([len(ids) if isinstance(ids, Sized) else 0 for ids in tokens], dtype=np.int64)

@@ -1,0 +1,91 @@
+"""Encoded rows in flat arrays: Python's lists of numbers take about ten times the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+Example = Mapping[str, Any]
+
+
+class Packed(Sequence[Example]):
+    """The rows as they were, lists of integers in them held as one array a column; `row[key]` is a list again."""
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        keys = list(examples[0])
+        self._rows = len(examples)
+        self._columns = {key: _column([example[key] for example in examples]) for key in keys}
+
+    def __len__(self) -> int:
+        return self._rows
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(self._rows))]
+        return {key: column[index] for key, column in self._columns.items()}
+
+    def lengths(self, key: str) -> NDArray[np.int64] | None:
+        """How long each row's list is; None where the column is not of lists of integers."""
+        column = self._columns.get(key)
+        return column.lengths if isinstance(column, _Lists) else None
+
+
+class _Lists(Sequence[list[int]]):
+    """A list of integers for each row."""
+
+    def __init__(self, values: Sequence[list[int]]) -> None:
+        self.lengths = np.fromiter(map(len, values), dtype=np.int64, count=len(values))
+        self._ends = np.cumsum(self.lengths)
+        flat = np.fromiter(chain.from_iterable(values), dtype=np.int64, count=int(self._ends[-1]))
+        self._flat = flat.astype(_narrowest(flat), copy=False)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> list[int]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[list[int]]: ...
+    def __getitem__(self, index: int | slice) -> list[int] | list[list[int]]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        end, length = self._ends[index], self.lengths[index]
+        found: list[int] = self._flat[end - length : end].tolist()
+        return found
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return (self[number] for number in range(len(self)))
+
+
+def packed(examples: Sequence[Example]) -> Sequence[Example]:
+    """The same rows, packed where they are a plain list whose rows have the same keys."""
+    if type(examples) is not list or not examples:
+        return examples
+    keys = examples[0].keys()
+    return Packed(examples) if all(type(each) is dict and each.keys() == keys for each in examples) else examples
+
+
+def _column(values: list[Any]) -> Sequence[Any]:
+    """The values of all rows by row; what is not made of lists of plain integers stays as it is."""
+    if not all(type(value) is list for value in values) or set(map(type, chain.from_iterable(values))) != {int}:
+        return values
+    try:
+        return _Lists(values)
+    except OverflowError:
+        return values
+
+
+def _narrowest(numbers: NDArray[np.int64]) -> type[np.signedinteger[Any]]:
+    low, high = int(numbers.min()), int(numbers.max())
+    for dtype in (np.int8, np.int16, np.int32):
+        if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
+            return dtype
+    return np.int64
