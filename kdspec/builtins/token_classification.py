@@ -241,10 +241,11 @@ class Tagging:
         if found is not None:
             place, why = found
             message = f"word {place + 1} in row {row} of `{split}` has the tag `{excerpt(tags[place])}`: {why}"
-            help_ = "name the tags' own `scheme`"
+            help_ = "write the scheme that the tags have, or leave it out" if self._task.scheme else "correct the tag"
             if scheme == "iob2" and tagging.mistake(tags, "iob1") is None:
                 help_ = "with `scheme: iob1` it begins an entity"
-            raise Fault("KD312", message, ("tags",), help=help_, notes=(f"the scheme is `{scheme}`",))
+            at = "tags" if self._task.scheme is None else "scheme"
+            raise Fault("KD312", message, (at,), help=help_, notes=(f"the scheme is `{scheme}`",))
         goal = self._task.convert_to or scheme
         return tags if goal == scheme else tagging.written(tagging.spans(tags), len(tags), goal)
 

@@ -55,13 +55,18 @@ def kl(student: Tensor, teacher: Tensor, temperature: Tensor | float) -> Mean:
 def mse_logits(student: Tensor, teacher: Tensor, temperature: Tensor | float) -> Mean:
     """The mean over classes of the squared differences of tempered logits, ((student - teacher) / T)².
 
+    A class that both rule out, as padding among positions, does not count.
+
     Without a factor T² (TextBrewer's `mse`), so it falls as 1/T².
 
     Ba and Caruana 2014, "Do Deep Nets Really Need to be Deep?", section 2.2.
     """
     student, teacher = _logits(student, teacher)
     difference = torch.where(teacher.isneginf(), 0.0, student - teacher)
-    return _mean((difference / _column(temperature, student)).square() / student.shape[-1], student)
+    classes = student.shape[-1]
+    there = classes - (student.isneginf() & teacher.isneginf()).sum(-1, keepdim=True)
+    # a factor of exactly 1 where every class is there
+    return _mean((difference / _column(temperature, student)).square() / classes * (classes / there), student)
 
 
 def bce_soft(student: Tensor, teacher: Tensor, temperature: Tensor | float) -> Mean:

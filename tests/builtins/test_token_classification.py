@@ -197,7 +197,7 @@ def test_a_tag_that_breaks_the_scheme():
     )
     assert found.help == "with `scheme: iob1` it begins an entity"
     assert built(splits, scheme="iob1").head.labels == ("O", "B-X", "I-X")
-    assert fault(lambda: built(splits, scheme="bmes"), "KD312", ("tags",)).notes == ("the scheme is `bmes`",)
+    assert fault(lambda: built(splits, scheme="bmes"), "KD312", ("scheme",)).notes == ("the scheme is `bmes`",)
 
 
 # Inputs

@@ -68,12 +68,14 @@ def test_a_student_learns_both_heads(questions):
     assert model.config.id2label == {0: "start", 1: "end"}
 
 
-def test_the_result_does_not_depend_on_how_a_batch_is_cut(questions, same):
+@pytest.mark.parametrize("loss", ["ce", "mse"])
+def test_the_result_does_not_depend_on_how_a_batch_is_cut(questions, same, loss):
     """Padding is no place for an answer, and every window counts the same, however long its text is."""
     training = "stages.distil.training"
     plain = f"{training}.optimizer={{sgd: {{lr: 0.1}}}}"
-    whole = questions(plain, folder="whole")
-    cut = questions(plain, f"{training}.batch_size=1", f"{training}.accumulate=4", folder="cut")
+    soft = f"stages.distil.distiller.general.soft_labels={{loss: {loss}}}"
+    whole = questions(plain, soft, folder="whole")
+    cut = questions(plain, soft, f"{training}.batch_size=1", f"{training}.accumulate=4", folder="cut")
     assert same.close(whole.weights, cut.weights, 1e-6)
 
 

@@ -36,3 +36,11 @@ def test_a_mask_of_another_shape_is_not_broadcast():
         masks.select(torch.ones(2, 3, 2), MASK[:1])
     with pytest.raises(AssertionError, match=r"\(1, 3\) does not fit a tensor of shape \(2, 3, 2\)"):
         masks.filled(torch.ones(2, 3, 2), MASK[:1])
+
+
+def test_positions_that_are_ruled_out_have_no_probability_and_no_gradient():
+    logits = torch.tensor([[torch.nan, 1.0, 2.0], [3.0, torch.inf, torch.nan]], requires_grad=True)
+    kept = masks.rule_out(logits, MASK)
+    assert kept.tolist() == [[-torch.inf, 1.0, 2.0], [3.0, -torch.inf, -torch.inf]]
+    kept.softmax(-1)[:, 0].sum().backward()
+    assert logits.grad.tolist() == [[0.0] * 3] * 2
