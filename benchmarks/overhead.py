@@ -60,6 +60,7 @@ stages:
       lr_schedule: constant
       max_grad_norm: {LIMIT}
       evaluate: null
+      teacher_cache: off
 """
 
 

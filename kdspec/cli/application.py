@@ -20,6 +20,7 @@ COMMANDS = (
     "kdspec.cli.validate",
     "kdspec.cli.plan",
     "kdspec.cli.run",
+    "kdspec.cli.cache",
     "kdspec.cli.report",
     "kdspec.cli.listing",
     "kdspec.cli.show",

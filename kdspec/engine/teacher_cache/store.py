@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdspec.engine.files import atomic_write
+from kdspec.engine.teacher_cache.catalogue import ABOUT
 
-DATA, INDEX, LOCK, ABOUT = "data", "index", ".lock", "cache.json"
+DATA, INDEX, LOCK = "data", "index", ".lock"
 _CHECKSUM = 16
 _ABSENT = bytes(_CHECKSUM)
 

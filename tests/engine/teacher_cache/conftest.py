@@ -76,8 +76,8 @@ def write_rows(path: Path, count: int = ROWS) -> None:
 def models(tmp_path_factory):
     """A folder with a teacher of three layers and a student of one."""
     folder = tmp_path_factory.mktemp("models")
-    tiny(folder / "teacher", layers=3, width=16, seed=1)
-    tiny(folder / "student", layers=1, width=8, seed=2)
+    tiny(folder / "teacher", layers=3, width=24, seed=1)
+    tiny(folder / "student", layers=1, width=12, seed=2)
     return folder
 
 

@@ -113,6 +113,9 @@ REGISTRY = load_registry(installed=False)
 @pytest.mark.parametrize("name", REGISTRY.names("logit_loss"))
 def test_every_logit_loss_is_the_same_from_the_cache(name, launch):
     sets = (f"{GENERAL}.matches=[]", f"{GENERAL}.soft_labels.loss={name}", f"{TRAINING}={{steps: 2, evaluate: null}}")
+    if "classes" not in REGISTRY.get("logit_loss", name).compares:
+        data = "data: {json: {train: rows.jsonl}}, text: text, label: label, separator: ';'"
+        sets = (*sets, f"tasks.texts={{multi_label: {{{data}}}}}")
     assert close(launch(*sets, f"{CACHE}=on"), launch(*sets, f"{CACHE}=off", folder="off"))
 
 
@@ -123,7 +126,10 @@ def test_every_feature_loss_is_the_same_from_the_cache(feature, launch):
         loss = REGISTRY.get("feature_loss", name)
         if (loss.feature or "hidden") == feature:
             teacher, student = ([1, 2], [0, 1]) if loss.arity == 2 else ([1], [0])
-            matches.append(f"{{feature: {feature}, loss: {name}, pairs: [{{teacher: {teacher}, student: {student}}}]}}")
+            written = f"{{{name}: {{heads: 4}}}}" if "heads" in loss.model_fields else name
+            matches.append(
+                f"{{feature: {feature}, loss: {written}, pairs: [{{teacher: {teacher}, student: {student}}}]}}"
+            )
     sets = (f"{GENERAL}.matches=[{', '.join(matches)}]", f"{TRAINING}={{steps: 2, log_every: 1, evaluate: null}}")
     cached, off = launch(*sets, f"{CACHE}=on"), launch(*sets, f"{CACHE}=off", folder="off")
     assert len(off.of(StepDone)[0].terms) == len(matches) + 1

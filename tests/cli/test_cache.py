@@ -1,0 +1,86 @@
+"""`kdspec cache`: filled before a run, listed, removed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kdspec.testing import tiny
+
+TINY = Path(__file__).parent.parent / "data" / "tiny"
+TRAINING = "    training: {epochs: 1}"
+CACHED = "    training: {epochs: 2, teacher_cache: {use: on, folder: caches}, evaluate: null}"
+LIST = ("cache", "--list", "--folder", "caches")
+
+
+@pytest.fixture
+def filled(kdspec, spec):
+    path = spec(TRAINING, CACHED)
+    tiny(path.parent / "net", layers=4)
+    path.write_text(path.read_text().replace(str(TINY / "teacher"), "net"))
+    outcome = kdspec("cache", "spec.yaml")
+    assert outcome.code == 0, outcome.err
+    return outcome
+
+
+def test_a_run_finds_what_was_computed_before(filled, kdspec):
+    assert "distil: teacher teacher, " in filled.out
+    assert kdspec("run", "spec.yaml").code == 0
+    states = [
+        json.loads(line) for line in Path("runs/tiny/events.jsonl").read_text().splitlines() if '"CacheState"' in line
+    ]
+    assert states[-1]["computed"] == 0
+    assert states[-1]["hits"] > 0
+    assert "0 of" in kdspec("cache", "spec.yaml").out
+
+
+def test_caches_are_listed_and_removed(filled, kdspec):
+    (held,) = json.loads(kdspec(*LIST, "--json").out)
+    assert (held["teacher"], held["run"], held["features"]) == ("teacher", "tiny", ["hidden", "logits"])
+    assert held["on_disk"] > 0
+    assert held["key"][:8] in kdspec(*LIST).out
+    assert f"removed {held['key']}" in kdspec("cache", "--remove", held["key"][:6], "--folder", "caches").out
+    assert kdspec(*LIST).out.startswith("0 caches")
+
+
+def test_what_is_no_cache_is_never_removed(filled, kdspec, tmp_path):
+    (tmp_path / "caches" / "mine").mkdir()
+    (tmp_path / "caches" / ("a" * 32)).mkdir()
+    assert kdspec("cache", "--remove", "all", "--folder", "caches").code == 0
+    assert {path.name for path in (tmp_path / "caches").iterdir()} == {"mine", "a" * 32}
+
+
+def test_an_unknown_key_is_wrong_usage(kdspec, spec):
+    outcome = kdspec("cache", "--remove", "abc", "--folder", "caches")
+    assert outcome.code == 2
+    assert "has no cache whose key begins with `abc`" in outcome.err
+
+
+@pytest.mark.parametrize("arguments", [(), ("spec.yaml", "--list"), ("--list", "--remove", "all")])
+def test_one_thing_is_done_at_a_time(arguments, kdspec, spec):
+    spec()
+    assert kdspec("cache", *arguments).code == 2
+
+
+def test_a_spec_with_mistakes_is_told_of(kdspec, spec):
+    spec(TRAINING, "    training: {epochs: 2, teacher_cache: onn}")
+    outcome = kdspec("cache", "spec.yaml")
+    assert outcome.code == 1
+    assert "did you mean `on`?" in outcome.err
+
+
+def test_a_cache_that_is_off_is_not_filled(kdspec, spec):
+    spec(TRAINING, "    training: {epochs: 2, teacher_cache: off}")
+    outcome = kdspec("cache", "spec.yaml")
+    assert (outcome.code, outcome.out) == (0, "")
+    assert "no stage has a frozen teacher that is cached" in outcome.err
+
+
+def test_a_teacher_that_is_trained_first_has_to_be_trained(kdspec, spec):
+    stage = "fine_tune:\n    distiller: {supervised: {model: teacher}}\n    training: {epochs: 1}\n  distil:"
+    spec("distil:", stage)
+    outcome = kdspec("cache", "spec.yaml")
+    assert outcome.code == 3
+    assert "teacher `teacher` cannot be cached yet: an earlier stage trains it" in outcome.err
