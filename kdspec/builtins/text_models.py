@@ -95,6 +95,9 @@ class TextModel(Model):
     def uses(self) -> tuple[str, ...]:
         return () if self.like is None else (self.like,)
 
+    def rowwise(self) -> bool:
+        return True
+
     def check(self, context: BuildContext) -> Iterator[Fault]:
         """Whether the word vectors are as wide as the embeddings."""
         if self.vectors is not None and (width := vectors.width(context.folder / self.vectors)) != self.embedding:
