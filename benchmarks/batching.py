@@ -49,7 +49,7 @@ stages:
         student: student
         soft_labels: {loss: ce, temperature: 8}
         matches: [{feature: hidden, loss: hidden_mse, layers: {2: 2, 4: 3}}]
-    training: {steps: 1000000, batch_size: 32, optimizer: {adamw: {lr: 1e-4}}, evaluate: null}
+    training: {steps: 1000000, batch_size: 32, optimizer: {adamw: {lr: 1e-4}}, evaluate: null, teacher_cache: off}
 """
 
 
