@@ -99,7 +99,7 @@ def _loop(folder: Path, way: str) -> Loop:
     assert plan is not None, found
     task = guarded(spec, "texts", spec.tasks["texts"].build(plan.context("texts")))
     stage = StageRun(
-        plan, plan.stages[0], registry=known, models=Models(plan, {"texts": task.head}, {}), task=task,
+        plan, plan.stages[0], registry=known, models=Models(plan, {"texts": task.head}, {}), tasks={"texts": task},
         folder=RunFolder(folder), backend=SingleProcess(), emit=print, stop=StopSignal(),
     )  # fmt: skip
     return stage.loop()
@@ -107,8 +107,8 @@ def _loop(folder: Path, way: str) -> Loop:
 
 def _shape(loop: Loop, steps: int) -> tuple[float, float]:
     """Micro-batches of a step, and how much of them is padding."""
-    lengths = loop.feed.lengths
-    micro = [lengths[rows] for step in range(steps) for rows in loop.order.micro_batches(step)]
+    lengths = loop.lessons["texts"].feed.lengths
+    micro = [lengths[draw.rows] for step in range(steps) for draw in loop.draws.of(step)]
     padded = sum(int(each.max()) * len(each) for each in micro)
     return len(micro) / steps, 1 - sum(int(each.sum()) for each in micro) / padded
 

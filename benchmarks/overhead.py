@@ -105,7 +105,7 @@ def _loop(folder: Path) -> Loop:
     assert plan is not None, found
     task = guarded(spec, "texts", spec.tasks["texts"].build(plan.context("texts")))
     stage = StageRun(
-        plan, plan.stages[0], registry=known, models=Models(plan, {"texts": task.head}, {}), task=task,
+        plan, plan.stages[0], registry=known, models=Models(plan, {"texts": task.head}, {}), tasks={"texts": task},
         folder=RunFolder(folder), backend=SingleProcess(), emit=print, stop=StopSignal(),
     )  # fmt: skip
     return stage.loop()
@@ -117,8 +117,8 @@ def _engine(loop: Loop) -> Callable[[], Any]:
 
 
 def _bare(loop: Loop) -> Callable[[], None]:
-    student: nn.Module = copy.deepcopy(loop.student.module).train()
-    teacher: nn.Module = copy.deepcopy(loop.teachers["teacher"].module).eval()
+    student: nn.Module = copy.deepcopy(loop.lessons["texts"].student.module).train()
+    teacher: nn.Module = copy.deepcopy(loop.lessons["texts"].teachers["teacher"].module).eval()
     optimizer = torch.optim.AdamW(student.parameters(), lr=RATE, weight_decay=0.0, fused=True)
     batches, parameters = _batches(loop), list(student.parameters())
 
@@ -141,7 +141,7 @@ def _bare(loop: Loop) -> Callable[[], None]:
 
 
 def _batches(loop: Loop) -> Iterator[dict[str, torch.Tensor]]:
-    feed = loop.feed
+    feed = loop.lessons["texts"].feed
     (tokenizer,) = feed.tokenizer.values()
     encoded = feed.task.encode("train", tokenizer)
     for first in itertools.cycle(range(0, len(encoded), ROWS)):

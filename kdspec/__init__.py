@@ -36,6 +36,7 @@ from kdspec.kinds import (
 )
 from kdspec.match import Match, Pair, PlannedMatch
 from kdspec.registry import Registry, load_registry
+from kdspec.sampling import Sampling
 from kdspec.step import Features, Needs, Step, Term
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ __all__ = [
     "PlannedMatch",
     "Projection",
     "Registry",
+    "Sampling",
     "Schedule",
     "Soft",
     "Span",

@@ -195,6 +195,11 @@ _TABLE = (
         "The loss is made for another kind of feature, such as hidden states where the match has attention.",
     ),
     Code(
+        "KD314",
+        "no head for a task",
+        "The student of several tasks has a head for each of them, and this kind of model has none for this kind of task.",
+    ),
+    Code(
         "KD320",
         "gradient may depend on cuts",
         "The spec has batches cut into micro-batches of similar length, and a part of the stage may take the rows of a "

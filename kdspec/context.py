@@ -81,7 +81,13 @@ class BuildContext:
     teacher_width: int | None = None
     """For a projection: width of the teacher's feature."""
     head: Head | None = None
-    """For a model: the head that its task needs."""
+    """For a model: the head that its task needs; of several tasks the first one's."""
+    heads: Mapping[str, Head] = field(default_factory=_nothing)
+    """For a model: the head that each of its tasks needs, by task. More than one: it learns several tasks."""
+    learns: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
+    """For a model: the tasks of each model that takes part, by model."""
+    task: str = ""
+    """For an adaptor: the task whose features are asked for."""
     models: Mapping[str, Model] = field(default_factory=_nothing)
     """For a model: the models of the spec by name, to resolve `like`."""
     built: Mapping[str, Any] = field(default_factory=_nothing)

@@ -31,9 +31,11 @@ class Expansion:
         needs: Needs,
         paths: Mapping[str, Mapping[str, Any]],
         faulty: Collection[str] = (),
+        task: str = "",
     ) -> None:
         self.spec, self.registry, self.facts, self.needs, self.paths = spec, registry, facts, needs, paths
-        self.base: Path = ("stages", stage, "distiller", spec.stages[stage].distiller.name)
+        self.base: Path = ("stages", stage, "distiller", spec.stages[stage].distiller.name, *needs.at)
+        self.task = task
         self.found: list[Diagnostic] = []
         self.unknown: list[tuple[str, str, Path]] = []
         """Model, feature and match, where the model's adaptor lacks the feature."""
@@ -55,7 +57,7 @@ class Expansion:
     def _placed(self) -> Iterator[tuple[Match, Path]]:
         """The declared matches with their places: a strategy keeps them under `matches`, if anywhere."""
         distiller = self.spec.stages[self.base[1]].distiller  # type: ignore[index]
-        written = getattr(distiller, "matches", None)
+        written = getattr(self.needs.within(distiller), "matches", None)
         for match in self.needs.matches:
             index = next((i for i, m in enumerate(written) if m is match), None) if isinstance(written, list) else None
             yield match, self.base if index is None else (*self.base, "matches", index)
@@ -162,13 +164,15 @@ class Expansion:
                 teacher_width=self.projecting.width(teacher, feature),
                 student_width=self.projecting.width(student, feature),
                 path=path,
+                task=self.task,
             )
 
     def _term(self, compared: Compared, high: Sequence[int], low: Sequence[int]) -> str:
         """`hidden.mmd.6-2`: feature, loss, teacher layer and student layer; of two different layers `6-2.7-3`."""
         pairs = dict.fromkeys(zip(high, low, strict=True))
         layers = ".".join(f"{teacher}-{student}" for teacher, student in pairs) or "all"
-        prefix = f"{compared.teacher}." if len(self.needs.teachers) > 1 else ""
+        prefix = f"{self.task}." if self.task else ""
+        prefix += f"{compared.teacher}." if len(self.needs.teachers) > 1 else ""
         name = f"{prefix}{compared.feature}.{compared.loss.name}.{layers}"
         self.terms[name] = number = self.terms.get(name, 0) + 1
         return name if number == 1 else f"{name}#{number}"

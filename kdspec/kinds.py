@@ -207,6 +207,19 @@ class Model(OverRows):
         """The other models of the spec that this one is made from (`like`, `initialize`)."""
         return ()
 
+    def can_learn(self, head: str | None) -> bool:
+        """Whether it can have this kind of head (`Task.head`) beside others, as the student of several tasks. Torch-free."""
+        del head
+        return True
+
+    def for_task(self, module: nn.Module, task: str, context: BuildContext) -> nn.Module:
+        """What of the module answers for a task, where `context.heads` has several.
+
+        By default all of it: the adaptor then says which of its outputs belong to which task (`by_task`).
+        """
+        del task, context
+        return module
+
     def check(self, context: BuildContext) -> Iterable[Fault]:
         """Whether it goes together with the other models: a fault for each mistake, yielded and not raised. Torch-free.
 

@@ -88,3 +88,5 @@ class PlannedMatch:
     student_width: int | None = None
     path: tuple[str | int, ...] = ()
     """Where the spec has it."""
+    task: str = ""
+    """Its task, in a stage of several."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from kdspec.batching import Batches, batches
@@ -36,8 +36,10 @@ def outline(plan: Plan) -> dict[str, Any]:
     `model`, `facts` (`layers`, `width`, `heads`, `family`; null where unknown) and `stages`, which says for each stage
     whether it is `trained` or `frozen` there. A stage has `name`, `distiller`, `student`, `teachers`, `tasks`,
     `settings` (of the strategy, beside its terms), `terms`, `reads` (for each model the field paths and layers of its
-    features), `training` and `batching` (`name`, `tokens` and `why`, for how batches are made). A term has `name`, `kind` (`match` or the strategy's own key), `active`, and `settings`;
-    a match has `feature`, `teacher` and `student` (`model`, `layers`, `width`) too.
+    features), `training` and `batching` (`name`, `tokens` and `why`, for how batches are made). A term has `name`, `kind`
+    (`match` or the strategy's own key), `active`, and `settings`; a match has `feature`, `teacher` and `student` (`model`,
+    `layers`, `width`) too. A stage of several tasks has `parts`, for each of them `task`, `teachers`, `settings`, `reads`
+    and `batching`; its own `reads` is empty, and its `batching` that of the first task.
     """
     spec = plan.spec
     of = _Origins(spec)
@@ -67,38 +69,112 @@ def outline(plan: Plan) -> dict[str, Any]:
 
 
 def _stage(stage: PlannedStage, of: _Origins) -> dict[str, Any]:
-    distiller, made = stage.stage.distiller, batches(of.spec, stage)
+    distiller = stage.stage.distiller
     path: Path = ("stages", stage.name)
     whole = of.setting(distiller, (*path, "distiller"))
     parameters: dict[str, Setting] = whole.get("parameters", {})
-    groups = {
-        name: value
-        for name, value in _fields(distiller)
-        if name in parameters and isinstance(value, Strict) and not isinstance(value, Component)
-    }
+    if stage.parts:
+        return _several(stage, of, whole)
+    groups = _groups(distiller, parameters)
     models = {stage.needs.student, *stage.needs.teachers}
     settings = {
         name: setting
         for name, setting in parameters.items()
         if name not in {*groups, "matches"} and not _names(setting, models)
     }
-    terms = [_term(name, parameters[name], value) for name, value in groups.items()]
-    if stage.needs.hard_labels and "hard_labels" not in groups:
-        terms.append({"name": "hard_labels", "kind": "hard_labels", "active": True, "settings": {}})
+    return {
+        **_head(stage, whole),
+        "settings": settings,
+        "terms": _terms(stage, of, groups, parameters),
+        "reads": _reads(stage),
+        **_trained(stage, of),
+    }
+
+
+def _several(stage: PlannedStage, of: _Origins, whole: Setting) -> dict[str, Any]:
+    """A stage of several tasks: the terms of all, and for each task what it alone has."""
+    distiller, path = stage.stage.distiller, ("stages", stage.name, "distiller")
+    terms: list[dict[str, Any]] = []
+    parts = []
+    for part in stage.parts:
+        written = part.needs.within(distiller)
+        at: Path = (*path, distiller.name, *part.needs.at)
+        parameters: dict[str, Setting] = {} if written is distiller else of.setting(written, at).get("parameters", {})
+        groups = _groups(written, parameters) if isinstance(written, Strict) else {}
+        off = {*groups, "matches", *(name for name in parameters if _names(parameters[name], set(part.models)))}
+        terms += _terms(part, of, groups, parameters)
+        parts.append(
+            {
+                "task": part.task,
+                "teachers": list(part.needs.teachers),
+                "settings": {name: setting for name, setting in parameters.items() if name not in off},
+                "reads": _reads(part),
+                "batching": _batching(batches(of.spec, part)),
+            }
+        )
+    roots = {part.needs.at[0] for part in stage.parts if part.needs.at}
+    models = {stage.needs.student, *stage.needs.teachers}
+    settings = {
+        name: setting
+        for name, setting in whole.get("parameters", {}).items()
+        if name not in roots and not _names(setting, models)
+    }
+    return {
+        **_head(stage, whole),
+        "settings": settings,
+        "terms": terms,
+        "reads": {},
+        "parts": parts,
+        **_trained(stage.parts[0], of),
+    }
+
+
+def _head(stage: PlannedStage, whole: Setting) -> dict[str, Any]:
     return {
         "name": stage.name,
-        "distiller": {"component": distiller.name, "origin": whole["origin"]},
+        "distiller": {"component": stage.stage.distiller.name, "origin": whole["origin"]},
         "student": stage.needs.student,
         "teachers": list(stage.needs.teachers),
         "tasks": list(stage.tasks),
-        "settings": settings,
-        "terms": [*terms, *(_match(match, of) for match in stage.matches)],
-        "reads": {
-            model: {name: _read(feature) for name, feature in features.items()}
-            for model, features in stage.features.items()
-        },
-        "training": _training(of.setting(stage.training, (*path, "training"))["parameters"], made),
-        "batching": {"name": made.name, "tokens": made.tokens, "why": made.why},
+    }
+
+
+def _trained(stage: PlannedStage, of: _Origins) -> dict[str, Any]:
+    """How a stage trains, with the batches of this one of its tasks."""
+    made = batches(of.spec, stage)
+    settings = of.setting(stage.training, ("stages", stage.name, "training"))["parameters"]
+    return {"training": _training(settings, made), "batching": _batching(made)}
+
+
+def _batching(made: Batches) -> dict[str, Any]:
+    return {"name": made.name, "tokens": made.tokens, "why": made.why}
+
+
+def _groups(written: Strict, parameters: Mapping[str, Setting]) -> dict[str, Strict]:
+    """The parameters that are mappings: each is a term, or what belongs together otherwise."""
+    return {
+        name: value
+        for name, value in _fields(written)
+        if name in parameters and isinstance(value, Strict) and not isinstance(value, Component)
+    }
+
+
+def _terms(
+    stage: PlannedStage, of: _Origins, groups: Mapping[str, Strict], parameters: Mapping[str, Setting]
+) -> list[dict[str, Any]]:
+    prefix = f"{stage.task}." if stage.needs.at else ""
+    terms = [_term(prefix, name, parameters[name], value) for name, value in groups.items()]
+    if stage.needs.hard_labels and "hard_labels" not in groups:
+        terms.append({"name": f"{prefix}hard_labels", "kind": "hard_labels", "active": True, "settings": {}})
+    if stage.needs.at and not stage.needs.teachers:
+        terms = [term for term in terms if term["kind"] != "soft_labels"]
+    return [*terms, *(_match(match, of) for match in stage.matches)]
+
+
+def _reads(stage: PlannedStage) -> dict[str, Any]:
+    return {
+        model: {name: _read(feature) for name, feature in features.items()}
+        for model, features in stage.features.items()
     }
 
 
@@ -115,10 +191,10 @@ def _names(setting: Setting, models: set[str]) -> bool:
     return bool(named) and all(isinstance(name, str) and name in models for name in named)
 
 
-def _term(name: str, setting: Setting, value: Strict) -> dict[str, Any]:
+def _term(prefix: str, name: str, setting: Setting, value: Strict) -> dict[str, Any]:
     weight = getattr(value, "weight", None)
     active = not (isinstance(weight, Schedule) and weight.always_zero())
-    return {"name": name, "kind": name, "active": active, "settings": setting.get("parameters", {})}
+    return {"name": prefix + name, "kind": name, "active": active, "settings": setting.get("parameters", {})}
 
 
 def _match(match: PlannedMatch, of: _Origins) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from kdspec.fieldpath import parse as parse_path
 from kdspec.idle import twice, unread
 from kdspec.match import PlannedMatch
 from kdspec.registry import Registry
+from kdspec.source import Path
 from kdspec.spec import Spec, Stage, Training
 from kdspec.step import Needs
 
@@ -41,7 +42,19 @@ class PlannedStage:
     tasks: tuple[str, ...]
     matches: tuple[PlannedMatch, ...]
     features: Mapping[str, Mapping[str, Feature]]
-    """For each model the features that are read."""
+    """For each model the features that are read; of several tasks those of each model's first one."""
+    parts: tuple[PlannedStage, ...] = ()
+    """For a stage of several tasks, the same stage for each task alone."""
+
+    @property
+    def each(self) -> tuple[PlannedStage, ...]:
+        """The stage for each task; itself where there is one."""
+        return self.parts or (self,)
+
+    @property
+    def task(self) -> str:
+        """The task, of several the first."""
+        return self.tasks[0]
 
     @property
     def training(self) -> Training:
@@ -62,15 +75,16 @@ class Plan:
     facts: Mapping[str, ModelFacts]
     """For each model what is known without its weights."""
     stages: tuple[PlannedStage, ...]
-    task_of: Mapping[str, str]
-    """For each model the task whose head it has."""
+    tasks_of: Mapping[str, tuple[str, ...]]
+    """For each model the tasks whose heads it has; more than one for the student of several tasks."""
     diagnostics: tuple[Diagnostic, ...] = field(default=())
 
     def context(self, model: str) -> BuildContext:
         """What a model is told before any weight exists."""
         return BuildContext(
-            folder=self.spec.document.folder, seed=self.spec.seed, name=model, models=self.spec.models, facts=self.facts
-        )
+            folder=self.spec.document.folder, seed=self.spec.seed, name=model, models=self.spec.models,
+            facts=self.facts, learns=self.tasks_of,
+        )  # fmt: skip
 
 
 def make(spec: Spec, registry: Registry) -> tuple[Plan | None, tuple[Diagnostic, ...]]:
@@ -101,17 +115,31 @@ def make(spec: Spec, registry: Registry) -> tuple[Plan | None, tuple[Diagnostic,
         return None, tuple(found)
     for stage in stages:
         found.extend(twice(spec, stage.matches))
-        found.extend(batching.warnings(spec, stage))
+        found.extend(dict.fromkeys(told for part in stage.each for told in batching.warnings(spec, part)))
     found.extend(unread(spec, stages))
-    task_of = {model: stage.tasks[0] for stage in stages for model in stage.models if stage.tasks}
-    return Plan(spec=spec, facts=facts, stages=tuple(stages), task_of=task_of, diagnostics=tuple(found)), tuple(found)
+    made = Plan(
+        spec=spec, facts=facts, stages=tuple(stages), tasks_of=_tasks_of(stages), diagnostics=tuple(found)
+    )  # fmt: skip
+    return made, tuple(found)
+
+
+def _tasks_of(stages: Iterable[PlannedStage]) -> dict[str, tuple[str, ...]]:
+    """The student of several tasks has the heads of all that it takes part in; another model that of its last one."""
+    parts = [part for stage in stages for part in stage.each]
+    several = {stage.needs.student for stage in stages if stage.parts}
+    found: dict[str, tuple[str, ...]] = {}
+    for part in parts:
+        for model in part.models:
+            before = found.get(model, ()) if model in several else ()
+            found[model] = tuple(dict.fromkeys((*before, part.task)))
+    return found
 
 
 def adaptor_paths(spec: Spec, model: str, task: str) -> tuple[Mapping[str, str | list[str]], bool]:
     """The field paths of a model's features, and whether the spec writes them (else they are the task's)."""
     written = spec.adaptors.get(model)
     if written is not None:
-        return written.build(BuildContext(name=model)), True
+        return written.build(BuildContext(name=model, task=task)), True
     return spec.tasks[task].adaptor(), False
 
 
@@ -167,9 +195,57 @@ def _stage(
     faulty: Collection[str],
 ) -> PlannedStage:
     stage = spec.stages[name]
+    if needs.parts:
+        parts = tuple(
+            _part(spec, registry, facts, name, part, found, faulty, task) for task, part in needs.parts.items()
+        )
+        found.extend(_headless(spec, name, needs))
+        features: dict[str, Mapping[str, Feature]] = {}
+        for part in parts:
+            features = {**part.features, **features}
+        matches = tuple(match for part in parts for match in part.matches)
+        return PlannedStage(
+            name=name, stage=stage, needs=needs, tasks=needs.tasks, matches=matches, features=features, parts=parts
+        )
+    return _part(spec, registry, facts, name, needs, found, faulty)
+
+
+def _headless(spec: Spec, stage: str, needs: Needs) -> Iterator[Diagnostic]:
+    """Tasks for which the student can have no head beside the others."""
+    student = needs.student
+    for task, part in needs.parts.items():
+        kind = spec.tasks[task].head
+        if spec.models[student].can_learn(kind):
+            continue
+        path = ("stages", stage, "distiller", spec.stages[stage].distiller.name, *part.at)
+        asks = "asks for no head" if kind is None else f"asks for a head for {kind.replace('_', ' ')}"
+        yield Diagnostic(
+            "KD314",
+            f"student `{student}` can have no head for task `{task}`",
+            spec.label(path, "to be learnt beside the others", key=True),
+            (
+                spec.label(("tasks", task), f"`{spec.tasks[task].name}` {asks}", key=True),
+                spec.label(("models", student), f"a model of `{spec.models[student].name}`", key=True),
+            ),
+            help="learn it in a stage of its own, or with a model that has a head for it",
+        )
+
+
+def _part(
+    spec: Spec,
+    registry: Registry,
+    facts: Mapping[str, ModelFacts],
+    name: str,
+    needs: Needs,
+    found: list[Diagnostic],
+    faulty: Collection[str],
+    task: str = "",
+) -> PlannedStage:
+    """A stage of one task, or one task of a stage of several, whose name is then given."""
+    stage = spec.stages[name]
     tasks = needs.tasks or tuple(spec.tasks)[:1]
     located = _Locator(spec, name, needs, tasks[0], found)
-    expansion = Expansion(spec, registry, facts, name, needs, located.paths, faulty)
+    expansion = Expansion(spec, registry, facts, name, needs, located.paths, faulty, task)
     matches = tuple(expansion.matches())
     found.extend(expansion.found)
     for model, feature, path in expansion.unknown:
@@ -204,12 +280,18 @@ class _Locator:
     def _distiller(self) -> str:
         return self.spec.stages[self.stage].distiller.name
 
+    @property
+    def _place(self) -> Path:
+        """The strategy, or the part of it that is for this task."""
+        path = ("stages", self.stage, "distiller")
+        return (*path, self._distiller, *self.needs.at) if self.needs.at else path
+
     def _hard_labels(self, model: str) -> None:
         if "losses" in self.paths[model] and (model in self.spec.adaptors or self.spec.tasks[self.task].has_labels()):
             self.whole[model].add("losses")
             return
         if not self.spec.tasks[self.task].has_labels():
-            label = self.spec.label(("stages", self.stage, "distiller"), "learns hard labels")
+            label = self.spec.label(self._place, "learns hard labels", key=bool(self.needs.at))
             where = self.spec.label(("tasks", self.task), "has no labels", key=True)
             message = f"stage `{self.stage}` learns hard labels, but task `{self.task}` has none"
             self.found.append(Diagnostic("KD312", message, label, (where,)))
@@ -230,13 +312,13 @@ class _Locator:
         self.whole[model].add(feature)
         if feature in self.paths[model]:
             return True
-        label = self.spec.label(path or ("stages", self.stage, "distiller"), why)
+        label = self.spec.label(path or self._place, why, key=not path and bool(self.needs.at))
         guess = closest(feature, self.paths[model]) if path else None
         edit = self.spec.replace(path, feature, guess) if guess is not None else None
         add = f"add `{feature}: ...` with its field path to `adaptors.{model}`"
         diagnostic = Diagnostic(
             "KD303",
-            f"the adaptor of `{model}` has no feature `{feature}`",
+            f"the adaptor of `{model}` has no feature `{feature}`{f' for task `{self.task}`' if self.needs.at else ''}",
             label,
             (self._declared(model),),
             help=f"did you mean `{guess}`?" if edit is not None else add,

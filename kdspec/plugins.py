@@ -46,6 +46,7 @@ BUILTINS = (
     "kdspec.builtins.optimizers",
     "kdspec.builtins.distillers",
     "kdspec.builtins.multi_teacher",
+    "kdspec.builtins.multi_task",
     "kdspec.builtins.observers",
     "kdspec.builtins.checks",
     "kdspec.builtins.order_of_stages",

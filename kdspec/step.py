@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from kdspec.match import Match
     from kdspec.ops.mean import Mean
+    from kdspec.sampling import Sampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,51 @@ class Needs:
     """Matches between layers; the plan expands them and gives them back in `BuildContext.matches`."""
     default_teacher: str | None = None
     """The teacher of a match that names none; the first teacher where this is None."""
+    parts: Mapping[str, Needs] = field(default_factory=lambda: MappingProxyType({}))
+    """For a strategy that learns several tasks, what it needs for each, by task; `of_tasks` makes such needs."""
+    sampling: Sampling | None = None
+    """How several tasks share the micro-batches; in proportion to their data where this is None."""
+    at: tuple[str | int, ...] = ()
+    """For one of several tasks: the keys of the strategy's parameters below which its `matches` and labels are
+    written, so that mistakes are told there."""
+
+    @classmethod
+    def of_tasks(cls, parts: Mapping[str, Needs], sampling: Sampling | None = None) -> Needs:
+        """The needs of a strategy that teaches one student several tasks, made of those for each.
+
+        The student has a head for every task; in the first step of a task, and in every later one, the objective finds
+        its name in `Step.task`, and no other teachers than those of its part.
+        """
+        every = [replace(part, tasks=(task,)) for task, part in parts.items()]
+        students = {part.student for part in every}
+        assert len(students) == 1, f"several tasks have one student, not {len(students)}"
+        reads: dict[str, frozenset[str]] = {}
+        for part in every:
+            for model, features in part.reads.items():
+                reads[model] = reads.get(model, frozenset()) | features
+        return cls(
+            student=every[0].student,
+            teachers=tuple(dict.fromkeys(teacher for part in every for teacher in part.teachers)),
+            tasks=tuple(parts),
+            reads=reads,
+            hard_labels=any(part.hard_labels for part in every),
+            unlabelled=any(part.unlabelled for part in every),
+            matches=tuple(match for part in every for match in part.matches),
+            parts={part.tasks[0]: part for part in every},
+            sampling=sampling,
+        )
+
+    def within(self, distiller: Any) -> Any:
+        """The strategy, or for one of several tasks the part of its parameters that `at` leads to."""
+        found: Any = distiller
+        for key in self.at:
+            found = getattr(found, str(key)) if hasattr(found, str(key)) else found[key]
+        return found
+
+    @property
+    def each(self) -> tuple[Needs, ...]:
+        """The needs for each task, or these alone where there are no parts."""
+        return tuple(self.parts.values()) or (self,)
 
 
 class Features(Mapping[str, Any]):
@@ -79,6 +125,7 @@ class Step:
     student: Features
     teachers: Mapping[str, Features] = field(default_factory=lambda: MappingProxyType({}))
     task: str = ""
+    """The task of this micro-batch."""
     progress: float = 0.0
     """Optimizer steps done so far, as a part of the stage: 0 before the first."""
 

@@ -35,6 +35,11 @@ SHOWN = {
         "tests/builtins/test_multi_teacher.py::test_probabilities_at_the_temperature_are_averaged",
         "tests/builtins/test_multi_teacher.py::test_losses_are_terms_of_their_own_with_the_teachers_weights",
     ],
+    9: [
+        f"{RUNS}::test_tasks_are_drawn_for_each_micro_batch_in_proportion_to_their_batches_to_the_power_of_tau",
+        "tests/engine/test_mixture.py::test_tasks_are_drawn_as_often_as_sampling_says",
+        "tests/engine/test_multi_task.py::test_terms_have_the_name_and_the_weight_of_their_task",
+    ],
     10: [
         f"{RUNS}::test_projections_begin_small_without_a_bias_in_a_group_of_their_own",
         f"{RUNS}::test_matches_are_masked_with_the_students_mask",
@@ -99,10 +104,10 @@ SHOWN = {
         f"{RUNS}::test_a_loss_of_weight_0_is_not_computed",
     ],
 }
-"""Tests by the number of the statement: the total (1), soft labels (2-6), hard labels (7), several teachers (8), matches
-(10-13), schedules and temperatures (14, 15), the optimizer step (16, 17), checkpoints and callbacks (18-20), the teacher's
-mode (21), names in logs (23), transport between layers (24), counting parameters (25), augmentation (26), mistakes (27),
-features of modules (28), and accidents that are not inherited (29)."""
+"""Tests by the number of the statement: the total (1), soft labels (2-6), hard labels (7), several teachers (8), several
+tasks (9), matches (10-13), schedules and temperatures (14, 15), the optimizer step (16, 17), checkpoints and callbacks
+(18-20), the teacher's mode (21), names in logs (23), transport between layers (24), counting parameters (25), augmentation
+(26), mistakes (27), features of modules (28), and accidents that are not inherited (29)."""
 
 
 @cache

@@ -1,9 +1,9 @@
-"""The adaptor of field paths: where in a model's outputs and inputs each feature is."""
+"""The adaptors of field paths: where in a model's outputs and inputs each feature is."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
@@ -11,8 +11,12 @@ from pydantic_core import PydanticCustomError
 from kdspec import fieldpath
 from kdspec.component import Component
 from kdspec.context import BuildContext
+from kdspec.diagnostics import Diagnostic, closest
 from kdspec.hookspecs import hookimpl
 from kdspec.kinds import Adaptor
+
+if TYPE_CHECKING:
+    from kdspec.spec import Spec
 
 
 def _parsed(text: str) -> str:
@@ -58,7 +62,42 @@ class Paths(Adaptor):
         return dict(self.features)
 
 
+class ByTask(Adaptor):
+    """For a model with outputs for several tasks: the adaptor of each task.
+
+    `by_task: {tasks: {reviews: {logits: output.reviews, labels: batch.label}, topics: {logits: output.topics}}}`. A
+    transformers model needs none: each of its heads is read where its task has its features.
+    """
+
+    name = "by_task"
+
+    tasks: dict[str, Annotated[dict[str, OneOrMore], Field(min_length=1)]] = Field(min_length=1)
+    """For each task its features, as in `paths`."""
+
+    def build(self, context: BuildContext) -> Mapping[str, str | list[str]]:
+        return dict(self.tasks.get(context.task, {}))
+
+
+@hookimpl
+def kdspec_check(spec: Spec) -> Iterator[Diagnostic]:
+    """Tasks of `by_task` that the spec does not have."""
+    for model, adaptor in spec.adaptors.items():
+        for task in adaptor.tasks if isinstance(adaptor, ByTask) else ():
+            if task in spec.tasks:
+                continue
+            path = ("adaptors", model, "by_task", "tasks", task)
+            guess = closest(task, spec.tasks)
+            yield Diagnostic(
+                "KD204",
+                f"unknown task `{task}`",
+                spec.label(path, "no task of this spec", key=True),
+                notes=() if guess else ("declared here: " + ", ".join(f"`{name}`" for name in spec.tasks),),
+                help=f"did you mean `{guess}`?" if guess else None,
+                edit=spec.replace(path, task, guess, key=True) if guess else None,
+            )
+
+
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
-    """Hand over the adaptor."""
-    return [Paths]
+    """Hand over the adaptors."""
+    return [Paths, ByTask]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kdspec.kinds import Distiller
     from kdspec.registry import Registry
     from kdspec.spec import Spec, Training
+    from kdspec.step import Needs
 
 
 @hookimpl
@@ -85,7 +86,10 @@ def _stage_references(spec: Spec, stage: str) -> Iterator[Diagnostic]:
             yield _unknown(spec, "model", model, spec.models, _where(spec, path, model))
     for task in needs.tasks:
         if task not in spec.tasks:
-            yield _unknown(spec, "task", task, spec.tasks, _where(spec, path, task))
+            at = needs.parts[task].at if task in needs.parts else ()
+            place = (*path, *at) if at else _where(spec, path, task)
+            yield _unknown(spec, "task", task, spec.tasks, place, key=bool(at))
+    yield from _proportions(spec, path, needs)
     if not needs.tasks and len(spec.tasks) > 1:
         label = spec.label(path, "which task?")
         help_ = "write `task:` with one of " + ", ".join(f"`{name}`" for name in spec.tasks)
@@ -95,22 +99,50 @@ def _stage_references(spec: Spec, stage: str) -> Iterator[Diagnostic]:
         yield Diagnostic("KD307", f"`{needs.student}` cannot be its own teacher", label)
 
 
+def _proportions(spec: Spec, path: tuple[Any, ...], needs: Needs) -> Iterator[Diagnostic]:
+    """Whether numbers for tasks are for each of these and for no other."""
+    given = needs.sampling.proportions if needs.sampling is not None else None
+    if given is None:
+        return
+    place = next((p for p in spec.document.values if p[: len(path)] == path and p[-1] == "proportions"), path)
+    for task in given:
+        if task not in needs.parts:
+            yield _unknown(spec, "task", task, needs.parts, (*place, task), key=True)
+    if missing := [task for task in needs.parts if task not in given]:
+        named = ", ".join(f"`{task}`" for task in missing)
+        label = spec.label(place, f"says nothing of {named}", key=True)
+        yield Diagnostic("KD102", f"missing key {named} in `proportions`", label)
+
+
+def _metrics(spec: Spec, stage: str) -> tuple[str, list[str] | None]:
+    """Whose metrics `evaluate` may choose by, in words, and which; None where only the rows tell."""
+    needs = spec.stages[stage].distiller.needs()
+    if not needs.parts:
+        task = (needs.tasks or tuple(spec.tasks))[0]
+        names = spec.tasks[task].metric_names()
+        return f"task `{task}`", None if names is None else [*names, "loss"]
+    every = {task: spec.tasks[task].metric_names() for task in needs.parts}
+    if None in every.values():
+        return f"stage `{stage}`", None
+    listed = [f"{task}.{name}" for task, names in every.items() for name in (*(names or ()), "loss")]
+    return f"stage `{stage}`", [*listed, "mean"]
+
+
 def _metric(spec: Spec, stage: str) -> Iterator[Diagnostic]:
     evaluate = spec.stages[stage].training.evaluate
     if evaluate is None or evaluate.metric is None:
         return
-    task = (spec.stages[stage].distiller.needs().tasks or tuple(spec.tasks))[0]
-    names = spec.tasks[task].metric_names()
-    if names is None or evaluate.metric in (*names, "loss"):
+    whose, names = _metrics(spec, stage)
+    if names is None or evaluate.metric in names:
         return
     path = ("stages", stage, "training", "evaluate", "metric")
     guess = closest(evaluate.metric, names)
     help_ = f"did you mean `{guess}`?" if guess is not None else None
-    known = ", ".join(f"`{name}`" for name in (*names, "loss"))
+    known = ", ".join(f"`{name}`" for name in names)
     yield Diagnostic(
         "KD204",
         f"unknown metric `{evaluate.metric}`",
-        spec.label(path, f"no metric of task `{task}`"),
+        spec.label(path, f"no metric of {whose}"),
         notes=() if guess is not None else (f"its metrics are {known}",),
         help=help_,
         edit=spec.replace(path, evaluate.metric, guess) if guess is not None else None,
@@ -147,10 +179,21 @@ def _without_effect(spec: Spec, stage: str) -> Iterator[Diagnostic]:
         return
     yield from _evaluation(spec, stage, training)
     yield from _cache(spec, stage, training)
-    yield from _switched_off(spec, planned.distiller, (*path, "distiller", planned.distiller.name))
+    for part in needs.each:
+        yield from _part_without_effect(spec, part, planned.distiller, (*path, "distiller", planned.distiller.name))
+
+
+def _part_without_effect(spec: Spec, needs: Needs, distiller: Distiller, path: tuple[Any, ...]) -> Iterator[Diagnostic]:
+    """Of a strategy, or of what it has for one of several tasks."""
+    written, path = needs.within(distiller), (*path, *needs.at)
+    if needs.at and not (any(needs.reads.values()) or needs.hard_labels or needs.matches):
+        label = spec.label(path, "every weight is 0", key=True)
+        yield _warning(f"task `{needs.tasks[0]}` is drawn, and nothing of it is learnt", label)
+        return
+    yield from _switched_off(spec, written, path)
     seen: list[tuple[Any, Any]] = []
-    for index, match in enumerate(getattr(planned.distiller, "matches", []) or []):
-        place = (*path, "distiller", planned.distiller.name, "matches", index)
+    for index, match in enumerate(getattr(written, "matches", []) or []):
+        place = (*path, "matches", index)
         if match.weight.always_zero():
             yield _warning("a match of weight 0 is not computed", spec.label((*place, "weight"), "always 0"))
         twin = next((p for m, p in seen if m == match), None)
@@ -167,9 +210,9 @@ def _evaluation(spec: Spec, stage: str, training: Training) -> Iterator[Diagnost
         if training.early_stopping is not None:
             yield _warning(f"early stopping has no effect: stage `{stage}` never evaluates", stopping)
         return
-    task = (spec.stages[stage].distiller.needs().tasks or tuple(spec.tasks))[0]
-    data = getattr(spec.tasks[task], "data", None)
-    if getattr(data, "validation", ...) is None:
+    tasks = spec.stages[stage].distiller.needs().tasks or tuple(spec.tasks)[:1]
+    if all(getattr(getattr(spec.tasks[task], "data", None), "validation", ...) is None for task in tasks):
+        task = tasks[0]
         rows = spec.label(("tasks", task), "has no `validation` rows", key=True)
         asked = {"evaluate": training.evaluate.model_dump(exclude_none=True), "early_stopping": training.early_stopping}
         for key, value in asked.items():
@@ -218,7 +261,7 @@ def _evaluations(training: Training) -> int | None:
     return math.ceil(training.epochs / (evaluate.every_epochs or 1))
 
 
-def _switched_off(spec: Spec, distiller: Distiller, path: tuple[Any, ...]) -> Iterator[Diagnostic]:
+def _switched_off(spec: Spec, distiller: Any, path: tuple[Any, ...]) -> Iterator[Diagnostic]:
     """Settings beside a weight of 0."""
     for name in type(distiller).model_fields:
         group = getattr(distiller, name)
@@ -250,22 +293,27 @@ def _noise(spec: Spec) -> Iterator[Diagnostic]:
     trained: set[str] = set()
     for stage in spec.stages.values():
         needs = stage.distiller.needs()
-        head = spec.tasks[(needs.tasks or tuple(spec.tasks))[0]].head
-        for teacher in needs.teachers:
-            if head is None or teacher in trained:
-                continue
-            context = BuildContext(folder=spec.document.folder, seed=spec.seed, name=teacher, models=spec.models)
-            known = spec.models[teacher].facts(context).architecture
-            kind = "".join(word.capitalize() for word in head.split("_"))
-            heads = "logits" in needs.reads.get(teacher, frozenset())
-            if known is None or kind.casefold() in known.casefold() or (known and not heads):
-                continue
-            said = f"its files are of a `{known}`" if known else "all its weights are drawn anew"
-            label = spec.label(("models", teacher), said, key=True)
-            message = f"teacher `{teacher}` teaches noise: no stage trains it, and {said}"
-            help_ = f"train it before, in a stage with `distiller: {{supervised: {{model: {teacher}}}}}`"
-            yield Diagnostic("KD305", message, label, help=help_, severity="warning")
+        for part in needs.each:
+            yield from _noisy(spec, part, trained)
         trained.add(needs.student)
+
+
+def _noisy(spec: Spec, needs: Needs, trained: set[str]) -> Iterator[Diagnostic]:
+    head = spec.tasks[(needs.tasks or tuple(spec.tasks))[0]].head
+    for teacher in needs.teachers:
+        if head is None or teacher in trained:
+            continue
+        context = BuildContext(folder=spec.document.folder, seed=spec.seed, name=teacher, models=spec.models)
+        known = spec.models[teacher].facts(context).architecture
+        kind = "".join(word.capitalize() for word in head.split("_"))
+        heads = "logits" in needs.reads.get(teacher, frozenset())
+        if known is None or kind.casefold() in known.casefold() or (known and not heads):
+            continue
+        said = f"its files are of a `{known}`" if known else "all its weights are drawn anew"
+        label = spec.label(("models", teacher), said, key=True)
+        message = f"teacher `{teacher}` teaches noise: no stage trains it, and {said}"
+        help_ = f"train it before, in a stage with `distiller: {{supervised: {{model: {teacher}}}}}`"
+        yield Diagnostic("KD305", message, label, help=help_, severity="warning")
 
 
 def _unused(spec: Spec) -> Iterator[Diagnostic]:

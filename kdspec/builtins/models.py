@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, cast
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from kdspec import configuration, families, loading
+from kdspec import configuration, families, heads, loading
 from kdspec.component import Component, Strict
 from kdspec.context import BuildContext, ModelFacts
 from kdspec.fault import Fault
@@ -116,11 +116,20 @@ class Transformers(Model):
         name = how.from_ or self.like or ""
         assert name in context.built, f"{name} is built before what is initialised from it"
         source = context.built[name]
+        tasks = list(context.heads) if len(context.heads) > 1 else [context.task]
+        found: list[tuple[str, str]] = []
         try:
-            return name, initialization(module, source, how.layers, embeddings=how.embeddings, head=how.head)
+            for task in tasks:
+                mine, theirs = heads.part(module, task), heads.part(source, task)
+                # A head is of one task: where the model has several, the source's goes to its own.
+                with_head = how.head and (not task or task in context.learns.get(name, ()))
+                pairs = initialization(mine[1], theirs[1], how.layers, embeddings=how.embeddings, head=with_head)
+                found += [(mine[0] + own, theirs[0] + other) for own, other in pairs]
         except Fault as fault:
             fault.at = ("initialize", *fault.at)
             raise
+        once = heads.tensors(module).keys() if len(tasks) > 1 else {own for own, _ in found}
+        return name, [pair for pair in found if pair[0] in once]
 
     def facts(self, context: BuildContext) -> ModelFacts:
         """From `config.json`, from `config`, or from those of `like` with the changes."""
@@ -175,12 +184,14 @@ class Transformers(Model):
         """
         from transformers.initialization import no_init_weights
 
+        if len(context.heads) > 1:
+            return self._several(context, self.build)
         with loading.quiet():
             auto, config, labels, options = self._prepared(context)
             loaded = self.path is not None and context.weights
             with (
                 nullcontext() if context.weights else no_init_weights(),
-                loading.seeded(context.seed, context.name),
+                loading.seeded(context.seed, "/".join(filter(None, (context.name, context.task)))),
                 loading.explained(self._origin(), "the model cannot be made"),
             ):
                 module, report = (
@@ -202,10 +213,39 @@ class Transformers(Model):
             context.drawn({name for name, _ in module.named_parameters()} - {mine for mine, _ in pairs})
         return cast("nn.Module", module)
 
+    def _several(self, context: BuildContext, make: Callable[[BuildContext], nn.Module]) -> nn.Module:
+        """The models of all tasks, which share their body."""
+        drawn: set[str] = set()
+        models = {}
+        for task in context.heads:
+
+            def note(names: Collection[str], prefix: str = f"{heads.key(task)}.") -> None:
+                drawn.update(prefix + name for name in names)
+
+            models[task] = make(self._alone(context, task, note))
+        module = heads.joined(models)
+        context.drawn(drawn & dict(module.named_parameters()).keys())
+        return module
+
+    def _alone(self, context: BuildContext, task: str, drawn: Callable[[Collection[str]], None]) -> BuildContext:
+        head = context.heads[task]
+        return replace(context, heads={task: head}, head=head, task=task, drawn=drawn)
+
+    def can_learn(self, head: str | None) -> bool:
+        """The kinds of head that the library has."""
+        return head is not None and head in _AUTO_CLASSES
+
+    def for_task(self, module: nn.Module, task: str, context: BuildContext) -> nn.Module:
+        """The task's model, whose body is that of all of them."""
+        del context
+        return heads.part(module, task)[1]
+
     def skeleton(self, context: BuildContext) -> nn.Module:
         """The module on the meta device, from the configuration alone."""
         import torch
 
+        if len(context.heads) > 1:
+            return self._several(context, self.skeleton)
         with loading.quiet(), loading.explained(self._origin(), "the model cannot be made"):
             auto, config, _, options = self._prepared(context)
             with torch.device("meta"):
@@ -248,9 +288,33 @@ class Transformers(Model):
         return str(place.resolve()) if isinstance(place, Path) else f"{place}@{revision}"
 
     def save(self, module: nn.Module, folder: Any, context: BuildContext) -> None:
-        """Write what `from_pretrained` reads: configuration, safetensors and tokenizer."""
+        """Write what `from_pretrained` reads: configuration, safetensors and tokenizer; of several tasks a folder each."""
+        if len(context.heads) > 1:
+            for task in context.heads:
+                (folder / task).mkdir()
+                alone = self._alone(context, task, context.drawn)
+                self._save(
+                    heads.part(module, task)[1], folder / task, alone, own=set(self.skeleton(alone).state_dict())
+                )
+            return
+        self._save(module, folder, context)
+
+    def load(self, module: nn.Module, folder: Any) -> None:
+        """Read what `save` wrote."""
+        if len(tasks := heads.parts(module)) == 1:
+            super().load(module, folder)
+            return
+        from safetensors.torch import load_model
+
+        for task, part in tasks.items():
+            # What another task's head has added to the body, such as a pooler, is in that task's folder.
+            load_model(part, str(folder / task / "model.safetensors"), strict=False)
+
+    def _save(self, module: nn.Module, folder: Any, context: BuildContext, own: Collection[str] | None = None) -> None:
+        """Without what is not its `own`: a pooler, say, that another task's head has added to the body."""
+        kept = None if own is None else {name: value for name, value in module.state_dict().items() if name in own}
         with loading.quiet():
-            module.save_pretrained(str(folder))  # type: ignore[operator]
+            module.save_pretrained(str(folder), state_dict=kept)  # type: ignore[operator]
             tokenizer = self.tokenizer(context)
             if tokenizer is not None:
                 tokenizer.save_pretrained(str(folder))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
@@ -21,21 +23,35 @@ from kdspec.plan import Plan, PlannedStage
 class Assembly:
     """Makes the parts of one stage; a run and a rehearsal train the same thing because both come from here."""
 
-    def __init__(self, plan: Plan, stage: PlannedStage, models: Models, task: BuiltTask, device: torch.device) -> None:
-        self.plan, self.stage, self.models, self.task, self.device = plan, stage, models, task, device
+    def __init__(
+        self,
+        plan: Plan,
+        stage: PlannedStage,
+        models: Models,
+        tasks: Mapping[str, BuiltTask],
+        device: torch.device,
+    ) -> None:
+        self.plan, self.stage, self.models, self.tasks, self.device = plan, stage, models, tasks, device
         self.spec = plan.spec
         self.path = ("stages", stage.name, "distiller", stage.stage.distiller.name)
         self.seed = fold(plan.spec.seed, "stage", stage.name)
 
-    def forward(self, name: str) -> Forward:
-        """A model with the features that the stage reads of it: the student trains, the teachers are frozen."""
+    def forwards(self, part: PlannedStage) -> dict[str, Forward]:
+        """The models of one task of the stage with the features that are read of them.
+
+        The student trains, the teachers are frozen.
+        """
+        return {name: self._forward(part, name) for name in part.models}
+
+    def _forward(self, part: PlannedStage, name: str) -> Forward:
         trains = name == self.stage.needs.student
-        features = self.stage.features[name]
-        module = self.models.prepared(name, self.device, trains=trains, eager=reads_attention(features))
+        # What several tasks share is prepared for all of them at once.
+        eager = any(reads_attention(each.features[name]) for each in self.stage.each if name in each.models)
+        self.models.prepared(name, self.device, trains=trains, eager=eager)
+        module = self.models.view(name, part.task)
         forward = Forward(
-            name, module, features, labels=self.task.label_keys,
-            chooses=self.models.tokenizer_id(name) is not None, spec=self.spec, task=self.stage.tasks[0],
-            matches=self.stage.matches,
+            name, module, part.features[name], labels=self.tasks[part.task].label_keys,
+            chooses=self.models.tokenizer_id(name) is not None, spec=self.spec, task=part.task, matches=part.matches,
         )  # fmt: skip
         if trains and self.stage.training.gradient_checkpointing:
             self._checkpoint_activations(module)
@@ -54,7 +70,7 @@ class Assembly:
         context = BuildContext(
             folder=self.spec.document.folder,
             seed=self.seed,
-            tasks={self.stage.tasks[0]: self.task},
+            tasks=self.tasks,
             matches=matches,
             facts=self.plan.facts,
         )

@@ -28,7 +28,7 @@ def write_card(folder: Path, plan: Plan, stage: PlannedStage, metrics: Mapping[s
     how = f"distilled from {teachers}" if teachers else "trained on labels"
     lines = [
         "---",
-        *(["library_name: transformers"] if "model_type" in read(folder / "config.json") else []),
+        *(["library_name: transformers"] if any("model_type" in read(f) for f in folder.rglob("config.json")) else []),
         "tags: [knowledge-distillation, kdspec]",
         "---",
         "",
@@ -36,6 +36,7 @@ def write_card(folder: Path, plan: Plan, stage: PlannedStage, metrics: Mapping[s
         "",
         f"Model `{stage.needs.student}`, {how} by the strategy `{stage.stage.distiller.name}` in stage `{stage.name}`.",
         "",
+        *_folders(folder, stage),
         *_results(metrics),
         "## The stage, as written",
         "",
@@ -50,6 +51,16 @@ def write_card(folder: Path, plan: Plan, stage: PlannedStage, metrics: Mapping[s
         "",
     ]
     atomic_write(folder / "README.md", "\n".join(lines))
+
+
+def _folders(folder: Path, stage: PlannedStage) -> list[str]:
+    tasks = [task for task in stage.tasks if (folder / task).is_dir()]
+    told = [f"- `{task}/`: the model with the head for task `{task}`, and its tokenizer" for task in tasks]
+    return (
+        ["One encoder learnt several tasks; each folder has it with one head, for `from_pretrained`:", "", *told, ""]
+        if tasks
+        else []
+    )
 
 
 def _results(metrics: Mapping[str, float]) -> list[str]:

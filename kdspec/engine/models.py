@@ -52,7 +52,7 @@ class Models:
                     component.load(module, self.trained[name])
             self._modules[name] = module
             self._fixed[name] = frozenset(key for key, p in module.named_parameters() if not p.requires_grad)
-            self._attention[name] = _attention(module)
+            self._attention[name] = next(filter(None, map(_attention, self._views(name))), "")
         return self._modules[name]
 
     def prepared(self, name: str, device: torch.device, *, trains: bool, eager: bool) -> nn.Module:
@@ -62,15 +62,29 @@ class Models:
         faster implementations are silently missing.
         """
         module = placed(self.module(name), device)
+        views = self._views(name)
         for key, parameter in module.named_parameters():
             parameter.requires_grad_(trains and key not in self._fixed[name])
         wanted = "eager" if eager else self._attention[name]
-        if _attention(module) != wanted and self._attention[name]:
-            module.set_attn_implementation(wanted)  # type: ignore[operator]
-        turn_off = checkpointing(module, "disable")
-        if turn_off is not None and any(getattr(inner, "gradient_checkpointing", False) for inner in module.modules()):
-            turn_off()
+        for view in views:
+            if _attention(view) != wanted and self._attention[name]:
+                view.set_attn_implementation(wanted)  # type: ignore[operator]
+            turn_off = checkpointing(view, "disable")
+            if turn_off is not None and any(getattr(m, "gradient_checkpointing", False) for m in view.modules()):
+                turn_off()
         return module.eval() if not trains else module
+
+    def view(self, name: str, task: str) -> nn.Module:
+        """What of the model answers for a task: all of it, or of several heads that one with what it stands on."""
+        module = self.module(name)
+        if len(self.plan.tasks_of.get(name, ())) < 2:
+            return module
+        with blaming(self.plan.spec, self.path(name), f"model `{name}`"):
+            return self.plan.spec.models[name].for_task(module, task, self.context(name))
+
+    def _views(self, name: str) -> list[nn.Module]:
+        views = [self.view(name, task) for task in self.plan.tasks_of.get(name, ())]
+        return list(dict.fromkeys(views)) or [self.module(name)]
 
     def tokenizer(self, name: str) -> tuple[str | None, Any]:
         """The model's tokenizer, after something equal for models that share it."""
@@ -98,22 +112,25 @@ class Models:
 
     def context(self, name: str) -> BuildContext:
         """What the model is told when it is built."""
-        task = self.plan.task_of.get(name) or self._task_through(name)
-        head = self.heads.get(task) if task else None
+        tasks = self.plan.tasks_of.get(name) or self._tasks_through(name)
+        heads = {task: self.heads[task] for task in tasks if task in self.heads}
 
         def drawn(names: Collection[str]) -> None:
             self.drawn[name] = frozenset(names)
 
-        return replace(self.plan.context(name), head=head, built=_Lazily(self), weights=self.weights, drawn=drawn)
+        return replace(
+            self.plan.context(name), head=next(iter(heads.values()), None), heads=heads,
+            built=_Lazily(self), weights=self.weights, drawn=drawn,
+        )  # fmt: skip
 
     def path(self, name: str) -> tuple[str, ...]:
         """Where the spec has the model's parameters."""
         return ("models", name, self.plan.spec.models[name].name)
 
-    def _task_through(self, name: str) -> str | None:
-        """A model that is in no stage has the head of the one that is made like it."""
+    def _tasks_through(self, name: str) -> tuple[str, ...]:
+        """A model that is in no stage has the head of the one that is made like it, of several heads the first."""
         users = (m for m, component in self.plan.spec.models.items() if name in component.uses())
-        return next((self.plan.task_of[user] for user in users if user in self.plan.task_of), None)
+        return next((self.plan.tasks_of[user][:1] for user in users if user in self.plan.tasks_of), ())
 
 
 def checkpointing(module: nn.Module, what: Literal["enable", "disable"]) -> Any:

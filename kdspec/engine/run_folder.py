@@ -100,7 +100,7 @@ class RunFolder:
                 shutil.rmtree(path, ignore_errors=True)
             fresh.mkdir(parents=True)
             fill(fresh)
-            for path in (*fresh.iterdir(), fresh):
+            for path in (*fresh.rglob("*"), fresh):
                 sync(path)
             if folder.exists():
                 folder.rename(old)

@@ -18,12 +18,13 @@ from kdspec.engine.blame import blaming
 from kdspec.engine.checkpoint import Checkpoint
 from kdspec.engine.event_log import EventLog, read
 from kdspec.engine.guarded import guarded
+from kdspec.engine.heads import conflicts
 from kdspec.engine.lock import RunLock
 from kdspec.engine.models import Models
 from kdspec.engine.run_folder import RunFolder
 from kdspec.engine.signals import StopSignal
 from kdspec.engine.stage import Interrupted, StageRun, saved
-from kdspec.engine.table import Row, table
+from kdspec.engine.table import Row, named, table
 from kdspec.events import Event, Note, RunFailed, RunFinished, RunStarted, StageFinished, StageSkipped
 from kdspec.kinds import BuiltTask
 from kdspec.plan import Plan, PlannedStage
@@ -137,6 +138,8 @@ class Session:
             self.emit(note)
         tasks = {name: self._task(name) for name in dict.fromkeys(t for s in self.plan.stages for t in s.tasks)}
         heads = {name: task.head for name, task in tasks.items()}
+        if wrong := tuple(conflicts(self.plan, heads)):
+            raise DiagnosticError(*wrong)
         students = {stage.name: stage.needs.student for stage in self.plan.stages}
         models = Models(self.plan, heads, {students[n]: self.folder / e.folder for n, e in finished.items()})
         done = []
@@ -145,13 +148,13 @@ class Session:
                 self.emit(StageSkipped(stage.name, "finished already"))
                 continue
             start = found if stage.name == open_[0] else self._newest(stage.name)
-            done.append(self._run_stage(stage, models, tasks[stage.tasks[0]], stop, start))
+            done.append(self._run_stage(stage, models, {name: tasks[name] for name in stage.tasks}, stop, start))
             if stop.requested is not None:
                 raise Interrupted(stop.requested)
         rows = table(self.plan, models, tasks, torch.device(self._device()))
         folder.export(models.trained[self._final().needs.student])
         # The event before the file: a run without the file goes on from here, one with it does not.
-        self.emit(RunFinished(time.perf_counter() - began, {row.model: vars(row) for row in rows}))
+        self.emit(RunFinished(time.perf_counter() - began, named(rows)))
         folder.keep_table(rows)
         return Result(self.folder, rows, folder.student, tuple(done))
 
@@ -161,11 +164,16 @@ class Session:
         return (taught or list(self.plan.stages))[-1]
 
     def _run_stage(
-        self, stage: PlannedStage, models: Models, task: BuiltTask, stop: StopSignal, found: Checkpoint | None
+        self,
+        stage: PlannedStage,
+        models: Models,
+        tasks: dict[str, BuiltTask],
+        stop: StopSignal,
+        found: Checkpoint | None,
     ) -> StageFinished:
         backend: Backend = SingleProcess(self._device(), stage.training.precision)
         run = StageRun(
-            self.plan, stage, registry=self.registry, models=models, task=task, folder=self._folder,
+            self.plan, stage, registry=self.registry, models=models, tasks=tasks, folder=self._folder,
             backend=backend, emit=self.emit, stop=stop,
         )  # fmt: skip
         event = run.run(found)

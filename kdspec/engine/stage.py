@@ -8,27 +8,24 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from kdspec.batching import batches
-from kdspec.diagnostics import Diagnostic, DiagnosticError, Label
+from kdspec.diagnostics import DiagnosticError, Label
 from kdspec.engine import export, optimizer_state
 from kdspec.engine.assembly import Assembly
 from kdspec.engine.backend import Backend
-from kdspec.engine.batching import arrange
 from kdspec.engine.blame import blaming, placing
 from kdspec.engine.calendar import Calendar, total_steps
 from kdspec.engine.checkpoint import Checkpoint
-from kdspec.engine.feed import Feed
 from kdspec.engine.forward import Forward
-from kdspec.engine.judge import Judge, Progress, judging
+from kdspec.engine.judge import Judge, Judged, Progress, judging
+from kdspec.engine.lessons import Lessons
 from kdspec.engine.models import Models
 from kdspec.engine.optimization import Optimization
 from kdspec.engine.order import fold
-from kdspec.engine.probe import look, settle
 from kdspec.engine.run_folder import RunFolder
 from kdspec.engine.signals import StopSignal
-from kdspec.engine.teacher_cache.opening import Opening, opened
+from kdspec.engine.teacher_cache.opening import opened
 from kdspec.engine.training import Loop
-from kdspec.events import CacheState, CheckpointSaved, Event, Note, StageFinished, StageStarted
+from kdspec.events import CheckpointSaved, Event, Note, StageFinished, StageStarted
 from kdspec.kinds import BuiltTask
 from kdspec.match import PlannedMatch
 from kdspec.plan import Plan, PlannedStage
@@ -53,20 +50,18 @@ class StageRun:
         *,
         registry: Registry,
         models: Models,
-        task: BuiltTask,
+        tasks: Mapping[str, BuiltTask],
         folder: RunFolder,
         backend: Backend,
         emit: Callable[[Event], None],
         stop: StopSignal,
     ) -> None:
-        self.plan, self.stage, self.registry, self.models, self.task = plan, stage, registry, models, task
+        self.plan, self.stage, self.registry, self.models, self.tasks = plan, stage, registry, models, tasks
         self.folder, self.backend, self.emit, self.stop = folder, backend, emit, stop
         self.spec, self.training = plan.spec, stage.training
         self.path = ("stages", stage.name, "distiller", stage.stage.distiller.name)
         self.seed = fold(plan.spec.seed, "stage", stage.name)
         self.progress = Progress()
-        self.cache_states: list[CacheState] = []
-        self.notes: tuple[Note, ...] = ()
         self.store = folder.checkpoints(stage.name, self.training.checkpoint.keep)
 
     def run(self, found: Checkpoint | None) -> StageFinished:
@@ -82,18 +77,21 @@ class StageRun:
             if found is not None:
                 self._resume(loop, found)
             before = self.progress.seconds
-            epochs = loop.total_steps / loop.order.steps_per_epoch
-            self.emit(StageStarted(self.stage.name, loop.total_steps, epochs, loop.feed.rows, self.progress.step))
-            for note in self.notes if found is None else ():
-                self.emit(note)
-            for teacher in loop.teachers.values() if found is None else ():
-                self._warn_of_noise(teacher)
-            for state in self.cache_states:
+            epochs = loop.total_steps / loop.draws.steps_per_epoch
+            rows = sum(lesson.feed.rows for lesson in loop.lessons.values())
+            self.emit(StageStarted(self.stage.name, loop.total_steps, epochs, rows, self.progress.step))
+            if found is None:
+                for note in self.lessons.notes:
+                    self.emit(note)
+                teachers = (each for lesson in loop.lessons.values() for each in lesson.teachers.values())
+                for teacher in {each.name: each for each in teachers}.values():
+                    self._warn_of_noise(teacher)
+            for state in self.lessons.caches:
                 self.emit(state)
             try:
                 self._train(loop, lambda: before + time.perf_counter() - began)
             finally:
-                for cache in loop.caches.values():
+                for cache in (each for lesson in loop.lessons.values() for each in lesson.caches.values()):
                     self.emit(opened(self.stage.name, cache, self.progress.step))
                     cache.close()
             return self._finish(loop)
@@ -101,58 +99,35 @@ class StageRun:
     def loop(self) -> Loop:
         """Everything of the stage put together, before its first step."""
         needs, training = self.stage.needs, self.training
-        feed = self._feed("train", *self.stage.models, unlabelled=needs.unlabelled)
-        if not feed.rows:
-            label = self.spec.label(("tasks", self.stage.tasks[0]), "no rows to learn from", key=True)
-            raise DiagnosticError(Diagnostic("KD502", f"task `{self.stage.tasks[0]}` has no rows in `train`", label))
-        assembly = Assembly(self.plan, self.stage, self.models, self.task, self.backend.device)
-        forwards = {name: assembly.forward(name) for name in self.stage.models}
-        features = look(forwards, feed)
-        matches = settle(self.spec, self.registry, self.stage, features)
-        arrangement = arrange(
-            batches(self.spec, self.stage), feed, training, forwards[needs.student].module, features[needs.student],
-            teachers=[forwards[name].module for name in needs.teachers], stage=self.stage.name, seed=self.seed,
-            world=self.backend.world,
-        )  # fmt: skip
-        order, self.notes = arrangement.order, arrangement.notes
-        steps = total_steps(order.steps_per_epoch, training.epochs, training.steps)
-        bundle = assembly.bundle(forwards[needs.student].module, matches)
+        assembly = Assembly(self.plan, self.stage, self.models, self.tasks, self.backend.device)
+        lessons = self.lessons = Lessons(assembly, self.registry, self.backend)
+        steps = total_steps(lessons.draws.steps_per_epoch, training.epochs, training.steps)
+        bundle = assembly.bundle(self.models.module(needs.student), lessons.matches)
         self.backend.wrap(bundle)
-        teachers = {name: forwards[name] for name in needs.teachers}
-        opening = Opening(
-            self.plan, self.stage, feed, self.backend, epochs=steps / order.steps_per_epoch,
-            prepares=bundle.moment("prepare") is not None, warn=lambda text: self.emit(Note("warning", text)),
-        )  # fmt: skip
-        caches, self.cache_states = opening.caches(teachers), opening.found
+        prepares = bundle.moment("prepare") is not None
+        lessons.keep(steps, prepares=prepares, warn=lambda text: self.emit(Note("warning", text)))
         return Loop(
-            stage=self.stage, task=self.stage.tasks[0], bundle=bundle, student=forwards[needs.student],
-            teachers=teachers, caches=caches, feed=feed, order=order,
+            stage=self.stage, lessons=lessons.by_task, bundle=bundle, draws=lessons.draws,
             optimization=Optimization(self.spec, self.stage, bundle, steps), backend=self.backend, seed=self.seed,
-            total_steps=steps, labels=self.task.label_keys, place=self._place_of(matches),
+            total_steps=steps, place=self._place_of(lessons.matches),
             guard=blaming(self.spec, self.path, "the objective"),
-        )  # fmt: skip
-
-    def _feed(self, split: str, *models: str, unlabelled: bool = False) -> Feed:
-        tokenizers = {name: self.models.tokenizer(name) for name in models}
-        return Feed(
-            self.task, split, tokenizers,
-            unlabelled=unlabelled, seed=self.seed, taught=bool(self.stage.needs.teachers), device=self.backend.device,
         )  # fmt: skip
 
     def _place_of(self, matches: tuple[PlannedMatch, ...]) -> Callable[[str], Label]:
         paths = {match.term: match.path for match in matches}
 
         def place(term: str) -> Label:
-            kind = term.partition(".")[0]
+            part = next((each for each in self.stage.parts if term.startswith(f"{each.task}.")), self.stage)
+            kind = (term.removeprefix(f"{part.task}.") if part.needs.at else term).partition(".")[0]
             below = (kind,) if kind in ("soft_labels", "hard_labels") else ()
-            return self.spec.label(paths.get(term, (*self.path, *below)))
+            return self.spec.label(paths.get(term, (*self.path, *part.needs.at, *below)))
 
         return place
 
     def _train(self, loop: Loop, seconds: Callable[[], float]) -> None:
         progress, kept = self.progress, self.training.checkpoint
         judge = self._judge(loop)
-        per_epoch = loop.order.steps_per_epoch
+        per_epoch = loop.draws.steps_per_epoch
         judged = self.training.evaluate or kept
         judging_days = Calendar(loop.total_steps, per_epoch, judged.every_steps, judged.every_epochs)
         saving_days = Calendar(loop.total_steps, per_epoch, kept.every_steps, kept.every_epochs)
@@ -182,22 +157,35 @@ class StageRun:
         """Who evaluates, or None, with a note, where the student cannot be judged."""
         if self.training.evaluate is None:
             return None
-        name, student = self.stage.name, self.stage.needs.student
-        features = judging(self.plan, student, self.stage.tasks[0])
-        if not (features and self.task.rows("validation")):
-            if not self.progress.step:
-                what = "no labels to judge by" if not features else "no validation rows"
-                also = ", and it does not stop early" if self.training.early_stopping else ""
-                self.emit(Note("info", f"stage `{name}` has {what}: its last student is kept{also}"))
+        student, judged = self.stage.needs.student, []
+        for part in self.stage.each:
+            features = judging(self.plan, student, part.task)
+            if not (features and self.tasks[part.task].rows("validation")):
+                self._tell_unjudged(part, "no labels to judge by" if not features else "no validation rows")
+                continue
+            lesson = loop.lessons[part.task]
+            forward = Forward(
+                student, lesson.student.module, features, labels=lesson.labels,
+                chooses=lesson.student.accepted is not None, spec=self.spec, task=part.task,
+            )  # fmt: skip
+            feed = self.lessons.feed(part, "validation", student)
+            judged.append(Judged(task=part.task, built=self.tasks[part.task], forward=forward, feed=feed))
+        if not judged:
             return None
-        forward = Forward(
-            student, loop.student.module, features, labels=self.task.label_keys,
-            chooses=loop.student.accepted is not None, spec=self.spec, task=self.stage.tasks[0],
-        )  # fmt: skip
-        judge = Judge(self.plan, self.stage, self.task, forward, self._feed("validation", student))
+        judge = Judge(self.plan, self.stage, judged)
         if not self.progress.step:
             judge.check()
         return judge
+
+    def _tell_unjudged(self, part: PlannedStage, what: str) -> None:
+        if self.progress.step:
+            return
+        if self.stage.parts:
+            text = f"task `{part.task}` of stage `{self.stage.name}` has {what}: it has no say in which student is best"
+        else:
+            also = ", and it does not stop early" if self.training.early_stopping else ""
+            text = f"stage `{self.stage.name}` has {what}: its last student is kept{also}"
+        self.emit(Note("info", text))
 
     def _warn_of_noise(self, teacher: Forward) -> None:
         """A teacher whose head, or all of it, was drawn anew and never trained teaches noise."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +22,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Row:
-    """One model. Its metrics are those of `split`, which no stage has learnt from."""
+    """One model, with the head for one task. Its metrics are those of `split`, which no stage has learnt from."""
 
     model: str
     role: str
@@ -31,7 +31,7 @@ class Row:
     split: str
     metrics: dict[str, float]
     agreement: float | None
-    """The part of rows for which it chooses the teacher's class."""
+    """The part of rows for which it chooses the class of the task's teacher, of several the first."""
     parameters: int
     bytes: int
     """Size of its weights on disk."""
@@ -41,15 +41,15 @@ class Row:
 
 def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], device: torch.device) -> tuple[Row, ...]:
     """Evaluate every model that took part on the test rows, or the validation rows where there are none."""
-    taught = [stage for stage in plan.stages if stage.needs.teachers]
-    reference = taught[-1].needs.teachers[0] if taught else None
+    references = _references(plan)
     rows: list[Row] = []
-    outcomes: dict[str, Outcome] = {}
-    for name in _in_order(plan, reference):
-        task_name = plan.task_of[name]
+    outcomes: dict[tuple[str, str], Outcome] = {}
+    for name, task_name in _in_order(plan, references):
         task = tasks[task_name]
+        reference = references.get(task_name)
         split = next((s for s in ("test", "validation") if task.rows(s)), None)
-        module = models.prepared(name, device, trains=False, eager=False)
+        models.prepared(name, device, trains=False, eager=False)
+        module = models.view(name, task_name)
         metrics: dict[str, float] = {}
         time_of_one = None
         if split is not None:
@@ -61,12 +61,13 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], device: to
             )  # fmt: skip
             feed = Feed(task, split, {name: key}, device=device)
             if features:
-                outcomes[name] = evaluate(forward, task, feed, BATCH)
-                metrics = outcomes[name].metrics
+                outcomes[name, task_name] = evaluate(forward, task, feed, BATCH)
+                metrics = outcomes[name, task_name].metrics
             time_of_one = 1000 * latency(forward, feed)
         same = None
-        if reference in outcomes and name in outcomes and name != reference:
-            same = agreement(outcomes[name], outcomes[reference], plan.spec.tasks[task_name].logits)
+        mine, its = outcomes.get((name, task_name)), outcomes.get((reference or "", task_name))
+        if mine is not None and its is not None and name != reference:
+            same = agreement(mine, its, plan.spec.tasks[task_name].logits)
         rows.append(
             Row(
                 model=name,
@@ -76,27 +77,51 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], device: to
                 metrics=metrics,
                 agreement=same,
                 parameters=_parameters(module),
-                bytes=export.size(models.trained[name]) if name in models.trained else _bytes(module),
+                bytes=_saved(models, name, task_name) or _bytes(module),
                 latency_ms=time_of_one,
             )
         )
     return tuple(rows)
 
 
-def _in_order(plan: Plan, reference: str | None) -> list[str]:
-    """Teachers first, then students in the order of their stages; the reference before all."""
-    teachers = [name for stage in plan.stages for name in stage.needs.teachers]
-    students = [stage.needs.student for stage in plan.stages]
-    taught = [stage.needs.student for stage in plan.stages if stage.needs.teachers]
-    first = [reference] if reference else []
-    return list(dict.fromkeys((*first, *teachers, *taught, *students)))
+def named(rows: Sequence[Row]) -> dict[str, dict[str, object]]:
+    """The rows by the name of the model; where it has several tasks, by `model.task`."""
+    models = [row.model for row in rows]
+    return {row.model if models.count(row.model) == 1 else f"{row.model}.{row.task}": vars(row) for row in rows}
+
+
+def _references(plan: Plan) -> dict[str, str]:
+    """For each task the teacher that the others are compared with: the first of the last stage that has one."""
+    parts = (part for stage in plan.stages for part in stage.each if part.needs.teachers)
+    return {part.task: part.needs.teachers[0] for part in parts}
+
+
+def _in_order(plan: Plan, references: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Models with their tasks: teachers first, then students by their stages; the last reference before all."""
+    parts = [part for stage in plan.stages for part in stage.each]
+    taught_last = next((stage for stage in reversed(plan.stages) if stage.needs.teachers), None)
+    first = [] if taught_last is None else [references[p.task] for p in taught_last.each if p.needs.teachers]
+    teachers = [name for part in parts for name in part.needs.teachers]
+    students = [part.needs.student for part in parts]
+    taught = [part.needs.student for part in parts if part.needs.teachers]
+    names = dict.fromkeys((*first, *teachers, *taught, *students))
+    return [(name, task) for name in names for task in plan.tasks_of[name]]
 
 
 def _role(plan: Plan, name: str) -> str:
-    if any(name in stage.needs.teachers for stage in plan.stages):
+    parts = [part for stage in plan.stages for part in stage.each if name in part.models]
+    if any(name in part.needs.teachers for part in parts):
         return "teacher"
-    taught = any(stage.needs.student == name and stage.needs.teachers for stage in plan.stages)
+    taught = any(part.needs.student == name and part.needs.teachers for part in parts)
     return "student" if taught else "baseline"
+
+
+def _saved(models: Models, name: str, task: str) -> int:
+    """Bytes on the disk of a model that has been trained, with the head for a task."""
+    if name not in models.trained:
+        return 0
+    of_task = models.trained[name] / task
+    return export.size(of_task if len(models.plan.tasks_of[name]) > 1 and of_task.is_dir() else models.trained[name])
 
 
 def _parameters(module: nn.Module) -> int:

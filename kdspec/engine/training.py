@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,9 +17,10 @@ from kdspec.engine.backend import Backend
 from kdspec.engine.bundle import Bundle
 from kdspec.engine.feed import Batch, Batches, Feed
 from kdspec.engine.forward import Forward, frozen
+from kdspec.engine.mixture import Draws
 from kdspec.engine.normalization import UNITS, Shares, count, total
 from kdspec.engine.optimization import Optimization
-from kdspec.engine.order import DataOrder, reseed
+from kdspec.engine.order import reseed
 from kdspec.engine.tally import Entry, Figures, Tally
 from kdspec.engine.teacher_cache.cache import TeacherCache
 from kdspec.events import StepDone
@@ -32,29 +33,49 @@ SMALLEST_SCALE = 2.0**-20
 
 
 @dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """One task of a stage: its rows, and the models with what is read of them for it."""
+
+    student: Forward
+    teachers: Mapping[str, Forward]
+    feed: Feed
+    labels: frozenset[str]
+    """Keys of a batch that hold labels."""
+    caches: Mapping[str, TeacherCache] = field(default_factory=dict)
+    """Of the teachers that have one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """A micro-batch and the task that it is of."""
+
+    task: str
+    lesson: Lesson
+    rows: list[int]
+    batches: Batches
+
+
+@dataclass(frozen=True, kw_only=True)
 class Loop:
     """One stage's training, ready to run from any step."""
 
     stage: PlannedStage
-    task: str
+    lessons: Mapping[str, Lesson]
+    """By task."""
     bundle: Bundle
-    student: Forward
-    teachers: Mapping[str, Forward]
-    feed: Feed
-    order: DataOrder
+    draws: Draws
     optimization: Optimization
     backend: Backend
     seed: int
     total_steps: int
-    labels: frozenset[str]
     place: Callable[[str], Label]
     """Where the spec has a term, for an error."""
     guard: AbstractContextManager[None]
     """Around code of the strategy: what it raises becomes a diagnostic."""
-    caches: Mapping[str, TeacherCache] = field(default_factory=dict)
-    """Of the teachers that have one."""
     idle: list[str] = field(default_factory=list)
-    """The student's parameters that no loss of the first step has reached."""
+    """The student's parameters that no loss of the first step has reached; of several tasks it tells nothing."""
+    begun: set[str] = field(default_factory=set)
+    """The tasks that have had a micro-batch since the start."""
 
     def run(self, start: int) -> Iterator[StepDone]:
         """Do the steps from `start` (how many are done already) to the end, one at a time.
@@ -64,31 +85,31 @@ class Loop:
         """
         self.bundle.train()
         for step in range(start, self.total_steps):
-            yield self._step(step, first=step == start)
+            yield self._step(step, first=step == start and len(self.lessons) == 1)
 
     def _step(self, step: int, *, first: bool) -> StepDone:
         began = time.perf_counter()
         if not (self.bundle.training and self.bundle.student.training):
             self.bundle.train()
-        batches = self._draw(step)
-        own = self.student
-        counts = [count(batch[own.name], own.features, self.labels) for batch in batches]
+        drawn = self._draw(step)
+        counts = [_count(each) for each in drawn]
         units = self._everywhere(total(counts))
         shares = Shares(counts, units, self.stage.training.normalize)
         tally = Tally()
         self.optimization.set_rates(step)
-        for micro, batch in enumerate(batches):
-            with self.backend.accumulate(self.bundle, last=micro == len(batches) - 1):
-                loss = self._micro(step, micro, self.feed.to_device(batch), shares, tally)
+        for micro, each in enumerate(drawn):
+            with self.backend.accumulate(self.bundle, last=micro == len(drawn) - 1):
+                loss = self._micro(step, micro, each, shares, tally)
                 if loss is not None:
-                    self._backward(loss, audit=first and not micro)
+                    self._backward(loss, audit=each.task not in self.begun)
+                    self.begun.add(each.task)
         if first:
             self.idle[:] = self.bundle.idle()
-        figures = self._finish(step, batches, shares, tally)
+        figures = self._finish(step, drawn, shares, tally)
         return StepDone(
             stage=self.stage.name,
             step=step + 1,
-            epoch=self.order.epoch_of(step),
+            epoch=self.draws.epoch_of(step),
             loss=figures.loss,
             terms=figures.terms,
             weights=tally.weights,
@@ -107,49 +128,55 @@ class Loop:
         here = torch.tensor([units[unit] for unit in UNITS], device=self.backend.device, dtype=torch.float64)
         return dict(zip(UNITS, self.backend.sum(here).tolist(), strict=True))
 
-    def _draw(self, step: int) -> list[Batches]:
+    def _draw(self, step: int) -> list[Drawn]:
         """The batches of a step, which a strategy may replace by its own; not on the device yet."""
-        epoch, cut = self.order.epoch_of(step), self.order.micro_batches(step, self.backend.rank)
-        batches: list[Batches] = [self.feed.batches(rows, epoch) for rows in cut]
+        drawn = []
+        for draw in self.draws.of(step, self.backend.rank):
+            lesson = self.lessons[draw.task]
+            batches = lesson.feed.batches(draw.rows, draw.epoch)
+            drawn.append(Drawn(task=draw.task, lesson=lesson, rows=draw.rows, batches=batches))
         prepare = self.bundle.moment("prepare")
         if prepare is None:
-            return batches
-        models = {forward.name: forward.module for forward in (self.student, *self.teachers.values())}
+            return drawn
         made = []
-        for micro, batch in enumerate(batches):
+        for micro, each in enumerate(drawn):
+            lesson = each.lesson
+            models = {forward.name: forward.module for forward in (lesson.student, *lesson.teachers.values())}
             reseed(self.seed, step, micro, self.backend.rank)
             with self.guard:
-                made.append(prepare(self.feed.to_device(batch), models))
+                made.append(replace(each, batches=prepare(lesson.feed.to_device(each.batches), models)))
         self.bundle.train()
         return made
 
-    def _terms(self, step: int, micro: int, batch: Batches) -> dict[str, Term]:
+    def _terms(self, step: int, micro: int, drawn: Drawn) -> dict[str, Term]:
         """Forward passes and losses of a micro-batch."""
+        lesson = drawn.lesson
+        batch = lesson.feed.to_device(drawn.batches)
         reseed(self.seed, step, micro, self.backend.rank)
         with self.backend.autocast():
             # A strategy may want a teacher's modules, and nothing that it says.
-            speaking = [name for name, teacher in self.teachers.items() if teacher.features]
-            taught = {name: self._taught(name, batch[name], step, micro) for name in speaking}
-            learnt = self.student(batch[self.student.name])
-            at = Step(student=learnt, teachers=taught, task=self.task, progress=step / self.total_steps)
+            speaking = [name for name, teacher in lesson.teachers.items() if teacher.features]
+            taught = {name: self._taught(name, batch[name], drawn) for name in speaking}
+            learnt = lesson.student(batch[lesson.student.name])
+            at = Step(student=learnt, teachers=taught, task=drawn.task, progress=step / self.total_steps)
             with self.guard:
                 terms: dict[str, Term] = self.bundle.objective(at)
                 return terms
 
-    def _taught(self, name: str, batch: Batch, step: int, micro: int) -> Features:
+    def _taught(self, name: str, batch: Batch, drawn: Drawn) -> Features:
         """What a teacher says of a micro-batch: from its cache, or now."""
-        if cache := self.caches.get(name):
-            kept = cache(batch, self.order.micro_batches(step, self.backend.rank)[micro])
+        if cache := drawn.lesson.caches.get(name):
+            kept = cache(batch, drawn.rows)
             if kept is not None:
                 return kept
-        teacher = self.teachers[name]
+        teacher = drawn.lesson.teachers[name]
         with frozen(teacher.module):
             return teacher(batch)
 
-    def _micro(self, step: int, micro: int, batch: Batches, shares: Shares, tally: Tally) -> Tensor | None:
+    def _micro(self, step: int, micro: int, drawn: Drawn, shares: Shares, tally: Tally) -> Tensor | None:
         """The weighted loss of a micro-batch as a part of the step's; None where there is none."""
         parts, entries = [], []
-        for name, term in self._terms(step, micro, batch).items():
+        for name, term in self._terms(step, micro, drawn).items():
             value = term.loss.value if isinstance(term.loss, Mean) else term.loss
             share = shares.of(term.loss, micro)
             entries.append(Entry(name, value.detach(), term.weight, share))
@@ -172,7 +199,7 @@ class Loop:
         with self.guard:
             self.backend.backward(loss)
 
-    def _finish(self, step: int, batches: list[Batches], shares: Shares, tally: Tally) -> Figures:
+    def _finish(self, step: int, drawn: list[Drawn], shares: Shares, tally: Tally) -> Figures:
         """Clip, check, and take the step."""
         limit = self.stage.training.max_grad_norm
         optimizer = self.optimization.optimizer
@@ -186,11 +213,11 @@ class Loop:
         # A scaled gradient may overflow: then the scaler skips the step and halves its scale.
         finite = math.isfinite(figures.loss) and (self.backend.scales or all(map(math.isfinite, found)))
         if self.backend.agree(not finite):
-            raise self._not_finite(step, batches, shares, figures)
+            raise self._not_finite(step, drawn, shares, figures)
         with self.optimization.guard:
             taken = self.backend.step(optimizer)
         if not taken and self.backend.scaler_state()["scale"] < SMALLEST_SCALE:
-            raise self._not_finite(step, batches, shares, figures)
+            raise self._not_finite(step, drawn, shares, figures)
         optimizer.zero_grad(set_to_none=True)
         on_step = self.bundle.moment("on_step")
         if on_step is not None:
@@ -199,10 +226,10 @@ class Loop:
             self.bundle.train()
         return figures
 
-    def _not_finite(self, step: int, batches: list[Batches], shares: Shares, figures: Figures) -> DiagnosticError:
+    def _not_finite(self, step: int, drawn: list[Drawn], shares: Shares, figures: Figures) -> DiagnosticError:
         bad, what = figures.bad_terms, "the term"
         if not bad:
-            bad, what = self._culprits(step, batches, shares), "the gradient of the term"
+            bad, what = self._culprits(step, drawn, shares), "the gradient of the term"
         fine = [name for name in figures.terms if name not in bad]
         message = f"{what} `{bad[0]}`" if bad else f"the gradient (its norm is {figures.norm})"
         others = tuple(f"`{name}` is not finite either" for name in bad[1:])
@@ -216,12 +243,12 @@ class Loop:
         )
         return DiagnosticError(diagnostic)
 
-    def _culprits(self, step: int, batches: list[Batches], shares: Shares) -> list[str]:
+    def _culprits(self, step: int, drawn: list[Drawn], shares: Shares) -> list[str]:
         """The terms whose own gradients are not finite: the step once more, term by term."""
         parameters = [p for p in self.bundle.parameters() if p.requires_grad]
         found: dict[str, None] = {}
-        for micro, batch in enumerate(batches):
-            for name, term in self._terms(step, micro, self.feed.to_device(batch)).items():
+        for micro, each in enumerate(drawn):
+            for name, term in self._terms(step, micro, each).items():
                 value = term.loss.value if isinstance(term.loss, Mean) else term.loss
                 if not (shares.of(term.loss, micro) and value.requires_grad):
                     continue
@@ -229,6 +256,11 @@ class Loop:
                 if not all(gradient is None or gradient.isfinite().all() for gradient in gradients):
                     found[name] = None
         return list(found)
+
+
+def _count(drawn: Drawn) -> dict[Unit, float]:
+    own = drawn.lesson.student
+    return count(drawn.batches[own.name], own.features, drawn.lesson.labels)
 
 
 def _times(value: Tensor, factor: float) -> Tensor:

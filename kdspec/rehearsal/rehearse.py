@@ -10,16 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from kdspec import heads
 from kdspec.context import BuildContext, Head, Input
 from kdspec.diagnostics import Diagnostic, DiagnosticError, Label
 from kdspec.engine.blame import blaming
+from kdspec.engine.heads import conflicts
 from kdspec.engine.models import Models
 from kdspec.engine.order import isolated_random
 from kdspec.kinds import BuiltTask
 from kdspec.plan import Plan, PlannedStage
 from kdspec.registry import Registry
 from kdspec.rehearsal.memory import size
-from kdspec.rehearsal.result import Initialization, ModelSize, Rehearsal, RehearsedStage
+from kdspec.rehearsal.result import Initialization, ModelSize, Rehearsal, RehearsedStage, together
 from kdspec.rehearsal.stage import StageRehearsal, unclear
 from kdspec.step import Features
 
@@ -59,6 +61,10 @@ class _Rehearsing:
 
     def rehearsal(self) -> Rehearsal:
         """Everything, with what went wrong."""
+        known = {name: head for name, head in self.heads.items() if name not in self.assumed}
+        self.diagnostics += conflicts(self.plan, known)
+        if any(diagnostic.severity == "error" for diagnostic in self.diagnostics):
+            return Rehearsal(classes_assumed=self.assumed, diagnostics=tuple(dict.fromkeys(self.diagnostics)))
         with isolated_random():
             sizes = {name: found for name in self._used() if (found := self._size(name)) is not None}
             stages = tuple(self._stage(stage, sizes) for stage in self.plan.stages)
@@ -136,7 +142,7 @@ class _Rehearsing:
             if found is None:
                 return None
             source, pairs = found
-            mine, theirs = module.state_dict(), self.models.module(source).state_dict()
+            mine, theirs = heads.tensors(module), heads.tensors(self.models.module(source))
         copied, taken = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
         return Initialization(
             source=source,
@@ -148,7 +154,16 @@ class _Rehearsing:
         )
 
     def _stage(self, stage: PlannedStage, sizes: Mapping[str, ModelSize]) -> RehearsedStage:
-        rows, task = stage.training.batch_size, stage.tasks[0]
+        if not stage.parts:
+            return self._part(stage, stage.tasks, sizes)
+        found = {part.task: self._part(part, stage.tasks, sizes) for part in stage.parts}
+        return together(stage.name, found, sum(sizes[name].bytes for name in stage.models if name in sizes))
+
+    def _part(
+        self, stage: PlannedStage, tasks: tuple[str, ...], sizes: Mapping[str, ModelSize]
+    ) -> RehearsedStage:  # fmt: skip
+        """A stage of one task, or one of its `tasks`."""
+        rows, task = stage.training.batch_size, stage.task
         empty = RehearsedStage(name=stage.name, rows=rows)
         if self.broken & set(stage.models):
             return empty
@@ -162,7 +177,8 @@ class _Rehearsing:
             why = "what a batch of this task looks like is not known before its rows are read"
             self._note(message, self.spec.label(("tasks", task), key=True), (why,))
             return empty
-        first = self._rehearsing(stage, self.models, built, inputs)
+        known = {name: made for name in tasks if (made := self.tasks[name]) is not None}
+        first = self._rehearsing(stage, self.models, known, inputs)
         try:
             with self.mode, blaming(self.spec, first.assembly.path, f"stage `{stage.name}`"):
                 first.run(contents=False)
@@ -178,13 +194,13 @@ class _Rehearsing:
         return first.result()
 
     def _rehearsing(
-        self, stage: PlannedStage, models: Models, task: BuiltTask, inputs: Mapping[str, Input]
+        self, stage: PlannedStage, models: Models, tasks: Mapping[str, BuiltTask], inputs: Mapping[str, Input]
     ) -> StageRehearsal:
-        return StageRehearsal(self.plan, stage, registry=self.registry, models=models, task=task, inputs=inputs)
+        return StageRehearsal(self.plan, stage, registry=self.registry, models=models, tasks=tasks, inputs=inputs)
 
     def _inputs(self, stage: PlannedStage, rows: int) -> Mapping[str, Input] | None:
         """A batch as long as rows can be, for models with as many positions."""
-        name = stage.tasks[0]
+        name = stage.task
         task = self.spec.tasks[name]
         context = BuildContext(folder=self.spec.document.folder, name=name)
         with blaming(self.spec, ("tasks", name, task.name), f"task `{name}`"):
@@ -220,7 +236,7 @@ class _Rehearsing:
             self._note(message, reason.primary, notes)
             return first.result()
         inputs = {name: replace(given, shape=(FEW, *given.shape[1:])) for name, given in first.inputs.items()}
-        second = self._rehearsing(stage, Models(self.plan, self.heads, {}, weights=False), first.task, inputs)
+        second = self._rehearsing(stage, Models(self.plan, self.heads, {}, weights=False), first.tasks, inputs)
         try:
             with blaming(self.spec, second.assembly.path, f"stage `{stage.name}`"):
                 second.run(contents=True)

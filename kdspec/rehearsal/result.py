@@ -9,7 +9,7 @@ from typing import Any
 
 from kdspec.diagnostics import Diagnostic
 from kdspec.match import PlannedMatch
-from kdspec.plan import Plan
+from kdspec.plan import Plan, PlannedStage
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,40 @@ class RehearsedStage:
     """For each teacher the bytes that its features take for one row, kept as the spec says."""
     caching: Mapping[str, str] = field(default_factory=dict)
     """For each teacher whether that is kept: `kept in` a folder and on what condition, or `not kept:` and why."""
+    tasks: Mapping[str, RehearsedStage] = field(default_factory=dict)
+    """Of several tasks, what each has shown; `inputs`, `features` and `flops` are then there only."""
+
+
+def together(name: str, tasks: Mapping[str, RehearsedStage], models: int) -> RehearsedStage:
+    """A stage of several tasks.
+
+    Args:
+        name: the stage.
+        tasks: what each has shown, with an objective that is that of all.
+        models: bytes of all models of the stage.
+    """
+    parts = list(tasks.values())
+    groups: dict[str, int] = {}
+    for part in parts:
+        for group, count in part.groups.items():
+            # Projections are of one task, what else is trained is there in all of them.
+            groups[group] = groups.get(group, 0) + count if group.startswith("projection") else count
+    memories = [part.memory for part in parts if part.memory is not None]
+    memory = None
+    if memories and len(memories) == len(parts):
+        most = {key: max(getattr(each, key) for each in memories) for key in ("gradients", "optimizer", "activations")}
+        memory = Memory(models=max(models, *(each.models for each in memories)), **most)
+    return RehearsedStage(
+        name=name,
+        rows=max(part.rows for part in parts),
+        matches=tuple(match for part in parts for match in part.matches),
+        groups=groups,
+        idle=tuple(idle for idle in parts[0].idle if all(idle in part.idle for part in parts)),
+        memory=memory,
+        cache={teacher: size for part in parts for teacher, size in part.cache.items()},
+        caching={teacher: how for part in parts for teacher, how in part.caching.items()},
+        tasks=tasks,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +176,10 @@ def as_data(rehearsal: Rehearsal) -> dict[str, Any]:
     """
     stages = {stage.name: _plain(stage) for stage in rehearsal.stages}
     for stage in stages.values():
-        del stage["name"]
+        for part in (stage, *stage["tasks"].values()):
+            del part["name"]
+            if not part["tasks"]:
+                del part["tasks"]
     return {
         "models": _plain(rehearsal.models),
         "stages": stages,
@@ -153,8 +190,12 @@ def as_data(rehearsal: Rehearsal) -> dict[str, Any]:
 def settled(plan: Plan, rehearsal: Rehearsal) -> Plan:
     """The plan with the widths and projections that the rehearsal has found."""
     found = {stage.name: stage.matches for stage in rehearsal.stages if stage.matches}
-    stages = (replace(stage, matches=found.get(stage.name, stage.matches)) for stage in plan.stages)
-    return replace(plan, stages=tuple(stages))
+    return replace(plan, stages=tuple(_settled(stage, found.get(stage.name, stage.matches)) for stage in plan.stages))
+
+
+def _settled(stage: PlannedStage, matches: tuple[PlannedMatch, ...]) -> PlannedStage:
+    parts = (replace(p, matches=tuple(m for m in matches if m.task == p.task)) for p in stage.parts)
+    return replace(stage, matches=matches, parts=tuple(parts))
 
 
 def _plain(value: Any) -> Any:

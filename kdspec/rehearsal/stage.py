@@ -51,10 +51,10 @@ class StageRehearsal:
 
     Args:
         plan: the plan that has the stage.
-        stage: the stage.
+        stage: the stage, of several tasks one of its parts.
         registry: for a projection that is derived.
         models: builds the modules, on tensors without contents or with them.
-        task: the stage's task, of which no rows are needed.
+        tasks: the stage's tasks, of which no rows are needed.
         inputs: what a batch is made of.
     """
 
@@ -65,12 +65,12 @@ class StageRehearsal:
         *,
         registry: Registry,
         models: Models,
-        task: BuiltTask,
+        tasks: Mapping[str, BuiltTask],
         inputs: Mapping[str, Input],
     ) -> None:
-        self.plan, self.stage, self.registry, self.models, self.task = plan, stage, registry, models, task
+        self.plan, self.stage, self.registry, self.models, self.tasks = plan, stage, registry, models, tasks
         self.spec, self.needs, self.inputs = plan.spec, stage.needs, inputs
-        self.assembly = Assembly(plan, stage, models, task, torch.device("cpu"))
+        self.assembly = Assembly(plan, stage, models, tasks, torch.device("cpu"))
         # Scaling the loss of fp16 looks at values, and changes no shape.
         precision = "bf16" if stage.training.precision == "fp16" else stage.training.precision
         self.backend = SingleProcess("cpu", precision)
@@ -86,7 +86,7 @@ class StageRehearsal:
         Raises:
             DiagnosticError: KD3xx, KD4xx and KD510 for mistakes; KD506 for what a component has raised.
         """
-        forwards = {name: self.assembly.forward(name) for name in self.stage.models}
+        forwards = self.assembly.forwards(self.stage)
         held = [t for forward in forwards.values() for t in (*forward.module.parameters(), *forward.module.buffers())]
         batch = {name: _tensor(given) for name, given in self.inputs.items()}
         self.found.inputs = {name: _shape(tensor) for name, tensor in batch.items()}
@@ -96,7 +96,7 @@ class StageRehearsal:
             self.kept = self._features(forwards, batch)
             self.found.matches = settle(self.spec, self.registry, self.stage, self.kept)
             before = self.watch.alive.bytes
-            bundle = self.assembly.bundle(forwards[self.needs.student].module, self.found.matches)
+            bundle = self.assembly.bundle(self.models.module(self.needs.student), self.found.matches)
             added = self.watch.alive.bytes - before
             groups = parameter_groups(bundle, self.label)
             self.found.groups = {group["name"]: sum(p.numel() for p in group["params"]) for group in groups}

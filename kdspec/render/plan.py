@@ -154,6 +154,7 @@ def details(stage: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
     """What else there is to a stage: the strategy's settings, the features that are read, and how it trains."""
     if told := joined(stage["settings"]):
         yield "settings", told
+    yield from _parts(stage.get("parts", ()))
     for model, features in stage["reads"].items():
         named = ", ".join(_feature(name, feature) for name, feature in features.items())
         if named:
@@ -167,6 +168,21 @@ def details(stage: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
         yield "batching", setting(batching).append(f": {why}", "dim")
     if told := joined({name: value for name, value in training.items() if name not in written}):
         yield "by default", told
+
+
+def _parts(parts: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Text]]:
+    """What each of several tasks alone has."""
+    told = "the task of each micro-batch is drawn; an epoch is as many micro-batches as all tasks have together"
+    for number, part in enumerate(parts):
+        if not number:
+            yield "tasks", Text(told)
+        text = Text(", ".join(map(clean, part["teachers"])) or "no teacher")
+        if settings := joined(part["settings"]):
+            text.append(", ").append_text(settings)
+        yield f"task {clean(part['task'])}", text
+        for model, features in part["reads"].items():
+            if named := ", ".join(_feature(name, feature) for name, feature in features.items()):
+                yield f"{clean(part['task'])} reads of {clean(model)}", Text(named)
 
 
 def legend() -> Text:

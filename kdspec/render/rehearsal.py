@@ -20,6 +20,8 @@ def details(stage: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[tup
         stage: the stage's part of a rehearsal as data.
         models: the models' part.
     """
+    for task, part in stage.get("tasks", {}).items():
+        yield from _of_task(task, part, models)
     for model, features in stage["features"].items():
         if told := ", ".join(_feature(name, shapes) for name, shapes in features.items() if shapes):
             yield f"reads of {clean(model)}", Text(told)
@@ -42,6 +44,13 @@ def details(stage: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[tup
             for name, count in stage["cache"].items()
         ]
         yield "teacher cache", Text("\n".join(lines))
+
+
+def _of_task(task: str, part: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
+    """What is of one task alone; the rest is told of the stage."""
+    for name, told in details(part, models):
+        if name.startswith("reads of") or name == "cost":
+            yield f"{clean(task)} {name}", told
 
 
 def model(found: Mapping[str, Any]) -> Text:

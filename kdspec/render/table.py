@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +40,6 @@ class Column:
 
 def columns(rows: Sequence[Row]) -> tuple[Column, ...]:
     """The table as text, for the terminal and the report alike; columns that would be empty are left out."""
-    teacher = next((row for row in rows if row["role"] == "teacher"), None)
     found = [
         Column("model", tuple(Cell(row["model"]) for row in rows), number=False),
         Column("role", tuple(Cell(row["role"]) for row in rows), number=False),
@@ -48,15 +48,22 @@ def columns(rows: Sequence[Row]) -> tuple[Column, ...]:
         found.append(Column("task", tuple(Cell(row["task"]) for row in rows), number=False))
     names = list(dict.fromkeys(metric for row in rows for metric in row["metrics"]))
     found += [
-        Column(name, tuple(_metric(row, teacher, name, first=name == names[0]) for row in rows)) for name in names
+        Column(name, tuple(_metric(row, _teacher(row, rows), name, first=name == names[0]) for row in rows))
+        for name in names
     ]
     found += [
         Column("agreement", tuple(Cell(_percent(row["agreement"])) for row in rows)),
-        Column("parameters", tuple(_parameters(row, teacher) for row in rows)),
+        Column("parameters", tuple(_parameters(row, _teacher(row, rows)) for row in rows)),
         Column("size", tuple(Cell(f"{row['bytes'] / 1e6:.1f} MB") for row in rows)),
-        Column("latency", tuple(_latency(row, teacher) for row in rows)),
+        Column("latency", tuple(_latency(row, _teacher(row, rows)) for row in rows)),
     ]
     return tuple(column for column in found if any(cell.text for cell in column.cells))
+
+
+def _teacher(row: Row, rows: Sequence[Row]) -> Row | None:
+    """The first teacher of a model's task, or of any."""
+    teachers = [each for each in rows if each["role"] == "teacher"]
+    return next((each for each in teachers if each["task"] == row["task"]), next(iter(teachers), None))
 
 
 def caption(rows: Sequence[Row]) -> str:
@@ -64,7 +71,8 @@ def caption(rows: Sequence[Row]) -> str:
     splits = sorted({row["split"] for row in rows if row["split"]})
     told = f"metrics of the {' and '.join(splits)} rows" if splits else "there were no rows to evaluate on"
     if any(row["agreement"] is not None for row in rows):
-        told += "; agreement: rows with the teacher's class"
+        several = max(Counter(row["task"] for row in rows if row["role"] == "teacher").values(), default=1) > 1
+        told += f"; agreement: rows with the {'first ' if several else ''}teacher's class"
     return told + ("; latency: one row, median" if any(row["latency_ms"] is not None for row in rows) else "")
 
 

@@ -14,11 +14,14 @@ import torch
 from kdspec.builtins.distillers import General
 from kdspec.context import BuildContext
 from kdspec.diagnostics import DiagnosticError
+from kdspec.engine.mixture import Mixture
+from kdspec.engine.order import DataOrder
 from kdspec.events import CheckpointSaved, Evaluated, StageFinished, StepDone
 from kdspec.fault import Fault
 from kdspec.objective import DistillationObjective
 from kdspec.ops.divergence import cross_entropy_soft, kl
 from kdspec.ops.mean import Mean
+from kdspec.sampling import Sampling
 from kdspec.soft_labels import Soft
 from kdspec.step import Features, Step
 from kdspec.testing import registry
@@ -256,6 +259,22 @@ def test_several_teachers_are_the_mean_of_their_raw_logits_for_each_head_then_on
     totals = [total(DistillationObjective(tasks={}, soft=made)(step)) for made in (soft, *others)]
     assert len({round(value, 9) for value in totals}) == 4  # by `ce`, means of probabilities and of losses are the same
     assert totals[1] == pytest.approx(totals[2], abs=1e-12)
+
+
+def test_tasks_are_drawn_for_each_micro_batch_in_proportion_to_their_batches_to_the_power_of_tau():
+    """Statement 9, with examples in place of batches, weights of tasks, and draws that the seed decides."""
+    rows = {"a": 64, "b": 9}  # 8 batches of 8 rows, and 2
+    for tau, share in ((1.0, 8 / 10), (0.5, 8**0.5 / (8**0.5 + 2**0.5)), (0.0, 0.5)):
+        assert Sampling(tau=tau).probabilities(rows, 8)["a"] == pytest.approx(share)
+    assert Sampling(size="examples").probabilities(rows, 8)["a"] == pytest.approx(64 / 73)
+    orders = {task: DataOrder(count, 8, 1, 0) for task, count in rows.items()}
+    drawn = Mixture(orders, Sampling().probabilities(rows, 8), accumulate=4, seed=1)
+    tasks = [[draw.task for draw in drawn.of(step)] for step in range(500)]
+    assert all(len(step) == 4 for step in tasks)
+    assert any(len(set(step)) == 2 for step in tasks)  # of each micro-batch, not of each step
+    assert sum(step.count("a") for step in tasks) / 2000 == pytest.approx(0.8, abs=0.03)
+    again = Mixture(orders, Sampling().probabilities(rows, 8), accumulate=4, seed=1)
+    assert [[draw.task for draw in again.of(step)] for step in range(499, -1, -1)] == tasks[::-1]
 
 
 def total(terms):

@@ -70,9 +70,9 @@ class RealStep:
 
     def __init__(self, plan, inputs):
         self.stage = plan.stages[-1]
-        task = plan.spec.tasks[self.stage.tasks[0]].without_rows()
-        self.assembly = Assembly(plan, self.stage, Models(plan, {"reviews": HEAD}, {}), task, torch.device("cpu"))
-        self.forwards = {name: self.assembly.forward(name) for name in self.stage.models}
+        tasks = {self.stage.task: plan.spec.tasks[self.stage.task].without_rows()}
+        self.assembly = Assembly(plan, self.stage, Models(plan, {"reviews": HEAD}, {}), tasks, torch.device("cpu"))
+        self.forwards = self.assembly.forwards(self.stage)
         self.batch = {name: torch.ones(shape.shape, dtype=torch.long) for name, shape in inputs.items()}
         if "token_type_ids" in self.batch:
             self.batch["token_type_ids"] *= 0

@@ -1,0 +1,111 @@
+"""The lessons of a stage: for each task its rows in their order, its models, and what of the teachers is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from kdspec.batching import batches
+from kdspec.diagnostics import Diagnostic, DiagnosticError
+from kdspec.engine.assembly import Assembly
+from kdspec.engine.backend import Backend
+from kdspec.engine.batching import arrange
+from kdspec.engine.feed import Feed
+from kdspec.engine.mixture import Draws, Mixture, OneTask
+from kdspec.engine.order import DataOrder, fold
+from kdspec.engine.probe import look, settle
+from kdspec.engine.teacher_cache.opening import Opening
+from kdspec.engine.training import Lesson
+from kdspec.events import CacheState, Note
+from kdspec.match import PlannedMatch
+from kdspec.plan import PlannedStage
+from kdspec.registry import Registry
+from kdspec.sampling import Sampling
+
+
+class Lessons:
+    """Prepares the tasks of one stage, each as if it were alone.
+
+    Raises:
+        DiagnosticError: KD502 where a task has no rows, and what `settle` raises.
+    """
+
+    def __init__(self, assembly: Assembly, registry: Registry, backend: Backend) -> None:
+        self.assembly, self.backend, self.stage = assembly, backend, assembly.stage
+        self.by_task: dict[str, Lesson] = {}
+        self.matches: tuple[PlannedMatch, ...] = ()
+        self.notes: list[Note] = []
+        """What to tell before the first step."""
+        self.caches: list[CacheState] = []
+        """What was decided for each teacher."""
+        orders = {}
+        for part in self.stage.each:
+            feed = self.feed(part, "train", *part.models, unlabelled=part.needs.unlabelled)
+            if not feed.rows:
+                label = assembly.spec.label(("tasks", part.task), "no rows to learn from", key=True)
+                raise DiagnosticError(Diagnostic("KD502", f"task `{part.task}` has no rows in `train`", label))
+            forwards = assembly.forwards(part)
+            features = look(forwards, feed)
+            self.matches += settle(assembly.spec, registry, part, features)
+            lesson = Lesson(
+                student=forwards[part.needs.student],
+                teachers={name: forwards[name] for name in part.needs.teachers},
+                feed=feed,
+                labels=assembly.tasks[part.task].label_keys,
+            )
+            training = self.stage.training
+            if self.stage.parts:  # the mixture puts single batches of the tasks together
+                training = training.model_copy(update={"accumulate": 1})
+            arrangement = arrange(
+                batches(assembly.spec, part), feed, training, lesson.student.module, features[part.needs.student],
+                teachers=[teacher.module for teacher in lesson.teachers.values()], stage=self._told(part),
+                seed=self._seed(part), world=backend.world,
+            )  # fmt: skip
+            self.notes += arrangement.notes
+            self.by_task[part.task] = lesson
+            orders[part.task] = arrangement.order
+        self.draws = self._draws(orders)
+
+    def feed(self, part: PlannedStage, split: str, *models: str, unlabelled: bool = False) -> Feed:
+        """Rows of a task for some models."""
+        tokenizers = {name: self.assembly.models.tokenizer(name) for name in models}
+        return Feed(
+            self.assembly.tasks[part.task], split, tokenizers,
+            unlabelled=unlabelled, seed=self._seed(part), taught=bool(part.needs.teachers), device=self.backend.device,
+        )  # fmt: skip
+
+    def keep(self, steps: int, *, prepares: bool, warn: Callable[[str], None]) -> None:
+        """Open the caches of the teachers, for a stage of so many steps.
+
+        Args:
+            steps: optimizer steps of the stage.
+            prepares: whether the strategy makes batches of its own.
+            warn: told of what goes wrong without stopping anything.
+        """
+        for part in self.stage.each:
+            lesson = self.by_task[part.task]
+            opening = Opening(
+                self.assembly.plan, part, lesson.feed, self.backend, epochs=self.draws.passes(part.task, steps),
+                prepares=prepares, warn=warn,
+            )  # fmt: skip
+            self.by_task[part.task] = replace(lesson, caches=opening.caches(lesson.teachers))
+            self.caches += opening.found
+
+    def _draws(self, orders: Mapping[str, DataOrder]) -> Draws:
+        if not self.stage.parts:
+            ((task, order),) = orders.items()
+            return OneTask(task, order)
+        training, sampling = self.stage.training, self.stage.needs.sampling or Sampling()
+        rows = {task: order.rows for task, order in orders.items()}
+        shares = sampling.probabilities(rows, training.batch_size * self.backend.world)
+        mixture = Mixture(orders, shares, training.accumulate, self.assembly.seed)
+        told = ", ".join(f"`{task}` {share:.1%}" for task, share in shares.items())
+        text = f"stage `{self.stage.name}` draws its micro-batches from {told}; an epoch is {mixture.batches} of them"
+        self.notes.insert(0, Note("info", f"{text}, as many as all tasks have together"))
+        return mixture
+
+    def _seed(self, part: PlannedStage) -> int:
+        return fold(self.assembly.seed, "task", part.task) if self.stage.parts else self.assembly.seed
+
+    def _told(self, part: PlannedStage) -> str:
+        return f"{part.name}, {part.task}" if self.stage.parts else part.name
