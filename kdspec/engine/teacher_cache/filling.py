@@ -62,10 +62,11 @@ def fill(
                 device or ("cuda" if torch.cuda.is_available() else "cpu"), stage.training.precision
             )
             run = StageRun(
-                plan, _insisting(stage), registry=registry, models=models, task=tasks[stage.tasks[0]], folder=folder,
+                plan, _insisting(stage), registry=registry, models=models, tasks=tasks, folder=folder,
                 backend=backend, emit=emit, stop=StopSignal(),
             )  # fmt: skip
-            for cache in run.loop().caches.values():
+            lessons = run.loop().lessons.values()
+            for cache in (each for lesson in lessons for each in lesson.caches.values()):
                 done = 0
                 for block in range(cache.rows.blocks):
                     if not cache.fill([block]):
