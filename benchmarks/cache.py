@@ -98,7 +98,7 @@ def _loop(folder: Path, matches: str, cache: str) -> Loop:
     assert plan is not None, found
     task = guarded(spec, "texts", spec.tasks["texts"].build(plan.context("texts")))
     stage = StageRun(
-        plan, plan.stages[0], registry=known, models=Models(plan, {"texts": task.head}, {}), task=task,
+        plan, plan.stages[0], registry=known, models=Models(plan, {"texts": task.head}, {}), tasks={"texts": task},
         folder=RunFolder(folder), backend=SingleProcess(), emit=lambda _: None, stop=StopSignal(),
     )  # fmt: skip
     return stage.loop()
@@ -111,16 +111,16 @@ def _steps(loop: Loop) -> Callable[[], Any]:
 
 def _reading(loop: Loop, steps: int) -> float:
     """The time of reading alone."""
-    cache, step = loop.caches["teacher"], iter(range(10**6))
+    cache, step = loop.lessons["texts"].caches["teacher"], iter(range(10**6))
 
     def read() -> None:
-        (rows,) = loop.order.micro_batches(next(step))
+        (rows,) = (draw.rows for draw in loop.draws.of(next(step)))
         cache(batches[tuple(rows)], rows)
 
     batches = {
-        tuple(rows): loop.feed.batch("teacher", rows)
+        tuple(rows): loop.lessons["texts"].feed.batch("teacher", rows)
         for number in range(steps + 3)
-        for rows in loop.order.micro_batches(number)
+        for rows in (draw.rows for draw in loop.draws.of(number))
     }
     return _in_turns((read,), steps)[0]
 

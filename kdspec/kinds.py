@@ -208,9 +208,12 @@ class Model(OverRows):
         return ()
 
     def can_learn(self, head: str | None) -> bool:
-        """Whether it can have this kind of head (`Task.head`) beside others, as the student of several tasks. Torch-free."""
+        """Whether it can have this kind of head (`Task.head`) beside others, as the student of several tasks. Torch-free.
+
+        A model that says so finds the heads in `context.heads`.
+        """
         del head
-        return True
+        return False
 
     def for_task(self, module: nn.Module, task: str, context: BuildContext) -> nn.Module:
         """What of the module answers for a task, where `context.heads` has several.

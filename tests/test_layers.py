@@ -18,9 +18,8 @@ ROOT = Path(kdspec.__file__).parent
 LAYERS = {
     0: "source nodes reader reference scalars syntax substitution overrides compose diagnostics codes documentation fieldpath events "
     "fault ops tables columns tagging extraction",
-    1: "answers component context kinds step match objective soft_labels several_tasks sampling terms heads hookspecs paths "
-    "families initialization configuration caching loading networks vectors texts text_rows splitting words labels masking "
-    "tagged row_files",
+    1: "answers component context kinds step match objective soft_labels several_tasks sampling terms heads hookspecs paths families initialization "
+    "configuration caching loading networks vectors texts text_rows splitting words labels masking tagged row_files",
     2: "plugins registry",
     3: "spec check schema",
     4: "plan expansion pairing projecting layering batching idle resolve outline difference planfile textbrewer",
@@ -107,8 +106,16 @@ def test_the_language_is_torch_free(module: str) -> None:
 
 
 TORCH_AT_TOP = (
-    "ops", "engine", "rehearsal", "objective", "networks", "soft_labels", "several_tasks", "initialization", "testing",
-)  # fmt: skip
+    "ops",
+    "engine",
+    "rehearsal",
+    "objective",
+    "networks",
+    "soft_labels",
+    "several_tasks",
+    "initialization",
+    "testing",
+)
 
 
 @pytest.mark.parametrize("module", [m for m in modules() if top(m) not in TORCH_AT_TOP])

@@ -11,6 +11,7 @@ from kdspec.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from kdspec.context import ModelFacts
+    from kdspec.kinds import Distiller
     from kdspec.spec import Spec
     from kdspec.step import Needs
 
@@ -23,8 +24,28 @@ def kdspec_check(spec: Spec) -> Iterator[Diagnostic]:
     trained: set[str] = set()
     for name, stage in spec.stages.items():
         needs = stage.distiller.needs()
-        yield from _agree(spec, name, needs, trained)
+        for part in needs.each:
+            yield from _agree(spec, name, part, trained)
+        yield from _joined(spec, name, stage.distiller, needs)
         trained.add(needs.student)
+
+
+def _joined(spec: Spec, stage: str, distiller: Distiller, needs: Needs) -> Iterator[Diagnostic]:
+    """Ways of joining that are about the probabilities of classes, for logits that are something else."""
+    soft = getattr(distiller, "soft_labels", None)
+    path = ("stages", stage, "distiller", distiller.name, "soft_labels")
+    for task in needs.tasks or tuple(spec.tasks)[:1]:
+        logits = spec.tasks[task].logits if task in spec.tasks else None
+        if logits in (None, "classes") or len(needs.teachers) < 2:
+            continue
+        for key, value in (("combine", "probabilities"), ("teacher_weights", "confidence")):
+            if getattr(soft, key, None) == value:
+                message = f"`{key}: {value}` is about classes of which one is right, and task `{task}` has {logits}"
+                where = spec.label(("tasks", task), f"has {logits}", key=True)
+                help_ = "join the logits, with a number for each teacher or none"
+                yield Diagnostic(
+                    "KD313", message, spec.label((*path, key), "does not fit the task"), (where,), help=help_
+                )
 
 
 def _agree(spec: Spec, stage: str, needs: Needs, trained: set[str]) -> Iterator[Diagnostic]:

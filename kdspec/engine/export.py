@@ -28,7 +28,11 @@ def write_card(folder: Path, plan: Plan, stage: PlannedStage, metrics: Mapping[s
     how = f"distilled from {teachers}" if teachers else "trained on labels"
     lines = [
         "---",
-        *(["library_name: transformers"] if any("model_type" in read(f) for f in folder.rglob("config.json")) else []),
+        *(
+            ["library_name: transformers"]
+            if any("model_type" in read(file) for file in folder.rglob("config.json"))
+            else []
+        ),
         "tags: [knowledge-distillation, kdspec]",
         "---",
         "",

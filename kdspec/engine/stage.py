@@ -91,7 +91,7 @@ class StageRun:
             try:
                 self._train(loop, lambda: before + time.perf_counter() - began)
             finally:
-                for cache in (each for lesson in loop.lessons.values() for each in lesson.caches.values()):
+                for cache in loop.caches:
                     self.emit(opened(self.stage.name, cache, self.progress.step))
                     cache.close()
             return self._finish(loop)

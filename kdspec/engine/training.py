@@ -77,6 +77,11 @@ class Loop:
     begun: set[str] = field(default_factory=set)
     """The tasks that have had a micro-batch since the start."""
 
+    @property
+    def caches(self) -> tuple[TeacherCache, ...]:
+        """Those of all tasks."""
+        return tuple(cache for lesson in self.lessons.values() for cache in lesson.caches.values())
+
     def run(self, start: int) -> Iterator[StepDone]:
         """Do the steps from `start` (how many are done already) to the end, one at a time.
 

@@ -166,3 +166,12 @@ def test_settings_beside_a_weight_of_0_are_told(tmp_path):
     written = BOTH + ", soft_labels: {weight: 0, combine: losses}, hard_labels: {weight: 1}"
     (warning,) = found(tmp_path, written).diagnostics
     assert "`combine` of `soft_labels` has no effect" in warning.message
+
+
+@pytest.mark.parametrize("key", ["combine: probabilities", "teacher_weights: confidence"])
+def test_what_is_about_classes_is_refused_for_numbers(tmp_path, key):
+    (tmp_path / "rows.csv").write_text("text,label\ngood,1.5\nbad,0.5\n")
+    text = SPEC.replace("sequence_classification", "regression").replace(BOTH, BOTH + f", soft_labels: {{{key}}}")
+    (error,) = check(text, folder=tmp_path).errors
+    assert error.code == "KD313"
+    assert error.message == f"`{key}` is about classes of which one is right, and task `reviews` has numbers"

@@ -115,6 +115,7 @@ def page(tmp_path_factory, small_assets):
             (folder / "assets" / "reviews.csv").write_text("review,topics\nfine,plot|music\ndull,plot\n")
             (folder / "assets" / "similarity.csv").write_text("sentence1,sentence2,score\na,b,0.5\nc,d,1\n")
             shutil.copytree(ROOT / "specs" / "basics" / "data", folder / "data")
+            (folder / "assets" / "topics.csv").write_text("text,topic\na new law,law\na new song,art\n")
             (folder / "base.yaml").write_text(BASE, encoding="utf-8")
             sys.path.insert(0, str(folder))
             for block in blocks(page, "python"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from kdspec import Mean, Task
 from kdspec.diagnostics import DiagnosticError
 from kdspec.engine.calendar import Calendar, total_steps
+from kdspec.engine.judge import Judge, Judged
 from kdspec.events import Evaluated, StageFinished, StepDone
 
 GENERAL = "stages.distil.distiller.general"
@@ -187,3 +189,31 @@ def test_a_third_of_an_epoch_is_rounded_down():
 def test_a_part_of_an_epoch_is_whole_steps():
     assert [total_steps(10, epochs, None) for epochs in (0.001, 0.26, 2.0)] == [1, 3, 20]
     assert total_steps(10, None, 7) == 7
+
+
+def several(*tasks):
+    """A judge of several tasks, each with its own metric and whether less of it is better."""
+    made = [
+        Judged(task=name, built=SimpleNamespace(metric=metric, lower_is_better={metric} if less else ()), forward=None,
+               feed=None)
+        for name, metric, less in tasks
+    ]  # fmt: skip
+    evaluate = SimpleNamespace(metric=None)
+    training = SimpleNamespace(evaluate=evaluate)
+    stage = SimpleNamespace(name="distil", training=training, parts=made, task=made[0].task)
+    spec = SimpleNamespace(label=lambda path, text="", *, key=False: None)
+    return Judge(SimpleNamespace(spec=spec), stage, made)
+
+
+def test_a_mean_of_metrics_that_go_the_same_way_chooses():
+    several(("a", "accuracy", False), ("b", "f1", False)).check()
+    several(("a", "mae", True), ("b", None, False)).check()  # a task without a metric is judged by its loss
+
+
+def test_metrics_of_which_more_and_less_are_better_have_no_mean():
+    with pytest.raises(DiagnosticError) as caught:
+        several(("a", "accuracy", False), ("a.b", "mae", True)).check()
+    (found,) = caught.value.diagnostics
+    assert found.message == "the metrics of the tasks of stage `distil` have no mean"
+    assert found.notes == ("of `accuracy` of `a` more is better", "of `mae` of `a.b` less is better")
+    assert found.help == "name the one that chooses: `evaluate: {metric: a.accuracy}`"

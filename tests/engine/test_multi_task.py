@@ -66,6 +66,9 @@ class Forked(Model):
     dropout: float = 0.0
     """Part of the values that is dropped while it trains."""
 
+    def can_learn(self, head):
+        return True
+
     def build(self, context: BuildContext):
         from torch import nn
 

@@ -62,11 +62,10 @@ def fill(
                 device or ("cuda" if torch.cuda.is_available() else "cpu"), stage.training.precision
             )
             run = StageRun(
-                plan, _insisting(stage), registry=registry, models=models, tasks=tasks, folder=folder,
-                backend=backend, emit=emit, stop=StopSignal(),
+                plan, _insisting(stage), registry=registry, models=models, tasks={name: tasks[name] for name in stage.tasks},
+                folder=folder, backend=backend, emit=emit, stop=StopSignal(),
             )  # fmt: skip
-            lessons = run.loop().lessons.values()
-            for cache in (each for lesson in lessons for each in lesson.caches.values()):
+            for cache in run.loop().caches:
                 done = 0
                 for block in range(cache.rows.blocks):
                     if not cache.fill([block]):
@@ -90,7 +89,8 @@ def _insisting(stage: PlannedStage) -> PlannedStage:
     """The stage with a cache that is on: it is filled for later runs, whether it pays in this one or not."""
     settings = stage.training.teacher_cache.model_copy(update={"use": "on"})
     training = stage.training.model_copy(update={"teacher_cache": settings})
-    return replace(stage, stage=stage.stage.model_copy(update={"training": training}))
+    parts = tuple(_insisting(part) for part in stage.parts)
+    return replace(stage, stage=stage.stage.model_copy(update={"training": training}), parts=parts)
 
 
 def _untrained(plan: Plan, stage: PlannedStage, teacher: str) -> DiagnosticError:
