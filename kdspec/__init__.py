@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kdspec.answers import Answers
+from kdspec.built import BuiltTask, Objective
 from kdspec.component import Component, Strict, by_name
 from kdspec.context import BuildContext, Head, ModelFacts
 from kdspec.diagnostics import Diagnostic, Edit, Label, Span
@@ -18,7 +19,6 @@ from kdspec.hookspecs import API_VERSION, hookimpl
 from kdspec.kinds import (
     Adaptor,
     Augmentation,
-    BuiltTask,
     Dataset,
     Distiller,
     FeatureLoss,
@@ -27,7 +27,6 @@ from kdspec.kinds import (
     LrSchedule,
     MatchPreset,
     Model,
-    Objective,
     Optimizer,
     Projection,
     Schedule,

@@ -17,6 +17,19 @@ _SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads")
 _FROM_THE_TASK = ("num_labels", "id2label", "label2id", "problem_type")
 _OWN_KEYS = MappingProxyType({"dtype": "dtype", "torch_dtype": "dtype", "attn_implementation": "attention"})
 
+AUTO_CLASSES: Mapping[str | None, str] = MappingProxyType(
+    {
+        None: "AutoModel",
+        "sequence_classification": "AutoModelForSequenceClassification",
+        "multi_label": "AutoModelForSequenceClassification",
+        "regression": "AutoModelForSequenceClassification",
+        "token_classification": "AutoModelForTokenClassification",
+        "question_answering": "AutoModelForQuestionAnswering",
+        "masked_lm": "AutoModelForMaskedLM",
+    }
+)
+"""The class of the library for each kind of head."""
+
 _PROBLEMS = MappingProxyType(
     {
         "sequence_classification": "single_label_classification",
@@ -135,3 +148,12 @@ def fit(config: Any, head: Head, tokenizer: Any | None) -> None:
             f"the tokenizer has {len(tokenizer)} tokens, the model {config.vocab_size}",
             help=f"write `config: {{vocab_size: {len(tokenizer)}}}`",
         )
+
+
+def unexpected(path: str, expected: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[Fault]:
+    """Where the configuration of `path` is another one than a spec says; nothing where it is not known yet."""
+    for key, value in expected.items():
+        if key in found and found[key] != value:
+            message = f"`{path}` has {found[key]} as `{key}`, not {value}"
+            help_ = "beside `path` it says what is there; a model of another shape is `like` this one"
+            yield Fault(_CODE, message, ("config", key), help=help_)

@@ -9,7 +9,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kdspec.kinds import BuiltTask, Model
+    from kdspec.built import BuiltTask
+    from kdspec.kinds import Model
     from kdspec.match import PlannedMatch
 
 

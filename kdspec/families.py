@@ -146,3 +146,16 @@ def _number(configuration: Mapping[str, Any], names: tuple[str, ...], otherwise:
             value = configuration[name]
             return value if type(value) is int and value > 0 else None
     return otherwise
+
+
+def written(path: str, revision: str | None, folder: Path | None) -> Mapping[str, Any]:
+    """The configuration in a model's folder or, for a hub model, in what was downloaded before; empty where none is known."""
+    if folder is not None:
+        return read(folder / "config.json")
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        file = try_to_load_from_cache(path, "config.json", revision=revision)
+    except ValueError:  # not a name that the hub allows
+        return {}
+    return read(Path(file)) if isinstance(file, str) else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from kdspec.fault import Fault
@@ -61,3 +62,12 @@ def tensors(module: nn.Module) -> dict[str, Tensor]:
             found[name] = tensor
         seen.add(id(tensor))
     return found
+
+
+def load(tasks: Mapping[str, nn.Module], folder: Path) -> None:
+    """Read each task's model from its own folder below `folder`."""
+    from safetensors.torch import load_model
+
+    for task, model in tasks.items():
+        # What another task's head has added to the body, such as a pooler, is in that task's folder.
+        load_model(model, str(folder / task / "model.safetensors"), strict=False)

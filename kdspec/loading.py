@@ -132,3 +132,17 @@ def check_order(labels: Mapping[int, str], head: Head) -> None:
 
 def _more(names: Collection[str]) -> str:
     return f" and {len(names) - 1} more" if len(names) > 1 else ""
+
+
+def weights(auto: Any, place: str, config: Any, revision: str | None, options: Mapping[str, Any]) -> tuple[Any, Any]:
+    """A model of a class of the library with the weights of a folder or the hub, and the library's report on them."""
+    module, report = auto.from_pretrained(
+        place,
+        config=config,
+        revision=revision or "main",
+        use_safetensors=True,
+        ignore_mismatched_sizes=True,  # of the head: what else differs is found in the report
+        output_loading_info=True,
+        **options,
+    )
+    return module, report

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from kdspec.built import BuiltTask
 from kdspec.context import BuildContext
 from kdspec.fault import Fault, Within
-from kdspec.kinds import BuiltTask
 from kdspec.match import PlannedMatch
 from kdspec.ops.mean import Mean
 from kdspec.soft_labels import Soft, Weight, outputs, shapes

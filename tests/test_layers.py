@@ -18,8 +18,9 @@ ROOT = Path(kdspec.__file__).parent
 LAYERS = {
     0: "source nodes reader reference scalars syntax substitution overrides compose diagnostics codes documentation fieldpath events "
     "fault ops tables columns tagging extraction",
-    1: "answers component context kinds step match objective soft_labels several_tasks sampling terms heads hookspecs paths families initialization "
-    "configuration caching loading networks vectors texts text_rows splitting words labels masking tagged row_files",
+    1: "answers built component context kinds step match objective soft_labels several_tasks sampling terms heads hookspecs paths "
+    "families initialization configuration caching loading networks vectors texts text_rows splitting words labels masking "
+    "tagged row_files",
     2: "plugins registry",
     3: "spec check schema",
     4: "plan expansion pairing projecting layering batching idle resolve outline difference planfile textbrewer",

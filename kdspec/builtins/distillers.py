@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from kdspec import terms
+from kdspec.built import Objective
 from kdspec.component import Component, by_name
 from kdspec.context import BuildContext
 from kdspec.hookspecs import hookimpl
-from kdspec.kinds import Distiller, Objective
+from kdspec.kinds import Distiller
 from kdspec.match import Match
 from kdspec.step import Needs
 from kdspec.terms import HardLabels, SoftLabels

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
@@ -23,18 +22,6 @@ from kdspec.paths import TOKENIZER_FILES, SpecFolderOrHub, SpecTokenizer, has_an
 
 if TYPE_CHECKING:
     from torch import nn
-
-_AUTO_CLASSES: Mapping[str | None, str] = MappingProxyType(
-    {
-        None: "AutoModel",
-        "sequence_classification": "AutoModelForSequenceClassification",
-        "multi_label": "AutoModelForSequenceClassification",
-        "regression": "AutoModelForSequenceClassification",
-        "token_classification": "AutoModelForTokenClassification",
-        "question_answering": "AutoModelForQuestionAnswering",
-        "masked_lm": "AutoModelForMaskedLM",
-    }
-)
 
 
 class Initialize(Strict):
@@ -155,24 +142,12 @@ class Transformers(Model):
                 fault.at = ("config", *fault.at)
                 yield fault
             if self.path is not None:
-                yield from self._unexpected(self.written_configuration(context))
+                yield from configuration.unexpected(self.path, self.config, self.written_configuration(context))
         if self.initialize is not None:
             source = context.facts[self.initialize.from_ or self.like or ""]
             for fault in mistakes(self.initialize.layers, context.facts[context.name], source):
                 fault.at = ("initialize", *fault.at)
                 yield fault
-
-    def _unexpected(self, found: Mapping[str, Any]) -> Iterator[Fault]:
-        """Where the configuration of `path` is another one than the spec says; nothing where it is not known yet."""
-        for key, expected in (self.config or {}).items():
-            if key in found and found[key] != expected:
-                message = f"`{self.path}` has {found[key]} as `{key}`, not {expected}"
-                yield Fault(
-                    loading.CODE,
-                    message,
-                    ("config", key),
-                    help="beside `path` it says what is there; a model of another shape is `like` this one",
-                )
 
     def rowwise(self) -> bool:
         return True
@@ -233,7 +208,7 @@ class Transformers(Model):
 
     def can_learn(self, head: str | None) -> bool:
         """The kinds of head that the library has."""
-        return head is not None and head in _AUTO_CLASSES
+        return head is not None and head in configuration.AUTO_CLASSES
 
     def for_task(self, module: nn.Module, task: str, context: BuildContext) -> nn.Module:
         """The task's model, whose body is that of all of them."""
@@ -257,7 +232,7 @@ class Transformers(Model):
         import transformers
 
         task = context.head.task if context.head else None
-        if task not in _AUTO_CLASSES:
+        if task not in configuration.AUTO_CLASSES:
             raise Fault(loading.CODE, f"a transformers model has no head for the task `{task}`")
         options: dict[str, Any] = {"dtype": getattr(torch, self.dtype or "float32"), "trust_remote_code": False}
         if self.attention is not None:
@@ -268,7 +243,7 @@ class Transformers(Model):
             configuration.fit(config, context.head, self.tokenizer(context) if context.weights else None)
         if not context.weights and config.pad_token_id is None:
             config.pad_token_id = 0  # the tokenizer would give it
-        return getattr(transformers, _AUTO_CLASSES[task]), config, labels, options
+        return getattr(transformers, configuration.AUTO_CLASSES[task]), config, labels, options
 
     def tokenizer(self, context: BuildContext) -> Any | None:
         """A fast tokenizer, or None where the model has none."""
@@ -304,11 +279,7 @@ class Transformers(Model):
         if len(tasks := heads.parts(module)) == 1:
             super().load(module, folder)
             return
-        from safetensors.torch import load_model
-
-        for task, part in tasks.items():
-            # What another task's head has added to the body, such as a pooler, is in that task's folder.
-            load_model(part, str(folder / task / "model.safetensors"), strict=False)
+        heads.load(tasks, folder)
 
     def _save(self, module: nn.Module, folder: Any, context: BuildContext, own: Collection[str] | None = None) -> None:
         """Without what is not its `own`: a pooler, say, that another task's head has added to the body."""
@@ -329,32 +300,12 @@ class Transformers(Model):
     def _loaded(self, auto: Any, config: Any, context: BuildContext, options: Mapping[str, Any]) -> tuple[Any, Any]:
         if (folder := local_folder(self.path or "", context.folder)) is not None:
             loading.refuse_pickles(folder)
-        return cast(
-            "tuple[Any, Any]",
-            auto.from_pretrained(
-                self._at(context),
-                config=config,
-                revision=self.revision or "main",
-                use_safetensors=True,
-                ignore_mismatched_sizes=True,  # of the head: what else differs is found in the report
-                output_loading_info=True,
-                **options,
-            ),
-        )
+        return loading.weights(auto, self._at(context), config, self.revision, options)
 
     def written_configuration(self, context: BuildContext) -> Mapping[str, Any]:
         """The configuration of `path`, from its folder or, for a hub model, from what was downloaded before."""
         assert self.path is not None
-        folder = local_folder(self.path, context.folder)
-        if folder is not None:
-            return families.read(folder / "config.json")
-        from huggingface_hub import try_to_load_from_cache
-
-        try:
-            file = try_to_load_from_cache(self.path, "config.json", revision=self.revision)
-        except ValueError:  # not a name that the hub allows
-            return {}
-        return families.read(Path(file)) if isinstance(file, str) else {}
+        return families.written(self.path, self.revision, local_folder(self.path, context.folder))
 
     def _line(self, context: BuildContext) -> list[Model]:
         """This model, the one that it is like, the one that that is like, and so on."""
@@ -382,7 +333,7 @@ class Transformers(Model):
                     trust_remote_code=False,
                     local_files_only=not context.weights,
                 )
-            for fault in self._unexpected(loaded.to_dict()):
+            for fault in configuration.unexpected(self.path, self.config or {}, loaded.to_dict()):
                 raise fault
             return loaded
         changes = dict(self.config or {})

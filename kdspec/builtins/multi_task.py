@@ -8,10 +8,11 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from kdspec import terms
+from kdspec.built import Objective
 from kdspec.component import Component, Strict, by_name, wrong
 from kdspec.context import BuildContext
 from kdspec.hookspecs import hookimpl
-from kdspec.kinds import Distiller, Objective, Schedule
+from kdspec.kinds import Distiller, Schedule
 from kdspec.match import Match
 from kdspec.sampling import Sampling
 from kdspec.step import Needs

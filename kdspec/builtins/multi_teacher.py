@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from kdspec import terms
+from kdspec.built import Objective
 from kdspec.component import Component, by_name, wrong
 from kdspec.context import BuildContext
 from kdspec.hookspecs import hookimpl
-from kdspec.kinds import Distiller, Objective
+from kdspec.kinds import Distiller
 from kdspec.match import Match
 from kdspec.step import Needs
 from kdspec.terms import HardLabels, SoftLabels

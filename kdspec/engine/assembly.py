@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from kdspec.built import BuiltTask
 from kdspec.context import BuildContext
 from kdspec.diagnostics import Diagnostic, DiagnosticError
 from kdspec.engine.blame import blaming
@@ -15,7 +16,6 @@ from kdspec.engine.forward import Forward, reads_attention
 from kdspec.engine.models import Models, checkpointing
 from kdspec.engine.order import fold, isolated_random, reseed
 from kdspec.engine.placement import placed
-from kdspec.kinds import BuiltTask
 from kdspec.match import PlannedMatch
 from kdspec.plan import Plan, PlannedStage
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kdspec.kinds import Objective
+from kdspec.built import Objective
 from kdspec.step import Step, Term
 
 

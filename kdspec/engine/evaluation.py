@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from kdspec.answers import Answers
+from kdspec.built import BuiltTask
 from kdspec.engine.feed import Feed
 from kdspec.engine.forward import Forward, frozen
 from kdspec.engine.normalization import count
 from kdspec.engine.order import isolated_random
-from kdspec.kinds import BuiltTask, Logits
+from kdspec.kinds import Logits
 from kdspec.ops.mean import Mean
 from kdspec.soft_labels import outputs
 from kdspec.step import Features

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kdspec.built import BuiltTask
 from kdspec.engine.order import fold
 from kdspec.engine.packed import Packed, packed
-from kdspec.kinds import BuiltTask
 
 Batch = Mapping[str, Tensor]
 Batches = Mapping[str, Batch]

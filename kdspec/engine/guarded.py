@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, cast
 
+from kdspec.built import BuiltTask
 from kdspec.engine.blame import blaming
-from kdspec.kinds import BuiltTask
 from kdspec.spec import Spec
 
 

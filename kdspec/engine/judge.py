@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from kdspec.built import BuiltTask
 from kdspec.diagnostics import Diagnostic, DiagnosticError, Edit, closest
 from kdspec.engine.evaluation import evaluate
 from kdspec.engine.feed import Feed
 from kdspec.engine.forward import Forward
 from kdspec.events import Evaluated
 from kdspec.fieldpath import parse
-from kdspec.kinds import BuiltTask
 from kdspec.plan import Feature, Plan, PlannedStage, locate
 
 MEAN = "mean"

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from kdspec.built import BuiltTask
 from kdspec.context import BuildContext
 from kdspec.diagnostics import Diagnostic, DiagnosticError
 from kdspec.engine import export, identity
@@ -26,7 +27,6 @@ from kdspec.engine.signals import StopSignal
 from kdspec.engine.stage import Interrupted, StageRun, saved
 from kdspec.engine.table import Row, named, table
 from kdspec.events import Event, Note, RunFailed, RunFinished, RunStarted, StageFinished, StageSkipped
-from kdspec.kinds import BuiltTask
 from kdspec.plan import Plan, PlannedStage
 from kdspec.plugins import Plugin
 from kdspec.registry import Registry

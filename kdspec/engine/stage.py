@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from kdspec.built import BuiltTask
 from kdspec.diagnostics import DiagnosticError, Label
 from kdspec.engine import export, optimizer_state
 from kdspec.engine.assembly import Assembly
@@ -26,7 +27,6 @@ from kdspec.engine.signals import StopSignal
 from kdspec.engine.teacher_cache.opening import opened
 from kdspec.engine.training import Loop
 from kdspec.events import CheckpointSaved, Event, Note, StageFinished, StageStarted
-from kdspec.kinds import BuiltTask
 from kdspec.match import PlannedMatch
 from kdspec.plan import Plan, PlannedStage
 from kdspec.registry import Registry

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from kdspec.built import BuiltTask
 from kdspec.engine import export
 from kdspec.engine.evaluation import Outcome, agreement, evaluate, latency
 from kdspec.engine.feed import Feed
 from kdspec.engine.forward import Forward
 from kdspec.engine.judge import judging
 from kdspec.engine.models import Models
-from kdspec.kinds import BuiltTask
 from kdspec.plan import Plan
 
 BATCH = 64

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from kdspec import heads
+from kdspec.built import BuiltTask
 from kdspec.context import BuildContext, Head, Input
 from kdspec.diagnostics import Diagnostic, DiagnosticError, Label
 from kdspec.engine.blame import blaming
 from kdspec.engine.heads import conflicts
 from kdspec.engine.models import Models
 from kdspec.engine.order import isolated_random
-from kdspec.kinds import BuiltTask
 from kdspec.plan import Plan, PlannedStage
 from kdspec.registry import Registry
 from kdspec.rehearsal.memory import size

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kdspec.built import BuiltTask
 from kdspec.caching import foreseen, part, shown
 from kdspec.context import BuildContext, Input
 from kdspec.diagnostics import Diagnostic, DiagnosticError
@@ -21,7 +22,6 @@ from kdspec.engine.forward import Forward, frozen
 from kdspec.engine.models import Models
 from kdspec.engine.optimization import parameter_groups
 from kdspec.engine.probe import settle
-from kdspec.kinds import BuiltTask
 from kdspec.match import PlannedMatch
 from kdspec.ops.mean import Mean
 from kdspec.plan import Plan, PlannedStage

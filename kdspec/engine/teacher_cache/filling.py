@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from kdspec.built import BuiltTask
 from kdspec.context import BuildContext
 from kdspec.diagnostics import Diagnostic, DiagnosticError
 from kdspec.engine.backend import SingleProcess
@@ -19,7 +20,6 @@ from kdspec.engine.signals import StopSignal
 from kdspec.engine.stage import StageRun
 from kdspec.engine.teacher_cache.opening import opened
 from kdspec.events import CacheState, Event
-from kdspec.kinds import BuiltTask
 from kdspec.plan import Plan, PlannedStage
 from kdspec.registry import Registry
 
