@@ -71,7 +71,9 @@ class ByTask(Adaptor):
 
     name = "by_task"
 
-    tasks: dict[str, Annotated[dict[str, OneOrMore], Field(min_length=1)]] = Field(min_length=1)
+    tasks: dict[str, Annotated[dict[str, OneOrMore], Field(min_length=1)]] = Field(
+        min_length=1, examples=[{"reviews": {"logits": "output.reviews"}, "topics": {"logits": "output.topics"}}]
+    )
     """For each task its features, as in `paths`."""
 
     def build(self, context: BuildContext) -> Mapping[str, str | list[str]]:

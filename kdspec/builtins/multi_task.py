@@ -61,7 +61,9 @@ class MultiTask(Distiller):
     name = "multi_task"
     student: str
     """The model that learns."""
-    tasks: dict[str, TaskTerms] = Field(min_length=2)
+    tasks: dict[str, TaskTerms] = Field(
+        min_length=2, examples=[{"reviews": {"teacher": "critic"}, "topics": {"teacher": "librarian"}}]
+    )
     """For each task its teacher, and how it is learnt."""
     sampling: Sampling = by_name({})
     """How the tasks share the micro-batches."""

@@ -81,7 +81,7 @@ def test_loss_means_both_kinds_of_loss(kdspec):
     out = kdspec("list", "loss").out
     assert "logit losses\n" in out
     assert "feature losses\n" in out
-    assert out.endswith("`kdspec show logit_loss ce` shows one in full\n")
+    assert out.endswith("`kdspec show logit_loss bce` shows one in full\n")
 
 
 def test_a_schedule_is_not_a_learning_rate_schedule(kdspec):
