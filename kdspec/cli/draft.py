@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from kdspec.context import ModelFacts
@@ -29,6 +30,16 @@ _SENTENCES = (
     ("go and see it", "good"),
     ("the sequel nobody needed", "bad"),
 )
+
+_SOFT_LABELS = MappingProxyType(
+    {
+        None: "{loss: kl, temperature: 4, weight: 1}",
+        "classes": "{loss: kl, temperature: 4, weight: 1}",
+        "labels": "{loss: bce, temperature: 2, weight: 1}",
+        "numbers": "{loss: mse, temperature: 1, weight: 1}",
+    }
+)
+"""By what the logits of a task stand for."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +171,7 @@ def _distillation(task: type[Task], teacher: Origin, student: Origin) -> Iterato
     yield "      general:"
     yield "        teacher: teacher"
     yield "        student: student"
-    yield "        soft_labels: {loss: kl, temperature: 4, weight: 1} # `kdspec list logit_loss` has other losses"
+    yield f"        soft_labels: {_SOFT_LABELS[task.logits]} # `kdspec list logit_loss` has other losses"
     if task.head is not None:
         yield "        hard_labels: {weight: 0} # more than 0: learn from the labels too"
     depth = student.layers if student.path is None else student.facts.layers

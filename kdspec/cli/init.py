@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, NoReturn
 
 import typer
@@ -26,6 +27,15 @@ Examples:
   kdspec init --from quickstart
 """
 _LIKE = re.compile(r"like:([1-9][0-9]{0,3})")
+
+_BY_EXAMPLE: Mapping[str, str] = MappingProxyType(
+    {
+        "masked_lm": "basics/masked_lm",
+        "question_answering": "basics/questions",
+        "token_classification": "basics/tagging",
+    }
+)
+"""Tasks whose rows are no sentences with an answer, and the spec of the library for each."""
 
 
 @hookimpl
@@ -113,6 +123,9 @@ def task_named(registry: Registry, task_name: str) -> type[Task]:
             f"{'several' if found else 'no'} tasks are named `{task_name}`; {hint}", param_hint="--task"
         )
     task: type[Task] = found[0].component  # type: ignore[assignment] # of the kind that was asked for
+    if (example := _BY_EXAMPLE.get(task.name)) is not None and task.__module__.startswith("kdspec."):
+        message = f"rows of `{task.name}` have a form of their own: begin with `kdspec init --from {example}`"
+        raise typer.BadParameter(message, param_hint="--task")
     return task
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from kdspec import load_registry
 from kdspec.cli.library import library
 from kdspec.cli.reading import read
 
-TASKS = load_registry(installed=False).names("task")
+BY_EXAMPLE = {"masked_lm", "question_answering", "token_classification"}
+TASKS = sorted({*load_registry(installed=False).names("task")} - BY_EXAMPLE)
 TINY = Path(__file__).parent.parent / "data" / "tiny" / "teacher"
 
 
@@ -39,6 +41,14 @@ def test_what_it_writes_is_valid_and_has_a_plan(new, tmp_path, task, teacher, st
     reading = read(str(tmp_path / "spec.yaml"), load_registry(installed=False))
     assert reading.diagnostics == ()
     assert reading.plan is not None
+
+
+@pytest.mark.parametrize("task", sorted(BY_EXAMPLE))
+def test_a_task_with_rows_of_its_own_form_has_a_spec_to_begin_with(new, task):
+    outcome = new(task=task)
+    assert outcome.code == 2
+    (name,) = re.findall(r"--from ([a-z_]+/[a-z_]+)", " ".join(outcome.err.split()))
+    assert name in library()
 
 
 def test_it_begins_with_the_line_for_editors_and_brings_the_schema(new, tmp_path):
