@@ -97,6 +97,9 @@ def _drafted(
     registry: Registry, path: Path, task_name: str, teacher: str, student: str, data: Path | None
 ) -> dict[Path, str]:
     task = task_named(registry, task_name)
+    if (spec := _BY_EXAMPLE.get(task.name)) is not None and task.__module__.startswith("kdspec."):
+        message = f"rows of `{task.name}` have a form of their own: begin with `kdspec init --from {spec}`"
+        raise typer.BadParameter(message, param_hint="--task")
     files = {}
     if data is None:
         example = path.with_name(f"{path.stem}-example.csv")
@@ -123,9 +126,6 @@ def task_named(registry: Registry, task_name: str) -> type[Task]:
             f"{'several' if found else 'no'} tasks are named `{task_name}`; {hint}", param_hint="--task"
         )
     task: type[Task] = found[0].component  # type: ignore[assignment] # of the kind that was asked for
-    if (example := _BY_EXAMPLE.get(task.name)) is not None and task.__module__.startswith("kdspec."):
-        message = f"rows of `{task.name}` have a form of their own: begin with `kdspec init --from {example}`"
-        raise typer.BadParameter(message, param_hint="--task")
     return task
 
 
