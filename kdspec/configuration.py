@@ -140,7 +140,7 @@ def fit(config: Any, head: Head, tokenizer: Any | None) -> None:
         config.problem_type = _PROBLEMS[head.task]
     if tokenizer is None:
         return
-    if config.pad_token_id is None:  # a decoder's head needs it to find the last token of a row
+    if getattr(config, "pad_token_id", 0) is None:  # a decoder's head needs it to find the last token of a row
         config.pad_token_id = tokenizer.pad_token_id
     if getattr(config, "vocab_size", len(tokenizer)) < len(tokenizer):
         raise Fault(

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import ast
 import inspect
-import textwrap
+import linecache
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
 from itertools import pairwise
 
 
@@ -19,16 +22,34 @@ def attribute_docstrings(cls: type) -> dict[str, str]:
     found: dict[str, str] = {}
     for parent in reversed(cls.__mro__):
         if parent.__module__.partition(".")[0] not in ("builtins", "abc", "typing", "pydantic"):
-            found |= _own(parent)
+            file = getattr(sys.modules.get(parent.__module__), "__file__", None)
+            found |= _of_file(file).get(parent.__qualname__, {}) if file else {}
     return found
 
 
-def _own(cls: type) -> dict[str, str]:
+@cache  # a file has many classes, and reading it is most of the work
+def _of_file(file: str) -> Mapping[str, Mapping[str, str]]:
     try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
-    except (OSError, TypeError, SyntaxError):  # made in a session, in C, or of text that dedenting breaks
+        tree = ast.parse("".join(linecache.getlines(file)))
+    except SyntaxError:  # the file has changed since it was imported, or is none of Python's
         return {}
-    (body,) = [node.body for node in tree.body if isinstance(node, ast.ClassDef)] or [[]]
+    return dict(_classes(tree, ""))
+
+
+def _classes(node: ast.AST, prefix: str) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """The classes below a node, by what they are called from the module on."""
+    for child in ast.iter_child_nodes(node):
+        inner = prefix
+        if isinstance(child, ast.ClassDef):
+            yield f"{prefix}{child.name}", _docstrings(child.body)
+            inner = f"{prefix}{child.name}."
+        elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            inner = f"{prefix}{child.name}.<locals>."
+        if isinstance(child, ast.stmt):
+            yield from _classes(child, inner)
+
+
+def _docstrings(body: list[ast.stmt]) -> Mapping[str, str]:
     found = {}
     for before, after in pairwise(body):
         if not (isinstance(before, ast.AnnAssign) and isinstance(before.target, ast.Name)):

@@ -238,12 +238,16 @@ class Transformers(Model):
         if self.attention is not None:
             options["attn_implementation"] = self.attention
         config = self.configuration(context)
+        auto = getattr(transformers, configuration.AUTO_CLASSES[task])
+        if type(config) not in auto._model_mapping:  # noqa: SLF001 - the library tells it by no other way
+            message = f"transformers has no `{auto.__name__}` of the family `{config.model_type}`"
+            raise Fault(loading.CODE, f"{message}, which the task needs", self._origin())
         labels = dict(config.id2label)
         if context.head is not None:
             configuration.fit(config, context.head, self.tokenizer(context) if context.weights else None)
-        if not context.weights and config.pad_token_id is None:
+        if not context.weights and getattr(config, "pad_token_id", 0) is None:
             config.pad_token_id = 0  # the tokenizer would give it
-        return getattr(transformers, configuration.AUTO_CLASSES[task]), config, labels, options
+        return auto, config, labels, options
 
     def tokenizer(self, context: BuildContext) -> Any | None:
         """A fast tokenizer, or None where the model has none."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from kdspec.cli.fixes import apply
 from kdspec.diagnostics import Edit
 
 _PACKAGE = Path(kdspec.__file__).parent
+_DEFAULT = re.compile(r"(?P<before>\$\{\w+:-)(?P<file>[^}]*)\}")
+"""A file that a variable may replace: `${TEACHER:-../assets/teacher}`."""
 
 
 def library() -> Mapping[str, Path]:
@@ -31,9 +34,12 @@ def adapted(path: Path, folder: Path) -> str:
     document = source.parse(text, str(path), path.parent)
     edits = []
     for loc, value in _texts(document.data):
-        target = path.parent / value
-        if ("/" in value or loc[0] == "extends") and target.exists():
-            edits.append(Edit(document.values[loc], scalar(relative(target.resolve(), folder.resolve()))))
+        default = _DEFAULT.fullmatch(value)
+        file = default["file"] if default else value
+        target = path.parent / file
+        if ("/" in file or loc[0] == "extends") and target.exists():
+            there = relative(target.resolve(), folder.resolve())
+            edits.append(Edit(document.values[loc], scalar(f"{default['before']}{there}}}" if default else there)))
     text, _ = apply(text, edits)
     lines = text.splitlines(keepends=True)
     if lines and lines[0].startswith(MODELINE):
