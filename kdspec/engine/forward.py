@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from kdspec.diagnostics import Diagnostic, DiagnosticError, Label, closest
 from kdspec.engine.blame import blaming
+from kdspec.engine.taps import Tap, Taps, Trace, each
 from kdspec.fault import Fault
 from kdspec.fieldpath import FieldPath, FieldPathError
 from kdspec.match import PlannedMatch
@@ -21,6 +23,17 @@ from kdspec.spec import Spec
 from kdspec.step import Features
 
 Batch = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Shorter:
+    """How a model is run once it is known where its features come up."""
+
+    taps: Taps
+    rest: Mapping[str, Feature]
+    """Those that are looked for in its output and its batch all the same."""
+    flags: Mapping[str, bool]
+    """What it is asked for."""
 
 
 class Forward:
@@ -57,6 +70,9 @@ class Forward:
         self._guard = blaming(spec, ("models", name, spec.models[name].name), f"model `{name}`")
         self._bound: set[tuple[str, ...]] = set()
         """The combinations of columns that the model is known to take."""
+        self.ends: Tap | None = None
+        """Behind what a forward pass ends, where it ends early."""
+        self._shorter: Shorter | None = None
 
     def __call__(self, batch: Batch) -> Features:
         """The features of one batch.
@@ -66,14 +82,60 @@ class Forward:
                 KD506 where it raises.
         """
         inputs = self.inputs(batch)
-        with self._guard:
-            if self.modules:
-                with self._captured() as captured:
-                    output = self.module(**inputs, **self.flags)
-            else:
-                captured = {}
-                output = self.module(**inputs, **self.flags)
+        if self._shorter is not None and (found := self._taken(self._shorter, inputs, batch)) is not None:
+            return found
+        output, captured = self._run(inputs)
         return Features(self._values(self.features, output, batch, captured))
+
+    def shorten(self, batch: Batch) -> Features:
+        """The features of a batch; from now on they are taken where they came up, and no more than they need is done.
+
+        For a model that is frozen: of one that trains the rest may be learning.
+
+        Raises:
+            DiagnosticError: as when it is called.
+        """
+        trace = Trace()
+        inputs = self.inputs(batch)
+        with trace.of(self.module):
+            output, captured = self._run(inputs)
+        values = self._values(self.features, output, batch, captured)
+        made = {name for name, feature in self.features.items() if any(path.root != "batch" for path in feature.paths)}
+        wanted = {}
+        for name in made:
+            with contextlib.suppress(LookupError):  # made of what comes up nowhere, such as a part of a tensor
+                wanted[name] = trace.taps(values[name])
+        rest = {name: feature for name, feature in self.features.items() if name not in wanted}
+        paths = [path for feature in rest.values() for path in feature.paths]
+        if not wanted or any(path.module is not None for path in paths):
+            return Features(values)
+        ends = trace.last(list(each(wanted))) if wanted.keys() == made else None
+        if ends is not None or self.flags:
+            self.ends = ends
+            # Whether attention is returned may decide whether its weights are there to be taken.
+            flags = {name: value for name, value in self.flags.items() if name == "output_attentions"}
+            self._shorter = Shorter(
+                Taps(self.module, wanted, stops=wanted.keys() == made), rest, flags | _flags(self.module, paths)
+            )
+        return Features(values)
+
+    def _taken(self, shorter: Shorter, inputs: Batch, batch: Batch) -> Features | None:
+        """The features where they come up; None where they did not, and are looked for in the output from then on."""
+        with self._guard:
+            output, found = shorter.taps.run(lambda: self.module(**inputs, **shorter.flags))
+        if found is None:
+            self._shorter = self.ends = None
+            return None
+        values = found | self._values(shorter.rest, output, batch, {})
+        return Features({name: values[name] for name in self.features})
+
+    def _run(self, inputs: Batch) -> tuple[Any, dict[str, dict[str, Any]]]:
+        """What the model returns, and what was captured of its modules."""
+        with self._guard:
+            if not self.modules:
+                return self.module(**inputs, **self.flags), {}
+            with self._captured() as captured:
+                return self.module(**inputs, **self.flags), captured
 
     def of_batch(self, batch: Batch, names: Iterable[str]) -> dict[str, Any]:
         """Those of the features that an adaptor takes from the batch alone, without running the model."""

@@ -111,6 +111,8 @@ class RehearsedStage:
     """For each group of the optimizer the numbers that it trains."""
     idle: tuple[str, ...] = ()
     """Parameters of the student that no term reaches: they keep their values but for weight decay."""
+    ends: Mapping[str, str] = field(default_factory=dict)
+    """For each teacher of which only the beginning is computed, the layer or module after which nothing is read."""
     flops: Flops | None = None
     memory: Memory | None = None
     cache: Mapping[str, int] = field(default_factory=dict)
@@ -118,7 +120,7 @@ class RehearsedStage:
     caching: Mapping[str, str] = field(default_factory=dict)
     """For each teacher whether that is kept: `kept in` a folder and on what condition, or `not kept:` and why."""
     tasks: Mapping[str, RehearsedStage] = field(default_factory=dict)
-    """Of several tasks, what each has shown; `inputs`, `features` and `flops` are then there only."""
+    """Of several tasks, what each has shown; `inputs`, `features`, `ends` and `flops` are then there only."""
 
 
 def together(name: str, tasks: Mapping[str, RehearsedStage], models: int) -> RehearsedStage:

@@ -42,6 +42,7 @@ class Found:
     matches: tuple[PlannedMatch, ...] = ()
     groups: dict[str, int] = field(default_factory=dict)
     idle: tuple[str, ...] = ()
+    ends: dict[str, str] = field(default_factory=dict)
     flops: dict[str, int] = field(default_factory=dict)
     memory: Memory | None = None
 
@@ -116,15 +117,19 @@ class StageRehearsal:
             forward = forwards[name]
             taught = name != self.needs.student
             forward.module.train(not taught)
-            mode = frozen(forward.module) if taught else nullcontext()
             try:
-                with mode, self.backend.autocast(), self._counted(name):
-                    features[name] = forward(batch)
+                with frozen(forward.module) if taught else nullcontext(), self.backend.autocast():
+                    if taught:
+                        forward.shorten({key: value[:1] for key, value in batch.items()})
+                    with self._counted(name):
+                        features[name] = forward(batch)
             except DiagnosticError as error:
                 if unclear(error):
                     raise
                 mistakes += error.diagnostics
                 continue
+            if forward.ends is not None:
+                self.found.ends[name] = forward.ends.layer
             self.found.shapes[name] = _shapes(features[name])
             self.found.cache[name] = self._cache(features[name], name)
         if mistakes:
@@ -199,6 +204,7 @@ class StageRehearsal:
             matches=found.matches,
             groups=found.groups,
             idle=found.idle,
+            ends=found.ends,
             flops=flops,
             memory=found.memory,
             cache=cache,

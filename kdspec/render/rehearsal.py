@@ -25,6 +25,11 @@ def details(stage: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[tup
     for model, features in stage["features"].items():
         if told := ", ".join(_feature(name, shapes) for name, shapes in features.items() if shapes):
             yield f"reads of {clean(model)}", Text(told)
+    for model, module in stage.get("ends", {}).items():
+        yield (
+            f"end of {clean(model)}",
+            Text(f"{clean(module)}: nothing after it is read, so nothing after it is computed"),
+        )
     if stage["groups"]:
         trained = ", ".join(f"{clean(name)} {number(count)}" for name, count in stage["groups"].items())
         frozen = [f"{clean(name)} {number(models[name]['parameters'])}" for name in stage["cache"] if name in models]
@@ -49,7 +54,7 @@ def details(stage: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[tup
 def _of_task(task: str, part: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
     """What is of one task alone; the rest is told of the stage."""
     for name, told in details(part, models):
-        if name.startswith("reads of") or name == "cost":
+        if name.startswith(("reads of", "end of")) or name == "cost":
             yield f"{clean(task)} {name}", told
 
 

@@ -223,3 +223,13 @@ def test_a_new_head_does_not_matter_where_only_layers_are_learnt(texts):
     teacher = f"models.teacher.transformers={{config: {fresh}, tokenizer: teacher}}"
     (note,) = noise(texts(*only, teacher, folder="fresh"))
     assert "`bert.embeddings" in note
+
+
+def test_a_teacher_that_ends_early_teaches_the_same(texts, monkeypatch, same):
+    matches = f"{MATCHES}=[{{feature: hidden, loss: hidden_mse, layers: {{1: 1}}}}]"
+    sets = (matches, "stages.distil.distiller.general.soft_labels={weight: 0}")
+    short = texts(*sets, folder="short")
+    monkeypatch.setattr(Forward, "shorten", Forward.__call__)
+    whole = texts(*sets, folder="whole")
+    assert [event.loss for event in short.of(StepDone)] == [event.loss for event in whole.of(StepDone)]
+    assert same.bits(short.weights, whole.weights)

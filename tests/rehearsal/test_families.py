@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from kdspec.context import Head
+from kdspec.engine.assembly import Assembly
+from kdspec.engine.forward import frozen
 from kdspec.engine.models import Models
 
 SMALL = "vocab_size: 40, hidden_size: 12, num_hidden_layers: 4, num_attention_heads: 2, intermediate_size: 24"
@@ -76,6 +78,47 @@ def test_shapes_and_sizes_are_those_of_the_real_model(rehearsed, family):
         (logits,) = features["logits"]
         assert (logits.shape, logits.dtype) == (output.logits.shape, "float32")
     assert outcome.stage.idle == ()
+
+
+SHORT = f"""\
+{SPEC[: SPEC.index("        soft_labels:")]}        soft_labels: {{weight: 0}}
+        matches:
+          - {{feature: hidden, loss: mmd, layers: {{0: 0}}}}
+          - {{feature: hidden, loss: hidden_mse, layers: {{2: 1}}}}
+          - {{feature: attention, loss: attention_mse, layers: {{1: 1}}}}
+    training: {{epochs: 1, batch_size: 4}}
+"""
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_teacher_ends_after_the_deepest_layer_that_is_read(family, rehearsed):
+    """What is left is the same to the bit."""
+    change = [("TEACHER", f"{{model_type: {family}, {FAMILIES[family]}}}")]
+    if family == "albert":
+        change.append((", initialize: {layers: [0, 2]}", ""))
+    outcome = rehearsed(SHORT, change=change)
+    assert outcome.codes == []
+    (end,) = outcome.stage.ends.values()
+    models = Models(outcome.plan, {"reviews": HEAD}, {})
+    stage = outcome.plan.stages[-1]
+    tasks = {"reviews": outcome.plan.spec.tasks["reviews"].without_rows()}
+    forward = Assembly(outcome.plan, stage, models, tasks, torch.device("cpu")).forwards(stage)["teacher"]
+    tokens = {"input_ids": torch.randint(1, 40, (4, 9)), "attention_mask": torch.ones(4, 9, dtype=torch.long)}
+    tokens["attention_mask"][1, 6:] = 0
+    with frozen(forward.module):
+        first = forward(tokens)
+        forward.shorten({name: value[:2] for name, value in tokens.items()})
+        second = forward(tokens)
+    assert forward.ends.layer == end
+    assert [*first["hidden"], *first["attention"]] == [0, 2, 1]
+    for feature in ("hidden", "attention"):
+        assert all(torch.equal(first[feature][i], second[feature][i]) for i in first[feature])
+
+
+def test_what_a_teacher_leaves_out_is_not_counted(rehearsed):
+    change = [("TEACHER", f"{{model_type: bert, {FAMILIES['bert']}}}")]
+    whole, short = (rehearsed(spec, change=change).stage.flops.teachers["teacher"] for spec in (SPEC, SHORT))
+    assert 0.4 * whole < short < 0.6 * whole
 
 
 def assert_size(size, real):
