@@ -86,7 +86,7 @@ class Answer:
 
     plugin: Plugin
     result: Any = None
-    error: Exception | None = None
+    error: Exception | SystemExit | None = None
 
 
 class Plugins:
@@ -142,7 +142,7 @@ class Plugins:
                 result = implementation.function(**wanted)
                 # A generator runs its author's code while it is read.
                 yield Answer(plugin, list(result) if isinstance(result, Iterable) else result)
-            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything, and must not end us
                 yield Answer(plugin, error=error)
 
 

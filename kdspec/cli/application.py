@@ -109,7 +109,7 @@ class _Commands(TyperGroup):
             self.commands.setdefault(name, command)
 
 
-def _warn(invocation: Invocation, who: str, error: Exception) -> None:
+def _warn(invocation: Invocation, who: str, error: BaseException) -> None:
     invocation.err.say(f"warning: the commands of {who} could not be added: {type(error).__name__}: {error}")
 
 

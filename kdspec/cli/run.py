@@ -54,6 +54,9 @@ def run(
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin anew; what an earlier run has left is put aside.")
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on though the spec has changed since the run began.")
+    ] = False,
     device: Annotated[
         str | None, typer.Option(metavar="DEVICE", help="For example cpu or cuda:1; the first GPU by default.")
     ] = None,
@@ -68,6 +71,8 @@ def run(
     err = invocation.err
     if sets and spec.endswith(".json"):
         raise typer.BadParameter("a plan is run as it is", param_hint="--set")
+    if restart and resume:
+        raise typer.BadParameter("it excludes `--restart`", param_hint="--resume")
     reading = read(spec, invocation.registry, sets or ())
     if device is not None and reading.plan is not None:
         _check_device(device)
@@ -81,7 +86,7 @@ def run(
     from kdspec.plugins import Plugin
     from kdspec.render.progress import Progress
 
-    session = Session(reading.plan, invocation.registry, output=output, restart=restart, device=device)
+    session = Session(reading.plan, invocation.registry, output=output, restart=restart, resume=resume, device=device)
     with Progress(Console(stderr=True, highlight=False, markup=False, emoji=False)) as progress:
         name = "kdspec.render.progress"
         invocation.plugins.add(Plugin("kdspec", importlib.metadata.version("kdspec"), "progress", name, progress))
@@ -93,7 +98,7 @@ def run(
             raise typer.Exit(ExitCode.FAILED) from None
         except Interrupted as stopped:
             progress.stop()
-            command = _command(invocation, spec, sets or (), output, device)
+            command = _command(invocation, spec, sets or (), output, device, resume=resume)
             err.say(f"stopped; the state is saved in {session.folder}. To go on:\n  {command}")
             code = ExitCode.TERMINATED if stopped.signal == signal.SIGTERM else ExitCode.INTERRUPTED
             raise typer.Exit(code) from None
@@ -112,7 +117,9 @@ def _check_device(device: str) -> None:
         raise typer.BadParameter(f"`{device}` cannot be used: {reason}", param_hint="--device") from None
 
 
-def _command(invocation: Invocation, spec: str, sets: Sequence[str], output: Path, device: str | None) -> str:
+def _command(
+    invocation: Invocation, spec: str, sets: Sequence[str], output: Path, device: str | None, *, resume: bool = False
+) -> str:
     """The command that goes on with this run: the one that began it, but for `--restart`."""
     words = ["kdspec", "run", spec]
     for given in sets:
@@ -121,6 +128,8 @@ def _command(invocation: Invocation, spec: str, sets: Sequence[str], output: Pat
         words += ["--output", str(output)]
     if device is not None:
         words += ["--device", device]
+    if resume:
+        words.append("--resume")
     for file in invocation.plugin_files:
         words += ["--plugin", file]
     return shlex.join(words)

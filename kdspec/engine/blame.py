@@ -29,9 +29,13 @@ def blaming(spec: Spec, path: Path, what: str) -> AbstractContextManager[None]:
     return _Context(partial(_blamed, spec, path, what))
 
 
+# A library that calls `sys.exit` must not end a run as if it had come to its end.
+_Told = Exception | SystemExit
+
+
 class _Context:
     # Not a generator, which takes several times as long: a step enters a dozen of these.
-    def __init__(self, tell: Callable[[Exception], Diagnostic | None]) -> None:
+    def __init__(self, tell: Callable[[_Told], Diagnostic | None]) -> None:
         self._tell = tell
 
     def __enter__(self) -> None:
@@ -40,13 +44,13 @@ class _Context:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if isinstance(error, Exception) and not isinstance(error, DiagnosticError):
+        if isinstance(error, _Told) and not isinstance(error, DiagnosticError):
             found = self._tell(error)
             if found is not None:
                 raise DiagnosticError(found) from error
 
 
-def _blamed(spec: Spec, path: Path, what: str, error: Exception) -> Diagnostic:
+def _blamed(spec: Spec, path: Path, what: str, error: _Told) -> Diagnostic:
     """The diagnostic for anything that a component raises."""
     found = _told(spec, path, what, error)
     if found is not None:
@@ -60,7 +64,7 @@ def _blamed(spec: Spec, path: Path, what: str, error: Exception) -> Diagnostic:
     return Diagnostic("KD506", message, spec.label(path), notes=notes, help=help_)
 
 
-def _told(spec: Spec, path: Path, what: str, error: Exception) -> Diagnostic | None:
+def _told(spec: Spec, path: Path, what: str, error: _Told) -> Diagnostic | None:
     """The diagnostic for what explains itself, or None."""
     if isinstance(error, Within):
         return _told(spec, (*path, *error.at), error.what, _cause(error))

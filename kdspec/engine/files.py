@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from pathlib import Path
@@ -51,14 +53,15 @@ def atomic_write(path: Path, content: bytes | str) -> None:
 
 def cannot_write(path: Path, error: Exception, needed: int | None = None) -> DiagnosticError:
     """KD508 for `path`, with the free bytes of its disk and, where known, the bytes that were needed."""
-    reason = os.strerror(error.errno).lower() if isinstance(error, OSError) and error.errno else f"{error}".strip()
+    number = _number(error)
+    reason = os.strerror(number).lower() if number else f"{error}".strip()
     free = _free(path)
     notes = tuple(
         f"{bytes_} bytes are {word}"
         for bytes_, word in ((needed, "needed"), (free, "free there"))
         if bytes_ is not None
     )
-    full = needed is not None and free is not None and free < needed
+    full = number in (errno.ENOSPC, errno.EDQUOT) or (needed is not None and free is not None and free < needed)
     return DiagnosticError(
         Diagnostic(
             "KD508",
@@ -69,6 +72,14 @@ def cannot_write(path: Path, error: Exception, needed: int | None = None) -> Dia
             else "see that the folder exists, may be written to, and has room",
         )
     )
+
+
+def _number(error: Exception) -> int | None:
+    """The system's number for what went wrong, which safetensors and shutil have in their texts alone."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    found = re.search(r"os error (\d+)|\[Errno (\d+)\]", f"{error}")
+    return int(found[1] or found[2]) if found else None
 
 
 def _free(path: Path) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -17,25 +18,62 @@ from kdspec.resolve import resolved
 _LISTED = 8
 
 
-def hold(plan: Plan, folder: RunFolder) -> None:
+@dataclass(frozen=True)
+class Change:
+    """Stages that go on with another spec than they were begun with."""
+
+    stages: tuple[str, ...]
+    differences: tuple[str, ...]
+    """What differs, one line each."""
+
+
+def hold(plan: Plan, folder: RunFolder, *, resume: bool = False) -> Change:
     """Compare the stages that have been begun with the plan, then remember the plan in their place.
+
+    With `resume` stages of which the spec has changed go on all the same, those that have ended from their last
+    checkpoint; `accept` remembers the plan for them.
 
     Raises:
         DiagnosticError: KD509, with what differs.
     """
-    now = {stage.name: _digest(plan, stage.name) for stage in plan.stages}
-    try:
-        former = json.loads(folder.text("digests.json") or "{}")
-    except ValueError:
-        former = {}
+    now, former = _digests(plan), _former(folder)
     begun = {name for name in now if folder.checkpoints(name).steps()} | folder.finished(now).keys()
-    changed = [name for name in now if name in begun and former.get(name) != now[name]]
-    if changed:
+    changed = tuple(name for name in now if name in begun and former.get(name) != now[name])
+    differences = tuple(_differences(plan, folder)) if changed else ()
+    if changed and not resume:
         message = f"stage `{changed[0]}` of run `{plan.spec.name}` was begun with another spec"
         label = plan.spec.label(("stages", changed[0]), "not as it was begun", key=True)
-        help_ = "give the spec another `name`, or begin anew with `--restart` (the old run is put aside)"
-        notes = tuple(_differences(plan, folder))
-        raise DiagnosticError(Diagnostic("KD509", message, label, notes=notes, help=help_))
+        help_ = (
+            "give the spec another `name`, begin anew with `--restart` (the old run is put aside), "
+            "or go on with the changed spec with `--resume`"
+        )
+        raise DiagnosticError(Diagnostic("KD509", message, label, notes=differences, help=help_))
+    for name in changed:
+        folder.reopen(name)
+    # Not those of the changed stages: what they were begun with is true of their checkpoints until there is a new one.
+    _remember(folder, former, {**now, **{name: former.get(name) for name in changed}})
+    return Change(changed, differences)
+
+
+def accept(plan: Plan, folder: RunFolder, stage: str) -> None:
+    """Remember the plan for a stage that has gone on with a changed spec, now that its state is on the disk."""
+    former = _former(folder)
+    _remember(folder, former, {**former, stage: _digests(plan)[stage]})
+
+
+def _digests(plan: Plan) -> dict[str, str]:
+    return {stage.name: _digest(plan, stage.name) for stage in plan.stages}
+
+
+def _former(folder: RunFolder) -> dict[str, str | None]:
+    try:
+        found: dict[str, str | None] = json.loads(folder.text("digests.json") or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _remember(folder: RunFolder, former: Mapping[str, str | None], now: Mapping[str, str | None]) -> None:
     if former != now:
         folder.write("digests.json", json.dumps(now, indent=2) + "\n")
 

@@ -6,6 +6,7 @@ import fcntl
 import os
 import socket
 import struct
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -60,6 +61,21 @@ class RunLock:
         # The file stays: were it removed, a process that has it open and one that makes it anew could both hold it.
         self._write("")
         os.close(self._descriptor)
+
+    def check(self) -> None:
+        """Raises KD508 where the folder of this name is not the one that is held: deleted, moved, or made anew."""
+        path = self.folder / ".lock"
+        with suppress(OSError):
+            if os.path.samestat(path.lstat(), os.fstat(self._descriptor)):
+                return
+        raise DiagnosticError(
+            Diagnostic(
+                "KD508",
+                f"the run folder `{self.folder}` is no longer the one that this run began in",
+                notes=("it, or the file `.lock` in it, was deleted, moved or made anew while the run was at work",),
+                help="put it back where it was moved away, and run the same command again",
+            )
+        )
 
     def _write(self, holder: str) -> None:
         os.ftruncate(self._descriptor, 0)

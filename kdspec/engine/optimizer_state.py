@@ -40,9 +40,16 @@ def flatten(optimizer: Optimizer, names: Mapping[Tensor, str]) -> tuple[dict[str
 
 
 def restore(
-    optimizer: Optimizer, names: Mapping[Tensor, str], tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]
+    optimizer: Optimizer,
+    names: Mapping[Tensor, str],
+    tensors: Mapping[str, Tensor],
+    scalars: Mapping[str, Any],
+    *,
+    options: bool = True,
 ) -> None:
     """Put back what `flatten` gave, bit for bit. Parameters and groups are found by name.
+
+    Without `options` the groups keep those that they have.
 
     Raises KD504 if the optimizer is of another kind, groups its parameters otherwise, or a parameter or tensor is
     missing, left over, or of another shape; the optimizer is then as it was.
@@ -54,14 +61,14 @@ def restore(
     by_name = {names[parameter]: parameter for parameter in _parameters(optimizer)}
     _same(by_name, scalars["state"], "parameter")
     used: set[str] = set()
-    options = []
+    found = []
     for group in optimizer.param_groups:
         members = frozenset(names[parameter] for parameter in group["params"])
         if members not in saved:
             raise _unfit(f"the parameters `{'`, `'.join(sorted(members)[:3])}`, … do not form a group in it")
         # A newer torch may know options which the saved group lacks; they keep their defaults.
-        options.append({key: _decode(value, tensors, used) for key, value in saved[members].items()})
-        _same(options[-1].keys() & group.keys(), options[-1], "option")
+        found.append({key: _decode(value, tensors, used) for key, value in saved[members].items()})
+        _same(found[-1].keys() & group.keys(), found[-1], "option")
     state = {}
     for name, parameter in by_name.items():
         record = scalars["state"][name]
@@ -70,8 +77,9 @@ def restore(
         state[name] = {key: _decode(value, tensors, used) for key, value in record["entries"].items()}
     _same(used, tensors, "tensor")
     optimizer.state.clear()
-    for group, values in zip(optimizer.param_groups, options, strict=True):
-        group.update(values)
+    for group, values in zip(optimizer.param_groups, found, strict=True):
+        if options:
+            group.update(values)
         # A counter on the CPU costs no synchronisation; torch keeps it on the device only where a kernel reads it there.
         on_device = group.get("capturable") or group.get("fused")
         for parameter in group["params"]:

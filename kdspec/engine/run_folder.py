@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from kdspec.engine.checkpoint import CheckpointStore
 from kdspec.engine.files import atomic_write, cannot_write, sync
+from kdspec.engine.lock import RunLock
 from kdspec.engine.table import Row
 from kdspec.events import Event, StageFinished, from_json, to_json
 from kdspec.outline import outline
@@ -23,8 +24,13 @@ from kdspec.resolve import resolved
 class RunFolder:
     """Reads and writes the folder, for the one process that holds its lock. Raises KD508 where the disk refuses."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, lock: RunLock | None = None) -> None:
+        self.path, self.lock = path, lock
+
+    def check(self) -> None:
+        """Raises KD508 where the folder that is held has gone, or another has its name."""
+        if self.lock is not None:
+            self.lock.check()
 
     @property
     def student(self) -> Path:
@@ -61,8 +67,15 @@ class RunFolder:
 
     def finish(self, event: StageFinished) -> None:
         """Keep that a stage has ended: it is not run again."""
+        self.check()
         self._make(self._record(event.stage).parent)
         atomic_write(self._record(event.stage), json.dumps(to_json(event), indent=2) + "\n")
+
+    def reopen(self, stage: str) -> None:
+        """Forget that a stage has ended, and the run with it: it goes on from its last checkpoint."""
+        for path in (self.path / "table.json", self._record(stage)):
+            with _writing(path):
+                path.unlink(missing_ok=True)
 
     def table(self) -> tuple[Row, ...] | None:
         """The table of a run that has come to its end."""
@@ -94,6 +107,7 @@ class RunFolder:
 
     def replace(self, folder: Path, fill: Callable[[Path], object]) -> None:
         """Make a folder anew and put it in place of an older one, such that it is there whole or not at all."""
+        self.check()
         fresh, old = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
         with _writing(folder):
             for path in (fresh, old):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ class Session:
         registry: the components and observers.
         output: the folder in which the run's own folder lies.
         restart: begin anew, putting aside what an earlier run with this name has left.
+        resume: go on with what an earlier run has left though the spec has changed since.
         device: where to compute; the first GPU, or the CPU where there is none.
     """
 
@@ -63,6 +65,7 @@ class Session:
     registry: Registry
     output: Path = Path("runs")
     restart: bool = False
+    resume: bool = False
     device: str | None = None
     kept: dict[str, Any] = field(default_factory=dict)
     """Where observers keep what they need from one event to the next."""
@@ -88,36 +91,43 @@ class Session:
             DiagnosticError: KD5xx.
         """
         began = time.perf_counter()
-        with RunLock(self.folder), StopSignal() as stop:
-            self._folder = RunFolder(self.folder)
+        with RunLock(self.folder) as lock, StopSignal() as stop:
+            self._folder = RunFolder(self.folder, lock)
             if self.restart:
                 self._folder.put_aside()
             # Before the log is opened: a start that is refused is nothing that has happened in the run.
-            identity.hold(self.plan, self._folder)
+            self._change = identity.hold(self.plan, self._folder, resume=self.resume)
             self._log = EventLog(self._folder.log)
             try:
                 return self._stages(stop, began)
             except DiagnosticError as error:
                 first = error.diagnostics[0]
-                self.emit(RunFailed(first.code, first.message))
+                # The disk that has refused may refuse this too, which must not hide why the run has failed.
+                with suppress(DiagnosticError):
+                    self.emit(RunFailed(first.code, first.message))
                 raise
             finally:
                 self._close()
 
     def emit(self, event: Event) -> None:
         """Record an event and show it to the observers; one that raises is reported once and left alone."""
-        self._log.append(event)
+        self._keep(event)
         answers = list(self.registry.plugins.call("kdspec_observe", without=self._failed, event=event, session=self))
         for answer in answers:
             if answer.error is not None:
                 self._failed.append(answer.plugin)
                 self.emit(Note("warning", f"{_told(answer.plugin, answer.error)}; it is not called again"))
 
+    def _keep(self, event: Event) -> None:
+        self._folder.check()
+        self._log.append(event)
+
     def _close(self) -> None:
         try:
             self.at_end.close()
         except Exception as error:  # noqa: BLE001 - an observer's, which must not cost the run
-            self._log.append(Note("warning", f"an observer raised {type(error).__name__} at the end: {error}"))
+            with suppress(DiagnosticError):
+                self._keep(Note("warning", f"an observer raised {type(error).__name__} at the end: {error}"))
 
     def _stages(self, stop: StopSignal, began: float) -> Result:
         folder, names = self._folder, list(self.plan.spec.stages)
@@ -125,8 +135,9 @@ class Session:
         open_ = [name for name in names if name not in finished]
         if not open_ and (rows := folder.table()) is not None and "RunFinished" in self._logged():
             return Result(self.folder, rows, folder.student, already_finished=True)
-        folder.write_plan(self.plan)
-        notes: list[Note] = []
+        notes = [Note("warning", _changed(self._change))] if self._change.stages else []
+        if not notes:
+            folder.write_plan(self.plan)
         found = self._newest(open_[0], notes) if open_ else None
         if (found is not None or finished) and (told := identity.other_versions(self._versions(), export.versions())):
             notes.append(Note("warning", told))
@@ -175,11 +186,19 @@ class Session:
         run = StageRun(
             self.plan, stage, registry=self.registry, models=models, tasks=tasks, folder=self._folder,
             backend=backend, emit=self.emit, stop=stop,
+            accept=partial(self._accept, stage.name) if stage.name in self._change.stages else None,
         )  # fmt: skip
         event = run.run(found)
         self._folder.finish(event)
+        if run.accept is not None:
+            run.accept()
         self.emit(event)
         return event
+
+    def _accept(self, stage: str) -> None:
+        """From now on this stage is that of the changed spec."""
+        identity.accept(self.plan, self._folder, stage)
+        self._folder.write_plan(self.plan)
 
     def _device(self) -> str:
         return self.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -236,5 +255,11 @@ def _step(checkpoint: Checkpoint | None) -> int | None:
     return None if checkpoint is None else checkpoint.step
 
 
-def _told(plugin: Plugin, error: Exception) -> str:
+def _changed(change: identity.Change) -> str:
+    stages = ", ".join(f"`{name}`" for name in change.stages)
+    what = f": {'; '.join(change.differences)}" if change.differences else ""
+    return f"going on with a changed spec in {stages}{what}"
+
+
+def _told(plugin: Plugin, error: BaseException) -> str:
     return f"observer {plugin.distribution} ({plugin.origin}) raised {type(error).__name__}: {error}"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from kdspec.built import BuiltTask
 from kdspec.diagnostics import DiagnosticError, Label
-from kdspec.engine import export, optimizer_state
+from kdspec.engine import evidence, export, optimizer_state, room
 from kdspec.engine.assembly import Assembly
 from kdspec.engine.backend import Backend
 from kdspec.engine.blame import blaming, placing
@@ -55,9 +58,12 @@ class StageRun:
         backend: Backend,
         emit: Callable[[Event], None],
         stop: StopSignal,
+        accept: Callable[[], None] | None = None,
     ) -> None:
+        """`accept` is there where the stage goes on with a changed spec: called once its state is that of the new one."""
         self.plan, self.stage, self.registry, self.models, self.tasks = plan, stage, registry, models, tasks
         self.folder, self.backend, self.emit, self.stop = folder, backend, emit, stop
+        self.accept = accept
         self.spec, self.training = plan.spec, stage.training
         self.path = ("stages", stage.name, "distiller", stage.stage.distiller.name)
         self.seed = fold(plan.spec.seed, "stage", stage.name)
@@ -76,6 +82,7 @@ class StageRun:
             loop = self.loop()
             if found is not None:
                 self._resume(loop, found)
+            self._check_room(loop)
             before = self.progress.seconds
             epochs = loop.total_steps / loop.draws.steps_per_epoch
             rows = sum(lesson.feed.rows for lesson in loop.lessons.values())
@@ -92,7 +99,9 @@ class StageRun:
                 self._train(loop, lambda: before + time.perf_counter() - began)
             finally:
                 for cache in loop.caches:
-                    self.emit(opened(self.stage.name, cache, self.progress.step))
+                    # A disk that refuses this must not hide why the stage ends.
+                    with suppress(DiagnosticError):
+                        self.emit(opened(self.stage.name, cache, self.progress.step))
                     cache.close()
             return self._finish(loop)
 
@@ -111,6 +120,8 @@ class StageRun:
             optimization=Optimization(self.spec, self.stage, bundle, steps), backend=self.backend, seed=self.seed,
             total_steps=steps, place=self._place_of(lessons.matches),
             guard=blaming(self.spec, self.path, "the objective"),
+            backward_guard=blaming(self.spec, self.path, "the backward pass"),
+            keep_batch=partial(evidence.keep, self.folder, self.stage.name),
         )  # fmt: skip
 
     def _place_of(self, matches: tuple[PlannedMatch, ...]) -> Callable[[str], Label]:
@@ -125,15 +136,15 @@ class StageRun:
         return place
 
     def _train(self, loop: Loop, seconds: Callable[[], float]) -> None:
-        progress, kept = self.progress, self.training.checkpoint
+        progress = self.progress
         judge = self._judge(loop)
         per_epoch = loop.draws.steps_per_epoch
-        judged = self.training.evaluate or kept
+        judged = self.training.evaluate or self.training.checkpoint
         judging_days = Calendar(loop.total_steps, per_epoch, judged.every_steps, judged.every_epochs)
-        saving_days = Calendar(loop.total_steps, per_epoch, kept.every_steps, kept.every_epochs)
+        saving_days = self._saving_days(loop)
         if self._patience_is_over():
             return
-        for done in loop.run(progress.step):
+        for done in room.explaining(loop, progress.step):
             progress.step = done.step
             if done.step == 1 and loop.idle:
                 self.emit(_idle(self.stage.needs.student, loop.idle))
@@ -152,6 +163,18 @@ class StageRun:
                 return
             if stopped and done.step < loop.total_steps:
                 raise Interrupted(self.stop.requested or 0)
+
+    def _saving_days(self, loop: Loop) -> Calendar:
+        kept = self.training.checkpoint
+        return Calendar(loop.total_steps, loop.draws.steps_per_epoch, kept.every_steps, kept.every_epochs)
+
+    def _check_room(self, loop: Loop) -> None:
+        days, enough = self._saving_days(loop), self.training.checkpoint.keep + 2
+        due = filter(days.due, range(self.progress.step + 1, loop.total_steps + 1))
+        saves = sum(1 for _ in islice(due, enough))
+        label = self.spec.label(("stages", self.stage.name, "training", "checkpoint"))
+        if self.backend.is_main:
+            room.check_disk(self.folder, self.stage.name, loop, saves, label)
 
     def _judge(self, loop: Loop) -> Judge | None:
         """Who evaluates, or None, with a note, where the student cannot be judged."""
@@ -207,6 +230,7 @@ class StageRun:
     def _save(self, loop: Loop) -> None:
         if not self.backend.is_main:
             return
+        self.folder.check()
         optimizer, names = loop.optimization.optimizer, _names(loop.bundle)
         tensors, scalars = optimizer_state.flatten(optimizer, names)
         meta = {"progress": vars(self.progress), "optimizer": scalars, "scaler": self.backend.scaler_state()}
@@ -214,11 +238,16 @@ class StageRun:
         best = () if self.progress.best_step is None else (self.progress.best_step,)
         self.store.save(self.progress.step, {"weights": weights, "optimizer": tensors}, meta, protect=best)
         self.emit(saved(self.stage.name, self.progress.step))
+        if self.accept is not None:
+            self.accept()
 
     def _resume(self, loop: Loop, found: Checkpoint) -> None:
         self.backend.load(loop.bundle, found.tensors["weights"])
         tensors: Mapping[str, Tensor] = found.tensors.get("optimizer", {})
-        optimizer_state.restore(loop.optimization.optimizer, _names(loop.bundle), tensors, found.meta["optimizer"])
+        optimizer_state.restore(
+            loop.optimization.optimizer, _names(loop.bundle), tensors, found.meta["optimizer"],
+            options=self.accept is None,  # those of a changed spec hold
+        )  # fmt: skip
         self.backend.load_scaler_state(found.meta["scaler"])
         self.progress = Progress(**found.meta["progress"])
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from kdspec.diagnostics import Diagnostic, DiagnosticError, Label
 from kdspec.engine.backend import Backend
 from kdspec.engine.bundle import Bundle
+from kdspec.engine.evidence import without_numbers
 from kdspec.engine.feed import Batch, Batches, Feed
 from kdspec.engine.forward import Forward, frozen
 from kdspec.engine.mixture import Draws
@@ -72,6 +73,10 @@ class Loop:
     """Where the spec has a term, for an error."""
     guard: AbstractContextManager[None]
     """Around code of the strategy: what it raises becomes a diagnostic."""
+    backward_guard: AbstractContextManager[None]
+    """The same for the backward pass."""
+    keep_batch: Callable[[int, list[Drawn], Mapping[str, float]], str]
+    """Saves the batch of a step, and the values of its terms, that came to no number; says where."""
     idle: list[str] = field(default_factory=list)
     """The student's parameters that no loss of the first step has reached; of several tasks it tells nothing."""
     begun: set[str] = field(default_factory=set)
@@ -201,7 +206,7 @@ class Loop:
             message = f"a loss has a parameter of shape {shape} that would never be trained"
             help_ = "a loss with parameters is an `nn.Module` that has them as attributes"
             raise DiagnosticError(Diagnostic("KD510", message, self.place(""), help=help_))
-        with self.guard:
+        with self.backward_guard:
             self.backend.backward(loss)
 
     def _finish(self, step: int, drawn: list[Drawn], shares: Shares, tally: Tally) -> Figures:
@@ -239,14 +244,31 @@ class Loop:
         message = f"{what} `{bad[0]}`" if bad else f"the gradient (its norm is {figures.norm})"
         others = tuple(f"`{name}` is not finite either" for name in bad[1:])
         note = (f"finite in this step: {', '.join(f'`{n}`' for n in fine)}",) if fine and bad else ()
+        kept = (*self._noisy(drawn), self.keep_batch(step + 1, drawn, figures.terms))
         diagnostic = Diagnostic(
             "KD501",
             f"{message} is not finite in step {step + 1} of stage `{self.stage.name}`",
             self.place(bad[0] if bad else ""),
-            notes=(*others, *note, "the weights are those before this step, and the last checkpoint is unharmed"),
+            notes=(
+                *others,
+                *note,
+                *kept,
+                "the weights are those before this step, and the last checkpoint is unharmed",
+            ),
             help="lower the learning rate or clip the gradient with `max_grad_norm`",
         )
         return DiagnosticError(diagnostic)
+
+    def _noisy(self, drawn: list[Drawn]) -> dict[str, None]:
+        """The teachers that themselves give no numbers for these rows."""
+        found: dict[str, None] = {}
+        for each in drawn:
+            batch = each.lesson.feed.to_device(each.batches)
+            for name, teacher in each.lesson.teachers.items():
+                if teacher.features:
+                    with self.backend.autocast():
+                        found |= dict.fromkeys(without_numbers(name, self._taught(name, batch[name], each)))
+        return found
 
     def _culprits(self, step: int, drawn: list[Drawn], shares: Shares) -> list[str]:
         """The terms whose own gradients are not finite: the step once more, term by term."""

@@ -93,7 +93,7 @@ def test_the_options_reach_the_session(kdspec, spec, engine):
     arguments = ["--set", "seed=7", "--output", "elsewhere", "--restart", "--device", "cpu"]
     assert kdspec("run", "spec.yaml", *arguments).code == 0
     (made,) = fake.made
-    assert made.options == {"output": Path("elsewhere"), "restart": True, "device": "cpu"}
+    assert made.options == {"output": Path("elsewhere"), "restart": True, "resume": False, "device": "cpu"}
     assert made.plan.spec.seed == 7
 
 
