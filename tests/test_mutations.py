@@ -40,7 +40,7 @@ SPECS = sorted(
         ROOT / "tests/diagnostics/fine.yaml",
     ]
 )
-SHORT, LONG = 50, 500
+SHORT, LONG = 15, 500
 NOTICED = 0.99
 UNEXPLAINED = "not explained"
 NAMES = (("stages",), ("tasks",))
