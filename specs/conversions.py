@@ -11,7 +11,7 @@ import json
 import re
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import groupby, islice
+from itertools import groupby, islice, pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -70,7 +70,10 @@ def reviews(unpacked: Path, folder: Path) -> None:
 
 
 def contracts(unpacked: Path, folder: Path) -> None:
-    """Sentences of loan agreements with the people, places and organisations in them, a token and its IOB tag a line."""
+    """Sentences of loan agreements with the people, places and organisations in them, as two tasks.
+
+    `*.txt` has a token and its IOB tag a line; `kinds-*.csv` says which kinds of names a sentence has, if any.
+    """
     found = []
     with (unpacked / "samples.jsonl").open(encoding="utf-8") as lines:
         for line in lines:
@@ -79,7 +82,10 @@ def contracts(unpacked: Path, folder: Path) -> None:
     unique = {" ".join(token for token, _ in sentence): sentence for sentence in found}
     order = shuffled(unique.values(), lambda sentence: " ".join(token for token, _ in sentence))
     for name, size in (("train", 700), ("validation", 150), ("test", len(unique) - 850)):
-        write_tagged(folder / f"{name}.txt", islice(order, size))
+        cut = list(islice(order, size))
+        write_tagged(folder / f"{name}.txt", cut)
+        rows = ((" ".join(token for token, _ in sentence), "|".join(kinds(sentence))) for sentence in cut)
+        write_csv(folder / f"kinds-{name}.csv", ("text", "kinds"), rows)
     (unpacked / "LICENSE").rename(folder / "LICENSE")
 
 
@@ -111,7 +117,7 @@ def squad(unpacked: Path, folder: Path) -> None:
 
 
 _LONGEST = 100
-_KINDS = {"PER": "person", "LOC": "place", "ORG": "organisation"}
+_KINDS = {"PER": "person", "LOC": "place", "ORG": "organisation"}  # as the longer names of types begin, too
 _ASKED = {"PER": "文中提到的人名是什么?", "LOC": "文中提到的地名是什么?", "ORG": "文中提到的机构名是什么?"}
 
 
@@ -127,7 +133,7 @@ def msra(unpacked: Path, folder: Path) -> None:
             {
                 tuple(sentence)
                 for sentence in sentences((unpacked / f"{name}.txt").read_text(encoding="utf-8").splitlines(), " ")
-                if len(sentence) <= _LONGEST
+                if len(sentence) <= _LONGEST and whole(sentence)
             },
             lambda sentence: "".join(token for token, _ in sentence),
         )
@@ -145,7 +151,7 @@ def msra(unpacked: Path, folder: Path) -> None:
         if split == "unlabelled":
             write_csv(folder / f"kinds-{split}.csv", ("text",), ((text,) for text in texts))
             continue
-        rows = zip(texts, (sorted({_KINDS[kind] for kind, _ in names(sentence)}) for sentence in found), strict=True)
+        rows = zip(texts, map(kinds, found), strict=True)
         write_csv(folder / f"kinds-{split}.csv", ("text", "kinds"), ((text, "|".join(k)) for text, k in rows if k))
         asked = [article for number, sentence in enumerate(found) if (article := article_of(number, sentence))]
         text = json.dumps({"version": "1.1", "data": asked}, ensure_ascii=False)
@@ -153,9 +159,20 @@ def msra(unpacked: Path, folder: Path) -> None:
     (unpacked / "LICENSE").rename(folder / "LICENSE")
 
 
+def whole(sentence: Sequence[tuple[str, str]]) -> bool:
+    """Whether each name of a sentence has its beginning and its end there."""
+    prefixes = ["O", *(tag[:1] for _, tag in sentence), "O"]
+    return all((before in "BM") == (after in "ME") for before, after in pairwise(prefixes))
+
+
 def names(sentence: Sequence[tuple[str, str]]) -> list[tuple[str, int]]:
     """The kind of each name of a tagged sentence and where it starts."""
     return [(tag[2:], place) for place, (_, tag) in enumerate(sentence) if tag[:2] in ("B-", "B_", "S-", "S_")]
+
+
+def kinds(sentence: Sequence[tuple[str, str]]) -> list[str]:
+    """The kinds of names in a tagged sentence."""
+    return sorted({_KINDS[kind[:3]] for kind, _ in names(sentence)})
 
 
 def article_of(number: int, sentence: Sequence[tuple[str, str]]) -> dict[str, Any] | None:

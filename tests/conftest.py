@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import shutil
 from pathlib import Path
@@ -20,22 +21,92 @@ os.environ["COLUMNS"] = "120"
 SPECS = Path(__file__).parent.parent / "specs"
 
 
+ROWS = {"train": 120}
+"""Real rows of a split in a copy of the library: enough for each label to be there; 16 of those that are not named."""
+
+MODELS = {
+    "all-MiniLM-L6-v2": {"layers": 6},
+    "chinese-e5": {"layers": 12, "max_position_embeddings": 512},
+}
+"""The models among the assets."""
+
+SECTIONS = [
+    "education",
+    "entertainment",
+    "finance",
+    "game",
+    "politics",
+    "realty",
+    "science",
+    "society",
+    "sports",
+    "stocks",
+]
+COLUMNS = {
+    "headlines/{}.csv": ("headline", "label", ["plain", "sarcastic"]),
+    "thucnews/{}.csv": ("title", "label", SECTIONS),
+    "trec/{}.csv": ("question", "label", ["ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM"]),
+    "film-reviews/{}.csv": ("sentence", "valence", ["-1.250", "0.500", "2.125"]),
+    "contracts/kinds-{}.csv": ("text", "kinds", ["person", "", "place", "organisation|place"]),
+    "msra/kinds-{}.csv": ("text", "kinds", ["person", "organisation|person", "place", "organisation"]),
+}
+TAGGED = {
+    "msra/names-{}.txt": ["B-PER E-PER O", "O S-LOC O", "B-ORG M-ORG E-ORG"],
+    "contracts/{}.txt": ["B-PERSON I-PERSON O", "O B-LOCATION O", "B-ORGANIZATION O O"],
+}
+QUESTIONS = ("msra/questions-{}.json", "squad-shifts/{}.json")
+
+
 @pytest.fixture(scope="session")
 def small_assets(tmp_path_factory):
-    """A folder like `specs/assets`, with few rows and a model of random weights; the real ones are not needed."""
+    """A folder like `specs/assets`, with few rows and models of random weights; the real ones are not needed."""
     from kdspec.testing import tiny
 
     folder = tmp_path_factory.mktemp("small") / "assets"
-    tiny(folder / "all-MiniLM-L6-v2", layers=6, width=48, heads=12)
-    (folder / "headlines").mkdir()
+    for model, shape in MODELS.items():
+        tiny(folder / model, width=48, heads=12, **shape)
     for split in ("train", "validation", "test", "unlabelled"):
-        labels = itertools.cycle(["plain", "sarcastic"])
-        lines = [f"{split} headline {number},{label}" for number, label in zip(range(40), labels, strict=False)]
-        if split == "unlabelled":
-            lines = [line.partition(",")[0] for line in lines]
-        head = "headline" if split == "unlabelled" else "headline,label"
-        (folder / "headlines" / f"{split}.csv").write_text("\n".join([head, *lines, ""]), encoding="utf-8")
+        for pattern, content in made_up(split):
+            path = folder / pattern.format(split)
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(content, encoding="utf-8")
     return folder
+
+
+def made_up(split):
+    """The files of a split, by their patterns."""
+    labelled = split != "unlabelled"
+    texts = [f"{split} headline {number}" for number in range(40)]
+    for pattern, (text, label, labels) in COLUMNS.items():
+        rows = zip(texts, itertools.cycle(labels), strict=False)
+        lines = [f"{text},{label}", *map(",".join, rows)] if labelled else [text, *texts]
+        yield pattern, "\n".join([*lines, ""])
+    for pattern, tags in TAGGED.items():
+        lines = (
+            [f"{word}\t{tag}" if labelled else word for word, tag in zip(text.split(), of.split(), strict=True)]
+            for text, of in zip(texts, itertools.cycle(tags), strict=False)
+        )
+        yield pattern, "".join("\n".join([*sentence, "\n"]) for sentence in lines)
+    for pattern in QUESTIONS if labelled else ():
+        asked = [
+            {
+                "context": f"headline {number} of {split} is {text}",
+                "qas": [{"id": str(number), "question": "which", "answers": [{"text": "headline", "answer_start": 0}]}],
+            }
+            for number, text in enumerate(texts)
+        ]
+        yield pattern, json.dumps({"version": "1.1", "data": [{"title": "", "paragraphs": asked}]})
+
+
+def first(content, suffix, count):
+    """The first rows of a file of the assets."""
+    if suffix == ".csv":
+        return "".join(content.splitlines(keepends=True)[: count + 1])
+    if suffix == ".txt":
+        return "\n\n".join([*content.split("\n\n")[:count], ""])
+    paragraphs = itertools.chain.from_iterable(article["paragraphs"] for article in json.loads(content)["data"])
+    data = [{"title": "", "paragraphs": list(itertools.islice(paragraphs, count))}]
+    return json.dumps({"version": "1.1", "data": data}, ensure_ascii=False)
 
 
 @pytest.fixture(scope="session")
@@ -49,19 +120,23 @@ def small_library(tmp_path_factory, small_assets):
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory, small_assets):
-    """A copy of `specs/`, to be read only: with the real model where it has been fetched, and few rows."""
+    """A copy of `specs/`, to be read only: with the real models and the first real rows where they have been fetched."""
     copied = tmp_path_factory.mktemp("library") / "specs"
     shutil.copytree(SPECS, copied, ignore=shutil.ignore_patterns("assets", "__pycache__"))
     shutil.copytree(small_assets, copied / "assets")
-    model, headlines = SPECS / "assets" / "all-MiniLM-L6-v2", SPECS / "assets" / "headlines"
-    if (model / "model.safetensors").is_file():
-        shutil.rmtree(copied / "assets" / "all-MiniLM-L6-v2")
-        (copied / "assets" / "all-MiniLM-L6-v2").symlink_to(model)
-    for file in headlines.glob("*.csv"):
-        with file.open(encoding="utf-8") as rows:
-            (copied / "assets" / "headlines" / file.name).write_text(
-                "".join(itertools.islice(rows, 41)), encoding="utf-8"
-            )
+    for made in (copied / "assets").iterdir():
+        fetched = SPECS / "assets" / made.name
+        if not (fetched / ".complete").is_file():
+            continue
+        shutil.rmtree(made)
+        if made.name in MODELS:
+            made.symlink_to(fetched)
+            continue
+        made.mkdir()
+        for file in (file for file in fetched.iterdir() if file.suffix in (".csv", ".txt", ".json")):
+            count = ROWS.get(file.stem.rpartition("-")[2], 16)
+            content = first(file.read_text(encoding="utf-8"), file.suffix, count)
+            (made / file.name).write_text(content, encoding="utf-8")
     return copied
 
 

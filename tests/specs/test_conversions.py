@@ -102,6 +102,7 @@ def test_contracts_are_sentences_of_tokens_with_tags(conversions, unpacked, made
     read = (made / "train.txt").read_text().split("\n\n")
     assert read[0].splitlines()[:2] == ["Ann\tB-PERSON", "owes\tO"]
     assert len(read) == 700 + 1
+    assert rows(made / "kinds-train.csv")[0]["kinds"] == "person"
 
 
 SENTENCE = [("王", "B-PER"), ("明", "E-PER"), ("在", "O"), ("京", "S-LOC"), ("和", "O"), ("沪", "S-LOC")]
@@ -115,6 +116,13 @@ def test_a_question_is_asked_where_there_is_one_name_of_a_kind(conversions):
     assert asked["id"] == "3-PER"
     assert asked["answers"] == [{"text": "王明", "answer_start": 0}]
     assert conversions.article_of(4, [("和", "O")]) is None
+
+
+@pytest.mark.parametrize(
+    ("tags", "whole"), [("B-PER E-PER O S-LOC", True), ("M-PER E-PER O", False), ("O B-PER", False), ("B-PER O", False)]
+)
+def test_a_sentence_that_is_cut_within_a_name_is_known(tags, whole, conversions):
+    assert conversions.whole([("王", tag) for tag in tags.split()]) is whole
 
 
 def test_msra_gives_names_kinds_and_questions(conversions, unpacked, made):
