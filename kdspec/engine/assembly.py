@@ -52,6 +52,9 @@ class Assembly:
         forward = Forward(
             name, module, part.features[name], labels=self.tasks[part.task].label_keys,
             chooses=self.models.tokenizer_id(name) is not None, spec=self.spec, task=part.task, matches=part.matches,
+            trains=trains,
+            # What several tasks share may be read in other layers for each of them.
+            selective=eager and not self.stage.parts and self.models.chooses(name),
         )  # fmt: skip
         if trains and self.stage.training.gradient_checkpointing:
             self._checkpoint_activations(module)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kdspec.diagnostics import Diagnostic, DiagnosticError, Label, closest
+from kdspec.engine.attention import choose, release
 from kdspec.engine.blame import blaming
 from kdspec.engine.taps import Tap, Taps, Trace, each
 from kdspec.fault import Fault
@@ -46,6 +47,8 @@ class Forward:
         labels: batch keys of the labels, which a model is given only where its own loss is read.
         chooses: whether inputs that the model does not take are left out: the tokenizer's are, written columns are not.
         matches: those that read the features, to tell which of them asks for a layer that is not there.
+        trains: whether the model trains, so that all of it is run.
+        selective: whether attention may take another implementation in layers whose weights are not read.
     """
 
     def __init__(
@@ -59,13 +62,15 @@ class Forward:
         spec: Spec,
         task: str,
         matches: Sequence[PlannedMatch] = (),
+        trains: bool = False,
+        selective: bool = False,
     ) -> None:
         self.name, self.module, self.features, self.spec, self.task = name, module, features, spec, task
         self.matches = matches
         self.withheld = frozenset() if "losses" in features else labels
-        paths = [path for feature in features.values() for path in feature.paths]
-        self.modules = sorted({path.module for path in paths if path.module is not None})
-        self.flags = _flags(module, paths)
+        self.trains, self.selective = trains, selective
+        self.modules = _modules(features)
+        self.flags = _flags(module, [path for feature in features.values() for path in feature.paths])
         self.accepted = _accepted(module) if chooses else None
         self._guard = blaming(spec, ("models", name, spec.models[name].name), f"model `{name}`")
         self._bound: set[tuple[str, ...]] = set()
@@ -90,52 +95,55 @@ class Forward:
     def shorten(self, batch: Batch) -> Features:
         """The features of a batch; from now on they are taken where they came up, and no more than they need is done.
 
-        For a model that is frozen: of one that trains the rest may be learning.
+        A frozen model ends there where nothing else is read. Of one that trains nothing is left out but the weights of
+        attention in layers where they are not read.
 
         Raises:
             DiagnosticError: as when it is called.
         """
         trace = Trace()
-        inputs = self.inputs(batch)
         with trace.of(self.module):
-            output, captured = self._run(inputs)
+            output, captured = self._run(self.inputs(batch))
         values = self._values(self.features, output, batch, captured)
-        made = {name for name, feature in self.features.items() if any(path.root != "batch" for path in feature.paths)}
+        made = {
+            name: feature for name, feature in self.features.items() if any(p.root != "batch" for p in feature.paths)
+        }
+        attention = {name: feature for name, feature in made.items() if reads_attention({name: feature})}
         wanted = {}
-        for name in made:
+        for name in attention if self.trains else made:
             with contextlib.suppress(LookupError):  # made of what comes up nowhere, such as a part of a tensor
                 wanted[name] = trace.taps(values[name])
-        rest = {name: feature for name, feature in self.features.items() if name not in wanted}
-        paths = [path for feature in rest.values() for path in feature.paths]
-        if not wanted or any(path.module is not None for path in paths):
-            return Features(values)
-        ends = trace.last(list(each(wanted))) if wanted.keys() == made else None
-        if ends is not None or self.flags:
-            self.ends = ends
-            # Whether attention is returned may decide whether its weights are there to be taken.
-            flags = {name: value for name, value in self.flags.items() if name == "output_attentions"}
-            self._shorter = Shorter(
-                Taps(self.module, wanted, stops=wanted.keys() == made), rest, flags | _flags(self.module, paths)
-            )
+        spared = self.selective and attention.keys() <= wanted.keys() and self._spare(wanted, attention)
+        stops = wanted.keys() == made.keys() and not self.trains
+        ends = trace.last(list(each(wanted))) if wanted and stops else None
+        if wanted and (spared or (not self.trains and (self.flags or ends is not None))):
+            rest = {name: feature for name, feature in self.features.items() if name not in wanted}
+            # Where attention is not spared, whether it is returned may decide whether its weights are there at all.
+            flags = {} if spared else {name: True for name in self.flags if name == "output_attentions"}
+            flags |= _flags(self.module, [path for feature in rest.values() for path in feature.paths])
+            self.ends, self._shorter = ends, Shorter(Taps(self.module, wanted, stops=stops), rest, flags)
         return Features(values)
+
+    def _spare(self, wanted: Mapping[str, Any], attention: Iterable[str]) -> bool:
+        taps = [tap for name in attention for tap in each(wanted[name])]
+        outputs = all(tap.side == "output" for tap in taps)
+        return bool(taps) and outputs and choose(self.module, {tap.module for tap in taps})
 
     def _taken(self, shorter: Shorter, inputs: Batch, batch: Batch) -> Features | None:
         """The features where they come up; None where they did not, and are looked for in the output from then on."""
-        with self._guard:
+        with self._guard, self._captured(_modules(shorter.rest)) as captured:
             output, found = shorter.taps.run(lambda: self.module(**inputs, **shorter.flags))
         if found is None:
             self._shorter = self.ends = None
+            release(self.module)
             return None
-        values = found | self._values(shorter.rest, output, batch, {})
+        values = found | self._values(shorter.rest, output, batch, captured)
         return Features({name: values[name] for name in self.features})
 
-    def _run(self, inputs: Batch) -> tuple[Any, dict[str, dict[str, Any]]]:
+    def _run(self, inputs: Batch) -> tuple[Any, Mapping[str, dict[str, Any]]]:
         """What the model returns, and what was captured of its modules."""
-        with self._guard:
-            if not self.modules:
-                return self.module(**inputs, **self.flags), {}
-            with self._captured() as captured:
-                return self.module(**inputs, **self.flags), captured
+        with self._guard, self._captured(self.modules) as captured:
+            return self.module(**inputs, **self.flags), captured
 
     def of_batch(self, batch: Batch, names: Iterable[str]) -> dict[str, Any]:
         """Those of the features that an adaptor takes from the batch alone, without running the model."""
@@ -177,10 +185,10 @@ class Forward:
             ) from None
 
     @contextlib.contextmanager
-    def _captured(self) -> Iterator[dict[str, dict[str, Any]]]:
-        """Inputs and outputs of the modules that a field path names, for one forward pass."""
+    def _captured(self, modules: Sequence[str]) -> Iterator[dict[str, dict[str, Any]]]:
+        """Inputs and outputs of these modules, for one forward pass."""
         captured: dict[str, dict[str, Any]] = {}
-        targets = {path: self._submodule(path) for path in self.modules}
+        targets = {path: self._submodule(path) for path in modules}
         handles = [
             target.register_forward_hook(_recorder(captured, path), with_kwargs=True)
             for path, target in targets.items()
@@ -269,6 +277,12 @@ def _recorder(captured: dict[str, dict[str, Any]], path: str) -> Any:
         captured[path] = {"input": args or tuple(kwargs.values()), "output": output}
 
     return record
+
+
+def _modules(features: Mapping[str, Feature]) -> list[str]:
+    """The modules that field paths name."""
+    paths = [path for feature in features.values() for path in feature.paths]
+    return sorted({path.module for path in paths if path.module is not None})
 
 
 def _flags(module: nn.Module, paths: Sequence[FieldPath]) -> dict[str, bool]:

@@ -45,7 +45,7 @@ class Lessons:
                 label = assembly.spec.label(("tasks", part.task), "no rows to learn from", key=True)
                 raise DiagnosticError(Diagnostic("KD502", f"task `{part.task}` has no rows in `train`", label))
             forwards = assembly.forwards(part)
-            features = look(forwards, feed, part.needs.student)
+            features = look(forwards, feed)
             self.matches += settle(assembly.spec, registry, part, features)
             lesson = Lesson(
                 student=forwards[part.needs.student],

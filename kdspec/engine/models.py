@@ -74,6 +74,10 @@ class Models:
                 turn_off()
         return module.eval() if not trains else module
 
+    def chooses(self, name: str) -> bool:
+        """Whether the model's own attention is the one that may stand in where no weights are read."""
+        return self._attention.get(name) == "sdpa"
+
     def view(self, name: str, task: str) -> nn.Module:
         """What of the model answers for a task: all of it, or of several heads that one with what it stands on."""
         module = self.module(name)

@@ -23,14 +23,14 @@ ROWS = 2
 _SAME_TOKENS = "layers can be matched only where both models see the same tokens, in paths with the same slices"
 
 
-def look(forwards: Mapping[str, Forward], feed: Feed, student: str) -> dict[str, Features]:
-    """The features of each model for the first rows, and from then on the teachers compute no more than is read."""
+def look(forwards: Mapping[str, Forward], feed: Feed) -> dict[str, Features]:
+    """The features of each model for the first rows; from then on no more is computed than is read."""
     batches = feed.to_device(feed.batches(list(range(min(ROWS, feed.rows)))))
     features: dict[str, Features] = {}
     with isolated_random():
         for name, forward in forwards.items():
             with frozen(forward.module):
-                features[name] = (forward if name == student else forward.shorten)(batches[name])
+                features[name] = forward.shorten(batches[name])
     return features
 
 

@@ -118,11 +118,11 @@ class StageRehearsal:
             taught = name != self.needs.student
             forward.module.train(not taught)
             try:
-                with frozen(forward.module) if taught else nullcontext(), self.backend.autocast():
-                    if taught:
-                        forward.shorten({key: value[:1] for key, value in batch.items()})
-                    with self._counted(name):
-                        features[name] = forward(batch)
+                with frozen(forward.module), self.backend.autocast():
+                    forward.shorten({key: value[:1] for key, value in batch.items()})
+                mode = frozen(forward.module) if taught else nullcontext()
+                with mode, self.backend.autocast(), self._counted(name):
+                    features[name] = forward(batch)
             except DiagnosticError as error:
                 if unclear(error):
                     raise

@@ -6,9 +6,11 @@ import json
 
 import pytest
 import torch
+from torch.nn import functional
 
 from kdspec.context import Head
 from kdspec.engine.assembly import Assembly
+from kdspec.engine.attention import release
 from kdspec.engine.forward import frozen
 from kdspec.engine.models import Models
 
@@ -85,7 +87,6 @@ SHORT = f"""\
         matches:
           - {{feature: hidden, loss: mmd, layers: {{0: 0}}}}
           - {{feature: hidden, loss: hidden_mse, layers: {{2: 1}}}}
-          - {{feature: attention, loss: attention_mse, layers: {{1: 1}}}}
     training: {{epochs: 1, batch_size: 4}}
 """
 
@@ -99,20 +100,66 @@ def test_a_teacher_ends_after_the_deepest_layer_that_is_read(family, rehearsed):
     outcome = rehearsed(SHORT, change=change)
     assert outcome.codes == []
     (end,) = outcome.stage.ends.values()
-    models = Models(outcome.plan, {"reviews": HEAD}, {})
-    stage = outcome.plan.stages[-1]
-    tasks = {"reviews": outcome.plan.spec.tasks["reviews"].without_rows()}
-    forward = Assembly(outcome.plan, stage, models, tasks, torch.device("cpu")).forwards(stage)["teacher"]
-    tokens = {"input_ids": torch.randint(1, 40, (4, 9)), "attention_mask": torch.ones(4, 9, dtype=torch.long)}
-    tokens["attention_mask"][1, 6:] = 0
+    forward, tokens = real(outcome)["teacher"], batch()
     with frozen(forward.module):
         first = forward(tokens)
         forward.shorten({name: value[:2] for name, value in tokens.items()})
         second = forward(tokens)
     assert forward.ends.layer == end
-    assert [*first["hidden"], *first["attention"]] == [0, 2, 1]
-    for feature in ("hidden", "attention"):
-        assert all(torch.equal(first[feature][i], second[feature][i]) for i in first[feature])
+    assert first["hidden"].keys() == second["hidden"].keys() == {0, 2}
+    assert all(torch.equal(first["hidden"][i], second["hidden"][i]) for i in (0, 2))
+
+
+def real(outcome):
+    """The models of the only stage, with weights."""
+    models, (stage,) = Models(outcome.plan, {"reviews": HEAD}, {}), outcome.plan.stages
+    tasks = {"reviews": outcome.plan.spec.tasks["reviews"].without_rows()}
+    return Assembly(outcome.plan, stage, models, tasks, torch.device("cpu")).forwards(stage)
+
+
+def batch(padding=3):
+    """Four rows, one of them shorter."""
+    tokens = {"input_ids": torch.randint(1, 40, (4, 9)), "attention_mask": torch.ones(4, 9, dtype=torch.long)}
+    tokens["attention_mask"][1, 9 - padding :] = 0
+    return tokens
+
+
+def alike(one, other, mask):
+    """Whether hidden states, or attention by its queries, are the same at the tokens that count, up to rounding."""
+    kept = [(each.transpose(1, 2) if each.ndim == 4 else each)[mask] for each in (one, other)]
+    return torch.allclose(*kept, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_only_layers_whose_attention_is_read_compute_its_weights(family, rehearsed, monkeypatch):
+    """The others take the faster implementation where the family has one; the values are the same up to rounding."""
+    change = [
+        ("TEACHER", f"{{model_type: {family}, {FAMILIES[family]}}}"),
+        (", initialize: {layers: [0, 2]}", ""),
+        ("layers: last", "layers: {2: 1}"),
+        ("loss: attention_mse, layers: last", "loss: attention_mse, layers: {2: 1}"),
+    ]
+    fast, forwards = [], real(rehearsed(SPEC, change=change))
+    original = functional.scaled_dot_product_attention
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", lambda *a, **k: fast.append(1) or original(*a, **k))
+    for name, layers in (("teacher", 4), ("student", 2)):
+        forward = forwards[name]
+        for padding in (0, 3):
+            tokens = batch(padding)
+            with frozen(forward.module):
+                first = forward(tokens)
+                fast.clear()
+                forward.shorten({key: value[:2] for key, value in tokens.items()})
+                assert not fast
+                second = forward(tokens)
+            assert len(fast) == (0 if family in ("albert", "mpnet", "deberta-v2") else layers - 1)
+            for feature in ("hidden", "attention"):
+                assert first[feature].keys() == second[feature].keys()
+                pairs = zip(first[feature].values(), second[feature].values(), strict=True)
+                assert all(alike(*pair, tokens["attention_mask"].bool()) for pair in pairs)
+            assert torch.allclose(first["logits"], second["logits"], rtol=0, atol=1e-6)
+            release(forward.module)
+            forward._shorter = None
 
 
 def test_what_a_teacher_leaves_out_is_not_counted(rehearsed):

@@ -16,7 +16,7 @@ from kdspec.engine.forward import Forward
 from kdspec.engine.teacher_cache.codec import Codec, array
 from kdspec.engine.teacher_cache.slots import Slot
 
-FORMAT = 1
+FORMAT = 2
 """Changes with the layout of the files, and with what is computed for them."""
 
 _LIBRARIES = ("torch", "transformers")
