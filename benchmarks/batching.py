@@ -18,18 +18,10 @@ import time
 from pathlib import Path
 
 import torch
+from loops import loop
 
-from kdspec.check import check
-from kdspec.compose import compose
-from kdspec.engine.backend import SingleProcess
-from kdspec.engine.guarded import guarded
-from kdspec.engine.models import Models
-from kdspec.engine.run_folder import RunFolder
-from kdspec.engine.signals import StopSignal
-from kdspec.engine.stage import StageRun
 from kdspec.engine.training import Loop
-from kdspec.plan import make
-from kdspec.testing import registry, tiny
+from kdspec.testing import tiny
 
 WAYS = ("random", "sorted_micro_batches", "length_grouped")
 TEACHER, STUDENT = (4, 256), (3, 192)
@@ -92,17 +84,7 @@ def _files(folder: Path) -> None:
 
 
 def _loop(folder: Path, way: str) -> Loop:
-    known = registry()
-    spec = check(compose(SPEC, "batching", folder, [f"stages.distil.training.batching={way}"]), known).spec
-    assert spec is not None, "the spec is fine"
-    plan, found = make(spec, known)
-    assert plan is not None, found
-    task = guarded(spec, "texts", spec.tasks["texts"].build(plan.context("texts")))
-    stage = StageRun(
-        plan, plan.stages[0], registry=known, models=Models(plan, {"texts": task.head}, {}), tasks={"texts": task},
-        folder=RunFolder(folder), backend=SingleProcess(), emit=print, stop=StopSignal(),
-    )  # fmt: skip
-    return stage.loop()
+    return loop(SPEC, folder, [f"stages.distil.training.batching={way}"])
 
 
 def _shape(loop: Loop, steps: int) -> tuple[float, float]:

@@ -21,18 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from loops import loop
 
-from kdspec.check import check
-from kdspec.compose import compose
-from kdspec.engine.backend import SingleProcess
-from kdspec.engine.guarded import guarded
-from kdspec.engine.models import Models
-from kdspec.engine.run_folder import RunFolder
-from kdspec.engine.signals import StopSignal
-from kdspec.engine.stage import StageRun
 from kdspec.engine.training import Loop
-from kdspec.plan import make
-from kdspec.testing import registry, tiny
+from kdspec.testing import tiny
 
 ROWS, BATCH = 400, 16
 RECIPES = {
@@ -90,18 +82,7 @@ def _prepare(folder: Path) -> None:
 
 
 def _loop(folder: Path, matches: str, cache: str) -> Loop:
-    text = SPEC.replace("MATCHES", matches).replace("BATCH", str(BATCH)).replace("CACHE", cache)
-    known = registry()
-    spec = check(compose(text, "cache", folder), known).spec
-    assert spec is not None, "the spec is fine"
-    plan, found = make(spec, known)
-    assert plan is not None, found
-    task = guarded(spec, "texts", spec.tasks["texts"].build(plan.context("texts")))
-    stage = StageRun(
-        plan, plan.stages[0], registry=known, models=Models(plan, {"texts": task.head}, {}), tasks={"texts": task},
-        folder=RunFolder(folder), backend=SingleProcess(), emit=lambda _: None, stop=StopSignal(),
-    )  # fmt: skip
-    return stage.loop()
+    return loop(SPEC.replace("MATCHES", matches).replace("BATCH", str(BATCH)).replace("CACHE", cache), folder)
 
 
 def _steps(loop: Loop) -> Callable[[], Any]:

@@ -21,21 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from loops import loop
 from torch import nn
 
-from kdspec.check import check
-from kdspec.compose import compose
-from kdspec.engine.backend import SingleProcess
-from kdspec.engine.guarded import guarded
-from kdspec.engine.models import Models
-from kdspec.engine.run_folder import RunFolder
-from kdspec.engine.signals import StopSignal
-from kdspec.engine.stage import StageRun
 from kdspec.engine.training import Loop
 from kdspec.ops.divergence import cross_entropy_soft
 from kdspec.ops.features import hidden_mse
-from kdspec.plan import make
-from kdspec.testing import registry, tiny
+from kdspec.testing import tiny
 
 ROWS, LENGTH, TEMPERATURE, RATE, LIMIT = 4, 16, 4.0, 1e-4, 1.0
 WORDS = "abcdefghijklmn"  # with a token before and one behind, 16 tokens
@@ -71,9 +63,9 @@ def main() -> None:
     steps = arguments.parse_args().steps
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        loop = _loop(Path(folder))
-        engine = _engine(loop)
-        bare = _bare(loop)
+        stepped = _loop(Path(folder))
+        engine = _engine(stepped)
+        bare = _bare(stepped)
         times: dict[str, list[float]] = {"engine": [], "bare loop": []}
         for number in range(steps + 20):
             for name, step in (("engine", engine), ("bare loop", bare)):
@@ -98,17 +90,7 @@ def _loop(folder: Path) -> Loop:
         tiny(folder / name, layers=2, width=128, seed=seed)
     rows = [{"text": " ".join(WORDS[i % 7 :] + WORDS[: i % 7]), "label": "ab"[i % 2]} for i in range(64)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    known = registry()
-    spec = check(compose(SPEC, "overhead", folder), known).spec
-    assert spec is not None, "the spec is fine"
-    plan, found = make(spec, known)
-    assert plan is not None, found
-    task = guarded(spec, "texts", spec.tasks["texts"].build(plan.context("texts")))
-    stage = StageRun(
-        plan, plan.stages[0], registry=known, models=Models(plan, {"texts": task.head}, {}), tasks={"texts": task},
-        folder=RunFolder(folder), backend=SingleProcess(), emit=print, stop=StopSignal(),
-    )  # fmt: skip
-    return stage.loop()
+    return loop(SPEC, folder)
 
 
 def _engine(loop: Loop) -> Callable[[], Any]:
