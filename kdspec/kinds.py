@@ -74,6 +74,14 @@ class FeatureLoss(OverRows):
     feature: ClassVar[Literal["hidden", "attention"] | None] = None
     """Which of these two it is made for, so that the other one is a mistake; features of other names it may take."""
 
+    def packs(self) -> bool:
+        """Whether the built loss also takes hidden states without padding.
+
+        It is then given, where that is faster, the tokens that count and no others, `(tokens, width)` row after row,
+        with `lengths=`, how many each row has, in place of `mask=`. Its value must be the same up to rounding.
+        """
+        return False
+
     @abstractmethod
     def build(self, context: BuildContext) -> Callable[..., Tensor | Mean]:
         """Make the working object; the class says what it is."""
@@ -87,6 +95,10 @@ class Projection(OverRows):
     @abstractmethod
     def build(self, context: BuildContext) -> nn.Module:
         """Make the working object; the class says what it is."""
+
+    def packs(self) -> bool:
+        """Whether what it makes of a token depends on no other token, so that it also takes `(tokens, width)`."""
+        return False
 
     def optimizer_options(self) -> Mapping[str, Any]:
         """Options of the projection's own optimizer group (`lr`, `weight_decay`); what is left out is the stage's."""

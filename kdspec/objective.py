@@ -12,6 +12,7 @@ from kdspec.context import BuildContext
 from kdspec.fault import Fault, Within
 from kdspec.match import PlannedMatch
 from kdspec.ops.mean import Mean
+from kdspec.ops.packing import Packing
 from kdspec.soft_labels import Soft, Weight, outputs, shapes
 from kdspec.step import Features, Step, Term
 
@@ -44,10 +45,11 @@ class DistillationObjective(nn.Module):
         if self.soft is not None and (weight := self.soft.weight(step.progress)):
             for suffix, loss, share in self.soft.losses(step):
                 terms[f"soft_labels{suffix}"] = Term(loss, weight * share)
+        packing = self._packing(step)
         for match in self._terms:
             if weight := match.weight(step.progress):
                 try:
-                    terms[match.term] = Term(match(step), weight)
+                    terms[match.term] = Term(match(step, packing), weight)
                 except Exception as error:
                     raise match.within(step) from error
         if self.hard is not None and (weight := self.hard(step.progress)):
@@ -55,6 +57,11 @@ class DistillationObjective(nn.Module):
             for index, loss in enumerate(losses):
                 terms["hard_labels" if len(losses) == 1 else f"hard_labels.{index}"] = Term(loss, weight)
         return terms
+
+    def _packing(self, step: Step) -> Packing | None:
+        """What takes the tokens that count out of each layer once for all matches."""
+        masks = step.student.heads("inputs_mask") if any(match.packs for match in self._terms) else ()
+        return Packing.by(masks[0]) if masks else None
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """A group for each projection, with the options that the spec gives it."""
@@ -85,20 +92,27 @@ class MatchTerm(nn.Module):
             )
             self.projection = match.projection.build(widths)
             self.options = match.projection.optimizer_options()
+        self.packs = match.loss.packs() and (match.projection is None or match.projection.packs())
+        """Whether it takes tokens without padding."""
 
-    def forward(self, step: Step) -> Tensor | Mean:
+    def forward(self, step: Step, packing: Packing | None = None) -> Tensor | Mean:
         """The loss of this match, not weighted."""
         match = self.planned
         student = _layers(step.student, match.feature, match.student_layers)
         teacher = _layers(step.teachers[match.teacher], match.feature, match.teacher_layers)
+        over: dict[str, Any] = {}
+        if packing is not None and self.packs and all(map(packing.suits, (*student, *teacher))):
+            student, teacher = [packing.of(layer) for layer in student], [packing.of(layer) for layer in teacher]
+            over["lengths"] = packing.lengths
+        else:
+            masks = step.student.heads("inputs_mask")
+            over["mask"] = masks[0] if masks else None
         if self.projection is not None:
             projected = {id(layer): self.projection(layer) for layer in student}
             student = [projected[id(layer)] for layer in student]
-        masks = step.student.heads("inputs_mask")
-        mask = masks[0] if masks else None
         if match.loss.arity == 1:
-            return self.loss(student[0], teacher[0], mask=mask)
-        return self.loss(tuple(student), tuple(teacher), mask=mask)
+            return self.loss(student[0], teacher[0], **over)
+        return self.loss(tuple(student), tuple(teacher), **over)
 
     def within(self, step: Step) -> Within:
         """Where this match is, and the shapes that it was given, for what its loss or projection has raised."""

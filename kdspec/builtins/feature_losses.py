@@ -33,6 +33,9 @@ class HiddenMse(FeatureLoss):
     def rowwise(self) -> bool:
         return True
 
+    def packs(self) -> bool:
+        return True
+
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.features import hidden_mse
 
@@ -52,6 +55,9 @@ class Cosine(FeatureLoss):
     feature = "hidden"
 
     def rowwise(self) -> bool:
+        return True
+
+    def packs(self) -> bool:
         return True
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
@@ -134,6 +140,9 @@ class Mmd(FeatureLoss):
 
     def rowwise(self) -> bool:
         return self.scale == "width"  # the padded length depends on the other rows
+
+    def packs(self) -> bool:
+        return self.scale == "width"
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.features import mmd

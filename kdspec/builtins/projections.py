@@ -63,6 +63,9 @@ class Linear(Projection):
     def rowwise(self) -> bool:
         return True
 
+    def packs(self) -> bool:
+        return True
+
     def build(self, context: BuildContext) -> nn.Module:
         from torch import nn
 
@@ -95,6 +98,9 @@ class NoProjection(Projection):
     name = "none"
 
     def rowwise(self) -> bool:
+        return True
+
+    def packs(self) -> bool:
         return True
 
     def build(self, context: BuildContext) -> nn.Module:

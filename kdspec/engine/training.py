@@ -176,7 +176,7 @@ class Loop:
     def _taught(self, name: str, batch: Batch, drawn: Drawn) -> Features:
         """What a teacher says of a micro-batch: from its cache, or now."""
         if cache := drawn.lesson.caches.get(name):
-            kept = cache(batch, drawn.rows)
+            kept = cache(batch, drawn.rows, drawn.batches[name])
             if kept is not None:
                 return kept
         teacher = drawn.lesson.teachers[name]

@@ -2,12 +2,17 @@
 
 A mask, (batch, length), says which positions count; without one all do. What is at the others, even inf or nan, changes
 neither value nor gradient. Gradients go to the student only. A pair is the hidden states of two layers of one model.
+
+Where a function takes `lengths`, hidden states may be packed as well, (tokens, width): only the positions that count,
+row after row, `lengths` of them in each. The value is the same up to rounding.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from kdspec.ops import masks
@@ -20,26 +25,26 @@ Pair = tuple[Tensor, Tensor]
 EPSILON = 1e-12
 
 
-def hidden_mse(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Mean:
+def hidden_mse(
+    student: Tensor, teacher: Tensor, mask: Tensor | None = None, lengths: Sequence[int] | None = None
+) -> Mean:
     """The mean over tokens and width of (student - teacher)².
 
     Romero et al. 2015, "FitNets", equation 3; Jiao et al. 2020, "TinyBERT", equation 8.
     """
     _assert_same(student, teacher)
-    batch, length, width = student.shape
     difference = masks.filled(widened(student) - widened(teacher.detach()), mask)
-    return Mean(difference.square().sum() / width, masks.tokens(mask, batch, length), "tokens")
+    return Mean(difference.square().sum() / student.shape[-1], _tokens(student, mask, lengths), "tokens")
 
 
-def cosine(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Mean:
+def cosine(student: Tensor, teacher: Tensor, mask: Tensor | None = None, lengths: Sequence[int] | None = None) -> Mean:
     """The mean over tokens of 1 - cos(student, teacher); 1 where one of the two is zero.
 
     Sanh et al. 2019, "DistilBERT", section 2.
     """
     _assert_same(student, teacher)
-    batch, length, _ = student.shape
     cosines = (_direction(student, mask) * _direction(teacher.detach(), mask)).sum(-1)
-    return Mean(masks.filled(1 - cosines, mask).sum(), masks.tokens(mask, batch, length), "tokens")
+    return Mean(masks.filled(1 - cosines, mask).sum(), _tokens(student, mask, lengths), "tokens")
 
 
 def pkd(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Mean:
@@ -71,7 +76,13 @@ def fsp(student: Pair, teacher: Pair, mask: Tensor | None = None) -> Mean:
     return Mean((flow - target).square().sum() / flow[0].numel(), float(len(flow)), "rows")
 
 
-def mmd(student: Pair, teacher: Pair, mask: Tensor | None = None, scale: Literal["width", "length"] = "width") -> Mean:
+def mmd(
+    student: Pair,
+    teacher: Pair,
+    mask: Tensor | None = None,
+    scale: Literal["width", "length"] = "width",
+    lengths: Sequence[int] | None = None,
+) -> Mean:
     """The mean over pairs of tokens of (G_student - G_teacher)², G = X Yᵀ / width.
 
     X and Y are the two layers of a model (often the same one): G, (length, length), is how similar its tokens are.
@@ -82,11 +93,32 @@ def mmd(student: Pair, teacher: Pair, mask: Tensor | None = None, scale: Literal
 
     Huang and Wang 2017, "Like What You Like: Knowledge Distill via Neuron Selectivity Transfer", section 4.
     """
+    if lengths is not None:
+        assert scale == "width", "packed tokens have no padded length"
+        return _packed_mmd(student, _detached(teacher), list(lengths))
     similarity = _similarity(student, mask, scale)
     target = _similarity(_detached(teacher), mask, scale)
     _assert_same(similarity, target)
     batch, length, _ = similarity.shape
     return Mean((similarity - target).square().sum(), masks.pairs(mask, batch, length), "pairs")
+
+
+def _packed_mmd(student: Pair, teacher: Pair, lengths: list[int]) -> Mean:
+    """Row by row, so that no product is of tokens of two rows, or of padding."""
+    pairs = zip(_grams(student, lengths), _grams(teacher, lengths), strict=True)
+    total = torch.stack([(mine - theirs).square().sum() for mine, theirs in pairs]).sum()
+    return Mean(total, float(sum(length**2 for length in lengths)), "pairs")
+
+
+def _grams(pair: Pair, lengths: list[int]) -> list[Tensor]:
+    first = torch.split(widened(pair[0]), lengths)
+    second = first if pair[1] is pair[0] else torch.split(widened(pair[1]), lengths)
+    with full(pair[0]):
+        return [one @ other.mT / other.shape[-1] for one, other in zip(first, second, strict=True)]
+
+
+def _tokens(states: Tensor, mask: Tensor | None, lengths: Sequence[int] | None) -> Tensor | float:
+    return float(sum(lengths)) if lengths is not None else masks.tokens(mask, states.shape[0], states.shape[1])
 
 
 def _assert_same(student: Tensor, teacher: Tensor) -> None:
@@ -96,7 +128,8 @@ def _assert_same(student: Tensor, teacher: Tensor) -> None:
 
 
 def _detached(pair: Pair) -> Pair:
-    return pair[0].detach(), pair[1].detach()
+    first = pair[0].detach()
+    return first, first if pair[1] is pair[0] else pair[1].detach()
 
 
 def _direction(vectors: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -123,7 +156,8 @@ def _flow(pair: Pair, mask: Tensor | None) -> Tensor:
 
 
 def _similarity(pair: Pair, mask: Tensor | None, scale: Literal["width", "length"]) -> Tensor:
-    first, second = (masks.filled(widened(layer), mask) for layer in pair)
+    first = masks.filled(widened(pair[0]), mask)
+    second = first if pair[1] is pair[0] else masks.filled(widened(pair[1]), mask)
     divisor = first.shape[1] if scale == "length" and mask is not None else second.shape[2]
     with full(first):
         return first @ second.transpose(1, 2) / divisor

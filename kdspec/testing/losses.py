@@ -41,7 +41,7 @@ def check_loss(
     The class and its parameters are documented, its defaults are valid, what it writes can be read again, and its
     module does not import torch. The loss is a scalar or a `Mean` whose parts add up over the batch; it is finite for
     extreme inputs in float32 and bfloat16; its gradient is right, and goes to the student alone; neither the order of
-    the batch nor, for a feature loss, the padding matters.
+    the batch nor, for a feature loss, the padding matters; one that `packs` gives the same for tokens without padding.
 
     Args:
         component: the loss with its parameters.
@@ -62,6 +62,8 @@ def check_loss(
         _check_temperatures(trial)
     else:
         _check_padding(trial)
+        if component.packs():
+            _check_packed(trial)
     if zero_at_equality:
         _check_zero(trial)
     if non_negative:
@@ -320,6 +322,23 @@ def _check_padding(trial: _Trial) -> None:
         found = trial.number(changed)
         if not _close(float(value), found):
             raise trial.fail(f"it depends on {what}: {float(value):g} and {found:g}")
+
+
+def _check_packed(trial: _Trial) -> None:
+    inputs = trial.inputs()
+    kept = inputs.others["mask"] != 0
+    value, gradients, _ = trial.gradients(inputs)
+    packed = _Inputs(
+        tuple(tensor[kept] for tensor in inputs.student),
+        tuple(tensor[kept] for tensor in inputs.teacher),
+        {"lengths": list(LENGTHS)},
+    )
+    found, of_packed, _ = trial.gradients(packed)
+    if not _close(float(value), float(found)):
+        raise trial.fail(f"packed tokens give {float(found):g}, and with their padding {float(value):g}")
+    for one, other in zip(gradients, of_packed, strict=True):
+        if not all(map(_close, one[kept].flatten().tolist(), other.flatten().tolist())):
+            raise trial.fail("packed tokens have another gradient than with their padding")
 
 
 def _longer(tensor: Tensor, *, square: bool) -> Tensor:

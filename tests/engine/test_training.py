@@ -12,6 +12,7 @@ from torch import nn
 from kdspec import Distiller, FeatureLoss, LogitLoss, LrSchedule, Mean, Needs, Optimizer, Projection, Task, Term
 from kdspec.diagnostics import DiagnosticError
 from kdspec.events import StepDone
+from kdspec.ops import packing
 
 GENERAL = "stages.distil.distiller.general"
 TRAINING = "stages.distil.training"
@@ -498,3 +499,19 @@ def test_a_model_that_draws_its_weights_does_so_from_the_seed(launch, same):
     torch.rand(7)
     assert same.bits(first.weights, launch(*changes, plugins=[Drawn], folder="second").weights)
     assert not same.bits(first.weights, launch(*changes, "seed=9", plugins=[Drawn], folder="third").weights)
+
+
+def test_losses_on_tokens_without_padding_are_the_same(launch, monkeypatch):
+    """With a projection for some matches; the toys are so small that their tokens would not be packed."""
+    matches = "[{feature: hidden, loss: hidden_mse, layers: {3: 2}}, {feature: hidden, loss: cos, layers: {3: 2}, "
+    matches += "projection: tanh}, {feature: hidden, loss: mmd, layers: {0: 0, 3: 2}}, {feature: hidden, loss: pkd, layers: {1: 1}}]"
+    padded = launch(f"{GENERAL}.matches={matches}", folder="padded").of(StepDone)
+    packed_ = []
+    monkeypatch.setattr(packing, "SMALL", 0)
+    of = packing.Packing.of
+    monkeypatch.setattr(packing.Packing, "of", lambda self, layer: packed_.append(1) or of(self, layer))
+    packed = launch(f"{GENERAL}.matches={matches}", folder="packed").of(StepDone)
+    assert packed_
+    for one, other in zip(padded, packed, strict=True):
+        assert one.terms == pytest.approx(other.terms, rel=1e-5, abs=1e-7)
+        assert one.grad_norm == pytest.approx(other.grad_norm, rel=1e-5)

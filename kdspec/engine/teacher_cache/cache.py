@@ -73,18 +73,19 @@ class TeacherCache:
         """Whether no block is missing, as far as this process has looked."""
         return not self._missing
 
-    def __call__(self, batch: Batch, rows: Sequence[int]) -> Features | None:
+    def __call__(self, batch: Batch, rows: Sequence[int], here: Batch | None = None) -> Features | None:
         """The teacher's features of a batch; None where the teacher has to be run, since the disk has refused.
 
         Args:
             batch: the rows for the teacher, padded as they may be.
             rows: their numbers.
+            here: the same batch on the CPU, so that the device is not waited for.
         """
         places = self.rows.place[list(rows)]
         if self.failed or not self.fill(np.unique(self.rows.block_of[places]).tolist()):
             return None
         self.hits += len(rows)
-        kept = self.masks.of(batch)
+        kept = self.masks.of(batch if here is None else here)
         counts = self.rows.counts
         if any(name not in kept or (kept[name].sum(1) != counts[name][places]).any() for name in self._masks):
             self.give_up("rows are not as they were when it was filled")
