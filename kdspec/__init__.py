@@ -21,18 +21,15 @@ from kdspec.kinds import (
     Augmentation,
     Dataset,
     Distiller,
-    FeatureLoss,
     LayerMap,
-    LogitLoss,
     LrSchedule,
     MatchPreset,
     Model,
     Optimizer,
-    Projection,
     Schedule,
     Task,
-    Temperature,
 )
+from kdspec.losses import FeatureLoss, LogitLoss, Projection, Temperature
 from kdspec.match import Match, Pair, PlannedMatch
 from kdspec.registry import Registry, load_registry
 from kdspec.sampling import Sampling

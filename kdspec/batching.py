@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kdspec.component import Strict
 from kdspec.diagnostics import Diagnostic
-from kdspec.kinds import OverRows
+from kdspec.losses import OverRows
 from kdspec.spec import Spec
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from kdspec.component import Strict, by_name
-from kdspec.kinds import FeatureLoss, LayerMap, MatchPreset, Projection, Schedule
+from kdspec.kinds import LayerMap, MatchPreset, Schedule
+from kdspec.losses import FeatureLoss, Projection
 
 Indices = Annotated[
     list[int],

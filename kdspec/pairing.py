@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from kdspec.context import BuildContext, ModelFacts
 from kdspec.diagnostics import Diagnostic
 from kdspec.fault import Fault
-from kdspec.kinds import FeatureLoss, LayerMap
+from kdspec.kinds import LayerMap
 from kdspec.layering import count
+from kdspec.losses import FeatureLoss
 from kdspec.match import Match, Pair
 from kdspec.source import Path
 from kdspec.spec import Spec

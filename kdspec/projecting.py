@@ -7,7 +7,7 @@ from typing import Literal
 
 from kdspec.context import ModelFacts
 from kdspec.diagnostics import Diagnostic, Label
-from kdspec.kinds import Projection
+from kdspec.losses import Projection
 from kdspec.pairing import Compared
 from kdspec.registry import Registry
 from kdspec.spec import Spec

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kdspec import kinds, plugins
+from kdspec import kinds, losses, plugins
 from kdspec.component import Component
 from kdspec.plugins import Plugin, Plugins, Problem
 
 KINDS: tuple[type[Component], ...] = (
-    kinds.LogitLoss,
-    kinds.FeatureLoss,
-    kinds.Projection,
-    kinds.Temperature,
+    losses.LogitLoss,
+    losses.FeatureLoss,
+    losses.Projection,
+    losses.Temperature,
     kinds.Schedule,
     kinds.LayerMap,
     kinds.MatchPreset,

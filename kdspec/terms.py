@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from kdspec.component import Strict, by_name
 from kdspec.context import BuildContext
-from kdspec.kinds import LogitLoss, Schedule, Temperature
+from kdspec.kinds import Schedule
+from kdspec.losses import LogitLoss, Temperature
 from kdspec.match import Match
 from kdspec.step import Needs
 

@@ -7,7 +7,7 @@ import textwrap
 import pytest
 from pydantic import Field
 
-from kdspec.kinds import FeatureLoss, LogitLoss
+from kdspec.losses import FeatureLoss, LogitLoss
 from kdspec.registry import load_registry
 from kdspec.testing import check_loss, registry, tiny
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kdspec.diagnostics import DiagnosticError
-from kdspec.kinds import LogitLoss
+from kdspec.losses import LogitLoss
 from kdspec.testing import check, run
 
 SPEC = """\

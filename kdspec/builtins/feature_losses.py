@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from kdspec.component import Component
 from kdspec.context import BuildContext
 from kdspec.hookspecs import hookimpl
-from kdspec.kinds import FeatureLoss
+from kdspec.losses import FeatureLoss
 
 if TYPE_CHECKING:
     from kdspec.ops.mean import Mean

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from kdspec.component import Component
 from kdspec.context import BuildContext
 from kdspec.hookspecs import hookimpl
-from kdspec.kinds import LogitLoss, Logits
+from kdspec.losses import LogitLoss, Logits
 
 if TYPE_CHECKING:
     from kdspec.ops.mean import Mean

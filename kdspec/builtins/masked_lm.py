@@ -16,7 +16,8 @@ from kdspec.component import Component
 from kdspec.context import BuildContext, Head, Input
 from kdspec.fault import Fault
 from kdspec.hookspecs import hookimpl
-from kdspec.kinds import Dataset, Logits, Task
+from kdspec.kinds import Dataset, Task
+from kdspec.losses import Logits
 from kdspec.masking import IGNORE, NO_WORD, Masking, word_of_each
 
 if TYPE_CHECKING:

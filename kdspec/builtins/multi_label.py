@@ -17,8 +17,9 @@ from kdspec.context import BuildContext, Head, Input
 from kdspec.diagnostics import excerpt
 from kdspec.fault import Fault
 from kdspec.hookspecs import hookimpl
-from kdspec.kinds import Augmentation, Dataset, Logits, Task
+from kdspec.kinds import Augmentation, Dataset, Task
 from kdspec.labels import LabelNames
+from kdspec.losses import Logits
 from kdspec.text_rows import VARIES, TextRows
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from pydantic import Field
 from kdspec.component import Component
 from kdspec.context import BuildContext
 from kdspec.hookspecs import hookimpl
-from kdspec.kinds import Projection
+from kdspec.losses import Projection
 
 if TYPE_CHECKING:
     from torch import nn

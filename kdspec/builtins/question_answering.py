@@ -15,7 +15,8 @@ from kdspec.context import BuildContext, Head, Input
 from kdspec.diagnostics import excerpt
 from kdspec.fault import Fault
 from kdspec.hookspecs import hookimpl
-from kdspec.kinds import Dataset, Logits, Task
+from kdspec.kinds import Dataset, Task
+from kdspec.losses import Logits
 
 if TYPE_CHECKING:
     from torch import Tensor

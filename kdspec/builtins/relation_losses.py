@@ -11,7 +11,7 @@ from kdspec.component import Component
 from kdspec.context import BuildContext
 from kdspec.fault import Fault
 from kdspec.hookspecs import hookimpl
-from kdspec.kinds import FeatureLoss
+from kdspec.losses import FeatureLoss
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,7 @@ from pydantic import Field
 from kdspec.component import Component
 from kdspec.context import BuildContext
 from kdspec.hookspecs import hookimpl
-from kdspec.kinds import Temperature
+from kdspec.losses import Temperature
 
 if TYPE_CHECKING:
     from torch import Tensor

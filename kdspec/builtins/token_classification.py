@@ -15,7 +15,8 @@ from kdspec.context import BuildContext, Head, Input
 from kdspec.diagnostics import closest, excerpt
 from kdspec.fault import Fault
 from kdspec.hookspecs import hookimpl
-from kdspec.kinds import Dataset, Logits, Task
+from kdspec.kinds import Dataset, Task
+from kdspec.losses import Logits
 from kdspec.tagged import known_names, read_tags, read_words
 from kdspec.words import Window, firsts, windows
 

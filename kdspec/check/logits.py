@@ -8,7 +8,8 @@ from typing import Any
 
 from kdspec.component import Component, Strict
 from kdspec.diagnostics import Diagnostic
-from kdspec.kinds import Distiller, LogitLoss, Schedule, Temperature
+from kdspec.kinds import Distiller, Schedule
+from kdspec.losses import LogitLoss, Temperature
 from kdspec.registry import Registry
 from kdspec.source import Path
 from kdspec.spec import Spec

@@ -16,7 +16,7 @@ from kdspec.engine.feed import Feed
 from kdspec.engine.forward import Forward, frozen
 from kdspec.engine.normalization import count
 from kdspec.engine.order import isolated_random
-from kdspec.kinds import Logits
+from kdspec.losses import Logits
 from kdspec.ops.mean import Mean
 from kdspec.soft_labels import outputs
 from kdspec.step import Features

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from kdspec.component import Component
 from kdspec.context import BuildContext
 from kdspec.documentation import attribute_docstrings
-from kdspec.kinds import FeatureLoss, LogitLoss
+from kdspec.losses import FeatureLoss, LogitLoss
 
 if TYPE_CHECKING:
     import torch

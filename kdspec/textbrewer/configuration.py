@@ -9,7 +9,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from kdspec.component import Strict, by_name
-from kdspec.kinds import FeatureLoss, LogitLoss, Projection, Schedule
+from kdspec.kinds import Schedule
+from kdspec.losses import FeatureLoss, LogitLoss, Projection
 
 
 def _text(value: Any) -> Any:

@@ -29,7 +29,7 @@ from kdspec.cli import application
 from kdspec.component import Component
 from kdspec.compose import compose
 from kdspec.hookspecs import API_VERSION
-from kdspec.kinds import FeatureLoss, LogitLoss
+from kdspec.losses import FeatureLoss, LogitLoss
 from kdspec.registry import KINDS, Registry, load_registry
 from kdspec.spec import Spec, Stage, Training
 from kdspec.testing import check_loss
