@@ -40,6 +40,8 @@ class ModelFacts:
     """The names of these classes in the order of the logits, where its files name them."""
     architecture: str | None = None
     """The class that its files are of, such as `BertModel`; empty where all its weights are drawn anew."""
+    vocabulary: int | None = None
+    """Tokens that it has embeddings for, where its configuration says."""
 
 
 @dataclass(frozen=True, kw_only=True)

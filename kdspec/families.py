@@ -104,6 +104,7 @@ def changed(before: ModelFacts, changes: Mapping[str, Any]) -> ModelFacts:
         classes=before.classes,
         labels=before.labels,
         architecture=before.architecture,
+        vocabulary=_number(changes, ("vocab_size",), before.vocabulary),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
@@ -157,7 +158,7 @@ class TextModel(Model):
             )
         if self.path is not None:
             return self._fitting(context, context.head)
-        sizes = self.sizes(task) | {"vocabulary": len(self._tokenizer(context)), "classes": len(context.head.labels)}
+        sizes = self.sizes(task) | {"vocabulary": self._vocabulary(context), "classes": len(context.head.labels)}
         labels = list(context.head.labels)
         return {"network": self.name, "format": _FORMAT, "task": task, "labels": labels, "sizes": sizes}
 
@@ -172,6 +173,17 @@ class TextModel(Model):
             message = f"it was trained for `{saved['task']}` with {theirs}; the task is `{head.task}` with {ours}"
             raise Fault(loading.CODE, message, ("path",), help="labels have the same names and the same order")
         return saved
+
+    def _vocabulary(self, context: BuildContext) -> int:
+        """How many tokens there are. For shapes alone the embeddings of `like` say it, where its tokenizer is not here."""
+        try:
+            return len(self._tokenizer(context))
+        except Fault:
+            like = context.models.get(self.like or "")
+            known = like.facts(replace(context, name=self.like or "")).vocabulary if like is not None else None
+            if context.weights or known is None:
+                raise
+            return known
 
     def _tokenizer(self, context: BuildContext) -> Any:
         tokenizer = self.tokenizer(context)

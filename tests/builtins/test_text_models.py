@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
+from kdspec.builtins.models import Transformers
+from kdspec.builtins.text_models import BiGru
+from kdspec.context import BuildContext, Head
 from kdspec.diagnostics import DiagnosticError
 from kdspec.engine.stage import Interrupted
+from kdspec.fault import Fault
 from kdspec.networks import load
 from kdspec.testing import check, run, tiny
 
@@ -166,3 +171,17 @@ def test_a_task_for_which_it_has_no_head_is_told(folder):
     with pytest.raises(DiagnosticError) as caught:
         run(SPEC, folder / "runs", folder=folder, sets=[tags, CNN, "stages.distil.distiller.general.matches=[]"])
     assert "`textcnn` has no head for the task `token_classification`" in caught.value.diagnostics[0].message
+
+
+def test_shapes_are_known_before_the_tokenizer_is_downloaded():
+    models = {
+        "teacher": Transformers(path="nobody/nothing", config={"model_type": "bert", "vocab_size": 300}),
+        "student": BiGru(like="teacher", embedding=6, hidden=5),
+    }
+    context = BuildContext(
+        name="student", models=models, head=Head(task="sequence_classification", labels=("no", "yes"))
+    )
+    module = models["student"].build(replace(context, weights=False))
+    assert module.embeddings.weight.shape == (300, 6)
+    with pytest.raises(Fault, match="cannot be loaded"):
+        models["student"].build(context)
