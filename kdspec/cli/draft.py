@@ -155,12 +155,15 @@ def student_lines(teacher: Origin, student: Origin) -> Iterator[str]:
         yield f"      initialize: {{layers: {layers}}} # start with these layers of the teacher, counted from 0"
 
 
-def fine_tuning_lines(teacher: Origin, name: str = "teacher", stage: str = "fine_tune") -> Iterator[str]:
-    """The stage in which a teacher learns the task, unless it has a head already."""
+def fine_tuning_lines(
+    teacher: Origin, name: str = "teacher", stage: str = "fine_tune", task: str | None = None
+) -> Iterator[str]:
+    """The stage in which a teacher learns the task, of several the one that is named, unless it has a head already."""
     if teacher.has_head:
         return
-    yield f"  {stage}: # the teacher learns the task; leave this out where it can do it already"
-    yield f"    distiller: {{supervised: {{model: {name}}}}}"
+    yield f"  {scalar(stage)}: # the teacher learns the task; leave this out where it can do it already"
+    of_task = "" if task is None else f", task: {scalar(task)}"
+    yield f"    distiller: {{supervised: {{model: {scalar(name)}{of_task}}}}}"
     yield "    training: {epochs: 3, batch_size: 32, optimizer: {adamw: {lr: 5.0e-5}}}"
     yield ""
 

@@ -27,7 +27,9 @@ Examples:
   kdspec import-textbrewer distillation.json training.json
   kdspec import-textbrewer distillation.json -o spec.yaml --teacher ./my-bert --student like:3 --data train.tsv
   kdspec import-textbrewer matches.py --matches L3_hidden_mse --matches L3_hidden_smmd -o spec.yaml
+  kdspec import-textbrewer several.json --task news=sequence_classification --task names=token_classification
 """
+_TASK = "sequence_classification"
 _TEACHER = "google-bert/bert-base-cased"
 _DATA: Mapping[str, Data] = MappingProxyType(
     {
@@ -62,18 +64,23 @@ def import_textbrewer(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="The spec to write; standard output if not.")
     ] = None,
     task: Annotated[
-        str, typer.Option(help="What is learnt; `kdspec list task` has the names.")
-    ] = "sequence_classification",
+        list[str] | None,
+        typer.Option(
+            metavar="TASK",
+            help="What is learnt; `kdspec list task` has the names. Of several tasks each, as NAME=TASK.",
+        ),
+    ] = None,
     teacher: Annotated[
         list[str] | None,
-        typer.Option(metavar="MODEL", help="A folder, or a name on the hub. Several: one for each teacher."),
+        typer.Option(metavar="MODEL", help="A folder, or a name on the hub. Several: one for each teacher, or task."),
     ] = None,
     student: Annotated[
         str | None,
         typer.Option(metavar="MODEL", help="The same, or like:3 for the teacher's architecture with 3 layers."),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Training rows: .csv, .tsv, .json, .jsonl, .parquet.")
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Training rows: .csv, .tsv, .json, .jsonl, .parquet. One for each task."),
     ] = None,
     matches: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A list of matches of the files; may be repeated.")
@@ -97,11 +104,19 @@ def import_textbrewer(
     if output is not None and os.path.lexists(output) and not force:
         raise typer.BadParameter(f"{output} is there already; --force replaces it", param_hint="--output")
     folder = output.parent if output is not None else Path()
-    kind = task_named(invocation.registry, task)
-    rows = _rows(kind.name, data, folder)
-    origins = [origin(invocation.registry, model, folder, "--teacher") for model in teacher or [_TEACHER]]
-    own = origin(invocation.registry, student, folder, "--student") if student is not None else None
+    named = _named(task or [_TASK])
+    kinds = [task_named(invocation.registry, kind) for _, kind in named]
     found = reader.read(files, invocation.registry, matches or ())
+    if len(kinds) == 1 and named[0][0] is None and len(found.tasks) > 1:  # alike, as far as the file tells
+        named, kinds = [(name, kinds[0].name) for name in found.tasks], kinds * len(found.tasks)
+    tasks = {name or "main": kind for (name, _), kind in zip(named, kinds, strict=True)}
+    rows = _rows(tasks, data or (), folder)
+    origins = [origin(invocation.registry, model, folder, "--teacher") for model in teacher or [_TEACHER]]
+    if len(tasks) > 1 and len(origins) == 1:
+        origins *= len(tasks)
+    if 1 < len(tasks) != len(origins):
+        raise typer.BadParameter(f"there are {len(tasks)} tasks: name a teacher for each", param_hint="--teacher")
+    own = origin(invocation.registry, student, folder, "--student") if student is not None else None
     first = reader.first_attention(found, attention_from)
     show(found.diagnostics, found.document.sources, str(files[0]), invocation.err)
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", (output or files[0]).stem).strip("-") or "distillation"
@@ -110,10 +125,10 @@ def import_textbrewer(
             [f"{MODELINE}{SCHEMA}"] if output is not None else [],
             [f"# From {', '.join(Path(file).name for file in found.files)} of TextBrewer, its {_WHOSE[dialect]}."],
             ["kdspec: 1", f"name: {scalar(name)} # the output goes to runs/{name}/", "seed: 0 # TextBrewer has none"],
-            ["", "tasks:", "  main:", *task_lines(kind, rows)],
-            ["", "models:", *_models(origins, own, found, first)],
+            ["", "tasks:", *_tasks(tasks, rows)],
+            ["", "models:", *_models(_teachers(origins, tasks), own, found, first)],
             ["", "# Adaptors are the task's own: for what they return in TextBrewer, `adaptors:` takes field paths."],
-            ["", "stages:", *_stages(kind, rows, origins, found, dialect, first)],
+            ["", "stages:", *_stages(tasks, rows, origins, found, dialect, first)],
         )
     ]
     text = "\n".join(line for part in parts for line in part) + "\n"
@@ -137,29 +152,57 @@ def import_textbrewer(
 _WHOSE: Mapping[str, str] = MappingProxyType({"master": "repository", "pypi": "releases"})
 
 
-def _rows(task: str, data: Path | None, folder: Path) -> Data:
-    if data is not None:
-        return Data(relative(data, folder), header(data))
-    if task not in _DATA:
-        raise typer.BadParameter(f"is needed for the task `{task}`", param_hint="--data")
-    return _DATA[task]
+def _named(written: Sequence[str]) -> list[tuple[str | None, str]]:
+    """The tasks of `--task`, each with its name if it has one, as all of several must."""
+    pairs = [
+        (name if equals else None, kind if equals else name)
+        for name, equals, kind in (one.partition("=") for one in written)
+    ]
+    names = [name for name, _ in pairs]
+    if len(pairs) > 1 and (None in names or len(set(names)) < len(names)):
+        raise typer.BadParameter("several tasks have a name each: `news=sequence_classification`", param_hint="--task")
+    return pairs
 
 
-def _teachers(origins: Sequence[Origin]) -> list[str]:
-    return ["teacher"] if len(origins) == 1 else [f"teacher_{number}" for number, _ in enumerate(origins, 1)]
+def _rows(tasks: Mapping[str, type[Task]], files: Sequence[Path], folder: Path) -> list[Data]:
+    if files and len(files) != len(tasks):
+        message = f"there {'is one task' if len(tasks) == 1 else f'are {len(tasks)} tasks'}: name a file for each"
+        raise typer.BadParameter(message, param_hint="--data")
+    if files:
+        return [Data(relative(file, folder), header(file)) for file in files]
+    unknown = next((kind.name for kind in tasks.values() if kind.name not in _DATA), None)
+    if unknown is not None:
+        raise typer.BadParameter(f"is needed for the task `{unknown}`", param_hint="--data")
+    return [_DATA[kind.name] for kind in tasks.values()]
 
 
-def _models(origins: Sequence[Origin], student: Origin | None, found: Read, first: int) -> Iterator[str]:
-    names = _teachers(origins)
-    for name, model in zip(names, origins, strict=True):
-        yield f"  {name}:"
+def _tasks(tasks: Mapping[str, type[Task]], rows: Sequence[Data]) -> Iterator[str]:
+    for (name, kind), data in zip(tasks.items(), rows, strict=True):
+        yield f"  {scalar(name)}:"
+        yield from task_lines(kind, data)
+
+
+def _teachers(origins: Sequence[Origin], tasks: Mapping[str, type[Task]]) -> dict[str, Origin]:
+    """The teachers by name."""
+    if len(tasks) > 1:
+        names = [f"{task}_teacher" for task in tasks]
+    else:
+        names = ["teacher"] if len(origins) == 1 else [f"teacher_{number}" for number, _ in enumerate(origins, 1)]
+    return dict(zip(names, origins, strict=True))
+
+
+def _models(teachers: Mapping[str, Origin], student: Origin | None, found: Read, first: int) -> Iterator[str]:
+    for name, model in teachers.items():
+        yield f"  {scalar(name)}:"
         yield f"    transformers: {{path: {scalar(model.path or '')}}}"
     yield "  student:"
+    like = next(iter(teachers))
     if student is not None:
-        yield from (line.replace("like: teacher ", f"like: {names[0]} ") for line in student_lines(origins[0], student))
+        made = student_lines(teachers[like], student)
+        yield from (line.replace("like: teacher ", f"like: {scalar(like)} ") for line in made)
         return
     yield "    transformers:"
-    yield f"      like: {names[0]} # its configuration and tokenizer, with these changes"
+    yield f"      like: {scalar(like)} # its configuration and tokenizer, with these changes"
     layers, width = _shape(found, first)
     sizes = f"num_hidden_layers: {layers}"
     if width is not None:
@@ -180,12 +223,21 @@ def _shape(found: Read, first: int) -> tuple[int, int | None]:
 
 
 def _stages(
-    task: type[Task], rows: Data, origins: Sequence[Origin], found: Read, dialect: Dialect, first: int
+    tasks: Mapping[str, type[Task]],
+    rows: Sequence[Data],
+    origins: Sequence[Origin],
+    found: Read,
+    dialect: Dialect,
+    first: int,
 ) -> Iterator[str]:
     from kdspec.textbrewer.stage import stage
 
-    names = _teachers(origins)
-    for name, model in zip(names, origins, strict=True):
-        if task.head is not None:
-            yield from fine_tuning_lines(model, name, name.replace("teacher", "fine_tune"))
-    yield from stage(found, names, "student", dialect, first, evaluated=rows.written is not None)
+    teachers = _teachers(origins, tasks)
+    several = tuple(tasks) if len(tasks) > 1 else ()
+    of_teacher = several or tuple(tasks) * len(teachers)
+    for (name, model), task in zip(teachers.items(), of_teacher, strict=True):
+        if tasks[task].head is not None:
+            fitting = f"fine_tune_{task}" if several else name.replace("teacher", "fine_tune")
+            yield from fine_tuning_lines(model, name, fitting, task if several else None)
+    evaluated = all(data.written is not None for data in rows)
+    yield from stage(found, tuple(teachers), "student", dialect, first, evaluated=evaluated, tasks=several)

@@ -33,6 +33,8 @@ class Read:
     """The settings that are written, as opposed to TextBrewer's defaults."""
     distillers: tuple[str, ...]
     """TextBrewer's classes that a Python file makes."""
+    tasks: tuple[str, ...]
+    """The names of several tasks, where a Python file has them."""
     unknown: Mapping[str, str]
     """Settings whose value a file computes, and the expression."""
     document: source.Document
@@ -73,6 +75,7 @@ def read(files: Sequence[Path], registry: Registry, chosen: Sequence[str] = ()) 
         configuration=configuration,
         given=frozenset(str(key) for key in settings),
         distillers=tuple(dict.fromkeys(name for part in parts for name in part.distillers)),
+        tasks=tuple(dict.fromkeys(name for part in parts for name in part.tasks)),
         unknown={name: computed.expression for name, computed in unknown.items()},
         document=document,
         diagnostics=in_order(found),

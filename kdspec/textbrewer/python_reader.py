@@ -35,6 +35,10 @@ DISTILLERS = (
     *("MultiTaskDistiller", "EMDDistiller"),
 )
 
+SEVERAL = "MultiTaskDistiller"
+_TEACHERS = 2
+"""Where its teachers are among its arguments: a mapping with a key for each task."""
+
 
 @dataclass(frozen=True)
 class Computed:
@@ -54,6 +58,8 @@ class Found:
     """Lists of matches by the name of their variable, or by their key in a table."""
     distillers: dict[str, Span] = field(default_factory=dict)
     """The distillers that are made, by class."""
+    tasks: tuple[str, ...] = ()
+    """The tasks of a distiller of several, as far as the keys of its teachers can be read."""
     unknown: dict[str, Computed] = field(default_factory=dict)
     """Arguments whose value only running the file would tell."""
     diagnostics: list[Diagnostic] = field(default_factory=list)
@@ -124,10 +130,26 @@ class _Reader:
                     self.setting(keyword.arg, keyword.value, self.key(keyword))
         elif name in DISTILLERS:
             self.found.distillers.setdefault(name, self.span(node.func))
+            if name == SEVERAL:
+                self.found.tasks = self.found.tasks or self.tasks(node)
         elif name == "train" and isinstance(node.func, ast.Attribute):
             for keyword in node.keywords:
                 if keyword.arg in OF_TRAIN:
                     self.setting(keyword.arg, keyword.value, self.key(keyword))
+
+    def tasks(self, node: ast.Call) -> tuple[str, ...]:
+        """The keys of the mapping of teachers, whose values only running the file would tell."""
+        given = [keyword.value for keyword in node.keywords if keyword.arg == "model_T"]
+        teachers = [*given, *node.args[_TEACHERS : _TEACHERS + 1]]
+        if teachers and isinstance(teachers[0], ast.Name):
+            teachers = self.values.get(teachers[0].id, []) if len(self.values.get(teachers[0].id, ())) == 1 else []
+        match teachers:
+            case [ast.Dict(keys=keys)]:
+                names = [key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
+                return tuple(names) if len(names) == len(keys) else ()
+            case [ast.Call(func=ast.Name(id="dict"), args=[], keywords=keywords)]:
+                return tuple(keyword.arg for keyword in keywords if keyword.arg)
+        return ()
 
     def setting(self, name: str, value: ast.expr, span: Span) -> None:
         if name in self.found.settings:

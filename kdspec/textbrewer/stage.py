@@ -9,6 +9,7 @@ from kdspec.textbrewer import matches
 from kdspec.textbrewer.configuration import Configuration
 from kdspec.textbrewer.files import Read
 from kdspec.textbrewer.matches import Dialect, number, text
+from kdspec.textbrewer.python_reader import SEVERAL
 
 _ELSEWHERE: Mapping[str, str] = MappingProxyType(
     {
@@ -18,8 +19,7 @@ _ELSEWHERE: Mapping[str, str] = MappingProxyType(
         "device": "the first GPU is taken, or `kdspec run --device cuda:1`",
         "log_dir": "curves go to `tensorboard/` in the run's folder where the package tensorboard is installed",
         "output_dir": "a run writes to `runs/<name>/`, or `kdspec run --output DIR`",
-        "is_caching_logits": "the teacher answers anew in each step",
-        "tau": "it belongs to several tasks: `distiller: multi_task`",
+        "tau": "it belongs to several tasks: name each with `--task news=sequence_classification`",
     }
 )
 """Settings that a spec does not have, and why."""
@@ -27,34 +27,72 @@ _ELSEWHERE: Mapping[str, str] = MappingProxyType(
 _CLASSES: Mapping[str, str] = MappingProxyType(
     {
         "BasicTrainer": "the stage of a model that learns from labels is `distiller: {supervised: {model: teacher}}`",
-        "MultiTaskDistiller": "several tasks are `distiller: multi_task`, which names a teacher for each",
+        "MultiTaskDistiller": "its tasks are given with `--task news=sequence_classification`, once for each",
         "EMDDistiller": "its strategy is `emd` of the package kdspec-emd; its `emd={...}` was not read",
     }
 )
 
 
 def stage(
-    read: Read, teachers: Sequence[str], student: str, dialect: Dialect, first: int, *, evaluated: bool
+    read: Read,
+    teachers: Sequence[str],
+    student: str,
+    dialect: Dialect,
+    first: int,
+    *,
+    evaluated: bool,
+    tasks: Sequence[str] = (),
 ) -> Iterator[str]:
     """The lines of the stage `distil`.
 
     Args:
         read: the configuration.
-        teachers: their names; several are taught by their mean.
+        teachers: their names; several teach by their mean, or each its task.
         student: its name.
         dialect: whose numbers.
         first: the number of the first attention layer in TextBrewer's matches.
         evaluated: whether there are validation rows.
+        tasks: the names of several tasks, in the order of their teachers.
     """
     yield "  distil:"
     yield "    distiller:"
-    yield from _indented(_strategy(read, teachers, student, dialect, first), 6)
+    if tasks:
+        yield from _indented(_of_tasks(read, dict(zip(tasks, teachers, strict=True)), student, dialect, first), 6)
+    else:
+        yield from _indented(_strategy(read, teachers, student, dialect, first), 6)
     yield "    training:"
-    yield from _indented(_training(read, evaluated=evaluated), 6)
-    left = list(_left_out(read))
+    yield from _indented(_training(read, evaluated=evaluated, several=bool(tasks)), 6)
+    left = list(_left_out(read, several=bool(tasks)))
     if left:
         yield "    # Of TextBrewer's settings these have no place here:"
         yield from (f"    #   {line}" for line in left)
+
+
+def _of_tasks(read: Read, teachers: Mapping[str, str], student: str, dialect: Dialect, first: int) -> Iterator[str]:
+    """TextBrewer has one configuration for all tasks, here each may have its own."""
+    configuration = read.configuration
+    yield "multi_task:"
+    yield f"  student: {text(student)}"
+    yield "  tasks: # alike for all of them, as TextBrewer; here each may have losses, matches and a `weight` of its own"
+    for task, teacher in teachers.items():
+        yield f"    {text(task)}:"
+        yield f"      teacher: {text(teacher)}"
+        yield from _indented(_soft(configuration), 6)
+        yield from _indented(_hard(configuration), 6)
+        yield from _indented(_matches(configuration, dialect, first), 6)
+    tau = 1.0 if configuration.tau is None else configuration.tau
+    yield f"  sampling: {{tau: {number(tau)}, size: batches}} # of the seed, where TextBrewer draws from numpy's state"
+
+
+def _matches(configuration: Configuration, dialect: Dialect, first: int) -> Iterator[str]:
+    found = configuration.intermediate_matches or []
+    if not found:
+        return
+    yield "# TextBrewer leaves padding out of these only where the student's adaptor returns `inputs_mask`; here it does."
+    if any(match.feature == "attention" for match in found):
+        yield f"# Attention was counted from {first}, here it is from 0, as in transformers; it is probabilities, not scores."
+    yield "matches:"
+    yield from _indented(matches.lines(found, dialect, first), 2)
 
 
 def _strategy(read: Read, teachers: Sequence[str], student: str, dialect: Dialect, first: int) -> Iterator[str]:
@@ -65,18 +103,13 @@ def _strategy(read: Read, teachers: Sequence[str], student: str, dialect: Dialec
     yield f"  student: {text(student)}"
     yield from _indented(_soft(configuration), 2)
     yield from _indented(_hard(configuration), 2)
-    found = configuration.intermediate_matches or []
-    if not found:
-        return
-    yield "  # TextBrewer leaves padding out of these only where the student's adaptor returns `inputs_mask`; here it does."
-    if any(match.feature == "attention" for match in found):
-        yield f"  # Attention was counted from {first}, here it is from 0, as in transformers; it is probabilities, not scores."
-    mark = "# " if several else ""
-    if several:
+    if not several:
+        yield from _indented(_matches(configuration, dialect, first), 2)
+    elif configuration.intermediate_matches:
         yield "  # MultiTeacherDistiller passes over matches in silence; here they would count, with a teacher for each."
-    yield f"  {mark}matches:"
-    for line in matches.lines(found, dialect, first):
-        yield f"  {mark}  " + (line.replace("- {", f"- {{teacher: {text(teachers[0])}, ", 1) if several else line)
+        of_first = f"- {{teacher: {text(teachers[0])}, "
+        for line in _matches(configuration, dialect, first):
+            yield f"  # {line.removeprefix('# ').replace('- {', of_first, 1)}"
 
 
 def _soft(configuration: Configuration) -> Iterator[str]:
@@ -123,7 +156,7 @@ def _weight(value: float, schedule: str | None) -> Iterator[str]:
     yield f"  weight: {text(schedule)}"
 
 
-def _training(read: Read, *, evaluated: bool) -> Iterator[str]:
+def _training(read: Read, *, evaluated: bool, several: bool) -> Iterator[str]:
     configuration = read.configuration
     if configuration.num_steps is not None:
         yield f"steps: {configuration.num_steps}"
@@ -146,7 +179,18 @@ def _training(read: Read, *, evaluated: bool) -> Iterator[str]:
         yield f"max_grad_norm: {{value: {norm}, scope: student}} # TextBrewer leaves projections out; `all` has them in"
     if configuration.fp16:
         yield "precision: fp16 # or bf16, where the GPU has it"
+    if "is_caching_logits" in read.given:
+        yield _cache(configuration, several=several)
     yield from _times(configuration, evaluated=evaluated)
+
+
+def _cache(configuration: Configuration, *, several: bool) -> str:
+    if not configuration.is_caching_logits:
+        return "teacher_cache: off # left out, the teacher's answers are kept where that pays; the numbers are the same"
+    if configuration.intermediate_matches or several:
+        why = "for several tasks" if several else "with matches"
+        return f"teacher_cache: auto # all that is read of the teacher, where that pays; TextBrewer keeps nothing {why}"
+    return "teacher_cache: on # on the disk, row by row, so that epochs differ; TextBrewer keeps batches, in memory"
 
 
 def _times(configuration: Configuration, *, evaluated: bool) -> Iterator[str]:
@@ -163,10 +207,10 @@ def _times(configuration: Configuration, *, evaluated: bool) -> Iterator[str]:
     yield f"checkpoint: {{{when}, keep: 2}} # TextBrewer keeps all, and cannot go on from them"
 
 
-def _left_out(read: Read) -> Iterator[str]:
+def _left_out(read: Read, *, several: bool) -> Iterator[str]:
     given, configuration = read.given, read.configuration
     for name, reason in _ELSEWHERE.items():
-        if name in given:
+        if name in given and not (several and name == "tau"):
             yield f"{name}: {reason}"
     if "ckpt_steps" in given and configuration.ckpt_steps is not None and configuration.num_steps is None:
         yield f"ckpt_steps {configuration.ckpt_steps}: it counts only together with `num_steps`"
@@ -175,7 +219,7 @@ def _left_out(read: Read) -> Iterator[str]:
     for name, written in read.unknown.items():
         yield f"{name}: the file computes it, as `{written}`"
     for name, told in _CLASSES.items():
-        if name in read.distillers:
+        if name in read.distillers and not (several and name == SEVERAL):
             yield f"{name}: {told}"
 
 

@@ -10,6 +10,7 @@ import yaml
 
 from kdspec import load_registry
 from kdspec.cli.reading import read
+from kdspec.testing import check, run, tiny
 
 TINY = Path(__file__).parent.parent / "data" / "tiny" / "teacher"
 
@@ -101,9 +102,10 @@ def test_every_setting_is_in_the_spec_or_in_a_comment(imported):
     assert (training["accumulate"], training["normalize"], training["precision"]) == (2, "micro_batch", "fp16")
     assert training["max_grad_norm"] == {"value": 1, "scope": "student"}
     assert training["evaluate"] == {"every_epochs": 0.5}
+    assert training["teacher_cache"] == "auto"
     comments = " ".join(line.partition("#")[2] for line in text.splitlines())
     elsewhere = {"ckpt_steps", "log_dir", "output_dir", "device", "fp16_opt_level", "data_parallel", "local_rank"}
-    assert {name for name in {*elsewhere, "tau", "is_caching_logits", "`eps`"} if name not in comments} == set()
+    assert {name for name in {*elsewhere, "tau", "`eps`"} if name not in comments} == set()
 
 
 def test_the_defaults_are_those_of_textbrewer(imported):
@@ -204,6 +206,100 @@ def test_several_teachers_are_joined_and_matches_are_passed_over_as_there(import
     assert "matches" not in joined
     assert "#   - {teacher: teacher_1, feature: hidden" in text
     assert list(yaml.safe_load(text)["stages"]) == ["fine_tune_1", "fine_tune_2", "distil"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "use"),
+    [
+        ({"is_caching_logits": True}, "on"),
+        ({"is_caching_logits": False}, "off"),
+        ({"is_caching_logits": True, "intermediate_matches": [match(4, 1)]}, "auto"),
+        ({}, "auto"),
+    ],
+    ids=["on", "off", "on, and TextBrewer switches it off for matches", "left out"],
+)
+def test_the_cache_is_as_it_was(imported, settings, use):
+    _, text = imported(settings)
+    checked = check(text, folder=Path())
+    assert checked.diagnostics == ()
+    assert checked.spec.stages["distil"].training.teacher_cache.use == use
+    assert ("teacher_cache" in text) == bool(settings)
+
+
+SEVERAL = {"temperature": 8, "tau": 0.5, "num_steps": 4, "ckpt_steps": 2, "intermediate_matches": [match(2, 1)]}
+
+
+def test_several_tasks_have_a_teacher_each_and_share_the_configuration(imported):
+    tasks = ("--task", "news=sequence_classification", "--task", "names=token_classification")
+    stage, text = imported(SEVERAL, *tasks, "--teacher", "a/b", "--teacher", "c/d")
+    made = stage["distiller"]["multi_task"]
+    terms = {
+        "soft_labels": {"loss": "ce", "temperature": 8, "weight": 1},
+        "hard_labels": {"weight": 0},
+        "matches": [{"feature": "hidden", "loss": "hidden_mse", "layers": {2: 1}}],
+    }
+    assert made["tasks"] == {name: {"teacher": f"{name}_teacher"} | terms for name in ("news", "names")}
+    assert made["sampling"] == {"tau": 0.5, "size": "batches"}
+    assert stage["training"]["steps"] == 4
+    spec = yaml.safe_load(text)
+    assert [list(task) for task in spec["tasks"].values()] == [["sequence_classification"], ["token_classification"]]
+    assert spec["models"]["names_teacher"]["transformers"]["path"] == "c/d"
+    assert spec["stages"]["fine_tune_names"]["distiller"]["supervised"] == {"model": "names_teacher", "task": "names"}
+
+
+def test_what_is_written_of_several_tasks_runs(imported, tmp_path):
+    tiny(tmp_path / "tiny")
+    (tmp_path / "rows.csv").write_text("text,label\ngood,yes\nbad,no\nfine it is,yes\nawful,no\n")
+    tasks = ("--task", "one=sequence_classification", "--task", "other=sequence_classification")
+    rows = ("--data", "rows.csv", "--data", "rows.csv")
+    _, text = imported(SEVERAL, *tasks, *rows, "--teacher", str(tmp_path / "tiny"), "--student", "like:1")
+    sets = [f"stages.fine_tune_{task}.training={{steps: 1, batch_size: 2}}" for task in ("one", "other")]
+    result = run(text, tmp_path / "runs", folder=tmp_path, sets=[*sets, "stages.distil.training.batch_size=2"])
+    assert [stage.step for stage in result.stages] == [1, 1, 4]
+    assert {(row.task, row.role) for row in result.table} >= {("one", "student"), ("other", "student")}
+
+
+def test_a_script_names_its_tasks(kdspec, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = [
+        "teachers = {'news': load('a'), 'topics': load('b')}",
+        "config = DistillationConfig(temperature=8, is_caching_logits=True)",
+        "distiller = MultiTaskDistiller(TrainingConfig(), config, teachers, student, adaptors, adaptors)",
+        "distiller.train(optimizer, dataloaders, num_steps=1000, tau=0)",
+    ]
+    Path("main.py").write_text("\n".join(lines))
+    outcome = kdspec("import-textbrewer", "main.py")
+    assert outcome.code == 0, outcome.err
+    made = yaml.safe_load(outcome.out)["stages"]["distil"]["distiller"]["multi_task"]
+    assert list(made["tasks"]) == ["news", "topics"]
+    assert made["sampling"]["tau"] == 0
+    assert "MultiTaskDistiller" not in outcome.out
+    one = kdspec("import-textbrewer", "main.py", "--task", "news=sequence_classification")
+    assert "once for each" in one.out
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--task", "a=sequence_classification", "--task", "masked_lm"), "several tasks have a name each"),
+        (("--task", "a=masked_lm", "--task", "a=masked_lm"), "several tasks have a name each"),
+        (
+            ("--task", "a=sequence_classification", "--task", "b=sequence_classification", "--data", "x.csv"),
+            "there are 2 tasks: name a file for each",
+        ),
+        (("--data", "x.csv", "--data", "y.csv"), "there is one task: name a file for each"),
+        (
+            (*("--task=a=sequence_classification", "--task=b=sequence_classification"), *["--teacher=a/b"] * 3),
+            "there are 2 tasks: name a teacher for each",
+        ),
+    ],
+)
+def test_tasks_that_do_not_fit_together_are_told_of(kdspec, tmp_path, monkeypatch, options, told):
+    monkeypatch.chdir(tmp_path)
+    Path("config.json").write_text("{}")
+    outcome = kdspec("import-textbrewer", "config.json", *options)
+    assert outcome.code == 2
+    assert told in " ".join(outcome.err.replace("│", " ").split())
 
 
 def test_other_tasks_have_an_example_too(imported):
