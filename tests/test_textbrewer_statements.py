@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 RUNS = "tests/engine/test_textbrewer.py"
 GOLDEN = "tests/golden/test_trajectory.py"
 VALUES = "tests/ops/test_golden.py"
+CACHE = "tests/engine/teacher_cache/test_cache.py"
 
 SHOWN = {
     1: [
@@ -21,15 +22,24 @@ SHOWN = {
         f"{GOLDEN}::test_all_terms_of_the_first_step_are_as_recorded",
     ],
     2: [f"{RUNS}::test_soft_cross_entropy_has_no_t_squared_and_the_gradient_of_kl", f"{VALUES}::test_logit_losses"],
-    3: [f"{RUNS}::test_a_temperature_for_each_row_is_taken"],
+    3: [
+        f"{RUNS}::test_a_temperature_for_each_row_is_taken",
+        f"{RUNS}::test_a_temperature_for_each_token_is_taken",
+        f"{VALUES}::test_logit_losses",
+    ],
     4: [f"{RUNS}::test_heads_are_summed_and_named", f"{RUNS}::test_differing_numbers_of_heads_are_an_error"],
     5: [f"{RUNS}::test_a_mask_of_logits_gives_the_mean_over_the_kept_tokens_of_the_batch"],
     6: [
         f"{RUNS}::test_a_mask_on_one_side_only_is_an_error",
         f"{RUNS}::test_one_mask_serves_many_heads",
         f"{RUNS}::test_the_probability_shift_respects_mask_and_missing_labels",
+        "tests/ops/test_shift.py::test_the_largest_goes_to_the_label_and_negative_labels_change_nothing",
     ],
-    7: [f"{RUNS}::test_hard_losses_are_the_students_own", f"{RUNS}::test_a_loss_of_weight_0_is_not_computed"],
+    7: [
+        f"{RUNS}::test_hard_losses_are_the_students_own",
+        f"{RUNS}::test_several_hard_losses_are_the_sum_of_their_means",
+        f"{RUNS}::test_a_loss_of_weight_0_is_not_computed",
+    ],
     8: [
         f"{RUNS}::test_several_teachers_are_the_mean_of_their_raw_logits_for_each_head_then_one_loss",
         "tests/builtins/test_multi_teacher.py::test_probabilities_at_the_temperature_are_averaged",
@@ -73,7 +83,7 @@ SHOWN = {
         "tests/test_textbrewer_statements.py::test_checkpoints_are_at_the_steps_of_textbrewer",
         "tests/cli/test_import_textbrewer.py::test_checkpoints_are_when_they_were",
     ],
-    19: [f"{GOLDEN}::test_final_weights_are_those_of_the_repository_version"],
+    19: [f"{RUNS}::test_the_student_is_saved_as_its_own_weights_and_nothing_else"],
     20: [
         f"{RUNS}::test_a_step_is_done_then_judged_then_saved",
         "tests/engine/test_judge.py::test_evaluation_does_not_change_training",
@@ -81,6 +91,13 @@ SHOWN = {
     21: [
         "tests/engine/test_forward.py::test_teachers_are_frozen_and_the_student_trains",
         "tests/engine/test_forward.py::test_frozen_puts_back_what_it_found",
+    ],
+    22: [
+        "tests/engine/test_own_tokenizers.py::test_texts_have_a_batch_for_each_model",
+        f"{CACHE}::test_every_row_is_computed_once_and_read_in_each_epoch",
+        f"{CACHE}::test_a_second_run_does_not_run_the_teacher",
+        f"{CACHE}::test_every_feature_loss_is_the_same_from_the_cache",
+        f"{CACHE}::test_what_changes_the_values_has_a_cache_of_its_own",
     ],
     23: ["tests/test_expansion.py::test_names_of_terms_are_unique"],
     24: ["plugins/kdspec-emd/tests/test_emd.py::test_it_has_textbrewers_golden_value"],
@@ -102,18 +119,24 @@ SHOWN = {
         f"{RUNS}::test_training_again_in_the_same_process_changes_nothing",
         f"{RUNS}::test_fewer_steps_than_between_two_checkpoints_are_saved_at_the_end",
         f"{RUNS}::test_a_loss_of_weight_0_is_not_computed",
+        f"{CACHE}::test_every_feature_loss_is_the_same_from_the_cache",
     ],
 }
-"""Tests by the number of the statement: the total (1), soft labels (2-6), hard labels (7), several teachers (8), several
-tasks (9), matches (10-13), schedules and temperatures (14, 15), the optimizer step (16, 17), checkpoints and callbacks
-(18-20), the teacher's mode (21), names in logs (23), transport between layers (24), counting parameters (25), augmentation
-(26), mistakes (27), features of modules (28), and accidents that are not inherited (29)."""
+"""Tests by the number of the statement: the total (1), soft labels (2-6), hard labels (7), several teachers (8),
+several tasks (9), matches (10-13), schedules and temperatures (14, 15), the optimizer step (16, 17), checkpoints and
+callbacks (18-20), the teacher's mode (21), batches of its own and its cache (22), names in logs (23), transport between
+layers (24), counting parameters (25), augmentation (26), mistakes (27), features of modules (28), and accidents that
+are not inherited (29)."""
 
 
 @cache
 def names_in(file: str) -> set[str]:
     tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
+
+
+def test_every_statement_is_here():
+    assert list(SHOWN) == list(range(1, 30))
 
 
 @pytest.mark.parametrize("number", SHOWN)
