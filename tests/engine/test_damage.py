@@ -1,0 +1,118 @@
+"""A flipped bit, a truncated or a missing file, anywhere in what a run keeps: always noticed, and the weights are right.
+
+The short form runs with every test; the long one, 200 times, with `-m slow`.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kdspec.engine.event_log import read
+from kdspec.engine.session import Session
+from kdspec.engine.stage import Interrupted
+from kdspec.events import CacheState, Note, RunStarted
+
+SHORT, LONG = 20, 200
+TRAINING = "stages.distil.training"
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A run that was stopped after its fourth step, its cache, and the weights that it should end in."""
+
+    home: Path
+    session: Any
+    weights: dict[str, torch.Tensor]
+
+    def afresh(self):
+        """The same once more, to be damaged: its run and its cache."""
+        for part in ("runs", "caches"):
+            shutil.rmtree(self.home / part, ignore_errors=True)
+            shutil.copytree(self.home / "kept" / part, self.home / part)
+        return self.home / "runs" / "toy", next((self.home / "caches").iterdir())
+
+    def goes_on(self):
+        """Run to the end; its events since then, and whether the weights are right to the bit."""
+        result = self.session().run()
+        events = [record.event for record in read(result.folder / "events.jsonl")]
+        begun = max(number for number, event in enumerate(events) if isinstance(event, RunStarted))
+        found = load_file(result.student / "model.safetensors")
+        assert found.keys() == self.weights.keys()
+        return events[begun:], all(torch.equal(found[name], self.weights[name]) for name in found)
+
+
+@pytest.fixture
+def stopped(session, toys, tmp_path):
+    changes = (
+        "models.student.toy.dropout=0.2",
+        f"{TRAINING}.checkpoint={{every_steps: 1, keep: 3}}",
+        f"{TRAINING}.teacher_cache={{use: on, folder: caches}}",
+    )
+    whole = session(*changes, folder="whole").run()
+    shutil.rmtree(tmp_path / "caches")
+    with pytest.raises(Interrupted):
+        session(*changes, plugins=[toys.StopAt(4)]).run()
+    for part in ("runs", "caches"):
+        shutil.copytree(tmp_path / part, tmp_path / "kept" / part)
+    made = session(*changes)
+    weights = load_file(whole.student / "model.safetensors")
+    return Stopped(tmp_path, lambda: Session(made.plan, made.registry, output=made.output, device="cpu"), weights)
+
+
+def damage(path, dice):
+    """What was done to a file: it is another one now."""
+    data = bytearray(path.read_bytes())
+    how = dice.choice(("flip", "flip", "truncate", "remove"))
+    if how == "flip":
+        at = dice.randrange(8 * len(data))
+        data[at // 8] ^= 1 << at % 8
+        path.write_bytes(data)
+    elif how == "truncate":
+        path.write_bytes(data[: dice.randrange(len(data))])
+    else:
+        path.unlink()
+    return how
+
+
+def of_the_checkpoint(stopped, dice):
+    """The newest one: it is reported and kept, and the one before it used."""
+    folder, _ = stopped.afresh()
+    newest = folder / "checkpoints" / "distil" / "step-00000004"
+    path = dice.choice(sorted(newest.iterdir()))
+    how = damage(path, dice)
+    events, right = stopped.goes_on()
+    told = [event.text for event in events if isinstance(event, Note) and event.level == "warning"]
+    noticed = len(told) == 1 and "step-00000004` is damaged" in told[0] and "it is kept as" in told[0]
+    kept = (newest.parent / "step-00000004.corrupt-1").is_dir()
+    return f"{how} {path.name}", noticed and kept and events[0].resumed_at == 3 and right
+
+
+def of_the_cache(stopped, dice):
+    """The teacher is asked again, and the cache used."""
+    _, cache = stopped.afresh()
+    path = cache / dice.choice(("data", "data", "index"))
+    how = damage(path, dice)
+    events, right = stopped.goes_on()
+    last = [event for event in events if isinstance(event, CacheState)][-1]
+    return f"{how} {path.name}", bool(last.computed) and last.used and right
+
+
+@pytest.mark.parametrize("times", [SHORT, pytest.param(LONG, marks=pytest.mark.slow)])
+def test_damage_is_noticed_and_the_weights_are_right(times, stopped, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # nothing here loses power, and waiting for the disk takes long
+    dice = random.Random(times)
+    wrong = []
+    for number in range(times):
+        what, well = dice.choice((of_the_checkpoint, of_the_checkpoint, of_the_cache))(stopped, dice)
+        if not well:
+            wrong.append(f"{number}: {what}")
+    assert not wrong
