@@ -68,6 +68,12 @@ _TABLE = (
         "in it, then a value in YAML. The path has to fit what the spec already has.",
     ),
     Code(
+        "KD009",
+        "secret in a spec",
+        "A text of the spec is an access token, a private key or a password, or a variable that holds one. A spec is shown, "
+        "shared, and copied into the run folder, so that a secret in it would not stay one.",
+    ),
+    Code(
         "KD101",
         "unknown key",
         "The mapping has a key that means nothing in this place. No key is ignored, so that a misspelt setting cannot "

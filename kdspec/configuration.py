@@ -78,7 +78,7 @@ def mistakes(changes: Mapping[str, Any], facts: ModelFacts) -> Iterator[Fault]:
     written = [key for key in changes if key in (*families.WIDTH_NAMES, *families.HEAD_NAMES)]
     if facts.family in families.EVEN_HEADS and width is not None and heads is not None and width % heads and written:
         message = f"{heads} attention heads cannot share a width of {width}"
-        fitting = ", ".join(str(number) for number in range(1, width + 1) if not width % number and number <= _MANY)
+        fitting = ", ".join(str(number) for number in range(1, min(width, _MANY) + 1) if not width % number)
         help_ = f"the width is a multiple of the number of heads: {fitting} heads would do"
         yield Fault("KD104", message, (written[-1],), help=help_)
 

@@ -87,6 +87,10 @@ class Plan:
         )  # fmt: skip
 
 
+MAX_LAYERS = 10_000
+"""A model that claims more is a mistake or an attack; a plan lists the layers that are matched one by one."""
+
+
 def make(spec: Spec, registry: Registry) -> tuple[Plan | None, tuple[Diagnostic, ...]]:
     """Plan a spec whose names have been checked. Without a plan the diagnostics hold at least one error."""
     found: list[Diagnostic] = []
@@ -99,6 +103,11 @@ def make(spec: Spec, registry: Registry) -> tuple[Plan | None, tuple[Diagnostic,
             facts[name] = ModelFacts()
             faulty.add(name)
             found.append(_raised(spec, ("models", name, spec.models[name].name), f"model `{name}`", error))
+        if (facts[name].layers or 0) > MAX_LAYERS:
+            message = f"`{name}` would have {facts[name].layers:,} layers, and {MAX_LAYERS:,} are the most"
+            found.append(Diagnostic("KD104", message, spec.label(("models", name))))
+            facts[name] = ModelFacts()
+            faulty.add(name)
     for name, diagnostic in _faults(spec, facts):
         found.append(diagnostic)
         faulty.add(name)

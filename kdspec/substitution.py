@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from kdspec.confidential import has_secret, is_secret
 from kdspec.diagnostics import Diagnostic, Label, Span, excerpt
 from kdspec.nodes import ListNode, MappingNode, Node, ScalarNode, Source
 from kdspec.reader import MAX_SIZE
@@ -43,8 +44,11 @@ class _Substitution:
             case MappingNode():
                 for _, child in node.items.values():
                     self.visit(child)
-            case ScalarNode(value=str()) if "${" in node.text:
-                self.replace(node)
+            case ScalarNode(value=str()):
+                if "${" in node.text:
+                    self.replace(node)
+                if has_secret(str(node.value)):
+                    self.refuse("a secret stands in the spec", node.span)
             case _:
                 pass
 
@@ -80,6 +84,9 @@ class _Substitution:
                 "this is not a variable", span, "write `${NAME}`, `${NAME:-default}`, or `$${` for the characters `${`"
             )
             return ""
+        if is_secret(name):
+            self.refuse(f"the variable `{excerpt(name)}` holds a secret", span)
+            return ""
         value = self.environ.get(name, "")
         if value and not value.isascii() and any("\ud800" <= c <= "\udfff" for c in value):
             self.fail(f"the environment variable `{excerpt(name)}` is not UTF-8 text", span, None)
@@ -90,6 +97,12 @@ class _Substitution:
             advice = f"set it, or give a value for when it is not set: `${{{excerpt(name)}:-…}}`"
             self.fail(f"the environment variable `{excerpt(name)}` is not set", span, advice)
         return value
+
+    def refuse(self, message: str, span: Span) -> None:
+        advice = "remove it: libraries take tokens from the environment, such as `HF_TOKEN`, by themselves"
+        self.found.append(
+            Diagnostic("KD009", message, Label(span, "would be written into the run folder"), help=advice)
+        )
 
     def fail(self, message: str, span: Span, advice: str | None) -> None:
         self.found.append(Diagnostic("KD007", message, Label(span), help=advice))

@@ -16,7 +16,7 @@ import kdspec
 ROOT = Path(kdspec.__file__).parent
 
 LAYERS = {
-    0: "source nodes reader reference scalars syntax substitution overrides compose diagnostics codes documentation fieldpath events "
+    0: "source nodes reader reference scalars syntax substitution overrides compose confidential diagnostics codes documentation fieldpath events "
     "fault ops tables columns tagging extraction",
     1: "answers built component context kinds step match objective soft_labels several_tasks sampling terms heads hookspecs paths "
     "families initialization configuration caching loading networks vectors texts text_rows splitting words labels masking "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from kdspec.diagnostics import Diagnostic, DiagnosticError
 from kdspec.engine.checkpoint import CheckpointStore
 from kdspec.engine.files import atomic_write, cannot_write, sync
 from kdspec.engine.lock import RunLock
@@ -26,6 +28,13 @@ class RunFolder:
 
     def __init__(self, path: Path, lock: RunLock | None = None) -> None:
         self.path, self.lock = path, lock
+
+    def refuse_links(self) -> None:
+        """Raises KD508 where the folder, or what is in it, is a link: a run writes, moves and deletes in there alone."""
+        for path in _links(self.path):
+            message = f"`{path}` is a link, and a run writes into its own folder alone"
+            help_ = "remove the link; `--output` names another place for all that a run writes"
+            raise DiagnosticError(Diagnostic("KD508", message, help=help_))
 
     def check(self) -> None:
         """Raises KD508 where the folder that is held has gone, or another has its name."""
@@ -151,6 +160,16 @@ class RunFolder:
             return json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {} if otherwise is None else otherwise
+
+
+def _links(folder: Path) -> Iterator[Path]:
+    """Those that a run would follow, first the folder itself; what an earlier run has left is never written to."""
+    if folder.is_symlink():
+        yield folder
+        return
+    for place, folders, files in os.walk(folder):
+        yield from (Path(place, name) for name in (*folders, *files) if Path(place, name).is_symlink())
+        folders[:] = [name for name in folders if not name.startswith("earlier-")]
 
 
 @contextmanager

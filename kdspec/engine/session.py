@@ -91,6 +91,7 @@ class Session:
             DiagnosticError: KD5xx.
         """
         began = time.perf_counter()
+        RunFolder(self.folder).refuse_links()
         with RunLock(self.folder) as lock, StopSignal() as stop:
             self._folder = RunFolder(self.folder, lock)
             if self.restart:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from itertools import islice
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -136,12 +136,12 @@ class StageRun:
         return place
 
     def _train(self, loop: Loop, seconds: Callable[[], float]) -> None:
-        progress = self.progress
+        progress, kept = self.progress, self.training.checkpoint
         judge = self._judge(loop)
         per_epoch = loop.draws.steps_per_epoch
-        judged = self.training.evaluate or self.training.checkpoint
+        judged = self.training.evaluate or kept
         judging_days = Calendar(loop.total_steps, per_epoch, judged.every_steps, judged.every_epochs)
-        saving_days = self._saving_days(loop)
+        saving_days = Calendar(loop.total_steps, per_epoch, kept.every_steps, kept.every_epochs)
         if self._patience_is_over():
             return
         for done in room.explaining(loop, progress.step):
@@ -164,14 +164,10 @@ class StageRun:
             if stopped and done.step < loop.total_steps:
                 raise Interrupted(self.stop.requested or 0)
 
-    def _saving_days(self, loop: Loop) -> Calendar:
-        kept = self.training.checkpoint
-        return Calendar(loop.total_steps, loop.draws.steps_per_epoch, kept.every_steps, kept.every_epochs)
-
     def _check_room(self, loop: Loop) -> None:
-        days, enough = self._saving_days(loop), self.training.checkpoint.keep + 2
-        due = filter(days.due, range(self.progress.step + 1, loop.total_steps + 1))
-        saves = sum(1 for _ in islice(due, enough))
+        kept = self.training.checkpoint
+        period = kept.every_steps or (kept.every_epochs or 1) * loop.draws.steps_per_epoch
+        saves = math.ceil((loop.total_steps - self.progress.step) / period)
         label = self.spec.label(("stages", self.stage.name, "training", "checkpoint"))
         if self.backend.is_main:
             room.check_disk(self.folder, self.stage.name, loop, saves, label)

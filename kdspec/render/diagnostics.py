@@ -9,6 +9,7 @@ from typing import Any
 from rich.cells import cell_len
 from rich.text import Text
 
+from kdspec.confidential import covered
 from kdspec.diagnostics import Diagnostic, Span
 from kdspec.render.clean import clean
 from kdspec.render.formats import Format
@@ -67,13 +68,13 @@ def plain(diagnostic: Diagnostic, name: str) -> dict[str, Any]:
     fix = {"message": diagnostic.help, "edits": [{"content": edit.text, **_place(edit.span)}]} if edit else None
     return {
         "code": diagnostic.code,
-        "message": diagnostic.message,
+        "message": covered(diagnostic.message),
         "severity": diagnostic.severity,
         **(_place(primary.span) if primary else {"filename": name, "location": None, "end_location": None}),
-        "label": primary.text if primary else "",
-        "related": [{"message": label.text, **_place(label.span)} for label in diagnostic.secondary],
-        "notes": list(diagnostic.notes),
-        "help": diagnostic.help,
+        "label": covered(primary.text) if primary else "",
+        "related": [{"message": covered(label.text), **_place(label.span)} for label in diagnostic.secondary],
+        "notes": [covered(note) for note in diagnostic.notes],
+        "help": diagnostic.help and covered(diagnostic.help),
         "fix": fix,
     }
 
@@ -92,7 +93,7 @@ def github(diagnostic: Diagnostic, name: str) -> str:
     lines = [diagnostic.message, *(f"note: {note}" for note in diagnostic.notes)]
     lines += [f"help: {diagnostic.help}"] if diagnostic.help else []
     listed = ",".join(f"{key}={_escaped(str(value), ':,')}" for key, value in properties.items())
-    return f"::{level} {listed}::{_escaped(chr(10).join(lines))}"
+    return f"::{level} {listed}::{_escaped(covered(chr(10).join(lines)))}"
 
 
 def summary(diagnostics: Sequence[Diagnostic], name: str, fixable: int = 0) -> str:
