@@ -132,7 +132,7 @@ class TestASpec:
         "name",
         [
             "../../out",
-            "/tmp/out",
+            "/var/out",
             "a/b",
             "..",
             ".",
