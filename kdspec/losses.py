@@ -20,6 +20,11 @@ Logits = Literal["classes", "labels", "numbers"]
 or numbers that are predicted as they are."""
 
 
+Reduction = Literal["first", "similarity"]
+"""What may be enough of a teacher's hidden states: the first token that counts, `(batch, width)`, or how alike the tokens
+of one layer, or of a pair, are: X Yᵀ / width, `(batch, length, length)`."""
+
+
 class OverRows(Component):
     """What the kinds have in common that compute something of a batch of rows while a student is trained."""
 
@@ -76,6 +81,14 @@ class FeatureLoss(OverRows):
         with `lengths=`, how many each row has, in place of `mask=`. Its value must be the same up to rounding.
         """
         return False
+
+    def reduces(self) -> Reduction | None:
+        """What is enough of the teacher's layer, or of its pair of layers, to compute the loss.
+
+        The built loss then also takes that as `teacher`, a tensor, with `mask=`. A cache keeps it in place of the hidden
+        states where no other loss needs these. In padding it may be 0.
+        """
+        return None
 
     @abstractmethod
     def build(self, context: BuildContext) -> Callable[..., Tensor | Mean]:

@@ -13,6 +13,7 @@ from kdspec.fault import Fault, Within
 from kdspec.match import PlannedMatch
 from kdspec.ops.mean import Mean
 from kdspec.ops.packing import Packing
+from kdspec.reducing import reduced
 from kdspec.soft_labels import Soft, Weight, outputs, shapes
 from kdspec.step import Features, Step, Term
 
@@ -94,15 +95,19 @@ class MatchTerm(nn.Module):
             self.options = match.projection.optimizer_options()
         self.packs = match.loss.packs() and (match.projection is None or match.projection.packs())
         """Whether it takes tokens without padding."""
+        self.reduced = reduced(match)
+        """What is enough of the teacher, which a cache may have in place of its layers."""
 
     def forward(self, step: Step, packing: Packing | None = None) -> Tensor | Mean:
         """The loss of this match, not weighted."""
         match = self.planned
         student = _layers(step.student, match.feature, match.student_layers)
-        teacher = _layers(step.teachers[match.teacher], match.feature, match.teacher_layers)
+        taught = step.teachers[match.teacher]
+        enough = self.reduced is not None and self.reduced.name in taught
+        layers = [] if enough else _layers(taught, match.feature, match.teacher_layers)
         over: dict[str, Any] = {}
-        if packing is not None and self.packs and all(map(packing.suits, (*student, *teacher))):
-            student, teacher = [packing.of(layer) for layer in student], [packing.of(layer) for layer in teacher]
+        if packing is not None and self.packs and not enough and all(map(packing.suits, (*student, *layers))):
+            student, layers = [packing.of(layer) for layer in student], [packing.of(layer) for layer in layers]
             over["lengths"] = packing.lengths
         else:
             masks = step.student.heads("inputs_mask")
@@ -110,14 +115,16 @@ class MatchTerm(nn.Module):
         if self.projection is not None:
             projected = {id(layer): self.projection(layer) for layer in student}
             student = [projected[id(layer)] for layer in student]
-        if match.loss.arity == 1:
-            return self.loss(student[0], teacher[0], **over)
-        return self.loss(tuple(student), tuple(teacher), **over)
+        one = match.loss.arity == 1
+        teacher: Any = taught[self.reduced.name] if enough and self.reduced else layers[0] if one else tuple(layers)
+        return self.loss(student[0] if one else tuple(student), teacher, **over)
 
     def within(self, step: Step) -> Within:
         """Where this match is, and the shapes that it was given, for what its loss or projection has raised."""
         match, student, teacher = self.planned, step.student, step.teachers[self.planned.teacher]
-        sides = ((match.teacher, teacher, match.teacher_layers), (match.student, student, match.student_layers))
+        sides = [(match.student, student, match.student_layers)]
+        if self.reduced is None or self.reduced.name not in teacher:
+            sides.insert(0, (match.teacher, teacher, match.teacher_layers))
         notes = [f"`{match.feature}` of `{name}`: {shapes(_layers(side, match.feature, i))}" for name, side, i in sides]
         if masks := student.heads("inputs_mask"):
             notes.append(f"`inputs_mask` of `{match.student}`: {shapes(masks[:1])}")

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from kdspec.component import Component
 from kdspec.context import BuildContext
 from kdspec.hookspecs import hookimpl
-from kdspec.losses import FeatureLoss
+from kdspec.losses import FeatureLoss, Reduction
 
 if TYPE_CHECKING:
     from kdspec.ops.mean import Mean
@@ -82,6 +82,9 @@ class Pkd(FeatureLoss):
     def rowwise(self) -> bool:
         return True
 
+    def reduces(self) -> Reduction | None:
+        return "first"
+
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.features import pkd
 
@@ -143,6 +146,9 @@ class Mmd(FeatureLoss):
 
     def packs(self) -> bool:
         return self.scale == "width"
+
+    def reduces(self) -> Reduction | None:
+        return "similarity" if self.scale == "width" else None
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.features import mmd

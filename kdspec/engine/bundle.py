@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from kdspec.built import Objective
+from kdspec.objective import DistillationObjective
+from kdspec.several_tasks import SeveralTasks
 from kdspec.step import Step, Term
 
 
@@ -25,6 +27,13 @@ class Bundle(nn.Module):
         objective = self.objective.function if isinstance(self.objective, _Plain) else self.objective
         found: Callable[..., Any] | None = getattr(objective, name, None)
         return found
+
+    @property
+    def reads_by_matches(self) -> bool:
+        """Whether what is read of teachers' layers is read by matches; a strategy's own objective may read more."""
+        whole = self.objective
+        parts = [part.objective for part in whole.parts.values()] if isinstance(whole, SeveralTasks) else [whole]
+        return all(type(part) is DistillationObjective for part in parts)
 
     def idle(self) -> list[str]:
         """The names of the student's parameters without a gradient."""

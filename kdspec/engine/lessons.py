@@ -74,19 +74,20 @@ class Lessons:
             unlabelled=unlabelled, seed=self._seed(part), taught=bool(part.needs.teachers), device=self.backend.device,
         )  # fmt: skip
 
-    def keep(self, steps: int, *, prepares: bool, warn: Callable[[str], None]) -> None:
+    def keep(self, steps: int, *, prepares: bool, reduces: bool, warn: Callable[[str], None]) -> None:
         """Open the caches of the teachers, for a stage of so many steps.
 
         Args:
             steps: optimizer steps of the stage.
             prepares: whether the strategy makes batches of its own.
+            reduces: whether it reads teachers by matches alone.
             warn: told of what goes wrong without stopping anything.
         """
         for part in self.stage.each:
             lesson = self.by_task[part.task]
             opening = Opening(
                 self.assembly.plan, part, lesson.feed, self.backend, epochs=self.draws.passes(part.task, steps),
-                prepares=prepares, warn=warn,
+                prepares=prepares, reduces=reduces, warn=warn,
             )  # fmt: skip
             self.by_task[part.task] = replace(lesson, caches=opening.caches(lesson.teachers))
             self.caches += opening.found

@@ -114,7 +114,10 @@ class StageRun:
         bundle = assembly.bundle(self.models.module(needs.student), lessons.matches)
         self.backend.wrap(bundle)
         prepares = bundle.moment("prepare") is not None
-        lessons.keep(steps, prepares=prepares, warn=lambda text: self.emit(Note("warning", text)))
+        lessons.keep(
+            steps, prepares=prepares, reduces=bundle.reads_by_matches,
+            warn=lambda text: self.emit(Note("warning", text)),
+        )  # fmt: skip
         return Loop(
             stage=self.stage, lessons=lessons.by_task, bundle=bundle, draws=lessons.draws,
             optimization=Optimization(self.spec, self.stage, bundle, steps), backend=self.backend, seed=self.seed,

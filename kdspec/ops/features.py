@@ -50,15 +50,13 @@ def cosine(student: Tensor, teacher: Tensor, mask: Tensor | None = None, lengths
 def pkd(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Mean:
     """The mean over rows of ‖s/‖s‖ - t/‖t‖‖², s and t being the first kept token of a row: [CLS].
 
-    A sum over the width, so it is 2 - 2 cos. Also takes (batch, width), which is that token already. A row of which
-    nothing is kept contributes 0. Norms are √(‖x‖² + 1e-12), so a vector of zeros gives no nan.
+    A sum over the width, so it is 2 - 2 cos. Also takes (batch, width), which is that token already, of both or of the
+    teacher alone. A row of which nothing is kept contributes 0. Norms are √(‖x‖² + 1e-12), so a vector of zeros gives no nan.
 
     Sun et al. 2019, "Patient Knowledge Distillation for BERT Model Compression", equation 7.
     """
+    student, teacher = first_token(student, mask), first_token(teacher.detach(), mask)
     _assert_same(student, teacher)
-    teacher = teacher.detach()
-    if student.ndim == 3:
-        student, teacher = _first(student, mask), _first(teacher, mask)
     return Mean((_direction(student) - _direction(teacher)).square().sum(), float(len(student)), "rows")
 
 
@@ -78,7 +76,7 @@ def fsp(student: Pair, teacher: Pair, mask: Tensor | None = None) -> Mean:
 
 def mmd(
     student: Pair,
-    teacher: Pair,
+    teacher: Pair | Tensor,
     mask: Tensor | None = None,
     scale: Literal["width", "length"] = "width",
     lengths: Sequence[int] | None = None,
@@ -86,7 +84,8 @@ def mmd(
     """The mean over pairs of tokens of (G_student - G_teacher)², G = X Yᵀ / width.
 
     X and Y are the two layers of a model (often the same one): G, (length, length), is how similar its tokens are.
-    The widths of student and teacher may differ, so no projection is needed.
+    The widths of student and teacher may differ, so no projection is needed. Of the teacher also takes G itself, as
+    `similarity` gives it.
 
     With the `scale` "length" a masked G is divided by the padded length in place of the width, and so depends on the
     padding: TextBrewer's releases of 2020 do so, and published results come from them.
@@ -95,12 +94,21 @@ def mmd(
     """
     if lengths is not None:
         assert scale == "width", "packed tokens have no padded length"
+        assert not isinstance(teacher, Tensor), "similarities are of whole rows"
         return _packed_mmd(student, _detached(teacher), list(lengths))
-    similarity = _similarity(student, mask, scale)
-    target = _similarity(_detached(teacher), mask, scale)
-    _assert_same(similarity, target)
-    batch, length, _ = similarity.shape
-    return Mean((similarity - target).square().sum(), masks.pairs(mask, batch, length), "pairs")
+    mine = _similarity(student, mask, scale)
+    if isinstance(teacher, Tensor):
+        theirs = masks.filled(masks.filled(widened(teacher.detach()), mask).mT, mask).mT
+    else:
+        theirs = _similarity(_detached(teacher), mask, scale)
+    _assert_same(mine, theirs)
+    batch, length, _ = mine.shape
+    return Mean((mine - theirs).square().sum(), masks.pairs(mask, batch, length), "pairs")
+
+
+def similarity(pair: Pair) -> Tensor:
+    """How alike the tokens of a layer, or of two, are: G = X Yᵀ / width, (batch, length, length)."""
+    return _similarity(pair, None, "width")
 
 
 def _packed_mmd(student: Pair, teacher: Pair, lengths: list[int]) -> Mean:
@@ -137,8 +145,10 @@ def _direction(vectors: Tensor, mask: Tensor | None = None) -> Tensor:
     return vectors * (vectors.square().sum(-1, keepdim=True) + EPSILON).rsqrt()
 
 
-def _first(hidden: Tensor, mask: Tensor | None) -> Tensor:
-    """The first kept token of each row, (batch, width); zeros where there is none."""
+def first_token(hidden: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The first kept token of each row, (batch, width), zeros where there is none; what has no tokens is that already."""
+    if hidden.ndim == 2:
+        return hidden
     if mask is None:
         return hidden[:, 0]
     position = (mask != 0).long().argmax(-1)

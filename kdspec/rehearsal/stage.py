@@ -25,6 +25,7 @@ from kdspec.engine.probe import settle
 from kdspec.match import PlannedMatch
 from kdspec.ops.mean import Mean
 from kdspec.plan import Plan, PlannedStage
+from kdspec.reducing import reductions
 from kdspec.registry import Registry
 from kdspec.rehearsal.memory import size
 from kdspec.rehearsal.result import Flops, Memory, RehearsedStage, Shape
@@ -99,6 +100,8 @@ class StageRehearsal:
             before = self.watch.alive.bytes
             bundle = self.assembly.bundle(self.models.module(self.needs.student), self.found.matches)
             added = self.watch.alive.bytes - before
+            if bundle.reads_by_matches:
+                self.found.cache = {name: self._cache(of, name, reduces=True) for name, of in self.kept.items()}
             groups = parameter_groups(bundle, self.label)
             self.found.groups = {group["name"]: sum(p.numel() for p in group["params"]) for group in groups}
             self._backward(bundle, self._loss(bundle))
@@ -131,7 +134,7 @@ class StageRehearsal:
             if forward.ends is not None:
                 self.found.ends[name] = forward.ends.layer
             self.found.shapes[name] = _shapes(features[name])
-            self.found.cache[name] = self._cache(features[name], name)
+            self.found.cache[name] = self._cache(features[name], name, reduces=False)
         if mistakes:
             raise DiagnosticError(*mistakes)
         return features
@@ -232,12 +235,22 @@ class StageRehearsal:
             backward=flops["backward"],
         )
 
-    def _cache(self, features: Features, name: str) -> int:
-        """Bytes of the features that come from the model, not from its batch."""
+    def _cache(self, features: Features, name: str, *, reduces: bool) -> int:
+        """Bytes of what a cache would keep: of the features that come from the model, not from its batch."""
         planned = self.stage.features[name].values()
         made = [feature.name for feature in planned if any(path.root != "batch" for path in feature.paths)]
-        heads = (tensor for feature in made for tensor in features.heads(feature))
-        return sum(tensor.numel() * tensor.element_size() for tensor in heads if isinstance(tensor, Tensor))
+        enough = reductions(self.stage.matches, name) if reduces else ()
+        gone = {(each.feature, layer) for each in enough for layer in each.layers}
+        total = 0
+        for feature in made:
+            value = features[feature]
+            items = value.items() if isinstance(value, Mapping) else enumerate(features.heads(feature))
+            kept = (t for i, t in items if (feature, i) not in gone and isinstance(t, Tensor))
+            total += sum(tensor.numel() * tensor.element_size() for tensor in kept)
+        for each in enough:
+            rows, length, width = features.layer(each.feature, each.layers[0]).shape
+            total += rows * (width if each.reduction == "first" else length**2) * torch.float32.itemsize
+        return total
 
 
 def unclear(error: DiagnosticError) -> bool:

@@ -41,7 +41,8 @@ def check_loss(
     The class and its parameters are documented, its defaults are valid, what it writes can be read again, and its
     module does not import torch. The loss is a scalar or a `Mean` whose parts add up over the batch; it is finite for
     extreme inputs in float32 and bfloat16; its gradient is right, and goes to the student alone; neither the order of
-    the batch nor, for a feature loss, the padding matters; one that `packs` gives the same for tokens without padding.
+    the batch nor, for a feature loss, the padding matters; one that `packs`
+    gives the same for tokens without padding, and one that `reduces` for what is then enough of the teacher.
 
     Args:
         component: the loss with its parameters.
@@ -64,6 +65,8 @@ def check_loss(
         _check_padding(trial)
         if component.packs():
             _check_packed(trial)
+        if component.reduces() is not None:
+            _check_reduced(trial, component.reduces())
     if zero_at_equality:
         _check_zero(trial)
     if non_negative:
@@ -339,6 +342,21 @@ def _check_packed(trial: _Trial) -> None:
     for one, other in zip(gradients, of_packed, strict=True):
         if not all(map(_close, one[kept].flatten().tolist(), other.flatten().tolist())):
             raise trial.fail("packed tokens have another gradient than with their padding")
+
+
+def _check_reduced(trial: _Trial, reduction: str | None) -> None:
+    from kdspec.ops.features import first_token, similarity
+    from kdspec.ops.mean import Mean
+
+    inputs = trial.inputs()
+    first, last = inputs.teacher[0], inputs.teacher[-1]
+    enough = first_token(first, inputs.others["mask"]) if reduction == "first" else similarity((first, last))
+    one = trial.arity == 1
+    loss: Callable[..., Tensor | Mean] = trial.component.build(BuildContext())
+    found = loss(inputs.student[0] if one else inputs.student, enough, **inputs.others)
+    value, given = trial.number(inputs), float((found.value if isinstance(found, Mean) else found).detach())
+    if not _close(value, given):
+        raise trial.fail(f"what is enough of the teacher gives {given:g}, and its layers {value:g}")
 
 
 def _longer(tensor: Tensor, *, square: bool) -> Tensor:

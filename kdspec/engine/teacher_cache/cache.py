@@ -16,6 +16,7 @@ from kdspec.engine.order import isolated_random
 from kdspec.engine.placement import placed
 from kdspec.engine.teacher_cache.codec import ALIGNMENT, array
 from kdspec.engine.teacher_cache.layout import Batch, Layout, Masks, Rows
+from kdspec.engine.teacher_cache.reducing import Reducing
 from kdspec.engine.teacher_cache.slots import TOKENS, MaskName, Slot, Uncacheable, rebuilt, tensors
 from kdspec.engine.teacher_cache.store import Damage, Store
 from kdspec.step import Features
@@ -42,7 +43,7 @@ class TeacherCache:
 
     def __init__(
         self,
-        forward: Forward,
+        forward: Forward | Reducing,
         *,
         rows: Rows,
         layout: Layout,

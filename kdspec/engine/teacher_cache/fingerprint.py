@@ -14,6 +14,7 @@ from torch import nn
 from kdspec.engine.export import versions
 from kdspec.engine.forward import Forward
 from kdspec.engine.teacher_cache.codec import Codec, array
+from kdspec.engine.teacher_cache.reducing import Reducing
 from kdspec.engine.teacher_cache.slots import Slot
 
 FORMAT = 2
@@ -24,7 +25,7 @@ _LIBRARIES = ("torch", "transformers")
 _PROVENANCE = frozenset({"_name_or_path", "name_or_path", "transformers_version", "architectures"})
 
 
-def key(forward: Forward, rows: str, slots: Sequence[Slot], codec: Codec, precision: str) -> str:
+def key(forward: Forward | Reducing, rows: str, slots: Sequence[Slot], codec: Codec, precision: str) -> str:
     """The name of a cache: 32 hexadecimal digits.
 
     Args:

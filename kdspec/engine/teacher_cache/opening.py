@@ -22,11 +22,13 @@ from kdspec.engine.teacher_cache import fingerprint
 from kdspec.engine.teacher_cache.cache import TeacherCache
 from kdspec.engine.teacher_cache.codec import Codec
 from kdspec.engine.teacher_cache.layout import Counts, Layout, Masks, Rows, lengths
+from kdspec.engine.teacher_cache.reducing import Reducing
 from kdspec.engine.teacher_cache.slots import Sight, Slot, Uncacheable, survey, tensors
 from kdspec.engine.teacher_cache.store import DATA, Store
 from kdspec.events import CacheState
 from kdspec.fieldpath import parse
 from kdspec.plan import Feature, Plan, PlannedStage
+from kdspec.reducing import reductions
 from kdspec.step import Features
 
 _SAMPLE = 64
@@ -46,6 +48,7 @@ class Opening:
         backend: where and how the teachers run.
         epochs: how often the rows are seen; None where the cache is for later runs.
         prepares: whether the strategy makes batches of its own.
+        reduces: whether it reads teachers by matches alone, so that what is enough for these is enough.
         warn: told of what goes wrong without stopping anything.
     """
 
@@ -55,6 +58,7 @@ class Opening:
     backend: Backend
     epochs: float | None
     prepares: bool
+    reduces: bool
     warn: Callable[[str], None]
     found: list[CacheState] = field(default_factory=list)
     """What was decided for each teacher."""
@@ -90,7 +94,7 @@ class Opening:
                 self.found.append(opened(self.stage.name, made[name]))
         return made
 
-    def cache(self, forward: Forward) -> TeacherCache:
+    def cache(self, teacher: Forward) -> TeacherCache:
         """The cache of one teacher.
 
         Raises:
@@ -98,6 +102,9 @@ class Opening:
             OSError: the disk refuses.
         """
         auto = self.settings.use == "auto"
+        masks = self._masks(teacher)
+        enough = reductions(self.stage.matches, teacher.name) if self.reduces else ()
+        forward = Reducing(teacher, enough, masks.inputs) if enough else teacher
         if self.prepares:
             raise Uncacheable("the strategy makes its own batches")
         for task in self.stage.tasks:
@@ -108,7 +115,7 @@ class Opening:
         names = [name for name, feature in forward.features.items() if any(p.root != "batch" for p in feature.paths)]
         if not names:
             raise Uncacheable("nothing is read of it but its inputs")
-        codec, masks = Codec(self.settings.dtype, self.settings.top_k), self._masks(forward)
+        codec = Codec(self.settings.dtype, self.settings.top_k)
         slots, flops = self._survey(forward, names, masks)
         sample = self._sample(forward, masks)
         size = Layout(slots, sample, codec, len(next(iter(sample.values()), [0]))).mean()
@@ -157,7 +164,9 @@ class Opening:
             inputs = Feature(name="inputs_mask", paths=(parse("batch.attention_mask"),), several=False)
         return Masks(inputs, forward.features.get("logits_mask"))
 
-    def _survey(self, forward: Forward, names: Sequence[str], masks: Masks) -> tuple[tuple[Slot, ...], float]:
+    def _survey(
+        self, forward: Forward | Reducing, names: Sequence[str], masks: Masks
+    ) -> tuple[tuple[Slot, ...], float]:
         """The slots, from a look at a short and a long row, and the operations of an average row."""
         sizes = lengths(self.feed, forward.name)
         ends = (int(sizes.argmin()), int(sizes.argmax()) or self.feed.rows - 1)
@@ -169,7 +178,7 @@ class Opening:
             raise Uncacheable("it, or its inputs, are drawn anew each time")
         return survey(sights[0], sights[-1], names), counter.get_total_flops() / 2
 
-    def _sight(self, forward: Forward, row: int, masks: Masks, seed: int) -> Sight:
+    def _sight(self, forward: Forward | Reducing, row: int, masks: Masks, seed: int) -> Sight:
         with isolated_random():
             reseed(seed, 0, 0, 0)
             batch = self.feed.batch(forward.name, [row])
@@ -179,7 +188,7 @@ class Opening:
                 features: Features = forward(on_device)
         return Sight(features, long)
 
-    def _sample(self, forward: Forward, masks: Masks) -> Counts:
+    def _sample(self, forward: Forward | Reducing, masks: Masks) -> Counts:
         rows = np.unique(np.linspace(0, self.feed.rows - 1, _SAMPLE).astype(int)).tolist()
         return {name: mask.sum(1) for name, mask in masks.of(self.feed.batch(forward.name, rows)).items()}
 

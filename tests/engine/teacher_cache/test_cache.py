@@ -61,7 +61,7 @@ def test_the_losses_are_those_without_a_cache(launch):
 def test_every_row_is_computed_once_and_read_in_each_epoch(launch, count_rows):
     ran = launch()
     assert (ran.cache.hits, ran.cache.computed) == (82, 41)
-    assert ran.cache.features == ("attention[1]", "hidden[0]", "hidden[2]", "logits")
+    assert ran.cache.features == ("attention[1]", "hidden[2]", "logits", "similarity of hidden 0")
     assert sum(n for n in count_rows if n > 2) == 41
 
 
@@ -283,3 +283,35 @@ def test_matches_that_read_padding_are_not_cached(launch):
     )
     ran = launch(*sets, f"{CACHE}.use=auto")
     assert "and no mask for it" in ran.cache.reason
+
+
+REDUCED = "[{feature: hidden, loss: mmd, layers: {0: 0, 3: 1}}, {feature: hidden, loss: pkd, layers: {2: 1}}]"
+
+
+@pytest.mark.parametrize("dtype", ["exact", "float16"])
+def test_what_is_enough_of_a_layer_is_kept_in_its_place(launch, dtype):
+    """Similarities for `mmd`, the first token for `pkd`: the same losses in less room."""
+    matches = f"{GENERAL}.matches={REDUCED}"
+    without = launch(matches, f"{CACHE}=off", folder="without")
+    with_ = launch(matches, f"{CACHE}.dtype={dtype}")
+    tolerance = {"exact": 1e-5, "float16": 2e-3}[dtype]
+    assert close(with_, without, tolerance)
+    names = {"logits", "similarity of hidden 0", "similarity of hidden 3", "first of hidden 2"}
+    assert set(with_.cache.features) == names
+
+
+def test_a_layer_that_a_loss_needs_is_kept_as_it_is(launch):
+    """A similarity beside it would only take more room."""
+    more = REDUCED.replace("[{", "[{feature: hidden, loss: cos, layers: {3: 1}, projection: linear}, {", 1)
+    without, with_ = (
+        launch(f"{GENERAL}.matches={more}", f"{CACHE}=off", folder="without"),
+        launch(f"{GENERAL}.matches={more}"),
+    )
+    assert close(with_, without)
+    assert set(with_.cache.features) == {"logits", "hidden[3]", "similarity of hidden 0", "first of hidden 2"}
+
+
+def test_a_strategy_that_reads_layers_by_itself_gets_them(launch, monkeypatch):
+    monkeypatch.setattr("kdspec.engine.bundle.Bundle.reads_by_matches", False)
+    ran = launch(f"{GENERAL}.matches={REDUCED}")
+    assert set(ran.cache.features) == {"logits", "hidden[0]", "hidden[2]", "hidden[3]"}
