@@ -307,6 +307,19 @@ _TABLE = (
         "anew in each epoch, the strategy makes its own batches, or a feature is not of rows and tokens.",
     ),
     Code(
+        "KD513",
+        "processes that do not go together",
+        "`torchrun` tells each process its number and where all of them meet. Either some of that is missing, so that the "
+        "processes would train alone and overwrite each other, or what they are asked to do cannot be done by so many of "
+        "them.",
+    ),
+    Code(
+        "KD514",
+        "another process has ended",
+        "Of several processes that train together one has failed, was killed, or does not answer any more. The others "
+        "cannot go on without it. The same command goes on from the last checkpoint.",
+    ),
+    Code(
         "KD601",
         "not a configuration of TextBrewer",
         "`kdspec import-textbrewer` reads JSON, and of Python files the literals that TextBrewer's classes are called with. "

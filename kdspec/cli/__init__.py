@@ -61,8 +61,8 @@ def _explain(invocation: Invocation, error: DiagnosticError) -> ExitCode:
     sources = {name: Source(name, text) for name, text in error.texts.items()}
     for diagnostic in error.diagnostics:
         invocation.err.show(full(diagnostic, sources, invocation.err.width))
-    # A file or plugin of the command line, as opposed to what is in the spec.
-    misused = any(diagnostic.code in {"KD003", "KD203", "KD508"} for diagnostic in error.diagnostics)
+    # A file, plugin or process of the command line, as opposed to what is in the spec.
+    misused = any(diagnostic.code in {"KD003", "KD203", "KD508", "KD513"} for diagnostic in error.diagnostics)
     return ExitCode.USAGE if misused else ExitCode.SPEC
 
 

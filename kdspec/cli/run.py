@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import shlex
 import signal
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ import typer
 from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
 from kdspec.diagnostics import DiagnosticError
+from kdspec.engine import launch
+from kdspec.engine.launch import Place, Strategy
 from kdspec.hookspecs import hookimpl
 from kdspec.render.formats import Format
 
@@ -28,6 +31,7 @@ Examples:
   kdspec run spec.yaml --set stages.distil.training.steps=20 --output try
   kdspec run spec.yaml --restart
   kdspec run plan.json
+  torchrun --nproc-per-node=2 -m kdspec run spec.yaml --backend fsdp
 
 The same command continues a run that was stopped.
 """
@@ -60,6 +64,10 @@ def run(
     device: Annotated[
         str | None, typer.Option(metavar="DEVICE", help="For example cpu or cuda:1; the first GPU by default.")
     ] = None,
+    backend: Annotated[
+        Strategy,
+        typer.Option(help="How the processes of torchrun train together; fsdp divides the weights, auto is ddp."),
+    ] = "auto",
     format_: Annotated[Format, typer.Option("--format", help="How to print what is wrong.")] = "full",
 ) -> None:
     """Run a spec: train its stages in order, then compare the models."""
@@ -73,6 +81,7 @@ def run(
         raise typer.BadParameter("a plan is run as it is", param_hint="--set")
     if restart and resume:
         raise typer.BadParameter("it excludes `--restart`", param_hint="--resume")
+    here = _place(invocation, backend)
     reading = read(spec, invocation.registry, sets or ())
     if device is not None and reading.plan is not None:
         _check_device(device)
@@ -86,24 +95,39 @@ def run(
     from kdspec.plugins import Plugin
     from kdspec.render.progress import Progress
 
-    session = Session(reading.plan, invocation.registry, output=output, restart=restart, resume=resume, device=device)
-    with Progress(Console(stderr=True, highlight=False, markup=False, emoji=False)) as progress:
+    session = Session(
+        reading.plan, invocation.registry, output=output, restart=restart, resume=resume, device=device, backend=backend
+    )
+    command = _command(invocation, here, spec, sets or (), output, device, backend, resume=resume)
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False, quiet=here.rank > 0)
+    with Progress(console) as progress:
         name = "kdspec.render.progress"
         invocation.plugins.add(Plugin("kdspec", importlib.metadata.version("kdspec"), "progress", name, progress))
         try:
             result = session.run()
         except DiagnosticError as error:
             progress.stop()
+            err.quiet = not session.tells_of_failure
             show(error.diagnostics, reading.sources, reading.name, err, format_)
             raise typer.Exit(ExitCode.FAILED) from None
         except Interrupted as stopped:
             progress.stop()
-            command = _command(invocation, spec, sets or (), output, device, resume=resume)
             err.say(f"stopped; the state is saved in {session.folder}. To go on:\n  {command}")
             code = ExitCode.TERMINATED if stopped.signal == signal.SIGTERM else ExitCode.INTERRUPTED
             raise typer.Exit(code) from None
-    _write_report(invocation, reading, result)
-    _show_result(invocation, result, _command(invocation, spec, sets or (), output, device))
+        finally:
+            err.quiet = False
+    if here.rank == 0:
+        _write_report(invocation, reading, result)
+        _show_result(invocation, result, command)
+
+
+def _place(invocation: Invocation, backend: Strategy) -> Place:
+    """This process among those of torchrun. Only the first one talks; the others do where it cannot."""
+    here = launch.place(os.environ)
+    launch.check(here, backend)
+    invocation.err.quiet = here.rank > 0
+    return here
 
 
 def _check_device(device: str) -> None:
@@ -118,16 +142,30 @@ def _check_device(device: str) -> None:
 
 
 def _command(
-    invocation: Invocation, spec: str, sets: Sequence[str], output: Path, device: str | None, *, resume: bool = False
+    invocation: Invocation,
+    here: Place,
+    spec: str,
+    sets: Sequence[str],
+    output: Path,
+    device: str | None,
+    backend: Strategy,
+    *,
+    resume: bool = False,
 ) -> str:
     """The command that goes on with this run: the one that began it, but for `--restart`."""
     words = ["kdspec", "run", spec]
+    if here.world > 1:
+        # Where several machines meet is not known here.
+        machines = [f"--nnodes={here.world // here.local_world}", "..."] if here.world > here.local_world else []
+        words = ["torchrun", f"--nproc-per-node={here.local_world}", *machines, "-m", *words]
     for given in sets:
         words += ["--set", given]
     if output != Path("runs"):
         words += ["--output", str(output)]
     if device is not None:
         words += ["--device", device]
+    if backend != "auto":
+        words += ["--backend", backend]
     if resume:
         words.append("--resume")
     for file in invocation.plugin_files:

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,9 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from kdspec.diagnostics import Diagnostic, DiagnosticError
+from kdspec.engine.team import Team
 
+_T = TypeVar("_T")
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
@@ -22,6 +24,10 @@ class Backend(Protocol):
 
     The names fit one process, DDP and FSDP2 alike; each method says what it means in the latter two.
     """
+
+    @property
+    def team(self) -> Team:
+        """The processes that train together."""
 
     @property
     def rank(self) -> int:
@@ -34,6 +40,10 @@ class Backend(Protocol):
     @property
     def is_main(self) -> bool:
         """Whether this process writes files and events: true for rank 0 alone."""
+
+    @property
+    def divided(self) -> bool:
+        """Whether each process has a part of the weights only."""
 
     @property
     def device(self) -> torch.device:
@@ -54,6 +64,15 @@ class Backend(Protocol):
 
         For DDP this is `no_sync`, for FSDP2 `set_requires_gradient_sync`.
         """
+
+    def compute(self, module: nn.Module, work: Callable[[], _T]) -> _T:
+        """What `work` gives, which runs forward passes and losses for one backward pass; to be called by every rank.
+
+        DDP learns from the tensors that come out what the backward pass will reach, and FSDP2 gathers the weights.
+        """
+
+    def judge(self, module: nn.Module, work: Callable[[], _T]) -> _T:
+        """The same for forward passes without a backward pass."""
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of a loss that is already divided by the counts of all ranks.
@@ -83,6 +102,9 @@ class Backend(Protocol):
     def barrier(self) -> None:
         """Wait until every rank is here."""
 
+    def share_buffers(self, module: nn.Module) -> None:
+        """Give every rank the floating-point buffers of the main one, which have seen its rows alone."""
+
     def state(self, module: nn.Module) -> dict[str, Tensor]:
         """Parameters and buffers by the names that the module had before `wrap`; whole tensors, gathered by FSDP2.
 
@@ -91,6 +113,12 @@ class Backend(Protocol):
 
     def load(self, module: nn.Module, state: Mapping[str, Tensor]) -> None:
         """Put back what `state` gave, under any backend. Raises KD504 if names or shapes differ."""
+
+    def whole(self, tensor: Tensor) -> Tensor:
+        """A tensor of the optimizer's state without division; every rank takes part."""
+
+    def part(self, tensor: Tensor, like: Tensor) -> Tensor:
+        """The reverse: what this rank has of a whole tensor, where its parameter `like` is divided."""
 
     def scaler_state(self) -> dict[str, Any]:
         """The loss scale and its history as JSON data, empty where nothing is scaled."""
@@ -105,11 +133,13 @@ class SingleProcess:
     `bf16` and `fp16` run forward passes under autocast with float32 parameters; `fp16` scales the loss as well.
     """
 
-    rank = 0
-    world = 1
-    is_main = True
+    divided = False
 
-    def __init__(self, device: torch.device | str = "cpu", precision: Precision = "fp32") -> None:
+    def __init__(
+        self, device: torch.device | str = "cpu", precision: Precision = "fp32", team: Team | None = None
+    ) -> None:
+        self.team = Team() if team is None else team
+        self.rank, self.world, self.is_main = self.team.rank, self.team.world, self.team.is_main
         self.device = torch.device(device)
         self.scales = precision == "fp16"
         self._dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
@@ -123,6 +153,12 @@ class SingleProcess:
 
     def accumulate(self, module: nn.Module, last: bool) -> AbstractContextManager[object]:  # noqa: ARG002, FBT001 - the seam
         return nullcontext()
+
+    def compute(self, module: nn.Module, work: Callable[[], _T]) -> _T:  # noqa: ARG002 - the seam
+        return work()
+
+    def judge(self, module: nn.Module, work: Callable[[], _T]) -> _T:  # noqa: ARG002 - the seam
+        return work()
 
     def backward(self, loss: Tensor) -> None:
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -146,12 +182,15 @@ class SingleProcess:
         return self._scaler.get_scale() >= scale
 
     def agree(self, flag: bool) -> bool:  # noqa: FBT001 - the seam
-        return flag
+        return bool(self.team.largest(flag))
 
     def sum(self, tensor: Tensor) -> Tensor:
-        return tensor
+        return self.team.sum(tensor)
 
     def barrier(self) -> None:
+        self.team.barrier()
+
+    def share_buffers(self, module: nn.Module) -> None:  # noqa: ARG002 - the seam
         return None
 
     def state(self, module: nn.Module) -> dict[str, Tensor]:
@@ -164,6 +203,12 @@ class SingleProcess:
             notes = tuple(line.strip() for line in str(error).splitlines()[1:])
             message = "the weights in the checkpoint do not fit the model"
             raise DiagnosticError(Diagnostic("KD504", message, notes=notes)) from error
+
+    def whole(self, tensor: Tensor) -> Tensor:
+        return tensor
+
+    def part(self, tensor: Tensor, like: Tensor) -> Tensor:  # noqa: ARG002 - the seam
+        return tensor
 
     def scaler_state(self) -> dict[str, Any]:
         return self._scaler.state_dict()

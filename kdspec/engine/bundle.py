@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
@@ -11,6 +11,8 @@ from kdspec.built import Objective
 from kdspec.objective import DistillationObjective
 from kdspec.several_tasks import SeveralTasks
 from kdspec.step import Step, Term
+
+_T = TypeVar("_T")
 
 
 class Bundle(nn.Module):
@@ -21,6 +23,10 @@ class Bundle(nn.Module):
         self.student = student
         # An objective without parameters need not be a module.
         self.objective: nn.Module = objective if isinstance(objective, nn.Module) else _Plain(objective)
+
+    def forward(self, work: Callable[[], _T]) -> _T:
+        """What `work` gives. DDP and FSDP2 do theirs where a module is called; its parts are called in there."""
+        return work()
 
     def moment(self, name: str) -> Callable[..., Any] | None:
         """A method that an objective may have, or None."""

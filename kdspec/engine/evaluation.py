@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from kdspec.engine.feed import Feed
 from kdspec.engine.forward import Forward, frozen
 from kdspec.engine.normalization import count
 from kdspec.engine.order import isolated_random
+from kdspec.engine.team import Team
 from kdspec.losses import Logits
 from kdspec.ops.mean import Mean
 from kdspec.soft_labels import outputs
@@ -32,42 +34,75 @@ class Outcome:
 
 
 def evaluate(
-    forward: Forward, task: BuiltTask, feed: Feed, batch_size: int, rows: Iterable[int] | None = None
+    forward: Forward,
+    task: BuiltTask,
+    feed: Feed,
+    batch_size: int,
+    rows: Iterable[int] | None = None,
+    *,
+    team: Team | None = None,
+    through: Callable[[Callable[[], Features]], Features] = lambda work: work(),
 ) -> Outcome:
     """The metrics of one model on the feed's split, or on some rows of it, and its loss where that can be computed.
 
     Rows are taken by length, so that batches have little padding; neither the result nor training depends on it.
+    The processes of a team share the batches, each of which is computed by one of them; all get the metrics, and the
+    main one the answers. `through` runs a forward pass of a model that is divided among them.
     """
+    team = team or Team()
     order = sorted(range(feed.rows) if rows is None else rows, key=feed.lengths.__getitem__)
-    logits: list[list[Tensor]] = []
-    labels: list[list[Tensor]] = []
-    losses: list[Mean] = []
+    starts = range(0, len(order), batch_size)
+    own: dict[str, Tensor] = {}
     condense = getattr(task, "condense", None)
     with isolated_random(), frozen(forward.module):
-        for start in range(0, len(order), batch_size):
+        # All processes run the model equally often, since a divided one needs all of them.
+        for first in range(0, len(starts), team.world):
+            number = first + team.rank
+            start = starts[min(number, len(starts) - 1)]
             batch = feed.on_device(forward.name, order[start : start + batch_size])
-            features = forward(batch)
+            features = through(partial(forward, batch))
+            if number >= len(starts):
+                continue
             said, truth = tuple(outputs(features)), features.heads("labels")
             if condense is not None and said and truth:
                 said, truth = ((value,) for value in condense(said[0], truth[0]))
-            logits.append([head.float().cpu() for head in said])
-            labels.append([head.cpu() for head in truth])
+            own |= {f"logits.{head}.{number}": value.float().cpu() for head, value in enumerate(said)}
+            own |= {f"labels.{head}.{number}": value.cpu() for head, value in enumerate(truth)}
             if condense is None:
-                losses += _loss(task, features, count(batch, {}, task.label_keys)["labelled"])
+                means = _loss(task, features, count(batch, {}, task.label_keys)["labelled"])
+                own |= {f"loss.{head}.{number}": _pair(mean) for head, mean in enumerate(means)}
+    found = {name: tensor for there in team.bring(own) for name, tensor in there.items()}
+    if not team.is_main:
+        return Outcome(team.share(None))
+    logits, labels, losses = (_by_head(found, kind, len(starts)) for kind in ("logits", "labels", "loss"))
     answers = None
-    if logits and logits[0] and labels[0]:
+    if logits and labels:
         answers = Answers(
             split=feed.split,
             rows=tuple(order),
             examples=[feed.example(forward.name, row) for row in order],
-            logits=tuple(zip(*logits, strict=True)),
-            labels=tuple(zip(*labels, strict=True)),
+            logits=logits,
+            labels=labels,
             tokenizer=feed.tokenizer[feed.key_of[forward.name]],
         )
     metrics = {} if answers is None else dict(task.metrics(answers))
-    if losses and (labelled := sum(float(loss.count) for loss in losses)):
-        metrics["loss"] = sum(float(loss.total) for loss in losses) / labelled
-    return Outcome(metrics, answers if condense is None else None)
+    totals = [pair.tolist() for batches in zip(*losses, strict=True) for pair in batches]
+    if labelled := sum(counted for _, counted in totals):
+        metrics["loss"] = sum(total for total, _ in totals) / labelled
+    return Outcome(team.share(metrics), answers if condense is None else None)
+
+
+def _pair(loss: Mean) -> Tensor:
+    return torch.tensor([float(loss.total), float(loss.count)], dtype=torch.float64)
+
+
+def _by_head(found: Mapping[str, Tensor], kind: str, batches: int) -> tuple[tuple[Tensor, ...], ...]:
+    """For each head the tensors of all batches in order; those of batches without any are left out."""
+    heads = 1 + max((int(name.split(".")[1]) for name in found if name.startswith(f"{kind}.")), default=-1)
+    return tuple(
+        tuple(found[name] for number in range(batches) if (name := f"{kind}.{head}.{number}") in found)
+        for head in range(heads)
+    )
 
 
 def _loss(task: BuiltTask, features: Features, labelled: float) -> list[Mean]:

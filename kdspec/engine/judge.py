@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from kdspec.built import BuiltTask
@@ -11,9 +11,11 @@ from kdspec.diagnostics import Diagnostic, DiagnosticError, Edit, closest
 from kdspec.engine.evaluation import evaluate
 from kdspec.engine.feed import Feed
 from kdspec.engine.forward import Forward
+from kdspec.engine.team import Team
 from kdspec.events import Evaluated
 from kdspec.fieldpath import parse
 from kdspec.plan import Feature, Plan, PlannedStage, locate
+from kdspec.step import Features
 
 MEAN = "mean"
 """How the mean of the tasks' own metrics is called."""
@@ -59,10 +61,18 @@ class Judge:
     """Evaluates one stage's student.
 
     Of several tasks each metric is called by task and name, `topics.accuracy`; `mean` is that of the tasks' own metrics.
+    Where several processes train, all of them call it: they share the work. `through` runs a forward pass.
     """
 
-    def __init__(self, plan: Plan, stage: PlannedStage, tasks: Sequence[Judged]) -> None:
-        self.plan, self.stage, self.tasks = plan, stage, tasks
+    def __init__(
+        self,
+        plan: Plan,
+        stage: PlannedStage,
+        tasks: Sequence[Judged],
+        team: Team | None = None,
+        through: Callable[[Callable[[], Features]], Features] = lambda work: work(),
+    ) -> None:
+        self.plan, self.stage, self.tasks, self.team, self.through = plan, stage, tasks, team, through
         assert stage.training.evaluate is not None, "a stage that never evaluates needs no judge"
         self.written = stage.training.evaluate.metric
 
@@ -100,7 +110,9 @@ class Judge:
         own = []
         for each in self.tasks:
             some = range(min(each.feed.rows, rows)) if few else None
-            metrics = evaluate(each.forward, each.built, each.feed, rows, some).metrics
+            metrics = evaluate(
+                each.forward, each.built, each.feed, rows, some, team=self.team, through=self.through
+            ).metrics
             found |= {f"{each.task}.{name}" if self.stage.parts else name: value for name, value in metrics.items()}
             own.append(metrics.get(each.own, math.nan))
         if self.stage.parts:

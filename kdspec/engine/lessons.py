@@ -26,12 +26,15 @@ from kdspec.sampling import Sampling
 class Lessons:
     """Prepares the tasks of one stage, each as if it were alone.
 
+    `begun` is how many processes began the stage: a step keeps its rows where another number goes on.
+
     Raises:
-        DiagnosticError: KD502 where a task has no rows, and what `settle` raises.
+        DiagnosticError: KD502 where a task has no rows, KD513 where the rows of a step cannot be shared among the
+            processes, and what `settle` raises.
     """
 
-    def __init__(self, assembly: Assembly, registry: Registry, backend: Backend) -> None:
-        self.assembly, self.backend, self.stage = assembly, backend, assembly.stage
+    def __init__(self, assembly: Assembly, registry: Registry, backend: Backend, begun: int) -> None:
+        self.assembly, self.backend, self.stage, self.begun = assembly, backend, assembly.stage, begun
         self.by_task: dict[str, Lesson] = {}
         self.matches: tuple[PlannedMatch, ...] = ()
         self.notes: list[Note] = []
@@ -53,9 +56,7 @@ class Lessons:
                 feed=feed,
                 labels=assembly.tasks[part.task].label_keys,
             )
-            training = self.stage.training
-            if self.stage.parts:  # the mixture puts single batches of the tasks together
-                training = training.model_copy(update={"accumulate": 1})
+            training = self.stage.training.model_copy(update={"accumulate": self._accumulate()})
             arrangement = arrange(
                 batches(assembly.spec, part), feed, training, lesson.student.module, features[part.needs.student],
                 teachers=[teacher.module for teacher in lesson.teachers.values()], stage=self._told(part),
@@ -92,13 +93,25 @@ class Lessons:
             self.by_task[part.task] = replace(lesson, caches=opening.caches(lesson.teachers))
             self.caches += opening.found
 
+    def _accumulate(self) -> int:
+        """The micro-batches of a process and step, or of a draw where the mixture puts those of several tasks together."""
+        here = 1 if self.stage.parts else self.stage.training.accumulate
+        each, rest = divmod(here * self.begun, self.backend.world)
+        if rest:
+            label = self.assembly.spec.label(("stages", self.stage.name), "cannot go on", key=True)
+            message = f"stage `{self.stage.name}` was begun by {self.begun}, and cannot go on with {self.backend.world}"
+            note = f"a step has {here * self.begun} micro-batches, and each process does as many of them"
+            help_ = "start as many processes as before, or one"
+            raise DiagnosticError(Diagnostic("KD513", f"{message} processes", label, notes=(note,), help=help_))
+        return each
+
     def _draws(self, orders: Mapping[str, DataOrder]) -> Draws:
         if not self.stage.parts:
             ((task, order),) = orders.items()
             return OneTask(task, order)
         training, sampling = self.stage.training, self.stage.needs.sampling or Sampling()
         rows = {task: order.rows for task, order in orders.items()}
-        shares = sampling.probabilities(rows, training.batch_size * self.backend.world)
+        shares = sampling.probabilities(rows, training.batch_size * self.begun)
         mixture = Mixture(orders, shares, training.accumulate, self.assembly.seed)
         told = ", ".join(f"`{task}` {share:.1%}" for task, share in shares.items())
         text = f"stage `{self.stage.name}` draws its micro-batches from {told}; an epoch is {mixture.batches} of them"

@@ -55,6 +55,10 @@ class Models:
             self._attention[name] = next(filter(None, map(_attention, self._views(name))), "")
         return self._modules[name]
 
+    def forget(self, name: str) -> None:
+        """Build the model anew when it is needed next: as it was trained, or as the spec describes it."""
+        self._modules.pop(name, None)
+
     def prepared(self, name: str, device: torch.device, *, trains: bool, eager: bool) -> nn.Module:
         """The model as a stage needs it, whatever an earlier stage has made of it: on the device, trainable or frozen.
 

@@ -68,10 +68,14 @@ class Shares:
         counts: the units of each micro-batch of this rank.
         total: their sum over micro-batches and ranks.
         mode: `step`, or `micro_batch` for a mean of means, in which every micro-batch counts the same.
+        parts: how many micro-batches all ranks have; those of this rank by default.
     """
 
-    def __init__(self, counts: Sequence[Counts], total: Counts, mode: Literal["step", "micro_batch"]) -> None:
+    def __init__(
+        self, counts: Sequence[Counts], total: Counts, mode: Literal["step", "micro_batch"], parts: int | None = None
+    ) -> None:
         self.counts, self.total, self.mode = counts, total, mode
+        self.parts = len(counts) if parts is None else parts
 
     def of(self, loss: Tensor | Mean, micro: int) -> float:
         """By what to multiply the mean of micro-batch `micro`; summed over them it is then the step's mean.
@@ -79,8 +83,16 @@ class Shares:
         0 where the micro-batch has nothing that the loss is about. The mean of nothing may then be anything, a model's
         own loss is NaN, so it must be left out rather than multiplied.
         """
-        unit: Unit = loss.per if isinstance(loss, Mean) else "rows"
+        unit = _unit(loss)
         here = self.counts[micro][unit]
         if not here:
             return 0.0
-        return 1 / len(self.counts) if self.mode == "micro_batch" else here / self.total[unit]
+        return 1 / self.parts if self.mode == "micro_batch" else here / self.total[unit]
+
+    def counts_anywhere(self, loss: Tensor | Mean) -> bool:
+        """Whether any micro-batch of any rank has something that the loss is about."""
+        return self.total[_unit(loss)] > 0
+
+
+def _unit(loss: Tensor | Mean) -> Unit:
+    return loss.per if isinstance(loss, Mean) else "rows"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,18 +12,20 @@ from torch.optim import Optimizer
 from kdspec.diagnostics import Diagnostic, DiagnosticError
 
 
-def flatten(optimizer: Optimizer, names: Mapping[Tensor, str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def flatten(
+    optimizer: Optimizer, names: Mapping[Tensor, str], whole: Callable[[Tensor], Tensor] = lambda tensor: tensor
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """State tensors under `<parameter>/<entry>`, and everything else as JSON data.
 
-    `names` names every parameter of the optimizer. Raises KD508 if the optimizer keeps something that is neither a
-    tensor nor plain data.
+    `names` names every parameter of the optimizer; `whole` puts a tensor together that is divided among processes.
+    Raises KD508 if the optimizer keeps something that is neither a tensor nor plain data.
     """
     kind = type(optimizer).__name__
-    tensors: dict[str, Tensor] = {}
+    found: dict[str, Tensor] = {}
     groups = [
         {
             "parameters": [names[parameter] for parameter in group["params"]],
-            "options": {key: _encode(value, f"groups/{index}/{key}", tensors, kind) for key, value in _options(group)},
+            "options": {key: _encode(value, f"groups/{index}/{key}", found, kind) for key, value in _options(group)},
         }
         for index, group in enumerate(optimizer.param_groups)
     ]
@@ -34,9 +36,9 @@ def flatten(optimizer: Optimizer, names: Mapping[Tensor, str]) -> tuple[dict[str
         entries = optimizer.state.get(parameter, {})
         state[name] = {
             "shape": list(parameter.shape),
-            "entries": {key: _encode(value, f"{name}/{key}", tensors, kind) for key, value in entries.items()},
+            "entries": {key: _encode(value, f"{name}/{key}", found, kind) for key, value in entries.items()},
         }
-    return tensors, {"kind": kind, "groups": groups, "state": state}
+    return {place: whole(tensor) for place, tensor in found.items()}, {"kind": kind, "groups": groups, "state": state}
 
 
 def restore(
@@ -46,10 +48,12 @@ def restore(
     scalars: Mapping[str, Any],
     *,
     options: bool = True,
+    part: Callable[[Tensor, Tensor], Tensor] = lambda tensor, parameter: tensor,  # noqa: ARG005 - the seam
 ) -> None:
     """Put back what `flatten` gave, bit for bit. Parameters and groups are found by name.
 
-    Without `options` the groups keep those that they have.
+    Without `options` the groups keep those that they have. `part` takes of a whole tensor what this process has of it, as
+    it has of the parameter.
 
     Raises KD504 if the optimizer is of another kind, groups its parameters otherwise, or a parameter or tensor is
     missing, left over, or of another shape; the optimizer is then as it was.
@@ -84,9 +88,12 @@ def restore(
         on_device = group.get("capturable") or group.get("fused")
         for parameter in group["params"]:
             if entries := state[names[parameter]]:
-                optimizer.state[parameter] = {
+                moved = {
                     key: _moved(value, torch.device("cpu") if key == "step" and not on_device else parameter.device)
                     for key, value in entries.items()
+                }
+                optimizer.state[parameter] = {
+                    key: part(value, parameter) if isinstance(value, Tensor) else value for key, value in moved.items()
                 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -9,25 +10,35 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from kdspec.built import BuiltTask
 from kdspec.context import BuildContext
 from kdspec.diagnostics import Diagnostic, DiagnosticError
-from kdspec.engine import export, identity
+from kdspec.engine import export, identity, launch
 from kdspec.engine.backend import Backend, SingleProcess
 from kdspec.engine.blame import blaming
 from kdspec.engine.checkpoint import Checkpoint
 from kdspec.engine.event_log import EventLog, read
 from kdspec.engine.guarded import guarded
 from kdspec.engine.heads import conflicts
+from kdspec.engine.launch import Strategy
 from kdspec.engine.lock import RunLock
 from kdspec.engine.models import Models
 from kdspec.engine.run_folder import RunFolder
 from kdspec.engine.signals import StopSignal
 from kdspec.engine.stage import Interrupted, StageRun, saved
 from kdspec.engine.table import Row, named, table
-from kdspec.events import Event, Note, RunFailed, RunFinished, RunStarted, StageFinished, StageSkipped
+from kdspec.engine.team import Team
+from kdspec.events import (
+    Event,
+    Note,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    StageFinished,
+    StageSkipped,
+    from_json,
+    to_json,
+)
 from kdspec.plan import Plan, PlannedStage
 from kdspec.plugins import Plugin
 from kdspec.registry import Registry
@@ -48,6 +59,17 @@ class Result:
     """Whether there was nothing left to do."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Opening:
+    """What an earlier start has left."""
+
+    finished: dict[str, StageFinished]
+    changed: tuple[str, ...]
+    """Stages that go on with another spec than they were begun with."""
+    over: bool
+    """Whether there is nothing left to do."""
+
+
 @dataclass
 class Session:
     """A plan on its way to a result.
@@ -58,7 +80,9 @@ class Session:
         output: the folder in which the run's own folder lies.
         restart: begin anew, putting aside what an earlier run with this name has left.
         resume: go on with what an earlier run has left though the spec has changed since.
-        device: where to compute; the first GPU, or the CPU where there is none.
+        device: where to compute; the first GPU, or the CPU where there is none. Of several processes each has a GPU.
+        backend: how several processes train together: `ddp`, which `auto` is too, or `fsdp`.
+        team: the processes, where they have met already; those that torchrun has started by default.
     """
 
     plan: Plan
@@ -67,12 +91,18 @@ class Session:
     restart: bool = False
     resume: bool = False
     device: str | None = None
+    backend: Strategy = "auto"
+    team: Team | None = None
     kept: dict[str, Any] = field(default_factory=dict)
     """Where observers keep what they need from one event to the next."""
     at_end: ExitStack = field(default_factory=ExitStack)
     """Closes what observers have opened, however the run ends."""
+    tells_of_failure: bool = True
+    """After a failure: whether it is for this process to tell of it. Of one that all have met the main one tells."""
     _failed: list[Plugin] = field(default_factory=list)
     """Observers that raised, and are not called again."""
+    _log: EventLog | None = None
+    """Only the main process has one."""
 
     @property
     def folder(self) -> Path:
@@ -86,32 +116,64 @@ class Session:
         mistakes that only shapes show without reading a weight. Without it they are found when the models are built,
         and before the first step all the same.
 
+        Of several processes all call it. The main one writes the folder, tells the observers, and has the table.
+
         Raises:
             Interrupted: a signal came; the same command continues.
             DiagnosticError: KD5xx.
         """
         began = time.perf_counter()
-        RunFolder(self.folder).refuse_links()
-        with RunLock(self.folder) as lock, StopSignal() as stop:
-            self._folder = RunFolder(self.folder, lock)
+        with ExitStack() as held:
+            self._team = self.team or held.enter_context(_gathered(self.device, self.backend))
+            stop = held.enter_context(StopSignal(patient=self._team.world > 1))
+            try:
+                return self._stages(stop, began, self._begin(held))
+            except (DiagnosticError, RuntimeError) as error:
+                cause = self._team.explained(error)
+                self.tells_of_failure = not self._team.others_tell()
+                if isinstance(cause, DiagnosticError):
+                    first = cause.diagnostics[0]
+                    # The disk that has refused may refuse this too, which must not hide why the run has failed.
+                    with suppress(DiagnosticError):
+                        self.emit(RunFailed(first.code, first.message))
+                if cause is error:
+                    raise
+                raise cause from error
+            finally:
+                self._close()
+
+    def _begin(self, held: ExitStack) -> _Opening:
+        """Take the folder, and tell every process what is in it."""
+        self._log = opening = None
+        self._folder = RunFolder(self.folder)
+        if self._team.is_main:
+            self._folder.refuse_links()
+            self._folder = RunFolder(self.folder, held.enter_context(RunLock(self.folder)))
             if self.restart:
                 self._folder.put_aside()
             # Before the log is opened: a start that is refused is nothing that has happened in the run.
             self._change = identity.hold(self.plan, self._folder, resume=self.resume)
             self._log = EventLog(self._folder.log)
-            try:
-                return self._stages(stop, began)
-            except DiagnosticError as error:
-                first = error.diagnostics[0]
-                # The disk that has refused may refuse this too, which must not hide why the run has failed.
-                with suppress(DiagnosticError):
-                    self.emit(RunFailed(first.code, first.message))
-                raise
-            finally:
-                self._close()
+            names = list(self.plan.spec.stages)
+            finished = self._folder.finished(names)
+            rows = self._folder.table() if len(finished) == len(names) else None
+            opening = {
+                "finished": {name: to_json(event) for name, event in finished.items()},
+                "changed": self._change.stages,
+                "over": rows is not None and "RunFinished" in self._logged(),
+            }
+        told = self._team.share(opening)
+        ends = {name: from_json(event) for name, event in told["finished"].items()}
+        finished = {name: event for name, event in ends.items() if isinstance(event, StageFinished)}
+        return _Opening(finished=finished, changed=tuple(told["changed"]), over=told["over"])
 
     def emit(self, event: Event) -> None:
-        """Record an event and show it to the observers; one that raises is reported once and left alone."""
+        """Record an event and show it to the observers; one that raises is reported once and left alone.
+
+        Only the main process does.
+        """
+        if self._log is None:
+            return
         self._keep(event)
         answers = list(self.registry.plugins.call("kdspec_observe", without=self._failed, event=event, session=self))
         for answer in answers:
@@ -120,8 +182,9 @@ class Session:
                 self.emit(Note("warning", f"{_told(answer.plugin, answer.error)}; it is not called again"))
 
     def _keep(self, event: Event) -> None:
-        self._folder.check()
-        self._log.append(event)
+        if self._log is not None:
+            self._folder.check()
+            self._log.append(event)
 
     def _close(self) -> None:
         try:
@@ -130,24 +193,13 @@ class Session:
             with suppress(DiagnosticError):
                 self._keep(Note("warning", f"an observer raised {type(error).__name__} at the end: {error}"))
 
-    def _stages(self, stop: StopSignal, began: float) -> Result:
-        folder, names = self._folder, list(self.plan.spec.stages)
-        finished = folder.finished(names)
+    def _stages(self, stop: StopSignal, began: float, opening: _Opening) -> Result:
+        folder, names, team = self._folder, list(self.plan.spec.stages), self._team
+        finished = opening.finished
         open_ = [name for name in names if name not in finished]
-        if not open_ and (rows := folder.table()) is not None and "RunFinished" in self._logged():
-            return Result(self.folder, rows, folder.student, already_finished=True)
-        notes = [Note("warning", _changed(self._change))] if self._change.stages else []
-        if not notes:
-            folder.write_plan(self.plan)
-        found = self._newest(open_[0], notes) if open_ else None
-        if (found is not None or finished) and (told := identity.other_versions(self._versions(), export.versions())):
-            notes.append(Note("warning", told))
-        self._mend_log(finished, open_[0] if open_ else None, found)
-        self.emit(
-            RunStarted(self.plan.spec.name, tuple(names), dict(export.versions()), self.plan.spec.seed, _step(found))
-        )
-        for note in notes:
-            self.emit(note)
+        if opening.over:
+            return Result(self.folder, folder.table() or (), folder.student, already_finished=True)
+        found = self._start(finished, open_) if team.is_main else None
         tasks = {name: self._task(name) for name in dict.fromkeys(t for s in self.plan.stages for t in s.tasks)}
         heads = {name: task.head for name, task in tasks.items()}
         if wrong := tuple(conflicts(self.plan, heads)):
@@ -159,16 +211,37 @@ class Session:
             if stage.name in finished:
                 self.emit(StageSkipped(stage.name, "finished already"))
                 continue
-            start = found if stage.name == open_[0] else self._newest(stage.name)
-            done.append(self._run_stage(stage, models, {name: tasks[name] for name in stage.tasks}, stop, start))
-            if stop.requested is not None:
-                raise Interrupted(stop.requested)
-        rows = table(self.plan, models, tasks, torch.device(self._device()))
-        folder.export(models.trained[self._final().needs.student])
-        # The event before the file: a run without the file goes on from here, one with it does not.
-        self.emit(RunFinished(time.perf_counter() - began, named(rows)))
-        folder.keep_table(rows)
+            start = found if stage.name == open_[0] or not team.is_main else self._newest(stage.name)
+            done.append(
+                self._run_stage(
+                    stage, models, {name: tasks[name] for name in stage.tasks}, stop, start, opening.changed
+                )
+            )
+            if number := team.largest(stop.requested or 0):
+                raise Interrupted(number)
+        rows = table(self.plan, models, tasks, team.device, team)
+        if team.is_main:
+            folder.export(models.trained[self._final().needs.student])
+            # The event before the file: a run without the file goes on from here, one with it does not.
+            self.emit(RunFinished(time.perf_counter() - began, named(rows)))
+            folder.keep_table(rows)
+        team.barrier()
         return Result(self.folder, rows, folder.student, tuple(done))
+
+    def _start(self, finished: dict[str, StageFinished], open_: list[str]) -> Checkpoint | None:
+        """The checkpoint that the first open stage goes on from, with the log telling of what is on the disk."""
+        notes = [Note("warning", _changed(self._change))] if self._change.stages else []
+        if not notes:
+            self._folder.write_plan(self.plan)
+        found = self._newest(open_[0], notes) if open_ else None
+        if (found is not None or finished) and (told := identity.other_versions(self._versions(), export.versions())):
+            notes.append(Note("warning", told))
+        self._mend_log(finished, open_[0] if open_ else None, found)
+        names = tuple(self.plan.spec.stages)
+        self.emit(RunStarted(self.plan.spec.name, names, dict(export.versions()), self.plan.spec.seed, _step(found)))
+        for note in notes:
+            self.emit(note)
+        return found
 
     def _final(self) -> PlannedStage:
         """The stage whose student is that of the run: the last one with a teacher, or the last one."""
@@ -182,15 +255,16 @@ class Session:
         tasks: dict[str, BuiltTask],
         stop: StopSignal,
         found: Checkpoint | None,
+        changed: tuple[str, ...],
     ) -> StageFinished:
-        backend: Backend = SingleProcess(self._device(), stage.training.precision)
         run = StageRun(
             self.plan, stage, registry=self.registry, models=models, tasks=tasks, folder=self._folder,
-            backend=backend, emit=self.emit, stop=stop,
-            accept=partial(self._accept, stage.name) if stage.name in self._change.stages else None,
+            backend=self._backend(stage), emit=self.emit, stop=stop,
+            accept=partial(self._accept, stage.name) if stage.name in changed else None,
         )  # fmt: skip
         event = run.run(found)
-        self._folder.finish(event)
+        if self._team.is_main:
+            self._folder.finish(event)
         if run.accept is not None:
             run.accept()
         self.emit(event)
@@ -198,11 +272,17 @@ class Session:
 
     def _accept(self, stage: str) -> None:
         """From now on this stage is that of the changed spec."""
-        identity.accept(self.plan, self._folder, stage)
-        self._folder.write_plan(self.plan)
+        if self._team.is_main:
+            identity.accept(self.plan, self._folder, stage)
+            self._folder.write_plan(self.plan)
 
-    def _device(self) -> str:
-        return self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    def _backend(self, stage: PlannedStage) -> Backend:
+        team, precision = self._team, stage.training.precision
+        if team.world == 1:
+            return SingleProcess(team.device, precision, team)
+        from kdspec.engine.distributed import Replicated, Sharded  # what one process alone has no use for
+
+        return Sharded(team, precision) if self.backend == "fsdp" else Replicated(team, precision)
 
     def _task(self, name: str) -> BuiltTask:
         component = self.plan.spec.tasks[name]
@@ -242,6 +322,7 @@ class Session:
 
     def _mend_log(self, finished: dict[str, StageFinished], goes_on: str | None, found: Checkpoint | None) -> None:
         """Make the log tell of what is on the disk, neither more nor less, wherever the last start was killed."""
+        assert self._log is not None, "the main process has a log"
         if goes_on is not None:
             self._log.trim(goes_on, _step(found) or 0)
         logged = self._logged()
@@ -250,6 +331,12 @@ class Session:
                 self._log.append(event)
         if goes_on is not None and found is not None and ("CheckpointSaved", goes_on, found.step) not in logged:
             self._log.append(saved(goes_on, found.step))
+
+
+def _gathered(device: str | None, strategy: Strategy) -> Team:
+    place = launch.place(os.environ)
+    launch.check(place, strategy)
+    return Team(place, launch.device(place, device))
 
 
 def _step(checkpoint: Checkpoint | None) -> int | None:

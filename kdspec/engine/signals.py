@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+_ECHO = 3.0
+"""Seconds in which torchrun passes on a signal that a process has had already."""
 
 
 class StopSignal:
@@ -16,10 +20,16 @@ class StopSignal:
 
     `requested` is the signal's number, or None. The exit status of the second is 128 plus its number. Outside of the
     main thread, where Python takes no signals, nothing happens.
+
+    A `patient` one is for a process that torchrun has started, which passes on the signals that the terminal or the
+    scheduler has sent already: another one within a few seconds is the same. After an error it stays deaf, for torchrun
+    terminates all others as soon as the first process has ended, and they have still to tell why.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, patient: bool = False) -> None:
         self.requested: int | None = None
+        self.patient = patient
+        self._since = 0.0
         self._process = os.getpid()
         self._before: dict[int, Any] = {}
 
@@ -37,7 +47,8 @@ class StopSignal:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         while self._before:
-            signal.signal(*self._before.popitem())
+            number, before = self._before.popitem()
+            signal.signal(number, signal.SIG_IGN if self.patient and error is not None else before)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         del frame
@@ -48,5 +59,7 @@ class StopSignal:
                 os._exit(128 + number)
             return
         if self.requested is not None:
+            if self.patient and time.monotonic() - self._since < _ECHO:
+                return
             os._exit(128 + number)
-        self.requested = number
+        self.requested, self._since = number, time.monotonic()

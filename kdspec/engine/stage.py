@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from kdspec.built import BuiltTask
-from kdspec.diagnostics import DiagnosticError, Label
+from kdspec.diagnostics import Diagnostic, DiagnosticError, Label
 from kdspec.engine import evidence, export, optimizer_state, room
 from kdspec.engine.assembly import Assembly
 from kdspec.engine.backend import Backend
@@ -28,6 +28,7 @@ from kdspec.engine.order import fold
 from kdspec.engine.run_folder import RunFolder
 from kdspec.engine.signals import StopSignal
 from kdspec.engine.teacher_cache.opening import opened
+from kdspec.engine.team import Team
 from kdspec.engine.training import Loop
 from kdspec.events import CheckpointSaved, Event, Note, StageFinished, StageStarted
 from kdspec.match import PlannedMatch
@@ -67,17 +68,20 @@ class StageRun:
         self.spec, self.training = plan.spec, stage.training
         self.path = ("stages", stage.name, "distiller", stage.stage.distiller.name)
         self.seed = fold(plan.spec.seed, "stage", stage.name)
-        self.progress = Progress()
+        self.progress, self.begun = Progress(), backend.world
         self.store = folder.checkpoints(stage.name, self.training.checkpoint.keep)
 
     def run(self, found: Checkpoint | None) -> StageFinished:
-        """Train from a checkpoint, or from the start, to the end.
+        """Train from a checkpoint of the main process, or from the start, to the end.
 
         Raises:
             Interrupted: a signal came; the state is saved.
             DiagnosticError: KD5xx.
         """
         began = time.perf_counter()
+        found = spread(found, self.backend.team)
+        if found is not None:
+            self.begun = found.meta.get("processes", 1)
         with placing(self.spec, self.path, f"stage `{self.stage.name}`"):
             loop = self.loop()
             if found is not None:
@@ -97,6 +101,7 @@ class StageRun:
                 self.emit(state)
             try:
                 self._train(loop, lambda: before + time.perf_counter() - began)
+                self._add_up(loop)
             finally:
                 for cache in loop.caches:
                     # A disk that refuses this must not hide why the stage ends.
@@ -105,18 +110,26 @@ class StageRun:
                     cache.close()
             return self._finish(loop)
 
+    def _add_up(self, loop: Loop) -> None:
+        """Count in the caches what the other processes have done with them."""
+        for cache in loop.caches:
+            told = self.backend.team.collect([cache.hits, cache.computed])
+            cache.hits, cache.computed = (sum(numbers) for numbers in zip(*told, strict=True))
+
     def loop(self) -> Loop:
         """Everything of the stage put together, before its first step."""
         needs, training = self.stage.needs, self.training
         assembly = Assembly(self.plan, self.stage, self.models, self.tasks, self.backend.device)
-        lessons = self.lessons = Lessons(assembly, self.registry, self.backend)
+        lessons = self.lessons = Lessons(assembly, self.registry, self.backend, self.begun)
         steps = total_steps(lessons.draws.steps_per_epoch, training.epochs, training.steps)
         bundle = assembly.bundle(self.models.module(needs.student), lessons.matches)
-        self.backend.wrap(bundle)
         prepares = bundle.moment("prepare") is not None
+        if self.backend.divided and prepares:
+            raise self._undivided()
+        reduces = bundle.reads_by_matches
+        self.backend.wrap(bundle)
         lessons.keep(
-            steps, prepares=prepares, reduces=bundle.reads_by_matches,
-            warn=lambda text: self.emit(Note("warning", text)),
+            steps, prepares=prepares, reduces=reduces, warn=lambda text: self.emit(Note("warning", text))
         )  # fmt: skip
         return Loop(
             stage=self.stage, lessons=lessons.by_task, bundle=bundle, draws=lessons.draws,
@@ -126,6 +139,12 @@ class StageRun:
             backward_guard=blaming(self.spec, self.path, "the backward pass"),
             keep_batch=partial(evidence.keep, self.folder, self.stage.name),
         )  # fmt: skip
+
+    def _undivided(self) -> DiagnosticError:
+        name = self.stage.stage.distiller.name
+        message = f"the strategy `{name}` works on the models between their forward passes, when FSDP2 has them divided"
+        label = self.spec.label(self.path[:-1], "makes its own batches or changes modules", key=True)
+        return DiagnosticError(Diagnostic("KD513", message, label, help="write `--backend ddp`"))
 
     def _place_of(self, matches: tuple[PlannedMatch, ...]) -> Callable[[str], Label]:
         paths = {match.term: match.path for match in matches}
@@ -148,7 +167,7 @@ class StageRun:
         if self._patience_is_over():
             return
         for done in room.explaining(loop, progress.step):
-            progress.step = done.step
+            progress.step = self.backend.team.pulse.step = done.step
             if done.step == 1 and loop.idle:
                 self.emit(_idle(self.stage.needs.student, loop.idle))
             if done.step % self.training.log_every == 0 or done.step in (1, loop.total_steps):
@@ -157,7 +176,7 @@ class StageRun:
             if judge is not None and judging_days.due(done.step):
                 self.emit(evaluated := judge(progress))
                 better = evaluated.best
-            stopped = self.backend.agree(self.stop.requested is not None)
+            stopped = self.backend.team.largest(self.stop.requested or 0)
             over = self._patience_is_over()
             progress.seconds = seconds()
             if better or stopped or over or saving_days.due(done.step):
@@ -165,7 +184,7 @@ class StageRun:
             if over:
                 return
             if stopped and done.step < loop.total_steps:
-                raise Interrupted(self.stop.requested or 0)
+                raise Interrupted(stopped)
 
     def _check_room(self, loop: Loop) -> None:
         kept = self.training.checkpoint
@@ -194,7 +213,8 @@ class StageRun:
             judged.append(Judged(task=part.task, built=self.tasks[part.task], forward=forward, feed=feed))
         if not judged:
             return None
-        judge = Judge(self.plan, self.stage, judged)
+        through = partial(self.backend.judge, loop.bundle)
+        judge = Judge(self.plan, self.stage, judged, self.backend.team, through)
         if not self.progress.step:
             judge.check()
         return judge
@@ -227,16 +247,22 @@ class StageRun:
         return stopping is not None and self.progress.without_better >= stopping.patience
 
     def _save(self, loop: Loop) -> None:
-        if not self.backend.is_main:
-            return
-        self.folder.check()
         optimizer, names = loop.optimization.optimizer, _names(loop.bundle)
-        tensors, scalars = optimizer_state.flatten(optimizer, names)
-        meta = {"progress": vars(self.progress), "optimizer": scalars, "scaler": self.backend.scaler_state()}
+        # Every process takes part in putting together what is divided.
+        tensors, scalars = optimizer_state.flatten(optimizer, names, self.backend.whole)
         weights = self.backend.state(loop.bundle)
-        best = () if self.progress.best_step is None else (self.progress.best_step,)
-        self.store.save(self.progress.step, {"weights": weights, "optimizer": tensors}, meta, protect=best)
-        self.emit(saved(self.stage.name, self.progress.step))
+        if self.backend.is_main:
+            self.folder.check()
+            meta = {
+                "progress": vars(self.progress),
+                "optimizer": scalars,
+                "scaler": self.backend.scaler_state(),
+                "processes": self.begun,
+            }
+            best = () if self.progress.best_step is None else (self.progress.best_step,)
+            self.store.save(self.progress.step, {"weights": weights, "optimizer": tensors}, meta, protect=best)
+            self.emit(saved(self.stage.name, self.progress.step))
+        self.backend.barrier()  # nobody ends before it is on the disk
         if self.accept is not None:
             self.accept()
 
@@ -246,9 +272,15 @@ class StageRun:
         optimizer_state.restore(
             loop.optimization.optimizer, _names(loop.bundle), tensors, found.meta["optimizer"],
             options=self.accept is None,  # those of a changed spec hold
+            part=self.backend.part,
         )  # fmt: skip
         self.backend.load_scaler_state(found.meta["scaler"])
         self.progress = Progress(**found.meta["progress"])
+        if self.begun != self.backend.world:
+            text = (
+                f"stage `{self.stage.name}` was begun by {self.begun} processes, and goes on with {self.backend.world}"
+            )
+            self.emit(Note("info", f"{text}: each step has the rows that it would have had, dropout is drawn anew"))
 
     def _finish(self, loop: Loop) -> StageFinished:
         """Keep the best student, or the last where none was judged."""
@@ -260,26 +292,51 @@ class StageRun:
             self._go_back(loop, progress)
         metrics = progress.best_metrics or {}
         folder = self.folder.model(student)
+        if self.backend.divided:
+            self._put_together(loop, student)
         if self.backend.is_main:
             self.folder.replace(folder, lambda fresh: self._export(fresh, metrics))
+        self.backend.barrier()  # from here on every process may read it
         self.models.trained[student] = folder
         at = str(folder.relative_to(self.folder.path))
         return StageFinished(self.stage.name, progress.step, progress.seconds, progress.best_step, metrics, at)
 
+    def _put_together(self, loop: Loop, student: str) -> None:
+        """An ordinary module in place of the divided one: at once where it is saved, else when it is needed next."""
+        weights = self.backend.state(loop.bundle.student)
+        self.models.forget(student)
+        if self.backend.is_main:
+            self.models.module(student).load_state_dict(weights)
+
     def _go_back(self, loop: Loop, progress: Progress) -> None:
         """To the best student; where its checkpoint has been lost the last one must do."""
         assert progress.best_step is not None
-        try:
-            best = self.store.load(progress.best_step)
-        except DiagnosticError as error:
-            self.emit(Note("warning", f"{error.diagnostics[0].message}: the last student is kept in place of the best"))
-            progress.best_step = progress.best_metrics = None
-        else:
+        best = None
+        if self.backend.is_main:
+            try:
+                best = self.store.load(progress.best_step)
+            except DiagnosticError as error:
+                text = f"{error.diagnostics[0].message}: the last student is kept in place of the best"
+                self.emit(Note("warning", text))
+        if (best := spread(best, self.backend.team)) is not None:
             self.backend.load(loop.bundle, best.tensors["weights"])
+        else:
+            progress.best_step = progress.best_metrics = None
 
     def _export(self, folder: Path, metrics: Mapping[str, float]) -> None:
         self.models.save(self.stage.needs.student, folder)
         export.write_card(folder, self.plan, self.stage, metrics)
+
+
+def spread(found: Checkpoint | None, team: Team) -> Checkpoint | None:
+    """The checkpoint that the main process has, for all of them."""
+    if team.world == 1:
+        return found
+    told = team.share(None if found is None else [found.step, found.meta, list(found.tensors)])
+    if told is None:
+        return None
+    step, meta, groups = told
+    return Checkpoint(step, {group: team.spread(found.tensors[group] if found else {}) for group in groups}, meta)
 
 
 def saved(stage: str, step: int) -> CheckpointSaved:

@@ -15,6 +15,7 @@ from kdspec.engine.feed import Feed
 from kdspec.engine.forward import Forward
 from kdspec.engine.judge import judging
 from kdspec.engine.models import Models
+from kdspec.engine.team import Team
 from kdspec.plan import Plan
 
 BATCH = 64
@@ -39,8 +40,13 @@ class Row:
     """Median milliseconds of one row on this machine."""
 
 
-def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], device: torch.device) -> tuple[Row, ...]:
-    """Evaluate every model that took part on the test rows, or the validation rows where there are none."""
+def table(
+    plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], device: torch.device, team: Team | None = None
+) -> tuple[Row, ...]:
+    """Evaluate every model that took part on the test rows, or the validation rows where there are none.
+
+    The processes of a team share the work; the table of the main one counts.
+    """
     references = _references(plan)
     rows: list[Row] = []
     outcomes: dict[tuple[str, str], Outcome] = {}
@@ -61,7 +67,7 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], device: to
             )  # fmt: skip
             feed = Feed(task, split, {name: key}, device=device)
             if features:
-                outcomes[name, task_name] = evaluate(forward, task, feed, BATCH)
+                outcomes[name, task_name] = evaluate(forward, task, feed, BATCH, team=team)
                 metrics = outcomes[name, task_name].metrics
             time_of_one = 1000 * latency(forward, feed)
         same = None

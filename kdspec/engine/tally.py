@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,6 +43,8 @@ class Tally:
     """One optimizer step's values, micro-batch by micro-batch, still on the device."""
 
     entries: list[list[Entry]] = field(default_factory=list)
+    counted: list[bool] = field(default_factory=list)
+    """Whether each of them counts for something in a micro-batch of any rank."""
 
     @property
     def weights(self) -> dict[str, float]:
@@ -69,6 +71,20 @@ class Tally:
                 alone += value * entry.weight
             micro.append(alone)
         return Figures(loss, extra[0], terms, tuple(micro)), extra
+
+
+def together(norm: float, told: Sequence[Sequence[Any]]) -> Figures:
+    """The figures of the whole step from those of each rank: loss, terms, losses of the micro-batches, which are empty.
+
+    The micro-batches are in the order in which one process alone would have them.
+    """
+    terms: dict[str, float] = {}
+    for _, own, *_ in told:
+        for name, value in own.items():
+            terms[name] = terms.get(name, 0.0) + value
+    micro = zip(*(zip(losses, empty, strict=True) for *_, losses, empty in told), strict=True)
+    kept = tuple(loss for ranks in micro for loss, empty in ranks if not empty)
+    return Figures(sum(loss for loss, *_ in told), norm, terms, kept)
 
 
 def _numbers(values: Sequence[Tensor]) -> list[float]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from kdspec.engine.mixture import Draws
 from kdspec.engine.normalization import UNITS, Shares, count, total
 from kdspec.engine.optimization import Optimization
 from kdspec.engine.order import reseed
-from kdspec.engine.tally import Entry, Figures, Tally
+from kdspec.engine.tally import Entry, Figures, Tally, together
 from kdspec.engine.teacher_cache.cache import TeacherCache
 from kdspec.events import StepDone
 from kdspec.ops.mean import Mean, Unit
@@ -54,6 +55,8 @@ class Drawn:
     lesson: Lesson
     rows: list[int]
     batches: Batches
+    empty: bool = False
+    """Whether the rows only stand in, since this process has none: they count for nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,16 +106,20 @@ class Loop:
             self.bundle.train()
         drawn = self._draw(step)
         counts = [_count(each) for each in drawn]
-        units = self._everywhere(total(counts))
-        shares = Shares(counts, units, self.stage.training.normalize)
+        units, rows = self._everywhere(counts)
+        shares = Shares(counts, units, self.stage.training.normalize, parts=len(rows))
         tally = Tally()
         self.optimization.set_rates(step)
         for micro, each in enumerate(drawn):
             with self.backend.accumulate(self.bundle, last=micro == len(drawn) - 1):
-                loss = self._micro(step, micro, each, shares, tally)
+                work = partial(self._micro, step, micro, each, shares, tally)
+                loss = self.backend.compute(self.bundle, work)
                 if loss is not None:
                     self._backward(loss, audit=each.task not in self.begun)
                     self.begun.add(each.task)
+        if not any(tally.counted):
+            # As if there had been no backward pass, which was there for the other ranks: an optimizer tells 0 from none.
+            self.optimization.optimizer.zero_grad(set_to_none=True)
         if first:
             self.idle[:] = self.bundle.idle()
         figures = self._finish(step, drawn, shares, tally)
@@ -131,20 +138,22 @@ class Loop:
             micro_losses=figures.micro,
         )
 
-    def _everywhere(self, units: dict[Unit, float]) -> dict[Unit, float]:
-        """The units of all ranks together."""
+    def _everywhere(self, counts: list[dict[Unit, float]]) -> tuple[dict[Unit, float], list[float]]:
+        """The units of all ranks together, and the rows of each micro-batch that has any."""
         if self.backend.world == 1:
-            return units
-        here = torch.tensor([units[unit] for unit in UNITS], device=self.backend.device, dtype=torch.float64)
-        return dict(zip(UNITS, self.backend.sum(here).tolist(), strict=True))
+            return total(counts), [each["rows"] for each in counts]
+        everywhere = [each for there in self.backend.team.collect(counts) for each in there]
+        return total(everywhere), [each["rows"] for each in everywhere if each["rows"]]
 
     def _draw(self, step: int) -> list[Drawn]:
         """The batches of a step, which a strategy may replace by its own; not on the device yet."""
         drawn = []
         for draw in self.draws.of(step, self.backend.rank):
             lesson = self.lessons[draw.task]
-            batches = lesson.feed.batches(draw.rows, draw.epoch)
-            drawn.append(Drawn(task=draw.task, lesson=lesson, rows=draw.rows, batches=batches))
+            # The rows of an epoch may run out for some ranks, which must go through the step all the same.
+            rows = draw.rows or [0]
+            batches = lesson.feed.batches(rows, draw.epoch)
+            drawn.append(Drawn(task=draw.task, lesson=lesson, rows=rows, batches=batches, empty=not draw.rows))
         prepare = self.bundle.moment("prepare")
         if prepare is None:
             return drawn
@@ -158,8 +167,8 @@ class Loop:
         self.bundle.train()
         return made
 
-    def _terms(self, step: int, micro: int, drawn: Drawn) -> dict[str, Term]:
-        """Forward passes and losses of a micro-batch."""
+    def _terms(self, step: int, micro: int, drawn: Drawn) -> tuple[dict[str, Term], Features]:
+        """The losses of a micro-batch, and the features of the student that they are made of."""
         lesson = drawn.lesson
         batch = lesson.feed.to_device(drawn.batches)
         reseed(self.seed, step, micro, self.backend.rank)
@@ -170,8 +179,7 @@ class Loop:
             learnt = lesson.student(batch[lesson.student.name])
             at = Step(student=learnt, teachers=taught, task=drawn.task, progress=step / self.total_steps)
             with self.guard:
-                terms: dict[str, Term] = self.bundle.objective(at)
-                return terms
+                return self.bundle.objective(at), learnt
 
     def _taught(self, name: str, batch: Batch, drawn: Drawn) -> Features:
         """What a teacher says of a micro-batch: from its cache, or now."""
@@ -185,14 +193,22 @@ class Loop:
 
     def _micro(self, step: int, micro: int, drawn: Drawn, shares: Shares, tally: Tally) -> Tensor | None:
         """The weighted loss of a micro-batch as a part of the step's; None where there is none."""
-        parts, entries = [], []
-        for name, term in self._terms(step, micro, drawn).items():
+        parts, entries, lost = [], [], False
+        terms, learnt = self._terms(step, micro, drawn)
+        for name, term in terms.items():
             value = term.loss.value if isinstance(term.loss, Mean) else term.loss
             share = shares.of(term.loss, micro)
             entries.append(Entry(name, value.detach(), term.weight, share))
+            tally.counted.append(shares.counts_anywhere(term.loss))
             if share:
                 parts.append(_times(_times(value, share), term.weight))
+            elif self.backend.world > 1 and value.isfinite():
+                parts.append(value * 0)
+            else:
+                lost = True
         tally.entries.append(entries)
+        if lost and self.backend.world > 1:
+            parts += _zeros(learnt)
         if len(parts) > 1 and len({part.dtype for part in parts}) == 1:
             return torch.stack(parts).sum()
         return sum(parts[1:], start=parts[0]) if parts else None
@@ -201,7 +217,8 @@ class Loop:
         if not loss.requires_grad:
             message = "the losses do not depend on the student: none of them has a gradient"
             raise DiagnosticError(Diagnostic("KD306", message, self.place(""), help="a loss detaches the teacher only"))
-        if audit and (stray := self.bundle.stray(loss)):
+        # FSDP2 computes with parameters of its own making.
+        if audit and not self.backend.divided and (stray := self.bundle.stray(loss)):
             shape = list(stray[0].shape)
             message = f"a loss has a parameter of shape {shape} that would never be trained"
             help_ = "a loss with parameters is an `nn.Module` that has them as attributes"
@@ -222,35 +239,49 @@ class Loop:
         figures, found = tally.read(*norms)
         # A scaled gradient may overflow: then the scaler skips the step and halves its scale.
         finite = math.isfinite(figures.loss) and (self.backend.scales or all(map(math.isfinite, found)))
-        if self.backend.agree(not finite):
-            raise self._not_finite(step, drawn, shares, figures)
+        where: list[int] = []
+        if self.backend.world > 1:
+            own = [finite, figures.loss, figures.terms, figures.micro, [each.empty for each in drawn]]
+            told = self.backend.team.collect(own)
+            where = [rank for rank, (_, loss, *_) in enumerate(told) if not math.isfinite(loss)]
+            finite, figures = all(each[0] for each in told), together(figures.norm, [each[1:] for each in told])
+        if not finite:
+            raise self._not_finite(step, drawn, shares, figures, where)
         with self.optimization.guard:
             taken = self.backend.step(optimizer)
         if not taken and self.backend.scaler_state()["scale"] < SMALLEST_SCALE:
-            raise self._not_finite(step, drawn, shares, figures)
+            raise self._not_finite(step, drawn, shares, figures, where)
         optimizer.zero_grad(set_to_none=True)
         on_step = self.bundle.moment("on_step")
         if on_step is not None:
             with self.guard:
                 on_step((step + 1) / self.total_steps)
             self.bundle.train()
+        self.backend.share_buffers(self.bundle)
         return figures
 
-    def _not_finite(self, step: int, drawn: list[Drawn], shares: Shares, figures: Figures) -> DiagnosticError:
+    def _not_finite(
+        self, step: int, drawn: list[Drawn], shares: Shares, figures: Figures, where: list[int]
+    ) -> DiagnosticError:
         bad, what = figures.bad_terms, "the term"
         if not bad:
             bad, what = self._culprits(step, drawn, shares), "the gradient of the term"
         fine = [name for name in figures.terms if name not in bad]
         message = f"{what} `{bad[0]}`" if bad else f"the gradient (its norm is {figures.norm})"
         others = tuple(f"`{name}` is not finite either" for name in bad[1:])
+        ranks = (f"it comes from the rows of process {', '.join(map(str, where))}",) if where else ()
         note = (f"finite in this step: {', '.join(f'`{n}`' for n in fine)}",) if fine and bad else ()
-        kept = (*self._noisy(drawn), self.keep_batch(step + 1, drawn, figures.terms))
+        # One process writes: the first whose rows it comes from.
+        writes = self.backend.rank == (where[0] if where else 0)
+        own = [*self._noisy(drawn), *([self.keep_batch(step + 1, drawn, figures.terms)] if writes else [])]
+        kept = dict.fromkeys(line for lines in self.backend.team.collect(own) for line in lines)
         diagnostic = Diagnostic(
             "KD501",
             f"{message} is not finite in step {step + 1} of stage `{self.stage.name}`",
             self.place(bad[0] if bad else ""),
             notes=(
                 *others,
+                *ranks,
                 *note,
                 *kept,
                 "the weights are those before this step, and the last checkpoint is unharmed",
@@ -272,22 +303,37 @@ class Loop:
 
     def _culprits(self, step: int, drawn: list[Drawn], shares: Shares) -> list[str]:
         """The terms whose own gradients are not finite: the step once more, term by term."""
+        if self.backend.divided:
+            return []  # a gradient of a part of the weights exists after a whole backward pass only
         parameters = [p for p in self.bundle.parameters() if p.requires_grad]
         found: dict[str, None] = {}
         for micro, each in enumerate(drawn):
-            for name, term in self._terms(step, micro, each).items():
+            for name, term in self._terms(step, micro, each)[0].items():
                 value = term.loss.value if isinstance(term.loss, Mean) else term.loss
                 if not (shares.of(term.loss, micro) and value.requires_grad):
                     continue
                 gradients: Any = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
                 if not all(gradient is None or gradient.isfinite().all() for gradient in gradients):
                     found[name] = None
-        return list(found)
+        told = self.backend.team.collect(list(found))
+        return list(dict.fromkeys(name for names in told for name in names))
 
 
 def _count(drawn: Drawn) -> dict[Unit, float]:
+    if drawn.empty:
+        return dict.fromkeys(UNITS, 0.0)
     own = drawn.lesson.student
     return count(drawn.batches[own.name], own.features, drawn.lesson.labels)
+
+
+def _zeros(features: Features) -> list[Tensor]:
+    """Zeros that depend on all that is read of a model.
+
+    A backward pass from them reaches the parameters that it reaches on the other ranks, which wait for it.
+    """
+    heads = (head for name in features for head in features.heads(name))
+    sums = [head.sum() for head in heads if isinstance(head, Tensor) and head.requires_grad]
+    return [each * 0 for each in sums if each.isfinite()]
 
 
 def _times(value: Tensor, factor: float) -> Tensor:

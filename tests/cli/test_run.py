@@ -28,6 +28,7 @@ class FakeSession:
         self.plan, self.registry, self.options = plan, registry, options
         self.folder = options["output"] / plan.spec.name
         self.kept = {}
+        self.tells_of_failure = True
         self.made.append(self)
 
     def run(self):
@@ -93,7 +94,13 @@ def test_the_options_reach_the_session(kdspec, spec, engine):
     arguments = ["--set", "seed=7", "--output", "elsewhere", "--restart", "--device", "cpu"]
     assert kdspec("run", "spec.yaml", *arguments).code == 0
     (made,) = fake.made
-    assert made.options == {"output": Path("elsewhere"), "restart": True, "resume": False, "device": "cpu"}
+    assert made.options == {
+        "output": Path("elsewhere"),
+        "restart": True,
+        "resume": False,
+        "device": "cpu",
+        "backend": "auto",
+    }
     assert made.plan.spec.seed == 7
 
 

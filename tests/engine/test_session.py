@@ -9,7 +9,6 @@ import warnings
 from importlib.util import find_spec
 
 import pytest
-import torch
 
 from kdspec import hookimpl
 from kdspec.diagnostics import DiagnosticError
@@ -243,10 +242,3 @@ def test_a_second_signal_is_not_needed_to_stop_between_stages(session, toys, lau
         session(alone, stages, adaptor, plugins=[toys.StopAt(6)]).run()
     ran = launch(alone, stages, adaptor)
     assert [event.stage for event in ran.of(StageStarted)] == ["distil", "alone"]
-
-
-def test_the_device_is_the_one_that_is_asked_for(session):
-    made = session()
-    assert made._device() == "cpu"
-    made.device = None
-    assert made._device() == ("cuda" if torch.cuda.is_available() else "cpu")

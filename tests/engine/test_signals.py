@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from kdspec.engine import signals
 from kdspec.engine.signals import StopSignal
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -103,3 +104,39 @@ def test_a_forked_worker_dies_when_terminated_and_outlives_an_interrupt():
 
         assert status_of_child(body) == 128 + signal.SIGTERM
         assert stop.requested is None
+
+
+@BOTH
+def test_a_signal_that_torchrun_passes_on_once_more_is_the_same(number):
+    def twice():
+        with StopSignal(patient=True) as stop:
+            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), number)
+            os._exit(stop.requested)
+
+    assert status_of_child(twice) == number
+
+
+@BOTH
+def test_one_that_comes_later_ends_a_patient_process_too(number, monkeypatch):
+    monkeypatch.setattr(signals, "_ECHO", 0.0)
+
+    def twice():
+        with StopSignal(patient=True):
+            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), number)
+
+    assert status_of_child(twice) == 128 + number
+
+
+@BOTH
+def test_after_an_error_a_patient_process_has_the_time_to_tell_of_it(number):
+    def told():
+        try:
+            with StopSignal(patient=True):
+                raise ValueError
+        except ValueError:
+            os.kill(os.getpid(), number)
+            os._exit(5)
+
+    assert status_of_child(told) == 5

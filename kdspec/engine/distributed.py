@@ -1,0 +1,193 @@
+"""The backends of several processes: DDP, where each has all weights, and FSDP2, where each has a part of them."""
+# ruff: noqa: D102 - the protocol documents what its classes do
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from kdspec.diagnostics import Diagnostic, DiagnosticError
+from kdspec.engine.backend import Precision, SingleProcess
+from kdspec.engine.team import Team
+
+_T = TypeVar("_T")
+
+
+class Replicated(SingleProcess):
+    """DDP: every process has all weights, and gradients are averaged over the processes."""
+
+    def __init__(self, team: Team, precision: Precision = "fp32") -> None:
+        super().__init__(team.device, precision, team)
+        self._wrapper: DistributedDataParallel | None = None
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        module = module.to(self.device)
+        if any(parameter.requires_grad for parameter in module.parameters()):
+            # What a step leaves out differs from rank to rank: a row without a label, a layer that a draw replaces.
+            # Buffers are shared once a step, as under FSDP2.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # its new name is unknown to older versions of torch
+                self._wrapper = DistributedDataParallel(
+                    _Spare(module).to(self.device), broadcast_buffers=False, find_unused_parameters=True
+                )
+        return module
+
+    def compute(self, module: nn.Module, work: Callable[[], _T]) -> _T:  # noqa: ARG002 - the seam
+        assert self._wrapper is not None, "wrapped, with something to train"
+        result: _T = self._wrapper(work)
+        return result
+
+    def accumulate(self, module: nn.Module, last: bool) -> AbstractContextManager[object]:  # noqa: ARG002, FBT001 - the seam
+        assert self._wrapper is not None, "wrapped, with something to train"
+        return nullcontext() if last else self._wrapper.no_sync()
+
+    def backward(self, loss: Tensor) -> None:
+        super().backward(loss * self.world)
+
+    def clip(self, optimizer: Optimizer, parameters: Iterable[Tensor], max_norm: float | None) -> Tensor:
+        self._scaler.unscale_(optimizer)
+        learning = [parameter for parameter in parameters if parameter.grad is not None]
+        norm = self.norm(learning)
+        if max_norm is not None:
+            factor = torch.clamp(max_norm / (norm + 1e-6), max=1.0)
+            for gradient in _gradients(learning):
+                gradient.mul_(factor.to(gradient.device, gradient.dtype))
+        return norm
+
+    def norm(self, parameters: Iterable[Tensor]) -> Tensor:
+        """The same to the last bit whether gradients are whole or in pieces, but for numbers of 64 bits."""
+        squares = torch.zeros((), dtype=torch.float64, device=self.device)
+        pieces = squares.clone()
+        kept: set[torch.dtype] = set()
+        for parameter in parameters:
+            gradient = parameter.grad
+            if gradient is None:
+                continue
+            into = pieces if isinstance(gradient, DTensor) else squares
+            own = gradient.to_local() if isinstance(gradient, DTensor) else gradient
+            into += own.to(torch.float64).square().sum()
+            kept.add(gradient.dtype)
+        total = (squares + self._everywhere(pieces)).sqrt()
+        return total if len(kept) != 1 else total.to(kept.pop())
+
+    def share_buffers(self, module: nn.Module) -> None:
+        for buffer in module.buffers():
+            if buffer.is_floating_point():
+                dist.broadcast(buffer, src=0)
+
+    def _everywhere(self, pieces: Tensor) -> Tensor:
+        """The sum of a number that each process has for its pieces of tensors; here there are none."""
+        return pieces
+
+
+class _Spare(nn.Module):
+    """A module with a parameter that nothing reaches: DDP warns, on every rank, where it looks for one in vain."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.spare = nn.Parameter(torch.zeros(1))
+
+    def forward(self, work: Callable[[], _T]) -> _T:
+        return work()
+
+
+class Sharded(Replicated):
+    """FSDP2: every process has a part of the weights, gradients and optimizer state of each layer."""
+
+    divided = True
+
+    def __init__(self, team: Team, precision: Precision = "fp32") -> None:
+        super().__init__(team, precision)
+        self._mesh = init_device_mesh(self.device.type, (self.world,))
+        self._numbers: list[nn.Parameter] = []
+        """Parameters that are a single number: they cannot be divided."""
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        module = module.to(self.device)
+        for tensor in (*module.parameters(), *module.buffers()):
+            dist.broadcast(tensor.data, src=0)
+        kinds = {p.dtype for p in module.parameters() if p.requires_grad}
+        if len(kinds) > 1:
+            listed = ", ".join(sorted(f"`{str(kind).removeprefix('torch.')}`" for kind in kinds))
+            message = f"what is trained has parameters of several types, {listed}, which FSDP2 cannot divide together"
+            raise DiagnosticError(Diagnostic("KD513", message, help="write `--backend ddp`"))
+        self._numbers = [p for p in module.parameters() if p.ndim == 0]
+        ignored = set(self._numbers)
+        for layer in layers(module):
+            fully_shard(layer, mesh=self._mesh, ignored_params=ignored & set(layer.parameters()))
+        fully_shard(module, mesh=self._mesh, ignored_params=ignored)
+        return module
+
+    def compute(self, module: nn.Module, work: Callable[[], _T]) -> _T:
+        result: _T = module(work)
+        return result
+
+    def judge(self, module: nn.Module, work: Callable[[], _T]) -> _T:
+        result = self.compute(module, work)
+        # What lies outside of the layers stays gathered for a backward pass, which does not come.
+        module.reshard()  # type: ignore[operator]
+        return result
+
+    def accumulate(self, module: nn.Module, last: bool) -> AbstractContextManager[object]:  # noqa: FBT001 - the seam
+        module.set_requires_gradient_sync(last)  # type: ignore[operator]
+        return nullcontext()
+
+    def clip(self, optimizer: Optimizer, parameters: Iterable[Tensor], max_norm: float | None) -> Tensor:
+        for number in self._numbers:
+            if number.requires_grad:
+                number.grad = self._averaged(number)
+        return super().clip(optimizer, parameters, max_norm)
+
+    def state(self, module: nn.Module) -> dict[str, Tensor]:
+        return {name: self.whole(tensor) for name, tensor in module.state_dict().items()}
+
+    def load(self, module: nn.Module, state: Mapping[str, Tensor]) -> None:
+        own = module.state_dict()
+        super().load(module, {n: self.part(t, own[n]) if n in own else t for n, t in state.items()})
+
+    def whole(self, tensor: Tensor) -> Tensor:
+        return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+    def part(self, tensor: Tensor, like: Tensor) -> Tensor:
+        if not isinstance(like, DTensor) or tensor.shape != like.shape:
+            return tensor
+        return distribute_tensor(tensor.to(self.device), like.device_mesh, like.placements, src_data_rank=None)
+
+    def _averaged(self, number: nn.Parameter) -> Tensor | None:
+        """The mean of the gradients of all processes, of which some may have none; None where no process has one."""
+        own = torch.zeros_like(number) if number.grad is None else number.grad
+        reached, gradient = self.sum(torch.stack([torch.full_like(own, number.grad is not None), own]))
+        return gradient / self.world if reached else None
+
+    def _everywhere(self, pieces: Tensor) -> Tensor:
+        return self.sum(pieces)
+
+
+def layers(module: nn.Module) -> list[nn.Module]:
+    """The layers of a model: what lies in its lists of modules and has parameters; of a list in a list the outer one."""
+    found: list[nn.Module] = []
+    inside: set[int] = set()
+    for inner in module.modules():
+        if not isinstance(inner, nn.ModuleList) or id(inner) in inside:
+            continue
+        inside |= {id(below) for below in inner.modules()}
+        found += [layer for layer in inner if next(layer.parameters(), None) is not None]
+    return list(dict.fromkeys(found))
+
+
+def _gradients(parameters: Iterable[Tensor]) -> list[Tensor]:
+    """Those of this process."""
+    found = (parameter.grad for parameter in parameters)
+    return [g.to_local() if isinstance(g, DTensor) else g for g in found if g is not None]
