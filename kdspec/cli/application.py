@@ -22,6 +22,7 @@ COMMANDS = (
     "kdspec.cli.run",
     "kdspec.cli.cache",
     "kdspec.cli.report",
+    "kdspec.cli.bench",
     "kdspec.cli.listing",
     "kdspec.cli.show",
     "kdspec.cli.plugins",

@@ -84,7 +84,7 @@ def run(
     here = _place(invocation, backend)
     reading = read(spec, invocation.registry, sets or ())
     if device is not None and reading.plan is not None:
-        _check_device(device)
+        check_device(device)
     rehearsed(invocation, reading, format_)
     assert reading.plan is not None, "without a plan the command has ended"
 
@@ -130,7 +130,8 @@ def _place(invocation: Invocation, backend: Strategy) -> Place:
     return here
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """End with wrong usage where torch cannot compute there."""
     import torch
 
     try:

@@ -7,13 +7,23 @@ from functools import wraps
 from typing import Any, cast
 
 from kdspec.built import BuiltTask
+from kdspec.context import BuildContext
 from kdspec.engine.blame import blaming
+from kdspec.plan import Plan
 from kdspec.spec import Spec
 
 
 def guarded(spec: Spec, name: str, task: BuiltTask) -> BuiltTask:
     """The same task; what one of its methods raises becomes a diagnostic about task `name`."""
     return cast("BuiltTask", _Guarded(spec, name, task))
+
+
+def built(plan: Plan, name: str) -> BuiltTask:
+    """A task of a plan, built and guarded."""
+    component = plan.spec.tasks[name]
+    with blaming(plan.spec, ("tasks", name, component.name), f"task `{name}`"):
+        task = component.build(BuildContext(folder=plan.spec.document.folder, name=name))
+    return guarded(plan.spec, name, task)
 
 
 class _Guarded:

@@ -110,9 +110,19 @@ class RunFolder:
         atomic_write(self.path / name, text)
 
     def write_plan(self, plan: Plan) -> None:
-        """Keep the complete spec, and the plan as data."""
+        """Keep the complete spec, and the plan as data with the folder that the spec's paths begin from."""
         self.write("spec.yaml", resolved(plan))
-        self.write("plan.json", json.dumps(outline(plan), indent=2) + "\n")
+        try:
+            origin = os.path.relpath(plan.spec.document.folder.resolve(), self.path.resolve())
+        except ValueError:  # another drive
+            origin = str(plan.spec.document.folder.resolve())
+        self.write("plan.json", json.dumps({"folder": origin, **outline(plan)}, indent=2) + "\n")
+
+    @property
+    def origin(self) -> Path | None:
+        """What relative paths in the spec begin from; None where that was not kept."""
+        kept = self._json(self.path / "plan.json", {})
+        return self.path / kept["folder"] if isinstance(kept, dict) and isinstance(kept.get("folder"), str) else None
 
     def replace(self, folder: Path, fill: Callable[[Path], object]) -> None:
         """Make a folder anew and put it in place of an older one, such that it is there whole or not at all."""

@@ -11,14 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from kdspec.built import BuiltTask
-from kdspec.context import BuildContext
 from kdspec.diagnostics import Diagnostic, DiagnosticError
 from kdspec.engine import export, identity, launch
 from kdspec.engine.backend import Backend, SingleProcess
-from kdspec.engine.blame import blaming
 from kdspec.engine.checkpoint import Checkpoint
 from kdspec.engine.event_log import EventLog, read
-from kdspec.engine.guarded import guarded
+from kdspec.engine.guarded import built
 from kdspec.engine.heads import conflicts
 from kdspec.engine.launch import Strategy
 from kdspec.engine.lock import RunLock
@@ -200,7 +198,7 @@ class Session:
         if opening.over:
             return Result(self.folder, folder.table() or (), folder.student, already_finished=True)
         found = self._start(finished, open_) if team.is_main else None
-        tasks = {name: self._task(name) for name in dict.fromkeys(t for s in self.plan.stages for t in s.tasks)}
+        tasks = {name: built(self.plan, name) for name in dict.fromkeys(t for s in self.plan.stages for t in s.tasks)}
         heads = {name: task.head for name, task in tasks.items()}
         if wrong := tuple(conflicts(self.plan, heads)):
             raise DiagnosticError(*wrong)
@@ -283,12 +281,6 @@ class Session:
         from kdspec.engine.distributed import Replicated, Sharded  # what one process alone has no use for
 
         return Sharded(team, precision) if self.backend == "fsdp" else Replicated(team, precision)
-
-    def _task(self, name: str) -> BuiltTask:
-        component = self.plan.spec.tasks[name]
-        with blaming(self.plan.spec, ("tasks", name, component.name), f"task `{name}`"):
-            built = component.build(BuildContext(folder=self.plan.spec.document.folder, name=name))
-        return guarded(self.plan.spec, name, built)
 
     def _newest(self, stage: str, notes: list[Note] | None = None) -> Checkpoint | None:
         """The checkpoint from which a stage goes on; what was found damaged is noted, at once or in `notes`."""

@@ -50,7 +50,7 @@ def table(
     references = _references(plan)
     rows: list[Row] = []
     outcomes: dict[tuple[str, str], Outcome] = {}
-    for name, task_name in _in_order(plan, references):
+    for name, task_name in in_order(plan):
         task = tasks[task_name]
         reference = references.get(task_name)
         split = next((s for s in ("test", "validation") if task.rows(s)), None)
@@ -77,12 +77,12 @@ def table(
         rows.append(
             Row(
                 model=name,
-                role=_role(plan, name),
+                role=role(plan, name),
                 task=task_name,
                 split=split or "",
                 metrics=metrics,
                 agreement=same,
-                parameters=_parameters(module),
+                parameters=count(module),
                 bytes=_saved(models, name, task_name) or _bytes(module),
                 latency_ms=time_of_one,
             )
@@ -102,8 +102,9 @@ def _references(plan: Plan) -> dict[str, str]:
     return {part.task: part.needs.teachers[0] for part in parts}
 
 
-def _in_order(plan: Plan, references: Mapping[str, str]) -> list[tuple[str, str]]:
+def in_order(plan: Plan) -> list[tuple[str, str]]:
     """Models with their tasks: teachers first, then students by their stages; the last reference before all."""
+    references = _references(plan)
     parts = [part for stage in plan.stages for part in stage.each]
     taught_last = next((stage for stage in reversed(plan.stages) if stage.needs.teachers), None)
     first = [] if taught_last is None else [references[p.task] for p in taught_last.each if p.needs.teachers]
@@ -114,7 +115,8 @@ def _in_order(plan: Plan, references: Mapping[str, str]) -> list[tuple[str, str]
     return [(name, task) for name in names for task in plan.tasks_of[name]]
 
 
-def _role(plan: Plan, name: str) -> str:
+def role(plan: Plan, name: str) -> str:
+    """`teacher`, `student`, or `baseline` for a student that was not taught."""
     parts = [part for stage in plan.stages for part in stage.each if name in part.models]
     if any(name in part.needs.teachers for part in parts):
         return "teacher"
@@ -130,7 +132,8 @@ def _saved(models: Models, name: str, task: str) -> int:
     return export.size(of_task if len(models.plan.tasks_of[name]) > 1 and of_task.is_dir() else models.trained[name])
 
 
-def _parameters(module: nn.Module) -> int:
+def count(module: nn.Module) -> int:
+    """How many numbers its parameters are."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 

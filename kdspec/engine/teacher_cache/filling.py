@@ -8,12 +8,9 @@ from pathlib import Path
 
 import torch
 
-from kdspec.built import BuiltTask
-from kdspec.context import BuildContext
 from kdspec.diagnostics import Diagnostic, DiagnosticError
 from kdspec.engine.backend import SingleProcess
-from kdspec.engine.blame import blaming
-from kdspec.engine.guarded import guarded
+from kdspec.engine.guarded import built
 from kdspec.engine.models import Models
 from kdspec.engine.run_folder import RunFolder
 from kdspec.engine.signals import StopSignal
@@ -48,7 +45,7 @@ def fill(
     """
     folder = RunFolder(output / plan.spec.name)
     finished = folder.finished(list(plan.spec.stages))
-    tasks = {name: _task(plan, name) for name in dict.fromkeys(task for stage in plan.stages for task in stage.tasks)}
+    tasks = {name: built(plan, name) for name in dict.fromkeys(task for stage in plan.stages for task in stage.tasks)}
     students = {stage.name: stage.needs.student for stage in plan.stages}
     trained = {students[name]: folder.path / event.folder for name, event in finished.items()}
     heads = {name: task.head for name, task in tasks.items()}
@@ -76,13 +73,6 @@ def fill(
                 yield opened(stage.name, cache)
         if stage.name not in finished:
             before.add(stage.needs.student)
-
-
-def _task(plan: Plan, name: str) -> BuiltTask:
-    component = plan.spec.tasks[name]
-    with blaming(plan.spec, ("tasks", name, component.name), f"task `{name}`"):
-        built = component.build(BuildContext(folder=plan.spec.document.folder, name=name))
-    return guarded(plan.spec, name, built)
 
 
 def _insisting(stage: PlannedStage) -> PlannedStage:
