@@ -75,7 +75,8 @@ class Pulse:
         return True
 
     def culprit(self) -> str | None:
-        """Which other processes have failed, have ended, or do not answer; None where all of them are well."""
+        """Which other processes have failed, have ended, do not answer, or are late; None where all wait for each other."""
+        self.post("waits", "")
         begun, first = time.monotonic(), self._beats()
         while True:
             for rank in self._others():
@@ -88,10 +89,14 @@ class Pulse:
         if self._deaf:
             return f"process 0 of {self.place.world} has ended, or torchrun, where all of them meet"
         silent = [r for r in self._others() if last.get(r) == first.get(r) and self._read("left", r) is None]
-        if not silent:
-            return None
-        names = " and ".join(map(self._name, silent))
-        return f"{names} {'has' if len(silent) == 1 else 'have'} ended, or {'does' if len(silent) == 1 else 'do'} not answer"
+        if silent:
+            has, does = ("has", "does") if len(silent) == 1 else ("have", "do")
+            return f"{self._names(silent)} {has} ended, or {does} not answer"
+        late = [rank for rank in self._others() if self._read("waits", rank) is None]
+        return f"{self._names(late)} did not come to where the others wait, and may be too slow" if late else None
+
+    def _names(self, ranks: Sequence[int]) -> str:
+        return " and ".join(map(self._name, ranks))
 
     def _others(self) -> list[int]:
         return [rank for rank in range(self.place.world) if rank != self.place.rank]

@@ -35,8 +35,17 @@ def three(monkeypatch):
     del store
 
 
-def test_all_are_well(three):
+def test_where_all_wait_for_each_other_none_is_the_reason(three):
+    for each in three[1:]:
+        each.post("waits", "")
     assert three[0].culprit() is None
+
+
+def test_one_that_lives_but_does_not_come_is_named(three):
+    three[1].post("waits", "")
+    told = three[0].culprit()
+    assert told.startswith("process 2 of 3 (")
+    assert told.endswith("did not come to where the others wait, and may be too slow")
 
 
 def test_one_that_gives_no_sign_is_named_with_its_process_and_step(three):
