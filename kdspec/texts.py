@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from kdspec.columns import Place, no_column
 from kdspec.context import Input
+from kdspec.encoded import kept
 from kdspec.fault import Fault
 
 if TYPE_CHECKING:
@@ -120,13 +121,17 @@ def limit(tokenizer: Any, max_length: int | None, *, pair: bool = False) -> int 
 
 
 def encode(columns: Sequence[Sequence[str]], tokenizer: Any, longest: int | None) -> list[dict[str, Any]]:
-    """Token ids of each row, and token types if the tokenizer makes them, without padding.
+    """Token ids of each row, and token types if the tokenizer makes them, without padding; from the disk if known.
 
     Args:
         columns: one text a row, or two columns of texts for pairs.
         tokenizer: the tokenizer.
         longest: the limit; of a pair the longer text is cut.
     """
+    return kept(columns, tokenizer, longest, lambda: _encode(columns, tokenizer, longest))
+
+
+def _encode(columns: Sequence[Sequence[str]], tokenizer: Any, longest: int | None) -> list[dict[str, Any]]:
     examples: list[dict[str, Any]] = []
     for start in range(0, len(columns[0]), _ROWS_AT_ONCE):
         texts = [list(column[start : start + _ROWS_AT_ONCE]) for column in columns]

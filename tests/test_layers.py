@@ -20,7 +20,7 @@ LAYERS = {
     "fault ops tables columns tagging extraction",
     1: "answers built component context kinds step match objective soft_labels several_tasks sampling terms heads hookspecs paths "
     "families initialization configuration caching loading networks vectors texts text_rows splitting words labels masking "
-    "tagged row_files losses reducing",
+    "tagged row_files losses reducing encoded",
     2: "plugins registry",
     3: "spec check schema",
     4: "plan expansion pairing projecting layering batching idle resolve outline difference planfile textbrewer",
