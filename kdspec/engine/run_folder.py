@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from kdspec.diagnostics import Diagnostic, DiagnosticError
 from kdspec.engine.checkpoint import CheckpointStore
-from kdspec.engine.files import atomic_write, cannot_write, sync
+from kdspec.engine.files import atomic_write, cannot_write, sha256, sync
 from kdspec.engine.lock import RunLock
 from kdspec.engine.table import Row
 from kdspec.events import Event, StageFinished, from_json, to_json
@@ -60,7 +60,11 @@ class RunFolder:
         return CheckpointStore(self.path / "checkpoints" / stage, keep)
 
     def finished(self, stages: Iterable[str]) -> dict[str, StageFinished]:
-        """How those of the stages ended that have, and whose model is still there."""
+        """How those of the stages ended that have, and whose model is still there.
+
+        Raises:
+            DiagnosticError: KD504 where the weights of such a model are not those that the stage has left.
+        """
         ends = {name: self._json(self._record(name)) for name in stages}
         events: dict[str, Event] = {}
         for name, record in ends.items():
@@ -68,17 +72,21 @@ class RunFolder:
                 events[name] = from_json(record)
             except ValueError:
                 continue
-        return {
+        there = {
             name: event
             for name, event in events.items()
             if isinstance(event, StageFinished) and (self.path / event.folder).is_dir()
         }
+        for name, event in there.items():
+            self._check_weights(name, self.path / event.folder, ends[name].get("weights"))
+        return there
 
     def finish(self, event: StageFinished) -> None:
         """Keep that a stage has ended: it is not run again."""
         self.check()
         self._make(self._record(event.stage).parent)
-        atomic_write(self._record(event.stage), json.dumps(to_json(event), indent=2) + "\n")
+        record = {**to_json(event), "weights": _checksums(self.path / event.folder)}
+        atomic_write(self._record(event.stage), json.dumps(record, indent=2) + "\n")
 
     def reopen(self, stage: str) -> None:
         """Forget that a stage has ended, and the run with it: it goes on from its last checkpoint."""
@@ -158,6 +166,16 @@ class RunFolder:
             for path in names:
                 path.rename(aside / path.name)
 
+    def _check_weights(self, stage: str, folder: Path, known: Any) -> None:
+        """A stage that an older kdspec has run has no checksums."""
+        now = _checksums(folder) if isinstance(known, dict) else known
+        if now == known:
+            return
+        wrong = sorted(name for name in now.keys() | known.keys() if now.get(name) != known.get(name))
+        message = f"what stage `{stage}` has left is damaged: `{folder / wrong[0]}` does not match its checksum"
+        help_ = f"put the file back, or remove `{self._record(stage)}`: the stage then ends once more, from its last checkpoint"
+        raise DiagnosticError(Diagnostic("KD504", message, help=help_))
+
     def _record(self, stage: str) -> Path:
         return self.path / "stages" / f"{stage}.json"
 
@@ -170,6 +188,10 @@ class RunFolder:
             return json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {} if otherwise is None else otherwise
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in sorted(folder.rglob("*.safetensors"))}
 
 
 def _links(folder: Path) -> Iterator[Path]:

@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from kdspec.diagnostics import DiagnosticError
 from kdspec.engine.event_log import read
 from kdspec.engine.session import Session
 from kdspec.engine.stage import Interrupted
@@ -104,6 +105,47 @@ def of_the_cache(stopped, dice):
     events, right = stopped.goes_on()
     last = [event for event in events if isinstance(event, CacheState)][-1]
     return f"{how} {path.name}", bool(last.computed) and last.used and right
+
+
+TWO_STAGES = """\
+kdspec: 1
+name: two
+tasks: {rows: {tensors: {data: {ragged: {train: 8, validation: 4}}, labels: label}}}
+models: {teacher: {toy: {width: 6}}, student: {toy: {dropout: 0.2}}}
+adaptors:
+  teacher: {logits: output.logits, labels: batch.label}
+  student: {logits: output.logits, labels: batch.label}
+stages:
+  fine_tune: {distiller: {supervised: {model: teacher}}, training: {steps: 3, batch_size: 3, log_every: 1}}
+  distil:
+    distiller: {general: {teacher: teacher, student: student}}
+    training: {steps: 4, batch_size: 3, log_every: 1, checkpoint: {every_steps: 1}}
+"""
+
+
+@pytest.mark.parametrize("how", ["flip", "remove"])
+def test_damage_of_what_a_stage_has_left_is_noticed_before_the_next_one_reads_it(how, session, toys, launch, same):
+    whole = launch(text=TWO_STAGES, folder="whole")
+    with pytest.raises(Interrupted):
+        session(text=TWO_STAGES, plugins=[toys.StopAt(2)]).run()
+    made = session(text=TWO_STAGES)
+    weights = made.folder / "models" / "teacher" / "model.safetensors"
+    if how == "flip":
+        data = bytearray(weights.read_bytes())
+        data[-3] ^= 4
+        weights.write_bytes(data)
+    else:
+        weights.unlink()
+    with pytest.raises(DiagnosticError) as caught:
+        made.run()
+    (found,) = caught.value.diagnostics
+    assert found.code == "KD504"
+    assert found.message.startswith("what stage `fine_tune` has left is damaged: ")
+    assert str(weights) in found.message
+    record = made.folder / "stages" / "fine_tune.json"
+    assert str(record) in found.help
+    record.unlink()
+    assert same.bits(launch(text=TWO_STAGES).weights, whole.weights)
 
 
 @pytest.mark.parametrize("times", [SHORT, pytest.param(LONG, marks=pytest.mark.slow)])
