@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from torch import Tensor
 
 SMALL = 1 << 16
@@ -17,11 +19,18 @@ class Packing:
 
     def __init__(self, mask: Tensor) -> None:
         self.mask = mask
-        self.lengths: list[int] = mask.count_nonzero(1).tolist()
-        """How many tokens each row has."""
-        whole = sum(self.lengths) == mask.numel()
-        self._index = None if whole else (mask != 0).flatten().nonzero()[:, 0]
         self._taken: dict[int, tuple[Tensor, Tensor]] = {}
+
+    @cached_property
+    def lengths(self) -> list[int]:
+        """How many tokens each row has."""
+        found: list[int] = self.mask.count_nonzero(1).tolist()
+        return found
+
+    @cached_property
+    def _index(self) -> Tensor | None:
+        """The places of the tokens that count; None where all do."""
+        return None if sum(self.lengths) == self.mask.numel() else (self.mask != 0).flatten().nonzero()[:, 0]
 
     @classmethod
     def by(cls, mask: Tensor | None) -> Packing | None:
