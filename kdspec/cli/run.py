@@ -68,6 +68,9 @@ def run(
         Strategy,
         typer.Option(help="How the processes of torchrun train together; fsdp divides the weights, auto is ddp."),
     ] = "auto",
+    shard_teachers: Annotated[
+        bool, typer.Option("--shard-teachers", help="With fsdp: divide the teachers' weights as well.")
+    ] = False,
     format_: Annotated[Format, typer.Option("--format", help="How to print what is wrong.")] = "full",
 ) -> None:
     """Run a spec: train its stages in order, then compare the models."""
@@ -81,6 +84,8 @@ def run(
         raise typer.BadParameter("a plan is run as it is", param_hint="--set")
     if restart and resume:
         raise typer.BadParameter("it excludes `--restart`", param_hint="--resume")
+    if shard_teachers and backend != "fsdp":
+        raise typer.BadParameter("it needs `--backend fsdp`", param_hint="--shard-teachers")
     here = _place(invocation, backend)
     reading = read(spec, invocation.registry, sets or ())
     if device is not None and reading.plan is not None:
@@ -96,9 +101,16 @@ def run(
     from kdspec.render.progress import Progress
 
     session = Session(
-        reading.plan, invocation.registry, output=output, restart=restart, resume=resume, device=device, backend=backend
+        reading.plan,
+        invocation.registry,
+        output=output,
+        restart=restart,
+        resume=resume,
+        device=device,
+        backend=backend,
+        shard_teachers=shard_teachers,
     )
-    command = _command(invocation, here, spec, sets or (), output, device, backend, resume=resume)
+    command = _command(invocation, here, spec, sets or (), output, device, backend, resume=resume, shard=shard_teachers)
     console = Console(stderr=True, highlight=False, markup=False, emoji=False, quiet=here.rank > 0)
     with Progress(console) as progress:
         name = "kdspec.render.progress"
@@ -152,6 +164,7 @@ def _command(
     backend: Strategy,
     *,
     resume: bool = False,
+    shard: bool = False,
 ) -> str:
     """The command that goes on with this run: the one that began it, but for `--restart`."""
     words = ["kdspec", "run", spec]
@@ -167,6 +180,8 @@ def _command(
         words += ["--device", device]
     if backend != "auto":
         words += ["--backend", backend]
+    if shard:
+        words.append("--shard-teachers")
     if resume:
         words.append("--resume")
     for file in invocation.plugin_files:

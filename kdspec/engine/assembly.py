@@ -10,6 +10,7 @@ from torch import nn
 from kdspec.built import BuiltTask
 from kdspec.context import BuildContext
 from kdspec.diagnostics import Diagnostic, DiagnosticError
+from kdspec.engine.backend import Backend
 from kdspec.engine.blame import blaming
 from kdspec.engine.bundle import Bundle
 from kdspec.engine.forward import Forward, reads_attention
@@ -30,9 +31,11 @@ class Assembly:
         models: Models,
         tasks: Mapping[str, BuiltTask],
         device: torch.device,
+        backend: Backend | None = None,
     ) -> None:
+        """`backend` may divide the teachers among processes."""
         self.plan, self.stage, self.models, self.tasks, self.device = plan, stage, models, tasks, device
-        self.spec = plan.spec
+        self.spec, self.backend = plan.spec, backend
         self.path = ("stages", stage.name, "distiller", stage.stage.distiller.name)
         self.seed = fold(plan.spec.seed, "stage", stage.name)
 
@@ -47,12 +50,16 @@ class Assembly:
         trains = name == self.stage.needs.student
         # What several tasks share is prepared for all of them at once.
         eager = any(reads_attention(each.features[name]) for each in self.stage.each if name in each.models)
-        self.models.prepared(name, self.device, trains=trains, eager=eager)
+        divided = not trains and self.backend is not None and self.backend.divides_teachers
+        self.models.prepared(name, torch.device("cpu") if divided else self.device, trains=trains, eager=eager)
         module = self.models.view(name, part.task)
+        if divided:
+            assert self.backend is not None
+            self.backend.divide(module)
         forward = Forward(
             name, module, part.features[name], labels=self.tasks[part.task].label_keys,
             chooses=self.models.tokenizer_id(name) is not None, spec=self.spec, task=part.task, matches=part.matches,
-            trains=trains,
+            trains=trains, entire=divided,
             # What several tasks share may be read in other layers for each of them.
             selective=eager and not self.stage.parts and self.models.chooses(name),
         )  # fmt: skip

@@ -46,6 +46,10 @@ class Backend(Protocol):
         """Whether each process has a part of the weights only."""
 
     @property
+    def divides_teachers(self) -> bool:
+        """Whether `divide` does anything."""
+
+    @property
     def device(self) -> torch.device:
         """The device of this process."""
 
@@ -55,6 +59,12 @@ class Backend(Protocol):
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """The module ready to train on the device, in DDP or sharded in place by FSDP2; before its optimizer is made."""
+
+    def divide(self, module: nn.Module) -> bool:
+        """Divide a frozen model, on the CPU still, where the backend does that with teachers; whether it is divided.
+
+        Every rank runs it equally often from then on, and a forward pass that has begun comes to its end.
+        """
 
     def autocast(self) -> AbstractContextManager[object]:
         """Forward passes inside compute in the run's precision; parameters stay as they are."""
@@ -133,7 +143,7 @@ class SingleProcess:
     `bf16` and `fp16` run forward passes under autocast with float32 parameters; `fp16` scales the loss as well.
     """
 
-    divided = False
+    divided = divides_teachers = False
 
     def __init__(
         self, device: torch.device | str = "cpu", precision: Precision = "fp32", team: Team | None = None
@@ -147,6 +157,9 @@ class SingleProcess:
 
     def wrap(self, module: nn.Module) -> nn.Module:
         return module.to(self.device)
+
+    def divide(self, module: nn.Module) -> bool:  # noqa: ARG002 - the seam
+        return False
 
     def autocast(self) -> AbstractContextManager[object]:
         return nullcontext() if self._dtype is None else torch.autocast(self.device.type, self._dtype)

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
@@ -104,12 +104,16 @@ class _Spare(nn.Module):
 
 
 class Sharded(Replicated):
-    """FSDP2: every process has a part of the weights, gradients and optimizer state of each layer."""
+    """FSDP2: every process has a part of the weights, gradients and optimizer state of each layer.
+
+    With `divides_teachers` frozen models are divided as well, each by itself.
+    """
 
     divided = True
 
-    def __init__(self, team: Team, precision: Precision = "fp32") -> None:
+    def __init__(self, team: Team, precision: Precision = "fp32", *, divides_teachers: bool = False) -> None:
         super().__init__(team, precision)
+        self.divides_teachers = divides_teachers
         self._mesh = init_device_mesh(self.device.type, (self.world,))
         self._numbers: list[nn.Parameter] = []
         """Parameters that are a single number: they cannot be divided."""
@@ -123,12 +127,26 @@ class Sharded(Replicated):
             listed = ", ".join(sorted(f"`{str(kind).removeprefix('torch.')}`" for kind in kinds))
             message = f"what is trained has parameters of several types, {listed}, which FSDP2 cannot divide together"
             raise DiagnosticError(Diagnostic("KD513", message, help="write `--backend ddp`"))
-        self._numbers = [p for p in module.parameters() if p.ndim == 0]
-        ignored = set(self._numbers)
+        self._numbers = self._shard(module)
+        return module
+
+    def divide(self, module: nn.Module) -> bool:
+        if self.divides_teachers and not isinstance(module, FSDPModule):
+            self._shard(module, again=True)
+            module.to(self.device)  # what could not be divided
+        return self.divides_teachers
+
+    def _shard(self, module: nn.Module, *, again: bool | None = None) -> list[nn.Parameter]:
+        """Divide each layer, then what is left; the parameters that stay whole.
+
+        `again`: what is left is divided again after a forward pass, for there is no backward pass that wants it.
+        """
+        numbers = [p for p in module.parameters() if p.ndim == 0]
+        ignored = set(numbers)
         for layer in layers(module):
             fully_shard(layer, mesh=self._mesh, ignored_params=ignored & set(layer.parameters()))
-        fully_shard(module, mesh=self._mesh, ignored_params=ignored)
-        return module
+        fully_shard(module, mesh=self._mesh, ignored_params=ignored, reshard_after_forward=again)
+        return numbers
 
     def compute(self, module: nn.Module, work: Callable[[], _T]) -> _T:
         result: _T = module(work)

@@ -64,11 +64,12 @@ class Forward:
         matches: Sequence[PlannedMatch] = (),
         trains: bool = False,
         selective: bool = False,
+        entire: bool = False,
     ) -> None:
         self.name, self.module, self.features, self.spec, self.task = name, module, features, spec, task
         self.matches = matches
         self.withheld = frozenset() if "losses" in features else labels
-        self.trains, self.selective = trains, selective
+        self.trains, self.selective, self.entire = trains, selective, entire
         self.modules = _modules(features)
         self.flags = _flags(module, [path for feature in features.values() for path in feature.paths])
         self.accepted = _accepted(module) if chooses else None
@@ -114,7 +115,7 @@ class Forward:
             with contextlib.suppress(LookupError):  # made of what comes up nowhere, such as a part of a tensor
                 wanted[name] = trace.taps(values[name])
         spared = self.selective and attention.keys() <= wanted.keys() and self._spare(wanted, attention)
-        stops = wanted.keys() == made.keys() and not self.trains
+        stops = wanted.keys() == made.keys() and not self.trains and not self.entire
         ends = trace.last(list(each(wanted))) if wanted and stops else None
         if wanted and (spared or (not self.trains and (self.flags or ends is not None))):
             rest = {name: feature for name, feature in self.features.items() if name not in wanted}

@@ -55,6 +55,10 @@ class Models:
             self._attention[name] = next(filter(None, map(_attention, self._views(name))), "")
         return self._modules[name]
 
+    def put(self, name: str, module: nn.Module) -> None:
+        """Use this module, which is like the one that there is."""
+        self._modules[name] = module
+
     def forget(self, name: str) -> None:
         """Build the model anew when it is needed next: as it was trained, or as the spec describes it."""
         self._modules.pop(name, None)

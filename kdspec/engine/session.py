@@ -13,7 +13,7 @@ from typing import Any
 from kdspec.built import BuiltTask
 from kdspec.diagnostics import Diagnostic, DiagnosticError
 from kdspec.engine import export, identity, launch
-from kdspec.engine.backend import Backend, SingleProcess
+from kdspec.engine.backend import Backend, Precision, SingleProcess
 from kdspec.engine.checkpoint import Checkpoint
 from kdspec.engine.event_log import EventLog, read
 from kdspec.engine.guarded import built
@@ -80,6 +80,7 @@ class Session:
         resume: go on with what an earlier run has left though the spec has changed since.
         device: where to compute; the first GPU, or the CPU where there is none. Of several processes each has a GPU.
         backend: how several processes train together: `ddp`, which `auto` is too, or `fsdp`.
+        shard_teachers: whether `fsdp` divides frozen models too.
         team: the processes, where they have met already; those that torchrun has started by default.
     """
 
@@ -90,6 +91,7 @@ class Session:
     resume: bool = False
     device: str | None = None
     backend: Strategy = "auto"
+    shard_teachers: bool = False
     team: Team | None = None
     kept: dict[str, Any] = field(default_factory=dict)
     """Where observers keep what they need from one event to the next."""
@@ -217,7 +219,7 @@ class Session:
             )
             if number := team.largest(stop.requested or 0):
                 raise Interrupted(number)
-        rows = table(self.plan, models, tasks, team.device, team)
+        rows = table(self.plan, models, tasks, self._backend("fp32"))
         if team.is_main:
             folder.export(models.trained[self._final().needs.student])
             # The event before the file: a run without the file goes on from here, one with it does not.
@@ -257,7 +259,7 @@ class Session:
     ) -> StageFinished:
         run = StageRun(
             self.plan, stage, registry=self.registry, models=models, tasks=tasks, folder=self._folder,
-            backend=self._backend(stage), emit=self.emit, stop=stop,
+            backend=self._backend(stage.training.precision), emit=self.emit, stop=stop,
             accept=partial(self._accept, stage.name) if stage.name in changed else None,
         )  # fmt: skip
         event = run.run(found)
@@ -274,13 +276,15 @@ class Session:
             identity.accept(self.plan, self._folder, stage)
             self._folder.write_plan(self.plan)
 
-    def _backend(self, stage: PlannedStage) -> Backend:
-        team, precision = self._team, stage.training.precision
+    def _backend(self, precision: Precision) -> Backend:
+        team = self._team
         if team.world == 1:
             return SingleProcess(team.device, precision, team)
         from kdspec.engine.distributed import Replicated, Sharded  # what one process alone has no use for
 
-        return Sharded(team, precision) if self.backend == "fsdp" else Replicated(team, precision)
+        if self.backend != "fsdp":
+            return Replicated(team, precision)
+        return Sharded(team, precision, divides_teachers=self.shard_teachers)
 
     def _newest(self, stage: str, notes: list[Note] | None = None) -> Checkpoint | None:
         """The checkpoint from which a stage goes on; what was found damaged is noted, at once or in `notes`."""

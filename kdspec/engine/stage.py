@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -119,13 +120,15 @@ class StageRun:
     def loop(self) -> Loop:
         """Everything of the stage put together, before its first step."""
         needs, training = self.stage.needs, self.training
-        assembly = Assembly(self.plan, self.stage, self.models, self.tasks, self.backend.device)
+        assembly = Assembly(self.plan, self.stage, self.models, self.tasks, self.backend.device, self.backend)
         lessons = self.lessons = Lessons(assembly, self.registry, self.backend, self.begun)
         steps = total_steps(lessons.draws.steps_per_epoch, training.epochs, training.steps)
         bundle = assembly.bundle(self.models.module(needs.student), lessons.matches)
         prepares = bundle.moment("prepare") is not None
         if self.backend.divided and prepares:
             raise self._undivided()
+        if self.backend.divided:
+            self._whole = copy.deepcopy(bundle.student).cpu()
         reduces = bundle.reads_by_matches
         self.backend.wrap(bundle)
         lessons.keep(
@@ -302,11 +305,11 @@ class StageRun:
         return StageFinished(self.stage.name, progress.step, progress.seconds, progress.best_step, metrics, at)
 
     def _put_together(self, loop: Loop, student: str) -> None:
-        """An ordinary module in place of the divided one: at once where it is saved, else when it is needed next."""
-        weights = self.backend.state(loop.bundle.student)
-        self.models.forget(student)
-        if self.backend.is_main:
-            self.models.module(student).load_state_dict(weights)
+        """Ordinary modules in place of divided ones, of the student with what it has learnt."""
+        self._whole.load_state_dict(self.backend.state(loop.bundle.student))
+        self.models.put(student, self._whole)
+        for teacher in self.stage.needs.teachers if self.backend.divides_teachers else ():
+            self.models.forget(teacher)
 
     def _go_back(self, loop: Loop, progress: Progress) -> None:
         """To the best student; where its checkpoint has been lost the last one must do."""

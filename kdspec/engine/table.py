@@ -10,12 +10,12 @@ from torch import nn
 
 from kdspec.built import BuiltTask
 from kdspec.engine import export
+from kdspec.engine.backend import Backend
 from kdspec.engine.evaluation import Outcome, agreement, evaluate, latency
 from kdspec.engine.feed import Feed
 from kdspec.engine.forward import Forward
 from kdspec.engine.judge import judging
 from kdspec.engine.models import Models
-from kdspec.engine.team import Team
 from kdspec.plan import Plan
 
 BATCH = 64
@@ -40,12 +40,10 @@ class Row:
     """Median milliseconds of one row on this machine."""
 
 
-def table(
-    plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], device: torch.device, team: Team | None = None
-) -> tuple[Row, ...]:
+def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: Backend) -> tuple[Row, ...]:
     """Evaluate every model that took part on the test rows, or the validation rows where there are none.
 
-    The processes of a team share the work; the table of the main one counts.
+    Several processes share the work; the table of the main one counts.
     """
     references = _references(plan)
     rows: list[Row] = []
@@ -54,8 +52,11 @@ def table(
         task = tasks[task_name]
         reference = references.get(task_name)
         split = next((s for s in ("test", "validation") if task.rows(s)), None)
-        models.prepared(name, device, trains=False, eager=False)
+        divided = backend.divides_teachers and any(name in stage.needs.teachers for stage in plan.stages)
+        models.prepared(name, torch.device("cpu") if divided else backend.device, trains=False, eager=False)
         module = models.view(name, task_name)
+        if divided:
+            backend.divide(module)
         metrics: dict[str, float] = {}
         time_of_one = None
         if split is not None:
@@ -65,9 +66,9 @@ def table(
                 name, module, features, labels=task.label_keys, chooses=key[0] is not None,
                 spec=plan.spec, task=task_name,
             )  # fmt: skip
-            feed = Feed(task, split, {name: key}, device=device)
+            feed = Feed(task, split, {name: key}, device=backend.device)
             if features:
-                outcomes[name, task_name] = evaluate(forward, task, feed, BATCH, team=team)
+                outcomes[name, task_name] = evaluate(forward, task, feed, BATCH, team=backend.team)
                 metrics = outcomes[name, task_name].metrics
             time_of_one = 1000 * latency(forward, feed)
         same = None

@@ -38,7 +38,10 @@ def run(job: dict[str, Any], folder: Path, registry: Any, team: Any) -> Any:
     assert plan is not None, [str(each) for each in found]
     os.environ["AT"] = json.dumps(job.get("at", {}))
     backend = job.get("backend", "auto")
-    session = Session(plan, registry, output=folder / job["output"], device="cpu", backend=backend, team=team)
+    session = Session(
+        plan, registry, output=folder / job["output"], device="cpu", backend=backend, team=team,
+        shard_teachers=job.get("shard_teachers", False),
+    )  # fmt: skip
     try:
         result = session.run()
     except Interrupted as stopped:

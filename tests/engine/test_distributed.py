@@ -118,6 +118,19 @@ stages:
     distiller: {multi_task: {student: student, tasks: {rows: {teacher: teacher}, others: {hard_labels: {weight: 1}}}}}
     training: {epochs: 3, batch_size: 2, accumulate: 2, evaluate: {every_steps: 4}, log_every: 1}
 """
+STAGES = """\
+kdspec: 1
+name: toy
+tasks: {rows: {tensors: {data: {ragged: {train: 8, validation: 4}}, labels: label}}}
+models: {teacher: {toy: {width: 6}}, assistant: {toy: {width: 5}}, student: {toy: {}}}
+adaptors:
+  teacher: {logits: output.logits, labels: batch.label}
+  assistant: {logits: output.logits, labels: batch.label}
+  student: {logits: output.logits, labels: batch.label}
+stages:
+  first: {distiller: {general: {teacher: teacher, student: assistant}}, training: {steps: 3, batch_size: 2}}
+  second: {distiller: {general: {teacher: assistant, student: student}}, training: {steps: 3, batch_size: 2}}
+"""
 PEEKING = "stages.distil.distiller={peeking: {teacher: teacher, student: student}}"
 
 
@@ -199,6 +212,9 @@ def jobs_of_a_backend(name):
     interrupted = {"rank": 0, "step": 1, "signal": signal.SIGINT}
     jobs.append({"output": f"halved-{name}", "sets": [ACCIDENT], "at": interrupted})
     jobs.append({"output": f"grown-{name}"})
+    if name == "fsdp":
+        jobs.append({"output": "divided", "sets": [*JUDGED, ACCIDENT], "shard_teachers": True})
+        jobs.append({"output": "divided-stages", "text": STAGES, "shard_teachers": True})
     return [{"backend": name, **job} for job in jobs]
 
 
@@ -271,6 +287,16 @@ def test_two_processes_come_to_the_weights_of_one_with_the_doubled_batch(variant
 @pytest.mark.parametrize("variant", [*VARIANTS, *BITS, "together"])
 def test_fsdp_comes_to_the_bits_of_ddp(variant, two, same):
     assert same.bits(two.weights(f"{variant}-fsdp"), two.weights(f"{variant}-ddp"))
+
+
+def test_divided_teachers_teach_the_same(two, one, same):
+    alone = one("undivided", *JUDGED, ACCIDENT, DOUBLED)
+    assert same.close(two.weights("divided"), alone.weights("undivided"), 1e-12)
+    doubled = [f"stages.{name}.training.batch_size=4" for name in ("first", "second")]
+    assert same.close(two.weights("divided-stages"), one("stages", *doubled, text=STAGES).weights("stages"), 1e-12)
+    runs = (two.folder.parent / "undivided", two.folder / "divided")
+    first, second = (json.loads((run / "toy" / "table.json").read_text()) for run in runs)
+    assert [row["metrics"] for row in second] == [pytest.approx(row["metrics"]) for row in first]
 
 
 @pytest.mark.parametrize("backend", ["ddp", "fsdp"])

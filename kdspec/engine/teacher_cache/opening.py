@@ -105,8 +105,9 @@ class Opening:
         masks = self._masks(teacher)
         enough = reductions(self.stage.matches, teacher.name) if self.reduces else ()
         forward = Reducing(teacher, enough, masks.inputs) if enough else teacher
-        if self.prepares:
-            raise Uncacheable("the strategy makes its own batches")
+        if self.prepares or self.backend.divides_teachers:
+            own = "the strategy makes its own batches"
+            raise Uncacheable(own if self.prepares else "its weights are divided among the processes")
         for task in self.stage.tasks:
             if (why := self.plan.spec.tasks[task].varies()) is not None:
                 raise Uncacheable(f"in task `{task}` {why}")
