@@ -86,9 +86,9 @@ SCENARIOS = (
     scenario(37, "a signal to one of two processes", DISTRIBUTED + "test_a_signal_to_one_stops_both_and_the_other_backend_goes_on"),
     scenario(38, "two runs in one folder", ENGINE + "test_lock.py", but="no network file system is at hand"),
     scenario(39, "a worker that dies or hangs", but="rows are made in the process itself: there are no workers"),
-    scenario(40, "uneven data", ORDER + "test_every_rank_gets_equally_many_micro_batches", ORDER + "test_a_rank_without_rows_gets_an_empty_micro_batch", but="a data set below one batch is fine: a rank without rows takes part all the same"),
-    scenario(41, "a process that is too slow", DISTRIBUTED + "test_the_other_names_the_one_that_was_killed", but="one that is alive and slow is waited for until torch's own time limit"),
-    scenario(42, "processes that do not know of each other", DISTRIBUTED + "test_torchrun_runs_the_command_and_one_process_talks"),
+    scenario(40, "uneven data", ORDER + "test_every_rank_gets_equally_many_micro_batches", ORDER + "test_a_rank_without_rows_gets_an_empty_micro_batch", DISTRIBUTED + "test_two_processes_come_to_the_weights_of_one_with_the_doubled_batch", but="a data set below one batch is fine: a rank without rows takes part all the same"),
+    scenario(41, "a process that is too slow", ENGINE + "test_pulse.py::test_one_that_lives_but_does_not_come_is_named", ENGINE + "test_pulse.py::test_one_that_gives_no_sign_is_named_with_its_process_and_step", but="one that is alive and slow is waited for, half an hour, and then named"),
+    scenario(42, "processes that do not know of each other", ENGINE + "test_launch.py::test_where_one_variable_is_missing_it_does_not_train_alone", ENGINE + "test_launch.py::test_variables_that_contradict_each_other_are_refused", ENGINE + "test_launch.py::test_a_backend_for_several_is_refused_to_one"),
     # Numbers and memory.
     scenario(43, "a loss that is not finite", TRAINING + "test_a_loss_that_is_not_finite_is_named_and_the_weights_are_unharmed", FAULTS + "test_its_batch_is_saved_with_the_rows", DISTRIBUTED + "test_a_loss_that_is_infinite_on_one_stops_both", but="the first one stops the run"),
     scenario(44, "NaN of a teacher, of a gradient, of fp16", FAULTS + "test_a_teacher_that_gives_no_numbers_is_named", TRAINING + "test_a_gradient_that_is_not_finite_names_its_term", TRAINING + "test_a_gradient_that_overflows_whatever_the_scale_stops_the_run"),
