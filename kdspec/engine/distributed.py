@@ -56,6 +56,9 @@ class Replicated(SingleProcess):
         super().backward(loss * self.world)
 
     def clip(self, optimizer: Optimizer, parameters: Iterable[Tensor], max_norm: float | None) -> Tensor:
+        if self.device.type != "cpu":
+            # Before anything waits for the device, where a collective with a process that has ended never ends.
+            self.barrier()
         self._scaler.unscale_(optimizer)
         learning = [parameter for parameter in parameters if parameter.grad is not None]
         norm = self.norm(learning)

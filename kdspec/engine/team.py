@@ -62,9 +62,12 @@ class Team:
             kinds = "gloo" if self.device.type == "cpu" else "cpu:gloo,cuda:nccl"
             if self.device.type == "cuda":
                 torch.cuda.set_device(self.device)
-            dist.init_process_group(kinds, rank=self.rank, world_size=self.world, timeout=self.patience)
-            self.pulse.start()
-            self.barrier()
+            try:
+                dist.init_process_group(kinds, rank=self.rank, world_size=self.world, timeout=self.patience)
+                self.pulse.start()
+                self.barrier()
+            except RuntimeError as error:
+                raise self._never_met(error) from error
         return self
 
     def __exit__(
@@ -79,6 +82,13 @@ class Team:
         # A collective on a GPU that nobody will ever answer would be waited for.
         if error is None or self.device.type == "cpu":
             dist.destroy_process_group()
+
+    def _never_met(self, error: RuntimeError) -> DiagnosticError:
+        place = f"`{self.place.address}:{self.place.port}`"
+        message = f"process {self.rank} of {self.world} has not met all others at {place}"
+        help_ = "all of them are to be started, with the same address, and to reach it"
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return DiagnosticError(Diagnostic("KD514", message, notes=(reason,), help=help_))
 
     def explained(self, error: Exception) -> Exception:
         """The error to go on with: `Fallen` where another process has caused it, and otherwise `error` itself."""

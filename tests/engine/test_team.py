@@ -1,0 +1,40 @@
+"""A team of one, and one whose other members never come."""
+
+from __future__ import annotations
+
+import socket
+from datetime import timedelta
+
+import pytest
+import torch
+
+from kdspec.diagnostics import DiagnosticError
+from kdspec.engine.launch import Place
+from kdspec.engine.team import Team
+
+
+def test_of_one_process_everything_is_its_own():
+    tensors = {"a": torch.ones(2)}
+    with Team() as team:
+        assert (team.is_main, team.largest(3), team.collect([1]), team.share("x")) == (True, 3, [[1]], "x")
+        assert team.sum(tensors["a"]) is tensors["a"]
+        assert team.spread(tensors) == tensors
+        assert team.bring(tensors)[0]["a"].tolist() == [1, 1]
+        error = RuntimeError("gloo: connection closed")
+        assert team.explained(error) is error
+        assert not team.others_tell()
+
+
+def test_processes_that_never_meet_are_told_where_they_should(monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", str(port))
+    place = Place(0, 2, 0, 2, address="127.0.0.1", port=port)
+    team = Team(place, patience=timedelta(seconds=1))
+    with pytest.raises(DiagnosticError, match="KD514") as caught, team:
+        pass
+    (found,) = caught.value.diagnostics
+    assert found.message == f"process 0 of 2 has not met all others at `127.0.0.1:{port}`"
+    assert found.notes
