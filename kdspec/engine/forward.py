@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from kdspec.diagnostics import Diagnostic, DiagnosticError, Label, closest
 from kdspec.engine.attention import choose, release
 from kdspec.engine.blame import blaming
+from kdspec.engine.positions import explained
 from kdspec.engine.taps import Tap, Taps, Trace, each
 from kdspec.fault import Fault
 from kdspec.fieldpath import FieldPath, FieldPathError
@@ -85,7 +86,7 @@ class Forward:
 
         Raises:
             DiagnosticError: KD303 where a path leads nowhere, KD502 where the model does not take the batch's columns,
-                KD506 where it raises.
+                KD405 where its rows are too long for it, KD506 where it raises.
         """
         inputs = self.inputs(batch)
         if self._shorter is not None and (found := self._taken(self._shorter, inputs, batch)) is not None:
@@ -132,8 +133,11 @@ class Forward:
 
     def _taken(self, shorter: Shorter, inputs: Batch, batch: Batch) -> Features | None:
         """The features where they come up; None where they did not, and are looked for in the output from then on."""
-        with self._guard, self._captured(_modules(shorter.rest)) as captured:
-            output, found = shorter.taps.run(lambda: self.module(**inputs, **shorter.flags))
+        try:
+            with self._guard, self._captured(_modules(shorter.rest)) as captured:
+                output, found = shorter.taps.run(lambda: self.module(**inputs, **shorter.flags))
+        except DiagnosticError as error:
+            raise self._explained(error, inputs) from error
         if found is None:
             self._shorter = self.ends = None
             release(self.module)
@@ -143,8 +147,14 @@ class Forward:
 
     def _run(self, inputs: Batch) -> tuple[Any, Mapping[str, dict[str, Any]]]:
         """What the model returns, and what was captured of its modules."""
-        with self._guard, self._captured(self.modules) as captured:
-            return self.module(**inputs, **self.flags), captured
+        try:
+            with self._guard, self._captured(self.modules) as captured:
+                return self.module(**inputs, **self.flags), captured
+        except DiagnosticError as error:
+            raise self._explained(error, inputs) from error
+
+    def _explained(self, error: DiagnosticError, inputs: Batch) -> DiagnosticError:
+        return explained(error, self.spec, self.name, self.task, self.module, inputs)
 
     def of_batch(self, batch: Batch, names: Iterable[str]) -> dict[str, Any]:
         """Those of the features that an adaptor takes from the batch alone, without running the model."""

@@ -18,6 +18,7 @@ from kdspec.engine.blame import blaming
 from kdspec.engine.heads import conflicts
 from kdspec.engine.models import Models
 from kdspec.engine.order import isolated_random
+from kdspec.engine.positions import positions
 from kdspec.plan import Plan, PlannedStage
 from kdspec.registry import Registry
 from kdspec.rehearsal.memory import size
@@ -35,8 +36,6 @@ FEW = 2
 """Rows of a batch with contents."""
 MANY = 50_000_000
 """Numbers that are too many to be drawn for losses that need contents."""
-
-_POSITIONS = ("position_embeddings", "wpe", "embed_positions", "embed_position")
 
 
 def rehearse(plan: Plan, registry: Registry) -> Rehearsal:
@@ -274,16 +273,6 @@ class _Rehearsing:
 
     def _note(self, message: str, label: Label | None, notes: tuple[str, ...] = ()) -> None:
         self.diagnostics.append(Diagnostic("KD401", message, label, notes=notes, severity="note"))
-
-
-def positions(module: nn.Module) -> int | None:
-    """The longest row that a model with a table of positions can take; None for a model without."""
-    tables = [
-        inner.num_embeddings - (0 if inner.padding_idx is None else inner.padding_idx + 1)
-        for name, inner in module.named_modules()
-        if isinstance(inner, nn.Embedding) and name.rpartition(".")[2] in _POSITIONS
-    ]
-    return min(tables, default=None)
 
 
 def _random(features: Features) -> Features:

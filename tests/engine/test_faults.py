@@ -22,6 +22,7 @@ from kdspec.engine import checkpoint, event_log, room
 from kdspec.engine.event_log import read
 from kdspec.engine.stage import Interrupted
 from kdspec.events import Note, RunFailed, RunStarted, StageFinished, StepDone
+from kdspec.testing import run, tiny
 
 DISTIL = "stages.distil"
 GENERAL = f"{DISTIL}.distiller.general"
@@ -442,6 +443,23 @@ def test_a_clock_that_jumps_changes_nothing(session, launch, monkeypatch, same):
     (end,) = [r.event for r in read(result.folder / "events.jsonl") if isinstance(r.event, StageFinished)]
     assert 0 <= end.seconds < 600
     assert same.bits(load_file(result.student / "model.safetensors"), whole.weights)
+
+
+def test_rows_longer_than_the_model_allows_are_told_with_what_to_write(tmp_path):
+    tiny(tmp_path / "teacher", layers=1, labels=["x", "y"])
+    text = " ".join("abc" * 100)
+    (tmp_path / "rows.csv").write_text(f"text,label\na,x\n{text},y\n")
+    spec = """\
+kdspec: 1
+name: long
+tasks: {t: {sequence_classification: {data: {csv: {train: rows.csv}}, text: text, label: label, max_length: 900}}}
+models: {teacher: {transformers: {path: ./teacher}}}
+stages: {s: {distiller: {supervised: {model: teacher}}, training: {steps: 1, batch_size: 2}}}
+"""
+    found = refused(lambda: run(spec, tmp_path / "runs", folder=tmp_path))
+    assert found.code == "KD405"
+    assert found.message == "a row has 302 tokens, and model `teacher` has 66 positions"
+    assert found.help == "write `max_length: 66`: longer rows are cut"
 
 
 @pytest.mark.parametrize("rows", [1, 2])
