@@ -61,6 +61,10 @@ TAGGED = {
 QUESTIONS = ("msra/questions-{}.json", "squad-shifts/{}.json")
 
 
+def pytest_addoption(parser):
+    parser.addoption("--every-spec", action="store_true", help="the long test of mutations with every spec of specs/")
+
+
 @pytest.fixture(scope="session")
 def small_assets(tmp_path_factory):
     """A folder like `specs/assets`, with few rows and models of random weights; the real ones are not needed."""

@@ -3,7 +3,10 @@
 First by `kdspec validate`; what it lets pass is rehearsed, as `kdspec plan` and `kdspec run` do.
 
 A mutation that leaves the same data, or another spec that is as good, is no mistake and not counted. The short form runs
-with every test; the long one, 500 mutations of each spec, with `-m slow -s`, which also lists what went unnoticed.
+with every test; the long one, 500 mutations of a spec, with `-m slow -s`, which also lists what went unnoticed. Both take
+some specs for those that say the same with other data; all of them are tried by
+
+    python -m pytest tests/test_mutations.py -m slow -s --every-spec
 """
 
 from __future__ import annotations
@@ -28,19 +31,18 @@ from kdspec.source import Document
 
 ROOT = Path(__file__).parent.parent
 STAND_FOR_ALL = ("mnli_t3", "chinese_names", "chinese_questions", "english_two_tasks")
-SPECS = sorted(
+"""Of the published table, and of the tasks, which say the same with other data."""
+EVERY = sorted(
     str(path.relative_to(ROOT))
     for path in [
-        # Of the published table, and of the tasks, a few stand for all, which say the same with other data.
-        *(
-            p
-            for p in ROOT.glob("specs/**/*.yaml")
-            if not {"assets", "textbrewer", "tasks"} & {*p.relative_to(ROOT).parts} or p.stem in STAND_FOR_ALL
-        ),
+        *(p for p in ROOT.glob("specs/**/*.yaml") if "assets" not in p.relative_to(ROOT).parts),
         *ROOT.glob("tests/golden/*.yaml"),
         ROOT / "tests/diagnostics/fine.yaml",
     ]
 )
+SPECS = [
+    name for name in EVERY if not {"textbrewer", "tasks"} & {*Path(name).parts} or Path(name).stem in STAND_FOR_ALL
+]
 SHORT, LONG = 15, 500
 NOTICED = 0.99
 UNEXPLAINED = "not explained"
@@ -290,9 +292,12 @@ def test_mistakes_are_told_of_before_anything_is_loaded(good):
     judge([tried(good(name), name, SHORT) for name in SPECS])
 
 
+def pytest_generate_tests(metafunc):
+    if "many" in metafunc.fixturenames:
+        names = EVERY if metafunc.config.getoption("--every-spec") else SPECS
+        metafunc.parametrize("many", [name for name in names if "golden" not in name])  # not rehearsed: see `why`
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", [name for name in SPECS if "golden" not in name]
-)  # which cannot be rehearsed: see `why`
-def test_many_mistakes_are_told_of_before_anything_is_loaded(name, good):
-    judge([tried(good(name), name, LONG)])
+def test_many_mistakes_are_told_of_before_anything_is_loaded(many, good):
+    judge([tried(good(many), many, LONG)])
