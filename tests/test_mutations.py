@@ -54,6 +54,12 @@ FREE = ("name", "labels", "seed")
 HUB = re.compile(r"[\w-]+/[\w.-]+")
 """A name on the hub, which is asked for it before any weight is read; there is none where these tests run."""
 
+KNOWN = ("metric", "scheme", "convert_to", "language")
+"""Keys of tasks whose values are no columns."""
+
+OTHER_NAMES = re.compile(r"\badam\b|model_type: bart\b|preset: L[346]t?_hidden_s?m(se|md)\b")
+"""A misspelling that is the name of another component, or family, and as good."""
+
 AS_GOOD = ("losses", "labels")
 """Features of which one is enough: the loss that the model gives, or labels to compute it from."""
 WRONG = ((bool, "maybe"), ((int, float), "ten"), (str, "[1]"), (dict, "maybe"), (object, "7.5"))
@@ -148,6 +154,13 @@ def leave_the_range(spec: Good, draw: random.Random) -> str | None:
     return spec.replaced(span, str(draw.choice((-50, 50)) + int(spec.written(span))))
 
 
+def of_the_hub(spec: Good, path: tuple[Any, ...]) -> bool:
+    """Whether a text names what only the hub knows: a split or a column of its rows, which are read before any weight."""
+    if path[0] != "tasks" or "hub" not in spec.value(path[:3]).get("data", {}):
+        return False
+    return "hub" in path or path[3] not in KNOWN
+
+
 def misspell_a_name(spec: Good, draw: random.Random) -> str | None:
     names = [
         (p, s) for p, s in spec.own(spec.document.values) if isinstance(spec.value(p), str) and not set(FREE) & set(p)
@@ -156,7 +169,7 @@ def misspell_a_name(spec: Good, draw: random.Random) -> str | None:
         return None
     path, span = draw.choice(names)
     word = str(spec.value(path))
-    if spec.written(span) != word or not any(map(str.isalpha, word)) or HUB.fullmatch(word):
+    if spec.written(span) != word or not any(map(str.isalpha, word)) or HUB.fullmatch(word) or of_the_hub(spec, path):
         return None
     return spec.replaced(span, misspelt(word, draw))
 
@@ -250,7 +263,7 @@ def mutations(spec: Good, seed: str, count: int) -> Iterator[tuple[str, str, boo
         data, found = told(spec, text)
         pairs = zip(text.splitlines(), spec.text.splitlines(), strict=False)
         line = next((new for new, old in pairs if new != old), "")
-        if data == spec.document.data or re.search(r"\badam\b", line):  # the name of another optimizer
+        if data == spec.document.data or (OTHER_NAMES.search(line) and not found):
             continue
         yield kind, line, found
         count -= 1
