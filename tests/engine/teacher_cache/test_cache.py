@@ -19,8 +19,7 @@ from kdspec.diagnostics import DiagnosticError
 from kdspec.engine.feed import Feed
 from kdspec.engine.stage import Interrupted
 from kdspec.engine.teacher_cache.store import DATA, INDEX, Store
-from kdspec.events import CacheState, StepDone
-from kdspec.registry import load_registry
+from kdspec.events import CacheState
 
 CACHE = "stages.distil.training.teacher_cache"
 GENERAL = "stages.distil.distiller.general"
@@ -105,37 +104,6 @@ def test_values_may_be_kept_less_exactly(dtype, tolerance, launch):
     assert close(less, exact, tolerance)
     assert less.losses != exact.losses
     assert less.cache.bytes < 0.6 * exact.cache.bytes
-
-
-REGISTRY = load_registry(installed=False)
-
-
-@pytest.mark.parametrize("name", REGISTRY.names("logit_loss"))
-def test_every_logit_loss_is_the_same_from_the_cache(name, launch):
-    sets = (f"{GENERAL}.matches=[]", f"{GENERAL}.soft_labels.loss={name}", f"{TRAINING}={{steps: 2, evaluate: null}}")
-    if "classes" not in REGISTRY.get("logit_loss", name).compares:
-        data = "data: {json: {train: rows.jsonl}}, text: text, label: label, separator: ';'"
-        sets = (*sets, f"tasks.texts={{multi_label: {{{data}}}}}")
-    assert close(launch(*sets, f"{CACHE}=on"), launch(*sets, f"{CACHE}=off", folder="off"))
-
-
-@pytest.mark.parametrize("feature", ["hidden", "attention"])
-def test_every_feature_loss_is_the_same_from_the_cache(feature, launch):
-    matches = []
-    for name in REGISTRY.names("feature_loss"):
-        loss = REGISTRY.get("feature_loss", name)
-        if (loss.feature or "hidden") == feature:
-            teacher, student = ([1, 2], [0, 1]) if loss.arity == 2 else ([1], [0])
-            written = f"{{{name}: {{heads: 4}}}}" if "heads" in loss.model_fields else name
-            matches.append(
-                f"{{feature: {feature}, loss: {written}, pairs: [{{teacher: {teacher}, student: {student}}}]}}"
-            )
-    sets = (f"{GENERAL}.matches=[{', '.join(matches)}]", f"{TRAINING}={{steps: 2, log_every: 1, evaluate: null}}")
-    cached, off = launch(*sets, f"{CACHE}=on"), launch(*sets, f"{CACHE}=off", folder="off")
-    assert len(off.of(StepDone)[0].terms) == len(matches) + 1
-    assert cached.cache.used
-    for mine, theirs in zip(cached.of(StepDone), off.of(StepDone), strict=True):
-        assert mine.terms == pytest.approx(theirs.terms, rel=1e-5, abs=1e-6)
 
 
 class Stop:
