@@ -107,3 +107,6 @@ class BuildContext:
     """For a learning-rate schedule: optimizer steps of the stage."""
     facts: Mapping[str, ModelFacts] = field(default_factory=_nothing)
     """For a distiller: what is known of each model."""
+    processes: int = 1
+    """For an optimizer: how many processes train together. An update of an element is then not to depend on where in its
+    tensor it lies, which may be a piece of the whole."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -60,7 +61,7 @@ class Replicated(SingleProcess):
             # Before anything waits for the device, where a collective with a process that has ended never ends.
             self.barrier()
         self._scaler.unscale_(optimizer)
-        learning = [parameter for parameter in parameters if parameter.grad is not None]
+        learning = list(parameters)
         norm = self.norm(learning)
         if max_norm is not None:
             factor = torch.clamp(max_norm / (norm + 1e-6), max=1.0)
@@ -69,29 +70,29 @@ class Replicated(SingleProcess):
         return norm
 
     def norm(self, parameters: Iterable[Tensor]) -> Tensor:
-        """The same to the last bit whether gradients are whole or in pieces, but for numbers of 64 bits."""
-        squares = torch.zeros((), dtype=torch.float64, device=self.device)
-        pieces = squares.clone()
-        kept: set[torch.dtype] = set()
-        for parameter in parameters:
-            gradient = parameter.grad
-            if gradient is None:
-                continue
-            into = pieces if isinstance(gradient, DTensor) else squares
-            own = gradient.to_local() if isinstance(gradient, DTensor) else gradient
-            into += own.to(torch.float64).square().sum()
-            kept.add(gradient.dtype)
-        total = (squares + self._everywhere(pieces)).sqrt()
+        """The same to the last bit whether gradients are whole or in pieces: a sum of rows, which no process divides."""
+        among = list(parameters)
+        if not among:
+            return torch.zeros((), device=self.device)
+        total = self._everywhere(torch.cat([self._squares(each) for each in among])).sum().sqrt()
+        kept = {parameter.grad.dtype for parameter in among if parameter.grad is not None}
         return total if len(kept) != 1 else total.to(kept.pop())
+
+    def _squares(self, parameter: Tensor) -> Tensor:
+        """The sum of the squares in each row of a gradient, as far as this process is to tell it; 0 for the rest."""
+        return _rows(parameter.grad).to(self.device) if parameter.grad is not None else self._unknown(parameter)
+
+    def _unknown(self, parameter: Tensor) -> Tensor:
+        return torch.zeros(parameter.shape[0] if parameter.ndim else 1, dtype=torch.float64, device=self.device)
+
+    def _everywhere(self, rows: Tensor) -> Tensor:
+        """What all processes tell of the rows."""
+        return rows
 
     def share_buffers(self, module: nn.Module) -> None:
         for buffer in module.buffers():
             if buffer.is_floating_point():
                 dist.broadcast(buffer, src=0)
-
-    def _everywhere(self, pieces: Tensor) -> Tensor:
-        """The sum of a number that each process has for its pieces of tensors; here there are none."""
-        return pieces
 
 
 class _Spare(nn.Module):
@@ -192,8 +193,18 @@ class Sharded(Replicated):
         reached, gradient = self.sum(torch.stack([torch.full_like(own, number.grad is not None), own]))
         return gradient / self.world if reached else None
 
-    def _everywhere(self, pieces: Tensor) -> Tensor:
-        return self.sum(pieces)
+    def _squares(self, parameter: Tensor) -> Tensor:
+        rows = self._unknown(parameter)
+        if isinstance(gradient := parameter.grad, DTensor):
+            own = _rows(gradient.to_local())
+            start = min(self.rank * math.ceil(len(rows) / self.world), len(rows))
+            rows[start : start + len(own)] = own
+        elif gradient is not None and self.is_main:
+            rows = _rows(gradient)
+        return rows
+
+    def _everywhere(self, rows: Tensor) -> Tensor:
+        return self.sum(rows)  # of each row one process tells, so that this rounds nothing
 
 
 def layers(module: nn.Module) -> list[nn.Module]:
@@ -206,6 +217,12 @@ def layers(module: nn.Module) -> list[nn.Module]:
         inside |= {id(below) for below in inner.modules()}
         found += [layer for layer in inner if next(layer.parameters(), None) is not None]
     return list(dict.fromkeys(found))
+
+
+def _rows(gradient: Tensor) -> Tensor:
+    """The sum of the squares in each row, in 64 bits."""
+    squares = gradient.to(torch.float64).square()
+    return squares.flatten(1).sum(1) if gradient.ndim > 1 else squares.reshape(-1)
 
 
 def _gradients(parameters: Iterable[Tensor]) -> list[Tensor]:

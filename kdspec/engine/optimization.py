@@ -25,7 +25,7 @@ class Optimization:
         DiagnosticError: KD306 where there is nothing to train, KD510 where a parameter of the bundle is in no group.
     """
 
-    def __init__(self, spec: Spec, stage: PlannedStage, bundle: Bundle, total_steps: int) -> None:
+    def __init__(self, spec: Spec, stage: PlannedStage, bundle: Bundle, total_steps: int, processes: int = 1) -> None:
         path = ("stages", stage.name, "training")
         optimizer, schedule = stage.training.optimizer, stage.training.lr_schedule
         self.guard = blaming(spec, (*path, "optimizer", optimizer.name), f"optimizer `{optimizer.name}`")
@@ -41,7 +41,7 @@ class Optimization:
         self.student: list[nn.Parameter] = groups[0]["params"]
         self.others: list[nn.Parameter] = [parameter for group in groups[1:] for parameter in group["params"]]
         with self.guard:
-            self.optimizer: torch.optim.Optimizer = optimizer.build(BuildContext())(groups)
+            self.optimizer: torch.optim.Optimizer = optimizer.build(BuildContext(processes=processes))(groups)
         self.base = [float(group["lr"]) for group in self.optimizer.param_groups]
         with self._scheduling:
             self.factor = schedule.build(BuildContext(total_steps=total_steps))

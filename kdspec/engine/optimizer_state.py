@@ -11,6 +11,9 @@ from torch.optim import Optimizer
 
 from kdspec.diagnostics import Diagnostic, DiagnosticError
 
+_HOW = frozenset({"fused", "foreach"})
+"""Options that say how an update is computed, and not what it is: these are of the processes that there are now."""
+
 
 def flatten(
     optimizer: Optimizer, names: Mapping[Tensor, str], whole: Callable[[Tensor], Tensor] = lambda tensor: tensor
@@ -83,7 +86,7 @@ def restore(
     optimizer.state.clear()
     for group, values in zip(optimizer.param_groups, found, strict=True):
         if options:
-            group.update(values)
+            group.update({key: value for key, value in values.items() if key not in _HOW})
         # A counter on the CPU costs no synchronisation; torch keeps it on the device only where a kernel reads it there.
         on_device = group.get("capturable") or group.get("fused")
         for parameter in group["params"]:

@@ -136,8 +136,8 @@ class StageRun:
         )  # fmt: skip
         return Loop(
             stage=self.stage, lessons=lessons.by_task, bundle=bundle, draws=lessons.draws,
-            optimization=Optimization(self.spec, self.stage, bundle, steps), backend=self.backend, seed=self.seed,
-            total_steps=steps, place=self._place_of(lessons.matches),
+            optimization=Optimization(self.spec, self.stage, bundle, steps, self.backend.world),
+            backend=self.backend, seed=self.seed, total_steps=steps, place=self._place_of(lessons.matches),
             guard=blaming(self.spec, self.path, "the objective"),
             backward_guard=blaming(self.spec, self.path, "the backward pass"),
             keep_batch=partial(evidence.keep, self.folder, self.stage.name),

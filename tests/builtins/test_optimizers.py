@@ -74,6 +74,23 @@ def test_parameters_that_the_fused_kernel_does_not_suit_are_stepped_without_it(o
     assert not optimizer(AdamW(), parameter(), other).defaults["fused"]
 
 
+@pytest.mark.parametrize(
+    "name", sorted(OPTIMIZERS.keys() - {"adafactor"})
+)  # whose update of a weight depends on the others
+def test_where_several_processes_train_a_piece_of_a_tensor_is_updated_as_the_whole(name):
+    make = OPTIMIZERS[name](lr=0.02, weight_decay=0.1).build(BuildContext(processes=2))
+    gradients = torch.randn(20, 30, 7, generator=torch.Generator().manual_seed(1))
+    pieces = [torch.nn.Parameter(piece.clone()) for piece in parameter().detach().split([13, 12, 5])]
+    whole = parameter()
+    for weights in ([whole], pieces):
+        steps_with = make([{"params": weights}])
+        for gradient in gradients:
+            for weight, part in zip(weights, gradient.split([len(each) for each in weights]), strict=True):
+                weight.grad = part.clone()
+            steps_with.step()
+    assert torch.equal(torch.cat(pieces), whole)
+
+
 def test_only_optimizers_with_a_fused_kernel_ask_for_it():
     assert "fused" not in optimizer(NAdam(), parameter()).defaults
 

@@ -91,13 +91,11 @@ VARIANTS = {
     "batches by length": (f"{TRAINING}.batching=length_grouped",),
 }
 """What one process with the doubled batch must come to as well."""
-EXACT = (ACCIDENT, f"{TRAINING}.optimizer={{sgd: {{lr: 0.25}}}}", f"{TRAINING}.max_grad_norm=null")
-"""An update that is rounded once. Otherwise the last bit of a weight may depend on where in its tensor, or piece, it is."""
-DROPPED = (*EXACT, *SINGLE, "models.student.toy.dropout=0.2", *JUDGED)
+DROPPED = (ACCIDENT, *SINGLE, "models.student.toy.dropout=0.2", *JUDGED)
 BITS = {
     "dropout": DROPPED,
-    "bf16": (*EXACT, *SINGLE, f"{TRAINING}.precision=bf16", "models.student.toy.dropout=0.1"),
-    "fp16": (*EXACT, *SINGLE, f"{TRAINING}.precision=fp16", f"{GENERAL}.matches=[]"),
+    "bf16": (*SINGLE, f"{TRAINING}.precision=bf16", "models.student.toy.dropout=0.1"),
+    "fp16": (*SINGLE, f"{TRAINING}.precision=fp16", f"{GENERAL}.matches=[]"),
 }
 """What depends on the number of processes, but not on the backend."""
 FRAGILE = (ACCIDENT, f"{GENERAL}.soft_labels.loss=fragile")
@@ -286,12 +284,7 @@ def test_two_processes_come_to_the_weights_of_one_with_the_doubled_batch(variant
     assert same.close(two.weights(f"{variant}-{backend}"), alone.weights(variant), tolerance)
 
 
-@pytest.mark.parametrize("variant", [*VARIANTS, "together"])
-def test_fsdp_comes_to_the_weights_of_ddp(variant, two, same):
-    assert same.close(two.weights(f"{variant}-fsdp"), two.weights(f"{variant}-ddp"), 1e-6)
-
-
-@pytest.mark.parametrize("variant", BITS)
+@pytest.mark.parametrize("variant", [*VARIANTS, *BITS, "together"])
 def test_fsdp_comes_to_the_bits_of_ddp(variant, two, same):
     assert same.bits(two.weights(f"{variant}-fsdp"), two.weights(f"{variant}-ddp"))
 

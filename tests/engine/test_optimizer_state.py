@@ -129,6 +129,17 @@ def test_flattening_changes_nothing():
     assert not optimizer.state
 
 
+def test_how_an_update_is_computed_is_for_the_optimizer_that_goes_on(tmp_path):
+    net = net_of(0)
+    optimizer = OPTIMIZERS["fused"](groups_of(net))
+    train(net, optimizer, 0, 1)
+    _, tensors, scalars = saved_and_loaded(tmp_path, net, optimizer)
+    resumed = OPTIMIZERS["adamw"](groups_of(net))
+    restore(resumed, names_of(net), tensors, scalars)
+    assert not any(group["fused"] for group in resumed.param_groups)
+    train(net, resumed, 1, 2)
+
+
 def test_options_come_back_with_their_types(tmp_path):
     net = net_of(0)
     optimizer = OPTIMIZERS["adamw"](groups_of(net))
