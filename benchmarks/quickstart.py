@@ -16,6 +16,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 SPEC = HERE.parent / "specs" / "quickstart.yaml"
@@ -33,7 +34,7 @@ def main() -> None:
     print(page)
 
 
-def run(seed: int, output: Path) -> dict[str, dict[str, object]]:
+def run(seed: int, output: Path) -> dict[str, dict[str, Any]]:
     """The rows of one run's table by model."""
     name = f"quickstart-seed-{seed}"
     command = [sys.executable, "-m", "kdspec", "run", str(SPEC), "--output", str(output)]
@@ -42,7 +43,7 @@ def run(seed: int, output: Path) -> dict[str, dict[str, object]]:
     return {row["model"]: row for row in rows}
 
 
-def render(tables: dict[int, dict[str, dict[str, object]]]) -> str:
+def render(tables: dict[int, dict[str, dict[str, Any]]]) -> str:
     """The page: a row for each model, a column for each seed."""
     seeds = list(tables)
     models = list(next(iter(tables.values())))
@@ -57,10 +58,10 @@ def render(tables: dict[int, dict[str, dict[str, object]]]) -> str:
     ]
     means = {}
     for model in models:
-        scores = [100 * float(tables[seed][model]["metrics"]["accuracy"]) for seed in seeds]  # type: ignore[index]
+        scores = [100 * float(tables[seed][model]["metrics"]["accuracy"]) for seed in seeds]
         same = [tables[seed][model]["agreement"] for seed in seeds]
         means[model] = statistics.mean(scores)
-        agree = f"{100 * statistics.mean(map(float, same)):.1f}" if None not in same else ""  # type: ignore[arg-type]
+        agree = f"{100 * statistics.mean(map(float, same)):.1f}" if None not in same else ""
         cells = " | ".join(f"{score:.2f}" for score in scores)
         lines.append(f"| {model} | {cells} | **{means[model]:.2f}** | {agree} |")
     gain = means["student"] - means["student_alone"]

@@ -220,7 +220,7 @@ def textbrewer(*, as_in_examples: bool) -> Callable[[Work, Gate, list[Done]], No
                 for number, projection in enumerate(each for each in distiller.projs if each is not None):
                     projection.load_state_dict(made[number].state_dict())
             length = LONGEST if as_in_examples else None
-            loader = DataLoader(Rows(work.rows), batch_sampler=gate, collate_fn=lambda rows: collate(rows, length))  # type: ignore[arg-type]
+            loader = DataLoader(Rows(work.rows), batch_sampler=gate, collate_fn=lambda rows: collate(rows, length))  # type: ignore[arg-type]  # of their data sets they ask for less than the stubs do
             options = {} if as_in_examples else {"fused": True}
             optimizer = torch.optim.AdamW(student.parameters(), lr=work.rate, weight_decay=0.0, **options)
             with distiller:
@@ -241,7 +241,7 @@ def trainer(work: Work, gate: Gate, done: list[Done]) -> None:
             loader = DataLoader(self.train_dataset, batch_sampler=gate, collate_fn=self.data_collator)
             return self.accelerator.prepare(loader)
 
-        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:  # noqa: FBT001, FBT002
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **_: Any) -> Any:  # noqa: FBT001, FBT002 - the library's signature
             given = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"]}
             with torch.no_grad():
                 taught = work.teacher(**given)

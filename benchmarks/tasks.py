@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from kdspec.compose import load
 
@@ -131,11 +132,11 @@ def read(row: Row, output: Path) -> dict[int, dict[str, Scores]]:
     return dict(sorted(found.items()))
 
 
-def scores(models: Sequence[Mapping[str, object]], task: str, metric: str, points: float) -> Scores:
+def scores(models: Sequence[Mapping[str, Any]], task: str, metric: str, points: float) -> Scores:
     """Of the rows of a run's table."""
 
     def of(role: str) -> float:
-        values = [model["metrics"][metric] for model in models if model["role"] == role and model["task"] == task]  # type: ignore[index]
+        values = [model["metrics"][metric] for model in models if model["role"] == role and model["task"] == task]
         return points * statistics.mean(map(float, values))
 
     return Scores(of("teacher"), of("student"), of("baseline"))

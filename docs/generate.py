@@ -206,7 +206,7 @@ def helped(command: Any, name: str) -> str:
     context = command.context_class(command, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH)
     # The commands of other packages are added where a group is asked for its list; here it has only its own.
     if hasattr(command, "_complete"):
-        command._complete = True  # noqa: SLF001
+        command._complete = True  # noqa: SLF001 - there is no public way to leave them out
     lines = [line.rstrip() for line in command.get_help(context).splitlines()]
     return "```text\n" + "\n".join(lines).strip() + "\n```"
 

@@ -56,7 +56,7 @@ class Expansion:
 
     def _placed(self) -> Iterator[tuple[Match, Path]]:
         """The declared matches with their places: a strategy keeps them under `matches`, if anywhere."""
-        distiller = self.spec.stages[self.base[1]].distiller  # type: ignore[index]
+        distiller = self.spec.stages[str(self.base[1])].distiller
         written = getattr(self.needs.within(distiller), "matches", None)
         for match in self.needs.matches:
             index = next((i for i, m in enumerate(written) if m is match), None) if isinstance(written, list) else None

@@ -13,7 +13,7 @@ Language = Literal["en", "zh"]
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _MARKS = str.maketrans("", "", string.punctuation)
 # The marks that CMRC 2018's own evaluation leaves out.
-_CHINESE_MARKS = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")  # noqa: RUF001
+_CHINESE_MARKS = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")  # noqa: RUF001 - they are the marks of Chinese texts
 _CHINESE = re.compile(r"[\u4e00-\u9fa5]")
 _WORD = re.compile(r"\w+(?:[.,]\w+)*|[^\w\s]")
 

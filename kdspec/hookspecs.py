@@ -24,7 +24,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec
-def kdspec_components() -> Iterable[type[Component]]:  # type: ignore[empty-body]
+def kdspec_components() -> Iterable[type[Component]]:  # type: ignore[empty-body]  # plugins have the bodies
     """Hand over component classes: everything that a spec can name.
 
     Called once when plugins are loaded. A class that is not documented, has no name or shadows a built-in is reported.
@@ -32,7 +32,7 @@ def kdspec_components() -> Iterable[type[Component]]:  # type: ignore[empty-body
 
 
 @hookspec
-def kdspec_check(spec: Spec, registry: Registry) -> Iterable[Diagnostic]:  # type: ignore[empty-body]
+def kdspec_check(spec: Spec, registry: Registry) -> Iterable[Diagnostic]:  # type: ignore[empty-body]  # plugins have the bodies
     """Find what is wrong with a spec beyond its shape. `spec.label(path)` points at a place in the text.
 
     Called after the spec has been validated, before a plan is made; torch must not be imported here.
@@ -51,7 +51,7 @@ def kdspec_observe(event: Event, session: Any) -> None:
 
 
 @hookspec
-def kdspec_report(report: Report) -> Iterable[Section]:  # type: ignore[empty-body]
+def kdspec_report(report: Report) -> Iterable[Section]:  # type: ignore[empty-body]  # plugins have the bodies
     """Add sections to the report of a run."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from kdspec.context import ModelFacts
 from kdspec.fault import Fault
@@ -71,16 +71,16 @@ class _Side:
     def __init__(self, module: nn.Module) -> None:
         from torch import nn
 
-        state = module.state_dict()
+        state, config = module.state_dict(), cast("Any", module.config)
         prefix = getattr(module, "base_model_prefix", "")
         self._inside = f"{prefix}." if prefix and hasattr(module, prefix) else ""
-        self.family: str = module.config.model_type  # type: ignore[union-attr, assignment]
+        self.family: str = config.model_type
         self.names = {self._told(name): name for name in state}
         self.shapes = {told: tuple(state[name].shape) for told, name in self.names.items()}
         self._lookups = tuple(
             f"{self._told(name)}." for name, inner in module.named_modules() if isinstance(inner, nn.Embedding)
         )
-        self.depth: int = module.config.num_hidden_layers  # type: ignore[union-attr, assignment]
+        self.depth: int = config.num_hidden_layers
         self.lists = [self._told(name) for name in lists_of_layers(module)]
         if not self.lists:
             raise Fault(_CODE, f"the {self.family} model has no list of {self.depth} layers to copy from or to")

@@ -1,7 +1,7 @@
 """Types of fields that name a file or a folder: relative to the spec, and looked for while the spec is validated."""
 
-# ruff: noqa: PTH111, PTH112, PTH113, PTH117, PTH118
-# os.path answers where pathlib raises: NUL bytes, over-long names, unknown users.
+# ruff: noqa: PTH111, PTH112, PTH113, PTH117, PTH118 - os.path answers where pathlib raises:
+# NUL bytes, over-long names, unknown users.
 
 from __future__ import annotations
 

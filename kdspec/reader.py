@@ -83,7 +83,7 @@ class _Reader:
     def event(self) -> _Event:
         """PyYAML's next event, or its complaint in our words."""
         try:
-            return self.loader.get_event()  # type: ignore[no-untyped-call]
+            return self.loader.get_event()  # type: ignore[no-untyped-call]  # the stubs have not typed it
         except yaml.MarkedYAMLError as error:
             mark, context_mark = error.problem_mark, error.context_mark
             assert mark is not None, "the scanner and the parser mark every error"

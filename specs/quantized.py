@@ -92,7 +92,7 @@ def write_tokenizer(tokens: list[str], longest: int, folder: Path) -> None:
     """Full-width forms are made narrow, case is kept, and each Chinese character stands alone."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-    made: Any = Tokenizer(models.WordPiece({t: n for n, t in enumerate(tokens)}, unk_token="[UNK]"))  # noqa: S106
+    made: Any = Tokenizer(models.WordPiece({t: n for n, t in enumerate(tokens)}, unk_token="[UNK]"))  # noqa: S106 - a token of a vocabulary, no password
     narrow = normalizers.BertNormalizer(lowercase=False, strip_accents=False, handle_chinese_chars=True)
     made.normalizer = normalizers.Sequence([normalizers.NFKC(), narrow])
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

@@ -232,7 +232,7 @@ def test_a_component_that_pydantic_cannot_describe_is_left_out():
         """It needs something that no text can hold."""
 
         name = "odd"
-        callback: Unheard  # noqa: F821
+        callback: Unheard  # noqa: F821 - that nobody has heard of it is the point
 
     logit_loss = of_kind(load_registry(Odd, installed=False), "logit_loss")
     assert logit_loss.is_valid("kl")

@@ -63,8 +63,8 @@ class Parquet(RowFiles):
     name = "parquet"
 
     def _table(self, files: list[Path], at: Place) -> Any:
-        import pyarrow as pa  # type: ignore[import-untyped]
-        import pyarrow.parquet as pq  # type: ignore[import-untyped]
+        import pyarrow as pa  # type: ignore[import-untyped]  # it comes without types
+        import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it comes without types
 
         try:
             tables = [pq.ParquetFile(file).read() for file in at.each(files)]

@@ -294,7 +294,7 @@ class MaskedTexts(Sequence[Mapping[str, Any]]):
 
         types = {"token_type_ids": [0] * len(ids)} if self.types else {}
 
-        return {**anew(Random(f"{self.split} {number}")), **types, "anew": anew}  # noqa: S311
+        return {**anew(Random(f"{self.split} {number}")), **types, "anew": anew}  # noqa: S311 - nothing is kept secret by it
 
 
 def _by_segment(text: str, segments: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[int]:

@@ -289,7 +289,7 @@ class Transformers(Model):
         """Without what is not its `own`: a pooler, say, that another task's head has added to the body."""
         kept = None if own is None else {name: value for name, value in module.state_dict().items() if name in own}
         with loading.quiet():
-            module.save_pretrained(str(folder), state_dict=kept)  # type: ignore[operator]
+            module.save_pretrained(str(folder), state_dict=kept)  # type: ignore[operator]  # a model of transformers, which has it
             tokenizer = self.tokenizer(context)
             if tokenizer is not None:
                 tokenizer.save_pretrained(str(folder))

@@ -148,7 +148,7 @@ class Classification:
         classes = len(self.head.labels)
         f1: Callable[..., Tensor] = classification.binary_f1_score
         if classes > 2:
-            f1 = lambda said, truth: classification.multiclass_f1_score(said, truth, classes, average="macro")  # noqa: E731
+            f1 = lambda said, truth: classification.multiclass_f1_score(said, truth, classes, average="macro")  # noqa: E731 - one of two functions by the number of classes
         mcc = classification.multiclass_matthews_corrcoef(said, truth, classes)
         return {
             "accuracy": (said == truth).double().mean().item(),

@@ -114,7 +114,7 @@ class TextModel(Model):
         configuration = self._configuration(context)
         with loading.seeded(context.seed, context.name):
             module = networks.make(configuration)
-        module.configuration = configuration  # type: ignore[assignment]
+        module.configuration = configuration  # type: ignore[assignment]  # read when it is saved
         if self.path is not None:
             if context.weights:
                 with loading.explained(("path",), f"the weights in `{self.path}` cannot be loaded"):
@@ -122,7 +122,7 @@ class TextModel(Model):
             context.drawn(())
             return module
         if self.vectors is not None and context.weights:
-            table = cast("torch.Tensor", module.embeddings.weight)  # type: ignore[union-attr]
+            table = cast("torch.Tensor", module.embeddings.weight)  # type: ignore[union-attr]  # our networks have them
             with torch.no_grad():
                 found = vectors.fill(table, self._tokenizer(context).get_vocab(), context.folder / self.vectors)
             configuration["vectors"] = {"tokens": len(table), "found": found}

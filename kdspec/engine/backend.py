@@ -174,7 +174,7 @@ class SingleProcess:
         return work()
 
     def backward(self, loss: Tensor) -> None:
-        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch has not typed it
 
     def clip(self, optimizer: Optimizer, parameters: Iterable[Tensor], max_norm: float | None) -> Tensor:
         self._scaler.unscale_(optimizer)

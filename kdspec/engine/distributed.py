@@ -159,11 +159,11 @@ class Sharded(Replicated):
     def judge(self, module: nn.Module, work: Callable[[], _T]) -> _T:
         result = self.compute(module, work)
         # What lies outside of the layers stays gathered for a backward pass, which does not come.
-        module.reshard()  # type: ignore[operator]
+        module.reshard()  # type: ignore[operator]  # `fully_shard` has made it a module with this
         return result
 
     def accumulate(self, module: nn.Module, last: bool) -> AbstractContextManager[object]:  # noqa: FBT001 - the seam
-        module.set_requires_gradient_sync(last)  # type: ignore[operator]
+        module.set_requires_gradient_sync(last)  # type: ignore[operator]  # `fully_shard` has made it a module with this
         return nullcontext()
 
     def clip(self, optimizer: Optimizer, parameters: Iterable[Tensor], max_norm: float | None) -> Tensor:

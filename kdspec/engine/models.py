@@ -76,7 +76,7 @@ class Models:
         wanted = "eager" if eager else self._attention[name]
         for view in views:
             if _attention(view) != wanted and self._attention[name]:
-                view.set_attn_implementation(wanted)  # type: ignore[operator]
+                view.set_attn_implementation(wanted)  # type: ignore[operator]  # a model of transformers, which has it
             turn_off = checkpointing(view, "disable")
             if turn_off is not None and any(getattr(m, "gradient_checkpointing", False) for m in view.modules()):
                 turn_off()

@@ -29,7 +29,7 @@ def fold(*parts: int | str) -> int:
 
 def _cuda_runs() -> bool:
     # A generator of CUDA exists once CUDA does; before that torch would queue each call.
-    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]  # torch has not typed it
 
 
 def reseed(seed: int, step: int, micro: int, rank: int) -> None:

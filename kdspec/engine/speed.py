@@ -150,11 +150,11 @@ def _peak(forward: Forward, batch: Batch) -> int:
     return size(tensors) + seen.alive.peak
 
 
-class _Seen(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Seen(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has not typed it
     """Counts the tensors that operations make while they are there."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has not typed it
         self.alive = Alive()
 
     def __torch_dispatch__(

@@ -21,7 +21,7 @@ def flops(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -
     # torch's counter leaves out the fused attention of the CPU.
     shapes = [arg.shape for arg in args if isinstance(arg, Tensor)]
     if packet is _aten._scaled_dot_product_flash_attention_for_cpu:  # noqa: SLF001 - the operation's name
-        return int(sdpa_flop_count(*shapes[:3]))  # type: ignore[no-untyped-call]
+        return int(sdpa_flop_count(*shapes[:3]))  # type: ignore[no-untyped-call]  # torch has not typed it
     if packet is _aten._scaled_dot_product_flash_attention_for_cpu_backward:  # noqa: SLF001 - as above
-        return int(sdpa_backward_flop_count(*shapes[:4]))  # type: ignore[no-untyped-call]
+        return int(sdpa_backward_flop_count(*shapes[:4]))  # type: ignore[no-untyped-call]  # torch has not typed it
     return 0

@@ -43,5 +43,5 @@ class Alive:
 
 def size(tensors: Iterable[Tensor]) -> int:
     """Bytes of the tensors, a storage that several share once."""
-    storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}  # noqa: SLF001
+    storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}  # noqa: SLF001 - as above
     return sum(storages.values())

@@ -18,7 +18,7 @@ from kdspec.rehearsal.memory import Alive
 _DEVICE = torch.ops.prim.device.default
 
 
-class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has not typed it
     """Inside of it operations are counted. To be entered after a `FakeTensorMode`, if there is one.
 
     Args:
@@ -26,7 +26,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """
 
     def __init__(self, *, contents: bool) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has not typed it
         self.contents = contents
         self.flops = 0
         self.alive = Alive()

@@ -90,7 +90,7 @@ class _Reader:
     def string(self) -> str:
         try:
             # The stubs leave out the one function that says where a string ends.
-            text, self.at = decoder.scanstring(self.text, self.at + 1, True)  # type: ignore[attr-defined]
+            text, self.at = decoder.scanstring(self.text, self.at + 1, True)  # type: ignore[attr-defined]  # as above
         except json.JSONDecodeError as error:
             self.at = error.pos
             self.stop(error.msg[:1].lower() + error.msg[1:].removesuffix(" at"))

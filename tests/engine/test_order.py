@@ -46,7 +46,7 @@ def copy_of(order: DataOrder, **changes: Any) -> DataOrder:
 
 
 def draws() -> tuple[float, float, float]:
-    return torch.rand(()).item(), random.random(), float(np.random.rand())  # noqa: NPY002
+    return torch.rand(()).item(), random.random(), float(np.random.rand())  # noqa: NPY002 - the state that is shared is what is tested
 
 
 def test_fold_is_the_same_in_every_process():
