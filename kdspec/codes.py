@@ -320,6 +320,12 @@ _TABLE = (
         "cannot go on without it. The same command goes on from the last checkpoint.",
     ),
     Code(
+        "KD515",
+        "not to be trained by Accelerate",
+        "`--backend accelerate` needs the package `accelerate`, and trains with copies of the model. What "
+        "else a configuration of Accelerate asks for is refused, so that nothing in it is without effect.",
+    ),
+    Code(
         "KD601",
         "not a configuration of TextBrewer",
         "`kdspec import-textbrewer` reads JSON, and of Python files the literals that TextBrewer's classes are called with. "

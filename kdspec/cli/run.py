@@ -23,7 +23,7 @@ from kdspec.render.formats import Format
 
 if TYPE_CHECKING:
     from kdspec.cli.reading import Reading
-    from kdspec.engine.session import Result
+    from kdspec.engine.session import Result, Session
 
 _EXAMPLES = """\b
 Examples:
@@ -66,8 +66,15 @@ def run(
     ] = None,
     backend: Annotated[
         Strategy,
-        typer.Option(help="How the processes of torchrun train together; fsdp divides the weights, auto is ddp."),
+        typer.Option(
+            help="How the processes of torchrun train together; fsdp divides the weights, auto is ddp, and accelerate "
+            "leaves it to that library (`pip install 'kdspec[accelerate]'`)."
+        ),
     ] = "auto",
+    accelerate_config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With accelerate: what `accelerate config` has written.", dir_okay=False),
+    ] = None,
     shard_teachers: Annotated[
         bool, typer.Option("--shard-teachers", help="With fsdp: divide the teachers' weights as well.")
     ] = False,
@@ -86,6 +93,8 @@ def run(
         raise typer.BadParameter("it excludes `--restart`", param_hint="--resume")
     if shard_teachers and backend != "fsdp":
         raise typer.BadParameter("it needs `--backend fsdp`", param_hint="--shard-teachers")
+    if accelerate_config is not None and backend != "accelerate":
+        raise typer.BadParameter("it needs `--backend accelerate`", param_hint="--accelerate-config")
     here = _place(invocation, backend)
     reading = read(spec, invocation.registry, sets or ())
     if device is not None and reading.plan is not None:
@@ -108,9 +117,10 @@ def run(
         resume=resume,
         device=device,
         backend=backend,
+        accelerate_config=accelerate_config,
         shard_teachers=shard_teachers,
     )
-    command = _command(invocation, here, spec, sets or (), output, device, backend, resume=resume, shard=shard_teachers)
+    command = _command(invocation, here, session, spec, sets or ())
     console = Console(stderr=True, highlight=False, markup=False, emoji=False, quiet=here.rank > 0)
     with Progress(console) as progress:
         name = "kdspec.render.progress"
@@ -154,18 +164,7 @@ def check_device(device: str) -> None:
         raise typer.BadParameter(f"`{device}` cannot be used: {reason}", param_hint="--device") from None
 
 
-def _command(
-    invocation: Invocation,
-    here: Place,
-    spec: str,
-    sets: Sequence[str],
-    output: Path,
-    device: str | None,
-    backend: Strategy,
-    *,
-    resume: bool = False,
-    shard: bool = False,
-) -> str:
+def _command(invocation: Invocation, here: Place, session: Session, spec: str, sets: Sequence[str]) -> str:
     """The command that goes on with this run: the one that began it, but for `--restart`."""
     words = ["kdspec", "run", spec]
     if here.world > 1:
@@ -174,15 +173,17 @@ def _command(
         words = ["torchrun", f"--nproc-per-node={here.local_world}", *machines, "-m", *words]
     for given in sets:
         words += ["--set", given]
-    if output != Path("runs"):
-        words += ["--output", str(output)]
-    if device is not None:
-        words += ["--device", device]
-    if backend != "auto":
-        words += ["--backend", backend]
-    if shard:
+    if session.output != Path("runs"):
+        words += ["--output", str(session.output)]
+    if session.device is not None:
+        words += ["--device", session.device]
+    if session.backend != "auto":
+        words += ["--backend", session.backend]
+    if session.accelerate_config is not None:
+        words += ["--accelerate-config", str(session.accelerate_config)]
+    if session.shard_teachers:
         words.append("--shard-teachers")
-    if resume:
+    if session.resume:
         words.append("--resume")
     for file in invocation.plugin_files:
         words += ["--plugin", file]

@@ -39,10 +39,11 @@ class Replicated(SingleProcess):
             # Buffers are shared once a step, as under FSDP2.
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # its new name is unknown to older versions of torch
-                self._wrapper = DistributedDataParallel(
-                    _Spare(module).to(self.device), broadcast_buffers=False, find_unused_parameters=True
-                )
+                self._wrapper = self._replicated(_Spare(module).to(self.device))
         return module
+
+    def _replicated(self, module: nn.Module) -> DistributedDataParallel:
+        return DistributedDataParallel(module, broadcast_buffers=False, find_unused_parameters=True)
 
     def compute(self, module: nn.Module, work: Callable[[], _T]) -> _T:  # noqa: ARG002 - the seam
         assert self._wrapper is not None, "wrapped, with something to train"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -11,7 +12,7 @@ from kdspec.diagnostics import Diagnostic, DiagnosticError
 if TYPE_CHECKING:
     import torch
 
-Strategy = Literal["auto", "ddp", "fsdp"]
+Strategy = Literal["auto", "ddp", "fsdp", "accelerate"]
 
 HOW = "start the processes with `torchrun --nproc-per-node=2 -m kdspec run ...`"
 _NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
@@ -87,10 +88,13 @@ def device(place: Place, wanted: str | None) -> torch.device:
 
 
 def check(place: Place, strategy: Strategy) -> None:
-    """A strategy for several processes needs them. Raises KD513 for one process alone."""
+    """A strategy for several processes needs them, and maybe a package: KD513 for one process alone, KD515 without it."""
     if place.world == 1 and strategy != "auto":
         message = f"`--backend {strategy}` is for several processes, and this one is alone"
         raise DiagnosticError(Diagnostic("KD513", message, help=HOW))
+    if strategy == "accelerate" and importlib.util.find_spec("accelerate") is None:
+        message = "`--backend accelerate` needs the package `accelerate`, which is not installed"
+        raise DiagnosticError(Diagnostic("KD515", message, help="`pip install 'kdspec[accelerate]'` installs it"))
 
 
 def _refused(message: str) -> DiagnosticError:

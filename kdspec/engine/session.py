@@ -79,7 +79,8 @@ class Session:
         restart: begin anew, putting aside what an earlier run with this name has left.
         resume: go on with what an earlier run has left though the spec has changed since.
         device: where to compute; the first GPU, or the CPU where there is none. Of several processes each has a GPU.
-        backend: how several processes train together: `ddp`, which `auto` is too, or `fsdp`.
+        backend: how several processes train together: `ddp`, which `auto` is too, `fsdp`, or `accelerate`.
+        accelerate_config: a file of `accelerate config` for that backend.
         shard_teachers: whether `fsdp` divides frozen models too.
         team: the processes, where they have met already; those that torchrun has started by default.
     """
@@ -91,6 +92,7 @@ class Session:
     resume: bool = False
     device: str | None = None
     backend: Strategy = "auto"
+    accelerate_config: Path | None = None
     shard_teachers: bool = False
     team: Team | None = None
     kept: dict[str, Any] = field(default_factory=dict)
@@ -219,7 +221,7 @@ class Session:
             )
             if number := team.largest(stop.requested or 0):
                 raise Interrupted(number)
-        rows = table(self.plan, models, tasks, self._backend("fp32"))
+        rows = table(self.plan, models, tasks, self._backend("fp32", trains=False))
         if team.is_main:
             folder.export(models.trained[self._final().needs.student])
             # The event before the file: a run without the file goes on from here, one with it does not.
@@ -276,12 +278,16 @@ class Session:
             identity.accept(self.plan, self._folder, stage)
             self._folder.write_plan(self.plan)
 
-    def _backend(self, precision: Precision) -> Backend:
+    def _backend(self, precision: Precision, *, trains: bool = True) -> Backend:
         team = self._team
         if team.world == 1:
             return SingleProcess(team.device, precision, team)
         from kdspec.engine.distributed import Replicated, Sharded  # what one process alone has no use for
 
+        if self.backend == "accelerate" and trains:
+            from kdspec.engine.accelerated import Accelerated
+
+            return Accelerated(team, precision, self.accelerate_config)
         if self.backend != "fsdp":
             return Replicated(team, precision)
         return Sharded(team, precision, divides_teachers=self.shard_teachers)

@@ -25,7 +25,7 @@ class FakeSession:
     """Takes the place of the engine: keeps what it was given, and does what the test says."""
 
     def __init__(self, plan, registry, **options):
-        self.plan, self.registry, self.options = plan, registry, options
+        vars(self).update(options, plan=plan, registry=registry, options=options)
         self.folder = options["output"] / plan.spec.name
         self.kept = {}
         self.tells_of_failure = True

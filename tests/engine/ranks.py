@@ -38,9 +38,10 @@ def run(job: dict[str, Any], folder: Path, registry: Any, team: Any) -> Any:
     assert plan is not None, [str(each) for each in found]
     os.environ["AT"] = json.dumps(job.get("at", {}))
     backend = job.get("backend", "auto")
+    configuration = folder / job["accelerate_config"] if "accelerate_config" in job else None
     session = Session(
         plan, registry, output=folder / job["output"], device="cpu", backend=backend, team=team,
-        shard_teachers=job.get("shard_teachers", False),
+        shard_teachers=job.get("shard_teachers", False), accelerate_config=configuration,
     )  # fmt: skip
     try:
         result = session.run()
@@ -97,6 +98,8 @@ def main(starts: Path) -> None:
     for name in (
         "kdspec.engine.session",
         "kdspec.engine.distributed",
+        "kdspec.engine.accelerated",
+        "accelerate",
         "datasets",
         *os.environ.get("EXTRA", "").split(),
     ):

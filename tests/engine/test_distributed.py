@@ -98,6 +98,7 @@ BITS = {
     "fp16": (*SINGLE, f"{TRAINING}.precision=fp16", f"{GENERAL}.matches=[]"),
 }
 """What depends on the number of processes, but not on the backend."""
+ACCELERATED = ("plain", "steps without a label", "a loss with a parameter", "dropout", "bf16", "fp16")
 FRAGILE = (ACCIDENT, f"{GENERAL}.soft_labels.loss=fragile")
 TOGETHER = """\
 kdspec: 1
@@ -218,13 +219,24 @@ def jobs_of_a_backend(name):
     return [{"backend": name, **job} for job in jobs]
 
 
+def jobs_of_accelerate():
+    jobs = [{"output": f"{variant}-accelerate", "sets": [*(VARIANTS | BITS)[variant]]} for variant in ACCELERATED]
+    jobs.append({"output": "together-accelerate", "text": TOGETHER})
+    at = {"rank": 1, "step": 2, "signal": signal.SIGTERM}
+    for first, second in (("accelerate", "ddp"), ("fsdp", "accelerate")):
+        jobs += [{"backend": first, "at": at}, {"backend": second}]
+        jobs[-2:] = [{**job, "output": f"from-{first}-to-{second}", "sets": DROPPED} for job in jobs[-2:]]
+    return [{"backend": "accelerate", "accelerate_config": "../accelerate.yaml", **job} for job in jobs]
+
+
 @pytest.fixture(scope="module")
 def started(folder, made, toys):
     """Everything that two processes do in these tests."""
     for name in ("ddp", "fsdp"):
         with pytest.raises(Interrupted):
             made(f"two/grown-{name}", plugins=[toys.StopAt(2)]).run()
-    starts = {"two": [*jobs_of_a_backend("ddp"), *jobs_of_a_backend("fsdp")]}
+    (folder / "accelerate.yaml").write_text("{distributed_type: MULTI_CPU, num_processes: 2, use_cpu: true}")
+    starts = {"two": [*jobs_of_a_backend("ddp"), *jobs_of_a_backend("fsdp"), *jobs_of_accelerate()]}
     starts |= {name: [{**FAULTY, "at": at}] for name, at in ACCIDENTS.items()}
     starts["again"] = [{**FAULTY, "output": name} for name in ACCIDENTS]
     starts["again"][1]["backend"] = "fsdp"
@@ -287,6 +299,19 @@ def test_two_processes_come_to_the_weights_of_one_with_the_doubled_batch(variant
 @pytest.mark.parametrize("variant", [*VARIANTS, *BITS, "together"])
 def test_fsdp_comes_to_the_bits_of_ddp(variant, two, same):
     assert same.bits(two.weights(f"{variant}-fsdp"), two.weights(f"{variant}-ddp"))
+
+
+@pytest.mark.parametrize("variant", [*ACCELERATED, "together"])
+def test_accelerate_comes_to_the_bits_of_ddp(variant, two, same):
+    assert same.bits(two.weights(f"{variant}-accelerate"), two.weights(f"{variant}-ddp"))
+
+
+@pytest.mark.parametrize("way", ["from-accelerate-to-ddp", "from-fsdp-to-accelerate"])
+def test_a_run_goes_on_under_accelerate_and_after_it(way, two, jobs_of, same):
+    first, second = jobs_of[way]
+    assert [two.told(first, rank)["signal"] for rank in (0, 1)] == [signal.SIGTERM, signal.SIGTERM]
+    assert "finished" in two.told(second)
+    assert same.bits(two.weights(way), two.weights("dropout-ddp"))
 
 
 def test_divided_teachers_teach_the_same(two, one, same):
