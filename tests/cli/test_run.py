@@ -100,6 +100,7 @@ def test_the_options_reach_the_session(kdspec, spec, engine):
         "resume": False,
         "device": "cpu",
         "backend": "auto",
+        "accelerate_config": None,
         "shard_teachers": False,
     }
     assert made.plan.spec.seed == 7
