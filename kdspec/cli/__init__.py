@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
+from kdspec.cli.threads import share_processors
 from kdspec.diagnostics import DiagnosticError
 
 __all__ = ["ExitCode", "Invocation", "main"]
@@ -21,6 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             # A name may hold what the terminal's encoding does not have; that is no reason to fail.
             stream.reconfigure(errors="backslashreplace")
+    if arguments is None:
+        share_processors(os.environ)
     invocation = Invocation()
     try:
         code = _run(invocation, sys.argv[1:] if arguments is None else list(arguments))

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -24,10 +26,12 @@ _STARTED = frozenset({"num_processes", "num_machines", "machine_rank", "main_pro
                       "rdzv_backend", "same_network", "gpu_ids", "use_cpu", "enable_cpu_affinity",
                       "main_training_function", "compute_environment", "distributed_type", "debug"})  # fmt: skip
 """What a configuration says of how processes are started, which torchrun has done."""
-_OTHERWISE = {
-    "FSDP": "write `--backend fsdp`, which needs no configuration",
-    "DEEPSPEED": "write `--backend fsdp`, which divides weights, gradients and optimizer state too",
-}
+_OTHERWISE: Mapping[str, str] = MappingProxyType(
+    {
+        "FSDP": "write `--backend fsdp`, which needs no configuration",
+        "DEEPSPEED": "write `--backend fsdp`, which divides weights, gradients and optimizer state too",
+    }
+)
 
 
 class Accelerated(Replicated):

@@ -10,6 +10,7 @@ from torch import nn
 from kdspec.built import BuiltTask
 from kdspec.context import BuildContext
 from kdspec.diagnostics import Diagnostic, DiagnosticError
+from kdspec.engine.arithmetic import Arithmetic, in_precision
 from kdspec.engine.backend import Backend
 from kdspec.engine.blame import blaming
 from kdspec.engine.bundle import Bundle
@@ -53,6 +54,9 @@ class Assembly:
         divided = not trains and self.backend is not None and self.backend.divides_teachers
         self.models.prepared(name, torch.device("cpu") if divided else self.device, trains=trains, eager=eager)
         module = self.models.view(name, part.task)
+        precision = None if trains or not part.features[name] else self.stage.training.teacher_precision
+        if precision is not None:
+            module = in_precision(module, precision, torch.device("cpu"))
         if divided:
             assert self.backend is not None
             self.backend.divide(module)
@@ -60,6 +64,7 @@ class Assembly:
             name, module, part.features[name], labels=self.tasks[part.task].label_keys,
             chooses=self.models.tokenizer_id(name) is not None, spec=self.spec, task=part.task, matches=part.matches,
             trains=trains, entire=divided,
+            arithmetic=None if precision is None else Arithmetic(precision, self.device.type),
             # What several tasks share may be read in other layers for each of them.
             selective=eager and not self.stage.parts and self.models.chooses(name),
         )  # fmt: skip

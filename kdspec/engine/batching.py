@@ -16,8 +16,9 @@ from kdspec.events import Note
 from kdspec.spec import Training
 from kdspec.step import Features
 
-# Fewer tokens take a processor no less time: their matrix products are too small to use it (layers of 64 to 384 wide).
-_LEAST = 32
+# So many tokens a cut takes whatever the model: all weights are read once more, their gradients are added once more, and
+# products with fewer tokens do not fill a processor.
+_LEAST = 64
 # In the time that the calls of a layer take, forward and backward, a token could be multiplied with so many parameters.
 _CALLS = 16_000_000
 # An accelerator computes so many more tokens in the time of a call. Not measured but estimated: rather too few cuts.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kdspec.diagnostics import Diagnostic, DiagnosticError, Label, closest
+from kdspec.engine.arithmetic import Arithmetic
 from kdspec.engine.attention import choose, release
 from kdspec.engine.blame import blaming
 from kdspec.engine.positions import explained
@@ -50,6 +51,7 @@ class Forward:
         matches: those that read the features, to tell which of them asks for a layer that is not there.
         trains: whether the model trains, so that all of it is run.
         selective: whether attention may take another implementation in layers whose weights are not read.
+        arithmetic: of a frozen model that has its own.
     """
 
     def __init__(
@@ -66,11 +68,12 @@ class Forward:
         trains: bool = False,
         selective: bool = False,
         entire: bool = False,
+        arithmetic: Arithmetic | None = None,
     ) -> None:
         self.name, self.module, self.features, self.spec, self.task = name, module, features, spec, task
         self.matches = matches
         self.withheld = frozenset() if "losses" in features else labels
-        self.trains, self.selective, self.entire = trains, selective, entire
+        self.trains, self.selective, self.entire, self.arithmetic = trains, selective, entire, arithmetic
         self.modules = _modules(features)
         self.flags = _flags(module, [path for feature in features.values() for path in feature.paths])
         self.accepted = _accepted(module) if chooses else None
@@ -92,7 +95,7 @@ class Forward:
         if self._shorter is not None and (found := self._taken(self._shorter, inputs, batch)) is not None:
             return found
         output, captured = self._run(inputs)
-        return Features(self._values(self.features, output, batch, captured))
+        return self._made(self._values(self.features, output, batch, captured))
 
     def shorten(self, batch: Batch) -> Features:
         """The features of a batch; from now on they are taken where they came up, and no more than they need is done.
@@ -124,7 +127,10 @@ class Forward:
             flags = {} if spared else {name: True for name in self.flags if name == "output_attentions"}
             flags |= _flags(self.module, [path for feature in rest.values() for path in feature.paths])
             self.ends, self._shorter = ends, Shorter(Taps(self.module, wanted, stops=stops), rest, flags)
-        return Features(values)
+        return self._made(values)
+
+    def _made(self, values: Mapping[str, Any]) -> Features:
+        return Features(values if self.arithmetic is None else self.arithmetic.widened(values))
 
     def _spare(self, wanted: Mapping[str, Any], attention: Iterable[str]) -> bool:
         taps = [tap for name in attention for tap in each(wanted[name])]
@@ -135,7 +141,7 @@ class Forward:
         """The features where they come up; None where they did not, and are looked for in the output from then on."""
         try:
             with self._guard, self._captured(_modules(shorter.rest)) as captured:
-                output, found = shorter.taps.run(lambda: self.module(**inputs, **shorter.flags))
+                output, found = shorter.taps.run(lambda: self._call(inputs, shorter.flags))
         except DiagnosticError as error:
             raise self._explained(error, inputs) from error
         if found is None:
@@ -143,15 +149,20 @@ class Forward:
             release(self.module)
             return None
         values = found | self._values(shorter.rest, output, batch, captured)
-        return Features({name: values[name] for name in self.features})
+        return self._made({name: values[name] for name in self.features})
 
     def _run(self, inputs: Batch) -> tuple[Any, Mapping[str, dict[str, Any]]]:
         """What the model returns, and what was captured of its modules."""
         try:
             with self._guard, self._captured(self.modules) as captured:
-                return self.module(**inputs, **self.flags), captured
+                return self._call(inputs, self.flags), captured
         except DiagnosticError as error:
             raise self._explained(error, inputs) from error
+
+    def _call(self, inputs: Batch, flags: Mapping[str, bool]) -> Any:
+        if self.arithmetic is None:
+            return self.module(**inputs, **flags)
+        return self.arithmetic.run(self.module, inputs, flags)
 
     def _explained(self, error: DiagnosticError, inputs: Batch) -> DiagnosticError:
         return explained(error, self.spec, self.name, self.task, self.module, inputs)

@@ -196,6 +196,14 @@ def test_mixed_precision_halves_what_is_kept(rehearsed, precision):
     assert mixed.memory.models == plain.memory.models
 
 
+def test_a_teacher_in_a_shorter_type_takes_half_of_the_room(rehearsed):
+    plain = rehearsed(SPEC).stage
+    short = rehearsed(SPEC, sets=["stages.distil.training.teacher_precision=bf16"]).stage
+    assert short.memory.models < plain.memory.models
+    assert short.features["teacher"]["hidden"][0].dtype == "float32"
+    assert short.flops == plain.flops
+
+
 def test_a_student_in_another_type_has_projections_of_that_type(rehearsed):
     outcome = rehearsed(SPEC, change=[("{like: teacher,", "{like: teacher, dtype: bfloat16,")])
     assert outcome.codes == []

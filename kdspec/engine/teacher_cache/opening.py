@@ -106,8 +106,8 @@ class Opening:
         enough = reductions(self.stage.matches, teacher.name) if self.reduces else ()
         forward = Reducing(teacher, enough, masks.inputs) if enough else teacher
         if self.prepares or self.backend.divides_teachers:
-            own = "the strategy makes its own batches"
-            raise Uncacheable(own if self.prepares else "its weights are divided among the processes")
+            reason = "the strategy makes its own batches"
+            raise Uncacheable(reason if self.prepares else "its weights are divided among the processes")
         for task in self.stage.tasks:
             if (why := self.plan.spec.tasks[task].varies()) is not None:
                 raise Uncacheable(f"in task `{task}` {why}")
@@ -132,7 +132,10 @@ class Opening:
         layout = Layout(slots, rows.counts, codec, self.feed.rows)
         if layout.bytes > self.settings.bytes:
             raise Uncacheable(self._too_large(layout.bytes))
-        precision = self.stage.training.precision
+        training = self.stage.training
+        # Weights in bf16 give other last digits than autocast does.
+        own = training.teacher_precision
+        precision = training.precision if own is None else f"weights in {own}"
         key = fingerprint.key(forward, rows.digest, slots, codec, precision)
         folder = self.folder / key
         self._check_room(folder, layout.bytes)

@@ -90,12 +90,20 @@ def test_other_runs_with_the_same_teacher_share_it(launch):
         "models.teacher.transformers={like: student, config: {num_hidden_layers: 3}}",
         "tasks.texts.sequence_classification.max_length=6",
         f"{TRAINING}.precision=bf16",
+        f"{TRAINING}.teacher_precision=bf16",
         f"{CACHE}.dtype=float16",
     ],
-    ids=["features", "weights", "rows", "precision", "dtype"],
+    ids=["features", "weights", "rows", "precision", "precision of the teacher", "dtype"],
 )
 def test_what_changes_the_values_has_a_cache_of_its_own(change, launch):
     assert launch().cache.folder != launch(change, folder="other").cache.folder
+
+
+def test_a_teacher_of_another_precision_is_read_as_it_was_run(launch):
+    own = f"{TRAINING}.teacher_precision=bf16"
+    without, with_ = launch(own, f"{CACHE}=off", folder="without"), launch(own)
+    assert close(with_, without)
+    assert with_.losses == pytest.approx(launch(folder="exact").losses, rel=0.02)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float16", 1e-3), ("int8", 1e-2)])
