@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import re
 from collections.abc import Iterable, MutableMapping
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from typer.main import get_group
 
 from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
+from kdspec.diagnostics import closest
 from kdspec.plugins import GROUP
 
 COMMANDS = (
@@ -48,6 +50,7 @@ kdspec turns a YAML spec into a knowledge-distillation run.
 """
 _EPILOG = "The options stand before or after the command."
 _GLOBAL = frozenset({"--plugin", "--traceback"})
+_NO_CHOICE = re.compile(r"'(?P<value>.*)' is not one of (?P<choices>'.*')\.")
 
 
 def application() -> TyperGroup:
@@ -81,6 +84,9 @@ class _Commands(TyperGroup):
         except BrokenPipeError:
             # typer would end with the code that means a bad spec.
             raise typer.Exit(ExitCode.PIPE) from None
+        except typer.BadParameter as error:
+            error.message = _told(error.message)
+            raise
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in self.commands:
@@ -112,6 +118,17 @@ class _Commands(TyperGroup):
 
 def _warn(invocation: Invocation, who: str, error: BaseException) -> None:
     invocation.err.say(f"warning: the commands of {who} could not be added: {type(error).__name__}: {error}")
+
+
+def _told(message: str) -> str:
+    """What is wrong with a value in our words, with the choice that is near to it."""
+    message = message.removeprefix("Value error, ")  # pydantic's, through which typer reads them
+    if (found := _NO_CHOICE.fullmatch(message)) is None:
+        return message
+    choices = re.findall(r"'([^']*)'", found["choices"])
+    guess = closest(found["value"], choices)
+    listed = ", ".join(f"`{choice}`" for choice in choices)
+    return f"`{found['value']}` is not one of {listed}" + (f"; did you mean `{guess}`?" if guess else "")
 
 
 def _options_first(arguments: Iterable[str]) -> list[str]:

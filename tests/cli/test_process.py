@@ -45,6 +45,15 @@ def test_a_misspelt_command_gets_a_suggestion(kdspec):
     assert "Did you mean 'validate'?" in outcome.err
 
 
+def test_a_misspelt_choice_gets_a_suggestion_too(kdspec):
+    told = kdspec("run", "spec.yaml", "--backend", "fsdpp").err
+    choices = "`auto`, `ddp`, `fsdp`, `accelerate`"
+    assert f"Invalid value for '--backend': `fsdpp` is not one of {choices}; did you mean `fsdp`?" in " ".join(
+        told.split()
+    )
+    assert "did you mean" not in kdspec("run", "spec.yaml", "--backend", "zero").err
+
+
 def test_help_loads_neither_builtins_nor_heavy_libraries():
     modules = imported("explain", "KD101")
     assert not modules & {"torch", "transformers", "datasets", "numpy"}
