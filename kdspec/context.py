@@ -91,6 +91,8 @@ class BuildContext:
     """For a model: the tasks of each model that takes part, by model."""
     task: str = ""
     """For an adaptor: the task whose features are asked for."""
+    trusts_code: bool = False
+    """For a model: whether code that comes with its files may be run, as `--trust-remote-code` says and no spec can."""
     models: Mapping[str, Model] = field(default_factory=_nothing)
     """For a model: the models of the spec by name, to resolve `like`."""
     built: Mapping[str, Any] = field(default_factory=_nothing)

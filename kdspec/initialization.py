@@ -5,13 +5,52 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from kdspec.context import ModelFacts
+from pydantic import ConfigDict, Field
+
+from kdspec import heads
+from kdspec.component import Strict
+from kdspec.context import BuildContext, ModelFacts
 from kdspec.fault import Fault
 
 if TYPE_CHECKING:
     from torch import nn
 
 _CODE = "KD311"
+
+
+class Initialize(Strict):
+    """Weights that a new model takes from one that exists; what is not copied is drawn anew."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    layers: list[int] = Field(min_length=1)
+    """The source's layer for each layer of the new model, in its order; counted from 0, negative ones from the end."""
+    from_: str | None = Field(default=None, alias="from")
+    """Name of the model that they come from. Left out: the model of `like`."""
+    embeddings: bool = True
+    """Whether the embeddings are copied; their shapes must then be the same."""
+    head: bool = True
+    """Whether pooler and head are copied, as far as their shapes are the same."""
+
+    def pairs(self, module: nn.Module, context: BuildContext, like: str | None) -> tuple[str, list[tuple[str, str]]]:
+        """The source, and which of the tensors of `module` is which of the source's; faults are at keys of this."""
+        name = self.from_ or like or ""
+        assert name in context.built, f"{name} is built before what is initialised from it"
+        source = context.built[name]
+        tasks = list(context.heads) if len(context.heads) > 1 else [context.task]
+        found: list[tuple[str, str]] = []
+        try:
+            for task in tasks:
+                mine, theirs = heads.part(module, task), heads.part(source, task)
+                # A head is of one task: where the model has several, the source's goes to its own.
+                with_head = self.head and (not task or task in context.learns.get(name, ()))
+                pairs = initialization(mine[1], theirs[1], self.layers, embeddings=self.embeddings, head=with_head)
+                found += [(mine[0] + own, theirs[0] + other) for own, other in pairs]
+        except Fault as fault:
+            fault.at = ("initialize", *fault.at)
+            raise
+        once = heads.tensors(module).keys() if len(tasks) > 1 else {own for own, _ in found}
+        return name, [pair for pair in found if pair[0] in once]
 
 
 def initialization(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 CODE = "KD503"
+_TRUST = "a spec runs no code; who has read that code and trusts it adds `--trust-remote-code` to the command"
 
 
 @contextmanager
@@ -58,15 +59,19 @@ def explained(at: tuple[str | int, ...], message: str) -> Iterator[None]:
     except (*known, SafetensorError, StrictDataclassError) as error:
         name = f"{type(error).__name__}: " if isinstance(error, (LookupError, TypeError, AttributeError)) else ""
         text = " ".join(str(error).split())
+        if "trust_remote_code" in text:
+            raise Fault(CODE, f"{message}: it brings code of its own", at, help=_TRUST) from error
         raise Fault(CODE, f"{message}: {name}{excerpt(text, 200)}", at) from error
 
 
-def fast_tokenizer(place: Path | str, revision: str, at: tuple[str | int, ...]) -> Any:
+def fast_tokenizer(place: Path | str, revision: str, at: tuple[str | int, ...], *, trusts_code: bool = False) -> Any:
     """The tokenizer of a folder or of the hub; `at` is what a fault points at."""
     from transformers import AutoTokenizer
 
     with quiet(), explained(at, f"the tokenizer `{place}` cannot be loaded"):
-        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, use_fast=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            place, revision=revision, use_fast=True, trust_remote_code=trusts_code
+        )
     if not tokenizer.is_fast or set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         kind = "knows no words" if tokenizer.is_fast else "is not a fast one"
         raise Fault(CODE, f"the tokenizer `{place}` {kind}", at, help="kdspec needs a `tokenizer.json`")

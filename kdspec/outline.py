@@ -31,7 +31,8 @@ The parameters are settings by name.
 def outline(plan: Plan) -> dict[str, Any]:
     """The plan as data for JSON.
 
-    Keys: `format` (1), `name`, `seed`, `tasks`, `models` and `stages`. A task has `name`, `task` and `varies`
+    Keys: `format` (1), `name`, `trusts_code` (true, where models may bring code, and otherwise left out), `seed`, `tasks`,
+    `models` and `stages`. A task has `name`, `task` and `varies`
     (why its training rows differ from epoch to epoch, or null), a model `name`,
     `model`, `facts` (`layers`, `width`, `heads`, `family`; null where unknown) and `stages`, which says for each stage
     whether it is `trained` or `frozen` there. A stage has `name`, `distiller`, `student`, `teachers`, `tasks`,
@@ -46,6 +47,7 @@ def outline(plan: Plan) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "name": spec.name,
+        **({"trusts_code": True} if spec.document.trusts_code else {}),
         "seed": of.setting(spec.seed, ("seed",)),
         "tasks": [
             {"name": name, "task": of.setting(task, ("tasks", name)), "varies": task.varies()}

@@ -83,7 +83,7 @@ class Plan:
         """What a model is told before any weight exists."""
         return BuildContext(
             folder=self.spec.document.folder, seed=self.spec.seed, name=model, models=self.spec.models,
-            facts=self.facts, learns=self.tasks_of,
+            facts=self.facts, learns=self.tasks_of, trusts_code=self.spec.document.trusts_code,
         )  # fmt: skip
 
 

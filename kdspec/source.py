@@ -48,6 +48,8 @@ class Document:
     values: Mapping[Path, Span]
     sources: Mapping[str, Source]
     folder: pathlib.Path
+    trusts_code: bool = False
+    """Whether who gave the text lets the models that it names bring code. Nothing in the text can say so."""
 
     def locate(self, loc: Iterable[str | int]) -> Path:
         """The longest path that exists here, without the segments that do not (such as pydantic's union tags)."""

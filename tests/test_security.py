@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from kdspec.check import check
 from kdspec.cli import main
@@ -161,7 +162,11 @@ class TestASpec:
         assert everything(home) == before
         assert not (home / "runs").exists()
 
-    @pytest.mark.parametrize("key", ["trust_remote_code", "use_safetensors", "weights_only", "allow_pickle"])
+    def test_cannot_allow_the_code_of_a_model(self, home, capsys):
+        assert main(["validate", spec(teacher="{transformers: {path: ./teacher, trust_remote_code: true}}")]) == 1
+        assert "add `--trust-remote-code` to the command" in " ".join("".join(capsys.readouterr()).split())
+
+    @pytest.mark.parametrize("key", ["use_safetensors", "weights_only", "allow_pickle"])
     def test_cannot_allow_code_or_pickles(self, key, home, capsys):
         assert main(["validate", spec(teacher=f"{{transformers: {{path: ./teacher, {key}: true}}}}")]) == 1
         assert "comes from `--plugin FILE` on the command line" in "".join(capsys.readouterr()).replace("\n", " ")
@@ -276,6 +281,91 @@ class TestAModel:
             (home / "teacher" / file).write_text(json.dumps(data))
         assert main(["run", spec()]) in (0, 1, 3)
         assert "Traceback" not in "".join(capsys.readouterr())
+
+
+MINTED = """\
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+Path({canary!r}).touch()
+
+
+class MintedConfig(PretrainedConfig):
+    model_type = "minted"
+
+
+class MintedForSequenceClassification(PreTrainedModel):
+    config_class = MintedConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def forward(self, input_ids, attention_mask=None, labels=None, **kwargs):
+        return SequenceClassifierOutput(logits=self.classifier(self.embeddings(input_ids).mean(1)))
+"""
+
+
+class TestTheCodeOfAModel:
+    @pytest.fixture
+    def minted(self, home):
+        """A spec with a student of a family that the library does not know, and what its code leaves when it is run."""
+        folder, trace = home / "minted", home / "canary"
+        shutil.copytree(home / "teacher", folder)
+        words = json.loads((folder / "config.json").read_text())["vocab_size"]
+        auto = {"AutoConfig": "modeling_minted.MintedConfig"}
+        auto["AutoModelForSequenceClassification"] = "modeling_minted.MintedForSequenceClassification"
+        config = {
+            "model_type": "minted",
+            "hidden_size": 4,
+            "num_hidden_layers": 1,
+            "vocab_size": words,
+            "auto_map": auto,
+        }
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "modeling_minted.py").write_text(MINTED.format(canary=str(trace)))
+        torch.manual_seed(0)
+        weights = {"embeddings.weight": torch.randn(words, 4), "classifier.weight": torch.randn(2, 4)}
+        weights["classifier.bias"] = torch.zeros(2)
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        spec()
+        text = Path("spec.yaml").read_text()
+        student = "{transformers: {like: teacher, config: {num_hidden_layers: 1}}}"
+        assert student in text
+        Path("spec.yaml").write_text(text.replace(student, "{transformers: {path: ./minted}}"))
+        return trace
+
+    @pytest.mark.parametrize("command", ["plan", "run"])
+    def test_is_not_run_without_being_asked_for(self, command, minted, capsys):
+        assert main(["validate", "spec.yaml"]) == 0
+        assert main([command, "spec.yaml"]) == 1
+        told = " ".join("".join(capsys.readouterr()).split())
+        assert "error[KD503]: `./minted` cannot be loaded: it brings code of its own --> spec.yaml:7:" in told
+        assert "adds `--trust-remote-code` to the command" in told
+        assert not minted.exists()
+
+    def test_is_run_where_the_command_says_so(self, minted, capsys):
+        assert main(["validate", "spec.yaml", "--trust-remote-code"]) == 0
+        assert not minted.exists()
+        assert main(["plan", "spec.yaml", "--trust-remote-code"]) == 0
+        assert minted.exists()
+        assert "code that comes with models is run: `--trust-remote-code`" in capsys.readouterr().out
+        assert main(["run", "spec.yaml", "--trust-remote-code"]) == 0
+        before, after = (load_file(Path(folder) / "model.safetensors") for folder in ("minted", "runs/x/student"))
+        assert all(not torch.equal(before[name], after[name]) for name in before)
+
+    def test_is_part_of_what_a_run_was_begun_with(self, home, capsys):
+        assert main(["run", spec(), "--trust-remote-code"]) == 0
+        assert main(["run", "spec.yaml"]) == 3
+        assert "`--trust-remote-code` was given and is not" in capsys.readouterr().err
+        assert main(["run", "spec.yaml", "--trust-remote-code"]) == 0
+        assert "kdspec run spec.yaml --trust-remote-code --restart" in capsys.readouterr().err
 
 
 class TestACheckpoint:

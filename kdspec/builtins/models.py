@@ -12,31 +12,16 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from kdspec import configuration, families, heads, loading
-from kdspec.component import Component, Strict
+from kdspec.component import Component
 from kdspec.context import BuildContext, ModelFacts
 from kdspec.fault import Fault
 from kdspec.hookspecs import hookimpl
-from kdspec.initialization import copy, initialization, mistakes
+from kdspec.initialization import Initialize, copy, mistakes
 from kdspec.kinds import Model
 from kdspec.paths import TOKENIZER_FILES, SpecFolderOrHub, SpecTokenizer, has_any, local_folder
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-class Initialize(Strict):
-    """Weights that a new model takes from one that exists; what is not copied is drawn anew."""
-
-    model_config = ConfigDict(serialize_by_alias=True)
-
-    layers: list[int] = Field(min_length=1)
-    """The source's layer for each layer of the new model, in its order; counted from 0, negative ones from the end."""
-    from_: str | None = Field(default=None, alias="from")
-    """Name of the model that they come from. Left out: the model of `like`."""
-    embeddings: bool = True
-    """Whether the embeddings are copied; their shapes must then be the same."""
-    head: bool = True
-    """Whether pooler and head are copied, as far as their shapes are the same."""
 
 
 class Transformers(Model):
@@ -46,7 +31,7 @@ class Transformers(Model):
     (another model's configuration with `config` as changes, weights drawn anew). Head and labels come from the task.
     Beside a `path`, `config` says what the configuration there is, so that a hub model can be planned and rehearsed
     before it has been downloaded; what is found there must agree.
-    Only safetensors are read, and no code is taken from a folder or the hub. Weights are drawn from the seed and the
+    Only safetensors are read, and no code is taken from a folder or the hub but with `--trust-remote-code`. Weights are drawn from the seed and the
     model's name, so that they do not depend on what else a spec builds.
     """
 
@@ -64,6 +49,8 @@ class Transformers(Model):
     """Name of the model whose configuration and tokenizer this one takes."""
     tokenizer_: SpecTokenizer | None = Field(default=None, alias="tokenizer")
     """A tokenizer's folder or name on the hub. Left out: the one with `path`, or that of `like`."""
+    tokenizer_revision: str | None = None
+    """For a `tokenizer` on the hub: branch, tag or commit."""
     initialize: Initialize | None = None
     """Layers to copy from another model."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
@@ -88,6 +75,8 @@ class Transformers(Model):
             raise _missing("model_type", "config")
         if self.initialize is not None and self.initialize.from_ is None and self.like is None:
             raise _missing("from", "initialize")
+        if self.tokenizer_revision is not None and self.tokenizer_ is None:
+            raise _missing("tokenizer")
         return self
 
     def uses(self) -> tuple[str, ...]:
@@ -100,23 +89,7 @@ class Transformers(Model):
         how = self.initialize
         if how is None:
             return None
-        name = how.from_ or self.like or ""
-        assert name in context.built, f"{name} is built before what is initialised from it"
-        source = context.built[name]
-        tasks = list(context.heads) if len(context.heads) > 1 else [context.task]
-        found: list[tuple[str, str]] = []
-        try:
-            for task in tasks:
-                mine, theirs = heads.part(module, task), heads.part(source, task)
-                # A head is of one task: where the model has several, the source's goes to its own.
-                with_head = how.head and (not task or task in context.learns.get(name, ()))
-                pairs = initialization(mine[1], theirs[1], how.layers, embeddings=how.embeddings, head=with_head)
-                found += [(mine[0] + own, theirs[0] + other) for own, other in pairs]
-        except Fault as fault:
-            fault.at = ("initialize", *fault.at)
-            raise
-        once = heads.tensors(module).keys() if len(tasks) > 1 else {own for own, _ in found}
-        return name, [pair for pair in found if pair[0] in once]
+        return how.pairs(module, context, self.like)
 
     def facts(self, context: BuildContext) -> ModelFacts:
         """From `config.json`, from `config`, or from those of `like` with the changes."""
@@ -234,12 +207,14 @@ class Transformers(Model):
         task = context.head.task if context.head else None
         if task not in configuration.AUTO_CLASSES:
             raise Fault(loading.CODE, f"a transformers model has no head for the task `{task}`")
-        options: dict[str, Any] = {"dtype": getattr(torch, self.dtype or "float32"), "trust_remote_code": False}
+        options: dict[str, Any] = {"dtype": getattr(torch, self.dtype or "float32")}
+        options["trust_remote_code"] = context.trusts_code
         if self.attention is not None:
             options["attn_implementation"] = self.attention
         config = self.configuration(context)
         auto = getattr(transformers, configuration.AUTO_CLASSES[task])
-        if type(config) not in auto._model_mapping:  # noqa: SLF001 - the library tells it by no other way
+        brought = context.trusts_code and auto.__name__ in getattr(config, "auto_map", {})
+        if not brought and type(config) not in auto._model_mapping:  # noqa: SLF001 - the library tells it by no other way
             message = f"transformers has no `{auto.__name__}` of the family `{config.model_type}`"
             raise Fault(loading.CODE, f"{message}, which the task needs", self._origin())
         labels = dict(config.id2label)
@@ -256,7 +231,8 @@ class Transformers(Model):
             return owner.tokenizer(context) if owner else None
 
         at = ("path",) if owner.tokenizer_ is None else ("tokenizer",)
-        return loading.fast_tokenizer(*owner.tokenizer_at(context), at if owner is self else ("like",))
+        at = at if owner is self else ("like",)
+        return loading.fast_tokenizer(*owner.tokenizer_at(context), at, trusts_code=context.trusts_code)
 
     def tokenizer_id(self, context: BuildContext) -> str | None:
         """The tokenizer's folder, or its name on the hub and the revision."""
@@ -334,7 +310,7 @@ class Transformers(Model):
                 loaded = AutoConfig.from_pretrained(
                     self._at(context),
                     revision=self.revision or "main",
-                    trust_remote_code=False,
+                    trust_remote_code=context.trusts_code,
                     local_files_only=not context.weights,
                 )
             for fault in configuration.unexpected(self.path, self.config or {}, loaded.to_dict()):
@@ -376,7 +352,8 @@ class Transformers(Model):
 
     def tokenizer_at(self, context: BuildContext) -> tuple[Path | str, str]:
         """The folder, or the name on the hub, of this model's own tokenizer, and the revision."""
-        name, revision = (self.path, self.revision) if self.tokenizer_ is None else (self.tokenizer_, None)
+        own = (self.tokenizer_, self.tokenizer_revision)
+        name, revision = (self.path, self.revision) if self.tokenizer_ is None else own
         assert name is not None
         return local_folder(name, context.folder) or name, revision or "main"
 

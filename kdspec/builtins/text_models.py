@@ -40,6 +40,8 @@ class TextModel(Model):
     """Name of the model whose tokenizer it takes, usually its teacher."""
     tokenizer_: SpecTokenizer | None = Field(default=None, alias="tokenizer")
     """In place of `like`: a tokenizer's folder, or its name on the hub."""
+    tokenizer_revision: str | None = None
+    """For a `tokenizer` on the hub: branch, tag or commit."""
     vectors: SpecFile | None = None
     """Word vectors to begin with, a text file of GloVe or word2vec: for the tokens that are words in it. Left out: all
     embeddings are drawn anew. How many were found is in the student's `config.json`."""
@@ -61,8 +63,9 @@ class TextModel(Model):
             )
         if self.path is not None:
             return self
-        if self.like is None and self.tokenizer_ is None:
-            error = PydanticCustomError("missing_key", "missing key `{key}`", {"key": "like"})
+        needed = "like" if self.like is None else "tokenizer"
+        if self.tokenizer_ is None and (self.like is None or self.tokenizer_revision is not None):
+            error = PydanticCustomError("missing_key", "missing key `{key}`", {"key": needed})
             raise ValidationError.from_exception_data("spec", [InitErrorDetails(type=error, input=None)])
         if self.like is not None and self.tokenizer_ is not None:
             keys = {"keys": ["like", "tokenizer"], "one": "like", "other": "tokenizer"}
@@ -133,13 +136,15 @@ class TextModel(Model):
         if self.like is not None:
             return context.models[self.like].tokenizer(context)
         at = ("tokenizer",) if self.path is None else ("path",)
-        return loading.fast_tokenizer(self._place(context), "main", at)
+        return loading.fast_tokenizer(
+            self._place(context), self.tokenizer_revision or "main", at, trusts_code=context.trusts_code
+        )
 
     def tokenizer_id(self, context: BuildContext) -> str | None:
         if self.like is not None:
             return context.models[self.like].tokenizer_id(context) if self.like in context.models else None
         place = self._place(context)
-        return str(place.resolve()) if isinstance(place, Path) else f"{place}@main"
+        return str(place.resolve()) if isinstance(place, Path) else f"{place}@{self.tokenizer_revision or 'main'}"
 
     def save(self, module: nn.Module, folder: Any, context: BuildContext) -> None:
         """Write the network's configuration, safetensors and tokenizer: `kdspec.networks.load` reads them."""

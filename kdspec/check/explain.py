@@ -16,6 +16,7 @@ from kdspec.source import Document
 _CODE = frozenset({"trust_remote_code", "use_safetensors", "weights_only", "allow_pickle", "remote_code"})
 """What other tools call it when a model may bring its code, or pickles, which are code too."""
 _NO_CODE = "a spec runs no code and loads no pickle; a model of your own comes from `--plugin FILE` on the command line"
+_TRUST = "a spec runs no code; where you trust a model that brings its own, add `--trust-remote-code` to the command"
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
@@ -50,7 +51,7 @@ def _unknown_key(mistake: Mistake) -> Diagnostic:
     guess = closest(key, candidates)
     message, label = f"unknown key `{key}`", Label(span, "not a key here")
     if key in _CODE:
-        return Diagnostic("KD101", message, label, help=_NO_CODE)
+        return Diagnostic("KD101", message, label, help=_TRUST if "remote_code" in key else _NO_CODE)
     if guess is None:
         note = known(candidates) if candidates else f"`{mistake.path[-2]}` takes no parameters"
         return Diagnostic("KD101", message, label, notes=(note,), help=components.beside(mistake, key))

@@ -49,7 +49,7 @@ kdspec turns a YAML spec into a knowledge-distillation run.
 `kdspec --help` lists all commands.
 """
 _EPILOG = "The options stand before or after the command."
-_GLOBAL = frozenset({"--plugin", "--traceback"})
+_GLOBAL = frozenset({"--plugin", "--traceback", "--trust-remote-code"})
 _NO_CHOICE = re.compile(r"'(?P<value>.*)' is not one of (?P<choices>'.*')\.")
 
 
@@ -158,6 +158,11 @@ def _set_traceback(context: typer.Context, wanted: bool) -> bool:  # noqa: FBT00
     return wanted
 
 
+def _set_trust(context: typer.Context, wanted: bool) -> bool:  # noqa: FBT001 - typer calls it
+    context.obj.trusts_code = wanted
+    return wanted
+
+
 def _print_version(context: typer.Context, wanted: bool) -> None:  # noqa: FBT001 - typer calls it
     if wanted:
         context.obj.out.say(f"kdspec {importlib.metadata.version('kdspec')}")
@@ -177,10 +182,19 @@ def _root(
             "--traceback", help="Show where in kdspec an error arose.", callback=_set_traceback, is_eager=True
         ),
     ] = False,
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option(
+            "--trust-remote-code",
+            help="Run code that comes with models, from the hub too; no spec can allow it.",
+            callback=_set_trust,
+            is_eager=True,
+        ),
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    del plugin, traceback, version
+    del plugin, traceback, trust_remote_code, version
     if context.invoked_subcommand is None:
         context.obj.out.show(_WELCOME)

@@ -76,7 +76,7 @@ def _fill(invocation: Invocation, spec: str, sets: list[str], output: Path, devi
     from kdspec.events import Note
     from kdspec.render.rehearsal import size
 
-    reading = read(spec, invocation.registry, sets)
+    reading = read(spec, invocation.registry, sets, trusts_code=invocation.trusts_code)
     show_reading(reading, invocation.err, "full")
     if reading.plan is None or reading.failed:
         raise typer.Exit(reading.exit_code)

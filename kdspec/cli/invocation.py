@@ -20,6 +20,7 @@ class Invocation:
     def __init__(self) -> None:
         self.plugin_files: Sequence[str] = ()
         self.traceback = False
+        self.trusts_code = False
 
     @cached_property
     def out(self) -> Screen:

@@ -60,7 +60,7 @@ def _module(invocation: Invocation, model: str) -> tuple[str, Any]:
         from kdspec.fault import Fault
 
         try:
-            return Path(model).name, from_folder(model)
+            return Path(model).name, from_folder(model, trusts_code=invocation.trusts_code)
         except Fault as fault:
             raise typer.BadParameter(fault.message, param_hint="MODEL") from fault
     if not colon:
@@ -68,7 +68,7 @@ def _module(invocation: Invocation, model: str) -> tuple[str, Any]:
     from kdspec.cli.findings import show_reading
     from kdspec.cli.reading import read
 
-    reading = read(spec, invocation.registry)
+    reading = read(spec, invocation.registry, trusts_code=invocation.trusts_code)
     if reading.plan is None:
         show_reading(reading, invocation.err, "full")
         raise typer.Exit(reading.exit_code)

@@ -67,7 +67,7 @@ def plan(
     invocation: Invocation = context.obj
     if json and whole:
         raise typer.BadParameter("--json and --resolved exclude each other", param_hint="--json")
-    reading = read(spec, invocation.registry, sets or ())
+    reading = read(spec, invocation.registry, sets or (), trusts_code=invocation.trusts_code)
     rehearsal = None
     if static or whole or reading.plan is None:
         show_reading(reading, invocation.err, "full")
@@ -109,7 +109,7 @@ def _compare(invocation: Invocation, plan: Plan, against: str, *, json: bool) ->
     from kdspec.difference import difference
     from kdspec.outline import outline
 
-    other = read(against, invocation.registry)
+    other = read(against, invocation.registry, trusts_code=invocation.trusts_code)
     if other.plan is None:
         show_reading(other, invocation.err, "full")
         raise typer.Exit(other.exit_code)

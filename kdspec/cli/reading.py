@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from kdspec import check, compose
@@ -41,7 +41,7 @@ class Reading:
         return ExitCode.SPEC if self.failed else ExitCode.FINE
 
 
-def read(path: str, registry: Registry, sets: Sequence[str] = ()) -> Reading:
+def read(path: str, registry: Registry, sets: Sequence[str] = (), *, trusts_code: bool = False) -> Reading:
     """Compose, check and plan the spec at `path`, `-` for standard input. A mistake is in the answer, not raised.
 
     A path that ends in `.json` is a plan that `kdspec plan -o` has written.
@@ -58,7 +58,7 @@ def read(path: str, registry: Registry, sets: Sequence[str] = ()) -> Reading:
     except DiagnosticError as error:
         sources = {source: Source(source, text) for source, text in error.texts.items()}
         return Reading(name, _in_order(error.diagnostics), sources)
-    return follow(name, document, registry, saved)
+    return follow(name, replace(document, trusts_code=trusts_code), registry, saved)
 
 
 def follow(name: str, document: Document, registry: Registry, saved: Saved | None = None) -> Reading:

@@ -96,7 +96,7 @@ def run(
     if accelerate_config is not None and backend != "accelerate":
         raise typer.BadParameter("it needs `--backend accelerate`", param_hint="--accelerate-config")
     here = _place(invocation, backend)
-    reading = read(spec, invocation.registry, sets or ())
+    reading = read(spec, invocation.registry, sets or (), trusts_code=invocation.trusts_code)
     if device is not None and reading.plan is not None:
         check_device(device)
     rehearsed(invocation, reading, format_)
@@ -173,18 +173,20 @@ def _command(invocation: Invocation, here: Place, session: Session, spec: str, s
         words = ["torchrun", f"--nproc-per-node={here.local_world}", *machines, "-m", *words]
     for given in sets:
         words += ["--set", given]
-    if session.output != Path("runs"):
-        words += ["--output", str(session.output)]
-    if session.device is not None:
-        words += ["--device", session.device]
-    if session.backend != "auto":
-        words += ["--backend", session.backend]
-    if session.accelerate_config is not None:
-        words += ["--accelerate-config", str(session.accelerate_config)]
-    if session.shard_teachers:
-        words.append("--shard-teachers")
-    if session.resume:
-        words.append("--resume")
+    options = {
+        "--output": session.output if session.output != Path("runs") else None,
+        "--device": session.device,
+        "--backend": session.backend if session.backend != "auto" else None,
+        "--accelerate-config": session.accelerate_config,
+    }
+    for option, value in options.items():
+        words += [option, str(value)] if value is not None else []
+    flags = {
+        "--shard-teachers": session.shard_teachers,
+        "--resume": session.resume,
+        "--trust-remote-code": invocation.trusts_code,
+    }
+    words += [flag for flag, wanted in flags.items() if wanted]
     for file in invocation.plugin_files:
         words += ["--plugin", file]
     return shlex.join(words)

@@ -112,14 +112,14 @@ def _read(
     from kdspec.cli import fixes
     from kdspec.cli.reading import read
 
-    reading = read(path, invocation.registry, sets)
+    reading = read(path, invocation.registry, sets, trusts_code=invocation.trusts_code)
     fixed = 0
     for _ in range(_ROUNDS if fix else 0):
         done = fixes.write(fixes.fixable(reading.diagnostics, paths, reading.sources), reading.sources)
         if not done:
             break
         fixed += done
-        reading = read(path, invocation.registry, sets)
+        reading = read(path, invocation.registry, sets, trusts_code=invocation.trusts_code)
     return reading, fixed
 
 

@@ -39,7 +39,7 @@ def hold(plan: Plan, folder: RunFolder, *, resume: bool = False) -> Change:
     now, former = _digests(plan), _former(folder)
     begun = {name for name in now if folder.checkpoints(name).steps()} | folder.finished(now).keys()
     changed = tuple(name for name in now if name in begun and former.get(name) != now[name])
-    differences = tuple(_differences(plan, folder)) if changed else ()
+    differences = (*_other_trust(plan, changed, former), *_differences(plan, folder)) if changed else ()
     if changed and not resume:
         message = f"stage `{changed[0]}` of run `{plan.spec.name}` was begun with another spec"
         label = plan.spec.label(("stages", changed[0]), "not as it was begun", key=True)
@@ -62,7 +62,8 @@ def accept(plan: Plan, folder: RunFolder, stage: str) -> None:
 
 
 def _digests(plan: Plan) -> dict[str, str]:
-    return {stage.name: _digest(plan, stage.name) for stage in plan.stages}
+    trusts_code = plan.spec.document.trusts_code
+    return {stage.name: _digest(plan, stage.name, trusts_code=trusts_code) for stage in plan.stages}
 
 
 def _former(folder: RunFolder) -> dict[str, str | None]:
@@ -86,7 +87,7 @@ def other_versions(former: Mapping[str, str], now: Mapping[str, str]) -> str | N
     return f"this run goes on with other versions than before ({', '.join(changed)}): numbers may differ slightly"
 
 
-def _digest(plan: Plan, stage: str) -> str:
+def _digest(plan: Plan, stage: str, *, trusts_code: bool) -> str:
     """A fingerprint of all that the result of a stage depends on: itself and the stages before it."""
     written = plan.spec.model_dump(mode="json", by_alias=True)
     names = list(written["stages"])
@@ -102,6 +103,8 @@ def _digest(plan: Plan, stage: str) -> str:
         "models": {name: model for name, model in written["models"].items() if name in models},
         "adaptors": {name: adaptor for name, adaptor in written["adaptors"].items() if name in models},
         "stages": stages,
+        # Only where it is so: for all other runs nothing has changed.
+        **({"trusts_code": True} if trusts_code else {}),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -116,6 +119,13 @@ def _models(plan: Plan, stages: set[str]) -> set[str]:
             found.add(name)
             waiting += plan.spec.models[name].uses()
     return found
+
+
+def _other_trust(plan: Plan, changed: tuple[str, ...], former: Mapping[str, str | None]) -> Iterator[str]:
+    """Whether models could bring code when the run began, and cannot now, or the reverse."""
+    before = not plan.spec.document.trusts_code
+    if any(former.get(name) == _digest(plan, name, trusts_code=before) for name in changed):
+        yield "`--trust-remote-code` " + ("was given and is not" if before else "was not given and is")
 
 
 def _differences(plan: Plan, folder: RunFolder) -> list[str]:

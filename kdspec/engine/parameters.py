@@ -42,19 +42,23 @@ def tree(module: nn.Module, name: str = "model") -> Part:
     return _part(module, name, "", {})
 
 
-def from_folder(place: str) -> nn.Module:
+def from_folder(place: str, *, trusts_code: bool = False) -> nn.Module:
     """The model of a folder or hub name with the head it was saved with, on the meta device: no weights are read.
 
     Raises:
         Fault: there is no configuration, or the library does not know such a model.
     """
     with loading.quiet(), loading.explained((), f"`{place}` cannot be loaded"):
-        config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=False)
+        config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=trusts_code)
         options: dict[str, Any] = {"dtype": config.dtype or torch.float32}
         known = (getattr(transformers, name, None) for name in config.architectures or ())
         own: Any = next((class_ for class_ in known if hasattr(class_, "_from_config")), None)
         # A class of the library has no public method for this; AutoModel would drop the head.
-        make = transformers.AutoModel.from_config if own is None else own._from_config  # noqa: SLF001
+        make = own._from_config if own is not None else None  # noqa: SLF001
+        if make is None:
+            brought = (name for name in getattr(config, "auto_map", {}) if name.startswith("AutoModel"))
+            make = getattr(transformers, next(brought, "AutoModel")).from_config
+            options["trust_remote_code"] = trusts_code
         with torch.device("meta"):
             return cast("nn.Module", make(config, **options))
 

@@ -21,6 +21,7 @@ MARKS: Mapping[str, str] = MappingProxyType({"written": "", "default": "~", "der
 _STYLES: Mapping[str, str] = MappingProxyType({"written": "", "default": "dim", "derived": "cyan", "unknown": "yellow"})
 TERM_COLUMNS = ("term", "loss", "teacher → student", "weight", "settings")
 _BARE = re.compile(r"[^\s,=\[\](){}'\"]+(?: [^\s,=\[\](){}'\"]+)*")
+_TRUSTING = "code that comes with models is run: `--trust-remote-code`"
 _HEADING = "bold"
 _NAME = "bold cyan"
 
@@ -39,6 +40,7 @@ def page(outline: Mapping[str, Any]) -> RenderableType:
         "",
         Text("models", _HEADING),
         _grid(_models(outline, found["models"])),
+        *([Text(_TRUSTING, "yellow")] if outline.get("trusts_code") else []),
     ]
     parts += ["", Text("tasks", _HEADING), _grid(tasks)]
     for number, stage in enumerate(outline["stages"], start=1):

@@ -11,7 +11,9 @@ import transformers
 from pydantic import ValidationError
 from transformers.utils import logging
 
+from kdspec import loading
 from kdspec.builtins.models import Initialize, Transformers
+from kdspec.builtins.text_models import BiGru
 from kdspec.context import BuildContext, Head, ModelFacts
 from kdspec.fault import Fault
 from kdspec.kinds import Model
@@ -53,6 +55,7 @@ def same(one, other):
         ({"config": {"num_hidden_layers": 2}}, "missing_key", ("config",), "model_type"),
         ({"config": {"model_type": 3}}, "missing_key", ("config",), "model_type"),
         ({"config": SMALL, "initialize": {"layers": [0]}}, "missing_key", ("initialize",), "from"),
+        ({"path": "a/b", "tokenizer_revision": "v1"}, "missing_key", (), "tokenizer"),
     ],
 )
 def test_a_key_that_is_missing(fields, type_, loc, key):
@@ -498,6 +501,8 @@ def test_the_tokenizer_comes_with_the_path_or_from_like(tiny, new_tokenizer):
         "o": Transformers(like="s", tokenizer="own"),
         "c": Transformers(config=SMALL),
         "h": Transformers(path="owner/name", revision="v1"),
+        "r": Transformers(like="h", tokenizer="owner/words", tokenizer_revision="v2"),
+        "m": Transformers(path="owner/name", revision="v1", tokenizer="owner/words"),
     }
     context = BuildContext(folder=tiny.parent, models=models)
     ids = {name: model.tokenizer_id(context) for name, model in models.items()}
@@ -505,8 +510,19 @@ def test_the_tokenizer_comes_with_the_path_or_from_like(tiny, new_tokenizer):
     assert ids["o"] == str((tiny.parent / "own").resolve())
     assert ids["c"] is None
     assert models["c"].tokenizer(context) is None
-    assert ids["h"] == "owner/name@v1"
+    assert (ids["h"], ids["r"], ids["m"]) == ("owner/name@v1", "owner/words@v2", "owner/words@main")
     assert models["s"].tokenizer(context)("a film")["input_ids"] == [2, 4, 13, 3]
+
+
+@pytest.mark.parametrize("model", [Transformers, BiGru])
+def test_a_tokenizer_of_its_own_is_read_at_its_own_revision(model, monkeypatch):
+    asked = []
+    monkeypatch.setattr(loading, "fast_tokenizer", lambda place, revision, at, **_: asked.append((place, revision)))
+    fields = {"config": SMALL} if model is Transformers else {}
+    made = model(tokenizer="owner/words", tokenizer_revision="v2", **fields)
+    made.tokenizer(BuildContext())
+    assert asked == [("owner/words", "v2")]
+    assert made.tokenizer_id(BuildContext()) == "owner/words@v2"
 
 
 def test_a_folder_without_a_tokenizer_has_none(new_model):
