@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -35,6 +35,8 @@ class Replicated(SingleProcess):
     def wrap(self, module: nn.Module) -> nn.Module:
         module = module.to(self.device)
         if any(parameter.requires_grad for parameter in module.parameters()):
+            for layer in layers(module):
+                layer.register_forward_pre_hook(_as_one, with_kwargs=True)
             # What a step leaves out differs from rank to rank: a row without a label, a layer that a draw replaces.
             # Buffers are shared once a step, as under FSDP2.
             with warnings.catch_warnings():
@@ -218,6 +220,19 @@ def layers(module: nn.Module) -> list[nn.Module]:
         inside |= {id(below) for below in inner.modules()}
         found += [layer for layer in inner if next(layer.parameters(), None) is not None]
     return list(dict.fromkeys(found))
+
+
+def _as_one(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Have a layer's gradient by its input added up in the layer, and then to that of what reads the input elsewhere.
+
+    FSDP2 does so. In one sum of all, that of a match of hidden states would stand first, and the last bits differ.
+    """
+    del layer
+    return tuple(map(_own, args)), {name: _own(value) for name, value in kwargs.items()}
+
+
+def _own(value: Any) -> Any:
+    return value.view_as(value) if isinstance(value, Tensor) and value.requires_grad else value
 
 
 def _rows(gradient: Tensor) -> Tensor:

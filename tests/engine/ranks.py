@@ -100,6 +100,7 @@ def main(starts: Path) -> None:
         "kdspec.engine.distributed",
         "kdspec.engine.accelerated",
         "accelerate",
+        "transformers.models.bert.modeling_bert",
         "datasets",
         *os.environ.get("EXTRA", "").split(),
     ):

@@ -18,6 +18,7 @@ from kdspec.engine.event_log import read
 from kdspec.engine.session import Session
 from kdspec.engine.stage import Interrupted
 from kdspec.events import CheckpointSaved, Evaluated, Note, RunFailed, RunStarted, StageFinished, StepDone, to_json
+from kdspec.testing import tiny
 
 pytestmark = pytest.mark.slow
 
@@ -132,6 +133,36 @@ stages:
   first: {distiller: {general: {teacher: teacher, student: assistant}}, training: {steps: 3, batch_size: 2}}
   second: {distiller: {general: {teacher: assistant, student: student}}, training: {steps: 3, batch_size: 2}}
 """
+LAYERS = """\
+kdspec: 1
+name: toy
+tasks: {reviews: {sequence_classification: {data: {csv: {train: ../rows.csv, validation: ../rows.csv}}, text: text, label: label}}}
+models:
+  teacher: {transformers: {path: ../tiny}}
+  student:
+    transformers:
+      like: teacher
+      config: {num_hidden_layers: 3, hidden_dropout_prob: 0.0, attention_probs_dropout_prob: 0.0}
+      initialize: {layers: [0, 1, 2]}
+stages:
+  cut:  # the teacher ends after layer 2
+    distiller:
+      general:
+        teacher: teacher
+        student: student
+        soft_labels: {weight: 0}
+        hard_labels: {weight: 0.5}
+        matches: [{feature: hidden, loss: hidden_mse, layers: {0: 0, 2: 1}}]
+    training: {steps: 5, batch_size: 2, optimizer: {adamw: {lr: 0.001}}, teacher_cache: "off", evaluate: {every_steps: 2}}
+  chosen:  # one layer of each has attention with weights
+    distiller:
+      general:
+        teacher: teacher
+        student: student
+        soft_labels: {loss: kl, temperature: 2}
+        matches: [{feature: attention, loss: attention_mse, layers: {1: 1}}]
+    training: {steps: 5, batch_size: 2, optimizer: {adamw: {lr: 0.001}}, teacher_cache: "off", evaluate: {every_steps: 2}}
+"""
 PEEKING = "stages.distil.distiller={peeking: {teacher: teacher, student: student}}"
 
 
@@ -203,6 +234,7 @@ def jobs_of_a_backend(name):
     for variant, sets in (VARIANTS | BITS).items():
         jobs.append({"output": f"{variant}-{name}", "sets": [each.replace("CACHE", f"cache-{name}") for each in sets]})
     jobs.append({"output": f"together-{name}", "text": TOGETHER})
+    jobs.append({"output": f"layers-{name}", "text": LAYERS})
     infinite = {"rank": 1, "step": 1, "factor": "inf"}
     jobs.append({"output": f"infinite-{name}", "sets": FRAGILE, "at": infinite, "fails": True})
     jobs.append({"output": f"peeking-{name}", "sets": [PEEKING], "fails": name == "fsdp"})
@@ -215,6 +247,7 @@ def jobs_of_a_backend(name):
     jobs.append({"output": f"grown-{name}"})
     if name == "fsdp":
         jobs.append({"output": "divided", "sets": [*JUDGED, ACCIDENT], "shard_teachers": True})
+        jobs.append({"output": "layers-divided", "text": LAYERS, "shard_teachers": True})
         jobs.append({"output": "divided-stages", "text": STAGES, "shard_teachers": True})
     return [{"backend": name, **job} for job in jobs]
 
@@ -235,6 +268,11 @@ def started(folder, made, toys):
     for name in ("ddp", "fsdp"):
         with pytest.raises(Interrupted):
             made(f"two/grown-{name}", plugins=[toys.StopAt(2)]).run()
+    tiny(folder / "tiny", layers=4)
+    rows = "".join(
+        f"{text},{number % 2}\n" for number, text in enumerate(["good", "not bad", "a good film", "bad"] * 3)
+    )
+    (folder / "rows.csv").write_text(f"text,label\n{rows}")
     (folder / "accelerate.yaml").write_text("{distributed_type: MULTI_CPU, num_processes: 2, use_cpu: true}")
     starts = {"two": [*jobs_of_a_backend("ddp"), *jobs_of_a_backend("fsdp"), *jobs_of_accelerate()]}
     starts |= {name: [{**FAULTY, "at": at}] for name, at in ACCIDENTS.items()}
@@ -312,6 +350,14 @@ def test_a_run_goes_on_under_accelerate_and_after_it(way, two, jobs_of, same):
     assert [two.told(first, rank)["signal"] for rank in (0, 1)] == [signal.SIGTERM, signal.SIGTERM]
     assert "finished" in two.told(second)
     assert same.bits(two.weights(way), two.weights("dropout-ddp"))
+
+
+def test_a_teacher_that_is_cut_and_attention_of_chosen_layers_go_with_every_backend(two, one, same):
+    for output in ("layers-fsdp", "layers-divided"):
+        assert same.bits(two.weights(output), two.weights("layers-ddp"))
+    doubled = [f"stages.{name}.training.batch_size=4" for name in ("cut", "chosen")]
+    alone = one("two/layers-alone", *doubled, text=LAYERS.replace("../", ""))
+    assert same.close(two.weights("layers-ddp"), alone.weights("two/layers-alone"), 1e-6)
 
 
 def test_divided_teachers_teach_the_same(two, one, same):
