@@ -50,6 +50,10 @@ class Backend(Protocol):
         """Whether `divide` does anything."""
 
     @property
+    def hooks_gradients(self) -> bool:
+        """Whether gradients are waited for as autograd hands them out, parameter by parameter."""
+
+    @property
     def device(self) -> torch.device:
         """The device of this process."""
 
@@ -143,7 +147,7 @@ class SingleProcess:
     `bf16` and `fp16` run forward passes under autocast with float32 parameters; `fp16` scales the loss as well.
     """
 
-    divided = divides_teachers = False
+    divided = divides_teachers = hooks_gradients = False
 
     def __init__(
         self, device: torch.device | str = "cpu", precision: Precision = "fp32", team: Team | None = None

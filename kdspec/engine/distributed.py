@@ -28,6 +28,8 @@ _T = TypeVar("_T")
 class Replicated(SingleProcess):
     """DDP: every process has all weights, and gradients are averaged over the processes."""
 
+    hooks_gradients = True
+
     def __init__(self, team: Team, precision: Precision = "fp32") -> None:
         super().__init__(team.device, precision, team)
         self._wrapper: DistributedDataParallel | None = None

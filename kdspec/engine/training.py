@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor
 from kdspec.diagnostics import Diagnostic, DiagnosticError, Label
 from kdspec.engine.backend import Backend
 from kdspec.engine.bundle import Bundle
+from kdspec.engine.embeddings import in_place
 from kdspec.engine.evidence import without_numbers
 from kdspec.engine.feed import Batch, Batches, Feed
 from kdspec.engine.forward import Forward, frozen
@@ -84,6 +85,8 @@ class Loop:
     """The student's parameters that no loss of the first step has reached; of several tasks it tells nothing."""
     begun: set[str] = field(default_factory=set)
     """The tasks that have had a micro-batch since the start."""
+    shortcut: ExitStack = field(default_factory=ExitStack)
+    """Closed, all gradients go their ordinary way."""
 
     @property
     def caches(self) -> tuple[TeacherCache, ...]:
@@ -97,8 +100,11 @@ class Loop:
             DiagnosticError: KD501 where a loss or the gradient is not finite; the weights are those before that step.
         """
         self.bundle.train()
-        for step in range(start, self.total_steps):
-            yield self._step(step, first=step == start and len(self.lessons) == 1)
+        with self.shortcut:
+            if not self.backend.hooks_gradients:
+                self.shortcut.enter_context(in_place(self.bundle.student))
+            for step in range(start, self.total_steps):
+                yield self._step(step, first=step == start and len(self.lessons) == 1)
 
     def _step(self, step: int, *, first: bool) -> StepDone:
         began = time.perf_counter()
@@ -305,6 +311,7 @@ class Loop:
         """The terms whose own gradients are not finite: the step once more, term by term."""
         if self.backend.divided:
             return []  # a gradient of a part of the weights exists after a whole backward pass only
+        self.shortcut.close()
         parameters = [p for p in self.bundle.parameters() if p.requires_grad]
         found: dict[str, None] = {}
         for micro, each in enumerate(drawn):

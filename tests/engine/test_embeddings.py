@@ -1,0 +1,91 @@
+"""Gradients of embeddings that are added where they are kept."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from kdspec.engine import embeddings
+from kdspec.engine.embeddings import in_place
+
+IDS = (torch.tensor([[1, 2, 1, 0], [3, 1, 0, 0]]), torch.tensor([[4, 1]]))
+
+
+class Tied(nn.Module):
+    """An embedding whose weights are also those of what follows."""
+
+    def __init__(self, **options):
+        super().__init__()
+        self.embedding = nn.Embedding(6, 3, dtype=torch.float64, **options)
+
+    def forward(self, ids):
+        return nn.functional.linear(self.embedding(ids).tanh(), self.embedding.weight)
+
+
+@pytest.fixture(autouse=True)
+def every_embedding_is_large(monkeypatch):
+    monkeypatch.setattr(embeddings, "LEAST", 1)
+
+
+def gradient(module, ids=IDS):
+    module.zero_grad()
+    for each in ids:
+        module(each).pow(2).sum().backward()
+    return module.embedding.weight.grad
+
+
+@pytest.mark.parametrize("options", [{}, {"padding_idx": 0}])
+@pytest.mark.parametrize("ids", [IDS, IDS[:1]], ids=["two micro-batches", "one"])
+def test_the_gradient_is_that_of_autograd(options, ids):
+    torch.manual_seed(0)
+    module = Tied(**options)
+    expected = gradient(module, ids).clone()
+    with in_place(module):
+        found = gradient(module, ids)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_one_micro_batch_has_the_same_bits():
+    torch.manual_seed(0)
+    module = nn.Embedding(6, 3, padding_idx=0)
+    module(IDS[0]).sin().sum().backward()
+    expected, module.weight.grad = module.weight.grad, None
+    with in_place(module):
+        module(IDS[0]).sin().sum().backward()
+    assert torch.equal(module.weight.grad, expected)
+
+
+def test_autograd_makes_no_gradient_of_the_table():
+    module = nn.Embedding(6, 3)
+    with in_place(module):
+        (found,) = torch.autograd.grad(module(IDS[0]).sum(), [module.weight], allow_unused=True)
+    assert found is None
+    assert module.weight.grad is not None
+    (found,) = torch.autograd.grad(module(IDS[0]).sum(), [module.weight])
+    assert found is not None
+
+
+def test_what_does_not_learn_is_left_alone():
+    module = nn.Embedding(6, 3).requires_grad_(requires_grad=False)
+    with in_place(module):
+        assert not module(IDS[0]).requires_grad
+        module.requires_grad_(requires_grad=True)
+        with torch.no_grad():
+            assert not module(IDS[0]).requires_grad
+
+
+@pytest.mark.parametrize("options", [{"sparse": True}, {"scale_grad_by_freq": True}, {"max_norm": 1.0}])
+def test_an_embedding_with_a_gradient_of_its_own_kind_keeps_it(options):
+    module = nn.Embedding(6, 3, **options)
+    with in_place(module):
+        module(IDS[0]).sum().backward()
+    assert module.weight.grad.is_sparse == options.get("sparse", False)
+    assert not module._forward_hooks
+
+
+def test_small_tables_keep_the_ordinary_way(monkeypatch):
+    monkeypatch.setattr(embeddings, "LEAST", 2**20)
+    module = nn.Embedding(6, 3)
+    with in_place(module):
+        assert not module._forward_hooks
