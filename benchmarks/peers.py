@@ -15,7 +15,7 @@ losses. TextBrewer's own `mmd` depends on the padding, so that its loop is given
 
 It needs an environment of its own, on an idle machine:
 
-    pip install -c constraints.txt -e . accelerate scipy textbrewer==0.2.1.post1
+    pip install -c constraints.txt -e . accelerate greenlet scipy textbrewer==0.2.1.post1
     pip install --no-deps torchdistill==1.1.5 torchvision==0.28.0 cython
     python benchmarks/peers.py --write
 """

@@ -1,18 +1,19 @@
-"""Other toolkits' training loops on the work of `peers.py`, each in a thread that does a step when it is told to.
+"""Other toolkits' training loops on the work of `peers.py`, each of which does a step when it is told to.
 
-Each toolkit runs its own loop, unchanged; only its batch sampler is ours, and waits before it hands out a batch. So the
+Each toolkit runs its own loop, unchanged; only its batch sampler is ours, and hands out a batch when it is told to. So the
 loops can be stepped in turns, on the same rows, and a step has all of a toolkit in it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import greenlet
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -59,20 +60,17 @@ class Stopped(BaseException):
 
 
 class Gate:
-    """A batch sampler that hands out one batch for each permission."""
+    """A batch sampler that goes back to the benchmark before it hands out a batch."""
 
     def __init__(self, batches: list[list[int]]) -> None:
-        self.batches = batches
-        self.allowed, self.waiting = threading.Semaphore(0), threading.Semaphore(0)
-        self.over = False
+        self.batches, self.over = batches, False
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[list[int]]:
         for rows in self.batches:
-            self.waiting.release()
-            self.allowed.acquire()
+            greenlet.getcurrent().parent.switch()
             if self.over:
                 raise Stopped
             yield rows
@@ -80,49 +78,39 @@ class Gate:
 
 @dataclass
 class Rival:
-    """A toolkit's loop, `run(work, gate, done)`, that stands still between steps."""
+    """A toolkit's loop, `run(work, gate, done)`, that stands still between steps.
+
+    It has a stack of its own, but no thread: OpenMP keeps a team for each thread that computes, and where there are more
+    of them than processors no team waits as it does when it is alone.
+    """
 
     run: Callable[[Work, Gate, list[Done]], None]
     work: Work
     batches: list[list[int]]
     done: list[Done] = field(default_factory=list)
-    error: BaseException | None = None
 
     def __post_init__(self) -> None:
-        self.gate, self.threads = Gate(self.batches), torch.get_num_threads()
-        self.thread = threading.Thread(target=self._main, daemon=True)
-        self.thread.start()
-        self._wait()
+        self.gate = Gate(self.batches)
+        self.loop = greenlet.greenlet(self._main)
+        self.loop.switch()
 
     def step(self) -> Done:
         """One optimizer step; the rows of one that fetches ahead are those of the batch before."""
         before = len(self.done)
-        while len(self.done) == before:  # the first permission only fills what is fetched ahead
-            self.gate.allowed.release()
-            self._wait()
+        while len(self.done) == before:  # the first time only fills what is fetched ahead
+            if self.loop.dead:
+                raise RuntimeError("a toolkit's loop has ended")
+            self.loop.switch()
         return self.done[-1]
 
     def close(self) -> None:
         """End the loop where it stands."""
         self.gate.over = True
-        self.gate.allowed.release()
-        self.thread.join()
+        self.loop.switch()
 
     def _main(self) -> None:
-        torch.set_num_threads(self.threads)  # each thread has a number of its own
-        try:
+        with contextlib.suppress(Stopped):
             self.run(self.work, self.gate, self.done)
-        except Stopped:
-            pass
-        except BaseException as error:  # noqa: BLE001 - raised again where the benchmark waits
-            self.error = error
-        finally:
-            self.gate.waiting.release()
-
-    def _wait(self) -> None:
-        self.gate.waiting.acquire()
-        if self.error is not None:
-            raise RuntimeError("a toolkit's loop has ended") from self.error
 
 
 class Rows(Dataset[dict[str, Any]]):
