@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from kdspec.testing.losses import check_loss
 from kdspec.testing.models import tiny
-from kdspec.testing.specs import check, registry, run
+from kdspec.testing.specs import check, plan, registry, run
 
-__all__ = ["check", "check_loss", "registry", "run", "tiny"]
+__all__ = ["check", "check_loss", "plan", "registry", "run", "tiny"]

@@ -45,7 +45,21 @@ def check(text: str, *plugins: Any, folder: str | Path = ".", sets: Sequence[str
     Raises:
         DiagnosticError: the text cannot be read: KD0xx.
     """
-    return _planned(text, plugins, folder, sets)[0]
+    return _planned(text, registry(*plugins), folder, sets)[0]
+
+
+def plan(text: str, components: Registry, *, folder: str | Path = ".", sets: Sequence[str] = ()) -> Plan:
+    """What would run, planned with a registry that is there already: for several specs, or a `Session` of one's own.
+
+    The other arguments are those of `check`.
+
+    Raises:
+        DiagnosticError: the spec has errors.
+    """
+    checked, planned = _planned(text, components, folder, sets)
+    if planned is None:
+        raise DiagnosticError(*checked.errors)
+    return planned
 
 
 def run(
@@ -66,21 +80,17 @@ def run(
     """
     from kdspec.engine.session import Session
 
-    checked, plan, registry = _planned(text, plugins, folder, sets)
-    if plan is None:
-        raise DiagnosticError(*checked.errors)
-    return Session(plan, registry, output=Path(output), restart=restart, device="cpu").run()
-
-
-def _planned(
-    text: str, plugins: Sequence[Any], folder: str | Path, sets: Sequence[str]
-) -> tuple[Checked, Plan | None, Registry]:
     found = registry(*plugins)
-    checked = checking.check(compose(text, NAME, Path(folder), sets, environ={}), found)
+    planned = plan(text, found, folder=folder, sets=sets)
+    return Session(planned, found, output=Path(output), restart=restart, device="cpu").run()
+
+
+def _planned(text: str, components: Registry, folder: str | Path, sets: Sequence[str]) -> tuple[Checked, Plan | None]:
+    checked = checking.check(compose(text, NAME, Path(folder), sets, environ={}), components)
     if checked.spec is None or checked.errors:
-        return checked, None, found
+        return checked, None
     try:
-        plan, diagnostics = planning.make(checked.spec, found)
+        made, diagnostics = planning.make(checked.spec, components)
     except DiagnosticError as error:
-        plan, diagnostics = None, error.diagnostics
-    return replace(checked, diagnostics=(*checked.diagnostics, *diagnostics)), plan, found
+        made, diagnostics = None, error.diagnostics
+    return replace(checked, diagnostics=(*checked.diagnostics, *diagnostics)), made

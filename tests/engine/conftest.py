@@ -11,13 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kdspec.check import check
-from kdspec.compose import compose
-from kdspec.diagnostics import DiagnosticError
 from kdspec.engine.event_log import read
 from kdspec.engine.session import Result, Session
-from kdspec.plan import make
-from kdspec.testing import registry
+from kdspec.testing import plan, registry
 
 TOYS = Path(__file__).parent / "toys.py"
 DISTIL = "stages.distil"
@@ -109,13 +105,8 @@ def session(tmp_path, shared_registry):
 
     def made(*sets, folder="runs", plugins=(), text=SPEC, restart=False):
         known = registry(TOYS, *plugins) if plugins else shared_registry
-        checked = check(compose(text, "spec.yaml", tmp_path, sets, {}), known)
-        if checked.spec is None or checked.errors:
-            raise DiagnosticError(*checked.errors)
-        plan, found = make(checked.spec, known)
-        if plan is None:
-            raise DiagnosticError(*found)
-        return Session(plan, known, output=tmp_path / folder, restart=restart, device="cpu")
+        planned = plan(text, known, folder=tmp_path, sets=sets)
+        return Session(planned, known, output=tmp_path / folder, restart=restart, device="cpu")
 
     return made
 

@@ -29,18 +29,18 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import load_file
 
-from kdspec import check
-from kdspec.compose import compose
 from kdspec.engine.event_log import read
 from kdspec.engine.session import Session
 from kdspec.engine.teacher_cache import layout
 from kdspec.events import CheckpointSaved, Evaluated, StageFinished, StepDone
-from kdspec.plan import Plan, make
+from kdspec.plan import Plan
 from kdspec.registry import Registry
-from kdspec.testing import registry, tiny
+from kdspec.testing import plan, registry, tiny
 
 HERE = Path(__file__).parent
-MOMENTS = ("any", "save", "save", "cache")
+MOMENTS = ("any", "save")
+SHARE = 0.35
+"""Of the kills, those that are to hit a save, and those that are to hit a cache, where there is one."""
 HANGS = 120.0
 MEMORY = Path("/dev/shm")
 """Files here outlive a killed process as those of a disk do, and syncing them takes no time."""
@@ -112,24 +112,16 @@ def module(path: Path) -> Any:
     return made
 
 
-def planned(text: str, known: Registry, folder: Path) -> Plan:
-    checked = check.check(compose(text, "spec.yaml", folder, environ={}), known)
-    assert checked.spec is not None, checked.errors
-    plan, found = make(checked.spec, known)
-    assert plan is not None, found
-    return plan
-
-
 def general(folder: Path) -> tuple[Plan, Registry]:
     known = registry(HERE / "toys.py")
-    return planned(GENERAL + TRAINING.replace("CACHE", "on"), known, folder), known
+    return plan(GENERAL + TRAINING.replace("CACHE", "on"), known, folder=folder), known
 
 
 def multi_task(folder: Path) -> tuple[Plan, Registry]:
     tests = module(HERE / "test_multi_task.py")
     known = registry(HERE / "toys.py", tests.Forked)
     text = tests.TOYS[: tests.TOYS.index("\n    training:")].replace("name: toy", "name: run")
-    return planned(text + TRAINING.replace("CACHE", "on"), known, folder), known
+    return plan(text + TRAINING.replace("CACHE", "on"), known, folder=folder), known
 
 
 def theseus(folder: Path) -> tuple[Plan, Registry]:
@@ -142,7 +134,7 @@ def theseus(folder: Path) -> tuple[Plan, Registry]:
         f"{word} {number},{'yes' if number % 2 else 'no'}\n" for number, word in enumerate(["good", "bad"] * 5)
     )
     (folder / "rows.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
-    return planned(THESEUS + TRAINING.replace("CACHE", "off"), known, folder), known
+    return plan(THESEUS + TRAINING.replace("CACHE", "off"), known, folder=folder), known
 
 
 STRATEGIES: dict[str, Callable[[Path], tuple[Plan, Registry]]] = {
@@ -163,6 +155,7 @@ class Harness:
         self._import_what_it_has()
         began = time.perf_counter()
         self._finish(self.start(folder / "whole"))
+        self.caches = (folder / "caches").is_dir()
         self.duration = time.perf_counter() - began
         self.expected = outcome(folder / "whole" / "run")
 
@@ -192,10 +185,17 @@ class Harness:
     def run(self, kills: int) -> Tally:
         began = time.perf_counter()
         while self.tally.kills < kills:
-            self._kill_once(self.dice.choice(MOMENTS))
+            self._kill_once(self._moment())
         self._end(self.start(self.output))
         self.tally.seconds = round(time.perf_counter() - began, 1)
         return self.tally
+
+    def _moment(self) -> str:
+        """What has been hit too seldom so far, if anything has."""
+        due = SHARE * self.tally.kills
+        seldom = ["save"] if self.tally.in_a_save <= due else []
+        seldom += ["cache"] if self.caches and self.tally.in_a_cache <= due else []
+        return self.dice.choice(seldom or MOMENTS)
 
     def _kill_once(self, moment: str) -> None:
         if moment == "cache":

@@ -25,22 +25,17 @@ PLUGINS = [Path(__file__).parent / name for name in ("toys.py", "ranks_plugin.py
 
 
 def run(job: dict[str, Any], folder: Path, registry: Any, team: Any) -> Any:
-    from kdspec.check import check
-    from kdspec.compose import compose
     from kdspec.diagnostics import DiagnosticError
     from kdspec.engine.session import Session
     from kdspec.engine.stage import Interrupted
-    from kdspec.plan import make
+    from kdspec.testing import plan
 
-    checked = check(compose(job["text"], "spec.yaml", folder, job.get("sets", ()), {}), registry)
-    assert checked.spec is not None, [str(found) for found in checked.errors]
-    plan, found = make(checked.spec, registry)
-    assert plan is not None, [str(each) for each in found]
+    planned = plan(job["text"], registry, folder=folder, sets=job.get("sets", ()))
     os.environ["AT"] = json.dumps(job.get("at", {}))
     backend = job.get("backend", "auto")
     configuration = folder / job["accelerate_config"] if "accelerate_config" in job else None
     session = Session(
-        plan, registry, output=folder / job["output"], device="cpu", backend=backend, team=team,
+        planned, registry, output=folder / job["output"], device="cpu", backend=backend, team=team,
         shard_teachers=job.get("shard_teachers", False), accelerate_config=configuration,
     )  # fmt: skip
     try:

@@ -18,7 +18,7 @@ from kdspec.engine.event_log import read
 from kdspec.engine.session import Session
 from kdspec.engine.stage import Interrupted
 from kdspec.events import CheckpointSaved, Evaluated, Note, RunFailed, RunStarted, StageFinished, StepDone, to_json
-from kdspec.testing import tiny
+from kdspec.testing import plan, tiny
 
 pytestmark = pytest.mark.slow
 
@@ -198,18 +198,12 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(folder, module_registry):
     """Makes a session in this process, in a folder of `folder`."""
-    from kdspec.check import check
-    from kdspec.compose import compose
-    from kdspec.plan import make
 
     def session(output, *sets, text=SPEC, plugins=()):
         from kdspec.testing import registry
 
         known = registry(HERE / "toys.py", PLUGIN, *plugins) if plugins else module_registry
-        checked = check(compose(text, "spec.yaml", folder, sets, {}), known)
-        assert not checked.errors
-        plan, _ = make(checked.spec, known)
-        return Session(plan, known, output=folder / output, device="cpu")
+        return Session(plan(text, known, folder=folder, sets=sets), known, output=folder / output, device="cpu")
 
     return session
 
