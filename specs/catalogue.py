@@ -183,6 +183,7 @@ TABLE = (
             for file, name in (("new_wiki_v1.0", "wikipedia"), ("nyt_v1.0", "news"), ("squaddev_v1.1", "squad"))
         ),
         convert=squad,
+        revision=2,
         sdist=True,
         large=True,
     ),

@@ -104,16 +104,64 @@ def tagged(tokens: list[str], mentions: str) -> list[tuple[str, str]]:
 
 
 def squad(unpacked: Path, folder: Path) -> None:
-    """English questions: articles of Wikipedia and the New York Times to learn from, SQuAD's own to be judged by."""
+    """English questions: articles of Wikipedia and the New York Times to learn from, SQuAD's own to be judged by.
+
+    `short-*.json` are the same for a processor: of each text the sentences round an answer, `unlabelled` what asks about the
+    news, and two questions a text to be judged by.
+    """
     read = {path.stem: json.loads(path.read_text(encoding="utf-8"))["data"] for path in unpacked.glob("*.json")}
     articles = shuffled(read["squad"], lambda article: article["title"])
+    validation, test = list(islice(articles, 10)), list(articles)
     files = {
         "train": read["wikipedia"] + read["news"],
-        "validation": list(islice(articles, 10)),
-        "test": list(articles),
+        "validation": validation,
+        "test": test,
+        "short-train": [short(article) for article in read["wikipedia"]],
+        "short-unlabelled": [short(article, answers=False) for article in read["news"]],
+        "short-validation": [short(article, questions=2) for article in validation],
+        "short-test": [short(article, questions=2) for article in test],
     }
     for name, data in files.items():
         (folder / f"{name}.json").write_text(json.dumps({"version": "1.1", "data": data}), encoding="utf-8")
+
+
+_WORDS = 60
+_NEXT_SENTENCE = re.compile(r"(?<=[.!?])[\"\u201d)]?\s+(?=[A-Z0-9\"\u201c(])")
+
+
+def short(article: dict[str, Any], questions: int | None = None, *, answers: bool = True) -> dict[str, Any]:
+    """An article with a short text for each question, of the first `questions` of a text."""
+    paragraphs = []
+    for paragraph in article["paragraphs"]:
+        for asked in paragraph["qas"][:questions]:
+            start, end = round_answer(paragraph["context"], asked["answers"][0])
+            found = [
+                answer | {"answer_start": answer["answer_start"] - start}
+                for answer in asked["answers"]
+                if start <= answer["answer_start"] <= end - len(answer["text"])
+            ]
+            question = {"id": asked["id"], "question": asked["question"]} | ({"answers": found} if answers else {})
+            paragraphs.append({"context": paragraph["context"][start:end], "qas": [question]})
+    return {"title": article["title"], "paragraphs": paragraphs}
+
+
+def round_answer(text: str, answer: dict[str, Any]) -> tuple[int, int]:
+    """Where the sentences of an answer begin and end, with those before and after them, in turn, that make 60 words at most."""
+    bounds = [0, *(found.end() for found in _NEXT_SENTENCE.finditer(text)), len(text)]
+    last = len(bounds) - 2
+    first_letter, last_letter = answer["answer_start"], answer["answer_start"] + len(answer["text"]) - 1
+    before, after = (
+        max(place for place in range(last + 1) if place == 0 or bounds[place] <= letter)
+        for letter in (first_letter, last_letter)
+    )
+
+    def fits(before: int, after: int) -> bool:
+        return before >= 0 and after <= last and len(text[bounds[before] : bounds[after + 1]].split()) <= _WORDS
+
+    while fits(before - 1, after) or fits(before, after + 1):
+        before -= fits(before - 1, after)
+        after += fits(before, after + 1)
+    return bounds[before], bounds[after + 1]
 
 
 _LONGEST = 100

@@ -58,7 +58,7 @@ TAGGED = {
     "msra/names-{}.txt": ["B-PER E-PER O", "O S-LOC O", "B-ORG M-ORG E-ORG"],
     "contracts/{}.txt": ["B-PERSON I-PERSON O", "O B-LOCATION O", "B-ORGANIZATION O O"],
 }
-QUESTIONS = ("msra/questions-{}.json", "squad-shifts/{}.json")
+QUESTIONS = ("msra/questions-{}.json", "squad-shifts/{}.json", "squad-shifts/short-{}.json")
 
 
 def pytest_addoption(parser):
@@ -95,11 +95,12 @@ def made_up(split):
             for text, of in zip(texts, itertools.cycle(tags), strict=False)
         )
         yield pattern, "".join("\n".join([*sentence, "\n"]) for sentence in lines)
-    for pattern in QUESTIONS if labelled else ():
+    answers = {"answers": [{"text": "headline", "answer_start": 0}]} if labelled else {}
+    for pattern in QUESTIONS:
         asked = [
             {
                 "context": f"headline {number} of {split} is {text}",
-                "qas": [{"id": str(number), "question": "which", "answers": [{"text": "headline", "answer_start": 0}]}],
+                "qas": [{"id": str(number), "question": "which"} | answers],
             }
             for number, text in enumerate(texts)
         ]

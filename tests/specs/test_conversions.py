@@ -150,6 +150,39 @@ def test_articles_of_squad_are_in_one_split_each(conversions, unpacked, made):
     assert all(title.startswith("squad") for title in read["test"])
 
 
+ONE, TWO, THREE = ("It is so. " * 20).strip(), "Mr. Smith said no.", ("They met again. " * 12).strip()
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "expected"),
+    [
+        (f"{TWO} She left.", "no", f"{TWO} She left."),
+        (f"{ONE} {TWO} {THREE}", "said no", f"{'It is so. ' * 9}{TWO} {'They met again. ' * 9}"),
+        (f"{ONE} {THREE}", "so. They met", f"{'It is so. ' * 10}{'They met again. ' * 10}"),
+        ("word " * 70 + "end.", "end", "word " * 70 + "end."),
+    ],
+    ids=["all of a short text", "as much before as after", "across sentences", "one long sentence"],
+)
+def test_a_short_text_is_of_the_sentences_round_the_answer(conversions, text, answer, expected):
+    start, end = conversions.round_answer(text, {"text": answer, "answer_start": text.index(answer)})
+    assert text[start:end] == expected
+
+
+def test_short_questions_have_their_answers_at_their_places(conversions):
+    text = f"{ONE} {TWO} {THREE}"
+    answers = [{"text": answer, "answer_start": text.index(answer)} for answer in ("Smith", "It is", "no")]
+    asked = [{"id": str(n), "question": "who?", "answers": answers} for n in range(3)]
+    article = {"title": "t", "paragraphs": [{"context": text, "qas": asked}]}
+    short = conversions.short(article, questions=2)
+    assert [paragraph["qas"][0]["id"] for paragraph in short["paragraphs"]] == ["0", "1"]
+    for paragraph in short["paragraphs"]:
+        found = paragraph["qas"][0]["answers"]
+        assert [answer["text"] for answer in found] == ["Smith", "no"]  # the other is not in the short text
+        for answer in found:
+            assert paragraph["context"][answer["answer_start"] :].startswith(answer["text"])
+    assert "answers" not in conversions.short(article, answers=False)["paragraphs"][0]["qas"][0]
+
+
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", "▁", "▁a", "b", "▁中", "中", "国", "▁the", ",", "ß", "<mask>"]
 
 
