@@ -5,8 +5,10 @@ Where `specs/assets` has not been fetched, small models and made-up rows stand i
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,21 @@ def test_a_task_runs_from_end_to_end_on_a_slice_with_the_real_model(file, librar
     loads_without_kdspec(result.student, list(made.spec.tasks))
     page = report.html(report.read(result.folder), load_plugins(installed=False))
     assert all(row.model in page for row in result.table)
+
+
+def test_the_figures_of_the_tasks_are_the_means_of_their_seeds(monkeypatch):
+    path = SPECS.parent / "benchmarks" / "tasks.py"
+    described = importlib.util.spec_from_file_location("tasks_benchmark", path)
+    tasks = importlib.util.module_from_spec(described)
+    monkeypatch.setitem(sys.modules, described.name, tasks)  # where its dataclasses look for it
+    described.loader.exec_module(tasks)
+    written = path.with_suffix(".md").read_text(encoding="utf-8")
+
+    made = "\n".join(tasks.page(tasks.recorded(written), "bf16"))
+
+    until = "## How to repeat it"  # versions follow
+    assert made.partition(until)[0] == written.partition(until)[0]
+    assert {row.spec for row in tasks.ROWS} <= {path.stem for path in (SPECS / "tasks").glob("*.yaml")}
 
 
 def loads_without_kdspec(student, tasks):
