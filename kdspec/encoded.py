@@ -9,7 +9,7 @@ import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from kdspec.caching import root
@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 FORMAT = 1
 FOLDER = "rows"
 """Beside the teacher caches."""
+SUFFIX = ".safetensors"
 LEAST = 2_000_000
 """Characters of texts, about as many as take a second; fewer are not kept."""
 MOST = 4_000_000_000
 """Bytes of all files together: the ones that were used longest ago make room."""
+
+_BEGINNING = 40
+"""Characters of the first text by which a file is known again."""
 
 Rows = list[dict[str, Any]]
 
@@ -38,15 +42,36 @@ def kept(columns: Sequence[Sequence[str]], tokenizer: Any, longest: int | None, 
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or sum(map(len, chain.from_iterable(columns))) < LEAST:
         return make()
-    file = root(None, Path()) / FOLDER / f"{_key(columns, tokenizer, longest)}.safetensors"
+    file = root(None, Path()) / FOLDER / f"{_key(columns, tokenizer, longest)}{SUFFIX}"
     with contextlib.suppress(OSError):
         if (found := _read(file)) is not None:
             file.touch()
             return found
     rows = make()
     with contextlib.suppress(OSError):
-        _write(file, rows)
+        _write(file, rows, _about(columns, tokenizer))
     return rows
+
+
+def about(file: Path) -> Mapping[str, str]:
+    """What a file says of itself: `rows`, the `tokenizer`, and how its texts begin (`text`); empty where it is damaged.
+
+    Raises OSError where it cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "np") as opened:
+            return opened.metadata() or {}
+    except SafetensorError:
+        return {}
+
+
+def _about(columns: Sequence[Sequence[str]], tokenizer: Any) -> dict[str, str]:
+    name = PurePath(str(tokenizer.name_or_path))
+    first = " ".join(columns[0][0][:_BEGINNING].split()) if columns[0] else ""
+    # A folder's last part, for the others are of one machine; the whole of a name on the hub.
+    return {"rows": str(len(columns[0])), "tokenizer": name.name if name.is_absolute() else str(name), "text": first}
 
 
 def _key(columns: Sequence[Sequence[str]], tokenizer: Any, longest: int | None) -> str:
@@ -92,7 +117,7 @@ def _read(file: Path) -> Rows | None:
     return [{name: flat[a:b] for name, flat in columns.items()} for a, b in zip(starts, ends, strict=True)]
 
 
-def _write(file: Path, rows: Rows) -> None:
+def _write(file: Path, rows: Rows, told: Mapping[str, str]) -> None:
     import numpy as np
     from safetensors.numpy import save
 
@@ -100,7 +125,7 @@ def _write(file: Path, rows: Rows) -> None:
     arrays: dict[str, NDArray[Any]] = {"lengths": lengths}
     for name in rows[0]:
         arrays[name] = np.fromiter(chain.from_iterable(row[name] for row in rows), np.int32, int(lengths.sum()))
-    data = save(arrays, {"checksum": _checksum(arrays)})
+    data = save(arrays, {"checksum": _checksum(arrays), **told})
     file.parent.mkdir(parents=True, exist_ok=True)
     for old in _surplus(file.parent, len(data)):
         old.unlink(missing_ok=True)
@@ -115,7 +140,7 @@ def _write(file: Path, rows: Rows) -> None:
 
 def _surplus(folder: Path, more: int) -> Iterator[Path]:
     """The files that were used longest ago, as many as have to go."""
-    files = sorted(((path, path.stat()) for path in folder.glob("*.safetensors")), key=lambda each: -each[1].st_mtime)
+    files = sorted(((path, path.stat()) for path in folder.glob(f"*{SUFFIX}")), key=lambda each: -each[1].st_mtime)
     taken = more
     for path, stat in files:
         taken += stat.st_size

@@ -1,4 +1,4 @@
-"""`kdspec cache`: what teachers say, computed beforehand, listed and removed."""
+"""`kdspec cache`: what teachers say, computed beforehand; and all that is kept, listed and removed."""
 
 from __future__ import annotations
 
@@ -43,9 +43,11 @@ def cache(
     device: Annotated[
         str | None, typer.Option(metavar="DEVICE", help="For example cpu or cuda:1; the first GPU by default.")
     ] = None,
-    listed: Annotated[bool, typer.Option("--list", help="List the caches on this machine.")] = False,
+    listed: Annotated[
+        bool, typer.Option("--list", help="List the caches on this machine, and the encoded rows.")
+    ] = False,
     remove: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Remove the caches whose key begins so, or all of them: all.")
+        str | None, typer.Option(metavar="KEY", help="Remove what is listed with a key that begins so, or all: all.")
     ] = None,
     folder: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The caches there, for --list and --remove.", file_okay=False)
@@ -110,13 +112,14 @@ def _fill(invocation: Invocation, spec: str, sets: list[str], output: Path, devi
 def _list(invocation: Invocation, root: Path, *, json: bool) -> None:
     from rich.table import Table
 
-    from kdspec.engine.teacher_cache.catalogue import held
+    from kdspec.engine.teacher_cache.catalogue import held, held_rows
     from kdspec.render.clean import clean
     from kdspec.render.rehearsal import size
 
-    found = held(root)
+    found, encoded = held(root), held_rows(root)
     if json:
-        invocation.out.data([asdict(each) for each in found])
+        teachers = [{"kind": "teacher", **asdict(each)} for each in found]
+        invocation.out.data(teachers + [{"kind": "rows", **asdict(each)} for each in encoded])
         return
     if found:
         table = Table.grid(padding=(0, 2, 0, 0))
@@ -127,8 +130,20 @@ def _list(invocation: Invocation, root: Path, *, json: bool) -> None:
                 size(each.bytes), each.used, clean(", ".join(each.features)),
             )  # fmt: skip
         invocation.out.print(table, soft_wrap=False)
-    total = size(sum(each.on_disk for each in found))
-    invocation.out.say(f"{len(found)} {'cache' if len(found) == 1 else 'caches'}, {total}, in {root}")
+    if found and encoded:
+        invocation.out.say("")
+    if encoded:
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_row("key", "tokenizer", "rows", "on the disk", "last used", "encoded from")
+        for rows in encoded:
+            row = rows.key[:8], clean(rows.tokenizer), f"{rows.rows:,}", size(rows.on_disk), rows.used
+            table.add_row(*row, f"{clean(rows.text)} ..." if rows.text else "")
+        invocation.out.print(table, soft_wrap=False)
+    taken = [sum(each.on_disk for each in found), sum(rows.on_disk for rows in encoded)]
+    told = f"{len(found)} {'cache' if len(found) == 1 else 'caches'} of teachers, {size(taken[0])}"
+    if encoded:
+        told = f"{told}; encoded rows of {len(encoded)}, {size(taken[1])}; together {size(sum(taken))}"
+    invocation.out.say(f"{told}, in {root}")
 
 
 def _remove(invocation: Invocation, root: Path, key: str) -> None:
@@ -137,6 +152,6 @@ def _remove(invocation: Invocation, root: Path, key: str) -> None:
 
     found = remove(root, "" if key == "all" else key)
     if not found and key != "all":
-        raise typer.BadParameter(f"{root} has no cache whose key begins with `{key}`", param_hint="--remove")
+        raise typer.BadParameter(f"{root} has nothing whose key begins with `{key}`", param_hint="--remove")
     for each in found:
         invocation.out.say(f"removed {each.key}, {size(each.on_disk)}")

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+import transformers
 
+from kdspec import encoded, texts
 from kdspec.testing import tiny
 
 TINY = Path(__file__).parent.parent / "data" / "tiny"
@@ -45,17 +47,54 @@ def test_caches_are_listed_and_removed(filled, kdspec):
     assert kdspec(*LIST).out.startswith("0 caches")
 
 
+@pytest.fixture
+def encoded_rows(tmp_path, monkeypatch):
+    """Three texts encoded and kept in `caches`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KDSPEC_CACHE", str(tmp_path / "caches"))
+    monkeypatch.setattr(encoded, "LEAST", 0)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(TINY / "teacher")
+    texts.encode([["a film to\nlike", "another", ""]], tokenizer, None)
+    (file,) = (tmp_path / "caches" / encoded.FOLDER).iterdir()
+    return file
+
+
+def test_encoded_rows_are_listed_and_removed_too(encoded_rows, kdspec):
+    (held,) = json.loads(kdspec(*LIST, "--json").out)
+    assert (held["kind"], held["key"]) == ("rows", encoded_rows.stem)
+    assert (held["tokenizer"], held["text"], held["rows"]) == ("teacher", "a film to like", 3)
+    assert held["on_disk"] == encoded_rows.stat().st_size
+    told = kdspec(*LIST).out
+    assert f"{held['key'][:8]}  teacher    3" in told
+    assert "a film to like ..." in told
+    assert "0 caches of teachers, 0 B; encoded rows of 1, " in told
+    assert f"removed {held['key']}" in kdspec("cache", "--remove", held["key"][:6], "--folder", "caches").out
+    assert not encoded_rows.exists()
+
+
+def test_encoded_rows_that_are_damaged_can_be_removed(encoded_rows, kdspec):
+    encoded_rows.write_bytes(b"x")
+    (held,) = json.loads(kdspec(*LIST, "--json").out)
+    assert (held["text"], held["rows"], held["on_disk"]) == ("", 0, 1)
+    assert kdspec("cache", "--remove", "all", "--folder", "caches").code == 0
+    assert not encoded_rows.exists()
+
+
 def test_what_is_no_cache_is_never_removed(filled, kdspec, tmp_path):
+    (tmp_path / "caches" / "rows").mkdir()
+    for name in ("mine.safetensors", "a" * 64):
+        (tmp_path / "caches" / "rows" / name).touch()
     (tmp_path / "caches" / "mine").mkdir()
     (tmp_path / "caches" / ("a" * 32)).mkdir()
     assert kdspec("cache", "--remove", "all", "--folder", "caches").code == 0
-    assert {path.name for path in (tmp_path / "caches").iterdir()} == {"mine", "a" * 32}
+    assert {path.name for path in (tmp_path / "caches").iterdir()} == {"mine", "a" * 32, "rows"}
+    assert {path.name for path in (tmp_path / "caches" / "rows").iterdir()} == {"mine.safetensors", "a" * 64}
 
 
 def test_an_unknown_key_is_wrong_usage(kdspec, spec):
     outcome = kdspec("cache", "--remove", "abc", "--folder", "caches")
     assert outcome.code == 2
-    assert "has no cache whose key begins with `abc`" in outcome.err
+    assert "has nothing whose key begins with `abc`" in outcome.err
 
 
 @pytest.mark.parametrize("arguments", [(), ("spec.yaml", "--list"), ("--list", "--remove", "all")])

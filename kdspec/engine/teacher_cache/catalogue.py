@@ -1,4 +1,4 @@
-"""The caches in a folder: what they hold, how large they are, and how they are removed."""
+"""The caches in a folder, of teachers' answers and of encoded rows: what they hold, how large they are, their removal."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from kdspec import encoded
 from kdspec.engine.files import cannot_write
 
 ABOUT = "cache.json"
 _KEY = 32
+_KEY_OF_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -34,34 +36,82 @@ class Held:
     """When it was last opened, in UTC."""
 
 
+@dataclass(frozen=True)
+class HeldRows:
+    """Encoded rows on the disk."""
+
+    key: str
+    tokenizer: str
+    """The folder or name that it came from."""
+    text: str
+    """How the first text begins."""
+    rows: int
+    on_disk: int
+    used: str
+    """When they were last read, in UTC."""
+
+
 def held(root: Path) -> list[Held]:
     """The caches in a folder, the one that was used last first; what is no cache is left out."""
     return sorted(_found(root), key=lambda cache: cache.used, reverse=True)
 
 
-def remove(root: Path, key: str) -> list[Held]:
-    """Remove the caches whose key begins so, and tell which they were. Raises KD508 where the disk refuses."""
-    chosen = [cache for cache in held(root) if cache.key.startswith(key)]
-    for cache in chosen:
+def held_rows(root: Path) -> list[HeldRows]:
+    """The encoded rows in a folder of caches, those that were used last first."""
+    return sorted(_found_rows(root / encoded.FOLDER), key=lambda rows: rows.used, reverse=True)
+
+
+def remove(root: Path, key: str) -> list[Held | HeldRows]:
+    """Remove what has a key that begins so, and tell what it was. Raises KD508 where the disk refuses."""
+    kept: list[Held | HeldRows] = [*held(root), *held_rows(root)]
+    chosen = [each for each in kept if each.key.startswith(key)]
+    for each in chosen:
+        path = root / each.key if isinstance(each, Held) else root / encoded.FOLDER / f"{each.key}{encoded.SUFFIX}"
         try:
-            shutil.rmtree(root / cache.key)
+            if isinstance(each, Held):
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
         except OSError as error:
-            raise cannot_write(root / cache.key, error) from error
+            raise cannot_write(path, error) from error
     return chosen
 
 
 def _found(root: Path) -> Iterator[Held]:
     for folder in root.iterdir() if root.is_dir() else ():
-        if folder.is_symlink() or len(folder.name) != _KEY or not set(folder.name) <= set("0123456789abcdef"):
+        if folder.is_symlink() or not _is_key(folder.name, _KEY):
             continue
         try:
             about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-            used = datetime.fromtimestamp((folder / ABOUT).stat().st_mtime, UTC).isoformat(timespec="seconds")
+            used = _time(folder / ABOUT)
             # Files have their full length from the start, and holes where nothing was written yet.
             on_disk = sum(file.stat().st_blocks * 512 for file in folder.iterdir())
         except (OSError, ValueError, RecursionError):
             continue
         yield Held(folder.name, *_told(about if isinstance(about, dict) else {}), on_disk, used)
+
+
+def _found_rows(folder: Path) -> Iterator[HeldRows]:
+    for file in folder.iterdir() if folder.is_dir() and not folder.is_symlink() else ():
+        if file.is_symlink() or file.suffix != encoded.SUFFIX or not _is_key(file.stem, _KEY_OF_ROWS):
+            continue
+        try:
+            told, size, used = encoded.about(file), file.stat().st_size, _time(file)
+        except OSError:
+            continue
+        rows = told.get("rows", "")
+        yield HeldRows(
+            key=file.stem, tokenizer=told.get("tokenizer", ""), text=told.get("text", ""),
+            rows=int(rows) if rows.isdecimal() else 0, on_disk=size, used=used,
+        )  # fmt: skip
+
+
+def _is_key(name: str, length: int) -> bool:
+    return len(name) == length and set(name) <= set("0123456789abcdef")
+
+
+def _time(file: Path) -> str:
+    return datetime.fromtimestamp(file.stat().st_mtime, UTC).isoformat(timespec="seconds")
 
 
 def _told(about: dict[str, Any]) -> tuple[str, str, tuple[str, ...], int, int]:
