@@ -19,8 +19,9 @@ UNFINISHED := $(VENV)/.kdspec-unfinished
 
 # Tests and examples never reach for a hub, and keep what they cache inside the checkout.
 OFFLINE := HF_HUB_OFFLINE=1 HF_DATASETS_OFFLINE=1 HF_HOME="$(CURDIR)/.cache/huggingface" KDSPEC_CACHE="$(CURDIR)/.cache/teachers"
-# One thread for each of the parallel workers: more would only make them wait for each other.
-PYTEST := $(OFFLINE) OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(PYTHON) -m pytest
+# One thread for each of the parallel workers: more would only make them wait for each other. Bytecode is kept whatever
+# the environment says, for tests start many processes.
+PYTEST := $(OFFLINE) PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(PYTHON) -m pytest
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 # The YAML language server that editors use; the tests of the JSON Schema talk to it.

@@ -152,13 +152,20 @@ def test_the_committed_schema_is_fresh(registry):
     assert FRESH.read_text(encoding="utf-8") == schema.text(registry), message
 
 
-@pytest.mark.parametrize("path", SPECS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_the_specs_that_come_along_validate(path):
+@pytest.fixture(scope="module")
+def everything():
+    """What is installed, and the validator of its schema, which takes long to make."""
     installed = load_registry()
+    return installed, jsonschema.Draft7Validator(schema.json_schema(installed))
+
+
+@pytest.mark.parametrize("path", SPECS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_specs_that_come_along_validate(path, everything):
+    installed, with_plugins = everything
     document = source.parse(path.read_text(encoding="utf-8"), path.name, path.parent)
     if "KD201" in {diagnostic.code for diagnostic in check.check(document, installed).errors}:
         pytest.skip("it needs a package of plugins/ that is not installed")
-    assert messages(jsonschema.Draft7Validator(schema.json_schema(installed)), document.data) == []
+    assert messages(with_plugins, document.data) == []
 
 
 def test_the_rich_spec_validates_both_ways(rich, registry, validator):

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from transformers import AutoConfig
 
-from kdspec import load_registry
+from kdspec import load_registry, schema
 from kdspec.cli.library import library
 from kdspec.cli.reading import read
 
@@ -30,15 +30,29 @@ def new(kdspec, tmp_path, monkeypatch):
     return run
 
 
+@pytest.fixture(scope="module")
+def registry():
+    return load_registry(installed=False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_schema(registry):
+    """It goes beside every spec, and takes longer to make than all the rest."""
+    text = schema.text(registry)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schema, "text", lambda _: text)
+        yield
+
+
 @pytest.mark.parametrize(
     ("teacher", "student"), [(str(TINY), "like:2"), (str(TINY), "owner/small"), ("owner/large", "like:1")]
 )
 @pytest.mark.parametrize("task", TASKS)
-def test_what_it_writes_is_valid_and_has_a_plan(new, tmp_path, task, teacher, student):
+def test_what_it_writes_is_valid_and_has_a_plan(new, tmp_path, task, teacher, student, registry):
     outcome = new(task=task, teacher=teacher, student=student)
     assert outcome.code == 0, outcome.err
     assert "next: kdspec plan spec.yaml" in outcome.err
-    reading = read(str(tmp_path / "spec.yaml"), load_registry(installed=False))
+    reading = read(str(tmp_path / "spec.yaml"), registry)
     assert reading.diagnostics == ()
     assert reading.plan is not None
 
@@ -136,11 +150,10 @@ def test_models_and_task_are_needed(kdspec, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", sorted(library()))
-def test_a_spec_of_the_library_is_copied_with_its_files_in_sight(kdspec, tmp_path, monkeypatch, name):
+def test_a_spec_of_the_library_is_copied_with_its_files_in_sight(kdspec, tmp_path, monkeypatch, name, registry):
     monkeypatch.chdir(tmp_path)
     kdspec("init", "deeper/copy.yaml", "--from", name)
     there, here = library()[name], tmp_path / "deeper" / "copy.yaml"
-    registry = load_registry(installed=False)
     assert {d.code for d in read(str(here), registry).diagnostics} == {
         d.code for d in read(str(there), registry).diagnostics
     }

@@ -5,7 +5,6 @@ The short form runs with every test; the long one, 200 times, with `-m slow`.
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 from dataclasses import dataclass
@@ -149,8 +148,7 @@ def test_damage_of_what_a_stage_has_left_is_noticed_before_the_next_one_reads_it
 
 
 @pytest.mark.parametrize("times", [SHORT, pytest.param(LONG, marks=pytest.mark.slow)])
-def test_damage_is_noticed_and_the_weights_are_right(times, stopped, monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda _: None)  # nothing here loses power, and waiting for the disk takes long
+def test_damage_is_noticed_and_the_weights_are_right(times, stopped):
     dice = random.Random(times)
     wrong = []
     for number in range(times):

@@ -42,13 +42,13 @@ class Rehearsed:
 
 
 @pytest.fixture
-def rehearsed(tmp_path):
-    """`rehearsed(text, *plugins)` rehearses a spec; `change` are pairs of texts to replace in it."""
+def planned(tmp_path):
+    """`planned(text, *plugins)` gives the plan of a spec and its components; `change` are pairs of texts to replace in it."""
     (tmp_path / "rows.csv").write_text("text,label\ngood,good\nbad,bad\n", encoding="utf-8")
     row = {"ids": [1, 2, 3, 4, 5], "mask": [1, 1, 1, 1, 0], "label": 1}
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for _ in range(7)), encoding="utf-8")
 
-    def run(text, *plugins, change=(), sets=()):
+    def made(text, *plugins, change=(), sets=()):
         for old, new in change:
             assert old in text
             text = text.replace(old, new, 1)
@@ -58,6 +58,17 @@ def rehearsed(tmp_path):
         assert not checked.errors, checked.errors
         plan, diagnostics = make(checked.spec, components)
         assert plan is not None, diagnostics
+        return plan, components, text
+
+    return made
+
+
+@pytest.fixture
+def rehearsed(planned):
+    """`rehearsed(text, *plugins)` rehearses a spec; the arguments are those of `planned`."""
+
+    def run(*arguments, **options):
+        plan, components, text = planned(*arguments, **options)
         return Rehearsed(plan, rehearse(plan, components), text)
 
     return run

@@ -100,7 +100,7 @@ def test_a_teacher_ends_after_the_deepest_layer_that_is_read(family, rehearsed):
     outcome = rehearsed(SHORT, change=change)
     assert outcome.codes == []
     (end,) = outcome.stage.ends.values()
-    forward, tokens = real(outcome)["teacher"], batch()
+    forward, tokens = real(outcome.plan)["teacher"], batch()
     with frozen(forward.module):
         first = forward(tokens)
         forward.shorten({name: value[:2] for name, value in tokens.items()})
@@ -110,11 +110,11 @@ def test_a_teacher_ends_after_the_deepest_layer_that_is_read(family, rehearsed):
     assert all(torch.equal(first["hidden"][i], second["hidden"][i]) for i in (0, 2))
 
 
-def real(outcome):
+def real(plan):
     """The models of the only stage, with weights."""
-    models, (stage,) = Models(outcome.plan, {"reviews": HEAD}, {}), outcome.plan.stages
-    tasks = {"reviews": outcome.plan.spec.tasks["reviews"].without_rows()}
-    return Assembly(outcome.plan, stage, models, tasks, torch.device("cpu")).forwards(stage)
+    models, (stage,) = Models(plan, {"reviews": HEAD}, {}), plan.stages
+    tasks = {"reviews": plan.spec.tasks["reviews"].without_rows()}
+    return Assembly(plan, stage, models, tasks, torch.device("cpu")).forwards(stage)
 
 
 def batch(padding=3):
@@ -131,7 +131,7 @@ def alike(one, other, mask):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_only_layers_whose_attention_is_read_compute_its_weights(family, rehearsed, monkeypatch):
+def test_only_layers_whose_attention_is_read_compute_its_weights(family, planned, monkeypatch):
     """The others take the faster implementation where the family has one; the values are the same up to rounding."""
     change = [
         ("TEACHER", f"{{model_type: {family}, {FAMILIES[family]}}}"),
@@ -139,7 +139,7 @@ def test_only_layers_whose_attention_is_read_compute_its_weights(family, rehears
         ("layers: last", "layers: {2: 1}"),
         ("loss: attention_mse, layers: last", "loss: attention_mse, layers: {2: 1}"),
     ]
-    fast, forwards = [], real(rehearsed(SPEC, change=change))
+    fast, forwards = [], real(planned(SPEC, change=change)[0])
     original = functional.scaled_dot_product_attention
     monkeypatch.setattr(functional, "scaled_dot_product_attention", lambda *a, **k: fast.append(1) or original(*a, **k))
     for name, layers in (("teacher", 4), ("student", 2)):

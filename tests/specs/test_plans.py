@@ -27,6 +27,8 @@ ROOT = Path(__file__).parent.parent.parent
 SPECS = ROOT / "specs"
 PLANS = Path(__file__).parent / "plans"
 FILES = sorted(str(path.relative_to(SPECS)) for path in SPECS.rglob("*.yaml") if "assets" not in path.parts)
+FIRST = ("quickstart.yaml", "basics/multi_task.yaml", "recipes/minilm.yaml", "students/bigru.yaml")
+"""Those that show the most between them. All of them together take a minute, which is the time of a slow test."""
 RECORD = "RECORD=1 python -m pytest tests/specs/test_plans.py"
 
 
@@ -55,9 +57,7 @@ def shown(file, components):
     return "".join(told) + "\n".join(lines).rstrip() + "\n"
 
 
-@pytest.mark.parametrize(
-    "file", [pytest.param(file, marks=[pytest.mark.slow] * file.startswith("textbrewer/")) for file in FILES]
-)
+@pytest.mark.parametrize("file", [pytest.param(file, marks=[pytest.mark.slow] * (file not in FIRST)) for file in FILES])
 def test_the_plan_of_a_spec_of_the_library(file, small_library, components, monkeypatch):
     path = small_library / file
     monkeypatch.chdir(path.parent)
