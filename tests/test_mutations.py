@@ -1,4 +1,4 @@
-"""A single random mistake in a good spec: at least 99 in 100 are told of before a model is loaded.
+"""A single random mistake in a good spec is told of before a model is loaded.
 
 First by `kdspec validate`; what it lets pass is rehearsed, as `kdspec plan` and `kdspec run` do.
 
@@ -14,7 +14,6 @@ from __future__ import annotations
 import random
 import re
 import string
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,9 +42,7 @@ EVERY = sorted(
 SPECS = [
     name for name in EVERY if not {"textbrewer", "tasks"} & {*Path(name).parts} or Path(name).stem in STAND_FOR_ALL
 ]
-SHORT, LONG = 15, 500
-NOTICED = 0.99
-UNEXPLAINED = "not explained"
+SHORT, LONG = 5, 500
 NAMES = (("stages",), ("tasks",))
 """Sections whose keys are free: another name there is as good, where nothing refers to it."""
 FREE = ("name", "labels", "seed")
@@ -274,25 +271,13 @@ def mutations(spec: Good, seed: str, count: int) -> Iterator[tuple[str, str, boo
 def tried(spec: Good, name: str, count: int) -> tuple[int, list[str]]:
     """How many mistakes of a spec were tried, and which of them went unnoticed."""
     results = list(mutations(spec, name, count))
-    return len(results), [f"{name}: {kind}: {line.strip()} ({why(line)})" for kind, line, found in results if not found]
-
-
-def why(line: str) -> str:
-    """Why a mistake cannot be told of without the model or the rows.
-
-    The models of the golden plugin convert themselves with `.double()`, which tensors without contents do not take, and
-    its data do not tell their first rows.
-    """
-    if re.search(r"(output|batch)\.\w", line):
-        return "a plugin's model that cannot be built without contents returns what only the run shows"
-    return UNEXPLAINED
+    return len(results), [f"{name}: {kind}: {line.strip()}" for kind, line, found in results if not found]
 
 
 def judge(results: list[tuple[int, list[str]]]) -> None:
     number, missed = sum(tried for tried, _ in results), [line for _, lines in results for line in lines]
     print(f"\n{len(missed)} of {number} mistakes went unnoticed", *missed, sep="\n  ")  # noqa: T201 - the list is what the test is for
-    assert not [line for line in missed if line.endswith(f"({UNEXPLAINED})")]
-    assert len(missed) <= (1 - NOTICED) * number, Counter(line.split(": ")[1] for line in missed)
+    assert not missed
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -308,7 +293,7 @@ def test_mistakes_are_told_of_before_anything_is_loaded(good):
 def pytest_generate_tests(metafunc):
     if "many" in metafunc.fixturenames:
         names = EVERY if metafunc.config.getoption("--every-spec") else SPECS
-        metafunc.parametrize("many", [name for name in names if "golden" not in name])  # not rehearsed: see `why`
+        metafunc.parametrize("many", names)
 
 
 @pytest.mark.slow

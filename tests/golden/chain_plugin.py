@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from kdspec import BuildContext, Component, Dataset, LrSchedule, Model, ModelFacts, Projection, hookimpl
@@ -41,9 +41,9 @@ class Chain(Model):
         class Module(nn.Module):
             def __init__(self) -> None:
                 super().__init__()
-                self.emb = nn.Embedding(10, width)
-                self.ls = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
-                self.out = nn.Linear(width, 5)
+                self.emb = nn.Embedding(10, width, dtype=torch.float64)
+                self.ls = nn.ModuleList(nn.Linear(width, width, dtype=torch.float64) for _ in range(depth))
+                self.out = nn.Linear(width, 5, dtype=torch.float64)
 
             def forward(self, ids: Any, mask: Any, label: Any = None) -> dict[str, Any]:
                 hidden = [self.emb(ids)]
@@ -55,7 +55,7 @@ class Chain(Model):
                     found["loss"] = nn.functional.cross_entropy(logits, label)
                 return found
 
-        module = Module().double()
+        module = Module()
         fill(module, self.offset)
         return module
 
@@ -65,13 +65,18 @@ class Rows(Dataset):
 
     name = "golden_rows"
 
+    def column_names(self, context: BuildContext) -> Mapping[str, Collection[str]]:
+        return {"train": ("ids", "mask", "label")}
+
+    def first(self, context: BuildContext, rows: int) -> Mapping[str, Sequence[Any]]:
+        ids = [[(3 * i + 2 * j + i * j) % 10 for j in range(4)] for i in range(min(rows, 12))]
+        masks = [[1, 1, 1, 1 if i % 2 == 0 else 0] for i in range(len(ids))]
+        return {"ids": ids, "mask": masks, "label": [i % 5 for i in range(len(ids))]}
+
     def build(self, context: BuildContext) -> Any:
         import datasets
 
-        ids = [[(3 * i + 2 * j + i * j) % 10 for j in range(4)] for i in range(12)]
-        masks = [[1, 1, 1, 1 if i % 2 == 0 else 0] for i in range(12)]
-        rows = {"ids": ids, "mask": masks, "label": [i % 5 for i in range(12)]}
-        return datasets.DatasetDict(train=datasets.Dataset.from_dict(rows))
+        return datasets.DatasetDict(train=datasets.Dataset.from_dict(self.first(context, 12)))
 
 
 class Sine(Projection):
@@ -80,9 +85,10 @@ class Sine(Projection):
     name = "sine"
 
     def build(self, context: BuildContext) -> Any:
+        import torch
         from torch import nn
 
-        module = nn.Linear(context.student_width or 0, context.teacher_width or 0).double()
+        module = nn.Linear(context.student_width or 0, context.teacher_width or 0, dtype=torch.float64)
         fill(module, 2.0)
         return module
 
