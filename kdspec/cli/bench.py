@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -56,7 +56,8 @@ def bench(
     if run.table() is None or origin is None:
         raise typer.BadParameter(f"`{folder}` is not the folder of a run that has finished", param_hint="RUN_DIR")
     file = str(folder / "spec.yaml")
-    reading = follow(file, parse(run.text("spec.yaml") or "", file, origin), invocation.registry)
+    document = replace(parse(run.text("spec.yaml") or "", file, origin), trusts_code=invocation.trusts_code)
+    reading = follow(file, document, invocation.registry)
     if reading.plan is None or reading.failed:
         show_reading(reading, invocation.err, "full")
         raise typer.Exit(reading.exit_code)

@@ -230,8 +230,9 @@ def loading(student: Path) -> str | None:
     _, found, purpose = architecture.partition("For")
     auto = f"AutoModelFor{purpose}" if found else "AutoModel"
     place = repr(str(student))
+    whole = f"{place}, trust_remote_code=True" if config.get("auto_map") else place  # the run has copied the code
     if not (student / "tokenizer_config.json").is_file():
-        return f"from transformers import {auto}\n\nmodel = {auto}.from_pretrained({place})"
+        return f"from transformers import {auto}\n\nmodel = {auto}.from_pretrained({whole})"
     answer = "logits" if found else "last_hidden_state"
     given = '"some text"'
     if purpose == "QuestionAnswering":
@@ -241,7 +242,7 @@ def loading(student: Path) -> str | None:
             f"from transformers import {auto}, AutoTokenizer",
             "",
             f"tokenizer = AutoTokenizer.from_pretrained({place})",
-            f"model = {auto}.from_pretrained({place})",
+            f"model = {auto}.from_pretrained({whole})",
             f'print(model(**tokenizer({given}, return_tensors="pt")).{answer})',
         )
     )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -26,6 +27,15 @@ _STARTED = frozenset({"num_processes", "num_machines", "machine_rank", "main_pro
                       "rdzv_backend", "same_network", "gpu_ids", "use_cpu", "enable_cpu_affinity",
                       "main_training_function", "compute_environment", "distributed_type", "debug"})  # fmt: skip
 """What a configuration says of how processes are started, which torchrun has done."""
+_LAUNCHED: Mapping[str, str] = MappingProxyType(
+    {
+        "ACCELERATE_USE_DEEPSPEED": "DEEPSPEED",
+        "ACCELERATE_USE_FSDP": "FSDP",
+        "ACCELERATE_USE_MEGATRON_LM": "MEGATRON_LM",
+        "ACCELERATE_USE_PARALLELISM_CONFIG": "",
+    }
+)
+"""Variables that ask for another way to train."""
 _OTHERWISE: Mapping[str, str] = MappingProxyType(
     {
         "FSDP": "write `--backend fsdp`, which needs no configuration",
@@ -69,6 +79,7 @@ def accelerator(team: Team, precision: Precision, configuration: Path | None) ->
     import accelerate
     from accelerate.utils import DistributedDataParallelKwargs
 
+    check_environment(os.environ, precision)
     if configuration is not None:
         check(read(configuration), configuration, team, precision)
     handler = DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)
@@ -121,6 +132,18 @@ def check(written: dict[str, Any], configuration: Path, team: Team, precision: P
     used = _STARTED | {"mixed_precision"}
     if left := sorted(key for key, value in written.items() if key not in used and value):
         raise _refused(f"`{left[0]}` in `{configuration}` would have no effect", f"leave `{left[0]}` out")
+
+
+def check_environment(environ: Mapping[str, str], precision: Precision) -> None:
+    """Nor may what `accelerate launch` has told be without effect. Raises KD515."""
+    for name, kind in _LAUNCHED.items():
+        if environ.get(name, "").lower() == "true":
+            message = f"`accelerate launch` has set `{name}`, which is no part of this backend"
+            raise _refused(message, _OTHERWISE.get(kind))
+    allowed = {"ACCELERATE_MIXED_PRECISION": precision, "ACCELERATE_DYNAMO_BACKEND": "no"}
+    for name, value in allowed.items():
+        if (told := environ.get(name, "no").lower()) not in ("no", value):
+            raise _refused(f"`accelerate launch` has set `{name}` to `{told}`, which would have no effect")
 
 
 def _refused(message: str, help_: str | None = None) -> DiagnosticError:

@@ -10,7 +10,7 @@ import pytest
 from kdspec.cli import main
 from kdspec.diagnostics import DiagnosticError
 from kdspec.engine import launch
-from kdspec.engine.accelerated import check, read
+from kdspec.engine.accelerated import check, check_environment, read
 from kdspec.engine.launch import Place
 
 TWO = Place(rank=0, world=2, local_rank=0, local_world=2)
@@ -48,6 +48,7 @@ def test_what_goes_with_the_run_is_taken(tmp_path, text, precision):
     ("text", "told"),
     [
         ("{distributed_type: FSDP, fsdp_config: {fsdp_version: 2}}", "is for `FSDP`, which is no part of this backend"),
+        ("{distributed_type: DEEPSPEED, deepspeed_config: {zero_stage: 2}}", "is for `DEEPSPEED`, which is no part of"),
         ("distributed_type: 'NO'", "is for `NO`, which is no part of this backend"),
         ("{distributed_type: MULTI_GPU, num_processes: 8}", "is for 8 processes, and torchrun has started 2"),
         ("{distributed_type: MULTI_GPU, mixed_precision: bf16}", "and the spec `precision: fp32`"),
@@ -67,6 +68,22 @@ def test_what_would_be_without_effect_is_refused(tmp_path, text, told):
 def test_a_file_that_is_not_there_is_told_of(tmp_path):
     with pytest.raises(DiagnosticError, match=r"KD515 .* does not exist"):
         read(tmp_path / "accelerate.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("ACCELERATE_USE_DEEPSPEED", "true", "which is no part of this backend"),
+        ("ACCELERATE_USE_FSDP", "True", "which is no part of this backend"),
+        ("ACCELERATE_MIXED_PRECISION", "bf16", "to `bf16`, which would have no effect"),
+        ("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR", "to `inductor`, which would have no effect"),
+    ],
+)
+def test_what_accelerate_launch_has_told_is_refused_alike(name, value, told):
+    usual = {"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_DYNAMO_BACKEND": "NO", "ACCELERATE_USE_FSDP": "false"}
+    check_environment(usual, "fp32")
+    with pytest.raises(DiagnosticError, match=f"KD515 `accelerate launch` has set `{name}`.* {told}"):
+        check_environment({**usual, name: value}, "fp32")
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch):
