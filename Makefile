@@ -41,7 +41,7 @@ test: setup fetch lint editor ## everything: lint, types, all tests and those of
 	$(PYTEST) $(PARALLEL)
 	for tests in $(wildcard plugins/*/tests); do $(PYTEST) "$$tests" || exit 1; done
 
-fast: setup ## the tests that take no more than a few seconds each
+fast: setup ## the tests that take no more than a second or two each
 	$(PYTEST) $(PARALLEL) -m "not slow"
 
 lint: setup ## ruff and mypy

@@ -37,7 +37,7 @@ SEEDS = sorted(
         *ROOT.glob("tests/diagnostics/*.yaml"),
     ]
 )
-SHORT, LONG = 250, 5000
+SHORT, LONG = 100, 5000
 SECONDS, MEGABYTES = 2, 300
 
 HOSTILE = (

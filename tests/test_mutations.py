@@ -42,7 +42,7 @@ EVERY = sorted(
 SPECS = [
     name for name in EVERY if not {"textbrewer", "tasks"} & {*Path(name).parts} or Path(name).stem in STAND_FOR_ALL
 ]
-SHORT, LONG = 5, 500
+SHORT, LONG = 3, 500
 NAMES = (("stages",), ("tasks",))
 """Sections whose keys are free: another name there is as good, where nothing refers to it."""
 FREE = ("name", "labels", "seed")

@@ -21,7 +21,7 @@ from kdspec.engine.session import Session
 from kdspec.engine.stage import Interrupted
 from kdspec.events import CacheState, Note, RunStarted
 
-SHORT, LONG = 20, 200
+SHORT, LONG = 10, 200
 TRAINING = "stages.distil.training"
 
 

@@ -25,6 +25,7 @@ def test_of_one_process_everything_is_its_own():
         assert not team.others_tell()
 
 
+@pytest.mark.slow
 def test_processes_that_never_meet_are_told_where_they_should(monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -62,6 +62,10 @@ DIFFERENT = {
     ),
 }
 """Specs whose memory goes into different things."""
+EACH = [
+    pytest.param(change, id=name, marks=[pytest.mark.slow] * name.startswith("long"))
+    for name, change in DIFFERENT.items()
+]
 HEAD = Head(task="sequence_classification", labels=("bad", "fair", "good"))
 
 
@@ -108,7 +112,7 @@ class RealStep:
             yield optimizer
 
 
-@pytest.mark.parametrize("change", DIFFERENT.values(), ids=DIFFERENT)
+@pytest.mark.parametrize("change", EACH)
 def test_operations_are_those_of_the_real_step(change, rehearsed):
     outcome = rehearsed(SPEC, change=change)
     assert outcome.codes == []
@@ -147,7 +151,7 @@ def test_the_groups_of_the_optimizer_are_the_real_ones(rehearsed):
     assert sum(outcome.stage.groups.values()) == sum(p.numel() for p in step.bundle.parameters())
 
 
-@pytest.mark.parametrize("change", DIFFERENT.values(), ids=DIFFERENT)
+@pytest.mark.parametrize("change", EACH)
 def test_memory_is_near_that_of_the_real_step(change, rehearsed):
     """The profiler hears of every allocation from torch's allocator; what is held before it begins is added."""
     outcome = rehearsed(SPEC, change=change)
@@ -188,7 +192,7 @@ def test_checkpointing_trades_operations_for_memory(rehearsed):
     assert saved.flops.forward == plain.flops.forward
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("precision", ["bf16", pytest.param("fp16", marks=pytest.mark.slow)])
 def test_mixed_precision_halves_what_is_kept(rehearsed, precision):
     plain = rehearsed(SPEC).stage
     mixed = rehearsed(SPEC, sets=[f"stages.distil.training.precision={precision}"]).stage

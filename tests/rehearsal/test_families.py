@@ -29,6 +29,9 @@ FAMILIES = {
     "qwen2": f"{SMALL}, num_key_value_heads: 1, pad_token_id: 0",
     "qwen3": f"{SMALL}, num_key_value_heads: 1, head_dim: 6, pad_token_id: 0",
 }
+FIRST = ("bert", "albert", "deberta-v2", "qwen3")
+"""An encoder, one whose layers share weights, one with an attention of its own, and a decoder. All of them together take ten
+seconds, so the others are slow."""
 SPEC = """\
 kdspec: 1
 name: small
@@ -61,7 +64,10 @@ stages:
 HEAD = Head(task="sequence_classification", labels=("bad", "fair", "good"))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+EACH = [pytest.param(family, marks=[pytest.mark.slow] * (family not in FIRST)) for family in FAMILIES]
+
+
+@pytest.mark.parametrize("family", EACH)
 def test_shapes_and_sizes_are_those_of_the_real_model(rehearsed, family):
     change = [("TEACHER", f"{{model_type: {family}, {FAMILIES[family]}}}")]
     if family == "albert":  # its layers share their weights
@@ -91,7 +97,7 @@ SHORT = f"""\
 """
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH)
 def test_a_teacher_ends_after_the_deepest_layer_that_is_read(family, rehearsed):
     """What is left is the same to the bit."""
     change = [("TEACHER", f"{{model_type: {family}, {FAMILIES[family]}}}")]
