@@ -23,6 +23,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from kdspec.compose import load
 
 HERE = Path(__file__).parent
@@ -118,7 +120,7 @@ def run(row: Row, seed: int, output: Path, precision: str) -> None:
         stage["training"]["precision"] = precision
     command = [sys.executable, "-m", "kdspec", "run", "-", "--output", str(output.resolve())]
     # Paths of a spec from the standard input are relative to where the command runs.
-    subprocess.run(command, cwd=SPECS, input=json.dumps(spec), text=True, check=True)
+    subprocess.run(command, cwd=SPECS, input=yaml.safe_dump(spec, allow_unicode=True), text=True, check=True)
 
 
 def adopt(spec: dict[str, Any], models: Path) -> None:
