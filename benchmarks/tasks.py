@@ -113,15 +113,20 @@ def run(row: Row, seed: int, output: Path, precision: str) -> None:
     """One seed of a row; kdspec itself takes up what was stopped, and passes over what has ended."""
     if (output / folder(row, seed) / "table.json").exists():
         return
+    command = [sys.executable, "-m", "kdspec", "run", "-", "--output", str(output.resolve())]
+    # Paths of a spec from the standard input are relative to where the command runs.
+    subprocess.run(command, cwd=SPECS, input=written(row, seed, output, precision), text=True, check=True)
+
+
+def written(row: Row, seed: int, output: Path, precision: str) -> str:
+    """The spec of a run."""
     spec = load(SPECS / f"{row.spec}.yaml", environ={}).data
     spec |= {"name": folder(row, seed), "seed": seed}
     if seed != SEEDS[0]:
         adopt(spec, output.resolve() / folder(row, SEEDS[0]) / "models")
     for stage in spec["stages"].values():
         stage["training"]["precision"] = precision
-    command = [sys.executable, "-m", "kdspec", "run", "-", "--output", str(output.resolve())]
-    # Paths of a spec from the standard input are relative to where the command runs.
-    subprocess.run(command, cwd=SPECS, input=yaml.safe_dump(spec, allow_unicode=True), text=True, check=True)
+    return yaml.safe_dump(spec, allow_unicode=True, sort_keys=False)  # stages are done in the order in which they stand
 
 
 def adopt(spec: dict[str, Any], models: Path) -> None:

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from kdspec import check, plan, report
 from kdspec.compose import load
@@ -82,19 +83,35 @@ def test_a_task_runs_from_end_to_end_on_a_slice_with_the_real_model(file, librar
     assert all(row.model in page for row in result.table)
 
 
-def test_the_figures_of_the_tasks_are_the_means_of_their_seeds(monkeypatch):
+@pytest.fixture
+def benchmark(monkeypatch):
     path = SPECS.parent / "benchmarks" / "tasks.py"
     described = importlib.util.spec_from_file_location("tasks_benchmark", path)
     tasks = importlib.util.module_from_spec(described)
     monkeypatch.setitem(sys.modules, described.name, tasks)  # where its dataclasses look for it
     described.loader.exec_module(tasks)
-    written = path.with_suffix(".md").read_text(encoding="utf-8")
+    return tasks
 
-    made = "\n".join(tasks.page(tasks.recorded(written), "bf16"))
+
+def test_the_figures_of_the_tasks_are_the_means_of_their_seeds(benchmark):
+    written = (SPECS.parent / "benchmarks" / "tasks.md").read_text(encoding="utf-8")
+
+    made = "\n".join(benchmark.page(benchmark.recorded(written), "bf16"))
 
     until = "## How to repeat it"  # versions follow
     assert made.partition(until)[0] == written.partition(until)[0]
-    assert {row.spec for row in tasks.ROWS} <= {path.stem for path in (SPECS / "tasks").glob("*.yaml")}
+    assert {row.spec for row in benchmark.ROWS} <= {path.stem for path in (SPECS / "tasks").glob("*.yaml")}
+
+
+def test_the_stages_of_a_benchmark_stand_in_the_order_of_its_spec(benchmark, tmp_path):
+    """And a later seed takes over the teachers of the first one, with what comes after them."""
+    for row in benchmark.ROWS:
+        stages = list(yaml.safe_load((SPECS / "tasks" / f"{row.spec}.yaml").read_text(encoding="utf-8"))["stages"])
+        first, second = (
+            list(yaml.safe_load(benchmark.written(row, seed, tmp_path, "bf16"))["stages"]) for seed in (1, 2)
+        )
+        assert first == stages
+        assert second == stages[-2:]
 
 
 def loads_without_kdspec(student, tasks):
