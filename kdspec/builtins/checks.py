@@ -178,6 +178,7 @@ def _without_effect(spec: Spec, stage: str) -> Iterator[Diagnostic]:
         yield Diagnostic("KD306", f"stage `{stage}` has nothing to learn", label, help="give one term a weight")
         return
     yield from _evaluation(spec, stage, training)
+    yield from _teacher_precision(spec, stage, training)
     yield from _cache(spec, stage, training)
     for part in needs.each:
         yield from _part_without_effect(spec, part, planned.distiller, (*path, "distiller", planned.distiller.name))
@@ -227,6 +228,12 @@ def _evaluation(spec: Spec, stage: str, training: Training) -> Iterator[Diagnost
             label = spec.label((*path, "early_stopping", "patience"), f"of {evaluations} evaluations")
             message = f"early stopping has no effect: a patience of {patience} is not used up before the stage ends"
             yield _warning(message, label)
+
+
+def _teacher_precision(spec: Spec, stage: str, training: Training) -> Iterator[Diagnostic]:
+    if training.teacher_precision is not None and not spec.stages[stage].distiller.needs().teachers:
+        label = spec.label(("stages", stage, "training", "teacher_precision"), "no teacher", key=True)
+        yield _warning(f"`teacher_precision` has no effect: stage `{stage}` has no frozen teacher", label)
 
 
 def _cache(spec: Spec, stage: str, training: Training) -> Iterator[Diagnostic]:
