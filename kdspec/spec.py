@@ -164,6 +164,10 @@ class Training(Strict):
     teacher_precision: Literal["fp32", "bf16", "fp16"] | None = None
     """Arithmetic of the teachers, of whose weights the stage then has a copy in it. Left out: that of the student, with
     weights in fp32. Where a processor multiplies `bf16` faster, that is the cheapest way to a faster first epoch."""
+    lanes: PositiveInt = 1
+    """Micro-batches of a step that a processor computes side by side, each with a part of its threads; a step has at
+    least so many then, of equally many tokens, where the gradient is known to be the same. Two are up to half as fast
+    again where layers are narrow."""
     gradient_checkpointing: bool = False
     """Compute the student's activations again in the backward pass, to save memory."""
     shuffle: bool = True

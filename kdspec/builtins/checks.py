@@ -179,6 +179,7 @@ def _without_effect(spec: Spec, stage: str) -> Iterator[Diagnostic]:
         return
     yield from _evaluation(spec, stage, training)
     yield from _teacher_precision(spec, stage, training)
+    yield from _lanes(spec, stage, training)
     yield from _cache(spec, stage, training)
     for part in needs.each:
         yield from _part_without_effect(spec, part, planned.distiller, (*path, "distiller", planned.distiller.name))
@@ -234,6 +235,21 @@ def _teacher_precision(spec: Spec, stage: str, training: Training) -> Iterator[D
     if training.teacher_precision is not None and not spec.stages[stage].distiller.needs().teachers:
         label = spec.label(("stages", stage, "training", "teacher_precision"), "no teacher", key=True)
         yield _warning(f"`teacher_precision` has no effect: stage `{stage}` has no frozen teacher", label)
+
+
+def _lanes(spec: Spec, stage: str, training: Training) -> Iterator[Diagnostic]:
+    if training.lanes == 1:
+        return
+    path = ("stages", stage, "training")
+    against = [
+        key
+        for key, value in (("gradient_checkpointing", True), ("precision", "fp16"))
+        if getattr(training, key) == value
+    ]
+    for key in against:
+        where = spec.label((*path, key), "draws dropout a second time" if key != "precision" else "scales the loss")
+        label = spec.label((*path, "lanes"), "not beside that", key=True)
+        yield _warning(f"`lanes` has no effect: stage `{stage}` computes one micro-batch after another", label, where)
 
 
 def _cache(spec: Spec, stage: str, training: Training) -> Iterator[Diagnostic]:

@@ -23,6 +23,8 @@ _LEAST = 64
 _CALLS = 16_000_000
 # An accelerator computes so many more tokens in the time of a call. Not measured but estimated: rather too few cuts.
 _ON_A_DEVICE = 64
+_UNCUT = 2**40
+"""At this cost the rows of a lane stay together."""
 _STEPS = 100
 """Of so many steps the padding is told."""
 
@@ -52,14 +54,17 @@ def arrange(
         seed: its seed.
         world: how many processes train together.
     """
-    if batches.cut and not batches.doubt and (doubt := _doubt(student, features)):
+    lanes = training.lanes if world == 1 and feed.device.type == "cpu" else 1
+    if (batches.cut or lanes > 1) and not batches.doubt and (doubt := _doubt(student, features)):
         batches = batches.doubted(doubt)
     grouped = batches.name == "length_grouped"
     vary = (batches.cut or grouped) and len(set(feed.lengths.tolist())) > 1
     cutting = None
     if batches.cut and (vary or (batches.tokens is not None and feed.lengths.any())):
         cost = cost_of_a_cut(student, teachers, feed.device.type)
-        cutting = Cutting(lengths=feed.lengths, cost=cost, tokens=batches.tokens)
+        cutting = Cutting(lengths=feed.lengths, cost=cost, tokens=batches.tokens, lanes=1 if batches.doubt else lanes)
+    elif lanes > 1 and not batches.doubt:
+        cutting = Cutting(lengths=feed.lengths, cost=_UNCUT, lanes=lanes)
     order = DataOrder(
         feed.rows, training.batch_size, training.accumulate, seed, shuffle=training.shuffle, world=world,
         grouped=feed.lengths if grouped and vary else None, cutting=cutting,
@@ -102,6 +107,8 @@ def _notes(batches: Batches, order: DataOrder, feed: Feed, stage: str) -> list[N
         if not feed.lengths.any() and not batches.chosen and batches.name != "random":
             text = f"stage `{stage}`: rows without `input_ids` have no length, so batches are random"
             notes.append(Note("warning", text))
+        return notes
+    if order.grouped is None and not batches.cut:
         return notes
     steps = range(min(_STEPS, order.steps_per_epoch))
     made = _padding(feed, [order.micro_batches(step) for step in steps])

@@ -27,15 +27,19 @@ class Cutting:
     """How many tokens could be computed in the time that one more micro-batch takes."""
     tokens: int | None = None
     """How many tokens a piece may have, padding included; a longer row is alone."""
+    lanes: int = 1
+    """Among how many the rows are dealt, equally many tokens to each, before those of each are cut."""
 
     def pieces(self, rows: Sequence[int], most: int) -> list[list[int]]:
         """The rows in pieces of `most` rows or fewer, or of `tokens` tokens or fewer where that is set."""
-        if not rows:
-            return []
         numbers = np.asarray(rows, dtype=np.int64)
         order = np.argsort(-self.lengths[numbers], kind="stable")
         numbers = numbers[order]
-        ends = self._ends(self.lengths[numbers], len(rows) if self.tokens is not None else most)
+        shares = dealt(self.lengths[numbers].tolist(), self.lanes)
+        return [piece for share in shares if share for piece in self._cut(numbers[share], most)]
+
+    def _cut(self, numbers: NDArray[np.int64], most: int) -> list[list[int]]:
+        ends = self._ends(self.lengths[numbers], len(numbers) if self.tokens is not None else most)
         return [numbers[first:end].tolist() for first, end in zip([0, *ends[:-1]], ends, strict=True)]
 
     def _ends(self, lengths: NDArray[np.int64], most: int) -> list[int]:
@@ -57,6 +61,20 @@ class Cutting:
             ends.append(end)
             end = int(begin[end])
         return ends[::-1]
+
+
+def dealt(sizes: Sequence[int], lanes: int) -> list[list[int]]:
+    """The numbers of things of these sizes for each of some lanes, that none has much more than another.
+
+    The largest is dealt first, each to the lane that has least so far. Those of a lane are in their order.
+    """
+    shares: list[list[int]] = [[] for _ in range(lanes)]
+    sums = [0] * lanes
+    for number in sorted(range(len(sizes)), key=lambda number: -sizes[number]):
+        lane = sums.index(min(sums))
+        shares[lane].append(number)
+        sums[lane] += max(sizes[number], 1)
+    return [sorted(share) for share in shares]
 
 
 def spread(pieces: list[list[int]], count: int) -> list[list[int]]:

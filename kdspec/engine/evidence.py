@@ -14,7 +14,7 @@ from kdspec.diagnostics import DiagnosticError
 from kdspec.engine.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from kdspec.engine.training import Drawn
+    from kdspec.engine.lesson import Drawn
 
 
 def keep(folder: RunFolder, stage: str, step: int, drawn: Sequence[Drawn], terms: Mapping[str, float]) -> str:

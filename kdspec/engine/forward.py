@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -128,6 +129,15 @@ class Forward:
             flags |= _flags(self.module, [path for feature in rest.values() for path in feature.paths])
             self.ends, self._shorter = ends, Shorter(Taps(self.module, wanted, stops=stops), rest, flags)
         return self._made(values)
+
+    def of(self, module: nn.Module) -> Forward:
+        """The same of a copy of the module."""
+        made = copy.copy(self)
+        made.module = module
+        if (shorter := self._shorter) is not None:
+            taps = Taps(module, shorter.taps.wanted, stops=shorter.taps.stops)
+            made._shorter = replace(shorter, taps=taps)  # noqa: SLF001 - of its own class
+        return made
 
     def _made(self, values: Mapping[str, Any]) -> Features:
         return Features(values if self.arithmetic is None else self.arithmetic.widened(values))

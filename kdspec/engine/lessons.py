@@ -11,11 +11,11 @@ from kdspec.engine.assembly import Assembly
 from kdspec.engine.backend import Backend
 from kdspec.engine.batching import arrange
 from kdspec.engine.feed import Feed
+from kdspec.engine.lesson import Lesson
 from kdspec.engine.mixture import Draws, Mixture, OneTask
 from kdspec.engine.order import DataOrder, fold
 from kdspec.engine.probe import look, settle
 from kdspec.engine.teacher_cache.opening import Opening
-from kdspec.engine.training import Lesson
 from kdspec.events import CacheState, Note
 from kdspec.match import PlannedMatch
 from kdspec.plan import PlannedStage

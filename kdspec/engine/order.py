@@ -32,9 +32,14 @@ def _cuda_runs() -> bool:
     return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]  # torch has not typed it
 
 
+def seed_of(seed: int, step: int, micro: int, rank: int) -> int:
+    """What is random in one micro-batch follows from this, so that dropout needs no state in a checkpoint."""
+    return fold(seed, "step", step, micro, rank)
+
+
 def reseed(seed: int, step: int, micro: int, rank: int) -> None:
-    """Seed every global generator for one micro-batch, so that dropout needs no state in a checkpoint."""
-    value = fold(seed, "step", step, micro, rank)
+    """Seed every global generator for one micro-batch."""
+    value = seed_of(seed, step, micro, rank)
     # Not torch.manual_seed: it visits every device type, a hundred times slower, and this runs once a micro-batch.
     torch.default_generator.manual_seed(value)
     if _cuda_runs():

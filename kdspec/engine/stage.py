@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,15 +21,18 @@ from kdspec.engine.backend import Backend
 from kdspec.engine.blame import blaming, placing
 from kdspec.engine.calendar import Calendar, total_steps
 from kdspec.engine.checkpoint import Checkpoint
+from kdspec.engine.embeddings import InPlace
 from kdspec.engine.forward import Forward
 from kdspec.engine.judge import Judge, Judged, Progress, judging
+from kdspec.engine.lanes.lanes import Lanes
+from kdspec.engine.lanes.opening import opened
 from kdspec.engine.lessons import Lessons
 from kdspec.engine.models import Models
 from kdspec.engine.optimization import Optimization
 from kdspec.engine.order import fold
 from kdspec.engine.run_folder import RunFolder
 from kdspec.engine.signals import StopSignal
-from kdspec.engine.teacher_cache.opening import opened
+from kdspec.engine.teacher_cache.opening import opened as cache_opened
 from kdspec.engine.team import Team
 from kdspec.engine.training import Loop
 from kdspec.events import CheckpointSaved, Event, Note, StageFinished, StageStarted
@@ -107,8 +111,10 @@ class StageRun:
                 for cache in loop.caches:
                     # A disk that refuses this must not hide why the stage ends.
                     with suppress(DiagnosticError):
-                        self.emit(opened(self.stage.name, cache, self.progress.step))
+                        self.emit(cache_opened(self.stage.name, cache, self.progress.step))
                     cache.close()
+                if loop.lanes is not None:
+                    loop.lanes.close()
             return self._finish(loop)
 
     def _add_up(self, loop: Loop) -> None:
@@ -134,14 +140,26 @@ class StageRun:
         lessons.keep(
             steps, prepares=prepares, reduces=reduces, warn=lambda text: self.emit(Note("warning", text))
         )  # fmt: skip
-        return Loop(
-            stage=self.stage, lessons=lessons.by_task, bundle=bundle, draws=lessons.draws,
-            optimization=Optimization(self.spec, self.stage, bundle, steps, self.backend.world),
+        optimization = Optimization(self.spec, self.stage, bundle, steps, self.backend.world)
+        # Those of others may write to gradients, and clipping by a scaled one that is not finite does.
+        keep = type(optimization.optimizer).__module__.startswith("torch.optim") and not self.backend.scales
+        loop = Loop(
+            stage=self.stage, lessons=lessons.by_task, bundle=bundle, draws=lessons.draws, optimization=optimization,
+            embeddings=InPlace(bundle.student, keep=keep),
             backend=self.backend, seed=self.seed, total_steps=steps, place=self._place_of(lessons.matches),
             guard=blaming(self.spec, self.path, "the objective"),
             backward_guard=blaming(self.spec, self.path, "the backward pass"),
             keep_batch=partial(evidence.keep, self.folder, self.stage.name),
         )  # fmt: skip
+        if training.lanes == 1:
+            return loop
+        lanes = opened(loop, partial(assembly.bundle, matches=lessons.matches))
+        if isinstance(lanes, Lanes):
+            lessons.notes.append(Note("info", f"stage `{self.stage.name}`: {lanes.count} micro-batches side by side"))
+            return replace(loop, lanes=lanes)
+        text = f"`lanes: {training.lanes}` of stage `{self.stage.name}` has no effect: {lanes}"
+        lessons.notes.append(Note("warning", text))
+        return loop
 
     def _undivided(self) -> DiagnosticError:
         name = self.stage.stage.distiller.name

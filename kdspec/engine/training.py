@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -16,14 +16,17 @@ from torch import Tensor
 from kdspec.diagnostics import Diagnostic, DiagnosticError, Label
 from kdspec.engine.backend import Backend
 from kdspec.engine.bundle import Bundle
-from kdspec.engine.embeddings import in_place
+from kdspec.engine.embeddings import InPlace
 from kdspec.engine.evidence import without_numbers
-from kdspec.engine.feed import Batch, Batches, Feed
-from kdspec.engine.forward import Forward, frozen
+from kdspec.engine.feed import Batch
+from kdspec.engine.forward import frozen
+from kdspec.engine.lanes.lane import Lane
+from kdspec.engine.lanes.lanes import Lanes
+from kdspec.engine.lesson import Drawn, Lesson
 from kdspec.engine.mixture import Draws
 from kdspec.engine.normalization import UNITS, Shares, count, total
 from kdspec.engine.optimization import Optimization
-from kdspec.engine.order import reseed
+from kdspec.engine.order import reseed, seed_of
 from kdspec.engine.tally import Entry, Figures, Tally, together
 from kdspec.engine.teacher_cache.cache import TeacherCache
 from kdspec.events import StepDone
@@ -31,33 +34,11 @@ from kdspec.ops.mean import Mean, Unit
 from kdspec.plan import PlannedStage
 from kdspec.step import Features, Step, Term
 
+Answers = Mapping[str, Features]
+"""What each teacher says of a micro-batch."""
+
 SMALLEST_SCALE = 2.0**-20
 """A loss scale below this has been halved so often that the gradient does not overflow by chance."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lesson:
-    """One task of a stage: its rows, and the models with what is read of them for it."""
-
-    student: Forward
-    teachers: Mapping[str, Forward]
-    feed: Feed
-    labels: frozenset[str]
-    """Keys of a batch that hold labels."""
-    caches: Mapping[str, TeacherCache] = field(default_factory=dict)
-    """Of the teachers that have one."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drawn:
-    """A micro-batch and the task that it is of."""
-
-    task: str
-    lesson: Lesson
-    rows: list[int]
-    batches: Batches
-    empty: bool = False
-    """Whether the rows only stand in, since this process has none: they count for nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,12 +62,14 @@ class Loop:
     """The same for the backward pass."""
     keep_batch: Callable[[int, list[Drawn], Mapping[str, float]], str]
     """Saves the batch of a step, and the values of its terms, that came to no number; says where."""
+    embeddings: InPlace
+    """Of the student, where gradients need not go their ordinary way."""
     idle: list[str] = field(default_factory=list)
     """The student's parameters that no loss of the first step has reached; of several tasks it tells nothing."""
     begun: set[str] = field(default_factory=set)
     """The tasks that have had a micro-batch since the start."""
-    shortcut: ExitStack = field(default_factory=ExitStack)
-    """Closed, all gradients go their ordinary way."""
+    lanes: Lanes | None = None
+    """Where micro-batches are computed side by side."""
 
     @property
     def caches(self) -> tuple[TeacherCache, ...]:
@@ -100,9 +83,7 @@ class Loop:
             DiagnosticError: KD501 where a loss or the gradient is not finite; the weights are those before that step.
         """
         self.bundle.train()
-        with self.shortcut:
-            if not self.backend.hooks_gradients:
-                self.shortcut.enter_context(in_place(self.bundle.student))
+        with nullcontext() if self.backend.hooks_gradients else self.embeddings:
             for step in range(start, self.total_steps):
                 yield self._step(step, first=step == start and len(self.lessons) == 1)
 
@@ -114,15 +95,11 @@ class Loop:
         counts = [_count(each) for each in drawn]
         units, rows = self._everywhere(counts)
         shares = Shares(counts, units, self.stage.training.normalize, parts=len(rows))
-        tally = Tally()
         self.optimization.set_rates(step)
-        for micro, each in enumerate(drawn):
-            with self.backend.accumulate(self.bundle, last=micro == len(drawn) - 1):
-                work = partial(self._micro, step, micro, each, shares, tally)
-                loss = self.backend.compute(self.bundle, work)
-                if loss is not None:
-                    self._backward(loss, audit=each.task not in self.begun)
-                    self.begun.add(each.task)
+        if self.lanes is None:
+            tally = self._one_by_one(step, drawn, shares)
+        else:
+            tally = self._side_by_side(self.lanes, step, drawn, shares)
         if not any(tally.counted):
             # As if there had been no backward pass, which was there for the other ranks: an optimizer tells 0 from none.
             self.optimization.optimizer.zero_grad(set_to_none=True)
@@ -143,6 +120,36 @@ class Loop:
             tokens=int(units["tokens"]),
             micro_losses=figures.micro,
         )
+
+    def _one_by_one(self, step: int, drawn: list[Drawn], shares: Shares) -> Tally:
+        tally = Tally()
+        for micro, each in enumerate(drawn):
+            with self.backend.accumulate(self.bundle, last=micro == len(drawn) - 1):
+                loss = self.backend.compute(self.bundle, partial(self._micro, step, micro, each, shares, tally))
+                self._backward(loss, each.task, self.bundle)
+        return tally
+
+    def _side_by_side(self, lanes: Lanes, step: int, drawn: list[Drawn], shares: Shares) -> Tally:
+        """The teachers answer with all threads, and the student learns from what they say in lanes."""
+        answers = [self._answers(step, micro, each) for micro, each in enumerate(drawn)]
+        tallies = [Tally() for _ in drawn]
+
+        def work(lane: Lane, micro: int) -> None:
+            each = drawn[micro]
+            loss = self._micro(step, micro, each, shares, tallies[micro], lane=lane, answers=answers[micro])
+            self._backward(loss, each.task, lane.bundle)
+
+        lanes.work([next(iter(each.batches[each.lesson.student.name].values())).numel() for each in drawn], work)
+        return Tally(
+            [entries for tally in tallies for entries in tally.entries],
+            [counted for tally in tallies for counted in tally.counted],
+        )
+
+    def try_out(self, lane: Lane) -> str:
+        """Why a lane cannot compute beside others; empty where it can."""
+        first = self._draw(0)[0]
+        answers = self._answers(0, 0, first)
+        return lane.try_out(lambda: self._terms(0, 0, first, lane=lane, answers=answers))
 
     def _everywhere(self, counts: list[dict[Unit, float]]) -> tuple[dict[Unit, float], list[float]]:
         """The units of all ranks together, and the rows of each micro-batch that has any."""
@@ -173,19 +180,32 @@ class Loop:
         self.bundle.train()
         return made
 
-    def _terms(self, step: int, micro: int, drawn: Drawn) -> tuple[dict[str, Term], Features]:
+    def _terms(
+        self, step: int, micro: int, drawn: Drawn, *, lane: Lane | None = None, answers: Answers | None = None
+    ) -> tuple[dict[str, Term], Features]:
         """The losses of a micro-batch, and the features of the student that they are made of."""
         lesson = drawn.lesson
         batch = lesson.feed.to_device(drawn.batches)
-        reseed(self.seed, step, micro, self.backend.rank)
+        if answers is None:
+            answers = self._answers(step, micro, drawn)
+        student, bundle = (lesson.student, self.bundle) if lane is None else (lane.students[drawn.task], lane.bundle)
+        if lane is not None:
+            lane.draws.seed(seed_of(self.seed, step, micro, self.backend.rank))
         with self.backend.autocast():
-            # A strategy may want a teacher's modules, and nothing that it says.
-            speaking = [name for name, teacher in lesson.teachers.items() if teacher.features]
-            taught = {name: self._taught(name, batch[name], drawn) for name in speaking}
-            learnt = lesson.student(batch[lesson.student.name])
-            at = Step(student=learnt, teachers=taught, task=drawn.task, progress=step / self.total_steps)
+            learnt = student(batch[student.name])
+            at = Step(student=learnt, teachers=answers, task=drawn.task, progress=step / self.total_steps)
             with self.guard:
-                return self.bundle.objective(at), learnt
+                return bundle.objective(at), learnt
+
+    def _answers(self, step: int, micro: int, drawn: Drawn) -> Answers:
+        """What the teachers say of a micro-batch, from whose seed everything that follows is drawn."""
+        lesson = drawn.lesson
+        batch = lesson.feed.to_device(drawn.batches)
+        reseed(self.seed, step, micro, self.backend.rank)
+        # A strategy may want a teacher's modules, and nothing that it says.
+        speaking = [name for name, teacher in lesson.teachers.items() if teacher.features]
+        with self.backend.autocast():
+            return {name: self._taught(name, batch[name], drawn) for name in speaking}
 
     def _taught(self, name: str, batch: Batch, drawn: Drawn) -> Features:
         """What a teacher says of a micro-batch: from its cache, or now."""
@@ -197,10 +217,13 @@ class Loop:
         with frozen(teacher.module):
             return teacher(batch)
 
-    def _micro(self, step: int, micro: int, drawn: Drawn, shares: Shares, tally: Tally) -> Tensor | None:
+    def _micro(
+        self, step: int, micro: int, drawn: Drawn, shares: Shares, tally: Tally, *,
+        lane: Lane | None = None, answers: Answers | None = None,
+    ) -> Tensor | None:  # fmt: skip
         """The weighted loss of a micro-batch as a part of the step's; None where there is none."""
         parts, entries, lost = [], [], False
-        terms, learnt = self._terms(step, micro, drawn)
+        terms, learnt = self._terms(step, micro, drawn, lane=lane, answers=answers)
         for name, term in terms.items():
             value = term.loss.value if isinstance(term.loss, Mean) else term.loss
             share = shares.of(term.loss, micro)
@@ -219,18 +242,22 @@ class Loop:
             return torch.stack(parts).sum()
         return sum(parts[1:], start=parts[0]) if parts else None
 
-    def _backward(self, loss: Tensor, *, audit: bool) -> None:
+    def _backward(self, loss: Tensor | None, task: str, bundle: Bundle) -> None:
+        if loss is None:
+            return
         if not loss.requires_grad:
             message = "the losses do not depend on the student: none of them has a gradient"
             raise DiagnosticError(Diagnostic("KD306", message, self.place(""), help="a loss detaches the teacher only"))
         # FSDP2 computes with parameters of its own making.
-        if audit and not self.backend.divided and (stray := self.bundle.stray(loss)):
+        audit = task not in self.begun and not self.backend.divided
+        if audit and (stray := bundle.stray(loss)):
             shape = list(stray[0].shape)
             message = f"a loss has a parameter of shape {shape} that would never be trained"
             help_ = "a loss with parameters is an `nn.Module` that has them as attributes"
             raise DiagnosticError(Diagnostic("KD510", message, self.place(""), help=help_))
         with self.backward_guard:
             self.backend.backward(loss)
+        self.begun.add(task)
 
     def _finish(self, step: int, drawn: list[Drawn], shares: Shares, tally: Tally) -> Figures:
         """Clip, check, and take the step."""
@@ -311,11 +338,14 @@ class Loop:
         """The terms whose own gradients are not finite: the step once more, term by term."""
         if self.backend.divided:
             return []  # a gradient of a part of the weights exists after a whole backward pass only
-        self.shortcut.close()
+        self.embeddings.close()
         parameters = [p for p in self.bundle.parameters() if p.requires_grad]
         found: dict[str, None] = {}
+        lane = None if self.lanes is None else self.lanes.first
         for micro, each in enumerate(drawn):
-            for name, term in self._terms(step, micro, each)[0].items():
+            with lane.draws if lane is not None else nullcontext():
+                terms, _ = self._terms(step, micro, each, lane=lane)
+            for name, term in terms.items():
                 value = term.loss.value if isinstance(term.loss, Mean) else term.loss
                 if not (shares.of(term.loss, micro) and value.requires_grad):
                     continue

@@ -191,7 +191,10 @@ class StageRehearsal:
             return None
         state = size(v for values in optimizer.state.values() for v in values.values() if isinstance(v, Tensor))
         peak = max(forward_backward + state, self.watch.alive.peak - added)
-        return Memory(models=models + added, gradients=gradients, optimizer=state, activations=peak - gradients - state)
+        lanes = self.stage.training.lanes  # each has gradients of its own
+        return Memory(
+            models=models + added, gradients=gradients * lanes, optimizer=state, activations=peak - gradients - state
+        )  # fmt: skip
 
     def result(self) -> RehearsedStage:
         """What was found, per row where it grows with the rows."""

@@ -1,0 +1,37 @@
+"""Whether the micro-batches of a stage can be computed side by side, and the lanes for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from kdspec.engine.bundle import Bundle
+from kdspec.engine.lanes.lane import Lane, Twin
+from kdspec.engine.lanes.lanes import Lanes
+from kdspec.engine.training import Loop
+
+
+def opened(loop: Loop, again: Callable[[nn.Module], Bundle]) -> Lanes | str:
+    """The lanes that the stage's settings ask for, or why there cannot be any.
+
+    Args:
+        loop: the stage, whose first micro-batch is tried out.
+        again: makes the bundle of a student once more.
+    """
+    backend, training = loop.backend, loop.stage.training
+    if backend.device.type != "cpu":
+        return f"a {backend.device.type} device computes one micro-batch at a time"
+    if backend.world > 1:
+        return "several processes compute side by side already"
+    if backend.scales or training.gradient_checkpointing:
+        return f"not with `{'precision: fp16' if backend.scales else 'gradient_checkpointing: true'}`"
+    if not loop.bundle.reads_by_matches:
+        return "the strategy has an objective of its own, which may keep something from one batch to the next"
+    if len(loop.draws.of(0)) < 2:
+        return "a step has one micro-batch, and may not be cut; write `accumulate`"
+    first = Lane(loop.bundle, {task: lesson.student for task, lesson in loop.lessons.items()})
+    loop.bundle.train()
+    if why := loop.try_out(first):
+        return why
+    return Lanes(first, [Twin(first, again, loop.embeddings.add) for _ in range(training.lanes - 1)])
