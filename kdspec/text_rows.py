@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdspec import splitting, texts
 from kdspec.context import BuildContext
 from kdspec.fault import Fault
 from kdspec.kinds import Augmentation
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 VARIES = "its texts are augmented anew in each epoch"
 
@@ -89,6 +92,40 @@ class TextRows:
     def _encoded(self, columns: Sequence[Sequence[str]], tokenizer: Any) -> list[dict[str, Any]]:
         longest = texts.limit(tokenizer, self.max_length, pair=len(columns) == 2)
         return texts.encode(columns, tokenizer, longest)
+
+
+class LabelledTexts:
+    """A task with its rows: texts, and for each of them its `labels`, which are of `dtype`.
+
+    A task that is made so finds its labels itself, and says what loss and metrics they have.
+    """
+
+    label_keys = frozenset({"labels"})
+
+    def __init__(self, rows: TextRows, labels: Mapping[str, Sequence[Any]], dtype: str) -> None:
+        self._texts, self._labels, self._dtype = rows, labels, dtype
+
+    def rows(self, split: str) -> int:
+        """How many rows the split has."""
+        return self._texts.rows(split)
+
+    def encode(self, split: str, tokenizer: Any | None) -> list[dict[str, Any]]:
+        """Lists of token ids, with the token types if the tokenizer makes them, and the labels."""
+        return self._texts.encode(split, tokenizer, self._labels[split])
+
+    def draw(
+        self, examples: Sequence[Mapping[str, Any]], generators: Sequence[Random], tokenizer: Any, *, taught: bool
+    ) -> Sequence[Mapping[str, Any]]:
+        """The rows with their texts augmented."""
+        return self._texts.draw(examples, generators, tokenizer, taught=taught)
+
+    def collate(self, examples: Sequence[Mapping[str, Any]], tokenizer: Any | None) -> dict[str, Tensor]:
+        """Pad to the longest example, on the tokenizer's side and with its values; `labels` has a row for each."""
+        import torch
+
+        batch = texts.collate(examples, tokenizer)
+        batch["labels"] = torch.tensor([each["labels"] for each in examples], dtype=getattr(torch, self._dtype))
+        return batch
 
 
 def augmented(text: str, functions: Sequence[Callable[[list[str], Random], list[str]]], generator: Random) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from random import Random
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -20,7 +19,7 @@ from kdspec.hookspecs import hookimpl
 from kdspec.kinds import Augmentation, Dataset, Task
 from kdspec.labels import LabelNames
 from kdspec.losses import Logits
-from kdspec.text_rows import VARIES, TextRows
+from kdspec.text_rows import VARIES, LabelledTexts, TextRows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -127,11 +126,10 @@ class MultiLabel(Task):
         return self.label if len(self.label) > 1 else self.labels
 
 
-class LabelledRows:
+class LabelledRows(LabelledTexts):
     """The task with its rows, if it has been given any."""
 
     lower_is_better: Collection[str] = ()
-    label_keys = frozenset({"labels"})
 
     def __init__(self, task: MultiLabel, splits: Mapping[str, Any]) -> None:
         self.metric: str | None = task.metric
@@ -146,32 +144,11 @@ class LabelledRows:
             names = self._found(written["train"]) if splits else []
         self.head = Head(task=task.name, labels=tuple(names))
         none = [math.nan] * len(names)
-        self._texts = TextRows(splits, task.text, max_length=task.max_length, augment=task.augment, unlabelled=none)
-        self._labels = {
+        rows = TextRows(splits, task.text, max_length=task.max_length, augment=task.augment, unlabelled=none)
+        found = {
             split: self._of_columns(split) if several else self._numbered(split, written[split]) for split in splits
         }
-
-    def rows(self, split: str) -> int:
-        """How many rows the split has."""
-        return self._texts.rows(split)
-
-    def encode(self, split: str, tokenizer: Any | None) -> list[dict[str, Any]]:
-        """Lists of token ids, and of the labels: 1 for those that hold, 0 for others, NaN for what is not known."""
-        return self._texts.encode(split, tokenizer, self._labels[split])
-
-    def draw(
-        self, examples: Sequence[Mapping[str, Any]], generators: Sequence[Random], tokenizer: Any, *, taught: bool
-    ) -> Sequence[Mapping[str, Any]]:
-        """The rows with their texts augmented."""
-        return self._texts.draw(examples, generators, tokenizer, taught=taught)
-
-    def collate(self, examples: Sequence[Mapping[str, Any]], tokenizer: Any | None) -> dict[str, Tensor]:
-        """Pad to the longest example; `labels` is `(rows, labels)`, of floats."""
-        import torch
-
-        batch = texts.collate(examples, tokenizer)
-        batch["labels"] = torch.tensor([example["labels"] for example in examples], dtype=torch.float32)
-        return batch
+        super().__init__(rows, found, "float32")
 
     def loss(self, logits: Tensor, labels: Tensor) -> Mean:
         """The binary cross-entropy over the decisions that are known."""

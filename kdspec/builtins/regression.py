@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from random import Random
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
@@ -18,7 +17,7 @@ from kdspec.fault import Fault
 from kdspec.hookspecs import hookimpl
 from kdspec.kinds import Augmentation, Dataset, Task
 from kdspec.losses import Logits
-from kdspec.text_rows import VARIES, TextRows
+from kdspec.text_rows import VARIES, LabelledTexts, TextRows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,47 +97,24 @@ class Regression(Task):
         return NumberedRows(self, texts.splits_of(self.data, context))
 
 
-class NumberedRows:
+class NumberedRows(LabelledTexts):
     """The task with its rows, if it has been given any."""
 
     lower_is_better: Collection[str] = ("mse",)
-    label_keys = frozenset({"labels"})
 
     def __init__(self, task: Regression, splits: Mapping[str, Any]) -> None:
         self.metric: str | None = task.metric
         self.head = Head(task=task.name, labels=tuple(task.label))
         self._task, self._splits = task, splits
         none = [math.nan] * len(task.label)
-        self._texts = TextRows(splits, task.text, max_length=task.max_length, augment=task.augment, unlabelled=none)
+        rows = TextRows(splits, task.text, max_length=task.max_length, augment=task.augment, unlabelled=none)
         if splits:
             for number, column in enumerate(task.label):
                 texts.check_column(splits["train"], "train", column, ("label", number))
-        self._labels = {split: self._numbers(split) for split in splits}
+        super().__init__(rows, {split: self._numbers(split) for split in splits}, "float32")
         known = splits and any(not math.isnan(value) for row in self._labels["train"] for value in row)
         if splits and not known:
             raise Fault("KD312", f"the column `{task.label[0]}` of `train` has no numbers", ("label", 0))
-
-    def rows(self, split: str) -> int:
-        """How many rows the split has."""
-        return self._texts.rows(split)
-
-    def encode(self, split: str, tokenizer: Any | None) -> list[dict[str, Any]]:
-        """Lists of token ids, and of the numbers: NaN for what is not known."""
-        return self._texts.encode(split, tokenizer, self._labels[split])
-
-    def draw(
-        self, examples: Sequence[Mapping[str, Any]], generators: Sequence[Random], tokenizer: Any, *, taught: bool
-    ) -> Sequence[Mapping[str, Any]]:
-        """The rows with their texts augmented."""
-        return self._texts.draw(examples, generators, tokenizer, taught=taught)
-
-    def collate(self, examples: Sequence[Mapping[str, Any]], tokenizer: Any | None) -> dict[str, Tensor]:
-        """Pad to the longest example; `labels` is `(rows, numbers)`, of floats."""
-        import torch
-
-        batch = texts.collate(examples, tokenizer)
-        batch["labels"] = torch.tensor([example["labels"] for example in examples], dtype=torch.float32)
-        return batch
 
     def loss(self, logits: Tensor, labels: Tensor) -> Mean:
         """The mean squared error over the numbers that are known."""

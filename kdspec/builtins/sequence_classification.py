@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from random import Random
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -17,7 +16,7 @@ from kdspec.hookspecs import hookimpl
 from kdspec.kinds import Augmentation, Dataset, Task
 from kdspec.labels import LabelNames
 from kdspec.losses import Logits
-from kdspec.text_rows import VARIES, TextRows
+from kdspec.text_rows import VARIES, LabelledTexts, TextRows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,44 +89,21 @@ class SequenceClassification(Task):
         return Classification(self, texts.splits_of(self.data, context))
 
 
-class Classification:
+class Classification(LabelledTexts):
     """The task with its rows, if it has been given any."""
 
     lower_is_better: Collection[str] = ()
-    label_keys = frozenset({"labels"})
 
     def __init__(self, task: SequenceClassification, splits: Mapping[str, Any]) -> None:
         self.metric: str | None = task.metric
         self._task, self._splits = task, splits
-        self._texts = TextRows(splits, task.text, max_length=task.max_length, augment=task.augment, unlabelled=_IGNORE)
+        rows = TextRows(splits, task.text, max_length=task.max_length, augment=task.augment, unlabelled=_IGNORE)
         if splits:
             texts.check_column(splits["train"], "train", task.label, ("label",))
         written = {split: self._written(split) for split in splits}
         names = task.labels if task.labels is not None else self._found(written["train"]) if splits else []
         self.head = Head(task=task.name, labels=tuple(names))
-        self._labels = {split: self._numbered(split, values) for split, values in written.items()}
-
-    def rows(self, split: str) -> int:
-        """How many rows the split has."""
-        return self._texts.rows(split)
-
-    def encode(self, split: str, tokenizer: Any | None) -> list[dict[str, Any]]:
-        """Lists of token ids, with the token types if the tokenizer makes them, and the label's number."""
-        return self._texts.encode(split, tokenizer, self._labels[split])
-
-    def draw(
-        self, examples: Sequence[Mapping[str, Any]], generators: Sequence[Random], tokenizer: Any, *, taught: bool
-    ) -> Sequence[Mapping[str, Any]]:
-        """The rows with their texts augmented."""
-        return self._texts.draw(examples, generators, tokenizer, taught=taught)
-
-    def collate(self, examples: Sequence[Mapping[str, Any]], tokenizer: Any | None) -> dict[str, Tensor]:
-        """Pad to the longest example, on the tokenizer's side and with its values."""
-        import torch
-
-        batch = texts.collate(examples, tokenizer)
-        batch["labels"] = torch.tensor([example["labels"] for example in examples])
-        return batch
+        super().__init__(rows, {split: self._numbered(split, values) for split, values in written.items()}, "int64")
 
     def loss(self, logits: Tensor, labels: Tensor) -> Mean:
         """The cross-entropy over the labelled rows."""
