@@ -232,9 +232,15 @@ def _evaluation(spec: Spec, stage: str, training: Training) -> Iterator[Diagnost
 
 
 def _teacher_precision(spec: Spec, stage: str, training: Training) -> Iterator[Diagnostic]:
-    if training.teacher_precision is not None and not spec.stages[stage].distiller.needs().teachers:
-        label = spec.label(("stages", stage, "training", "teacher_precision"), "no teacher", key=True)
-        yield _warning(f"`teacher_precision` has no effect: stage `{stage}` has no frozen teacher", label)
+    needs = spec.stages[stage].distiller.needs()
+    read = needs.matches or any(needs.reads.get(name) or needs.optional.get(name) for name in needs.teachers)
+    if training.teacher_precision is None or (needs.teachers and read):
+        return
+    why = (
+        ("no teacher", "has no frozen teacher") if not needs.teachers else ("not run", "reads nothing of its teachers")
+    )
+    label = spec.label(("stages", stage, "training", "teacher_precision"), why[0], key=True)
+    yield _warning(f"`teacher_precision` has no effect: stage `{stage}` {why[1]}", label)
 
 
 def _lanes(spec: Spec, stage: str, training: Training) -> Iterator[Diagnostic]:

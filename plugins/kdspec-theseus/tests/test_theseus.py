@@ -297,3 +297,10 @@ def test_mistakes_are_found_before_anything_runs(change, code, message, folder):
     errors = check(SPEC, kdspec_theseus, folder=folder, sets=[f"{THESEUS}.{change}"]).errors
     assert [error.code for error in errors] == [code]
     assert message in f"{errors[0].message} {errors[0].help} {errors[0].notes}"
+
+
+def test_a_precision_for_a_teacher_that_does_not_run_is_warned_of(folder):
+    checked = check(SPEC, kdspec_theseus, folder=folder, sets=[f"{TRAINING}.teacher_precision=bf16"])
+    (found,) = checked.diagnostics
+    assert found.code == "KD305"
+    assert found.message == "`teacher_precision` has no effect: stage `replace` reads nothing of its teachers"
