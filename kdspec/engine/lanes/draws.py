@@ -77,13 +77,24 @@ class OwnDraws(TorchFunctionMode):
             key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
         if is_causal:
             attn_mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
-        # Half of the scale on each side, as torch has it for the sake of narrow types.
+        with torch.autocast(query.device.type, enabled=False):
+            return self._weighed(query, key, value, attn_mask, dropout_p, scale).to(query.dtype)
+
+    def _weighed(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout_p: float, scale: float | None
+    ) -> Tensor:
+        """Computed as torch does it: narrow types are widened."""
+        if query.dtype in (torch.bfloat16, torch.float16):
+            query, key, value = query.float(), key.float(), value.float()
+        # Half of the scale on each side, for the sake of great numbers.
         half = (query.shape[-1] ** -0.5 if scale is None else scale) ** 0.5
         scores = (query * half) @ (key * half).transpose(-2, -1)
-        if attn_mask is not None and attn_mask.dtype is torch.bool:
-            attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill_(~attn_mask, -torch.inf)
-        if attn_mask is not None:
-            scores = scores.add_(attn_mask)
-        # A query that sees nothing weighs by zeros and not by NaN.
-        weights = torch._safe_softmax(scores, -1)  # noqa: SLF001 - torch has it under no other name
-        return self._dropout(weights, dropout_p) @ value
+        softmax: Callable[[Tensor, int], Tensor] = torch.softmax
+        if mask is not None and not (mask.dtype is torch.bool and mask.any(-1).all()):
+            # A query that sees nothing weighs by zeros and not by NaN; that takes twice as long.
+            softmax = torch._safe_softmax  # noqa: SLF001 - torch has it under no other name
+        if mask is not None and mask.dtype is torch.bool:
+            mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, -torch.inf)
+        if mask is not None:
+            scores = scores.add_(mask)
+        return self._dropout(softmax(scores, -1), dropout_p) @ value

@@ -102,17 +102,18 @@ class TestAttention:
         return [torch.randn(2, 4, 5, 8, dtype=torch.float64) for _ in range(3)]
 
     @pytest.mark.parametrize("mask", [None, "booleans", "numbers"])
-    @pytest.mark.parametrize("scale", [None, 0.5])
-    def test_it_has_the_same_numbers(self, draws, parts, mask, scale):
+    @pytest.mark.parametrize(("dtype", "scale"), [("float64", None), ("float64", 0.5), ("bfloat16", None)])
+    def test_it_has_the_same_numbers(self, draws, parts, mask, dtype, scale):
+        parts = [part.to(getattr(torch, dtype)) for part in parts]
         masks = {
             None: None,
             "booleans": torch.tensor([True, True, False, True, False]).expand(2, 1, 5, 5),
-            "numbers": torch.randn(2, 1, 5, 5, dtype=torch.float64),
+            "numbers": torch.randn(2, 1, 5, 5, dtype=parts[0].dtype),
         }
-        expected = functional.scaled_dot_product_attention(*parts, masks[mask], scale=scale)
-        with draws:
+        expected = functional.scaled_dot_product_attention(*parts, masks[mask], self.NONE_DROPPED, scale=scale)
+        with draws, torch.autocast("cpu", torch.bfloat16):
             found = functional.scaled_dot_product_attention(*parts, masks[mask], self.NONE_DROPPED, scale=scale)
-        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
     def test_tokens_may_see_none_after_them(self, draws, parts):
         expected = functional.scaled_dot_product_attention(*parts, is_causal=True)

@@ -174,6 +174,14 @@ def test_the_bits_are_the_same_in_every_run(first, second, texts, same):
     assert same.bits(*found)
 
 
+def test_lanes_compute_in_the_precision_of_the_stage(texts):
+    wide, narrow = (texts(f"{TRAINING}.precision={name}", folder=name) for name in ("fp32", "bf16"))
+    assert effects(narrow) == effects(wide)
+    first, second = wide.of(StepDone)[0], narrow.of(StepDone)[0]
+    assert second.loss == pytest.approx(first.loss, rel=0.02)
+    assert second.loss != pytest.approx(first.loss, rel=1e-6)
+
+
 def test_dropout_is_drawn(texts, same):
     assert not same.close(texts(folder="one").weights, texts(dropout=False, folder="two").weights, 1e-4)
 
