@@ -86,8 +86,13 @@ Answers to questions take a student long to learn. With 400 steps of 16 rows the
 1, bf16) had an F1 of 67.27 % on the test rows, 90.2 % of the 74.55 % of its teacher, and the one without it had 59.35 %.
 
 `english_three_teachers` has no room as it stands: in 282 steps the student learns 3,000 questions from labels nearly as well
-as its teachers did. `chinese_names` wants a longer training than its spec has: a teacher that was to learn for 200 steps of
-32 sentences at 3e-4 had a loss of 0.29 a token after 170 of them, and was given up.
+as its teachers did.
+
+Names take long to learn. The teacher of `chinese_names` (bf16) had an F1 of 64.70 % on the validation sentences after one
+epoch, 74.57 % after two and 79.52 % after three. The student (seed 1) came to 75.94 % in 700 steps of 32 sentences at 8e-4,
+one pass over its rows, and to 79.32 % in 2,000 steps of 16 at 6e-4, one and a half passes; so the spec has these.
+On the test the taught student keeps 98.1 %, 97.5 % and 98.2 % of the teacher's F1, 97.95 % in the mean; on the validation
+sentences, on which it was tuned, 99.7 %, 99.1 % and 98.3 %.
 """
 
 
