@@ -29,6 +29,7 @@ def loop(text: str, folder: Path, sets: Sequence[str] = ()) -> Loop:
     tasks = {name: guarded(spec, name, spec.tasks[name].build(plan.context(name))) for name in stage.tasks}
     run = StageRun(
         plan, stage, registry=known, models=Models(plan, {name: task.head for name, task in tasks.items()}, {}),
-        tasks=tasks, folder=RunFolder(folder), backend=SingleProcess(), emit=lambda _: None, stop=StopSignal(),
+        tasks=tasks, folder=RunFolder(folder), backend=SingleProcess(precision=stage.training.precision),
+        emit=lambda _: None, stop=StopSignal(),
     )  # fmt: skip
     return run.loop()

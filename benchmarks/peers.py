@@ -8,7 +8,7 @@ together; speed-ups are over TextBrewer as its examples run it, with the least a
 enough that eight batches are sorted by length together: with fewer rows, grouped batches are hardly grouped.
 
 What kdspec does where rows are seen more than once is to keep what the teacher says: its first epoch is the time of the
-later ones and that of filling the cache, which is taken once for all rows. A row with the teacher in bf16 is no like for
+later ones and that of filling the cache, which is taken once for all rows. A row with a model in bf16 is no like for
 like, as the others compute in float32, but what one line of a spec changes; `two lanes` is another, `lanes: 2`.
 
 First the same loops take two steps with small models and without dropout: those that mask padding must have the same
@@ -95,6 +95,7 @@ TRAINING = "stages.distil.training"
 RANDOM, KEPT = "kdspec, teacher run in each step", "kdspec, later epochs"
 BY_LENGTH, BY_LENGTH_KEPT = (f"{name}, length-grouped" for name in (RANDOM, KEPT))
 LANES, BY_LENGTH_LANES = (f"{name}, two lanes" for name in (KEPT, BY_LENGTH_KEPT))
+NARROW = f"{BY_LENGTH_LANES}, student in bf16"
 GROUPS, CACHE, TWO = (f"{TRAINING}.{set_}" for set_ in ("batching=length_grouped", "teacher_cache=on", "lanes=2"))
 KDSPEC = {
     RANDOM: (),
@@ -103,6 +104,7 @@ KDSPEC = {
     BY_LENGTH: (GROUPS,),
     BY_LENGTH_KEPT: (GROUPS, CACHE),
     BY_LENGTH_LANES: (GROUPS, CACHE, TWO),
+    NARROW: (GROUPS, CACHE, TWO, f"{TRAINING}.precision=bf16"),
 }
 SHORT = f"{TRAINING}.teacher_precision=bf16"
 EPOCHS = 30
