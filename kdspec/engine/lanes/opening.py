@@ -13,7 +13,7 @@ from kdspec.engine.training import Loop
 
 
 def opened(loop: Loop, again: Callable[[nn.Module], Bundle]) -> Lanes | str:
-    """The lanes that the stage's settings ask for, or why there cannot be any.
+    """The lanes that the stage's settings ask for, as far as a step has work for them, or why there cannot be any.
 
     Args:
         loop: the stage, whose first micro-batch is tried out.
@@ -28,10 +28,11 @@ def opened(loop: Loop, again: Callable[[nn.Module], Bundle]) -> Lanes | str:
         return f"not with `{'precision: fp16' if backend.scales else 'gradient_checkpointing: true'}`"
     if not loop.bundle.reads_by_matches:
         return "the strategy has an objective of its own, which may keep something from one batch to the next"
-    if len(loop.draws.of(0)) < 2:
-        return "a step has one micro-batch, and may not be cut; write `accumulate`"
+    count = min(training.lanes, len(loop.draws.of(0)))
+    if count == 1:
+        return "a step has one micro-batch, which cannot be cut; write `accumulate`"
     first = Lane(loop.bundle, {task: lesson.student for task, lesson in loop.lessons.items()})
     loop.bundle.train()
     if why := loop.try_out(first):
         return why
-    return Lanes(first, [Twin(first, again, loop.embeddings.add) for _ in range(training.lanes - 1)])
+    return Lanes(first, [Twin(first, again, loop.embeddings.add) for _ in range(count - 1)])

@@ -182,6 +182,10 @@ def test_lanes_compute_in_the_precision_of_the_stage(texts):
     assert second.loss != pytest.approx(first.loss, rel=1e-6)
 
 
+def test_there_are_no_more_lanes_than_a_step_has_rows_for(texts):
+    assert effects(texts(f"{TRAINING}.lanes=64")) == ["stage `distil`: 6 micro-batches side by side"]
+
+
 def test_dropout_is_drawn(texts, same):
     assert not same.close(texts(folder="one").weights, texts(dropout=False, folder="two").weights, 1e-4)
 
@@ -228,7 +232,7 @@ stages:
         (
             (f"{TRAINING}.normalize=micro_batch",),
             (),
-            "a step has one micro-batch, and may not be cut; write `accumulate`",
+            "a step has one micro-batch, which cannot be cut; write `accumulate`",
         ),
         (
             (of_matches("drawing"),),
