@@ -1,20 +1,101 @@
-"""What led to a loss that is not finite: the batch of the step on disk, and the teachers that gave no numbers."""
+"""What led to a loss that is not finite: the terms and teachers to blame, and the batch of the step on disk."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kdspec.diagnostics import DiagnosticError
+from kdspec.diagnostics import Diagnostic, DiagnosticError
 from kdspec.engine.run_folder import RunFolder
+from kdspec.ops.mean import Mean
 
 if TYPE_CHECKING:
     from kdspec.engine.lesson import Drawn
+    from kdspec.engine.normalization import Shares
+    from kdspec.engine.tally import Figures
+    from kdspec.engine.training import Loop
+
+
+def not_finite(
+    loop: Loop, step: int, drawn: list[Drawn], shares: Shares, figures: Figures, where: list[int]
+) -> DiagnosticError:
+    """KD501, for a step whose loss or gradient is no number, in every process.
+
+    Args:
+        loop: the loop, before the optimizer's step.
+        step: the number of the step, from 0.
+        drawn: its micro-batches.
+        shares: the part that each has in the loss.
+        figures: what the step came to.
+        where: the processes whose rows it comes from, where there are several and the loss tells.
+    """
+    bad, what = figures.bad_terms, "the term"
+    if not bad:
+        bad, what = _culprits(loop, step, drawn, shares), "the gradient of the term"
+    fine = [name for name in figures.terms if name not in bad]
+    message = f"{what} `{bad[0]}`" if bad else f"the gradient (its norm is {figures.norm})"
+    others = tuple(f"`{name}` is not finite either" for name in bad[1:])
+    ranks = (f"it comes from the rows of process {', '.join(map(str, where))}",) if where else ()
+    note = (f"finite in this step: {', '.join(f'`{n}`' for n in fine)}",) if fine and bad else ()
+    # One process writes: the first whose rows it comes from.
+    writes = loop.backend.rank == (where[0] if where else 0)
+    own = [*_noisy(loop, drawn), *([loop.keep_batch(step + 1, drawn, figures.terms)] if writes else [])]
+    kept = dict.fromkeys(line for lines in loop.backend.team.collect(own) for line in lines)
+    diagnostic = Diagnostic(
+        "KD501",
+        f"{message} is not finite in step {step + 1} of stage `{loop.stage.name}`",
+        loop.place(bad[0] if bad else ""),
+        notes=(
+            *others,
+            *ranks,
+            *note,
+            *kept,
+            "the weights are those before this step, and the last checkpoint is unharmed",
+        ),
+        help="lower the learning rate or clip the gradient with `max_grad_norm`",
+    )
+    return DiagnosticError(diagnostic)
+
+
+def _culprits(loop: Loop, step: int, drawn: list[Drawn], shares: Shares) -> list[str]:
+    """The terms whose own gradients are not finite: the step once more, term by term."""
+    if loop.backend.divided:
+        return []  # a gradient of a part of the weights exists after a whole backward pass only
+    loop.embeddings.close()
+    parameters = [p for p in loop.bundle.parameters() if p.requires_grad]
+    found: dict[str, None] = {}
+    lane = None if loop.lanes is None else loop.lanes.first
+    for micro, each in enumerate(drawn):
+        with lane.draws if lane is not None else nullcontext():
+            terms, _ = loop.terms(step, micro, each, lane=lane)
+        for name, term in terms.items():
+            value = term.loss.value if isinstance(term.loss, Mean) else term.loss
+            if not (shares.of(term.loss, micro) and value.requires_grad):
+                continue
+            gradients: Any = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+            if not all(gradient is None or gradient.isfinite().all() for gradient in gradients):
+                found[name] = None
+    told = loop.backend.team.collect(list(found))
+    return list(dict.fromkeys(name for names in told for name in names))
+
+
+def _noisy(loop: Loop, drawn: list[Drawn]) -> dict[str, None]:
+    """The teachers that themselves give no numbers for these rows."""
+    found: dict[str, None] = {}
+    for each in drawn:
+        batch = each.lesson.feed.to_device(each.batches)
+        for name, teacher in each.lesson.teachers.items():
+            if teacher.features:
+                with loop.backend.autocast():
+                    found |= dict.fromkeys(without_numbers(name, loop.taught(name, batch[name], each)))
+    return found
 
 
 def keep(folder: RunFolder, stage: str, step: int, drawn: Sequence[Drawn], terms: Mapping[str, float]) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from kdspec.diagnostics import Diagnostic, DiagnosticError, Label
 from kdspec.engine.backend import Backend
 from kdspec.engine.bundle import Bundle
 from kdspec.engine.embeddings import InPlace
-from kdspec.engine.evidence import without_numbers
+from kdspec.engine.evidence import not_finite
 from kdspec.engine.feed import Batch
 from kdspec.engine.forward import frozen
 from kdspec.engine.lanes.lane import Lane
@@ -149,7 +148,7 @@ class Loop:
         """Why a lane cannot compute beside others; empty where it can."""
         first = self._draw(0)[0]
         answers = self._answers(0, 0, first)
-        return lane.try_out(lambda: self._terms(0, 0, first, lane=lane, answers=answers))
+        return lane.try_out(lambda: self.terms(0, 0, first, lane=lane, answers=answers))
 
     def _everywhere(self, counts: list[dict[Unit, float]]) -> tuple[dict[Unit, float], list[float]]:
         """The units of all ranks together, and the rows of each micro-batch that has any."""
@@ -180,7 +179,7 @@ class Loop:
         self.bundle.train()
         return made
 
-    def _terms(
+    def terms(
         self, step: int, micro: int, drawn: Drawn, *, lane: Lane | None = None, answers: Answers | None = None
     ) -> tuple[dict[str, Term], Features]:
         """The losses of a micro-batch, and the features of the student that they are made of."""
@@ -205,9 +204,9 @@ class Loop:
         # A strategy may want a teacher's modules, and nothing that it says.
         speaking = [name for name, teacher in lesson.teachers.items() if teacher.features]
         with self.backend.autocast():
-            return {name: self._taught(name, batch[name], drawn) for name in speaking}
+            return {name: self.taught(name, batch[name], drawn) for name in speaking}
 
-    def _taught(self, name: str, batch: Batch, drawn: Drawn) -> Features:
+    def taught(self, name: str, batch: Batch, drawn: Drawn) -> Features:
         """What a teacher says of a micro-batch: from its cache, or now."""
         if cache := drawn.lesson.caches.get(name):
             kept = cache(batch, drawn.rows, drawn.batches[name])
@@ -223,7 +222,7 @@ class Loop:
     ) -> Tensor | None:  # fmt: skip
         """The weighted loss of a micro-batch as a part of the step's; None where there is none."""
         parts, entries, lost = [], [], False
-        terms, learnt = self._terms(step, micro, drawn, lane=lane, answers=answers)
+        terms, learnt = self.terms(step, micro, drawn, lane=lane, answers=answers)
         for name, term in terms.items():
             value = term.loss.value if isinstance(term.loss, Mean) else term.loss
             share = shares.of(term.loss, micro)
@@ -279,11 +278,11 @@ class Loop:
             where = [rank for rank, (_, loss, *_) in enumerate(told) if not math.isfinite(loss)]
             finite, figures = all(each[0] for each in told), together(figures.norm, [each[1:] for each in told])
         if not finite:
-            raise self._not_finite(step, drawn, shares, figures, where)
+            raise not_finite(self, step, drawn, shares, figures, where)
         with self.optimization.guard:
             taken = self.backend.step(optimizer)
         if not taken and self.backend.scaler_state()["scale"] < SMALLEST_SCALE:
-            raise self._not_finite(step, drawn, shares, figures, where)
+            raise not_finite(self, step, drawn, shares, figures, where)
         optimizer.zero_grad(set_to_none=True)
         on_step = self.bundle.moment("on_step")
         if on_step is not None:
@@ -292,68 +291,6 @@ class Loop:
             self.bundle.train()
         self.backend.share_buffers(self.bundle)
         return figures
-
-    def _not_finite(
-        self, step: int, drawn: list[Drawn], shares: Shares, figures: Figures, where: list[int]
-    ) -> DiagnosticError:
-        bad, what = figures.bad_terms, "the term"
-        if not bad:
-            bad, what = self._culprits(step, drawn, shares), "the gradient of the term"
-        fine = [name for name in figures.terms if name not in bad]
-        message = f"{what} `{bad[0]}`" if bad else f"the gradient (its norm is {figures.norm})"
-        others = tuple(f"`{name}` is not finite either" for name in bad[1:])
-        ranks = (f"it comes from the rows of process {', '.join(map(str, where))}",) if where else ()
-        note = (f"finite in this step: {', '.join(f'`{n}`' for n in fine)}",) if fine and bad else ()
-        # One process writes: the first whose rows it comes from.
-        writes = self.backend.rank == (where[0] if where else 0)
-        own = [*self._noisy(drawn), *([self.keep_batch(step + 1, drawn, figures.terms)] if writes else [])]
-        kept = dict.fromkeys(line for lines in self.backend.team.collect(own) for line in lines)
-        diagnostic = Diagnostic(
-            "KD501",
-            f"{message} is not finite in step {step + 1} of stage `{self.stage.name}`",
-            self.place(bad[0] if bad else ""),
-            notes=(
-                *others,
-                *ranks,
-                *note,
-                *kept,
-                "the weights are those before this step, and the last checkpoint is unharmed",
-            ),
-            help="lower the learning rate or clip the gradient with `max_grad_norm`",
-        )
-        return DiagnosticError(diagnostic)
-
-    def _noisy(self, drawn: list[Drawn]) -> dict[str, None]:
-        """The teachers that themselves give no numbers for these rows."""
-        found: dict[str, None] = {}
-        for each in drawn:
-            batch = each.lesson.feed.to_device(each.batches)
-            for name, teacher in each.lesson.teachers.items():
-                if teacher.features:
-                    with self.backend.autocast():
-                        found |= dict.fromkeys(without_numbers(name, self._taught(name, batch[name], each)))
-        return found
-
-    def _culprits(self, step: int, drawn: list[Drawn], shares: Shares) -> list[str]:
-        """The terms whose own gradients are not finite: the step once more, term by term."""
-        if self.backend.divided:
-            return []  # a gradient of a part of the weights exists after a whole backward pass only
-        self.embeddings.close()
-        parameters = [p for p in self.bundle.parameters() if p.requires_grad]
-        found: dict[str, None] = {}
-        lane = None if self.lanes is None else self.lanes.first
-        for micro, each in enumerate(drawn):
-            with lane.draws if lane is not None else nullcontext():
-                terms, _ = self._terms(step, micro, each, lane=lane)
-            for name, term in terms.items():
-                value = term.loss.value if isinstance(term.loss, Mean) else term.loss
-                if not (shares.of(term.loss, micro) and value.requires_grad):
-                    continue
-                gradients: Any = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
-                if not all(gradient is None or gradient.isfinite().all() for gradient in gradients):
-                    found[name] = None
-        told = self.backend.team.collect(list(found))
-        return list(dict.fromkeys(name for names in told for name in names))
 
 
 def _count(drawn: Drawn) -> dict[Unit, float]:

@@ -142,7 +142,7 @@ def terms(loop):
     trained = list(loop.bundle.parameters())
     found = {}
     for micro, each in enumerate(drawn):
-        for name, term in loop._terms(0, micro, each)[0].items():
+        for name, term in loop.terms(0, micro, each)[0].items():
             if not (share := shares.of(term.loss, micro)):
                 continue
             value = share * (term.loss.value if isinstance(term.loss, Mean) else term.loss)
