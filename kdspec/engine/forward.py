@@ -17,7 +17,7 @@ from kdspec.diagnostics import Diagnostic, DiagnosticError, Label, closest
 from kdspec.engine.arithmetic import Arithmetic
 from kdspec.engine.attention import choose, release
 from kdspec.engine.blame import blaming
-from kdspec.engine.positions import explained
+from kdspec.engine.positions import too_long
 from kdspec.engine.taps import Tap, Taps, Trace, each
 from kdspec.fault import Fault
 from kdspec.fieldpath import FieldPath, FieldPathError
@@ -153,7 +153,9 @@ class Forward:
             with self._guard, self._captured(_modules(shorter.rest)) as captured:
                 output, found = shorter.taps.run(lambda: self._call(inputs, shorter.flags))
         except DiagnosticError as error:
-            raise self._explained(error, inputs) from error
+            if (why := self._too_long(inputs)) is not None:
+                raise why from error
+            raise
         if found is None:
             self._shorter = self.ends = None
             release(self.module)
@@ -167,15 +169,17 @@ class Forward:
             with self._guard, self._captured(self.modules) as captured:
                 return self._call(inputs, self.flags), captured
         except DiagnosticError as error:
-            raise self._explained(error, inputs) from error
+            if (why := self._too_long(inputs)) is not None:
+                raise why from error
+            raise
 
     def _call(self, inputs: Batch, flags: Mapping[str, bool]) -> Any:
         if self.arithmetic is None:
             return self.module(**inputs, **flags)
         return self.arithmetic.run(self.module, inputs, flags)
 
-    def _explained(self, error: DiagnosticError, inputs: Batch) -> DiagnosticError:
-        return explained(error, self.spec, self.name, self.task, self.module, inputs)
+    def _too_long(self, inputs: Batch) -> DiagnosticError | None:
+        return too_long(self.spec, self.name, self.task, self.module, inputs)
 
     def of_batch(self, batch: Batch, names: Iterable[str]) -> dict[str, Any]:
         """Those of the features that an adaptor takes from the batch alone, without running the model."""

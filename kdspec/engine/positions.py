@@ -22,13 +22,12 @@ def positions(module: nn.Module) -> int | None:
     return min(tables, default=None)
 
 
-def explained(
-    error: DiagnosticError, spec: Spec, name: str, task: str, module: nn.Module, inputs: Mapping[str, Tensor]
-) -> DiagnosticError:
-    """What a model has raised, as KD405 where its rows are too long for it.
+def too_long(
+    spec: Spec, name: str, task: str, module: nn.Module, inputs: Mapping[str, Tensor]
+) -> DiagnosticError | None:
+    """KD405 for what a model has raised whose rows are too long for it; None where they are not.
 
     Args:
-        error: what it has raised.
         spec: the spec.
         name: the model's name.
         task: the task that the rows are of.
@@ -37,7 +36,7 @@ def explained(
     """
     tokens, most = inputs.get("input_ids"), positions(module)
     if tokens is None or most is None or tokens.dim() != 2 or tokens.shape[1] <= most:
-        return error
+        return None
     length = tokens.shape[1]
     message = f"a row has {length} tokens, and model `{name}` has {most} positions"
     label = spec.label(("tasks", task, spec.tasks[task].name, "max_length"))

@@ -178,6 +178,14 @@ def test_what_a_model_raises_is_a_diagnostic_about_it(forward):
     assert found.primary.span == made.spec.document.values["models", "student", "toy"]
 
 
+def test_what_a_model_raises_stays_the_cause(forward):
+    module = nn.Module()
+    module.forward = lambda ids, mask: 1 / 0
+    with pytest.raises(DiagnosticError) as caught:
+        forward(feature("logits", "output.logits"), module=module)(BATCH)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
 def test_frozen_puts_back_what_it_found():
     module = nn.Sequential(nn.Dropout(), nn.Linear(1, 1))
     module.train()
