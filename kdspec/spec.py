@@ -170,6 +170,9 @@ class Training(Strict):
     an eighth less time, most where layers are narrow."""
     gradient_checkpointing: bool = False
     """Compute the student's activations again in the backward pass, to save memory."""
+    compile: bool = False
+    """Have `torch.compile` make one kernel of what layers do between products, of the student and of teachers that run.
+    For GPUs: a processor is seldom faster with it. The first steps take minutes, and dropout draws other masks."""
     shuffle: bool = True
     """Draw the rows of each epoch in a new random order, a function of the seed and the epoch."""
     teacher_cache: Annotated[

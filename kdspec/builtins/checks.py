@@ -247,13 +247,15 @@ def _lanes(spec: Spec, stage: str, training: Training) -> Iterator[Diagnostic]:
     if training.lanes == 1:
         return
     path = ("stages", stage, "training")
-    against = [
-        key
-        for key, value in (("gradient_checkpointing", True), ("precision", "fp16"))
-        if getattr(training, key) == value
-    ]
-    for key in against:
-        where = spec.label((*path, key), "draws dropout a second time" if key != "precision" else "scales the loss")
+    against: tuple[tuple[str, object, str], ...] = (
+        ("gradient_checkpointing", True, "draws dropout a second time"),
+        ("precision", "fp16", "scales the loss"),
+        ("compile", True, "has one thread at a time"),
+    )
+    for key, value, why in against:
+        if getattr(training, key) != value:
+            continue
+        where = spec.label((*path, key), why)
         label = spec.label((*path, "lanes"), "not beside that", key=True)
         yield _warning(f"`lanes` has no effect: stage `{stage}` computes one micro-batch after another", label, where)
 

@@ -38,7 +38,7 @@ def not_finite(
     """
     bad, what = figures.bad_terms, "the term"
     if not bad:
-        bad, what = _culprits(loop, step, drawn, shares), "the gradient of the term"
+        bad, what = _culprits(loop, step, drawn, shares, figures.terms), "the gradient of the term"
     fine = [name for name in figures.terms if name not in bad]
     message = f"{what} `{bad[0]}`" if bad else f"the gradient (its norm is {figures.norm})"
     others = tuple(f"`{name}` is not finite either" for name in bad[1:])
@@ -64,8 +64,8 @@ def not_finite(
     return DiagnosticError(diagnostic)
 
 
-def _culprits(loop: Loop, step: int, drawn: list[Drawn], shares: Shares) -> list[str]:
-    """The terms whose own gradients are not finite: the step once more, term by term."""
+def _culprits(loop: Loop, step: int, drawn: list[Drawn], shares: Shares, names: Iterable[str]) -> list[str]:
+    """Of these terms those whose own gradients are not finite: the step once more, term by term."""
     if loop.backend.divided:
         return []  # a gradient of a part of the weights exists after a whole backward pass only
     loop.embeddings.close()
@@ -73,13 +73,16 @@ def _culprits(loop: Loop, step: int, drawn: list[Drawn], shares: Shares) -> list
     found: dict[str, None] = {}
     lane = None if loop.lanes is None else loop.lanes.first
     for micro, each in enumerate(drawn):
-        with lane.draws if lane is not None else nullcontext():
-            terms, _ = loop.terms(step, micro, each, lane=lane)
-        for name, term in terms.items():
+        for name in names:
+            # A forward pass for each: a compiled one has no more than one backward pass.
+            with lane.draws if lane is not None else nullcontext():
+                terms, _ = loop.terms(step, micro, each, lane=lane)
+            if (term := terms.get(name)) is None:
+                continue
             value = term.loss.value if isinstance(term.loss, Mean) else term.loss
             if not (shares.of(term.loss, micro) and value.requires_grad):
                 continue
-            gradients: Any = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+            gradients: Any = torch.autograd.grad(value, parameters, allow_unused=True)
             if not all(gradient is None or gradient.isfinite().all() for gradient in gradients):
                 found[name] = None
     told = loop.backend.team.collect(list(found))

@@ -139,6 +139,13 @@ class Forward:
             made._shorter = replace(shorter, taps=taps)  # noqa: SLF001 - of its own class
         return made
 
+    @property
+    def watched(self) -> frozenset[str]:
+        """The modules whose inputs or outputs are taken in a forward pass."""
+        if (shorter := self._shorter) is None:
+            return frozenset(self.modules)
+        return frozenset(_modules(shorter.rest)) | {tap.module for tap in each(shorter.taps.wanted)}
+
     def _made(self, values: Mapping[str, Any]) -> Features:
         return Features(values if self.arithmetic is None else self.arithmetic.widened(values))
 

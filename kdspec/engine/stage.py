@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from kdspec.engine.backend import Backend
 from kdspec.engine.blame import blaming, placing
 from kdspec.engine.calendar import Calendar, total_steps
 from kdspec.engine.checkpoint import Checkpoint
+from kdspec.engine.compilation import Compilation
 from kdspec.engine.embeddings import InPlace
 from kdspec.engine.forward import Forward
 from kdspec.engine.judge import Judge, Judged, Progress, judging
@@ -74,6 +75,7 @@ class StageRun:
         self.path = ("stages", stage.name, "distiller", stage.stage.distiller.name)
         self.seed = fold(plan.spec.seed, "stage", stage.name)
         self.progress, self.begun = Progress(), backend.world
+        self.compilation = Compilation()
         self.store = folder.checkpoints(stage.name, self.training.checkpoint.keep)
 
     def run(self, found: Checkpoint | None) -> StageFinished:
@@ -87,7 +89,7 @@ class StageRun:
         found = spread(found, self.backend.team)
         if found is not None:
             self.begun = found.meta.get("processes", 1)
-        with placing(self.spec, self.path, f"stage `{self.stage.name}`"):
+        with placing(self.spec, self.path, f"stage `{self.stage.name}`"), closing(self.compilation):
             loop = self.loop()
             if found is not None:
                 self._resume(loop, found)
@@ -151,6 +153,8 @@ class StageRun:
             backward_guard=blaming(self.spec, self.path, "the backward pass"),
             keep_batch=partial(evidence.keep, self.folder, self.stage.name),
         )  # fmt: skip
+        if training.compile:
+            self.compilation.of(loop, prepares=prepares, tell=lessons.notes.append)
         if training.lanes == 1:
             return loop
         lanes = opened(loop, partial(assembly.bundle, matches=lessons.matches))

@@ -24,8 +24,13 @@ def opened(loop: Loop, again: Callable[[nn.Module], Bundle]) -> Lanes | str:
         return f"a {backend.device.type} device computes one micro-batch at a time"
     if backend.world > 1:
         return "several processes compute side by side already"
-    if backend.scales or training.gradient_checkpointing:
-        return f"not with `{'precision: fp16' if backend.scales else 'gradient_checkpointing: true'}`"
+    for told, value in (
+        ("precision: fp16", backend.scales),
+        ("gradient_checkpointing: true", training.gradient_checkpointing),
+        ("compile: true", training.compile),
+    ):
+        if value:
+            return f"not with `{told}`"
     if not loop.bundle.reads_by_matches:
         return "the strategy has an objective of its own, which may keep something from one batch to the next"
     count = min(training.lanes, len(loop.draws.of(0)))

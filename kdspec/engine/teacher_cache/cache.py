@@ -71,8 +71,8 @@ class TeacherCache:
 
     @property
     def complete(self) -> bool:
-        """Whether no block is missing, as far as this process has looked."""
-        return not self._missing
+        """Whether no block is missing on the disk."""
+        return self._present()
 
     def __call__(self, batch: Batch, rows: Sequence[int], here: Batch | None = None) -> Features | None:
         """The teacher's features of a batch; None where the teacher has to be run, since the disk has refused.

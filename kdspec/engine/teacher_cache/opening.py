@@ -133,9 +133,10 @@ class Opening:
         if layout.bytes > self.settings.bytes:
             raise Uncacheable(self._too_large(layout.bytes))
         training = self.stage.training
-        # Weights in bf16 give other last digits than autocast does.
+        # Weights in bf16 give other last digits than autocast does, and so do compiled layers.
         own = training.teacher_precision
         precision = training.precision if own is None else f"weights in {own}"
+        precision += ", compiled" if training.compile else ""
         key = fingerprint.key(forward, rows.digest, slots, codec, precision)
         folder = self.folder / key
         self._check_room(folder, layout.bytes)
