@@ -27,7 +27,6 @@ class Progress:
 
     step: int = 0
     best_step: int | None = None
-    best_value: float | None = None
     best_metrics: dict[str, float] | None = None
     without_better: int = 0
     """Evaluations in a row that brought nothing better."""
@@ -90,11 +89,13 @@ class Judge:
     def __call__(self, progress: Progress) -> Evaluated:
         """Evaluate the student and take down in `progress` what came out."""
         metrics = self._metrics()
-        value, best = self._value(metrics), progress.best_value
+        value = self._value(metrics)
+        # Of its metrics, since a changed spec may choose by another one.
+        best = None if progress.best_metrics is None else self._value(progress.best_metrics)
         # A metric that is no number is never the best.
         better = not math.isnan(value) and (best is None or (value > best if self._higher() else value < best))
         if better:
-            progress.best_step, progress.best_value, progress.best_metrics = progress.step, value, metrics
+            progress.best_step, progress.best_metrics = progress.step, metrics
         progress.without_better = 0 if better else progress.without_better + 1
         student = self.stage.needs.student
         return Evaluated(self.stage.name, progress.step, "validation", student, metrics, better)

@@ -11,7 +11,7 @@ import torch
 from kdspec import Mean, Task
 from kdspec.diagnostics import DiagnosticError
 from kdspec.engine.calendar import Calendar, total_steps
-from kdspec.engine.judge import Judge, Judged
+from kdspec.engine.judge import Judge, Judged, Progress
 from kdspec.events import Evaluated, StageFinished, StepDone
 
 GENERAL = "stages.distil.distiller.general"
@@ -203,6 +203,16 @@ def several(*tasks):
     stage = SimpleNamespace(name="distil", training=training, parts=made, task=made[0].task)
     spec = SimpleNamespace(label=lambda path, text="", *, key=False: None)
     return Judge(SimpleNamespace(spec=spec), stage, made)
+
+
+def test_a_run_that_goes_on_with_another_metric_compares_by_that_one(monkeypatch):
+    judge = several(("a", "accuracy", False))
+    judge.stage.needs = SimpleNamespace(student="student")
+    judge.written = "a.loss"
+    progress = Progress(step=2, best_step=1, best_metrics={"a.accuracy": 0.9, "a.loss": 1.5})
+    monkeypatch.setattr(judge, "_metrics", lambda: {"a.accuracy": 0.8, "a.loss": 1.2})
+    assert judge(progress).best
+    assert progress.best_step == 2
 
 
 def test_a_mean_of_metrics_that_go_the_same_way_chooses():
