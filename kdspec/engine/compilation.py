@@ -85,15 +85,16 @@ class Compilation:
         if not found:
             raise LookupError("it is made of single operations")
         done = {module for module, _ in self._kept}  # of what several tasks share
-        for part in found:
-            if part not in done:
-                self._kept.append((part, part.__dict__.get("forward")))
-                compiled: Any = torch.compile(part.forward, dynamic=True)
-                part.forward = compiled
         try:
+            for part in found:
+                if part not in done:
+                    own, compiled = part.__dict__.get("forward"), torch.compile(part.forward, dynamic=True)
+                    part.forward = compiled
+                    self._kept.append((part, own))
             run()
-        except DiagnosticError as error:
-            # The model has run with these rows before, so that it is the compiler that fails.
+        except (DiagnosticError, RuntimeError) as error:
+            # The model has run with these rows before, so that it is the compiler that fails; of some versions of Python
+            # it has none.
             self._undo(begun)
             raise LookupError(_reason(error)) from error
         return len(found)
