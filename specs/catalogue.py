@@ -172,7 +172,8 @@ TABLE = (
     ),
     Asset(
         name="squad-shifts",
-        summary="English questions on Wikipedia and news (18,000 train) and of SQuAD 1.1's development set (10,600)",
+        summary="English questions on Wikipedia and news (18,000 train), on posts and product reviews (19,600 without answers)"
+        " and of SQuAD 1.1's development set (10,600)",
         package="bigbench",
         version="1.0.0",
         size=358_249_635,
@@ -180,10 +181,16 @@ TABLE = (
         licence="CC BY-SA 4.0 (SQuAD), CC BY 4.0 (SquadShifts)",
         members=tuple(
             (f"bigbench-1.0.0/bigbench/benchmark_tasks/squad_shifts/{file}.json", f"{name}.json")
-            for file, name in (("new_wiki_v1.0", "wikipedia"), ("nyt_v1.0", "news"), ("squaddev_v1.1", "squad"))
+            for file, name in (
+                ("new_wiki_v1.0", "wikipedia"),
+                ("nyt_v1.0", "news"),
+                ("reddit_v1.0", "reddit"),
+                ("amazon_reviews_v1.0", "reviews"),
+                ("squaddev_v1.1", "squad"),
+            )
         ),
         convert=squad,
-        revision=2,
+        revision=3,
         sdist=True,
         large=True,
     ),

@@ -107,7 +107,7 @@ def squad(unpacked: Path, folder: Path) -> None:
     """English questions: articles of Wikipedia and the New York Times to learn from, SQuAD's own to be judged by.
 
     `short-*.json` are the same for a processor: of each text the sentences round an answer, `unlabelled` what asks about the
-    news, and two questions a text to be judged by.
+    news, posts on Reddit and reviews of products, and two questions a text to be judged by.
     """
     read = {path.stem: json.loads(path.read_text(encoding="utf-8"))["data"] for path in unpacked.glob("*.json")}
     articles = shuffled(read["squad"], lambda article: article["title"])
@@ -117,7 +117,9 @@ def squad(unpacked: Path, folder: Path) -> None:
         "validation": validation,
         "test": test,
         "short-train": [short(article) for article in read["wikipedia"]],
-        "short-unlabelled": [short(article, answers=False) for article in read["news"]],
+        "short-unlabelled": [
+            short(article, answers=False) for name in ("news", "reddit", "reviews") for article in read[name]
+        ],
         "short-validation": [short(article, questions=2) for article in validation],
         "short-test": [short(article, questions=2) for article in test],
     }

@@ -140,12 +140,14 @@ def test_msra_gives_names_kinds_and_questions(conversions, unpacked, made):
 
 
 def test_articles_of_squad_are_in_one_split_each(conversions, unpacked, made):
-    for name, count in (("wikipedia", 3), ("news", 3), ("squad", 20)):
+    for name, count in (("wikipedia", 3), ("news", 3), ("reddit", 3), ("reviews", 3), ("squad", 20)):
         data = [{"title": f"{name} {n}", "paragraphs": []} for n in range(count)]
         (unpacked / f"{name}.json").write_text(json.dumps({"data": data}))
     conversions.squad(unpacked, made)
     read = {n: {a["title"] for a in json.loads((made / f"{n}.json").read_text())["data"]} for n in ("train", "test")}
     assert len(read["train"]) == 6
+    asked = {article["title"] for article in json.loads((made / "short-unlabelled.json").read_text())["data"]}
+    assert asked == {f"{name} {n}" for name in ("news", "reddit", "reviews") for n in range(3)}
     assert len(read["test"]) == 10
     assert all(title.startswith("squad") for title in read["test"])
 
