@@ -234,6 +234,12 @@ class Preparing(Distiller):
         return Objective()
 
 
+@pytest.mark.slow
+def test_there_are_no_lanes_beside_it(texts, graphs):
+    why = "`lanes: 2` of stage `distil` has no effect: not with `compile: true`"
+    assert why in texts(f"{TRAINING}.lanes=2").notes
+
+
 def test_where_torch_does_not_compile_at_all_the_run_goes_on_too(texts, monkeypatch):
     def refuse(*_, **__):
         raise RuntimeError("torch.compile is not supported on Python 3.99+")

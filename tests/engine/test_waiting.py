@@ -37,7 +37,7 @@ class Watch(TorchDispatchMode):
 def watch(monkeypatch):
     """Watches forward passes, losses and backward passes of a run."""
     watch = Watch()
-    for name in ("_terms", "_micro", "_backward"):
+    for name in ("terms", "_micro", "_backward"):
         original = getattr(Loop, name)
 
         def watching(self, *args, _original=original, **keywords):

@@ -229,7 +229,6 @@ stages:
     ("changes", "plugins", "why"),
     [
         ((f"{TRAINING}.gradient_checkpointing=true",), (), "not with `gradient_checkpointing: true`"),
-        ((f"{TRAINING}.compile=true",), (), "not with `compile: true`"),
         (
             (f"{TRAINING}.normalize=micro_batch",),
             (),
