@@ -49,13 +49,13 @@ class Compilation:
         from torch._dynamo import config  # two seconds
 
         where = f"stage `{loop.stage.name}`"
+        if prepares:
+            tell(Note("warning", f"`compile: true` of {where} has no effect: its strategy changes modules as it goes"))
+            return
         self._ends.enter_context(config.patch(recompile_limit=RECOMPILATIONS))
         self._ends.enter_context(warnings.catch_warnings())
         # The tracer looks at whatever its inputs have.
         warnings.filterwarnings("ignore", "The .grad attribute of a Tensor", UserWarning)
-        if prepares:
-            tell(Note("warning", f"`compile: true` of {where} has no effect: its strategy changes modules as it goes"))
-            return
         for lesson in loop.lessons.values():
             complete = {name for name, cache in lesson.caches.items() if cache.complete}
             teachers = lesson.teachers.items()
