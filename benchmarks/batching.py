@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from loops import loop
 
-from kdspec.engine.training import Loop
+from kdspec.engine.step.training_loop import Loop
 from kdspec.testing import tiny
 
 WAYS = ("random", "sorted_micro_batches", "length_grouped")

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from loops import loop
 
-from kdspec.engine.training import Loop
+from kdspec.engine.step.training_loop import Loop
 from kdspec.testing import tiny
 
 ROWS, BATCH = 400, 16

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdspec.check import check
-from kdspec.compose import compose
-from kdspec.engine.backend import SingleProcess
-from kdspec.engine.guarded import guarded
-from kdspec.engine.models import Models
-from kdspec.engine.run_folder import RunFolder
-from kdspec.engine.signals import StopSignal
-from kdspec.engine.stage import StageRun
-from kdspec.engine.training import Loop
-from kdspec.plan import make
+from kdspec.engine.forward.guarded_task import guarded
+from kdspec.engine.forward.models import Models
+from kdspec.engine.processes.backend import SingleProcess
+from kdspec.engine.run.run_folder import RunFolder
+from kdspec.engine.run.signals import StopSignal
+from kdspec.engine.run.stage_run import StageRun
+from kdspec.engine.step.training_loop import Loop
+from kdspec.plan.plan import make
+from kdspec.source.extends import compose
+from kdspec.spec.check import check
 from kdspec.testing import registry
 
 

@@ -24,7 +24,7 @@ import torch
 from loops import loop
 from torch import nn
 
-from kdspec.engine.training import Loop
+from kdspec.engine.step.training_loop import Loop
 from kdspec.ops.divergence import cross_entropy_soft
 from kdspec.ops.features import hidden_mse
 from kdspec.testing import tiny

@@ -43,7 +43,7 @@ from loops import loop
 from rivals import LONGEST, Done, Rival, Work, bare, of_folder, textbrewer, torchdistill, trainer
 from torch import nn
 
-from kdspec.engine.training import Loop
+from kdspec.engine.step.training_loop import Loop
 
 PAGE = Path(__file__).parent / "peers.md"
 BATCH, WORDS, CLASSES = 32, 28_996, ("a", "b", "c")

@@ -25,7 +25,7 @@ from typing import Any
 
 import yaml
 
-from kdspec.compose import load
+from kdspec.source.extends import load
 
 HERE = Path(__file__).parent
 SPECS = HERE.parent / "specs" / "tasks"

@@ -12,17 +12,18 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from kdspec import load_registry, schema
+from kdspec import load_registry
+from kdspec.api.component import Component, Strict
+from kdspec.api.match import Match
 from kdspec.cli import exits
 from kdspec.cli.application import application
-from kdspec.codes import CODES
-from kdspec.component import Component, Strict
-from kdspec.match import Match
-from kdspec.registry import KINDS, Entry, Registry
+from kdspec.diagnostics.codes import CODES
+from kdspec.registry.registry import KINDS, Entry, Registry
 from kdspec.render.components import plural
 from kdspec.render.example import example
 from kdspec.render.parameters import parameters, words, written
-from kdspec.spec import Spec
+from kdspec.spec import json_schema
+from kdspec.spec.spec import Spec
 
 HERE = Path(__file__).parent
 MADE = "<!-- Made by docs/generate.py from the code; change the docstrings there. -->"
@@ -47,7 +48,9 @@ def pages() -> dict[str, str]:
         "diagnostics.md": diagnostics_page(),
         "commands.md": commands_page(),
     }
-    return {name: f"{MADE}\n\n{text}" for name, text in made.items()} | {"kdspec.schema.json": schema.text(registry)}
+    return {name: f"{MADE}\n\n{text}" for name, text in made.items()} | {
+        "kdspec.schema.json": json_schema.text(registry)
+    }
 
 
 # The spec

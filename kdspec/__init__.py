@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kdspec.answers import Answers
-from kdspec.built import BuiltTask, Objective
-from kdspec.component import Component, Strict, by_name
-from kdspec.context import BuildContext, Head, ModelFacts
-from kdspec.diagnostics import Diagnostic, Edit, Label, Span
-from kdspec.fault import Fault
-from kdspec.fieldpath import FieldPath
-from kdspec.hookspecs import API_VERSION, hookimpl
-from kdspec.kinds import (
+from kdspec.api.answers import Answers
+from kdspec.api.built import BuiltTask, Objective
+from kdspec.api.component import Component, Strict, by_name
+from kdspec.api.context import BuildContext, Head, ModelFacts
+from kdspec.api.field_path import FieldPath
+from kdspec.api.hooks import API_VERSION, hookimpl
+from kdspec.api.kinds import (
     Adaptor,
     Augmentation,
     Dataset,
@@ -29,16 +27,18 @@ from kdspec.kinds import (
     Schedule,
     Task,
 )
-from kdspec.losses import FeatureLoss, LogitLoss, Projection, Temperature
-from kdspec.match import Match, Pair, PlannedMatch
-from kdspec.registry import Registry, load_registry
-from kdspec.sampling import Sampling
-from kdspec.step import Features, Needs, Step, Term
+from kdspec.api.losses import FeatureLoss, LogitLoss, Projection, Temperature
+from kdspec.api.match import Match, Pair, PlannedMatch
+from kdspec.api.step import Features, Needs, Step, Term
+from kdspec.api.task_sampling import Sampling
+from kdspec.diagnostics.diagnostic import Diagnostic, Edit, Label, Span
+from kdspec.diagnostics.fault import Fault
+from kdspec.registry.registry import Registry, load_registry
 
 if TYPE_CHECKING:
-    from kdspec.objective import DistillationObjective
+    from kdspec.objectives.distillation import DistillationObjective
+    from kdspec.objectives.soft_labels import Soft
     from kdspec.ops.mean import Mean
-    from kdspec.soft_labels import Soft
 
 __all__ = [
     "API_VERSION",
@@ -95,11 +95,11 @@ def __getattr__(name: str) -> Any:
 
         return Mean
     if name == "DistillationObjective":
-        from kdspec.objective import DistillationObjective
+        from kdspec.objectives.distillation import DistillationObjective
 
         return DistillationObjective
     if name == "Soft":
-        from kdspec.soft_labels import Soft
+        from kdspec.objectives.soft_labels import Soft
 
         return Soft
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -171,8 +171,8 @@ def _no_waiting_for_the_disk():
 @pytest.fixture(scope="session", autouse=True)
 def _commands_and_plugins_once():
     """What a process makes once is made once for the tests of a process too, and not for each command in it."""
-    from kdspec import plugins
     from kdspec.cli import application as cli
+    from kdspec.registry import plugins
 
     load, loaded, group = plugins.load, {}, cli.application()
 
@@ -202,4 +202,4 @@ def nothing_is_installed(**_):
 @pytest.fixture
 def only_built_ins(monkeypatch):
     """What is installed beside kdspec does not show in what it prints."""
-    monkeypatch.setattr("kdspec.plugins.importlib.metadata.entry_points", nothing_is_installed)
+    monkeypatch.setattr("kdspec.registry.plugins.importlib.metadata.entry_points", nothing_is_installed)

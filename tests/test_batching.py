@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from kdspec import Distiller, LogitLoss, Needs
-from kdspec.batching import batches
-from kdspec.check import check
-from kdspec.compose import compose
-from kdspec.outline import outline
-from kdspec.plan import make
+from kdspec.plan.micro_batching import batches
+from kdspec.plan.outline import outline
+from kdspec.plan.plan import make
+from kdspec.source.extends import compose
+from kdspec.spec.check import check
 from kdspec.testing import registry, tiny
 
 SPEC = """\

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from kdspec import caching
-from kdspec.caching import TeacherCache
+from kdspec.spec import teacher_cache
+from kdspec.spec.teacher_cache import TeacherCache
 
 
 @pytest.mark.parametrize(
@@ -31,21 +31,21 @@ def test_what_is_no_size_is_refused(size):
 
 def test_the_folder_is_that_of_the_spec_then_of_the_environment_then_of_the_user(monkeypatch):
     base = Path("/specs")
-    assert caching.root(TeacherCache(folder="mine"), base) == Path("/specs/mine")
-    assert caching.root(TeacherCache(folder="/there"), base) == Path("/there")
+    assert teacher_cache.root(TeacherCache(folder="mine"), base) == Path("/specs/mine")
+    assert teacher_cache.root(TeacherCache(folder="/there"), base) == Path("/there")
     monkeypatch.setenv("KDSPEC_CACHE", "/shared")
-    assert caching.root(TeacherCache(), base) == Path("/shared")
+    assert teacher_cache.root(TeacherCache(), base) == Path("/shared")
     monkeypatch.delenv("KDSPEC_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
-    assert caching.root(TeacherCache(), base) == Path("/caches/kdspec/teachers")
+    assert teacher_cache.root(TeacherCache(), base) == Path("/caches/kdspec/teachers")
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/me")
-    assert caching.root(TeacherCache(), base) == Path("/home/me/.cache/kdspec/teachers")
+    assert teacher_cache.root(TeacherCache(), base) == Path("/home/me/.cache/kdspec/teachers")
 
 
 def test_a_cache_pays_where_the_teacher_takes_much_longer_than_reading():
     base, layers = 2 * 85e6 * 43, 3 * 43 * 768 * 4
-    assert caching.pays(base, layers, "cpu")
-    assert caching.pays(base, 12, "cuda")
-    assert not caching.pays(base, layers, "cuda")
-    assert not caching.pays(1000, 12, "cpu")
+    assert teacher_cache.pays(base, layers, "cpu")
+    assert teacher_cache.pays(base, 12, "cuda")
+    assert not teacher_cache.pays(base, layers, "cuda")
+    assert not teacher_cache.pays(1000, 12, "cpu")

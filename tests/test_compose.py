@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdspec.compose import Located, compose, load
-from kdspec.diagnostics import DiagnosticError
-from kdspec.source import Source
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.source.document import Source
+from kdspec.source.extends import Located, compose, load
 
 
 def write(folder, **files):

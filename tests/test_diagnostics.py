@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from kdspec.diagnostics import CODES, Diagnostic, DiagnosticError, Label, Span, closest, excerpt
+from kdspec.diagnostics.diagnostic import CODES, Diagnostic, DiagnosticError, Label, Span, closest, excerpt
 
 AT = Span("s.yaml", 2, 4, 2, 9)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from kdspec.cli import main
-from kdspec.diagnostics import CODES
+from kdspec.diagnostics.diagnostic import CODES
 
 pytestmark = pytest.mark.usefixtures("only_built_ins")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from kdspec.component import Strict
-from kdspec.documentation import attribute_docstrings
+from kdspec.api.component import Strict
+from kdspec.api.docstrings import attribute_docstrings
 
 
 class Parent(Strict):

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import transformers
 
-from kdspec import encoded, texts
+from kdspec.data import row_cache, texts
 from kdspec.testing import tiny
 
 TEXTS = [["a b c", "", "d e f g h"], ["x", "a c", "b"]]
@@ -28,8 +28,8 @@ def tokenizer(home):
 def files(tmp_path, monkeypatch):
     """The files that there are, where texts of any size are kept."""
     monkeypatch.setenv("KDSPEC_CACHE", str(tmp_path / "caches"))
-    monkeypatch.setattr(encoded, "LEAST", 0)
-    return lambda: sorted((tmp_path / "caches" / encoded.FOLDER).iterdir())
+    monkeypatch.setattr(row_cache, "LEAST", 0)
+    return lambda: sorted((tmp_path / "caches" / row_cache.FOLDER).iterdir())
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_several_runs_write_and_read_the_same_file_at_once(home, files):
 
 
 def test_few_texts_are_not_kept(tokenizer, files, made, monkeypatch):
-    monkeypatch.setattr(encoded, "LEAST", 100)
+    monkeypatch.setattr(row_cache, "LEAST", 100)
     texts.encode(TEXTS, tokenizer, None)
     texts.encode(TEXTS, tokenizer, None)
     assert len(made) == 2
@@ -92,7 +92,7 @@ def test_few_texts_are_not_kept(tokenizer, files, made, monkeypatch):
 def test_a_disk_that_refuses_costs_nothing_but_time(tokenizer, tmp_path, monkeypatch, made):
     (tmp_path / "file").touch()
     monkeypatch.setenv("KDSPEC_CACHE", str(tmp_path / "file"))
-    monkeypatch.setattr(encoded, "LEAST", 0)
+    monkeypatch.setattr(row_cache, "LEAST", 0)
     assert len(texts.encode(TEXTS, tokenizer, None)) == 3
 
 
@@ -102,7 +102,7 @@ def test_what_was_used_longest_ago_makes_room(tokenizer, files, monkeypatch):
         for age, file in enumerate(sorted(files(), key=lambda file: -file.stat().st_mtime)):
             os.utime(file, (1000 - age, 1000 - age))
     kept = sorted(files(), key=lambda file: file.stat().st_mtime)
-    monkeypatch.setattr(encoded, "MOST", 3.5 * kept[0].stat().st_size)
+    monkeypatch.setattr(row_cache, "MOST", 3.5 * kept[0].stat().st_size)
     texts.encode(TEXTS, tokenizer, 7)
     assert len(files()) == 3
     assert kept[0] not in files()

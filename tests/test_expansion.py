@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from kdspec import FeatureLoss, LayerMap, MatchPreset, Model, ModelFacts
-from kdspec.check import check
-from kdspec.compose import compose
-from kdspec.plan import make
+from kdspec.plan.plan import make
+from kdspec.source.extends import compose
+from kdspec.spec.check import check
 from kdspec.testing import registry
 
 SPEC = """\

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from kdspec import families
-from kdspec.context import ModelFacts
+from kdspec.api.context import ModelFacts
+from kdspec.hf import families
 
 
 @pytest.mark.parametrize("family", families.DEFAULTS)
@@ -72,8 +72,8 @@ def test_facts_of_a_model_import_neither_torch_nor_transformers(tmp_path):
 import sys
 from dataclasses import replace
 from pathlib import Path
-from kdspec.builtins.models import Transformers
-from kdspec.context import BuildContext
+from kdspec.builtins.models.transformers import Transformers
+from kdspec.api.context import BuildContext
 local, hub = Transformers(path={str(tmp_path)!r}), Transformers(path="owner/name")
 context = BuildContext(models={{"local": local, "hub": hub}})
 assert local.facts(context).layers == 12

@@ -20,14 +20,14 @@ from typing import Any
 import pytest
 import yaml
 
-from kdspec.check import check
-from kdspec.compose import compose
-from kdspec.diagnostics import DiagnosticError
-from kdspec.plan import make
-from kdspec.registry import load_registry
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.plan.plan import make
+from kdspec.plan.resolved import resolved
+from kdspec.registry.registry import load_registry
 from kdspec.render import diagnostics as render
-from kdspec.resolve import resolved
-from kdspec.source import Source
+from kdspec.source.document import Source
+from kdspec.source.extends import compose
+from kdspec.spec.check import check
 
 ROOT = Path(__file__).parent.parent
 SEEDS = sorted(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from kdspec import hookspecs
+from kdspec.api import hooks
 from kdspec.cli import main
 from kdspec.testing import tiny
 
-HOOKS = {name for name in vars(hookspecs) if name.startswith("kdspec_")}
+HOOKS = {name for name in vars(hooks) if name.startswith("kdspec_")}
 EVERYTHING = """
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def kdspec_observe(event, session):
 @hookimpl
 def kdspec_report(report):
     called("kdspec_report")
-    from kdspec.report import Section
+    from kdspec.report.report import Section
 
     return [Section("Seen", f"<p>{report.name} was here</p>")]
 

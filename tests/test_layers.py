@@ -109,7 +109,7 @@ def test_within_a_layer_nothing_is_circular() -> None:
 
 
 def test_the_language_is_torch_free() -> None:
-    code = "import sys, kdspec, kdspec.check, kdspec.plan, kdspec.cli, kdspec.registry\nkdspec.load_registry()\n"
+    code = "import sys, kdspec, kdspec.spec.check, kdspec.plan.plan, kdspec.cli, kdspec.registry.registry\nkdspec.load_registry()\n"
     code += "print([name for name in ('torch', 'transformers', 'datasets') if name in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

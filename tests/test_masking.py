@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdspec.masking import IGNORE, NO_WORD, Masking, word_of_each
+from kdspec.data.masking import IGNORE, NO_WORD, Masking, word_of_each
 
 
 class Tokens(SimpleNamespace):

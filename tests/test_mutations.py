@@ -21,12 +21,13 @@ from typing import Any
 
 import pytest
 
-from kdspec import check, plan
-from kdspec.compose import compose
-from kdspec.diagnostics import DiagnosticError, Span
-from kdspec.registry import Registry, load_registry
+from kdspec.diagnostics.diagnostic import DiagnosticError, Span
+from kdspec.plan import plan
+from kdspec.registry.registry import Registry, load_registry
 from kdspec.rehearsal.rehearse import rehearse
-from kdspec.source import Document
+from kdspec.source.document import Document
+from kdspec.source.extends import compose
+from kdspec.spec import check
 
 ROOT = Path(__file__).parent.parent
 STAND_FOR_ALL = ("mnli_t3", "chinese_names", "chinese_questions", "english_two_tasks")

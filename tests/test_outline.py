@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from kdspec import plan
-from kdspec.check import check
-from kdspec.compose import compose
-from kdspec.outline import FORMAT, outline
+from kdspec.plan import plan
+from kdspec.plan.outline import FORMAT, outline
+from kdspec.source.extends import compose
+from kdspec.spec.check import check
 from kdspec.testing import registry
 
 FOLDER = Path(__file__).parent / "diagnostics"

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from kdspec.cli.reading import read
-from kdspec.diagnostics import CODES
-from kdspec.pages import page
-from kdspec.registry import load_registry
+from kdspec.cli.read_spec import read
+from kdspec.diagnostics.diagnostic import CODES
+from kdspec.diagnostics.pages import page
+from kdspec.registry.registry import load_registry
 
 TINY = Path(__file__).parent / "data" / "tiny"
 BASE = """\

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from kdspec.paths import SpecFile, SpecFolderOrHub, SpecTokenizer, local_folder
-from kdspec.source import Located
+from kdspec.api.file_fields import SpecFile, SpecFolderOrHub, SpecTokenizer, local_folder
+from kdspec.source.document import Located
 
 FILE, MODEL, TOKENIZER = TypeAdapter(SpecFile), TypeAdapter(SpecFolderOrHub), TypeAdapter(SpecTokenizer)
 

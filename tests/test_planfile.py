@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kdspec.cli import main
-from kdspec.difference import Change, difference
+from kdspec.plan.difference import Change, difference
 from kdspec.testing import tiny
 
 TINY = Path(__file__).parent / "data" / "tiny"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import kdspec
-from kdspec import compose
+from kdspec.source import extends
 
 ROOT = Path(kdspec.__file__).parent.parent
 PACKAGES = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
@@ -72,7 +72,7 @@ def test_a_package_is_installed_used_and_uninstalled(package, environment, libra
     project = tomllib.loads((package / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     name = package.name.removeprefix("kdspec-")
     spec = library / "plugins" / f"{name}.yaml"
-    stages = compose.load(spec, environ={}).data["stages"]
+    stages = extends.load(spec, environ={}).data["stages"]
     # A build leaves something behind in the folder that it builds.
     source = shutil.copytree(package, tmp_path / "source", ignore=shutil.ignore_patterns("build", "*.egg-info"))
 

@@ -10,9 +10,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from kdspec import hookimpl, report
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine.event_log import EventLog
+from kdspec import hookimpl
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.run.event_log import EventLog
 from kdspec.events import (
     Evaluated,
     Note,
@@ -23,8 +23,9 @@ from kdspec.events import (
     StageStarted,
     StepDone,
 )
-from kdspec.plugins import Plugin, Plugins
-from kdspec.report import Section
+from kdspec.registry.plugins import Plugin, Plugins
+from kdspec.report import report
+from kdspec.report.report import Section
 
 STARTED = RunStarted("tiny", ("distil",), {"kdspec": "0.1.0"}, 7, None)
 ROW = {
@@ -266,6 +267,6 @@ def test_it_is_written_into_the_folder(run):
 
 
 def test_it_needs_no_torch():
-    code = "import sys, kdspec.report, kdspec.render.page; print('torch' in sys.modules)"
+    code = "import sys, kdspec.report.report, kdspec.report.page; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from kdspec import resolve
-from kdspec.source import Located, parse
+from kdspec.plan import resolved
+from kdspec.source.document import Located, parse
 
 
 @pytest.mark.parametrize(
@@ -31,19 +31,19 @@ from kdspec.source import Located, parse
     ],
 )
 def test_text_stays_text(value):
-    assert parse(resolve.as_yaml({"key": value}), "spec").data == {"key": value}
+    assert parse(resolved.as_yaml({"key": value}), "spec").data == {"key": value}
 
 
 @pytest.mark.parametrize("value", [1, 0.5, 1e-4, 1e-12, True, None, [1, [2]], {"a": {"b": []}}])
 def test_other_values_stay_what_they_are(value):
-    assert parse(resolve.as_yaml({"key": value}), "spec").data == {"key": value}
+    assert parse(resolved.as_yaml({"key": value}), "spec").data == {"key": value}
 
 
 def test_text_of_an_extended_file_is_text():
-    text = resolve.as_yaml({"key": Located("value", Path("elsewhere"))})
+    text = resolved.as_yaml({"key": Located("value", Path("elsewhere"))})
     assert text == "key: value\n"
 
 
 def test_what_occurs_twice_is_written_twice():
     shared = [1, 2]
-    assert resolve.as_yaml({"a": shared, "b": shared}) == "a:\n- 1\n- 2\nb:\n- 1\n- 2\n"
+    assert resolved.as_yaml({"a": shared, "b": shared}) == "a:\n- 1\n- 2\nb:\n- 1\n- 2\n"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from kdspec.hookspecs import API_VERSION
-from kdspec.registry import load_registry
+from kdspec.api.hooks import API_VERSION
+from kdspec.registry.registry import load_registry
 
 ROOT = Path(__file__).parent.parent
 

@@ -13,8 +13,10 @@ import jsonschema
 import pytest
 
 import kdspec
-from kdspec import LogitLoss, check, load_registry, schema, source
-from kdspec.registry import KINDS
+from kdspec import LogitLoss, load_registry
+from kdspec.registry.registry import KINDS
+from kdspec.source.document import parse
+from kdspec.spec import check, json_schema
 
 ROOT = Path(kdspec.__file__).parent.parent
 FRESH = ROOT / "docs" / "kdspec.schema.json"
@@ -88,7 +90,7 @@ def registry():
 
 @pytest.fixture(scope="module")
 def validator(registry):
-    return jsonschema.Draft7Validator(schema.json_schema(registry))
+    return jsonschema.Draft7Validator(json_schema.json_schema(registry))
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +100,7 @@ def rich(tmp_path_factory):
     (folder / "train.csv").write_text("premise\thypothesis\tlabel\n")
     (folder / "model").mkdir()
     (folder / "model" / "config.json").write_text("{}")
-    return source.parse(RICH, "rich.yaml", folder)
+    return parse(RICH, "rich.yaml", folder)
 
 
 def with_text_keys(value):
@@ -149,20 +151,20 @@ def test_every_reference_leads_somewhere(validator):
 
 def test_the_committed_schema_is_fresh(registry):
     message = "the schema has changed; run: kdspec schema --bare -o docs/kdspec.schema.json"
-    assert FRESH.read_text(encoding="utf-8") == schema.text(registry), message
+    assert FRESH.read_text(encoding="utf-8") == json_schema.text(registry), message
 
 
 @pytest.fixture(scope="module")
 def everything():
     """What is installed, and the validator of its schema, which takes long to make."""
     installed = load_registry()
-    return installed, jsonschema.Draft7Validator(schema.json_schema(installed))
+    return installed, jsonschema.Draft7Validator(json_schema.json_schema(installed))
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_specs_that_come_along_validate(path, everything):
     installed, with_plugins = everything
-    document = source.parse(path.read_text(encoding="utf-8"), path.name, path.parent)
+    document = parse(path.read_text(encoding="utf-8"), path.name, path.parent)
     if "KD201" in {diagnostic.code for diagnostic in check.check(document, installed).errors}:
         pytest.skip("it needs a package of plugins/ that is not installed")
     assert messages(with_plugins, document.data) == []
@@ -208,15 +210,15 @@ def test_variables_may_stand_for_any_scalar(validator):
     text = text.replace("batch_size: 8", "batch_size: ${B}").replace("shuffle: false", "shuffle: ${S}")
     text = text.replace("{loss: {kl: {}}", "{loss: '${LOSS}'").replace("weight: 2}", "weight: '${W}'}")
     assert text.count("${") == 6
-    assert messages(validator, source.parse(text, "spec.yaml").data) == []
+    assert messages(validator, parse(text, "spec.yaml").data) == []
 
 
 def test_a_spec_that_extends_another_may_leave_out_what_is_required(validator):
     part = "stages: {first: {training: {batch_size: 3}, distiller: {general: {student: small}}}}"
-    assert messages(validator, source.parse(f"extends: base.yaml\n{part}", "spec.yaml").data) == []
-    assert messages(validator, source.parse(part, "spec.yaml").data) != []
+    assert messages(validator, parse(f"extends: base.yaml\n{part}", "spec.yaml").data) == []
+    assert messages(validator, parse(part, "spec.yaml").data) != []
     part = part.replace("batch_size", "batchsize")
-    assert messages(validator, source.parse(f"extends: [a.yaml, b.yaml]\n{part}", "spec.yaml").data) != []
+    assert messages(validator, parse(f"extends: [a.yaml, b.yaml]\n{part}", "spec.yaml").data) != []
 
 
 def test_components_of_other_packages_have_both_their_names():
@@ -248,10 +250,10 @@ def test_a_component_that_pydantic_cannot_describe_is_left_out():
 
 def test_each_short_form_is_in_the_schema():
     written = {kind.kind for kind in KINDS if "from_plain" in vars(kind)}
-    assert set(schema.SHORT_FORMS) == written
+    assert set(json_schema.SHORT_FORMS) == written
 
 
 def of_kind(registry, kind: str):
-    whole = schema.json_schema(registry)
+    whole = json_schema.json_schema(registry)
     jsonschema.Draft7Validator.check_schema(whole)
     return jsonschema.Draft7Validator({"$ref": f"#/definitions/{kind}", "definitions": whole["definitions"]})

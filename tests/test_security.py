@@ -15,16 +15,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kdspec.check import check
 from kdspec.cli import main
-from kdspec.compose import compose
-from kdspec.confidential import covered, has_secret, is_secret
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine.checkpoint import CheckpointStore
-from kdspec.engine.files import sha256
-from kdspec.engine.manifest import FileRecord, Manifest
-from kdspec.plan import make
-from kdspec.registry import load_registry
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.run.checkpoint import CheckpointStore
+from kdspec.engine.run.durable_files import sha256
+from kdspec.engine.run.manifest import FileRecord, Manifest
+from kdspec.plan.plan import make
+from kdspec.registry.registry import load_registry
+from kdspec.source.extends import compose
+from kdspec.source.secrets import covered, has_secret, is_secret
+from kdspec.spec.check import check
 from kdspec.testing import tiny
 
 SPEC = """\

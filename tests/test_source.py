@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdspec.diagnostics import DiagnosticError, Span
-from kdspec.source import Source, parse
+from kdspec.diagnostics.diagnostic import DiagnosticError, Span
+from kdspec.source.document import Source, parse
 
 
 def data(text):

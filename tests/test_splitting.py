@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kdspec import splitting
+from kdspec.data import word_split
 
 
 @pytest.mark.parametrize(
@@ -18,9 +18,9 @@ from kdspec import splitting
     ],
 )
 def test_words_stand_between_spaces_and_characters_for_themselves(text, expected):
-    assert splitting.split(text) == expected
+    assert word_split.split(text) == expected
 
 
 @pytest.mark.parametrize("text", ["a good film", "我喜欢BERT模型", "", "x"])
 def test_a_text_comes_back(text):
-    assert splitting.join(splitting.split(text)) == text
+    assert word_split.join(word_split.split(text)) == text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kdspec.tables import FileMistake, csv_columns, json_columns, numbers, read_csv, read_json
+from kdspec.data.tables import FileMistake, csv_columns, json_columns, numbers, read_csv, read_json
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from kdspec import tagging
+from kdspec.data import tag_schemes
 
 SAME = {
     "iob1": "I-PER I-PER B-PER O I-LOC I-PER",
@@ -28,16 +28,16 @@ LONG = {
 @pytest.mark.parametrize("scheme", SAME)
 def test_a_scheme_stands_for_spans_and_back(scheme):
     tags = SAME[scheme].split()
-    assert tagging.spans(tags) == SPANS
-    assert tagging.written(SPANS, 6, scheme) == tags
-    assert tagging.mistake(tags, scheme) is None
-    assert tagging.spans(LONG[scheme].split()) == [("X", 0, 3)]
-    assert tagging.written([("X", 0, 3)], 3, scheme) == LONG[scheme].split()
+    assert tag_schemes.spans(tags) == SPANS
+    assert tag_schemes.written(SPANS, 6, scheme) == tags
+    assert tag_schemes.mistake(tags, scheme) is None
+    assert tag_schemes.spans(LONG[scheme].split()) == [("X", 0, 3)]
+    assert tag_schemes.written([("X", 0, 3)], 3, scheme) == LONG[scheme].split()
 
 
 @pytest.mark.parametrize("scheme", SAME)
 def test_the_scheme_is_found_by_its_tags(scheme):
-    assert tagging.find_scheme([SAME[scheme].split(), LONG[scheme].split()]) == scheme
+    assert tag_schemes.find_scheme([SAME[scheme].split(), LONG[scheme].split()]) == scheme
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_the_scheme_is_found_by_its_tags(scheme):
     ],
 )
 def test_what_the_tags_tell(sentences, scheme):
-    assert tagging.find_scheme([tags.split() for tags in sentences]) == scheme
+    assert tag_schemes.find_scheme([tags.split() for tags in sentences]) == scheme
 
 
 @pytest.mark.parametrize(
@@ -72,14 +72,14 @@ def test_what_the_tags_tell(sentences, scheme):
     ],
 )
 def test_what_breaks_the_rules(tags, scheme, place, why):
-    found = tagging.mistake(tags.split(), scheme)
+    found = tag_schemes.mistake(tags.split(), scheme)
     assert found is not None
     assert found[0] == place
     assert why in found[1]
 
 
 def test_plain_tags_have_no_rules():
-    assert tagging.mistake(["I-A", "NOUN"], "plain") is None
+    assert tag_schemes.mistake(["I-A", "NOUN"], "plain") is None
 
 
 def conlleval(tags):
@@ -109,4 +109,4 @@ def conlleval(tags):
 def test_tags_that_break_the_rules_are_read_as_in_the_conll_evaluation():
     known = ["O", "B-A", "I-A", "E-A", "S-A", "I-B"]
     for tags in itertools.product(known, repeat=4):
-        assert tagging.spans(tags) == conlleval(tags)
+        assert tag_schemes.spans(tags) == conlleval(tags)

@@ -7,8 +7,8 @@ import textwrap
 import pytest
 from pydantic import Field
 
-from kdspec.losses import FeatureLoss, LogitLoss
-from kdspec.registry import load_registry
+from kdspec.api.losses import FeatureLoss, LogitLoss
+from kdspec.registry.registry import load_registry
 from kdspec.testing import check_loss, registry, tiny
 
 ZERO_AT_EQUALITY = {"mse", "kl", "hidden_mse", "cos", "pkd", "fsp", "gram", "mmd", "nst"} | {

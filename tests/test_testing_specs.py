@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kdspec.diagnostics import DiagnosticError
-from kdspec.losses import LogitLoss
+from kdspec.api.losses import LogitLoss
+from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.testing import check, run
 
 SPEC = """\

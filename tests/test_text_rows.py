@@ -9,10 +9,10 @@ import datasets
 import pytest
 import transformers
 
-from kdspec.fault import Fault
-from kdspec.kinds import Augmentation
+from kdspec.api.kinds import Augmentation
+from kdspec.data.text_rows import TextRows
+from kdspec.diagnostics.fault import Fault
 from kdspec.testing import tiny
-from kdspec.text_rows import TextRows
 
 TEXTS = ["a good film", "dull  but long", "nice"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kdspec.engine.calendar import Calendar
+from kdspec.engine.run.triggers import Calendar
 
 ROOT = Path(__file__).parent.parent
 RUNS = "tests/engine/test_textbrewer.py"

@@ -6,8 +6,8 @@ import datasets
 import pytest
 import transformers
 
-from kdspec import texts
-from kdspec.fault import Fault
+from kdspec.data import texts
+from kdspec.diagnostics.fault import Fault
 from kdspec.testing import tiny
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kdspec import vectors
-from kdspec.fault import Fault
+from kdspec.diagnostics.fault import Fault
+from kdspec.networks import word_vectors
 
 GLOVE = "good 1 2\nFilm 3 4\nother 5 6\n"
 
@@ -14,13 +14,13 @@ GLOVE = "good 1 2\nFilm 3 4\nother 5 6\n"
 def filled(path, text, vocabulary=("good", "film", "##ly")):
     path.write_text(text, encoding="utf-8")
     table = torch.zeros(len(vocabulary), 2)
-    return vectors.fill(table, {word: i for i, word in enumerate(vocabulary)}, path), table.tolist()
+    return word_vectors.fill(table, {word: i for i, word in enumerate(vocabulary)}, path), table.tolist()
 
 
 @pytest.mark.parametrize("text", [GLOVE, f"3 2\n{GLOVE}"], ids=["GloVe", "word2vec"])
 def test_tokens_that_are_words_have_their_vectors(text, tmp_path):
     assert filled(tmp_path / "v.txt", text) == (2, [[1, 2], [3, 4], [0, 0]])
-    assert vectors.width(tmp_path / "v.txt") == 2
+    assert word_vectors.width(tmp_path / "v.txt") == 2
 
 
 def test_the_first_of_a_word_in_two_cases_counts(tmp_path):
@@ -43,7 +43,7 @@ def test_what_is_wrong_with_a_file_is_told_by_line(text, message, tmp_path):
 def test_an_empty_or_a_binary_file_has_no_vectors(tmp_path):
     (tmp_path / "v.txt").write_text("")
     with pytest.raises(Fault, match="no word vectors"):
-        vectors.width(tmp_path / "v.txt")
+        word_vectors.width(tmp_path / "v.txt")
     (tmp_path / "v.bin").write_bytes(b"\xff\xfe 1 2\n")
     with pytest.raises(Fault, match="not UTF-8"):
-        vectors.width(tmp_path / "v.bin")
+        word_vectors.width(tmp_path / "v.bin")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from kdspec.data.word_tokens import firsts, windows
 from kdspec.testing import tiny
-from kdspec.words import firsts, windows
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
 from kdspec.cli.threads import share_processors
-from kdspec.diagnostics import DiagnosticError
+from kdspec.diagnostics.diagnostic import DiagnosticError
 
 __all__ = ["ExitCode", "Invocation", "main"]
 
@@ -59,7 +59,7 @@ def _run(invocation: Invocation, arguments: list[str]) -> int:
 
 def _explain(invocation: Invocation, error: DiagnosticError) -> ExitCode:
     from kdspec.render.diagnostics import full
-    from kdspec.source import Source
+    from kdspec.source.document import Source
 
     sources = {name: Source(name, text) for name, text in error.texts.items()}
     for diagnostic in error.diagnostics:

@@ -14,24 +14,24 @@ from typer.main import get_group
 
 from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
-from kdspec.diagnostics import closest
-from kdspec.plugins import GROUP
+from kdspec.diagnostics.diagnostic import closest
+from kdspec.registry.plugins import GROUP
 
 COMMANDS = (
-    "kdspec.cli.init",
-    "kdspec.cli.validate",
-    "kdspec.cli.plan",
-    "kdspec.cli.run",
-    "kdspec.cli.cache",
-    "kdspec.cli.report",
-    "kdspec.cli.bench",
-    "kdspec.cli.listing",
-    "kdspec.cli.show",
-    "kdspec.cli.plugins",
-    "kdspec.cli.explain",
-    "kdspec.cli.parameters",
-    "kdspec.cli.schema",
-    "kdspec.cli.import_textbrewer",
+    "kdspec.cli.commands.init",
+    "kdspec.cli.commands.validate",
+    "kdspec.cli.commands.plan",
+    "kdspec.cli.commands.run",
+    "kdspec.cli.commands.cache",
+    "kdspec.cli.commands.report",
+    "kdspec.cli.commands.bench",
+    "kdspec.cli.commands.listing",
+    "kdspec.cli.commands.show",
+    "kdspec.cli.commands.plugins",
+    "kdspec.cli.commands.explain",
+    "kdspec.cli.commands.parameters",
+    "kdspec.cli.commands.schema",
+    "kdspec.cli.commands.import_textbrewer",
 )
 """Our own commands: modules with the hook `kdspec_commands`, in the order in which `--help` lists them."""
 

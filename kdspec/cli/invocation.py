@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from kdspec.diagnostics import Diagnostic, DiagnosticError
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
 
 if TYPE_CHECKING:
     from kdspec.cli.screen import Screen
-    from kdspec.plugins import Plugins
-    from kdspec.registry import Registry
+    from kdspec.registry.plugins import Plugins
+    from kdspec.registry.registry import Registry
 
 
 class Invocation:
@@ -39,7 +39,7 @@ class Invocation:
     @cached_property
     def plugins(self) -> Plugins:
         """Built-ins, installed packages and the files of `--plugin`."""
-        from kdspec import plugins
+        from kdspec.registry import plugins
 
         return plugins.load(self.plugin_files)
 
@@ -58,6 +58,6 @@ class Invocation:
     @cached_property
     def any_registry(self) -> Registry:
         """The components of the plugins that could be loaded; the others are its `problems`."""
-        from kdspec import registry
+        from kdspec.registry import registry
 
         return registry.assemble(self.plugins)

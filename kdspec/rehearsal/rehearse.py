@@ -10,21 +10,21 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from kdspec import heads
-from kdspec.built import BuiltTask
-from kdspec.context import BuildContext, Head, Input
-from kdspec.diagnostics import Diagnostic, DiagnosticError, Label
-from kdspec.engine.blame import blaming
-from kdspec.engine.heads import conflicts
-from kdspec.engine.models import Models
-from kdspec.engine.order import isolated_random
-from kdspec.engine.positions import positions
-from kdspec.plan import Plan, PlannedStage
-from kdspec.registry import Registry
-from kdspec.rehearsal.memory import size
+from kdspec.api.built import BuiltTask
+from kdspec.api.context import BuildContext, Head, Input
+from kdspec.api.step import Features
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label
+from kdspec.engine.batches.sampler import isolated_random
+from kdspec.engine.forward.error_context import blaming
+from kdspec.engine.forward.memory import size
+from kdspec.engine.forward.models import Models
+from kdspec.engine.forward.position_limit import positions
+from kdspec.engine.run.task_heads import conflicts
+from kdspec.hf import heads
+from kdspec.plan.plan import Plan, PlannedStage
+from kdspec.registry.registry import Registry
 from kdspec.rehearsal.result import Initialization, ModelSize, Rehearsal, RehearsedStage, together
-from kdspec.rehearsal.stage import StageRehearsal, unclear
-from kdspec.step import Features
+from kdspec.rehearsal.stage_rehearsal import StageRehearsal, unclear
 
 CLASSES = 2
 """How many are assumed where neither task nor models say."""

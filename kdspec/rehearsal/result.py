@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kdspec.diagnostics import Diagnostic
-from kdspec.match import PlannedMatch
-from kdspec.plan import Plan, PlannedStage
+from kdspec.api.match import PlannedMatch
+from kdspec.diagnostics.diagnostic import Diagnostic
+from kdspec.plan.plan import Plan, PlannedStage
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from kdspec.engine.forward.memory import Alive
 from kdspec.rehearsal.assumption import assumed
 from kdspec.rehearsal.cost import flops
-from kdspec.rehearsal.memory import Alive
 
 _DEVICE = torch.ops.prim.device.default
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from kdspec.confidential import covered
+from kdspec.source.secrets import covered
 
 TAB = 4
 

@@ -11,9 +11,9 @@ from typing import Any
 from rich.cells import cell_len
 from rich.text import Text
 
-from kdspec.component import Component
-from kdspec.plugins import Plugin, Problem
-from kdspec.registry import KINDS, Entry, Registry
+from kdspec.api.component import Component
+from kdspec.registry.plugins import Plugin, Problem
+from kdspec.registry.registry import KINDS, Entry, Registry
 from kdspec.render.clean import clean
 from kdspec.render.parameters import Parameter, parameters
 

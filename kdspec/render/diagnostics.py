@@ -9,12 +9,12 @@ from typing import Any
 from rich.cells import cell_len
 from rich.text import Text
 
-from kdspec.confidential import covered
-from kdspec.diagnostics import Diagnostic, Span
+from kdspec.diagnostics.diagnostic import Diagnostic, Span
 from kdspec.render.clean import clean
 from kdspec.render.formats import Format
 from kdspec.render.snippet import Snippet
-from kdspec.source import Source
+from kdspec.source.document import Source
+from kdspec.source.secrets import covered
 
 __all__ = ["Format", "concise", "full", "github", "plain", "summary"]
 

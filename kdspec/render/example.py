@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from kdspec.component import Component
-from kdspec.registry import Registry
+from kdspec.api.component import Component
+from kdspec.registry.registry import Registry
 
 _KEYS: Mapping[str, str] = MappingProxyType(
     {

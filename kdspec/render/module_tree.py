@@ -10,7 +10,7 @@ from rich.text import Text
 from kdspec.render.clean import clean
 
 if TYPE_CHECKING:
-    from kdspec.engine.parameters import Part
+    from kdspec.engine.forward.parameter_tree import Part
 
 _MEGABYTE = 1_000_000
 _HEADINGS = ("parameters", "share", "memory")

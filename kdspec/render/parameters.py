@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kdspec.component import Component
+from kdspec.api.component import Component
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from kdspec.api.hooks import hookimpl
 from kdspec.events import (
     CacheState,
     Evaluated,
@@ -30,7 +31,6 @@ from kdspec.events import (
     StageStarted,
     StepDone,
 )
-from kdspec.hookspecs import hookimpl
 from kdspec.render.clean import clean
 from kdspec.render.plan import plain
 from kdspec.render.rehearsal import size

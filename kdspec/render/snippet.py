@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from rich.text import Text
 
-from kdspec.diagnostics import Label, Span
+from kdspec.diagnostics.diagnostic import Label, Span
 from kdspec.render.clean import cells_of, clean
-from kdspec.source import Source
+from kdspec.source.document import Source
 
 _FRAME = "blue"
 _CUT = "…"

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from kdspec.component import Component
-from kdspec.context import BuildContext
-from kdspec.documentation import attribute_docstrings
-from kdspec.losses import FeatureLoss, LogitLoss
+from kdspec.api.component import Component
+from kdspec.api.context import BuildContext
+from kdspec.api.docstrings import attribute_docstrings
+from kdspec.api.losses import FeatureLoss, LogitLoss
 
 if TYPE_CHECKING:
     import torch

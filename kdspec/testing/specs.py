@@ -7,16 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdspec import check as checking
-from kdspec import plan as planning
-from kdspec.check import Checked
-from kdspec.compose import compose
-from kdspec.diagnostics import DiagnosticError
-from kdspec.registry import Registry, load_registry
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.plan import plan as planning
+from kdspec.registry.registry import Registry, load_registry
+from kdspec.source.extends import compose
+from kdspec.spec import check as checking
+from kdspec.spec.check import Checked
 
 if TYPE_CHECKING:
-    from kdspec.engine.session import Result
-    from kdspec.plan import Plan
+    from kdspec.engine.run.session import Result
+    from kdspec.plan.plan import Plan
 
 NAME = "spec.yaml"
 """What diagnostics call the text."""
@@ -78,7 +78,7 @@ def run(
     Raises:
         DiagnosticError: the spec has errors, or the run fails: KD5xx.
     """
-    from kdspec.engine.session import Session
+    from kdspec.engine.run.session import Session
 
     found = registry(*plugins)
     planned = plan(text, found, folder=folder, sets=sets)

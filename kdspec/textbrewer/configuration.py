@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from kdspec.component import Strict, by_name
-from kdspec.kinds import Schedule
-from kdspec.losses import FeatureLoss, LogitLoss, Projection
+from kdspec.api.component import Strict, by_name
+from kdspec.api.kinds import Schedule
+from kdspec.api.losses import FeatureLoss, LogitLoss, Projection
 
 
 def _text(value: Any) -> Any:

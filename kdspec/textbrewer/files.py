@@ -8,16 +8,16 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from kdspec import source
-from kdspec.check.explain import explain, in_order
-from kdspec.check.mistake import listed
-from kdspec.diagnostics import Diagnostic, DiagnosticError, Label, Span, closest
-from kdspec.nodes import ListNode, MappingNode, Node, Source
-from kdspec.registry import Registry
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label, Span, closest
+from kdspec.registry.registry import Registry
+from kdspec.source.document import Document, index
+from kdspec.source.nodes import ListNode, MappingNode, Node, Source
+from kdspec.spec.check.explain import explain, in_order
+from kdspec.spec.check.mistake import listed
 from kdspec.textbrewer import json_reader, python_reader
 from kdspec.textbrewer.configuration import Configuration
-from kdspec.textbrewer.matches import counted_from
 from kdspec.textbrewer.python_reader import CONFIGURATIONS, Found
+from kdspec.textbrewer.write_matches import counted_from
 
 CODE = "KD601"
 INTERMEDIATE = "intermediate_matches"
@@ -37,7 +37,7 @@ class Read:
     """The names of several tasks, where a Python file has them."""
     unknown: Mapping[str, str]
     """Settings whose value a file computes, and the expression."""
-    document: source.Document
+    document: Document
     diagnostics: tuple[Diagnostic, ...]
     """Warnings."""
 
@@ -64,7 +64,7 @@ def read(files: Sequence[Path], registry: Registry, chosen: Sequence[str] = ()) 
     if errors:
         raise DiagnosticError(*in_order(errors), texts=texts)
     root = MappingNode(Span(str(files[0]), 0, 0, 0, 0), settings)
-    document = source.index(root, sources, Path(), {})
+    document = index(root, sources, Path(), {})
     try:
         configuration = Configuration.model_validate(document.data, context={"registry": registry})
     except ValidationError as error:

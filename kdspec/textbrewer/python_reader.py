@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from kdspec.diagnostics import Diagnostic, DiagnosticError, Label, Span, excerpt
-from kdspec.nodes import ListNode, MappingNode, Node, ScalarNode, Source
-from kdspec.reader import MAX_DEPTH, MAX_SIZE
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label, Span, excerpt
+from kdspec.source.nodes import ListNode, MappingNode, Node, ScalarNode, Source
+from kdspec.source.yaml_reader import MAX_DEPTH, MAX_SIZE
 
 CODE = "KD601"
 

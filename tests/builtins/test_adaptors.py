@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from kdspec.builtins.adaptors import Paths
-from kdspec.context import BuildContext
+from kdspec.api.context import BuildContext
+from kdspec.builtins.matching.adaptors import Paths
 
 FEATURES = {
     "logits": ["output.start_logits", "output.end_logits"],

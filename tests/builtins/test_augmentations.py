@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from kdspec.builtins.augmentations import (
+from kdspec.api.context import BuildContext
+from kdspec.builtins.tasks.augmentations import (
     Deleting,
     LongDisorder,
     Masking,
@@ -19,7 +20,6 @@ from kdspec.builtins.augmentations import (
     ShortDisorder,
     kdspec_components,
 )
-from kdspec.context import BuildContext
 
 LETTERS = list("abcdefghij")
 

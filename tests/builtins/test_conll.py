@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kdspec.builtins.conll import Conll
-from kdspec.context import BuildContext
-from kdspec.fault import Fault
+from kdspec.api.context import BuildContext
+from kdspec.builtins.datasets.conll import Conll
+from kdspec.diagnostics.fault import Fault
 
 
 @pytest.fixture

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from kdspec.builtins.datasets import Csv, Hub, Json, Parquet
-from kdspec.context import BuildContext
-from kdspec.fault import Fault
+from kdspec.api.context import BuildContext
+from kdspec.builtins.datasets.files import Csv, Hub, Json, Parquet
+from kdspec.diagnostics.fault import Fault
 
 
 def fault(action, at, says=""):

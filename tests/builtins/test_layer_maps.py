@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from kdspec import plan
-from kdspec.builtins.layer_maps import Explicit, First, Last, Skip, Uniform
-from kdspec.check import check
-from kdspec.compose import compose
-from kdspec.context import BuildContext
-from kdspec.fault import Fault
-from kdspec.registry import load_registry
+from kdspec.api.context import BuildContext
+from kdspec.builtins.matching.layer_maps import Explicit, First, Last, Skip, Uniform
+from kdspec.diagnostics.fault import Fault
+from kdspec.plan import plan
+from kdspec.registry.registry import load_registry
+from kdspec.source.extends import compose
+from kdspec.spec.check import check
 
 FINE = Path(__file__).parent.parent / "diagnostics" / "fine.yaml"
 

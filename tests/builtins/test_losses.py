@@ -8,9 +8,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from kdspec.builtins import feature_losses, logit_losses
-from kdspec.builtins.feature_losses import AttentionCe, AttentionMse, Mmd
-from kdspec.context import BuildContext
+from kdspec.api.context import BuildContext
+from kdspec.builtins.losses import feature_losses, logit_losses
+from kdspec.builtins.losses.feature_losses import AttentionCe, AttentionMse, Mmd
 
 LOSSES = {c.name: c for module in (logit_losses, feature_losses) for c in module.kdspec_components()}
 MASK = torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]])

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from kdspec.builtins.optimizers import kdspec_components
-from kdspec.context import BuildContext
-from kdspec.fault import Fault
-from kdspec.kinds import LrSchedule
+from kdspec.api.context import BuildContext
+from kdspec.api.kinds import LrSchedule
+from kdspec.builtins.training.optimizers import kdspec_components
+from kdspec.diagnostics.fault import Fault
 
 SCHEDULES = {c.name: c for c in kdspec_components() if issubclass(c, LrSchedule)}
 REQUIRED = {"constant_with_warmup": {"warmup": 10}, "exponential": {"gamma": 0.9}, "step": {"every": 30}}

@@ -10,12 +10,12 @@ import pytest
 import torch
 import transformers
 
-from kdspec.answers import Answers
-from kdspec.builtins.masked_lm import MaskedLm
-from kdspec.context import BuildContext
-from kdspec.fault import Fault
-from kdspec.kinds import Dataset
-from kdspec.masking import IGNORE
+from kdspec.api.answers import Answers
+from kdspec.api.context import BuildContext
+from kdspec.api.kinds import Dataset
+from kdspec.builtins.tasks.masked_lm import MaskedLm
+from kdspec.data.masking import IGNORE
+from kdspec.diagnostics.fault import Fault
 from kdspec.testing import tiny
 
 TEXTS = ["a good film", "dull", "the plot was thin, and long"]

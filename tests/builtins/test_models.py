@@ -11,12 +11,12 @@ import transformers
 from pydantic import ValidationError
 from transformers.utils import logging
 
-from kdspec import loading
-from kdspec.builtins.models import Initialize, Transformers
-from kdspec.builtins.text_models import BiGru
-from kdspec.context import BuildContext, Head, ModelFacts
-from kdspec.fault import Fault
-from kdspec.kinds import Model
+from kdspec.api.context import BuildContext, Head, ModelFacts
+from kdspec.api.kinds import Model
+from kdspec.builtins.models.text_models import BiGru
+from kdspec.builtins.models.transformers import Initialize, Transformers
+from kdspec.diagnostics.fault import Fault
+from kdspec.hf import loading
 
 HEAD = Head(task="sequence_classification", labels=("bad", "good"))
 SMALL = {"model_type": "bert", "num_hidden_layers": 2, "hidden_size": 8, "num_attention_heads": 2, "vocab_size": 19}

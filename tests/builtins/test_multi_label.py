@@ -11,11 +11,11 @@ import transformers
 from pydantic import ValidationError
 from torchmetrics.functional.classification import multilabel_f1_score
 
-from kdspec.answers import Answers
-from kdspec.builtins.multi_label import MultiLabel
-from kdspec.context import BuildContext, Head
-from kdspec.fault import Fault
-from kdspec.kinds import Dataset
+from kdspec.api.answers import Answers
+from kdspec.api.context import BuildContext, Head
+from kdspec.api.kinds import Dataset
+from kdspec.builtins.tasks.multi_label import MultiLabel
+from kdspec.diagnostics.fault import Fault
 
 ROWS = {"text": ["a", "b", "c", "d"], "label": [["x", "y"], [], None, ["z"]]}
 NAN = math.nan

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kdspec import load_registry
-from kdspec.builtins.multi_task import MultiTask
-from kdspec.plan import make
+from kdspec.builtins.strategies.multi_task import MultiTask
+from kdspec.plan.plan import make
 from kdspec.testing import check, registry
 
 SPEC = """\

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from kdspec import load_registry
-from kdspec.builtins.multi_teacher import MultiTeacher
-from kdspec.context import BuildContext
-from kdspec.fault import Fault
+from kdspec.api.context import BuildContext
+from kdspec.api.step import Features, Step
+from kdspec.builtins.strategies.multi_teacher import MultiTeacher
+from kdspec.diagnostics.fault import Fault
 from kdspec.ops import divergence, ensemble
-from kdspec.ops.shift import probability_shift
-from kdspec.step import Features, Step
+from kdspec.ops.probability_shift import probability_shift
 from kdspec.testing import check
 
 SPEC = """\

@@ -6,8 +6,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from kdspec.builtins.optimizers import AdamW, NAdam, Sgd, TorchOptimizer, kdspec_components
-from kdspec.context import BuildContext
+from kdspec.api.context import BuildContext
+from kdspec.builtins.training.optimizers import AdamW, NAdam, Sgd, TorchOptimizer, kdspec_components
 
 OPTIMIZERS = {c.name: c for c in kdspec_components() if issubclass(c, TorchOptimizer)}
 

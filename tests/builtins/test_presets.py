@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kdspec.builtins.presets import kdspec_components
-from kdspec.context import BuildContext
+from kdspec.api.context import BuildContext
+from kdspec.builtins.matching.presets import kdspec_components
 
 TABLE = """
 L3_attention_mse      attention  attention_mse       4-1 8-2 12-3

@@ -6,8 +6,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from kdspec.builtins.projections import ACTIVATIONS, Linear, kdspec_components
-from kdspec.context import BuildContext
+from kdspec.api.context import BuildContext
+from kdspec.builtins.matching.projections import ACTIVATIONS, Linear, kdspec_components
 
 PROJECTIONS = {component.name: component for component in kdspec_components()}
 WIDTHS = BuildContext(student_width=12, teacher_width=20)

@@ -10,11 +10,11 @@ import torch
 import transformers
 from pydantic import ValidationError
 
-from kdspec.answers import Answers
-from kdspec.builtins.regression import Regression
-from kdspec.context import BuildContext, Head
-from kdspec.fault import Fault
-from kdspec.kinds import Dataset
+from kdspec.api.answers import Answers
+from kdspec.api.context import BuildContext, Head
+from kdspec.api.kinds import Dataset
+from kdspec.builtins.tasks.regression import Regression
+from kdspec.diagnostics.fault import Fault
 
 ROWS = {"text": ["a", "b", "c"], "label": [0.5, None, 3], "other": [1, 2, 3]}
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from kdspec import BuildContext
-from kdspec.builtins.relation_losses import MiniLM, MiniLMv2
-from kdspec.diagnostics import DiagnosticError
+from kdspec.builtins.losses.relation_losses import MiniLM, MiniLMv2
+from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.ops.relations import relation
 from kdspec.testing import check, check_loss, run, tiny
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from kdspec.builtins.schedules import Constant, LinearDecay, LinearGrowth
-from kdspec.context import BuildContext
+from kdspec.api.context import BuildContext
+from kdspec.builtins.training.schedules import Constant, LinearDecay, LinearGrowth
 
 WEIGHTS = st.floats(min_value=0, max_value=1e6)
 PARTS = st.floats(min_value=0, max_value=1)

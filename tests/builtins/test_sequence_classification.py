@@ -8,12 +8,12 @@ import torch
 import transformers
 from pydantic import ValidationError
 
-from kdspec.answers import Answers
-from kdspec.builtins.datasets import Csv
-from kdspec.builtins.sequence_classification import SequenceClassification
-from kdspec.context import BuildContext, Head
-from kdspec.fault import Fault
-from kdspec.kinds import Dataset
+from kdspec.api.answers import Answers
+from kdspec.api.context import BuildContext, Head
+from kdspec.api.kinds import Dataset
+from kdspec.builtins.datasets.files import Csv
+from kdspec.builtins.tasks.sequence_classification import SequenceClassification
+from kdspec.diagnostics.fault import Fault
 
 ROWS = {"text": ["a b", "good", "c d e f"], "label": ["good", "bad", "good"]}
 

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from kdspec.builtins.squad import Squad
-from kdspec.context import BuildContext
-from kdspec.fault import Fault
+from kdspec.api.context import BuildContext
+from kdspec.builtins.datasets.squad import Squad
+from kdspec.diagnostics.fault import Fault
 
 ANSWER = {"text": "Oslo", "answer_start": 7}
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from kdspec.builtins.temperatures import Constant, Cwsm, Flsw
-from kdspec.context import BuildContext
+from kdspec.api.context import BuildContext
+from kdspec.builtins.losses.temperatures import Constant, Cwsm, Flsw
 
 
 def logits(a, b):

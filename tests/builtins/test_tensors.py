@@ -7,12 +7,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from kdspec.answers import Answers
-from kdspec.builtins.tensors import Tensors
-from kdspec.context import BuildContext
-from kdspec.fault import Fault
-from kdspec.fieldpath import parse
-from kdspec.kinds import Dataset
+from kdspec.api.answers import Answers
+from kdspec.api.context import BuildContext
+from kdspec.api.field_path import parse
+from kdspec.api.kinds import Dataset
+from kdspec.builtins.tasks.tensors import Tensors
+from kdspec.diagnostics.fault import Fault
 
 ROWS = {"ids": [[1, 2], [3, 4]], "x": [0.5, 1.5], "flag": [True, False], "y": [1, 0]}
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kdspec.builtins.models import Transformers
-from kdspec.builtins.text_models import BiGru
-from kdspec.context import BuildContext, Head
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine.stage import Interrupted
-from kdspec.fault import Fault
-from kdspec.networks import load
+from kdspec.api.context import BuildContext, Head
+from kdspec.builtins.models.text_models import BiGru
+from kdspec.builtins.models.transformers import Transformers
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.fault import Fault
+from kdspec.engine.run.stage_run import Interrupted
+from kdspec.networks.text_networks import load
 from kdspec.testing import check, run, tiny
 
 SPEC = """

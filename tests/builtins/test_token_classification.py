@@ -8,11 +8,11 @@ import torch
 import transformers
 from pydantic import ValidationError
 
-from kdspec.answers import Answers
-from kdspec.builtins.token_classification import TokenClassification
-from kdspec.context import BuildContext, Head
-from kdspec.fault import Fault
-from kdspec.kinds import Dataset
+from kdspec.api.answers import Answers
+from kdspec.api.context import BuildContext, Head
+from kdspec.api.kinds import Dataset
+from kdspec.builtins.tasks.token_classification import TokenClassification
+from kdspec.diagnostics.fault import Fault
 from kdspec.testing import tiny
 
 ROWS = {

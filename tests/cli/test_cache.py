@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import transformers
 
-from kdspec import encoded, texts
+from kdspec.data import row_cache, texts
 from kdspec.testing import tiny
 
 TINY = Path(__file__).parent.parent / "data" / "tiny"
@@ -52,10 +52,10 @@ def encoded_rows(tmp_path, monkeypatch):
     """Three texts encoded and kept in `caches`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KDSPEC_CACHE", str(tmp_path / "caches"))
-    monkeypatch.setattr(encoded, "LEAST", 0)
+    monkeypatch.setattr(row_cache, "LEAST", 0)
     tokenizer = transformers.AutoTokenizer.from_pretrained(TINY / "teacher")
     texts.encode([["a film to\nlike", "another", ""]], tokenizer, None)
-    (file,) = (tmp_path / "caches" / encoded.FOLDER).iterdir()
+    (file,) = (tmp_path / "caches" / row_cache.FOLDER).iterdir()
     return file
 
 

@@ -9,8 +9,8 @@ import yaml
 from pydantic import ValidationError
 
 from kdspec import load_registry
-from kdspec.diagnostics import CODES
-from kdspec.registry import KINDS
+from kdspec.diagnostics.diagnostic import CODES
+from kdspec.registry.registry import KINDS
 from kdspec.render.example import example
 from kdspec.render.parameters import parameters
 
@@ -131,7 +131,7 @@ In a spec
 
 def test_show_is_data_too(kdspec):
     shown = json.loads(kdspec("show", "optimizer", "adamw", "--json").out)
-    assert shown["source"].startswith("kdspec/builtins/optimizers.py:")
+    assert shown["source"].startswith("kdspec/builtins/training/optimizers.py:")
     assert shown["parameters"][0]["name"] == "lr"
     assert shown["parameters"][0]["type"] == "a number, greater than 0"
     assert "adamw" in yaml.safe_load(shown["example"])["optimizer"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdspec.cli.fixes import apply
-from kdspec.diagnostics import Edit, Span
+from kdspec.cli.apply_fixes import apply
+from kdspec.diagnostics.diagnostic import Edit, Span
 
 
 def edit(start, end, text, line=0):

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from kdspec import load_registry
-from kdspec.cli.reading import read
+from kdspec.cli.read_spec import read
 from kdspec.testing import check, run, tiny
 
 TINY = Path(__file__).parent.parent / "data" / "tiny" / "teacher"
@@ -366,13 +366,17 @@ def test_a_file_that_it_writes_is_valid(kdspec, tmp_path, monkeypatch, student):
 
 
 def test_the_schema_comes_with_a_file(kdspec, tmp_path, monkeypatch):
-    monkeypatch.setattr("kdspec.schema.text", lambda _: "{}")
+    monkeypatch.setattr("kdspec.spec.json_schema.text", lambda _: "{}")
     (tmp_path / "config.json").write_text("{}")
     assert (
         kdspec("import-textbrewer", str(tmp_path / "config.json"), "-o", str(tmp_path / "new" / "one.yaml")).code == 0
     )
     assert (tmp_path / "new" / "kdspec.schema.json").is_file()
-    assert (tmp_path / "new" / "one.yaml").read_text().startswith("# yaml-language-server: $schema=kdspec.schema.json")
+    assert (
+        (tmp_path / "new" / "one.yaml")
+        .read_text()
+        .startswith("# yaml-language-server: $schema=kdspec.schema.json")
+    )
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ import pytest
 import yaml
 from transformers import AutoConfig
 
-from kdspec import load_registry, schema
-from kdspec.cli.library import library
-from kdspec.cli.reading import read
+from kdspec import load_registry
+from kdspec.cli.read_spec import read
+from kdspec.cli.spec_library import library
+from kdspec.spec import json_schema
 
 BY_EXAMPLE = {"masked_lm", "question_answering", "token_classification"}
 TASKS = sorted({*load_registry(installed=False).names("task")} - BY_EXAMPLE)
@@ -38,9 +39,9 @@ def registry():
 @pytest.fixture(scope="module", autouse=True)
 def _one_schema(registry):
     """It goes beside every spec, and takes longer to make than all the rest."""
-    text = schema.text(registry)
+    text = json_schema.text(registry)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(schema, "text", lambda _: text)
+        patch.setattr(json_schema, "text", lambda _: text)
         yield
 
 

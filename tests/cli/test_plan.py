@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 
-from kdspec.source import parse
+from kdspec.source.document import parse
 
 
 def test_a_plan_is_shown_on_standard_output(kdspec, spec):

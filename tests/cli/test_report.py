@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kdspec.engine.event_log import EventLog
+from kdspec.engine.run.event_log import EventLog
 from kdspec.events import RunStarted
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from kdspec import report
-from kdspec.cli.run import loading
-from kdspec.diagnostics import Diagnostic, DiagnosticError
-from kdspec.engine import session
-from kdspec.engine.event_log import EventLog
-from kdspec.engine.session import Result
-from kdspec.engine.stage import Interrupted
-from kdspec.engine.table import Row
+from kdspec.cli.commands.run import loading
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.engine.evaluation.results import Row
+from kdspec.engine.run import session
+from kdspec.engine.run.event_log import EventLog
+from kdspec.engine.run.session import Result
+from kdspec.engine.run.stage_run import Interrupted
 from kdspec.events import RunFinished, RunStarted
+from kdspec.report import report
 
 ROW = Row("student", "student", "reviews", "test", {"accuracy": 0.81}, 0.9, 4_386_178, 17_500_000, 3.2)
 

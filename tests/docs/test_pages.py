@@ -24,14 +24,16 @@ import pytest
 import yaml
 
 import kdspec
-from kdspec import check, hookspecs, plan
+from kdspec.api import hooks
+from kdspec.api.component import Component
+from kdspec.api.hooks import API_VERSION
+from kdspec.api.losses import FeatureLoss, LogitLoss
 from kdspec.cli import application
-from kdspec.component import Component
-from kdspec.compose import compose
-from kdspec.hookspecs import API_VERSION
-from kdspec.losses import FeatureLoss, LogitLoss
-from kdspec.registry import KINDS, Registry, load_registry
-from kdspec.spec import Spec, Stage, Training
+from kdspec.plan import plan
+from kdspec.registry.registry import KINDS, Registry, load_registry
+from kdspec.source.extends import compose
+from kdspec.spec import check
+from kdspec.spec.spec import Spec, Stage, Training
 from kdspec.testing import check_loss
 
 ROOT = Path(__file__).parent.parent.parent
@@ -41,7 +43,7 @@ FENCE = re.compile(
     r"(?P<fragment><!-- fragment -->\n+)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 PACKAGES = {file.parent.name.replace("-", "_"): file.parent for file in ROOT.glob("plugins/*/pyproject.toml")}
-HOOKS = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("kdspec_")}
+HOOKS = {name: hook for name, hook in vars(hooks).items() if name.startswith("kdspec_")}
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Page:
         """Modules with hooks, and the classes of those that have none."""
         for module in self.modules.values():
             own = [value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__]
-            if any(hasattr(value, f"{hookspecs.PROJECT}_impl") for value in own) or module.__name__ in PACKAGES:
+            if any(hasattr(value, f"{hooks.PROJECT}_impl") for value in own) or module.__name__ in PACKAGES:
                 yield module
             else:
                 yield from (value for value in own if inspect.isclass(value) and issubclass(value, Component))

@@ -133,11 +133,12 @@ def editor(tmp_path_factory) -> Iterator[Editor]:
     """An editor in a folder that has the schema of the built-ins and of one more package."""
     if not shutil.which("node") or not SERVER.is_file():
         pytest.skip("the YAML language server is not installed; `make editor` does it, with npm")
-    from kdspec import load_registry, schema
+    from kdspec import load_registry
+    from kdspec.spec import json_schema
 
     folder = tmp_path_factory.mktemp("editor")
     registry = load_registry(installed=False)
-    (folder / "kdspec.schema.json").write_text(schema.text(registry), encoding="utf-8")
+    (folder / "kdspec.schema.json").write_text(json_schema.text(registry), encoding="utf-8")
     editor = Editor(folder)
     yield editor
     editor.close()

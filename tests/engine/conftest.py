@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kdspec.engine.event_log import read
-from kdspec.engine.session import Result, Session
+from kdspec.engine.run.event_log import read
+from kdspec.engine.run.session import Result, Session
 from kdspec.testing import plan, registry
 
 TOYS = Path(__file__).parent / "toys.py"

@@ -25,9 +25,9 @@ PLUGINS = [Path(__file__).parent / name for name in ("toys.py", "ranks_plugin.py
 
 
 def run(job: dict[str, Any], folder: Path, registry: Any, team: Any) -> Any:
-    from kdspec.diagnostics import DiagnosticError
-    from kdspec.engine.session import Session
-    from kdspec.engine.stage import Interrupted
+    from kdspec.diagnostics.diagnostic import DiagnosticError
+    from kdspec.engine.run.session import Session
+    from kdspec.engine.run.stage_run import Interrupted
     from kdspec.testing import plan
 
     planned = plan(job["text"], registry, folder=folder, sets=job.get("sets", ()))
@@ -52,11 +52,11 @@ def run(job: dict[str, Any], folder: Path, registry: Any, team: Any) -> Any:
 
 
 def member(folder: Path, jobs: list[dict[str, Any]], registry: Any) -> None:
-    from kdspec.engine import launch
-    from kdspec.engine.team import Team
+    from kdspec.engine.processes import torchrun
+    from kdspec.engine.processes.process_group import Team
 
-    place = launch.place(os.environ)
-    with Team(place, launch.device(place, "cpu")) as team:
+    place = torchrun.place(os.environ)
+    with Team(place, torchrun.device(place, "cpu")) as team:
         for number, job in enumerate(jobs):
             told = run(job, folder, registry, team)
             (folder / f"job-{number}-{place.rank}.json").write_text(json.dumps(told))
@@ -91,9 +91,9 @@ def main(starts: Path) -> None:
     from kdspec.testing import registry
 
     for name in (
-        "kdspec.engine.session",
-        "kdspec.engine.distributed",
-        "kdspec.engine.accelerated",
+        "kdspec.engine.run.session",
+        "kdspec.engine.processes.ddp_fsdp",
+        "kdspec.engine.processes.accelerate",
         "accelerate",
         "transformers.models.bert.modeling_bert",
         "datasets",

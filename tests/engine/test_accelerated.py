@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import pytest
 
 from kdspec.cli import main
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine import launch
-from kdspec.engine.accelerated import check, check_environment, read
-from kdspec.engine.launch import Place
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.processes import torchrun
+from kdspec.engine.processes.accelerate import check, check_environment, read
+from kdspec.engine.processes.torchrun import Place
 
 TWO = Place(rank=0, world=2, local_rank=0, local_world=2)
 
@@ -89,7 +89,7 @@ def test_what_accelerate_launch_has_told_is_refused_alike(name, value, told):
 def test_without_the_package_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DiagnosticError, match="KD515 `--backend accelerate` needs the package `accelerate`") as caught:
-        launch.check(TWO, "accelerate")
+        torchrun.check(TWO, "accelerate")
     assert caught.value.diagnostics[0].help == "`pip install 'kdspec[accelerate]'` installs it"
 
 

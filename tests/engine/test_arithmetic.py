@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdspec.engine.arithmetic import Arithmetic, in_precision
+from kdspec.engine.forward.teacher_precision import Arithmetic, in_precision
 from kdspec.events import StepDone
 
 from .conftest import TRAINING

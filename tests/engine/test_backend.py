@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine.backend import Backend, SingleProcess
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.processes.backend import Backend, SingleProcess
 
 
 def net_and_optimizer(seed=0):

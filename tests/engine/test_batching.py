@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from kdspec.engine import batching
-from kdspec.engine.batching import cost_of_a_cut
-from kdspec.engine.stage import Interrupted
+from kdspec.engine.batches import build_sampler
+from kdspec.engine.batches.build_sampler import cost_of_a_cut
+from kdspec.engine.run.stage_run import Interrupted
 from kdspec.events import StepDone
 from kdspec.testing import tiny
 
@@ -42,7 +42,7 @@ TRAINING = "stages.distil.training"
 @pytest.fixture
 def texts(launch, tmp_path, monkeypatch):
     """Runs the spec with tiny models without dropout; cuts cost nothing, so that there are many."""
-    monkeypatch.setattr(batching, "cost_of_a_cut", lambda *_: 0)
+    monkeypatch.setattr(build_sampler, "cost_of_a_cut", lambda *_: 0)
     off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     for seed, name in enumerate(("teacher", "student")):
         tiny(tmp_path / name, seed=seed, **off)
@@ -78,7 +78,7 @@ def test_cuts_leave_the_gradient_as_it_is(changes, texts):
 
 def test_a_budget_of_tokens_is_kept(texts, monkeypatch):
     seen = []
-    from kdspec.engine.forward import Forward
+    from kdspec.engine.forward.model_runner import Forward
 
     original = Forward.__call__
 
@@ -119,12 +119,14 @@ def test_a_stopped_run_goes_on_with_the_same_batches(by, texts, toys):
 
 def test_a_batch_norm_in_the_student_is_not_cut():
     student = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    assert "normalises over the batch" in batching._doubt(student, SimpleNamespace(heads=lambda _: ()))
+    assert "normalises over the batch" in build_sampler._doubt(student, SimpleNamespace(heads=lambda _: ()))
 
 
 def test_logits_of_tokens_need_a_mask_to_be_cut():
     features = {"logits": (torch.zeros(2, 3, 4),)}
-    assert "logits_mask" in batching._doubt(nn.Linear(2, 2), SimpleNamespace(heads=lambda name: features.get(name, ())))
+    assert "logits_mask" in build_sampler._doubt(
+        nn.Linear(2, 2), SimpleNamespace(heads=lambda name: features.get(name, ()))
+    )
 
 
 def test_a_cut_costs_fewer_tokens_of_a_wider_model():

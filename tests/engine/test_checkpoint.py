@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine import checkpoint
-from kdspec.engine.checkpoint import CheckpointStore
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.run import checkpoint
+from kdspec.engine.run.checkpoint import CheckpointStore
 
 META = {"scaler": {"scale": 65536.0}, "best": {"step": 1, "accuracy": 0.1 + 0.2}}
 
@@ -273,7 +273,7 @@ KILLED = """
 import os, random, signal, sys, time
 from pathlib import Path
 import torch
-from kdspec.engine.checkpoint import CheckpointStore
+from kdspec.engine.run.checkpoint import CheckpointStore
 
 def tensors_of(step):
     return {"model": {"weight": torch.full((300, 300), float(step)), "tied": torch.arange(step)}}

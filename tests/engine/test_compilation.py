@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from kdspec import Distiller, FeatureLoss, Needs, Term
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine.compilation import Compilation, parts
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.step.compilation import Compilation, parts
 from kdspec.events import CacheState, StepDone
 from kdspec.testing import tiny
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdspec.engine.cutting import Cutting, spread
+from kdspec.engine.batches.length_split import Cutting, spread
 
 LENGTHS = st.lists(st.integers(1, 20), min_size=1, max_size=8)
 PIECES = st.lists(st.lists(st.integers(), min_size=1, max_size=5), max_size=5)

@@ -15,10 +15,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine.event_log import read
-from kdspec.engine.session import Session
-from kdspec.engine.stage import Interrupted
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.run.event_log import read
+from kdspec.engine.run.session import Session
+from kdspec.engine.run.stage_run import Interrupted
 from kdspec.events import CacheState, Note, RunStarted
 
 SHORT, LONG = 10, 200

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from kdspec.engine.event_log import read
-from kdspec.engine.session import Session
-from kdspec.engine.stage import Interrupted
+from kdspec.engine.run.event_log import read
+from kdspec.engine.run.session import Session
+from kdspec.engine.run.stage_run import Interrupted
 from kdspec.events import CheckpointSaved, Evaluated, Note, RunFailed, RunStarted, StageFinished, StepDone, to_json
 from kdspec.testing import plan, tiny
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from kdspec.engine import embeddings
-from kdspec.engine.embeddings import InPlace
+from kdspec.engine.step import embedding_gradients
+from kdspec.engine.step.embedding_gradients import InPlace
 
 IDS = (torch.tensor([[1, 2, 1, 0], [3, 1, 0, 0]]), torch.tensor([[4, 1]]))
 
@@ -25,7 +25,7 @@ class Tied(nn.Module):
 
 @pytest.fixture(autouse=True)
 def every_embedding_is_large(monkeypatch):
-    monkeypatch.setattr(embeddings, "LEAST", 1)
+    monkeypatch.setattr(embedding_gradients, "LEAST", 1)
 
 
 def gradient(module, ids=IDS):
@@ -85,7 +85,7 @@ def test_an_embedding_with_a_gradient_of_its_own_kind_keeps_it(options):
 
 
 def test_small_tables_keep_the_ordinary_way(monkeypatch):
-    monkeypatch.setattr(embeddings, "LEAST", 2**20)
+    monkeypatch.setattr(embedding_gradients, "LEAST", 2**20)
     module = nn.Embedding(6, 3)
     with InPlace(module):
         assert not module._forward_hooks

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kdspec.answers import Answers
-from kdspec.engine.evaluation import Outcome, agreement
+from kdspec.api.answers import Answers
+from kdspec.engine.evaluation.evaluate import Outcome, agreement
 
 
 def outcome(*heads, rows, labels=None, batch=2, tokenizer=None):

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine.event_log import EventLog, read
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.run.event_log import EventLog, read
 from kdspec.events import (
     CheckpointSaved,
     Evaluated,

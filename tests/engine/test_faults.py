@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 from kdspec import FeatureLoss, LogitLoss, Model, hookimpl
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine import checkpoint, event_log, room
-from kdspec.engine.event_log import read
-from kdspec.engine.stage import Interrupted
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.run import checkpoint, event_log, resources
+from kdspec.engine.run.event_log import read
+from kdspec.engine.run.stage_run import Interrupted
 from kdspec.events import Note, RunFailed, RunStarted, StageFinished, StepDone
 from kdspec.testing import run, tiny
 
@@ -162,7 +162,7 @@ class TestRoomOnTheDisk:
         """Sets how many bytes are free."""
 
         def set_(size):
-            monkeypatch.setattr(room.shutil, "disk_usage", lambda _: SimpleNamespace(free=size))
+            monkeypatch.setattr(resources.shutil, "disk_usage", lambda _: SimpleNamespace(free=size))
 
         return set_
 

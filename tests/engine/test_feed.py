@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from kdspec.engine.feed import Feed
+from kdspec.engine.batches.loader import Feed
 
 
 class Noisy:

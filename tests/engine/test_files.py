@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine.files import atomic_write, cannot_write, sha256
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.run.durable_files import atomic_write, cannot_write, sha256
 
 
 @contextmanager

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine.forward import Forward, frozen
-from kdspec.fieldpath import parse
-from kdspec.plan import Feature
+from kdspec.api.field_path import parse
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.forward.model_runner import Forward, frozen
+from kdspec.plan.plan import Feature
 
 GENERAL = "stages.distil.distiller.general"
 BATCH = {"ids": torch.tensor([[1, 2, 3], [4, 5, 0]]), "mask": torch.tensor([[1, 1, 1], [1, 1, 0]])}

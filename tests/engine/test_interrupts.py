@@ -8,12 +8,13 @@ from contextlib import suppress
 
 import pytest
 
-from kdspec.builtins.tensors import TensorRows
-from kdspec.engine import checkpoint, judge
-from kdspec.engine import session as session_module
-from kdspec.engine.event_log import read
-from kdspec.engine.feed import Feed
-from kdspec.engine.stage import Interrupted
+from kdspec.builtins.tasks.tensors import TensorRows
+from kdspec.engine.batches.loader import Feed
+from kdspec.engine.evaluation import best_model
+from kdspec.engine.run import checkpoint
+from kdspec.engine.run import session as session_module
+from kdspec.engine.run.event_log import read
+from kdspec.engine.run.stage_run import Interrupted
 from kdspec.events import CheckpointSaved, RunStarted
 
 TRAINING = "stages.distil.training"
@@ -56,7 +57,7 @@ def interrupting(monkeypatch, owner, name, number, *, call=1, times=1):
 MOMENTS = {
     "reading the data": (TensorRows, "encode", 1, 1),
     "drawing a batch": (Feed, "batches", 4, 1),
-    "evaluating": (judge, "evaluate", 3, 4),
+    "evaluating": (best_model, "evaluate", 3, 4),
     "saving": (checkpoint, "save_file", 3, 5),
     "publishing": (checkpoint.CheckpointStore, "_publish", 2, 5),
 }

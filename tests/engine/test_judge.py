@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from kdspec import Mean, Task
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine.calendar import Calendar, total_steps
-from kdspec.engine.judge import Judge, Judged, Progress
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.evaluation.best_model import Judge, Judged, Progress
+from kdspec.engine.run.triggers import Calendar, total_steps
 from kdspec.events import Evaluated, StageFinished, StepDone
 
 GENERAL = "stages.distil.distiller.general"

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from kdspec.cli import main
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine.launch import ALONE, Place, check, device, place
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.processes.torchrun import ALONE, Place, check, device, place
 
 VARIABLES = {
     "RANK": "3",

@@ -11,13 +11,13 @@ from datetime import datetime
 
 import pytest
 
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine.lock import RunLock
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.run.lock import RunLock
 
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from kdspec.engine.lock import RunLock
+from kdspec.engine.run.lock import RunLock
 with RunLock(Path(sys.argv[1])):
     worker = os.fork() if "orphan" in sys.argv else None
     if worker == 0:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine.checkpoint import CheckpointStore
-from kdspec.engine.manifest import Damage, FileRecord, Manifest
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.run.checkpoint import CheckpointStore
+from kdspec.engine.run.manifest import Damage, FileRecord, Manifest
 
 RECORD = {"sha256": "0" * 64, "bytes": 1, "aliases": {}}
 

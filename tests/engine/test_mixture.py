@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from kdspec.engine.mixture import _BLOCK, Mixture, OneTask
-from kdspec.engine.order import DataOrder
-from kdspec.sampling import Sampling
+from kdspec.api.task_sampling import Sampling
+from kdspec.engine.batches.sampler import DataOrder
+from kdspec.engine.batches.task_sampler import _BLOCK, Mixture, OneTask
 
 
 def mixture(rows=None, *, seed=7, accumulate=1, batch_size=2, world=1, **sampling):

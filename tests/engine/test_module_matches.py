@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine.stage import Interrupted
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.run.stage_run import Interrupted
 from kdspec.events import StepDone
 from kdspec.testing import tiny
 

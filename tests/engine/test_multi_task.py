@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from kdspec import BuildContext, Model
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine.stage import Interrupted
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.run.stage_run import Interrupted
 from kdspec.events import Evaluated, StageFinished, StepDone
 from kdspec.testing import tiny
 

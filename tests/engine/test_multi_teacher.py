@@ -7,9 +7,9 @@ import json
 import pytest
 import torch
 
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine.forward import Forward
-from kdspec.engine.stage import Interrupted
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.forward.model_runner import Forward
+from kdspec.engine.run.stage_run import Interrupted
 from kdspec.events import StepDone
 from kdspec.testing import check, tiny
 

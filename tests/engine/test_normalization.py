@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kdspec.engine.normalization import Shares, count
+from kdspec.api.field_path import parse
+from kdspec.engine.step.normalization import Shares, count
 from kdspec.events import StepDone
-from kdspec.fieldpath import parse
 from kdspec.ops.mean import Mean
-from kdspec.plan import Feature
+from kdspec.plan.plan import Feature
 
 GENERAL = "stages.distil.distiller.general"
 TRAINING = "stages.distil.training"

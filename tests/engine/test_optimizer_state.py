@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine.checkpoint import CheckpointStore
-from kdspec.engine.optimizer_state import flatten, restore
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.run.checkpoint import CheckpointStore
+from kdspec.engine.run.optimizer_state import flatten, restore
 
 OPTIMIZERS = {
     "sgd": lambda groups: torch.optim.SGD(groups, lr=0.1),

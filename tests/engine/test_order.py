@@ -12,8 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdspec.engine.cutting import Cutting
-from kdspec.engine.order import DataOrder, fold, isolated_random, reseed
+from kdspec.engine.batches.length_split import Cutting
+from kdspec.engine.batches.sampler import DataOrder, fold, isolated_random, reseed
 
 MOST_ROWS = 60
 LENGTHS = np.random.default_rng(0).integers(1, 30, MOST_ROWS)
@@ -52,7 +52,7 @@ def draws() -> tuple[float, float, float]:
 
 def test_fold_is_the_same_in_every_process():
     """Python's own hash is salted by PYTHONHASHSEED; a resume in another process must not be."""
-    code = "from kdspec.engine.order import fold; print(fold(7, 'epoch', 3))"
+    code = "from kdspec.engine.batches.sampler import fold; print(fold(7, 'epoch', 3))"
     salt = str(int(os.environ.get("PYTHONHASHSEED", "random") == "0"))  # another one than here
     environment = {"PYTHONHASHSEED": salt, "PYTHONPATH": ":".join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code]

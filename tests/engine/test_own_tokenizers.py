@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine.forward import Forward
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.forward.model_runner import Forward
 from kdspec.events import StepDone
 from kdspec.testing import tiny
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdspec.engine.packed import Packed, packed
+from kdspec.engine.batches.columnar import Packed, packed
 
 NUMBERS = st.integers(-(2**63), 2**63 - 1) | st.integers(-200, 200)
 ROWS = st.lists(

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
-from kdspec.engine.parameters import from_folder, tree
-from kdspec.fault import Fault
+from kdspec.diagnostics.fault import Fault
+from kdspec.engine.forward.parameter_tree import from_folder, tree
 from kdspec.render import module_tree
 
 SIZES = {

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from kdspec import FeatureLoss, Model
-from kdspec.diagnostics import DiagnosticError
+from kdspec.diagnostics.diagnostic import DiagnosticError
 
 GENERAL = "stages.distil.distiller.general"
 SECRET = ("models.teacher.toy.secret=true", "models.student.toy.secret=true")

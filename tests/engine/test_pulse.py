@@ -11,17 +11,17 @@ from datetime import timedelta
 import pytest
 import torch.distributed as dist
 
-from kdspec.engine import pulse
-from kdspec.engine.launch import Place
-from kdspec.engine.pulse import Pulse
+from kdspec.engine.processes import heartbeat
+from kdspec.engine.processes.heartbeat import Pulse
+from kdspec.engine.processes.torchrun import Place
 
 
 @pytest.fixture
 def three(monkeypatch):
     """The pulses of three processes, all of them in this one."""
-    monkeypatch.setattr(pulse, "_BEAT", 0.01)
-    monkeypatch.setattr(pulse, "_SILENCE", 0.5)
-    monkeypatch.setattr(pulse, "_ANSWER", timedelta(seconds=2))
+    monkeypatch.setattr(heartbeat, "_BEAT", 0.01)
+    monkeypatch.setattr(heartbeat, "_SILENCE", 0.5)
+    monkeypatch.setattr(heartbeat, "_ANSWER", timedelta(seconds=2))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

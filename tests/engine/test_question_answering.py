@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from kdspec.diagnostics import DiagnosticError
+from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.events import StageStarted, StepDone
 from kdspec.testing import tiny
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine import export
-from kdspec.engine.event_log import read
-from kdspec.engine.stage import Interrupted
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.export import model_folder
+from kdspec.engine.run.event_log import read
+from kdspec.engine.run.stage_run import Interrupted
 from kdspec.events import CheckpointSaved, Evaluated, RunFailed, RunFinished, RunStarted, StageFinished, StepDone
 
 TRAINING = "stages.distil.training"
@@ -231,8 +231,8 @@ def test_another_spec_under_the_same_name_is_refused_with_what_differs(launch, s
 
 def test_other_versions_of_the_libraries_are_noted_where_a_run_goes_on(launch, session, toys, monkeypatch):
     interrupt(session, toys, step=2)
-    now = dict(export.versions())
-    monkeypatch.setattr(export, "versions", lambda: now | {"torch": "0.1"})
+    now = dict(model_folder.versions())
+    monkeypatch.setattr(model_folder, "versions", lambda: now | {"torch": "0.1"})
     (note,) = launch().notes
     assert f"(torch {now['torch']} → 0.1)" in note
     monkeypatch.undo()

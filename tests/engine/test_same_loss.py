@@ -9,25 +9,25 @@ from functools import cache
 import pytest
 import torch
 
-from kdspec.check import check
-from kdspec.compose import compose
-from kdspec.context import BuildContext
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine import batching
-from kdspec.engine.backend import SingleProcess
-from kdspec.engine.guarded import built
-from kdspec.engine.models import Models
-from kdspec.engine.normalization import Shares, count, total
-from kdspec.engine.run_folder import RunFolder
-from kdspec.engine.signals import StopSignal
-from kdspec.engine.stage import StageRun
-from kdspec.objective import DistillationObjective
-from kdspec.ops import packing
+from kdspec.api.context import BuildContext
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.batches import build_sampler
+from kdspec.engine.forward.guarded_task import built
+from kdspec.engine.forward.models import Models
+from kdspec.engine.processes.backend import SingleProcess
+from kdspec.engine.run.run_folder import RunFolder
+from kdspec.engine.run.signals import StopSignal
+from kdspec.engine.run.stage_run import StageRun
+from kdspec.engine.step.normalization import Shares, count, total
+from kdspec.objectives.distillation import DistillationObjective
+from kdspec.objectives.soft_labels import Soft
+from kdspec.ops import unpad
 from kdspec.ops.mean import Mean
-from kdspec.ops.packing import Packing
-from kdspec.plan import make
-from kdspec.registry import load_registry
-from kdspec.soft_labels import Soft
+from kdspec.ops.unpad import Packing
+from kdspec.plan.plan import make
+from kdspec.registry.registry import load_registry
+from kdspec.source.extends import compose
+from kdspec.spec.check import check
 from kdspec.testing import tiny
 
 REGISTRY = load_registry()
@@ -246,14 +246,14 @@ def pad(loop, monkeypatch):
 
 def cut(monkeypatch):
     """The settings of micro-batches of equal lengths."""
-    monkeypatch.setattr(batching, "cost_of_a_cut", lambda *_: 0)
+    monkeypatch.setattr(build_sampler, "cost_of_a_cut", lambda *_: 0)
     return ("batching=sorted_micro_batches",)
 
 
 def pack(monkeypatch):
     """Have tokens taken out of small layers too; gives the layers that they are taken from."""
     taken, of = [], Packing.of
-    monkeypatch.setattr(packing, "SMALL", 0)
+    monkeypatch.setattr(unpad, "SMALL", 0)
     monkeypatch.setattr(Packing, "of", lambda self, layer: taken.append(layer) or of(self, layer))
     return taken
 

@@ -11,9 +11,9 @@ from importlib.util import find_spec
 import pytest
 
 from kdspec import hookimpl
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine.lock import RunLock
-from kdspec.engine.stage import Interrupted
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.run.lock import RunLock
+from kdspec.engine.run.stage_run import Interrupted
 from kdspec.events import Note, RunFailed, RunFinished, RunStarted, StageFinished, StageStarted, StepDone
 
 GENERAL = "stages.distil.distiller.general"
@@ -225,7 +225,7 @@ def test_unlabelled_rows_teach_only_where_there_is_a_teacher(launch):
 
 
 def test_a_task_without_rows_is_told(session, monkeypatch):
-    from kdspec.builtins.tensors import TensorRows
+    from kdspec.builtins.tasks.tensors import TensorRows
 
     monkeypatch.setattr(TensorRows, "rows", lambda self, split: 0)
     (found,) = refused(session().run)

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from kdspec.engine import signals
-from kdspec.engine.signals import StopSignal
+from kdspec.engine.run import signals
+from kdspec.engine.run.signals import StopSignal
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdspec.engine.taps import Tap, Taps, Trace
+from kdspec.engine.forward.hooks import Tap, Taps, Trace
 
 
 class Net(nn.Module):

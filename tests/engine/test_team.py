@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 import torch
 
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine.launch import Place
-from kdspec.engine.team import Team
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.processes.process_group import Team
+from kdspec.engine.processes.torchrun import Place
 
 
 def test_of_one_process_everything_is_its_own():

@@ -10,8 +10,8 @@ import pytest
 import torch
 import transformers
 
-from kdspec.engine.feed import Feed
-from kdspec.engine.stage import Interrupted
+from kdspec.engine.batches.loader import Feed
+from kdspec.engine.run.stage_run import Interrupted
 from kdspec.events import Evaluated, StageFinished, StepDone
 from kdspec.rehearsal.rehearse import rehearse
 from kdspec.testing import registry, tiny

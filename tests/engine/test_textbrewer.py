@@ -11,19 +11,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kdspec.builtins.distillers import General
-from kdspec.context import BuildContext
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine.mixture import Mixture
-from kdspec.engine.order import DataOrder
+from kdspec.api.context import BuildContext
+from kdspec.api.step import Features, Step
+from kdspec.api.task_sampling import Sampling
+from kdspec.builtins.strategies.one_teacher import General
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.fault import Fault
+from kdspec.engine.batches.sampler import DataOrder
+from kdspec.engine.batches.task_sampler import Mixture
 from kdspec.events import CheckpointSaved, Evaluated, StageFinished, StepDone
-from kdspec.fault import Fault
-from kdspec.objective import DistillationObjective
+from kdspec.objectives.distillation import DistillationObjective
+from kdspec.objectives.soft_labels import Soft
 from kdspec.ops.divergence import cross_entropy_soft, kl
 from kdspec.ops.mean import Mean
-from kdspec.sampling import Sampling
-from kdspec.soft_labels import Soft
-from kdspec.step import Features, Step
 from kdspec.testing import registry
 
 GENERAL = "stages.distil.distiller.general"

@@ -93,7 +93,7 @@ def test_the_result_does_not_depend_on_how_a_batch_is_cut(words, same):
 
 
 def test_a_tag_in_the_validation_rows_that_train_does_not_have(words, tmp_path):
-    from kdspec.diagnostics import DiagnosticError
+    from kdspec.diagnostics.diagnostic import DiagnosticError
 
     (tmp_path / "validation.txt").write_text("Ann B-ORG\n")
     with pytest.raises(DiagnosticError) as caught:

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from kdspec import Distiller, FeatureLoss, LogitLoss, LrSchedule, Mean, Needs, Optimizer, Projection, Task, Term
-from kdspec.diagnostics import DiagnosticError
+from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.events import StepDone
-from kdspec.ops import packing
+from kdspec.ops import unpad
 
 GENERAL = "stages.distil.distiller.general"
 TRAINING = "stages.distil.training"
@@ -209,7 +209,7 @@ def test_a_parameter_that_would_never_be_trained_is_an_error(component, launch):
 
 
 def test_a_losss_parameters_are_trained_clipped_saved_and_resumed(launch, session, toys, same):
-    from kdspec.engine.stage import Interrupted
+    from kdspec.engine.run.stage_run import Interrupted
 
     loss = f"{GENERAL}.soft_labels={{loss: scaled}}"
     whole = launch(loss, folder="whole")
@@ -507,9 +507,9 @@ def test_losses_on_tokens_without_padding_are_the_same(launch, monkeypatch):
     matches += "projection: tanh}, {feature: hidden, loss: mmd, layers: {0: 0, 3: 2}}, {feature: hidden, loss: pkd, layers: {1: 1}}]"
     padded = launch(f"{GENERAL}.matches={matches}", folder="padded").of(StepDone)
     packed_ = []
-    monkeypatch.setattr(packing, "SMALL", 0)
-    of = packing.Packing.of
-    monkeypatch.setattr(packing.Packing, "of", lambda self, layer: packed_.append(1) or of(self, layer))
+    monkeypatch.setattr(unpad, "SMALL", 0)
+    of = unpad.Packing.of
+    monkeypatch.setattr(unpad.Packing, "of", lambda self, layer: packed_.append(1) or of(self, layer))
     packed = launch(f"{GENERAL}.matches={matches}", folder="packed").of(StepDone)
     assert packed_
     for one, other in zip(padded, packed, strict=True):

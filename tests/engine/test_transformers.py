@@ -8,12 +8,12 @@ import json
 import pytest
 import torch
 
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine.attention import CHOSEN
-from kdspec.engine.forward import Forward
+from kdspec.api.field_path import parse
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.forward.attention_weights import CHOSEN
+from kdspec.engine.forward.model_runner import Forward
 from kdspec.events import StageStarted, StepDone
-from kdspec.fieldpath import parse
-from kdspec.plan import Feature
+from kdspec.plan.plan import Feature
 from kdspec.testing import tiny
 
 SPEC = """\

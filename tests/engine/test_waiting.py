@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from kdspec.engine.training import Loop
+from kdspec.engine.step.training_loop import Loop
 
 GENERAL = "stages.distil.distiller.general"
 WAITING = {"_local_scalar_dense", "is_nonzero", "nonzero", "equal"}

@@ -12,13 +12,13 @@ import yaml
 from safetensors.torch import load_file
 
 from kdspec import load_registry
-from kdspec.check import check
 from kdspec.cli import main
-from kdspec.compose import load
-from kdspec.engine.event_log import read
-from kdspec.engine.session import Session
+from kdspec.engine.run.event_log import read
+from kdspec.engine.run.session import Session
 from kdspec.events import StepDone
-from kdspec.plan import make
+from kdspec.plan.plan import make
+from kdspec.source.extends import load
+from kdspec.spec.check import check
 
 HERE = Path(__file__).parent
 DISTILLER = "stages.distil.distiller.general"

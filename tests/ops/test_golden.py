@@ -9,7 +9,7 @@ import torch
 
 from kdspec.ops import attention, features
 from kdspec.ops.divergence import cross_entropy_soft, mse_logits
-from kdspec.ops.shift import probability_shift
+from kdspec.ops.probability_shift import probability_shift
 from kdspec.ops.temperature import cwsm, flsw
 
 

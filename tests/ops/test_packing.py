@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from kdspec.ops.packing import SMALL, Packing
+from kdspec.ops.unpad import SMALL, Packing
 
 MASK = torch.tensor([[1, 1, 0], [0, 0, 0], [0, 1, 1]])
 

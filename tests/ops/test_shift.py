@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kdspec.ops.shift import probability_shift
+from kdspec.ops.probability_shift import probability_shift
 
 
 @pytest.mark.parametrize("shape", [(6,), (2, 3)], ids=["rows", "tokens"])

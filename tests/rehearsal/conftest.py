@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from kdspec.check import check
-from kdspec.compose import compose
-from kdspec.plan import Plan, make
+from kdspec.plan.plan import Plan, make
 from kdspec.rehearsal.rehearse import rehearse
 from kdspec.rehearsal.result import Rehearsal
+from kdspec.source.extends import compose
+from kdspec.spec.check import check
 from kdspec.testing import registry
 
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdspec.context import Head
-from kdspec.engine.assembly import Assembly
-from kdspec.engine.backend import SingleProcess
-from kdspec.engine.forward import frozen
-from kdspec.engine.models import Models
-from kdspec.engine.optimization import parameter_groups
-from kdspec.engine.probe import settle
-from kdspec.step import Step
+from kdspec.api.context import Head
+from kdspec.api.step import Step
+from kdspec.engine.forward.model_runner import frozen
+from kdspec.engine.forward.models import Models
+from kdspec.engine.forward.shape_check import settle
+from kdspec.engine.processes.backend import SingleProcess
+from kdspec.engine.step.build_models import Assembly
+from kdspec.engine.step.optimization import parameter_groups
 from kdspec.testing import registry
 
 NETS = Path(__file__).parent / "nets.py"

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from kdspec.context import Head
-from kdspec.engine.assembly import Assembly
-from kdspec.engine.attention import release
-from kdspec.engine.forward import frozen
-from kdspec.engine.models import Models
+from kdspec.api.context import Head
+from kdspec.engine.forward.attention_weights import release
+from kdspec.engine.forward.model_runner import frozen
+from kdspec.engine.forward.models import Models
+from kdspec.engine.step.build_models import Assembly
 
 SMALL = "vocab_size: 40, hidden_size: 12, num_hidden_layers: 4, num_attention_heads: 2, intermediate_size: 24"
 FAMILIES = {

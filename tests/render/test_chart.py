@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdspec.render.chart import HEIGHT, WIDTH, chart, thinned, ticks
+from kdspec.report.chart import HEIGHT, WIDTH, chart, thinned, ticks
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from kdspec.diagnostics import Diagnostic, Edit, Label, Span
+from kdspec.diagnostics.diagnostic import Diagnostic, Edit, Label, Span
 from kdspec.render.diagnostics import concise, full, github, plain, summary
-from kdspec.source import Source
+from kdspec.source.document import Source
 
 TEXT = """\
 kdspec: 1

@@ -20,7 +20,7 @@ from kdspec.events import (
     StageStarted,
     StepDone,
 )
-from kdspec.plugins import Plugin, Plugins
+from kdspec.registry.plugins import Plugin, Plugins
 from kdspec.render.progress import Progress, duration, number, sparkline
 
 STARTED = RunStarted("tiny", ("tune", "distil"), {}, 0, None)

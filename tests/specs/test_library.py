@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from kdspec import check, plan
-from kdspec.compose import load
-from kdspec.engine.session import Session
-from kdspec.registry import load_registry
+from kdspec.engine.run.session import Session
+from kdspec.plan import plan
+from kdspec.registry.registry import load_registry
+from kdspec.source.extends import load
+from kdspec.spec import check
 
 ROOT = Path(__file__).parent.parent.parent
 SPECS = ROOT / "specs"

@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kdspec import check, plan
-from kdspec.compose import load
-from kdspec.outline import outline
-from kdspec.registry import load_registry
+from kdspec.plan import plan
+from kdspec.plan.outline import outline
+from kdspec.registry.registry import load_registry
 from kdspec.rehearsal.rehearse import rehearse
 from kdspec.rehearsal.result import as_data, settled
 from kdspec.render.plan import page
+from kdspec.source.extends import load
+from kdspec.spec import check
 
 ROOT = Path(__file__).parent.parent.parent
 SPECS = ROOT / "specs"

@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kdspec import check, plan, report
-from kdspec.compose import load
-from kdspec.engine.session import Session
-from kdspec.kinds import Task
-from kdspec.plugins import load as load_plugins
-from kdspec.registry import load_registry
+from kdspec.api.kinds import Task
+from kdspec.engine.run.session import Session
+from kdspec.plan import plan
+from kdspec.registry.plugins import load as load_plugins
+from kdspec.registry.registry import load_registry
+from kdspec.report import report
+from kdspec.source.extends import load
+from kdspec.spec import check
 
 SPECS = Path(__file__).parent.parent.parent / "specs"
 FILES = {

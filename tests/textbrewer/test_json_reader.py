@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdspec.diagnostics import DiagnosticError
-from kdspec.nodes import ListNode, MappingNode, Source
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.source.nodes import ListNode, MappingNode, Source
 from kdspec.textbrewer.json_reader import read
 
 VALUES = st.recursive(

@@ -6,8 +6,8 @@ import textwrap
 
 import pytest
 
-from kdspec.diagnostics import DiagnosticError
-from kdspec.nodes import ListNode, MappingNode, Source
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.source.nodes import ListNode, MappingNode, Source
 from kdspec.textbrewer.python_reader import read
 
 

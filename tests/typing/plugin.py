@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from kdspec import Mean
-    from kdspec.report import Report, Section
-    from kdspec.spec import Spec
+    from kdspec.report.report import Report, Section
+    from kdspec.spec.spec import Spec
 
 KDSPEC_API = API_VERSION
 
@@ -261,7 +261,7 @@ def kdspec_observe(event: Event, session: Any) -> None:
 
 @hookimpl
 def kdspec_report(report: Report) -> Iterable[Section]:
-    from kdspec.report import Section
+    from kdspec.report.report import Section
 
     return [Section("Steps", f"<p>{sum(1 for _ in report.of(StepDone))}</p>")]
 

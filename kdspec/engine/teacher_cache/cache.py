@@ -11,15 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdspec.engine.forward import Forward, frozen
-from kdspec.engine.order import isolated_random
-from kdspec.engine.placement import placed
+from kdspec.api.step import Features
+from kdspec.engine.batches.sampler import isolated_random
+from kdspec.engine.forward.device import placed
+from kdspec.engine.forward.model_runner import Forward, frozen
 from kdspec.engine.teacher_cache.codec import ALIGNMENT, array
 from kdspec.engine.teacher_cache.layout import Batch, Layout, Masks, Rows
-from kdspec.engine.teacher_cache.reducing import Reducing
+from kdspec.engine.teacher_cache.reduce import Reducing
 from kdspec.engine.teacher_cache.slots import TOKENS, MaskName, Slot, Uncacheable, rebuilt, tensors
 from kdspec.engine.teacher_cache.store import Damage, Store
-from kdspec.step import Features
 
 CPU = torch.device("cpu")
 

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kdspec import encoded
-from kdspec.engine.files import cannot_write
+from kdspec.data import row_cache
+from kdspec.engine.run.durable_files import cannot_write
 
 ABOUT = "cache.json"
 _KEY = 32
@@ -58,7 +58,7 @@ def held(root: Path) -> list[Held]:
 
 def held_rows(root: Path) -> list[HeldRows]:
     """The encoded rows in a folder of caches, those that were used last first."""
-    return sorted(_found_rows(root / encoded.FOLDER), key=lambda rows: rows.used, reverse=True)
+    return sorted(_found_rows(root / row_cache.FOLDER), key=lambda rows: rows.used, reverse=True)
 
 
 def remove(root: Path, key: str) -> list[Held | HeldRows]:
@@ -66,7 +66,7 @@ def remove(root: Path, key: str) -> list[Held | HeldRows]:
     kept: list[Held | HeldRows] = [*held(root), *held_rows(root)]
     chosen = [each for each in kept if each.key.startswith(key)]
     for each in chosen:
-        path = root / each.key if isinstance(each, Held) else root / encoded.FOLDER / f"{each.key}{encoded.SUFFIX}"
+        path = root / each.key if isinstance(each, Held) else root / row_cache.FOLDER / f"{each.key}{row_cache.SUFFIX}"
         try:
             if isinstance(each, Held):
                 shutil.rmtree(path)
@@ -93,10 +93,10 @@ def _found(root: Path) -> Iterator[Held]:
 
 def _found_rows(folder: Path) -> Iterator[HeldRows]:
     for file in folder.iterdir() if folder.is_dir() and not folder.is_symlink() else ():
-        if file.is_symlink() or file.suffix != encoded.SUFFIX or not _is_key(file.stem, _KEY_OF_ROWS):
+        if file.is_symlink() or file.suffix != row_cache.SUFFIX or not _is_key(file.stem, _KEY_OF_ROWS):
             continue
         try:
-            told, size, used = encoded.about(file), file.stat().st_size, _time(file)
+            told, size, used = row_cache.about(file), file.stat().st_size, _time(file)
         except OSError:
             continue
         rows = told.get("rows", "")

@@ -11,10 +11,10 @@ from typing import Any
 
 from torch import nn
 
-from kdspec.engine.export import versions
-from kdspec.engine.forward import Forward
+from kdspec.engine.export.model_folder import versions
+from kdspec.engine.forward.model_runner import Forward
 from kdspec.engine.teacher_cache.codec import Codec, array
-from kdspec.engine.teacher_cache.reducing import Reducing
+from kdspec.engine.teacher_cache.reduce import Reducing
 from kdspec.engine.teacher_cache.slots import Slot
 
 FORMAT = 2

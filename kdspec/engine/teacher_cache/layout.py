@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdspec.engine.feed import Feed
+from kdspec.api.field_path import FieldPathError
+from kdspec.engine.batches.loader import Feed
 from kdspec.engine.teacher_cache.codec import Codec
 from kdspec.engine.teacher_cache.slots import MaskName, Slot
-from kdspec.fieldpath import FieldPathError
-from kdspec.plan import Feature
+from kdspec.plan.plan import Feature
 
 ROWS = 32
 """The most rows of a block."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from kdspec.step import Features
+from kdspec.api.step import Features
 
 Place = Literal["whole", "layer", "head"]
 MaskName = Literal["inputs", "logits"]

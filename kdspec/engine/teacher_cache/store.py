@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdspec.engine.files import atomic_write
+from kdspec.engine.run.durable_files import atomic_write
 from kdspec.engine.teacher_cache.catalogue import ABOUT
 
 DATA, INDEX, LOCK = "data", "index", ".lock"

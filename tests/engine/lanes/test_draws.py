@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from kdspec.engine.lanes.draws import OwnDraws
+from kdspec.engine.step.lanes.dropout import OwnDraws
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from kdspec import Distiller, FeatureLoss, Needs, Term
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine import embeddings
-from kdspec.engine.backend import SingleProcess
-from kdspec.engine.stage import Interrupted
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.processes.backend import SingleProcess
+from kdspec.engine.run.stage_run import Interrupted
+from kdspec.engine.step import embedding_gradients
 from kdspec.events import StepDone
 from kdspec.testing import tiny
 
@@ -148,7 +148,7 @@ def effects(ran):
 )
 def test_the_numbers_are_those_of_one_after_another(by, changes, texts, monkeypatch):
     """Embeddings with a gradient in place among them."""
-    monkeypatch.setattr(embeddings, "LEAST", 1)
+    monkeypatch.setattr(embedding_gradients, "LEAST", 1)
     by = f"{TRAINING}.batching={by}"
     one, more = (texts(by, *sets, dropout=False, folder=str(len(sets))) for sets in ((*changes, ONE), changes))
     for first, second in zip(one.of(StepDone), more.of(StepDone), strict=True):

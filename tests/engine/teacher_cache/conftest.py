@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kdspec.engine.event_log import read
+from kdspec.engine.run.event_log import read
 from kdspec.events import CacheState, Note, StepDone
 from kdspec.testing import run, tiny
 

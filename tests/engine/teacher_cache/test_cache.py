@@ -15,9 +15,9 @@ import torch
 import transformers
 
 from kdspec import hookimpl
-from kdspec.diagnostics import DiagnosticError
-from kdspec.engine.feed import Feed
-from kdspec.engine.stage import Interrupted
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.batches.loader import Feed
+from kdspec.engine.run.stage_run import Interrupted
 from kdspec.engine.teacher_cache.store import DATA, INDEX, Store
 from kdspec.events import CacheState
 
@@ -237,12 +237,12 @@ def test_auto_does_not_cache_what_is_computed_faster_than_read(launch):
 
 
 def test_auto_caches_a_teacher_that_takes_long(launch, monkeypatch):
-    monkeypatch.setattr("kdspec.caching.pays", lambda *_: True)
+    monkeypatch.setattr("kdspec.spec.teacher_cache.pays", lambda *_: True)
     assert launch(f"{CACHE}.use=auto").cache.used
 
 
 def test_auto_does_not_cache_rows_that_are_seen_once(launch, monkeypatch):
-    monkeypatch.setattr("kdspec.caching.pays", lambda *_: True)
+    monkeypatch.setattr("kdspec.spec.teacher_cache.pays", lambda *_: True)
     assert launch(f"{CACHE}.use=auto", f"{TRAINING}.epochs=1").cache.reason == "each row is seen once"
 
 
@@ -288,6 +288,6 @@ def test_a_layer_that_a_loss_needs_is_kept_as_it_is(launch):
 
 
 def test_a_strategy_that_reads_layers_by_itself_gets_them(launch, monkeypatch):
-    monkeypatch.setattr("kdspec.engine.bundle.Bundle.reads_by_matches", False)
+    monkeypatch.setattr("kdspec.engine.step.trainable.Bundle.reads_by_matches", False)
     ran = launch(f"{GENERAL}.matches={REDUCED}")
     assert set(ran.cache.features) == {"logits", "hidden[0]", "hidden[2]", "hidden[3]"}

@@ -1,0 +1,298 @@
+"""The kinds of component: what each is for, and what its `build(context)` returns."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from random import Random
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from kdspec.api.component import Component
+from kdspec.api.context import BuildContext, Input, ModelFacts
+from kdspec.api.losses import Logits, OverRows, is_number
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from kdspec.api.built import BuiltTask, Objective
+    from kdspec.api.step import Needs
+    from kdspec.diagnostics.fault import Fault
+
+
+class Schedule(Component):
+    """`f(progress) -> float`: a weight over the stage, progress from 0 to 1."""
+
+    kind: ClassVar[str] = "schedule"
+
+    @classmethod
+    def from_plain(cls, value: Any) -> tuple[str, dict[str, Any]] | None:
+        """A number is a constant."""
+        return ("constant", {"value": value}) if is_number(value) else None
+
+    def always_zero(self) -> bool:
+        """Whether the weight is 0 throughout, so that its term need not be computed at all."""
+        return False
+
+    @abstractmethod
+    def build(self, context: BuildContext) -> Callable[[float], float]:
+        """Make the working object; the class says what it is."""
+
+
+class LayerMap(Component):
+    """`f(teacher_layers, student_layers) -> [(teacher, student), ...]`, counted as `hidden_states` is.
+
+    The arguments are numbers of hidden layers. For `hidden` index 0 is the embedding output and n the last layer; the
+    plan turns the pairs into 0-based ones for `attention`, which has no embedding output. Torch-free.
+    """
+
+    kind: ClassVar[str] = "layer_map"
+    as_written: ClassVar[bool] = False
+    """Whether the pairs are indices into the feature as they stand (negative ones from the end), not layer numbers."""
+
+    @classmethod
+    def from_plain(cls, value: Any) -> tuple[str, dict[str, Any]] | None:
+        """A mapping of integers holds the pairs themselves."""
+        if isinstance(value, Mapping) and value and all(_is_integer(key) for key in value):
+            return "explicit", {"pairs": dict(value)}
+        return None
+
+    @abstractmethod
+    def build(self, context: BuildContext) -> Callable[[int, int], list[tuple[int, int]]]:
+        """Make the working object; the class says what it is."""
+
+
+class MatchPreset(Component):
+    """A list of matches, each as a spec would write it. Torch-free."""
+
+    kind: ClassVar[str] = "match_preset"
+
+    @abstractmethod
+    def build(self, context: BuildContext) -> list[dict[str, Any]]:
+        """Make the working object; the class says what it is."""
+
+
+class Adaptor(Component):
+    """A mapping from feature name to field path, or to a list of them. Torch-free."""
+
+    kind: ClassVar[str] = "adaptor"
+
+    @classmethod
+    def from_plain(cls, value: Any) -> tuple[str, dict[str, Any]] | None:
+        """A mapping of texts holds the paths themselves."""
+        if isinstance(value, Mapping) and value and not any(isinstance(item, Mapping) for item in value.values()):
+            return "paths", {"features": dict(value)}
+        return None
+
+    @abstractmethod
+    def build(self, context: BuildContext) -> Mapping[str, str | list[str]]:
+        """Make the working object; the class says what it is."""
+
+
+class Model(OverRows):
+    """An `nn.Module`. `build` reads `head`, `models` and `built` of the context; weights are loaded in there only.
+
+    Unless it can say otherwise, a model has no tokenizer and is saved as its `state_dict`.
+    """
+
+    kind: ClassVar[str] = "model"
+
+    @abstractmethod
+    def build(self, context: BuildContext) -> nn.Module:
+        """Make the working object; the class says what it is."""
+
+    def skeleton(self, context: BuildContext) -> nn.Module:
+        """The module for its shapes alone: tensors on the meta device do, where weights need not be read for them."""
+        return self.build(context)
+
+    def facts(self, context: BuildContext) -> ModelFacts:
+        """Layer count and widths without weights. Torch-free; what cannot be known is None."""
+        del context
+        return ModelFacts()
+
+    def copies(self, module: nn.Module, context: BuildContext) -> tuple[str, list[tuple[str, str]]] | None:
+        """Another model whose tensors some of the module's are copied from, and pairs of their names; None for none."""
+        del module, context
+        return None
+
+    def uses(self) -> tuple[str, ...]:
+        """The other models of the spec that this one is made from (`like`, `initialize`)."""
+        return ()
+
+    def can_learn(self, head: str | None) -> bool:
+        """Whether it can have this kind of head (`Task.head`) beside others, as the student of several tasks. Torch-free.
+
+        A model that says so finds the heads in `context.heads`.
+        """
+        del head
+        return False
+
+    def for_task(self, module: nn.Module, task: str, context: BuildContext) -> nn.Module:
+        """What of the module answers for a task, where `context.heads` has several.
+
+        By default all of it: the adaptor then says which of its outputs belong to which task (`by_task`).
+        """
+        del task, context
+        return module
+
+    def check(self, context: BuildContext) -> Iterable[Fault]:
+        """Whether it goes together with the other models: a fault for each mistake, yielded and not raised. Torch-free.
+
+        Called by `kdspec validate` when all names are known to hold; `models` and `facts` of the context are complete.
+        A fault of the code KD305 is a warning.
+        """
+        del context
+        return ()
+
+    def tokenizer(self, context: BuildContext) -> Any | None:
+        """The tokenizer that makes this model's inputs, or None."""
+        del context
+        return None
+
+    def tokenizer_id(self, context: BuildContext) -> str | None:
+        """Something equal for two models exactly when they share their tokenizer, or None. Torch-free."""
+        del context
+        return None
+
+    def save(self, module: nn.Module, folder: Any, context: BuildContext) -> None:
+        """Write the trained model so that it can be used without kdspec."""
+        from safetensors.torch import save_model
+
+        del context
+        save_model(module, str(folder / "model.safetensors"))
+
+    def load(self, module: nn.Module, folder: Any) -> None:
+        """Read into `module` what `save` wrote."""
+        from safetensors.torch import load_model
+
+        load_model(module, str(folder / "model.safetensors"))
+
+
+class Dataset(Component):
+    """Rows: `build` returns a `datasets.DatasetDict` with the splits `train`, `validation`, `test`, `unlabelled`."""
+
+    kind: ClassVar[str] = "dataset"
+
+    def column_names(self, context: BuildContext) -> Mapping[str, Collection[str]]:
+        """The names of each split's columns, where a look at the files tells them, or a `Fault` raised. Torch-free."""
+        del context
+        return {}
+
+    def first(self, context: BuildContext, rows: int) -> Mapping[str, Sequence[Any]] | None:
+        """The first rows of `train` by column, where they cost little time and no download; else None."""
+        del context, rows
+        return None
+
+    @abstractmethod
+    def build(self, context: BuildContext) -> Any:
+        """Make the working object; the class says what it is."""
+
+
+class Task(OverRows):
+    """What is learnt: rows, how they become model inputs, the default adaptor, the hard loss and the metrics."""
+
+    kind: ClassVar[str] = "task"
+    head: ClassVar[str | None] = None
+    """What kind of head a transformers model needs for it, or None for the bare model."""
+    logits: ClassVar[Logits | None] = None
+    """What its logits stand for, so that a loss for something else is a mistake; None: not said."""
+    positions: ClassVar[bool] = False
+    """Whether the logits choose among the tokens of a row, so that all models of a stage need the same tokenizer."""
+
+    def adaptor(self) -> Mapping[str, str | list[str]]:
+        """The field paths of this task's features, for a model whose adaptor the spec does not write. Torch-free."""
+        return {}
+
+    def has_labels(self) -> bool:
+        """Whether the task's rows have labels. Torch-free."""
+        return True
+
+    def metric_names(self) -> Collection[str] | None:
+        """The metrics that `evaluate` may choose by, beside `loss`; None where only the rows tell. Torch-free."""
+        return None
+
+    def varies(self) -> str | None:
+        """Why a training row has other inputs in each epoch, as a clause (`its texts are augmented`); None: it has not.
+
+        A teacher's answers for such rows cannot be kept from one epoch to the next. Torch-free.
+        """
+        return None
+
+    def check(self, context: BuildContext) -> Iterable[Fault]:
+        """Whether it goes together with its files, as far as little reading shows; see `Model.check`."""
+        del context
+        return ()
+
+    def example(self, context: BuildContext, rows: int, longest: int | None) -> Mapping[str, Input] | None:
+        """The inputs of a batch in which every row is as long as rows can be, but for those longer than `longest`.
+
+        Plans show shapes, cost and memory of a task that has this and `without_rows`. None: not known without data.
+        Torch-free.
+        """
+        del context, rows, longest
+        return None
+
+    def without_rows(self) -> BuiltTask | None:
+        """The built task without its rows, for its head, `label_keys` and loss; without labels if only rows have them.
+
+        None: it cannot be made.
+        """
+        return None
+
+    @abstractmethod
+    def build(self, context: BuildContext) -> BuiltTask:
+        """Make the working object; the class says what it is."""
+
+
+class Augmentation(Component):
+    """`f(words, generator) -> words`, with a seeded `random.Random` as the generator, of which alone it draws.
+
+    Words are what stands between spaces, of Chinese and Japanese each character, so that models with different
+    tokenizers see the same text. The list is the function's to change, and may be empty before but not after.
+    """
+
+    kind: ClassVar[str] = "augmentation"
+    masks: ClassVar[bool] = False
+    """Whether it puts in `[MASK]`, which stands for the mask token of each tokenizer."""
+
+    @abstractmethod
+    def build(self, context: BuildContext) -> Callable[[list[str], Random], list[str]]:
+        """Make the working object; the class says what it is."""
+
+
+class Optimizer(Component):
+    """`f(parameter_groups) -> torch.optim.Optimizer`; the groups are mappings with `params` and own options."""
+
+    kind: ClassVar[str] = "optimizer"
+
+    @abstractmethod
+    def build(self, context: BuildContext) -> Callable[[list[dict[str, Any]]], torch.optim.Optimizer]:
+        """Make the working object; the class says what it is."""
+
+
+class LrSchedule(Component):
+    """`f(step) -> float`, the factor of the learning rate at a step counted from 0; reads `context.total_steps`."""
+
+    kind: ClassVar[str] = "lr_schedule"
+
+    @abstractmethod
+    def build(self, context: BuildContext) -> Callable[[int], float]:
+        """Make the working object; the class says what it is."""
+
+
+class Distiller(OverRows):
+    """A strategy: `needs()` says which models and features it reads, `build` makes its `Objective`."""
+
+    kind: ClassVar[str] = "distiller"
+
+    @abstractmethod
+    def needs(self) -> Needs:
+        """Which models train and teach, and which features the terms read. Torch-free."""
+
+    @abstractmethod
+    def build(self, context: BuildContext) -> Objective:
+        """Make the working object; the class says what it is."""
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

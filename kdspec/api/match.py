@@ -1,0 +1,93 @@
+"""A match: one feature of a teacher layer that the student's layer learns to follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from kdspec.api.component import Strict, by_name
+from kdspec.api.kinds import LayerMap, MatchPreset, Schedule
+from kdspec.api.losses import FeatureLoss, Projection
+
+Indices = Annotated[
+    list[int],
+    BeforeValidator(lambda value: [value] if type(value) is int else value, json_schema_input_type=int | list[int]),
+]
+"""One layer index or a list of them; negative ones count from the end."""
+
+
+class Pair(Strict):
+    """Layers of both models that belong together; lists of two for a two-layer loss."""
+
+    teacher: Indices
+    """Teacher layer, or two of them for a two-layer loss."""
+    student: Indices
+    """Student layer, or two of them for a two-layer loss."""
+
+
+class Match(Strict):
+    """A loss between a feature of the teacher and the same feature of the student."""
+
+    feature: str | None = None
+    """The feature, by the name that the adaptors give it: `hidden`, `attention`, ..."""
+    loss: FeatureLoss | None = None
+    """How the two sides are compared."""
+    layers: LayerMap | None = None
+    """Which layers: `{teacher: student, ...}` or a layer map such as `uniform`. Left out: the feature as a whole."""
+    pairs: list[Pair] | None = Field(default=None, min_length=1)
+    """The long form of `layers`, for losses that take two layers of each model."""
+    weight: Schedule = by_name(1.0)
+    """Factor in the total: a number or a schedule."""
+    projection: Projection | None = None
+    """From the student's width to the teacher's. Left out: `linear` where widths differ. `none`: never."""
+    teacher: str | None = None
+    """Which teacher, where there are several."""
+    preset: MatchPreset | None = None
+    """A named list of matches in place of `feature`, `loss` and `layers`; `weight` scales all of them."""
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        given = [key for key in ("feature", "loss", "layers", "pairs", "projection") if getattr(self, key) is not None]
+        if self.preset is not None and given:
+            raise PydanticCustomError(
+                "exclusive_keys",
+                "`preset` stands in place of `{other}`",
+                {"keys": ["preset", *given], "other": given[0]},
+            )
+        if self.preset is None:
+            for key in ("feature", "loss"):
+                if key not in given:
+                    raise PydanticCustomError("missing_key", "missing key `{key}`", {"key": key})
+        if self.layers is not None and self.pairs is not None:
+            raise PydanticCustomError(
+                "exclusive_keys", "`layers` and `pairs` exclude each other", {"keys": ["layers", "pairs"]}
+            )
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedMatch:
+    """A match of one pair of layers, with everything that was left to the plan filled in."""
+
+    term: str
+    """Its name in logs and plans, unique in the stage."""
+    feature: str
+    loss: FeatureLoss
+    teacher: str
+    student: str
+    teacher_layers: tuple[int, ...] = ()
+    """Counted from 0, never negative; two for a two-layer loss; empty where the feature is compared as a whole."""
+    student_layers: tuple[int, ...] = ()
+    weight: Schedule
+    projection: Projection | None = None
+    projection_origin: Literal["written", "derived", "off", "unneeded", "unknown"] = "unneeded"
+    """`unknown` where a width is not known before the models are built; then it is derived at the first batch."""
+    teacher_width: int | None = None
+    student_width: int | None = None
+    path: tuple[str | int, ...] = ()
+    """Where the spec has it."""
+    task: str = ""
+    """Its task, in a stage of several."""

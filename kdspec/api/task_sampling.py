@@ -1,0 +1,42 @@
+"""How the tasks of a stage share its micro-batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from kdspec.api.component import Strict, wrong
+
+
+class Sampling(Strict):
+    """The probability of each task, for every micro-batch: its size to the power of `tau`, or proportions of your own."""
+
+    tau: float = Field(default=1.0, ge=0)
+    """Exponent of a task's size: 1 for tasks in proportion to their data, 0 for all alike, 0.5 in between."""
+    size: Literal["batches", "examples"] = "batches"
+    """What the size of a task is: batches of `batch_size` rows, as TextBrewer counts, or examples."""
+    proportions: dict[str, Annotated[float, Field(gt=0)]] | None = None
+    """In place of sizes, a number for each task: `{reviews: 3, topics: 1}` draws three times as many of the first."""
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Self:
+        given = [key for key in ("tau", "size") if getattr(self, key) != type(self).model_fields[key].default]
+        if self.proportions is not None and given:
+            message = f"`{given[0]}` and `proportions` exclude each other"
+            raise wrong(message, type_="exclusive_keys", keys=[given[0], "proportions"])
+        return self
+
+    def probabilities(self, examples: Mapping[str, int], batch_size: int) -> dict[str, float]:
+        """The probability of each task, by the numbers of their training rows and the rows of a batch on all ranks."""
+        if self.proportions is not None:
+            parts = {task: self.proportions[task] for task in examples}
+        else:
+            sizes = {
+                task: -(-rows // batch_size) if self.size == "batches" else rows for task, rows in examples.items()
+            }
+            largest = max(sizes.values())
+            parts = {task: (size / largest) ** self.tau for task, size in sizes.items()}  # no overflow for a large tau
+        total = sum(parts.values())
+        return {task: part / total for task, part in parts.items()}

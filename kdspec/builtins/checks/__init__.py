@@ -1,0 +1,1 @@
+"""Rules of a spec beyond its shape."""

@@ -1,0 +1,1 @@
+"""Data sets: files, the hub, CoNLL and SQuAD."""

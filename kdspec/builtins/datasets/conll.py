@@ -1,0 +1,100 @@
+"""Data sets of tagged words in columns, one word a line."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from kdspec.api.component import Component
+from kdspec.api.hooks import hookimpl
+from kdspec.data.row_files import Place, RowFiles, arrow, joined
+from kdspec.data.tables import FileMistake, text_of
+from kdspec.diagnostics.diagnostic import excerpt
+
+_DOCUMENT = "-DOCSTART-"
+
+
+class Conll(RowFiles):
+    """Sentences of tagged words as CoNLL has them: a word a line with its tags in columns, a blank line in between.
+
+    A row has the words in the column `tokens` and their tags in `tags`, which a file with a single column has not.
+    Lines of `-DOCSTART-` are passed over. A character may stand for a word, as in Chinese data.
+    """
+
+    name = "conll"
+
+    separator: str | None = Field(default=None, pattern=r"^[^\r\n]+$")
+    r"""What stands between two columns, such as `"\t"`. Left out: any number of blanks."""
+    token: int = 0
+    """The column of the words, counted from 0; a negative number counts from the last, -1."""
+    tag: int = -1
+    """The column of the tags, counted likewise."""
+    comments: str | None = Field(default=None, min_length=1)
+    """What a line of no word begins with, such as `"# "`. Left out: there are none."""
+
+    def _table(self, files: list[Path], at: Place) -> Any:
+        return arrow(joined([self._read(file) for file in at.each(files)], at))
+
+    def _names(self, file: Path) -> Collection[str] | None:
+        try:
+            with file.open(encoding="utf-8-sig") as stream:
+                fields = next((found for line in stream if (found := self._fields(line.rstrip("\r\n")))), None)
+        except (OSError, ValueError):
+            return None  # the run tells what is wrong with the file
+        return None if fields is None else ("tokens", "tags") if len(fields) > 1 else ("tokens",)
+
+    def _read(self, file: Path) -> dict[str, list[list[str]]]:
+        tokens: list[list[str]] = []
+        tags: list[list[str]] = []
+        columns = None
+        ended = True
+        for number, fields in self._lines(file):
+            if not fields:
+                ended = True
+                continue
+            columns = columns or len(fields)
+            if len(fields) != columns:
+                help_ = "is `separator` right? a blank line ends a sentence"
+                raise FileMistake(f"{_columns(len(fields))}, and {columns} before", number, help=help_)
+            if ended:
+                tokens.append([])
+                tags.append([])
+                ended = False
+            tokens[-1].append(self._field(fields, "token", number))
+            tags[-1].append(self._field(fields, "tag", number))
+        if columns is None:
+            raise FileMistake("the file has no words")
+        return {"tokens": tokens, "tags": tags} if columns > 1 else {"tokens": tokens}
+
+    def _lines(self, file: Path) -> Iterator[tuple[int, list[str]]]:
+        """The number of each line with its fields; none for a line that ends a sentence."""
+        for number, line in enumerate(text_of(file).split("\n"), 1):
+            if self.comments is None or not line.startswith(self.comments):
+                yield number, self._fields(line.removesuffix("\r"))
+
+    def _fields(self, line: str) -> list[str]:
+        if not line.strip() or line.startswith(_DOCUMENT) or (self.comments and line.startswith(self.comments)):
+            return []
+        return line.split() if self.separator is None else line.split(self.separator)
+
+    def _field(self, fields: list[str], which: Literal["token", "tag"], number: int) -> str:
+        place = self.token if which == "token" else self.tag
+        if len(fields) == 1:
+            return fields[0]
+        if not -len(fields) <= place < len(fields):
+            message = f"there is no column {place}: `{excerpt(' '.join(fields))}` has {_columns(len(fields))}"
+            raise FileMistake(message, number, help=f"columns are counted from 0; `{which}` says which")
+        return fields[place]
+
+
+def _columns(number: int) -> str:
+    return "1 column" if number == 1 else f"{number} columns"
+
+
+@hookimpl
+def kdspec_components() -> list[type[Component]]:
+    """Hand over the data set."""
+    return [Conll]

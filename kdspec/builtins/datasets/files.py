@@ -1,0 +1,151 @@
+"""Data sets: files of rows, and data sets on the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from kdspec.api.component import Component
+from kdspec.api.context import BuildContext
+from kdspec.api.hooks import hookimpl
+from kdspec.api.kinds import Dataset
+from kdspec.data.row_files import CODE, SPLITS, Place, RowFiles, arrow, joined, line
+from kdspec.data.tables import FileMistake, csv_columns, json_columns, numbers, read_csv, read_json
+from kdspec.diagnostics.fault import Fault
+
+
+class Csv(RowFiles):
+    """Rows of fields between delimiters, in UTF-8.
+
+    A column in which every field is a number, or empty, has numbers; any other has text, as it is written.
+    """
+
+    name = "csv"
+
+    delimiter: str = Field(default=",", pattern=r'^[^\r\n"]$')
+    r"""What stands between two fields: one character, `"\t"` for a tab."""
+    quoting: bool = True
+    """Whether `"` encloses a field. GLUE's files, and most others with tabs, need `false`."""
+    columns: list[str] | None = Field(default=None, min_length=1)
+    """The names of the columns, for a file whose first row does not have them."""
+
+    def _table(self, files: list[Path], at: Place) -> Any:
+        parts = [read_csv(file, self.delimiter, quoting=self.quoting, names=self.columns) for file in at.each(files)]
+        return arrow({name: numbers(values) for name, values in joined(parts, at).items()})
+
+    def _names(self, file: Path) -> Collection[str] | None:
+        return self.columns or csv_columns(file, self.delimiter, quoting=self.quoting)
+
+
+class Json(RowFiles):
+    """Objects, one a line (JSON Lines) or all in one array, in UTF-8."""
+
+    name = "json"
+
+    field: str | None = None
+    """For a file that is one object: the key whose value is the array of rows."""
+
+    def _table(self, files: list[Path], at: Place) -> Any:
+        return arrow(joined([read_json(file, self.field) for file in at.each(files)], at))
+
+    def _names(self, file: Path) -> Collection[str] | None:
+        return json_columns(file, self.field)
+
+
+class Parquet(RowFiles):
+    """Apache Parquet files."""
+
+    name = "parquet"
+
+    def _table(self, files: list[Path], at: Place) -> Any:
+        import pyarrow as pa  # type: ignore[import-untyped]  # it comes without types
+        import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it comes without types
+
+        try:
+            tables = [pq.ParquetFile(file).read() for file in at.each(files)]
+            return pa.concat_tables(tables)
+        except (pa.ArrowException, OSError) as error:
+            raise FileMistake(f"the file cannot be read: {line(error)}") from error
+
+
+class Hub(Dataset):
+    """A data set on the Hugging Face hub, which is downloaded once. Only data is loaded, never code."""
+
+    name = "hub"
+
+    path: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
+    """Its name: `nyu-mll/glue`."""
+    subset: str | None = None
+    """The configuration, for a data set that has several: `sst2`."""
+    revision: str | None = None
+    """Branch, tag or commit. Left out, a run depends on what the data set's owner last did."""
+    splits: dict[Literal["train", "validation", "test", "unlabelled"], str] | None = None
+    """Which of its splits to use as which: `{train: train, validation: validation_matched}`; parts such as
+    `train[:1000]` are possible. Left out: the splits of the same names."""
+
+    @field_validator("splits")
+    @classmethod
+    def _has_rows_to_learn_from(cls, splits: dict[str, str] | None) -> dict[str, str] | None:
+        if splits is not None and "train" not in splits:
+            raise PydanticCustomError("missing_key", "missing key `{key}`", {"key": "train"})
+        return splits
+
+    def build(self, context: BuildContext) -> Any:
+        """A `datasets.DatasetDict`."""
+        import datasets
+
+        del context
+        if Path(self.path).is_dir():  # the library would take it in place of the hub's
+            raise Fault(
+                CODE,
+                f"`{self.path}` is a folder here",
+                ("path",),
+                help="its files are read by `csv`, `json` or `parquet`",
+            )
+        with _no_bars():
+            if self.splits is not None:
+                return datasets.DatasetDict(
+                    {ours: self._load(theirs, ("splits", ours)) for ours, theirs in self.splits.items()}
+                )
+            found = self._load(None, ("path",))
+        if "train" not in found:
+            names = ", ".join(f"`{name}`" for name in found)
+            raise Fault(
+                CODE,
+                f"`{self.path}` has no split `train`",
+                ("path",),
+                help=f"name its splits, which are {names}, in `splits`",
+            )
+        return datasets.DatasetDict({name: found[name] for name in SPLITS if name in found})
+
+    def _load(self, split: str | None, at: tuple[str, ...]) -> Any:
+        import datasets
+
+        try:
+            return datasets.load_dataset(self.path, self.subset, revision=self.revision, split=split)
+        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+            raise Fault(CODE, f"`{self.path}` cannot be loaded: {line(error)}", at) from error
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    import datasets
+
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+
+
+@hookimpl
+def kdspec_components() -> list[type[Component]]:
+    """Hand over the data sets."""
+    return [Csv, Json, Parquet, Hub]

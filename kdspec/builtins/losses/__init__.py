@@ -1,0 +1,1 @@
+"""Losses between logits, features and relations, and temperatures."""

@@ -1,0 +1,295 @@
+"""Losses between inner features of student and teacher: hidden states and attention maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from kdspec.api.component import Component
+from kdspec.api.context import BuildContext
+from kdspec.api.hooks import hookimpl
+from kdspec.api.losses import FeatureLoss, Reduction
+
+if TYPE_CHECKING:
+    from kdspec.ops.mean import Mean
+
+
+class HiddenMse(FeatureLoss):
+    """Squared difference of hidden states: `(student - teacher)²`.
+
+    Reduction: the mean over width and tokens. Mask: tokens that `inputs_mask` does not keep are left out.
+    Where the widths differ the student is projected first.
+    Papers: Romero et al. 2015, "FitNets" (https://arxiv.org/abs/1412.6550), equation 3; Jiao et al. 2020, "TinyBERT"
+    (https://arxiv.org/abs/1909.10351), equation 8. TextBrewer's `hidden_mse`.
+    """
+
+    name = "hidden_mse"
+    feature = "hidden"
+
+    def rowwise(self) -> bool:
+        return True
+
+    def packs(self) -> bool:
+        return True
+
+    def build(self, context: BuildContext) -> Callable[..., Mean]:
+        from kdspec.ops.features import hidden_mse
+
+        del context
+        return hidden_mse
+
+
+class Cosine(FeatureLoss):
+    """Angle between hidden states: `1 - cos(student, teacher)`, blind to their lengths.
+
+    Reduction: the mean over tokens. Mask: tokens that `inputs_mask` does not keep are left out.
+    Where the widths differ the student is projected first.
+    Paper: Sanh et al. 2019, "DistilBERT" (https://arxiv.org/abs/1910.01108), section 2. TextBrewer's `cos`.
+    """
+
+    name = "cos"
+    feature = "hidden"
+
+    def rowwise(self) -> bool:
+        return True
+
+    def packs(self) -> bool:
+        return True
+
+    def build(self, context: BuildContext) -> Callable[..., Mean]:
+        from kdspec.ops.features import cosine
+
+        del context
+        return cosine
+
+
+class Pkd(FeatureLoss):
+    """Patient knowledge distillation, on the first token: `‖s/‖s‖ - t/‖t‖‖²`, s and t its hidden states.
+
+    Reduction: the sum over width, the mean over rows; so it is 2 - 2 cos. Mask: the first token that `inputs_mask`
+    keeps is taken, also where the padding is on the left. Where the widths differ the student is projected first.
+    Paper: Sun et al. 2019, "Patient Knowledge Distillation for BERT Model Compression"
+    (https://arxiv.org/abs/1908.09355), equation 7. TextBrewer's `pkd`.
+    """
+
+    name = "pkd"
+    feature = "hidden"
+
+    def rowwise(self) -> bool:
+        return True
+
+    def reduces(self) -> Reduction | None:
+        return "first"
+
+    def build(self, context: BuildContext) -> Callable[..., Mean]:
+        from kdspec.ops.features import pkd
+
+        del context
+        return pkd
+
+
+class Fsp(FeatureLoss):
+    """Flow of the solution procedure between two layers X and Y: `(G_student - G_teacher)²`, G = Xᵀ Y / tokens.
+
+    Reduction: the mean over the elements of G, width by width, and over rows. Mask: tokens that `inputs_mask` does not
+    keep are neither in the product nor counted. Where the widths differ both student layers are projected first.
+    Paper: Yim et al. 2017, "A Gift from Knowledge Distillation" (CVPR 2017), equations 1 and 2. TextBrewer's `fsp`.
+    """
+
+    name = "fsp"
+    feature = "hidden"
+    arity = 2
+
+    def rowwise(self) -> bool:
+        return True
+
+    def build(self, context: BuildContext) -> Callable[..., Mean]:
+        from kdspec.ops.features import fsp
+
+        del context
+        return fsp
+
+
+class Gram(Fsp):
+    """The loss `fsp` by its other name; with X = Y it compares Gram matrices of the width.
+
+    `(G_student - G_teacher)²`, G = Xᵀ Y / tokens. Reduction, mask and paper are those of `fsp`. TextBrewer's `gram`.
+    """
+
+    name = "gram"
+
+
+class Mmd(FeatureLoss):
+    """Similarities between tokens, from two layers X and Y: `(G_student - G_teacher)²`, G = X Yᵀ / width.
+
+    Reduction: the mean over pairs of tokens. Mask: pairs of which `inputs_mask` does not keep both are left out.
+    The widths may differ, so no projection is needed. X and Y are often the same layer.
+    Paper: Huang and Wang 2017, "Like What You Like: Knowledge Distill via Neuron Selectivity Transfer"
+    (https://arxiv.org/abs/1707.01219), section 4. TextBrewer's `mmd`.
+    """
+
+    name = "mmd"
+    feature = "hidden"
+    arity = 2
+    same_width = False
+
+    scale: Literal["width", "length"] = "width"
+    """What G is divided by. `length` is for comparison with results of TextBrewer's releases: where there is a mask
+    they divide by the padded length, so that the loss depends on the padding."""
+
+    def rowwise(self) -> bool:
+        return self.scale == "width"  # the padded length depends on the other rows
+
+    def packs(self) -> bool:
+        return self.scale == "width"
+
+    def reduces(self) -> Reduction | None:
+        return "similarity" if self.scale == "width" else None
+
+    def build(self, context: BuildContext) -> Callable[..., Mean]:
+        from kdspec.ops.features import mmd
+
+        del context
+        return partial(mmd, scale=self.scale)
+
+
+class Nst(Mmd):
+    """Neuron selectivity transfer: the loss `mmd` by its other name.
+
+    `(G_student - G_teacher)²`, G = X Yᵀ / width. Reduction, mask and paper are those of `mmd`. TextBrewer's `nst`.
+    """
+
+    name = "nst"
+
+
+class AttentionMse(FeatureLoss):
+    """Squared difference of attention: `(student - teacher)²`, on probabilities as transformers returns them.
+
+    Reduction: the mean over heads and pairs of tokens. Mask: pairs of which `inputs_mask` does not keep both are left
+    out. Both models need the same number of heads.
+    Paper: Jiao et al. 2020, "TinyBERT" (https://arxiv.org/abs/1909.10351), equation 7. TextBrewer's `attention_mse`.
+    """
+
+    name = "attention_mse"
+    feature = "attention"
+    same_width = False
+    same_heads = True
+
+    clip_negative: bool = False
+    """Without a mask, take what is below -0.001 in either model as 0, as TextBrewer does. It is meant for scores, the
+    numbers before the softmax, and does nothing to probabilities or where there is a mask."""
+
+    def rowwise(self) -> bool:
+        return True
+
+    def build(self, context: BuildContext) -> Callable[..., Mean]:
+        from kdspec.ops.attention import attention_mse
+
+        del context
+        return partial(attention_mse, clip_negative=self.clip_negative)
+
+
+class AttentionMseSum(FeatureLoss):
+    """Squared difference of attention summed over heads: `(Σ_h student_h - Σ_h teacher_h)²`.
+
+    Reduction: the mean over pairs of tokens; it grows with the number of heads. Mask: pairs of which `inputs_mask` does
+    not keep both are left out. The numbers of heads may differ, but the sums then differ as well.
+    Paper: Yang et al. 2020, "TextBrewer" (https://arxiv.org/abs/2002.12620), its `attention_mse_sum`.
+    """
+
+    name = "attention_mse_sum"
+    feature = "attention"
+    same_width = False
+
+    clip_negative: bool = False
+    """Without a mask, take sums below -0.001 in either model as 0, as TextBrewer does. It is meant for scores, the
+    numbers before the softmax, and does nothing to probabilities or where there is a mask."""
+
+    def rowwise(self) -> bool:
+        return True
+
+    def build(self, context: BuildContext) -> Callable[..., Mean]:
+        from kdspec.ops.attention import attention_mse_sum
+
+        del context
+        return partial(attention_mse_sum, clip_negative=self.clip_negative)
+
+
+class AttentionCe(FeatureLoss):
+    """Cross-entropy of attention over keys: `-Σ_k p_k log q_k`, p the teacher's and q the student's, for each query.
+
+    Reduction: the mean over heads and queries. Mask: queries that `inputs_mask` does not keep are left out, and p and q
+    are scaled to sum to 1 over the keys that it keeps. Both models need the same number of heads.
+    Its minimum is the entropy of the teacher's attention, not 0.
+    Paper: Sun et al. 2020, "MobileBERT" (https://arxiv.org/abs/2004.02984), section 3.2, as a KL divergence, which has
+    the same gradient. TextBrewer's `attention_ce`, which is for scores: `from_scores`.
+    """
+
+    name = "attention_ce"
+    feature = "attention"
+    same_width = False
+    same_heads = True
+
+    from_scores: bool = False
+    """The feature holds scores, the numbers before the softmax, so p and q are their softmax (TextBrewer). Masked keys
+    must then have large negative scores in both models."""
+    clip_negative: bool = False
+    """Without a mask, leave out keys whose score in the teacher is below -0.001, as TextBrewer does; only together with
+    `from_scores`."""
+
+    @field_validator("clip_negative")
+    @classmethod
+    def _only_scores_are_clipped(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
+        if value and not info.data.get("from_scores"):
+            raise PydanticCustomError("without_effect", "only scores can be clipped: this needs `from_scores: true`")
+        return value
+
+    def rowwise(self) -> bool:
+        return True
+
+    def build(self, context: BuildContext) -> Callable[..., Mean]:
+        from kdspec.ops.attention import attention_ce
+
+        del context
+        return partial(attention_ce, from_scores=self.from_scores, clip_negative=self.clip_negative)
+
+
+class AttentionCeMean(AttentionCe):
+    """Cross-entropy over keys of attention averaged over heads: `-Σ_k p_k log q_k`, p the teacher's mean, q the student's.
+
+    Reduction: the mean over queries. Mask: queries that `inputs_mask` does not keep are left out, and p and q are
+    scaled to sum to 1 over the keys that it keeps. The numbers of heads may differ.
+    Its minimum is the entropy of the teacher's mean attention, not 0.
+    Paper: Yang et al. 2020, "TextBrewer" (https://arxiv.org/abs/2002.12620), its `attention_ce_mean`.
+    """
+
+    name = "attention_ce_mean"
+    same_heads = False
+
+    def build(self, context: BuildContext) -> Callable[..., Mean]:
+        from kdspec.ops.attention import attention_ce_mean
+
+        del context
+        return partial(attention_ce_mean, from_scores=self.from_scores, clip_negative=self.clip_negative)
+
+
+@hookimpl
+def kdspec_components() -> list[type[Component]]:
+    """Hand over the feature losses."""
+    return [
+        HiddenMse,
+        Cosine,
+        Pkd,
+        Fsp,
+        Gram,
+        Mmd,
+        Nst,
+        AttentionMse,
+        AttentionMseSum,
+        AttentionCe,
+        AttentionCeMean,
+    ]

@@ -1,0 +1,111 @@
+"""Losses between the logits of student and teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
+
+from kdspec.api.component import Component
+from kdspec.api.context import BuildContext
+from kdspec.api.hooks import hookimpl
+from kdspec.api.losses import LogitLoss, Logits
+
+if TYPE_CHECKING:
+    from kdspec.ops.mean import Mean
+
+
+class CrossEntropy(LogitLoss):
+    """Cross-entropy with the teacher's probabilities: `-Σ_c p_c log q_c`.
+
+    p = softmax(teacher / T), q = softmax(student / T).
+    Reduction: the mean over rows, or over the tokens that `logits_mask` keeps.
+    T²: none, so the gradient falls as 1/T²; `kl` has the factor. The gradient is that of the KL divergence, but the
+    minimum is the teacher's entropy, not 0: a loss that stops falling above 0 may have reached it.
+    Paper: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network" (https://arxiv.org/abs/1503.02531),
+    section 2. TextBrewer's `ce`.
+    """
+
+    name = "ce"
+
+    def rowwise(self) -> bool:
+        return True
+
+    def build(self, context: BuildContext) -> Callable[..., Mean]:
+        from kdspec.ops.divergence import cross_entropy_soft
+
+        del context
+        return cross_entropy_soft
+
+
+class MeanSquaredError(LogitLoss):
+    """Squared difference of the tempered logits: `((student - teacher) / T)²`.
+
+    Reduction: the mean over classes, and over rows or the tokens that `logits_mask` keeps.
+    T²: none, so the loss falls as 1/T²; leave the temperature at 1 unless that is wanted.
+    Paper: Ba and Caruana 2014, "Do Deep Nets Really Need to be Deep?" (https://arxiv.org/abs/1312.6184), section 2.2.
+    TextBrewer's `mse`; also the one to take for regression.
+    """
+
+    name = "mse"
+    compares: ClassVar[frozenset[Logits]] = frozenset({"classes", "labels", "numbers"})
+
+    def rowwise(self) -> bool:
+        return True
+
+    def build(self, context: BuildContext) -> Callable[..., Mean]:
+        from kdspec.ops.divergence import mse_logits
+
+        del context
+        return mse_logits
+
+
+class KullbackLeibler(LogitLoss):
+    """KL divergence of the student from the teacher: `T² Σ_c p_c (log p_c - log q_c)`.
+
+    p = softmax(teacher / T), q = softmax(student / T).
+    Reduction: the mean over rows, or over the tokens that `logits_mask` keeps.
+    T²: included, so the gradient has about the same size at every temperature; where each row has a temperature of its
+    own, its own square. Not negative, and 0 where student and teacher agree.
+    Paper: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network" (https://arxiv.org/abs/1503.02531),
+    section 2.
+    """
+
+    name = "kl"
+
+    def rowwise(self) -> bool:
+        return True
+
+    def build(self, context: BuildContext) -> Callable[..., Mean]:
+        from kdspec.ops.divergence import kl
+
+        del context
+        return kl
+
+
+class BinaryCrossEntropy(LogitLoss):
+    """Binary cross-entropy of each class: `-(p_c log q_c + (1 - p_c) log(1 - q_c))`, for several labels a row.
+
+    p = sigmoid(teacher / T), q = sigmoid(student / T): the classes do not compete, unlike those of a softmax.
+    Reduction: the mean over classes, and over rows or the tokens that `logits_mask` keeps.
+    T²: none, as with `ce`, so the gradient falls as 1/T². The minimum is the teacher's entropy, not 0.
+    Paper: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network" (https://arxiv.org/abs/1503.02531),
+    section 2, for distributions over two classes.
+    """
+
+    name = "bce"
+    compares: ClassVar[frozenset[Logits]] = frozenset({"labels"})
+
+    def rowwise(self) -> bool:
+        return True
+
+    def build(self, context: BuildContext) -> Callable[..., Mean]:
+        from kdspec.ops.divergence import bce_soft
+
+        del context
+        return bce_soft
+
+
+@hookimpl
+def kdspec_components() -> list[type[Component]]:
+    """Hand over the logit losses."""
+    return [CrossEntropy, MeanSquaredError, KullbackLeibler, BinaryCrossEntropy]

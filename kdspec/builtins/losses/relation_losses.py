@@ -1,0 +1,104 @@
+"""Losses between self-attention relations of student and teacher, made of queries, keys and values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from kdspec.api.component import Component
+from kdspec.api.context import BuildContext
+from kdspec.api.hooks import hookimpl
+from kdspec.api.losses import FeatureLoss
+from kdspec.diagnostics.fault import Fault
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kdspec.ops.mean import Mean
+
+_MANY = 96
+
+
+class MiniLM(FeatureLoss):
+    """How alike the values of a layer's tokens are: `KL(R_teacher ‖ R_student)`, R = softmax(V Vᵀ / √d) in each head.
+
+    The feature holds the values of one layer, such as `modules["bert.encoder.layer.11.attention.self.value"].output`,
+    usually of the last one of both models. The widths may differ, so no projection is needed; the paper transfers the
+    attention of that layer as well, with as many heads in both models: a match of `attention_ce` beside this one.
+    Reduction: the mean over heads and queries. Mask: tokens that `inputs_mask` does not keep are left out, as queries
+    and as keys. Not negative, and 0 where student and teacher agree.
+    Paper: Wang et al. 2020, "MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of Pre-Trained
+    Transformers" (https://arxiv.org/abs/2002.10957), section 3.2.
+    """
+
+    name = "minilm"
+    same_width = False
+
+    heads: int = Field(default=12, gt=0)
+    """Heads into which the values are split: the models' attention heads. Divides both widths."""
+
+    def rowwise(self) -> bool:
+        return True
+
+    def build(self, context: BuildContext) -> Callable[..., Mean]:
+        from kdspec.ops.relations import relation
+
+        del context
+
+        def loss(student: Tensor, teacher: Tensor, *, mask: Tensor | None = None) -> Mean:
+            _check_widths((student, teacher), self.heads, self.name)
+            return relation((student, student), (teacher, teacher), mask, heads=self.heads)
+
+        return loss
+
+
+class MiniLMv2(FeatureLoss):
+    """Relations between queries, keys and values: `KL(R_teacher ‖ R_student)`, R = softmax(X Yᵀ / √d) in each head.
+
+    The feature is a list of vectors of one layer, such as its query, key and value modules' outputs. `layers:
+    {0: 0, 1: 1, 2: 2}` takes each with itself, which are the relations of the paper; `pairs:
+    [{teacher: [0, 1], student: [0, 1]}]` queries with keys. Relations have a number of heads of their own, so that
+    widths and attention heads of the models may differ, and no projection is needed.
+    Reduction: the mean over heads and queries. Mask: tokens that `inputs_mask` does not keep are left out, as queries
+    and as keys. Not negative, and 0 where student and teacher agree.
+    Paper: Wang et al. 2021, "MiniLMv2: Multi-Head Self-Attention Relation Distillation for Compressing Pretrained
+    Transformers" (https://arxiv.org/abs/2012.15828), section 3.
+    """
+
+    name = "minilm_v2"
+    arity = 2
+    same_width = False
+
+    heads: int = Field(default=48, gt=0)
+    """Relation heads: the paper takes 48 for teachers 768 wide and 64 for those 1024 wide. Divides both widths."""
+
+    def rowwise(self) -> bool:
+        return True
+
+    def build(self, context: BuildContext) -> Callable[..., Mean]:
+        from kdspec.ops.relations import relation
+
+        del context
+
+        def loss(student: Any, teacher: Any, *, mask: Tensor | None = None) -> Mean:
+            _check_widths((*student, *teacher), self.heads, self.name)
+            return relation(student, teacher, mask, heads=self.heads)
+
+        return loss
+
+
+def _check_widths(vectors: tuple[Tensor, ...], heads: int, name: str) -> None:
+    widths = sorted({int(tensor.shape[-1]) for tensor in vectors})
+    uneven = [width for width in widths if width % heads]
+    if uneven:
+        fitting = [str(n) for n in range(1, _MANY + 1) if not any(width % n for width in widths)]
+        message = f"vectors {uneven[0]} wide cannot be split into {heads} heads"
+        raise Fault("KD302", message, ("loss", name, "heads"), help=f"these would do: {', '.join(fitting)}")
+
+
+@hookimpl
+def kdspec_components() -> list[type[Component]]:
+    """Hand over the losses."""
+    return [MiniLM, MiniLMv2]

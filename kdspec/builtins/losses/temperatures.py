@@ -1,0 +1,92 @@
+"""Temperatures of soft labels: one for all rows, or one for each by how hard it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from kdspec.api.component import Component
+from kdspec.api.context import BuildContext
+from kdspec.api.hooks import hookimpl
+from kdspec.api.losses import Temperature
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Constant(Temperature):
+    """The same temperature for every row and step; a plain number stands for it: `temperature: 8`."""
+
+    name = "constant"
+
+    value: float = Field(gt=0)
+    """The temperature, greater than 0; 1 leaves the distributions as they are, higher ones soften them."""
+
+    def to_plain(self) -> float:
+        return self.value
+
+    def rowwise(self) -> bool:
+        return True
+
+    def build(self, context: BuildContext) -> Callable[[Tensor, Tensor, float], float | Tensor]:
+        del context
+        value = self.value
+        return lambda _student, _teacher, _progress: value
+
+
+class Flsw(Temperature):
+    """Focal-loss-style weights: rows on which the student is far from the teacher get a lower temperature.
+
+    `T = base + beta (mean(w) - w)`, `w = (1 - cos(student, teacher))^gamma` of the logits, at least 0.1. The mean is
+    over the rows of the micro-batch; no gradient flows through it.
+    Paper: Wen et al. 2019, "Preparing Lessons: Improve Knowledge Distillation with Better Supervision"
+    (https://arxiv.org/abs/1911.07471), section 3.3. TextBrewer's `flsw`, which has no lower bound.
+    """
+
+    name = "flsw"
+
+    base: float = Field(default=4.0, gt=0)
+    """The temperature around which the rows lie, greater than 0."""
+    beta: float = Field(default=1.0, ge=0)
+    """How far the rows move away from `base`; 0 for not at all."""
+    gamma: float = Field(default=2.0, ge=0)
+    """How much more weight the hard rows have."""
+
+    def build(self, context: BuildContext) -> Callable[[Tensor, Tensor, float], float | Tensor]:
+        from kdspec.ops.temperature import flsw
+
+        del context
+        base, beta, gamma = self.base, self.beta, self.gamma
+        return lambda student, teacher, _progress: flsw(student, teacher, base, beta, gamma)
+
+
+class Cwsm(Temperature):
+    """Confidence weights: rows of which the student is unsure get a lower temperature.
+
+    `T = base + beta (mean(w) - w)`, `w = 1 / (max softmax(student) + 0.001)`, at least 0.1. The mean is over the rows
+    of the micro-batch; no gradient flows through it.
+    Paper: Wen et al. 2019, "Preparing Lessons: Improve Knowledge Distillation with Better Supervision"
+    (https://arxiv.org/abs/1911.07471), section 3.3. TextBrewer's `cwsm`, which has no lower bound.
+    """
+
+    name = "cwsm"
+
+    base: float = Field(default=4.0, gt=0)
+    """The temperature around which the rows lie, greater than 0."""
+    beta: float = Field(default=1.0, ge=0)
+    """How far the rows move away from `base`; 0 for not at all."""
+
+    def build(self, context: BuildContext) -> Callable[[Tensor, Tensor, float], float | Tensor]:
+        from kdspec.ops.temperature import cwsm
+
+        del context
+        base, beta = self.base, self.beta
+        return lambda student, _teacher, _progress: cwsm(student, base, beta)
+
+
+@hookimpl
+def kdspec_components() -> list[type[Component]]:
+    """Hand over the temperatures."""
+    return [Constant, Flsw, Cwsm]

@@ -1,0 +1,1 @@
+"""Layer maps, presets, adaptors and projections."""

@@ -1,0 +1,105 @@
+"""The adaptors of field paths: where in a model's outputs and inputs each feature is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
+
+from kdspec.api import field_path
+from kdspec.api.component import Component
+from kdspec.api.context import BuildContext
+from kdspec.api.hooks import hookimpl
+from kdspec.api.kinds import Adaptor
+from kdspec.diagnostics.diagnostic import Diagnostic, closest
+
+if TYPE_CHECKING:
+    from kdspec.spec.spec import Spec
+
+
+def _parsed(text: str) -> str:
+    try:
+        field_path.parse(text)
+    except field_path.FieldPathError as error:
+        raise PydanticCustomError(
+            "field_path",
+            "{text}",
+            {"text": error.message, "path": text, "offset": error.offset, "length": error.length},
+        ) from None
+    return text
+
+
+FieldPath = Annotated[str, AfterValidator(_parsed)]
+# The tag chooses one branch, so that a mistake is told once and not once for each form.
+OneOrMore = Annotated[
+    Annotated[FieldPath, Tag("path")] | Annotated[list[FieldPath], Field(min_length=1), Tag("paths")],
+    Discriminator(lambda value: "paths" if isinstance(value, list) else "path"),
+]
+
+
+class Paths(Adaptor):
+    """Field paths by feature name; a plain mapping stands for it: `{logits: output.logits, labels: batch.labels}`.
+
+    A path begins with `output` (what the model returned), `batch` (what it was given) or `modules["a.b"]` with `.input`
+    or `.output` (what passed through a module). Names, `[0]`, `["key"]`, slices and comparisons follow:
+    `output.hidden_states`, `batch.labels != -100`.
+    """
+
+    name = "paths"
+
+    features: dict[str, OneOrMore] = Field(min_length=1)
+    """Feature name: field path, or a list of them for a feature with several heads.
+    The names that the built-in distillers read are `logits`, `logits_mask`, `labels`, `losses`, `inputs_mask`, and in
+    matches `hidden`, `attention` or any other."""
+
+    def to_plain(self) -> dict[str, str | list[str]]:
+        return dict(self.features)
+
+    def build(self, context: BuildContext) -> Mapping[str, str | list[str]]:
+        del context
+        return dict(self.features)
+
+
+class ByTask(Adaptor):
+    """For a model with outputs for several tasks: the adaptor of each task.
+
+    `by_task: {tasks: {reviews: {logits: output.reviews, labels: batch.label}, topics: {logits: output.topics}}}`. A
+    transformers model needs none: each of its heads is read where its task has its features.
+    """
+
+    name = "by_task"
+
+    tasks: dict[str, Annotated[dict[str, OneOrMore], Field(min_length=1)]] = Field(
+        min_length=1, examples=[{"reviews": {"logits": "output.reviews"}, "topics": {"logits": "output.topics"}}]
+    )
+    """For each task its features, as in `paths`."""
+
+    def build(self, context: BuildContext) -> Mapping[str, str | list[str]]:
+        return dict(self.tasks.get(context.task, {}))
+
+
+@hookimpl
+def kdspec_check(spec: Spec) -> Iterator[Diagnostic]:
+    """Tasks of `by_task` that the spec does not have."""
+    for model, adaptor in spec.adaptors.items():
+        for task in adaptor.tasks if isinstance(adaptor, ByTask) else ():
+            if task in spec.tasks:
+                continue
+            path = ("adaptors", model, "by_task", "tasks", task)
+            guess = closest(task, spec.tasks)
+            yield Diagnostic(
+                "KD204",
+                f"unknown task `{task}`",
+                spec.label(path, "no task of this spec", key=True),
+                notes=() if guess else ("declared here: " + ", ".join(f"`{name}`" for name in spec.tasks),),
+                help=f"did you mean `{guess}`?" if guess else None,
+                edit=spec.replace(path, task, guess, key=True) if guess else None,
+            )
+
+
+@hookimpl
+def kdspec_components() -> list[type[Component]]:
+    """Hand over the adaptors."""
+    return [Paths, ByTask]

@@ -1,0 +1,129 @@
+"""Projections from the student's width to the teacher's: a linear layer, alone or followed by an activation."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from pydantic import Field
+
+from kdspec.api.component import Component
+from kdspec.api.context import BuildContext
+from kdspec.api.hooks import hookimpl
+from kdspec.api.losses import Projection
+
+if TYPE_CHECKING:
+    from torch import nn
+
+STANDARD_DEVIATION = 0.02
+
+ACTIVATIONS: Mapping[str, tuple[str, str]] = types.MappingProxyType(
+    {
+        "celu": ("CELU", "max(0, x) + min(0, exp(x) - 1)"),
+        "elu": ("ELU", "x where x > 0, else exp(x) - 1"),
+        "gelu": ("GELU", "x Φ(x), Φ the normal distribution function"),
+        "hardshrink": ("Hardshrink", "x where |x| > 0.5, else 0"),
+        "hardsigmoid": ("Hardsigmoid", "x/6 + 1/2, kept within 0 and 1"),
+        "hardswish": ("Hardswish", "x times hardsigmoid(x)"),
+        "hardtanh": ("Hardtanh", "x, kept within -1 and 1"),
+        "leaky_relu": ("LeakyReLU", "x where x > 0, else 0.01 x"),
+        "logsigmoid": ("LogSigmoid", "log(1 / (1 + exp(-x)))"),
+        "mish": ("Mish", "x tanh(softplus(x))"),
+        "prelu": ("PReLU", "x where x > 0, else a x with a learnt, at first 0.25"),
+        "relu": ("ReLU", "max(0, x)"),
+        "relu6": ("ReLU6", "x, kept within 0 and 6"),
+        "selu": ("SELU", "1.0507 x where x > 0, else 1.7581 (exp(x) - 1)"),
+        "sigmoid": ("Sigmoid", "1 / (1 + exp(-x))"),
+        "silu": ("SiLU", "x sigmoid(x)"),
+        "softplus": ("Softplus", "log(1 + exp(x))"),
+        "softshrink": ("Softshrink", "x moved towards 0 by 0.5"),
+        "softsign": ("Softsign", "x / (1 + |x|)"),
+        "tanh": ("Tanh", "tanh(x)"),
+        "tanhshrink": ("Tanhshrink", "x - tanh(x)"),
+    }
+)
+"""The element-wise activations by their usual names: the class in `torch.nn` and what it computes."""
+
+
+class Linear(Projection):
+    """A linear layer `W h + b` from the student's width to the teacher's.
+
+    At first W ~ N(0, 0.02²) and b = 0, as in TextBrewer. It is trained, clipped and saved with the student.
+    """
+
+    name = "linear"
+
+    lr: float | None = Field(default=None, gt=0)
+    """Learning rate of the projection; left out, the optimizer's."""
+    weight_decay: float | None = Field(default=None, ge=0)
+    """Weight decay of the projection; left out, the optimizer's."""
+
+    def rowwise(self) -> bool:
+        return True
+
+    def packs(self) -> bool:
+        return True
+
+    def build(self, context: BuildContext) -> nn.Module:
+        from torch import nn
+
+        assert context.student_width is not None, "a projection needs the student's width"
+        assert context.teacher_width is not None, "a projection needs the teacher's width"
+        layer = nn.Linear(context.student_width, context.teacher_width)
+        nn.init.normal_(layer.weight, std=STANDARD_DEVIATION)
+        nn.init.zeros_(layer.bias)
+        return layer
+
+    def optimizer_options(self) -> Mapping[str, Any]:
+        return self.model_dump(exclude_none=True)
+
+
+class Activated(Linear):
+    """What the projections with an activation share; `activated` makes one for each."""
+
+    activation: ClassVar[str]
+    """The class in `torch.nn`."""
+
+    def build(self, context: BuildContext) -> nn.Module:
+        from torch import nn
+
+        return nn.Sequential(super().build(context), getattr(nn, self.activation)())
+
+
+class NoProjection(Projection):
+    """No projection, even where widths differ: what would be derived is an error instead."""
+
+    name = "none"
+
+    def rowwise(self) -> bool:
+        return True
+
+    def packs(self) -> bool:
+        return True
+
+    def build(self, context: BuildContext) -> nn.Module:
+        from torch import nn
+
+        del context
+        return nn.Identity()
+
+
+@cache
+def activated(name: str, activation: str, formula: str) -> type[Projection]:
+    """The projection `name`: a linear layer followed by `torch.nn`'s `activation`."""
+    contents = {
+        "__doc__": f"A linear layer as in `linear`, followed by {activation}: {formula}.",
+        "__module__": __name__,
+        "name": name,
+        "activation": activation,
+    }
+    made = types.new_class(f"Linear{activation}", (Activated,), exec_body=lambda namespace: namespace.update(contents))
+    return cast("type[Projection]", made)
+
+
+@hookimpl
+def kdspec_components() -> list[type[Component]]:
+    """Hand over the projections."""
+    return [Linear, NoProjection, *(activated(name, *activation) for name, activation in ACTIVATIONS.items())]

@@ -1,0 +1,1 @@
+"""Models: transformers, BiGRU and TextCNN."""

@@ -1,0 +1,277 @@
+"""Models of text that are not transformers: `bigru` and `textcnn`, for students that must be small and fast."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from kdspec.api.component import Component
+from kdspec.api.context import BuildContext, Head, ModelFacts
+from kdspec.api.file_fields import SpecFile, SpecFolderOrHub, SpecTokenizer, local_folder
+from kdspec.api.hooks import hookimpl
+from kdspec.api.kinds import Model
+from kdspec.diagnostics.fault import Fault
+from kdspec.hf import loading
+from kdspec.hf.families import read
+from kdspec.networks import word_vectors
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_FORMAT = 1
+
+
+class TextModel(Model):
+    """What the two share: where the tokens come from, word vectors, and how they are saved."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+    heads: ClassVar[frozenset[str]]
+    """The tasks that it has a head for."""
+
+    path: SpecFolderOrHub | None = None
+    """A folder that a run has left, with everything in it: sizes, weights and tokenizer. Nothing else is written then."""
+    like: str | None = None
+    """Name of the model whose tokenizer it takes, usually its teacher."""
+    tokenizer_: SpecTokenizer | None = Field(default=None, alias="tokenizer")
+    """In place of `like`: a tokenizer's folder, or its name on the hub."""
+    tokenizer_revision: str | None = None
+    """For a `tokenizer` on the hub: branch, tag or commit."""
+    vectors: SpecFile | None = None
+    """Word vectors to begin with, a text file of GloVe or word2vec: for the tokens that are words in it. Left out: all
+    embeddings are drawn anew. How many were found is in the student's `config.json`."""
+    embedding: int = Field(default=256, gt=0)
+    """Width of the embeddings; that of `vectors`, if there are any."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Part of the values that is dropped in training."""
+
+    @model_validator(mode="after")
+    def _one_tokenizer(self) -> Self:
+        fields = type(self).model_fields.items()
+        written = [field.alias or name for name, field in fields if getattr(self, name) != field.default]
+        if self.path is not None and len(written) > 1:
+            other = next(key for key in written if key != "path")
+            raise PydanticCustomError(
+                "exclusive_keys",
+                "`{one}` and `{other}` exclude each other",
+                {"keys": ["path", other], "one": "path", "other": other},
+            )
+        if self.path is not None:
+            return self
+        needed = "like" if self.like is None else "tokenizer"
+        if self.tokenizer_ is None and (self.like is None or self.tokenizer_revision is not None):
+            error = PydanticCustomError("missing_key", "missing key `{key}`", {"key": needed})
+            raise ValidationError.from_exception_data("spec", [InitErrorDetails(type=error, input=None)])
+        if self.like is not None and self.tokenizer_ is not None:
+            keys = {"keys": ["like", "tokenizer"], "one": "like", "other": "tokenizer"}
+            raise PydanticCustomError("exclusive_keys", "`{one}` and `{other}` exclude each other", keys)
+        return self
+
+    @abstractmethod
+    def sizes(self, task: str) -> dict[str, Any]:
+        """The network's arguments, but for vocabulary and classes."""
+
+    @abstractmethod
+    def shape(self, sizes: Mapping[str, Any]) -> tuple[int, int]:
+        """How many layers there are, and how wide their states are."""
+
+    def facts(self, context: BuildContext) -> ModelFacts:
+        """Of the sizes; there is one width only where the embeddings are as wide as the layers."""
+        saved = self._saved(context)
+        if self.path is not None and saved.get("network") != self.name:
+            return ModelFacts()  # what is in the folder instead is told when it is built
+        sizes = saved.get("sizes") or self.sizes("")
+        layers, width = self.shape(sizes)
+        task = "".join(word.capitalize() for word in str(saved.get("task", "")).split("_"))
+        return ModelFacts(
+            layers=layers,
+            width=width if width == sizes["embedding"] else None,
+            labels=tuple(saved.get("labels", ())),
+            classes=len(saved["labels"]) if saved else None,
+            architecture=f"{type(self).__name__}For{task}" if saved else "",
+        )
+
+    def uses(self) -> tuple[str, ...]:
+        return () if self.like is None else (self.like,)
+
+    def rowwise(self) -> bool:
+        return True
+
+    def check(self, context: BuildContext) -> Iterator[Fault]:
+        """Whether the word vectors are as wide as the embeddings."""
+        if self.vectors is not None and (width := word_vectors.width(context.folder / self.vectors)) != self.embedding:
+            message = f"the word vectors are {width} wide, the embeddings {self.embedding}"
+            yield Fault("KD302", message, ("vectors",), help=f"write `embedding: {width}`")
+
+    def build(self, context: BuildContext) -> nn.Module:
+        """The network with weights of the seed and its name, on the CPU."""
+        import torch
+
+        from kdspec.networks import text_networks
+
+        configuration = self._configuration(context)
+        with loading.seeded(context.seed, context.name):
+            module = text_networks.make(configuration)
+        module.configuration = configuration  # type: ignore[assignment]  # read when it is saved
+        if self.path is not None:
+            if context.weights:
+                with loading.explained(("path",), f"the weights in `{self.path}` cannot be loaded"):
+                    self.load(module, self._folder(context))
+            context.drawn(())
+            return module
+        if self.vectors is not None and context.weights:
+            table = cast("torch.Tensor", module.embeddings.weight)  # type: ignore[union-attr]  # our networks have them
+            with torch.no_grad():
+                found = word_vectors.fill(table, self._tokenizer(context).get_vocab(), context.folder / self.vectors)
+            configuration["vectors"] = {"tokens": len(table), "found": found}
+        context.drawn({name for name, _ in module.named_parameters()})
+        return module
+
+    def tokenizer(self, context: BuildContext) -> Any | None:
+        if self.like is not None:
+            return context.models[self.like].tokenizer(context)
+        at = ("tokenizer",) if self.path is None else ("path",)
+        return loading.fast_tokenizer(
+            self._place(context), self.tokenizer_revision or "main", at, trusts_code=context.trusts_code
+        )
+
+    def tokenizer_id(self, context: BuildContext) -> str | None:
+        if self.like is not None:
+            return context.models[self.like].tokenizer_id(context) if self.like in context.models else None
+        place = self._place(context)
+        return str(place.resolve()) if isinstance(place, Path) else f"{place}@{self.tokenizer_revision or 'main'}"
+
+    def save(self, module: nn.Module, folder: Any, context: BuildContext) -> None:
+        """Write the network's configuration, safetensors and tokenizer: `kdspec.networks.text_networks.load` reads them."""
+        super().save(module, folder, context)
+        text = json.dumps(module.configuration, indent=2, ensure_ascii=False)
+        (Path(folder) / "config.json").write_text(text + "\n", encoding="utf-8")
+        with loading.quiet():
+            self._tokenizer(context).save_pretrained(str(folder))
+
+    def _configuration(self, context: BuildContext) -> dict[str, Any]:
+        task = context.head.task if context.head else ""
+        if context.head is None or task not in self.heads:
+            known = ", ".join(f"`{name}`" for name in sorted(self.heads))
+            raise Fault(
+                loading.CODE, f"`{self.name}` has no head for the task `{task}`", help=f"it has one for {known}"
+            )
+        if self.path is not None:
+            return self._fitting(context, context.head)
+        sizes = self.sizes(task) | {"vocabulary": self._vocabulary(context), "classes": len(context.head.labels)}
+        labels = list(context.head.labels)
+        return {"network": self.name, "format": _FORMAT, "task": task, "labels": labels, "sizes": sizes}
+
+    def _fitting(self, context: BuildContext, head: Head) -> dict[str, Any]:
+        """The configuration in the folder, if it is of such a network and has this head."""
+        saved = dict(self._saved(context))
+        if saved.get("network") != self.name or saved.get("format") != _FORMAT:
+            raise Fault(loading.CODE, f"`{self.path}` does not hold a `{self.name}` that a run has left", ("path",))
+        # Before the rows are read their labels may be assumed.
+        if context.weights and (saved["task"], tuple(saved["labels"])) != (head.task, head.labels):
+            theirs, ours = ", ".join(saved["labels"]), ", ".join(head.labels)
+            message = f"it was trained for `{saved['task']}` with {theirs}; the task is `{head.task}` with {ours}"
+            raise Fault(loading.CODE, message, ("path",), help="labels have the same names and the same order")
+        return saved
+
+    def _vocabulary(self, context: BuildContext) -> int:
+        """How many tokens there are. For shapes alone the embeddings of `like` say it, where its tokenizer is not here."""
+        try:
+            return len(self._tokenizer(context))
+        except Fault:
+            like = context.models.get(self.like or "")
+            known = like.facts(replace(context, name=self.like or "")).vocabulary if like is not None else None
+            if context.weights or known is None:
+                raise
+            return known
+
+    def _tokenizer(self, context: BuildContext) -> Any:
+        tokenizer = self.tokenizer(context)
+        if tokenizer is None:
+            message = f"`{self.like}` has no tokenizer"
+            raise Fault(loading.CODE, message, ("like",), help="write `tokenizer` in its place")
+        return tokenizer
+
+    def _place(self, context: BuildContext) -> Path | str:
+        if self.path is not None:
+            return self._folder(context)
+        assert self.tokenizer_ is not None, "one of `path`, `like` and `tokenizer` is written"
+        return local_folder(self.tokenizer_, context.folder) or self.tokenizer_
+
+    def _folder(self, context: BuildContext) -> Path:
+        assert self.path is not None, "asked for with a path only"
+        return context.folder / Path(self.path).expanduser()
+
+    def _saved(self, context: BuildContext) -> Mapping[str, Any]:
+        """The configuration in the folder of `path`, empty without one."""
+        return {} if self.path is None else read(self._folder(context) / "config.json")
+
+
+class BiGru(TextModel):
+    """A GRU that reads a text in both directions, with the tokenizer of another model.
+
+    `hidden_states` are the embeddings and one tensor a layer, `2 hidden` wide; where `embedding` is another width, that of
+    a match is found when it runs. Padding does not matter. For single labels, several labels and numbers the head is on
+    the ends of the last layer; for tags it is on each token.
+    Papers: Cho et al. 2014 (https://arxiv.org/abs/1406.1078) for the GRU; Tang et al. 2019, "Distilling Task-Specific
+    Knowledge from BERT into Simple Neural Networks" (https://arxiv.org/abs/1903.12136) for such a student.
+    """
+
+    name = "bigru"
+    heads = frozenset({"sequence_classification", "multi_label", "regression", "token_classification"})
+
+    hidden: int = Field(default=256, gt=0)
+    """Width of one direction."""
+    layers: int = Field(default=1, gt=0)
+    """Layers, each of both directions."""
+
+    def sizes(self, task: str) -> dict[str, Any]:
+        tokens = task == "token_classification"
+        own = {"hidden": self.hidden, "layers": self.layers, "tokens": tokens}
+        return {"embedding": self.embedding, "dropout": self.dropout, **own}
+
+    def shape(self, sizes: Mapping[str, Any]) -> tuple[int, int]:
+        return sizes["layers"], 2 * sizes["hidden"]
+
+
+class TextCnn(TextModel):
+    """Convolutions of several widths over a text, side by side, and their maxima; with the tokenizer of another model.
+
+    `hidden_states` are the embeddings and the filters at each token, `filters` times the number of `kernels` wide. Padding
+    does not matter.
+    Paper: Kim 2014, "Convolutional Neural Networks for Sentence Classification" (https://arxiv.org/abs/1408.5882).
+    """
+
+    name = "textcnn"
+    heads = frozenset({"sequence_classification", "multi_label", "regression"})
+
+    filters: int = Field(default=100, gt=0)
+    """Filters of each width."""
+    kernels: list[int] = Field(default=[3, 4, 5], min_length=1)
+    """Widths in tokens, one convolution each."""
+
+    @model_validator(mode="after")
+    def _positive(self) -> Self:
+        if min(self.kernels) < 1:
+            raise PydanticCustomError("kernel_width", "a kernel is at least 1 token wide", {})
+        return self
+
+    def sizes(self, task: str) -> dict[str, Any]:
+        del task
+        own = {"filters": self.filters, "kernels": list(self.kernels)}
+        return {"embedding": self.embedding, "dropout": self.dropout, **own}
+
+    def shape(self, sizes: Mapping[str, Any]) -> tuple[int, int]:
+        return 1, sizes["filters"] * len(sizes["kernels"])
+
+
+@hookimpl
+def kdspec_components() -> list[type[Component]]:
+    """Hand over the models."""
+    return [BiGru, TextCnn]

@@ -1,0 +1,377 @@
+"""The models of the transformers library: from a folder or the hub, from a configuration, or like another model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
+
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from kdspec.api.component import Component
+from kdspec.api.context import BuildContext, ModelFacts
+from kdspec.api.file_fields import TOKENIZER_FILES, SpecFolderOrHub, SpecTokenizer, has_any, local_folder
+from kdspec.api.hooks import hookimpl
+from kdspec.api.kinds import Model
+from kdspec.diagnostics.fault import Fault
+from kdspec.hf import configuration, families, heads, loading
+from kdspec.hf.layer_copies import Initialize, copy, mistakes
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Transformers(Model):
+    """A model of the transformers library.
+
+    It comes from one of three places: `path` (its weights are loaded), `config` alone (weights drawn anew), or `like`
+    (another model's configuration with `config` as changes, weights drawn anew). Head and labels come from the task.
+    Beside a `path`, `config` says what the configuration there is, so that a hub model can be planned and rehearsed
+    before it has been downloaded; what is found there must agree.
+    Only safetensors are read, and no code is taken from a folder or the hub but with `--trust-remote-code`. Weights are drawn from the seed and the
+    model's name, so that they do not depend on what else a spec builds.
+    """
+
+    name = "transformers"
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    path: SpecFolderOrHub | None = None
+    """A folder with `config.json` and safetensors, or a name on the hub such as `google/electra-small-discriminator`."""
+    revision: str | None = None
+    """For a hub model: branch, tag or commit."""
+    config: dict[str, Any] | None = None
+    """A configuration with its `model_type`, or with `like` what differs: `{num_hidden_layers: 2}`. With `path`, what
+    its configuration is expected to be."""
+    like: str | None = None
+    """Name of the model whose configuration and tokenizer this one takes."""
+    tokenizer_: SpecTokenizer | None = Field(default=None, alias="tokenizer")
+    """A tokenizer's folder or name on the hub. Left out: the one with `path`, or that of `like`."""
+    tokenizer_revision: str | None = None
+    """For a `tokenizer` on the hub: branch, tag or commit."""
+    initialize: Initialize | None = None
+    """Layers to copy from another model."""
+    attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
+    """The implementation of attention. Left out: the library's choice."""
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """Of the weights, whatever a checkpoint has. Left out: float32, which training needs; mixed precision is separate."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        given = [key for key in ("path", "like", "config") if getattr(self, key) is not None]
+        if not given:
+            raise _missing("path")
+        if given[0] == "path":
+            known = isinstance((self.config or {}).get("model_type"), str)  # without it, changes are meant
+            others = [key for key in given[1:] if key != "config" or not known]
+            others += ["initialize"] if self.initialize is not None else []
+            if others:
+                raise _exclusive("path", others[0])
+        elif self.revision is not None:
+            raise _exclusive("revision", given[0])
+        if given == ["config"] and not isinstance((self.config or {}).get("model_type"), str):
+            raise _missing("model_type", "config")
+        if self.initialize is not None and self.initialize.from_ is None and self.like is None:
+            raise _missing("from", "initialize")
+        if self.tokenizer_revision is not None and self.tokenizer_ is None:
+            raise _missing("tokenizer")
+        return self
+
+    def uses(self) -> tuple[str, ...]:
+        """`like` and the source of `initialize`."""
+        names = (self.like, self.initialize.from_ if self.initialize else None)
+        return tuple(dict.fromkeys(name for name in names if name is not None))
+
+    def copies(self, module: nn.Module, context: BuildContext) -> tuple[str, list[tuple[str, str]]] | None:
+        """As `initialize` says."""
+        how = self.initialize
+        if how is None:
+            return None
+        return how.pairs(module, context, self.like)
+
+    def facts(self, context: BuildContext) -> ModelFacts:
+        """From `config.json`, from `config`, or from those of `like` with the changes."""
+        line = self._line(context)
+        first = line[-1]
+        if not isinstance(first, Transformers):
+            known = first.facts(context)
+        elif first.like is not None:  # of no model, or in a circle
+            return ModelFacts()
+        else:
+            written = {} if first.path is None else first.written_configuration(context)
+            known = families.facts(written or first.config or {})
+        for model in reversed(line):
+            known = families.changed(known, getattr(model, "config", None) or {})
+        # Of layers that are copied it is not known here what they have learnt.
+        copied = None if self.initialize is not None else ""
+        return known if self.path is not None else replace(known, architecture=copied)
+
+    def check(self, context: BuildContext) -> Iterator[Fault]:
+        """Names and numbers of `config`, and whether `initialize` takes layers that there are."""
+        if self.config is not None:
+            for fault in configuration.mistakes(self.config, context.facts[context.name]):
+                fault.at = ("config", *fault.at)
+                yield fault
+            if self.path is not None:
+                yield from configuration.unexpected(self.path, self.config, self.written_configuration(context))
+        if self.initialize is not None:
+            source = context.facts[self.initialize.from_ or self.like or ""]
+            for fault in mistakes(self.initialize.layers, context.facts[context.name], source):
+                fault.at = ("initialize", *fault.at)
+                yield fault
+
+    def rowwise(self) -> bool:
+        return True
+
+    def build(self, context: BuildContext) -> nn.Module:
+        """The module, on the CPU. A model of `like` or `initialize` must be in the context's `models` and `built`.
+
+        Without weights it is made from the configuration alone, and holds whatever was in memory.
+        """
+        from transformers.initialization import no_init_weights
+
+        if len(context.heads) > 1:
+            return self._several(context, self.build)
+        with loading.quiet():
+            auto, config, labels, options = self._prepared(context)
+            loaded = self.path is not None and context.weights
+            with (
+                nullcontext() if context.weights else no_init_weights(),
+                loading.seeded(context.seed, "/".join(filter(None, (context.name, context.task)))),
+                loading.explained(self._origin(), "the model cannot be made"),
+            ):
+                module, report = (
+                    self._loaded(auto, config, context, options)
+                    if loaded
+                    else (auto.from_config(config, **options), {})
+                )
+        if not context.weights:
+            module.tie_weights()  # which is left out with the drawing of weights
+        if loaded:
+            fresh = loading.check(module, report)
+            context.drawn(fresh)
+            if not fresh and context.head is not None:
+                loading.check_order(labels, context.head)
+        else:
+            source, pairs = self.copies(module, context) or ("", [])
+            if pairs and context.weights:
+                copy(module, context.built[source], pairs)
+            context.drawn({name for name, _ in module.named_parameters()} - {mine for mine, _ in pairs})
+        return cast("nn.Module", module)
+
+    def _several(self, context: BuildContext, make: Callable[[BuildContext], nn.Module]) -> nn.Module:
+        """The models of all tasks, which share their body."""
+        drawn: set[str] = set()
+        models = {}
+        for task in context.heads:
+
+            def note(names: Collection[str], prefix: str = f"{heads.key(task)}.") -> None:
+                drawn.update(prefix + name for name in names)
+
+            models[task] = make(self._alone(context, task, note))
+        module = heads.joined(models)
+        context.drawn(drawn & dict(module.named_parameters()).keys())
+        return module
+
+    def _alone(self, context: BuildContext, task: str, drawn: Callable[[Collection[str]], None]) -> BuildContext:
+        head = context.heads[task]
+        return replace(context, heads={task: head}, head=head, task=task, drawn=drawn)
+
+    def can_learn(self, head: str | None) -> bool:
+        """The kinds of head that the library has."""
+        return head is not None and head in configuration.AUTO_CLASSES
+
+    def for_task(self, module: nn.Module, task: str, context: BuildContext) -> nn.Module:
+        """The task's model, whose body is that of all of them."""
+        del context
+        return heads.part(module, task)[1]
+
+    def skeleton(self, context: BuildContext) -> nn.Module:
+        """The module on the meta device, from the configuration alone."""
+        import torch
+
+        if len(context.heads) > 1:
+            return self._several(context, self.skeleton)
+        with loading.quiet(), loading.explained(self._origin(), "the model cannot be made"):
+            auto, config, _, options = self._prepared(context)
+            with torch.device("meta"):
+                return cast("nn.Module", auto.from_config(config, **options))
+
+    def _prepared(self, context: BuildContext) -> tuple[Any, Any, dict[int, str], dict[str, Any]]:
+        """The library's class, the configuration with the task's head, the labels it had before, and options."""
+        import torch
+        import transformers
+
+        task = context.head.task if context.head else None
+        if task not in configuration.AUTO_CLASSES:
+            raise Fault(loading.CODE, f"a transformers model has no head for the task `{task}`")
+        options: dict[str, Any] = {"dtype": getattr(torch, self.dtype or "float32")}
+        options["trust_remote_code"] = context.trusts_code
+        if self.attention is not None:
+            options["attn_implementation"] = self.attention
+        config = self.configuration(context)
+        auto = getattr(transformers, configuration.AUTO_CLASSES[task])
+        brought = context.trusts_code and auto.__name__ in getattr(config, "auto_map", {})
+        if not brought and type(config) not in auto._model_mapping:  # noqa: SLF001 - the library tells it by no other way
+            message = f"transformers has no `{auto.__name__}` of the family `{config.model_type}`"
+            raise Fault(loading.CODE, f"{message}, which the task needs", self._origin())
+        labels = dict(config.id2label)
+        if context.head is not None:
+            configuration.fit(config, context.head, self.tokenizer(context) if context.weights else None)
+        if not context.weights and getattr(config, "pad_token_id", 0) is None:
+            config.pad_token_id = 0  # the tokenizer would give it
+        return auto, config, labels, options
+
+    def tokenizer(self, context: BuildContext) -> Any | None:
+        """A fast tokenizer, or None where the model has none."""
+        owner = self._tokenizer_owner(context)
+        if not isinstance(owner, Transformers):
+            return owner.tokenizer(context) if owner else None
+
+        at = ("path",) if owner.tokenizer_ is None else ("tokenizer",)
+        at = at if owner is self else ("like",)
+        return loading.fast_tokenizer(*owner.tokenizer_at(context), at, trusts_code=context.trusts_code)
+
+    def tokenizer_id(self, context: BuildContext) -> str | None:
+        """The tokenizer's folder, or its name on the hub and the revision."""
+        owner = self._tokenizer_owner(context)
+        if not isinstance(owner, Transformers):
+            return owner.tokenizer_id(context) if owner else None
+        place, revision = owner.tokenizer_at(context)
+        return str(place.resolve()) if isinstance(place, Path) else f"{place}@{revision}"
+
+    def save(self, module: nn.Module, folder: Any, context: BuildContext) -> None:
+        """Write what `from_pretrained` reads: configuration, safetensors and tokenizer; of several tasks a folder each."""
+        if len(context.heads) > 1:
+            for task in context.heads:
+                (folder / task).mkdir()
+                alone = self._alone(context, task, context.drawn)
+                self._save(
+                    heads.part(module, task)[1], folder / task, alone, own=set(self.skeleton(alone).state_dict())
+                )
+            return
+        self._save(module, folder, context)
+
+    def load(self, module: nn.Module, folder: Any) -> None:
+        """Read what `save` wrote."""
+        if len(tasks := heads.parts(module)) == 1:
+            super().load(module, folder)
+            return
+        heads.load(tasks, folder)
+
+    def _save(self, module: nn.Module, folder: Any, context: BuildContext, own: Collection[str] | None = None) -> None:
+        """Without what is not its `own`: a pooler, say, that another task's head has added to the body."""
+        kept = None if own is None else {name: value for name, value in module.state_dict().items() if name in own}
+        with loading.quiet():
+            module.save_pretrained(str(folder), state_dict=kept)  # type: ignore[operator]  # a model of transformers, which has it
+            tokenizer = self.tokenizer(context)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(str(folder))
+
+    def _origin(self) -> tuple[str]:
+        return ("path" if self.path is not None else "config" if self.config is not None else "like",)
+
+    def _at(self, context: BuildContext) -> str:
+        assert self.path is not None
+        return str(local_folder(self.path, context.folder) or self.path)
+
+    def _loaded(self, auto: Any, config: Any, context: BuildContext, options: Mapping[str, Any]) -> tuple[Any, Any]:
+        if (folder := local_folder(self.path or "", context.folder)) is not None:
+            loading.refuse_pickles(folder)
+        return loading.weights(auto, self._at(context), config, self.revision, options)
+
+    def written_configuration(self, context: BuildContext) -> Mapping[str, Any]:
+        """The configuration of `path`, from its folder or, for a hub model, from what was downloaded before."""
+        assert self.path is not None
+        return families.written(self.path, self.revision, local_folder(self.path, context.folder))
+
+    def _line(self, context: BuildContext) -> list[Model]:
+        """This model, the one that it is like, the one that that is like, and so on."""
+        line: list[Model] = [self]
+        while isinstance(model := line[-1], Transformers) and model.like is not None:
+            next_ = context.models.get(model.like)
+            if next_ is None or any(next_ is other for other in line):
+                break
+            line.append(next_)
+        return line
+
+    def configuration(self, context: BuildContext) -> Any:
+        """The library's configuration object, before a task's head is known."""
+        from transformers import AutoConfig
+
+        written = self.written_configuration(context) if self.path is not None else {}
+        if self.path is not None and (context.weights or written or self.config is None):
+            if not context.weights and not written:
+                message = f"the configuration of `{self.path}` is not on this machine yet"
+                raise Fault("KD401", message, ("path",), help="the run downloads it")
+            with loading.explained(("path",), f"`{self.path}` cannot be loaded"):
+                loaded = AutoConfig.from_pretrained(
+                    self._at(context),
+                    revision=self.revision or "main",
+                    trust_remote_code=context.trusts_code,
+                    local_files_only=not context.weights,
+                )
+            for fault in configuration.unexpected(self.path, self.config or {}, loaded.to_dict()):
+                raise fault
+            return loaded
+        changes = dict(self.config or {})
+        if self.like is None:
+            family = changes.pop("model_type")
+            with loading.explained(("config", "model_type"), f"transformers has no model type `{family}`"):
+                known = AutoConfig.for_model(family)
+            before: dict[str, Any] = {}
+        else:
+            other = context.models.get(self.like)
+            assert other is not None, f"the check has found out that there is no model {self.like}"
+            if not isinstance(other, Transformers):
+                raise Fault(
+                    loading.CODE, f"`{self.like}` is not a transformers model, so it has no configuration", ("like",)
+                )
+            known = other.configuration(context)
+            family = known.model_type
+            if changes.pop("model_type", family) != family:
+                raise Fault(loading.CODE, f"`{self.like}` is a {family} model", ("config", "model_type"))
+            before = known.to_dict()
+        changes = configuration.named(known, changes)
+        for key in configuration.stale(known, changes):
+            before.pop(key, None)
+        with loading.explained(("config",), "the configuration is not valid"):
+            return type(known).from_dict({**before, **changes})
+
+    def _tokenizer_owner(self, context: BuildContext) -> Model | None:
+        """The model of the line that says which tokenizer, or None where there is none."""
+        for model in self._line(context):
+            if not isinstance(model, Transformers) or model.tokenizer_ is not None:
+                return model
+            if model.path is not None:
+                folder = local_folder(model.path, context.folder)
+                return model if folder is None or has_any(folder, TOKENIZER_FILES) else None
+        return None
+
+    def tokenizer_at(self, context: BuildContext) -> tuple[Path | str, str]:
+        """The folder, or the name on the hub, of this model's own tokenizer, and the revision."""
+        own = (self.tokenizer_, self.tokenizer_revision)
+        name, revision = (self.path, self.revision) if self.tokenizer_ is None else own
+        assert name is not None
+        return local_folder(name, context.folder) or name, revision or "main"
+
+
+def _missing(key: str, *at: str) -> ValidationError:
+    error = PydanticCustomError("missing_key", "missing key `{key}`", {"key": key})
+    return ValidationError.from_exception_data("spec", [InitErrorDetails(type=error, loc=at, input=None)])
+
+
+def _exclusive(*keys: str) -> PydanticCustomError:
+    return PydanticCustomError(
+        "exclusive_keys",
+        "`{one}` and `{other}` exclude each other",
+        {"keys": list(keys), "one": keys[0], "other": keys[1]},
+    )
+
+
+@hookimpl
+def kdspec_components() -> list[type[Component]]:
+    """Hand over the models."""
+    return [Transformers]

@@ -1,0 +1,106 @@
+"""The strategy `multi_task`: one student with a head for each task learns several, each from a teacher of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from kdspec.api.built import Objective
+from kdspec.api.component import Component, Strict, by_name, wrong
+from kdspec.api.context import BuildContext
+from kdspec.api.hooks import hookimpl
+from kdspec.api.kinds import Distiller, Schedule
+from kdspec.api.match import Match
+from kdspec.api.step import Needs
+from kdspec.api.task_sampling import Sampling
+from kdspec.objectives import label_terms
+from kdspec.objectives.label_terms import HardLabels, SoftLabels
+
+
+class TaskTerms(Strict):
+    """What one task adds to the total: the terms of `general`, all of them times its weight."""
+
+    teacher: str | None = None
+    """The model that teaches this task; frozen, in evaluation mode. Left out: the task is learnt from its labels."""
+    weight: Schedule = by_name(1.0)
+    """Factor of all terms of this task: a number or a schedule."""
+    soft_labels: SoftLabels = by_name({})
+    """Following the teacher's logits."""
+    hard_labels: HardLabels = by_name({})
+    """Following the labels."""
+    matches: list[Match] = []
+    """Following the teacher's layers."""
+
+    @model_validator(mode="after")
+    def _taught(self) -> Self:
+        if self.teacher is None and self.matches:
+            raise wrong("`matches` need a `teacher` to follow", "matches")
+        if self.teacher is None and self.hard_labels.weight.always_zero():
+            raise wrong("a task without a `teacher` is learnt from its labels: write `hard_labels: {weight: 1}`")
+        return self
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The teacher, if there is one."""
+        return () if self.teacher is None else (self.teacher,)
+
+
+class MultiTask(Distiller):
+    """One student learns several tasks, each from a teacher of its own: a shared encoder with a head for each task.
+
+    Each micro-batch is of one task, drawn at random by `sampling`, a function of the seed and the step; its terms are
+    those of `general`, times the task's weight. An epoch is as many micro-batches as all tasks have together, so that a
+    task is seen once in it on average where sampling is in proportion. The best student is that of the highest mean of
+    the tasks' own metrics, or of the metric that `training.evaluate` names: `topics.accuracy`. A transformers student is
+    saved with a folder for each task. Liu et al. 2019, "Improving Multi-Task Deep Neural Networks via Knowledge
+    Distillation for Natural Language Understanding" (arXiv 1904.09482); TextBrewer's `MultiTaskDistiller`.
+    """
+
+    name = "multi_task"
+    student: str
+    """The model that learns."""
+    tasks: dict[str, TaskTerms] = Field(
+        min_length=2, examples=[{"reviews": {"teacher": "critic"}, "topics": {"teacher": "librarian"}}]
+    )
+    """For each task its teacher, and how it is learnt."""
+    sampling: Sampling = by_name({})
+    """How the tasks share the micro-batches."""
+
+    def needs(self) -> Needs:
+        parts = {}
+        for task, how in self.tasks.items():
+            part = label_terms.needs(
+                self.student, how.teachers, task, soft=how.soft_labels, hard=how.hard_labels, matches=how.matches
+            )
+            off = how.weight.always_zero()
+            nothing: dict[str, frozenset[str]] = {}
+            part = replace(part, reads=nothing, hard_labels=False, matches=(), unlabelled=False) if off else part
+            parts[task] = replace(part, at=("tasks", task))
+        return Needs.of_tasks(parts, self.sampling)
+
+    def build(self, context: BuildContext) -> Objective:
+        from kdspec.objectives.multi_task import Part, SeveralTasks
+
+        return SeveralTasks(
+            {
+                task: Part(
+                    label_terms.objective(
+                        replace(context, matches=tuple(match for match in context.matches if match.task == task)),
+                        how.teachers,
+                        soft=how.soft_labels,
+                        hard=how.hard_labels,
+                    ),
+                    how.weight.build(context),
+                    at=("tasks", task),
+                )
+                for task, how in self.tasks.items()
+            }
+        )
+
+
+@hookimpl
+def kdspec_components() -> list[type[Component]]:
+    """The strategy."""
+    return [MultiTask]

@@ -1,0 +1,122 @@
+"""The strategy `multi_teacher`: one student learns from several teachers of one task."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+
+from kdspec.api.built import Objective
+from kdspec.api.component import Component, by_name, wrong
+from kdspec.api.context import BuildContext
+from kdspec.api.hooks import hookimpl
+from kdspec.api.kinds import Distiller
+from kdspec.api.match import Match
+from kdspec.api.step import Needs
+from kdspec.objectives import label_terms
+from kdspec.objectives.label_terms import HardLabels, SoftLabels
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kdspec.objectives.soft_labels import Soft
+
+TeacherWeights = Annotated[
+    Annotated[list[Annotated[float, Field(gt=0)]], Tag("numbers")] | Annotated[Literal["confidence"], Tag("rule")],
+    Discriminator(lambda value: "numbers" if isinstance(value, list) else "rule"),
+]
+"""Numbers, of which only the proportions matter, or the name of a rule."""
+
+
+class JoinedSoftLabels(SoftLabels):
+    """How the student follows the logits of several teachers."""
+
+    combine: Literal["logits", "probabilities", "losses"] = "logits"
+    """What is averaged over the teachers. `logits`: the raw logits, before the temperature, as TextBrewer does;
+    `probabilities`: those at the temperature (a rule that depends on the teacher is given the mean logits), so that a
+    teacher with large logits counts no more than the others; `losses`: the student's loss with each of them, which the
+    logs then show one by one."""
+    teacher_weights: TeacherWeights | None = None
+    """How much each teacher counts: a number greater than 0 for each, in the order of `teachers`, or `confidence`. Left
+    out: all the same. `confidence` weighs row by row: the less probable the label is to a teacher, the less it counts,
+    (1 - softmax over the teachers of their cross-entropies) / (their number - 1) as in Zhang et al. 2022 (arXiv
+    2201.00007); in a row without a label its entropy stands for the cross-entropy."""
+
+    @model_validator(mode="after")
+    def _rows_of_a_loss(self) -> Self:
+        if self.combine == "losses" and self.teacher_weights == "confidence":
+            message = (
+                "`combine: losses` and `teacher_weights: confidence` exclude each other, as a loss is a mean over the "
+                "rows already; `probabilities` has the gradient of `ce` and `kl` weighted so"
+            )
+            raise wrong(message, type_="exclusive_keys", keys=["combine", "teacher_weights"])
+        return self
+
+    def build(self, context: BuildContext, teachers: Sequence[str]) -> Soft:
+        """The working object for these teachers."""
+        weights = self.teacher_weights
+        total = sum(weights) if isinstance(weights, list) else 1.0
+        shares = tuple(weight / total for weight in weights) if isinstance(weights, list) else weights
+        return replace(super().build(context, teachers), combine=self.combine, shares=shares)
+
+
+class MultiTeacher(Distiller):
+    """One student learns from several teachers of one task.
+
+    total = w_soft · Σ_heads soft + Σ_matches w · L + w_hard · Σ hard, as in `general`; for the soft labels the teachers
+    are averaged: their logits, their probabilities or the student's losses with them. Teachers may differ in
+    architecture, and in tokenizer where a row has one label; they need the same classes in the same order. A match names
+    its teacher. You et al. 2017, "Learning from Multiple Teacher Networks"; TextBrewer's `MultiTeacherDistiller`.
+    """
+
+    name = "multi_teacher"
+    teachers: list[str] = Field(min_length=1)
+    """The models that teach; frozen, in evaluation mode."""
+    student: str
+    """The model that learns."""
+    task: str | None = None
+    """The task; may be left out where there is only one."""
+    soft_labels: JoinedSoftLabels = by_name({})
+    """Following the teachers' logits."""
+    hard_labels: HardLabels = by_name({})
+    """Following the labels."""
+    matches: list[Match] = []
+    """Following the teachers' layers; a match without `teacher` follows the first one."""
+
+    @field_validator("teachers")
+    @classmethod
+    def _different(cls, teachers: list[str]) -> list[str]:
+        for index, name in enumerate(teachers):
+            if name in teachers[:index]:
+                raise wrong(f"teacher `{name}` is named twice; `teacher_weights` lets one count more", index)
+        return teachers
+
+    @model_validator(mode="after")
+    def _one_weight_each(self) -> Self:
+        weights = self.soft_labels.teacher_weights
+        if isinstance(weights, list) and len(weights) != len(self.teachers):
+            numbers, teachers = (
+                f"{len(x)} {word}{'s' * (len(x) != 1)}" for x, word in ((weights, "number"), (self.teachers, "teacher"))
+            )
+            raise wrong(f"{numbers} in `teacher_weights` for {teachers}", "soft_labels", "teacher_weights")
+        return self
+
+    def rowwise(self) -> bool:
+        return True
+
+    def needs(self) -> Needs:
+        soft, hard, matches = self.soft_labels, self.hard_labels, self.matches
+        found = label_terms.needs(self.student, self.teachers, self.task, soft=soft, hard=hard, matches=matches)
+        if soft.teacher_weights != "confidence" or soft.weight.always_zero():
+            return found
+        return replace(found, optional={**found.optional, self.student: found.optional[self.student] | {"labels"}})
+
+    def build(self, context: BuildContext) -> Objective:
+        return label_terms.objective(context, self.teachers, soft=self.soft_labels, hard=self.hard_labels)
+
+
+@hookimpl
+def kdspec_components() -> list[type[Component]]:
+    """The strategy."""
+    return [MultiTeacher]

@@ -1,0 +1,80 @@
+"""The strategies: `supervised` learns labels, `general` learns from one teacher."""
+
+from __future__ import annotations
+
+from kdspec.api.built import Objective
+from kdspec.api.component import Component, by_name
+from kdspec.api.context import BuildContext
+from kdspec.api.hooks import hookimpl
+from kdspec.api.kinds import Distiller
+from kdspec.api.match import Match
+from kdspec.api.step import Needs
+from kdspec.objectives import label_terms
+from kdspec.objectives.label_terms import HardLabels, SoftLabels
+
+
+class Supervised(Distiller):
+    """Trains one model on the labels: a teacher before it teaches, or a student for comparison.
+
+    The loss is the task's own, or the model's where its adaptor has `losses`.
+    """
+
+    name = "supervised"
+    model: str
+    """The model that trains."""
+    task: str | None = None
+    """The task; may be left out where there is only one."""
+
+    def needs(self) -> Needs:
+        return Needs(
+            student=self.model,
+            tasks=() if self.task is None else (self.task,),
+            optional={self.model: frozenset({"logits_mask"})},
+            hard_labels=True,
+        )
+
+    def rowwise(self) -> bool:
+        return True
+
+    def build(self, context: BuildContext) -> Objective:
+        from kdspec.objectives.distillation import DistillationObjective
+
+        return DistillationObjective(tasks=context.tasks, hard=lambda _: 1.0)
+
+
+class General(Distiller):
+    """One teacher, one student: soft labels, hard labels and any number of matches between their layers.
+
+    total = w_soft · Σ_heads soft + Σ_matches w · L + w_hard · Σ hard. A term of weight 0 is not computed. Without
+    matches it is the classic distillation of Hinton et al. 2015 (arXiv 1503.02531).
+    """
+
+    name = "general"
+    teacher: str
+    """The model that teaches; frozen, in evaluation mode."""
+    student: str
+    """The model that learns."""
+    task: str | None = None
+    """The task; may be left out where there is only one."""
+    soft_labels: SoftLabels = by_name({})
+    """Following the teacher's logits."""
+    hard_labels: HardLabels = by_name({})
+    """Following the labels."""
+    matches: list[Match] = []
+    """Following the teacher's layers."""
+
+    def needs(self) -> Needs:
+        soft, hard, matches = self.soft_labels, self.hard_labels, self.matches
+        return label_terms.needs(self.student, [self.teacher], self.task, soft=soft, hard=hard, matches=matches)
+
+    def rowwise(self) -> bool:
+        return True
+
+    def build(self, context: BuildContext) -> Objective:
+        return label_terms.objective(context, [self.teacher], soft=self.soft_labels, hard=self.hard_labels)
+
+
+@hookimpl
+def kdspec_components() -> list[type[Component]]:
+    """The strategies."""
+    return [Supervised, General]

@@ -1,0 +1,319 @@
+"""The task of guessing masked tokens: pre-training, and distillation that no later task is known for."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from random import Random
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, overload
+
+from pydantic import Field
+
+from kdspec.api.component import Component
+from kdspec.api.context import BuildContext, Head, Input
+from kdspec.api.hooks import hookimpl
+from kdspec.api.kinds import Dataset, Task
+from kdspec.api.losses import Logits
+from kdspec.data import texts
+from kdspec.data.columns import Place, missing
+from kdspec.data.masking import IGNORE, NO_WORD, Masking, word_of_each
+from kdspec.diagnostics.fault import Fault
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kdspec.api.answers import Answers
+    from kdspec.ops.mean import Mean
+
+_CODE = "KD502"
+_ROWS_AT_ONCE = 1000
+
+
+class MaskedLm(Task):
+    """Masked tokens are guessed from the others, in texts without labels: pre-training and task-agnostic distillation.
+
+    80 % of the chosen tokens become the mask token, 10 % another one, and 10 % stay as they are. Which are chosen is
+    drawn anew in each epoch, and is always the same in evaluation. Losses on logits read the chosen tokens alone.
+    The hard loss is the cross-entropy. Papers: Devlin et al. 2019 (https://arxiv.org/abs/1810.04805); for the
+    distillation Sanh et al. 2019 (https://arxiv.org/abs/1910.01108) and Jiao et al. 2020
+    (https://arxiv.org/abs/1909.10351).
+    """
+
+    name = "masked_lm"
+    head: ClassVar[str | None] = "masked_lm"
+    logits: ClassVar[Logits | None] = "classes"
+
+    data: Dataset
+    """The rows."""
+    text: str
+    """The column of the texts."""
+    max_length: int | None = Field(default=None, ge=3)
+    """Tokens of a row at most. Left out: what the tokenizer allows."""
+    group: bool = False
+    """Whether texts are put one behind another and cut into rows of `max_length` tokens, which wastes no place on
+    padding and loses nothing. Otherwise each text is a row, and what is too long is cut off."""
+    probability: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """The part of the tokens that is masked, at least one of each row."""
+    whole_words: bool = False
+    """Whether the pieces of a word are masked together. Words are what the tokenizer splits into pieces; in Chinese
+    that is a character, see `segmented`."""
+    segmented: str | None = None
+    """For whole words in a language without spaces: a column with the segmented text (a list of words, or a text with
+    spaces between them) or with a list of the lengths of its words. No word is split by the mask then."""
+    metric: Literal["perplexity", "accuracy"] = "perplexity"
+    """By which the best student is chosen; of the perplexity less is better."""
+
+    def adaptor(self) -> Mapping[str, str | list[str]]:
+        """The places in the outputs of a transformers model; of the logits only the masked tokens count."""
+        return {**texts.ADAPTOR, "logits_mask": "batch.labels != -100"}
+
+    def example(self, context: BuildContext, rows: int, longest: int | None) -> Mapping[str, Input]:
+        """Tokens, their mask and types, and a label for each."""
+        del context
+        inputs = texts.example(rows, self.max_length, longest)
+        return {**inputs, "labels": Input(inputs["input_ids"].shape, value=0)}
+
+    def without_rows(self) -> MaskedRows:
+        return MaskedRows(self, {})
+
+    def varies(self) -> str | None:
+        """Always."""
+        return "its tokens are masked anew in each epoch"
+
+    def metric_names(self) -> Collection[str]:
+        """Those of `metric`."""
+        return ("perplexity", "accuracy")
+
+    def check(self, context: BuildContext) -> Iterator[Fault]:
+        """Whether the rows have the columns."""
+        columns: dict[Place, str] = {("text",): self.text}
+        if self.segmented is not None:
+            columns["segmented",] = self.segmented
+        yield from missing(texts.columns_of(self.data, context), columns, {})
+
+    def rowwise(self) -> bool:
+        return True
+
+    def build(self, context: BuildContext) -> MaskedRows:
+        """Read the rows and check their columns."""
+        return MaskedRows(self, texts.splits_of(self.data, context))
+
+
+class MaskedRows:
+    """The task with its rows, if it has been given any."""
+
+    lower_is_better: Collection[str] = ("perplexity",)
+    label_keys = frozenset({"labels"})
+
+    def __init__(self, task: MaskedLm, splits: Mapping[str, Any]) -> None:
+        self.metric: str | None = task.metric
+        self.head = Head(task=task.name)
+        self._task, self._splits = task, splits
+        for split, rows in splits.items():
+            texts.check_column(rows, split, task.text, ("text",))
+            if task.segmented is not None:
+                texts.check_column(rows, split, task.segmented, ("segmented",))
+
+    def rows(self, split: str) -> int:
+        """How many texts the split has."""
+        return len(self._splits[split]) if split in self._splits else 0
+
+    def encode(self, split: str, tokenizer: Any | None) -> MaskedTexts:
+        """Rows of tokens with their labels, masked as in evaluation; beside them what they are made of."""
+        tokenizer = texts.present(tokenizer)
+        if tokenizer.mask_token_id is None:
+            raise Fault("KD503", "the tokenizer of a model has no mask token", help="only encoders are trained so")
+        longest = texts.limit(tokenizer, self._task.max_length)
+        if self._task.group and longest is None:
+            message = "the tokenizer sets no limit, and rows of `group` need one"
+            raise Fault(_CODE, message, ("group",), help="write `max_length`")
+        made = MaskedTexts(split, Masking(tokenizer, self._task.probability))
+        made.types = "token_type_ids" in tokenizer.model_input_names
+        for ids, words in (
+            self._packed(split, tokenizer, longest or 0)
+            if self._task.group
+            else self._tokens(split, tokenizer, longest, special=True)
+        ):
+            made.add(ids, words)
+        if not len(made):
+            raise Fault(_CODE, f"the texts of `{split}` have no tokens", ("text",))
+        return made
+
+    def encode_together(self, split: str, tokenizers: Sequence[Any]) -> list[MaskedTexts]:
+        """For models with tokenizers of their own, which must cut texts into the same tokens."""
+        made = [self.encode(split, tokenizer) for tokenizer in tokenizers]
+        if any(other.ids != made[0].ids for other in made[1:]):
+            help_ = "give the models one tokenizer: `tokenizer: ...` in the student"
+            raise Fault("KD503", "the models cut texts into different tokens, so none of them is the same", help=help_)
+        return made
+
+    def draw(
+        self, examples: Sequence[Mapping[str, Any]], generators: Sequence[Random], tokenizer: Any, *, taught: bool
+    ) -> list[dict[str, Any]]:
+        """The rows with other tokens masked."""
+        del tokenizer, taught
+        return [
+            {**example, **example["anew"](generator)} for example, generator in zip(examples, generators, strict=True)
+        ]
+
+    def collate(self, examples: Sequence[Mapping[str, Any]], tokenizer: Any | None) -> dict[str, Tensor]:
+        """Pad to the longest example; a label of -100 is none."""
+        batch = texts.collate(examples, tokenizer)
+        batch["labels"] = texts.padded([example["labels"] for example in examples], IGNORE, tokenizer)
+        return batch
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Mean:
+        """The cross-entropy over the masked tokens."""
+        from kdspec.ops.divergence import cross_entropy
+
+        masked = labels != IGNORE  # a vocabulary is large, so that the others would cost much
+        return cross_entropy(logits[masked], labels[masked], IGNORE)
+
+    def condense(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each masked token the logarithm of its probability, and the token that was thought most probable."""
+        import torch
+
+        masked = labels != IGNORE
+        said, right = logits[masked], labels[masked]
+        probable = said.double().log_softmax(-1).gather(-1, right[:, None])
+        return torch.cat([probable, said.argmax(-1, keepdim=True)], -1), right
+
+    def metrics(self, answers: Answers) -> dict[str, float]:
+        """Perplexity, accuracy and loss over the masked tokens, from what is condensed."""
+        import torch
+
+        found, right = torch.cat(list(answers.logits[0])).double(), torch.cat(list(answers.labels[0]))
+        loss = -found[:, 0].mean().item()
+        accuracy = (found[:, 1] == right).double().mean().item()
+        return {"perplexity": math.exp(loss) if loss < 700 else math.inf, "accuracy": accuracy, "loss": loss}
+
+    def _tokens(
+        self, split: str, tokenizer: Any, longest: int | None, *, special: bool
+    ) -> Iterator[tuple[list[int], list[int]]]:
+        """The token ids of each text, and for each token its word."""
+        rows, task = self._splits[split], self._task
+        written = texts.read(rows, split, task.text, ("text",))
+        segments = self._segments(split, written) if task.segmented is not None else None
+        for start in range(0, len(written), _ROWS_AT_ONCE):
+            part = written[start : start + _ROWS_AT_ONCE]
+            encoded = tokenizer(
+                part,
+                add_special_tokens=special,
+                truncation=longest is not None,
+                max_length=longest,
+                return_attention_mask=False,
+                return_special_tokens_mask=True,
+                return_offsets_mapping=True,
+            )
+            for number, ids in enumerate(encoded["input_ids"]):
+                marks = encoded["special_tokens_mask"][number]
+                if segments is not None:
+                    offsets = encoded["offset_mapping"][number]
+                    words = _by_segment(part[number], segments[start + number], offsets)
+                elif task.whole_words:
+                    words = encoded.word_ids(number)
+                else:
+                    words = list(range(len(ids)))
+                yield ids, [NO_WORD if mark or word is None else word for mark, word in zip(marks, words, strict=True)]
+
+    def _packed(self, split: str, tokenizer: Any, longest: int) -> Iterator[tuple[list[int], list[int]]]:
+        """Blocks of tokens of all texts, with the tokenizer's separator between them and its marks around each block."""
+        before, behind = _marks(tokenizer)
+        size = longest - len(before) - len(behind)
+
+        def whole(ids: list[int], words: list[int]) -> tuple[list[int], list[int]]:
+            return [*before, *ids, *behind], [NO_WORD] * len(before) + words + [NO_WORD] * len(behind)
+
+        ids: list[int] = []
+        words: list[int] = []
+        between = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
+        last = 0
+        for of_text, of_words in self._tokens(split, tokenizer, None, special=False):
+            if ids and of_text and between is not None:
+                ids, words = [*ids, between], [*words, NO_WORD]
+            ids += of_text
+            words += [word if word == NO_WORD else last + word for word in of_words]
+            last += max(of_words, default=0) + 1
+            while len(ids) >= size:
+                yield whole(ids[:size], words[:size])
+                ids, words = ids[size:], words[size:]
+        if any(word != NO_WORD for word in words):
+            yield whole(ids, words)
+
+    def _segments(self, split: str, written: Sequence[str]) -> list[list[int]]:
+        assert self._task.segmented is not None, "read where there is a column of words"
+        found = []
+        for row, (text, value) in enumerate(zip(written, self._splits[split][self._task.segmented][:], strict=True), 1):
+            parts = value.split() if isinstance(value, str) else value
+            lengths = None
+            if isinstance(parts, list) and all(isinstance(part, (int, str)) for part in parts):
+                lengths = [part if isinstance(part, int) else sum(not c.isspace() for c in part) for part in parts]
+            words = None if lengths is None else word_of_each(text, lengths)
+            if words is None:
+                what = "no words" if lengths is None else f"words of {sum(lengths)} characters"
+                count = sum(not letter.isspace() for letter in text)
+                message = f"row {row} of `{split}` has {what} in `{self._task.segmented}`, and a text of {count}"
+                raise Fault(_CODE, message, ("segmented",), help="rows are counted from 1; spaces do not count")
+            found.append(words)
+        return found
+
+
+class MaskedTexts(Sequence[Mapping[str, Any]]):
+    """Rows of a split: kept as numbers one behind another, and masked when they are asked for."""
+
+    def __init__(self, split: str, masking: Masking) -> None:
+        self.split, self.masking, self.types = split, masking, False
+        self.ids, self._words, self._ends = array("i"), array("i"), array("q", [0])
+
+    def add(self, ids: Sequence[int], words: Sequence[int]) -> None:
+        """One more row, unless there is nothing in it that could be masked."""
+        if any(word != NO_WORD for word in words):
+            self.ids.extend(ids)
+            self._words.extend(words)
+            self._ends.append(len(self.ids))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, row: int) -> Mapping[str, Any]: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[Mapping[str, Any]]: ...
+    def __getitem__(self, row: int | slice) -> Mapping[str, Any] | list[Mapping[str, Any]]:
+        if isinstance(row, slice):
+            return [self[number] for number in range(*row.indices(len(self)))]
+        if not -len(self) <= row < len(self):
+            raise IndexError(row)
+        number = row % len(self)
+        ids, words = (values[self._ends[number] : self._ends[number + 1]] for values in (self.ids, self._words))
+
+        def anew(generator: Random) -> dict[str, list[int]]:
+            masked, labels = self.masking(ids, words, generator)
+            return {"input_ids": masked, "labels": labels}
+
+        types = {"token_type_ids": [0] * len(ids)} if self.types else {}
+
+        return {**anew(Random(f"{self.split} {number}")), **types, "anew": anew}  # noqa: S311 - nothing is kept secret by it
+
+
+def _by_segment(text: str, segments: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[int]:
+    """The word of each token: that of its first character which is no space."""
+    words = []
+    for start, end in offsets:
+        first = next((place for place in range(start, end) if not text[place].isspace()), start)
+        words.append(segments[first] if first < end else NO_WORD)
+    return words
+
+
+def _marks(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """The tokenizer's own marks before and behind a text."""
+    encoded = tokenizer("a", return_special_tokens_mask=True)
+    ids, inside = encoded["input_ids"], [place for place, mark in enumerate(encoded["special_tokens_mask"]) if not mark]
+    return ids[: inside[0]], ids[inside[-1] + 1 :]
+
+
+@hookimpl
+def kdspec_components() -> list[type[Component]]:
+    """Hand over the task."""
+    return [MaskedLm]

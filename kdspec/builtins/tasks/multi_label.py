@@ -1,0 +1,260 @@
+"""The task of giving a text, or a pair of texts, any number of labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from kdspec.api.component import Component
+from kdspec.api.context import BuildContext, Head, Input
+from kdspec.api.hooks import hookimpl
+from kdspec.api.kinds import Augmentation, Dataset, Task
+from kdspec.api.losses import Logits
+from kdspec.data import label_names, texts
+from kdspec.data.columns import Place, missing
+from kdspec.data.label_names import LabelNames
+from kdspec.data.text_rows import VARIES, LabelledTexts, TextRows
+from kdspec.diagnostics.diagnostic import excerpt
+from kdspec.diagnostics.fault import Fault
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kdspec.api.answers import Answers
+    from kdspec.ops.mean import Mean
+
+_CODE = "KD502"
+
+LabelColumns = Annotated[
+    list[str],
+    Field(min_length=1),
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=str | list[str]),
+]
+"""One column of lists or of separated texts, or a column of 0 and 1 for each label."""
+
+
+class MultiLabel(Task):
+    """Any number of labels for each text, or for each pair of texts, none among them.
+
+    Each label has a logit of its own, whose sigmoid is the probability that it holds; the hard loss is the binary
+    cross-entropy, averaged over labels and rows. `bce` compares such logits, and `mse` may.
+
+    An empty list, or an empty text where there is a `separator`, is a row to which no label applies. A row whose value
+    is null, every row of the split `unlabelled`, and a split without the column have none: they count in no metric and
+    no hard loss.
+    """
+
+    name = "multi_label"
+    head: ClassVar[str | None] = "sequence_classification"
+    logits: ClassVar[Logits | None] = "labels"
+
+    data: Dataset
+    """The rows."""
+    text: texts.TextColumns
+    """The column of the text, or two columns for pairs: `[premise, hypothesis]`."""
+    label: LabelColumns
+    """A column of lists of labels, or of texts with a `separator`; or a list of columns, one for each label and named
+    after it, with 1 (or true) where it holds and 0 (or false) where it does not."""
+    separator: str | None = Field(default=None, min_length=1)
+    """What stands between the labels of a text: `;`. Spaces around them do not count."""
+    labels: LabelNames | None = None
+    """Label names in the order of the logits; numbers as text. Left out: those of the rows in `train`, sorted, or the
+    columns."""
+    max_length: int | None = Field(default=None, ge=2)
+    """Tokens after which a text, or the longer one of a pair, is cut. Left out: what the tokenizer allows."""
+    augment: list[Augmentation] = []
+    """What is done to the words of training rows that a teacher answers for, one after another, anew in each epoch. A
+    row that it changes has no labels of its own."""
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+    """The probability above which a label counts as given, in the metrics."""
+    metric: Literal["micro_f1", "macro_f1", "subset_accuracy"] = "micro_f1"
+    """By which the best student is chosen. `micro_f1` counts each decision alike, `macro_f1` is the mean of the F1 of
+    each label, and `subset_accuracy` is the part of rows with every label right."""
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        if len(self.label) > 1:
+            for key in ("separator", "labels"):
+                if getattr(self, key) is not None:
+                    values = {"keys": [key, "label"], "key": key}
+                    raise PydanticCustomError(
+                        "exclusive_keys", "`{key}` and several columns exclude each other", values
+                    )
+        return self
+
+    def adaptor(self) -> Mapping[str, str | list[str]]:
+        """The places in the outputs of a transformers model."""
+        return texts.ADAPTOR
+
+    def example(self, context: BuildContext, rows: int, longest: int | None) -> Mapping[str, Input]:
+        """Tokens, their mask and types, and a number for each label."""
+        del context
+        count = len(self._names() or ("", ""))
+        return {**texts.example(rows, self.max_length, longest), "labels": Input((rows, count), "float32", 0)}
+
+    def without_rows(self) -> LabelledRows:
+        """With the labels that are written."""
+        return LabelledRows(self, {})
+
+    def varies(self) -> str | None:
+        """Where texts are augmented."""
+        return VARIES if self.augment else None
+
+    def metric_names(self) -> Collection[str]:
+        """Those of `metric`."""
+        return ("micro_f1", "macro_f1", "subset_accuracy")
+
+    def check(self, context: BuildContext) -> Iterator[Fault]:
+        """Whether the rows have the columns of the texts, and those of `train` those of the labels."""
+        splits = texts.columns_of(self.data, context)
+        columns: dict[Place, str] = {("label", n): name for n, name in enumerate(self.label)}
+        yield from missing(splits, {("text", n): name for n, name in enumerate(self.text)}, columns)
+
+    def rowwise(self) -> bool:
+        return True
+
+    def build(self, context: BuildContext) -> LabelledRows:
+        """Read the rows and check their columns and labels."""
+        return LabelledRows(self, texts.splits_of(self.data, context))
+
+    def _names(self) -> Sequence[str] | None:
+        """The labels, where no row need be read for them."""
+        return self.label if len(self.label) > 1 else self.labels
+
+
+class LabelledRows(LabelledTexts):
+    """The task with its rows, if it has been given any."""
+
+    lower_is_better: Collection[str] = ()
+
+    def __init__(self, task: MultiLabel, splits: Mapping[str, Any]) -> None:
+        self.metric: str | None = task.metric
+        self._task, self._splits = task, splits
+        if splits:
+            for number, column in enumerate(task.label):
+                texts.check_column(splits["train"], "train", column, ("label", number))
+        several = len(task.label) > 1
+        written = {} if several else {split: self._written(split) for split in splits}
+        names = task._names()  # noqa: SLF001 - of the component that this is built from
+        if names is None:
+            names = self._found(written["train"]) if splits else []
+        self.head = Head(task=task.name, labels=tuple(names))
+        none = [math.nan] * len(names)
+        rows = TextRows(splits, task.text, max_length=task.max_length, augment=task.augment, unlabelled=none)
+        found = {
+            split: self._of_columns(split) if several else self._numbered(split, written[split]) for split in splits
+        }
+        super().__init__(rows, found, "float32")
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Mean:
+        """The binary cross-entropy over the decisions that are known."""
+        from kdspec.ops.divergence import binary_cross_entropy
+
+        return binary_cross_entropy(logits, labels)
+
+    def metrics(self, answers: Answers) -> dict[str, float]:
+        """F1 over the decisions that are known, and the part of rows that are wholly right; empty where there are none.
+
+        The F1 of a label that no row has and no answer gives is 0.
+        """
+        import torch
+
+        truth, logits = torch.cat(list(answers.labels[0])), torch.cat(list(answers.logits[0]))
+        known = ~truth.isnan()
+        if not known.any():
+            return {}
+        limit = math.log(self._task.threshold / (1 - self._task.threshold))
+        said, holds = (logits > limit) & known, (truth == 1) & known
+        hits, given, due = (found.sum(0).double() for found in (said & holds, said, holds))
+        whole = known.all(1)
+        found = {
+            "micro_f1": _f1(hits.sum(), given.sum(), due.sum()),
+            "macro_f1": _f1(hits, given, due),
+        }
+        if whole.any():
+            found["subset_accuracy"] = (said == holds)[whole].all(1).double().mean().item()
+        return found
+
+    def _written(self, split: str) -> list[list[str] | None]:
+        """The labels of each row as a spec would write them; None where it has none."""
+        rows, column = self._splits[split], self._task.label[0]
+        if split == "unlabelled" or column not in rows.column_names:
+            return [None] * len(rows)
+        known = self._known(rows)
+        found: list[list[str] | None] = []
+        for row, value in enumerate(rows[column][:], 1):
+            values = self._split_up(value)
+            if value is not None and (values is None or any(isinstance(part, (list, dict, bytes)) for part in values)):
+                kind = f"the text `{excerpt(value)}`" if isinstance(value, str) else f"a {type(value).__name__}"
+                message = f"row {row} of `{split}` has {kind} in `{column}`, not a list of labels"
+                help_ = "write the `separator` of the labels: `separator: ','`" if isinstance(value, str) else None
+                raise Fault(_CODE, message, ("label", 0), help=help_ or "rows are counted from 1")
+            names = [label_names.written(part if known is None else known[part]) for part in values or ()]
+            found.append(None if values is None else [name for name in names if name is not None])
+        return found
+
+    def _split_up(self, value: Any) -> list[Any] | None:
+        separator = self._task.separator
+        if separator is None or value is None or isinstance(value, list):
+            return value if isinstance(value, list) else None
+        return [part.strip() for part in str(value).split(separator)]
+
+    def _known(self, rows: Any) -> list[str] | None:
+        """The names that the data set gives to numbers in its lists."""
+        feature = rows.features[self._task.label[0]]
+        return getattr(getattr(feature, "feature", None), "names", None)
+
+    def _found(self, written: list[list[str] | None]) -> list[str]:
+        known = self._known(self._splits["train"])
+        found = known or label_names.ordered(name for names in written for name in names or ())
+        label_names.at_least_two(found, self._task.label[0], ("label", 0))
+        return found
+
+    def _numbered(self, split: str, written: list[list[str] | None]) -> list[list[float]]:
+        numbers = {name: number for number, name in enumerate(self.head.labels)}
+        found = []
+        for row, names in enumerate(written, 1):
+            held = [math.nan if names is None else 0.0] * len(numbers)
+            for name in names or ():
+                if name not in numbers:
+                    at: Place = ("labels",) if self._task.labels is not None else ("label", 0)
+                    raise label_names.unknown(name, self.head.labels, split, row, at)
+                held[numbers[name]] = 1.0
+            found.append(held)
+        return found
+
+    def _of_columns(self, split: str) -> list[list[float]]:
+        rows = self._splits[split]
+        columns = []
+        for number, column in enumerate(self._task.label):
+            if split == "unlabelled" or column not in rows.column_names:
+                columns.append([math.nan] * len(rows))
+                continue
+            columns.append([_decision(v, split, row, column, number) for row, v in enumerate(rows[column][:], 1)])
+        return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _decision(value: Any, split: str, row: int, column: str, number: int) -> float:
+    written = label_names.written(value) if not isinstance(value, (list, dict, bytes)) else ""
+    if written is None:
+        return math.nan
+    if written not in ("0", "1", "false", "true"):
+        what = f"`{excerpt(written)}`" if written else f"a {type(value).__name__}"
+        message = f"row {row} of `{split}` has {what} in `{column}`, neither 0 nor 1"
+        raise Fault(_CODE, message, ("label", number), help="rows are counted from 1")
+    return float(written in ("1", "true"))
+
+
+def _f1(hits: Tensor, given: Tensor, due: Tensor) -> float:
+    """The mean of 2·hits / (given + due), 0 where nothing is given or due."""
+    return (2 * hits / (given + due).clamp(min=1)).mean().item()
+
+
+@hookimpl
+def kdspec_components() -> list[type[Component]]:
+    """Hand over the task."""
+    return [MultiLabel]

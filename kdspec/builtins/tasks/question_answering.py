@@ -1,0 +1,344 @@
+"""The task of finding the answer to a question in a text."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from kdspec.api.component import Component, Strict
+from kdspec.api.context import BuildContext, Head, Input
+from kdspec.api.hooks import hookimpl
+from kdspec.api.kinds import Dataset, Task
+from kdspec.api.losses import Logits
+from kdspec.data import answer_scores, texts
+from kdspec.data.columns import missing
+from kdspec.diagnostics.diagnostic import excerpt
+from kdspec.diagnostics.fault import Fault
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kdspec.api.answers import Answers
+    from kdspec.ops.mean import Mean
+
+_IGNORE = -100
+_METRICS = ("f1", "exact_match")
+_ROWS_AT_ONCE = 1_000
+_USUAL_LENGTH = 384
+_USUAL_STRIDE = 128
+
+
+class Unanswerable(Strict):
+    """Questions that the text does not answer, as SQuAD 2.0 has them; the answer is then the first token, `[CLS]`."""
+
+    threshold: float = 0.0
+    """How much larger the logits of no answer must be than those of the best one."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A row, as it is written."""
+
+    id: str
+    question: str
+    context: str
+    answers: tuple[tuple[str, int], ...] | None
+    """Texts and where they begin; None where it is not known what the answer is."""
+
+
+class QuestionAnswering(Task):
+    """The answer to a question as a part of a text: where it begins and where it ends.
+
+    A text that is too long becomes several rows, windows that overlap; metrics are of questions all the same. The
+    logits are over the tokens of the text, of which there are as many as the tokenizer makes: teacher and student need
+    the same one. A row without `answers`, and every row of the split `unlabelled`, counts in no metric and no hard loss.
+    """
+
+    name = "question_answering"
+    head: ClassVar[str | None] = "question_answering"
+    logits: ClassVar[Logits | None] = "classes"
+    positions: ClassVar[bool] = True
+
+    data: Dataset
+    """The rows."""
+    question: str = "question"
+    """The column of the questions."""
+    context: str = "context"
+    """The column of the texts."""
+    answers: str = "answers"
+    """The column of the answers: `text` and `answer_start`, a list each."""
+    id: str = "id"
+    """The column by which mistakes name a question, if there is one."""
+    max_length: int | None = Field(default=None, ge=8)
+    """Tokens of a row, the question's and the tokenizer's own marks included. Left out: what the tokenizer allows."""
+    stride: int | None = Field(default=None, ge=0)
+    """Tokens of the text that two windows next to each other have in common. Left out: 128, or a quarter of a row where
+    that is less."""
+    unanswerable: Unanswerable | None = None
+    """Whether a question may have no answer: `{}`, or with a threshold. Left out: each has one."""
+    misplaced: Literal["refuse", "skip"] = "refuse"
+    """What becomes of an answer that does not stand where `answer_start` says: a mistake, or a row that teaches no
+    position; the metrics compare its text in either case."""
+    language: answer_scores.Language = "en"
+    """How answers are compared: `en` by words, as SQuAD does, `zh` by characters, as CMRC 2018 does."""
+    max_answer_length: int = Field(default=30, ge=1)
+    """Tokens that an answer may have in the metrics."""
+    n_best: int = Field(default=20, ge=1)
+    """How many beginnings and how many ends are tried for the best answer."""
+    metric: Literal["f1", "exact_match"] = "f1"
+    """By which the best student is chosen."""
+
+    def adaptor(self) -> Mapping[str, str | list[str]]:
+        """The places in the outputs of a transformers model; `logits_mask` has the text and the place of no answer."""
+        return {
+            **texts.ADAPTOR,
+            "logits": ["output.start_logits", "output.end_logits"],
+            "logits_mask": "batch.context_mask",
+            "labels": ["batch.start_positions", "batch.end_positions"],
+        }
+
+    def example(self, context: BuildContext, rows: int, longest: int | None) -> Mapping[str, Input]:
+        """Tokens, their mask and types, which of them are of the text, and where the answer is."""
+        del context
+        inputs = texts.example(rows, self.max_length or _USUAL_LENGTH, longest)
+        label = Input((rows,), value=0)
+        mask = Input(inputs["input_ids"].shape)
+        return {**inputs, "context_mask": mask, "start_positions": label, "end_positions": label}
+
+    def without_rows(self) -> Extraction:
+        """All but the rows."""
+        return Extraction(self, {})
+
+    def metric_names(self) -> Collection[str]:
+        """Those of `metric`."""
+        return _METRICS
+
+    def check(self, context: BuildContext) -> Iterator[Fault]:
+        """Whether the windows leave a place for something new, and the rows have the columns."""
+        if self.max_length is not None and self.stride is not None and self.stride >= self.max_length:
+            yield _overlap(f"a window has {self.max_length} tokens, all of which `stride` repeats")
+        splits = texts.columns_of(self.data, context)
+        inputs: dict[tuple[str | int, ...], str] = {("question",): self.question, ("context",): self.context}
+        yield from missing(splits, inputs, {("answers",): self.answers})
+
+    def build(self, context: BuildContext) -> Extraction:
+        """Read the rows and check their answers."""
+        return Extraction(self, texts.splits_of(self.data, context))
+
+
+class Extraction:
+    """The task with its rows, if it has been given any."""
+
+    lower_is_better: Collection[str] = ()
+    label_keys = frozenset({"start_positions", "end_positions"})
+
+    def __init__(self, task: QuestionAnswering, splits: Mapping[str, Any]) -> None:
+        self._task = task
+        self.head = Head(task=task.name, labels=("start", "end"))
+        self.metric: str | None = task.metric
+        if splits:
+            texts.check_column(splits["train"], "train", task.answers, ("answers",))
+        self._questions = {split: self._read(rows, split) for split, rows in splits.items()}
+
+    def rows(self, split: str) -> int:
+        """How many questions the split has."""
+        return len(self._questions.get(split, ()))
+
+    def encode(self, split: str, tokenizer: Any | None) -> list[dict[str, Any]]:
+        """Windows of the texts behind their questions: token ids, which are of the text, and where the answer is."""
+        limit = texts.limit(texts.present(tokenizer), self._task.max_length, pair=True)
+        assert tokenizer is not None, "a tokenizer is present"
+        questions = self._questions[split]
+        stride = self._stride(limit)
+        if limit is not None:
+            self._check_windows(split, tokenizer, limit, stride)
+        examples: list[dict[str, Any]] = []
+        for start in range(0, len(questions), _ROWS_AT_ONCE):
+            part = questions[start : start + _ROWS_AT_ONCE]
+            encoded = tokenizer(
+                [row.question for row in part],
+                [row.context for row in part],
+                truncation="only_second" if limit is not None else False,
+                max_length=limit,
+                stride=stride,
+                return_overflowing_tokens=limit is not None,
+                return_offsets_mapping=True,
+                return_attention_mask=False,
+                verbose=False,
+            )
+            of = encoded.get("overflow_to_sample_mapping", range(len(part)))
+            for window, number in enumerate(of):
+                examples.append(self._window(encoded, window, start + number, part[number], tokenizer))
+        return examples
+
+    def encode_together(self, split: str, tokenizers: Sequence[Any | None]) -> list[list[dict[str, Any]]]:
+        """Positions of one tokenizer mean nothing to another."""
+        del split
+        message = f"the models of this stage have {len(tokenizers)} tokenizers, and positions are those of one"
+        raise Fault("KD402", message, help="give student and teacher the same `tokenizer`")
+
+    def collate(self, examples: Sequence[Mapping[str, Any]], tokenizer: Any | None) -> dict[str, Tensor]:
+        """Pad to the longest example, on the tokenizer's side and with its values."""
+        import torch
+
+        assert tokenizer is not None, "encode has refused a model without a tokenizer"
+        batch = texts.collate(examples, tokenizer)
+        batch["context_mask"] = texts.padded([example["context_mask"] for example in examples], 0, tokenizer)
+        length = batch["input_ids"].shape[1]
+        left = tokenizer.padding_side == "left"
+        for key in sorted(self.label_keys):
+            places = []
+            for example in examples:
+                spare = length - len(example["input_ids"]) if left and example[key] != _IGNORE else 0
+                places.append(example[key] + spare)
+            batch[key] = torch.tensor(places)
+        return batch
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Mean:
+        """The cross-entropy over the positions, of the beginnings or of the ends."""
+        from kdspec.ops.divergence import cross_entropy
+
+        return cross_entropy(logits, labels, _IGNORE)
+
+    def metrics(self, answers: Answers) -> dict[str, float]:
+        """Exact match and F1, the mean over the questions; empty where no answer is known."""
+        best: dict[int, tuple[float, str]] = {}
+        nothing: dict[int, float] = {}
+        of_windows = zip(answers.examples, answers.of_tokens(0), answers.of_tokens(1), strict=True)
+        for example, start, end in of_windows:
+            row = example["question"]
+            score, first, last = self._best(example, start, end)
+            context = self._questions[answers.split][row].context
+            if score > best.get(row, (-float("inf"), ""))[0]:
+                offsets = example["offsets"]
+                best[row] = score, context[offsets[first][0] : offsets[last][1]]
+            null = float(start[example["nothing"]] + end[example["nothing"]])
+            nothing[row] = min(null, nothing.get(row, null))
+        scores = []
+        for row, null in nothing.items():
+            question = self._questions[answers.split][row]
+            if question.answers is None:
+                continue
+            score, said = best.get(row, (-float("inf"), ""))
+            if self._task.unanswerable is not None and null - score > self._task.unanswerable.threshold:
+                said = ""
+            scores.append(answer_scores.score(said, [text for text, _ in question.answers], self._task.language))
+        if not scores:
+            return {}
+        exact, f1 = (sum(values) / len(scores) for values in zip(*scores, strict=True))
+        return {"f1": f1, "exact_match": exact}
+
+    def _best(self, example: Mapping[str, Any], start: Tensor, end: Tensor) -> tuple[float, int, int]:
+        """The score, the first token and the last of the best answer in a window."""
+        import torch
+
+        places = torch.tensor(example["text"], dtype=torch.long)
+        most = min(self._task.n_best, len(places))
+        if not most:
+            return -float("inf"), 0, 0
+        (starts, first), (ends, last) = start[places].topk(most), end[places].topk(most)
+        scores = starts[:, None] + ends[None, :]
+        length = last[None, :] - first[:, None]
+        scores = scores.masked_fill((length < 0) | (length >= self._task.max_answer_length), -torch.inf)
+        chosen = int(scores.argmax())
+        return (
+            float(scores.flatten()[chosen]),
+            int(places[first[chosen // most]]),
+            int(places[last[chosen % most]]),
+        )
+
+    def _window(self, encoded: Any, window: int, number: int, row: Question, tokenizer: Any) -> dict[str, Any]:
+        keys = [key for key in ("input_ids", "token_type_ids") if key in encoded]
+        made = {key: encoded[key][window] for key in keys}
+        offsets, sides = encoded["offset_mapping"][window], encoded.sequence_ids(window)
+        inside = [place for place, side in enumerate(sides) if side == 1]
+        ids = made["input_ids"]
+        nothing = ids.index(tokenizer.cls_token_id) if tokenizer.cls_token_id in ids else 0
+        mask = [int(side == 1) for side in sides]
+        mask[nothing] = 1
+        start, end = self._place(row, inside, offsets, nothing)
+        made |= {"context_mask": mask, "start_positions": start, "end_positions": end}
+        return {**made, "question": number, "text": inside, "offsets": offsets, "nothing": nothing}
+
+    def _place(self, row: Question, inside: list[int], offsets: Any, nothing: int) -> tuple[int, int]:
+        """The tokens at which the first answer begins and ends; those of no answer where the window has not all of it."""
+        if row.answers is None:
+            return _IGNORE, _IGNORE
+        if not row.answers:
+            return nothing, nothing
+        text, begin = row.answers[0]
+        if row.context[begin : begin + len(text)] != text:
+            return _IGNORE, _IGNORE  # known, and skipped
+        finish = begin + len(text)
+        if not inside or offsets[inside[0]][0] > begin or offsets[inside[-1]][1] < finish:
+            return nothing, nothing
+        covering = [place for place in inside if offsets[place][1] > begin and offsets[place][0] < finish]
+        return (covering[0], covering[-1]) if covering else (nothing, nothing)
+
+    def _stride(self, limit: int | None) -> int:
+        if limit is None:
+            return 0
+        return min(_USUAL_STRIDE, limit // 4) if self._task.stride is None else self._task.stride
+
+    def _check_windows(self, split: str, tokenizer: Any, limit: int, stride: int) -> None:
+        """Fault for a question that leaves a window no place for anything new."""
+        marks = tokenizer.num_special_tokens_to_add(pair=True)
+        rows = self._questions[split]
+        encoded = tokenizer([row.question for row in rows], add_special_tokens=False, verbose=False)["input_ids"]
+        for number, (row, ids) in enumerate(zip(rows, encoded, strict=True), 1):
+            room = limit - marks - len(ids)
+            if room > stride:
+                continue
+            where = f"the question in row {number} of `{split}` (`{excerpt(row.id)}`) has {len(ids)} tokens"
+            if room <= 0:
+                message = f"{where}, which leaves the text no place in a window of {limit}"
+                raise Fault("KD502", message, ("max_length",), help="raise `max_length`, or shorten the question")
+            raise _overlap(f"{where}, which leaves the text {room} of a window's {limit}; `stride` repeats {stride}")
+
+    def _read(self, rows: Any, split: str) -> list[Question]:
+        task = self._task
+        columns = {}
+        for key in ("question", "context"):
+            name = getattr(task, key)
+            texts.check_column(rows, split, name, (key,))
+            columns[key] = texts.read(rows, split, name, (key,))
+        ids = rows[task.id][:] if task.id in rows.column_names else [""] * len(rows)
+        known = task.answers in rows.column_names and split != "unlabelled"
+        answers = rows[task.answers][:] if known else [None] * len(rows)
+        found = []
+        parts = zip(ids, columns["question"], columns["context"], answers, strict=True)
+        for number, (name, question, context, given) in enumerate(parts, 1):
+            where = f"row {number} of `{split}` (`{excerpt(str(name))}`)" if name else f"row {number} of `{split}`"
+            found.append(Question(str(name), question, context, self._answers(given, context, where)))
+        return found
+
+    def _answers(self, given: Any, context: str, where: str) -> tuple[tuple[str, int], ...] | None:
+        if given is None:
+            return None
+        said, starts = (given.get(key) for key in ("text", "answer_start")) if isinstance(given, dict) else (None, None)
+        if not isinstance(said, list) or not isinstance(starts, list) or len(said) != len(starts):
+            message = f"{where} has answers that are not lists of `text` and of `answer_start`, equally long"
+            raise Fault("KD502", message, ("answers",), help="the data set `squad` reads SQuAD's own files")
+        if not said and self._task.unanswerable is None:
+            help_ = "with `unanswerable: {}` a question may have none"
+            raise Fault("KD312", f"{where} has no answer", ("answers",), help=help_)
+        for text, start in zip(said, starts, strict=True):
+            there = context[start : start + len(text)] if start >= 0 else ""
+            if there != text and self._task.misplaced == "refuse":
+                message = f"{where}: at {start} the text has `{excerpt(there)}`, not the answer `{excerpt(text)}`"
+                help_ = "`misplaced: skip` learns no position from such rows"
+                raise Fault("KD312", message, ("answers",), help=help_)
+        return tuple(zip(said, starts, strict=True))
+
+
+def _overlap(message: str) -> Fault:
+    return Fault("KD104", message, ("stride",), help="lower `stride`, or raise `max_length`")
+
+
+@hookimpl
+def kdspec_components() -> list[type[Component]]:
+    """Hand over the task."""
+    return [QuestionAnswering]

@@ -1,0 +1,174 @@
+"""The task of giving a text, or a pair of texts, one or several numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field
+
+from kdspec.api.component import Component
+from kdspec.api.context import BuildContext, Head, Input
+from kdspec.api.hooks import hookimpl
+from kdspec.api.kinds import Augmentation, Dataset, Task
+from kdspec.api.losses import Logits
+from kdspec.data import texts
+from kdspec.data.columns import Place, missing
+from kdspec.data.text_rows import VARIES, LabelledTexts, TextRows
+from kdspec.diagnostics.diagnostic import excerpt
+from kdspec.diagnostics.fault import Fault
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kdspec.api.answers import Answers
+    from kdspec.ops.mean import Mean
+
+NumberColumns = Annotated[
+    list[str],
+    Field(min_length=1),
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=str | list[str]),
+]
+"""One column of numbers, or several."""
+
+
+class Regression(Task):
+    """A number, or several, for each text or for each pair of texts, such as a score or a similarity.
+
+    The hard loss is the squared error, averaged over numbers and rows; `mse` compares the answers of two models.
+    Labels are met as they are: where they are large, scale the column, since a head begins with answers around 0.
+
+    A row whose number is missing, and every row of the split `unlabelled`, has none: it counts in no metric and no hard
+    loss. A split without the column is all of such rows.
+    """
+
+    name = "regression"
+    head: ClassVar[str | None] = "sequence_classification"
+    logits: ClassVar[Logits | None] = "numbers"
+
+    data: Dataset
+    """The rows."""
+    text: texts.TextColumns
+    """The column of the text, or two columns for pairs: `[sentence1, sentence2]`."""
+    label: NumberColumns
+    """The column of the number, or several columns for as many numbers."""
+    max_length: int | None = Field(default=None, ge=2)
+    """Tokens after which a text, or the longer one of a pair, is cut. Left out: what the tokenizer allows."""
+    augment: list[Augmentation] = []
+    """What is done to the words of training rows that a teacher answers for, one after another, anew in each epoch. A
+    row that it changes has no number of its own."""
+    metric: Literal["pearson", "spearman", "mse"] = "pearson"
+    """By which the best student is chosen: a correlation, the mean over the columns where there are several, or the
+    mean squared error, of which less is better."""
+
+    def adaptor(self) -> Mapping[str, str | list[str]]:
+        """The places in the outputs of a transformers model."""
+        return texts.ADAPTOR
+
+    def example(self, context: BuildContext, rows: int, longest: int | None) -> Mapping[str, Input]:
+        """Tokens, their mask and types, and numbers."""
+        del context
+        numbers = Input((rows, len(self.label)), "float32", 0)
+        return {**texts.example(rows, self.max_length, longest), "labels": numbers}
+
+    def without_rows(self) -> NumberedRows:
+        return NumberedRows(self, {})
+
+    def varies(self) -> str | None:
+        """Where texts are augmented."""
+        return VARIES if self.augment else None
+
+    def metric_names(self) -> Collection[str]:
+        """Those of `metric`."""
+        return ("pearson", "spearman", "mse")
+
+    def check(self, context: BuildContext) -> Iterator[Fault]:
+        """Whether the rows have the columns of the texts, and those of `train` those of the numbers."""
+        splits = texts.columns_of(self.data, context)
+        columns: dict[Place, str] = {("label", n): name for n, name in enumerate(self.label)}
+        yield from missing(splits, {("text", n): name for n, name in enumerate(self.text)}, columns)
+
+    def rowwise(self) -> bool:
+        return True
+
+    def build(self, context: BuildContext) -> NumberedRows:
+        """Read the rows and check their columns and numbers."""
+        return NumberedRows(self, texts.splits_of(self.data, context))
+
+
+class NumberedRows(LabelledTexts):
+    """The task with its rows, if it has been given any."""
+
+    lower_is_better: Collection[str] = ("mse",)
+
+    def __init__(self, task: Regression, splits: Mapping[str, Any]) -> None:
+        self.metric: str | None = task.metric
+        self.head = Head(task=task.name, labels=tuple(task.label))
+        self._task, self._splits = task, splits
+        none = [math.nan] * len(task.label)
+        rows = TextRows(splits, task.text, max_length=task.max_length, augment=task.augment, unlabelled=none)
+        if splits:
+            for number, column in enumerate(task.label):
+                texts.check_column(splits["train"], "train", column, ("label", number))
+        super().__init__(rows, {split: self._numbers(split) for split in splits}, "float32")
+        known = splits and any(not math.isnan(value) for row in self._labels["train"] for value in row)
+        if splits and not known:
+            raise Fault("KD312", f"the column `{task.label[0]}` of `train` has no numbers", ("label", 0))
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Mean:
+        """The mean squared error over the numbers that are known."""
+        from kdspec.ops.divergence import squared_error
+
+        return squared_error(logits, labels)
+
+    def metrics(self, answers: Answers) -> dict[str, float]:
+        """Correlations and the mean squared error over the numbers that are known; empty where there are none.
+
+        The correlation with answers, or of labels, that are all the same is NaN.
+        """
+        import torch
+
+        from kdspec.ops.correlation import pearson, ranks
+
+        truth, said = (torch.cat(list(batches)).double() for batches in (answers.labels[0], answers.logits[0]))
+        known = ~truth.isnan()
+        if not known.any():
+            return {}
+        pairs = [(said[kept, n], truth[kept, n]) for n, kept in enumerate(known.T) if kept.any()]
+        return {
+            "pearson": _mean(pearson(mine, theirs) for mine, theirs in pairs),
+            "spearman": _mean(pearson(ranks(mine), ranks(theirs)) for mine, theirs in pairs),
+            "mse": (said - truth)[known].square().mean().item(),
+        }
+
+    def _numbers(self, split: str) -> list[list[float]]:
+        rows = self._splits[split]
+        columns = []
+        for number, column in enumerate(self._task.label):
+            if split == "unlabelled" or column not in rows.column_names:
+                columns.append([math.nan] * len(rows))
+                continue
+            columns.append([_number(v, split, row, column, number) for row, v in enumerate(rows[column][:], 1)])
+        return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _number(value: Any, split: str, row: int, column: str, number: int) -> float:
+    if value is None or value == "":
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isinf(value):
+        what = f"`{excerpt(str(value))}`" if isinstance(value, (str, bool, float)) else f"a {type(value).__name__}"
+        message = f"row {row} of `{split}` has {what} in `{column}`, not a number"
+        raise Fault("KD502", message, ("label", number), help="rows are counted from 1")
+    return float(value)
+
+
+def _mean(values: Iterator[Tensor]) -> float:
+    found = [value.item() for value in values]
+    return sum(found) / len(found)
+
+
+@hookimpl
+def kdspec_components() -> list[type[Component]]:
+    """Hand over the task."""
+    return [Regression]

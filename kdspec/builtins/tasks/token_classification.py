@@ -1,0 +1,295 @@
+"""The task of giving each word of a sentence a tag: entities, parts of speech, segments."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
+
+from kdspec.api.component import Component
+from kdspec.api.context import BuildContext, Head, Input
+from kdspec.api.hooks import hookimpl
+from kdspec.api.kinds import Dataset, Task
+from kdspec.api.losses import Logits
+from kdspec.data import tag_schemes, texts
+from kdspec.data.columns import missing
+from kdspec.data.tagged_sentences import known_names, read_tags, read_words
+from kdspec.data.word_tokens import Window, firsts, windows
+from kdspec.diagnostics.diagnostic import closest, excerpt
+from kdspec.diagnostics.fault import Fault
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kdspec.api.answers import Answers
+    from kdspec.ops.mean import Mean
+
+_IGNORE = -100
+_OF_ENTITIES = ("f1", "precision", "recall", "accuracy")
+
+
+class TokenClassification(Task):
+    """A tag for each word of a sentence, such as its part of speech or the entity that it belongs to.
+
+    Rows have a list of words and a list of as many tags; a word may be a single character. A word's tag is that of its
+    first token, and soft labels are compared at these tokens alone, so that teacher and student may have different
+    tokenizers. A row without tags, and every row of the split `unlabelled`, counts in no metric and no hard loss.
+    """
+
+    name = "token_classification"
+    head: ClassVar[str | None] = "token_classification"
+    logits: ClassVar[Logits | None] = "classes"
+
+    data: Dataset
+    """The rows."""
+    tokens: str = "tokens"
+    """The column with the list of words."""
+    tags: str = "tags"
+    """The column with the list of their tags: names, or numbers of which the data set knows the names."""
+    scheme: tag_schemes.Scheme | None = None
+    """How the tags mark entities: `iob2` (`B-PER I-PER O`), `iob1` (`B-` only between two entities of a type), `bmes`
+    and `bioes` (end and single words have tags of their own), `bilou` (the same with other letters), or `plain` for
+    tags without entities. Left out: found out by the tags of `train`."""
+    convert_to: Literal["iob2", "bmes", "bioes", "bilou"] | None = None
+    """The scheme of the tags that the models learn, such as that of a teacher. Left out: that of the rows."""
+    labels: list[str] | None = Field(default=None, min_length=2)
+    """The tags in the order of the logits. Left out: those of `train`, for entities every tag of each type; those of a data set that knows its
+    tags."""
+    max_length: int | None = Field(default=None, ge=3)
+    """Tokens that a row may have. Left out: what the tokenizer allows."""
+    long_sentences: Literal["split", "cut"] = "split"
+    """What becomes of a sentence that is longer: several rows, cut between words, or the first of them alone. Words
+    that are cut off are answered wrongly, or with no entity, in the metrics."""
+    label_all_pieces: bool = False
+    """Whether the other tokens of a word have its label too, in the hard loss; after `B-PER` that is `I-PER`."""
+    metric: Literal["f1", "precision", "recall", "accuracy"] | None = None
+    """By which the best student is chosen: of entities, or the part of words with the right tag. Left out: `f1` where
+    the tags mark entities, else `accuracy`."""
+
+    @field_validator("labels")
+    @classmethod
+    def _different(cls, labels: list[str] | None) -> list[str] | None:
+        for name in labels or ():
+            if (labels or []).count(name) > 1:
+                raise PydanticCustomError("duplicate_label", "the label `{label}` is written twice", {"label": name})
+        return labels
+
+    def adaptor(self) -> Mapping[str, str | list[str]]:
+        """The places in the outputs of a transformers model; `logits_mask` has the first token of each word."""
+        return {**texts.ADAPTOR, "logits_mask": "batch.word_mask"}
+
+    def example(self, context: BuildContext, rows: int, longest: int | None) -> Mapping[str, Input]:
+        """Tokens, their mask and types, which of them begin a word, and labels."""
+        del context
+        inputs = texts.example(rows, self.max_length, longest)
+        shape = inputs["input_ids"].shape
+        return {**inputs, "word_mask": Input(shape), "labels": Input(shape, value=0)}
+
+    def without_rows(self) -> Tagging:
+        """With the labels that are written."""
+        return Tagging(self, {})
+
+    def metric_names(self) -> Collection[str]:
+        """Of entities those of `metric`."""
+        return ("accuracy",) if self.scheme == "plain" else _OF_ENTITIES
+
+    def check(self, context: BuildContext) -> Iterator[Fault]:
+        """Whether the rows have the columns, and whether the settings go together."""
+        if self.scheme == "plain":
+            _refuse_entities(self)
+        splits = texts.columns_of(self.data, context)
+        yield from missing(splits, {("tokens",): self.tokens}, {("tags",): self.tags})
+
+    def rowwise(self) -> bool:
+        return True
+
+    def build(self, context: BuildContext) -> Tagging:
+        """Read the rows and check their tags."""
+        return Tagging(self, texts.splits_of(self.data, context))
+
+
+class Tagging:
+    """The task with its rows, if it has been given any."""
+
+    lower_is_better: Collection[str] = ()
+    label_keys = frozenset({"labels"})
+
+    def __init__(self, task: TokenClassification, splits: Mapping[str, Any]) -> None:
+        self._task, self._splits = task, splits
+        self._words = {split: read_words(rows, split, task.tokens, "tokens") for split, rows in splits.items()}
+        if splits:
+            texts.check_column(splits["train"], "train", task.tags, ("tags",))
+        tags = {split: read_tags(rows, split, task.tags, "tags", self._words[split]) for split, rows in splits.items()}
+        known = [of for of in tags.get("train", ()) if of is not None]
+        if splits and not known:
+            raise Fault("KD312", f"the column `{task.tags}` of `train` has no tags", ("tags",))
+        scheme = task.scheme or tag_schemes.find_scheme(known)
+        self._entities = scheme != "plain"
+        if splits and not self._entities:
+            _refuse_entities(task)
+        for split, rows in tags.items():
+            tags[split] = [of and self._checked(split, row, of, scheme) for row, of in enumerate(rows, 1)]
+        found = known_names(splits["train"], task.tags) if splits and task.convert_to is None else None
+        if splits and found is None:
+            found = _labels(tags["train"], task.convert_to or scheme)
+        self.head = Head(task=task.name, labels=tuple(task.labels or found or ()))
+        self.metric: str | None = task.metric or ("f1" if self._entities else "accuracy")
+        numbers = {name: number for number, name in enumerate(self.head.labels)}
+        self._tags = {
+            split: [None if of is None else self._numbered(split, row, of, numbers) for row, of in enumerate(rows, 1)]
+            for split, rows in tags.items()
+        }
+        self._continued = self._others()
+
+    def rows(self, split: str) -> int:
+        """How many sentences the split has."""
+        return len(self._splits[split]) if split in self._splits else 0
+
+    def encode(self, split: str, tokenizer: Any | None) -> list[dict[str, Any]]:
+        """Lists of token ids, with the token types if the tokenizer makes them, labels, and where words begin."""
+        return self.encode_together(split, [tokenizer])[0]
+
+    def encode_together(self, split: str, tokenizers: Sequence[Any | None]) -> list[list[dict[str, Any]]]:
+        """The same for each tokenizer, with sentences cut alike, and only the words that all of them have tokens for."""
+        limits = [texts.limit(texts.present(tokenizer), self._task.max_length) for tokenizer in tokenizers]
+        whole = self._task.long_sentences == "split"
+        of_each = windows(self._words[split], tokenizers, limits, whole=whole)
+        examples: list[list[dict[str, Any]]] = [[] for _ in tokenizers]
+        for row in zip(*of_each, strict=True):
+            begins = [firsts(window) for window in row]
+            common = set(begins[0]).intersection(*begins[1:])
+            for window, first, made in zip(row, begins, examples, strict=True):
+                made.append(self._example(split, window, {word: first[word] for word in sorted(common)}))
+        return examples
+
+    def collate(self, examples: Sequence[Mapping[str, Any]], tokenizer: Any | None) -> dict[str, Tensor]:
+        """Pad to the longest example, on the tokenizer's side and with its values."""
+        batch = texts.collate(examples, tokenizer)
+        batch["word_mask"] = texts.padded([example["word_mask"] for example in examples], 0, tokenizer)
+        batch["labels"] = texts.padded([example["labels"] for example in examples], _IGNORE, tokenizer)
+        return batch
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Mean:
+        """The cross-entropy over the labelled tokens."""
+        from kdspec.ops.divergence import cross_entropy
+
+        return cross_entropy(logits, labels, _IGNORE)
+
+    def metrics(self, answers: Answers) -> dict[str, float]:
+        """The part of words with the right tag and, of entities, precision, recall and F1 over the whole split.
+
+        An entity is right if its type, its first word and its last are. Empty where no row has tags.
+        """
+        names = self.head.labels
+        said: dict[int, dict[int, str]] = {}
+        for example, logits in zip(answers.examples, answers.of_tokens(), strict=True):
+            chosen = logits.argmax(-1).tolist()
+            places = (place for place, begins in enumerate(example["word_mask"]) if begins)
+            of = said.setdefault(example["sentence"], {})
+            of.update({word: names[chosen[place]] for word, place in zip(example["words"], places, strict=True)})
+        words = right = common = 0
+        counts = [0, 0]
+        for sentence, found in said.items():
+            numbers = self._tags[answers.split][sentence]
+            if numbers is None:
+                continue
+            truth = [names[number] for number in numbers]
+            words += len(truth)
+            right += sum(found.get(word) == tag for word, tag in enumerate(truth))
+            mine = set(tag_schemes.spans([found.get(word, tag_schemes.OUTSIDE) for word in range(len(truth))]))
+            true = set(tag_schemes.spans(truth))
+            common += len(mine & true)
+            counts = [counts[0] + len(mine), counts[1] + len(true)]
+        if not words:
+            return {}
+        accuracy = {"accuracy": right / words}
+        if not self._entities:
+            return accuracy
+        precision, recall = (common / count if count else 0.0 for count in counts)
+        f1 = 2 * common / sum(counts) if sum(counts) else 0.0
+        return {"f1": f1, "precision": precision, "recall": recall, **accuracy}
+
+    def _example(self, split: str, window: Window, begins: Mapping[int, int]) -> dict[str, Any]:
+        tags = self._tags[split][window.sentence]
+        labels = [_IGNORE] * len(window.words)
+        if tags is not None:
+            for word, place in firsts(window).items():
+                labels[place] = tags[word]
+            for place, of in enumerate(window.words) if self._task.label_all_pieces else ():
+                if of is not None and labels[place] == _IGNORE:
+                    labels[place] = self._continued[tags[of]]
+        mask = [0] * len(window.words)
+        for place in begins.values():
+            mask[place] = 1
+        here = {"labels": labels, "word_mask": mask, "sentence": window.sentence, "words": list(begins)}
+        return {**window.inputs, **here}
+
+    def _others(self) -> list[int]:
+        """For each label that of a word's tokens behind the first."""
+        numbers = {name: number for number, name in enumerate(self.head.labels)}
+        continued = []
+        for name, number in numbers.items():
+            prefix, kind = tag_schemes.parts(name) or ("", "")
+            inside = (tag_schemes.join(letter, kind) for letter in "IM") if prefix == "B" and self._entities else ()
+            continued.append(next((numbers[other] for other in inside if other in numbers), number))
+        return continued
+
+    def _checked(self, split: str, row: int, tags: list[str], scheme: tag_schemes.Scheme) -> list[str]:
+        """The tags of a row in the scheme that is learnt."""
+        found = tag_schemes.mistake(tags, scheme)
+        if found is not None:
+            place, why = found
+            message = f"word {place + 1} in row {row} of `{split}` has the tag `{excerpt(tags[place])}`: {why}"
+            help_ = "write the scheme that the tags have, or leave it out" if self._task.scheme else "correct the tag"
+            if scheme == "iob2" and tag_schemes.mistake(tags, "iob1") is None:
+                help_ = "with `scheme: iob1` it begins an entity"
+            at = "tags" if self._task.scheme is None else "scheme"
+            raise Fault("KD312", message, (at,), help=help_, notes=(f"the scheme is `{scheme}`",))
+        goal = self._task.convert_to or scheme
+        return tags if goal == scheme else tag_schemes.written(tag_schemes.spans(tags), len(tags), goal)
+
+    def _numbered(self, split: str, row: int, tags: Sequence[str], numbers: Mapping[str, int]) -> list[int]:
+        for place, tag in enumerate(tags, 1):
+            if tag not in numbers:
+                near = closest(tag, numbers)
+                known = ", ".join(f"`{excerpt(name)}`" for name in list(numbers)[:10])
+                raise Fault(
+                    "KD312",
+                    f"word {place} in row {row} of `{split}` has the tag `{excerpt(tag)}`, which is not among {known}",
+                    ("labels" if self._task.labels is not None else "tags",),
+                    help=f"did you mean `{near}`?" if near else "rows and words are counted from 1",
+                )
+        return [numbers[tag] for tag in tags]
+
+
+def _labels(sentences: Sequence[Sequence[str] | None], scheme: tag_schemes.Scheme) -> list[str]:
+    """The tags that there are; of entities all that each type can have, so that none is met for the first time later."""
+    tags = {tag for of in sentences for tag in of or ()}
+    if scheme == "plain":
+        found = sorted(tags)
+    else:
+        kinds = sorted(
+            {parts[1] for tag in tags if (parts := tag_schemes.parts(tag)) and parts[0] != tag_schemes.OUTSIDE}
+        )
+        outside = [tag_schemes.OUTSIDE] if tag_schemes.OUTSIDE in tags else []
+        found = outside + [tag_schemes.join(prefix, kind) for kind in kinds for prefix in tag_schemes.PREFIXES[scheme]]
+    if len(found) < 2:
+        raise Fault("KD312", f"`train` has only the tag `{excerpt(found[0])}`", ("tags",))
+    return found
+
+
+def _refuse_entities(task: TokenClassification) -> None:
+    """Fault for a setting that plain tags have no use for."""
+    for key in ("convert_to", "metric"):
+        value = getattr(task, key)
+        if value not in (None, "accuracy"):
+            message = f"`{key}: {value}` is for tags that mark entities, and these are plain"
+            raise Fault("KD312", message, (key,), help="remove it, or name the `scheme` of the tags")
+
+
+@hookimpl
+def kdspec_components() -> list[type[Component]]:
+    """Hand over the task."""
+    return [TokenClassification]

@@ -1,0 +1,110 @@
+"""Weights over a stage: constant, falling or growing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import LiteralString
+
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
+
+from kdspec.api.component import Component
+from kdspec.api.context import BuildContext
+from kdspec.api.hooks import hookimpl
+from kdspec.api.kinds import Schedule
+
+
+class Constant(Schedule):
+    """The same weight throughout; a plain number stands for it: `weight: 0.5`."""
+
+    name = "constant"
+
+    value: float = Field(ge=0)
+    """The weight, 0 or more. A term of weight 0 is not computed."""
+
+    def to_plain(self) -> float:
+        return self.value
+
+    def always_zero(self) -> bool:
+        return self.value == 0
+
+    def build(self, context: BuildContext) -> Callable[[float], float]:
+        del context
+        value = self.value
+        return lambda _: value
+
+
+class LinearDecay(Schedule):
+    """A weight that falls in a straight line from the first step of the stage to its end.
+
+    At progress x, the part of the optimizer steps that are done, it is `from + (to - from) x`.
+    """
+
+    # A spec says `from`, which Python does not allow as the name of a field.
+    model_config = ConfigDict(serialize_by_alias=True)
+    name = "linear_decay"
+
+    from_: float = Field(default=1.0, ge=0, alias="from")
+    """The weight in the first step, 0 or more."""
+    to: float = Field(default=0.0, ge=0)
+    """The weight towards which it falls, 0 or more and no more than `from`."""
+
+    @field_validator("to")
+    @classmethod
+    def _falls(cls, value: float, info: ValidationInfo) -> float:
+        start = info.data.get("from_", value)
+        if value > start:
+            raise _wrong_way("from {start} to {end} it would grow: `linear_growth` does", start, value)
+        return value
+
+    def always_zero(self) -> bool:
+        return self.from_ == self.to == 0
+
+    def build(self, context: BuildContext) -> Callable[[float], float]:
+        del context
+        return _line(self.from_, self.to)
+
+
+class LinearGrowth(Schedule):
+    """A weight that grows in a straight line from the first step of the stage to its end.
+
+    At progress x, the part of the optimizer steps that are done, it is `from + (to - from) x`.
+    """
+
+    # As in LinearDecay.
+    model_config = ConfigDict(serialize_by_alias=True)
+    name = "linear_growth"
+
+    from_: float = Field(default=0.0, ge=0, alias="from")
+    """The weight in the first step, 0 or more."""
+    to: float = Field(default=1.0, ge=0)
+    """The weight towards which it grows, no less than `from`."""
+
+    @field_validator("to")
+    @classmethod
+    def _grows(cls, value: float, info: ValidationInfo) -> float:
+        start = info.data.get("from_", value)
+        if value < start:
+            raise _wrong_way("from {start} to {end} it would fall: `linear_decay` does", start, value)
+        return value
+
+    def always_zero(self) -> bool:
+        return self.from_ == self.to == 0
+
+    def build(self, context: BuildContext) -> Callable[[float], float]:
+        del context
+        return _line(self.from_, self.to)
+
+
+def _wrong_way(message: LiteralString, start: float, end: float) -> PydanticCustomError:
+    return PydanticCustomError("wrong_way", message, {"start": start, "end": end})
+
+
+def _line(start: float, end: float) -> Callable[[float], float]:
+    return lambda progress: start + (end - start) * progress
+
+
+@hookimpl
+def kdspec_components() -> list[type[Component]]:
+    """Hand over the schedules."""
+    return [Constant, LinearDecay, LinearGrowth]

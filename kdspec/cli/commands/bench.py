@@ -1,0 +1,81 @@
+"""`kdspec bench`: the models of a finished run, how fast they are and what memory they take."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kdspec.api.hooks import hookimpl
+from kdspec.cli.exits import ExitCode
+from kdspec.cli.invocation import Invocation
+from kdspec.diagnostics.diagnostic import DiagnosticError
+
+_EXAMPLES = """\b
+Examples:
+  kdspec bench runs/my-run
+  kdspec bench runs/my-run --batch-size 8 --device cpu --json
+"""
+
+
+@hookimpl
+def kdspec_commands(commands: typer.Typer) -> None:
+    """Add `bench`."""
+    commands.command("bench", epilog=_EXAMPLES)(bench)
+
+
+def bench(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run, such as runs/my-run.")],
+    *,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows of a batch, for throughput and memory.")] = 32,
+    rounds: Annotated[int, typer.Option(min=1, help="How often the throughput is taken.")] = 5,
+    device: Annotated[
+        str | None, typer.Option(metavar="DEVICE", help="For example cpu or cuda:1; the first GPU by default.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Compare teacher and student of a finished run: latency, throughput and memory on rows of its data."""
+    import torch
+
+    from kdspec.cli.commands.run import check_device
+    from kdspec.cli.print_diagnostics import show, show_reading
+    from kdspec.cli.read_spec import follow
+    from kdspec.engine.evaluation.benchmark import measure
+    from kdspec.engine.run.run_folder import RunFolder
+    from kdspec.render.speed import caption, table
+    from kdspec.source.document import parse
+
+    invocation: Invocation = context.obj
+    if device is not None:
+        check_device(device)
+    run = RunFolder(folder)
+    origin = run.origin
+    if run.table() is None or origin is None:
+        raise typer.BadParameter(f"`{folder}` is not the folder of a run that has finished", param_hint="RUN_DIR")
+    file = str(folder / "spec.yaml")
+    document = replace(parse(run.text("spec.yaml") or "", file, origin), trusts_code=invocation.trusts_code)
+    reading = follow(file, document, invocation.registry)
+    if reading.plan is None or reading.failed:
+        show_reading(reading, invocation.err, "full")
+        raise typer.Exit(reading.exit_code)
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    with invocation.err.status("loading models and data") as status:
+
+        def tell(model: str) -> None:
+            status.update(f"measuring {model}")
+
+        try:
+            found = measure(reading.plan, run, device=where, batch_size=batch_size, rounds=rounds, tell=tell)
+        except DiagnosticError as error:
+            show(error.diagnostics, reading.sources, reading.name, invocation.err, "full")
+            raise typer.Exit(ExitCode.FAILED) from None
+    machine = {"device": str(where), "threads": torch.get_num_threads(), "batch_size": batch_size}
+    rows = [asdict(each) for each in found]
+    if json:
+        invocation.out.data({**machine, "models": rows})
+        return
+    invocation.out.print(table(rows), soft_wrap=False)
+    invocation.out.say(caption(rows, machine))

@@ -1,0 +1,157 @@
+"""`kdspec cache`: what teachers say, computed beforehand; and all that is kept, listed and removed."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kdspec.api.hooks import hookimpl
+from kdspec.cli.exits import ExitCode
+from kdspec.cli.invocation import Invocation
+from kdspec.diagnostics.diagnostic import DiagnosticError
+
+if TYPE_CHECKING:
+    from kdspec.events import CacheState, Event
+
+_EXAMPLES = """\b
+Examples:
+  kdspec cache spec.yaml
+  kdspec cache --list
+  kdspec cache --remove 9dbe99
+"""
+
+
+@hookimpl
+def kdspec_commands(commands: typer.Typer) -> None:
+    """Add `cache`."""
+    commands.command("cache", epilog=_EXAMPLES)(cache)
+
+
+def cache(
+    context: typer.Context,
+    spec: Annotated[str | None, typer.Argument(metavar="[SPEC]", help="A file, or - for standard input.")] = None,
+    *,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Replace or add a value of the spec.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where runs are, for teachers that one has trained.", file_okay=False)
+    ] = Path("runs"),
+    device: Annotated[
+        str | None, typer.Option(metavar="DEVICE", help="For example cpu or cuda:1; the first GPU by default.")
+    ] = None,
+    listed: Annotated[
+        bool, typer.Option("--list", help="List the caches on this machine, and the encoded rows.")
+    ] = False,
+    remove: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Remove what is listed with a key that begins so, or all: all.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The caches there, for --list and --remove.", file_okay=False)
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
+) -> None:
+    """Run the teachers of a spec once for all rows, before it trains; or list and remove such caches."""
+    from kdspec.spec import teacher_cache
+
+    invocation: Invocation = context.obj
+    chosen = [name for name, given in (("SPEC", spec), ("--list", listed), ("--remove", remove)) if given]
+    if len(chosen) != 1:
+        named = " and ".join(chosen)
+        raise typer.BadParameter(f"{named} exclude each other" if chosen else "name a SPEC, or write --list")
+    if spec is not None:
+        _fill(invocation, spec, sets or [], output, device)
+        return
+    root = folder or teacher_cache.root(None, Path())
+    if remove is not None:
+        _remove(invocation, root, remove)
+    else:
+        _list(invocation, root, json=json)
+
+
+def _fill(invocation: Invocation, spec: str, sets: list[str], output: Path, device: str | None) -> None:
+    from kdspec.cli.print_diagnostics import show, show_reading
+    from kdspec.cli.read_spec import read
+    from kdspec.events import Note
+    from kdspec.render.rehearsal import size
+
+    reading = read(spec, invocation.registry, sets, trusts_code=invocation.trusts_code)
+    show_reading(reading, invocation.err, "full")
+    if reading.plan is None or reading.failed:
+        raise typer.Exit(reading.exit_code)
+    from kdspec.engine.teacher_cache.fill import fill
+
+    def emit(event: Event) -> None:
+        if isinstance(event, Note):
+            invocation.err.say(f"{event.level}: {event.text}")
+
+    with invocation.err.status("loading models and data") as status:
+
+        def progress(state: CacheState, done: int, rows: int) -> None:
+            status.update(f"teacher {state.teacher}: {done:,} of {rows:,} rows")
+
+        found = False
+        try:
+            states = fill(reading.plan, invocation.registry, output=output, device=device, emit=emit, progress=progress)
+            for state in states:
+                found = True
+                kept = f"{state.computed:,} of {state.rows:,} rows computed, {size(state.bytes)}"
+                invocation.out.say(f"{state.stage}: teacher {state.teacher}, {kept} in {state.folder}")
+                if not state.used:
+                    raise typer.Exit(ExitCode.FAILED)
+        except DiagnosticError as error:
+            show(error.diagnostics, reading.sources, reading.name, invocation.err, "full")
+            raise typer.Exit(ExitCode.FAILED) from None
+    if not found:
+        invocation.err.say("no stage has a frozen teacher that is cached")
+
+
+def _list(invocation: Invocation, root: Path, *, json: bool) -> None:
+    from rich.table import Table
+
+    from kdspec.engine.teacher_cache.catalogue import held, held_rows
+    from kdspec.render.clean import clean
+    from kdspec.render.rehearsal import size
+
+    found, encoded = held(root), held_rows(root)
+    if json:
+        teachers = [{"kind": "teacher", **asdict(each)} for each in found]
+        invocation.out.data(teachers + [{"kind": "rows", **asdict(each)} for each in encoded])
+        return
+    if found:
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_row("key", "teacher", "run", "rows", "on the disk", "of", "last used", "features")
+        for each in found:
+            table.add_row(
+                each.key[:8], clean(each.teacher), clean(each.run), f"{each.rows:,}", size(each.on_disk),
+                size(each.bytes), each.used, clean(", ".join(each.features)),
+            )  # fmt: skip
+        invocation.out.print(table, soft_wrap=False)
+    if found and encoded:
+        invocation.out.say("")
+    if encoded:
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_row("key", "tokenizer", "rows", "on the disk", "last used", "encoded from")
+        for rows in encoded:
+            row = rows.key[:8], clean(rows.tokenizer), f"{rows.rows:,}", size(rows.on_disk), rows.used
+            table.add_row(*row, f"{clean(rows.text)} ..." if rows.text else "")
+        invocation.out.print(table, soft_wrap=False)
+    taken = [sum(each.on_disk for each in found), sum(rows.on_disk for rows in encoded)]
+    told = f"{len(found)} {'cache' if len(found) == 1 else 'caches'} of teachers, {size(taken[0])}"
+    if encoded:
+        told = f"{told}; encoded rows of {len(encoded)}, {size(taken[1])}; together {size(sum(taken))}"
+    invocation.out.say(f"{told}, in {root}")
+
+
+def _remove(invocation: Invocation, root: Path, key: str) -> None:
+    from kdspec.engine.teacher_cache.catalogue import remove
+    from kdspec.render.rehearsal import size
+
+    found = remove(root, "" if key == "all" else key)
+    if not found and key != "all":
+        raise typer.BadParameter(f"{root} has nothing whose key begins with `{key}`", param_hint="--remove")
+    for each in found:
+        invocation.out.say(f"removed {each.key}, {size(each.on_disk)}")

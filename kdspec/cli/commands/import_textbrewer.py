@@ -1,0 +1,253 @@
+"""`kdspec import-textbrewer`: TextBrewer's configurations as a spec."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kdspec.api.hooks import hookimpl
+from kdspec.cli.commands.init import header, origin, task_named, write
+from kdspec.cli.invocation import Invocation
+from kdspec.cli.spec_library import relative
+from kdspec.cli.spec_template import (
+    MODELINE,
+    SCHEMA,
+    Data,
+    Origin,
+    fine_tuning_lines,
+    scalar,
+    student_lines,
+    task_lines,
+)
+from kdspec.textbrewer.write_matches import Dialect
+
+if TYPE_CHECKING:
+    from kdspec.api.kinds import Task
+    from kdspec.textbrewer.files import Read
+
+_EXAMPLES = """\b
+Examples:
+  kdspec import-textbrewer distillation.json training.json
+  kdspec import-textbrewer distillation.json -o spec.yaml --teacher ./my-bert --student like:3 --data train.tsv
+  kdspec import-textbrewer matches.py --matches L3_hidden_mse --matches L3_hidden_smmd -o spec.yaml
+  kdspec import-textbrewer several.json --task news=sequence_classification --task names=token_classification
+"""
+_TASK = "sequence_classification"
+_TEACHER = "google-bert/bert-base-cased"
+_DATA: Mapping[str, Data] = MappingProxyType(
+    {
+        "sequence_classification": Data(
+            "", ("sentence", "label"), "{hub: {path: nyu-mll/glue, subset: sst2}} # yours: `csv`, `json` or `parquet`"
+        ),
+        "token_classification": Data(
+            "",
+            ("tokens", "ner_tags"),
+            "{hub: {path: eriktks/conll2003, revision: refs/convert/parquet}} # yours: `conll`, `json` or `parquet`\n"
+            "      tags: ner_tags # The column with the list of their tags",
+        ),
+    }
+)
+"""Rows for a spec without `--data`, by task."""
+
+
+@hookimpl
+def kdspec_commands(commands: typer.Typer) -> None:
+    """Add `import-textbrewer`."""
+    commands.command("import-textbrewer", epilog=_EXAMPLES)(import_textbrewer)
+
+
+def import_textbrewer(
+    context: typer.Context,
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="JSON, or Python that calls TextBrewer, which is read and not run."),
+    ],
+    *,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The spec to write; standard output if not.")
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TASK",
+            help="What is learnt; `kdspec list task` has the names. Of several tasks each, as NAME=TASK.",
+        ),
+    ] = None,
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL", help="A folder, or a name on the hub. Several: one for each teacher, or task."),
+    ] = None,
+    student: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="The same, or like:3 for the teacher's architecture with 3 layers."),
+    ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Training rows: .csv, .tsv, .json, .jsonl, .parquet. One for each task."),
+    ] = None,
+    matches: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A list of matches of the files; may be repeated.")
+    ] = None,
+    dialect: Annotated[
+        Dialect, typer.Option(help="Whose numbers: those of TextBrewer's repository, or of its releases.")
+    ] = "master",
+    attention_from: Annotated[
+        int | None,
+        typer.Option(min=0, max=1, help="The number of the first attention layer in the files; told by default."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")] = False,
+) -> None:
+    """Write TextBrewer's configurations as a spec, with a comment on what differs or has no place in it."""
+    from kdspec.cli.print_diagnostics import show, show_reading
+    from kdspec.cli.read_spec import follow, read
+    from kdspec.source import extends
+    from kdspec.spec import json_schema
+    from kdspec.textbrewer import files as reader
+
+    invocation: Invocation = context.obj
+    if output is not None and os.path.lexists(output) and not force:
+        raise typer.BadParameter(f"{output} is there already; --force replaces it", param_hint="--output")
+    folder = output.parent if output is not None else Path()
+    named = _named(task or [_TASK])
+    kinds = [task_named(invocation.registry, kind) for _, kind in named]
+    found = reader.read(files, invocation.registry, matches or ())
+    if len(kinds) == 1 and named[0][0] is None and len(found.tasks) > 1:  # alike, as far as the file tells
+        named, kinds = [(name, kinds[0].name) for name in found.tasks], kinds * len(found.tasks)
+    tasks = {name or "main": kind for (name, _), kind in zip(named, kinds, strict=True)}
+    rows = _rows(tasks, data or (), folder)
+    origins = [origin(invocation.registry, model, folder, "--teacher") for model in teacher or [_TEACHER]]
+    if len(tasks) > 1 and len(origins) == 1:
+        origins *= len(tasks)
+    if 1 < len(tasks) != len(origins):
+        raise typer.BadParameter(f"there are {len(tasks)} tasks: name a teacher for each", param_hint="--teacher")
+    own = origin(invocation.registry, student, folder, "--student") if student is not None else None
+    first = reader.first_attention(found, attention_from)
+    show(found.diagnostics, found.document.sources, str(files[0]), invocation.err)
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", (output or files[0]).stem).strip("-") or "distillation"
+    parts = [
+        *(
+            [f"{MODELINE}{SCHEMA}"] if output is not None else [],
+            [f"# From {', '.join(Path(file).name for file in found.files)} of TextBrewer, its {_WHOSE[dialect]}."],
+            ["kdspec: 1", f"name: {scalar(name)} # the output goes to runs/{name}/", "seed: 0 # TextBrewer has none"],
+            ["", "tasks:", *_tasks(tasks, rows)],
+            ["", "models:", *_models(_teachers(origins, tasks), own, found, first)],
+            ["", "# Adaptors are the task's own: for what they return in TextBrewer, `adaptors:` takes field paths."],
+            ["", "stages:", *_stages(tasks, rows, origins, found, dialect, first)],
+        )
+    ]
+    text = "\n".join(line for part in parts for line in part) + "\n"
+    if output is None:
+        invocation.out.show(text)
+        reading = follow("<stdout>", extends.compose(text, "<stdout>", folder), invocation.registry)
+    else:
+        written = {output: text}
+        if not (folder / SCHEMA).exists():
+            written[folder / SCHEMA] = json_schema.text(invocation.registry)
+        write(written)
+        invocation.err.say(f"wrote {', '.join(map(str, written))}")
+        reading = read(str(output), invocation.registry)
+    show_reading(reading, invocation.err, "full")
+    if reading.failed:
+        raise typer.Exit(reading.exit_code)
+    if output is not None:
+        invocation.err.say(f"next: kdspec plan {output}")
+
+
+_WHOSE: Mapping[str, str] = MappingProxyType({"master": "repository", "pypi": "releases"})
+
+
+def _named(written: Sequence[str]) -> list[tuple[str | None, str]]:
+    """The tasks of `--task`, each with its name if it has one, as all of several must."""
+    pairs = [
+        (name if equals else None, kind if equals else name)
+        for name, equals, kind in (one.partition("=") for one in written)
+    ]
+    names = [name for name, _ in pairs]
+    if len(pairs) > 1 and (None in names or len(set(names)) < len(names)):
+        raise typer.BadParameter("several tasks have a name each: `news=sequence_classification`", param_hint="--task")
+    return pairs
+
+
+def _rows(tasks: Mapping[str, type[Task]], files: Sequence[Path], folder: Path) -> list[Data]:
+    if files and len(files) != len(tasks):
+        message = f"there {'is one task' if len(tasks) == 1 else f'are {len(tasks)} tasks'}: name a file for each"
+        raise typer.BadParameter(message, param_hint="--data")
+    if files:
+        return [Data(relative(file, folder), header(file)) for file in files]
+    unknown = next((kind.name for kind in tasks.values() if kind.name not in _DATA), None)
+    if unknown is not None:
+        raise typer.BadParameter(f"is needed for the task `{unknown}`", param_hint="--data")
+    return [_DATA[kind.name] for kind in tasks.values()]
+
+
+def _tasks(tasks: Mapping[str, type[Task]], rows: Sequence[Data]) -> Iterator[str]:
+    for (name, kind), data in zip(tasks.items(), rows, strict=True):
+        yield f"  {scalar(name)}:"
+        yield from task_lines(kind, data)
+
+
+def _teachers(origins: Sequence[Origin], tasks: Mapping[str, type[Task]]) -> dict[str, Origin]:
+    """The teachers by name."""
+    if len(tasks) > 1:
+        names = [f"{task}_teacher" for task in tasks]
+    else:
+        names = ["teacher"] if len(origins) == 1 else [f"teacher_{number}" for number, _ in enumerate(origins, 1)]
+    return dict(zip(names, origins, strict=True))
+
+
+def _models(teachers: Mapping[str, Origin], student: Origin | None, found: Read, first: int) -> Iterator[str]:
+    for name, model in teachers.items():
+        yield f"  {scalar(name)}:"
+        yield f"    transformers: {{path: {scalar(model.path or '')}}}"
+    yield "  student:"
+    like = next(iter(teachers))
+    if student is not None:
+        made = student_lines(teachers[like], student)
+        yield from (line.replace("like: teacher ", f"like: {scalar(like)} ") for line in made)
+        return
+    yield "    transformers:"
+    yield f"      like: {scalar(like)} # its configuration and tokenizer, with these changes"
+    layers, width = _shape(found, first)
+    sizes = f"num_hidden_layers: {layers}"
+    if width is not None:
+        heads = next(heads for heads in (12, 8, 4, 2, 1) if width % heads == 0)
+        sizes += f", hidden_size: {width}, num_attention_heads: {heads}, intermediate_size: {4 * width}"
+    yield f"      config: {{{sizes}}} # as far as the matches tell"
+    if width is None:
+        yield f"      # initialize: {{layers: {list(range(layers))}}} # to begin with layers of the teacher"
+
+
+def _shape(found: Read, first: int) -> tuple[int, int | None]:
+    """Layers and width of the student that the matches are for; no width where it is the teacher's."""
+    matches = found.configuration.intermediate_matches or ()
+    counted = {"hidden": 1, "attention": first}  # the number of the first layer
+    layers = [layer + 1 - counted[match.feature] for match in matches for layer in match.layer_S if layer >= 0]
+    widths = {match.proj.student for match in matches if match.proj and match.proj.student != match.proj.teacher}
+    return max(layers, default=0) or 3, widths.pop() if len(widths) == 1 else None
+
+
+def _stages(
+    tasks: Mapping[str, type[Task]],
+    rows: Sequence[Data],
+    origins: Sequence[Origin],
+    found: Read,
+    dialect: Dialect,
+    first: int,
+) -> Iterator[str]:
+    from kdspec.textbrewer.write_stage import stage
+
+    teachers = _teachers(origins, tasks)
+    several = tuple(tasks) if len(tasks) > 1 else ()
+    of_teacher = several or tuple(tasks) * len(teachers)
+    for (name, model), task in zip(teachers.items(), of_teacher, strict=True):
+        if tasks[task].head is not None:
+            fitting = f"fine_tune_{task}" if several else name.replace("teacher", "fine_tune")
+            yield from fine_tuning_lines(model, name, fitting, task if several else None)
+    evaluated = all(data.written is not None for data in rows)
+    yield from stage(found, tuple(teachers), "student", dialect, first, evaluated=evaluated, tasks=several)

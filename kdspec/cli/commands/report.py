@@ -1,0 +1,34 @@
+"""`kdspec report`: a run as a page of HTML."""
+
+from __future__ import annotations
+
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kdspec.api.hooks import hookimpl
+from kdspec.cli.invocation import Invocation
+
+
+@hookimpl
+def kdspec_commands(commands: typer.Typer) -> None:
+    """Add `report`."""
+    commands.command("report")(report)
+
+
+def report(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run, such as runs/my-run.")],
+    *,
+    show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+) -> None:
+    """Write report.html for a run, finished or not: models, curves, plan and environment."""
+    from kdspec.report import report as made
+
+    invocation: Invocation = context.obj
+    path = made.write(made.read(folder), invocation.plugins)
+    invocation.out.say(str(path))
+    if show and not webbrowser.open(path.resolve().as_uri()):
+        invocation.err.say("there is no browser to open it in")

@@ -1,0 +1,248 @@
+"""`kdspec run`: a spec to a student."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import shlex
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kdspec.api.hooks import hookimpl
+from kdspec.cli.exits import ExitCode
+from kdspec.cli.invocation import Invocation
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.processes import torchrun
+from kdspec.engine.processes.torchrun import Place, Strategy
+from kdspec.render.formats import Format
+
+if TYPE_CHECKING:
+    from kdspec.cli.read_spec import Reading
+    from kdspec.engine.run.session import Result, Session
+
+_EXAMPLES = """\b
+Examples:
+  kdspec run spec.yaml
+  kdspec run spec.yaml --set stages.distil.training.steps=20 --output try
+  kdspec run spec.yaml --restart
+  kdspec run plan.json
+  torchrun --nproc-per-node=2 -m kdspec run spec.yaml --backend fsdp
+
+The same command continues a run that was stopped.
+"""
+
+
+@hookimpl
+def kdspec_commands(commands: typer.Typer) -> None:
+    """Add `run`."""
+    commands.command("run", epilog=_EXAMPLES)(run)
+
+
+def run(
+    context: typer.Context,
+    spec: Annotated[
+        str, typer.Argument(metavar="SPEC", help="A file, a plan of `kdspec plan -o`, or - for standard input.")
+    ],
+    *,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Replace or add a value of the spec.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option(metavar="DIR", help="The folder in which the run's own folder lies.", file_okay=False)
+    ] = Path("runs"),
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew; what an earlier run has left is put aside.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on though the spec has changed since the run began.")
+    ] = False,
+    device: Annotated[
+        str | None, typer.Option(metavar="DEVICE", help="For example cpu or cuda:1; the first GPU by default.")
+    ] = None,
+    backend: Annotated[
+        Strategy,
+        typer.Option(
+            help="How the processes of torchrun train together; fsdp divides the weights, auto is ddp, and accelerate "
+            "leaves it to that library (`pip install 'kdspec[accelerate]'`)."
+        ),
+    ] = "auto",
+    accelerate_config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With accelerate: what `accelerate config` has written.", dir_okay=False),
+    ] = None,
+    shard_teachers: Annotated[
+        bool, typer.Option("--shard-teachers", help="With fsdp: divide the teachers' weights as well.")
+    ] = False,
+    format_: Annotated[Format, typer.Option("--format", help="How to print what is wrong.")] = "full",
+) -> None:
+    """Run a spec: train its stages in order, then compare the models."""
+    from kdspec.cli.print_diagnostics import show
+    from kdspec.cli.read_spec import read
+    from kdspec.cli.rehearse import rehearsed
+
+    invocation: Invocation = context.obj
+    err = invocation.err
+    if sets and spec.endswith(".json"):
+        raise typer.BadParameter("a plan is run as it is", param_hint="--set")
+    if restart and resume:
+        raise typer.BadParameter("it excludes `--restart`", param_hint="--resume")
+    if shard_teachers and backend != "fsdp":
+        raise typer.BadParameter("it needs `--backend fsdp`", param_hint="--shard-teachers")
+    if accelerate_config is not None and backend != "accelerate":
+        raise typer.BadParameter("it needs `--backend accelerate`", param_hint="--accelerate-config")
+    here = _place(invocation, backend)
+    reading = read(spec, invocation.registry, sets or (), trusts_code=invocation.trusts_code)
+    if device is not None and reading.plan is not None:
+        check_device(device)
+    rehearsed(invocation, reading, format_)
+    assert reading.plan is not None, "without a plan the command has ended"
+
+    from rich.console import Console
+
+    from kdspec.engine.run.session import Session
+    from kdspec.engine.run.stage_run import Interrupted
+    from kdspec.registry.plugins import Plugin
+    from kdspec.render.progress import Progress
+
+    session = Session(
+        reading.plan,
+        invocation.registry,
+        output=output,
+        restart=restart,
+        resume=resume,
+        device=device,
+        backend=backend,
+        accelerate_config=accelerate_config,
+        shard_teachers=shard_teachers,
+    )
+    command = _command(invocation, here, session, spec, sets or ())
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False, quiet=here.rank > 0)
+    with Progress(console) as progress:
+        name = "kdspec.render.progress"
+        invocation.plugins.add(Plugin("kdspec", importlib.metadata.version("kdspec"), "progress", name, progress))
+        try:
+            result = session.run()
+        except DiagnosticError as error:
+            progress.stop()
+            err.quiet = not session.tells_of_failure
+            show(error.diagnostics, reading.sources, reading.name, err, format_)
+            raise typer.Exit(ExitCode.FAILED) from None
+        except Interrupted as stopped:
+            progress.stop()
+            err.say(f"stopped; the state is saved in {session.folder}. To go on:\n  {command}")
+            code = ExitCode.TERMINATED if stopped.signal == signal.SIGTERM else ExitCode.INTERRUPTED
+            raise typer.Exit(code) from None
+        finally:
+            err.quiet = False
+    if here.rank == 0:
+        _write_report(invocation, reading, result)
+        _show_result(invocation, result, command)
+
+
+def _place(invocation: Invocation, backend: Strategy) -> Place:
+    """This process among those of torchrun. Only the first one talks; the others do where it cannot."""
+    here = torchrun.place(os.environ)
+    torchrun.check(here, backend)
+    invocation.err.quiet = here.rank > 0
+    return here
+
+
+def check_device(device: str) -> None:
+    """End with wrong usage where torch cannot compute there."""
+    import torch
+
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:
+        # torch raises either, and may go on for many lines.
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise typer.BadParameter(f"`{device}` cannot be used: {reason}", param_hint="--device") from None
+
+
+def _command(invocation: Invocation, here: Place, session: Session, spec: str, sets: Sequence[str]) -> str:
+    """The command that goes on with this run: the one that began it, but for `--restart`."""
+    words = ["kdspec", "run", spec]
+    if here.world > 1:
+        # Where several machines meet is not known here.
+        machines = [f"--nnodes={here.world // here.local_world}", "..."] if here.world > here.local_world else []
+        words = ["torchrun", f"--nproc-per-node={here.local_world}", *machines, "-m", *words]
+    for given in sets:
+        words += ["--set", given]
+    options = {
+        "--output": session.output if session.output != Path("runs") else None,
+        "--device": session.device,
+        "--backend": session.backend if session.backend != "auto" else None,
+        "--accelerate-config": session.accelerate_config,
+    }
+    for option, value in options.items():
+        words += [option, str(value)] if value is not None else []
+    flags = {
+        "--shard-teachers": session.shard_teachers,
+        "--resume": session.resume,
+        "--trust-remote-code": invocation.trusts_code,
+    }
+    words += [flag for flag, wanted in flags.items() if wanted]
+    for file in invocation.plugin_files:
+        words += ["--plugin", file]
+    return shlex.join(words)
+
+
+def _write_report(invocation: Invocation, reading: Reading, result: Result) -> None:
+    from kdspec.cli.print_diagnostics import show
+    from kdspec.report import report
+
+    try:
+        report.write(report.read(result.folder), invocation.plugins)
+    except DiagnosticError as error:
+        # The run went well; a report can be written again.
+        show(error.diagnostics, {}, reading.name, invocation.err)
+
+
+def _show_result(invocation: Invocation, result: Result, command: str) -> None:
+    from kdspec.render.table import caption, table
+
+    out = invocation.out
+    if result.already_finished:
+        invocation.err.say(f"this run is finished already; to run it anew:\n  {command} --restart")
+    rows = [vars(row) for row in result.table]
+    out.print(table(rows), soft_wrap=False)
+    out.say(f"{caption(rows)}\n")
+    out.say(f"student  {result.student}")
+    out.say(f"report   {result.folder / 'report.html'}")
+    if snippet := loading(result.student):
+        out.say(f"\n{snippet}")
+
+
+def loading(student: Path) -> str | None:
+    """Python that loads the student with transformers, or None where it is no model of theirs."""
+    try:
+        config = json.loads((student / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(config, dict):
+        return None
+    architecture = str((config.get("architectures") or [""])[0])
+    _, found, purpose = architecture.partition("For")
+    auto = f"AutoModelFor{purpose}" if found else "AutoModel"
+    place = repr(str(student))
+    whole = f"{place}, trust_remote_code=True" if config.get("auto_map") else place  # the run has copied the code
+    if not (student / "tokenizer_config.json").is_file():
+        return f"from transformers import {auto}\n\nmodel = {auto}.from_pretrained({whole})"
+    answer = "logits" if found else "last_hidden_state"
+    given = '"some text"'
+    if purpose == "QuestionAnswering":
+        answer, given = "start_logits", '"a question", "a text"'
+    return "\n".join(
+        (
+            f"from transformers import {auto}, AutoTokenizer",
+            "",
+            f"tokenizer = AutoTokenizer.from_pretrained({place})",
+            f"model = {auto}.from_pretrained({whole})",
+            f'print(model(**tokenizer({given}, return_tensors="pt")).{answer})',
+        )
+    )

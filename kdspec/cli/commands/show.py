@@ -1,0 +1,60 @@
+"""`kdspec show`: one component in full."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kdspec.api.hooks import hookimpl
+from kdspec.cli.invocation import Invocation
+from kdspec.cli.kind_names import kinds_named
+from kdspec.diagnostics.diagnostic import closest
+from kdspec.registry.registry import Entry, Registry
+
+
+@hookimpl
+def kdspec_commands(commands: typer.Typer) -> None:
+    """Add `show`."""
+    commands.command("show")(show)
+
+
+def show(
+    context: typer.Context,
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="For example loss or distiller.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As a spec calls it; `kdspec list` lists the names.")],
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show a component: what it does, its parameters, who provides it, and how a spec writes it."""
+    from kdspec.render import components as render
+    from kdspec.render.example import example
+
+    invocation: Invocation = context.obj
+    registry = invocation.registry
+    entries = _find(registry, kind, name)
+    examples = [example(entry.component, registry) for entry in entries]
+    if json:
+        shown = [render.data(e, registry, text, whole=True) for e, text in zip(entries, examples, strict=True)]
+        invocation.out.data(shown[0] if len(shown) == 1 else shown)
+        return
+    for number, (entry, text) in enumerate(zip(entries, examples, strict=True)):
+        if number:
+            invocation.out.say()
+        invocation.out.show(render.page(entry, text, invocation.out.width))
+
+
+def _find(registry: Registry, kind: str, name: str) -> list[Entry]:
+    kinds = kinds_named(kind)
+    found = [entry for wanted in kinds for entry in registry.find(wanted.kind, name)]
+    if found:
+        return found
+    known = sorted({known for wanted in kinds for known in registry.names(wanted.kind)})
+    guess = closest(name, known)
+    elsewhere = sorted({e.component.kind for e in registry.entries if name in (e.component.name, e.qualified)})
+    if elsewhere:
+        hint = f"`kdspec show {elsewhere[0]} {name}` shows the {elsewhere[0].replace('_', ' ')} of this name"
+    else:
+        hint = f"did you mean `{guess}`?" if guess else f"`kdspec list {kind}` lists them"
+    words = " or ".join(wanted.words() for wanted in kinds)
+    raise typer.BadParameter(f"there is no {words} `{name}`; {hint}", param_hint="NAME")

@@ -1,0 +1,141 @@
+"""`kdspec validate`: what is wrong with a spec."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kdspec.api.hooks import hookimpl
+from kdspec.cli.invocation import Invocation
+from kdspec.render.formats import Format
+
+if TYPE_CHECKING:
+    from kdspec.cli.read_spec import Reading
+
+_EXAMPLES = """\b
+Examples:
+  kdspec validate specs/
+  kdspec validate spec.yaml --set stages.distil.training.epochs=3
+  kdspec validate spec.yaml --fix
+"""
+# Each round of fixes may bring to light what the mistakes before it had hidden.
+_ROUNDS = 10
+_IS_SPEC = re.compile(r"""^\{?\s*['"]?kdspec['"]?\s*:""", re.MULTILINE)
+_EXTENDS = re.compile(r"""^extends\s*:((?:[^\n#]|\n\s*-)*)""", re.MULTILINE)
+_BASES = re.compile(r"""[^\s\[\],'"]+\.ya?ml\b""")
+
+
+@hookimpl
+def kdspec_commands(commands: typer.Typer) -> None:
+    """Add `validate`."""
+    commands.command("validate", epilog=_EXAMPLES)(validate)
+
+
+def validate(
+    context: typer.Context,
+    specs: Annotated[
+        list[str],
+        typer.Argument(metavar="SPEC", help="Files, folders to search for specs, or - for standard input."),
+    ],
+    *,
+    format_: Annotated[Format, typer.Option("--format", help="How to print what is found.")] = "full",
+    fix: Annotated[bool, typer.Option("--fix", help="Put the safe corrections into the files.")] = False,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Replace or add a value of the spec.")
+    ] = None,
+) -> None:
+    """Say what is wrong with a spec, with the place and the fix. Nothing is run or loaded."""
+    from kdspec.cli import apply_fixes
+    from kdspec.render import diagnostics as render
+
+    invocation: Invocation = context.obj
+    if fix and "-" in specs:
+        raise typer.BadParameter("standard input cannot be fixed", param_hint="--fix")
+    paths = _search(specs)
+    readings = []
+    for path in paths:
+        reading, fixed = _read(invocation, path, paths, sets or (), fix=fix)
+        readings.append(reading)
+        if format_ != "json":
+            _show(
+                invocation,
+                reading,
+                len(apply_fixes.fixable(reading.diagnostics, paths, reading.sources)),
+                fixed,
+                format_,
+            )
+    if format_ == "json":
+        invocation.out.data([render.plain(d, reading.name) for reading in readings for d in reading.diagnostics])
+    elif format_ != "github" and len(readings) > 1:
+        failed = sum(reading.failed for reading in readings)
+        invocation.out.say(f"{failed} of {len(readings)} specs have errors" if failed else "all specs are fine")
+    raise typer.Exit(max(reading.exit_code for reading in readings))
+
+
+def _search(specs: Iterable[str]) -> list[str]:
+    """The files that are meant: each once, and for a folder those in it that are specs."""
+    found: dict[str, None] = {}
+    for given in specs:
+        if given == "-" or not os.path.isdir(given):  # noqa: PTH112 - a name with NUL is told of later
+            found[given] = None
+            continue
+        inside = [str(path) for path in sorted(Path(given).rglob("*.y*ml")) if _is_spec(path, Path(given))]
+        if not inside:
+            raise typer.BadParameter(f"no file in {given} has the key `kdspec`", param_hint="SPEC")
+        found.update(dict.fromkeys(inside))
+    return list(found)
+
+
+def _is_spec(path: Path, root: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+    if hidden or path.suffix not in {".yaml", ".yml"} or not path.is_file():
+        return False
+    return _has_version(path, set())
+
+
+def _has_version(path: Path, seen: set[Path]) -> bool:
+    """Whether a file, or one that it extends, has the key `kdspec`."""
+    real = path.resolve()
+    if real in seen or not path.is_file():
+        return False
+    seen.add(real)
+    # Not parsed: a spec that is not YAML is one that should be told of.
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if _IS_SPEC.search(text) is not None:
+        return True
+    extends = _EXTENDS.search(text)
+    return extends is not None and any(_has_version(path.parent / b, seen) for b in _BASES.findall(extends[1]))
+
+
+def _read(
+    invocation: Invocation, path: str, paths: Sequence[str], sets: Sequence[str], *, fix: bool
+) -> tuple[Reading, int]:
+    from kdspec.cli import apply_fixes
+    from kdspec.cli.read_spec import read
+
+    reading = read(path, invocation.registry, sets, trusts_code=invocation.trusts_code)
+    fixed = 0
+    for _ in range(_ROUNDS if fix else 0):
+        done = apply_fixes.write(apply_fixes.fixable(reading.diagnostics, paths, reading.sources), reading.sources)
+        if not done:
+            break
+        fixed += done
+        reading = read(path, invocation.registry, sets, trusts_code=invocation.trusts_code)
+    return reading, fixed
+
+
+def _show(invocation: Invocation, reading: Reading, fixable: int, fixed: int, format_: Format) -> None:
+    from kdspec.cli.print_diagnostics import show
+    from kdspec.render.diagnostics import summary
+
+    out = invocation.out
+    show(reading.diagnostics, reading.sources, reading.name, out, format_)
+    if fixed:
+        invocation.err.say(f"fixed {fixed} in {reading.name}")
+    if format_ == "full" or (format_ == "concise" and not reading.diagnostics):
+        out.say(summary(reading.diagnostics, reading.name, 0 if fixed else fixable))

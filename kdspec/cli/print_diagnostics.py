@@ -1,0 +1,41 @@
+"""Diagnostics on standard error, for commands whose product is something else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from kdspec.cli.read_spec import Reading
+from kdspec.cli.screen import Screen
+from kdspec.diagnostics.diagnostic import Diagnostic
+from kdspec.render import diagnostics as render
+from kdspec.render.formats import Format
+from kdspec.source.document import Source
+
+
+def show_reading(reading: Reading, screen: Screen, format_: Format) -> None:
+    """Show all that was found in a spec, and how much it is."""
+    show(reading.diagnostics, reading.sources, reading.name, screen, format_)
+    if reading.diagnostics and format_ == "full":
+        screen.say(render.summary(reading.diagnostics, reading.name))
+
+
+def show(
+    diagnostics: Iterable[Diagnostic],
+    sources: Mapping[str, Source],
+    name: str,
+    screen: Screen,
+    format_: Format = "full",
+) -> None:
+    """Show diagnostics; `name` is the file of one without a place."""
+    if format_ == "json":
+        screen.data([render.plain(diagnostic, name) for diagnostic in diagnostics])
+        return
+    for diagnostic in diagnostics:
+        match format_:
+            case "concise":
+                screen.say(render.concise(diagnostic, name))
+            case "github":
+                screen.say(render.github(diagnostic, name))
+            case _:
+                screen.show(render.full(diagnostic, sources, screen.width))
+                screen.say()

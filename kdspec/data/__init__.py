@@ -1,0 +1,1 @@
+"""Tables, texts, labels and tags to model inputs, for our tasks and those of other packages."""

@@ -1,0 +1,65 @@
+"""The names of labels: as a spec writes them, in their order, and one that is not among them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+from kdspec.data.columns import Place
+from kdspec.diagnostics.diagnostic import closest, excerpt
+from kdspec.diagnostics.fault import Fault
+
+_CODE = "KD312"
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?", re.ASCII)
+_MANY = 10
+
+
+def _different(names: list[str]) -> list[str]:
+    for name in names:
+        if names.count(name) > 1:
+            raise PydanticCustomError("duplicate_label", "the label `{label}` is written twice", {"label": name})
+    return names
+
+
+LabelNames = Annotated[list[str], Field(min_length=2), AfterValidator(_different)]
+"""Two names or more, of which none comes twice."""
+
+
+def written(value: Any) -> str | None:
+    """A value as a spec writes it; None for what is no label: null, an empty text, NaN."""
+    if value is None or value == "" or value != value:  # noqa: PLR0124 - only NaN, a missing number, differs from itself
+        return None
+    if isinstance(value, bool):
+        return ("false", "true")[value]
+    # A column of integers in which some are missing is often stored as one of floats.
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+def ordered(names: Iterable[str]) -> list[str]:
+    """Each name once: numbers by their value, before texts."""
+    return sorted(set(names), key=_order)
+
+
+def at_least_two(names: Sequence[str], column: str, at: Place) -> None:
+    """Raise the fault of rows in `train` that have fewer labels than there are to choose from."""
+    if len(names) < 2:
+        found = f"only the label `{excerpt(names[0])}`" if names else "no labels"
+        raise Fault(_CODE, f"the column `{column}` of `train` has {found}", at)
+
+
+def unknown(name: str, names: Sequence[str], split: str, row: int, at: Place) -> Fault:
+    """The fault of a row, counted from 1, whose label is not among the names."""
+    near = closest(name, names)
+    known = ", ".join(f"`{excerpt(label)}`" for label in names[:_MANY])
+    message = f"row {row} of `{split}` has the label `{excerpt(name)}`, which is not among {known}"
+    return Fault(_CODE, message, at, help=f"did you mean `{near}`?" if near else "rows are counted from 1")
+
+
+def _order(name: str) -> tuple[int, float, str]:
+    if _NUMBER.fullmatch(name):
+        return 0, float(name), name
+    return 1, 0.0, name

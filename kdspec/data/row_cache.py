@@ -1,0 +1,156 @@
+"""Encoded texts kept on the disk by their content, so that a large data set is not made into tokens at every start."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+from kdspec.spec.teacher_cache import root
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FORMAT = 1
+FOLDER = "rows"
+"""Beside the teacher caches."""
+SUFFIX = ".safetensors"
+LEAST = 2_000_000
+"""Characters of texts, about as many as take a second; fewer are not kept."""
+MOST = 4_000_000_000
+"""Bytes of all files together: the ones that were used longest ago make room."""
+
+_BEGINNING = 40
+"""Characters of the first text by which a file is known again."""
+
+Rows = list[dict[str, Any]]
+
+
+def kept(columns: Sequence[Sequence[str]], tokenizer: Any, longest: int | None, make: Callable[[], Rows]) -> Rows:
+    """The rows that `make` gives for these texts, tokenizer and limit, or the same from the disk.
+
+    Every value of a row is a list of whole numbers, those of one row of equal lengths. Files are named by the checksum
+    of what they were made from, have one of their contents, and are put in place whole, so that several runs may read
+    and write at once. Where the disk refuses, the rows are made.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or sum(map(len, chain.from_iterable(columns))) < LEAST:
+        return make()
+    file = root(None, Path()) / FOLDER / f"{_key(columns, tokenizer, longest)}{SUFFIX}"
+    with contextlib.suppress(OSError):
+        if (found := _read(file)) is not None:
+            file.touch()
+            return found
+    rows = make()
+    with contextlib.suppress(OSError):
+        _write(file, rows, _about(columns, tokenizer))
+    return rows
+
+
+def about(file: Path) -> Mapping[str, str]:
+    """What a file says of itself: `rows`, the `tokenizer`, and how its texts begin (`text`); empty where it is damaged.
+
+    Raises OSError where it cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "np") as opened:
+            return opened.metadata() or {}
+    except SafetensorError:
+        return {}
+
+
+def _about(columns: Sequence[Sequence[str]], tokenizer: Any) -> dict[str, str]:
+    name = PurePath(str(tokenizer.name_or_path))
+    first = " ".join(columns[0][0][:_BEGINNING].split()) if columns[0] else ""
+    # A folder's last part, for the others are of one machine; the whole of a name on the hub.
+    return {"rows": str(len(columns[0])), "tokenizer": name.name if name.is_absolute() else str(name), "text": first}
+
+
+def _key(columns: Sequence[Sequence[str]], tokenizer: Any, longest: int | None) -> str:
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    for setting in ("truncation", "padding"):  # those of its last call
+        state.pop(setting, None)
+    about = {
+        "format": FORMAT,
+        "versions": [importlib.metadata.version(name) for name in ("tokenizers", "transformers")],
+        "tokenizer": state,
+        "class": type(tokenizer).__name__,
+        "inputs": list(tokenizer.model_input_names),
+        "truncation_side": tokenizer.truncation_side,
+        "longest": longest,
+        "columns": [len(column) for column in columns],
+    }
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for text in chain.from_iterable(columns):
+        data = text.encode(errors="surrogatepass")
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def _read(file: Path) -> Rows | None:
+    """The rows of a file; None where there is none that is whole."""
+    import numpy as np
+    from safetensors import SafetensorError, safe_open
+
+    if not file.is_file():
+        return None
+    try:
+        with safe_open(file, "np") as opened:
+            arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no mapping
+            told = (opened.metadata() or {}).get("checksum")
+    except SafetensorError:
+        return None
+    if told != _checksum(arrays) or "lengths" not in arrays:
+        return None
+    ends = np.cumsum(arrays.pop("lengths")).tolist()
+    starts = [0, *ends[:-1]]
+    columns = {name: flat.tolist() for name, flat in arrays.items()}
+    return [{name: flat[a:b] for name, flat in columns.items()} for a, b in zip(starts, ends, strict=True)]
+
+
+def _write(file: Path, rows: Rows, told: Mapping[str, str]) -> None:
+    import numpy as np
+    from safetensors.numpy import save
+
+    lengths = np.fromiter((len(next(iter(row.values()))) for row in rows), np.int64, len(rows))
+    arrays: dict[str, NDArray[Any]] = {"lengths": lengths}
+    for name in rows[0]:
+        arrays[name] = np.fromiter(chain.from_iterable(row[name] for row in rows), np.int32, int(lengths.sum()))
+    data = save(arrays, {"checksum": _checksum(arrays), **told})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for old in _surplus(file.parent, len(data)):
+        old.unlink(missing_ok=True)
+    # A name that nobody has: several runs may write the same rows.
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _surplus(folder: Path, more: int) -> Iterator[Path]:
+    """The files that were used longest ago, as many as have to go."""
+    files = sorted(((path, path.stat()) for path in folder.glob(f"*{SUFFIX}")), key=lambda each: -each[1].st_mtime)
+    taken = more
+    for path, stat in files:
+        taken += stat.st_size
+        if taken > MOST:
+            yield path
+
+
+def _checksum(arrays: Mapping[str, NDArray[Any]]) -> str:
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()

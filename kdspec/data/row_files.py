@@ -1,0 +1,136 @@
+"""Data sets whose rows lie in files: what they have in common, whatever the form of the files."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from kdspec.api.context import BuildContext
+from kdspec.api.file_fields import SpecFile
+from kdspec.api.kinds import Dataset
+from kdspec.data.tables import Columns, FileMistake
+from kdspec.diagnostics.diagnostic import excerpt
+from kdspec.diagnostics.fault import Fault
+
+SPLITS = ("train", "validation", "test", "unlabelled")
+CODE = "KD502"
+_SMALL = 32 * 2**20
+
+Files = Annotated[
+    list[SpecFile],
+    Field(min_length=1),
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=str | list[str]),
+]
+"""A file or a list of files whose rows follow each other."""
+
+
+class RowFiles(Dataset):
+    """Rows in files, which are read into memory. A split may have columns that another one lacks."""
+
+    train: Files
+    """File or files with the rows to learn from."""
+    validation: Files | None = None
+    """The rows by which the best student is chosen."""
+    test: Files | None = None
+    """The rows that are looked at once, at the end."""
+    unlabelled: Files | None = None
+    """Rows without labels, for which the teacher's answer is all there is to learn."""
+
+    def build(self, context: BuildContext) -> Any:
+        """A `datasets.DatasetDict` in memory."""
+        import datasets
+
+        splits = {name: files for name in SPLITS if (files := getattr(self, name)) is not None}
+        tables = {name: self._split(name, files, context.folder) for name, files in splits.items()}
+        return datasets.DatasetDict({name: datasets.Dataset(table) for name, table in tables.items()})
+
+    def first(self, context: BuildContext, rows: int) -> Mapping[str, Sequence[Any]] | None:
+        """From the first file, if it is small enough to be read for that."""
+        file = context.folder / os.path.expanduser(self.train[0])  # noqa: PTH111 - raises nothing
+        try:
+            if file.stat().st_size > _SMALL:
+                return None
+            table = self._table([file], Place())
+        except (OSError, FileMistake):  # the run tells what is wrong with the file
+            return None
+        found: Mapping[str, Sequence[Any]] = table.slice(0, rows).to_pydict()
+        return found
+
+    def column_names(self, context: BuildContext) -> Mapping[str, Collection[str]]:
+        """As the beginning of each split's first file tells."""
+        found = {}
+        for split in SPLITS:
+            for number, file in enumerate((getattr(self, split) or ())[:1]):
+                path = context.folder / os.path.expanduser(file)  # noqa: PTH111 - raises nothing
+                try:
+                    names = self._names(path)
+                except FileMistake as mistake:
+                    raise _fault(mistake, file, (split, number)) from mistake
+                if names is not None:
+                    found[split] = names
+        return found
+
+    def _names(self, file: Path) -> Collection[str] | None:
+        """The columns of a file, None where that would take long to tell."""
+        del file
+        return None
+
+    @abstractmethod
+    def _table(self, files: list[Path], at: Place) -> Any:
+        """The rows of the files; `at.file` says which of them is being read."""
+
+    def _split(self, name: str, files: list[str], folder: Path) -> Any:
+        place = Place()
+        paths = [folder / os.path.expanduser(file) for file in files]  # noqa: PTH111 - raises nothing
+        try:
+            return self._table(paths, place)
+        except FileMistake as mistake:
+            raise _fault(mistake, files[place.file], (name, place.file)) from mistake
+
+
+def _fault(mistake: FileMistake, file: str, at: tuple[str | int, ...]) -> Fault:
+    where = ":".join([file, *(str(number) for number in (mistake.line, mistake.column) if number)])
+    return Fault(CODE, f"{where}: {mistake.message}", at, help=mistake.help)
+
+
+class Place:
+    """Which of a split's files is being read."""
+
+    file = 0
+
+    def each(self, files: list[Path]) -> Iterator[Path]:
+        """The files one after the other, taken down as they are given."""
+        for self.file, file in enumerate(files):
+            yield file
+
+
+def joined(parts: list[Columns], at: Place) -> Columns:
+    """The columns of all files of a split, which must be the same ones."""
+    for at.file, part in enumerate(parts):
+        if part.keys() != parts[0].keys():
+            names = ", ".join(f"`{excerpt(name)}`" for name in sorted(part.keys() ^ parts[0].keys()))
+            raise FileMistake(f"its columns differ from those of the first file in {names}")
+    return {name: [value for part in parts for value in part[name]] for name in parts[0]}
+
+
+def arrow(columns: Columns) -> Any:
+    """The table of these columns."""
+    import pyarrow as pa  # type: ignore[import-untyped]  # it comes without types
+
+    made = {}
+    for name, values in columns.items():
+        try:
+            made[name] = pa.array(values)
+        except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
+            raise FileMistake(f"the values of `{excerpt(name)}` are not of one type: {line(error)}") from error
+    return pa.table(made)
+
+
+def line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return excerpt(" ".join(str(error).split()), 160)

@@ -1,0 +1,200 @@
+"""Data files read into columns, with every mistake at its line and column."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kdspec.diagnostics.diagnostic import closest, excerpt
+
+Columns = dict[str, list[Any]]
+
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})", re.ASCII)
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
+_HEAD = 2**16
+_SMALL = 2**22
+_KINDS = ((bool, "a boolean"), ((int, float), "a number"), (str, "a text"), (list, "a list"), (dict, "an object"))
+
+
+class FileMistake(Exception):  # noqa: N818 - the user's mistake, not an error of the program
+    """What is wrong with a file, where (counted from 1; 0 where it is no place in the text), and what to do."""
+
+    def __init__(self, message: str, line: int = 0, column: int = 0, help: str | None = None) -> None:  # noqa: A002 - as in a diagnostic
+        super().__init__(message)
+        self.message, self.line, self.column, self.help = message, line, column, help
+
+
+def read_csv(file: Path, delimiter: str, *, quoting: bool, names: Sequence[str] | None = None) -> Columns:
+    """All fields as they are written. The first row has the names of the columns unless they are given.
+
+    Without `quoting`, a quotation mark is a character like any other, and a row ends where its line does.
+    """
+    text = text_of(file)
+    rows = _quoted(text, delimiter) if quoting else _plain(text, delimiter)
+    header = list(names) if names is not None else next(rows, (0, None))[1]
+    if header is None:
+        raise FileMistake("the file is empty")
+    _check_header(header)
+    values = []
+    for line, row in rows:
+        if len(row) != len(header):
+            fields = f"{len(row)} field{'' if len(row) == 1 else 's'} in a row, and {len(header)} columns"
+            other = "quoting: false" if quoting else "quoting: true"
+            raise FileMistake(fields, line, help=f"is `delimiter` right, or does the file need `{other}`?")
+        values.append(row)
+    return {name: [row[number] for row in values] for number, name in enumerate(header)}
+
+
+def csv_columns(file: Path, delimiter: str, *, quoting: bool) -> list[str] | None:
+    """The names in the first row, None where it is not told by the first bytes of the file."""
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(_HEAD)
+    except OSError as error:
+        raise _unreadable(error) from error
+    text = start.decode("utf-8-sig", "replace")
+    if len(start) == _HEAD:
+        text = text.rpartition("\n")[0]
+    rows = _quoted(text, delimiter) if quoting else _plain(text, delimiter)
+    try:
+        header = next(rows, (0, None))[1]
+    except FileMistake:
+        return None  # the run tells of it, with the place
+    if header is None and not start:
+        raise FileMistake("the file is empty")
+    if header is None or "\N{REPLACEMENT CHARACTER}" in "".join(header):
+        return None
+    _check_header(header)
+    return header
+
+
+def json_columns(file: Path, field: str | None) -> list[str] | None:
+    """The keys of all rows, None where the file is too large to be read for that, or is not what it should be."""
+    try:
+        return list(read_json(file, field)) if file.stat().st_size <= _SMALL else None
+    except OSError as error:
+        raise _unreadable(error) from error
+    except FileMistake:
+        return None
+
+
+def read_json(file: Path, field: str | None = None) -> Columns:
+    """Objects: one a line, or all in an array, which is the whole file or, with `field`, the value of that key."""
+    text = text_of(file)
+    if not text.strip():
+        raise FileMistake("the file is empty")
+    if field is None and not text.lstrip().startswith("["):
+        lines = ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
+        return _columns(((number, parsed(line, number)) for number, line in lines), "")
+    whole = parsed(text, 1)
+    if field is not None:
+        if not isinstance(whole, dict) or field not in whole:
+            near = closest(field, whole) if isinstance(whole, dict) else None
+            raise FileMistake(f"there is no key `{field}`", help=f"did you mean `{near}`?" if near else None)
+        whole = whole[field]
+    if not isinstance(whole, list):
+        raise FileMistake(f"the value of `{field}` is {_kind(whole)}, not a list")
+    return _columns(enumerate(whole, 1), "row ")
+
+
+def numbers(values: list[str]) -> list[Any]:
+    """The fields of a column as numbers where all are numbers or empty, which is None; else as they are."""
+    written = [value for value in values if value]
+    if all(_INTEGER.fullmatch(value) for value in written):
+        return [int(value) if value else None for value in values]
+    if all(_NUMBER.fullmatch(value) for value in written):
+        return [float(value) if value else None for value in values]
+    return values
+
+
+def _check_header(header: Sequence[str]) -> None:
+    for name in header:
+        if not name or header.count(name) > 1:
+            raise FileMistake(f"two columns are named `{excerpt(name)}`" if name else "a column has no name", 1)
+
+
+def _unreadable(error: OSError | ValueError) -> FileMistake:
+    return FileMistake(f"the file cannot be read: {getattr(error, 'strerror', None) or error}")
+
+
+def text_of(file: Path) -> str:
+    """The whole file, which is UTF-8."""
+    try:
+        data = file.read_bytes()
+    except (OSError, ValueError) as error:
+        raise _unreadable(error) from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        start = data.rfind(b"\n", 0, error.start) + 1
+        column = len(data[start : error.start].decode("utf-8", "replace")) + 1
+        raise FileMistake("this is not UTF-8", line, column, "save the file as UTF-8 text") from error
+
+
+def _plain(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip("\r"):
+            yield number, line.removesuffix("\r").split(delimiter)
+
+
+def _quoted(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    line = 1
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            message = "a quotation mark is never closed, or a field is too long"
+            if "expected after" in str(error):
+                message = "text follows a closing quotation mark"
+            elif "new-line" in str(error):
+                message = "a carriage return stands in a row"
+            raise FileMistake(
+                message, line, help="a file with single quotation marks needs `quoting: false`"
+            ) from error
+        if row is None:
+            return
+        if row:
+            yield line, row
+        line = reader.line_num + 1
+
+
+def parsed(text: str, line: int) -> Any:
+    """JSON that begins in this line of its file."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise FileMistake(
+            f"not JSON: {error.msg[:1].lower()}{error.msg[1:]}", line + error.lineno - 1, error.colno
+        ) from error
+    except RecursionError as error:
+        raise FileMistake("nested too deeply", line) from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise FileMistake("a number has too many digits", line) from error
+
+
+def _columns(rows: Iterable[tuple[int, Any]], unit: str) -> Columns:
+    """Columns of objects; what an object lacks is None."""
+    objects: list[Mapping[str, Any]] = []
+    kinds: dict[str, str] = {}
+    for number, row in rows:
+        place = (f"{unit}{number}: ", 0) if unit else ("", number)
+        if not isinstance(row, dict):
+            raise FileMistake(f"{place[0]}{_kind(row)} stands where an object should", place[1])
+        for name, value in row.items():
+            kind = _kind(value)
+            if kind != "null" and kinds.setdefault(name, kind) != kind:
+                raise FileMistake(f"{place[0]}`{excerpt(name)}` is {kind}, and {kinds[name]} before", place[1])
+        objects.append(row)
+    names = dict.fromkeys(name for row in objects for name in row)
+    return {name: [row.get(name) for row in objects] for name in names}
+
+
+def _kind(value: object) -> str:
+    return next((kind for type_, kind in _KINDS if isinstance(value, type_)), "null")

@@ -1,0 +1,141 @@
+"""The rows of a task on whole texts: what such tasks have in common beside their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from kdspec.api.context import BuildContext
+from kdspec.api.kinds import Augmentation
+from kdspec.data import texts, word_split
+from kdspec.diagnostics.fault import Fault
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+VARIES = "its texts are augmented anew in each epoch"
+
+
+class TextRows:
+    """Texts of rows as model inputs, and what augmentations make of them.
+
+    Args:
+        splits: rows by split, none where only the shapes matter.
+        text: the column of the texts, or two columns of pairs.
+        max_length: the task's limit; None for the tokenizer's.
+        augment: the task's augmentations.
+        unlabelled: the labels of a row that has none.
+    """
+
+    def __init__(
+        self,
+        splits: Mapping[str, Any],
+        text: Sequence[str],
+        *,
+        max_length: int | None,
+        augment: Sequence[Augmentation],
+        unlabelled: Any,
+    ) -> None:
+        self.splits, self.text, self.max_length = splits, text, max_length
+        self.unlabelled = unlabelled
+        for split, rows in splits.items():
+            for number, column in enumerate(text):
+                texts.check_column(rows, split, column, ("text", number))
+        self._augment = [component.build(BuildContext()) for component in augment]
+        self._masks = next((number for number, component in enumerate(augment) if component.masks), None)
+
+    def rows(self, split: str) -> int:
+        """How many rows the split has."""
+        return len(self.splits[split]) if split in self.splits else 0
+
+    def encode(self, split: str, tokenizer: Any | None, labels: Sequence[Any]) -> list[dict[str, Any]]:
+        """The rows of a split with their `labels`, and with their texts where these are augmented.
+
+        Raises:
+            Fault: KD502 or KD503 for rows without a text, a limit that is too low, and a tokenizer that lacks something.
+        """
+        if texts.present(tokenizer).mask_token is None and self._masks is not None:
+            message = "the tokenizer of a model has no mask token"
+            raise Fault("KD503", message, ("augment", self._masks), help="leave out this augmentation, or `deleting`")
+        rows = self.splits[split]
+        columns = [texts.read(rows, split, name, ("text", number)) for number, name in enumerate(self.text)]
+        examples = self._encoded(columns, tokenizer)
+        for example, label in zip(examples, labels, strict=True):
+            example["labels"] = label
+        if self._augment:
+            for example, written in zip(examples, zip(*columns, strict=True), strict=True):
+                example["texts"] = written
+        return examples
+
+    def draw(
+        self, examples: Sequence[Mapping[str, Any]], generators: Sequence[Random], tokenizer: Any, *, taught: bool
+    ) -> Sequence[Mapping[str, Any]]:
+        """The examples with their texts augmented; one that has changed has no label, since only the teacher knows it.
+
+        Rows without a teacher stay as they are: nothing would be learnt from them.
+        """
+        if not (self._augment and taught):
+            return examples
+        drawn = list(examples)
+        changed: dict[int, tuple[str, ...]] = {}
+        for number, (example, generator) in enumerate(zip(examples, generators, strict=True)):
+            made = tuple(augmented(text, self._augment, generator) for text in example["texts"])
+            if made != example["texts"]:
+                changed[number] = made
+        if changed:
+            columns = list(zip(*(map(_masked(tokenizer), made) for made in changed.values()), strict=True))
+            for number, example in zip(changed, self._encoded(columns, tokenizer), strict=True):
+                drawn[number] = {**example, "labels": self.unlabelled}
+        return drawn
+
+    def _encoded(self, columns: Sequence[Sequence[str]], tokenizer: Any) -> list[dict[str, Any]]:
+        longest = texts.limit(tokenizer, self.max_length, pair=len(columns) == 2)
+        return texts.encode(columns, tokenizer, longest)
+
+
+class LabelledTexts:
+    """A task with its rows: texts, and for each of them its `labels`, which are of `dtype`.
+
+    A task that is made so finds its labels itself, and says what loss and metrics they have.
+    """
+
+    label_keys = frozenset({"labels"})
+
+    def __init__(self, rows: TextRows, labels: Mapping[str, Sequence[Any]], dtype: str) -> None:
+        self._texts, self._labels, self._dtype = rows, labels, dtype
+
+    def rows(self, split: str) -> int:
+        """How many rows the split has."""
+        return self._texts.rows(split)
+
+    def encode(self, split: str, tokenizer: Any | None) -> list[dict[str, Any]]:
+        """Lists of token ids, with the token types if the tokenizer makes them, and the labels."""
+        return self._texts.encode(split, tokenizer, self._labels[split])
+
+    def draw(
+        self, examples: Sequence[Mapping[str, Any]], generators: Sequence[Random], tokenizer: Any, *, taught: bool
+    ) -> Sequence[Mapping[str, Any]]:
+        """The rows with their texts augmented."""
+        return self._texts.draw(examples, generators, tokenizer, taught=taught)
+
+    def collate(self, examples: Sequence[Mapping[str, Any]], tokenizer: Any | None) -> dict[str, Tensor]:
+        """Pad to the longest example, on the tokenizer's side and with its values; `labels` has a row for each."""
+        import torch
+
+        batch = texts.collate(examples, tokenizer)
+        batch["labels"] = torch.tensor([each["labels"] for each in examples], dtype=getattr(torch, self._dtype))
+        return batch
+
+
+def augmented(text: str, functions: Sequence[Callable[[list[str], Random], list[str]]], generator: Random) -> str:
+    """The text after all augmentations in turn; as it was written, spaces included, where none changes a word."""
+    found = before = word_split.split(text)
+    for function in functions:
+        found = function(list(found), generator)
+    return text if found == before else word_split.join(found)
+
+
+def _masked(tokenizer: Any) -> Callable[[str], str]:
+    token = tokenizer.mask_token
+    return lambda text: text if token is None else text.replace(word_split.MASK, token)

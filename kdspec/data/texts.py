@@ -1,0 +1,184 @@
+"""The texts of a task: read from columns of its rows, made into tokens, and padded into batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from kdspec.api.context import Input
+from kdspec.data.columns import Place, no_column
+from kdspec.data.row_cache import kept
+from kdspec.diagnostics.fault import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from torch import Tensor
+
+    from kdspec.api.context import BuildContext
+    from kdspec.api.kinds import Dataset
+
+CODE = "KD502"
+USUAL_LENGTH = 128
+"""Tokens of a row in a plan, where no limit is written."""
+
+_ROWS_AT_ONCE = 10_000
+_UNLIMITED = 10**9  # above it, a tokenizer's own limit stands for none
+
+TextColumns = Annotated[
+    list[str],
+    Field(min_length=1, max_length=2),
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=str | list[str]),
+]
+"""One column, or two whose texts are a pair."""
+
+ADAPTOR: Mapping[str, str | list[str]] = MappingProxyType(
+    {
+        "logits": "output.logits",
+        "hidden": "output.hidden_states",
+        "attention": "output.attentions",
+        "inputs_mask": "batch.attention_mask",
+        "labels": "batch.labels",
+    }
+)
+"""The places of features in the outputs of a transformers model and in a batch of texts with labels."""
+
+
+def splits_of(data: Dataset, context: BuildContext) -> Mapping[str, Any]:
+    """The rows of the task's `data` by split; each has some.
+
+    Raises:
+        Fault: KD502 for a split without rows; what the data set raises, told as of `data`.
+    """
+    try:
+        splits: Mapping[str, Any] = data.build(context)
+    except Fault as fault:
+        fault.at = ("data", data.name, *fault.at)
+        raise
+    for split, rows in splits.items():
+        if not len(rows):
+            raise Fault(CODE, f"the split `{split}` has no rows", ("data", data.name, split))
+    return splits
+
+
+def columns_of(data: Dataset, context: BuildContext) -> Mapping[str, Collection[str]]:
+    """The columns of each split of the task's `data`, where they are known; faults as in `splits_of`."""
+    try:
+        return data.column_names(context)
+    except Fault as fault:
+        fault.at = ("data", data.name, *fault.at)
+        raise
+
+
+def check_column(rows: Any, split: str, column: str, at: Place) -> None:
+    """Raise the fault of a column that the split does not have."""
+    if column not in rows.column_names:
+        raise no_column(rows.column_names, split, column, at)
+
+
+def read(rows: Any, split: str, column: str, at: Place) -> list[str]:
+    """The texts of a column; numbers as a spec writes them.
+
+    Raises:
+        Fault: KD502 for a row without a text.
+    """
+    values = rows[column][:]
+    for row, value in enumerate(values, 1):
+        if value is None or isinstance(value, (list, dict, bytes)):
+            what = "no text" if value is None else f"a {type(value).__name__}"
+            raise Fault(CODE, f"row {row} of `{split}` has {what} in `{column}`", at, help="rows are counted from 1")
+    return [value if isinstance(value, str) else str(value).lower() for value in values]
+
+
+def present(tokenizer: Any | None) -> Any:
+    """The tokenizer, which a text task cannot do without.
+
+    Raises:
+        Fault: KD503 where there is none.
+    """
+    if tokenizer is None:
+        raise Fault("KD503", "a model of this task has no tokenizer", help="write `tokenizer` in the model")
+    return tokenizer
+
+
+def limit(tokenizer: Any, max_length: int | None, *, pair: bool = False) -> int | None:
+    """How many tokens a row may have with the tokenizer's own marks; None for any number.
+
+    Raises:
+        Fault: KD502 where `max_length` leaves no place for a token of a text.
+    """
+    if max_length is None:
+        return tokenizer.model_max_length if tokenizer.model_max_length < _UNLIMITED else None
+    special = tokenizer.num_special_tokens_to_add(pair=pair)
+    if max_length <= special:
+        message = f"`max_length` is {max_length}, of which the tokenizer's own marks take {special}"
+        raise Fault(CODE, message, ("max_length",))
+    return max_length
+
+
+def encode(columns: Sequence[Sequence[str]], tokenizer: Any, longest: int | None) -> list[dict[str, Any]]:
+    """Token ids of each row, and token types if the tokenizer makes them, without padding; from the disk if known.
+
+    Args:
+        columns: one text a row, or two columns of texts for pairs.
+        tokenizer: the tokenizer.
+        longest: the limit; of a pair the longer text is cut.
+    """
+    return kept(columns, tokenizer, longest, lambda: _encode(columns, tokenizer, longest))
+
+
+def _encode(columns: Sequence[Sequence[str]], tokenizer: Any, longest: int | None) -> list[dict[str, Any]]:
+    examples: list[dict[str, Any]] = []
+    for start in range(0, len(columns[0]), _ROWS_AT_ONCE):
+        texts = [list(column[start : start + _ROWS_AT_ONCE]) for column in columns]
+        encoded = tokenizer(*texts, truncation=longest is not None, max_length=longest, return_attention_mask=False)
+        examples += _rows(encoded)
+    return examples
+
+
+def _rows(encoded: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    keys = [key for key in ("input_ids", "token_type_ids") if key in encoded]
+    return (dict(zip(keys, row, strict=True)) for row in zip(*(encoded[key] for key in keys), strict=True))
+
+
+def padded(rows: Sequence[Sequence[float]], value: float, tokenizer: Any) -> Tensor:
+    """Rows of one number a token as a tensor `(rows, longest)`, filled with `value` on the tokenizer's side."""
+    import torch
+
+    numbers = torch.tensor([*chain.from_iterable(rows)])
+    filled = torch.full((len(rows), max(map(len, rows))), value, dtype=numbers.dtype)
+    filled[_places(rows, tokenizer)] = numbers
+    return filled
+
+
+def _places(rows: Sequence[Sequence[float]], tokenizer: Any) -> Tensor:
+    """Where the numbers of the rows are in a padded batch, `(rows, longest)`."""
+    import torch
+
+    lengths = torch.tensor([len(row) for row in rows])
+    places = torch.arange(int(lengths.max())) < lengths[:, None]
+    return places.flip(1) if tokenizer.padding_side == "left" else places
+
+
+def collate(examples: Sequence[Mapping[str, Any]], tokenizer: Any) -> dict[str, Tensor]:
+    """`input_ids`, `attention_mask` and, where the examples have them, `token_type_ids`, `(rows, longest)` each."""
+    ids = [example["input_ids"] for example in examples]
+    batch = {
+        "input_ids": padded(ids, tokenizer.pad_token_id or 0, tokenizer),
+        "attention_mask": _places(ids, tokenizer).long(),
+    }
+    if "token_type_ids" in examples[0]:
+        types = [example["token_type_ids"] for example in examples]
+        batch["token_type_ids"] = padded(types, tokenizer.pad_token_type_id, tokenizer)
+    return batch
+
+
+def example(rows: int, max_length: int | None, longest: int | None) -> dict[str, Input]:
+    """The inputs of `collate` in a batch whose rows are as long as they can be; see `Task.example`."""
+    length = max_length or USUAL_LENGTH
+    shape = (rows, length if longest is None else min(length, longest))
+    return {"input_ids": Input(shape), "attention_mask": Input(shape), "token_type_ids": Input(shape, value=0)}

@@ -1,0 +1,109 @@
+"""What can be wrong, and where it is written."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from kdspec.diagnostics.codes import CODES, Code
+
+__all__ = [
+    "CODES",
+    "Code",
+    "Diagnostic",
+    "DiagnosticError",
+    "Edit",
+    "Label",
+    "Severity",
+    "Span",
+    "closest",
+    "excerpt",
+]
+
+Severity = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True, order=True)
+class Span:
+    """A half-open range of a file: zero-based lines as `str.splitlines` cuts them, columns in characters."""
+
+    file: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+
+@dataclass(frozen=True)
+class Label:
+    """A few words at a span."""
+
+    span: Span
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Text to put in place of a span."""
+
+    span: Span
+    text: str
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """One finding. The message is a fact in lower case without a full stop; a note is context, the help an action."""
+
+    code: str
+    message: str
+    primary: Label | None = None
+    secondary: tuple[Label, ...] = ()
+    notes: tuple[str, ...] = ()
+    help: str | None = None
+    edit: Edit | None = None
+    severity: Severity = "error"
+
+    def __post_init__(self) -> None:
+        assert "/" in self.code or self.code in CODES, f"{self.code} is neither in CODES nor <distribution>/<code>"
+
+    def __str__(self) -> str:
+        """`file:line:col: KD101 message`, counted from one, as editors read it."""
+        at = self.primary.span if self.primary else None
+        return (f"{at.file}:{at.line + 1}:{at.column + 1}: " if at else "") + f"{self.code} {self.message}"
+
+
+class DiagnosticError(Exception):
+    """Raised for mistakes of a user.
+
+    `texts` holds, by name, the sources that were read before the mistake stopped the reading, so that they can be
+    quoted where no document came out.
+    """
+
+    def __init__(self, *diagnostics: Diagnostic, texts: Mapping[str, str] | None = None) -> None:
+        assert diagnostics, "an error says what is wrong"
+        super().__init__(*diagnostics)
+        self.diagnostics = diagnostics
+        self.texts: Mapping[str, str] = MappingProxyType(dict(texts or {}))
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.diagnostics))
+
+
+def closest(word: str, candidates: Iterable[str]) -> str | None:
+    """The one candidate worth suggesting for a misspelt `word`, or None."""
+    names = list(candidates)
+    folded = word.casefold().replace("-", "_")
+    for name in names:
+        if name.casefold().replace("-", "_") == folded:
+            return name
+    matches = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
+def excerpt(text: str, limit: int = 60) -> str:
+    """`text` as it can stand in a one-line message: shortened, and without characters that move the cursor."""
+    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[: limit + 1])
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"

@@ -1,0 +1,1 @@
+"""Which rows are in which micro-batch, and how rows become tensors."""

@@ -1,0 +1,172 @@
+"""Randomness and data order as pure functions of the seed and the step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kdspec.engine.batches.length_split import Cutting, spread
+
+
+def fold(*parts: int | str) -> int:
+    """One stable number of 63 bits out of several parts: the same in every process, unlike `hash`.
+
+    `1` and `"1"` differ, and so do `("a", "b")` and `("ab",)`.
+    """
+    assert all(type(part) in (int, str) for part in parts), "only plain ints and strings have one canonical form"
+    digest = hashlib.blake2b(json.dumps(parts).encode("ascii"), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def _cuda_runs() -> bool:
+    # A generator of CUDA exists once CUDA does; before that torch would queue each call.
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]  # torch has not typed it
+
+
+def seed_of(seed: int, step: int, micro: int, rank: int) -> int:
+    """What is random in one micro-batch follows from this, so that dropout needs no state in a checkpoint."""
+    return fold(seed, "step", step, micro, rank)
+
+
+def reseed(seed: int, step: int, micro: int, rank: int) -> None:
+    """Seed every global generator for one micro-batch."""
+    value = seed_of(seed, step, micro, rank)
+    # Not torch.manual_seed: it visits every device type, a hundred times slower, and this runs once a micro-batch.
+    torch.default_generator.manual_seed(value)
+    if _cuda_runs():
+        torch.cuda.manual_seed_all(value)
+    random.seed(value)
+    np.random.seed(value % 2**32)  # noqa: NPY002 - the legacy generator is the global one that other packages draw from
+
+
+@contextmanager
+def isolated_random() -> Iterator[None]:
+    """Leave every global generator as it was found, so that what runs inside cannot change training."""
+    cpu = torch.default_generator.get_state()
+    cuda = torch.cuda.get_rng_state_all() if _cuda_runs() else None
+    plain = random.getstate()
+    numeric = np.random.get_state(legacy=False)  # noqa: NPY002 - as in reseed
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(cpu)
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)
+        random.setstate(plain)
+        np.random.set_state(numeric)  # noqa: NPY002 - as in reseed
+
+
+_STEPS_TOGETHER = 50
+"""Of so many steps the rows are sorted together to group them by length: more would make the steps of the longest rows
+the same ones in each epoch, fewer would pad more."""
+
+
+class DataOrder:
+    """Which rows each optimizer step sees: a function of (seed, step), with nothing to save or restore.
+
+    An epoch is cut into micro-batches of `batch_size` rows, dealt to the ranks in turn, `accumulate` of them a rank
+    and step. So two ranks see in one step the rows that one process with twice the accumulation sees. No row is
+    dropped: the last micro-batch of an epoch may be smaller and its last step may have fewer micro-batches.
+
+    With `grouped` lengths the rows of a step are of similar length, so that ranks have equally much to do, and the
+    steps of an epoch come in random order. With a `cutting` each rank's rows of a step are cut anew.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        batch_size: int,
+        accumulate: int,
+        seed: int,
+        *,
+        shuffle: bool = True,
+        world: int = 1,
+        grouped: NDArray[np.int64] | None = None,
+        cutting: Cutting | None = None,
+    ) -> None:
+        assert min(rows, batch_size, accumulate, world) >= 1, "an order needs rows, and sizes of at least one"
+        self.rows = rows
+        self.batch_size = batch_size
+        self.accumulate = accumulate
+        self.seed = seed
+        self.shuffle = shuffle
+        self.world = world
+        self.grouped = grouped
+        self.cutting = cutting
+        self._epoch = self._step = -1
+        self._pieces: list[list[list[int]]] = []
+        self._order = torch.empty(0, dtype=torch.int64)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps that one pass over the rows takes; the last may be a short one."""
+        return -(-self.rows // self.step_rows)
+
+    def epoch_of(self, step: int) -> int:
+        """The zero-based epoch of a zero-based step."""
+        return step // self.steps_per_epoch
+
+    @property
+    def step_rows(self) -> int:
+        """Rows of all ranks in an optimizer step; the last of an epoch may have fewer."""
+        return self.batch_size * self.accumulate * self.world
+
+    def micro_batches(self, step: int, rank: int = 0) -> list[list[int]]:
+        """The row indices of each micro-batch of a zero-based step, which counts on through the epochs.
+
+        Every rank gets equally many micro-batches, or collectives would wait for ever; one is empty where the rows of
+        the epoch have run out.
+        """
+        assert step >= 0, "steps count from zero"
+        assert 0 <= rank < self.world, "a rank lies below the world size"
+        if self.cutting is None:
+            return self.drawn(step, rank)
+        if step != self._step:
+            ranks = (self.drawn(step, each) for each in range(self.world))
+            self._pieces = [self.cutting.pieces(list(chain(*drawn)), self.batch_size) for drawn in ranks]
+            self._step = step
+        return spread(self._pieces[rank], max(map(len, self._pieces)))
+
+    def drawn(self, step: int, rank: int = 0) -> list[list[int]]:
+        """The micro-batches of a step before they are cut by length."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = self._rows_of(epoch)
+        round_rows = self.batch_size * self.world
+        start = position * self.accumulate * round_rows
+        end = min(start + self.accumulate * round_rows, self.rows)
+        firsts = range(start + rank * self.batch_size, end + rank * self.batch_size, round_rows)
+        return [order[first : first + self.batch_size].tolist() for first in firsts]
+
+    def _rows_of(self, epoch: int) -> Tensor:
+        if epoch != self._epoch:
+            self._epoch = epoch
+            generator = torch.Generator().manual_seed(fold(self.seed, "epoch", epoch))
+            if self.shuffle:
+                self._order = torch.randperm(self.rows, generator=generator)
+            else:
+                self._order = torch.arange(self.rows)
+            if self.grouped is not None:
+                self._order = self._sorted(self._order, torch.from_numpy(self.grouped), generator)
+        return self._order
+
+    def _sorted(self, order: Tensor, lengths: Tensor, generator: torch.Generator) -> Tensor:
+        """A random order with the rows of many steps sorted by length at a time, and then the steps shuffled."""
+        size = self.step_rows
+        full = self.rows // size
+        # A fifth of the rows at most, or small data would have the same steps in each epoch.
+        together = size * max(1, min(_STEPS_TOGETHER, full // 5))
+        if not full:
+            return order
+        parts = (order[first : min(first + together, full * size)] for first in range(0, full * size, together))
+        by_length = [part[lengths[part].argsort(stable=True)] for part in parts]
+        steps = torch.cat(by_length).view(full, size)[torch.randperm(full, generator=generator)].flatten()
+        return torch.cat([steps, order[full * size :]])  # a step that is not full is the last

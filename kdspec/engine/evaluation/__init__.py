@@ -1,0 +1,1 @@
+"""Metrics, the best checkpoint, the final comparison and the benchmark."""

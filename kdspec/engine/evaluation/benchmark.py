@@ -1,0 +1,171 @@
+"""How fast the models of a finished run are, and how much memory they take, for rows of its own data."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from kdspec.engine.batches.loader import Batch, Feed
+from kdspec.engine.batches.sampler import isolated_random
+from kdspec.engine.evaluation.best_model import judging
+from kdspec.engine.evaluation.evaluate import latency
+from kdspec.engine.evaluation.results import count, in_order, role
+from kdspec.engine.forward.guarded_task import built
+from kdspec.engine.forward.memory import Alive, size
+from kdspec.engine.forward.model_runner import Forward, frozen
+from kdspec.engine.forward.models import Models
+from kdspec.engine.run.run_folder import RunFolder
+from kdspec.engine.run.task_heads import conflicts
+from kdspec.plan.plan import Plan
+
+BATCHES = 8
+"""The most batches that one round of the throughput is taken over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """One model, with the head for one task, on this machine."""
+
+    model: str
+    role: str
+    """`teacher`, `student`, or `baseline` for a student that was not taught."""
+    task: str
+    split: str
+    """The rows: `test`, `validation` or `train`, the first that there is."""
+    parameters: int
+    latency_ms: float
+    """Median milliseconds of a forward pass of one row of middling length."""
+    rows_per_second: float
+    """In batches of rows of similar length, median of the rounds."""
+    tokens_per_second: float | None
+    """Without padding; None for rows that are not of tokens."""
+    weight_bytes: int
+    """Of parameters and buffers."""
+    peak_bytes: int
+    """The most that a forward pass of a batch takes, weights included: on the CPU what tensors hold, on a GPU what is
+    allocated."""
+
+
+def measure(
+    plan: Plan, folder: RunFolder, *, device: torch.device, batch_size: int, rounds: int, tell: Callable[[str], None]
+) -> tuple[Speed, ...]:
+    """Every model that took part in a run, teachers first.
+
+    Args:
+        plan: of the run.
+        folder: what it has left; stages that are not there are those of models as the spec describes them.
+        device: where to compute.
+        batch_size: rows of a batch.
+        rounds: how often the throughput is taken.
+        tell: told of each model before it is measured.
+
+    Raises:
+        DiagnosticError: KD5xx, where data or models cannot be loaded.
+    """
+    tasks = {name: built(plan, name) for name in dict.fromkeys(t for stage in plan.stages for t in stage.tasks)}
+    heads = {name: task.head for name, task in tasks.items()}
+    assert not tuple(conflicts(plan, heads)), "a run has been through this"
+    ends = folder.finished([stage.name for stage in plan.stages])
+    students = {stage.name: stage.needs.student for stage in plan.stages}
+    models = Models(plan, heads, {students[name]: folder.path / event.folder for name, event in ends.items()})
+    found = []
+    for name, task_name in in_order(plan):
+        task = tasks[task_name]
+        split = next((s for s in ("test", "validation") if task.rows(s)), "train")
+        tell(name)
+        models.prepared(name, device, trains=False, eager=False)
+        module, key = models.view(name, task_name), models.tokenizer(name)
+        forward = Forward(
+            name, module, judging(plan, name, task_name), labels=task.label_keys, chooses=key[0] is not None,
+            spec=plan.spec, task=task_name,
+        )  # fmt: skip
+        feed = Feed(task, split, {name: key}, device=device)
+        batches = _batches(feed, name, batch_size)
+        rows = sum(len(each) for each, _ in batches)
+        tokens = sum(int(feed.lengths[each].sum()) for each, _ in batches)
+        seconds = _seconds(forward, [batch for _, batch in batches], rounds)
+        found.append(
+            Speed(
+                model=name,
+                role=role(plan, name),
+                task=task_name,
+                split=split,
+                parameters=count(module),
+                latency_ms=1000 * latency(forward, feed),
+                rows_per_second=rows / seconds,
+                tokens_per_second=tokens / seconds if tokens else None,
+                weight_bytes=size((*module.parameters(), *module.buffers())),
+                peak_bytes=_peak(forward, batches[-1][1]),
+            )
+        )
+    return tuple(found)
+
+
+def _batches(feed: Feed, model: str, batch_size: int) -> list[tuple[list[int], Batch]]:
+    """Some batches from the shortest rows to the longest, with their row numbers."""
+    order = feed.lengths.argsort(kind="stable").tolist()
+    starts = list(range(0, max(len(order) - batch_size + 1, 1), batch_size))
+    step = max(1, -(-len(starts) // BATCHES))
+    chosen = starts[::-step][::-1]  # the longest rows are always among them
+    return [(rows, feed.on_device(model, rows)) for rows in (order[start : start + batch_size] for start in chosen)]
+
+
+def _seconds(forward: Forward, batches: list[Batch], rounds: int) -> float:
+    """The median time of all batches together."""
+    cuda, times = batches[0] and next(iter(batches[0].values())).device.type == "cuda", []
+    with isolated_random(), frozen(forward.module):
+        for number in range(-1, rounds):  # the first one only warms up
+            began = time.perf_counter()
+            for batch in batches:
+                forward(batch)
+            if cuda:
+                torch.cuda.synchronize()
+            if number >= 0:
+                times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def _peak(forward: Forward, batch: Batch) -> int:
+    tensors = [*forward.module.parameters(), *forward.module.buffers()]
+    device = next((tensor.device for tensor in tensors), torch.device("cpu"))
+    with isolated_random(), frozen(forward.module):
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+            before = torch.cuda.memory_allocated(device)
+            forward(batch)
+            torch.cuda.synchronize()
+            return size(tensors) + torch.cuda.max_memory_allocated(device) - before
+        seen = _Seen()
+        seen.alive.leave_out([*tensors, *batch.values()])
+        with seen:
+            forward(batch)
+    return size(tensors) + seen.alive.peak
+
+
+class _Seen(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has not typed it
+    """Counts the tensors that operations make while they are there."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has not typed it
+        self.alive = Alive()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        del types
+        made = func(*args, **(kwargs or {}))
+        for value in _tensors(made):
+            self.alive.count(value)
+        return made
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    yield from (each for each in tree_iter(value) if isinstance(each, Tensor))

@@ -1,0 +1,181 @@
+"""The judge of a stage: evaluates the student on the validation rows and tells whether it is the best so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from kdspec.api.built import BuiltTask
+from kdspec.api.field_path import parse
+from kdspec.api.step import Features
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Edit, closest
+from kdspec.engine.batches.loader import Feed
+from kdspec.engine.evaluation.evaluate import evaluate
+from kdspec.engine.forward.model_runner import Forward
+from kdspec.engine.processes.process_group import Team
+from kdspec.events import Evaluated
+from kdspec.plan.plan import Feature, Plan, PlannedStage, locate
+
+MEAN = "mean"
+"""How the mean of the tasks' own metrics is called."""
+
+
+@dataclass
+class Progress:
+    """What a stage has reached, beside the weights; saved with every checkpoint."""
+
+    step: int = 0
+    best_step: int | None = None
+    best_metrics: dict[str, float] | None = None
+    without_better: int = 0
+    """Evaluations in a row that brought nothing better."""
+    seconds: float = 0.0
+    """How long it took to come here, in all starts of the run together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """One task of a stage in the eyes of its judge.
+
+    `forward` is the student with the features that `judging` names, `feed` has the validation rows.
+    """
+
+    task: str
+    built: BuiltTask
+    forward: Forward
+    feed: Feed
+
+    @property
+    def own(self) -> str:
+        """The task's own metric, or the loss."""
+        return self.built.metric or "loss"
+
+    def higher(self, metric: str) -> bool:
+        """Whether more of a metric is better."""
+        return metric != "loss" and metric not in self.built.lower_is_better
+
+
+class Judge:
+    """Evaluates one stage's student.
+
+    Of several tasks each metric is called by task and name, `topics.accuracy`; `mean` is that of the tasks' own metrics.
+    Where several processes train, all of them call it: they share the work. `through` runs a forward pass.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        stage: PlannedStage,
+        tasks: Sequence[Judged],
+        team: Team | None = None,
+        through: Callable[[Callable[[], Features]], Features] = lambda work: work(),
+    ) -> None:
+        self.plan, self.stage, self.tasks, self.team, self.through = plan, stage, tasks, team, through
+        assert stage.training.evaluate is not None, "a stage that never evaluates needs no judge"
+        self.written = stage.training.evaluate.metric
+
+    def check(self) -> None:
+        """Find out whether there is the metric that the spec names, while nothing has been trained yet.
+
+        Raises:
+            DiagnosticError: KD502.
+        """
+        if self.metric == MEAN and self.stage.parts:
+            self._check_mean()
+        elif self.written is not None and (self.stage.parts or self.written != self.tasks[0].built.metric):
+            self._value(self._metrics(few=True))
+
+    def __call__(self, progress: Progress) -> Evaluated:
+        """Evaluate the student and take down in `progress` what came out."""
+        metrics = self._metrics()
+        value = self._value(metrics)
+        # Of its metrics, since a changed spec may choose by another one.
+        best = None if progress.best_metrics is None else self._value(progress.best_metrics)
+        # A metric that is no number is never the best.
+        better = not math.isnan(value) and (best is None or (value > best if self._higher() else value < best))
+        if better:
+            progress.best_step, progress.best_metrics = progress.step, metrics
+        progress.without_better = 0 if better else progress.without_better + 1
+        student = self.stage.needs.student
+        return Evaluated(self.stage.name, progress.step, "validation", student, metrics, better)
+
+    @property
+    def metric(self) -> str:
+        """The metric that chooses: the one of the spec, else the task's own or the mean of those of several."""
+        return self.written or (MEAN if self.stage.parts else self.tasks[0].own)
+
+    def _metrics(self, *, few: bool = False) -> dict[str, float]:
+        rows = self.stage.training.batch_size
+        found: dict[str, float] = {}
+        own = []
+        for each in self.tasks:
+            some = range(min(each.feed.rows, rows)) if few else None
+            metrics = evaluate(
+                each.forward, each.built, each.feed, rows, some, team=self.team, through=self.through
+            ).metrics
+            found |= {f"{each.task}.{name}" if self.stage.parts else name: value for name, value in metrics.items()}
+            own.append(metrics.get(each.own, math.nan))
+        if self.stage.parts:
+            found[MEAN] = sum(own) / len(own)
+        return found
+
+    def _higher(self) -> bool:
+        for each in sorted(self.tasks, key=lambda each: -len(each.task)):  # one name may begin with another and a dot
+            prefix = f"{each.task}." if self.stage.parts else ""
+            if self.metric.startswith(prefix):
+                return each.higher(self.metric.removeprefix(prefix))
+        return self.tasks[0].higher(self.tasks[0].own)  # of the mean, in which all go the same way
+
+    def _check_mean(self) -> None:
+        rising = {each.higher(each.own) for each in self.tasks}
+        if len(rising) < 2:
+            return
+        label = self.plan.spec.label(
+            ("stages", self.stage.name, "training", "evaluate"), "by the mean of the tasks'", key=True
+        )
+        notes = tuple(
+            f"of `{each.own}` of `{each.task}` {'more' if each.higher(each.own) else 'less'} is better"
+            for each in self.tasks
+        )
+        message = f"the metrics of the tasks of stage `{self.stage.name}` have no mean"
+        help_ = f"name the one that chooses: `evaluate: {{metric: {self.tasks[0].task}.{self.tasks[0].own}}}`"
+        raise DiagnosticError(Diagnostic("KD502", message, label, notes=notes, help=help_))
+
+    def _value(self, metrics: Mapping[str, float]) -> float:
+        name = self.metric
+        if name in metrics:
+            return metrics[name]
+        label = self.plan.spec.label(("stages", self.stage.name, "training", "evaluate", "metric"))
+        known = ", ".join(f"`{key}`" for key in metrics) or "none"
+        near = closest(name, list(metrics))
+        whose = f"stage `{self.stage.name}`" if self.stage.parts else f"task `{self.stage.task}`"
+        raise DiagnosticError(
+            Diagnostic(
+                "KD502",
+                f"{whose} has no metric `{name}`",
+                label,
+                notes=(f"there are: {known}",),
+                help=f"did you mean `{near}`?" if near else None,
+                edit=Edit(label.span, near) if near and self.written else None,
+            )
+        )
+
+
+def judging(plan: Plan, model: str, task: str) -> dict[str, Feature]:
+    """The features that evaluation reads: logits and labels, and the loss that a model makes itself and learns from.
+
+    Empty where there is nothing to judge by.
+    """
+    found = locate(plan.spec, model, task, ("logits", "logits_mask", "labels", "losses"))
+    default = plan.spec.tasks[task].adaptor().get("labels")
+    if "labels" not in found and default is not None:  # a teacher learns from none, so its adaptor may have none
+        texts = default if isinstance(default, list) else [default]
+        paths = tuple(map(parse, texts))
+        found["labels"] = Feature(name="labels", paths=paths, several=isinstance(default, list))
+    both = "logits" in found and "labels" in found
+    parts = (part for stage in plan.stages for part in stage.each if model in part.models and part.task == task)
+    own = any("losses" in part.features[model] for part in parts)
+    if not own or (both and plan.spec.tasks[task].head is not None):
+        found.pop("losses", None)
+    return found if both or "losses" in found else {}

@@ -1,0 +1,144 @@
+"""The table at the end of a run: each model's quality, size and speed beside the others'."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from kdspec.api.built import BuiltTask
+from kdspec.engine.batches.loader import Feed
+from kdspec.engine.evaluation.best_model import judging
+from kdspec.engine.evaluation.evaluate import Outcome, agreement, evaluate, latency
+from kdspec.engine.export import model_folder
+from kdspec.engine.forward.model_runner import Forward
+from kdspec.engine.forward.models import Models
+from kdspec.engine.processes.backend import Backend
+from kdspec.plan.plan import Plan
+
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Row:
+    """One model, with the head for one task. Its metrics are those of `split`, which no stage has learnt from."""
+
+    model: str
+    role: str
+    """`teacher`, `student`, or `baseline` for a student that was not taught."""
+    task: str
+    split: str
+    metrics: dict[str, float]
+    agreement: float | None
+    """The part of rows for which it chooses the class of the task's teacher, of several the first."""
+    parameters: int
+    bytes: int
+    """Size of its weights on disk."""
+    latency_ms: float | None
+    """Median milliseconds of one row on this machine."""
+
+
+def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: Backend) -> tuple[Row, ...]:
+    """Evaluate every model that took part on the test rows, or the validation rows where there are none.
+
+    Several processes share the work; the table of the main one counts.
+    """
+    references = _references(plan)
+    rows: list[Row] = []
+    outcomes: dict[tuple[str, str], Outcome] = {}
+    for name, task_name in in_order(plan):
+        task = tasks[task_name]
+        reference = references.get(task_name)
+        split = next((s for s in ("test", "validation") if task.rows(s)), None)
+        divided = backend.divides_teachers and any(name in stage.needs.teachers for stage in plan.stages)
+        models.prepared(name, torch.device("cpu") if divided else backend.device, trains=False, eager=False)
+        module = models.view(name, task_name)
+        if divided:
+            backend.divide(module)
+        metrics: dict[str, float] = {}
+        time_of_one = None
+        if split is not None:
+            key = models.tokenizer(name)
+            features = judging(plan, name, task_name)
+            forward = Forward(
+                name, module, features, labels=task.label_keys, chooses=key[0] is not None,
+                spec=plan.spec, task=task_name,
+            )  # fmt: skip
+            feed = Feed(task, split, {name: key}, device=backend.device)
+            if features:
+                outcomes[name, task_name] = evaluate(forward, task, feed, BATCH, team=backend.team)
+                metrics = outcomes[name, task_name].metrics
+            time_of_one = 1000 * latency(forward, feed)
+        same = None
+        mine, its = outcomes.get((name, task_name)), outcomes.get((reference or "", task_name))
+        if mine is not None and its is not None and name != reference:
+            same = agreement(mine, its, plan.spec.tasks[task_name].logits)
+        rows.append(
+            Row(
+                model=name,
+                role=role(plan, name),
+                task=task_name,
+                split=split or "",
+                metrics=metrics,
+                agreement=same,
+                parameters=count(module),
+                bytes=_saved(models, name, task_name) or _bytes(module),
+                latency_ms=time_of_one,
+            )
+        )
+    return tuple(rows)
+
+
+def named(rows: Sequence[Row]) -> dict[str, dict[str, object]]:
+    """The rows by the name of the model; where it has several tasks, by `model.task`."""
+    models = [row.model for row in rows]
+    return {row.model if models.count(row.model) == 1 else f"{row.model}.{row.task}": vars(row) for row in rows}
+
+
+def _references(plan: Plan) -> dict[str, str]:
+    """For each task the teacher that the others are compared with: the first of the last stage that has one."""
+    parts = (part for stage in plan.stages for part in stage.each if part.needs.teachers)
+    return {part.task: part.needs.teachers[0] for part in parts}
+
+
+def in_order(plan: Plan) -> list[tuple[str, str]]:
+    """Models with their tasks: teachers first, then students by their stages; the last reference before all."""
+    references = _references(plan)
+    parts = [part for stage in plan.stages for part in stage.each]
+    taught_last = next((stage for stage in reversed(plan.stages) if stage.needs.teachers), None)
+    first = [] if taught_last is None else [references[p.task] for p in taught_last.each if p.needs.teachers]
+    teachers = [name for part in parts for name in part.needs.teachers]
+    students = [part.needs.student for part in parts]
+    taught = [part.needs.student for part in parts if part.needs.teachers]
+    names = dict.fromkeys((*first, *teachers, *taught, *students))
+    return [(name, task) for name in names for task in plan.tasks_of[name]]
+
+
+def role(plan: Plan, name: str) -> str:
+    """`teacher`, `student`, or `baseline` for a student that was not taught."""
+    parts = [part for stage in plan.stages for part in stage.each if name in part.models]
+    if any(name in part.needs.teachers for part in parts):
+        return "teacher"
+    taught = any(part.needs.student == name and part.needs.teachers for part in parts)
+    return "student" if taught else "baseline"
+
+
+def _saved(models: Models, name: str, task: str) -> int:
+    """Bytes on the disk of a model that has been trained, with the head for a task."""
+    if name not in models.trained:
+        return 0
+    of_task = models.trained[name] / task
+    return model_folder.size(
+        of_task if len(models.plan.tasks_of[name]) > 1 and of_task.is_dir() else models.trained[name]
+    )
+
+
+def count(module: nn.Module) -> int:
+    """How many numbers its parameters are."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(p.numel() * p.element_size() for p in module.parameters())

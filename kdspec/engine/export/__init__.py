@@ -1,0 +1,1 @@
+"""Writes a trained model as a folder that needs no kdspec."""

@@ -1,0 +1,79 @@
+"""The student as a folder that needs no kdspec: weights, tokenizer, configuration, and a model card."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+
+from kdspec.engine.run.durable_files import atomic_write
+from kdspec.hf.families import read
+from kdspec.plan.plan import Plan, PlannedStage
+from kdspec.plan.resolved import as_yaml
+
+
+@cache
+def versions() -> Mapping[str, str]:
+    """The versions that a result depends on."""
+    names = ("kdspec", "torch", "transformers", "datasets", "safetensors")
+    return MappingProxyType({name: importlib.metadata.version(name) for name in names})
+
+
+def write_card(folder: Path, plan: Plan, stage: PlannedStage, metrics: Mapping[str, float]) -> None:
+    """Write `README.md`: what was trained, from what, how, and how good it is."""
+    spec = plan.spec
+    teachers = ", ".join(f"`{name}`" for name in stage.needs.teachers)
+    how = f"distilled from {teachers}" if teachers else "trained on labels"
+    lines = [
+        "---",
+        *(
+            ["library_name: transformers"]
+            if any("model_type" in read(file) for file in folder.rglob("config.json"))
+            else []
+        ),
+        "tags: [knowledge-distillation, kdspec]",
+        "---",
+        "",
+        f"# {spec.name}: {stage.needs.student}",
+        "",
+        f"Model `{stage.needs.student}`, {how} by the strategy `{stage.stage.distiller.name}` in stage `{stage.name}`.",
+        "",
+        *_folders(folder, stage),
+        *_results(metrics),
+        "## The stage, as written",
+        "",
+        "```yaml",
+        as_yaml(spec.model_dump(mode="python", by_alias=True)["stages"][stage.name]).rstrip(),
+        "```",
+        "",
+        "## Made with",
+        "",
+        *(f"- {name} {version}" for name, version in versions().items()),
+        f"- seed {spec.seed}",
+        "",
+    ]
+    atomic_write(folder / "README.md", "\n".join(lines))
+
+
+def _folders(folder: Path, stage: PlannedStage) -> list[str]:
+    tasks = [task for task in stage.tasks if (folder / task).is_dir()]
+    told = [f"- `{task}/`: the model with the head for task `{task}`, and its tokenizer" for task in tasks]
+    return (
+        ["One encoder learnt several tasks; each folder has it with one head, for `from_pretrained`:", "", *told, ""]
+        if tasks
+        else []
+    )
+
+
+def _results(metrics: Mapping[str, float]) -> list[str]:
+    if not metrics:
+        return []
+    rows = [f"| {name} | {value:.4f} |" for name, value in metrics.items()]
+    return ["## Validation", "", "| metric | value |", "| --- | --- |", *rows, ""]
+
+
+def size(folder: Path) -> int:
+    """Bytes of the weights in a model folder."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))

@@ -1,0 +1,1 @@
+"""Loads models, runs them, and captures the features that a stage reads."""

@@ -1,0 +1,366 @@
+"""One model's forward pass: the inputs it takes, what is captured on the way, and the features an adaptor finds."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdspec.api.field_path import FieldPath, FieldPathError
+from kdspec.api.match import PlannedMatch
+from kdspec.api.step import Features
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label, closest
+from kdspec.diagnostics.fault import Fault
+from kdspec.engine.forward.attention_weights import choose, release
+from kdspec.engine.forward.error_context import blaming
+from kdspec.engine.forward.hooks import Tap, Taps, Trace, each
+from kdspec.engine.forward.position_limit import too_long
+from kdspec.engine.forward.teacher_precision import Arithmetic
+from kdspec.plan.plan import Feature
+from kdspec.spec.spec import Spec
+
+Batch = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Shorter:
+    """How a model is run once it is known where its features come up."""
+
+    taps: Taps
+    rest: Mapping[str, Feature]
+    """Those that are looked for in its output and its batch all the same."""
+    flags: Mapping[str, bool]
+    """What it is asked for."""
+
+
+class Forward:
+    """Runs one model and gives its features, asking it for nothing that no feature needs.
+
+    Args:
+        name: the model's name in the spec.
+        module: the model itself.
+        features: what the stage reads of it.
+        labels: batch keys of the labels, which a model is given only where its own loss is read.
+        chooses: whether inputs that the model does not take are left out: the tokenizer's are, written columns are not.
+        matches: those that read the features, to tell which of them asks for a layer that is not there.
+        trains: whether the model trains, so that all of it is run.
+        selective: whether attention may take another implementation in layers whose weights are not read.
+        arithmetic: of a frozen model that has its own.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        module: nn.Module,
+        features: Mapping[str, Feature],
+        *,
+        labels: frozenset[str],
+        chooses: bool,
+        spec: Spec,
+        task: str,
+        matches: Sequence[PlannedMatch] = (),
+        trains: bool = False,
+        selective: bool = False,
+        entire: bool = False,
+        arithmetic: Arithmetic | None = None,
+    ) -> None:
+        self.name, self.module, self.features, self.spec, self.task = name, module, features, spec, task
+        self.matches = matches
+        self.withheld = frozenset() if "losses" in features else labels
+        self.trains, self.selective, self.entire, self.arithmetic = trains, selective, entire, arithmetic
+        self.modules = _modules(features)
+        self.flags = _flags(module, [path for feature in features.values() for path in feature.paths])
+        self.accepted = _accepted(module) if chooses else None
+        self._guard = blaming(spec, ("models", name, spec.models[name].name), f"model `{name}`")
+        self._bound: set[tuple[str, ...]] = set()
+        """The combinations of columns that the model is known to take."""
+        self.ends: Tap | None = None
+        """Behind what a forward pass ends, where it ends early."""
+        self._shorter: Shorter | None = None
+
+    def __call__(self, batch: Batch) -> Features:
+        """The features of one batch.
+
+        Raises:
+            DiagnosticError: KD303 where a path leads nowhere, KD502 where the model does not take the batch's columns,
+                KD405 where its rows are too long for it, KD506 where it raises.
+        """
+        inputs = self.inputs(batch)
+        if self._shorter is not None and (found := self._taken(self._shorter, inputs, batch)) is not None:
+            return found
+        output, captured = self._run(inputs)
+        return self._made(self._values(self.features, output, batch, captured))
+
+    def shorten(self, batch: Batch) -> Features:
+        """The features of a batch; from now on they are taken where they came up, and no more than they need is done.
+
+        A frozen model ends there where nothing else is read. Of one that trains nothing is left out but the weights of
+        attention in layers where they are not read.
+
+        Raises:
+            DiagnosticError: as when it is called.
+        """
+        trace = Trace()
+        with trace.of(self.module):
+            output, captured = self._run(self.inputs(batch))
+        values = self._values(self.features, output, batch, captured)
+        made = {
+            name: feature for name, feature in self.features.items() if any(p.root != "batch" for p in feature.paths)
+        }
+        attention = {name: feature for name, feature in made.items() if reads_attention({name: feature})}
+        wanted = {}
+        for name in attention if self.trains else made:
+            with contextlib.suppress(LookupError):  # made of what comes up nowhere, such as a part of a tensor
+                wanted[name] = trace.taps(values[name])
+        spared = self.selective and attention.keys() <= wanted.keys() and self._spare(wanted, attention)
+        stops = wanted.keys() == made.keys() and not self.trains and not self.entire
+        ends = trace.last(list(each(wanted))) if wanted and stops else None
+        if wanted and (spared or (not self.trains and (self.flags or ends is not None))):
+            rest = {name: feature for name, feature in self.features.items() if name not in wanted}
+            # Where attention is not spared, whether it is returned may decide whether its weights are there at all.
+            flags = {} if spared else {name: True for name in self.flags if name == "output_attentions"}
+            flags |= _flags(self.module, [path for feature in rest.values() for path in feature.paths])
+            self.ends, self._shorter = ends, Shorter(Taps(self.module, wanted, stops=stops), rest, flags)
+        return self._made(values)
+
+    def of(self, module: nn.Module) -> Forward:
+        """The same of a copy of the module."""
+        made = copy.copy(self)
+        made.module = module
+        if (shorter := self._shorter) is not None:
+            taps = Taps(module, shorter.taps.wanted, stops=shorter.taps.stops)
+            made._shorter = replace(shorter, taps=taps)  # noqa: SLF001 - of its own class
+        return made
+
+    @property
+    def watched(self) -> frozenset[str]:
+        """The modules whose inputs or outputs are taken in a forward pass."""
+        if (shorter := self._shorter) is None:
+            return frozenset(self.modules)
+        return frozenset(_modules(shorter.rest)) | {tap.module for tap in each(shorter.taps.wanted)}
+
+    def _made(self, values: Mapping[str, Any]) -> Features:
+        return Features(values if self.arithmetic is None else self.arithmetic.widened(values))
+
+    def _spare(self, wanted: Mapping[str, Any], attention: Iterable[str]) -> bool:
+        taps = [tap for name in attention for tap in each(wanted[name])]
+        outputs = all(tap.side == "output" for tap in taps)
+        return bool(taps) and outputs and choose(self.module, {tap.module for tap in taps})
+
+    def _taken(self, shorter: Shorter, inputs: Batch, batch: Batch) -> Features | None:
+        """The features where they come up; None where they did not, and are looked for in the output from then on."""
+        try:
+            with self._guard, self._captured(_modules(shorter.rest)) as captured:
+                output, found = shorter.taps.run(lambda: self._call(inputs, shorter.flags))
+        except DiagnosticError as error:
+            if (why := self._too_long(inputs)) is not None:
+                raise why from error
+            raise
+        if found is None:
+            self._shorter = self.ends = None
+            release(self.module)
+            return None
+        values = found | self._values(shorter.rest, output, batch, captured)
+        return self._made({name: values[name] for name in self.features})
+
+    def _run(self, inputs: Batch) -> tuple[Any, Mapping[str, dict[str, Any]]]:
+        """What the model returns, and what was captured of its modules."""
+        try:
+            with self._guard, self._captured(self.modules) as captured:
+                return self._call(inputs, self.flags), captured
+        except DiagnosticError as error:
+            if (why := self._too_long(inputs)) is not None:
+                raise why from error
+            raise
+
+    def _call(self, inputs: Batch, flags: Mapping[str, bool]) -> Any:
+        if self.arithmetic is None:
+            return self.module(**inputs, **flags)
+        return self.arithmetic.run(self.module, inputs, flags)
+
+    def _too_long(self, inputs: Batch) -> DiagnosticError | None:
+        return too_long(self.spec, self.name, self.task, self.module, inputs)
+
+    def of_batch(self, batch: Batch, names: Iterable[str]) -> dict[str, Any]:
+        """Those of the features that an adaptor takes from the batch alone, without running the model."""
+        return self._values(names, None, batch, {})
+
+    def _values(self, names: Iterable[str], output: Any, batch: Batch, captured: Mapping[str, Any]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        lost: list[Diagnostic] = []
+        for name in names:
+            try:
+                values[name] = self._feature(self.features[name], output, batch, captured)
+            except DiagnosticError as error:
+                lost += error.diagnostics
+        if lost:
+            raise DiagnosticError(*lost)
+        return values
+
+    def inputs(self, batch: Batch) -> dict[str, Tensor]:
+        """What the model is given of a batch."""
+        inputs = {key: value for key, value in batch.items() if key not in self.withheld}
+        if self.accepted is not None:
+            return {key: value for key, value in inputs.items() if key in self.accepted}
+        if (columns := tuple(inputs)) not in self._bound:
+            with blaming(self.spec, ("models", self.name), f"model `{self.name}`"):
+                self._check_arguments(inputs)
+            self._bound.add(columns)
+        return inputs
+
+    def _check_arguments(self, inputs: Batch) -> None:
+        try:
+            inspect.signature(self.module.forward).bind(**inputs)
+        except TypeError as error:
+            taken = ", ".join(f"`{name}`" for name in inspect.signature(self.module.forward).parameters)
+            raise Fault(
+                "KD502",
+                f"model `{self.name}` does not take the columns {', '.join(f'`{k}`' for k in inputs)}: {error}",
+                notes=(f"its forward takes {taken}",),
+                help="choose the columns with `columns: [...]` in the task",
+            ) from None
+
+    @contextlib.contextmanager
+    def _captured(self, modules: Sequence[str]) -> Iterator[dict[str, dict[str, Any]]]:
+        """Inputs and outputs of these modules, for one forward pass."""
+        captured: dict[str, dict[str, Any]] = {}
+        targets = {path: self._submodule(path) for path in modules}
+        handles = [
+            target.register_forward_hook(_recorder(captured, path), with_kwargs=True)
+            for path, target in targets.items()
+        ]
+        try:
+            yield captured
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _submodule(self, path: str) -> nn.Module:
+        try:
+            return self.module.get_submodule(path)
+        except AttributeError:
+            raise self._no_module(path) from None
+
+    def _feature(self, feature: Feature, output: Any, batch: Batch, modules: Mapping[str, Any]) -> Any:
+        values = []
+        for index, path in enumerate(feature.paths):
+            try:
+                values.append(path.evaluate(output=output, batch=batch, modules=modules))
+            except FieldPathError as error:
+                raise self._lost(feature, index, error) from None
+        value = tuple(values) if feature.several else values[0]
+        return value if feature.layers is None else self._layers(feature, feature.layers, value)
+
+    def _layers(self, feature: Feature, layers: Sequence[int], value: Any) -> dict[int, Any]:
+        """The layers that are used; a tensor has rows and not layers, though it could be indexed as well."""
+        if not isinstance(value, (tuple, list)):
+            kind = "one tensor" if isinstance(value, Tensor) else "nothing" if value is None else type(value).__name__
+            message = f"`{feature.name}` of `{self.name}` is {kind}, so it has no layers to choose from"
+            help_ = "a feature with layers is a list of tensors, such as `output.hidden_states`"
+            raise DiagnosticError(Diagnostic("KD303", message, self._label(feature.name), help=help_))
+        missing = [i for i in layers if not -len(value) <= i < len(value)]
+        if missing:
+            message = f"`{self.name}` returned {len(value)} of `{feature.name}`; there is no index {missing[0]}"
+            raise DiagnosticError(*self._out_of_range(feature.name, missing, message))
+        return {i: value[i] for i in layers}
+
+    def _out_of_range(self, feature: str, missing: Sequence[int], message: str) -> list[Diagnostic]:
+        """At the matches that ask for a layer that is not there, or at the adaptor where none is known."""
+        declared = self._label(feature)
+        asking = [match for match in self.matches if match.feature == feature]
+        places = dict.fromkeys(place for match in asking if (place := self._asks(match, missing)) is not None)
+        if not places:
+            return [Diagnostic("KD301", message, declared)]
+        return [Diagnostic("KD301", message, place, (declared,)) for place in places]
+
+    def _asks(self, match: PlannedMatch, missing: Sequence[int]) -> Label | None:
+        """Where a match asks this model for one of the layers."""
+        taught = match.teacher == self.name and set(missing) & set(match.teacher_layers)
+        if not taught and not (match.student == self.name and set(missing) & set(match.student_layers)):
+            return None
+        values = self.spec.document.values
+        forms: list[tuple[str | int, ...]] = [("layers", *match.teacher_layers), ("layers",), ("pairs",)]
+        path = next((p for form in forms if (p := (*match.path, *form)) in values), match.path)
+        return self.spec.label(path, f"asked of `{self.name}`", key=bool(taught) and len(path) > len(match.path) + 1)
+
+    def _lost(self, feature: Feature, index: int, error: FieldPathError) -> DiagnosticError:
+        place = ("adaptors", self.name, feature.name, *((index,) if feature.several else ()))
+        document = self.spec.document
+        message = f"`{feature.name}` of `{self.name}` is not where its path says: {error.message}"
+        if place in document.values:
+            label = Label(document.inside(place, error.offset, error.offset + error.length), "not there")
+        else:
+            label = self._label(feature.name)
+        return DiagnosticError(Diagnostic("KD303", message, label, notes=(f"the path is `{feature.paths[index]}`",)))
+
+    def _no_module(self, path: str) -> DiagnosticError:
+        near = closest(path, [name for name, _ in self.module.named_modules() if name])
+        help_ = f"did you mean `{near}`?" if near else "`kdspec parameters` shows the modules"
+        feature = next(f for f in self.features.values() if any(p.module == path for p in f.paths))
+        message = f"model `{self.name}` has no module `{path}`"
+        return DiagnosticError(Diagnostic("KD303", message, self._label(feature.name), help=help_))
+
+    def _label(self, feature: str) -> Label:
+        if self.name in self.spec.adaptors:
+            return self.spec.label(("adaptors", self.name, feature))
+        return self.spec.label(("tasks", self.task), f"its default adaptor is used for `{self.name}`", key=True)
+
+
+def _recorder(captured: dict[str, dict[str, Any]], path: str) -> Any:
+    def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        del module
+        # A module called with keywords only has its inputs there, and nowhere else.
+        captured[path] = {"input": args or tuple(kwargs.values()), "output": output}
+
+    return record
+
+
+def _modules(features: Mapping[str, Feature]) -> list[str]:
+    """The modules that field paths name."""
+    paths = [path for feature in features.values() for path in feature.paths]
+    return sorted({path.module for path in paths if path.module is not None})
+
+
+def _flags(module: nn.Module, paths: Sequence[FieldPath]) -> dict[str, bool]:
+    """The switches that make a transformers model return what is needed; another module is called as it is."""
+    # Its import takes seconds; without it there is no model of it.
+    library = sys.modules.get("transformers")
+    if library is None or not isinstance(module, library.PreTrainedModel):
+        return {}
+    names = [name for path in paths if path.root == "output" for name in path.attributes]
+    flags = {"hidden_states": "output_hidden_states", "attentions": "output_attentions"}
+    # An encoder-decoder has `encoder_hidden_states`, `cross_attentions` and others.
+    return {flag: True for ending, flag in flags.items() if any(name.endswith(ending) for name in names)}
+
+
+def reads_attention(features: Mapping[str, Feature]) -> bool:
+    """Whether a feature is made of what attention weighs by, which only eager attention returns."""
+    paths = [path for feature in features.values() for path in feature.paths]
+    return any(name.endswith("attentions") for path in paths if path.root == "output" for name in path.attributes)
+
+
+def _accepted(module: nn.Module) -> frozenset[str]:
+    parameters = inspect.signature(module.forward).parameters.values()
+    return frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+
+
+@contextlib.contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients, and the former mode again afterwards."""
+    training = module.training
+    if training:  # walks through all modules, which takes longer than a small one's forward pass
+        module.eval()
+    try:
+        # Not inference_mode: its tensors cannot be saved for the student's backward pass.
+        with torch.no_grad():
+            yield
+    finally:
+        if training:
+            module.train()

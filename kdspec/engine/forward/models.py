@@ -1,0 +1,172 @@
+"""The models of a run: built when they are first needed, each once, or read back from a finished stage."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from kdspec.api.context import BuildContext, Head
+from kdspec.engine.batches.sampler import fold, isolated_random, reseed
+from kdspec.engine.forward.device import placed
+from kdspec.engine.forward.error_context import blaming
+from kdspec.engine.run.durable_files import cannot_write
+from kdspec.plan.plan import Plan
+
+
+class Models:
+    """The modules and tokenizers of a plan by the model's name.
+
+    Args:
+        plan: the plan.
+        heads: for each task its head, once its labels are known.
+        trained: folders of models that finished stages have left.
+        weights: whether the modules are for computing, not for their shapes alone.
+    """
+
+    def __init__(
+        self, plan: Plan, heads: Mapping[str, Head], trained: dict[str, Path], *, weights: bool = True
+    ) -> None:
+        self.plan, self.heads, self.trained, self.weights = plan, heads, trained, weights
+        self._modules: dict[str, nn.Module] = {}
+        self.drawn: dict[str, frozenset[str]] = {}
+        """For a model that has been built, what is neither from its files nor copied."""
+        self._attention: dict[str, str] = {}
+        self._fixed: dict[str, frozenset[str]] = {}
+        self._tokenizers: dict[str, Any] = {}
+
+    def module(self, name: str) -> nn.Module:
+        """The model as it is now: trained by an earlier stage, or as the spec describes it."""
+        if name not in self._modules:
+            component = self.plan.spec.models[name]
+            with blaming(self.plan.spec, self.path(name), f"model `{name}`"), isolated_random():
+                # A model may draw its weights from the global generators: they must not depend on what came before.
+                reseed(fold(self.plan.spec.seed, "model", name), 0, 0, 0)
+                module = component.build(self.context(name))
+                if name in self.trained:
+                    component.load(module, self.trained[name])
+            self._modules[name] = module
+            self._fixed[name] = frozenset(key for key, p in module.named_parameters() if not p.requires_grad)
+            self._attention[name] = next(filter(None, map(_attention, self._views(name))), "")
+        return self._modules[name]
+
+    def put(self, name: str, module: nn.Module) -> None:
+        """Use this module, which is like the one that there is."""
+        self._modules[name] = module
+
+    def forget(self, name: str) -> None:
+        """Build the model anew when it is needed next: as it was trained, or as the spec describes it."""
+        self._modules.pop(name, None)
+
+    def prepared(self, name: str, device: torch.device, *, trains: bool, eager: bool) -> nn.Module:
+        """The model as a stage needs it, whatever an earlier stage has made of it: on the device, trainable or frozen.
+
+        Parameters that the model itself keeps fixed stay so. `eager`: attention returns its weights, which with the
+        faster implementations are silently missing.
+        """
+        module = placed(self.module(name), device)
+        views = self._views(name)
+        for key, parameter in module.named_parameters():
+            parameter.requires_grad_(trains and key not in self._fixed[name])
+        wanted = "eager" if eager else self._attention[name]
+        for view in views:
+            if _attention(view) != wanted and self._attention[name]:
+                view.set_attn_implementation(wanted)  # type: ignore[operator]  # a model of transformers, which has it
+            turn_off = checkpointing(view, "disable")
+            if turn_off is not None and any(getattr(m, "gradient_checkpointing", False) for m in view.modules()):
+                turn_off()
+        return module.eval() if not trains else module
+
+    def chooses(self, name: str) -> bool:
+        """Whether the model's own attention is the one that may stand in where no weights are read."""
+        return self._attention.get(name) == "sdpa"
+
+    def view(self, name: str, task: str) -> nn.Module:
+        """What of the model answers for a task: all of it, or of several heads that one with what it stands on."""
+        module = self.module(name)
+        if len(self.plan.tasks_of.get(name, ())) < 2:
+            return module
+        with blaming(self.plan.spec, self.path(name), f"model `{name}`"):
+            return self.plan.spec.models[name].for_task(module, task, self.context(name))
+
+    def _views(self, name: str) -> list[nn.Module]:
+        views = [self.view(name, task) for task in self.plan.tasks_of.get(name, ())]
+        return list(dict.fromkeys(views)) or [self.module(name)]
+
+    def tokenizer(self, name: str) -> tuple[str | None, Any]:
+        """The model's tokenizer, after something equal for models that share it."""
+        component, context = self.plan.spec.models[name], self.context(name)
+        with blaming(self.plan.spec, self.path(name), f"the tokenizer of model `{name}`"):
+            key = component.tokenizer_id(context)
+            if key is None:
+                return None, None
+            if key not in self._tokenizers:
+                self._tokenizers[key] = component.tokenizer(context)
+        return key, self._tokenizers[key]
+
+    def tokenizer_id(self, name: str) -> str | None:
+        """Something equal for models that share their tokenizer, None for a model without one."""
+        with blaming(self.plan.spec, self.path(name), f"the tokenizer of model `{name}`"):
+            return self.plan.spec.models[name].tokenizer_id(self.context(name))
+
+    def save(self, name: str, folder: Path) -> None:
+        """Write the model to a folder from which it can be used without kdspec. Raises KD508 if the disk refuses."""
+        with blaming(self.plan.spec, self.path(name), f"saving model `{name}`"):
+            try:
+                self.plan.spec.models[name].save(self.module(name), folder, self.context(name))
+            except (OSError, SafetensorError) as error:
+                raise cannot_write(folder, error) from error
+
+    def context(self, name: str) -> BuildContext:
+        """What the model is told when it is built."""
+        tasks = self.plan.tasks_of.get(name) or self._tasks_through(name)
+        heads = {task: self.heads[task] for task in tasks if task in self.heads}
+
+        def drawn(names: Collection[str]) -> None:
+            self.drawn[name] = frozenset(names)
+
+        return replace(
+            self.plan.context(name), head=next(iter(heads.values()), None), heads=heads,
+            built=_Lazily(self), weights=self.weights, drawn=drawn,
+        )  # fmt: skip
+
+    def path(self, name: str) -> tuple[str, ...]:
+        """Where the spec has the model's parameters."""
+        return ("models", name, self.plan.spec.models[name].name)
+
+    def _tasks_through(self, name: str) -> tuple[str, ...]:
+        """A model that is in no stage has the head of the one that is made like it, of several heads the first."""
+        users = (m for m, component in self.plan.spec.models.items() if name in component.uses())
+        return next((self.plan.tasks_of[user][:1] for user in users if user in self.plan.tasks_of), ())
+
+
+def checkpointing(module: nn.Module, what: Literal["enable", "disable"]) -> Any:
+    """The method of a transformers model that switches the checkpointing of activations, or None."""
+    names = (f"activation_checkpointing_{what}", f"gradient_checkpointing_{what}")  # older versions have the latter
+    return next((found for name in names if (found := getattr(module, name, None)) is not None), None)
+
+
+def _attention(module: nn.Module) -> str:
+    """The implementation of attention that a transformers model has chosen; nothing for another model."""
+    return str(getattr(getattr(module, "config", None), "_attn_implementation", None) or "")
+
+
+class _Lazily(Mapping[str, nn.Module]):
+    """All models of the spec by name, built when one is asked for."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    def __getitem__(self, name: str) -> nn.Module:
+        return self._models.module(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._models.plan.spec.models)
+
+    def __len__(self) -> int:
+        return len(self._models.plan.spec.models)

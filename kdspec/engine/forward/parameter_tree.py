@@ -1,0 +1,108 @@
+"""The parameters of a model as a tree of its modules: how many, how much memory, and what is shared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from kdspec.api.context import BuildContext
+from kdspec.engine.forward.error_context import blaming
+from kdspec.engine.forward.models import Models
+from kdspec.hf import loading
+from kdspec.plan.plan import Plan
+
+
+@dataclass(frozen=True)
+class Part:
+    """A module, or a tensor in one. A tensor that several modules share counts where it comes first."""
+
+    name: str
+    parameters: int
+    """Numbers that can be trained."""
+    buffers: int
+    """Numbers that the model holds but does not train, such as running means."""
+    bytes: int
+    shared: str | None = None
+    """For a tensor that has been counted elsewhere: where."""
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """Parameters and buffers together."""
+        return self.parameters + self.buffers
+
+
+def tree(module: nn.Module, name: str = "model") -> Part:
+    """The module with all that is in it, in the order in which it was made."""
+    return _part(module, name, "", {})
+
+
+def from_folder(place: str, *, trusts_code: bool = False) -> nn.Module:
+    """The model of a folder or hub name with the head it was saved with, on the meta device: no weights are read.
+
+    Raises:
+        Fault: there is no configuration, or the library does not know such a model.
+    """
+    with loading.quiet(), loading.explained((), f"`{place}` cannot be loaded"):
+        config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=trusts_code)
+        options: dict[str, Any] = {"dtype": config.dtype or torch.float32}
+        known = (getattr(transformers, name, None) for name in config.architectures or ())
+        own: Any = next((class_ for class_ in known if hasattr(class_, "_from_config")), None)
+        # A class of the library has no public method for this; AutoModel would drop the head.
+        make = own._from_config if own is not None else None  # noqa: SLF001
+        if make is None:
+            brought = (name for name in getattr(config, "auto_map", {}) if name.startswith("AutoModel"))
+            make = getattr(transformers, next(brought, "AutoModel")).from_config
+            options["trust_remote_code"] = trusts_code
+        with torch.device("meta"):
+            return cast("nn.Module", make(config, **options))
+
+
+def from_plan(plan: Plan, name: str) -> nn.Module:
+    """A model of a spec with its task's head, whose labels are read from the rows; weights only where it must."""
+    heads = {}
+    for task, component in plan.spec.tasks.items():
+        with blaming(plan.spec, ("tasks", task, component.name), f"task `{task}`"):
+            context = BuildContext(folder=plan.spec.document.folder, seed=plan.spec.seed, name=task)
+            heads[task] = component.build(context).head
+    models = Models(plan, heads, {})
+    with blaming(plan.spec, models.path(name), f"model `{name}`"):
+        return plan.spec.models[name].skeleton(models.context(name))
+
+
+def _part(module: nn.Module, name: str, path: str, seen: dict[Any, str]) -> Part:
+    parts = [_tensor(tensor, own, f"{path}{own}", seen, trained=trained) for own, tensor, trained in _own(module)]
+    # `named_children` would leave out a module that is there twice.
+    children = module._modules.items()  # noqa: SLF001
+    inner = [_part(child, own, f"{path}{own}.", seen) for own, child in children if child is not None]
+    parts += [part for part in inner if part.parts]  # a dropout or an activation holds nothing
+    return Part(
+        name,
+        sum(part.parameters for part in parts),
+        sum(part.buffers for part in parts),
+        sum(part.bytes for part in parts),
+        parts=tuple(parts),
+    )
+
+
+def _own(module: nn.Module) -> Iterator[tuple[str, Tensor, bool]]:
+    for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+        yield name, parameter, True
+    for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False):
+        yield name, buffer, False
+
+
+def _tensor(tensor: Tensor, name: str, path: str, seen: dict[Any, str], *, trained: bool) -> Part:
+    # A meta tensor has no address, but its storage is an object of its own.
+    storage = tensor.untyped_storage()._cdata  # noqa: SLF001
+    key = (storage, tensor.storage_offset(), tensor.shape)
+    first = seen.setdefault(key, path)
+    if first != path and tensor.numel():
+        return Part(name, 0, 0, 0, shared=first)
+    count = tensor.numel()
+    return Part(name, count * trained, count * (not trained), count * tensor.element_size())

@@ -1,0 +1,43 @@
+"""Rows that are longer than a model has positions for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.spec.spec import Spec
+
+_TABLES = ("position_embeddings", "wpe", "embed_positions", "embed_position")
+
+
+def positions(module: nn.Module) -> int | None:
+    """The longest row that a model with a table of positions can take; None for a model without."""
+    tables = [
+        inner.num_embeddings - (0 if inner.padding_idx is None else inner.padding_idx + 1)
+        for name, inner in module.named_modules()
+        if isinstance(inner, nn.Embedding) and name.rpartition(".")[2] in _TABLES
+    ]
+    return min(tables, default=None)
+
+
+def too_long(
+    spec: Spec, name: str, task: str, module: nn.Module, inputs: Mapping[str, Tensor]
+) -> DiagnosticError | None:
+    """KD405 for what a model has raised whose rows are too long for it; None where they are not.
+
+    Args:
+        spec: the spec.
+        name: the model's name.
+        task: the task that the rows are of.
+        module: the model.
+        inputs: what it was given.
+    """
+    tokens, most = inputs.get("input_ids"), positions(module)
+    if tokens is None or most is None or tokens.dim() != 2 or tokens.shape[1] <= most:
+        return None
+    length = tokens.shape[1]
+    message = f"a row has {length} tokens, and model `{name}` has {most} positions"
+    label = spec.label(("tasks", task, spec.tasks[task].name, "max_length"))
+    return DiagnosticError(Diagnostic("KD405", message, label, help=f"write `max_length: {most}`: longer rows are cut"))

@@ -1,0 +1,203 @@
+"""A first look at real features: two rows through every model, so that no shape is wrong in the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from kdspec.api.match import PlannedMatch
+from kdspec.api.step import Features
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label
+from kdspec.engine.batches.loader import Feed
+from kdspec.engine.batches.sampler import isolated_random
+from kdspec.engine.forward.model_runner import Forward, frozen
+from kdspec.plan.plan import PlannedStage
+from kdspec.registry.registry import Registry
+from kdspec.spec.spec import Spec
+
+ROWS = 2
+
+_SAME_TOKENS = "layers can be matched only where both models see the same tokens, in paths with the same slices"
+
+
+def look(forwards: Mapping[str, Forward], feed: Feed) -> dict[str, Features]:
+    """The features of each model for the first rows; from then on no more is computed than is read."""
+    batches = feed.to_device(feed.batches(list(range(min(ROWS, feed.rows)))))
+    features: dict[str, Features] = {}
+    with isolated_random():
+        for name, forward in forwards.items():
+            with frozen(forward.module):
+                features[name] = forward.shorten(batches[name])
+    return features
+
+
+def settle(
+    spec: Spec, registry: Registry, stage: PlannedStage, features: Mapping[str, Features]
+) -> tuple[PlannedMatch, ...]:
+    """The stage's matches with the widths that the features really have, projections derived where they differ.
+
+    Raises:
+        DiagnosticError: KD302, KD309, KD313 or KD402 to KD404, all of them at once, where shapes do not go together.
+    """
+    found: list[Diagnostic] = []
+    settled = [_Settling(spec, registry, match, features, found).match() for match in stage.matches]
+    found += _classes(spec, stage, features)
+    found += _masks_of_logits(spec, stage, features)
+    if found:
+        raise DiagnosticError(*dict.fromkeys(found))
+    return tuple(settled)
+
+
+class _Settling:
+    """One match, looked at together with its features; what does not fit is added to `found`."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        registry: Registry,
+        match: PlannedMatch,
+        features: Mapping[str, Features],
+        found: list[Diagnostic],
+    ) -> None:
+        self.spec, self.registry, self.planned, self.found = spec, registry, match, found
+        self.student = _tensors(features[match.student], match.feature, match.student_layers)
+        self.teacher = _tensors(features[match.teacher], match.feature, match.teacher_layers)
+        self.masks = features[match.student].heads("inputs_mask")
+
+    def match(self) -> PlannedMatch:
+        """The match as it will be trained."""
+        planned = self.planned
+        if not self._fits():
+            return planned
+        self._mask()
+        if planned.feature == "attention" or self.student[0].ndim == 4:
+            self._attention()
+            return planned
+        for mine, theirs in zip(self.student, self.teacher, strict=True):
+            if mine.shape[:-1] != theirs.shape[:-1]:
+                self._report("KD402", "their lengths differ", help=_SAME_TOKENS)
+                break
+        return self._with_widths()
+
+    def _fits(self) -> bool:
+        planned, arity = self.planned, self.planned.loss.arity
+        wrong = [value for value in (*self.student, *self.teacher) if not isinstance(value, Tensor) or value.ndim < 2]
+        if not wrong and len(self.student) == arity and len(self.teacher) == arity:
+            return True
+        kind = _kind(wrong[0]) if wrong else f"{len(self.student)} and {len(self.teacher)} tensors"
+        compares = "one tensor" if arity == 1 else f"{arity} tensors"
+        message = f"`{planned.loss.name}` compares {compares} of each model; `{planned.feature}` is {kind}"
+        label = self.spec.label((*planned.path, "feature"))
+        self.found.append(Diagnostic("KD313", message, label, help="name the layers: `layers: {teacher: student}`"))
+        return False
+
+    def _mask(self) -> None:
+        """A loss is given the student's `inputs_mask`, `(batch, length)`, with features `(batch, length, ...)`."""
+        for mask in self.masks[:1]:
+            layer = self.student[0]
+            at = layer.shape[-1:] if layer.ndim == 4 else layer.shape[1:2]
+            if layer.ndim < 3 or (isinstance(mask, Tensor) and mask.shape == (*layer.shape[:1], *at)):
+                continue
+            kind = _shape(mask) if isinstance(mask, Tensor) else f"a {type(mask).__name__}"
+            message = f"`inputs_mask` of `{self.planned.student}` is {kind}, `{self.planned.feature}` {_shape(layer)}"
+            place = _declared(self.spec, self.planned.student, "inputs_mask", kind)
+            label = self.spec.label((*self.planned.path, "feature"), _shape(layer))
+            help_ = "a mask is (batch, length), with 1 for each token of the feature and 0 for padding"
+            self.found.append(Diagnostic("KD404", message, label, place, help=help_))
+
+    def _attention(self) -> None:
+        mine, theirs = self.student[0], self.teacher[0]
+        if self.planned.loss.same_heads and mine.shape[1] != theirs.shape[1]:
+            name = self.planned.loss.name
+            self._report(
+                "KD309", f"`{name}` compares head by head, and there are {mine.shape[1]} and {theirs.shape[1]}"
+            )
+        elif mine.shape[2:] != theirs.shape[2:]:
+            self._report("KD402", "their lengths differ", help=_SAME_TOKENS)
+
+    def _with_widths(self) -> PlannedMatch:
+        planned = self.planned
+        widths = [{int(tensor.shape[-1]) for tensor in side} for side in (self.student, self.teacher)]
+        if planned.loss.same_width and max(map(len, widths)) > 1 and widths[0] != widths[1]:
+            self._report("KD302", "the two layers of a side differ in width, so that no projection fits both")
+            return planned
+        low, high = int(self.student[0].shape[-1]), int(self.teacher[0].shape[-1])
+        projection, origin = planned.projection, planned.projection_origin
+        if origin == "unknown":
+            derived = planned.loss.same_width and low != high
+            projection = self.registry.get("projection", "linear")() if derived else None
+            origin = "derived" if derived else "unneeded"
+        if projection is None and planned.loss.same_width and low != high:
+            help_ = f"remove `projection: none`, and a linear projection {low} → {high} is derived"
+            self._report("KD302", "their widths differ, and there is no projection", "projection", help=help_)
+        return replace(planned, projection=projection, projection_origin=origin, student_width=low, teacher_width=high)
+
+    def _report(self, code: str, what: str, key: str = "feature", help: str | None = None) -> None:  # noqa: A002 - its word
+        planned = self.planned
+        sides = tuple(
+            f"`{planned.feature}`{_layers(layers)} of `{model}` is {_shape(tensors[0])}"
+            for model, layers, tensors in (
+                (planned.teacher, planned.teacher_layers, self.teacher),
+                (planned.student, planned.student_layers, self.student),
+            )
+        )
+        message = f"`{planned.feature}` of `{planned.teacher}` and of `{planned.student}` do not go together: {what}"
+        label = self.spec.label((*planned.path, key))
+        self.found.append(Diagnostic(code, message, label, notes=sides, help=help))
+
+
+def _kind(value: Any) -> str:
+    return f"of shape {_shape(value)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
+def _tensors(features: Features, name: str, layers: Sequence[int]) -> list[Any]:
+    return [features[name][i] for i in layers] if layers else list(features.heads(name))
+
+
+def _layers(layers: Sequence[int]) -> str:
+    return f" {', '.join(str(layer) for layer in dict.fromkeys(layers))}" if layers else ""
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(tuple(int(size) for size in tensor.shape))
+
+
+def _declared(spec: Spec, model: str, feature: str, text: str) -> tuple[Label, ...]:
+    """Where the spec says what the feature is, if it does; else the task's adaptor does."""
+    return (spec.label(("adaptors", model, feature), text),) if model in spec.adaptors else ()
+
+
+def _classes(spec: Spec, stage: PlannedStage, features: Mapping[str, Features]) -> Iterator[Diagnostic]:
+    """Logits that are compared must be of the same classes."""
+    student = stage.needs.student
+    for name in stage.needs.teachers:
+        if "logits" not in stage.needs.reads.get(name, frozenset()):
+            continue
+        pairs = zip(features[student].heads("logits"), features[name].heads("logits"), strict=False)
+        for mine, theirs in pairs:
+            if not isinstance(mine, Tensor) or not isinstance(theirs, Tensor) or mine.shape[-1:] == theirs.shape[-1:]:
+                continue
+            sides = ((student, mine), (name, theirs))
+            message = f"`{student}` has {mine.shape[-1]} classes, `{name}` {theirs.shape[-1]}"
+            label = spec.label(("stages", stage.name, "distiller"), "compares their logits", key=True)
+            where = tuple(spec.label(("models", model), f"logits {_shape(t)}", key=True) for model, t in sides)
+            help_ = "give both models the same head, or choose the classes that both have with a field path"
+            yield Diagnostic("KD403", message, label, where, help=help_)
+
+
+def _masks_of_logits(spec: Spec, stage: PlannedStage, features: Mapping[str, Features]) -> Iterator[Diagnostic]:
+    """A mask chooses tokens, so logits of tokens need one that has a place for each of them."""
+    for model in stage.models:
+        masks, logits = features[model].heads("logits_mask"), features[model].heads("logits")
+        for mask, values in zip(masks * len(logits) if len(masks) == 1 else masks, logits, strict=False):
+            if not isinstance(mask, Tensor) or not isinstance(values, Tensor) or values.ndim <= mask.ndim:
+                continue
+            if values.shape[: mask.ndim] != mask.shape:
+                message = f"`logits_mask` of `{model}` is {_shape(mask)}, its `logits` {_shape(values)}"
+                place = _declared(spec, model, "logits_mask", _shape(mask))
+                label = place[0] if place else spec.label(("models", model), _shape(values), key=True)
+                help_ = "slice both alike: `output.logits[:, :-1]` goes with `batch.labels[:, 1:] != -100`"
+                yield Diagnostic("KD404", message, label, help=help_)

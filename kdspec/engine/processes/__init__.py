@@ -1,0 +1,1 @@
+"""One process or many: backends, process groups, torchrun."""

@@ -1,0 +1,154 @@
+"""The backend of Accelerate: its configuration, its devices, and the ways that it knows to train with them."""
+# ruff: noqa: D102 - the protocol documents what its classes do
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.engine.processes.backend import Precision
+from kdspec.engine.processes.ddp_fsdp import Replicated
+from kdspec.engine.processes.process_group import Team
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+PLAIN = frozenset({"MULTI_CPU", "MULTI_GPU"})
+"""Where Accelerate wraps a model in DDP."""
+_STARTED = frozenset({"num_processes", "num_machines", "machine_rank", "main_process_ip", "main_process_port",
+                      "rdzv_backend", "same_network", "gpu_ids", "use_cpu", "enable_cpu_affinity",
+                      "main_training_function", "compute_environment", "distributed_type", "debug"})  # fmt: skip
+"""What a configuration says of how processes are started, which torchrun has done."""
+_LAUNCHED: Mapping[str, str] = MappingProxyType(
+    {
+        "ACCELERATE_USE_DEEPSPEED": "DEEPSPEED",
+        "ACCELERATE_USE_FSDP": "FSDP",
+        "ACCELERATE_USE_MEGATRON_LM": "MEGATRON_LM",
+        "ACCELERATE_USE_PARALLELISM_CONFIG": "",
+    }
+)
+"""Variables that ask for another way to train."""
+_OTHERWISE: Mapping[str, str] = MappingProxyType(
+    {
+        "FSDP": "write `--backend fsdp`, which needs no configuration",
+        "DEEPSPEED": "write `--backend fsdp`, which divides weights, gradients and optimizer state too",
+    }
+)
+
+
+class Accelerated(Replicated):
+    """What Accelerate drives as DDP: it wraps the model, reduces the gradients and runs the backward pass.
+
+    Data order, precision, clipping, steps, collectives and checkpoints stay the engine's, so that a run may be stopped under
+    another backend and go on here, with the same numbers.
+    """
+
+    def __init__(self, team: Team, precision: Precision = "fp32", configuration: Path | None = None) -> None:
+        super().__init__(team, precision)
+        self._accelerator = accelerator(team, precision, configuration)
+
+    def _replicated(self, module: nn.Module) -> DistributedDataParallel:
+        found = self._accelerator.prepare_model(module, device_placement=False)
+        assert isinstance(found, DistributedDataParallel), "as the kind of its distribution says"
+        return found
+
+    def accumulate(self, module: nn.Module, last: bool) -> AbstractContextManager[object]:  # noqa: ARG002, FBT001 - the seam
+        assert self._wrapper is not None, "wrapped, with something to train"
+        kept: AbstractContextManager[object] = nullcontext() if last else self._accelerator.no_sync(self._wrapper)
+        return kept
+
+    def backward(self, loss: Tensor) -> None:
+        self._accelerator.backward(self._scaler.scale(loss * self.world))
+
+
+def accelerator(team: Team, precision: Precision, configuration: Path | None) -> Accelerator:
+    """Accelerate among the processes that have met already.
+
+    Raises:
+        DiagnosticError: KD515 where Accelerate cannot read its configuration, or would train in a way that the engine does
+            not know, or with other processes than these.
+    """
+    import accelerate
+    from accelerate.utils import DistributedDataParallelKwargs
+
+    check_environment(os.environ, precision)
+    if configuration is not None:
+        check(read(configuration), configuration, team, precision)
+    handler = DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)
+    try:
+        # Precision is the engine's: Accelerate would make all that a model returns float32 again.
+        made = accelerate.Accelerator(
+            cpu=team.device.type == "cpu",
+            mixed_precision="no",
+            kwargs_handlers=[handler],
+            gradient_accumulation_steps=1,
+        )
+    except (ImportError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise _refused(f"Accelerate cannot be started: {_first_line(error)}") from error
+    kind = made.distributed_type.value
+    if kind not in PLAIN:
+        raise _refused(f"Accelerate would train with `{kind}`, which is no part of this backend", _OTHERWISE.get(kind))
+    if (made.num_processes, made.process_index) != (team.world, team.rank):
+        here = f"process {made.process_index} of {made.num_processes}"
+        raise _refused(f"to Accelerate this is {here}, and to torchrun process {team.rank} of {team.world}")
+    if (made.device.type, made.device.index or 0) != (team.device.type, team.device.index or 0):
+        raise _refused(f"Accelerate computes on `{made.device}`, and this run on `{team.device}`")
+    return made
+
+
+def read(configuration: Path) -> dict[str, Any]:
+    """What is written in a file of `accelerate config`. Raises KD515 where it cannot be read."""
+    from accelerate.commands.config.config_args import load_config_from_file
+    from yaml import YAMLError
+
+    try:
+        return dict(load_config_from_file(str(configuration)).to_dict())
+    except (OSError, ValueError, TypeError, AttributeError, YAMLError) as error:
+        raise _refused(f"`{configuration}` is no configuration of Accelerate: {_first_line(error)}") from error
+
+
+def check(written: dict[str, Any], configuration: Path, team: Team, precision: Precision) -> None:
+    """Nothing in a configuration may be without effect. Raises KD515."""
+    kind = str(written["distributed_type"])
+    if kind not in PLAIN:
+        raise _refused(f"`{configuration}` is for `{kind}`, which is no part of this backend", _OTHERWISE.get(kind))
+    count = written.get("num_processes", -1)
+    if count not in (-1, team.world):
+        raise _refused(f"`{configuration}` is for {count} processes, and torchrun has started {team.world}")
+    mixed = str(written.get("mixed_precision") or "no")
+    if mixed not in ("no", precision):
+        help_ = f"write `precision: {mixed}` under `training` in the spec, and leave it out here"
+        raise _refused(
+            f"`{configuration}` has `mixed_precision: {mixed}`, and the spec `precision: {precision}`", help_
+        )
+    used = _STARTED | {"mixed_precision"}
+    if left := sorted(key for key, value in written.items() if key not in used and value):
+        raise _refused(f"`{left[0]}` in `{configuration}` would have no effect", f"leave `{left[0]}` out")
+
+
+def check_environment(environ: Mapping[str, str], precision: Precision) -> None:
+    """Nor may what `accelerate launch` has told be without effect. Raises KD515."""
+    for name, kind in _LAUNCHED.items():
+        if environ.get(name, "").lower() == "true":
+            message = f"`accelerate launch` has set `{name}`, which is no part of this backend"
+            raise _refused(message, _OTHERWISE.get(kind))
+    allowed = {"ACCELERATE_MIXED_PRECISION": precision, "ACCELERATE_DYNAMO_BACKEND": "no"}
+    for name, value in allowed.items():
+        if (told := environ.get(name, "no").lower()) not in ("no", value):
+            raise _refused(f"`accelerate launch` has set `{name}` to `{told}`, which would have no effect")
+
+
+def _refused(message: str, help_: str | None = None) -> DiagnosticError:
+    return DiagnosticError(Diagnostic("KD515", message, help=help_))
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

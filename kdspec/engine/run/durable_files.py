@@ -1,0 +1,91 @@
+"""Files that are whole or absent: synced writes, checksums, and what to say when the disk refuses."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from pathlib import Path
+
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's contents, or a folder's list of names, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256(path: Path) -> str:
+    """The checksum of a file's contents, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def atomic_write(path: Path, content: bytes | str) -> None:
+    """Put a file in place of an older one, such that whoever looks, even after a crash, finds one of them whole.
+
+    Text is written as UTF-8. Raises KD508 if the disk refuses; the older file then stays.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        try:
+            # Exclusively, for a link planted under this name must not be followed.
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync(path.parent)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise cannot_write(path, error, needed=len(data)) from error
+
+
+def cannot_write(path: Path, error: Exception, needed: int | None = None) -> DiagnosticError:
+    """KD508 for `path`, with the free bytes of its disk and, where known, the bytes that were needed."""
+    number = _number(error)
+    reason = os.strerror(number).lower() if number else f"{error}".strip()
+    free = _free(path)
+    notes = tuple(
+        f"{bytes_} bytes are {word}"
+        for bytes_, word in ((needed, "needed"), (free, "free there"))
+        if bytes_ is not None
+    )
+    full = number in (errno.ENOSPC, errno.EDQUOT) or (needed is not None and free is not None and free < needed)
+    return DiagnosticError(
+        Diagnostic(
+            "KD508",
+            f"cannot write `{path}`: {reason}",
+            notes=notes,
+            help="free some space on this disk"
+            if full
+            else "see that the folder exists, may be written to, and has room",
+        )
+    )
+
+
+def _number(error: Exception) -> int | None:
+    """The system's number for what went wrong, which safetensors and shutil have in their texts alone."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    found = re.search(r"os error (\d+)|\[Errno (\d+)\]", f"{error}")
+    return int(found[1] or found[2]) if found else None
+
+
+def _free(path: Path) -> int | None:
+    for place in (path, *path.parents):
+        try:
+            return shutil.disk_usage(place).free
+        except OSError:
+            continue
+    return None

@@ -1,0 +1,148 @@
+"""The events of a run on disk, one line of JSON each."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.engine.run.durable_files import atomic_write, cannot_write
+from kdspec.events import (
+    CacheState,
+    CheckpointSaved,
+    Evaluated,
+    Event,
+    Note,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    StageFinished,
+    StageSkipped,
+    StageStarted,
+    StepDone,
+    from_json,
+    to_json,
+)
+
+
+class Record(NamedTuple):
+    """An event and when it was logged, in UTC."""
+
+    time: datetime
+    event: Event
+
+
+class EventLog:
+    """Appends events to a file that only ever grows, save for `trim`; for the one process that holds the run's lock.
+
+    A line that a killed process left unfinished at the end of the file is removed at the start.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            _drop_torn_line(path)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+    def append(self, event: Event) -> None:
+        """Write one event, with the time. Raises KD508 if the disk refuses; the log is then without this event."""
+        record = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **to_json(event)}
+        line = json.dumps(record, allow_nan=False).encode("ascii") + b"\n"
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                size = file.tell()
+                try:
+                    written = 0
+                    # A disk that fills up takes a part, and tells why only when asked for the rest.
+                    while written < len(line):
+                        written += file.write(line[written:])
+                    # Steps come often and can be done again; the rest is rare and should outlast a power cut.
+                    if not isinstance(event, StepDone | Note):
+                        os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(size)
+                    raise
+        except OSError as error:
+            raise cannot_write(self.path, error, needed=len(line)) from error
+
+    def trim(self, stage: str, step: int) -> None:
+        """Forget what a run that resumes `stage` after `step` steps will do again.
+
+        These are the records of that stage after the step, its end, and those of the stages that first began after
+        it. What belongs to no stage stays. Raises KD003 for a damaged log, which stays as it is.
+        """
+        if not self.path.exists():
+            return
+        lines = list(_lines(self.path))
+        stages = list(dict.fromkeys(name for _, (_, event) in lines if (name := getattr(event, "stage", None))))
+        later = set(stages[stages.index(stage) + 1 :]) if stage in stages else set()
+        kept = [line for line, (_, event) in lines if not _is_undone(event, stage, step, later)]
+        atomic_write(self.path, b"".join(kept))
+
+
+def read(path: Path) -> Iterator[Record]:
+    """The records of a log, oldest first; an unfinished last line is left out.
+
+    Raises KD003 if the file cannot be read or another line of it is damaged.
+    """
+    return (record for _, record in _lines(path))
+
+
+def _is_undone(event: Event, stage: str, step: int, later: set[str]) -> bool:
+    match event:
+        case RunStarted() | Note() | RunFinished() | RunFailed():
+            return False
+        case _ if event.stage != stage:
+            return event.stage in later
+        case StageStarted():
+            return event.start_step > step
+        case StepDone() | Evaluated() | CheckpointSaved() | CacheState():
+            return event.step > step
+        case StageFinished() | StageSkipped():
+            # A stage that goes on has neither ended nor been skipped.
+            return True
+
+
+def _lines(path: Path) -> Iterator[tuple[bytes, Record]]:
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.endswith(b"\n"):
+                    yield line, _record(path, number, line)
+    except OSError as error:
+        raise DiagnosticError(Diagnostic("KD003", f"cannot read `{path}`: {error.strerror}")) from error
+
+
+def _record(path: Path, number: int, line: bytes) -> Record:
+    try:
+        data = json.loads(line)
+        record = data if isinstance(data, dict) else {}
+        event = from_json(record)
+        return Record(datetime.fromisoformat(str(record.get("time"))), event)
+    except (ValueError, RecursionError) as error:
+        raise DiagnosticError(
+            Diagnostic("KD003", f"line {number} of `{path}` is not an event of a run", notes=(f"{error}",))
+        ) from error
+
+
+def _drop_torn_line(path: Path) -> None:
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        end = file.seek(0, os.SEEK_END)
+        whole = end
+        while whole:
+            start = max(0, whole - 65_536)
+            file.seek(start)
+            newline = file.read(whole - start).rfind(b"\n")
+            if newline >= 0:
+                whole = start + newline + 1
+                break
+            whole = start
+        if whole < end:
+            file.truncate(whole)

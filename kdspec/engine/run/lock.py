@@ -1,0 +1,106 @@
+"""One writer for each run folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import struct
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.engine.run.durable_files import cannot_write
+
+
+class RunLock:
+    """Holds a run folder for this process while inside; the system lets go of it however the process ends.
+
+    Entering makes the folder and raises KD505, naming the holder, if there is one. `lockf` and not `flock`: a forked
+    worker would keep a `flock` after its parent was killed, and a restart would be refused.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        path = self.folder / ".lock"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(self.folder, error) from error
+        try:
+            # Not through a link, for the file it leads to would be overwritten.
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        if _held_by_this_process(descriptor):
+            # Closing any descriptor of the file would end the lock that this process has, so this one stays open.
+            raise self._in_use(descriptor)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            in_use = self._in_use(descriptor)
+            os.close(descriptor)
+            raise in_use from error
+        except OSError as error:
+            os.close(descriptor)
+            raise cannot_write(path, error) from error
+        self._descriptor = descriptor
+        since = datetime.now(UTC).isoformat(timespec="seconds")
+        self._write(f"pid {os.getpid()} on {socket.gethostname()} since {since}\n")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # The file stays: were it removed, a process that has it open and one that makes it anew could both hold it.
+        self._write("")
+        os.close(self._descriptor)
+
+    def check(self) -> None:
+        """Raises KD508 where the folder of this name is not the one that is held: deleted, moved, or made anew."""
+        path = self.folder / ".lock"
+        with suppress(OSError):
+            if os.path.samestat(path.lstat(), os.fstat(self._descriptor)):
+                return
+        raise DiagnosticError(
+            Diagnostic(
+                "KD508",
+                f"the run folder `{self.folder}` is no longer the one that this run began in",
+                notes=("it, or the file `.lock` in it, was deleted, moved or made anew while the run was at work",),
+                help="put it back where it was moved away, and run the same command again",
+            )
+        )
+
+    def _write(self, holder: str) -> None:
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, holder.encode(), 0)
+
+    def _in_use(self, descriptor: int) -> DiagnosticError:
+        holder = os.pread(descriptor, 500, 0).decode(errors="replace").strip() or "another process"
+        return DiagnosticError(
+            Diagnostic(
+                "KD505",
+                f"the run folder `{self.folder}` is in use by {holder}",
+                help="wait for that run to end, or give this one another name",
+            )
+        )
+
+
+def _held_by_this_process(descriptor: int) -> bool:
+    """Whether another descriptor of this process has the lock, which `lockf` itself would grant a second time."""
+    if not hasattr(fcntl, "F_OFD_GETLK"):
+        return False
+    # struct flock: type, whence, start, length, pid. A query on behalf of an open file counts our own locks as foreign.
+    query = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    try:
+        answer: tuple[int, ...] = struct.unpack("hhqqi4x", fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, query))
+    except OSError:
+        # Some sandboxes and network file systems do not know the question; other processes are refused all the same.
+        return False
+    return answer[0] != fcntl.F_UNLCK and answer[4] == os.getpid()

@@ -1,0 +1,167 @@
+"""An optimizer's state as named tensors and JSON, independent of the order of its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+
+_HOW = frozenset({"fused", "foreach"})
+"""Options that say how an update is computed, and not what it is: these are of the processes that there are now."""
+
+
+def flatten(
+    optimizer: Optimizer, names: Mapping[Tensor, str], whole: Callable[[Tensor], Tensor] = lambda tensor: tensor
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """State tensors under `<parameter>/<entry>`, and everything else as JSON data.
+
+    `names` names every parameter of the optimizer; `whole` puts a tensor together that is divided among processes.
+    Raises KD508 if the optimizer keeps something that is neither a tensor nor plain data.
+    """
+    kind = type(optimizer).__name__
+    found: dict[str, Tensor] = {}
+    groups = [
+        {
+            "parameters": [names[parameter] for parameter in group["params"]],
+            "options": {key: _encode(value, f"groups/{index}/{key}", found, kind) for key, value in _options(group)},
+        }
+        for index, group in enumerate(optimizer.param_groups)
+    ]
+    state = {}
+    for parameter in _parameters(optimizer):
+        name = names[parameter]
+        # Not optimizer.state[parameter]: that would make an entry, and an optimizer may take one for a start.
+        entries = optimizer.state.get(parameter, {})
+        state[name] = {
+            "shape": list(parameter.shape),
+            "entries": {key: _encode(value, f"{name}/{key}", found, kind) for key, value in entries.items()},
+        }
+    return {place: whole(tensor) for place, tensor in found.items()}, {"kind": kind, "groups": groups, "state": state}
+
+
+def restore(
+    optimizer: Optimizer,
+    names: Mapping[Tensor, str],
+    tensors: Mapping[str, Tensor],
+    scalars: Mapping[str, Any],
+    *,
+    options: bool = True,
+    part: Callable[[Tensor, Tensor], Tensor] = lambda tensor, parameter: tensor,  # noqa: ARG005 - the seam
+) -> None:
+    """Put back what `flatten` gave, bit for bit. Parameters and groups are found by name.
+
+    Without `options` the groups keep those that they have. `part` takes of a whole tensor what this process has of it, as
+    it has of the parameter.
+
+    Raises KD504 if the optimizer is of another kind, groups its parameters otherwise, or a parameter or tensor is
+    missing, left over, or of another shape; the optimizer is then as it was.
+    """
+    kind = type(optimizer).__name__
+    if scalars.get("kind") != kind:
+        raise _unfit(f"it is of the optimizer `{scalars.get('kind')}`, not `{kind}`")
+    saved = {frozenset(group["parameters"]): group["options"] for group in scalars["groups"]}
+    by_name = {names[parameter]: parameter for parameter in _parameters(optimizer)}
+    _same(by_name, scalars["state"], "parameter")
+    used: set[str] = set()
+    found = []
+    for group in optimizer.param_groups:
+        members = frozenset(names[parameter] for parameter in group["params"])
+        if members not in saved:
+            raise _unfit(f"the parameters `{'`, `'.join(sorted(members)[:3])}`, … do not form a group in it")
+        # A newer torch may know options which the saved group lacks; they keep their defaults.
+        found.append({key: _decode(value, tensors, used) for key, value in saved[members].items()})
+        _same(found[-1].keys() & group.keys(), found[-1], "option")
+    state = {}
+    for name, parameter in by_name.items():
+        record = scalars["state"][name]
+        if record["shape"] != list(parameter.shape):
+            raise _unfit(f"parameter `{name}` has the shape {record['shape']} there, and {list(parameter.shape)} here")
+        state[name] = {key: _decode(value, tensors, used) for key, value in record["entries"].items()}
+    _same(used, tensors, "tensor")
+    optimizer.state.clear()
+    for group, values in zip(optimizer.param_groups, found, strict=True):
+        if options:
+            group.update({key: value for key, value in values.items() if key not in _HOW})
+        # A counter on the CPU costs no synchronisation; torch keeps it on the device only where a kernel reads it there.
+        on_device = group.get("capturable") or group.get("fused")
+        for parameter in group["params"]:
+            if entries := state[names[parameter]]:
+                moved = {
+                    key: _moved(value, torch.device("cpu") if key == "step" and not on_device else parameter.device)
+                    for key, value in entries.items()
+                }
+                optimizer.state[parameter] = {
+                    key: part(value, parameter) if isinstance(value, Tensor) else value for key, value in moved.items()
+                }
+
+
+def _options(group: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [(key, value) for key, value in group.items() if key != "params"]
+
+
+def _parameters(optimizer: Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _encode(value: object, place: str, tensors: dict[str, Tensor], kind: str) -> object:
+    """JSON for `value`: containers and tensors are marked by a one-key mapping, since JSON has no tuples."""
+    match value:
+        case Tensor():
+            tensors[place] = value.detach()
+            return {"tensor": place}
+        case tuple() | list():
+            items = [_encode(item, f"{place}/{index}", tensors, kind) for index, item in enumerate(value)]
+            return {"tuple" if isinstance(value, tuple) else "list": items}
+        case dict() if all(isinstance(key, str) for key in value):
+            return {"dict": {key: _encode(item, f"{place}/{key}", tensors, kind) for key, item in value.items()}}
+        case None | bool() | int() | float() | str():
+            return value
+    raise DiagnosticError(
+        Diagnostic(
+            "KD508",
+            f"cannot write the state of the optimizer `{kind}`: `{place}` is a `{type(value).__name__}`",
+            notes=("a checkpoint holds tensors, numbers and texts, and never a pickle",),
+        )
+    )
+
+
+def _decode(value: Any, tensors: Mapping[str, Tensor], used: set[str]) -> Any:
+    match value:
+        case {"tensor": str(place)}:
+            if place not in tensors:
+                raise _unfit(f"it lacks the tensor `{place}`")
+            used.add(place)
+            return tensors[place]
+        case {"tuple": list(items)}:
+            return tuple(_decode(item, tensors, used) for item in items)
+        case {"list": list(items)}:
+            return [_decode(item, tensors, used) for item in items]
+        case {"dict": dict(items)}:
+            return {key: _decode(item, tensors, used) for key, item in items.items()}
+    return value
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    match value:
+        case Tensor():
+            # A copy, for the optimizer works in place and the checkpoint's tensors may be used again.
+            return value.detach().to(device, copy=True)
+        case tuple() | list():
+            return type(value)(_moved(item, device) for item in value)
+        case dict():
+            return {key: _moved(item, device) for key, item in value.items()}
+    return value
+
+
+def _same(here: Any, there: Any, noun: str) -> None:
+    for name in sorted(set(here) ^ set(there)):
+        raise _unfit(f"{noun} `{name}` is {'not in it' if name in here else 'in it, but not here'}")
+
+
+def _unfit(reason: str) -> DiagnosticError:
+    return DiagnosticError(Diagnostic("KD504", f"the optimizer's state in the checkpoint does not fit: {reason}"))

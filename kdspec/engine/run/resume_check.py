@@ -1,0 +1,152 @@
+"""What makes a run the same run: a stage that was begun goes on with the spec that it was begun with, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.engine.run.run_folder import RunFolder
+from kdspec.plan.plan import Plan
+from kdspec.plan.resolved import resolved
+
+_LISTED = 8
+
+
+@dataclass(frozen=True)
+class Change:
+    """Stages that go on with another spec than they were begun with."""
+
+    stages: tuple[str, ...]
+    differences: tuple[str, ...]
+    """What differs, one line each."""
+
+
+def hold(plan: Plan, folder: RunFolder, *, resume: bool = False) -> Change:
+    """Compare the stages that have been begun with the plan, then remember the plan in their place.
+
+    With `resume` stages of which the spec has changed go on all the same, those that have ended from their last
+    checkpoint; `accept` remembers the plan for them.
+
+    Raises:
+        DiagnosticError: KD509, with what differs.
+    """
+    now, former = _digests(plan), _former(folder)
+    begun = {name for name in now if folder.checkpoints(name).steps()} | folder.finished(now).keys()
+    changed = tuple(name for name in now if name in begun and former.get(name) != now[name])
+    differences = (*_other_trust(plan, changed, former), *_differences(plan, folder)) if changed else ()
+    if changed and not resume:
+        message = f"stage `{changed[0]}` of run `{plan.spec.name}` was begun with another spec"
+        label = plan.spec.label(("stages", changed[0]), "not as it was begun", key=True)
+        help_ = (
+            "give the spec another `name`, begin anew with `--restart` (the old run is put aside), "
+            "or go on with the changed spec with `--resume`"
+        )
+        raise DiagnosticError(Diagnostic("KD509", message, label, notes=differences, help=help_))
+    for name in changed:
+        folder.reopen(name)
+    # Not those of the changed stages: what they were begun with is true of their checkpoints until there is a new one.
+    _remember(folder, former, {**now, **{name: former.get(name) for name in changed}})
+    return Change(changed, differences)
+
+
+def accept(plan: Plan, folder: RunFolder, stage: str) -> None:
+    """Remember the plan for a stage that has gone on with a changed spec, now that its state is on the disk."""
+    former = _former(folder)
+    _remember(folder, former, {**former, stage: _digests(plan)[stage]})
+
+
+def _digests(plan: Plan) -> dict[str, str]:
+    trusts_code = plan.spec.document.trusts_code
+    return {stage.name: _digest(plan, stage.name, trusts_code=trusts_code) for stage in plan.stages}
+
+
+def _former(folder: RunFolder) -> dict[str, str | None]:
+    try:
+        found: dict[str, str | None] = json.loads(folder.text("digests.json") or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _remember(folder: RunFolder, former: Mapping[str, str | None], now: Mapping[str, str | None]) -> None:
+    if former != now:
+        folder.write("digests.json", json.dumps(now, indent=2) + "\n")
+
+
+def other_versions(former: Mapping[str, str], now: Mapping[str, str]) -> str | None:
+    """Which libraries are not those that the run was begun with, in a sentence; None where all are."""
+    changed = [f"{name} {former[name]} → {now[name]}" for name in now if former.get(name, now[name]) != now[name]]
+    if not changed:
+        return None
+    return f"this run goes on with other versions than before ({', '.join(changed)}): numbers may differ slightly"
+
+
+def _digest(plan: Plan, stage: str, *, trusts_code: bool) -> str:
+    """A fingerprint of all that the result of a stage depends on: itself and the stages before it."""
+    written = plan.spec.model_dump(mode="json", by_alias=True)
+    names = list(written["stages"])
+    stages = {name: written["stages"][name] for name in names[: names.index(stage) + 1]}
+    for each in stages.values():
+        for key in ("log_every", "checkpoint"):  # what neither data nor weights depend on
+            each["training"].pop(key)
+        each["training"]["teacher_cache"].pop("folder")
+    models = _models(plan, set(stages))
+    parts = {
+        "seed": written["seed"],
+        "tasks": written["tasks"],
+        "models": {name: model for name, model in written["models"].items() if name in models},
+        "adaptors": {name: adaptor for name, adaptor in written["adaptors"].items() if name in models},
+        "stages": stages,
+        # Only where it is so: for all other runs nothing has changed.
+        **({"trusts_code": True} if trusts_code else {}),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _models(plan: Plan, stages: set[str]) -> set[str]:
+    """The models of the stages, and those that they are made from."""
+    waiting = [model for stage in plan.stages if stage.name in stages for model in stage.models]
+    found: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += plan.spec.models[name].uses()
+    return found
+
+
+def _other_trust(plan: Plan, changed: tuple[str, ...], former: Mapping[str, str | None]) -> Iterator[str]:
+    """Whether models could bring code when the run began, and cannot now, or the reverse."""
+    before = not plan.spec.document.trusts_code
+    if any(former.get(name) == _digest(plan, name, trusts_code=before) for name in changed):
+        yield "`--trust-remote-code` " + ("was given and is not" if before else "was not given and is")
+
+
+def _differences(plan: Plan, folder: RunFolder) -> list[str]:
+    """What differs between the spec that the run was begun with and this one, one line each."""
+    try:
+        former = yaml.safe_load(folder.text("spec.yaml") or "{}")
+    except yaml.YAMLError:
+        return []
+    lines = list(_between(former, yaml.safe_load(resolved(plan)), ""))
+    return [*lines[:_LISTED], f"and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else lines
+
+
+def _between(former: Any, now: Any, path: str) -> Iterator[str]:
+    if isinstance(former, dict) and isinstance(now, dict):
+        for key in dict.fromkeys((*former, *now)):
+            at = f"{path}.{key}" if path else str(key)
+            if key not in former:
+                yield f"`{at}` is new"
+            elif key not in now:
+                yield f"`{at}` is gone"
+            else:
+                yield from _between(former[key], now[key], at)
+    elif former != now:
+        yield f"`{path}` was `{json.dumps(former)}` and is `{json.dumps(now)}`"

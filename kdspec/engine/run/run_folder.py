@@ -1,0 +1,213 @@
+"""The folder of a run: what finished stages have left, the table, the student, and what an earlier run left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.engine.evaluation.results import Row
+from kdspec.engine.run.checkpoint import CheckpointStore
+from kdspec.engine.run.durable_files import atomic_write, cannot_write, sha256, sync
+from kdspec.engine.run.lock import RunLock
+from kdspec.events import Event, StageFinished, from_json, to_json
+from kdspec.plan.outline import outline
+from kdspec.plan.plan import Plan
+from kdspec.plan.resolved import resolved
+
+
+class RunFolder:
+    """Reads and writes the folder, for the one process that holds its lock. Raises KD508 where the disk refuses."""
+
+    def __init__(self, path: Path, lock: RunLock | None = None) -> None:
+        self.path, self.lock = path, lock
+
+    def refuse_links(self) -> None:
+        """Raises KD508 where the folder, or what is in it, is a link: a run writes, moves and deletes in there alone."""
+        for path in _links(self.path):
+            message = f"`{path}` is a link, and a run writes into its own folder alone"
+            help_ = "remove the link; `--output` names another place for all that a run writes"
+            raise DiagnosticError(Diagnostic("KD508", message, help=help_))
+
+    def check(self) -> None:
+        """Raises KD508 where the folder that is held has gone, or another has its name."""
+        if self.lock is not None:
+            self.lock.check()
+
+    @property
+    def student(self) -> Path:
+        """The student of the run, to be used without kdspec."""
+        return self.path / "student"
+
+    @property
+    def log(self) -> Path:
+        """The events."""
+        return self.path / "events.jsonl"
+
+    def model(self, name: str) -> Path:
+        """A model that a stage has trained."""
+        return self.path / "models" / name
+
+    def checkpoints(self, stage: str, keep: int = 1) -> CheckpointStore:
+        """The checkpoints of a stage."""
+        return CheckpointStore(self.path / "checkpoints" / stage, keep)
+
+    def finished(self, stages: Iterable[str]) -> dict[str, StageFinished]:
+        """How those of the stages ended that have, and whose model is still there.
+
+        Raises:
+            DiagnosticError: KD504 where the weights of such a model are not those that the stage has left.
+        """
+        ends = {name: self._json(self._record(name)) for name in stages}
+        events: dict[str, Event] = {}
+        for name, record in ends.items():
+            try:
+                events[name] = from_json(record)
+            except ValueError:
+                continue
+        there = {
+            name: event
+            for name, event in events.items()
+            if isinstance(event, StageFinished) and (self.path / event.folder).is_dir()
+        }
+        for name, event in there.items():
+            self._check_weights(name, self.path / event.folder, ends[name].get("weights"))
+        return there
+
+    def finish(self, event: StageFinished) -> None:
+        """Keep that a stage has ended: it is not run again."""
+        self.check()
+        self._make(self._record(event.stage).parent)
+        record = {**to_json(event), "weights": _checksums(self.path / event.folder)}
+        atomic_write(self._record(event.stage), json.dumps(record, indent=2) + "\n")
+
+    def reopen(self, stage: str) -> None:
+        """Forget that a stage has ended, and the run with it: it goes on from its last checkpoint."""
+        for path in (self.path / "table.json", self._record(stage)):
+            with _writing(path):
+                path.unlink(missing_ok=True)
+
+    def table(self) -> tuple[Row, ...] | None:
+        """The table of a run that has come to its end."""
+        rows = self._json(self.path / "table.json", [])
+        try:
+            return tuple(Row(**row) for row in rows) if rows and self.student.is_dir() else None
+        except TypeError:
+            return None
+
+    def keep_table(self, rows: Iterable[Row]) -> None:
+        """Keep the table: the run is at its end."""
+        atomic_write(self.path / "table.json", json.dumps([vars(row) for row in rows], indent=2) + "\n")
+
+    def text(self, name: str) -> str | None:
+        """What a file holds, or None."""
+        try:
+            return (self.path / name).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            return None
+
+    def write(self, name: str, text: str) -> None:
+        """Put a file in place of an older one."""
+        atomic_write(self.path / name, text)
+
+    def write_plan(self, plan: Plan) -> None:
+        """Keep the complete spec, and the plan as data with the folder that the spec's paths begin from."""
+        self.write("spec.yaml", resolved(plan))
+        try:
+            origin = os.path.relpath(plan.spec.document.folder.resolve(), self.path.resolve())
+        except ValueError:  # another drive
+            origin = str(plan.spec.document.folder.resolve())
+        self.write("plan.json", json.dumps({"folder": origin, **outline(plan)}, indent=2) + "\n")
+
+    @property
+    def origin(self) -> Path | None:
+        """What relative paths in the spec begin from; None where that was not kept."""
+        kept = self._json(self.path / "plan.json", {})
+        return self.path / kept["folder"] if isinstance(kept, dict) and isinstance(kept.get("folder"), str) else None
+
+    def replace(self, folder: Path, fill: Callable[[Path], object]) -> None:
+        """Make a folder anew and put it in place of an older one, such that it is there whole or not at all."""
+        self.check()
+        fresh, old = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
+        with _writing(folder):
+            for path in (fresh, old):
+                shutil.rmtree(path, ignore_errors=True)
+            fresh.mkdir(parents=True)
+            fill(fresh)
+            for path in (*fresh.rglob("*"), fresh):
+                sync(path)
+            if folder.exists():
+                folder.rename(old)
+            fresh.rename(folder)
+            sync(folder.parent)
+            shutil.rmtree(old, ignore_errors=True)
+
+    def export(self, model: Path) -> None:
+        """Copy a model to where the student is looked for."""
+        self.replace(self.student, lambda fresh: shutil.copytree(model, fresh, dirs_exist_ok=True))
+
+    def put_aside(self) -> None:
+        """Move what an earlier run has left into a folder of its own; nothing is deleted."""
+        names = [path for path in self.path.iterdir() if not path.name.startswith((".lock", "earlier-"))]
+        if not names:
+            return
+        number = 1
+        while (aside := self.path / f"earlier-{number}").exists():
+            number += 1
+        with _writing(aside):
+            aside.mkdir()
+            for path in names:
+                path.rename(aside / path.name)
+
+    def _check_weights(self, stage: str, folder: Path, known: Any) -> None:
+        """A stage that an older kdspec has run has no checksums."""
+        now = _checksums(folder) if isinstance(known, dict) else known
+        if now == known:
+            return
+        wrong = sorted(name for name in now.keys() | known.keys() if now.get(name) != known.get(name))
+        message = f"what stage `{stage}` has left is damaged: `{folder / wrong[0]}` does not match its checksum"
+        help_ = f"put the file back, or remove `{self._record(stage)}`: the stage then ends once more, from its last checkpoint"
+        raise DiagnosticError(Diagnostic("KD504", message, help=help_))
+
+    def _record(self, stage: str) -> Path:
+        return self.path / "stages" / f"{stage}.json"
+
+    def _make(self, folder: Path) -> None:
+        with _writing(folder):
+            folder.mkdir(exist_ok=True)
+
+    def _json(self, path: Path, otherwise: Any = None) -> Any:
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {} if otherwise is None else otherwise
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in sorted(folder.rglob("*.safetensors"))}
+
+
+def _links(folder: Path) -> Iterator[Path]:
+    """Those that a run would follow, first the folder itself; what an earlier run has left is never written to."""
+    if folder.is_symlink():
+        yield folder
+        return
+    for place, folders, files in os.walk(folder):
+        yield from (Path(place, name) for name in (*folders, *files) if Path(place, name).is_symlink())
+        folders[:] = [name for name in folders if not name.startswith("earlier-")]
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    # A full disk is an OSError of ours, but comes out of safetensors as an error of its own.
+    except (OSError, SafetensorError) as error:
+        raise cannot_write(path, error) from error

@@ -1,0 +1,361 @@
+"""A run: the stages of a plan in order, in a folder that one process holds, with an event for whatever happens."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from kdspec.api.built import BuiltTask
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.engine.evaluation.results import Row, named, table
+from kdspec.engine.export import model_folder
+from kdspec.engine.forward.guarded_task import built
+from kdspec.engine.forward.models import Models
+from kdspec.engine.processes import torchrun
+from kdspec.engine.processes.backend import Backend, Precision, SingleProcess
+from kdspec.engine.processes.process_group import Team
+from kdspec.engine.processes.torchrun import Strategy
+from kdspec.engine.run import resume_check
+from kdspec.engine.run.checkpoint import Checkpoint
+from kdspec.engine.run.event_log import EventLog, read
+from kdspec.engine.run.lock import RunLock
+from kdspec.engine.run.run_folder import RunFolder
+from kdspec.engine.run.signals import StopSignal
+from kdspec.engine.run.stage_run import Interrupted, StageRun, saved
+from kdspec.engine.run.task_heads import conflicts
+from kdspec.events import (
+    Event,
+    Note,
+    RunFailed,
+    RunFinished,
+    RunStarted,
+    StageFinished,
+    StageSkipped,
+    from_json,
+    to_json,
+)
+from kdspec.plan.plan import Plan, PlannedStage
+from kdspec.registry.plugins import Plugin
+from kdspec.registry.registry import Registry
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run has come to."""
+
+    folder: Path
+    table: tuple[Row, ...]
+    """A row for each model that took part."""
+    student: Path
+    """The folder of the student."""
+    stages: tuple[StageFinished, ...] = ()
+    """Those that were run now."""
+    already_finished: bool = False
+    """Whether there was nothing left to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Opening:
+    """What an earlier start has left."""
+
+    finished: dict[str, StageFinished]
+    changed: tuple[str, ...]
+    """Stages that go on with another spec than they were begun with."""
+    over: bool
+    """Whether there is nothing left to do."""
+
+
+@dataclass
+class Session:
+    """A plan on its way to a result.
+
+    Args:
+        plan: what to run.
+        registry: the components and observers.
+        output: the folder in which the run's own folder lies.
+        restart: begin anew, putting aside what an earlier run with this name has left.
+        resume: go on with what an earlier run has left though the spec has changed since.
+        device: where to compute; the first GPU, or the CPU where there is none. Of several processes each has a GPU.
+        backend: how several processes train together: `ddp`, which `auto` is too, `fsdp`, or `accelerate`.
+        accelerate_config: a file of `accelerate config` for that backend.
+        shard_teachers: whether `fsdp` divides frozen models too.
+        team: the processes, where they have met already; those that torchrun has started by default.
+    """
+
+    plan: Plan
+    registry: Registry
+    output: Path = Path("runs")
+    restart: bool = False
+    resume: bool = False
+    device: str | None = None
+    backend: Strategy = "auto"
+    accelerate_config: Path | None = None
+    shard_teachers: bool = False
+    team: Team | None = None
+    kept: dict[str, Any] = field(default_factory=dict)
+    """Where observers keep what they need from one event to the next."""
+    at_end: ExitStack = field(default_factory=ExitStack)
+    """Closes what observers have opened, however the run ends."""
+    tells_of_failure: bool = True
+    """After a failure: whether it is for this process to tell of it. Of one that all have met the main one tells."""
+    _failed: list[Plugin] = field(default_factory=list)
+    """Observers that raised, and are not called again."""
+    _log: EventLog | None = None
+    """Only the main process has one."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder of this run."""
+        return self.output / self.plan.spec.name
+
+    def run(self) -> Result:
+        """Run the stages that are not finished, then compare the models.
+
+        The plan is taken as it is; `kdspec.rehearsal.rehearse.rehearse`, which `kdspec run` calls before, tells of
+        mistakes that only shapes show without reading a weight. Without it they are found when the models are built,
+        and before the first step all the same.
+
+        Of several processes all call it. The main one writes the folder, tells the observers, and has the table.
+
+        Raises:
+            Interrupted: a signal came; the same command continues.
+            DiagnosticError: KD5xx.
+        """
+        began = time.perf_counter()
+        with ExitStack() as held:
+            self._team = self.team or held.enter_context(_gathered(self.device, self.backend))
+            stop = held.enter_context(StopSignal(patient=self._team.world > 1))
+            try:
+                return self._stages(stop, began, self._begin(held))
+            except (DiagnosticError, RuntimeError) as error:
+                cause = self._team.explained(error)
+                self.tells_of_failure = not self._team.others_tell()
+                if isinstance(cause, DiagnosticError):
+                    first = cause.diagnostics[0]
+                    # The disk that has refused may refuse this too, which must not hide why the run has failed.
+                    with suppress(DiagnosticError):
+                        self.emit(RunFailed(first.code, first.message))
+                if cause is error:
+                    raise
+                raise cause from error
+            finally:
+                self._close()
+
+    def _begin(self, held: ExitStack) -> _Opening:
+        """Take the folder, and tell every process what is in it."""
+        self._log = opening = None
+        self._folder = RunFolder(self.folder)
+        if self._team.is_main:
+            self._folder.refuse_links()
+            self._folder = RunFolder(self.folder, held.enter_context(RunLock(self.folder)))
+            if self.restart:
+                self._folder.put_aside()
+            # Before the log is opened: a start that is refused is nothing that has happened in the run.
+            self._change = resume_check.hold(self.plan, self._folder, resume=self.resume)
+            self._log = EventLog(self._folder.log)
+            names = list(self.plan.spec.stages)
+            finished = self._folder.finished(names)
+            rows = self._folder.table() if len(finished) == len(names) else None
+            opening = {
+                "finished": {name: to_json(event) for name, event in finished.items()},
+                "changed": self._change.stages,
+                "over": rows is not None and "RunFinished" in self._logged(),
+            }
+        told = self._team.share(opening)
+        ends = {name: from_json(event) for name, event in told["finished"].items()}
+        finished = {name: event for name, event in ends.items() if isinstance(event, StageFinished)}
+        return _Opening(finished=finished, changed=tuple(told["changed"]), over=told["over"])
+
+    def emit(self, event: Event) -> None:
+        """Record an event and show it to the observers; one that raises is reported once and left alone.
+
+        Only the main process does.
+        """
+        if self._log is None:
+            return
+        self._keep(event)
+        answers = list(self.registry.plugins.call("kdspec_observe", without=self._failed, event=event, session=self))
+        for answer in answers:
+            if answer.error is not None:
+                self._failed.append(answer.plugin)
+                self.emit(Note("warning", f"{_told(answer.plugin, answer.error)}; it is not called again"))
+
+    def _keep(self, event: Event) -> None:
+        if self._log is not None:
+            self._folder.check()
+            self._log.append(event)
+
+    def _close(self) -> None:
+        try:
+            self.at_end.close()
+        except Exception as error:  # noqa: BLE001 - an observer's, which must not cost the run
+            with suppress(DiagnosticError):
+                self._keep(Note("warning", f"an observer raised {type(error).__name__} at the end: {error}"))
+
+    def _stages(self, stop: StopSignal, began: float, opening: _Opening) -> Result:
+        folder, names, team = self._folder, list(self.plan.spec.stages), self._team
+        finished = opening.finished
+        open_ = [name for name in names if name not in finished]
+        if opening.over:
+            return Result(self.folder, folder.table() or (), folder.student, already_finished=True)
+        found = self._start(finished, open_) if team.is_main else None
+        tasks = {name: built(self.plan, name) for name in dict.fromkeys(t for s in self.plan.stages for t in s.tasks)}
+        heads = {name: task.head for name, task in tasks.items()}
+        if wrong := tuple(conflicts(self.plan, heads)):
+            raise DiagnosticError(*wrong)
+        students = {stage.name: stage.needs.student for stage in self.plan.stages}
+        models = Models(self.plan, heads, {students[n]: self.folder / e.folder for n, e in finished.items()})
+        done = []
+        for stage in self.plan.stages:
+            if stage.name in finished:
+                self.emit(StageSkipped(stage.name, "finished already"))
+                continue
+            start = found if stage.name == open_[0] or not team.is_main else self._newest(stage.name)
+            done.append(
+                self._run_stage(
+                    stage, models, {name: tasks[name] for name in stage.tasks}, stop, start, opening.changed
+                )
+            )
+            if number := team.largest(stop.requested or 0):
+                raise Interrupted(number)
+        rows = table(self.plan, models, tasks, self._backend("fp32", trains=False))
+        if team.is_main:
+            folder.export(models.trained[self._final().needs.student])
+            # The event before the file: a run without the file goes on from here, one with it does not.
+            self.emit(RunFinished(time.perf_counter() - began, named(rows)))
+            folder.keep_table(rows)
+        team.barrier()
+        return Result(self.folder, rows, folder.student, tuple(done))
+
+    def _start(self, finished: dict[str, StageFinished], open_: list[str]) -> Checkpoint | None:
+        """The checkpoint that the first open stage goes on from, with the log telling of what is on the disk."""
+        notes = [Note("warning", _changed(self._change))] if self._change.stages else []
+        if not notes:
+            self._folder.write_plan(self.plan)
+        found = self._newest(open_[0], notes) if open_ else None
+        if (found is not None or finished) and (
+            told := resume_check.other_versions(self._versions(), model_folder.versions())
+        ):
+            notes.append(Note("warning", told))
+        self._mend_log(finished, open_[0] if open_ else None, found)
+        names = tuple(self.plan.spec.stages)
+        self.emit(
+            RunStarted(self.plan.spec.name, names, dict(model_folder.versions()), self.plan.spec.seed, _step(found))
+        )
+        for note in notes:
+            self.emit(note)
+        return found
+
+    def _final(self) -> PlannedStage:
+        """The stage whose student is that of the run: the last one with a teacher, or the last one."""
+        taught = [stage for stage in self.plan.stages if stage.needs.teachers]
+        return (taught or list(self.plan.stages))[-1]
+
+    def _run_stage(
+        self,
+        stage: PlannedStage,
+        models: Models,
+        tasks: dict[str, BuiltTask],
+        stop: StopSignal,
+        found: Checkpoint | None,
+        changed: tuple[str, ...],
+    ) -> StageFinished:
+        run = StageRun(
+            self.plan, stage, registry=self.registry, models=models, tasks=tasks, folder=self._folder,
+            backend=self._backend(stage.training.precision), emit=self.emit, stop=stop,
+            accept=partial(self._accept, stage.name) if stage.name in changed else None,
+        )  # fmt: skip
+        event = run.run(found)
+        if self._team.is_main:
+            self._folder.finish(event)
+        if run.accept is not None:
+            run.accept()
+        self.emit(event)
+        return event
+
+    def _accept(self, stage: str) -> None:
+        """From now on this stage is that of the changed spec."""
+        if self._team.is_main:
+            resume_check.accept(self.plan, self._folder, stage)
+            self._folder.write_plan(self.plan)
+
+    def _backend(self, precision: Precision, *, trains: bool = True) -> Backend:
+        team = self._team
+        if team.world == 1:
+            return SingleProcess(team.device, precision, team)
+        from kdspec.engine.processes.ddp_fsdp import Replicated, Sharded  # what one process alone has no use for
+
+        if self.backend == "accelerate" and trains:
+            from kdspec.engine.processes.accelerate import Accelerated
+
+            return Accelerated(team, precision, self.accelerate_config)
+        if self.backend != "fsdp":
+            return Replicated(team, precision)
+        return Sharded(team, precision, divides_teachers=self.shard_teachers)
+
+    def _newest(self, stage: str, notes: list[Note] | None = None) -> Checkpoint | None:
+        """The checkpoint from which a stage goes on; what was found damaged is noted, at once or in `notes`."""
+        store = self._folder.checkpoints(stage)
+        report = self.emit if notes is None else notes.append
+        found = store.latest(lambda text: report(Note("warning", text)))
+        if found is None and (damaged := store.damaged()):
+            label = self.plan.spec.label(("stages", stage), "cannot go on", key=True)
+            message = f"every checkpoint of stage `{stage}` is damaged"
+            help_ = "begin anew with `--restart`; nothing has been deleted"
+            notes_ = tuple(f"`{path}`" for path in damaged)
+            raise DiagnosticError(Diagnostic("KD504", message, label, notes=notes_, help=help_))
+        return found
+
+    def _versions(self) -> dict[str, str]:
+        """The versions of the libraries at the last start."""
+        records = read(self._folder.log) if self._folder.log.exists() else ()
+        starts = [record.event for record in records if isinstance(record.event, RunStarted)]
+        return starts[-1].versions if starts else {}
+
+    def _logged(self) -> set[object]:
+        """What the log has: the classes of its events, and of those that tell of a state on the disk their data."""
+        found: set[object] = set()
+        for record in read(self._folder.log) if self._folder.log.exists() else ():
+            event = record.event
+            found |= {
+                type(event).__name__,
+                (type(event).__name__, getattr(event, "stage", ""), getattr(event, "step", 0)),
+            }
+        return found
+
+    def _mend_log(self, finished: dict[str, StageFinished], goes_on: str | None, found: Checkpoint | None) -> None:
+        """Make the log tell of what is on the disk, neither more nor less, wherever the last start was killed."""
+        assert self._log is not None, "the main process has a log"
+        if goes_on is not None:
+            self._log.trim(goes_on, _step(found) or 0)
+        logged = self._logged()
+        for event in finished.values():
+            if ("StageFinished", event.stage, event.step) not in logged:
+                self._log.append(event)
+        if goes_on is not None and found is not None and ("CheckpointSaved", goes_on, found.step) not in logged:
+            self._log.append(saved(goes_on, found.step))
+
+
+def _gathered(device: str | None, strategy: Strategy) -> Team:
+    place = torchrun.place(os.environ)
+    torchrun.check(place, strategy)
+    return Team(place, torchrun.device(place, device))
+
+
+def _step(checkpoint: Checkpoint | None) -> int | None:
+    return None if checkpoint is None else checkpoint.step
+
+
+def _changed(change: resume_check.Change) -> str:
+    stages = ", ".join(f"`{name}`" for name in change.stages)
+    what = f": {'; '.join(change.differences)}" if change.differences else ""
+    return f"going on with a changed spec in {stages}{what}"
+
+
+def _told(plugin: Plugin, error: BaseException) -> str:
+    return f"observer {plugin.distribution} ({plugin.origin}) raised {type(error).__name__}: {error}"

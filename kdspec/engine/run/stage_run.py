@@ -1,0 +1,380 @@
+"""One stage, from its models to a trained student: set up, resumed, trained, judged, saved."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from kdspec.api.built import BuiltTask
+from kdspec.api.match import PlannedMatch
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label
+from kdspec.engine.batches.sampler import fold
+from kdspec.engine.evaluation.best_model import Judge, Judged, Progress, judging
+from kdspec.engine.export import model_folder
+from kdspec.engine.forward.error_context import blaming, placing
+from kdspec.engine.forward.model_runner import Forward
+from kdspec.engine.forward.models import Models
+from kdspec.engine.processes.backend import Backend
+from kdspec.engine.processes.process_group import Team
+from kdspec.engine.run import optimizer_state, resources
+from kdspec.engine.run.checkpoint import Checkpoint
+from kdspec.engine.run.run_folder import RunFolder
+from kdspec.engine.run.signals import StopSignal
+from kdspec.engine.run.triggers import Calendar, total_steps
+from kdspec.engine.step import nan_report
+from kdspec.engine.step.build_inputs import Lessons
+from kdspec.engine.step.build_models import Assembly
+from kdspec.engine.step.compilation import Compilation
+from kdspec.engine.step.embedding_gradients import InPlace
+from kdspec.engine.step.lanes.build_lanes import opened
+from kdspec.engine.step.lanes.lanes import Lanes
+from kdspec.engine.step.optimization import Optimization
+from kdspec.engine.step.training_loop import Loop
+from kdspec.engine.teacher_cache.open_cache import opened as cache_opened
+from kdspec.events import CheckpointSaved, Event, Note, StageFinished, StageStarted
+from kdspec.plan.plan import Plan, PlannedStage
+from kdspec.registry.registry import Registry
+
+
+class Interrupted(Exception):  # noqa: N818 - what happened, not an error
+    """A signal asked the run to stop; its state is saved."""
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(f"stopped by signal {signal}")
+        self.signal = signal
+
+
+class StageRun:
+    """A stage at work. Everything it needs is passed in; `run` does all of it."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        stage: PlannedStage,
+        *,
+        registry: Registry,
+        models: Models,
+        tasks: Mapping[str, BuiltTask],
+        folder: RunFolder,
+        backend: Backend,
+        emit: Callable[[Event], None],
+        stop: StopSignal,
+        accept: Callable[[], None] | None = None,
+    ) -> None:
+        """`accept` is there where the stage goes on with a changed spec: called once its state is that of the new one."""
+        self.plan, self.stage, self.registry, self.models, self.tasks = plan, stage, registry, models, tasks
+        self.folder, self.backend, self.emit, self.stop = folder, backend, emit, stop
+        self.accept = accept
+        self.spec, self.training = plan.spec, stage.training
+        self.path = ("stages", stage.name, "distiller", stage.stage.distiller.name)
+        self.seed = fold(plan.spec.seed, "stage", stage.name)
+        self.progress, self.begun = Progress(), backend.world
+        self.compilation = Compilation()
+        self.store = folder.checkpoints(stage.name, self.training.checkpoint.keep)
+
+    def run(self, found: Checkpoint | None) -> StageFinished:
+        """Train from a checkpoint of the main process, or from the start, to the end.
+
+        Raises:
+            Interrupted: a signal came; the state is saved.
+            DiagnosticError: KD5xx.
+        """
+        began = time.perf_counter()
+        found = spread(found, self.backend.team)
+        if found is not None:
+            self.begun = found.meta.get("processes", 1)
+        with placing(self.spec, self.path, f"stage `{self.stage.name}`"), closing(self.compilation):
+            loop = self.loop()
+            if found is not None:
+                self._resume(loop, found)
+            self._check_room(loop)
+            before = self.progress.seconds
+            epochs = loop.total_steps / loop.draws.steps_per_epoch
+            rows = sum(lesson.feed.rows for lesson in loop.lessons.values())
+            self.emit(StageStarted(self.stage.name, loop.total_steps, epochs, rows, self.progress.step))
+            if found is None:
+                for note in self.lessons.notes:
+                    self.emit(note)
+                teachers = (each for lesson in loop.lessons.values() for each in lesson.teachers.values())
+                for teacher in {each.name: each for each in teachers}.values():
+                    self._warn_of_noise(teacher)
+            for state in self.lessons.caches:
+                self.emit(state)
+            try:
+                self._train(loop, lambda: before + time.perf_counter() - began)
+                self._add_up(loop)
+            finally:
+                for cache in loop.caches:
+                    # A disk that refuses this must not hide why the stage ends.
+                    with suppress(DiagnosticError):
+                        self.emit(cache_opened(self.stage.name, cache, self.progress.step))
+                    cache.close()
+                if loop.lanes is not None:
+                    loop.lanes.close()
+            return self._finish(loop)
+
+    def _add_up(self, loop: Loop) -> None:
+        """Count in the caches what the other processes have done with them."""
+        for cache in loop.caches:
+            told = self.backend.team.collect([cache.hits, cache.computed])
+            cache.hits, cache.computed = (sum(numbers) for numbers in zip(*told, strict=True))
+
+    def loop(self) -> Loop:
+        """Everything of the stage put together, before its first step."""
+        needs, training = self.stage.needs, self.training
+        assembly = Assembly(self.plan, self.stage, self.models, self.tasks, self.backend.device, self.backend)
+        lessons = self.lessons = Lessons(assembly, self.registry, self.backend, self.begun)
+        steps = total_steps(lessons.draws.steps_per_epoch, training.epochs, training.steps)
+        bundle = assembly.bundle(self.models.module(needs.student), lessons.matches)
+        prepares = bundle.moment("prepare") is not None
+        if self.backend.divided and prepares:
+            raise self._undivided()
+        if self.backend.divided:
+            self._whole = copy.deepcopy(bundle.student).cpu()
+        reduces = bundle.reads_by_matches
+        self.backend.wrap(bundle)
+        lessons.keep(
+            steps, prepares=prepares, reduces=reduces, warn=lambda text: self.emit(Note("warning", text))
+        )  # fmt: skip
+        optimization = Optimization(self.spec, self.stage, bundle, steps, self.backend.world)
+        # Those of others may write to gradients, and clipping by a scaled one that is not finite does.
+        keep = type(optimization.optimizer).__module__.startswith("torch.optim") and not self.backend.scales
+        loop = Loop(
+            stage=self.stage, lessons=lessons.by_task, bundle=bundle, draws=lessons.draws, optimization=optimization,
+            embeddings=InPlace(bundle.student, keep=keep),
+            backend=self.backend, seed=self.seed, total_steps=steps, place=self._place_of(lessons.matches),
+            guard=blaming(self.spec, self.path, "the objective"),
+            backward_guard=blaming(self.spec, self.path, "the backward pass"),
+            keep_batch=partial(nan_report.keep, self.folder, self.stage.name),
+        )  # fmt: skip
+        if training.compile:
+            self.compilation.of(loop, prepares=prepares, tell=lessons.notes.append)
+        if training.lanes == 1:
+            return loop
+        lanes = opened(loop, partial(assembly.bundle, matches=lessons.matches))
+        if isinstance(lanes, Lanes):
+            lessons.notes.append(Note("info", f"stage `{self.stage.name}`: {lanes.count} micro-batches side by side"))
+            return replace(loop, lanes=lanes)
+        text = f"`lanes: {training.lanes}` of stage `{self.stage.name}` has no effect: {lanes}"
+        lessons.notes.append(Note("warning", text))
+        return loop
+
+    def _undivided(self) -> DiagnosticError:
+        name = self.stage.stage.distiller.name
+        message = f"the strategy `{name}` works on the models between their forward passes, when FSDP2 has them divided"
+        label = self.spec.label(self.path[:-1], "makes its own batches or changes modules", key=True)
+        return DiagnosticError(Diagnostic("KD513", message, label, help="write `--backend ddp`"))
+
+    def _place_of(self, matches: tuple[PlannedMatch, ...]) -> Callable[[str], Label]:
+        paths = {match.term: match.path for match in matches}
+
+        def place(term: str) -> Label:
+            part = next((each for each in self.stage.parts if term.startswith(f"{each.task}.")), self.stage)
+            kind = (term.removeprefix(f"{part.task}.") if part.needs.at else term).partition(".")[0]
+            below = (kind,) if kind in ("soft_labels", "hard_labels") else ()
+            return self.spec.label(paths.get(term, (*self.path, *part.needs.at, *below)))
+
+        return place
+
+    def _train(self, loop: Loop, seconds: Callable[[], float]) -> None:
+        progress, kept = self.progress, self.training.checkpoint
+        judge = self._judge(loop)
+        per_epoch = loop.draws.steps_per_epoch
+        judged = self.training.evaluate or kept
+        judging_days = Calendar(loop.total_steps, per_epoch, judged.every_steps, judged.every_epochs)
+        saving_days = Calendar(loop.total_steps, per_epoch, kept.every_steps, kept.every_epochs)
+        if self._patience_is_over():
+            return
+        for done in resources.explaining(loop, progress.step):
+            progress.step = self.backend.team.pulse.step = done.step
+            if done.step == 1 and loop.idle:
+                self.emit(_idle(self.stage.needs.student, loop.idle))
+            if done.step % self.training.log_every == 0 or done.step in (1, loop.total_steps):
+                self.emit(done)
+            better = False
+            if judge is not None and judging_days.due(done.step):
+                self.emit(evaluated := judge(progress))
+                better = evaluated.best
+            stopped = self.backend.team.largest(self.stop.requested or 0)
+            over = self._patience_is_over()
+            progress.seconds = seconds()
+            if better or stopped or over or saving_days.due(done.step):
+                self._save(loop)
+            if over:
+                return
+            if stopped and done.step < loop.total_steps:
+                raise Interrupted(stopped)
+
+    def _check_room(self, loop: Loop) -> None:
+        kept = self.training.checkpoint
+        period = kept.every_steps or (kept.every_epochs or 1) * loop.draws.steps_per_epoch
+        saves = math.ceil((loop.total_steps - self.progress.step) / period)
+        label = self.spec.label(("stages", self.stage.name, "training", "checkpoint"))
+        if self.backend.is_main:
+            resources.check_disk(self.folder, self.stage.name, loop, saves, label)
+
+    def _judge(self, loop: Loop) -> Judge | None:
+        """Who evaluates, or None, with a note, where the student cannot be judged."""
+        if self.training.evaluate is None:
+            return None
+        student, judged = self.stage.needs.student, []
+        for part in self.stage.each:
+            features = judging(self.plan, student, part.task)
+            if not (features and self.tasks[part.task].rows("validation")):
+                self._tell_unjudged(part, "no labels to judge by" if not features else "no validation rows")
+                continue
+            lesson = loop.lessons[part.task]
+            forward = Forward(
+                student, lesson.student.module, features, labels=lesson.labels,
+                chooses=lesson.student.accepted is not None, spec=self.spec, task=part.task,
+            )  # fmt: skip
+            feed = self.lessons.feed(part, "validation", student)
+            judged.append(Judged(task=part.task, built=self.tasks[part.task], forward=forward, feed=feed))
+        if not judged:
+            return None
+        through = partial(self.backend.judge, loop.bundle)
+        judge = Judge(self.plan, self.stage, judged, self.backend.team, through)
+        if not self.progress.step:
+            judge.check()
+        return judge
+
+    def _tell_unjudged(self, part: PlannedStage, what: str) -> None:
+        if self.progress.step:
+            return
+        if self.stage.parts:
+            text = f"task `{part.task}` of stage `{self.stage.name}` has {what}: it has no say in which student is best"
+        else:
+            also = ", and it does not stop early" if self.training.early_stopping else ""
+            text = f"stage `{self.stage.name}` has {what}: its last student is kept{also}"
+        self.emit(Note("info", text))
+
+    def _warn_of_noise(self, teacher: Forward) -> None:
+        """A teacher whose head, or all of it, was drawn anew and never trained teaches noise."""
+        drawn = sorted(self.models.drawn.get(teacher.name, ()))
+        if teacher.name in self.models.trained or not drawn:
+            return
+        everything = len(drawn) == len(dict(teacher.module.named_parameters()))
+        if everything or teacher.features.keys() & {"logits", "losses"}:
+            more = f" and {len(drawn) - 1} more" if len(drawn) > 1 else ""
+            text = (
+                f"teacher `{teacher.name}` has never been trained, so it teaches noise; drawn anew: `{drawn[0]}`{more}"
+            )
+            self.emit(Note("warning", f"{text}; train it in a stage before `{self.stage.name}`"))
+
+    def _patience_is_over(self) -> bool:
+        stopping = self.training.early_stopping
+        return stopping is not None and self.progress.without_better >= stopping.patience
+
+    def _save(self, loop: Loop) -> None:
+        optimizer, names = loop.optimization.optimizer, _names(loop.bundle)
+        # Every process takes part in putting together what is divided.
+        tensors, scalars = optimizer_state.flatten(optimizer, names, self.backend.whole)
+        weights = self.backend.state(loop.bundle)
+        if self.backend.is_main:
+            self.folder.check()
+            meta = {
+                "progress": vars(self.progress),
+                "optimizer": scalars,
+                "scaler": self.backend.scaler_state(),
+                "processes": self.begun,
+            }
+            best = () if self.progress.best_step is None else (self.progress.best_step,)
+            self.store.save(self.progress.step, {"weights": weights, "optimizer": tensors}, meta, protect=best)
+            self.emit(saved(self.stage.name, self.progress.step))
+        self.backend.barrier()  # nobody ends before it is on the disk
+        if self.accept is not None:
+            self.accept()
+
+    def _resume(self, loop: Loop, found: Checkpoint) -> None:
+        self.backend.load(loop.bundle, found.tensors["weights"])
+        tensors: Mapping[str, Tensor] = found.tensors.get("optimizer", {})
+        optimizer_state.restore(
+            loop.optimization.optimizer, _names(loop.bundle), tensors, found.meta["optimizer"],
+            options=self.accept is None,  # those of a changed spec hold
+            part=self.backend.part,
+        )  # fmt: skip
+        self.backend.load_scaler_state(found.meta["scaler"])
+        self.progress = Progress(**found.meta["progress"])
+        if self.begun != self.backend.world:
+            text = (
+                f"stage `{self.stage.name}` was begun by {self.begun} processes, and goes on with {self.backend.world}"
+            )
+            self.emit(Note("info", f"{text}: each step has the rows that it would have had, dropout is drawn anew"))
+
+    def _finish(self, loop: Loop) -> StageFinished:
+        """Keep the best student, or the last where none was judged."""
+        progress, student = self.progress, self.stage.needs.student
+        if progress.step < loop.total_steps:
+            text = f"stage `{self.stage.name}` stopped early, after {progress.step} of {loop.total_steps} steps"
+            self.emit(Note("info", f"{text}: nothing was better than step {progress.best_step}"))
+        if progress.best_step not in (None, progress.step):
+            self._go_back(loop, progress)
+        metrics = progress.best_metrics or {}
+        folder = self.folder.model(student)
+        if self.backend.divided:
+            self._put_together(loop, student)
+        if self.backend.is_main:
+            self.folder.replace(folder, lambda fresh: self._export(fresh, metrics))
+        self.backend.barrier()  # from here on every process may read it
+        self.models.trained[student] = folder
+        at = str(folder.relative_to(self.folder.path))
+        return StageFinished(self.stage.name, progress.step, progress.seconds, progress.best_step, metrics, at)
+
+    def _put_together(self, loop: Loop, student: str) -> None:
+        """Ordinary modules in place of divided ones, of the student with what it has learnt."""
+        self._whole.load_state_dict(self.backend.state(loop.bundle.student))
+        self.models.put(student, self._whole)
+        for teacher in self.stage.needs.teachers if self.backend.divides_teachers else ():
+            self.models.forget(teacher)
+
+    def _go_back(self, loop: Loop, progress: Progress) -> None:
+        """To the best student; where its checkpoint has been lost the last one must do."""
+        assert progress.best_step is not None
+        best = None
+        if self.backend.is_main:
+            try:
+                best = self.store.load(progress.best_step)
+            except DiagnosticError as error:
+                text = f"{error.diagnostics[0].message}: the last student is kept in place of the best"
+                self.emit(Note("warning", text))
+        if (best := spread(best, self.backend.team)) is not None:
+            self.backend.load(loop.bundle, best.tensors["weights"])
+        else:
+            progress.best_step = progress.best_metrics = None
+
+    def _export(self, folder: Path, metrics: Mapping[str, float]) -> None:
+        self.models.save(self.stage.needs.student, folder)
+        model_folder.write_card(folder, self.plan, self.stage, metrics)
+
+
+def spread(found: Checkpoint | None, team: Team) -> Checkpoint | None:
+    """The checkpoint that the main process has, for all of them."""
+    if team.world == 1:
+        return found
+    told = team.share(None if found is None else [found.step, found.meta, list(found.tensors)])
+    if told is None:
+        return None
+    step, meta, groups = told
+    return Checkpoint(step, {group: team.spread(found.tensors[group] if found else {}) for group in groups}, meta)
+
+
+def saved(stage: str, step: int) -> CheckpointSaved:
+    """The event for a checkpoint that is on the disk."""
+    return CheckpointSaved(stage, step, f"checkpoints/{stage}/step-{step:08d}")
+
+
+def _idle(student: str, names: list[str]) -> Note:
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return Note("info", f"no loss reaches `{names[0]}`{more} of `{student}`: what was there at the start stays")
+
+
+def _names(bundle: nn.Module) -> dict[Tensor, str]:
+    return {parameter: name for name, parameter in bundle.named_parameters()}

@@ -1,0 +1,39 @@
+"""The rule that a model with one head has one set of labels, whatever stages it takes part in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from kdspec.api.context import Head
+from kdspec.diagnostics.diagnostic import Diagnostic
+from kdspec.plan.plan import Plan
+
+
+def conflicts(plan: Plan, heads: Mapping[str, Head]) -> Iterator[Diagnostic]:
+    """Models that are used for a task with other labels than those of their head, as far as `heads` are known."""
+    for stage in plan.stages:
+        for part in stage.each:
+            for model in part.models:
+                own = plan.tasks_of[model]
+                if part.task in own or plan.spec.tasks[part.task].head is None:
+                    continue
+                first, second = heads.get(part.task), heads.get(own[-1])
+                if first is None or second is None or first.labels == second.labels:
+                    continue
+                path = ("stages", stage.name, "distiller", stage.stage.distiller.name, *part.needs.at)
+                role = "is to learn" if model == part.needs.student else "is to teach"
+                yield Diagnostic(
+                    "KD403",
+                    f"`{model}` has the head of task `{own[-1]}`, whose labels are not those of task `{part.task}`",
+                    plan.spec.label(path, f"here it {role} `{part.task}`", key=bool(part.needs.at)),
+                    tuple(
+                        plan.spec.label(("tasks", task), _listed(heads[task]), key=True)
+                        for task in (part.task, own[-1])
+                    ),
+                    help="a model has one head, but for the student of `multi_task`; name a model for each task",
+                )
+
+
+def _listed(head: Head) -> str:
+    shown = ", ".join(head.labels[:4])
+    return f"{len(head.labels)} labels: {shown}" + (", …" if len(head.labels) > 4 else "")

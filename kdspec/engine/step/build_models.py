@@ -1,0 +1,101 @@
+"""A stage put together: its models with their features, what is trained and what is frozen, its objective."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from kdspec.api.built import BuiltTask
+from kdspec.api.context import BuildContext
+from kdspec.api.match import PlannedMatch
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.engine.batches.sampler import fold, isolated_random, reseed
+from kdspec.engine.forward.device import placed
+from kdspec.engine.forward.error_context import blaming
+from kdspec.engine.forward.model_runner import Forward, reads_attention
+from kdspec.engine.forward.models import Models, checkpointing
+from kdspec.engine.forward.teacher_precision import Arithmetic, in_precision
+from kdspec.engine.processes.backend import Backend
+from kdspec.engine.step.trainable import Bundle
+from kdspec.plan.plan import Plan, PlannedStage
+
+
+class Assembly:
+    """Makes the parts of one stage; a run and a rehearsal train the same thing because both come from here."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        stage: PlannedStage,
+        models: Models,
+        tasks: Mapping[str, BuiltTask],
+        device: torch.device,
+        backend: Backend | None = None,
+    ) -> None:
+        """`backend` may divide the teachers among processes."""
+        self.plan, self.stage, self.models, self.tasks, self.device = plan, stage, models, tasks, device
+        self.spec, self.backend = plan.spec, backend
+        self.path = ("stages", stage.name, "distiller", stage.stage.distiller.name)
+        self.seed = fold(plan.spec.seed, "stage", stage.name)
+
+    def forwards(self, part: PlannedStage) -> dict[str, Forward]:
+        """The models of one task of the stage with the features that are read of them.
+
+        The student trains, the teachers are frozen.
+        """
+        return {name: self._forward(part, name) for name in part.models}
+
+    def _forward(self, part: PlannedStage, name: str) -> Forward:
+        trains = name == self.stage.needs.student
+        # What several tasks share is prepared for all of them at once.
+        eager = any(reads_attention(each.features[name]) for each in self.stage.each if name in each.models)
+        divided = not trains and self.backend is not None and self.backend.divides_teachers
+        self.models.prepared(name, torch.device("cpu") if divided else self.device, trains=trains, eager=eager)
+        module = self.models.view(name, part.task)
+        precision = None if trains or not part.features[name] else self.stage.training.teacher_precision
+        if precision is not None:
+            module = in_precision(module, precision, torch.device("cpu"))
+        if divided:
+            assert self.backend is not None
+            self.backend.divide(module)
+        forward = Forward(
+            name, module, part.features[name], labels=self.tasks[part.task].label_keys,
+            chooses=self.models.tokenizer_id(name) is not None, spec=self.spec, task=part.task, matches=part.matches,
+            trains=trains, entire=divided,
+            arithmetic=None if precision is None else Arithmetic(precision, self.device.type),
+            # What several tasks share may be read in other layers for each of them.
+            selective=eager and not self.stage.parts and self.models.chooses(name),
+        )  # fmt: skip
+        if trains and self.stage.training.gradient_checkpointing:
+            self._checkpoint_activations(module)
+        return forward
+
+    def _checkpoint_activations(self, student: nn.Module) -> None:
+        enable = checkpointing(student, "enable")
+        if enable is None:
+            label = self.spec.label(("stages", self.stage.name, "training", "gradient_checkpointing"))
+            message = f"model `{self.stage.needs.student}` cannot checkpoint its activations"
+            raise DiagnosticError(Diagnostic("KD503", message, label, help="only transformers models can"))
+        enable({"use_reentrant": False})
+
+    def bundle(self, student: nn.Module, matches: tuple[PlannedMatch, ...]) -> Bundle:
+        """The student with the strategy's objective, on the device and in the student's type."""
+        context = BuildContext(
+            folder=self.spec.document.folder,
+            seed=self.seed,
+            tasks=self.tasks,
+            matches=matches,
+            facts=self.plan.facts,
+        )
+        with isolated_random():
+            # Projections start from the seed, whatever was drawn before.
+            reseed(fold(self.seed, "objective"), 0, 0, 0)
+            name = self.stage.stage.distiller.name
+            with blaming(self.spec, self.path, f"the objective of `{name}`"):
+                objective = self.stage.stage.distiller.build(context)
+        bundle = Bundle(student, objective)
+        dtype = next((p.dtype for p in student.parameters() if p.is_floating_point()), None)
+        placed(bundle.objective, self.device, dtype)
+        return bundle

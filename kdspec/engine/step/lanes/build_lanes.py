@@ -1,0 +1,43 @@
+"""Whether the micro-batches of a stage can be computed side by side, and the lanes for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from kdspec.engine.step.lanes.lane import Lane, Twin
+from kdspec.engine.step.lanes.lanes import Lanes
+from kdspec.engine.step.trainable import Bundle
+from kdspec.engine.step.training_loop import Loop
+
+
+def opened(loop: Loop, again: Callable[[nn.Module], Bundle]) -> Lanes | str:
+    """The lanes that the stage's settings ask for, as far as a step has work for them, or why there cannot be any.
+
+    Args:
+        loop: the stage, whose first micro-batch is tried out.
+        again: makes the bundle of a student once more.
+    """
+    backend, training = loop.backend, loop.stage.training
+    if backend.device.type != "cpu":
+        return f"a {backend.device.type} device computes one micro-batch at a time"
+    if backend.world > 1:
+        return "several processes compute side by side already"
+    for told, value in (
+        ("precision: fp16", backend.scales),
+        ("gradient_checkpointing: true", training.gradient_checkpointing),
+        ("compile: true", training.compile),
+    ):
+        if value:
+            return f"not with `{told}`"
+    if not loop.bundle.reads_by_matches:
+        return "the strategy has an objective of its own, which may keep something from one batch to the next"
+    count = min(training.lanes, len(loop.draws.of(0)))
+    if count == 1:
+        return "a step has one micro-batch, which cannot be cut; write `accumulate`"
+    first = Lane(loop.bundle, {task: lesson.student for task, lesson in loop.lessons.items()})
+    loop.bundle.train()
+    if why := loop.try_out(first):
+        return why
+    return Lanes(first, [Twin(first, again, loop.embeddings.add) for _ in range(count - 1)])

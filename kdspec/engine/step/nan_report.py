@@ -1,0 +1,159 @@
+"""What led to a loss that is not finite: the terms and teachers to blame, and the batch of the step on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.engine.run.run_folder import RunFolder
+from kdspec.ops.mean import Mean
+
+if TYPE_CHECKING:
+    from kdspec.engine.step.accumulator import Figures
+    from kdspec.engine.step.normalization import Shares
+    from kdspec.engine.step.task_inputs import Drawn
+    from kdspec.engine.step.training_loop import Loop
+
+
+def not_finite(
+    loop: Loop, step: int, drawn: list[Drawn], shares: Shares, figures: Figures, where: list[int]
+) -> DiagnosticError:
+    """KD501, for a step whose loss or gradient is no number, in every process.
+
+    Args:
+        loop: the loop, before the optimizer's step.
+        step: the number of the step, from 0.
+        drawn: its micro-batches.
+        shares: the part that each has in the loss.
+        figures: what the step came to.
+        where: the processes whose rows it comes from, where there are several and the loss tells.
+    """
+    bad, what = figures.bad_terms, "the term"
+    if not bad:
+        bad, what = _culprits(loop, step, drawn, shares, figures.terms), "the gradient of the term"
+    fine = [name for name in figures.terms if name not in bad]
+    message = f"{what} `{bad[0]}`" if bad else f"the gradient (its norm is {figures.norm})"
+    others = tuple(f"`{name}` is not finite either" for name in bad[1:])
+    ranks = (f"it comes from the rows of process {', '.join(map(str, where))}",) if where else ()
+    note = (f"finite in this step: {', '.join(f'`{n}`' for n in fine)}",) if fine and bad else ()
+    # One process writes: the first whose rows it comes from.
+    writes = loop.backend.rank == (where[0] if where else 0)
+    own = [*_noisy(loop, drawn), *([loop.keep_batch(step + 1, drawn, figures.terms)] if writes else [])]
+    kept = dict.fromkeys(line for lines in loop.backend.team.collect(own) for line in lines)
+    diagnostic = Diagnostic(
+        "KD501",
+        f"{message} is not finite in step {step + 1} of stage `{loop.stage.name}`",
+        loop.place(bad[0] if bad else ""),
+        notes=(
+            *others,
+            *ranks,
+            *note,
+            *kept,
+            "the weights are those before this step, and the last checkpoint is unharmed",
+        ),
+        help="lower the learning rate or clip the gradient with `max_grad_norm`",
+    )
+    return DiagnosticError(diagnostic)
+
+
+def _culprits(loop: Loop, step: int, drawn: list[Drawn], shares: Shares, names: Iterable[str]) -> list[str]:
+    """Of these terms those whose own gradients are not finite: the step once more, term by term."""
+    if loop.backend.divided:
+        return []  # a gradient of a part of the weights exists after a whole backward pass only
+    loop.embeddings.close()
+    parameters = [p for p in loop.bundle.parameters() if p.requires_grad]
+    found: dict[str, None] = {}
+    lane = None if loop.lanes is None else loop.lanes.first
+    for micro, each in enumerate(drawn):
+        for name in names:
+            # A forward pass for each: a compiled one has no more than one backward pass.
+            with lane.draws if lane is not None else nullcontext():
+                terms, _ = loop.terms(step, micro, each, lane=lane)
+            if (term := terms.get(name)) is None:
+                continue
+            value = term.loss.value if isinstance(term.loss, Mean) else term.loss
+            if not (shares.of(term.loss, micro) and value.requires_grad):
+                continue
+            gradients: Any = torch.autograd.grad(value, parameters, allow_unused=True)
+            if not all(gradient is None or gradient.isfinite().all() for gradient in gradients):
+                found[name] = None
+    told = loop.backend.team.collect(list(found))
+    return list(dict.fromkeys(name for names in told for name in names))
+
+
+def _noisy(loop: Loop, drawn: list[Drawn]) -> dict[str, None]:
+    """The teachers that themselves give no numbers for these rows."""
+    found: dict[str, None] = {}
+    for each in drawn:
+        batch = each.lesson.feed.to_device(each.batches)
+        for name, teacher in each.lesson.teachers.items():
+            if teacher.features:
+                with loop.backend.autocast():
+                    found |= dict.fromkeys(without_numbers(name, loop.taught(name, batch[name], each)))
+    return found
+
+
+def keep(folder: RunFolder, stage: str, step: int, drawn: Sequence[Drawn], terms: Mapping[str, float]) -> str:
+    """Save the micro-batches of a step as safetensors, with their row numbers; a sentence that says where.
+
+    A disk that refuses costs the batch, and not the diagnostic that it belongs to.
+
+    Args:
+        folder: the folder of the run.
+        stage: the stage.
+        step: the number of the step, from 1.
+        drawn: its micro-batches.
+        terms: the value of each term.
+    """
+    place = folder.path / "not-finite" / f"{stage}-step-{step:08d}"
+    try:
+        folder.replace(place, lambda fresh: _write(fresh, stage, step, drawn, terms))
+    except DiagnosticError as error:
+        return f"its batch could not be saved: {error.diagnostics[0].message}"
+    rows = [row for part in drawn for row in part.rows]
+    shown = ", ".join(map(str, rows[:8])) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
+    return f"its batch is saved in `{place}`; the rows are {shown}, counted from 0"
+
+
+def _write(fresh: Path, stage: str, step: int, drawn: Sequence[Drawn], terms: Mapping[str, float]) -> None:
+    parts = []
+    for number, part in enumerate(drawn):
+        files: dict[str, str] = {}
+        written: dict[int, str] = {}
+        for model, batch in part.batches.items():
+            # Models that share a tokenizer share their batch.
+            if id(batch) not in written:
+                name = written[id(batch)] = f"batch-{number}-{len(written)}.safetensors"
+                tensors = {key: value.detach().cpu().contiguous().clone() for key, value in batch.items()}
+                save_file(tensors, fresh / name)
+            files[model] = written[id(batch)]
+        parts.append({"task": part.task, "rows": part.rows, "files": files})
+    values = {name: repr(value) for name, value in terms.items()}  # JSON has no NaN
+    about = {"stage": stage, "step": step, "terms": values, "micro_batches": parts}
+    (fresh / "about.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+
+def without_numbers(name: str, features: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for each feature of a teacher that has a NaN."""
+    for feature, value in features.items():
+        if any(tensor.is_floating_point() and bool(tensor.isnan().any()) for tensor in _tensors(value)):
+            yield f"teacher `{name}` gives NaN as its `{feature}`"
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, Iterable) and not isinstance(value, str):
+        for item in value:
+            yield from _tensors(item)

@@ -1,0 +1,115 @@
+"""The optimizer of a stage: its groups, its learning rates, and the proof that no parameter is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from kdspec.api.context import BuildContext
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label
+from kdspec.engine.forward.error_context import blaming
+from kdspec.engine.step.trainable import Bundle
+from kdspec.plan.plan import PlannedStage
+from kdspec.spec.spec import Spec
+
+STUDENT, PROJECTION, OBJECTIVE = "student", "projection", "objective"
+
+
+class Optimization:
+    """The optimizer over student, projections and loss parameters, with learning rates as a function of the step.
+
+    Raises:
+        DiagnosticError: KD306 where there is nothing to train, KD510 where a parameter of the bundle is in no group.
+    """
+
+    def __init__(self, spec: Spec, stage: PlannedStage, bundle: Bundle, total_steps: int, processes: int = 1) -> None:
+        path = ("stages", stage.name, "training")
+        optimizer, schedule = stage.training.optimizer, stage.training.lr_schedule
+        self.guard = blaming(spec, (*path, "optimizer", optimizer.name), f"optimizer `{optimizer.name}`")
+        """Around what the optimizer does: what it raises becomes a diagnostic."""
+        self._scheduling = blaming(
+            spec, (*path, "lr_schedule", schedule.name), f"learning-rate schedule `{schedule.name}`"
+        )
+        groups = parameter_groups(bundle, spec.label(("stages", stage.name, "distiller")))
+        if not any(group["params"] for group in groups):
+            label = spec.label(("models", stage.needs.student), "nothing in it can be trained", key=True)
+            raise DiagnosticError(Diagnostic("KD306", f"stage `{stage.name}` has nothing to train", label))
+        self.names = [group.pop("name") for group in groups]
+        self.student: list[nn.Parameter] = groups[0]["params"]
+        self.others: list[nn.Parameter] = [parameter for group in groups[1:] for parameter in group["params"]]
+        with self.guard:
+            self.optimizer: torch.optim.Optimizer = optimizer.build(BuildContext(processes=processes))(groups)
+        self.base = [float(group["lr"]) for group in self.optimizer.param_groups]
+        with self._scheduling:
+            self.factor = schedule.build(BuildContext(total_steps=total_steps))
+
+    def set_rates(self, step: int) -> None:
+        """Set the learning rates of the zero-based step `step`."""
+        with self._scheduling:
+            factor = self.factor(step)
+        for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
+            group["lr"] = base * factor
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """The learning rate of each group by its name."""
+        groups = self.optimizer.param_groups
+        return {name: float(group["lr"]) for name, group in zip(self.names, groups, strict=True)}
+
+
+def parameter_groups(bundle: Bundle, label: Label) -> list[dict[str, Any]]:
+    """The groups with their names: student, those that the objective asks for, and what else of it can be trained.
+
+    Raises:
+        DiagnosticError: KD510 at `label`, where a parameter of the bundle is in no group.
+    """
+    groups = [{"name": STUDENT, "params": _trainable(bundle.student.parameters())}]
+    asking = bundle.moment("parameter_groups")
+    asked: list[Mapping[str, Any]] = asking() if asking is not None else []
+    plain: list[nn.Parameter] = []
+    for group in asked:
+        options = {key: value for key, value in group.items() if key not in ("name", "params")}
+        params = _trainable(group["params"])
+        if options and params:
+            groups.append({"name": f"{PROJECTION}.{group['name']}", "params": params, **options})
+        else:
+            plain += params
+    taken = {id(p) for group in groups for p in group["params"]} | {id(p) for p in plain}
+    rest = [p for p in _trainable(bundle.objective.parameters()) if id(p) not in taken]
+    groups += [{"name": PROJECTION, "params": plain}] if plain else []
+    groups += [{"name": OBJECTIVE, "params": rest}] if rest else []
+    _audit(bundle, groups, label)
+    return groups
+
+
+def _trainable(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    return [parameter for parameter in parameters if parameter.requires_grad]
+
+
+def _audit(bundle: Bundle, groups: Iterable[Mapping[str, Any]], label: Label) -> None:
+    """Nothing that could be trained may stay out of the optimizer, or out of what is clipped and saved."""
+    trained = {id(parameter) for group in groups for parameter in group["params"]}
+    saved = {id(parameter) for parameter in bundle.parameters()}
+    names = [name for name, p in bundle.named_parameters() if p.requires_grad and id(p) not in trained]
+    names += [name for name, p in _hidden(bundle.objective) if p.requires_grad and id(p) not in trained & saved]
+    if names or not trained <= saved:
+        what = f": `{names[0]}`" if names else ""
+        others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        message = f"a parameter would never be {'trained' if names else 'saved'}{what}{others}"
+        help_ = "a loss keeps its parameters as attributes of an `nn.Module`, or in an `nn.ParameterList`"
+        raise DiagnosticError(Diagnostic("KD510", message, label, help=help_))
+
+
+def _hidden(objective: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Parameters that a module keeps in a plain list, tuple or dict, where torch does not see them."""
+    internal = vars(nn.Module()).keys()
+    for prefix, module in objective.named_modules():
+        for key, value in vars(module).items():
+            if key not in internal and isinstance(value, (list, tuple, dict)):
+                name = f"{prefix}.{key}" if prefix else f"{type(module).__name__}.{key}"
+                for item in value.values() if isinstance(value, dict) else value:
+                    found = item.parameters() if isinstance(item, nn.Module) else [item]
+                    yield from ((name, p) for p in found if isinstance(p, nn.Parameter))

@@ -1,0 +1,314 @@
+"""The loop: one optimizer step after another, each a pure function of the seed and its number."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from kdspec.api.step import Features, Step, Term
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label
+from kdspec.engine.batches.loader import Batch
+from kdspec.engine.batches.sampler import reseed, seed_of
+from kdspec.engine.batches.task_sampler import Draws
+from kdspec.engine.forward.model_runner import frozen
+from kdspec.engine.processes.backend import Backend
+from kdspec.engine.step.accumulator import Entry, Figures, Tally, together
+from kdspec.engine.step.embedding_gradients import InPlace
+from kdspec.engine.step.lanes.lane import Lane
+from kdspec.engine.step.lanes.lanes import Lanes
+from kdspec.engine.step.nan_report import not_finite
+from kdspec.engine.step.normalization import UNITS, Shares, count, total
+from kdspec.engine.step.optimization import Optimization
+from kdspec.engine.step.task_inputs import Drawn, Lesson
+from kdspec.engine.step.trainable import Bundle
+from kdspec.engine.teacher_cache.cache import TeacherCache
+from kdspec.events import StepDone
+from kdspec.ops.mean import Mean, Unit
+from kdspec.plan.plan import PlannedStage
+
+Answers = Mapping[str, Features]
+"""What each teacher says of a micro-batch."""
+
+SMALLEST_SCALE = 2.0**-20
+"""A loss scale below this has been halved so often that the gradient does not overflow by chance."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loop:
+    """One stage's training, ready to run from any step."""
+
+    stage: PlannedStage
+    lessons: Mapping[str, Lesson]
+    """By task."""
+    bundle: Bundle
+    draws: Draws
+    optimization: Optimization
+    backend: Backend
+    seed: int
+    total_steps: int
+    place: Callable[[str], Label]
+    """Where the spec has a term, for an error."""
+    guard: AbstractContextManager[None]
+    """Around code of the strategy: what it raises becomes a diagnostic."""
+    backward_guard: AbstractContextManager[None]
+    """The same for the backward pass."""
+    keep_batch: Callable[[int, list[Drawn], Mapping[str, float]], str]
+    """Saves the batch of a step, and the values of its terms, that came to no number; says where."""
+    embeddings: InPlace
+    """Of the student, where gradients need not go their ordinary way."""
+    idle: list[str] = field(default_factory=list)
+    """The student's parameters that no loss of the first step has reached; of several tasks it tells nothing."""
+    begun: set[str] = field(default_factory=set)
+    """The tasks that have had a micro-batch since the start."""
+    lanes: Lanes | None = None
+    """Where micro-batches are computed side by side."""
+
+    @property
+    def caches(self) -> tuple[TeacherCache, ...]:
+        """Those of all tasks."""
+        return tuple(cache for lesson in self.lessons.values() for cache in lesson.caches.values())
+
+    def run(self, start: int) -> Iterator[StepDone]:
+        """Do the steps from `start` (how many are done already) to the end, one at a time.
+
+        Raises:
+            DiagnosticError: KD501 where a loss or the gradient is not finite; the weights are those before that step.
+        """
+        self.bundle.train()
+        with nullcontext() if self.backend.hooks_gradients else self.embeddings:
+            for step in range(start, self.total_steps):
+                yield self._step(step, first=step == start and len(self.lessons) == 1)
+
+    def _step(self, step: int, *, first: bool) -> StepDone:
+        began = time.perf_counter()
+        if not (self.bundle.training and self.bundle.student.training):
+            self.bundle.train()
+        drawn = self._draw(step)
+        counts = [_count(each) for each in drawn]
+        units, rows = self._everywhere(counts)
+        shares = Shares(counts, units, self.stage.training.normalize, parts=len(rows))
+        self.optimization.set_rates(step)
+        if self.lanes is None:
+            tally = self._one_by_one(step, drawn, shares)
+        else:
+            tally = self._side_by_side(self.lanes, step, drawn, shares)
+        if not any(tally.counted):
+            # As if there had been no backward pass, which was there for the other ranks: an optimizer tells 0 from none.
+            self.optimization.optimizer.zero_grad(set_to_none=True)
+        if first:
+            self.idle[:] = self.bundle.idle()
+        figures = self._finish(step, drawn, shares, tally)
+        return StepDone(
+            stage=self.stage.name,
+            step=step + 1,
+            epoch=self.draws.epoch_of(step),
+            loss=figures.loss,
+            terms=figures.terms,
+            weights=tally.weights,
+            lr=self.optimization.rates,
+            grad_norm=figures.norm if math.isfinite(figures.norm) else None,  # None: left out by the scaler
+            seconds=time.perf_counter() - began,
+            rows=int(units["rows"]),
+            tokens=int(units["tokens"]),
+            micro_losses=figures.micro,
+        )
+
+    def _one_by_one(self, step: int, drawn: list[Drawn], shares: Shares) -> Tally:
+        tally = Tally()
+        for micro, each in enumerate(drawn):
+            with self.backend.accumulate(self.bundle, last=micro == len(drawn) - 1):
+                loss = self.backend.compute(self.bundle, partial(self._micro, step, micro, each, shares, tally))
+                self._backward(loss, each.task, self.bundle)
+        return tally
+
+    def _side_by_side(self, lanes: Lanes, step: int, drawn: list[Drawn], shares: Shares) -> Tally:
+        """The teachers answer with all threads, and the student learns from what they say in lanes."""
+        answers = [self._answers(step, micro, each) for micro, each in enumerate(drawn)]
+        tallies = [Tally() for _ in drawn]
+
+        def work(lane: Lane, micro: int) -> None:
+            each = drawn[micro]
+            loss = self._micro(step, micro, each, shares, tallies[micro], lane=lane, answers=answers[micro])
+            self._backward(loss, each.task, lane.bundle)
+
+        lanes.work([next(iter(each.batches[each.lesson.student.name].values())).numel() for each in drawn], work)
+        return Tally(
+            [entries for tally in tallies for entries in tally.entries],
+            [counted for tally in tallies for counted in tally.counted],
+        )
+
+    def try_out(self, lane: Lane) -> str:
+        """Why a lane cannot compute beside others; empty where it can."""
+        first = self._draw(0)[0]
+        answers = self._answers(0, 0, first)
+        return lane.try_out(lambda: self.terms(0, 0, first, lane=lane, answers=answers))
+
+    def _everywhere(self, counts: list[dict[Unit, float]]) -> tuple[dict[Unit, float], list[float]]:
+        """The units of all ranks together, and the rows of each micro-batch that has any."""
+        if self.backend.world == 1:
+            return total(counts), [each["rows"] for each in counts]
+        everywhere = [each for there in self.backend.team.collect(counts) for each in there]
+        return total(everywhere), [each["rows"] for each in everywhere if each["rows"]]
+
+    def _draw(self, step: int) -> list[Drawn]:
+        """The batches of a step, which a strategy may replace by its own; not on the device yet."""
+        drawn = []
+        for draw in self.draws.of(step, self.backend.rank):
+            lesson = self.lessons[draw.task]
+            # The rows of an epoch may run out for some ranks, which must go through the step all the same.
+            rows = draw.rows or [0]
+            batches = lesson.feed.batches(rows, draw.epoch)
+            drawn.append(Drawn(task=draw.task, lesson=lesson, rows=rows, batches=batches, empty=not draw.rows))
+        prepare = self.bundle.moment("prepare")
+        if prepare is None:
+            return drawn
+        made = []
+        for micro, each in enumerate(drawn):
+            lesson = each.lesson
+            models = {forward.name: forward.module for forward in (lesson.student, *lesson.teachers.values())}
+            reseed(self.seed, step, micro, self.backend.rank)
+            with self.guard:
+                made.append(replace(each, batches=prepare(lesson.feed.to_device(each.batches), models)))
+        self.bundle.train()
+        return made
+
+    def terms(
+        self, step: int, micro: int, drawn: Drawn, *, lane: Lane | None = None, answers: Answers | None = None
+    ) -> tuple[dict[str, Term], Features]:
+        """The losses of a micro-batch, and the features of the student that they are made of."""
+        lesson = drawn.lesson
+        batch = lesson.feed.to_device(drawn.batches)
+        if answers is None:
+            answers = self._answers(step, micro, drawn)
+        student, bundle = (lesson.student, self.bundle) if lane is None else (lane.students[drawn.task], lane.bundle)
+        if lane is not None:
+            lane.draws.seed(seed_of(self.seed, step, micro, self.backend.rank))
+        with self.backend.autocast():
+            learnt = student(batch[student.name])
+            at = Step(student=learnt, teachers=answers, task=drawn.task, progress=step / self.total_steps)
+            with self.guard:
+                return bundle.objective(at), learnt
+
+    def _answers(self, step: int, micro: int, drawn: Drawn) -> Answers:
+        """What the teachers say of a micro-batch, from whose seed everything that follows is drawn."""
+        lesson = drawn.lesson
+        batch = lesson.feed.to_device(drawn.batches)
+        reseed(self.seed, step, micro, self.backend.rank)
+        # A strategy may want a teacher's modules, and nothing that it says.
+        speaking = [name for name, teacher in lesson.teachers.items() if teacher.features]
+        with self.backend.autocast():
+            return {name: self.taught(name, batch[name], drawn) for name in speaking}
+
+    def taught(self, name: str, batch: Batch, drawn: Drawn) -> Features:
+        """What a teacher says of a micro-batch: from its cache, or now."""
+        if cache := drawn.lesson.caches.get(name):
+            kept = cache(batch, drawn.rows, drawn.batches[name])
+            if kept is not None:
+                return kept
+        teacher = drawn.lesson.teachers[name]
+        with frozen(teacher.module):
+            return teacher(batch)
+
+    def _micro(
+        self, step: int, micro: int, drawn: Drawn, shares: Shares, tally: Tally, *,
+        lane: Lane | None = None, answers: Answers | None = None,
+    ) -> Tensor | None:  # fmt: skip
+        """The weighted loss of a micro-batch as a part of the step's; None where there is none."""
+        parts, entries, lost = [], [], False
+        terms, learnt = self.terms(step, micro, drawn, lane=lane, answers=answers)
+        for name, term in terms.items():
+            value = term.loss.value if isinstance(term.loss, Mean) else term.loss
+            share = shares.of(term.loss, micro)
+            entries.append(Entry(name, value.detach(), term.weight, share))
+            tally.counted.append(shares.counts_anywhere(term.loss))
+            if share:
+                parts.append(_times(_times(value, share), term.weight))
+            elif self.backend.world > 1 and value.isfinite():
+                parts.append(value * 0)
+            else:
+                lost = True
+        tally.entries.append(entries)
+        if lost and self.backend.world > 1:
+            parts += _zeros(learnt)
+        if len(parts) > 1 and len({part.dtype for part in parts}) == 1:
+            return torch.stack(parts).sum()
+        return sum(parts[1:], start=parts[0]) if parts else None
+
+    def _backward(self, loss: Tensor | None, task: str, bundle: Bundle) -> None:
+        if loss is None:
+            return
+        if not loss.requires_grad:
+            message = "the losses do not depend on the student: none of them has a gradient"
+            raise DiagnosticError(Diagnostic("KD306", message, self.place(""), help="a loss detaches the teacher only"))
+        # FSDP2 computes with parameters of its own making.
+        audit = task not in self.begun and not self.backend.divided
+        if audit and (stray := bundle.stray(loss)):
+            shape = list(stray[0].shape)
+            message = f"a loss has a parameter of shape {shape} that would never be trained"
+            help_ = "a loss with parameters is an `nn.Module` that has them as attributes"
+            raise DiagnosticError(Diagnostic("KD510", message, self.place(""), help=help_))
+        with self.backward_guard:
+            self.backend.backward(loss)
+        self.begun.add(task)
+
+    def _finish(self, step: int, drawn: list[Drawn], shares: Shares, tally: Tally) -> Figures:
+        """Clip, check, and take the step."""
+        limit = self.stage.training.max_grad_norm
+        optimizer = self.optimization.optimizer
+        student_only = limit is not None and limit.scope == "student"
+        student, others = self.optimization.student, self.optimization.others
+        clipped = student if student_only else student + others
+        norms = [self.backend.clip(optimizer, clipped, None if limit is None else limit.value)]
+        if student_only:  # what is not clipped must be finite all the same
+            norms.append(self.backend.norm(others))
+        figures, found = tally.read(*norms)
+        # A scaled gradient may overflow: then the scaler skips the step and halves its scale.
+        finite = math.isfinite(figures.loss) and (self.backend.scales or all(map(math.isfinite, found)))
+        where: list[int] = []
+        if self.backend.world > 1:
+            own = [finite, figures.loss, figures.terms, figures.micro, [each.empty for each in drawn]]
+            told = self.backend.team.collect(own)
+            where = [rank for rank, (_, loss, *_) in enumerate(told) if not math.isfinite(loss)]
+            finite, figures = all(each[0] for each in told), together(figures.norm, [each[1:] for each in told])
+        if not finite:
+            raise not_finite(self, step, drawn, shares, figures, where)
+        with self.optimization.guard:
+            taken = self.backend.step(optimizer)
+        if not taken and self.backend.scaler_state()["scale"] < SMALLEST_SCALE:
+            raise not_finite(self, step, drawn, shares, figures, where)
+        optimizer.zero_grad(set_to_none=True)
+        on_step = self.bundle.moment("on_step")
+        if on_step is not None:
+            with self.guard:
+                on_step((step + 1) / self.total_steps)
+            self.bundle.train()
+        self.backend.share_buffers(self.bundle)
+        return figures
+
+
+def _count(drawn: Drawn) -> dict[Unit, float]:
+    if drawn.empty:
+        return dict.fromkeys(UNITS, 0.0)
+    own = drawn.lesson.student
+    return count(drawn.batches[own.name], own.features, drawn.lesson.labels)
+
+
+def _zeros(features: Features) -> list[Tensor]:
+    """Zeros that depend on all that is read of a model.
+
+    A backward pass from them reaches the parameters that it reaches on the other ranks, which wait for it.
+    """
+    heads = (head for name in features for head in features.heads(name))
+    sums = [head.sum() for head in heads if isinstance(head, Tensor) and head.requires_grad]
+    return [each * 0 for each in sums if each.isfinite()]
+
+
+def _times(value: Tensor, factor: float) -> Tensor:
+    return value if factor == 1 else value * factor

@@ -1,0 +1,89 @@
+"""The caches of a plan filled before it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.engine.forward.guarded_task import built
+from kdspec.engine.forward.models import Models
+from kdspec.engine.processes.backend import SingleProcess
+from kdspec.engine.run.run_folder import RunFolder
+from kdspec.engine.run.signals import StopSignal
+from kdspec.engine.run.stage_run import StageRun
+from kdspec.engine.teacher_cache.open_cache import opened
+from kdspec.events import CacheState, Event
+from kdspec.plan.plan import Plan, PlannedStage
+from kdspec.registry.registry import Registry
+
+
+def fill(
+    plan: Plan,
+    registry: Registry,
+    *,
+    output: Path,
+    device: str | None,
+    emit: Callable[[Event], None],
+    progress: Callable[[CacheState, int, int], None],
+) -> Iterator[CacheState]:
+    """Run every frozen teacher for all rows that it will be asked for, but where a stage says `off`.
+
+    Args:
+        plan: the plan.
+        registry: its components.
+        output: where the runs are: a teacher that is trained by an earlier stage is that of the finished stage.
+        device: where to compute; the first GPU, or the CPU where there is none.
+        emit: told of notes.
+        progress: told of a cache, the rows that are done, and those that there are.
+
+    Raises:
+        DiagnosticError: KD512 where a teacher cannot be cached, or has not been trained yet.
+    """
+    folder = RunFolder(output / plan.spec.name)
+    finished = folder.finished(list(plan.spec.stages))
+    tasks = {name: built(plan, name) for name in dict.fromkeys(task for stage in plan.stages for task in stage.tasks)}
+    students = {stage.name: stage.needs.student for stage in plan.stages}
+    trained = {students[name]: folder.path / event.folder for name, event in finished.items()}
+    heads = {name: task.head for name, task in tasks.items()}
+    before: set[str] = set()
+    for stage in plan.stages:
+        if stage.needs.teachers and stage.training.teacher_cache.use != "off":
+            for name in before & set(stage.needs.teachers):
+                raise _untrained(plan, stage, name)
+            models = Models(plan, heads, {name: path for name, path in trained.items() if name in stage.needs.teachers})
+            backend = SingleProcess(
+                device or ("cuda" if torch.cuda.is_available() else "cpu"), stage.training.precision
+            )
+            run = StageRun(
+                plan, _insisting(stage), registry=registry, models=models, tasks={name: tasks[name] for name in stage.tasks},
+                folder=folder, backend=backend, emit=emit, stop=StopSignal(),
+            )  # fmt: skip
+            for cache in run.loop().caches:
+                done = 0
+                for block in range(cache.rows.blocks):
+                    if not cache.fill([block]):
+                        break
+                    done += len(cache.rows.rows(block))
+                    progress(opened(stage.name, cache), done, cache.rows.feed.rows)
+                cache.close()
+                yield opened(stage.name, cache)
+        if stage.name not in finished:
+            before.add(stage.needs.student)
+
+
+def _insisting(stage: PlannedStage) -> PlannedStage:
+    """The stage with a cache that is on: it is filled for later runs, whether it pays in this one or not."""
+    settings = stage.training.teacher_cache.model_copy(update={"use": "on"})
+    training = stage.training.model_copy(update={"teacher_cache": settings})
+    parts = tuple(_insisting(part) for part in stage.parts)
+    return replace(stage, stage=stage.stage.model_copy(update={"training": training}), parts=parts)
+
+
+def _untrained(plan: Plan, stage: PlannedStage, teacher: str) -> DiagnosticError:
+    label = plan.spec.label(("stages", stage.name), f"learns from `{teacher}`", key=True)
+    message = f"teacher `{teacher}` cannot be cached yet: an earlier stage trains it, and has not been run"
+    return DiagnosticError(Diagnostic("KD512", message, label, help="`kdspec run` fills the cache when it comes to it"))

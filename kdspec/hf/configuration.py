@@ -1,0 +1,159 @@
+"""A transformers configuration: changed by a spec, and fitted to a task and a tokenizer."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
+from types import MappingProxyType
+from typing import Any
+
+from kdspec.api.context import Head, ModelFacts
+from kdspec.diagnostics.diagnostic import closest, excerpt
+from kdspec.diagnostics.fault import Fault
+from kdspec.hf import families
+
+_SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads")
+_FROM_THE_TASK = ("num_labels", "id2label", "label2id", "problem_type")
+_OWN_KEYS = MappingProxyType({"dtype": "dtype", "torch_dtype": "dtype", "attn_implementation": "attention"})
+
+AUTO_CLASSES: Mapping[str | None, str] = MappingProxyType(
+    {
+        None: "AutoModel",
+        "sequence_classification": "AutoModelForSequenceClassification",
+        "multi_label": "AutoModelForSequenceClassification",
+        "regression": "AutoModelForSequenceClassification",
+        "token_classification": "AutoModelForTokenClassification",
+        "question_answering": "AutoModelForQuestionAnswering",
+        "masked_lm": "AutoModelForMaskedLM",
+    }
+)
+"""The class of the library for each kind of head."""
+
+_PROBLEMS = MappingProxyType(
+    {
+        "sequence_classification": "single_label_classification",
+        "multi_label": "multi_label_classification",
+        "regression": "regression",
+    }
+)
+
+_CODE = "KD503"
+_MANY = 64
+_SLIPS = 2
+_LONG_ENOUGH = 8
+
+
+def named(known: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes under the names of this family, all of which it must have: transformers takes any name in silence."""
+    aliases = dict(known.attribute_map)
+    names = {*known.to_dict(), *aliases, *(field.name for field in fields(known))}
+    for key in changes:
+        elsewhere = _elsewhere(key)
+        if elsewhere is None and key not in names:
+            near = closest(key, sorted(names))
+            elsewhere = _unknown(key, f"a {known.model_type} configuration has no `{key}`", near)
+        if elsewhere is not None:
+            elsewhere.at = ("config", *elsewhere.at)
+            raise elsewhere
+    return {aliases.get(key, key): value for key, value in changes.items()}
+
+
+def mistakes(changes: Mapping[str, Any], facts: ModelFacts) -> Iterator[Fault]:
+    """What is surely wrong with the entries of a configuration, told without transformers.
+
+    Args:
+        changes: the entries.
+        facts: those of the model that has them.
+    """
+    sizes = {*families.LAYER_NAMES, *families.WIDTH_NAMES, *families.HEAD_NAMES, *families.OTHER_SIZES}
+    for key, value in changes.items():
+        if (elsewhere := _elsewhere(key)) is not None:
+            yield elsewhere
+        elif key in sizes:
+            yield from _not_a_size(key, value)
+        elif key not in families.ATTRIBUTES and (near := _misspelt(key, sizes | families.ATTRIBUTES)):
+            yield _unknown(key, f"no configuration has `{key}`", near)
+    width, heads = facts.width, facts.heads
+    written = [key for key in changes if key in (*families.WIDTH_NAMES, *families.HEAD_NAMES)]
+    if facts.family in families.EVEN_HEADS and width is not None and heads is not None and width % heads and written:
+        message = f"{heads} attention heads cannot share a width of {width}"
+        fitting = ", ".join(str(number) for number in range(1, min(width, _MANY) + 1) if not width % number)
+        help_ = f"the width is a multiple of the number of heads: {fitting} heads would do"
+        yield Fault("KD104", message, (written[-1],), help=help_)
+
+
+def _elsewhere(key: str) -> Fault | None:
+    """For an entry that a spec has in another place."""
+    if key in _FROM_THE_TASK:
+        return Fault(_CODE, f"`{key}` comes from the task", (key,), help="remove it here", key=True)
+    if key in _OWN_KEYS:
+        help_ = f"write `{_OWN_KEYS[key]}` beside `config`"
+        return Fault(_CODE, f"`{key}` is not part of a configuration", (key,), help=help_, key=True)
+    return None
+
+
+def _unknown(key: str, message: str, near: str | None) -> Fault:
+    help_, fix = (f"did you mean `{near}`?", (key, near)) if near else (None, None)
+    return Fault("KD101", message, (key,), help=help_, key=True, fix=fix)
+
+
+def _not_a_size(key: str, value: Any) -> Iterator[Fault]:
+    if value is None:
+        return  # the library's own choice, where it has one
+    if type(value) is not int:
+        shown = f"the text `{excerpt(value)}`" if isinstance(value, str) else f"`{excerpt(str(value).lower())}`"
+        yield Fault("KD103", f"expected a whole number, not {shown}", (key,))
+    elif value <= 0:
+        yield Fault("KD104", f"`{value}` must be greater than 0", (key,))
+
+
+def _misspelt(key: str, names: Iterable[str]) -> str | None:
+    """The name that `key` is surely meant to be: one without a change of two letters at most."""
+    near = closest(key, sorted(names))
+    if near is None or len(near) < _LONG_ENOUGH:
+        return None
+    blocks = difflib.SequenceMatcher(None, key, near, autojunk=False).get_matching_blocks()
+    same = sum(block.size for block in blocks)
+    return near if max(len(key), len(near)) - same <= _SLIPS else None
+
+
+def stale(known: Any, changes: Mapping[str, Any]) -> list[str]:
+    """Entries of a configuration that follow from what the changes replace, or that go with the weights."""
+    layers, width, heads = (known.attribute_map.get(key, key) for key in _SHAPE)
+    names = ["quantization_config"]
+    if layers in changes:
+        names.append("layer_types")
+    of_head = getattr(known, "head_dim", None)
+    derived = of_head is not None and of_head == known.hidden_size // known.num_attention_heads
+    if derived and (width in changes or heads in changes):
+        names.append("head_dim")
+    return names
+
+
+def fit(config: Any, head: Head, tokenizer: Any | None) -> None:
+    """Fit a configuration to the labels and the tokenizer."""
+    if head.labels:
+        config.id2label = dict(enumerate(head.labels))
+        config.label2id = {label: number for number, label in enumerate(head.labels)}
+    if head.task in _PROBLEMS:
+        config.problem_type = _PROBLEMS[head.task]
+    if tokenizer is None:
+        return
+    if getattr(config, "pad_token_id", 0) is None:  # a decoder's head needs it to find the last token of a row
+        config.pad_token_id = tokenizer.pad_token_id
+    if getattr(config, "vocab_size", len(tokenizer)) < len(tokenizer):
+        raise Fault(
+            _CODE,
+            f"the tokenizer has {len(tokenizer)} tokens, the model {config.vocab_size}",
+            help=f"write `config: {{vocab_size: {len(tokenizer)}}}`",
+        )
+
+
+def unexpected(path: str, expected: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[Fault]:
+    """Where the configuration of `path` is another one than a spec says; nothing where it is not known yet."""
+    for key, value in expected.items():
+        if key in found and found[key] != value:
+            message = f"`{path}` has {found[key]} as `{key}`, not {value}"
+            help_ = "beside `path` it says what is there; a model of another shape is `like` this one"
+            yield Fault(_CODE, message, ("config", key), help=help_)

@@ -1,0 +1,162 @@
+"""What the configuration of a transformers model says about its shape, read without importing transformers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from kdspec.api.context import ModelFacts
+
+LAYER_NAMES = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+WIDTH_NAMES = ("hidden_size", "n_embd", "d_model", "dim")
+HEAD_NAMES = ("num_attention_heads", "n_head", "n_heads", "num_heads")
+
+OTHER_SIZES = ("intermediate_size", "vocab_size", "max_position_embeddings", "embedding_size", "head_dim", "d_ff")
+EVEN_HEADS = frozenset(
+    {
+        "albert",
+        "bert",
+        "camembert",
+        "deberta-v2",
+        "distilbert",
+        "electra",
+        "ernie",
+        "gpt2",
+        "modernbert",
+        "mpnet",
+        "roberta",
+        "xlm-roberta",
+    }
+)
+"""Families whose heads share the width among them, so that it must be a multiple of their number."""
+
+# Entries that look like others, so that a near miss of these is not taken for one.
+ATTRIBUTES = frozenset(
+    """
+    activation activation_function attention_bias attention_dropout attention_probs_dropout_prob attn_pdrop bos_token_id
+    chunk_size_feed_forward classifier_activation classifier_bias classifier_dropout classifier_dropout_prob
+    classifier_pooling cls_token_id decoder_bias dense_act_fn dropout dropout_rate embd_pdrop embedding_dropout
+    eos_token_id feed_forward_proj hidden_act hidden_activation hidden_dim hidden_dropout hidden_dropout_prob
+    hidden_sizes initializer_factor initializer_range inner_group_num intra_bottleneck_size is_decoder
+    is_encoder_decoder is_gated_act layer_norm_eps layer_norm_epsilon layer_types max_relative_positions
+    max_window_layers mlp_bias mlp_dropout model_type n_inner n_positions norm_bias norm_eps normalization_type
+    num_decoder_layers num_encoder_layers num_feedforward_networks num_hidden_groups num_key_value_heads
+    num_local_experts num_experts num_experts_per_tok output_attentions output_hidden_states pad_token_id
+    pooler_dropout pooler_hidden_act pooler_hidden_size pos_att_type position_biased_input position_embedding_type
+    pretraining_tp qa_dropout relative_attention relative_attention_max_distance relative_attention_num_buckets
+    resid_pdrop rms_norm_eps rope_parameters rope_scaling rope_theta scale_attn_weights sep_token_id
+    seq_classif_dropout sinusoidal_pos_embds sliding_window summary_activation summary_type summary_use_proj
+    tie_word_embeddings true_hidden_size type_vocab_size use_bottleneck use_cache use_sliding_window
+    """.split()  # noqa: SIM905 - a list of a hundred lines is no better to read
+)
+
+# Layers, width and heads of a configuration that does not say: files of older versions leave out what is the default.
+DEFAULTS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
+    {
+        "albert": (12, 4096, 64),
+        "bert": (12, 768, 12),
+        "camembert": (12, 768, 12),
+        "deberta-v2": (24, 1536, 24),
+        "distilbert": (6, 768, 12),
+        "electra": (12, 256, 4),
+        "ernie": (12, 768, 12),
+        "gpt2": (12, 768, 12),
+        "llama": (32, 4096, 32),
+        "mobilebert": (24, 512, 4),
+        "modernbert": (22, 768, 12),
+        "mpnet": (12, 768, 12),
+        "qwen2": (32, 4096, 32),
+        "qwen3": (32, 4096, 32),
+        "roberta": (12, 768, 12),
+        "t5": (6, 512, 8),
+        "xlm-roberta": (12, 768, 12),
+    }
+)
+
+
+def facts(configuration: Mapping[str, Any]) -> ModelFacts:
+    """The facts of a complete configuration; None for what it leaves open or where it makes no sense."""
+    family = configuration.get("model_type")
+    family = family if isinstance(family, str) else None
+    layers, width, heads = DEFAULTS.get(family or "", (None, None, None))
+    known = ModelFacts(
+        layers=layers,
+        width=width,
+        heads=heads,
+        family=family,
+        classes=_classes(configuration),
+        labels=_labels(configuration),
+        architecture=_architecture(configuration),
+    )
+    return changed(known, configuration)
+
+
+def changed(before: ModelFacts, changes: Mapping[str, Any]) -> ModelFacts:
+    """The facts after some entries of the configuration have been replaced."""
+    return ModelFacts(
+        layers=_number(changes, LAYER_NAMES, before.layers),
+        width=_number(changes, WIDTH_NAMES, before.width),
+        heads=_number(changes, HEAD_NAMES, before.heads),
+        family=before.family,
+        classes=before.classes,
+        labels=before.labels,
+        architecture=before.architecture,
+        vocabulary=_number(changes, ("vocab_size",), before.vocabulary),
+    )
+
+
+def read(file: Path) -> Mapping[str, Any]:
+    """The configuration in a `config.json`, empty where there is none that can be read."""
+    try:
+        configuration = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return configuration if isinstance(configuration, dict) else {}
+
+
+def _architecture(configuration: Mapping[str, Any]) -> str | None:
+    names = configuration.get("architectures")
+    return str(names[0]) if isinstance(names, list) and names else None
+
+
+def _labels(configuration: Mapping[str, Any]) -> tuple[str, ...]:
+    """Names that somebody has chosen; the library's own are `LABEL_0`, `LABEL_1` and so on."""
+    names = configuration.get("id2label")
+    if _classes(configuration) is None or not isinstance(names, dict):
+        return ()
+    ordered = tuple(names.get(str(number)) for number in range(len(names)))
+    chosen = ordered != tuple(f"LABEL_{number}" for number in range(len(names)))
+    return tuple(map(str, ordered)) if chosen and None not in ordered else ()
+
+
+def _classes(configuration: Mapping[str, Any]) -> int | None:
+    """Of a classifier's head: two where it does not say."""
+    architectures = configuration.get("architectures")
+    if not isinstance(architectures, list) or not any("Classification" in str(name) for name in architectures):
+        return None
+    labels = configuration.get("id2label")
+    return len(labels) if isinstance(labels, dict) and labels else 2
+
+
+def _number(configuration: Mapping[str, Any], names: tuple[str, ...], otherwise: int | None) -> int | None:
+    for name in names:
+        if name in configuration:
+            value = configuration[name]
+            return value if type(value) is int and value > 0 else None
+    return otherwise
+
+
+def written(path: str, revision: str | None, folder: Path | None) -> Mapping[str, Any]:
+    """The configuration in a model's folder or, for a hub model, in what was downloaded before; empty where none is known."""
+    if folder is not None:
+        return read(folder / "config.json")
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        file = try_to_load_from_cache(path, "config.json", revision=revision)
+    except ValueError:  # not a name that the hub allows
+        return {}
+    return read(Path(file)) if isinstance(file, str) else {}

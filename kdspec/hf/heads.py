@@ -1,0 +1,73 @@
+"""One transformers encoder with a head for each of several tasks: the models of the tasks share their body."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from kdspec.diagnostics.fault import Fault
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def key(task: str) -> str:
+    """The name of a task's model among the modules: names of modules have no dots, and names of tasks no slashes."""
+    return f"for_{task.replace('.', '/')}"
+
+
+def joined(models: Mapping[str, nn.Module]) -> nn.ModuleDict:
+    """The models of the tasks with one body between them, that of the one with most in it: some heads need a pooler.
+
+    Raises:
+        Fault: KD503, where a model is nothing but its head.
+    """
+    from torch import nn
+
+    bodies = {task: cast("Any", model).base_model for task, model in models.items()}
+    for task, body in bodies.items():
+        if body is models[task]:
+            raise Fault("KD503", f"a {type(body).__name__} has no body that it could share with other tasks")
+    largest = max(bodies.values(), key=lambda body: sum(1 for _ in body.parameters()))
+    for model in models.values():
+        setattr(model, cast("Any", model).base_model_prefix, largest)
+        cast("Any", model).tie_weights()
+    return nn.ModuleDict({key(task): model for task, model in models.items()})
+
+
+def parts(module: nn.Module) -> dict[str, nn.Module]:
+    """The models by their tasks, where there are several heads; else the module, under the empty name."""
+    from torch import nn
+
+    if not isinstance(module, nn.ModuleDict):
+        return {"": module}
+    return {name.removeprefix("for_").replace("/", "."): model for name, model in module.items()}
+
+
+def part(module: nn.Module, task: str) -> tuple[str, nn.Module]:
+    """The model of a task, or the first one where there is none of it, and what its tensors' names begin with."""
+    found = parts(module)
+    name = task if task in found else next(iter(found))
+    return (f"{key(name)}." if name else ""), found[name]
+
+
+def tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, those that several heads share once, under their first name."""
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    several = len(parts(module)) > 1
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if not several or id(tensor) not in seen:
+            found[name] = tensor
+        seen.add(id(tensor))
+    return found
+
+
+def load(tasks: Mapping[str, nn.Module], folder: Path) -> None:
+    """Read each task's model from its own folder below `folder`."""
+    from safetensors.torch import load_model
+
+    for task, model in tasks.items():
+        # What another task's head has added to the body, such as a pooler, is in that task's folder.
+        load_model(model, str(folder / task / "model.safetensors"), strict=False)

@@ -1,0 +1,222 @@
+"""Which weights of a new model are copied from which weights of another one, and the copying."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from pydantic import ConfigDict, Field
+
+from kdspec.api.component import Strict
+from kdspec.api.context import BuildContext, ModelFacts
+from kdspec.diagnostics.fault import Fault
+from kdspec.hf import heads
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_CODE = "KD311"
+
+
+class Initialize(Strict):
+    """Weights that a new model takes from one that exists; what is not copied is drawn anew."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    layers: list[int] = Field(min_length=1)
+    """The source's layer for each layer of the new model, in its order; counted from 0, negative ones from the end."""
+    from_: str | None = Field(default=None, alias="from")
+    """Name of the model that they come from. Left out: the model of `like`."""
+    embeddings: bool = True
+    """Whether the embeddings are copied; their shapes must then be the same."""
+    head: bool = True
+    """Whether pooler and head are copied, as far as their shapes are the same."""
+
+    def pairs(self, module: nn.Module, context: BuildContext, like: str | None) -> tuple[str, list[tuple[str, str]]]:
+        """The source, and which of the tensors of `module` is which of the source's; faults are at keys of this."""
+        name = self.from_ or like or ""
+        assert name in context.built, f"{name} is built before what is initialised from it"
+        source = context.built[name]
+        tasks = list(context.heads) if len(context.heads) > 1 else [context.task]
+        found: list[tuple[str, str]] = []
+        try:
+            for task in tasks:
+                mine, theirs = heads.part(module, task), heads.part(source, task)
+                # A head is of one task: where the model has several, the source's goes to its own.
+                with_head = self.head and (not task or task in context.learns.get(name, ()))
+                pairs = initialization(mine[1], theirs[1], self.layers, embeddings=self.embeddings, head=with_head)
+                found += [(mine[0] + own, theirs[0] + other) for own, other in pairs]
+        except Fault as fault:
+            fault.at = ("initialize", *fault.at)
+            raise
+        once = heads.tensors(module).keys() if len(tasks) > 1 else {own for own, _ in found}
+        return name, [pair for pair in found if pair[0] in once]
+
+
+def initialization(
+    student: nn.Module, source: nn.Module, layers: Sequence[int], *, embeddings: bool = True, head: bool = True
+) -> list[tuple[str, str]]:
+    """The names of the student's tensors that are copied, each with the source's tensor that it is copied from.
+
+    Both are transformers models. Student layer i takes all of source layer `layers[i]`, counted from 0, or from the end
+    where negative. Of the rest, a tensor is copied where the source has one of the same name and shape: always from
+    within the body (a final norm), with `embeddings` from the embeddings, and with `head` from pooler and head.
+
+    Raises:
+        Fault: KD311, where the numbers of layers or the shapes do not fit.
+    """
+    return _Pairing(student, source).pairs(layers, embeddings=embeddings, head=head)
+
+
+def mistakes(layers: Sequence[int], student: ModelFacts, source: ModelFacts) -> Iterator[Fault]:
+    """What of this can be told before the models are built."""
+    if student.layers is not None and len(layers) != student.layers:
+        help_ = "write one source layer for each layer of the student"
+        yield Fault(_CODE, _wrong_number(len(layers), student.layers), ("layers",), help=help_)
+    for position, layer in enumerate(layers):
+        if source.layers is not None and not -source.layers <= layer < source.layers:
+            yield _no_such_layer(layer, source.layers, ("layers", position))
+    if None not in (student.width, source.width) and student.width != source.width:
+        message = f"the student is {student.width} wide, and the model that its layers come from {source.width}"
+        yield Fault(_CODE, message, ("layers",), help="only layers of the same widths can be copied")
+
+
+def copy(student: nn.Module, source: nn.Module, pairs: Sequence[tuple[str, str]]) -> None:
+    """Copy the source's tensors into the student's, whose dtype they take."""
+    import torch
+
+    mine, theirs = student.state_dict(), source.state_dict()
+    with torch.no_grad():
+        for name, origin in pairs:
+            mine[name].copy_(theirs[origin])
+
+
+def lists_of_layers(module: nn.Module) -> list[str]:
+    """The names, each with a dot behind it, of the lists of hidden layers: one, or two in an encoder-decoder."""
+    from torch import nn
+
+    depth = getattr(getattr(module, "config", None), "num_hidden_layers", None)
+    found: list[str] = []
+    for name, inner in module.named_modules():
+        stack = isinstance(inner, nn.ModuleList) and len(inner) == depth and any(inner.state_dict())
+        if stack and not name.startswith(tuple(found)):  # a list within a layer is not the list of layers
+            found.append(f"{name}.")
+    return found
+
+
+class _Side:
+    """A model seen so that one with a head and one without can be compared: names are told from the body on."""
+
+    def __init__(self, module: nn.Module) -> None:
+        from torch import nn
+
+        state, config = module.state_dict(), cast("Any", module.config)
+        prefix = getattr(module, "base_model_prefix", "")
+        self._inside = f"{prefix}." if prefix and hasattr(module, prefix) else ""
+        self.family: str = config.model_type
+        self.names = {self._told(name): name for name in state}
+        self.shapes = {told: tuple(state[name].shape) for told, name in self.names.items()}
+        self._lookups = tuple(
+            f"{self._told(name)}." for name, inner in module.named_modules() if isinstance(inner, nn.Embedding)
+        )
+        self.depth: int = config.num_hidden_layers
+        self.lists = [self._told(name) for name in lists_of_layers(module)]
+        if not self.lists:
+            raise Fault(_CODE, f"the {self.family} model has no list of {self.depth} layers to copy from or to")
+
+    def _told(self, name: str) -> str:
+        """`body.` and the name within the body, or `head.` and the name of something on top of it."""
+        if name.startswith(self._inside):
+            return f"body.{name.removeprefix(self._inside)}"
+        return f"head.{name}"
+
+    def layer(self, stack: str, index: int) -> dict[str, str]:
+        """The told names of a layer's tensors by their names within the layer."""
+        start = f"{stack}{index}."
+        return {told.removeprefix(start): told for told in self.names if told.startswith(start)}
+
+    def part(self, told: str) -> str:
+        """What a tensor outside the layers belongs to: `embeddings`, `head` (with the pooler) or `body`."""
+        if told.startswith("head.") or "pooler" in told.split("."):
+            return "head"
+        if told.startswith(self._lookups) or any("embed" in word for word in told.split(".")):
+            return "embeddings"
+        return "body"
+
+
+class _Pairing:
+    def __init__(self, student: nn.Module, source: nn.Module) -> None:
+        self.student, self.source = _Side(student), _Side(source)
+
+    def pairs(self, layers: Sequence[int], *, embeddings: bool, head: bool) -> list[tuple[str, str]]:
+        student, source = self.student, self.source
+        if len(layers) != student.depth:
+            raise Fault(_CODE, _wrong_number(len(layers), student.depth), ("layers",))
+        stacks = self._stacks()
+        told = [
+            pair
+            for position, layer in enumerate(layers)
+            for stack in stacks
+            for pair in self._layer(stack, position, layer)
+        ]
+        wanted = {"body", *(["embeddings"] if embeddings else []), *(["head"] if head else [])}
+        for name, shape in student.shapes.items():
+            part = student.part(name)
+            if name.startswith(stacks) or part not in wanted or name not in source.shapes:
+                continue
+            if shape == source.shapes[name]:
+                told.append((name, name))
+            elif part == "embeddings":
+                raise Fault(
+                    _CODE,
+                    f"`{student.names[name]}` is {list(shape)} in the student and {list(source.shapes[name])} in the source",
+                    ("embeddings",),
+                    help="set `embeddings: false` to draw them anew",
+                )
+        return [(student.names[mine], source.names[theirs]) for mine, theirs in told]
+
+    def _stacks(self) -> tuple[str, ...]:
+        """The lists of layers that both have; an encoder-decoder has two, which may differ in length."""
+        both = tuple(stack for stack in self.student.lists if stack in self.source.lists)
+        if not both:
+            families = f"a {self.student.family} student cannot take the layers of a {self.source.family} model"
+            raise Fault(_CODE, families, ("from",))
+        return both
+
+    def _layer(self, stack: str, position: int, layer: int) -> list[tuple[str, str]]:
+        depth, at = self.source.depth, ("layers", position)
+        if not -depth <= layer < depth:
+            raise _no_such_layer(layer, depth, at)
+        layer %= depth
+        to, origin = self.student.layer(stack, position), self.source.layer(stack, layer)
+        for name in sorted(to.keys() ^ origin.keys()):
+            has, lacks = ("student", "source") if name in to else ("source", "student")
+            number = {"student": position, "source": layer}
+            raise Fault(
+                _CODE,
+                f"layer {number[has]} of the {has} has a `{name}`, layer {number[lacks]} of the {lacks} has none",
+                at,
+            )
+        for name, told in to.items():
+            shape, other = self.student.shapes[told], self.source.shapes[origin[name]]
+            if shape != other:
+                raise Fault(
+                    _CODE,
+                    f"`{self.student.names[told]}` is {list(shape)} in the student and {list(other)} in the source",
+                    at,
+                    help="only layers of the same widths can be copied",
+                )
+        return [(to[name], origin[name]) for name in to]
+
+
+def _wrong_number(given: int, needed: int) -> str:
+    return f"{_count(given)} for a student with {_count(needed)}"
+
+
+def _no_such_layer(layer: int, depth: int, at: tuple[str | int, ...]) -> Fault:
+    message = f"layer {layer} of a model with {_count(depth)}"
+    return Fault(_CODE, message, at, help=f"layers are counted from 0 to {depth - 1}")
+
+
+def _count(layers: int) -> str:
+    return f"{layers} layer{'' if layers == 1 else 's'}"

@@ -1,0 +1,1 @@
+"""Small networks on token ids that are not transformers."""

@@ -1,0 +1,148 @@
+"""The parts of an objective: soft labels, hard labels and matches as terms of one sum, for our strategies and others'."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from kdspec.api.built import BuiltTask
+from kdspec.api.context import BuildContext
+from kdspec.api.match import PlannedMatch
+from kdspec.api.step import Features, Step, Term
+from kdspec.diagnostics.fault import Fault, Within
+from kdspec.objectives.reductions import reduced
+from kdspec.objectives.soft_labels import Soft, Weight, outputs, shapes
+from kdspec.ops.mean import Mean
+from kdspec.ops.unpad import Packing
+
+_PARAMETERS = len(("stages", "its name", "distiller", "its component"))  # a match's place begins so
+
+
+class DistillationObjective(nn.Module):
+    """w_soft · Σ_heads soft + Σ_matches w · L + w_hard · Σ hard, each term by its name."""
+
+    def __init__(
+        self,
+        *,
+        tasks: Mapping[str, BuiltTask],
+        hard: Weight | None = None,
+        soft: Soft | None = None,
+        context: BuildContext | None = None,
+    ) -> None:
+        super().__init__()
+        self.tasks, self.hard, self.soft = tasks, hard, soft
+        planned = context.matches if context is not None else ()
+        terms = [MatchTerm(match, context or BuildContext()) for match in planned]
+        self.matches = nn.ModuleList(terms)
+        self._terms = tuple(terms)
+        if soft is not None and soft.module is not None:
+            self.soft_loss = soft.module  # its parameters are ours to train
+
+    def forward(self, step: Step) -> dict[str, Term]:
+        """The terms whose weight is not 0 now."""
+        terms: dict[str, Term] = {}
+        if self.soft is not None and (weight := self.soft.weight(step.progress)):
+            for suffix, loss, share in self.soft.losses(step):
+                terms[f"soft_labels{suffix}"] = Term(loss, weight * share)
+        packing = self._packing(step)
+        for match in self._terms:
+            if weight := match.weight(step.progress):
+                try:
+                    terms[match.term] = Term(match(step, packing), weight)
+                except Exception as error:
+                    raise match.within(step) from error
+        if self.hard is not None and (weight := self.hard(step.progress)):
+            losses = _hard(self.tasks[step.task], step.student)
+            for index, loss in enumerate(losses):
+                terms["hard_labels" if len(losses) == 1 else f"hard_labels.{index}"] = Term(loss, weight)
+        return terms
+
+    def _packing(self, step: Step) -> Packing | None:
+        """What takes the tokens that count out of each layer once for all matches."""
+        masks = step.student.heads("inputs_mask") if any(match.packs for match in self._terms) else ()
+        return Packing.by(masks[0]) if masks else None
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """A group for each projection, with the options that the spec gives it."""
+        return [
+            {"name": match.term, "params": list(match.projection.parameters()), **match.options}
+            for match in self._terms
+            if match.projection is not None
+        ]
+
+
+class MatchTerm(nn.Module):
+    """One match: its projection, its loss and its weight."""
+
+    def __init__(self, match: PlannedMatch, context: BuildContext) -> None:
+        super().__init__()
+        self.term, self.planned = match.term, match
+        self.loss = match.loss.build(context)
+        self.weight = match.weight.build(context)
+        self.projection: nn.Module | None = None
+        self.options: Mapping[str, Any] = {}
+        if match.projection is not None:
+            widths = BuildContext(
+                folder=context.folder,
+                seed=context.seed,
+                name=match.term,
+                student_width=match.student_width,
+                teacher_width=match.teacher_width,
+            )
+            self.projection = match.projection.build(widths)
+            self.options = match.projection.optimizer_options()
+        self.packs = match.loss.packs() and (match.projection is None or match.projection.packs())
+        """Whether it takes tokens without padding."""
+        self.reduced = reduced(match)
+        """What is enough of the teacher, which a cache may have in place of its layers."""
+
+    def forward(self, step: Step, packing: Packing | None = None) -> Tensor | Mean:
+        """The loss of this match, not weighted."""
+        match = self.planned
+        student = _layers(step.student, match.feature, match.student_layers)
+        taught = step.teachers[match.teacher]
+        enough = self.reduced is not None and self.reduced.name in taught
+        layers = [] if enough else _layers(taught, match.feature, match.teacher_layers)
+        over: dict[str, Any] = {}
+        if packing is not None and self.packs and not enough and all(map(packing.suits, (*student, *layers))):
+            student, layers = [packing.of(layer) for layer in student], [packing.of(layer) for layer in layers]
+            over["lengths"] = packing.lengths
+        else:
+            masks = step.student.heads("inputs_mask")
+            over["mask"] = masks[0] if masks else None
+        if self.projection is not None:
+            projected = {id(layer): self.projection(layer) for layer in student}
+            student = [projected[id(layer)] for layer in student]
+        one = match.loss.arity == 1
+        teacher: Any = taught[self.reduced.name] if enough and self.reduced else layers[0] if one else tuple(layers)
+        return self.loss(student[0] if one else tuple(student), teacher, **over)
+
+    def within(self, step: Step) -> Within:
+        """Where this match is, and the shapes that it was given, for what its loss or projection has raised."""
+        match, student, teacher = self.planned, step.student, step.teachers[self.planned.teacher]
+        sides = [(match.student, student, match.student_layers)]
+        if self.reduced is None or self.reduced.name not in teacher:
+            sides.insert(0, (match.teacher, teacher, match.teacher_layers))
+        notes = [f"`{match.feature}` of `{name}`: {shapes(_layers(side, match.feature, i))}" for name, side, i in sides]
+        if masks := student.heads("inputs_mask"):
+            notes.append(f"`inputs_mask` of `{match.student}`: {shapes(masks[:1])}")
+        return Within(f"the loss `{match.loss.name}`", match.path[_PARAMETERS:], tuple(notes))
+
+
+def _layers(features: Features, feature: str, layers: Sequence[int]) -> list[Tensor]:
+    if layers:
+        return [features.layer(feature, index) for index in layers]
+    return list(features.heads(feature))
+
+
+def _hard(task: BuiltTask, student: Features) -> list[Tensor | Mean]:
+    losses = student.heads("losses")
+    if losses:
+        # The model's own loss is a mean over its labels already; how many they were is not known here.
+        return [Mean(loss.mean(), 1.0, "labelled") for loss in losses]
+    logits, labels = outputs(student), student.heads("labels")
+    if len(logits) != len(labels):
+        raise Fault("KD313", f"{len(logits)} heads of logits but {len(labels)} of labels")
+    return [task.loss(logit, label) for logit, label in zip(logits, labels, strict=True)]

@@ -1,0 +1,91 @@
+"""The terms that strategies share: soft labels and hard labels as a spec has them, what they need, and their objective."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kdspec.api.component import Strict, by_name
+from kdspec.api.context import BuildContext
+from kdspec.api.kinds import Schedule
+from kdspec.api.losses import LogitLoss, Temperature
+from kdspec.api.match import Match
+from kdspec.api.step import Needs
+
+if TYPE_CHECKING:
+    from kdspec.objectives.distillation import DistillationObjective
+    from kdspec.objectives.soft_labels import Soft
+
+
+class SoftLabels(Strict):
+    """How the student follows the teacher's logits."""
+
+    loss: LogitLoss = by_name("ce")
+    """The loss between the two; several logits heads are summed. Left out: `ce`, where a row has several labels `bce`, and
+    where it has numbers `mse`."""
+    temperature: Temperature = by_name(4.0)
+    """Divides both logits: a number, or a rule that gives one for each row. Left out: 4, and 1 for numbers."""
+    weight: Schedule = by_name(1.0)
+    """Factor in the total: a number or a schedule."""
+    probability_shift: bool = False
+    """Swap the teacher's largest logit with that of the label, so that the teacher is never wrong."""
+
+    def build(self, context: BuildContext, teachers: Sequence[str]) -> Soft:
+        """The working object for these teachers."""
+        from kdspec.objectives.soft_labels import Soft
+
+        return Soft(
+            teachers=tuple(teachers),
+            loss=self.loss.build(context),
+            needs_labels=self.loss.needs_labels,
+            temperature=self.temperature.build(context),
+            weight=self.weight.build(context),
+            shift=self.probability_shift,
+        )
+
+
+class HardLabels(Strict):
+    """How the student follows the labels."""
+
+    weight: Schedule = by_name(0.0)
+    """Factor in the total: a number or a schedule."""
+
+
+def needs(
+    student: str,
+    teachers: Sequence[str],
+    task: str | None,
+    *,
+    soft: SoftLabels,
+    hard: HardLabels,
+    matches: Sequence[Match],
+) -> Needs:
+    """What these terms need of the models."""
+    softly = bool(teachers) and not soft.weight.always_zero()
+    with_labels = softly and (soft.loss.needs_labels or soft.probability_shift)
+    masks = frozenset({"logits_mask"})
+    logits = frozenset({"logits"} if softly else ())
+    return Needs(
+        student=student,
+        teachers=tuple(teachers),
+        tasks=(task,) if task is not None else (),
+        reads={student: logits | ({"labels"} if with_labels else set()), **dict.fromkeys(teachers, logits)},
+        optional={student: masks | {"inputs_mask"}, **dict.fromkeys(teachers, masks)},
+        hard_labels=not hard.weight.always_zero(),
+        unlabelled=softly or bool(matches),
+        matches=tuple(match for match in matches if not match.weight.always_zero()),
+    )
+
+
+def objective(
+    context: BuildContext, teachers: Sequence[str], *, soft: SoftLabels, hard: HardLabels
+) -> DistillationObjective:
+    """The objective of these terms and of the context's matches."""
+    from kdspec.objectives.distillation import DistillationObjective
+
+    return DistillationObjective(
+        tasks=context.tasks,
+        hard=None if hard.weight.always_zero() else hard.weight.build(context),
+        soft=soft.build(context, teachers) if teachers and not soft.weight.always_zero() else None,
+        context=context,
+    )

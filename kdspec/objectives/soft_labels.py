@@ -1,0 +1,197 @@
+"""Soft labels at work: the student's logits compared with those of its teacher, or of several teachers as one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from kdspec.api.step import Features, Step
+from kdspec.diagnostics.fault import Fault, Within
+from kdspec.ops import ensemble
+from kdspec.ops.masks import rule_out, select
+from kdspec.ops.mean import Mean
+from kdspec.ops.probability_shift import probability_shift
+
+Weight = Callable[[float], float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Soft:
+    """Soft labels, built."""
+
+    teachers: tuple[str, ...]
+    loss: Callable[..., Tensor | Mean]
+    needs_labels: bool
+    temperature: Callable[[Tensor, Tensor, float], float | Tensor]
+    weight: Weight
+    shift: bool
+    combine: Literal["logits", "probabilities", "losses"] = "logits"
+    """What of several teachers is averaged."""
+    shares: tuple[float, ...] | Literal["confidence"] | None = None
+    """A weight for each teacher, the sum of which is 1; those of `ops.ensemble.confidence`; or all the same."""
+
+    @property
+    def module(self) -> nn.Module | None:
+        """The loss, where it has parameters to train."""
+        return self.loss if isinstance(self.loss, nn.Module) else None
+
+    def losses(self, step: Step) -> Iterator[tuple[str, Tensor | Mean, float]]:
+        """For each loss what to put behind the name `soft_labels`, the loss, and the teacher's part in it.
+
+        Raises:
+            Fault: KD313 or KD507 where the logits do not go together.
+            Within: what the loss has raised.
+        """
+        try:
+            yield from self._losses(step)
+        except Fault:
+            raise
+        except Exception as error:
+            raise Within("the loss of `soft_labels`", ("soft_labels",), self._shapes(step)) from error
+
+    def _losses(self, step: Step) -> Iterator[tuple[str, Tensor | Mean, float]]:
+        students = _kept(step.student)
+        answers = {name: _kept(step.teachers[name]) for name in self.teachers}
+        for name, logits in answers.items():
+            _same_heads(students, logits, name)
+        labels = self._labels(step, len(students))
+        for head, student in enumerate(students):
+            taught = [logits[head] for logits in answers.values()]
+            for name, teacher in zip(self.teachers, taught, strict=True):
+                _same_shape(student, teacher, name)
+            number = "" if len(students) == 1 else f".{head}"
+            if self.combine == "losses":
+                for name, teacher, share in zip(self.teachers, taught, self._constant(), strict=True):
+                    temperature = self.temperature(student, self._shifted(teacher, labels[head]), step.progress)
+                    yield f".{name}{number}", self._loss(student, teacher, temperature, labels[head]), share
+            else:
+                target, temperature = self._target(student, taught, labels[head], step.progress)
+                yield number, self._loss(student, target, temperature, labels[head]), 1.0
+
+    def _target(
+        self, student: Tensor, teachers: list[Tensor], labels: Tensor | None, progress: float
+    ) -> tuple[Tensor, float | Tensor]:
+        """The teachers' logits as one, not shifted, and the temperature."""
+        if len(teachers) == 1:
+            return teachers[0], self.temperature(student, self._shifted(teachers[0], labels), progress)
+        shares = self._shares(teachers, labels)
+        mean = ensemble.mean_logits(teachers, shares)
+        # A temperature that depends on the teachers cannot wait for probabilities that depend on it.
+        temperature = self.temperature(student, self._shifted(mean, labels), progress)
+        if self.combine == "logits":
+            return mean, temperature
+        _several_classes(teachers[0], "the mean of probabilities")
+        return ensemble.mean_probabilities(teachers, shares, temperature=temperature), temperature
+
+    def _loss(
+        self, student: Tensor, teacher: Tensor, temperature: float | Tensor, labels: Tensor | None
+    ) -> Tensor | Mean:
+        extra = {"labels": labels} if self.needs_labels else {}
+        return self.loss(student, self._shifted(teacher, labels), temperature=temperature, **extra)
+
+    def _shifted(self, teacher: Tensor, labels: Tensor | None) -> Tensor:
+        if not self.shift:
+            return teacher
+        assert labels is not None, "labels are read where they are needed"
+        return probability_shift(teacher, labels)
+
+    def _shares(self, teachers: Sequence[Tensor], labels: Tensor | None) -> Tensor | None:
+        if self.shares is None:
+            return None
+        if self.shares == "confidence":
+            _several_classes(teachers[0], "confidence")
+            return ensemble.confidence(teachers, labels)
+        return torch.tensor(self.shares, dtype=torch.float64, device=teachers[0].device)
+
+    def _constant(self) -> tuple[float, ...]:
+        assert self.shares != "confidence", "a loss is a mean over rows, whose weights cannot be put in afterwards"
+        return self.shares or (1 / len(self.teachers),) * len(self.teachers)
+
+    def _labels(self, step: Step, heads: int) -> Sequence[Tensor | None]:
+        needed = self.needs_labels or self.shift
+        if not needed and (self.shares != "confidence" or not step.labels):
+            return [None] * heads
+        if len(step.labels) != heads:
+            raise Fault(
+                "KD313",
+                f"{heads} heads of logits but {len(step.labels)} of labels",
+                help="give the student's adaptor one path of `labels` for each of `logits`",
+            )
+        return [
+            select(label, mask) if mask is not None and label.shape == mask.shape else label
+            for label, mask in zip(step.labels, _masks(step.student, heads), strict=True)
+        ]
+
+    def _shapes(self, step: Step) -> tuple[str, ...]:
+        sides = [(f"teacher `{name}`", step.teachers[name]) for name in self.teachers]
+        sides.append(("the student", step.student))
+        return tuple(f"`logits` of {name}: {shapes(side.heads('logits'))}" for name, side in sides)
+
+
+def outputs(features: Features) -> list[Tensor]:
+    """The logits by head. Where a position is itself the class, `(batch, length)`, `logits_mask` says which there are.
+
+    Those that it does not keep are at -inf, so that neither the padding nor anything else there matters.
+    """
+    logits = features.heads("logits")
+    masks = _masks(features, len(logits))
+    return [
+        value if mask is None or value.shape != mask.shape else rule_out(value, mask)
+        for value, mask in zip(logits, masks, strict=True)
+    ]
+
+
+def _kept(features: Features) -> list[Tensor]:
+    """The logits by head, of token tasks only the positions that the mask keeps."""
+    # A mask chooses tokens; logits of whole rows, (batch, classes), have none to choose from.
+    logits = outputs(features)
+    return [
+        select(value, mask) if mask is not None and value.ndim > mask.ndim and value.shape[:2] == mask.shape else value
+        for value, mask in zip(logits, _masks(features, len(logits)), strict=True)
+    ]
+
+
+def _masks(features: Features, heads: int) -> Sequence[Tensor | None]:
+    masks = features.heads("logits_mask")
+    if len(masks) not in (0, 1, heads):
+        raise Fault("KD313", f"{heads} heads of logits but {len(masks)} masks in `logits_mask`")
+    return masks * heads if len(masks) == 1 else masks or (None,) * heads
+
+
+def shapes(values: Sequence[Any]) -> str:
+    """The shapes of tensors, for a message."""
+    return ", ".join(str(tuple(v.shape)) if isinstance(v, Tensor) else f"a {type(v).__name__}" for v in values)
+
+
+def _same_heads(students: Sequence[Tensor], teachers: Sequence[Tensor], name: str) -> None:
+    if len(students) != len(teachers):
+        raise Fault(
+            "KD313",
+            f"the student has {_counted(students)} of logits, teacher `{name}` {_counted(teachers)}",
+            help="give both adaptors the same number of paths for `logits`",
+        )
+
+
+def _same_shape(student: Tensor, teacher: Tensor, name: str) -> None:
+    if student.shape != teacher.shape:
+        raise Fault(
+            "KD507",
+            f"the student's logits have shape {tuple(student.shape)}, those of teacher `{name}` {tuple(teacher.shape)}",
+            help="both models need the same classes, and `logits_mask` in both adaptors or in neither",
+        )
+
+
+def _several_classes(logits: Tensor, what: str) -> None:
+    if logits.shape[-1] < 2:
+        message = f"{what} needs classes to choose from, and the logits have one value a row"
+        raise Fault(
+            "KD313", message, ("soft_labels",), help="leave `combine: logits` and equal weights for such values"
+        )
+
+
+def _counted(values: Sequence[Tensor]) -> str:
+    return "1 head" if len(values) == 1 else f"{len(values)} heads"

@@ -1,0 +1,1 @@
+"""A spec to a plan: everything resolved, without torch."""

@@ -1,0 +1,107 @@
+"""How the rows of a stage become batches: what the spec says, or what is best where it leaves that open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from kdspec.api.component import Strict
+from kdspec.api.losses import OverRows
+from kdspec.diagnostics.diagnostic import Diagnostic
+from kdspec.spec.spec import Spec
+
+if TYPE_CHECKING:
+    from kdspec.plan.plan import PlannedStage
+
+Name = Literal["random", "sorted_micro_batches", "length_grouped"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batches:
+    """What is done, and why."""
+
+    name: Name
+    why: str
+    chosen: bool
+    """Whether the spec leaves it open."""
+    tokens: int | None = None
+    """The most tokens of a micro-batch; None for a number of rows."""
+    doubt: str = ""
+    """Why the gradient may depend on how a batch is cut; empty where it does not."""
+
+    @property
+    def cut(self) -> bool:
+        """Whether the rows of a step are cut by length."""
+        return self.tokens is not None or self.name == "sorted_micro_batches"
+
+    def doubted(self, doubt: str) -> Batches:
+        """The same with what only the models at work have shown: a choice becomes another, what is written stays."""
+        if not self.chosen:
+            return replace(self, doubt=doubt)
+        return replace(self, name="random", doubt=doubt, why=_random(doubt))
+
+
+def batches(spec: Spec, stage: PlannedStage) -> Batches:
+    """How a stage makes its batches."""
+    batching = stage.training.batching
+    doubt = next(_doubts(spec, stage), "")
+    tokens, by = batching.tokens, batching.by
+    if by in ("length_grouped", "random"):
+        return Batches(name=by, why="", chosen=False, tokens=tokens, doubt=doubt)
+    if by == "sorted_micro_batches" or tokens is not None:
+        return Batches(name="sorted_micro_batches", why="", chosen=False, tokens=tokens, doubt=doubt)
+    if doubt:
+        return Batches(name="random", why=_random(doubt), chosen=True, doubt=doubt)
+    why = "every loss is a sum over rows, so the gradient is that of random batches"
+    return Batches(name="sorted_micro_batches", why=why, chosen=True)
+
+
+def warnings(spec: Spec, stage: PlannedStage) -> Iterator[Diagnostic]:
+    """What to say of cuts that the spec asks for and that may change the gradient."""
+    found = batches(spec, stage)
+    if found.cut and found.doubt and not found.chosen:
+        label = spec.label(("stages", stage.name, "training", "batching"), "cuts batches")
+        message = f"the gradient may depend on how a batch is cut: {found.doubt}"
+        help_ = "`batching: auto` cuts only where the gradient stays the same"
+        yield Diagnostic("KD320", message, label, help=help_, severity="warning")
+
+
+def _random(doubt: str) -> str:
+    return f"cut by length the gradient could be another: {doubt}"
+
+
+def _doubts(spec: Spec, stage: PlannedStage) -> Iterator[str]:
+    """What may make the gradient depend on how a batch is cut."""
+    needs, training = stage.needs, stage.training
+    if training.normalize == "micro_batch":
+        yield "`normalize: micro_batch` weighs micro-batches and not rows"
+    parts: list[Any] = [stage.stage.distiller, spec.models[needs.student]]
+    parts += [part for match in stage.matches for part in (match.loss, match.projection)]
+    if needs.hard_labels:
+        parts += [spec.tasks[name] for name in stage.tasks]
+    for part in _over_rows(parts):
+        if not part.rowwise():
+            yield f"the {part.words()} `{part.name}` may take rows together"
+    features = stage.features[needs.student]
+    if "losses" in features:
+        yield f"`{needs.student}` gives its own loss, which may take rows together"
+    if stage.matches and "inputs_mask" not in features:
+        yield f"matches average over padding too, for the adaptor of `{needs.student}` has no `inputs_mask`"
+
+
+def _over_rows(value: Any) -> Iterator[OverRows]:
+    """The components in a value that compute something of a batch, but for those inside of models and tasks."""
+    if isinstance(value, OverRows):
+        yield value
+        if value.kind in ("model", "task"):
+            return
+    if isinstance(value, Strict):
+        for name in type(value).model_fields:
+            yield from _over_rows(getattr(value, name))
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _over_rows(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _over_rows(item)

@@ -1,0 +1,310 @@
+"""A plan as plain data: what `kdspec plan --json` prints, `plan.json` keeps, and terminal and report show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from kdspec.api.component import Component, Strict
+from kdspec.api.kinds import Schedule
+from kdspec.api.match import PlannedMatch
+from kdspec.plan.micro_batching import Batches, batches
+from kdspec.plan.plan import Feature, Plan, PlannedStage
+from kdspec.source.document import Path
+from kdspec.spec.spec import Spec
+
+FORMAT = 1
+"""Changes when a program that reads the data would have to."""
+
+FACTS = ("layers", "width", "heads", "family")
+
+Origin = Literal["written", "default", "derived", "unknown"]
+"""Who decided on a value: the spec, a default, the plan, or nobody before the run."""
+
+Setting = dict[str, Any]
+"""A value as `{value, origin}`, a component as `{component, parameters, origin}`, a mapping as `{parameters, origin}`.
+
+The parameters are settings by name.
+"""
+
+
+def outline(plan: Plan) -> dict[str, Any]:
+    """The plan as data for JSON.
+
+    Keys: `format` (1), `name`, `trusts_code` (true, where models may bring code, and otherwise left out), `seed`, `tasks`,
+    `models` and `stages`. A task has `name`, `task` and `varies`
+    (why its training rows differ from epoch to epoch, or null), a model `name`,
+    `model`, `facts` (`layers`, `width`, `heads`, `family`; null where unknown) and `stages`, which says for each stage
+    whether it is `trained` or `frozen` there. A stage has `name`, `distiller`, `student`, `teachers`, `tasks`,
+    `settings` (of the strategy, beside its terms), `terms`, `reads` (for each model the field paths and layers of its
+    features), `training` and `batching` (`name`, `tokens` and `why`, for how batches are made). A term has `name`, `kind`
+    (`match` or the strategy's own key), `active`, and `settings`; a match has `feature`, `teacher` and `student` (`model`,
+    `layers`, `width`) too. A stage of several tasks has `parts`, for each of them `task`, `teachers`, `settings`, `reads`
+    and `batching`; its own `reads` is empty, and its `batching` that of the first task.
+    """
+    spec = plan.spec
+    of = _Origins(spec)
+    return {
+        "format": FORMAT,
+        "name": spec.name,
+        **({"trusts_code": True} if spec.document.trusts_code else {}),
+        "seed": of.setting(spec.seed, ("seed",)),
+        "tasks": [
+            {"name": name, "task": of.setting(task, ("tasks", name)), "varies": task.varies()}
+            for name, task in spec.tasks.items()
+        ],
+        "models": [
+            {
+                "name": name,
+                "model": of.setting(model, ("models", name)),
+                "facts": {key: getattr(plan.facts[name], key) for key in FACTS},
+                "stages": {
+                    stage.name: "trained" if name == stage.needs.student else "frozen"
+                    for stage in plan.stages
+                    if name in stage.models
+                },
+            }
+            for name, model in spec.models.items()
+        ],
+        "stages": [_stage(stage, of) for stage in plan.stages],
+    }
+
+
+def _stage(stage: PlannedStage, of: _Origins) -> dict[str, Any]:
+    distiller = stage.stage.distiller
+    path: Path = ("stages", stage.name)
+    whole = of.setting(distiller, (*path, "distiller"))
+    parameters: dict[str, Setting] = whole.get("parameters", {})
+    if stage.parts:
+        return _several(stage, of, whole)
+    groups = _groups(distiller, parameters)
+    models = {stage.needs.student, *stage.needs.teachers}
+    settings = {
+        name: setting
+        for name, setting in parameters.items()
+        if name not in {*groups, "matches"} and not _names(setting, models)
+    }
+    return {
+        **_head(stage, whole),
+        "settings": settings,
+        "terms": _terms(stage, of, groups, parameters),
+        "reads": _reads(stage),
+        **_trained(stage, of),
+    }
+
+
+def _several(stage: PlannedStage, of: _Origins, whole: Setting) -> dict[str, Any]:
+    """A stage of several tasks: the terms of all, and for each task what it alone has."""
+    distiller, path = stage.stage.distiller, ("stages", stage.name, "distiller")
+    terms: list[dict[str, Any]] = []
+    parts = []
+    for part in stage.parts:
+        written = part.needs.within(distiller)
+        at: Path = (*path, distiller.name, *part.needs.at)
+        parameters: dict[str, Setting] = {} if written is distiller else of.setting(written, at).get("parameters", {})
+        groups = _groups(written, parameters) if isinstance(written, Strict) else {}
+        off = {*groups, "matches", *(name for name in parameters if _names(parameters[name], set(part.models)))}
+        terms += _terms(part, of, groups, parameters)
+        parts.append(
+            {
+                "task": part.task,
+                "teachers": list(part.needs.teachers),
+                "settings": {name: setting for name, setting in parameters.items() if name not in off},
+                "reads": _reads(part),
+                "batching": _batching(batches(of.spec, part)),
+            }
+        )
+    roots = {part.needs.at[0] for part in stage.parts if part.needs.at}
+    models = {stage.needs.student, *stage.needs.teachers}
+    settings = {
+        name: setting
+        for name, setting in whole.get("parameters", {}).items()
+        if name not in roots and not _names(setting, models)
+    }
+    return {
+        **_head(stage, whole),
+        "settings": settings,
+        "terms": terms,
+        "reads": {},
+        "parts": parts,
+        **_trained(stage.parts[0], of),
+    }
+
+
+def _head(stage: PlannedStage, whole: Setting) -> dict[str, Any]:
+    return {
+        "name": stage.name,
+        "distiller": {"component": stage.stage.distiller.name, "origin": whole["origin"]},
+        "student": stage.needs.student,
+        "teachers": list(stage.needs.teachers),
+        "tasks": list(stage.tasks),
+    }
+
+
+def _trained(stage: PlannedStage, of: _Origins) -> dict[str, Any]:
+    """How a stage trains, with the batches of this one of its tasks."""
+    made = batches(of.spec, stage)
+    settings = of.setting(stage.training, ("stages", stage.name, "training"))["parameters"]
+    return {"training": _training(settings, made), "batching": _batching(made)}
+
+
+def _batching(made: Batches) -> dict[str, Any]:
+    return {"name": made.name, "tokens": made.tokens, "why": made.why}
+
+
+def _groups(written: Strict, parameters: Mapping[str, Setting]) -> dict[str, Strict]:
+    """The parameters that are mappings: each is a term, or what belongs together otherwise."""
+    return {
+        name: value
+        for name, value in _fields(written)
+        if name in parameters and isinstance(value, Strict) and not isinstance(value, Component)
+    }
+
+
+def _terms(
+    stage: PlannedStage, of: _Origins, groups: Mapping[str, Strict], parameters: Mapping[str, Setting]
+) -> list[dict[str, Any]]:
+    prefix = f"{stage.task}." if stage.needs.at else ""
+    terms = [_term(prefix, name, parameters[name], value) for name, value in groups.items()]
+    if stage.needs.hard_labels and "hard_labels" not in groups:
+        terms.append({"name": f"{prefix}hard_labels", "kind": "hard_labels", "active": True, "settings": {}})
+    if stage.needs.at and not stage.needs.teachers:
+        terms = [term for term in terms if term["kind"] != "soft_labels"]
+    return [*terms, *(_match(match, of) for match in stage.matches)]
+
+
+def _reads(stage: PlannedStage) -> dict[str, Any]:
+    return {
+        model: {name: _read(feature) for name, feature in features.items()}
+        for model, features in stage.features.items()
+    }
+
+
+def _fields(model: Strict) -> Iterator[tuple[str, Any]]:
+    """Names as a spec writes them, and values."""
+    for name, field in type(model).model_fields.items():
+        yield field.alias or name, getattr(model, name)
+
+
+def _names(setting: Setting, models: set[str]) -> bool:
+    """Whether a parameter of a strategy only says which models it is about."""
+    value = setting.get("value")
+    named = value if isinstance(value, list) else [value]
+    return bool(named) and all(isinstance(name, str) and name in models for name in named)
+
+
+def _term(prefix: str, name: str, setting: Setting, value: Strict) -> dict[str, Any]:
+    weight = getattr(value, "weight", None)
+    active = not (isinstance(weight, Schedule) and weight.always_zero())
+    return {"name": prefix + name, "kind": name, "active": active, "settings": setting.get("parameters", {})}
+
+
+def _match(match: PlannedMatch, of: _Origins) -> dict[str, Any]:
+    preset = (*match.path, "preset") in of.values
+    settings = {
+        "loss": of.setting(match.loss, (*match.path, "loss")),
+        "weight": of.setting(match.weight, (*match.path, "weight")),
+    }
+    if preset:
+        settings["loss"]["origin"] = "derived"
+    if match.projection_origin == "unknown":
+        settings["projection"] = {"value": None, "origin": "unknown"}
+    elif match.projection is not None:
+        settings["projection"] = of.setting(match.projection, (*match.path, "projection"))
+        if match.projection_origin == "derived":
+            settings["projection"]["origin"] = "derived"
+    return {
+        "name": match.term,
+        "kind": "match",
+        "active": not match.weight.always_zero(),
+        "feature": match.feature,
+        "teacher": {"model": match.teacher, "layers": list(match.teacher_layers), "width": match.teacher_width},
+        "student": {"model": match.student, "layers": list(match.student_layers), "width": match.student_width},
+        "layers": {"origin": _layers_origin(match, of, preset=preset)},
+        "settings": settings,
+    }
+
+
+def _layers_origin(match: PlannedMatch, of: _Origins, *, preset: bool) -> Origin:
+    """Pairs that the spec has are written; those that a layer map, a preset or a strategy has made are derived."""
+    layers, pairs = (of.at((*match.path, key)) for key in ("layers", "pairs"))
+    numbered = isinstance(layers, dict) and all(isinstance(key, int) for key in layers)
+    whole = not match.teacher_layers
+    return "written" if not preset and (whole or numbered or pairs is not None) else "derived"
+
+
+def _read(feature: Feature) -> dict[str, Any]:
+    layers = None if feature.layers is None else list(feature.layers)
+    return {"paths": [str(path) for path in feature.paths], "layers": layers}
+
+
+def _training(settings: dict[str, Setting], made: Batches) -> dict[str, Setting]:
+    """With what stands for nothing: evaluation and checkpoints once an epoch, judged by the task's own metric."""
+    if made.chosen:
+        settings["batching"] = {"value": made.name, "origin": "derived"}
+    for key in ("evaluate", "checkpoint"):
+        parts = settings[key].get("parameters")
+        if parts is None:
+            continue
+        if parts["every_steps"]["value"] is None and parts["every_epochs"]["value"] is None:
+            parts["every_epochs"] = {"value": 1.0, "origin": "default"}
+        if "metric" in parts and parts["metric"]["value"] is None:
+            parts["metric"] = {"value": None, "origin": "unknown"}
+    return settings
+
+
+class _Origins:
+    """Settings with their origins, which the text of the spec tells."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self.values, self.data = spec.document.values, spec.document.data
+
+    def at(self, path: Path) -> Any:
+        """What the text has at a path, or None."""
+        found: Any = self.data
+        for segment in path:
+            try:
+                found = found[segment]
+            except (KeyError, IndexError, TypeError):
+                return None
+        return found
+
+    def setting(self, value: Any, path: Path) -> Setting:
+        """A value with its origin, and those of its parts."""
+        origin: Origin = "written" if path in self.values else "default"
+        if isinstance(value, Component):
+            plain = value.to_plain()
+            if plain is not None:
+                return {"value": _plain(plain), "origin": origin}
+            below = (*path, self._key(path, value.name))
+            return {"component": value.name, "parameters": self._parameters(value, below), "origin": origin}
+        if isinstance(value, Strict):
+            written = self.at(path)
+            if written is not None and not isinstance(written, dict):
+                return {"value": _plain(written), "origin": origin}
+            return {"parameters": self._parameters(value, path), "origin": origin}
+        return {"value": _plain(value), "origin": origin}
+
+    def _parameters(self, model: Strict, path: Path) -> dict[str, Setting]:
+        return {name: self.setting(value, (*path, name)) for name, value in _fields(model)}
+
+    def _key(self, path: Path, name: str) -> str:
+        """A component's key in the text: its name, or that with the name of its package."""
+        written = self.at(path)
+        return next(iter(written)) if isinstance(written, dict) and len(written) == 1 else name
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Component():
+            return value.written()
+        case Strict():
+            return value.model_dump(mode="json", by_alias=True)
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case dict():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case str():
+            return str(value)
+    return value

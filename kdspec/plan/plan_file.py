@@ -1,0 +1,78 @@
+"""A plan in a file: the complete spec, what was planned of it, and a digest of both, to be run as it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.plan.difference import difference
+from kdspec.plan.outline import outline
+from kdspec.plan.plan import Plan
+from kdspec.plan.resolved import resolved
+
+FORMAT = 1
+_KEY = "kdspec_plan"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A plan that was read from a file."""
+
+    file: str
+    spec: str
+    """The complete spec as YAML."""
+    folder: Path
+    """What relative paths in it are relative to."""
+    outline: Mapping[str, Any]
+    """What was planned."""
+
+    def check(self, plan: Plan) -> Diagnostic | None:
+        """Whether the spec still means what it meant when the file was written."""
+        changes = difference(self.outline, json.loads(json.dumps(outline(plan))))
+        if not changes:
+            return None
+        notes = tuple(f"`{change.path}` was {change.old}, and is {change.new} now" for change in changes[:5])
+        message = f"`{self.file}` would run otherwise than planned, in {len(changes)} respects"
+        help_ = "a model's configuration or a package has changed: make the plan again"
+        return Diagnostic("KD509", message, notes=notes, help=help_)
+
+
+def dumps(plan: Plan, beside: Path) -> str:
+    """The text of a plan's file that will be in the folder `beside`."""
+    folder = plan.spec.document.folder.resolve()
+    try:
+        where = os.path.relpath(folder, beside.resolve())
+    except ValueError:  # another drive
+        where = str(folder)
+    content = {"spec": resolved(plan), "folder": where, "outline": outline(plan)}
+    return json.dumps({_KEY: FORMAT, "digest": _digest(content), **content}, indent=2, ensure_ascii=False) + "\n"
+
+
+def load(path: str) -> Saved:
+    """Read a plan's file.
+
+    Raises:
+        DiagnosticError: KD003, where it cannot be read, is no plan, or is not as it was written.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        reason = getattr(error, "strerror", None) or "it is not JSON"
+        raise DiagnosticError(Diagnostic("KD003", f"cannot read the plan `{path}`: {str(reason).lower()}")) from error
+    if not isinstance(content, dict) or content.pop(_KEY, None) != FORMAT:
+        help_ = "a plan is made by `kdspec plan SPEC -o plan.json`"
+        raise DiagnosticError(Diagnostic("KD003", f"`{path}` is not a plan of this version of kdspec", help=help_))
+    if content.pop("digest", None) != _digest(content):
+        help_ = "change the spec, and make the plan again with `kdspec plan SPEC -o plan.json`"
+        raise DiagnosticError(Diagnostic("KD003", f"the plan `{path}` is not as it was written", help=help_))
+    return Saved(path, content["spec"], Path(path).parent / content["folder"], content["outline"])
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Finds and loads plugins, and looks components up by kind and name."""

@@ -1,0 +1,277 @@
+"""One stage's training step on tensors without contents, by the parts that the engine trains with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kdspec.api.built import BuiltTask
+from kdspec.api.context import BuildContext, Input
+from kdspec.api.match import PlannedMatch
+from kdspec.api.step import Features, Step, Term
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.engine.forward.error_context import blaming
+from kdspec.engine.forward.memory import size
+from kdspec.engine.forward.model_runner import Forward, frozen
+from kdspec.engine.forward.models import Models
+from kdspec.engine.forward.shape_check import settle
+from kdspec.engine.processes.backend import SingleProcess
+from kdspec.engine.step.build_models import Assembly
+from kdspec.engine.step.optimization import parameter_groups
+from kdspec.engine.step.trainable import Bundle
+from kdspec.objectives.reductions import reductions
+from kdspec.ops.mean import Mean
+from kdspec.plan.plan import Plan, PlannedStage
+from kdspec.registry.registry import Registry
+from kdspec.rehearsal.result import Flops, Memory, RehearsedStage, Shape
+from kdspec.rehearsal.watch import Watch
+from kdspec.spec.teacher_cache import foreseen, part, shown
+
+
+@dataclass
+class Found:
+    """What one stage has shown so far: kept where a later part goes wrong."""
+
+    inputs: dict[str, Shape] = field(default_factory=dict)
+    shapes: dict[str, dict[str, tuple[Shape, ...]]] = field(default_factory=dict)
+    cache: dict[str, int] = field(default_factory=dict)
+    matches: tuple[PlannedMatch, ...] = ()
+    groups: dict[str, int] = field(default_factory=dict)
+    idle: tuple[str, ...] = ()
+    ends: dict[str, str] = field(default_factory=dict)
+    flops: dict[str, int] = field(default_factory=dict)
+    memory: Memory | None = None
+
+
+class StageRehearsal:
+    """Runs the step of a stage once; `found` has what it showed.
+
+    Args:
+        plan: the plan that has the stage.
+        stage: the stage, of several tasks one of its parts.
+        registry: for a projection that is derived.
+        models: builds the modules, on tensors without contents or with them.
+        tasks: the stage's tasks, of which no rows are needed.
+        inputs: what a batch is made of.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        stage: PlannedStage,
+        *,
+        registry: Registry,
+        models: Models,
+        tasks: Mapping[str, BuiltTask],
+        inputs: Mapping[str, Input],
+    ) -> None:
+        self.plan, self.stage, self.registry, self.models, self.tasks = plan, stage, registry, models, tasks
+        self.spec, self.needs, self.inputs = plan.spec, stage.needs, inputs
+        self.assembly = Assembly(plan, stage, models, tasks, torch.device("cpu"))
+        # Scaling the loss of fp16 looks at values, and changes no shape.
+        precision = "bf16" if stage.training.precision == "fp16" else stage.training.precision
+        self.backend = SingleProcess("cpu", precision)
+        self.label = self.spec.label(self.assembly.path)
+        self.found = Found()
+        self.watch = Watch(contents=True)
+        self.kept: dict[str, Features] = {}
+        """The features, from when all models have given theirs to when the losses are done."""
+
+    def run(self, *, contents: bool) -> None:
+        """Forward, losses, backward and, without contents, the optimizer's step, which tells the memory.
+
+        Raises:
+            DiagnosticError: KD3xx, KD4xx and KD510 for mistakes; KD506 for what a component has raised.
+        """
+        forwards = self.assembly.forwards(self.stage)
+        held = [t for forward in forwards.values() for t in (*forward.module.parameters(), *forward.module.buffers())]
+        batch = {name: _tensor(given) for name, given in self.inputs.items()}
+        self.found.inputs = {name: _shape(tensor) for name, tensor in batch.items()}
+        self.watch = Watch(contents=contents)
+        self.watch.alive.leave_out([*batch.values(), *held])
+        with self.watch:
+            self.kept = self._features(forwards, batch)
+            self.found.matches = settle(self.spec, self.registry, self.stage, self.kept)
+            before = self.watch.alive.bytes
+            bundle = self.assembly.bundle(self.models.module(self.needs.student), self.found.matches)
+            added = self.watch.alive.bytes - before
+            if bundle.reads_by_matches:
+                self.found.cache = {name: self._cache(of, name, reduces=True) for name, of in self.kept.items()}
+            groups = parameter_groups(bundle, self.label)
+            self.found.groups = {group["name"]: sum(p.numel() for p in group["params"]) for group in groups}
+            self._backward(bundle, self._loss(bundle))
+            self.kept = {}
+            self.found.idle = tuple(
+                n for n, p in bundle.student.named_parameters() if p.requires_grad and p.grad is None
+            )
+            if not contents:
+                self.found.memory = self._memory(groups, size(held), added)
+
+    def _features(self, forwards: Mapping[str, Forward], batch: Mapping[str, Tensor]) -> dict[str, Features]:
+        """Every model's features, the student's in training mode and with its graph."""
+        features: dict[str, Features] = {}
+        mistakes: list[Diagnostic] = []
+        for name in (*self.needs.teachers, self.needs.student):
+            forward = forwards[name]
+            taught = name != self.needs.student
+            forward.module.train(not taught)
+            try:
+                with frozen(forward.module), self.backend.autocast():
+                    forward.shorten({key: value[:1] for key, value in batch.items()})
+                mode = frozen(forward.module) if taught else nullcontext()
+                with mode, self.backend.autocast(), self._counted(name):
+                    features[name] = forward(batch)
+            except DiagnosticError as error:
+                if unclear(error):
+                    raise
+                mistakes += error.diagnostics
+                continue
+            if forward.ends is not None:
+                self.found.ends[name] = forward.ends.layer
+            self.found.shapes[name] = _shapes(features[name])
+            self.found.cache[name] = self._cache(features[name], name, reduces=False)
+        if mistakes:
+            raise DiagnosticError(*mistakes)
+        return features
+
+    def _loss(self, bundle: Bundle) -> Tensor:
+        """The weighted sum. A micro-batch that is the whole step has all of its units, so that no term is scaled."""
+        terms = self.terms(bundle, self.kept).values()
+        parts = [(t.loss.value if isinstance(t.loss, Mean) else t.loss) * t.weight for t in terms]
+        return sum(parts[1:], start=parts[0])
+
+    def terms(self, bundle: Bundle, features: Mapping[str, Features]) -> dict[str, Term]:
+        """The strategy's terms for these features."""
+        taught = {name: features[name] for name in self.needs.teachers}
+        step = Step(student=features[self.needs.student], teachers=taught, task=self.stage.tasks[0])
+        with self.backend.autocast(), blaming(self.spec, self.assembly.path, "the objective"), self._counted("losses"):
+            terms: dict[str, Term] = bundle.objective(step)
+        if not terms:
+            raise DiagnosticError(
+                Diagnostic("KD306", f"stage `{self.stage.name}` has no term at its start", self.label)
+            )
+        return terms
+
+    def _backward(self, bundle: Bundle, loss: Tensor) -> None:
+        if not loss.requires_grad:
+            message = f"no term of stage `{self.stage.name}` depends on a parameter that is trained"
+            raise DiagnosticError(Diagnostic("KD306", message, self.label))
+        if stray := bundle.stray(loss):
+            message = f"a loss has a parameter of shape {list(stray[0].shape)} that would never be trained"
+            help_ = "a loss with parameters is an `nn.Module` that has them as attributes"
+            raise DiagnosticError(Diagnostic("KD510", message, self.label, help=help_))
+        with blaming(self.spec, self.assembly.path, "the backward pass"), self._counted("backward"):
+            self.backend.backward(loss)
+
+    @contextmanager
+    def _counted(self, name: str) -> Iterator[None]:
+        before = self.watch.flops
+        yield
+        self.found.flops[name] = self.watch.flops - before
+
+    def _memory(self, groups: list[dict[str, Any]], models: int, added: int) -> Memory | None:
+        """The most that is alive in a step after the first, when the optimizer has its state already."""
+        training = self.stage.training
+        learning = [p for group in groups for p in group["params"] if p.grad is not None]
+        gradients = size(p.grad for p in learning)
+        forward_backward = self.watch.alive.peak - added
+        self.watch.alive.mark()
+        options = [{key: value for key, value in group.items() if key != "name"} for group in groups]
+        try:
+            optimizer = training.optimizer.build(BuildContext())(options)
+            limit = None if training.max_grad_norm is None else training.max_grad_norm.value
+            self.backend.clip(optimizer, learning, limit)
+            optimizer.step()
+        except Exception:  # noqa: BLE001 - an optimizer that looks at values: its memory stays unknown
+            return None
+        state = size(v for values in optimizer.state.values() for v in values.values() if isinstance(v, Tensor))
+        peak = max(forward_backward + state, self.watch.alive.peak - added)
+        lanes = self.stage.training.lanes  # each has gradients of its own
+        return Memory(
+            models=models + added, gradients=gradients * lanes, optimizer=state, activations=peak - gradients - state
+        )  # fmt: skip
+
+    def result(self) -> RehearsedStage:
+        """What was found, per row where it grows with the rows."""
+        found, rows = self.found, self.stage.training.batch_size
+        given = next(iter(found.inputs.values())).shape[0] if found.inputs else rows
+        less, flops = part(self.stage.training.teacher_cache.dtype), self._flops(given)
+        cache = {name: int(found.cache[name] * less) // given for name in self.needs.teachers if name in found.cache}
+        return RehearsedStage(
+            name=self.stage.name,
+            rows=given,
+            inputs=found.inputs,
+            features=found.shapes,
+            matches=found.matches,
+            groups=found.groups,
+            idle=found.idle,
+            ends=found.ends,
+            flops=flops,
+            memory=found.memory,
+            cache=cache,
+            caching={name: self._kept(cache[name], flops.teachers[name] if flops else None) for name in cache},
+        )
+
+    def _kept(self, size: int, flops: int | None) -> str:
+        """Whether the teacher will be cached, and why."""
+        training = self.stage.training
+        varies = next((why for task in self.stage.tasks if (why := self.spec.tasks[task].varies()) is not None), None)
+        kept, why = foreseen(
+            training.teacher_cache, epochs=training.epochs, varies=varies, flops=flops, size=size,
+            device="cuda" if torch.cuda.is_available() else "cpu",
+        )  # fmt: skip
+        return f"kept in {shown(training.teacher_cache)} {why}" if kept else f"not kept: {why}"
+
+    def _flops(self, rows: int) -> Flops | None:
+        flops = {name: total // rows for name, total in self.found.flops.items()}
+        if "backward" not in flops:
+            return None
+        return Flops(
+            teachers={name: flops[name] for name in self.needs.teachers},
+            forward=flops[self.needs.student],
+            losses=flops["losses"],
+            backward=flops["backward"],
+        )
+
+    def _cache(self, features: Features, name: str, *, reduces: bool) -> int:
+        """Bytes of what a cache would keep: of the features that come from the model, not from its batch."""
+        planned = self.stage.features[name].values()
+        made = [feature.name for feature in planned if any(path.root != "batch" for path in feature.paths)]
+        enough = reductions(self.stage.matches, name) if reduces else ()
+        gone = {(each.feature, layer) for each in enough for layer in each.layers}
+        total = 0
+        for feature in made:
+            value = features[feature]
+            items = value.items() if isinstance(value, Mapping) else enumerate(features.heads(feature))
+            kept = (t for i, t in items if (feature, i) not in gone and isinstance(t, Tensor))
+            total += sum(tensor.numel() * tensor.element_size() for tensor in kept)
+        for each in enough:
+            rows, length, width = features.layer(each.feature, each.layers[0]).shape
+            total += rows * (width if each.reduction == "first" else length**2) * torch.float32.itemsize
+        return total
+
+
+def unclear(error: DiagnosticError) -> bool:
+    """Whether the error may lie in that tensors have no contents, not in the spec."""
+    return error.diagnostics[0].code == "KD506"
+
+
+def _tensor(given: Input) -> Tensor:
+    return torch.full(given.shape, given.value, dtype=getattr(torch, given.dtype))
+
+
+def _shape(tensor: Tensor, layer: int | None = None) -> Shape:
+    return Shape(tuple(int(n) for n in tensor.shape), str(tensor.dtype).removeprefix("torch."), layer)
+
+
+def _shapes(features: Features) -> dict[str, tuple[Shape, ...]]:
+    found = {}
+    for name, value in features.items():
+        layers = value.items() if isinstance(value, Mapping) else ((None, tensor) for tensor in features.heads(name))
+        found[name] = tuple(_shape(tensor, layer) for layer, tensor in layers if isinstance(tensor, Tensor))
+    return found

@@ -1,0 +1,181 @@
+"""A spec from its parts: the files it extends, the environment, and what the command line sets."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import pathlib
+import stat
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NoReturn, TextIO
+
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label, Span, excerpt
+from kdspec.source import set_option
+from kdspec.source.document import Document, Located, index
+from kdspec.source.environment import substitute
+from kdspec.source.nodes import ListNode, MappingNode, Node, ScalarNode, Source
+from kdspec.source.yaml_reader import MAX_SIZE, read
+
+__all__ = ["Located", "compose", "load"]
+
+# A file may be extended along several ways; without a limit, ten short files can ask for millions of readings.
+_MAX_FILES = 64
+
+
+def load(
+    path: str | pathlib.Path,
+    sets: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+    stdin: TextIO | None = None,
+) -> Document:
+    """Compose the spec in a file, or in standard input where `path` is `-`. Raises `DiagnosticError`."""
+    if str(path) == "-":
+        return compose(_read_stream(stdin or sys.stdin), "<stdin>", pathlib.Path(), sets, environ)
+    file = pathlib.Path(path)
+    return compose(_read_file(file), _name(file), file.parent, sets, environ)
+
+
+def compose(
+    text: str,
+    name: str,
+    folder: pathlib.Path = pathlib.Path(),
+    sets: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+) -> Document:
+    """Read `text` with the files it extends, put in what `sets` (arguments of `--set`) say, then the environment.
+
+    Relative paths start in `folder`; `environ` is by default that of the process. Raises `DiagnosticError`, whose
+    `texts` has every source that was read.
+    """
+    composer = _Composer(folder, os.environ if environ is None else environ)
+    try:
+        return composer.document(Source(name, text.removeprefix("\ufeff")), sets)
+    except DiagnosticError as error:
+        texts = {source.name: source.text for source in composer.sources.values()}
+        raise DiagnosticError(*error.diagnostics, texts=texts) from error
+
+
+class _Composer:
+    def __init__(self, folder: pathlib.Path, environ: Mapping[str, str]) -> None:
+        self.folder, self.environ = folder, environ
+        self.sources: dict[str, Source] = {}
+        # The folders of those sources that are not in the spec's.
+        self.folders: dict[str, pathlib.Path] = {}
+        self.files = 0
+
+    def document(self, source: Source, sets: Sequence[str]) -> Document:
+        root = self.tree(source, self.folder, {os.path.realpath(source.name): source.name})
+        found: list[Diagnostic] = []
+        for number, argument in enumerate(sets, start=1):
+            given = Source("--set" if number == 1 else f"--set#{number}", argument)
+            self.sources[given.name] = given
+            try:
+                root = set_option.apply(root, given)
+            except DiagnosticError as error:
+                found += error.diagnostics
+        # After merging and setting, so that a variable of a value which is replaced need not be set.
+        if root is not None:
+            found += substitute(root, self.sources, self.environ)
+        if found:
+            raise DiagnosticError(*found)
+        return index(root, self.sources, self.folder, self.folders)
+
+    def tree(self, source: Source, folder: pathlib.Path, chain: Mapping[str, str]) -> Node | None:
+        """The tree of a source on top of those that it extends. `chain` has the files that led to it: path and name."""
+        self.sources[source.name] = source
+        root = read(source)
+        if not isinstance(root, MappingNode) or "extends" not in root.items:
+            return root
+        _, value = root.items.pop("extends")
+        merged: MappingNode | None = None
+        for item in value.items if isinstance(value, ListNode) else [value]:
+            base = self.base(item, folder, chain)
+            merged = base if merged is None else _merge(merged, base)
+        return root if merged is None else _merge(merged, root)
+
+    def base(self, item: Node, folder: pathlib.Path, chain: Mapping[str, str]) -> MappingNode:
+        if found := substitute(item, self.sources, self.environ):
+            raise DiagnosticError(*found)
+        if not isinstance(item, ScalarNode) or not isinstance(item.value, str):
+            _fail("`extends` takes the name of a file, or a list of names", item.span)
+        path = folder / item.value
+        real, name = os.path.realpath(path), _name(pathlib.Path(os.path.normpath(path)))
+        self.files += 1
+        if self.files > _MAX_FILES:
+            _fail(f"more than {_MAX_FILES} files are extended", item.span)
+        if real in chain:
+            circle = " → ".join(excerpt(one) for one in (*[*chain.values()][[*chain].index(real) :], name))
+            _fail(f"files extend each other in a circle: {circle}", item.span)
+        try:
+            text = _read_file(path)
+        except DiagnosticError as error:
+            _fail(error.diagnostics[0].message, item.span, error.diagnostics[0].help)
+        if path.parent.resolve() != self.folder.resolve():
+            self.folders[name] = path.parent
+        base = self.tree(Source(name, text), path.parent, {**chain, real: name})
+        if not isinstance(base, MappingNode):
+            _fail(f"`{excerpt(name)}` is {'not a mapping' if base else 'empty'}", item.span)
+        return base
+
+
+def _merge(base: MappingNode, over: MappingNode) -> MappingNode:
+    """`over` on top of `base`: mappings are merged key by key, anything else (null too) replaces what was there."""
+    items = dict(base.items)
+    for key, (span, child) in over.items.items():
+        below = items[key][1] if key in items else None
+        if isinstance(below, MappingNode) and isinstance(child, MappingNode):
+            child = _merge(below, child)  # noqa: PLW2901 - the merged mapping stands where the child is written
+        items[key] = (span, child)
+    return MappingNode(over.span, items)
+
+
+def _fail(message: str, span: Span, advice: str | None = None) -> NoReturn:
+    raise DiagnosticError(Diagnostic("KD006", message, Label(span), help=advice))
+
+
+def _name(path: pathlib.Path) -> str:
+    """The path as text that can be printed: its bytes need not be UTF-8."""
+    return os.fsencode(path).decode(errors="replace")
+
+
+def _read_file(path: pathlib.Path) -> str:
+    """The text of a regular file: a pipe or a device could block, or never end."""
+    name = excerpt(_name(path), 200)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            kind = "a folder" if path.is_dir() else "not a regular file"
+            raise DiagnosticError(
+                Diagnostic("KD003", f"`{name}` is {kind}", help="name a YAML file, or `-` for standard input")
+            )
+        with path.open("rb") as file:
+            data = file.read(MAX_SIZE + 1)
+    except (OSError, ValueError) as error:
+        # ValueError: a NUL in the name.
+        reason = (error.strerror if isinstance(error, OSError) else None) or "not the name of a file"
+        raise DiagnosticError(Diagnostic("KD003", f"cannot read `{name}`: {reason.lower()}")) from error
+    return _decode(data, name)
+
+
+def _read_stream(stream: TextIO) -> str:
+    try:
+        text = stream.read(MAX_SIZE + 1)
+    except (OSError, ValueError) as error:
+        raise DiagnosticError(Diagnostic("KD003", "standard input is not UTF-8 text, or cannot be read")) from error
+    if len(text) > MAX_SIZE:
+        raise DiagnosticError(Diagnostic("KD004", f"standard input has more than {MAX_SIZE:,} characters"))
+    return text
+
+
+def _decode(data: bytes, name: str) -> str:
+    if len(data) > MAX_SIZE:
+        raise DiagnosticError(Diagnostic("KD004", f"`{name}` has more than {MAX_SIZE:,} bytes"))
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            message = f"`{name}` is UTF-16"
+        else:
+            line = data.count(b"\n", 0, error.start) + 1
+            message = f"`{name}` is not UTF-8: byte 0x{data[error.start]:02X} in line {line}"
+        raise DiagnosticError(Diagnostic("KD003", message, help="save the file as UTF-8")) from error

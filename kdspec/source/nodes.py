@@ -1,0 +1,87 @@
+"""A text that can be quoted, and the tree of nodes that it is read into."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+
+from kdspec.diagnostics.diagnostic import Span
+from kdspec.source.scalars import Scalar
+
+
+@dataclass(frozen=True)
+class Source:
+    """A text that diagnostics can quote, with the name that their spans carry."""
+
+    name: str
+    text: str
+
+    @cached_property
+    def _pieces(self) -> tuple[str, ...]:
+        pieces = self.text.splitlines(keepends=True)
+        ends_in_line = pieces and pieces[-1] == pieces[-1].splitlines()[0]
+        return tuple(pieces) if ends_in_line else (*pieces, "")
+
+    @cached_property
+    def _starts(self) -> tuple[int, ...]:
+        return tuple(accumulate(map(len, self._pieces[:-1]), initial=0))
+
+    @cached_property
+    def lines(self) -> tuple[str, ...]:
+        """The lines that spans count, without their ends; after a last line break there is an empty one."""
+        return tuple("".join(piece.splitlines()) for piece in self._pieces)
+
+    def span(self, start: int, end: int) -> Span:
+        """The span of a range of character offsets."""
+        first, last = bisect_right(self._starts, start) - 1, bisect_right(self._starts, end) - 1
+        return Span(self.name, first, start - self._starts[first], last, end - self._starts[last])
+
+    def inside(self, span: Span, value: str, start: int, end: int) -> Span:
+        """The span of the characters `start` to `end` of `value`, which is written at `span`; all of `span` where that
+        cannot be told, since escapes, substitutions and folded lines make the text differ from the value.
+        """
+        if span.line != span.end_line:
+            return span
+        written = self.lines[span.line][span.column : span.end_column]
+        quoted = written[:1] in {"'", '"'} and written[1:-1] == value
+        if not quoted and written != value:
+            return span
+        first = span.column + quoted
+        return Span(span.file, span.line, first + min(start, len(value)), span.line, first + min(end, len(value)))
+
+
+@dataclass(slots=True)
+class ScalarNode:
+    """A text, number, boolean or null. `plain` ones were written without quotes, and so mean what they look like."""
+
+    span: Span
+    text: str
+    value: Scalar
+    plain: bool
+    size: int = 1
+    height: int = 1
+
+
+@dataclass(slots=True)
+class ListNode:
+    """A list; its items may be shared with other places through aliases."""
+
+    span: Span
+    items: list[Node]
+    size: int = 1
+    height: int = 1
+
+
+@dataclass(slots=True)
+class MappingNode:
+    """A mapping with its merge keys already followed: for each key, where it is written and its value."""
+
+    span: Span
+    items: dict[str | int, tuple[Span, Node]]
+    size: int = 1
+    height: int = 1
+
+
+Node = ScalarNode | ListNode | MappingNode

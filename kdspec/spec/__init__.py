@@ -1,0 +1,1 @@
+"""The models of a spec, their checks, and its JSON Schema."""

@@ -1,0 +1,86 @@
+"""Mistakes in how a component is named or written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kdspec.diagnostics.diagnostic import Diagnostic, Edit, Label, closest
+from kdspec.registry.registry import KINDS
+from kdspec.spec.check.mistake import Mistake, instead, known
+from kdspec.spec.check.values import number
+
+
+def unknown(mistake: Mistake) -> Diagnostic:
+    """No component of the kind has this name."""
+    context, registry = mistake.context, mistake.registry
+    name, candidates, kind = context["name"], context["candidates"], context["kind"]
+    quoted = _quoted_number(mistake)
+    if quoted is not None:
+        return quoted
+    label = _at_name(mistake, f"no {kind} has this name")
+    message = f"unknown {kind} `{name}`"
+    elsewhere = [e for e in registry.entries if name in (e.component.name, e.qualified)]
+    failed = [p for p in registry.problems if p.distribution == name.partition("/")[0] or "/" not in name]
+    notes = [f"`{name}` is a {e.component.words()}" for e in elsewhere[:1]]
+    notes += [f"plugin `{p.name}` of {p.distribution} could not be used: {p.reason}" for p in failed]
+    guess = closest(name, candidates)
+    if guess is not None:
+        help_ = f"did you mean `{guess}`?"
+        return Diagnostic("KD201", message, label, notes=tuple(notes), help=help_, edit=Edit(label.span, guess))
+    notes.append(known(candidates, context["kind_id"]))
+    if elsewhere and not failed:
+        return Diagnostic("KD201", message, label, notes=tuple(notes))
+    package = f"install the package `{name.partition('/')[0]}`"
+    anywhere = "install the package that provides it, or name its file with `--plugin FILE`"
+    return Diagnostic("KD201", message, label, notes=tuple(notes), help=package if "/" in name else anywhere)
+
+
+def ambiguous(mistake: Mistake) -> Diagnostic:
+    """Several packages have a component of this name."""
+    names = " or ".join(f"`{name}`" for name in sorted(mistake.context["candidates"]))
+    label = _at_name(mistake, f"{len(mistake.context['candidates'])} packages have it")
+    return Diagnostic("KD202", mistake.message, label, help=f"write {names}")
+
+
+def shapeless(mistake: Mistake) -> Diagnostic:
+    """Neither a name nor a mapping with one key."""
+    keys, kind = mistake.context["keys"], mistake.context["kind"]
+    rule = f"a {kind} is written as its name, or as a mapping from its name to its parameters"
+    spans = [span for key in keys[:2] if (span := mistake.document.keys.get((*mistake.path, key)))]
+    if len(spans) > 1:
+        message = f"a {kind} has one name, not {len(keys)}"
+        help_ = f"write the parameters below the name: `{{{keys[0]}: {{...}}}}`"
+        other = (Label(spans[0], "the first name"),)
+        return Diagnostic("KD105", message, Label(spans[1], "a second name"), other, notes=(rule,), help=help_)
+    return Diagnostic("KD105", instead(f"a {kind}", mistake.seen), mistake.value(f"needs a {kind}"), notes=(rule,))
+
+
+def beside(mistake: Mistake, key: str) -> str | None:
+    """What to write where a parameter stands beside the name of its component, as in `{loss: mmd, scale: length}`."""
+    siblings: Any = mistake.document.data
+    for segment in mistake.path[:-1]:
+        siblings = siblings[segment]
+    for where, name in siblings.items() if isinstance(siblings, dict) else ():
+        for entry in mistake.registry.entries:
+            fields = entry.component.model_fields.items()
+            if name == entry.component.name and key in {field.alias or own for own, field in fields}:
+                return f"`{key}` is a parameter of `{name}`: write `{where}: {{{name}: {{{key}: ...}}}}`"
+    return None
+
+
+def _quoted_number(mistake: Mistake) -> Diagnostic | None:
+    """For a number in quotes, where a number without them would stand for a component."""
+    name, kind_id = mistake.context["name"], mistake.context["kind_id"]
+    kind = next((kind for kind in KINDS if kind.kind == kind_id), None)
+    value = number(name)
+    if value is None or kind is None or kind.from_plain(value) is None:
+        return None
+    message = instead(f"a number or a {kind.words()}", name)
+    edit = mistake.rewrite(name, name)
+    return Diagnostic("KD103", message, mistake.value("must be a number"), help="remove the quotes", edit=edit)
+
+
+def _at_name(mistake: Mistake, text: str) -> Label:
+    """The key of a one-key mapping, or the scalar itself."""
+    document, path = mistake.document, mistake.path
+    return Label(document.keys.get((*path, mistake.context["name"])) or document.values[path], text)

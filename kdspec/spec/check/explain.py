@@ -1,0 +1,112 @@
+"""The errors of pydantic as diagnostics: about keys here, about components and about values beside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from kdspec.diagnostics.diagnostic import Diagnostic, Edit, Label, closest
+from kdspec.registry.registry import Registry
+from kdspec.source.document import Document
+from kdspec.spec.check import components, values
+from kdspec.spec.check.mistake import Mistake, known, listed
+
+_CODE = frozenset({"trust_remote_code", "use_safetensors", "weights_only", "allow_pickle", "remote_code"})
+"""What other tools call it when a model may bring its code, or pickles, which are code too."""
+_NO_CODE = "a spec runs no code and loads no pickle; a model of your own comes from `--plugin FILE` on the command line"
+_TRUST = "a spec runs no code; where you trust a model that brings its own, add `--trust-remote-code` to the command"
+_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+
+
+def explain(errors: Sequence[Any], document: Document, registry: Registry) -> tuple[Diagnostic, ...]:
+    """One diagnostic for each mistake, in the order of the text."""
+    misspelt = {
+        (tuple(e["loc"][:-1]), guess)
+        for e in errors
+        if e["type"] == "unknown_key" and (guess := closest(e["ctx"]["key"], e["ctx"]["candidates"]))
+    }
+    found = []
+    for error in errors:
+        loc = tuple(error["loc"])
+        # A required key that is misspelt is one mistake, not a missing and an unknown key.
+        if error["type"] == "missing" and (loc[:-1], loc[-1]) in misspelt:
+            continue
+        if error["type"] == "missing_key" and (loc, error["ctx"]["key"]) in misspelt:
+            continue
+        found.append(_EXPLAINERS.get(error["type"], values.wrong_value)(Mistake(error, document, registry)))
+    return in_order(found)
+
+
+def in_order(found: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """Each diagnostic once, in the order of the text; those without a place come last."""
+    unique = dict.fromkeys(found)
+    return tuple(sorted(unique, key=lambda d: (d.primary is None, d.primary.span if d.primary else ())))
+
+
+def _unknown_key(mistake: Mistake) -> Diagnostic:
+    key, candidates = mistake.context["key"], mistake.context["candidates"]
+    span, keys = mistake.owner(mistake.path), mistake.document.keys
+    guess = closest(key, candidates)
+    message, label = f"unknown key `{key}`", Label(span, "not a key here")
+    if key in _CODE:
+        return Diagnostic("KD101", message, label, help=_TRUST if "remote_code" in key else _NO_CODE)
+    if guess is None:
+        note = known(candidates) if candidates else f"`{mistake.path[-2]}` takes no parameters"
+        return Diagnostic("KD101", message, label, notes=(note,), help=components.beside(mistake, key))
+    if (*mistake.path[:-1], guess) in keys:
+        return Diagnostic("KD101", message, label, help=f"`{guess}` is given already; remove `{key}`")
+    return Diagnostic("KD101", message, label, help=f"did you mean `{guess}`?", edit=Edit(span, guess))
+
+
+def _missing(mistake: Mistake) -> Diagnostic:
+    context = mistake.context
+    if mistake.type == "missing":
+        keys, parent = [str(mistake.loc[-1])], mistake.document.locate(mistake.loc[:-1])
+    else:
+        keys, parent = [context["key"], *context.get("others", [])], mistake.path
+    wanted = listed(keys, "or")
+    where = f" in `{parent[-1]}`" if parent and isinstance(parent[-1], str) else ""
+    if not parent and not mistake.document.keys:
+        wanted = f"a mapping with {wanted}"
+    return Diagnostic("KD102", f"missing key {wanted}{where}", Label(mistake.owner(parent), f"needs {wanted}"))
+
+
+def _exclusive(mistake: Mistake) -> Diagnostic:
+    keys: list[str] = mistake.context["keys"]
+    spans = sorted(span for key in keys if (span := mistake.document.keys.get((*mistake.path, key))))
+    message = mistake.message
+    if len(keys) > 2:
+        message = f"`{keys[0]}` stands in place of {listed(keys[1:], 'and')}"
+    if not spans:
+        return Diagnostic("KD107", message, mistake.value())
+    others = tuple(Label(span, "given here") for span in spans[:-1])
+    return Diagnostic("KD107", message, Label(spans[-1], "cannot stand beside it"), others)
+
+
+def _bad_name(mistake: Mistake) -> Diagnostic:
+    of_key = mistake.loc[-1:] == ("[key]",)
+    span = mistake.document.keys[mistake.path] if of_key else mistake.document.values[mistake.path]
+    rule = "a name has up to 100 letters, digits, `.`, `_` or `-`, and does not begin with `.` or `-`"
+    if _WORD.fullmatch(mistake.context["name"]):
+        rule = "some systems keep this name for a device, or read it as a way up the folders"
+    return Diagnostic("KD308", mistake.message, Label(span, "not a name"), help=rule)
+
+
+_EXPLAINERS: Mapping[str, Callable[[Mistake], Diagnostic]] = MappingProxyType(
+    {
+        "unknown_key": _unknown_key,
+        "missing": _missing,
+        "missing_key": _missing,
+        "exclusive_keys": _exclusive,
+        "bad_name": _bad_name,
+        "unknown_component": components.unknown,
+        "ambiguous_component": components.ambiguous,
+        "component_shape": components.shapeless,
+        "field_path": values.field_path,
+        "file_not_found": values.file_not_found,
+        "literal_error": values.not_a_choice,
+        "enum": values.not_a_choice,
+    }
+)

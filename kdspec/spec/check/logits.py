@@ -1,0 +1,140 @@
+"""The logit losses of strategies and the logits of their tasks: a loss that is left out is chosen, others are checked."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from types import MappingProxyType
+from typing import Any
+
+from kdspec.api.component import Component, Strict
+from kdspec.api.kinds import Distiller, Schedule
+from kdspec.api.losses import LogitLoss, Temperature
+from kdspec.diagnostics.diagnostic import Diagnostic
+from kdspec.registry.registry import Registry
+from kdspec.source.document import Path
+from kdspec.spec.spec import Spec
+
+_USUAL = MappingProxyType({"classes": "ce", "labels": "bce", "numbers": "mse"})
+_WORDS = MappingProxyType(
+    {
+        "classes": "classes of which one is right",
+        "labels": "labels of which several may hold",
+        "numbers": "numbers",
+    }
+)
+
+
+def fitted(spec: Spec, registry: Registry) -> tuple[Spec, tuple[Diagnostic, ...]]:
+    """The spec with the losses that it leaves out, and what is wrong with those that it writes."""
+    fitting = _Fitting(spec, registry)
+    stages = {}
+    for name, stage in spec.stages.items():
+        distiller = stage.distiller
+        path = ("stages", name, "distiller", distiller.name)
+        made = fitting.of(distiller, path, _tasks(spec, distiller))
+        stages[name] = stage if made is distiller else stage.model_copy(update={"distiller": made})
+    changed = any(stages[name] is not stage for name, stage in spec.stages.items())
+    return spec.model_copy(update={"stages": stages}) if changed else spec, tuple(fitting.found)
+
+
+def _tasks(spec: Spec, distiller: Distiller) -> tuple[str, ...]:
+    try:
+        named = distiller.needs().tasks
+    except Exception:  # noqa: BLE001 - a plugin's, which the plan tells of
+        return ()
+    return tuple(name for name in named if name in spec.tasks) if named else tuple(spec.tasks)
+
+
+class _Fitting:
+    def __init__(self, spec: Spec, registry: Registry) -> None:
+        self.spec, self.registry = spec, registry
+        self.found: list[Diagnostic] = []
+
+    def of(self, value: Any, path: Path, tasks: tuple[str, ...]) -> Any:
+        """The value with the losses inside it; the same object where nothing changes.
+
+        What stands below the name of a task is about that one.
+        """
+        if isinstance(value, Strict):
+            changes = dict(self._fields(value, path, tasks))
+            return value.model_copy(update=changes) if changes else value
+        made: Any = value
+        if isinstance(value, list):
+            made = [self.of(item, (*path, number), tasks) for number, item in enumerate(value)]
+            return made if any(new is not old for new, old in zip(made, value, strict=True)) else value
+        if isinstance(value, dict):
+            narrowed = {key: (key,) if key in tasks else tasks for key in value}
+            made = {key: self.of(item, (*path, key), narrowed[key]) for key, item in value.items()}
+            return made if any(made[key] is not value[key] for key in value) else value
+        return value
+
+    def _fields(self, group: Strict, path: Path, tasks: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+        loss = next((v for n in type(group).model_fields if isinstance(v := getattr(group, n), LogitLoss)), None)
+        weight = getattr(group, "weight", None)
+        idle = loss is not None and isinstance(weight, Schedule) and weight.always_zero()
+        for name, field in type(group).model_fields.items():
+            value, place = getattr(group, name), (*path, field.alias or name)
+            written = name in group.model_fields_set
+            made: Any
+            if idle and isinstance(value, (LogitLoss, Temperature)):
+                made = value
+            elif isinstance(value, LogitLoss):
+                made = self._loss(value, place, tasks, written=written)
+            elif isinstance(value, Temperature) and loss is not None:
+                made = self._temperature(value, place, tasks, written=written)
+            else:
+                inside = (*place, value.name) if isinstance(value, Component) else place
+                made = self.of(value, inside, tasks)
+            if made is not value:
+                yield name, made
+        if loss is not None and not idle and getattr(group, "probability_shift", False) is True:
+            self._shift((*path, "probability_shift"), tasks)
+
+    def _kinds(self, tasks: Collection[str]) -> dict[str, str]:
+        """For each kind of logits a task that has it, where tasks say so."""
+        kinds: dict[str, str] = {}
+        for task in tasks:
+            if (kind := self.spec.tasks[task].logits) is not None:
+                kinds.setdefault(kind, task)
+        return kinds
+
+    def _loss(self, loss: LogitLoss, path: Path, tasks: tuple[str, ...], *, written: bool) -> LogitLoss:
+        kinds = self._kinds(tasks)
+        wrong = [kind for kind in kinds if kind not in loss.compares]
+        if not wrong:
+            return loss
+        kind, usual = wrong[0], _USUAL[wrong[0]]
+        if not written and len(kinds) == 1:
+            made: LogitLoss = self.registry.get("logit_loss", usual)()
+            return made
+        compared = " or ".join(_WORDS[one] for one in _USUAL if one in loss.compares)
+        message = f"`{loss.name}` compares {compared}; task `{kinds[kind]}` has {_WORDS[kind]}"
+        self._report(message, path, kinds[kind], f"write `loss: {usual}`", (loss.name, usual))
+        return loss
+
+    def _temperature(
+        self, temperature: Temperature, path: Path, tasks: tuple[str, ...], *, written: bool
+    ) -> Temperature:
+        one = self.registry.get("temperature", "constant")(value=1.0)
+        if set(self._kinds(tasks)) != {"numbers"} or temperature == one:
+            return temperature
+        if not written:
+            made: Temperature = one
+            return made
+        message = "a temperature makes no distribution of numbers softer: it only scales their loss"
+        label = self.spec.label(path, "makes the loss smaller")
+        help_ = "leave it out, and choose the size of the term by its `weight`"
+        self.found.append(Diagnostic("KD305", message, label, help=help_, severity="warning"))
+        return temperature
+
+    def _shift(self, path: Path, tasks: tuple[str, ...]) -> None:
+        for kind, task in self._kinds(tasks).items():
+            if kind != "classes":
+                message = f"`probability_shift` corrects the one right class; task `{task}` has {_WORDS[kind]}"
+                self._report(message, path, task, "leave it out", None)
+
+    def _report(self, message: str, path: Path, task: str, help_: str, fix: tuple[str, str] | None) -> None:
+        where = self.spec.label(("tasks", task), f"has {_WORDS[self.spec.tasks[task].logits or 'classes']}", key=True)
+        edit = self.spec.replace(path, *fix) if fix else None
+        label = self.spec.label(path, "does not fit the task")
+        self.found.append(Diagnostic("KD313", message, label, (where,), help=help_, edit=edit))

@@ -1,0 +1,135 @@
+"""Mistakes in single values: types, ranges, choices, field paths, files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from kdspec.diagnostics.diagnostic import Diagnostic, Edit, Label, closest
+from kdspec.spec.check.mistake import Mistake, instead, listed, shown
+
+_EXPECTED: Mapping[str, str] = MappingProxyType(
+    {
+        "int_type": "a whole number",
+        "int_parsing": "a whole number",
+        "int_from_float": "a whole number",
+        "float_type": "a number",
+        "float_parsing": "a number",
+        "string_type": "text",
+        "string_sub_type": "text",
+        "bool_type": "`true` or `false`",
+        "bool_parsing": "`true` or `false`",
+        "list_type": "a list",
+        "tuple_type": "a list",
+        "iterable_type": "a list",
+        "dict_type": "a mapping",
+        "mapping_type": "a mapping",
+        "model_type": "a mapping",
+        "model_attributes_type": "a mapping",
+        "dataclass_type": "a mapping",
+    }
+)
+_BOUNDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "greater_than": ("gt", "greater than"),
+        "greater_than_equal": ("ge", "at least"),
+        "less_than": ("lt", "less than"),
+        "less_than_equal": ("le", "at most"),
+    }
+)
+_TRUE, _FALSE = frozenset({"yes", "on", "y", "true"}), frozenset({"no", "off", "n", "false"})
+
+
+def wrong_value(mistake: Mistake) -> Diagnostic:
+    """A value of another type, or out of range."""
+    if mistake.type in _EXPECTED:
+        return _wrong_type(mistake, _EXPECTED[mistake.type])
+    if mistake.type in _BOUNDS:
+        key, words = _BOUNDS[mistake.type]
+        bound = mistake.context[key]
+        text = f"must be {words} {int(bound) if float(bound).is_integer() else bound}"
+        return Diagnostic("KD104", f"{shown(mistake.seen)} {text}", mistake.value(text))
+    if mistake.type == "finite_number":
+        return Diagnostic("KD104", "a number must be finite", mistake.value("not finite"))
+    if mistake.type in {"too_short", "too_long"}:
+        return _wrong_length(mistake)
+    told = str(mistake.context.get("error") or mistake.message)
+    return Diagnostic("KD104", told[:1].lower() + told[1:].rstrip("."), mistake.value("here"))
+
+
+def not_a_choice(mistake: Mistake) -> Diagnostic:
+    """Not one of the words that are allowed."""
+    expected = str(mistake.context["expected"]).replace(" or ", ", ")
+    choices = [part.strip().strip("'") for part in expected.split(", ")]
+    wanted, seen = listed(choices, "or"), mistake.seen
+    guess = closest(seen, choices) if isinstance(seen, str) else None
+    label = mistake.value("not one of these" if len(choices) > 1 else f"must be {wanted}")
+    edit = mistake.rewrite(seen, guess) if guess else None
+    help_ = f"did you mean `{guess}`?" if guess else None
+    return Diagnostic("KD104", instead(wanted, seen), label, help=help_, edit=edit)
+
+
+def field_path(mistake: Mistake) -> Diagnostic:
+    """A field path that cannot be read, at the character where it goes wrong."""
+    offset, length = mistake.context["offset"], max(1, mistake.context["length"])
+    label = Label(mistake.document.inside(mistake.path, offset, offset + length), "here")
+    told, _, guess = mistake.message.removeprefix("not a field path: ").partition("; did you mean ")
+    help_, edit = mistake.context.get("help"), None
+    if guess:
+        help_ = f"did you mean {guess}"
+        # Only where the part can be told from the whole: else one word would replace all of the path.
+        if label.span.end_column - label.span.column == length:
+            edit = Edit(label.span, guess.strip("`?"))
+    return Diagnostic("KD106", f"bad field path: {told}", label, help=help_, edit=edit)
+
+
+def file_not_found(mistake: Mistake) -> Diagnostic:
+    """A path that leads nowhere, or to a folder without what is needed."""
+    path, near, needed = (mistake.context.get(key) for key in ("path", "near", "needed"))
+    if needed and f"`{needed}`" in mistake.message:
+        return Diagnostic("KD310", mistake.message, mistake.value("not the folder that is meant?"))
+    label = mistake.value("not found")
+    if not near:
+        rule = "a relative path starts at the folder of the spec"
+        return Diagnostic("KD310", mistake.message, label, help=rule)
+    edit = mistake.rewrite(str(path), near)
+    return Diagnostic("KD310", mistake.message, label, help=f"did you mean `{near}`?", edit=edit)
+
+
+def number(text: str) -> float | None:
+    """The finite number that a text would be without quotes."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _wrong_type(mistake: Mistake, wanted: str) -> Diagnostic:
+    help_, edit = _requoted(mistake, wanted)
+    label = mistake.value(f"must be {wanted}")
+    return Diagnostic("KD103", instead(wanted, mistake.seen), label, help=help_, edit=edit)
+
+
+def _requoted(mistake: Mistake, wanted: str) -> tuple[str | None, Edit | None]:
+    """What to do about a value that is right but for its quotes, or for YAML 1.1's booleans."""
+    seen = mistake.seen
+    if isinstance(seen, str) and wanted in {"a number", "a whole number"} and number(seen) is not None:
+        return "remove the quotes", mistake.rewrite(seen, seen)
+    if isinstance(seen, str) and wanted == "`true` or `false`" and seen.lower() in _TRUE | _FALSE:
+        meant = "true" if seen.lower() in _TRUE else "false"
+        return f"write `{meant}`: `{seen}` is text here", mistake.rewrite(seen, meant)
+    if wanted == "text" and isinstance(seen, (int, float)):
+        text = str(seen).lower() if isinstance(seen, bool) else str(seen)
+        return f'put it in quotes: `"{text}"`', mistake.rewrite(text, f'"{text}"')
+    return None, None
+
+
+def _wrong_length(mistake: Mistake) -> Diagnostic:
+    short = mistake.type == "too_short"
+    count = mistake.context["min_length" if short else "max_length"]
+    has = mistake.context["actual_length"]
+    name = f"`{mistake.path[-1]}` " if mistake.path and isinstance(mistake.path[-1], str) else ""
+    message = f"{name}must have at {'least' if short else 'most'} {count} {'entry' if count == 1 else 'entries'}"
+    return Diagnostic("KD104", message, mistake.value(f"has {has or 'none'}"))

@@ -1,0 +1,134 @@
+"""What a spec says of the teacher cache: whether it is used, how exactly values are kept, how much room they may take."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from kdspec.api.component import Strict
+
+VARIABLE = "KDSPEC_CACHE"
+"""The environment variable that names the folder of all caches."""
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kKMGT]i?)?B")
+_POWERS: Mapping[str, int] = MappingProxyType({"": 0, "K": 1, "M": 2, "G": 3, "T": 4})
+
+# Operations a second that a teacher runs at, generously, so that a cache which is chosen does pay.
+_SPEED: Mapping[str, float] = MappingProxyType({"cpu": 1e11, "cuda": 3e13})
+_READING = 1.5e9
+"""Bytes a second that come from a cache in memory to a batch."""
+_ROW = 3e-5
+"""Seconds that a row takes beside its bytes."""
+
+
+def _text(value: Any) -> Any:
+    return f"{value}B" if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _size(value: str) -> str:
+    if not _SIZE.fullmatch(value):
+        raise PydanticCustomError("bad_size", "`{size}` is not a size such as `20GB` or `500MiB`", {"size": value})
+    return value
+
+
+Size = Annotated[
+    str, BeforeValidator(_text, json_schema_input_type=Annotated[int, Field(ge=0)] | str), AfterValidator(_size)
+]
+"""A number of bytes: `20GB`, `500MiB`, or a whole number."""
+
+
+class TeacherCache(Strict):
+    """Keeps on the disk what a frozen teacher says of each row, so that it runs once for all epochs and runs."""
+
+    use: Literal["auto", "on", "off"] = "auto"
+    """`auto`: where rows are seen more than once, reading is faster than running the teacher, and the values fit into
+    the budget. `on`: always, and it is an error where that cannot be. `off`: never."""
+    dtype: Literal["exact", "float16", "int8"] = "exact"
+    """How values are kept. `exact`: as the teacher computes them. `float16`: in half of the room. `int8`: hidden states
+    and attention in a quarter of it, with a scale for each token; logits in float16."""
+    top_k: Annotated[int, Field(gt=0)] | None = None
+    """Keep this many of the largest logits of a row or token; the probability of the others is shared among them."""
+    budget: Size = "20GB"
+    """The most that one cache may take on the disk: a number of bytes, with `kB`, `MB`, `GB` or `GiB` behind it."""
+    folder: Annotated[str, Field(min_length=1)] | None = None
+    """Where caches are kept. Left out: the folder that the environment variable `KDSPEC_CACHE` names, or
+    `kdspec/teachers` in the user's cache folder."""
+
+    @property
+    def bytes(self) -> int:
+        """The budget as a number."""
+        return number(self.budget)
+
+
+def number(size: str) -> int:
+    """The bytes of a size: `2kB` are 2000, `2KiB` 2048."""
+    found = _SIZE.fullmatch(size)
+    assert found is not None, "the size has been checked"
+    unit = (found[2] or "").upper()
+    base = 1024 if unit.endswith("I") else 1000
+    return round(float(found[1]) * float(base ** _POWERS[unit[:1]]))
+
+
+def root(settings: TeacherCache | None, base: Path) -> Path:
+    """The folder of the caches; one that the spec names is relative to `base`."""
+    if settings is not None and settings.folder is not None:
+        return base / Path(settings.folder).expanduser()
+    if named := os.environ.get(VARIABLE):
+        return Path(named).expanduser()
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(caches).expanduser() / "kdspec" / "teachers"
+
+
+def shown(settings: TeacherCache) -> str:
+    """The folder of the caches in words that are the same for every user."""
+    if settings.folder is not None:
+        return settings.folder
+    return f"${VARIABLE}" if os.environ.get(VARIABLE) else "~/.cache/kdspec/teachers"
+
+
+def pays(flops: float, size: float, device: str) -> bool:
+    """Whether a row of `size` bytes is read in less than half of the time that its teacher takes.
+
+    `flops` are those of the teacher for the row, `device` is the type of what it runs on.
+    """
+    running = flops / _SPEED.get(device, _SPEED["cuda"])
+    return running > 2 * (_ROW + size / _READING)
+
+
+def part(dtype: str) -> float:
+    """Of the bytes of float32, how many hidden states take that are kept so."""
+    return {"exact": 1.0, "float16": 0.5, "int8": 0.25}[dtype]
+
+
+def foreseen(
+    settings: TeacherCache, *, epochs: float | None, varies: str | None, flops: float | None, size: float, device: str
+) -> tuple[bool, str]:
+    """Whether a teacher will be cached, as far as that is known without rows, and why.
+
+    Args:
+        settings: what the spec says.
+        epochs: how often rows are seen; None where only their number tells.
+        varies: why rows are drawn anew in each epoch, if they are.
+        flops: operations of the teacher for a row; None where they are not known.
+        size: bytes of a row.
+        device: the type of what the teacher runs on.
+    """
+    if settings.use == "off":
+        return False, "off"
+    if varies is not None:
+        return False, varies
+    if settings.use == "on":
+        return True, f"if all rows fit into {settings.budget}"
+    if epochs is not None and epochs <= 1:
+        return False, "each row is seen once"
+    if flops is not None and not pays(flops, size, device):
+        return False, "running it takes no longer than reading"
+    seen = "" if epochs is not None else "rows are seen more than once and "
+    return True, f"if {seen}all of them fit into {settings.budget}"
