@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from loops import loop
 
-from kdspec.engine.step.training_loop import Loop
+from kdspec.engine.step.training_loop import TrainingLoop
 from kdspec.testing import tiny
 
 WAYS = ("random", "sorted_micro_batches", "length_grouped")
@@ -83,13 +83,13 @@ def _files(folder: Path) -> None:
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def _loop(folder: Path, way: str) -> Loop:
+def _loop(folder: Path, way: str) -> TrainingLoop:
     return loop(SPEC, folder, [f"stages.distil.training.batching={way}"])
 
 
-def _shape(loop: Loop, steps: int) -> tuple[float, float]:
+def _shape(loop: TrainingLoop, steps: int) -> tuple[float, float]:
     """Micro-batches of a step, and how much of them is padding."""
-    lengths = loop.lessons["texts"].feed.lengths
+    lengths = loop.inputs_of["texts"].loader.lengths
     micro = [lengths[draw.rows] for step in range(steps) for draw in loop.draws.of(step)]
     padded = sum(int(each.max()) * len(each) for each in micro)
     return len(micro) / steps, 1 - sum(int(each.sum()) for each in micro) / padded

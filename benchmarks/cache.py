@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from loops import loop
 
-from kdspec.engine.step.training_loop import Loop
+from kdspec.engine.step.training_loop import TrainingLoop
 from kdspec.testing import tiny
 
 ROWS, BATCH = 400, 16
@@ -81,25 +81,25 @@ def _prepare(folder: Path) -> None:
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def _loop(folder: Path, matches: str, cache: str) -> Loop:
+def _loop(folder: Path, matches: str, cache: str) -> TrainingLoop:
     return loop(SPEC.replace("MATCHES", matches).replace("BATCH", str(BATCH)).replace("CACHE", cache), folder)
 
 
-def _steps(loop: Loop) -> Callable[[], Any]:
+def _steps(loop: TrainingLoop) -> Callable[[], Any]:
     steps = loop.run(0)
     return lambda: next(steps)
 
 
-def _reading(loop: Loop, steps: int) -> float:
+def _reading(loop: TrainingLoop, steps: int) -> float:
     """The time of reading alone."""
-    cache, step = loop.lessons["texts"].caches["teacher"], iter(range(10**6))
+    cache, step = loop.inputs_of["texts"].caches["teacher"], iter(range(10**6))
 
     def read() -> None:
         (rows,) = (draw.rows for draw in loop.draws.of(next(step)))
         cache(batches[tuple(rows)], rows)
 
     batches = {
-        tuple(rows): loop.lessons["texts"].feed.batch("teacher", rows)
+        tuple(rows): loop.inputs_of["texts"].loader.batch("teacher", rows)
         for number in range(steps + 3)
         for rows in (draw.rows for draw in loop.draws.of(number))
     }

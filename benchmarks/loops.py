@@ -11,14 +11,14 @@ from kdspec.engine.processes.backend import SingleProcess
 from kdspec.engine.run.run_folder import RunFolder
 from kdspec.engine.run.signals import StopSignal
 from kdspec.engine.run.stage_run import StageRun
-from kdspec.engine.step.training_loop import Loop
+from kdspec.engine.step.training_loop import TrainingLoop
 from kdspec.plan.plan import make
 from kdspec.source.extends import compose
 from kdspec.spec.check import check
 from kdspec.testing import registry
 
 
-def loop(text: str, folder: Path, sets: Sequence[str] = ()) -> Loop:
+def loop(text: str, folder: Path, sets: Sequence[str] = ()) -> TrainingLoop:
     """What `kdspec run` would step through; files that the spec names are found from `folder`."""
     known = registry()
     spec = check(compose(text, "benchmark", folder, sets), known).spec

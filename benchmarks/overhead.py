@@ -24,7 +24,7 @@ import torch
 from loops import loop
 from torch import nn
 
-from kdspec.engine.step.training_loop import Loop
+from kdspec.engine.step.training_loop import TrainingLoop
 from kdspec.ops.divergence import cross_entropy_soft
 from kdspec.ops.features import hidden_mse
 from kdspec.testing import tiny
@@ -85,7 +85,7 @@ def main() -> None:
     )
 
 
-def _loop(folder: Path) -> Loop:
+def _loop(folder: Path) -> TrainingLoop:
     for seed, name in enumerate(("teacher", "student")):
         tiny(folder / name, layers=2, width=128, seed=seed)
     rows = [{"text": " ".join(WORDS[i % 7 :] + WORDS[: i % 7]), "label": "ab"[i % 2]} for i in range(64)]
@@ -93,14 +93,14 @@ def _loop(folder: Path) -> Loop:
     return loop(SPEC, folder)
 
 
-def _engine(loop: Loop) -> Callable[[], Any]:
+def _engine(loop: TrainingLoop) -> Callable[[], Any]:
     steps = loop.run(0)
     return lambda: next(steps)
 
 
-def _bare(loop: Loop) -> Callable[[], None]:
-    student: nn.Module = copy.deepcopy(loop.lessons["texts"].student.module).train()
-    teacher: nn.Module = copy.deepcopy(loop.lessons["texts"].teachers["teacher"].module).eval()
+def _bare(loop: TrainingLoop) -> Callable[[], None]:
+    student: nn.Module = copy.deepcopy(loop.inputs_of["texts"].student.module).train()
+    teacher: nn.Module = copy.deepcopy(loop.inputs_of["texts"].teachers["teacher"].module).eval()
     optimizer = torch.optim.AdamW(student.parameters(), lr=RATE, weight_decay=0.0, fused=True)
     batches, parameters = _batches(loop), list(student.parameters())
 
@@ -122,12 +122,12 @@ def _bare(loop: Loop) -> Callable[[], None]:
     return step
 
 
-def _batches(loop: Loop) -> Iterator[dict[str, torch.Tensor]]:
-    feed = loop.lessons["texts"].feed
-    (tokenizer,) = feed.tokenizer.values()
-    encoded = feed.task.encode("train", tokenizer)
+def _batches(loop: TrainingLoop) -> Iterator[dict[str, torch.Tensor]]:
+    loader = loop.inputs_of["texts"].loader
+    (tokenizer,) = loader.tokenizer.values()
+    encoded = loader.task.encode("train", tokenizer)
     for first in itertools.cycle(range(0, len(encoded), ROWS)):
-        batch = dict(feed.task.collate(encoded[first : first + ROWS], tokenizer))
+        batch = dict(loader.task.collate(encoded[first : first + ROWS], tokenizer))
         del batch["labels"]
         yield batch
 

@@ -43,7 +43,7 @@ from loops import loop
 from rivals import LONGEST, Done, Rival, Work, bare, of_folder, textbrewer, torchdistill, trainer
 from torch import nn
 
-from kdspec.engine.step.training_loop import Loop
+from kdspec.engine.step.training_loop import TrainingLoop
 
 PAGE = Path(__file__).parent / "peers.md"
 BATCH, WORDS, CLASSES = 32, 28_996, ("a", "b", "c")
@@ -182,12 +182,12 @@ def times(student: str, folder: Path, rows: int, rounds: int) -> str:
     return "\n".join([*lines, ""])
 
 
-def filling(made: Loop) -> float:
+def filling(made: TrainingLoop) -> float:
     """How long the teacher takes to answer for all rows and to have the answers kept, for 1,000 tokens."""
     (cache,) = made.caches
     began = time.perf_counter()
     cache.fill(range(cache.rows.blocks))
-    return 1e6 * (time.perf_counter() - began) / int(cache.rows.feed.lengths.sum())
+    return 1e6 * (time.perf_counter() - began) / int(cache.rows.loader.lengths.sum())
 
 
 @dataclass
@@ -245,7 +245,7 @@ class System:
 class Engine(System):
     """kdspec's own loop."""
 
-    def __init__(self, made: Loop, filled: float) -> None:
+    def __init__(self, made: TrainingLoop, filled: float) -> None:
         self.loop, self.filled, self._steps = made, filled, made.run(0)
         super().__init__(self._one)
 
@@ -309,10 +309,10 @@ class systems:  # noqa: N801 - used as a function
         made = loop(spec(self.layers), self.folder, KDSPEC[name])
         return Engine(made, filling(made) if made.caches else 0.0)
 
-    def work(self, rows: list[dict[str, Any]], made: Loop) -> Work:
+    def work(self, rows: list[dict[str, Any]], made: TrainingLoop) -> Work:
         """The models for the other loops; projections begin as those of the engine."""
         widths = self.student.width, self.teacher.width
-        begun = {name: tensor.detach().clone() for name, tensor in made.bundle.objective.named_parameters()}
+        begun = {name: tensor.detach().clone() for name, tensor in made.trainable.objective.named_parameters()}
         tensors = list(begun.values())  # of each projection its weight and its bias, in the order of the matches
         assert len(tensors) == (0 if widths[0] == widths[1] else 2 * len(self.layers)), list(begun)
 

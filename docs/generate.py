@@ -18,7 +18,7 @@ from kdspec.api.match import Match
 from kdspec.cli import exits
 from kdspec.cli.application import application
 from kdspec.diagnostics.codes import CODES
-from kdspec.registry.registry import KINDS, Entry, Registry
+from kdspec.registry.registry import KINDS, Registry, RegistryEntry
 from kdspec.render.components import plural
 from kdspec.render.example import example
 from kdspec.render.parameters import parameters, words, written
@@ -59,7 +59,7 @@ def pages() -> dict[str, str]:
 def spec_page() -> str:
     whole = Spec.model_json_schema()
     definitions = {**whole["$defs"], **Match.model_json_schema()["$defs"], "Match": Match.model_json_schema()}
-    order = ["Stage", "Training", "GradientNorm", "Evaluate", "Checkpoint", "EarlyStopping", "Match", "Pair"]
+    order = ["Stage", "Training", "GradientNorm", "Evaluate", "CheckpointSettings", "EarlyStopping", "Match", "Pair"]
     order += sorted(name for name in definitions if name not in order)
     parts = [
         "# The spec",
@@ -150,7 +150,7 @@ def components_page(registry: Registry) -> str:
     return join(parts)
 
 
-def component(entry: Entry, registry: Registry) -> Iterator[str]:
+def component(entry: RegistryEntry, registry: Registry) -> Iterator[str]:
     """A component in full, with its parameters and how a spec writes it."""
     yield f"### `{entry.component.name}`"
     yield prose(entry.component)

@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from kdspec.api.path_steps import FieldPathError, Index, Reference, Step, Subscript
+from kdspec.api.path_steps import FieldPathError, Index, PathStep, Reference, Subscript
 from kdspec.diagnostics.diagnostic import closest
 
 __all__ = ["MAX_LENGTH", "FieldPath", "FieldPathError", "parse"]
 
 MAX_LENGTH = 500
 
-Constant = str | int | float | bool
+Scalar = str | int | float | bool
 
 _COMPARISONS: Mapping[type[ast.cmpop], Callable[[Any, Any], Any]] = MappingProxyType(
     {
@@ -116,7 +116,7 @@ class _Parser:
     def __init__(self, text: str) -> None:
         self.text = text
 
-    def parse(self) -> tuple[Callable[[Any, Any], Any] | None, Constant | None, tuple[Reference, ...]]:
+    def parse(self) -> tuple[Callable[[Any, Any], Any] | None, Scalar | None, tuple[Reference, ...]]:
         body = self.tree()
         if not isinstance(body, ast.Compare):
             return None, None, (self.reference(body),)
@@ -202,13 +202,13 @@ class _Parser:
         start = self.span(link.value)[1]
         return start, self.span(link)[1] - start
 
-    def step(self, link: ast.Attribute | ast.Subscript) -> Step:
+    def step(self, link: ast.Attribute | ast.Subscript) -> PathStep:
         offset, length = self.place(link)
         if isinstance(link, ast.Subscript):
-            return Step(self.subscript(link.slice), is_name=False, offset=offset, length=length)
+            return PathStep(self.subscript(link.slice), is_name=False, offset=offset, length=length)
         if link.attr.startswith("_"):
             raise FieldPathError(f"names with a leading underscore, such as `{link.attr}`, are private", offset, length)
-        return Step(link.attr, is_name=True, offset=offset, length=length)
+        return PathStep(link.attr, is_name=True, offset=offset, length=length)
 
     def subscript(self, node: ast.expr) -> Subscript:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
@@ -237,7 +237,7 @@ class _Parser:
             self.refuse("this number is too large for a subscript", node)
         return value
 
-    def constant(self, node: ast.expr) -> Constant | None:
+    def constant(self, node: ast.expr) -> Scalar | None:
         if isinstance(node, ast.Constant) and isinstance(node.value, (str, bool)):
             return node.value
         return self.number(node)

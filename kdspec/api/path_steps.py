@@ -20,7 +20,7 @@ class FieldPathError(Exception):
 
 
 @dataclass(frozen=True)
-class Step:
+class PathStep:
     """One step into a value: `.name` (`is_name`) or `[subscript]`, and where it is written."""
 
     value: Subscript
@@ -34,7 +34,7 @@ class Reference:
     """A path without a comparison: a root and the steps from it."""
 
     root: str
-    steps: tuple[Step, ...]
+    steps: tuple[PathStep, ...]
     module: str | None = None
     side: str | None = None
     offset: int = 0
@@ -64,7 +64,7 @@ class Reference:
             if self.module not in value:
                 known = _list("captured", [str(name) for name in value])
                 raise FieldPathError(f"no module `{self.module}`; {known}", self.offset, self.length)
-            value = _take(value[self.module], Step(self.side, is_name=True, offset=self.offset, length=self.length))
+            value = _take(value[self.module], PathStep(self.side, is_name=True, offset=self.offset, length=self.length))
         elif value is None:
             raise FieldPathError(f"there is no `{self.root}`", self.offset, self.length)
         for step in self.steps:
@@ -72,7 +72,7 @@ class Reference:
         return value
 
 
-def _take(value: Any, step: Step) -> Any:
+def _take(value: Any, step: PathStep) -> Any:
     try:
         found = _named(value, step.value) if step.is_name and isinstance(step.value, str) else value[step.value]
     except (IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -96,7 +96,7 @@ def _named(value: Any, name: str) -> Any:
     return None
 
 
-def _shown(step: Step) -> str:
+def _shown(step: PathStep) -> str:
     return f"`{step.value}`" if isinstance(step.value, str) else "this subscript"
 
 

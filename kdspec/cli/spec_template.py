@@ -43,7 +43,7 @@ _SOFT_LABELS = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Origin:
+class TemplateOrigin:
     """Where a model comes from: `path`, or with `layers` the teacher's configuration with fewer layers."""
 
     path: str | None = None
@@ -54,7 +54,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Data:
+class DataChoice:
     """A file of rows, as the spec names it, and its columns as far as they are known."""
 
     file: str
@@ -63,7 +63,7 @@ class Data:
     """The whole data set as the spec has it, in place of a file; further lines belong to the task."""
 
 
-def draft(name: str, task: type[Task], data: Data, teacher: Origin, student: Origin) -> str:
+def draft(name: str, task: type[Task], data: DataChoice, teacher: TemplateOrigin, student: TemplateOrigin) -> str:
     """A spec in which the student learns the task from the teacher, which learns it first where it cannot do it."""
     lines = [
         f"{MODELINE}{SCHEMA}",
@@ -104,7 +104,7 @@ def scalar(text: str) -> str:
     return text if _PLAIN.fullmatch(text) and resolve(text) == text else json.dumps(text, ensure_ascii=False)
 
 
-def task_lines(task: type[Task], data: Data) -> Iterator[str]:
+def task_lines(task: type[Task], data: DataChoice) -> Iterator[str]:
     """The task, with a comment on each of its columns."""
     schema = task.model_json_schema()
     yield f"    {task.name}: # {_sentence(task.__doc__ or '')}"
@@ -122,14 +122,14 @@ def _columns(task: type[Task]) -> list[str]:
     return [name for name in task.model_json_schema().get("required", ()) if name != "data"]
 
 
-def _guess(column: str, data: Data) -> str:
+def _guess(column: str, data: DataChoice) -> str:
     """The column of the file that has this name, or else stands where it usually does."""
     if not data.columns or column in data.columns:
         return column
     return data.columns[-1 if column.startswith("label") else 0]
 
 
-def _data(data: Data) -> str:
+def _data(data: DataChoice) -> str:
     if data.written is not None:
         return data.written
     suffix = os.path.splitext(data.file)[1].lower()  # noqa: PTH122 - a text of the spec, not a path from here
@@ -140,7 +140,7 @@ def _data(data: Data) -> str:
     return f"{{{kind}: {{train: {file}}}}} # and `validation`, `test`, `unlabelled`"
 
 
-def student_lines(teacher: Origin, student: Origin) -> Iterator[str]:
+def student_lines(teacher: TemplateOrigin, student: TemplateOrigin) -> Iterator[str]:
     """The parameters of the student's model; with layers of the teacher's where it has been told how many."""
     if student.path is not None:
         yield f"    transformers: {{path: {scalar(student.path)}}}"
@@ -156,7 +156,7 @@ def student_lines(teacher: Origin, student: Origin) -> Iterator[str]:
 
 
 def fine_tuning_lines(
-    teacher: Origin, name: str = "teacher", stage: str = "fine_tune", task: str | None = None
+    teacher: TemplateOrigin, name: str = "teacher", stage: str = "fine_tune", task: str | None = None
 ) -> Iterator[str]:
     """The stage in which a teacher learns the task, of several the one that is named, unless it has a head already."""
     if teacher.has_head:
@@ -168,7 +168,7 @@ def fine_tuning_lines(
     yield ""
 
 
-def _distillation(task: type[Task], teacher: Origin, student: Origin) -> Iterator[str]:
+def _distillation(task: type[Task], teacher: TemplateOrigin, student: TemplateOrigin) -> Iterator[str]:
     yield "  distil:"
     yield "    distiller:"
     yield "      general:"

@@ -10,10 +10,10 @@ from kdspec.diagnostics.fault import Fault
 
 _MANY = 20
 
-Place = tuple[str | int, ...]
+ColumnPlace = tuple[str | int, ...]
 
 
-def no_column(names: Collection[str], split: str, column: str, at: Place) -> Fault:
+def no_column(names: Collection[str], split: str, column: str, at: ColumnPlace) -> Fault:
     """The fault of a split that has the columns `names`, but not `column`, which the task's parameter `at` asks for."""
     near = closest(column, names)
     known = ", ".join(f"`{excerpt(name)}`" for name in islice(names, _MANY)) or "none"
@@ -24,10 +24,10 @@ def no_column(names: Collection[str], split: str, column: str, at: Place) -> Fau
 
 
 def missing(
-    splits: Mapping[str, Collection[str]], inputs: Mapping[Place, str], label: Mapping[Place, str]
+    splits: Mapping[str, Collection[str]], inputs: Mapping[ColumnPlace, str], label: Mapping[ColumnPlace, str]
 ) -> Iterator[Fault]:
     """A fault for each parameter whose column a split lacks. Only `train` must have that of the label."""
-    told: set[Place] = set()
+    told: set[ColumnPlace] = set()
     for split, names in splits.items():
         wanted = {**inputs, **(label if split == "train" else {})}
         for at, column in wanted.items():

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from kdspec.data.columns import Place
+from kdspec.data.columns import ColumnPlace
 from kdspec.diagnostics.diagnostic import closest, excerpt
 from kdspec.diagnostics.fault import Fault
 
@@ -44,14 +44,14 @@ def ordered(names: Iterable[str]) -> list[str]:
     return sorted(set(names), key=_order)
 
 
-def at_least_two(names: Sequence[str], column: str, at: Place) -> None:
+def at_least_two(names: Sequence[str], column: str, at: ColumnPlace) -> None:
     """Raise the fault of rows in `train` that have fewer labels than there are to choose from."""
     if len(names) < 2:
         found = f"only the label `{excerpt(names[0])}`" if names else "no labels"
         raise Fault(_CODE, f"the column `{column}` of `train` has {found}", at)
 
 
-def unknown(name: str, names: Sequence[str], split: str, row: int, at: Place) -> Fault:
+def unknown(name: str, names: Sequence[str], split: str, row: int, at: ColumnPlace) -> Fault:
     """The fault of a row, counted from 1, whose label is not among the names."""
     near = closest(name, names)
     known = ", ".join(f"`{excerpt(label)}`" for label in names[:_MANY])

@@ -12,7 +12,7 @@ from itertools import chain
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from kdspec.spec.teacher_cache import root
+from kdspec.data.cache_folder import cache_folder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,10 +29,12 @@ MOST = 4_000_000_000
 _BEGINNING = 40
 """Characters of the first text by which a file is known again."""
 
-Rows = list[dict[str, Any]]
+EncodedRows = list[dict[str, Any]]
 
 
-def kept(columns: Sequence[Sequence[str]], tokenizer: Any, longest: int | None, make: Callable[[], Rows]) -> Rows:
+def kept(
+    columns: Sequence[Sequence[str]], tokenizer: Any, longest: int | None, make: Callable[[], EncodedRows]
+) -> EncodedRows:
     """The rows that `make` gives for these texts, tokenizer and limit, or the same from the disk.
 
     Every value of a row is a list of whole numbers, those of one row of equal lengths. Files are named by the checksum
@@ -42,7 +44,7 @@ def kept(columns: Sequence[Sequence[str]], tokenizer: Any, longest: int | None, 
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or sum(map(len, chain.from_iterable(columns))) < LEAST:
         return make()
-    file = root(None, Path()) / FOLDER / f"{_key(columns, tokenizer, longest)}{SUFFIX}"
+    file = cache_folder() / FOLDER / f"{_key(columns, tokenizer, longest)}{SUFFIX}"
     with contextlib.suppress(OSError):
         if (found := _read(file)) is not None:
             file.touch()
@@ -96,7 +98,7 @@ def _key(columns: Sequence[Sequence[str]], tokenizer: Any, longest: int | None) 
     return digest.hexdigest()
 
 
-def _read(file: Path) -> Rows | None:
+def _read(file: Path) -> EncodedRows | None:
     """The rows of a file; None where there is none that is whole."""
     import numpy as np
     from safetensors import SafetensorError, safe_open
@@ -117,7 +119,7 @@ def _read(file: Path) -> Rows | None:
     return [{name: flat[a:b] for name, flat in columns.items()} for a, b in zip(starts, ends, strict=True)]
 
 
-def _write(file: Path, rows: Rows, told: Mapping[str, str]) -> None:
+def _write(file: Path, rows: EncodedRows, told: Mapping[str, str]) -> None:
     import numpy as np
     from safetensors.numpy import save
 

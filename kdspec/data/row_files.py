@@ -55,7 +55,7 @@ class RowFiles(Dataset):
         try:
             if file.stat().st_size > _SMALL:
                 return None
-            table = self._table([file], Place())
+            table = self._table([file], RowPlace())
         except (OSError, FileMistake):  # the run tells what is wrong with the file
             return None
         found: Mapping[str, Sequence[Any]] = table.slice(0, rows).to_pydict()
@@ -81,11 +81,11 @@ class RowFiles(Dataset):
         return None
 
     @abstractmethod
-    def _table(self, files: list[Path], at: Place) -> Any:
+    def _table(self, files: list[Path], at: RowPlace) -> Any:
         """The rows of the files; `at.file` says which of them is being read."""
 
     def _split(self, name: str, files: list[str], folder: Path) -> Any:
-        place = Place()
+        place = RowPlace()
         paths = [folder / os.path.expanduser(file) for file in files]  # noqa: PTH111 - raises nothing
         try:
             return self._table(paths, place)
@@ -98,7 +98,7 @@ def _fault(mistake: FileMistake, file: str, at: tuple[str | int, ...]) -> Fault:
     return Fault(CODE, f"{where}: {mistake.message}", at, help=mistake.help)
 
 
-class Place:
+class RowPlace:
     """Which of a split's files is being read."""
 
     file = 0
@@ -109,7 +109,7 @@ class Place:
             yield file
 
 
-def joined(parts: list[Columns], at: Place) -> Columns:
+def joined(parts: list[Columns], at: RowPlace) -> Columns:
     """The columns of all files of a split, which must be the same ones."""
     for at.file, part in enumerate(parts):
         if part.keys() != parts[0].keys():

@@ -9,7 +9,7 @@ from typing import Literal
 Scheme = Literal["iob1", "iob2", "bmes", "bioes", "bilou", "plain"]
 """`plain`: a tag says something of its word alone, such as its part of speech."""
 
-Span = tuple[str, int, int]
+TagSpan = tuple[str, int, int]
 """The type of an entity, its first word, and the word behind its last."""
 
 OUTSIDE = "O"
@@ -68,13 +68,13 @@ def mistake(tags: Sequence[str], scheme: Scheme) -> tuple[int, str] | None:
     return None
 
 
-def spans(tags: Sequence[str]) -> list[Span]:
+def spans(tags: Sequence[str]) -> list[TagSpan]:
     """The entities of a sentence, in order.
 
     Tags that break the rules are read as CoNLL's own evaluation reads them: an entity begins where a tag is of another
     type than the one before, or goes on with nothing.
     """
-    found: list[Span] = []
+    found: list[TagSpan] = []
     before, kind, first = OUTSIDE, "", 0
     for place, tag in enumerate((*tags, OUTSIDE)):
         prefix, now = parts(tag) or (OUTSIDE, "")
@@ -88,7 +88,7 @@ def spans(tags: Sequence[str]) -> list[Span]:
     return found
 
 
-def written(entities: Iterable[Span], length: int, scheme: Scheme) -> list[str]:
+def written(entities: Iterable[TagSpan], length: int, scheme: Scheme) -> list[str]:
     """The tags of a sentence with these entities, which do not overlap."""
     tags = [OUTSIDE] * length
     ends, names = scheme not in ("iob1", "iob2"), _OTHER_NAMES.get(scheme, {})

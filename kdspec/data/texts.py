@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from kdspec.api.context import Input
-from kdspec.data.columns import Place, no_column
+from kdspec.data.columns import ColumnPlace, no_column
 from kdspec.data.row_cache import kept
 from kdspec.diagnostics.fault import Fault
 
@@ -74,13 +74,13 @@ def columns_of(data: Dataset, context: BuildContext) -> Mapping[str, Collection[
         raise
 
 
-def check_column(rows: Any, split: str, column: str, at: Place) -> None:
+def check_column(rows: Any, split: str, column: str, at: ColumnPlace) -> None:
     """Raise the fault of a column that the split does not have."""
     if column not in rows.column_names:
         raise no_column(rows.column_names, split, column, at)
 
 
-def read(rows: Any, split: str, column: str, at: Place) -> list[str]:
+def read(rows: Any, split: str, column: str, at: ColumnPlace) -> list[str]:
     """The texts of a column; numbers as a spec writes them.
 
     Raises:

@@ -13,7 +13,7 @@ from kdspec.diagnostics.fault import Fault, Within
 
 
 @dataclass(frozen=True)
-class Part:
+class TaskObjective:
     """The objective of one task, an `nn.Module` like any other objective.
 
     Args:
@@ -27,10 +27,10 @@ class Part:
     at: tuple[str | int, ...] = ()
 
 
-class SeveralTasks(nn.Module):
+class MultiTaskObjective(nn.Module):
     """The terms of the step's task. A match has the task in the name that the plan gave it, other terms get it here."""
 
-    def __init__(self, parts: Mapping[str, Part]) -> None:
+    def __init__(self, parts: Mapping[str, TaskObjective]) -> None:
         super().__init__()
         self.parts = dict(parts)
         self.objectives = nn.ModuleList(part.objective for part in parts.values())  # what is in them is trained

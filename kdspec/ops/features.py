@@ -19,7 +19,7 @@ from kdspec.ops import masks
 from kdspec.ops.mean import Mean
 from kdspec.ops.precision import full, widened
 
-Pair = tuple[Tensor, Tensor]
+TensorPair = tuple[Tensor, Tensor]
 
 # torch's cosine_embedding_loss has the same constant; a vector of zeros gets a direction of zeros and not nan
 EPSILON = 1e-12
@@ -60,7 +60,7 @@ def pkd(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Mean:
     return Mean((_direction(student) - _direction(teacher)).square().sum(), float(len(student)), "rows")
 
 
-def fsp(student: Pair, teacher: Pair, mask: Tensor | None = None) -> Mean:
+def fsp(student: TensorPair, teacher: TensorPair, mask: Tensor | None = None) -> Mean:
     """The mean over rows and matrix elements of (G_student - G_teacher)², G = Xᵀ Y / tokens.
 
     X and Y are the two layers of a model: G, (first width, second width), is the flow between them. Both models have
@@ -75,8 +75,8 @@ def fsp(student: Pair, teacher: Pair, mask: Tensor | None = None) -> Mean:
 
 
 def mmd(
-    student: Pair,
-    teacher: Pair | Tensor,
+    student: TensorPair,
+    teacher: TensorPair | Tensor,
     mask: Tensor | None = None,
     scale: Literal["width", "length"] = "width",
     lengths: Sequence[int] | None = None,
@@ -106,19 +106,19 @@ def mmd(
     return Mean((mine - theirs).square().sum(), masks.pairs(mask, batch, length), "pairs")
 
 
-def similarity(pair: Pair) -> Tensor:
+def similarity(pair: TensorPair) -> Tensor:
     """How alike the tokens of a layer, or of two, are: G = X Yᵀ / width, (batch, length, length)."""
     return _similarity(pair, None, "width")
 
 
-def _packed_mmd(student: Pair, teacher: Pair, lengths: list[int]) -> Mean:
+def _packed_mmd(student: TensorPair, teacher: TensorPair, lengths: list[int]) -> Mean:
     """Row by row, so that no product is of tokens of two rows, or of padding."""
     pairs = zip(_grams(student, lengths), _grams(teacher, lengths), strict=True)
     total = torch.stack([(mine - theirs).square().sum() for mine, theirs in pairs]).sum()
     return Mean(total, float(sum(length**2 for length in lengths)), "pairs")
 
 
-def _grams(pair: Pair, lengths: list[int]) -> list[Tensor]:
+def _grams(pair: TensorPair, lengths: list[int]) -> list[Tensor]:
     first = torch.split(widened(pair[0]), lengths)
     second = first if pair[1] is pair[0] else torch.split(widened(pair[1]), lengths)
     with full(pair[0]):
@@ -135,7 +135,7 @@ def _assert_same(student: Tensor, teacher: Tensor) -> None:
     )
 
 
-def _detached(pair: Pair) -> Pair:
+def _detached(pair: TensorPair) -> TensorPair:
     first = pair[0].detach()
     return first, first if pair[1] is pair[0] else pair[1].detach()
 
@@ -156,7 +156,7 @@ def first_token(hidden: Tensor, mask: Tensor | None = None) -> Tensor:
     return chosen.squeeze(1)
 
 
-def _flow(pair: Pair, mask: Tensor | None) -> Tensor:
+def _flow(pair: TensorPair, mask: Tensor | None) -> Tensor:
     first, second = (masks.filled(widened(layer), mask) for layer in pair)
     with full(first):
         product = first.transpose(1, 2) @ second
@@ -165,7 +165,7 @@ def _flow(pair: Pair, mask: Tensor | None) -> Tensor:
     return product / (mask != 0).sum(-1).clamp_min(1)[:, None, None]
 
 
-def _similarity(pair: Pair, mask: Tensor | None, scale: Literal["width", "length"]) -> Tensor:
+def _similarity(pair: TensorPair, mask: Tensor | None, scale: Literal["width", "length"]) -> Tensor:
     first = masks.filled(widened(pair[0]), mask)
     second = first if pair[1] is pair[0] else masks.filled(widened(pair[1]), mask)
     divisor = first.shape[1] if scale == "length" and mask is not None else second.shape[2]

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from kdspec.ops import masks
-from kdspec.ops.features import Pair
+from kdspec.ops.features import TensorPair
 from kdspec.ops.mean import Mean
 from kdspec.ops.precision import full, widened
 
 
-def relation(student: Pair, teacher: Pair, mask: Tensor | None = None, *, heads: int) -> Mean:
+def relation(student: TensorPair, teacher: TensorPair, mask: Tensor | None = None, *, heads: int) -> Mean:
     """The mean over heads and queries of KL(R_teacher ‖ R_student), R = softmax(X Yᵀ / √d) over the kept keys.
 
     X and Y are a pair of one model: the same vectors twice for the relation of values, (values, values), or of queries
@@ -37,7 +37,7 @@ def relation(student: Pair, teacher: Pair, mask: Tensor | None = None, *, heads:
     return Mean(parts.sum() / heads, masks.tokens(mask, batch, length), "tokens")
 
 
-def _log_relation(pair: Pair, mask: Tensor | None, heads: int) -> Tensor:
+def _log_relation(pair: TensorPair, mask: Tensor | None, heads: int) -> Tensor:
     first, second = (_split(masks.filled(widened(vectors), mask), heads) for vectors in pair)
     with full(first):
         scores = first @ second.mT / first.shape[-1] ** 0.5
@@ -55,5 +55,5 @@ def _split(vectors: Tensor, heads: int) -> Tensor:
     return vectors.reshape(*vectors.shape[:2], heads, -1).transpose(1, 2)
 
 
-def _detached(pair: Pair) -> Pair:
+def _detached(pair: TensorPair) -> TensorPair:
     return pair[0].detach(), pair[1].detach()

@@ -11,7 +11,7 @@ ABSENT, PRESENT = "nothing", "there"
 
 
 @dataclass(frozen=True)
-class Change:
+class PlanChange:
     """A setting that differs, its values in words."""
 
     path: str
@@ -19,13 +19,13 @@ class Change:
     new: str
 
 
-def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[PlanChange]:
     """The settings in which two outlines differ, whoever decided on them, in the order of the new one."""
     before, after = dict(_settings(old, ())), dict(_settings(new, ()))
-    changes: dict[tuple[str, ...], Change] = {}
+    changes: dict[tuple[str, ...], PlanChange] = {}
     for path in dict.fromkeys((*after, *before)):
         whole = next((part for end in range(1, len(path)) if _one_sided(part := path[:end], before, after)), path)
-        changes[whole] = Change(".".join(whole), before.get(whole, ABSENT), after.get(whole, ABSENT))
+        changes[whole] = PlanChange(".".join(whole), before.get(whole, ABSENT), after.get(whole, ABSENT))
     return [change for change in changes.values() if change.old != change.new]
 
 

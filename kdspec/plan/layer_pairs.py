@@ -28,7 +28,7 @@ class Compared(NamedTuple):
     """Where the spec has the match."""
 
 
-class Layers(NamedTuple):
+class LayerSelection(NamedTuple):
     """Layers that belong together, counted from 0; empty where a feature is compared as a whole."""
 
     teacher: tuple[int, ...]
@@ -56,7 +56,7 @@ class Pairing:
     ) -> None:
         self.spec, self.facts, self.paths, self.faulty, self.found = spec, facts, paths, faulty, found
 
-    def layers(self, compared: Compared) -> list[Layers]:
+    def layers(self, compared: Compared) -> list[LayerSelection]:
         """The pairs of one match."""
         match, path = compared.match, compared.path
         if match.pairs is not None:
@@ -64,9 +64,9 @@ class Pairing:
             return [pair for pair in written if pair is not None]
         if match.layers is not None:
             return list(self._one_layer_each(compared, match.layers))
-        return [Layers((), ())]
+        return [LayerSelection((), ())]
 
-    def _one_layer_each(self, compared: Compared, layers: LayerMap) -> Iterator[Layers]:
+    def _one_layer_each(self, compared: Compared, layers: LayerMap) -> Iterator[LayerSelection]:
         """Of a mapping; a two-layer loss takes each layer with itself."""
         at = (*compared.path, "layers")
         for high, low in self._mapped(compared, layers, at):
@@ -75,9 +75,9 @@ class Pairing:
             teacher = self._index(compared.teacher, compared.feature, high, where, key=True)
             student = self._index(compared.student, compared.feature, low, where, key=False)
             if teacher is not None and student is not None:
-                yield Layers((teacher,) * compared.loss.arity, (student,) * compared.loss.arity)
+                yield LayerSelection((teacher,) * compared.loss.arity, (student,) * compared.loss.arity)
 
-    def _written(self, compared: Compared, pair: Pair, path: Path) -> Layers | None:
+    def _written(self, compared: Compared, pair: Pair, path: Path) -> LayerSelection | None:
         sides: list[tuple[int, ...]] = []
         for side, model in (("teacher", compared.teacher), ("student", compared.student)):
             written: Sequence[int] = getattr(pair, side)
@@ -86,7 +86,7 @@ class Pairing:
                 return None
             found = [self._index(model, compared.feature, index, (*path, side), key=False) for index in written]
             sides.append(tuple(index for index in found if index is not None))
-        return Layers(*sides) if all(len(side) == compared.loss.arity for side in sides) else None
+        return LayerSelection(*sides) if all(len(side) == compared.loss.arity for side in sides) else None
 
     def _mapped(self, compared: Compared, mapping: LayerMap, path: Path) -> list[tuple[int, int]]:
         label, feature = self.spec.label(path), compared.feature

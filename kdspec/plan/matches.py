@@ -11,15 +11,15 @@ from kdspec.api.context import BuildContext, ModelFacts
 from kdspec.api.match import Match, PlannedMatch
 from kdspec.api.step import Needs
 from kdspec.diagnostics.diagnostic import Diagnostic, closest
+from kdspec.plan.derive_projections import ProjectionRule
 from kdspec.plan.layer_counts import is_layered
 from kdspec.plan.layer_pairs import Compared, Pairing, how_many
-from kdspec.plan.projections import Projecting
 from kdspec.registry.registry import Registry
 from kdspec.source.document import Path
 from kdspec.spec.spec import Spec
 
 
-class Expansion:
+class MatchExpansion:
     """Expands the matches of one stage; what is wrong is collected in `found`."""
 
     def __init__(
@@ -40,7 +40,7 @@ class Expansion:
         self.unknown: list[tuple[str, str, Path]] = []
         """Model, feature and match, where the model's adaptor lacks the feature."""
         self.pairing = Pairing(spec, facts, paths, faulty, self.found)
-        self.projecting = Projecting(spec, registry, facts, self.found)
+        self.projecting = ProjectionRule(spec, registry, facts, self.found)
         self.terms: dict[str, int] = {}
 
     def matches(self) -> Iterator[PlannedMatch]:

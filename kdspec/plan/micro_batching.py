@@ -14,14 +14,14 @@ from kdspec.spec.spec import Spec
 if TYPE_CHECKING:
     from kdspec.plan.plan import PlannedStage
 
-Name = Literal["random", "sorted_micro_batches", "length_grouped"]
+PolicyName = Literal["random", "sorted_micro_batches", "length_grouped"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batches:
+class BatchingPlan:
     """What is done, and why."""
 
-    name: Name
+    name: PolicyName
     why: str
     chosen: bool
     """Whether the spec leaves it open."""
@@ -35,26 +35,26 @@ class Batches:
         """Whether the rows of a step are cut by length."""
         return self.tokens is not None or self.name == "sorted_micro_batches"
 
-    def doubted(self, doubt: str) -> Batches:
+    def doubted(self, doubt: str) -> BatchingPlan:
         """The same with what only the models at work have shown: a choice becomes another, what is written stays."""
         if not self.chosen:
             return replace(self, doubt=doubt)
         return replace(self, name="random", doubt=doubt, why=_random(doubt))
 
 
-def batches(spec: Spec, stage: PlannedStage) -> Batches:
+def batches(spec: Spec, stage: PlannedStage) -> BatchingPlan:
     """How a stage makes its batches."""
     batching = stage.training.batching
     doubt = next(_doubts(spec, stage), "")
     tokens, by = batching.tokens, batching.by
     if by in ("length_grouped", "random"):
-        return Batches(name=by, why="", chosen=False, tokens=tokens, doubt=doubt)
+        return BatchingPlan(name=by, why="", chosen=False, tokens=tokens, doubt=doubt)
     if by == "sorted_micro_batches" or tokens is not None:
-        return Batches(name="sorted_micro_batches", why="", chosen=False, tokens=tokens, doubt=doubt)
+        return BatchingPlan(name="sorted_micro_batches", why="", chosen=False, tokens=tokens, doubt=doubt)
     if doubt:
-        return Batches(name="random", why=_random(doubt), chosen=True, doubt=doubt)
+        return BatchingPlan(name="random", why=_random(doubt), chosen=True, doubt=doubt)
     why = "every loss is a sum over rows, so the gradient is that of random batches"
-    return Batches(name="sorted_micro_batches", why=why, chosen=True)
+    return BatchingPlan(name="sorted_micro_batches", why=why, chosen=True)
 
 
 def warnings(spec: Spec, stage: PlannedStage) -> Iterator[Diagnostic]:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from kdspec.api.component import Component, Strict
 from kdspec.api.kinds import Schedule
 from kdspec.api.match import PlannedMatch
-from kdspec.plan.micro_batching import Batches, batches
+from kdspec.plan.micro_batching import BatchingPlan, batches
 from kdspec.plan.plan import Feature, Plan, PlannedStage
 from kdspec.source.document import Path
 from kdspec.spec.spec import Spec
@@ -18,7 +18,7 @@ FORMAT = 1
 
 FACTS = ("layers", "width", "heads", "family")
 
-Origin = Literal["written", "default", "derived", "unknown"]
+ValueOrigin = Literal["written", "default", "derived", "unknown"]
 """Who decided on a value: the spec, a default, the plan, or nobody before the run."""
 
 Setting = dict[str, Any]
@@ -148,7 +148,7 @@ def _trained(stage: PlannedStage, of: _Origins) -> dict[str, Any]:
     return {"training": _training(settings, made), "batching": _batching(made)}
 
 
-def _batching(made: Batches) -> dict[str, Any]:
+def _batching(made: BatchingPlan) -> dict[str, Any]:
     return {"name": made.name, "tokens": made.tokens, "why": made.why}
 
 
@@ -225,7 +225,7 @@ def _match(match: PlannedMatch, of: _Origins) -> dict[str, Any]:
     }
 
 
-def _layers_origin(match: PlannedMatch, of: _Origins, *, preset: bool) -> Origin:
+def _layers_origin(match: PlannedMatch, of: _Origins, *, preset: bool) -> ValueOrigin:
     """Pairs that the spec has are written; those that a layer map, a preset or a strategy has made are derived."""
     layers, pairs = (of.at((*match.path, key)) for key in ("layers", "pairs"))
     numbered = isinstance(layers, dict) and all(isinstance(key, int) for key in layers)
@@ -238,7 +238,7 @@ def _read(feature: Feature) -> dict[str, Any]:
     return {"paths": [str(path) for path in feature.paths], "layers": layers}
 
 
-def _training(settings: dict[str, Setting], made: Batches) -> dict[str, Setting]:
+def _training(settings: dict[str, Setting], made: BatchingPlan) -> dict[str, Setting]:
     """With what stands for nothing: evaluation and checkpoints once an epoch, judged by the task's own metric."""
     if made.chosen:
         settings["batching"] = {"value": made.name, "origin": "derived"}
@@ -272,7 +272,7 @@ class _Origins:
 
     def setting(self, value: Any, path: Path) -> Setting:
         """A value with its origin, and those of its parts."""
-        origin: Origin = "written" if path in self.values else "default"
+        origin: ValueOrigin = "written" if path in self.values else "default"
         if isinstance(value, Component):
             plain = value.to_plain()
             if plain is not None:

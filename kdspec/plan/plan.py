@@ -13,7 +13,7 @@ from kdspec.api.step import Needs
 from kdspec.diagnostics.diagnostic import Diagnostic, Label, closest
 from kdspec.diagnostics.fault import Fault
 from kdspec.plan import micro_batching
-from kdspec.plan.matches import Expansion
+from kdspec.plan.matches import MatchExpansion
 from kdspec.plan.unused import twice, unread
 from kdspec.registry.registry import Registry
 from kdspec.source.document import Path
@@ -254,7 +254,7 @@ def _part(
     stage = spec.stages[name]
     tasks = needs.tasks or tuple(spec.tasks)[:1]
     located = _Locator(spec, name, needs, tasks[0], found)
-    expansion = Expansion(spec, registry, facts, name, needs, located.paths, faulty, task)
+    expansion = MatchExpansion(spec, registry, facts, name, needs, located.paths, faulty, task)
     matches = tuple(expansion.matches())
     found.extend(expansion.found)
     for model, feature, path in expansion.unknown:

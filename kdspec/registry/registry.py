@@ -32,7 +32,7 @@ KINDS: tuple[type[Component], ...] = (
 
 
 @dataclass(frozen=True)
-class Entry:
+class RegistryEntry:
     """A component and the plugin that provides it."""
 
     component: type[Component]
@@ -53,12 +53,12 @@ class Entry:
 class Registry:
     """Components by kind and name. Built once by `load_registry`, passed explicitly, never changed."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[RegistryEntry, ...]
     problems: tuple[Problem, ...] = ()
     """Plugins, or single components of them, that could not be used."""
     plugins: Plugins = field(default_factory=Plugins, compare=False, repr=False)
 
-    def find(self, kind: str, name: str) -> list[Entry]:
+    def find(self, kind: str, name: str) -> list[RegistryEntry]:
         """The entries that `name` can mean: one, or several where packages clash, or none. A built-in always wins."""
         found = [entry for entry in self.entries if entry.component.kind == kind and name == entry.qualified]
         if not found:
@@ -69,7 +69,7 @@ class Registry:
         """The bare names of a kind, sorted."""
         return sorted({entry.component.name for entry in self.entries if entry.component.kind == kind})
 
-    def of_kind(self, kind: str) -> list[Entry]:
+    def of_kind(self, kind: str) -> list[RegistryEntry]:
         """The entries of a kind by name."""
         return sorted(
             (e for e in self.entries if e.component.kind == kind), key=lambda e: (e.component.name, e.qualified)
@@ -103,7 +103,7 @@ def load_registry(*extra: Any, installed: bool = True) -> Registry:
 
 def assemble(loaded: Plugins, classes: Sequence[type[Component]] = ()) -> Registry:
     """Ask every plugin for its components, refusing those that could not be named safely."""
-    entries: list[Entry] = []
+    entries: list[RegistryEntry] = []
     problems = list(loaded.problems)
     for answer in loaded.call("kdspec_components"):
         if answer.error is not None:
@@ -116,7 +116,7 @@ def assemble(loaded: Plugins, classes: Sequence[type[Component]] = ()) -> Regist
     return Registry(tuple(entries), tuple(problems), loaded)
 
 
-def _admit(component: Any, plugin: Plugin, entries: list[Entry], problems: list[Problem]) -> None:
+def _admit(component: Any, plugin: Plugin, entries: list[RegistryEntry], problems: list[Problem]) -> None:
     reason = None
     if not (inspect.isclass(component) and issubclass(component, Component) and component.concrete()):
         reason = f"{component!r} is not a component with a name"
@@ -133,7 +133,7 @@ def _admit(component: Any, plugin: Plugin, entries: list[Entry], problems: list[
             # The qualified name still reaches it; the bare one stays the built-in's.
             problems.append(_problem(plugin, f"{component.words()} `{component.name}` has the name of a built-in"))
     if reason is None:
-        entries.append(Entry(component, plugin))
+        entries.append(RegistryEntry(component, plugin))
     else:
         problems.append(_problem(plugin, reason))
 

@@ -15,7 +15,7 @@ from kdspec.api.context import BuildContext, Head, Input
 from kdspec.api.step import Features
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label
 from kdspec.engine.batches.sampler import isolated_random
-from kdspec.engine.forward.error_context import blaming
+from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.forward.memory import size
 from kdspec.engine.forward.models import Models
 from kdspec.engine.forward.position_limit import positions
@@ -93,7 +93,7 @@ class _Rehearsing:
     def _task(self, name: str) -> BuiltTask | None:
         component = self.spec.tasks[name]
         try:
-            with blaming(self.spec, ("tasks", name, component.name), f"task `{name}`"):
+            with error_context(self.spec, ("tasks", name, component.name), f"task `{name}`"):
                 return component.without_rows()
         except DiagnosticError as error:
             self.diagnostics += error.diagnostics
@@ -136,7 +136,7 @@ class _Rehearsing:
         return ModelSize(parameters=parameters, bytes=size(tensors), initialization=initialization)
 
     def _initialization(self, name: str, module: nn.Module) -> Initialization | None:
-        with blaming(self.spec, self.models.path(name), f"model `{name}`"):
+        with error_context(self.spec, self.models.path(name), f"model `{name}`"):
             found = self.spec.models[name].copies(module, self.models.context(name))
             if found is None:
                 return None
@@ -179,7 +179,7 @@ class _Rehearsing:
         known = {name: made for name in tasks if (made := self.tasks[name]) is not None}
         first = self._rehearsing(stage, self.models, known, inputs)
         try:
-            with self.mode, blaming(self.spec, first.assembly.path, f"stage `{stage.name}`"):
+            with self.mode, error_context(self.spec, first.stage_models.path, f"stage `{stage.name}`"):
                 first.run(contents=False)
         except DiagnosticError as error:
             if not unclear(error):
@@ -202,7 +202,7 @@ class _Rehearsing:
         name = stage.task
         task = self.spec.tasks[name]
         context = BuildContext(folder=self.spec.document.folder, name=name)
-        with blaming(self.spec, ("tasks", name, task.name), f"task `{name}`"):
+        with error_context(self.spec, ("tasks", name, task.name), f"task `{name}`"):
             inputs = task.example(context, rows, None)
             tokens = inputs and inputs.get("input_ids")
             if not tokens or len(tokens.shape) != 2:
@@ -237,7 +237,7 @@ class _Rehearsing:
         inputs = {name: replace(given, shape=(FEW, *given.shape[1:])) for name, given in first.inputs.items()}
         second = self._rehearsing(stage, Models(self.plan, self.heads, {}, weights=False), first.tasks, inputs)
         try:
-            with blaming(self.spec, second.assembly.path, f"stage `{stage.name}`"):
+            with error_context(self.spec, second.stage_models.path, f"stage `{stage.name}`"):
                 second.run(contents=True)
         except DiagnosticError as again:
             # The values are made up, so that a model may refuse them for what no real row has.
@@ -264,7 +264,7 @@ class _Rehearsing:
             return
         features = {name: _random(features) for name, features in first.kept.items()}
         try:
-            first.terms(first.assembly.bundle(nn.Linear(1, 1), first.found.matches), features)
+            first.terms(first.stage_models.trainable(nn.Linear(1, 1), first.found.matches), features)
         except DiagnosticError as again:
             self.diagnostics += again.diagnostics
             return

@@ -15,15 +15,15 @@ from kdspec.api.context import BuildContext, Input
 from kdspec.api.match import PlannedMatch
 from kdspec.api.step import Features, Step, Term
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
-from kdspec.engine.forward.error_context import blaming
+from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.forward.memory import size
-from kdspec.engine.forward.model_runner import Forward, frozen
+from kdspec.engine.forward.model_runner import ModelRunner, frozen
 from kdspec.engine.forward.models import Models
 from kdspec.engine.forward.shape_check import settle
 from kdspec.engine.processes.backend import SingleProcess
-from kdspec.engine.step.build_models import Assembly
+from kdspec.engine.step.build_models import StageModels
 from kdspec.engine.step.optimization import parameter_groups
-from kdspec.engine.step.trainable import Bundle
+from kdspec.engine.step.trainable import TrainableModule
 from kdspec.objectives.reductions import reductions
 from kdspec.ops.mean import Mean
 from kdspec.plan.plan import Plan, PlannedStage
@@ -34,7 +34,7 @@ from kdspec.spec.teacher_cache import foreseen, part, shown
 
 
 @dataclass
-class Found:
+class RehearsedStep:
     """What one stage has shown so far: kept where a later part goes wrong."""
 
     inputs: dict[str, Shape] = field(default_factory=dict)
@@ -72,12 +72,12 @@ class StageRehearsal:
     ) -> None:
         self.plan, self.stage, self.registry, self.models, self.tasks = plan, stage, registry, models, tasks
         self.spec, self.needs, self.inputs = plan.spec, stage.needs, inputs
-        self.assembly = Assembly(plan, stage, models, tasks, torch.device("cpu"))
+        self.stage_models = StageModels(plan, stage, models, tasks, torch.device("cpu"))
         # Scaling the loss of fp16 looks at values, and changes no shape.
         precision = "bf16" if stage.training.precision == "fp16" else stage.training.precision
         self.backend = SingleProcess("cpu", precision)
-        self.label = self.spec.label(self.assembly.path)
-        self.found = Found()
+        self.label = self.spec.label(self.stage_models.path)
+        self.found = RehearsedStep()
         self.watch = Watch(contents=True)
         self.kept: dict[str, Features] = {}
         """The features, from when all models have given theirs to when the losses are done."""
@@ -88,36 +88,38 @@ class StageRehearsal:
         Raises:
             DiagnosticError: KD3xx, KD4xx and KD510 for mistakes; KD506 for what a component has raised.
         """
-        forwards = self.assembly.forwards(self.stage)
-        held = [t for forward in forwards.values() for t in (*forward.module.parameters(), *forward.module.buffers())]
+        runners = self.stage_models.runners(self.stage)
+        cached_teachers = [
+            t for forward in runners.values() for t in (*forward.module.parameters(), *forward.module.buffers())
+        ]
         batch = {name: _tensor(given) for name, given in self.inputs.items()}
         self.found.inputs = {name: _shape(tensor) for name, tensor in batch.items()}
         self.watch = Watch(contents=contents)
-        self.watch.alive.leave_out([*batch.values(), *held])
+        self.watch.alive.leave_out([*batch.values(), *cached_teachers])
         with self.watch:
-            self.kept = self._features(forwards, batch)
+            self.kept = self._features(runners, batch)
             self.found.matches = settle(self.spec, self.registry, self.stage, self.kept)
             before = self.watch.alive.bytes
-            bundle = self.assembly.bundle(self.models.module(self.needs.student), self.found.matches)
+            trainable = self.stage_models.trainable(self.models.module(self.needs.student), self.found.matches)
             added = self.watch.alive.bytes - before
-            if bundle.reads_by_matches:
+            if trainable.reads_by_matches:
                 self.found.cache = {name: self._cache(of, name, reduces=True) for name, of in self.kept.items()}
-            groups = parameter_groups(bundle, self.label)
+            groups = parameter_groups(trainable, self.label)
             self.found.groups = {group["name"]: sum(p.numel() for p in group["params"]) for group in groups}
-            self._backward(bundle, self._loss(bundle))
+            self._backward(trainable, self._loss(trainable))
             self.kept = {}
             self.found.idle = tuple(
-                n for n, p in bundle.student.named_parameters() if p.requires_grad and p.grad is None
+                n for n, p in trainable.student.named_parameters() if p.requires_grad and p.grad is None
             )
             if not contents:
-                self.found.memory = self._memory(groups, size(held), added)
+                self.found.memory = self._memory(groups, size(cached_teachers), added)
 
-    def _features(self, forwards: Mapping[str, Forward], batch: Mapping[str, Tensor]) -> dict[str, Features]:
+    def _features(self, runners: Mapping[str, ModelRunner], batch: Mapping[str, Tensor]) -> dict[str, Features]:
         """Every model's features, the student's in training mode and with its graph."""
         features: dict[str, Features] = {}
         mistakes: list[Diagnostic] = []
         for name in (*self.needs.teachers, self.needs.student):
-            forward = forwards[name]
+            forward = runners[name]
             taught = name != self.needs.student
             forward.module.train(not taught)
             try:
@@ -139,33 +141,37 @@ class StageRehearsal:
             raise DiagnosticError(*mistakes)
         return features
 
-    def _loss(self, bundle: Bundle) -> Tensor:
+    def _loss(self, trainable: TrainableModule) -> Tensor:
         """The weighted sum. A micro-batch that is the whole step has all of its units, so that no term is scaled."""
-        terms = self.terms(bundle, self.kept).values()
+        terms = self.terms(trainable, self.kept).values()
         parts = [(t.loss.value if isinstance(t.loss, Mean) else t.loss) * t.weight for t in terms]
         return sum(parts[1:], start=parts[0])
 
-    def terms(self, bundle: Bundle, features: Mapping[str, Features]) -> dict[str, Term]:
+    def terms(self, trainable: TrainableModule, features: Mapping[str, Features]) -> dict[str, Term]:
         """The strategy's terms for these features."""
         taught = {name: features[name] for name in self.needs.teachers}
         step = Step(student=features[self.needs.student], teachers=taught, task=self.stage.tasks[0])
-        with self.backend.autocast(), blaming(self.spec, self.assembly.path, "the objective"), self._counted("losses"):
-            terms: dict[str, Term] = bundle.objective(step)
+        with (
+            self.backend.autocast(),
+            error_context(self.spec, self.stage_models.path, "the objective"),
+            self._counted("losses"),
+        ):
+            terms: dict[str, Term] = trainable.objective(step)
         if not terms:
             raise DiagnosticError(
                 Diagnostic("KD306", f"stage `{self.stage.name}` has no term at its start", self.label)
             )
         return terms
 
-    def _backward(self, bundle: Bundle, loss: Tensor) -> None:
+    def _backward(self, trainable: TrainableModule, loss: Tensor) -> None:
         if not loss.requires_grad:
             message = f"no term of stage `{self.stage.name}` depends on a parameter that is trained"
             raise DiagnosticError(Diagnostic("KD306", message, self.label))
-        if stray := bundle.stray(loss):
+        if stray := trainable.stray(loss):
             message = f"a loss has a parameter of shape {list(stray[0].shape)} that would never be trained"
             help_ = "a loss with parameters is an `nn.Module` that has them as attributes"
             raise DiagnosticError(Diagnostic("KD510", message, self.label, help=help_))
-        with blaming(self.spec, self.assembly.path, "the backward pass"), self._counted("backward"):
+        with error_context(self.spec, self.stage_models.path, "the backward pass"), self._counted("backward"):
             self.backend.backward(loss)
 
     @contextmanager

@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from kdspec.engine.forward.memory import Alive
+from kdspec.engine.forward.memory import LiveMemory
 from kdspec.rehearsal.assumption import assumed
 from kdspec.rehearsal.cost import flops
 
@@ -29,7 +29,7 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no
         super().__init__()  # type: ignore[no-untyped-call]  # torch has not typed it
         self.contents = contents
         self.flops = 0
-        self.alive = Alive()
+        self.alive = LiveMemory()
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from kdspec.api.component import Component
 from kdspec.registry.plugins import Plugin, Problem
-from kdspec.registry.registry import KINDS, Entry, Registry
+from kdspec.registry.registry import KINDS, Registry, RegistryEntry
 from kdspec.render.clean import clean
 from kdspec.render.parameters import Parameter, parameters
 
@@ -29,7 +29,7 @@ def summary(component: type[Component]) -> str:
     return clean(" ".join(first.split()))
 
 
-def called(entry: Entry, registry: Registry) -> str:
+def called(entry: RegistryEntry, registry: Registry) -> str:
     """The shortest name that means this entry."""
     return (
         entry.component.name
@@ -55,7 +55,7 @@ def table(registry: Registry, kinds: Sequence[type[Component]], width: int) -> T
     return out
 
 
-def page(entry: Entry, example: str | None, width: int) -> Text:
+def page(entry: RegistryEntry, example: str | None, width: int) -> Text:
     """One component in full."""
     component = entry.component
     width = min(width, _READABLE)
@@ -73,7 +73,9 @@ def page(entry: Entry, example: str | None, width: int) -> Text:
     return out
 
 
-def data(entry: Entry, registry: Registry, example: str | None = None, *, whole: bool = False) -> dict[str, Any]:
+def data(
+    entry: RegistryEntry, registry: Registry, example: str | None = None, *, whole: bool = False
+) -> dict[str, Any]:
     """An entry as plain data; `whole` is all that a page has."""
     component = entry.component
     brief = {
@@ -143,12 +145,12 @@ def plural(kind: type[Component]) -> str:
     return kind.words() + ("es" if kind.words().endswith("s") else "s")
 
 
-def provider(entry: Entry) -> str:
+def provider(entry: RegistryEntry) -> str:
     """The package and its version."""
     return " ".join(filter(None, (entry.plugin.distribution, entry.plugin.version)))
 
 
-def location(entry: Entry) -> str | None:
+def location(entry: RegistryEntry) -> str | None:
     """Where the component is written: file and line, the file from its top package on."""
     component = entry.component
     try:

@@ -10,13 +10,13 @@ from rich.text import Text
 from kdspec.render.clean import clean
 
 if TYPE_CHECKING:
-    from kdspec.engine.forward.parameter_tree import Part
+    from kdspec.engine.forward.parameter_tree import ModulePart
 
 _MEGABYTE = 1_000_000
 _HEADINGS = ("parameters", "share", "memory")
 
 
-def table(root: Part, depth: int) -> Text:
+def table(root: ModulePart, depth: int) -> Text:
     """A line for each module down to `depth`, the tensors of a module as the level below it."""
     rows = list(_rows(root, root.count, depth, ""))
     out = Text(no_wrap=True, overflow="ignore")
@@ -31,7 +31,7 @@ def table(root: Part, depth: int) -> Text:
     return out
 
 
-def caption(root: Part) -> str:
+def caption(root: ModulePart) -> str:
     """What is counted, and how often."""
     told = f"{root.parameters:,} parameters"
     if root.buffers:
@@ -40,7 +40,7 @@ def caption(root: Part) -> str:
     return told + (f"; {shared} shared tensor{'s' if shared > 1 else ''} counted once" if shared else "")
 
 
-def data(part: Part, depth: int | None = None) -> dict[str, Any]:
+def data(part: ModulePart, depth: int | None = None) -> dict[str, Any]:
     """The tree as plain data down to `depth`."""
     inner = [] if depth == 0 else [data(child, None if depth is None else depth - 1) for child in part.parts]
     found = {"name": part.name, "parameters": part.parameters, "buffers": part.buffers, "bytes": part.bytes}
@@ -49,7 +49,7 @@ def data(part: Part, depth: int | None = None) -> dict[str, Any]:
     return {**found, "parts": inner} if inner else found
 
 
-def _rows(part: Part, total: int, depth: int, indent: str) -> Iterator[tuple[str, ...]]:
+def _rows(part: ModulePart, total: int, depth: int, indent: str) -> Iterator[tuple[str, ...]]:
     name = indent + clean(part.name)
     if part.shared is not None:
         yield name, "", "", "", f"shared with {clean(part.shared)}"
@@ -62,7 +62,7 @@ def _rows(part: Part, total: int, depth: int, indent: str) -> Iterator[tuple[str
             yield from _rows(child, total, depth - 1, indent + "  ")
 
 
-def _all(part: Part) -> Iterator[Part]:
+def _all(part: ModulePart) -> Iterator[ModulePart]:
     yield part
     for child in part.parts:
         yield from _all(child)

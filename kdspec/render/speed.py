@@ -13,10 +13,10 @@ from rich.text import Text
 from kdspec.render.clean import clean
 from kdspec.render.rehearsal import number, size
 
-Row = Mapping[str, Any]
+SpeedCells = Mapping[str, Any]
 
 
-def table(rows: Sequence[Row]) -> Table:
+def table(rows: Sequence[SpeedCells]) -> Table:
     """A column for each model."""
     shown = Table(box=SIMPLE_HEAD, pad_edge=False)
     shown.add_column("")
@@ -40,7 +40,7 @@ def table(rows: Sequence[Row]) -> Table:
     return shown
 
 
-def caption(rows: Sequence[Row], machine: Mapping[str, Any]) -> str:
+def caption(rows: Sequence[SpeedCells], machine: Mapping[str, Any]) -> str:
     """What the figures are of."""
     splits = " and ".join(sorted({row["split"] for row in rows}))
     threads = f"{machine['threads']} thread{'' if machine['threads'] == 1 else 's'}"
@@ -51,12 +51,12 @@ def caption(rows: Sequence[Row], machine: Mapping[str, Any]) -> str:
     )
 
 
-def _teacher(row: Row, rows: Sequence[Row]) -> Row | None:
+def _teacher(row: SpeedCells, rows: Sequence[SpeedCells]) -> SpeedCells | None:
     taught = row["role"] != "teacher"
     return next((r for r in rows if taught and r["role"] == "teacher" and r["task"] == row["task"]), None)
 
 
-def _cell(row: Row, teacher: Row | None, key: str, told: Callable[[float], str], *, more: bool) -> Text:
+def _cell(row: SpeedCells, teacher: SpeedCells | None, key: str, told: Callable[[float], str], *, more: bool) -> Text:
     value = row[key]
     if value is None:
         return Text("")

@@ -17,7 +17,7 @@ from kdspec.render.clean import clean
 
 _LOWER_IS_BETTER = frozenset({"loss", "mae", "mse", "rmse", "perplexity"})
 
-Row = Mapping[str, Any]
+TableCells = Mapping[str, Any]
 """A row as `table.json` has it."""
 
 
@@ -38,7 +38,7 @@ class Column:
     number: bool = True
 
 
-def columns(rows: Sequence[Row]) -> tuple[Column, ...]:
+def columns(rows: Sequence[TableCells]) -> tuple[Column, ...]:
     """The table as text, for the terminal and the report alike; columns that would be empty are left out."""
     found = [
         Column("model", tuple(Cell(row["model"]) for row in rows), number=False),
@@ -60,13 +60,13 @@ def columns(rows: Sequence[Row]) -> tuple[Column, ...]:
     return tuple(column for column in found if any(cell.text for cell in column.cells))
 
 
-def _teacher(row: Row, rows: Sequence[Row]) -> Row | None:
+def _teacher(row: TableCells, rows: Sequence[TableCells]) -> TableCells | None:
     """The first teacher of a model's task, or of any."""
     teachers = [each for each in rows if each["role"] == "teacher"]
     return next((each for each in teachers if each["task"] == row["task"]), next(iter(teachers), None))
 
 
-def caption(rows: Sequence[Row]) -> str:
+def caption(rows: Sequence[TableCells]) -> str:
     """What the figures are of."""
     splits = sorted({row["split"] for row in rows if row["split"]})
     told = f"metrics of the {' and '.join(splits)} rows" if splits else "there were no rows to evaluate on"
@@ -76,7 +76,7 @@ def caption(rows: Sequence[Row]) -> str:
     return told + ("; latency: one row, median" if any(row["latency_ms"] is not None for row in rows) else "")
 
 
-def table(rows: Sequence[Row]) -> Table:
+def table(rows: Sequence[TableCells]) -> Table:
     """The table for a terminal: a column for each model, so that it fits where a row for each would not."""
     shown = Table(box=SIMPLE_HEAD, pad_edge=False)
     names, *figures = columns(rows)
@@ -100,7 +100,7 @@ def _cell(cell: Cell) -> Text:
     return Text(clean(cell.text)).append(f"  {cell.beside}" if cell.beside else "", "dim not bold")
 
 
-def _metric(row: Row, teacher: Row | None, name: str, *, first: bool) -> Cell:
+def _metric(row: TableCells, teacher: TableCells | None, name: str, *, first: bool) -> Cell:
     value = row["metrics"].get(name)
     if value is None:
         return Cell("")
@@ -113,13 +113,13 @@ def _metric(row: Row, teacher: Row | None, name: str, *, first: bool) -> Cell:
     return Cell(f"{value:.4f}", f"{100 * value / its:.1f} % of teacher")
 
 
-def _parameters(row: Row, teacher: Row | None) -> Cell:
+def _parameters(row: TableCells, teacher: TableCells | None) -> Cell:
     its = teacher["parameters"] if teacher is not None and row is not teacher else 0
     ratio = its / row["parameters"] if its and row["parameters"] else 1.0
     return Cell(count(row["parameters"]), f"{ratio:.1f}× fewer" if ratio >= 1.05 else "")
 
 
-def _latency(row: Row, teacher: Row | None) -> Cell:
+def _latency(row: TableCells, teacher: TableCells | None) -> Cell:
     value = row["latency_ms"]
     if value is None:
         return Cell("")

@@ -15,7 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from pydantic_core import core_schema
 
 from kdspec.api.component import Component
-from kdspec.registry.registry import KINDS, Entry, Registry
+from kdspec.registry.registry import KINDS, Registry, RegistryEntry
 from kdspec.spec.spec import Spec
 
 DIALECT = "http://json-schema.org/draft-07/schema#"
@@ -87,7 +87,7 @@ class _Generator(GenerateJsonSchema):
         return {}
 
 
-def _describable(entry: Entry) -> bool:
+def _describable(entry: RegistryEntry) -> bool:
     try:
         entry.component.model_json_schema(schema_generator=_Generator)
     except (PydanticUserError, NameError, TypeError):  # fields of a plugin that pydantic cannot make sense of
@@ -95,7 +95,7 @@ def _describable(entry: Entry) -> bool:
     return True
 
 
-def _models(entries: list[Entry]) -> dict[str, _Schema]:
+def _models(entries: list[RegistryEntry]) -> dict[str, _Schema]:
     """The definitions of the spec, of all components by `<kind>.<distribution>.<name>`, and of what these hold."""
     wanted: list[tuple[type[BaseModel], Any]] = [(Spec, "validation")]
     wanted += [(entry.component, "validation") for entry in entries]
@@ -110,7 +110,7 @@ def _models(entries: list[Entry]) -> dict[str, _Schema]:
 
 
 def _kind(
-    kind: type[Component], registry: Registry, entries: list[Entry], definitions: Mapping[str, _Schema]
+    kind: type[Component], registry: Registry, entries: list[RegistryEntry], definitions: Mapping[str, _Schema]
 ) -> _Schema:
     """A component of the kind: its name, its name with parameters, or the short form."""
     shown = {name: entry for entry in entries if entry.component.kind == kind.kind for name in _names(entry, registry)}
@@ -155,7 +155,7 @@ def _short_form(kind: type[Component], parameter: _Schema) -> _Schema:
     return short
 
 
-def _names(entry: Entry, registry: Registry) -> Iterator[str]:
+def _names(entry: RegistryEntry, registry: Registry) -> Iterator[str]:
     """The names to propose: the bare one where it is not ambiguous, and the qualified one of another package's."""
     if not entry.builtin:
         yield entry.qualified
@@ -163,7 +163,7 @@ def _names(entry: Entry, registry: Registry) -> Iterator[str]:
         yield entry.component.name
 
 
-def _id(entry: Entry) -> str:
+def _id(entry: RegistryEntry) -> str:
     return f"{entry.component.kind}.{entry.qualified}".replace("/", ".")
 
 

@@ -14,7 +14,7 @@ from kdspec.api.kinds import Adaptor, Distiller, LrSchedule, Model, Optimizer, T
 from kdspec.diagnostics.diagnostic import Diagnostic, Edit, Label
 from kdspec.diagnostics.fault import Fault
 from kdspec.source.scalars import resolve
-from kdspec.spec.teacher_cache import TeacherCache
+from kdspec.spec.teacher_cache import TeacherCacheSettings
 
 if TYPE_CHECKING:
     from kdspec.source.document import Document, Path
@@ -67,7 +67,7 @@ class Evaluate(Strict):
         return self
 
 
-class Checkpoint(Strict):
+class CheckpointSettings(Strict):
     """When the state of the run is saved, and how many of these are kept."""
 
     every_steps: PositiveInt | None = None
@@ -176,13 +176,13 @@ class Training(Strict):
     shuffle: bool = True
     """Draw the rows of each epoch in a new random order, a function of the seed and the epoch."""
     teacher_cache: Annotated[
-        TeacherCache,
-        BeforeValidator(_cache, json_schema_input_type=Literal["auto", "on", "off"] | TeacherCache),
+        TeacherCacheSettings,
+        BeforeValidator(_cache, json_schema_input_type=Literal["auto", "on", "off"] | TeacherCacheSettings),
     ] = by_name("auto")
     """Keep what frozen teachers say of each row, so that they run once: `auto`, `on`, `off`, or how."""
     evaluate: Evaluate | None = by_name({})
     """When to evaluate. `null`: never."""
-    checkpoint: Checkpoint = by_name({})
+    checkpoint: CheckpointSettings = by_name({})
     """When to save."""
     early_stopping: EarlyStopping | None = None
     """Stop before the end when nothing improves."""

@@ -13,9 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Strict
-
-VARIABLE = "KDSPEC_CACHE"
-"""The environment variable that names the folder of all caches."""
+from kdspec.data.cache_folder import VARIABLE, cache_folder
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kKMGT]i?)?B")
 _POWERS: Mapping[str, int] = MappingProxyType({"": 0, "K": 1, "M": 2, "G": 3, "T": 4})
@@ -44,7 +42,7 @@ Size = Annotated[
 """A number of bytes: `20GB`, `500MiB`, or a whole number."""
 
 
-class TeacherCache(Strict):
+class TeacherCacheSettings(Strict):
     """Keeps on the disk what a frozen teacher says of each row, so that it runs once for all epochs and runs."""
 
     use: Literal["auto", "on", "off"] = "auto"
@@ -76,17 +74,14 @@ def number(size: str) -> int:
     return round(float(found[1]) * float(base ** _POWERS[unit[:1]]))
 
 
-def root(settings: TeacherCache | None, base: Path) -> Path:
+def root(settings: TeacherCacheSettings | None, base: Path) -> Path:
     """The folder of the caches; one that the spec names is relative to `base`."""
     if settings is not None and settings.folder is not None:
         return base / Path(settings.folder).expanduser()
-    if named := os.environ.get(VARIABLE):
-        return Path(named).expanduser()
-    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(caches).expanduser() / "kdspec" / "teachers"
+    return cache_folder()
 
 
-def shown(settings: TeacherCache) -> str:
+def shown(settings: TeacherCacheSettings) -> str:
     """The folder of the caches in words that are the same for every user."""
     if settings.folder is not None:
         return settings.folder
@@ -108,7 +103,13 @@ def part(dtype: str) -> float:
 
 
 def foreseen(
-    settings: TeacherCache, *, epochs: float | None, varies: str | None, flops: float | None, size: float, device: str
+    settings: TeacherCacheSettings,
+    *,
+    epochs: float | None,
+    varies: str | None,
+    flops: float | None,
+    size: float,
+    device: str,
 ) -> tuple[bool, str]:
     """Whether a teacher will be cached, as far as that is known without rows, and why.
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kdspec.testing.losses import check_loss
-from kdspec.testing.models import tiny
+from kdspec.testing.loss_suite import check_loss
 from kdspec.testing.specs import check, plan, registry, run
+from kdspec.testing.tiny_models import tiny
 
 __all__ = ["check", "check_loss", "plan", "registry", "run", "tiny"]

@@ -75,8 +75,8 @@ def _projected(value: Any) -> Any:
     return {"projection": value[0], "student": value[1], "teacher": value[2], "options": options}
 
 
-Name = BeforeValidator(_text)
-Layers = Annotated[list[int], Field(min_length=1, max_length=2), BeforeValidator(_layers)]
+BrewerName = BeforeValidator(_text)
+BrewerLayers = Annotated[list[int], Field(min_length=1, max_length=2), BeforeValidator(_layers)]
 WeightRule = Annotated[Schedule | None, BeforeValidator(_schedule)]
 Norm = Annotated[float, AfterValidator(lambda value: value if value > 0 else None)]
 
@@ -84,10 +84,10 @@ Norm = Annotated[float, AfterValidator(lambda value: value if value > 0 else Non
 class IntermediateMatch(Strict):
     """An entry of `intermediate_matches`."""
 
-    layer_T: Layers  # noqa: N815 - TextBrewer's name
-    layer_S: Layers  # noqa: N815 - TextBrewer's name
+    layer_T: BrewerLayers  # noqa: N815 - TextBrewer's name
+    layer_S: BrewerLayers  # noqa: N815 - TextBrewer's name
     feature: Literal["hidden", "attention"]
-    loss: Annotated[FeatureLoss, Name]
+    loss: Annotated[FeatureLoss, BrewerName]
     weight: Annotated[float, Field(ge=0)]
     proj: Annotated[Projected | None, BeforeValidator(_projected)] = None
 
@@ -113,7 +113,7 @@ class Configuration(Strict):
     temperature_scheduler: Annotated[RowTemperature | None, BeforeValidator(_temperature_rule)] = by_name("none")
     hard_label_weight: Annotated[float, Field(ge=0)] = 0.0
     hard_label_weight_scheduler: WeightRule = by_name("none")
-    kd_loss_type: Annotated[LogitLoss, Name] = by_name("ce")
+    kd_loss_type: Annotated[LogitLoss, BrewerName] = by_name("ce")
     kd_loss_weight: Annotated[float, Field(ge=0)] = 1.0
     kd_loss_weight_scheduler: WeightRule = by_name("none")
     probability_shift: bool = False

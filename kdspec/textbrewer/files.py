@@ -12,11 +12,11 @@ from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label, Sp
 from kdspec.registry.registry import Registry
 from kdspec.source.document import Document, index
 from kdspec.source.nodes import ListNode, MappingNode, Node, Source
-from kdspec.spec.check.explain import explain, in_order
 from kdspec.spec.check.mistake import listed
+from kdspec.spec.check.pydantic_errors import explain, in_order
 from kdspec.textbrewer import json_reader, python_reader
 from kdspec.textbrewer.configuration import Configuration
-from kdspec.textbrewer.python_reader import CONFIGURATIONS, Found
+from kdspec.textbrewer.python_reader import CONFIGURATIONS, FoundCalls
 from kdspec.textbrewer.write_matches import counted_from
 
 CODE = "KD601"
@@ -49,7 +49,7 @@ def read(files: Sequence[Path], registry: Registry, chosen: Sequence[str] = ()) 
         DiagnosticError: with all that is wrong.
     """
     sources: dict[str, Source] = {}
-    parts: list[Found] = []
+    parts: list[FoundCalls] = []
     for file in files:
         made = _source(file)
         sources[made.name] = made
@@ -91,9 +91,9 @@ def _source(file: Path) -> Source:
     return Source(str(file), text)
 
 
-def _from_json(made: Source, name: str) -> Found:
+def _from_json(made: Source, name: str) -> FoundCalls:
     root = json_reader.read(made)
-    found = Found()
+    found = FoundCalls()
     match root:
         case ListNode():
             found.matches[name] = root
@@ -111,7 +111,7 @@ def _from_json(made: Source, name: str) -> Found:
     return found
 
 
-def _merged(parts: Sequence[Found], found: list[Diagnostic]) -> dict[str | int, tuple[Span, Node]]:
+def _merged(parts: Sequence[FoundCalls], found: list[Diagnostic]) -> dict[str | int, tuple[Span, Node]]:
     settings: dict[str | int, tuple[Span, Node]] = {}
     for part in parts:
         for key, (span, node) in part.settings.items():

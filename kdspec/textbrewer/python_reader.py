@@ -49,7 +49,7 @@ class Computed:
 
 
 @dataclass
-class Found:
+class FoundCalls:
     """What a file says."""
 
     settings: dict[str | int, tuple[Span, Node]] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Found:
     diagnostics: list[Diagnostic] = field(default_factory=list)
 
 
-def read(source: Source) -> Found:
+def read(source: Source) -> FoundCalls:
     """What the file configures. Raises `DiagnosticError`."""
     if len(source.text) > MAX_SIZE:
         raise DiagnosticError(Diagnostic("KD004", f"`{source.name}` has more than {MAX_SIZE:,} characters"))
@@ -97,7 +97,7 @@ class _Reader:
         for line in self.lines:
             self.starts.append(self.starts[-1] + len(line) + 1)
         self.values: dict[str, list[ast.expr]] = {}
-        self.found = Found()
+        self.found = FoundCalls()
         nodes = list(ast.walk(tree))
         for node in nodes:
             self.remember(node)

@@ -14,7 +14,7 @@ from kdspec.engine.forward.model_runner import frozen
 from kdspec.engine.forward.models import Models
 from kdspec.engine.forward.shape_check import settle
 from kdspec.engine.processes.backend import SingleProcess
-from kdspec.engine.step.build_models import Assembly
+from kdspec.engine.step.build_models import StageModels
 from kdspec.engine.step.optimization import parameter_groups
 from kdspec.testing import registry
 
@@ -75,38 +75,40 @@ class RealStep:
     def __init__(self, plan, inputs):
         self.stage = plan.stages[-1]
         tasks = {self.stage.task: plan.spec.tasks[self.stage.task].without_rows()}
-        self.assembly = Assembly(plan, self.stage, Models(plan, {"reviews": HEAD}, {}), tasks, torch.device("cpu"))
-        self.forwards = self.assembly.forwards(self.stage)
+        self.stage_models = StageModels(
+            plan, self.stage, Models(plan, {"reviews": HEAD}, {}), tasks, torch.device("cpu")
+        )
+        self.runners = self.stage_models.runners(self.stage)
         self.batch = {name: torch.ones(shape.shape, dtype=torch.long) for name, shape in inputs.items()}
         if "token_type_ids" in self.batch:
             self.batch["token_type_ids"] *= 0
         self.spec = plan.spec
         with torch.no_grad():
-            features = {name: forward(self.batch) for name, forward in self.forwards.items()}
+            features = {name: forward(self.batch) for name, forward in self.runners.items()}
         matches = settle(self.spec, registry(), self.stage, features)
-        self.student = self.forwards["student"].module.train()
-        self.bundle = self.assembly.bundle(self.student, matches)
+        self.student = self.runners["student"].module.train()
+        self.trainable = self.stage_models.trainable(self.student, matches)
 
     def run(self):
         """Yield the name of each part when it is done."""
-        teacher = self.forwards["teacher"]
+        teacher = self.runners["teacher"]
         with frozen(teacher.module):
             taught = teacher(self.batch)
         yield "teacher"
-        learnt = self.forwards["student"](self.batch)
+        learnt = self.runners["student"](self.batch)
         yield "forward"
-        terms = self.bundle.objective(Step(student=learnt, teachers={"teacher": taught}, task="reviews"))
+        terms = self.trainable.objective(Step(student=learnt, teachers={"teacher": taught}, task="reviews"))
         loss = sum(getattr(term.loss, "value", term.loss) * term.weight for term in terms.values())
         yield "losses"
         loss.backward()
         yield "backward"
 
     def optimize(self):
-        groups = parameter_groups(self.bundle, self.spec.label(("stages",)))
+        groups = parameter_groups(self.trainable, self.spec.label(("stages",)))
         options = [{key: value for key, value in group.items() if key != "name"} for group in groups]
         optimizer = torch.optim.AdamW(options, lr=0.01)
         while True:
-            SingleProcess().clip(optimizer, self.bundle.parameters(), 1.0)
+            SingleProcess().clip(optimizer, self.trainable.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
             yield optimizer
@@ -146,9 +148,9 @@ def product(query, key, times):
 def test_the_groups_of_the_optimizer_are_the_real_ones(rehearsed):
     outcome = rehearsed(SPEC)
     step = RealStep(outcome.plan, outcome.stage.inputs)
-    groups = parameter_groups(step.bundle, outcome.plan.spec.label(("stages",)))
+    groups = parameter_groups(step.trainable, outcome.plan.spec.label(("stages",)))
     assert outcome.stage.groups == {group["name"]: sum(p.numel() for p in group["params"]) for group in groups}
-    assert sum(outcome.stage.groups.values()) == sum(p.numel() for p in step.bundle.parameters())
+    assert sum(outcome.stage.groups.values()) == sum(p.numel() for p in step.trainable.parameters())
 
 
 @pytest.mark.parametrize("change", EACH)
@@ -161,9 +163,13 @@ def test_memory_is_near_that_of_the_real_step(change, rehearsed):
     for _ in step.run():
         pass
     made = next(optimizer)  # makes the optimizer's state
-    held = [*step.bundle.parameters(), *step.bundle.buffers(), *step.forwards["teacher"].module.parameters()]
-    held += step.forwards["teacher"].module.buffers()
-    models = sum(tensor.numel() * tensor.element_size() for tensor in {id(t): t for t in held}.values())
+    cached_teachers = [
+        *step.trainable.parameters(),
+        *step.trainable.buffers(),
+        *step.runners["teacher"].module.parameters(),
+    ]
+    cached_teachers += step.runners["teacher"].module.buffers()
+    models = sum(tensor.numel() * tensor.element_size() for tensor in {id(t): t for t in cached_teachers}.values())
     assert memory.models == models
     state = sum(v.numel() * v.element_size() for values in made.state.values() for v in values.values())
     assert memory.optimizer == state

@@ -12,7 +12,7 @@ from kdspec.api.context import Head
 from kdspec.engine.forward.attention_weights import release
 from kdspec.engine.forward.model_runner import frozen
 from kdspec.engine.forward.models import Models
-from kdspec.engine.step.build_models import Assembly
+from kdspec.engine.step.build_models import StageModels
 
 SMALL = "vocab_size: 40, hidden_size: 12, num_hidden_layers: 4, num_attention_heads: 2, intermediate_size: 24"
 FAMILIES = {
@@ -120,7 +120,7 @@ def real(plan):
     """The models of the only stage, with weights."""
     models, (stage,) = Models(plan, {"reviews": HEAD}, {}), plan.stages
     tasks = {"reviews": plan.spec.tasks["reviews"].without_rows()}
-    return Assembly(plan, stage, models, tasks, torch.device("cpu")).forwards(stage)
+    return StageModels(plan, stage, models, tasks, torch.device("cpu")).runners(stage)
 
 
 def batch(padding=3):
@@ -145,11 +145,11 @@ def test_only_layers_whose_attention_is_read_compute_its_weights(family, planned
         ("layers: last", "layers: {2: 1}"),
         ("loss: attention_mse, layers: last", "loss: attention_mse, layers: {2: 1}"),
     ]
-    fast, forwards = [], real(planned(SPEC, change=change)[0])
+    fast, runners = [], real(planned(SPEC, change=change)[0])
     original = functional.scaled_dot_product_attention
     monkeypatch.setattr(functional, "scaled_dot_product_attention", lambda *a, **k: fast.append(1) or original(*a, **k))
     for name, layers in (("teacher", 4), ("student", 2)):
-        forward = forwards[name]
+        forward = runners[name]
         for padding in (0, 3):
             tokens = batch(padding)
             with frozen(forward.module):

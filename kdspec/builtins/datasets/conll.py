@@ -10,7 +10,7 @@ from pydantic import Field
 
 from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
-from kdspec.data.row_files import Place, RowFiles, arrow, joined
+from kdspec.data.row_files import RowFiles, RowPlace, arrow, joined
 from kdspec.data.tables import FileMistake, text_of
 from kdspec.diagnostics.diagnostic import excerpt
 
@@ -35,7 +35,7 @@ class Conll(RowFiles):
     comments: str | None = Field(default=None, min_length=1)
     """What a line of no word begins with, such as `"# "`. Left out: there are none."""
 
-    def _table(self, files: list[Path], at: Place) -> Any:
+    def _table(self, files: list[Path], at: RowPlace) -> Any:
         return arrow(joined([self._read(file) for file in at.each(files)], at))
 
     def _names(self, file: Path) -> Collection[str] | None:

@@ -14,7 +14,7 @@ from kdspec.api.component import Component
 from kdspec.api.context import BuildContext
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Dataset
-from kdspec.data.row_files import CODE, SPLITS, Place, RowFiles, arrow, joined, line
+from kdspec.data.row_files import CODE, SPLITS, RowFiles, RowPlace, arrow, joined, line
 from kdspec.data.tables import FileMistake, csv_columns, json_columns, numbers, read_csv, read_json
 from kdspec.diagnostics.fault import Fault
 
@@ -34,7 +34,7 @@ class Csv(RowFiles):
     columns: list[str] | None = Field(default=None, min_length=1)
     """The names of the columns, for a file whose first row does not have them."""
 
-    def _table(self, files: list[Path], at: Place) -> Any:
+    def _table(self, files: list[Path], at: RowPlace) -> Any:
         parts = [read_csv(file, self.delimiter, quoting=self.quoting, names=self.columns) for file in at.each(files)]
         return arrow({name: numbers(values) for name, values in joined(parts, at).items()})
 
@@ -50,7 +50,7 @@ class Json(RowFiles):
     field: str | None = None
     """For a file that is one object: the key whose value is the array of rows."""
 
-    def _table(self, files: list[Path], at: Place) -> Any:
+    def _table(self, files: list[Path], at: RowPlace) -> Any:
         return arrow(joined([read_json(file, self.field) for file in at.each(files)], at))
 
     def _names(self, file: Path) -> Collection[str] | None:
@@ -62,7 +62,7 @@ class Parquet(RowFiles):
 
     name = "parquet"
 
-    def _table(self, files: list[Path], at: Place) -> Any:
+    def _table(self, files: list[Path], at: RowPlace) -> Any:
         import pyarrow as pa  # type: ignore[import-untyped]  # it comes without types
         import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it comes without types
 

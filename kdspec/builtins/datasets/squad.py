@@ -9,7 +9,7 @@ from typing import Any
 from kdspec.api.component import Component
 from kdspec.api.context import BuildContext
 from kdspec.api.hooks import hookimpl
-from kdspec.data.row_files import Place, RowFiles, arrow, joined
+from kdspec.data.row_files import RowFiles, RowPlace, arrow, joined
 from kdspec.data.tables import FileMistake, parsed, text_of
 
 _COLUMNS = ("id", "title", "context", "question", "answers")
@@ -34,7 +34,7 @@ class Squad(RowFiles):
         del file
         return _COLUMNS
 
-    def _table(self, files: list[Path], at: Place) -> Any:
+    def _table(self, files: list[Path], at: RowPlace) -> Any:
         return arrow(joined([_columns(parsed(text_of(file), 1)) for file in at.each(files)], at))
 
 

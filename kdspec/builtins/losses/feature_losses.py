@@ -43,7 +43,7 @@ class HiddenMse(FeatureLoss):
         return hidden_mse
 
 
-class Cosine(FeatureLoss):
+class CosineLoss(FeatureLoss):
     """Angle between hidden states: `1 - cos(student, teacher)`, blind to their lengths.
 
     Reduction: the mean over tokens. Mask: tokens that `inputs_mask` does not keep are left out.
@@ -282,7 +282,7 @@ def kdspec_components() -> list[type[Component]]:
     """Hand over the feature losses."""
     return [
         HiddenMse,
-        Cosine,
+        CosineLoss,
         Pkd,
         Fsp,
         Gram,

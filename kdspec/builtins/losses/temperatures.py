@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Constant(Temperature):
+class ConstantTemperature(Temperature):
     """The same temperature for every row and step; a plain number stands for it: `temperature: 8`."""
 
     name = "constant"
@@ -89,4 +89,4 @@ class Cwsm(Temperature):
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
     """Hand over the temperatures."""
-    return [Constant, Flsw, Cwsm]
+    return [ConstantTemperature, Flsw, Cwsm]

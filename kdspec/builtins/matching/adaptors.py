@@ -31,10 +31,10 @@ def _parsed(text: str) -> str:
     return text
 
 
-FieldPath = Annotated[str, AfterValidator(_parsed)]
+FieldPathText = Annotated[str, AfterValidator(_parsed)]
 # The tag chooses one branch, so that a mistake is told once and not once for each form.
 OneOrMore = Annotated[
-    Annotated[FieldPath, Tag("path")] | Annotated[list[FieldPath], Field(min_length=1), Tag("paths")],
+    Annotated[FieldPathText, Tag("path")] | Annotated[list[FieldPathText], Field(min_length=1), Tag("paths")],
     Discriminator(lambda value: "paths" if isinstance(value, list) else "path"),
 ]
 

@@ -12,7 +12,7 @@ from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import LayerMap
 from kdspec.diagnostics.fault import Fault
 
-Pairs = list[tuple[int, int]]
+LayerPairs = list[tuple[int, int]]
 
 
 class Explicit(LayerMap):
@@ -31,7 +31,7 @@ class Explicit(LayerMap):
     def to_plain(self) -> dict[int, int]:
         return dict(self.pairs)
 
-    def build(self, context: BuildContext) -> Callable[[int, int], Pairs]:
+    def build(self, context: BuildContext) -> Callable[[int, int], LayerPairs]:
         del context
         pairs = list(self.pairs.items())
         # A negative index means nothing before the feature is known, so the plan resolves it.
@@ -47,10 +47,10 @@ class Uniform(LayerMap):
 
     name = "uniform"
 
-    def build(self, context: BuildContext) -> Callable[[int, int], Pairs]:
+    def build(self, context: BuildContext) -> Callable[[int, int], LayerPairs]:
         del context
 
-        def pairs(teacher: int, student: int) -> Pairs:
+        def pairs(teacher: int, student: int) -> LayerPairs:
             _refuse_deeper(teacher, student)
             return [(0, 0), *(((2 * i * teacher + student) // (2 * student), i) for i in range(1, student + 1))]
 
@@ -65,10 +65,10 @@ class Last(LayerMap):
 
     name = "last"
 
-    def build(self, context: BuildContext) -> Callable[[int, int], Pairs]:
+    def build(self, context: BuildContext) -> Callable[[int, int], LayerPairs]:
         del context
 
-        def pairs(teacher: int, student: int) -> Pairs:
+        def pairs(teacher: int, student: int) -> LayerPairs:
             _refuse_deeper(teacher, student)
             return [(teacher - student + i, i) for i in range(1, student + 1)]
 
@@ -83,10 +83,10 @@ class First(LayerMap):
 
     name = "first"
 
-    def build(self, context: BuildContext) -> Callable[[int, int], Pairs]:
+    def build(self, context: BuildContext) -> Callable[[int, int], LayerPairs]:
         del context
 
-        def pairs(teacher: int, student: int) -> Pairs:
+        def pairs(teacher: int, student: int) -> LayerPairs:
             _refuse_deeper(teacher, student)
             return [(i, i) for i in range(student + 1)]
 
@@ -105,10 +105,10 @@ class Skip(LayerMap):
     step: int | None = Field(default=None, ge=1)
     """k; left out, the teacher's layers divided by the student's, rounded down."""
 
-    def build(self, context: BuildContext) -> Callable[[int, int], Pairs]:
+    def build(self, context: BuildContext) -> Callable[[int, int], LayerPairs]:
         del context
 
-        def pairs(teacher: int, student: int) -> Pairs:
+        def pairs(teacher: int, student: int) -> LayerPairs:
             _refuse_deeper(teacher, student)
             step = self.step or teacher // max(student, 1)
             if step * student > teacher:

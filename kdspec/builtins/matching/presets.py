@@ -12,7 +12,7 @@ from kdspec.api.context import BuildContext
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import MatchPreset
 
-Pairs = tuple[tuple[int, int], ...]
+PresetPairs = tuple[tuple[int, int], ...]
 
 _TO_3 = ((0, 0), (4, 1), (8, 2), (12, 3))
 _TO_4 = ((0, 0), (3, 1), (6, 2), (9, 3), (12, 4))
@@ -23,7 +23,7 @@ _EVEN = ((0, 0), *_EVEN_ABOVE_EMBEDDINGS)
 _ATTENTION_TO_3 = ((3, 0), (7, 1), (11, 2))
 _ATTENTION_TO_4 = ((2, 0), (5, 1), (8, 2), (11, 3))
 
-PRESETS: Mapping[str, tuple[str, str, Pairs]] = types.MappingProxyType(
+PRESETS: Mapping[str, tuple[str, str, PresetPairs]] = types.MappingProxyType(
     {
         "L3_attention_mse": ("attention", "attention_mse", _ATTENTION_TO_3),
         "L3_attention_ce": ("attention", "attention_ce", _ATTENTION_TO_3),
@@ -56,7 +56,7 @@ class NamedPreset(MatchPreset):
 
     feature: ClassVar[str]
     loss: ClassVar[str]
-    pairs: ClassVar[Pairs]
+    pairs: ClassVar[PresetPairs]
 
     def build(self, context: BuildContext) -> list[dict[str, Any]]:
         del context
@@ -64,7 +64,7 @@ class NamedPreset(MatchPreset):
 
 
 @cache
-def preset(name: str, feature: str, loss: str, pairs: Pairs) -> type[MatchPreset]:
+def preset(name: str, feature: str, loss: str, pairs: PresetPairs) -> type[MatchPreset]:
     """The preset `name`. A two-layer loss takes each layer with itself."""
     written = ", ".join(f"{teacher}→{student}" for teacher, student in pairs)
     counted = "0 is the embedding output" if feature == "hidden" else "0 is the first layer"

@@ -213,7 +213,7 @@ class TextModel(Model):
         return {} if self.path is None else read(self._folder(context) / "config.json")
 
 
-class BiGru(TextModel):
+class BiGruModel(TextModel):
     """A GRU that reads a text in both directions, with the tokenizer of another model.
 
     `hidden_states` are the embeddings and one tensor a layer, `2 hidden` wide; where `embedding` is another width, that of
@@ -240,7 +240,7 @@ class BiGru(TextModel):
         return sizes["layers"], 2 * sizes["hidden"]
 
 
-class TextCnn(TextModel):
+class TextCnnModel(TextModel):
     """Convolutions of several widths over a text, side by side, and their maxima; with the tokenizer of another model.
 
     `hidden_states` are the embeddings and the filters at each token, `filters` times the number of `kernels` wide. Padding
@@ -274,4 +274,4 @@ class TextCnn(TextModel):
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
     """Hand over the models."""
-    return [BiGru, TextCnn]
+    return [BiGruModel, TextCnnModel]

@@ -81,11 +81,11 @@ class MultiTask(Distiller):
         return Needs.of_tasks(parts, self.sampling)
 
     def build(self, context: BuildContext) -> Objective:
-        from kdspec.objectives.multi_task import Part, SeveralTasks
+        from kdspec.objectives.multi_task import MultiTaskObjective, TaskObjective
 
-        return SeveralTasks(
+        return MultiTaskObjective(
             {
-                task: Part(
+                task: TaskObjective(
                     label_terms.objective(
                         replace(context, matches=tuple(match for match in context.matches if match.task == task)),
                         how.teachers,

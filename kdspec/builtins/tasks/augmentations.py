@@ -22,14 +22,14 @@ from kdspec.data.word_split import MASK
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Words = list[str]
-Change = Callable[[Words, Random], Words]
+WordChange = Callable[[Words, Random], Words]
 
 
 class _OfSomeRows(Augmentation):
     rows: Annotated[float, Field(gt=0, le=1)] = 1.0
     """The part of the rows that is changed, drawn for each row and epoch."""
 
-    def build(self, context: BuildContext) -> Change:
+    def build(self, context: BuildContext) -> WordChange:
         del context
         if self.rows == 1:
             return self.changed
@@ -40,7 +40,7 @@ class _OfSomeRows(Augmentation):
         """The words of a text after the change."""
 
 
-class Masking(_OfSomeRows):
+class MaskWords(_OfSomeRows):
     """Words are replaced by the mask token of the tokenizer, each with the same probability."""
 
     name = "masking"
@@ -152,4 +152,4 @@ def _check_sum(probabilities: list[float]) -> None:
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
     """Hand over the augmentations."""
-    return [Masking, Deleting, NGramSampling, ShortDisorder, LongDisorder]
+    return [MaskWords, Deleting, NGramSampling, ShortDisorder, LongDisorder]

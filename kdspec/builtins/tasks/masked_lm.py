@@ -16,7 +16,7 @@ from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Dataset, Task
 from kdspec.api.losses import Logits
 from kdspec.data import texts
-from kdspec.data.columns import Place, missing
+from kdspec.data.columns import ColumnPlace, missing
 from kdspec.data.masking import IGNORE, NO_WORD, Masking, word_of_each
 from kdspec.diagnostics.fault import Fault
 
@@ -87,7 +87,7 @@ class MaskedLm(Task):
 
     def check(self, context: BuildContext) -> Iterator[Fault]:
         """Whether the rows have the columns."""
-        columns: dict[Place, str] = {("text",): self.text}
+        columns: dict[ColumnPlace, str] = {("text",): self.text}
         if self.segmented is not None:
             columns["segmented",] = self.segmented
         yield from missing(texts.columns_of(self.data, context), columns, {})

@@ -15,7 +15,7 @@ from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Augmentation, Dataset, Task
 from kdspec.api.losses import Logits
 from kdspec.data import label_names, texts
-from kdspec.data.columns import Place, missing
+from kdspec.data.columns import ColumnPlace, missing
 from kdspec.data.label_names import LabelNames
 from kdspec.data.text_rows import VARIES, LabelledTexts, TextRows
 from kdspec.diagnostics.diagnostic import excerpt
@@ -111,7 +111,7 @@ class MultiLabel(Task):
     def check(self, context: BuildContext) -> Iterator[Fault]:
         """Whether the rows have the columns of the texts, and those of `train` those of the labels."""
         splits = texts.columns_of(self.data, context)
-        columns: dict[Place, str] = {("label", n): name for n, name in enumerate(self.label)}
+        columns: dict[ColumnPlace, str] = {("label", n): name for n, name in enumerate(self.label)}
         yield from missing(splits, {("text", n): name for n, name in enumerate(self.text)}, columns)
 
     def rowwise(self) -> bool:
@@ -218,13 +218,13 @@ class LabelledRows(LabelledTexts):
         numbers = {name: number for number, name in enumerate(self.head.labels)}
         found = []
         for row, names in enumerate(written, 1):
-            held = [math.nan if names is None else 0.0] * len(numbers)
+            cached_teachers = [math.nan if names is None else 0.0] * len(numbers)
             for name in names or ():
                 if name not in numbers:
-                    at: Place = ("labels",) if self._task.labels is not None else ("label", 0)
+                    at: ColumnPlace = ("labels",) if self._task.labels is not None else ("label", 0)
                     raise label_names.unknown(name, self.head.labels, split, row, at)
-                held[numbers[name]] = 1.0
-            found.append(held)
+                cached_teachers[numbers[name]] = 1.0
+            found.append(cached_teachers)
         return found
 
     def _of_columns(self, split: str) -> list[list[float]]:

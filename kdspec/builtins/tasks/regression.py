@@ -14,7 +14,7 @@ from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Augmentation, Dataset, Task
 from kdspec.api.losses import Logits
 from kdspec.data import texts
-from kdspec.data.columns import Place, missing
+from kdspec.data.columns import ColumnPlace, missing
 from kdspec.data.text_rows import VARIES, LabelledTexts, TextRows
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
@@ -86,7 +86,7 @@ class Regression(Task):
     def check(self, context: BuildContext) -> Iterator[Fault]:
         """Whether the rows have the columns of the texts, and those of `train` those of the numbers."""
         splits = texts.columns_of(self.data, context)
-        columns: dict[Place, str] = {("label", n): name for n, name in enumerate(self.label)}
+        columns: dict[ColumnPlace, str] = {("label", n): name for n, name in enumerate(self.label)}
         yield from missing(splits, {("text", n): name for n, name in enumerate(self.text)}, columns)
 
     def rowwise(self) -> bool:

@@ -12,7 +12,7 @@ from kdspec.api.component import Component
 from kdspec.api.context import BuildContext, Head, Input
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Dataset, Task
-from kdspec.data.columns import Place, missing, no_column
+from kdspec.data.columns import ColumnPlace, missing, no_column
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
 
@@ -86,7 +86,7 @@ class Tensors(Task):
             fault.at = ("data", self.data.name, *fault.at)
             raise
         columns = enumerate(self.columns or ())
-        inputs: dict[Place, str] = {("columns", n): name for n, name in columns if name != self.labels}
+        inputs: dict[ColumnPlace, str] = {("columns", n): name for n, name in columns if name != self.labels}
         yield from missing(splits, inputs, {("labels",): self.labels} if self.labels is not None else {})
 
     def rowwise(self) -> bool:

@@ -193,7 +193,7 @@ Length = Annotated[float, Field(ge=0), AfterValidator(_steps_or_part)]
 """From 1 on a number of steps, below 1 a part of all steps."""
 
 
-class Constant(LrSchedule):
+class ConstantLr(LrSchedule):
     """The learning rate as the optimizer has it, throughout."""
 
     name = "constant"
@@ -245,13 +245,13 @@ class ConstantWithWarmup(WarmUp):
     """How long the factor grows from 0: optimizer steps, or below 1 a part of all steps."""
 
 
-class LinearDecay(WarmUp):
+class LinearDecayLr(WarmUp):
     """A warm-up and then a straight line down to 0 at the end of the stage."""
 
     name = "linear"
 
 
-class Cosine(WarmUp):
+class CosineLr(WarmUp):
     """A warm-up and then half a cosine wave down to 0 at the end of the stage."""
 
     name = "cosine"
@@ -334,7 +334,7 @@ class Exponential(LrSchedule):
         return lambda step: gamma**step
 
 
-class Step(LrSchedule):
+class StepLr(LrSchedule):
     """A factor that shrinks from time to time: `gamma^⌊step / every⌋`."""
 
     name = "step"
@@ -363,6 +363,6 @@ def kdspec_components() -> list[type[Component]]:
     """Hand over the optimizers and the learning-rate schedules."""
     return [
         *(Sgd, Adam, AdamW, NAdam, RAdam, Adagrad, RMSprop, Adafactor),
-        *(Constant, ConstantWithWarmup, LinearDecay, Cosine, CosineWithRestarts, Polynomial, InverseSqrt),
-        *(WarmupStableDecay, Exponential, Step),
+        *(ConstantLr, ConstantWithWarmup, LinearDecayLr, CosineLr, CosineWithRestarts, Polynomial, InverseSqrt),
+        *(WarmupStableDecay, Exponential, StepLr),
     ]

@@ -14,7 +14,7 @@ from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Schedule
 
 
-class Constant(Schedule):
+class ConstantWeight(Schedule):
     """The same weight throughout; a plain number stands for it: `weight: 0.5`."""
 
     name = "constant"
@@ -107,4 +107,4 @@ def _line(start: float, end: float) -> Callable[[float], float]:
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
     """Hand over the schedules."""
-    return [Constant, LinearDecay, LinearGrowth]
+    return [ConstantWeight, LinearDecay, LinearGrowth]

@@ -112,11 +112,11 @@ def _fill(invocation: Invocation, spec: str, sets: list[str], output: Path, devi
 def _list(invocation: Invocation, root: Path, *, json: bool) -> None:
     from rich.table import Table
 
-    from kdspec.engine.teacher_cache.catalogue import held, held_rows
+    from kdspec.engine.teacher_cache.catalogue import cached_rows, cached_teachers
     from kdspec.render.clean import clean
     from kdspec.render.rehearsal import size
 
-    found, encoded = held(root), held_rows(root)
+    found, encoded = cached_teachers(root), cached_rows(root)
     if json:
         teachers = [{"kind": "teacher", **asdict(each)} for each in found]
         invocation.out.data(teachers + [{"kind": "rows", **asdict(each)} for each in encoded])

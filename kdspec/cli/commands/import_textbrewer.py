@@ -18,8 +18,8 @@ from kdspec.cli.spec_library import relative
 from kdspec.cli.spec_template import (
     MODELINE,
     SCHEMA,
-    Data,
-    Origin,
+    DataChoice,
+    TemplateOrigin,
     fine_tuning_lines,
     scalar,
     student_lines,
@@ -40,12 +40,12 @@ Examples:
 """
 _TASK = "sequence_classification"
 _TEACHER = "google-bert/bert-base-cased"
-_DATA: Mapping[str, Data] = MappingProxyType(
+_DATA: Mapping[str, DataChoice] = MappingProxyType(
     {
-        "sequence_classification": Data(
+        "sequence_classification": DataChoice(
             "", ("sentence", "label"), "{hub: {path: nyu-mll/glue, subset: sst2}} # yours: `csv`, `json` or `parquet`"
         ),
-        "token_classification": Data(
+        "token_classification": DataChoice(
             "",
             ("tokens", "ner_tags"),
             "{hub: {path: eriktks/conll2003, revision: refs/convert/parquet}} # yours: `conll`, `json` or `parquet`\n"
@@ -174,25 +174,25 @@ def _named(written: Sequence[str]) -> list[tuple[str | None, str]]:
     return pairs
 
 
-def _rows(tasks: Mapping[str, type[Task]], files: Sequence[Path], folder: Path) -> list[Data]:
+def _rows(tasks: Mapping[str, type[Task]], files: Sequence[Path], folder: Path) -> list[DataChoice]:
     if files and len(files) != len(tasks):
         message = f"there {'is one task' if len(tasks) == 1 else f'are {len(tasks)} tasks'}: name a file for each"
         raise typer.BadParameter(message, param_hint="--data")
     if files:
-        return [Data(relative(file, folder), header(file)) for file in files]
+        return [DataChoice(relative(file, folder), header(file)) for file in files]
     unknown = next((kind.name for kind in tasks.values() if kind.name not in _DATA), None)
     if unknown is not None:
         raise typer.BadParameter(f"is needed for the task `{unknown}`", param_hint="--data")
     return [_DATA[kind.name] for kind in tasks.values()]
 
 
-def _tasks(tasks: Mapping[str, type[Task]], rows: Sequence[Data]) -> Iterator[str]:
+def _tasks(tasks: Mapping[str, type[Task]], rows: Sequence[DataChoice]) -> Iterator[str]:
     for (name, kind), data in zip(tasks.items(), rows, strict=True):
         yield f"  {scalar(name)}:"
         yield from task_lines(kind, data)
 
 
-def _teachers(origins: Sequence[Origin], tasks: Mapping[str, type[Task]]) -> dict[str, Origin]:
+def _teachers(origins: Sequence[TemplateOrigin], tasks: Mapping[str, type[Task]]) -> dict[str, TemplateOrigin]:
     """The teachers by name."""
     if len(tasks) > 1:
         names = [f"{task}_teacher" for task in tasks]
@@ -201,7 +201,9 @@ def _teachers(origins: Sequence[Origin], tasks: Mapping[str, type[Task]]) -> dic
     return dict(zip(names, origins, strict=True))
 
 
-def _models(teachers: Mapping[str, Origin], student: Origin | None, found: Read, first: int) -> Iterator[str]:
+def _models(
+    teachers: Mapping[str, TemplateOrigin], student: TemplateOrigin | None, found: Read, first: int
+) -> Iterator[str]:
     for name, model in teachers.items():
         yield f"  {scalar(name)}:"
         yield f"    transformers: {{path: {scalar(model.path or '')}}}"
@@ -234,8 +236,8 @@ def _shape(found: Read, first: int) -> tuple[int, int | None]:
 
 def _stages(
     tasks: Mapping[str, type[Task]],
-    rows: Sequence[Data],
-    origins: Sequence[Origin],
+    rows: Sequence[DataChoice],
+    origins: Sequence[TemplateOrigin],
     found: Read,
     dialect: Dialect,
     first: int,

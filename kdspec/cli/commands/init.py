@@ -16,7 +16,7 @@ from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Task
 from kdspec.cli.invocation import Invocation
 from kdspec.cli.spec_library import adapted, library, relative
-from kdspec.cli.spec_template import SCHEMA, Data, Origin, draft, example_rows
+from kdspec.cli.spec_template import SCHEMA, DataChoice, TemplateOrigin, draft, example_rows
 from kdspec.diagnostics.diagnostic import closest
 from kdspec.registry.registry import Registry
 
@@ -104,9 +104,9 @@ def _drafted(
     if data is None:
         example = path.with_name(f"{path.stem}-example.csv")
         files[example] = example_rows(task)
-        rows = Data(f"./{example.name}")
+        rows = DataChoice(f"./{example.name}")
     else:
-        rows = Data(relative(data, path.parent), header(data))
+        rows = DataChoice(relative(data, path.parent), header(data))
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem).strip("-") or "distillation"
     origins = (
         origin(registry, teacher, path.parent, "--teacher"),
@@ -129,11 +129,11 @@ def task_named(registry: Registry, task_name: str) -> type[Task]:
     return task
 
 
-def origin(registry: Registry, model: str, folder: Path, option: str) -> Origin:
+def origin(registry: Registry, model: str, folder: Path, option: str) -> TemplateOrigin:
     """What a model given on the command line is; `option` is the option, to complain of."""
     like = _LIKE.fullmatch(model)
     if like is not None and option == "--student":
-        return Origin(layers=int(like[1]))
+        return TemplateOrigin(layers=int(like[1]))
     if os.path.isdir(model):  # noqa: PTH112 - raises nothing for odd names
         if not (Path(model) / "config.json").is_file():
             raise typer.BadParameter(f"the folder `{model}` has no `config.json`", param_hint=option)
@@ -144,7 +144,7 @@ def origin(registry: Registry, model: str, folder: Path, option: str) -> Origin:
     context = BuildContext(folder=folder)
     architectures = component.written_configuration(context).get("architectures") or []
     has_head = any("For" in str(name) and "ForPreTraining" not in str(name) for name in architectures)
-    return Origin(path=model, facts=component.facts(context), has_head=has_head)
+    return TemplateOrigin(path=model, facts=component.facts(context), has_head=has_head)
 
 
 def header(data: Path) -> list[str]:

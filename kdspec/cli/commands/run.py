@@ -18,7 +18,7 @@ from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
 from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.engine.processes import torchrun
-from kdspec.engine.processes.torchrun import Place, Strategy
+from kdspec.engine.processes.torchrun import Rank, Strategy
 from kdspec.render.formats import Format
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def run(
         _show_result(invocation, result, command)
 
 
-def _place(invocation: Invocation, backend: Strategy) -> Place:
+def _place(invocation: Invocation, backend: Strategy) -> Rank:
     """This process among those of torchrun. Only the first one talks; the others do where it cannot."""
     here = torchrun.place(os.environ)
     torchrun.check(here, backend)
@@ -164,7 +164,7 @@ def check_device(device: str) -> None:
         raise typer.BadParameter(f"`{device}` cannot be used: {reason}", param_hint="--device") from None
 
 
-def _command(invocation: Invocation, here: Place, session: Session, spec: str, sets: Sequence[str]) -> str:
+def _command(invocation: Invocation, here: Rank, session: Session, spec: str, sets: Sequence[str]) -> str:
     """The command that goes on with this run: the one that began it, but for `--restart`."""
     words = ["kdspec", "run", spec]
     if here.world > 1:

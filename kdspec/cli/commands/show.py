@@ -10,7 +10,7 @@ from kdspec.api.hooks import hookimpl
 from kdspec.cli.invocation import Invocation
 from kdspec.cli.kind_names import kinds_named
 from kdspec.diagnostics.diagnostic import closest
-from kdspec.registry.registry import Entry, Registry
+from kdspec.registry.registry import Registry, RegistryEntry
 
 
 @hookimpl
@@ -44,7 +44,7 @@ def show(
         invocation.out.show(render.page(entry, text, invocation.out.width))
 
 
-def _find(registry: Registry, kind: str, name: str) -> list[Entry]:
+def _find(registry: Registry, kind: str, name: str) -> list[RegistryEntry]:
     kinds = kinds_named(kind)
     found = [entry for wanted in kinds for entry in registry.find(wanted.kind, name)]
     if found:

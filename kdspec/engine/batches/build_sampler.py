@@ -9,11 +9,11 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from kdspec.api.step import Features
-from kdspec.engine.batches.length_split import Cutting
-from kdspec.engine.batches.loader import Feed
+from kdspec.engine.batches.length_split import LengthSplit
+from kdspec.engine.batches.loader import Loader
 from kdspec.engine.batches.sampler import DataOrder
 from kdspec.events import Note
-from kdspec.plan.micro_batching import Batches
+from kdspec.plan.micro_batching import BatchingPlan
 from kdspec.spec.spec import Training
 
 # So many tokens a cut takes whatever the model: all weights are read once more, their gradients are added once more, and
@@ -30,7 +30,7 @@ _STEPS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arrangement:
+class SamplerChoice:
     """In which order rows come and how they are cut, and what to tell of it."""
 
     order: DataOrder
@@ -38,14 +38,14 @@ class Arrangement:
 
 
 def arrange(
-    batches: Batches, feed: Feed, training: Training, student: nn.Module, features: Features, *,
+    batches: BatchingPlan, loader: Loader, training: Training, student: nn.Module, features: Features, *,
     teachers: Sequence[nn.Module], stage: str, seed: int, world: int,
-) -> Arrangement:  # fmt: skip
+) -> SamplerChoice:  # fmt: skip
     """The order of the stage's rows.
 
     Args:
         batches: what the plan says.
-        feed: the rows.
+        loader: the rows.
         training: the settings of the stage.
         student: the model that trains.
         features: of the student, for a first batch.
@@ -54,22 +54,24 @@ def arrange(
         seed: its seed.
         world: how many processes train together.
     """
-    lanes = training.lanes if world == 1 and feed.device.type == "cpu" else 1
+    lanes = training.lanes if world == 1 and loader.device.type == "cpu" else 1
     if (batches.cut or lanes > 1) and not batches.doubt and (doubt := _doubt(student, features)):
         batches = batches.doubted(doubt)
     grouped = batches.name == "length_grouped"
-    vary = (batches.cut or grouped) and len(set(feed.lengths.tolist())) > 1
+    vary = (batches.cut or grouped) and len(set(loader.lengths.tolist())) > 1
     cutting = None
-    if batches.cut and (vary or (batches.tokens is not None and feed.lengths.any())):
-        cost = cost_of_a_cut(student, teachers, feed.device.type)
-        cutting = Cutting(lengths=feed.lengths, cost=cost, tokens=batches.tokens, lanes=1 if batches.doubt else lanes)
+    if batches.cut and (vary or (batches.tokens is not None and loader.lengths.any())):
+        cost = cost_of_a_cut(student, teachers, loader.device.type)
+        cutting = LengthSplit(
+            lengths=loader.lengths, cost=cost, tokens=batches.tokens, lanes=1 if batches.doubt else lanes
+        )
     elif lanes > 1 and not batches.doubt:
-        cutting = Cutting(lengths=feed.lengths, cost=_UNCUT, lanes=lanes)
+        cutting = LengthSplit(lengths=loader.lengths, cost=_UNCUT, lanes=lanes)
     order = DataOrder(
-        feed.rows, training.batch_size, training.accumulate, seed, shuffle=training.shuffle, world=world,
-        grouped=feed.lengths if grouped and vary else None, cutting=cutting,
+        loader.rows, training.batch_size, training.accumulate, seed, shuffle=training.shuffle, world=world,
+        grouped=loader.lengths if grouped and vary else None, cutting=cutting,
     )  # fmt: skip
-    return Arrangement(order=order, notes=tuple(_notes(batches, order, feed, stage)))
+    return SamplerChoice(order=order, notes=tuple(_notes(batches, order, loader, stage)))
 
 
 def cost_of_a_cut(student: nn.Module, teachers: Sequence[nn.Module], device: str) -> int:
@@ -99,27 +101,27 @@ def _doubt(student: nn.Module, features: Features) -> str:
     return ""
 
 
-def _notes(batches: Batches, order: DataOrder, feed: Feed, stage: str) -> list[Note]:
+def _notes(batches: BatchingPlan, order: DataOrder, loader: Loader, stage: str) -> list[Note]:
     notes = []
     if batches.doubt and batches.cut:
         notes.append(Note("warning", f"stage `{stage}`: the gradient may depend on the cuts: {batches.doubt}"))
     if order.grouped is None and order.cutting is None:
-        if not feed.lengths.any() and not batches.chosen and batches.name != "random":
+        if not loader.lengths.any() and not batches.chosen and batches.name != "random":
             text = f"stage `{stage}`: rows without `input_ids` have no length, so batches are random"
             notes.append(Note("warning", text))
         return notes
     if order.grouped is None and not batches.cut:
         return notes
     steps = range(min(_STEPS, order.steps_per_epoch))
-    made = _padding(feed, [order.micro_batches(step) for step in steps])
+    made = _padding(loader, [order.micro_batches(step) for step in steps])
     plain = DataOrder(order.rows, order.batch_size, order.accumulate, order.seed, shuffle=order.shuffle)
-    drawn = _padding(feed, [plain.micro_batches(step) for step in steps if step < plain.steps_per_epoch])
+    drawn = _padding(loader, [plain.micro_batches(step) for step in steps if step < plain.steps_per_epoch])
     what = "length-grouped batches" if order.grouped is not None else "micro-batches of similar length"
     text = f"stage `{stage}`: {what}: {made:.0%} of their tokens are padding, {drawn:.0%} in random batches"
     return [*notes, Note("info", text)]
 
 
-def _padding(feed: Feed, steps: Sequence[Sequence[Sequence[int]]]) -> float:
-    lengths = [feed.lengths[list(rows)] for step in steps for rows in step if rows]
+def _padding(loader: Loader, steps: Sequence[Sequence[Sequence[int]]]) -> float:
+    lengths = [loader.lengths[list(rows)] for step in steps for rows in step if rows]
     padded = sum(int(each.max()) * len(each) for each in lengths)
     return 1 - sum(int(each.sum()) for each in lengths) / max(padded, 1)

@@ -13,7 +13,7 @@ _NEVER = np.iinfo(np.int64).max // 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cutting:
+class LengthSplit:
     """Cuts rows into pieces, a pure function of their lengths.
 
     With the rows sorted by length, longest first, of all ways to cut them that are allowed the one is taken that has

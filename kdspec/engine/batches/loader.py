@@ -21,7 +21,7 @@ Batches = Mapping[str, Batch]
 """The same rows for each model by its name."""
 
 
-class Feed:
+class Loader:
     """The rows of one task and split as batches, one for each model of the stage.
 
     Models that share a tokenizer share their batch. With `unlabelled` the rows of that split follow those of `split`.

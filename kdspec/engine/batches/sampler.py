@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdspec.engine.batches.length_split import Cutting, spread
+from kdspec.engine.batches.length_split import LengthSplit, spread
 
 
 def fold(*parts: int | str) -> int:
@@ -91,7 +91,7 @@ class DataOrder:
         shuffle: bool = True,
         world: int = 1,
         grouped: NDArray[np.int64] | None = None,
-        cutting: Cutting | None = None,
+        cutting: LengthSplit | None = None,
     ) -> None:
         assert min(rows, batch_size, accumulate, world) >= 1, "an order needs rows, and sizes of at least one"
         self.rows = rows

@@ -41,7 +41,7 @@ class Draws(Protocol):
         """The micro-batches of a zero-based step for one rank; every rank has as many, of the same tasks."""
 
 
-class OneTask:
+class SingleTask:
     """The rows of a task in their order."""
 
     def __init__(self, task: str, order: DataOrder) -> None:
@@ -67,7 +67,7 @@ class OneTask:
         return [Draw(self.task, rows, epoch) for rows in self.order.micro_batches(step, rank)]
 
 
-class Mixture:
+class TaskMixture:
     """Micro-batches of several tasks, the task of each drawn at random.
 
     A step has `accumulate` of them, and each takes the next batch of its task, whose rows come in an order of their own.

@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from kdspec.engine.batches.loader import Batch, Feed
+from kdspec.engine.batches.loader import Batch, Loader
 from kdspec.engine.batches.sampler import isolated_random
-from kdspec.engine.evaluation.best_model import judging
+from kdspec.engine.evaluation.best_model import evaluated_features
 from kdspec.engine.evaluation.evaluate import latency
 from kdspec.engine.evaluation.results import count, in_order, role
 from kdspec.engine.forward.guarded_task import built
-from kdspec.engine.forward.memory import Alive, size
-from kdspec.engine.forward.model_runner import Forward, frozen
+from kdspec.engine.forward.memory import LiveMemory, size
+from kdspec.engine.forward.model_runner import ModelRunner, frozen
 from kdspec.engine.forward.models import Models
 from kdspec.engine.run.run_folder import RunFolder
 from kdspec.engine.run.task_heads import conflicts
@@ -83,14 +83,14 @@ def measure(
         tell(name)
         models.prepared(name, device, trains=False, eager=False)
         module, key = models.view(name, task_name), models.tokenizer(name)
-        forward = Forward(
-            name, module, judging(plan, name, task_name), labels=task.label_keys, chooses=key[0] is not None,
+        forward = ModelRunner(
+            name, module, evaluated_features(plan, name, task_name), labels=task.label_keys, chooses=key[0] is not None,
             spec=plan.spec, task=task_name,
         )  # fmt: skip
-        feed = Feed(task, split, {name: key}, device=device)
-        batches = _batches(feed, name, batch_size)
+        loader = Loader(task, split, {name: key}, device=device)
+        batches = _batches(loader, name, batch_size)
         rows = sum(len(each) for each, _ in batches)
-        tokens = sum(int(feed.lengths[each].sum()) for each, _ in batches)
+        tokens = sum(int(loader.lengths[each].sum()) for each, _ in batches)
         seconds = _seconds(forward, [batch for _, batch in batches], rounds)
         found.append(
             Speed(
@@ -99,7 +99,7 @@ def measure(
                 task=task_name,
                 split=split,
                 parameters=count(module),
-                latency_ms=1000 * latency(forward, feed),
+                latency_ms=1000 * latency(forward, loader),
                 rows_per_second=rows / seconds,
                 tokens_per_second=tokens / seconds if tokens else None,
                 weight_bytes=size((*module.parameters(), *module.buffers())),
@@ -109,16 +109,16 @@ def measure(
     return tuple(found)
 
 
-def _batches(feed: Feed, model: str, batch_size: int) -> list[tuple[list[int], Batch]]:
+def _batches(loader: Loader, model: str, batch_size: int) -> list[tuple[list[int], Batch]]:
     """Some batches from the shortest rows to the longest, with their row numbers."""
-    order = feed.lengths.argsort(kind="stable").tolist()
+    order = loader.lengths.argsort(kind="stable").tolist()
     starts = list(range(0, max(len(order) - batch_size + 1, 1), batch_size))
     step = max(1, -(-len(starts) // BATCHES))
     chosen = starts[::-step][::-1]  # the longest rows are always among them
-    return [(rows, feed.on_device(model, rows)) for rows in (order[start : start + batch_size] for start in chosen)]
+    return [(rows, loader.on_device(model, rows)) for rows in (order[start : start + batch_size] for start in chosen)]
 
 
-def _seconds(forward: Forward, batches: list[Batch], rounds: int) -> float:
+def _seconds(forward: ModelRunner, batches: list[Batch], rounds: int) -> float:
     """The median time of all batches together."""
     cuda, times = batches[0] and next(iter(batches[0].values())).device.type == "cuda", []
     with isolated_random(), frozen(forward.module):
@@ -133,7 +133,7 @@ def _seconds(forward: Forward, batches: list[Batch], rounds: int) -> float:
     return statistics.median(times)
 
 
-def _peak(forward: Forward, batch: Batch) -> int:
+def _peak(forward: ModelRunner, batch: Batch) -> int:
     tensors = [*forward.module.parameters(), *forward.module.buffers()]
     device = next((tensor.device for tensor in tensors), torch.device("cpu"))
     with isolated_random(), frozen(forward.module):
@@ -155,7 +155,7 @@ class _Seen(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch has not typed it
-        self.alive = Alive()
+        self.alive = LiveMemory()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None

@@ -10,10 +10,10 @@ from kdspec.api.built import BuiltTask
 from kdspec.api.field_path import parse
 from kdspec.api.step import Features
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Edit, closest
-from kdspec.engine.batches.loader import Feed
+from kdspec.engine.batches.loader import Loader
 from kdspec.engine.evaluation.evaluate import evaluate
-from kdspec.engine.forward.model_runner import Forward
-from kdspec.engine.processes.process_group import Team
+from kdspec.engine.forward.model_runner import ModelRunner
+from kdspec.engine.processes.process_group import ProcessGroup
 from kdspec.events import Evaluated
 from kdspec.plan.plan import Feature, Plan, PlannedStage, locate
 
@@ -22,7 +22,7 @@ MEAN = "mean"
 
 
 @dataclass
-class Progress:
+class EvaluationProgress:
     """What a stage has reached, beside the weights; saved with every checkpoint."""
 
     step: int = 0
@@ -35,7 +35,7 @@ class Progress:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class EvaluatedTask:
     """One task of a stage in the eyes of its judge.
 
     `forward` is the student with the features that `judging` names, `feed` has the validation rows.
@@ -43,8 +43,8 @@ class Judged:
 
     task: str
     built: BuiltTask
-    forward: Forward
-    feed: Feed
+    forward: ModelRunner
+    loader: Loader
 
     @property
     def own(self) -> str:
@@ -56,7 +56,7 @@ class Judged:
         return metric != "loss" and metric not in self.built.lower_is_better
 
 
-class Judge:
+class BestModelTracker:
     """Evaluates one stage's student.
 
     Of several tasks each metric is called by task and name, `topics.accuracy`; `mean` is that of the tasks' own metrics.
@@ -67,11 +67,11 @@ class Judge:
         self,
         plan: Plan,
         stage: PlannedStage,
-        tasks: Sequence[Judged],
-        team: Team | None = None,
+        tasks: Sequence[EvaluatedTask],
+        process_group: ProcessGroup | None = None,
         through: Callable[[Callable[[], Features]], Features] = lambda work: work(),
     ) -> None:
-        self.plan, self.stage, self.tasks, self.team, self.through = plan, stage, tasks, team, through
+        self.plan, self.stage, self.tasks, self.process_group, self.through = plan, stage, tasks, process_group, through
         assert stage.training.evaluate is not None, "a stage that never evaluates needs no judge"
         self.written = stage.training.evaluate.metric
 
@@ -86,7 +86,7 @@ class Judge:
         elif self.written is not None and (self.stage.parts or self.written != self.tasks[0].built.metric):
             self._value(self._metrics(few=True))
 
-    def __call__(self, progress: Progress) -> Evaluated:
+    def __call__(self, progress: EvaluationProgress) -> Evaluated:
         """Evaluate the student and take down in `progress` what came out."""
         metrics = self._metrics()
         value = self._value(metrics)
@@ -110,9 +110,15 @@ class Judge:
         found: dict[str, float] = {}
         own = []
         for each in self.tasks:
-            some = range(min(each.feed.rows, rows)) if few else None
+            some = range(min(each.loader.rows, rows)) if few else None
             metrics = evaluate(
-                each.forward, each.built, each.feed, rows, some, team=self.team, through=self.through
+                each.forward,
+                each.built,
+                each.loader,
+                rows,
+                some,
+                process_group=self.process_group,
+                through=self.through,
             ).metrics
             found |= {f"{each.task}.{name}" if self.stage.parts else name: value for name, value in metrics.items()}
             own.append(metrics.get(each.own, math.nan))
@@ -162,7 +168,7 @@ class Judge:
         )
 
 
-def judging(plan: Plan, model: str, task: str) -> dict[str, Feature]:
+def evaluated_features(plan: Plan, model: str, task: str) -> dict[str, Feature]:
     """The features that evaluation reads: logits and labels, and the loss that a model makes itself and learns from.
 
     Empty where there is nothing to judge by.

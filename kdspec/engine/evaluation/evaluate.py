@@ -15,10 +15,10 @@ from kdspec.api.answers import Answers
 from kdspec.api.built import BuiltTask
 from kdspec.api.losses import Logits
 from kdspec.api.step import Features
-from kdspec.engine.batches.loader import Feed
+from kdspec.engine.batches.loader import Loader
 from kdspec.engine.batches.sampler import isolated_random
-from kdspec.engine.forward.model_runner import Forward, frozen
-from kdspec.engine.processes.process_group import Team
+from kdspec.engine.forward.model_runner import ModelRunner, frozen
+from kdspec.engine.processes.process_group import ProcessGroup
 from kdspec.engine.step.normalization import count
 from kdspec.objectives.soft_labels import outputs
 from kdspec.ops.mean import Mean
@@ -34,13 +34,13 @@ class Outcome:
 
 
 def evaluate(
-    forward: Forward,
+    forward: ModelRunner,
     task: BuiltTask,
-    feed: Feed,
+    loader: Loader,
     batch_size: int,
     rows: Iterable[int] | None = None,
     *,
-    team: Team | None = None,
+    process_group: ProcessGroup | None = None,
     through: Callable[[Callable[[], Features]], Features] = lambda work: work(),
 ) -> Outcome:
     """The metrics of one model on the feed's split, or on some rows of it, and its loss where that can be computed.
@@ -49,17 +49,17 @@ def evaluate(
     The processes of a team share the batches, each of which is computed by one of them; all get the metrics, and the
     main one the answers. `through` runs a forward pass of a model that is divided among them.
     """
-    team = team or Team()
-    order = sorted(range(feed.rows) if rows is None else rows, key=feed.lengths.__getitem__)
+    process_group = process_group or ProcessGroup()
+    order = sorted(range(loader.rows) if rows is None else rows, key=loader.lengths.__getitem__)
     starts = range(0, len(order), batch_size)
     own: dict[str, Tensor] = {}
     condense = getattr(task, "condense", None)
     with isolated_random(), frozen(forward.module):
         # All processes run the model equally often, since a divided one needs all of them.
-        for first in range(0, len(starts), team.world):
-            number = first + team.rank
+        for first in range(0, len(starts), process_group.world):
+            number = first + process_group.rank
             start = starts[min(number, len(starts) - 1)]
-            batch = feed.on_device(forward.name, order[start : start + batch_size])
+            batch = loader.on_device(forward.name, order[start : start + batch_size])
             features = through(partial(forward, batch))
             if number >= len(starts):
                 continue
@@ -71,25 +71,25 @@ def evaluate(
             if condense is None:
                 means = _loss(task, features, count(batch, {}, task.label_keys)["labelled"])
                 own |= {f"loss.{head}.{number}": _pair(mean) for head, mean in enumerate(means)}
-    found = {name: tensor for there in team.bring(own) for name, tensor in there.items()}
-    if not team.is_main:
-        return Outcome(team.share(None))
+    found = {name: tensor for there in process_group.bring(own) for name, tensor in there.items()}
+    if not process_group.is_main:
+        return Outcome(process_group.share(None))
     logits, labels, losses = (_by_head(found, kind, len(starts)) for kind in ("logits", "labels", "loss"))
     answers = None
     if logits and labels:
         answers = Answers(
-            split=feed.split,
+            split=loader.split,
             rows=tuple(order),
-            examples=[feed.example(forward.name, row) for row in order],
+            examples=[loader.example(forward.name, row) for row in order],
             logits=logits,
             labels=labels,
-            tokenizer=feed.tokenizer[feed.key_of[forward.name]],
+            tokenizer=loader.tokenizer[loader.key_of[forward.name]],
         )
     metrics = {} if answers is None else dict(task.metrics(answers))
     totals = [pair.tolist() for batches in zip(*losses, strict=True) for pair in batches]
     if labelled := sum(counted for _, counted in totals):
         metrics["loss"] = sum(total for total, _ in totals) / labelled
-    return Outcome(team.share(metrics), answers if condense is None else None)
+    return Outcome(process_group.share(metrics), answers if condense is None else None)
 
 
 def _pair(loss: Mean) -> Tensor:
@@ -148,19 +148,19 @@ def _choices(answers: Answers, head: int, *, several: bool) -> tuple[set[int], T
     return {said.shape[-1] for said in logits}, torch.cat([found[place].reshape(-1) for place in order])
 
 
-def latency(forward: Forward, feed: Feed, runs: int = 30) -> float:
+def latency(forward: ModelRunner, loader: Loader, runs: int = 30) -> float:
     """The median time of a forward pass of one row in seconds: rows of the feed of middling length, as they are."""
-    by_length = sorted(range(min(feed.rows, 10 * runs)), key=feed.lengths.__getitem__)
+    by_length = sorted(range(min(loader.rows, 10 * runs)), key=loader.lengths.__getitem__)
     first = max(0, (len(by_length) - runs) // 2)
     rows = by_length[first : first + runs]
-    batches = [feed.on_device(forward.name, [row]) for row in rows]
+    batches = [loader.on_device(forward.name, [row]) for row in rows]
     times = []
     with isolated_random(), frozen(forward.module):
         for number in range(-3, runs):  # the first ones only warm up
             batch = batches[number % len(batches)]
             began = time.perf_counter()
             forward(batch)
-            if feed.device.type == "cuda":
+            if loader.device.type == "cuda":
                 torch.cuda.synchronize()
             if number >= 0:
                 times.append(time.perf_counter() - began)

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from kdspec.api.built import BuiltTask
-from kdspec.engine.batches.loader import Feed
-from kdspec.engine.evaluation.best_model import judging
+from kdspec.engine.batches.loader import Loader
+from kdspec.engine.evaluation.best_model import evaluated_features
 from kdspec.engine.evaluation.evaluate import Outcome, agreement, evaluate, latency
 from kdspec.engine.export import model_folder
-from kdspec.engine.forward.model_runner import Forward
+from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.engine.forward.models import Models
 from kdspec.engine.processes.backend import Backend
 from kdspec.plan.plan import Plan
@@ -22,7 +22,7 @@ BATCH = 64
 
 
 @dataclass(frozen=True)
-class Row:
+class ResultRow:
     """One model, with the head for one task. Its metrics are those of `split`, which no stage has learnt from."""
 
     model: str
@@ -40,13 +40,13 @@ class Row:
     """Median milliseconds of one row on this machine."""
 
 
-def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: Backend) -> tuple[Row, ...]:
+def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: Backend) -> tuple[ResultRow, ...]:
     """Evaluate every model that took part on the test rows, or the validation rows where there are none.
 
     Several processes share the work; the table of the main one counts.
     """
     references = _references(plan)
-    rows: list[Row] = []
+    rows: list[ResultRow] = []
     outcomes: dict[tuple[str, str], Outcome] = {}
     for name, task_name in in_order(plan):
         task = tasks[task_name]
@@ -61,22 +61,22 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: B
         time_of_one = None
         if split is not None:
             key = models.tokenizer(name)
-            features = judging(plan, name, task_name)
-            forward = Forward(
+            features = evaluated_features(plan, name, task_name)
+            forward = ModelRunner(
                 name, module, features, labels=task.label_keys, chooses=key[0] is not None,
                 spec=plan.spec, task=task_name,
             )  # fmt: skip
-            feed = Feed(task, split, {name: key}, device=backend.device)
+            loader = Loader(task, split, {name: key}, device=backend.device)
             if features:
-                outcomes[name, task_name] = evaluate(forward, task, feed, BATCH, team=backend.team)
+                outcomes[name, task_name] = evaluate(forward, task, loader, BATCH, process_group=backend.process_group)
                 metrics = outcomes[name, task_name].metrics
-            time_of_one = 1000 * latency(forward, feed)
+            time_of_one = 1000 * latency(forward, loader)
         same = None
         mine, its = outcomes.get((name, task_name)), outcomes.get((reference or "", task_name))
         if mine is not None and its is not None and name != reference:
             same = agreement(mine, its, plan.spec.tasks[task_name].logits)
         rows.append(
-            Row(
+            ResultRow(
                 model=name,
                 role=role(plan, name),
                 task=task_name,
@@ -91,7 +91,7 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: B
     return tuple(rows)
 
 
-def named(rows: Sequence[Row]) -> dict[str, dict[str, object]]:
+def named(rows: Sequence[ResultRow]) -> dict[str, dict[str, object]]:
     """The rows by the name of the model; where it has several tasks, by `model.task`."""
     models = [row.model for row in rows]
     return {row.model if models.count(row.model) == 1 else f"{row.model}.{row.task}": vars(row) for row in rows}

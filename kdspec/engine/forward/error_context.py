@@ -24,7 +24,7 @@ def placing(spec: Spec, path: Path, what: str) -> AbstractContextManager[None]:
     return _Context(partial(_told, spec, path, what))
 
 
-def blaming(spec: Spec, path: Path, what: str) -> AbstractContextManager[None]:
+def error_context(spec: Spec, path: Path, what: str) -> AbstractContextManager[None]:
     """A context for code of a component: whatever it raises points at `path`, as for `placing`."""
     return _Context(partial(_blamed, spec, path, what))
 

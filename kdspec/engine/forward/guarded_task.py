@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from kdspec.api.built import BuiltTask
 from kdspec.api.context import BuildContext
-from kdspec.engine.forward.error_context import blaming
+from kdspec.engine.forward.error_context import error_context
 from kdspec.plan.plan import Plan
 from kdspec.spec.spec import Spec
 
@@ -21,7 +21,7 @@ def guarded(spec: Spec, name: str, task: BuiltTask) -> BuiltTask:
 def built(plan: Plan, name: str) -> BuiltTask:
     """A task of a plan, built and guarded."""
     component = plan.spec.tasks[name]
-    with blaming(plan.spec, ("tasks", name, component.name), f"task `{name}`"):
+    with error_context(plan.spec, ("tasks", name, component.name), f"task `{name}`"):
         task = component.build(BuildContext(folder=plan.spec.document.folder, name=name))
     return guarded(plan.spec, name, task)
 
@@ -40,7 +40,7 @@ class _Guarded:
 
     def _guard(self, method: Callable[..., Any]) -> Callable[..., Any]:
         path = ("tasks", self._name, self._spec.tasks[self._name].name)
-        guard = blaming(self._spec, path, f"task `{self._name}`")
+        guard = error_context(self._spec, path, f"task `{self._name}`")
 
         @wraps(method)
         def call(*args: Any, **options: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 
-class Alive:
+class LiveMemory:
     """The bytes of the tensors that have been counted and are still there; `peak` is the most at once since `mark`."""
 
     def __init__(self) -> None:

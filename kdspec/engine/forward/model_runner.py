@@ -19,10 +19,10 @@ from kdspec.api.step import Features
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label, closest
 from kdspec.diagnostics.fault import Fault
 from kdspec.engine.forward.attention_weights import choose, release
-from kdspec.engine.forward.error_context import blaming
-from kdspec.engine.forward.hooks import Tap, Taps, Trace, each
+from kdspec.engine.forward.error_context import error_context
+from kdspec.engine.forward.forward_hooks import HookPoint, HookSet, Trace, each
 from kdspec.engine.forward.position_limit import too_long
-from kdspec.engine.forward.teacher_precision import Arithmetic
+from kdspec.engine.forward.teacher_precision import TeacherPrecision
 from kdspec.plan.plan import Feature
 from kdspec.spec.spec import Spec
 
@@ -30,17 +30,17 @@ Batch = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Shorter:
+class ShortRun:
     """How a model is run once it is known where its features come up."""
 
-    taps: Taps
+    hook_set: HookSet
     rest: Mapping[str, Feature]
     """Those that are looked for in its output and its batch all the same."""
     flags: Mapping[str, bool]
     """What it is asked for."""
 
 
-class Forward:
+class ModelRunner:
     """Runs one model and gives its features, asking it for nothing that no feature needs.
 
     Args:
@@ -69,7 +69,7 @@ class Forward:
         trains: bool = False,
         selective: bool = False,
         entire: bool = False,
-        arithmetic: Arithmetic | None = None,
+        arithmetic: TeacherPrecision | None = None,
     ) -> None:
         self.name, self.module, self.features, self.spec, self.task = name, module, features, spec, task
         self.matches = matches
@@ -78,12 +78,12 @@ class Forward:
         self.modules = _modules(features)
         self.flags = _flags(module, [path for feature in features.values() for path in feature.paths])
         self.accepted = _accepted(module) if chooses else None
-        self._guard = blaming(spec, ("models", name, spec.models[name].name), f"model `{name}`")
+        self._guard = error_context(spec, ("models", name, spec.models[name].name), f"model `{name}`")
         self._bound: set[tuple[str, ...]] = set()
         """The combinations of columns that the model is known to take."""
-        self.ends: Tap | None = None
+        self.ends: HookPoint | None = None
         """Behind what a forward pass ends, where it ends early."""
-        self._shorter: Shorter | None = None
+        self._shorter: ShortRun | None = None
 
     def __call__(self, batch: Batch) -> Features:
         """The features of one batch.
@@ -118,7 +118,7 @@ class Forward:
         wanted = {}
         for name in attention if self.trains else made:
             with contextlib.suppress(LookupError):  # made of what comes up nowhere, such as a part of a tensor
-                wanted[name] = trace.taps(values[name])
+                wanted[name] = trace.hook_set(values[name])
         spared = self.selective and attention.keys() <= wanted.keys() and self._spare(wanted, attention)
         stops = wanted.keys() == made.keys() and not self.trains and not self.entire
         ends = trace.last(list(each(wanted))) if wanted and stops else None
@@ -127,16 +127,16 @@ class Forward:
             # Where attention is not spared, whether it is returned may decide whether its weights are there at all.
             flags = {} if spared else {name: True for name in self.flags if name == "output_attentions"}
             flags |= _flags(self.module, [path for feature in rest.values() for path in feature.paths])
-            self.ends, self._shorter = ends, Shorter(Taps(self.module, wanted, stops=stops), rest, flags)
+            self.ends, self._shorter = ends, ShortRun(HookSet(self.module, wanted, stops=stops), rest, flags)
         return self._made(values)
 
-    def of(self, module: nn.Module) -> Forward:
+    def of(self, module: nn.Module) -> ModelRunner:
         """The same of a copy of the module."""
         made = copy.copy(self)
         made.module = module
         if (shorter := self._shorter) is not None:
-            taps = Taps(module, shorter.taps.wanted, stops=shorter.taps.stops)
-            made._shorter = replace(shorter, taps=taps)  # noqa: SLF001 - of its own class
+            hook_set = HookSet(module, shorter.hook_set.wanted, stops=shorter.hook_set.stops)
+            made._shorter = replace(shorter, hook_set=hook_set)  # noqa: SLF001 - of its own class
         return made
 
     @property
@@ -144,21 +144,21 @@ class Forward:
         """The modules whose inputs or outputs are taken in a forward pass."""
         if (shorter := self._shorter) is None:
             return frozenset(self.modules)
-        return frozenset(_modules(shorter.rest)) | {tap.module for tap in each(shorter.taps.wanted)}
+        return frozenset(_modules(shorter.rest)) | {tap.module for tap in each(shorter.hook_set.wanted)}
 
     def _made(self, values: Mapping[str, Any]) -> Features:
         return Features(values if self.arithmetic is None else self.arithmetic.widened(values))
 
     def _spare(self, wanted: Mapping[str, Any], attention: Iterable[str]) -> bool:
-        taps = [tap for name in attention for tap in each(wanted[name])]
-        outputs = all(tap.side == "output" for tap in taps)
-        return bool(taps) and outputs and choose(self.module, {tap.module for tap in taps})
+        hook_set = [tap for name in attention for tap in each(wanted[name])]
+        outputs = all(tap.side == "output" for tap in hook_set)
+        return bool(hook_set) and outputs and choose(self.module, {tap.module for tap in hook_set})
 
-    def _taken(self, shorter: Shorter, inputs: Batch, batch: Batch) -> Features | None:
+    def _taken(self, shorter: ShortRun, inputs: Batch, batch: Batch) -> Features | None:
         """The features where they come up; None where they did not, and are looked for in the output from then on."""
         try:
             with self._guard, self._captured(_modules(shorter.rest)) as captured:
-                output, found = shorter.taps.run(lambda: self._call(inputs, shorter.flags))
+                output, found = shorter.hook_set.run(lambda: self._call(inputs, shorter.flags))
         except DiagnosticError as error:
             if (why := self._too_long(inputs)) is not None:
                 raise why from error
@@ -210,7 +210,7 @@ class Forward:
         if self.accepted is not None:
             return {key: value for key, value in inputs.items() if key in self.accepted}
         if (columns := tuple(inputs)) not in self._bound:
-            with blaming(self.spec, ("models", self.name), f"model `{self.name}`"):
+            with error_context(self.spec, ("models", self.name), f"model `{self.name}`"):
                 self._check_arguments(inputs)
             self._bound.add(columns)
         return inputs

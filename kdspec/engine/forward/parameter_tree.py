@@ -11,14 +11,14 @@ import transformers
 from torch import Tensor, nn
 
 from kdspec.api.context import BuildContext
-from kdspec.engine.forward.error_context import blaming
+from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.forward.models import Models
 from kdspec.hf import loading
 from kdspec.plan.plan import Plan
 
 
 @dataclass(frozen=True)
-class Part:
+class ModulePart:
     """A module, or a tensor in one. A tensor that several modules share counts where it comes first."""
 
     name: str
@@ -29,7 +29,7 @@ class Part:
     bytes: int
     shared: str | None = None
     """For a tensor that has been counted elsewhere: where."""
-    parts: tuple[Part, ...] = ()
+    parts: tuple[ModulePart, ...] = ()
 
     @property
     def count(self) -> int:
@@ -37,7 +37,7 @@ class Part:
         return self.parameters + self.buffers
 
 
-def tree(module: nn.Module, name: str = "model") -> Part:
+def tree(module: nn.Module, name: str = "model") -> ModulePart:
     """The module with all that is in it, in the order in which it was made."""
     return _part(module, name, "", {})
 
@@ -67,21 +67,21 @@ def from_plan(plan: Plan, name: str) -> nn.Module:
     """A model of a spec with its task's head, whose labels are read from the rows; weights only where it must."""
     heads = {}
     for task, component in plan.spec.tasks.items():
-        with blaming(plan.spec, ("tasks", task, component.name), f"task `{task}`"):
+        with error_context(plan.spec, ("tasks", task, component.name), f"task `{task}`"):
             context = BuildContext(folder=plan.spec.document.folder, seed=plan.spec.seed, name=task)
             heads[task] = component.build(context).head
     models = Models(plan, heads, {})
-    with blaming(plan.spec, models.path(name), f"model `{name}`"):
+    with error_context(plan.spec, models.path(name), f"model `{name}`"):
         return plan.spec.models[name].skeleton(models.context(name))
 
 
-def _part(module: nn.Module, name: str, path: str, seen: dict[Any, str]) -> Part:
+def _part(module: nn.Module, name: str, path: str, seen: dict[Any, str]) -> ModulePart:
     parts = [_tensor(tensor, own, f"{path}{own}", seen, trained=trained) for own, tensor, trained in _own(module)]
     # `named_children` would leave out a module that is there twice.
     children = module._modules.items()  # noqa: SLF001
     inner = [_part(child, own, f"{path}{own}.", seen) for own, child in children if child is not None]
     parts += [part for part in inner if part.parts]  # a dropout or an activation holds nothing
-    return Part(
+    return ModulePart(
         name,
         sum(part.parameters for part in parts),
         sum(part.buffers for part in parts),
@@ -97,12 +97,12 @@ def _own(module: nn.Module) -> Iterator[tuple[str, Tensor, bool]]:
         yield name, buffer, False
 
 
-def _tensor(tensor: Tensor, name: str, path: str, seen: dict[Any, str], *, trained: bool) -> Part:
+def _tensor(tensor: Tensor, name: str, path: str, seen: dict[Any, str], *, trained: bool) -> ModulePart:
     # A meta tensor has no address, but its storage is an object of its own.
     storage = tensor.untyped_storage()._cdata  # noqa: SLF001
     key = (storage, tensor.storage_offset(), tensor.shape)
     first = seen.setdefault(key, path)
     if first != path and tensor.numel():
-        return Part(name, 0, 0, 0, shared=first)
+        return ModulePart(name, 0, 0, 0, shared=first)
     count = tensor.numel()
-    return Part(name, count * trained, count * (not trained), count * tensor.element_size())
+    return ModulePart(name, count * trained, count * (not trained), count * tensor.element_size())

@@ -11,9 +11,9 @@ from torch import Tensor
 from kdspec.api.match import PlannedMatch
 from kdspec.api.step import Features
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label
-from kdspec.engine.batches.loader import Feed
+from kdspec.engine.batches.loader import Loader
 from kdspec.engine.batches.sampler import isolated_random
-from kdspec.engine.forward.model_runner import Forward, frozen
+from kdspec.engine.forward.model_runner import ModelRunner, frozen
 from kdspec.plan.plan import PlannedStage
 from kdspec.registry.registry import Registry
 from kdspec.spec.spec import Spec
@@ -23,12 +23,12 @@ ROWS = 2
 _SAME_TOKENS = "layers can be matched only where both models see the same tokens, in paths with the same slices"
 
 
-def look(forwards: Mapping[str, Forward], feed: Feed) -> dict[str, Features]:
+def look(runners: Mapping[str, ModelRunner], loader: Loader) -> dict[str, Features]:
     """The features of each model for the first rows; from then on no more is computed than is read."""
-    batches = feed.to_device(feed.batches(list(range(min(ROWS, feed.rows)))))
+    batches = loader.to_device(loader.batches(list(range(min(ROWS, loader.rows)))))
     features: dict[str, Features] = {}
     with isolated_random():
-        for name, forward in forwards.items():
+        for name, forward in runners.items():
             with frozen(forward.module):
                 features[name] = forward.shorten(batches[name])
     return features

@@ -40,7 +40,7 @@ def _turned(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return nn.Parameter(turned, requires_grad=False) if isinstance(tensor, nn.Parameter) else turned
 
 
-class Arithmetic:
+class TeacherPrecision:
     """Runs a module in the precision of its weights, whatever the student's is.
 
     Args:

@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
 from kdspec.engine.processes.backend import Precision
 from kdspec.engine.processes.ddp_fsdp import Replicated
-from kdspec.engine.processes.process_group import Team
+from kdspec.engine.processes.process_group import ProcessGroup
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -51,9 +51,11 @@ class Accelerated(Replicated):
     another backend and go on here, with the same numbers.
     """
 
-    def __init__(self, team: Team, precision: Precision = "fp32", configuration: Path | None = None) -> None:
-        super().__init__(team, precision)
-        self._accelerator = accelerator(team, precision, configuration)
+    def __init__(
+        self, process_group: ProcessGroup, precision: Precision = "fp32", configuration: Path | None = None
+    ) -> None:
+        super().__init__(process_group, precision)
+        self._accelerator = accelerator(process_group, precision, configuration)
 
     def _replicated(self, module: nn.Module) -> DistributedDataParallel:
         found = self._accelerator.prepare_model(module, device_placement=False)
@@ -69,7 +71,7 @@ class Accelerated(Replicated):
         self._accelerator.backward(self._scaler.scale(loss * self.world))
 
 
-def accelerator(team: Team, precision: Precision, configuration: Path | None) -> Accelerator:
+def accelerator(process_group: ProcessGroup, precision: Precision, configuration: Path | None) -> Accelerator:
     """Accelerate among the processes that have met already.
 
     Raises:
@@ -81,12 +83,12 @@ def accelerator(team: Team, precision: Precision, configuration: Path | None) ->
 
     check_environment(os.environ, precision)
     if configuration is not None:
-        check(read(configuration), configuration, team, precision)
+        check(read(configuration), configuration, process_group, precision)
     handler = DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=True)
     try:
         # Precision is the engine's: Accelerate would make all that a model returns float32 again.
         made = accelerate.Accelerator(
-            cpu=team.device.type == "cpu",
+            cpu=process_group.device.type == "cpu",
             mixed_precision="no",
             kwargs_handlers=[handler],
             gradient_accumulation_steps=1,
@@ -96,11 +98,13 @@ def accelerator(team: Team, precision: Precision, configuration: Path | None) ->
     kind = made.distributed_type.value
     if kind not in PLAIN:
         raise _refused(f"Accelerate would train with `{kind}`, which is no part of this backend", _OTHERWISE.get(kind))
-    if (made.num_processes, made.process_index) != (team.world, team.rank):
+    if (made.num_processes, made.process_index) != (process_group.world, process_group.rank):
         here = f"process {made.process_index} of {made.num_processes}"
-        raise _refused(f"to Accelerate this is {here}, and to torchrun process {team.rank} of {team.world}")
-    if (made.device.type, made.device.index or 0) != (team.device.type, team.device.index or 0):
-        raise _refused(f"Accelerate computes on `{made.device}`, and this run on `{team.device}`")
+        raise _refused(
+            f"to Accelerate this is {here}, and to torchrun process {process_group.rank} of {process_group.world}"
+        )
+    if (made.device.type, made.device.index or 0) != (process_group.device.type, process_group.device.index or 0):
+        raise _refused(f"Accelerate computes on `{made.device}`, and this run on `{process_group.device}`")
     return made
 
 
@@ -115,14 +119,14 @@ def read(configuration: Path) -> dict[str, Any]:
         raise _refused(f"`{configuration}` is no configuration of Accelerate: {_first_line(error)}") from error
 
 
-def check(written: dict[str, Any], configuration: Path, team: Team, precision: Precision) -> None:
+def check(written: dict[str, Any], configuration: Path, process_group: ProcessGroup, precision: Precision) -> None:
     """Nothing in a configuration may be without effect. Raises KD515."""
     kind = str(written["distributed_type"])
     if kind not in PLAIN:
         raise _refused(f"`{configuration}` is for `{kind}`, which is no part of this backend", _OTHERWISE.get(kind))
     count = written.get("num_processes", -1)
-    if count not in (-1, team.world):
-        raise _refused(f"`{configuration}` is for {count} processes, and torchrun has started {team.world}")
+    if count not in (-1, process_group.world):
+        raise _refused(f"`{configuration}` is for {count} processes, and torchrun has started {process_group.world}")
     mixed = str(written.get("mixed_precision") or "no")
     if mixed not in ("no", precision):
         help_ = f"write `precision: {mixed}` under `training` in the spec, and leave it out here"

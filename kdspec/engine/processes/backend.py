@@ -13,7 +13,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
-from kdspec.engine.processes.process_group import Team
+from kdspec.engine.processes.process_group import ProcessGroup
 
 _T = TypeVar("_T")
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -26,7 +26,7 @@ class Backend(Protocol):
     """
 
     @property
-    def team(self) -> Team:
+    def process_group(self) -> ProcessGroup:
         """The processes that train together."""
 
     @property
@@ -85,7 +85,7 @@ class Backend(Protocol):
         DDP learns from the tensors that come out what the backward pass will reach, and FSDP2 gathers the weights.
         """
 
-    def judge(self, module: nn.Module, work: Callable[[], _T]) -> _T:
+    def best_model(self, module: nn.Module, work: Callable[[], _T]) -> _T:
         """The same for forward passes without a backward pass."""
 
     def backward(self, loss: Tensor) -> None:
@@ -150,10 +150,17 @@ class SingleProcess:
     divided = divides_teachers = hooks_gradients = False
 
     def __init__(
-        self, device: torch.device | str = "cpu", precision: Precision = "fp32", team: Team | None = None
+        self,
+        device: torch.device | str = "cpu",
+        precision: Precision = "fp32",
+        process_group: ProcessGroup | None = None,
     ) -> None:
-        self.team = Team() if team is None else team
-        self.rank, self.world, self.is_main = self.team.rank, self.team.world, self.team.is_main
+        self.process_group = ProcessGroup() if process_group is None else process_group
+        self.rank, self.world, self.is_main = (
+            self.process_group.rank,
+            self.process_group.world,
+            self.process_group.is_main,
+        )
         self.device = torch.device(device)
         self.scales = precision == "fp16"
         self._dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
@@ -174,7 +181,7 @@ class SingleProcess:
     def compute(self, module: nn.Module, work: Callable[[], _T]) -> _T:  # noqa: ARG002 - the seam
         return work()
 
-    def judge(self, module: nn.Module, work: Callable[[], _T]) -> _T:  # noqa: ARG002 - the seam
+    def best_model(self, module: nn.Module, work: Callable[[], _T]) -> _T:  # noqa: ARG002 - the seam
         return work()
 
     def backward(self, loss: Tensor) -> None:
@@ -199,13 +206,13 @@ class SingleProcess:
         return self._scaler.get_scale() >= scale
 
     def agree(self, flag: bool) -> bool:  # noqa: FBT001 - the seam
-        return bool(self.team.largest(flag))
+        return bool(self.process_group.largest(flag))
 
     def sum(self, tensor: Tensor) -> Tensor:
-        return self.team.sum(tensor)
+        return self.process_group.sum(tensor)
 
     def barrier(self) -> None:
-        self.team.barrier()
+        self.process_group.barrier()
 
     def share_buffers(self, module: nn.Module) -> None:  # noqa: ARG002 - the seam
         return None

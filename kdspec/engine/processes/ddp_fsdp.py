@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
 from kdspec.engine.processes.backend import Precision, SingleProcess
-from kdspec.engine.processes.process_group import Team
+from kdspec.engine.processes.process_group import ProcessGroup
 
 _T = TypeVar("_T")
 
@@ -30,8 +30,8 @@ class Replicated(SingleProcess):
 
     hooks_gradients = True
 
-    def __init__(self, team: Team, precision: Precision = "fp32") -> None:
-        super().__init__(team.device, precision, team)
+    def __init__(self, process_group: ProcessGroup, precision: Precision = "fp32") -> None:
+        super().__init__(process_group.device, precision, process_group)
         self._wrapper: DistributedDataParallel | None = None
 
     def wrap(self, module: nn.Module) -> nn.Module:
@@ -120,8 +120,10 @@ class Sharded(Replicated):
 
     divided = True
 
-    def __init__(self, team: Team, precision: Precision = "fp32", *, divides_teachers: bool = False) -> None:
-        super().__init__(team, precision)
+    def __init__(
+        self, process_group: ProcessGroup, precision: Precision = "fp32", *, divides_teachers: bool = False
+    ) -> None:
+        super().__init__(process_group, precision)
         self.divides_teachers = divides_teachers
         self._mesh = init_device_mesh(self.device.type, (self.world,))
         self._numbers: list[nn.Parameter] = []
@@ -161,7 +163,7 @@ class Sharded(Replicated):
         result: _T = module(work)
         return result
 
-    def judge(self, module: nn.Module, work: Callable[[], _T]) -> _T:
+    def best_model(self, module: nn.Module, work: Callable[[], _T]) -> _T:
         result = self.compute(module, work)
         # What lies outside of the layers stays gathered for a backward pass, which does not come.
         module.reshard()  # type: ignore[operator]  # `fully_shard` has made it a module with this

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from kdspec.engine.processes.torchrun import Place
+from kdspec.engine.processes.torchrun import Rank
 
 _BEAT = 0.5
 """Seconds between two signs of life."""
@@ -23,7 +23,7 @@ _SILENCE = 3.0
 _ANSWER = timedelta(seconds=20)
 
 
-def _store(place: Place) -> Any:
+def _store(place: Rank) -> Any:
     """A connection of its own to where the processes meet: one that waits would hold up the others on the same."""
     store, prefixed = dist.TCPStore, dist.PrefixStore  # type: ignore[attr-defined] # public, but not in its `__all__`
     found = store(place.address, place.port, is_master=False, timeout=_ANSWER)
@@ -31,13 +31,13 @@ def _store(place: Place) -> Any:
 
 
 @dataclass
-class Pulse:
+class Heartbeat:
     """Tells the other processes that this one lives, from its own thread, and asks after them.
 
     A store that does not answer any more has ended with the process that kept it; this one stops then as on SIGTERM.
     """
 
-    place: Place
+    place: Rank
     step: int = 0
     """The optimizer step that this process has come to."""
     _over: threading.Event = field(default_factory=threading.Event)

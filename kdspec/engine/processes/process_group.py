@@ -16,8 +16,8 @@ from torch import Tensor
 
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
 from kdspec.engine.processes import torchrun
-from kdspec.engine.processes.heartbeat import Pulse
-from kdspec.engine.processes.torchrun import Place
+from kdspec.engine.processes.heartbeat import Heartbeat
+from kdspec.engine.processes.torchrun import Rank
 
 PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others, one of which may be busy alone: with a save, or a teacher's cache."""
@@ -28,11 +28,11 @@ _TALK = ("gloo", "NCCL", "Gloo", "process group", "Connection closed", "Connecti
 """What the errors of torch say where another process could not be reached."""
 
 
-class Fallen(DiagnosticError):  # noqa: N818 - what happened, an error by its base
+class ProcessDied(DiagnosticError):  # noqa: N818 - what happened, an error by its base
     """Another process of the run is the reason why this one cannot go on: KD514."""
 
 
-class Team:
+class ProcessGroup:
     """Several processes that train together; of one alone every method gives back what it was given.
 
     To be entered before anything else of it is used, by all processes, each of which calls the same methods in the
@@ -45,11 +45,11 @@ class Team:
     """
 
     def __init__(
-        self, place: Place = torchrun.ALONE, device: torch.device | str = "cpu", patience: timedelta = PATIENCE
+        self, place: Rank = torchrun.ALONE, device: torch.device | str = "cpu", patience: timedelta = PATIENCE
     ) -> None:
         self.place, self.device, self.patience = place, torch.device(device), patience
         self.rank, self.world = place.rank, place.world
-        self.pulse = Pulse(place)
+        self.heartbeat = Heartbeat(place)
 
     @property
     def is_main(self) -> bool:
@@ -64,7 +64,7 @@ class Team:
                 torch.cuda.set_device(self.device)
             try:
                 dist.init_process_group(kinds, rank=self.rank, world_size=self.world, timeout=self.patience)
-                self.pulse.start()
+                self.heartbeat.start()
                 self.barrier()
             except RuntimeError as error:
                 raise self._never_met(error) from error
@@ -75,7 +75,7 @@ class Team:
     ) -> None:
         if self.world == 1:
             return
-        self.pulse.stop()
+        self.heartbeat.stop()
         if error is None:
             with suppress(RuntimeError):  # one that ends early would end the place where all of them meet
                 self.barrier()
@@ -94,17 +94,17 @@ class Team:
         """The error to go on with: `Fallen` where another process has caused it, and otherwise `error` itself."""
         if self.world == 1:
             return error
-        if _of_talk(error) and (reason := self.pulse.culprit()) is not None:
-            self.pulse.post("left", reason)
+        if _of_talk(error) and (reason := self.heartbeat.culprit()) is not None:
+            self.heartbeat.post("left", reason)
             help_ = "the same command goes on from the last checkpoint"
-            return Fallen(Diagnostic("KD514", reason, notes=("the others end with it",), help=help_))
+            return ProcessDied(Diagnostic("KD514", reason, notes=("the others end with it",), help=help_))
         first = error.diagnostics[0] if isinstance(error, DiagnosticError) else error
-        self.pulse.post("fell", str(first).splitlines()[0] if str(first) else type(error).__name__)
+        self.heartbeat.post("fell", str(first).splitlines()[0] if str(first) else type(error).__name__)
         return error
 
     def others_tell(self) -> bool:
         """Whether the main process, and not this one, tells of a failure of both."""
-        return not self.is_main and self.pulse.wait(("fell", "left"), 0, seconds=2)
+        return not self.is_main and self.heartbeat.wait(("fell", "left"), 0, seconds=2)
 
     def largest(self, number: int) -> int:
         """The largest of what the processes say."""

@@ -20,7 +20,7 @@ _PLACES = ("MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True)
-class Place:
+class Rank:
     """This process among all of a run, and among those of its machine."""
 
     rank: int
@@ -34,10 +34,10 @@ class Place:
     """How often torchrun has started them anew."""
 
 
-ALONE = Place(rank=0, world=1, local_rank=0, local_world=1)
+ALONE = Rank(rank=0, world=1, local_rank=0, local_world=1)
 
 
-def place(environ: Mapping[str, str]) -> Place:
+def place(environ: Mapping[str, str]) -> Rank:
     """What the variables of torchrun say; without them, and for a world of one, the process is alone.
 
     Raises:
@@ -59,13 +59,13 @@ def place(environ: Mapping[str, str]) -> Place:
         raise _refused(f"the ranks do not lie below the numbers of processes: {told}")
     if world == 1:
         return ALONE
-    return Place(
+    return Rank(
         rank, world, local_rank, local_world, environ["MASTER_ADDR"], int(environ["MASTER_PORT"]),
         environ.get("TORCHELASTIC_RESTART_COUNT", "0"),
     )  # fmt: skip
 
 
-def device(place: Place, wanted: str | None) -> torch.device:
+def device(place: Rank, wanted: str | None) -> torch.device:
     """Where this process computes: alone on `wanted` or the first GPU, one of several on a GPU of its own, or the CPU.
 
     Raises:
@@ -87,7 +87,7 @@ def device(place: Place, wanted: str | None) -> torch.device:
     return torch.device("cuda", place.local_rank)
 
 
-def check(place: Place, strategy: Strategy) -> None:
+def check(place: Rank, strategy: Strategy) -> None:
     """A strategy for several processes needs them, and maybe a package: KD513 for one process alone, KD515 without it."""
     if place.world == 1 and strategy != "auto":
         message = f"`--backend {strategy}` is for several processes, and this one is alone"

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
 from kdspec.engine.run.durable_files import cannot_write, sha256, sync
-from kdspec.engine.run.manifest import MANIFEST, Damage, FileRecord, Manifest, file_name
+from kdspec.engine.run.manifest import MANIFEST, FileRecord, Manifest, ManifestDamage, file_name
 
 _STEP = re.compile(r"step-(\d{8,18})")
 _ASIDE = re.compile(r"\.aside-(step-\d{8,18})-[0-9a-f]{8}")
@@ -99,7 +99,7 @@ class CheckpointStore:
         # A full disk is an OSError of ours, but may come as either of the others out of safetensors.
         except (OSError, SafetensorError, RuntimeError) as error:
             raise cannot_write(self.folder(step), error, needed) from error
-        except Damage as damage:
+        except ManifestDamage as damage:
             raise self._damaged(step, damage) from damage
         return self.folder(step)
 
@@ -128,29 +128,29 @@ class CheckpointStore:
                 name.removesuffix(".safetensors"): _restored(self.folder(step) / name, record)
                 for name, record in manifest.files.items()
             }
-        except Damage as damage:
+        except ManifestDamage as damage:
             raise self._damaged(step, damage) from damage
         return Checkpoint(step, tensors, manifest.meta)
 
-    def _damaged(self, step: int, damage: Damage) -> DiagnosticError:
+    def _damaged(self, step: int, damage: ManifestDamage) -> DiagnosticError:
         return DiagnosticError(Diagnostic("KD504", f"checkpoint `{self.folder(step)}` is damaged: {damage}"))
 
     def _verify(self, step: int) -> Manifest:
         folder = self.folder(step)
         manifest = Manifest.read(folder / MANIFEST)
         if manifest.step != step:
-            raise Damage(f"its manifest is of step {manifest.step}")
+            raise ManifestDamage(f"its manifest is of step {manifest.step}")
         for name, record in manifest.files.items():
             path = folder / name
             try:
                 if not path.is_file():
-                    raise Damage(f"`{name}` is missing")
+                    raise ManifestDamage(f"`{name}` is missing")
                 if (size := path.stat().st_size) != record.size:
-                    raise Damage(f"`{name}` has {size} bytes in place of {record.size}")
+                    raise ManifestDamage(f"`{name}` has {size} bytes in place of {record.size}")
                 if sha256(path) != record.sha256:
-                    raise Damage(f"the contents of `{name}` do not match its checksum")
+                    raise ManifestDamage(f"the contents of `{name}` do not match its checksum")
             except OSError as error:
-                raise Damage(f"`{name}` cannot be read: {error.strerror}") from error
+                raise ManifestDamage(f"`{name}` cannot be read: {error.strerror}") from error
         return manifest
 
     def _publish(self, temporary: Path, step: int) -> None:
@@ -217,9 +217,9 @@ def _restored(path: Path, record: FileRecord) -> dict[str, Tensor]:
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError, ValueError) as error:
-        raise Damage(f"`{path.name}` is not a safetensors file: {error}") from error
+        raise ManifestDamage(f"`{path.name}` is not a safetensors file: {error}") from error
     for alias, name in record.aliases.items():
         if alias in tensors or name not in tensors:
-            raise Damage(f"`{path.name}` does not have the tensors that its manifest tells of")
+            raise ManifestDamage(f"`{path.name}` does not have the tensors that its manifest tells of")
         tensors[alias] = tensors[name]
     return tensors

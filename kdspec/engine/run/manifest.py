@@ -26,7 +26,7 @@ def file_name(group: str) -> str:
     return name
 
 
-class Damage(Exception):  # noqa: N818 - a finding, told as KD504 by the store
+class ManifestDamage(Exception):  # noqa: N818 - a finding, told as KD504 by the store
     """Raised with what is wrong, as it goes on from "the checkpoint is damaged:"."""
 
 
@@ -63,29 +63,29 @@ class Manifest:
         """Raises `Damage` for anything but what `seal` writes: the file may come from anywhere."""
         try:
             if not path.is_file():
-                raise Damage("it has no manifest")
+                raise ManifestDamage("it has no manifest")
             sealed = _SEALED.fullmatch(path.read_bytes())
         except OSError as error:
-            raise Damage(f"its manifest cannot be read: {error.strerror}") from error
+            raise ManifestDamage(f"its manifest cannot be read: {error.strerror}") from error
         if not sealed or hashlib.sha256(sealed[1]).hexdigest().encode("ascii") != sealed[2]:
-            raise Damage("its manifest does not match its checksum")
+            raise ManifestDamage("its manifest does not match its checksum")
         try:
             data = json.loads(sealed[1] + b"}")
         except (ValueError, RecursionError) as error:
-            raise Damage(f"its manifest is not JSON: {error}") from error
+            raise ManifestDamage(f"its manifest is not JSON: {error}") from error
         match data:
             case {"format": int(format_)} if format_ != FORMAT:
-                raise Damage(f"its format is {format_}, and this version of kdspec reads {FORMAT}")
+                raise ManifestDamage(f"its format is {format_}, and this version of kdspec reads {FORMAT}")
             case {"format": int(), "step": int(step), "files": dict(files), "meta": dict(meta)}:
                 return cls(step, {name: _record(name, entry) for name, entry in files.items()}, meta)
-        raise Damage("its manifest lacks what a manifest has")
+        raise ManifestDamage("its manifest lacks what a manifest has")
 
 
 def _record(name: str, entry: object) -> FileRecord:
     if not _FILE.fullmatch(name):
-        raise Damage(f"its manifest names a file {name[:100]!r}, which is not allowed")
+        raise ManifestDamage(f"its manifest names a file {name[:100]!r}, which is not allowed")
     match entry:
         case {"sha256": str(sha256), "bytes": int(size), "aliases": dict(aliases)}:
             if _SHA256.fullmatch(sha256) and all(isinstance(target, str) for target in aliases.values()):
                 return FileRecord(sha256, size, aliases)
-    raise Damage(f"its manifest does not say what `{name}` must be")
+    raise ManifestDamage(f"its manifest does not say what `{name}` must be")

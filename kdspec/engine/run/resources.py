@@ -11,11 +11,11 @@ from torch.optim import Optimizer
 
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label
 from kdspec.engine.run.run_folder import RunFolder
-from kdspec.engine.step.training_loop import Loop
+from kdspec.engine.step.training_loop import TrainingLoop
 from kdspec.events import StepDone
 
 
-def check_disk(folder: RunFolder, stage: str, loop: Loop, saves: int, label: Label) -> None:
+def check_disk(folder: RunFolder, stage: str, loop: TrainingLoop, saves: int, label: Label) -> None:
     """Find out that a disk is too small before hours of training tell it.
 
     What is counted is the least that the stage writes: it may need more, and the disk may fill up from elsewhere.
@@ -31,11 +31,11 @@ def check_disk(folder: RunFolder, stage: str, loop: Loop, saves: int, label: Lab
         DiagnosticError: KD508.
     """
     store = folder.checkpoints(stage, loop.stage.training.checkpoint.keep)
-    weights = _bytes(_state(loop.bundle))
+    weights = _bytes(_state(loop.trainable))
     one = weights + _optimizer_bytes(loop.optimization.optimizer)
     # The newest one is written before the oldest one goes.
     copies = max(min(saves, store.keep + 1 - len(store.steps())), min(saves, 1))
-    needed = copies * one + _bytes(_state(loop.bundle.student))
+    needed = copies * one + _bytes(_state(loop.trainable.student))
     try:
         free = shutil.disk_usage(folder.path).free
     except OSError:  # told of when something is written
@@ -50,7 +50,7 @@ def check_disk(folder: RunFolder, stage: str, loop: Loop, saves: int, label: Lab
         raise DiagnosticError(Diagnostic("KD508", message, label, notes=notes, help=help_))
 
 
-def explaining(loop: Loop, start: int) -> Iterator[StepDone]:
+def explaining(loop: TrainingLoop, start: int) -> Iterator[StepDone]:
     """The steps of a loop; where memory runs out the error says what lies in it."""
     try:
         yield from loop.run(start)
@@ -60,19 +60,19 @@ def explaining(loop: Loop, start: int) -> Iterator[StepDone]:
         raise _explained(error, loop) from error
 
 
-def _explained(error: DiagnosticError, loop: Loop) -> DiagnosticError:
+def _explained(error: DiagnosticError, loop: TrainingLoop) -> DiagnosticError:
     notes = tuple(_held(loop))
     told = (replace(d, notes=(*d.notes, *notes)) if d.code == "KD511" else d for d in error.diagnostics)
     return DiagnosticError(*told, texts=error.texts)
 
 
-def _held(loop: Loop) -> Iterator[str]:
-    weights = list(loop.bundle.parameters())
+def _held(loop: TrainingLoop) -> Iterator[str]:
+    weights = list(loop.trainable.parameters())
     learning = [p for p in weights if p.requires_grad]
     state = _optimizer_bytes(loop.optimization.optimizer)
     student = f"`{loop.stage.needs.student}`, its projections and losses take {_told(_bytes(weights))}"
     yield f"{student}, their gradients {_told(_bytes(learning))}, and the optimizer's state {_told(state)}"
-    teachers = {t.name: t.module for lesson in loop.lessons.values() for t in lesson.teachers.values()}
+    teachers = {t.name: t.module for task_inputs in loop.inputs_of.values() for t in task_inputs.teachers.values()}
     for name, module in teachers.items():
         yield f"teacher `{name}` takes {_told(_bytes(module.parameters()))}"
     yield "the rest is what the layers keep of a micro-batch for the backward pass, and grows with its rows and tokens"

@@ -19,7 +19,7 @@ _LISTED = 8
 
 
 @dataclass(frozen=True)
-class Change:
+class SpecChange:
     """Stages that go on with another spec than they were begun with."""
 
     stages: tuple[str, ...]
@@ -27,7 +27,7 @@ class Change:
     """What differs, one line each."""
 
 
-def hold(plan: Plan, folder: RunFolder, *, resume: bool = False) -> Change:
+def hold(plan: Plan, folder: RunFolder, *, resume: bool = False) -> SpecChange:
     """Compare the stages that have been begun with the plan, then remember the plan in their place.
 
     With `resume` stages of which the spec has changed go on all the same, those that have ended from their last
@@ -52,7 +52,7 @@ def hold(plan: Plan, folder: RunFolder, *, resume: bool = False) -> Change:
         folder.reopen(name)
     # Not those of the changed stages: what they were begun with is true of their checkpoints until there is a new one.
     _remember(folder, former, {**now, **{name: former.get(name) for name in changed}})
-    return Change(changed, differences)
+    return SpecChange(changed, differences)
 
 
 def accept(plan: Plan, folder: RunFolder, stage: str) -> None:

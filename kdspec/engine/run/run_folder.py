@@ -13,7 +13,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
-from kdspec.engine.evaluation.results import Row
+from kdspec.engine.evaluation.results import ResultRow
 from kdspec.engine.run.checkpoint import CheckpointStore
 from kdspec.engine.run.durable_files import atomic_write, cannot_write, sha256, sync
 from kdspec.engine.run.lock import RunLock
@@ -94,15 +94,15 @@ class RunFolder:
             with _writing(path):
                 path.unlink(missing_ok=True)
 
-    def table(self) -> tuple[Row, ...] | None:
+    def table(self) -> tuple[ResultRow, ...] | None:
         """The table of a run that has come to its end."""
         rows = self._json(self.path / "table.json", [])
         try:
-            return tuple(Row(**row) for row in rows) if rows and self.student.is_dir() else None
+            return tuple(ResultRow(**row) for row in rows) if rows and self.student.is_dir() else None
         except TypeError:
             return None
 
-    def keep_table(self, rows: Iterable[Row]) -> None:
+    def keep_table(self, rows: Iterable[ResultRow]) -> None:
         """Keep the table: the run is at its end."""
         atomic_write(self.path / "table.json", json.dumps([vars(row) for row in rows], indent=2) + "\n")
 

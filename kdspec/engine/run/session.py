@@ -12,13 +12,13 @@ from typing import Any
 
 from kdspec.api.built import BuiltTask
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
-from kdspec.engine.evaluation.results import Row, named, table
+from kdspec.engine.evaluation.results import ResultRow, named, table
 from kdspec.engine.export import model_folder
 from kdspec.engine.forward.guarded_task import built
 from kdspec.engine.forward.models import Models
 from kdspec.engine.processes import torchrun
 from kdspec.engine.processes.backend import Backend, Precision, SingleProcess
-from kdspec.engine.processes.process_group import Team
+from kdspec.engine.processes.process_group import ProcessGroup
 from kdspec.engine.processes.torchrun import Strategy
 from kdspec.engine.run import resume_check
 from kdspec.engine.run.checkpoint import Checkpoint
@@ -49,7 +49,7 @@ class Result:
     """What a run has come to."""
 
     folder: Path
-    table: tuple[Row, ...]
+    table: tuple[ResultRow, ...]
     """A row for each model that took part."""
     student: Path
     """The folder of the student."""
@@ -96,7 +96,7 @@ class Session:
     backend: Strategy = "auto"
     accelerate_config: Path | None = None
     shard_teachers: bool = False
-    team: Team | None = None
+    process_group: ProcessGroup | None = None
     kept: dict[str, Any] = field(default_factory=dict)
     """Where observers keep what they need from one event to the next."""
     at_end: ExitStack = field(default_factory=ExitStack)
@@ -127,11 +127,11 @@ class Session:
             DiagnosticError: KD5xx.
         """
         began = time.perf_counter()
-        with ExitStack() as held:
-            self._team = self.team or held.enter_context(_gathered(self.device, self.backend))
-            stop = held.enter_context(StopSignal(patient=self._team.world > 1))
+        with ExitStack() as cached_teachers:
+            self._team = self.process_group or cached_teachers.enter_context(_gathered(self.device, self.backend))
+            stop = cached_teachers.enter_context(StopSignal(patient=self._team.world > 1))
             try:
-                return self._stages(stop, began, self._begin(held))
+                return self._stages(stop, began, self._begin(cached_teachers))
             except (DiagnosticError, RuntimeError) as error:
                 cause = self._team.explained(error)
                 self.tells_of_failure = not self._team.others_tell()
@@ -146,13 +146,13 @@ class Session:
             finally:
                 self._close()
 
-    def _begin(self, held: ExitStack) -> _Opening:
+    def _begin(self, cached_teachers: ExitStack) -> _Opening:
         """Take the folder, and tell every process what is in it."""
         self._log = opening = None
         self._folder = RunFolder(self.folder)
         if self._team.is_main:
             self._folder.refuse_links()
-            self._folder = RunFolder(self.folder, held.enter_context(RunLock(self.folder)))
+            self._folder = RunFolder(self.folder, cached_teachers.enter_context(RunLock(self.folder)))
             if self.restart:
                 self._folder.put_aside()
             # Before the log is opened: a start that is refused is nothing that has happened in the run.
@@ -198,12 +198,12 @@ class Session:
                 self._keep(Note("warning", f"an observer raised {type(error).__name__} at the end: {error}"))
 
     def _stages(self, stop: StopSignal, began: float, opening: _Opening) -> Result:
-        folder, names, team = self._folder, list(self.plan.spec.stages), self._team
+        folder, names, process_group = self._folder, list(self.plan.spec.stages), self._team
         finished = opening.finished
         open_ = [name for name in names if name not in finished]
         if opening.over:
             return Result(self.folder, folder.table() or (), folder.student, already_finished=True)
-        found = self._start(finished, open_) if team.is_main else None
+        found = self._start(finished, open_) if process_group.is_main else None
         tasks = {name: built(self.plan, name) for name in dict.fromkeys(t for s in self.plan.stages for t in s.tasks)}
         heads = {name: task.head for name, task in tasks.items()}
         if wrong := tuple(conflicts(self.plan, heads)):
@@ -215,21 +215,21 @@ class Session:
             if stage.name in finished:
                 self.emit(StageSkipped(stage.name, "finished already"))
                 continue
-            start = found if stage.name == open_[0] or not team.is_main else self._newest(stage.name)
+            start = found if stage.name == open_[0] or not process_group.is_main else self._newest(stage.name)
             done.append(
                 self._run_stage(
                     stage, models, {name: tasks[name] for name in stage.tasks}, stop, start, opening.changed
                 )
             )
-            if number := team.largest(stop.requested or 0):
+            if number := process_group.largest(stop.requested or 0):
                 raise Interrupted(number)
         rows = table(self.plan, models, tasks, self._backend("fp32", trains=False))
-        if team.is_main:
+        if process_group.is_main:
             folder.export(models.trained[self._final().needs.student])
             # The event before the file: a run without the file goes on from here, one with it does not.
             self.emit(RunFinished(time.perf_counter() - began, named(rows)))
             folder.keep_table(rows)
-        team.barrier()
+        process_group.barrier()
         return Result(self.folder, rows, folder.student, tuple(done))
 
     def _start(self, finished: dict[str, StageFinished], open_: list[str]) -> Checkpoint | None:
@@ -285,18 +285,18 @@ class Session:
             self._folder.write_plan(self.plan)
 
     def _backend(self, precision: Precision, *, trains: bool = True) -> Backend:
-        team = self._team
-        if team.world == 1:
-            return SingleProcess(team.device, precision, team)
+        process_group = self._team
+        if process_group.world == 1:
+            return SingleProcess(process_group.device, precision, process_group)
         from kdspec.engine.processes.ddp_fsdp import Replicated, Sharded  # what one process alone has no use for
 
         if self.backend == "accelerate" and trains:
             from kdspec.engine.processes.accelerate import Accelerated
 
-            return Accelerated(team, precision, self.accelerate_config)
+            return Accelerated(process_group, precision, self.accelerate_config)
         if self.backend != "fsdp":
-            return Replicated(team, precision)
-        return Sharded(team, precision, divides_teachers=self.shard_teachers)
+            return Replicated(process_group, precision)
+        return Sharded(process_group, precision, divides_teachers=self.shard_teachers)
 
     def _newest(self, stage: str, notes: list[Note] | None = None) -> Checkpoint | None:
         """The checkpoint from which a stage goes on; what was found damaged is noted, at once or in `notes`."""
@@ -341,17 +341,17 @@ class Session:
             self._log.append(saved(goes_on, found.step))
 
 
-def _gathered(device: str | None, strategy: Strategy) -> Team:
+def _gathered(device: str | None, strategy: Strategy) -> ProcessGroup:
     place = torchrun.place(os.environ)
     torchrun.check(place, strategy)
-    return Team(place, torchrun.device(place, device))
+    return ProcessGroup(place, torchrun.device(place, device))
 
 
 def _step(checkpoint: Checkpoint | None) -> int | None:
     return None if checkpoint is None else checkpoint.step
 
 
-def _changed(change: resume_check.Change) -> str:
+def _changed(change: resume_check.SpecChange) -> str:
     stages = ", ".join(f"`{name}`" for name in change.stages)
     what = f": {'; '.join(change.differences)}" if change.differences else ""
     return f"going on with a changed spec in {stages}{what}"

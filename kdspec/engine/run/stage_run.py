@@ -17,27 +17,27 @@ from kdspec.api.built import BuiltTask
 from kdspec.api.match import PlannedMatch
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label
 from kdspec.engine.batches.sampler import fold
-from kdspec.engine.evaluation.best_model import Judge, Judged, Progress, judging
+from kdspec.engine.evaluation.best_model import BestModelTracker, EvaluatedTask, EvaluationProgress, evaluated_features
 from kdspec.engine.export import model_folder
-from kdspec.engine.forward.error_context import blaming, placing
-from kdspec.engine.forward.model_runner import Forward
+from kdspec.engine.forward.error_context import error_context, placing
+from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.engine.forward.models import Models
 from kdspec.engine.processes.backend import Backend
-from kdspec.engine.processes.process_group import Team
+from kdspec.engine.processes.process_group import ProcessGroup
 from kdspec.engine.run import optimizer_state, resources
 from kdspec.engine.run.checkpoint import Checkpoint
 from kdspec.engine.run.run_folder import RunFolder
 from kdspec.engine.run.signals import StopSignal
-from kdspec.engine.run.triggers import Calendar, total_steps
+from kdspec.engine.run.triggers import Triggers, total_steps
 from kdspec.engine.step import nan_report
-from kdspec.engine.step.build_inputs import Lessons
-from kdspec.engine.step.build_models import Assembly
+from kdspec.engine.step.build_inputs import StageInputs
+from kdspec.engine.step.build_models import StageModels
 from kdspec.engine.step.compilation import Compilation
 from kdspec.engine.step.embedding_gradients import InPlace
-from kdspec.engine.step.lanes.build_lanes import opened
+from kdspec.engine.step.lanes.build_lanes import build_lanes
 from kdspec.engine.step.lanes.lanes import Lanes
 from kdspec.engine.step.optimization import Optimization
-from kdspec.engine.step.training_loop import Loop
+from kdspec.engine.step.training_loop import TrainingLoop
 from kdspec.engine.teacher_cache.open_cache import opened as cache_opened
 from kdspec.events import CheckpointSaved, Event, Note, StageFinished, StageStarted
 from kdspec.plan.plan import Plan, PlannedStage
@@ -76,7 +76,7 @@ class StageRun:
         self.spec, self.training = plan.spec, stage.training
         self.path = ("stages", stage.name, "distiller", stage.stage.distiller.name)
         self.seed = fold(plan.spec.seed, "stage", stage.name)
-        self.progress, self.begun = Progress(), backend.world
+        self.progress, self.begun = EvaluationProgress(), backend.world
         self.compilation = Compilation()
         self.store = folder.checkpoints(stage.name, self.training.checkpoint.keep)
 
@@ -88,7 +88,7 @@ class StageRun:
             DiagnosticError: KD5xx.
         """
         began = time.perf_counter()
-        found = spread(found, self.backend.team)
+        found = spread(found, self.backend.process_group)
         if found is not None:
             self.begun = found.meta.get("processes", 1)
         with placing(self.spec, self.path, f"stage `{self.stage.name}`"), closing(self.compilation):
@@ -98,15 +98,15 @@ class StageRun:
             self._check_room(loop)
             before = self.progress.seconds
             epochs = loop.total_steps / loop.draws.steps_per_epoch
-            rows = sum(lesson.feed.rows for lesson in loop.lessons.values())
+            rows = sum(task_inputs.loader.rows for task_inputs in loop.inputs_of.values())
             self.emit(StageStarted(self.stage.name, loop.total_steps, epochs, rows, self.progress.step))
             if found is None:
-                for note in self.lessons.notes:
+                for note in self.inputs_of.notes:
                     self.emit(note)
-                teachers = (each for lesson in loop.lessons.values() for each in lesson.teachers.values())
+                teachers = (each for task_inputs in loop.inputs_of.values() for each in task_inputs.teachers.values())
                 for teacher in {each.name: each for each in teachers}.values():
                     self._warn_of_noise(teacher)
-            for state in self.lessons.caches:
+            for state in self.inputs_of.caches:
                 self.emit(state)
             try:
                 self._train(loop, lambda: before + time.perf_counter() - began)
@@ -121,50 +121,50 @@ class StageRun:
                     loop.lanes.close()
             return self._finish(loop)
 
-    def _add_up(self, loop: Loop) -> None:
+    def _add_up(self, loop: TrainingLoop) -> None:
         """Count in the caches what the other processes have done with them."""
         for cache in loop.caches:
-            told = self.backend.team.collect([cache.hits, cache.computed])
+            told = self.backend.process_group.collect([cache.hits, cache.computed])
             cache.hits, cache.computed = (sum(numbers) for numbers in zip(*told, strict=True))
 
-    def loop(self) -> Loop:
+    def loop(self) -> TrainingLoop:
         """Everything of the stage put together, before its first step."""
         needs, training = self.stage.needs, self.training
-        assembly = Assembly(self.plan, self.stage, self.models, self.tasks, self.backend.device, self.backend)
-        lessons = self.lessons = Lessons(assembly, self.registry, self.backend, self.begun)
-        steps = total_steps(lessons.draws.steps_per_epoch, training.epochs, training.steps)
-        bundle = assembly.bundle(self.models.module(needs.student), lessons.matches)
-        prepares = bundle.moment("prepare") is not None
+        stage_models = StageModels(self.plan, self.stage, self.models, self.tasks, self.backend.device, self.backend)
+        inputs_of = self.inputs_of = StageInputs(stage_models, self.registry, self.backend, self.begun)
+        steps = total_steps(inputs_of.draws.steps_per_epoch, training.epochs, training.steps)
+        trainable = stage_models.trainable(self.models.module(needs.student), inputs_of.matches)
+        prepares = trainable.moment("prepare") is not None
         if self.backend.divided and prepares:
             raise self._undivided()
         if self.backend.divided:
-            self._whole = copy.deepcopy(bundle.student).cpu()
-        reduces = bundle.reads_by_matches
-        self.backend.wrap(bundle)
-        lessons.keep(
+            self._whole = copy.deepcopy(trainable.student).cpu()
+        reduces = trainable.reads_by_matches
+        self.backend.wrap(trainable)
+        inputs_of.keep(
             steps, prepares=prepares, reduces=reduces, warn=lambda text: self.emit(Note("warning", text))
         )  # fmt: skip
-        optimization = Optimization(self.spec, self.stage, bundle, steps, self.backend.world)
+        optimization = Optimization(self.spec, self.stage, trainable, steps, self.backend.world)
         # Those of others may write to gradients, and clipping by a scaled one that is not finite does.
         keep = type(optimization.optimizer).__module__.startswith("torch.optim") and not self.backend.scales
-        loop = Loop(
-            stage=self.stage, lessons=lessons.by_task, bundle=bundle, draws=lessons.draws, optimization=optimization,
-            embeddings=InPlace(bundle.student, keep=keep),
-            backend=self.backend, seed=self.seed, total_steps=steps, place=self._place_of(lessons.matches),
-            guard=blaming(self.spec, self.path, "the objective"),
-            backward_guard=blaming(self.spec, self.path, "the backward pass"),
+        loop = TrainingLoop(
+            stage=self.stage, inputs_of=inputs_of.by_task, trainable=trainable, draws=inputs_of.draws, optimization=optimization,
+            embeddings=InPlace(trainable.student, keep=keep),
+            backend=self.backend, seed=self.seed, total_steps=steps, place=self._place_of(inputs_of.matches),
+            guard=error_context(self.spec, self.path, "the objective"),
+            backward_guard=error_context(self.spec, self.path, "the backward pass"),
             keep_batch=partial(nan_report.keep, self.folder, self.stage.name),
         )  # fmt: skip
         if training.compile:
-            self.compilation.of(loop, prepares=prepares, tell=lessons.notes.append)
+            self.compilation.of(loop, prepares=prepares, tell=inputs_of.notes.append)
         if training.lanes == 1:
             return loop
-        lanes = opened(loop, partial(assembly.bundle, matches=lessons.matches))
+        lanes = build_lanes(loop, partial(stage_models.trainable, matches=inputs_of.matches))
         if isinstance(lanes, Lanes):
-            lessons.notes.append(Note("info", f"stage `{self.stage.name}`: {lanes.count} micro-batches side by side"))
+            inputs_of.notes.append(Note("info", f"stage `{self.stage.name}`: {lanes.count} micro-batches side by side"))
             return replace(loop, lanes=lanes)
         text = f"`lanes: {training.lanes}` of stage `{self.stage.name}` has no effect: {lanes}"
-        lessons.notes.append(Note("warning", text))
+        inputs_of.notes.append(Note("warning", text))
         return loop
 
     def _undivided(self) -> DiagnosticError:
@@ -184,26 +184,26 @@ class StageRun:
 
         return place
 
-    def _train(self, loop: Loop, seconds: Callable[[], float]) -> None:
+    def _train(self, loop: TrainingLoop, seconds: Callable[[], float]) -> None:
         progress, kept = self.progress, self.training.checkpoint
-        judge = self._judge(loop)
+        best_model = self._judge(loop)
         per_epoch = loop.draws.steps_per_epoch
         judged = self.training.evaluate or kept
-        judging_days = Calendar(loop.total_steps, per_epoch, judged.every_steps, judged.every_epochs)
-        saving_days = Calendar(loop.total_steps, per_epoch, kept.every_steps, kept.every_epochs)
+        judging_days = Triggers(loop.total_steps, per_epoch, judged.every_steps, judged.every_epochs)
+        saving_days = Triggers(loop.total_steps, per_epoch, kept.every_steps, kept.every_epochs)
         if self._patience_is_over():
             return
         for done in resources.explaining(loop, progress.step):
-            progress.step = self.backend.team.pulse.step = done.step
+            progress.step = self.backend.process_group.heartbeat.step = done.step
             if done.step == 1 and loop.idle:
                 self.emit(_idle(self.stage.needs.student, loop.idle))
             if done.step % self.training.log_every == 0 or done.step in (1, loop.total_steps):
                 self.emit(done)
             better = False
-            if judge is not None and judging_days.due(done.step):
-                self.emit(evaluated := judge(progress))
+            if best_model is not None and judging_days.due(done.step):
+                self.emit(evaluated := best_model(progress))
                 better = evaluated.best
-            stopped = self.backend.team.largest(self.stop.requested or 0)
+            stopped = self.backend.process_group.largest(self.stop.requested or 0)
             over = self._patience_is_over()
             progress.seconds = seconds()
             if better or stopped or over or saving_days.due(done.step):
@@ -213,7 +213,7 @@ class StageRun:
             if stopped and done.step < loop.total_steps:
                 raise Interrupted(stopped)
 
-    def _check_room(self, loop: Loop) -> None:
+    def _check_room(self, loop: TrainingLoop) -> None:
         kept = self.training.checkpoint
         period = kept.every_steps or (kept.every_epochs or 1) * loop.draws.steps_per_epoch
         saves = math.ceil((loop.total_steps - self.progress.step) / period)
@@ -221,30 +221,30 @@ class StageRun:
         if self.backend.is_main:
             resources.check_disk(self.folder, self.stage.name, loop, saves, label)
 
-    def _judge(self, loop: Loop) -> Judge | None:
+    def _judge(self, loop: TrainingLoop) -> BestModelTracker | None:
         """Who evaluates, or None, with a note, where the student cannot be judged."""
         if self.training.evaluate is None:
             return None
         student, judged = self.stage.needs.student, []
         for part in self.stage.each:
-            features = judging(self.plan, student, part.task)
+            features = evaluated_features(self.plan, student, part.task)
             if not (features and self.tasks[part.task].rows("validation")):
                 self._tell_unjudged(part, "no labels to judge by" if not features else "no validation rows")
                 continue
-            lesson = loop.lessons[part.task]
-            forward = Forward(
-                student, lesson.student.module, features, labels=lesson.labels,
-                chooses=lesson.student.accepted is not None, spec=self.spec, task=part.task,
+            task_inputs = loop.inputs_of[part.task]
+            forward = ModelRunner(
+                student, task_inputs.student.module, features, labels=task_inputs.labels,
+                chooses=task_inputs.student.accepted is not None, spec=self.spec, task=part.task,
             )  # fmt: skip
-            feed = self.lessons.feed(part, "validation", student)
-            judged.append(Judged(task=part.task, built=self.tasks[part.task], forward=forward, feed=feed))
+            loader = self.inputs_of.loader(part, "validation", student)
+            judged.append(EvaluatedTask(task=part.task, built=self.tasks[part.task], forward=forward, loader=loader))
         if not judged:
             return None
-        through = partial(self.backend.judge, loop.bundle)
-        judge = Judge(self.plan, self.stage, judged, self.backend.team, through)
+        through = partial(self.backend.best_model, loop.trainable)
+        best_model = BestModelTracker(self.plan, self.stage, judged, self.backend.process_group, through)
         if not self.progress.step:
-            judge.check()
-        return judge
+            best_model.check()
+        return best_model
 
     def _tell_unjudged(self, part: PlannedStage, what: str) -> None:
         if self.progress.step:
@@ -256,7 +256,7 @@ class StageRun:
             text = f"stage `{self.stage.name}` has {what}: its last student is kept{also}"
         self.emit(Note("info", text))
 
-    def _warn_of_noise(self, teacher: Forward) -> None:
+    def _warn_of_noise(self, teacher: ModelRunner) -> None:
         """A teacher whose head, or all of it, was drawn anew and never trained teaches noise."""
         drawn = sorted(self.models.drawn.get(teacher.name, ()))
         if teacher.name in self.models.trained or not drawn:
@@ -273,11 +273,11 @@ class StageRun:
         stopping = self.training.early_stopping
         return stopping is not None and self.progress.without_better >= stopping.patience
 
-    def _save(self, loop: Loop) -> None:
-        optimizer, names = loop.optimization.optimizer, _names(loop.bundle)
+    def _save(self, loop: TrainingLoop) -> None:
+        optimizer, names = loop.optimization.optimizer, _names(loop.trainable)
         # Every process takes part in putting together what is divided.
         tensors, scalars = optimizer_state.flatten(optimizer, names, self.backend.whole)
-        weights = self.backend.state(loop.bundle)
+        weights = self.backend.state(loop.trainable)
         if self.backend.is_main:
             self.folder.check()
             meta = {
@@ -293,23 +293,23 @@ class StageRun:
         if self.accept is not None:
             self.accept()
 
-    def _resume(self, loop: Loop, found: Checkpoint) -> None:
-        self.backend.load(loop.bundle, found.tensors["weights"])
+    def _resume(self, loop: TrainingLoop, found: Checkpoint) -> None:
+        self.backend.load(loop.trainable, found.tensors["weights"])
         tensors: Mapping[str, Tensor] = found.tensors.get("optimizer", {})
         optimizer_state.restore(
-            loop.optimization.optimizer, _names(loop.bundle), tensors, found.meta["optimizer"],
+            loop.optimization.optimizer, _names(loop.trainable), tensors, found.meta["optimizer"],
             options=self.accept is None,  # those of a changed spec hold
             part=self.backend.part,
         )  # fmt: skip
         self.backend.load_scaler_state(found.meta["scaler"])
-        self.progress = Progress(**found.meta["progress"])
+        self.progress = EvaluationProgress(**found.meta["progress"])
         if self.begun != self.backend.world:
             text = (
                 f"stage `{self.stage.name}` was begun by {self.begun} processes, and goes on with {self.backend.world}"
             )
             self.emit(Note("info", f"{text}: each step has the rows that it would have had, dropout is drawn anew"))
 
-    def _finish(self, loop: Loop) -> StageFinished:
+    def _finish(self, loop: TrainingLoop) -> StageFinished:
         """Keep the best student, or the last where none was judged."""
         progress, student = self.progress, self.stage.needs.student
         if progress.step < loop.total_steps:
@@ -328,14 +328,14 @@ class StageRun:
         at = str(folder.relative_to(self.folder.path))
         return StageFinished(self.stage.name, progress.step, progress.seconds, progress.best_step, metrics, at)
 
-    def _put_together(self, loop: Loop, student: str) -> None:
+    def _put_together(self, loop: TrainingLoop, student: str) -> None:
         """Ordinary modules in place of divided ones, of the student with what it has learnt."""
-        self._whole.load_state_dict(self.backend.state(loop.bundle.student))
+        self._whole.load_state_dict(self.backend.state(loop.trainable.student))
         self.models.put(student, self._whole)
         for teacher in self.stage.needs.teachers if self.backend.divides_teachers else ():
             self.models.forget(teacher)
 
-    def _go_back(self, loop: Loop, progress: Progress) -> None:
+    def _go_back(self, loop: TrainingLoop, progress: EvaluationProgress) -> None:
         """To the best student; where its checkpoint has been lost the last one must do."""
         assert progress.best_step is not None
         best = None
@@ -345,8 +345,8 @@ class StageRun:
             except DiagnosticError as error:
                 text = f"{error.diagnostics[0].message}: the last student is kept in place of the best"
                 self.emit(Note("warning", text))
-        if (best := spread(best, self.backend.team)) is not None:
-            self.backend.load(loop.bundle, best.tensors["weights"])
+        if (best := spread(best, self.backend.process_group)) is not None:
+            self.backend.load(loop.trainable, best.tensors["weights"])
         else:
             progress.best_step = progress.best_metrics = None
 
@@ -355,15 +355,17 @@ class StageRun:
         model_folder.write_card(folder, self.plan, self.stage, metrics)
 
 
-def spread(found: Checkpoint | None, team: Team) -> Checkpoint | None:
+def spread(found: Checkpoint | None, process_group: ProcessGroup) -> Checkpoint | None:
     """The checkpoint that the main process has, for all of them."""
-    if team.world == 1:
+    if process_group.world == 1:
         return found
-    told = team.share(None if found is None else [found.step, found.meta, list(found.tensors)])
+    told = process_group.share(None if found is None else [found.step, found.meta, list(found.tensors)])
     if told is None:
         return None
     step, meta, groups = told
-    return Checkpoint(step, {group: team.spread(found.tensors[group] if found else {}) for group in groups}, meta)
+    return Checkpoint(
+        step, {group: process_group.spread(found.tensors[group] if found else {}) for group in groups}, meta
+    )
 
 
 def saved(stage: str, step: int) -> CheckpointSaved:
@@ -376,5 +378,5 @@ def _idle(student: str, names: list[str]) -> Note:
     return Note("info", f"no loss reaches `{names[0]}`{more} of `{student}`: what was there at the start stays")
 
 
-def _names(bundle: nn.Module) -> dict[Tensor, str]:
-    return {parameter: name for name, parameter in bundle.named_parameters()}
+def _names(trainable: nn.Module) -> dict[Tensor, str]:
+    return {parameter: name for name, parameter in trainable.named_parameters()}

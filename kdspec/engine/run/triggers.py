@@ -9,7 +9,7 @@ _SLACK = 1e-6
 
 
 @dataclass(frozen=True)
-class Calendar:
+class Triggers:
     """Due each time so many steps or epochs are done, and once all steps are.
 
     Args:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-class Entry(NamedTuple):
+class LossEntry(NamedTuple):
     """The value of one term in one micro-batch."""
 
     term: str
@@ -39,10 +39,10 @@ class Figures:
 
 
 @dataclass
-class Tally:
+class Accumulator:
     """One optimizer step's values, micro-batch by micro-batch, still on the device."""
 
-    entries: list[list[Entry]] = field(default_factory=list)
+    entries: list[list[LossEntry]] = field(default_factory=list)
     counted: list[bool] = field(default_factory=list)
     """Whether each of them counts for something in a micro-batch of any rank."""
 

@@ -9,21 +9,21 @@ from kdspec.api.match import PlannedMatch
 from kdspec.api.task_sampling import Sampling
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
 from kdspec.engine.batches.build_sampler import arrange
-from kdspec.engine.batches.loader import Feed
+from kdspec.engine.batches.loader import Loader
 from kdspec.engine.batches.sampler import DataOrder, fold
-from kdspec.engine.batches.task_sampler import Draws, Mixture, OneTask
+from kdspec.engine.batches.task_sampler import Draws, SingleTask, TaskMixture
 from kdspec.engine.forward.shape_check import look, settle
 from kdspec.engine.processes.backend import Backend
-from kdspec.engine.step.build_models import Assembly
-from kdspec.engine.step.task_inputs import Lesson
-from kdspec.engine.teacher_cache.open_cache import Opening
+from kdspec.engine.step.build_models import StageModels
+from kdspec.engine.step.task_inputs import TaskInputs
+from kdspec.engine.teacher_cache.open_cache import CacheOpener
 from kdspec.events import CacheState, Note
 from kdspec.plan.micro_batching import batches
 from kdspec.plan.plan import PlannedStage
 from kdspec.registry.registry import Registry
 
 
-class Lessons:
+class StageInputs:
     """Prepares the tasks of one stage, each as if it were alone.
 
     `begun` is how many processes began the stage: a step keeps its rows where another number goes on.
@@ -33,9 +33,9 @@ class Lessons:
             processes, and what `settle` raises.
     """
 
-    def __init__(self, assembly: Assembly, registry: Registry, backend: Backend, begun: int) -> None:
-        self.assembly, self.backend, self.stage, self.begun = assembly, backend, assembly.stage, begun
-        self.by_task: dict[str, Lesson] = {}
+    def __init__(self, stage_models: StageModels, registry: Registry, backend: Backend, begun: int) -> None:
+        self.stage_models, self.backend, self.stage, self.begun = stage_models, backend, stage_models.stage, begun
+        self.by_task: dict[str, TaskInputs] = {}
         self.matches: tuple[PlannedMatch, ...] = ()
         self.notes: list[Note] = []
         """What to tell before the first step."""
@@ -43,35 +43,35 @@ class Lessons:
         """What was decided for each teacher."""
         orders = {}
         for part in self.stage.each:
-            feed = self.feed(part, "train", *part.models, unlabelled=part.needs.unlabelled)
-            if not feed.rows:
-                label = assembly.spec.label(("tasks", part.task), "no rows to learn from", key=True)
+            loader = self.loader(part, "train", *part.models, unlabelled=part.needs.unlabelled)
+            if not loader.rows:
+                label = stage_models.spec.label(("tasks", part.task), "no rows to learn from", key=True)
                 raise DiagnosticError(Diagnostic("KD502", f"task `{part.task}` has no rows in `train`", label))
-            forwards = assembly.forwards(part)
-            features = look(forwards, feed)
-            self.matches += settle(assembly.spec, registry, part, features)
-            lesson = Lesson(
-                student=forwards[part.needs.student],
-                teachers={name: forwards[name] for name in part.needs.teachers},
-                feed=feed,
-                labels=assembly.tasks[part.task].label_keys,
+            runners = stage_models.runners(part)
+            features = look(runners, loader)
+            self.matches += settle(stage_models.spec, registry, part, features)
+            task_inputs = TaskInputs(
+                student=runners[part.needs.student],
+                teachers={name: runners[name] for name in part.needs.teachers},
+                loader=loader,
+                labels=stage_models.tasks[part.task].label_keys,
             )
             training = self.stage.training.model_copy(update={"accumulate": self._accumulate()})
             arrangement = arrange(
-                batches(assembly.spec, part), feed, training, lesson.student.module, features[part.needs.student],
-                teachers=[teacher.module for teacher in lesson.teachers.values()], stage=self._told(part),
+                batches(stage_models.spec, part), loader, training, task_inputs.student.module, features[part.needs.student],
+                teachers=[teacher.module for teacher in task_inputs.teachers.values()], stage=self._told(part),
                 seed=self._seed(part), world=backend.world,
             )  # fmt: skip
             self.notes += arrangement.notes
-            self.by_task[part.task] = lesson
+            self.by_task[part.task] = task_inputs
             orders[part.task] = arrangement.order
         self.draws = self._draws(orders)
 
-    def feed(self, part: PlannedStage, split: str, *models: str, unlabelled: bool = False) -> Feed:
+    def loader(self, part: PlannedStage, split: str, *models: str, unlabelled: bool = False) -> Loader:
         """Rows of a task for some models."""
-        tokenizers = {name: self.assembly.models.tokenizer(name) for name in models}
-        return Feed(
-            self.assembly.tasks[part.task], split, tokenizers,
+        tokenizers = {name: self.stage_models.models.tokenizer(name) for name in models}
+        return Loader(
+            self.stage_models.tasks[part.task], split, tokenizers,
             unlabelled=unlabelled, seed=self._seed(part), taught=bool(part.needs.teachers), device=self.backend.device,
         )  # fmt: skip
 
@@ -85,12 +85,12 @@ class Lessons:
             warn: told of what goes wrong without stopping anything.
         """
         for part in self.stage.each:
-            lesson = self.by_task[part.task]
-            opening = Opening(
-                self.assembly.plan, part, lesson.feed, self.backend, epochs=self.draws.passes(part.task, steps),
+            task_inputs = self.by_task[part.task]
+            opening = CacheOpener(
+                self.stage_models.plan, part, task_inputs.loader, self.backend, epochs=self.draws.passes(part.task, steps),
                 prepares=prepares, reduces=reduces, warn=warn,
             )  # fmt: skip
-            self.by_task[part.task] = replace(lesson, caches=opening.caches(lesson.teachers))
+            self.by_task[part.task] = replace(task_inputs, caches=opening.caches(task_inputs.teachers))
             self.caches += opening.found
 
     def _accumulate(self) -> int:
@@ -98,7 +98,7 @@ class Lessons:
         here = 1 if self.stage.parts else self.stage.training.accumulate
         each, rest = divmod(here * self.begun, self.backend.world)
         if rest:
-            label = self.assembly.spec.label(("stages", self.stage.name), "cannot go on", key=True)
+            label = self.stage_models.spec.label(("stages", self.stage.name), "cannot go on", key=True)
             message = f"stage `{self.stage.name}` was begun by {self.begun}, and cannot go on with {self.backend.world}"
             note = f"a step has {here * self.begun} micro-batches, and each process does as many of them"
             help_ = "start as many processes as before, or one"
@@ -108,18 +108,18 @@ class Lessons:
     def _draws(self, orders: Mapping[str, DataOrder]) -> Draws:
         if not self.stage.parts:
             ((task, order),) = orders.items()
-            return OneTask(task, order)
+            return SingleTask(task, order)
         training, sampling = self.stage.training, self.stage.needs.sampling or Sampling()
         rows = {task: order.rows for task, order in orders.items()}
         shares = sampling.probabilities(rows, training.batch_size * self.begun)
-        mixture = Mixture(orders, shares, training.accumulate, self.assembly.seed)
+        mixture = TaskMixture(orders, shares, training.accumulate, self.stage_models.seed)
         told = ", ".join(f"`{task}` {share:.1%}" for task, share in shares.items())
         text = f"stage `{self.stage.name}` draws its micro-batches from {told}; an epoch is {mixture.batches} of them"
         self.notes.insert(0, Note("info", f"{text}, as many as all tasks have together"))
         return mixture
 
     def _seed(self, part: PlannedStage) -> int:
-        return fold(self.assembly.seed, "task", part.task) if self.stage.parts else self.assembly.seed
+        return fold(self.stage_models.seed, "task", part.task) if self.stage.parts else self.stage_models.seed
 
     def _told(self, part: PlannedStage) -> str:
         return f"{part.name}, {part.task}" if self.stage.parts else part.name

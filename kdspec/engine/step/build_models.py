@@ -13,16 +13,16 @@ from kdspec.api.match import PlannedMatch
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
 from kdspec.engine.batches.sampler import fold, isolated_random, reseed
 from kdspec.engine.forward.device import placed
-from kdspec.engine.forward.error_context import blaming
-from kdspec.engine.forward.model_runner import Forward, reads_attention
+from kdspec.engine.forward.error_context import error_context
+from kdspec.engine.forward.model_runner import ModelRunner, reads_attention
 from kdspec.engine.forward.models import Models, checkpointing
-from kdspec.engine.forward.teacher_precision import Arithmetic, in_precision
+from kdspec.engine.forward.teacher_precision import TeacherPrecision, in_precision
 from kdspec.engine.processes.backend import Backend
-from kdspec.engine.step.trainable import Bundle
+from kdspec.engine.step.trainable import TrainableModule
 from kdspec.plan.plan import Plan, PlannedStage
 
 
-class Assembly:
+class StageModels:
     """Makes the parts of one stage; a run and a rehearsal train the same thing because both come from here."""
 
     def __init__(
@@ -40,14 +40,14 @@ class Assembly:
         self.path = ("stages", stage.name, "distiller", stage.stage.distiller.name)
         self.seed = fold(plan.spec.seed, "stage", stage.name)
 
-    def forwards(self, part: PlannedStage) -> dict[str, Forward]:
+    def runners(self, part: PlannedStage) -> dict[str, ModelRunner]:
         """The models of one task of the stage with the features that are read of them.
 
         The student trains, the teachers are frozen.
         """
         return {name: self._forward(part, name) for name in part.models}
 
-    def _forward(self, part: PlannedStage, name: str) -> Forward:
+    def _forward(self, part: PlannedStage, name: str) -> ModelRunner:
         trains = name == self.stage.needs.student
         # What several tasks share is prepared for all of them at once.
         eager = any(reads_attention(each.features[name]) for each in self.stage.each if name in each.models)
@@ -60,11 +60,11 @@ class Assembly:
         if divided:
             assert self.backend is not None
             self.backend.divide(module)
-        forward = Forward(
+        forward = ModelRunner(
             name, module, part.features[name], labels=self.tasks[part.task].label_keys,
             chooses=self.models.tokenizer_id(name) is not None, spec=self.spec, task=part.task, matches=part.matches,
             trains=trains, entire=divided,
-            arithmetic=None if precision is None else Arithmetic(precision, self.device.type),
+            arithmetic=None if precision is None else TeacherPrecision(precision, self.device.type),
             # What several tasks share may be read in other layers for each of them.
             selective=eager and not self.stage.parts and self.models.chooses(name),
         )  # fmt: skip
@@ -80,7 +80,7 @@ class Assembly:
             raise DiagnosticError(Diagnostic("KD503", message, label, help="only transformers models can"))
         enable({"use_reentrant": False})
 
-    def bundle(self, student: nn.Module, matches: tuple[PlannedMatch, ...]) -> Bundle:
+    def trainable(self, student: nn.Module, matches: tuple[PlannedMatch, ...]) -> TrainableModule:
         """The student with the strategy's objective, on the device and in the student's type."""
         context = BuildContext(
             folder=self.spec.document.folder,
@@ -93,9 +93,9 @@ class Assembly:
             # Projections start from the seed, whatever was drawn before.
             reseed(fold(self.seed, "objective"), 0, 0, 0)
             name = self.stage.stage.distiller.name
-            with blaming(self.spec, self.path, f"the objective of `{name}`"):
+            with error_context(self.spec, self.path, f"the objective of `{name}`"):
                 objective = self.stage.stage.distiller.build(context)
-        bundle = Bundle(student, objective)
+        trainable = TrainableModule(student, objective)
         dtype = next((p.dtype for p in student.parameters() if p.is_floating_point()), None)
-        placed(bundle.objective, self.device, dtype)
-        return bundle
+        placed(trainable.objective, self.device, dtype)
+        return trainable

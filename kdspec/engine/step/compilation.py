@@ -13,9 +13,9 @@ from torch import nn
 
 from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.engine.batches.sampler import isolated_random
-from kdspec.engine.forward.model_runner import Batch, Forward, frozen
+from kdspec.engine.forward.model_runner import Batch, ModelRunner, frozen
 from kdspec.engine.forward.shape_check import ROWS
-from kdspec.engine.step.training_loop import Loop
+from kdspec.engine.step.training_loop import TrainingLoop
 from kdspec.events import Note
 
 RECOMPILATIONS = 32
@@ -38,7 +38,7 @@ class Compilation:
         self._kept: list[tuple[nn.Module, Any]] = []
         """What is compiled, with the forward method that it had of its own, if any."""
 
-    def of(self, loop: Loop, *, prepares: bool, tell: Callable[[Note], None]) -> None:
+    def of(self, loop: TrainingLoop, *, prepares: bool, tell: Callable[[Note], None]) -> None:
         """Compile the student of a stage, and the teachers that are not cached already, and tell what has become of it.
 
         Args:
@@ -56,12 +56,14 @@ class Compilation:
         self._ends.enter_context(warnings.catch_warnings())
         # The tracer looks at whatever its inputs have.
         warnings.filterwarnings("ignore", "The .grad attribute of a Tensor", UserWarning)
-        for lesson in loop.lessons.values():
-            complete = {name for name, cache in lesson.caches.items() if cache.complete}
-            teachers = lesson.teachers.items()
+        for task_inputs in loop.inputs_of.values():
+            complete = {name for name, cache in task_inputs.caches.items() if cache.complete}
+            teachers = task_inputs.teachers.items()
             running = [teacher for name, teacher in teachers if teacher.features and name not in complete]
-            batches = lesson.feed.to_device(lesson.feed.batches(list(range(min(ROWS, lesson.feed.rows)))))
-            for forward in (lesson.student, *running):
+            batches = task_inputs.loader.to_device(
+                task_inputs.loader.batches(list(range(min(ROWS, task_inputs.loader.rows))))
+            )
+            for forward in (task_inputs.student, *running):
                 try:
                     count = self._add(forward, partial(_run, loop, forward, batches[forward.name]))
                     many = "one part is" if count == 1 else f"{count} parts are"
@@ -74,7 +76,7 @@ class Compilation:
                 Note("info", f"{where}: a processor is seldom faster with `compile: true`; compare some steps without")
             )
 
-    def _add(self, forward: Forward, run: Callable[[], object]) -> int:
+    def _add(self, forward: ModelRunner, run: Callable[[], object]) -> int:
         """Compile the parts of a model, and try them; how many there are.
 
         Raises:
@@ -114,12 +116,12 @@ class Compilation:
         del self._kept[start:]
 
 
-def _run(loop: Loop, forward: Forward, batch: Batch) -> None:
+def _run(loop: TrainingLoop, forward: ModelRunner, batch: Batch) -> None:
     with isolated_random(), frozen(forward.module), loop.backend.autocast():
-        loop.backend.judge(loop.bundle, partial(forward, batch))
+        loop.backend.best_model(loop.trainable, partial(forward, batch))
 
 
-def parts(forward: Forward) -> Iterator[nn.Module]:
+def parts(forward: ModelRunner) -> Iterator[nn.Module]:
     """The largest modules within layers, or within a model without layers, that have no hooks inside."""
     modules = dict(forward.module.named_modules())
     hooked = {modules[name] for name in forward.watched if name in modules}

@@ -19,12 +19,12 @@ from kdspec.ops.mean import Mean
 if TYPE_CHECKING:
     from kdspec.engine.step.accumulator import Figures
     from kdspec.engine.step.normalization import Shares
-    from kdspec.engine.step.task_inputs import Drawn
-    from kdspec.engine.step.training_loop import Loop
+    from kdspec.engine.step.task_inputs import MicroBatch
+    from kdspec.engine.step.training_loop import TrainingLoop
 
 
-def not_finite(
-    loop: Loop, step: int, drawn: list[Drawn], shares: Shares, figures: Figures, where: list[int]
+def non_finite_error(
+    loop: TrainingLoop, step: int, drawn: list[MicroBatch], shares: Shares, figures: Figures, where: list[int]
 ) -> DiagnosticError:
     """KD501, for a step whose loss or gradient is no number, in every process.
 
@@ -47,7 +47,7 @@ def not_finite(
     # One process writes: the first whose rows it comes from.
     writes = loop.backend.rank == (where[0] if where else 0)
     own = [*_noisy(loop, drawn), *([loop.keep_batch(step + 1, drawn, figures.terms)] if writes else [])]
-    kept = dict.fromkeys(line for lines in loop.backend.team.collect(own) for line in lines)
+    kept = dict.fromkeys(line for lines in loop.backend.process_group.collect(own) for line in lines)
     diagnostic = Diagnostic(
         "KD501",
         f"{message} is not finite in step {step + 1} of stage `{loop.stage.name}`",
@@ -64,12 +64,14 @@ def not_finite(
     return DiagnosticError(diagnostic)
 
 
-def _culprits(loop: Loop, step: int, drawn: list[Drawn], shares: Shares, names: Iterable[str]) -> list[str]:
+def _culprits(
+    loop: TrainingLoop, step: int, drawn: list[MicroBatch], shares: Shares, names: Iterable[str]
+) -> list[str]:
     """Of these terms those whose own gradients are not finite: the step once more, term by term."""
     if loop.backend.divided:
         return []  # a gradient of a part of the weights exists after a whole backward pass only
     loop.embeddings.close()
-    parameters = [p for p in loop.bundle.parameters() if p.requires_grad]
+    parameters = [p for p in loop.trainable.parameters() if p.requires_grad]
     found: dict[str, None] = {}
     lane = None if loop.lanes is None else loop.lanes.first
     for micro, each in enumerate(drawn):
@@ -85,23 +87,23 @@ def _culprits(loop: Loop, step: int, drawn: list[Drawn], shares: Shares, names: 
             gradients: Any = torch.autograd.grad(value, parameters, allow_unused=True)
             if not all(gradient is None or gradient.isfinite().all() for gradient in gradients):
                 found[name] = None
-    told = loop.backend.team.collect(list(found))
+    told = loop.backend.process_group.collect(list(found))
     return list(dict.fromkeys(name for names in told for name in names))
 
 
-def _noisy(loop: Loop, drawn: list[Drawn]) -> dict[str, None]:
+def _noisy(loop: TrainingLoop, drawn: list[MicroBatch]) -> dict[str, None]:
     """The teachers that themselves give no numbers for these rows."""
     found: dict[str, None] = {}
     for each in drawn:
-        batch = each.lesson.feed.to_device(each.batches)
-        for name, teacher in each.lesson.teachers.items():
+        batch = each.task_inputs.loader.to_device(each.batches)
+        for name, teacher in each.task_inputs.teachers.items():
             if teacher.features:
                 with loop.backend.autocast():
                     found |= dict.fromkeys(without_numbers(name, loop.taught(name, batch[name], each)))
     return found
 
 
-def keep(folder: RunFolder, stage: str, step: int, drawn: Sequence[Drawn], terms: Mapping[str, float]) -> str:
+def keep(folder: RunFolder, stage: str, step: int, drawn: Sequence[MicroBatch], terms: Mapping[str, float]) -> str:
     """Save the micro-batches of a step as safetensors, with their row numbers; a sentence that says where.
 
     A disk that refuses costs the batch, and not the diagnostic that it belongs to.
@@ -123,7 +125,7 @@ def keep(folder: RunFolder, stage: str, step: int, drawn: Sequence[Drawn], terms
     return f"its batch is saved in `{place}`; the rows are {shown}, counted from 0"
 
 
-def _write(fresh: Path, stage: str, step: int, drawn: Sequence[Drawn], terms: Mapping[str, float]) -> None:
+def _write(fresh: Path, stage: str, step: int, drawn: Sequence[MicroBatch], terms: Mapping[str, float]) -> None:
     parts = []
     for number, part in enumerate(drawn):
         files: dict[str, str] = {}

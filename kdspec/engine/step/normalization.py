@@ -12,7 +12,7 @@ from kdspec.plan.plan import Feature
 
 UNITS: tuple[Unit, ...] = ("rows", "labels", "labelled", "tokens", "pairs")
 
-Counts = Mapping[Unit, float]
+UnitCounts = Mapping[Unit, float]
 """How many there are of each unit."""
 
 
@@ -47,7 +47,7 @@ def count(batch: Mapping[str, Tensor], features: Mapping[str, Feature], labels: 
     }
 
 
-def total(counts: Sequence[Counts]) -> dict[Unit, float]:
+def total(counts: Sequence[UnitCounts]) -> dict[Unit, float]:
     """The sum over micro-batches."""
     return {unit: sum(each[unit] for each in counts) for unit in UNITS}
 
@@ -72,7 +72,11 @@ class Shares:
     """
 
     def __init__(
-        self, counts: Sequence[Counts], total: Counts, mode: Literal["step", "micro_batch"], parts: int | None = None
+        self,
+        counts: Sequence[UnitCounts],
+        total: UnitCounts,
+        mode: Literal["step", "micro_batch"],
+        parts: int | None = None,
     ) -> None:
         self.counts, self.total, self.mode = counts, total, mode
         self.parts = len(counts) if parts is None else parts

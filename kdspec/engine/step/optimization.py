@@ -10,8 +10,8 @@ from torch import nn
 
 from kdspec.api.context import BuildContext
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label
-from kdspec.engine.forward.error_context import blaming
-from kdspec.engine.step.trainable import Bundle
+from kdspec.engine.forward.error_context import error_context
+from kdspec.engine.step.trainable import TrainableModule
 from kdspec.plan.plan import PlannedStage
 from kdspec.spec.spec import Spec
 
@@ -25,15 +25,17 @@ class Optimization:
         DiagnosticError: KD306 where there is nothing to train, KD510 where a parameter of the bundle is in no group.
     """
 
-    def __init__(self, spec: Spec, stage: PlannedStage, bundle: Bundle, total_steps: int, processes: int = 1) -> None:
+    def __init__(
+        self, spec: Spec, stage: PlannedStage, trainable: TrainableModule, total_steps: int, processes: int = 1
+    ) -> None:
         path = ("stages", stage.name, "training")
         optimizer, schedule = stage.training.optimizer, stage.training.lr_schedule
-        self.guard = blaming(spec, (*path, "optimizer", optimizer.name), f"optimizer `{optimizer.name}`")
+        self.guard = error_context(spec, (*path, "optimizer", optimizer.name), f"optimizer `{optimizer.name}`")
         """Around what the optimizer does: what it raises becomes a diagnostic."""
-        self._scheduling = blaming(
+        self._scheduling = error_context(
             spec, (*path, "lr_schedule", schedule.name), f"learning-rate schedule `{schedule.name}`"
         )
-        groups = parameter_groups(bundle, spec.label(("stages", stage.name, "distiller")))
+        groups = parameter_groups(trainable, spec.label(("stages", stage.name, "distiller")))
         if not any(group["params"] for group in groups):
             label = spec.label(("models", stage.needs.student), "nothing in it can be trained", key=True)
             raise DiagnosticError(Diagnostic("KD306", f"stage `{stage.name}` has nothing to train", label))
@@ -60,14 +62,14 @@ class Optimization:
         return {name: float(group["lr"]) for name, group in zip(self.names, groups, strict=True)}
 
 
-def parameter_groups(bundle: Bundle, label: Label) -> list[dict[str, Any]]:
+def parameter_groups(trainable: TrainableModule, label: Label) -> list[dict[str, Any]]:
     """The groups with their names: student, those that the objective asks for, and what else of it can be trained.
 
     Raises:
         DiagnosticError: KD510 at `label`, where a parameter of the bundle is in no group.
     """
-    groups = [{"name": STUDENT, "params": _trainable(bundle.student.parameters())}]
-    asking = bundle.moment("parameter_groups")
+    groups = [{"name": STUDENT, "params": _trainable(trainable.student.parameters())}]
+    asking = trainable.moment("parameter_groups")
     asked: list[Mapping[str, Any]] = asking() if asking is not None else []
     plain: list[nn.Parameter] = []
     for group in asked:
@@ -78,10 +80,10 @@ def parameter_groups(bundle: Bundle, label: Label) -> list[dict[str, Any]]:
         else:
             plain += params
     taken = {id(p) for group in groups for p in group["params"]} | {id(p) for p in plain}
-    rest = [p for p in _trainable(bundle.objective.parameters()) if id(p) not in taken]
+    rest = [p for p in _trainable(trainable.objective.parameters()) if id(p) not in taken]
     groups += [{"name": PROJECTION, "params": plain}] if plain else []
     groups += [{"name": OBJECTIVE, "params": rest}] if rest else []
-    _audit(bundle, groups, label)
+    _audit(trainable, groups, label)
     return groups
 
 
@@ -89,12 +91,12 @@ def _trainable(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
     return [parameter for parameter in parameters if parameter.requires_grad]
 
 
-def _audit(bundle: Bundle, groups: Iterable[Mapping[str, Any]], label: Label) -> None:
+def _audit(trainable: TrainableModule, groups: Iterable[Mapping[str, Any]], label: Label) -> None:
     """Nothing that could be trained may stay out of the optimizer, or out of what is clipped and saved."""
     trained = {id(parameter) for group in groups for parameter in group["params"]}
-    saved = {id(parameter) for parameter in bundle.parameters()}
-    names = [name for name, p in bundle.named_parameters() if p.requires_grad and id(p) not in trained]
-    names += [name for name, p in _hidden(bundle.objective) if p.requires_grad and id(p) not in trained & saved]
+    saved = {id(parameter) for parameter in trainable.parameters()}
+    names = [name for name, p in trainable.named_parameters() if p.requires_grad and id(p) not in trained]
+    names += [name for name, p in _hidden(trainable.objective) if p.requires_grad and id(p) not in trained & saved]
     if names or not trained <= saved:
         what = f": `{names[0]}`" if names else ""
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""

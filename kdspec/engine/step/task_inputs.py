@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kdspec.engine.batches.loader import Batches, Feed
-from kdspec.engine.forward.model_runner import Forward
+from kdspec.engine.batches.loader import Batches, Loader
+from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.engine.teacher_cache.cache import TeacherCache
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lesson:
+class TaskInputs:
     """One task of a stage: its rows, and the models with what is read of them for it."""
 
-    student: Forward
-    teachers: Mapping[str, Forward]
-    feed: Feed
+    student: ModelRunner
+    teachers: Mapping[str, ModelRunner]
+    loader: Loader
     labels: frozenset[str]
     """Keys of a batch that hold labels."""
     caches: Mapping[str, TeacherCache] = field(default_factory=dict)
@@ -24,11 +24,11 @@ class Lesson:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn:
+class MicroBatch:
     """A micro-batch and the task that it is of."""
 
     task: str
-    lesson: Lesson
+    task_inputs: TaskInputs
     rows: list[int]
     batches: Batches
     empty: bool = False

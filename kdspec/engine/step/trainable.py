@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from kdspec.api.built import Objective
 from kdspec.api.step import Step, Term
 from kdspec.objectives.distillation import DistillationObjective
-from kdspec.objectives.multi_task import SeveralTasks
+from kdspec.objectives.multi_task import MultiTaskObjective
 
 _T = TypeVar("_T")
 
 
-class Bundle(nn.Module):
+class TrainableModule(nn.Module):
     """The student and the objective. Only what is in here is trained, clipped and saved."""
 
     def __init__(self, student: nn.Module, objective: Objective) -> None:
@@ -38,7 +38,7 @@ class Bundle(nn.Module):
     def reads_by_matches(self) -> bool:
         """Whether what is read of teachers' layers is read by matches; a strategy's own objective may read more."""
         whole = self.objective
-        parts = [part.objective for part in whole.parts.values()] if isinstance(whole, SeveralTasks) else [whole]
+        parts = [part.objective for part in whole.parts.values()] if isinstance(whole, MultiTaskObjective) else [whole]
         return all(type(part) is DistillationObjective for part in parts)
 
     def idle(self) -> list[str]:

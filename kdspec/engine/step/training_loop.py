@@ -19,21 +19,21 @@ from kdspec.engine.batches.sampler import reseed, seed_of
 from kdspec.engine.batches.task_sampler import Draws
 from kdspec.engine.forward.model_runner import frozen
 from kdspec.engine.processes.backend import Backend
-from kdspec.engine.step.accumulator import Entry, Figures, Tally, together
+from kdspec.engine.step.accumulator import Accumulator, Figures, LossEntry, together
 from kdspec.engine.step.embedding_gradients import InPlace
 from kdspec.engine.step.lanes.lane import Lane
 from kdspec.engine.step.lanes.lanes import Lanes
-from kdspec.engine.step.nan_report import not_finite
+from kdspec.engine.step.nan_report import non_finite_error
 from kdspec.engine.step.normalization import UNITS, Shares, count, total
 from kdspec.engine.step.optimization import Optimization
-from kdspec.engine.step.task_inputs import Drawn, Lesson
-from kdspec.engine.step.trainable import Bundle
+from kdspec.engine.step.task_inputs import MicroBatch, TaskInputs
+from kdspec.engine.step.trainable import TrainableModule
 from kdspec.engine.teacher_cache.cache import TeacherCache
 from kdspec.events import StepDone
 from kdspec.ops.mean import Mean, Unit
 from kdspec.plan.plan import PlannedStage
 
-Answers = Mapping[str, Features]
+TeacherFeatures = Mapping[str, Features]
 """What each teacher says of a micro-batch."""
 
 SMALLEST_SCALE = 2.0**-20
@@ -41,13 +41,13 @@ SMALLEST_SCALE = 2.0**-20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loop:
+class TrainingLoop:
     """One stage's training, ready to run from any step."""
 
     stage: PlannedStage
-    lessons: Mapping[str, Lesson]
+    inputs_of: Mapping[str, TaskInputs]
     """By task."""
-    bundle: Bundle
+    trainable: TrainableModule
     draws: Draws
     optimization: Optimization
     backend: Backend
@@ -59,7 +59,7 @@ class Loop:
     """Around code of the strategy: what it raises becomes a diagnostic."""
     backward_guard: AbstractContextManager[None]
     """The same for the backward pass."""
-    keep_batch: Callable[[int, list[Drawn], Mapping[str, float]], str]
+    keep_batch: Callable[[int, list[MicroBatch], Mapping[str, float]], str]
     """Saves the batch of a step, and the values of its terms, that came to no number; says where."""
     embeddings: InPlace
     """Of the student, where gradients need not go their ordinary way."""
@@ -73,7 +73,7 @@ class Loop:
     @property
     def caches(self) -> tuple[TeacherCache, ...]:
         """Those of all tasks."""
-        return tuple(cache for lesson in self.lessons.values() for cache in lesson.caches.values())
+        return tuple(cache for task_inputs in self.inputs_of.values() for cache in task_inputs.caches.values())
 
     def run(self, start: int) -> Iterator[StepDone]:
         """Do the steps from `start` (how many are done already) to the end, one at a time.
@@ -81,37 +81,37 @@ class Loop:
         Raises:
             DiagnosticError: KD501 where a loss or the gradient is not finite; the weights are those before that step.
         """
-        self.bundle.train()
+        self.trainable.train()
         with nullcontext() if self.backend.hooks_gradients else self.embeddings:
             for step in range(start, self.total_steps):
-                yield self._step(step, first=step == start and len(self.lessons) == 1)
+                yield self._step(step, first=step == start and len(self.inputs_of) == 1)
 
     def _step(self, step: int, *, first: bool) -> StepDone:
         began = time.perf_counter()
-        if not (self.bundle.training and self.bundle.student.training):
-            self.bundle.train()
+        if not (self.trainable.training and self.trainable.student.training):
+            self.trainable.train()
         drawn = self._draw(step)
         counts = [_count(each) for each in drawn]
         units, rows = self._everywhere(counts)
         shares = Shares(counts, units, self.stage.training.normalize, parts=len(rows))
         self.optimization.set_rates(step)
         if self.lanes is None:
-            tally = self._one_by_one(step, drawn, shares)
+            accumulator = self._one_by_one(step, drawn, shares)
         else:
-            tally = self._side_by_side(self.lanes, step, drawn, shares)
-        if not any(tally.counted):
+            accumulator = self._side_by_side(self.lanes, step, drawn, shares)
+        if not any(accumulator.counted):
             # As if there had been no backward pass, which was there for the other ranks: an optimizer tells 0 from none.
             self.optimization.optimizer.zero_grad(set_to_none=True)
         if first:
-            self.idle[:] = self.bundle.idle()
-        figures = self._finish(step, drawn, shares, tally)
+            self.idle[:] = self.trainable.idle()
+        figures = self._finish(step, drawn, shares, accumulator)
         return StepDone(
             stage=self.stage.name,
             step=step + 1,
             epoch=self.draws.epoch_of(step),
             loss=figures.loss,
             terms=figures.terms,
-            weights=tally.weights,
+            weights=accumulator.weights,
             lr=self.optimization.rates,
             grad_norm=figures.norm if math.isfinite(figures.norm) else None,  # None: left out by the scaler
             seconds=time.perf_counter() - began,
@@ -120,28 +120,30 @@ class Loop:
             micro_losses=figures.micro,
         )
 
-    def _one_by_one(self, step: int, drawn: list[Drawn], shares: Shares) -> Tally:
-        tally = Tally()
+    def _one_by_one(self, step: int, drawn: list[MicroBatch], shares: Shares) -> Accumulator:
+        accumulator = Accumulator()
         for micro, each in enumerate(drawn):
-            with self.backend.accumulate(self.bundle, last=micro == len(drawn) - 1):
-                loss = self.backend.compute(self.bundle, partial(self._micro, step, micro, each, shares, tally))
-                self._backward(loss, each.task, self.bundle)
-        return tally
+            with self.backend.accumulate(self.trainable, last=micro == len(drawn) - 1):
+                loss = self.backend.compute(
+                    self.trainable, partial(self._micro, step, micro, each, shares, accumulator)
+                )
+                self._backward(loss, each.task, self.trainable)
+        return accumulator
 
-    def _side_by_side(self, lanes: Lanes, step: int, drawn: list[Drawn], shares: Shares) -> Tally:
+    def _side_by_side(self, lanes: Lanes, step: int, drawn: list[MicroBatch], shares: Shares) -> Accumulator:
         """The teachers answer with all threads, and the student learns from what they say in lanes."""
         answers = [self._answers(step, micro, each) for micro, each in enumerate(drawn)]
-        tallies = [Tally() for _ in drawn]
+        accumulators = [Accumulator() for _ in drawn]
 
         def work(lane: Lane, micro: int) -> None:
             each = drawn[micro]
-            loss = self._micro(step, micro, each, shares, tallies[micro], lane=lane, answers=answers[micro])
-            self._backward(loss, each.task, lane.bundle)
+            loss = self._micro(step, micro, each, shares, accumulators[micro], lane=lane, answers=answers[micro])
+            self._backward(loss, each.task, lane.trainable)
 
-        lanes.work([next(iter(each.batches[each.lesson.student.name].values())).numel() for each in drawn], work)
-        return Tally(
-            [entries for tally in tallies for entries in tally.entries],
-            [counted for tally in tallies for counted in tally.counted],
+        lanes.work([next(iter(each.batches[each.task_inputs.student.name].values())).numel() for each in drawn], work)
+        return Accumulator(
+            [entries for accumulator in accumulators for entries in accumulator.entries],
+            [counted for accumulator in accumulators for counted in accumulator.counted],
         )
 
     def try_out(self, lane: Lane) -> str:
@@ -154,71 +156,81 @@ class Loop:
         """The units of all ranks together, and the rows of each micro-batch that has any."""
         if self.backend.world == 1:
             return total(counts), [each["rows"] for each in counts]
-        everywhere = [each for there in self.backend.team.collect(counts) for each in there]
+        everywhere = [each for there in self.backend.process_group.collect(counts) for each in there]
         return total(everywhere), [each["rows"] for each in everywhere if each["rows"]]
 
-    def _draw(self, step: int) -> list[Drawn]:
+    def _draw(self, step: int) -> list[MicroBatch]:
         """The batches of a step, which a strategy may replace by its own; not on the device yet."""
         drawn = []
         for draw in self.draws.of(step, self.backend.rank):
-            lesson = self.lessons[draw.task]
+            task_inputs = self.inputs_of[draw.task]
             # The rows of an epoch may run out for some ranks, which must go through the step all the same.
             rows = draw.rows or [0]
-            batches = lesson.feed.batches(rows, draw.epoch)
-            drawn.append(Drawn(task=draw.task, lesson=lesson, rows=rows, batches=batches, empty=not draw.rows))
-        prepare = self.bundle.moment("prepare")
+            batches = task_inputs.loader.batches(rows, draw.epoch)
+            drawn.append(
+                MicroBatch(task=draw.task, task_inputs=task_inputs, rows=rows, batches=batches, empty=not draw.rows)
+            )
+        prepare = self.trainable.moment("prepare")
         if prepare is None:
             return drawn
         made = []
         for micro, each in enumerate(drawn):
-            lesson = each.lesson
-            models = {forward.name: forward.module for forward in (lesson.student, *lesson.teachers.values())}
+            task_inputs = each.task_inputs
+            models = {forward.name: forward.module for forward in (task_inputs.student, *task_inputs.teachers.values())}
             reseed(self.seed, step, micro, self.backend.rank)
             with self.guard:
-                made.append(replace(each, batches=prepare(lesson.feed.to_device(each.batches), models)))
-        self.bundle.train()
+                made.append(replace(each, batches=prepare(task_inputs.loader.to_device(each.batches), models)))
+        self.trainable.train()
         return made
 
     def terms(
-        self, step: int, micro: int, drawn: Drawn, *, lane: Lane | None = None, answers: Answers | None = None
+        self,
+        step: int,
+        micro: int,
+        drawn: MicroBatch,
+        *,
+        lane: Lane | None = None,
+        answers: TeacherFeatures | None = None,
     ) -> tuple[dict[str, Term], Features]:
         """The losses of a micro-batch, and the features of the student that they are made of."""
-        lesson = drawn.lesson
-        batch = lesson.feed.to_device(drawn.batches)
+        task_inputs = drawn.task_inputs
+        batch = task_inputs.loader.to_device(drawn.batches)
         if answers is None:
             answers = self._answers(step, micro, drawn)
-        student, bundle = (lesson.student, self.bundle) if lane is None else (lane.students[drawn.task], lane.bundle)
+        student, trainable = (
+            (task_inputs.student, self.trainable) if lane is None else (lane.students[drawn.task], lane.trainable)
+        )
         if lane is not None:
             lane.draws.seed(seed_of(self.seed, step, micro, self.backend.rank))
         with self.backend.autocast():
             learnt = student(batch[student.name])
             at = Step(student=learnt, teachers=answers, task=drawn.task, progress=step / self.total_steps)
             with self.guard:
-                return bundle.objective(at), learnt
+                return trainable.objective(at), learnt
 
-    def _answers(self, step: int, micro: int, drawn: Drawn) -> Answers:
+    def _answers(self, step: int, micro: int, drawn: MicroBatch) -> TeacherFeatures:
         """What the teachers say of a micro-batch, from whose seed everything that follows is drawn."""
-        lesson = drawn.lesson
-        batch = lesson.feed.to_device(drawn.batches)
+        task_inputs = drawn.task_inputs
+        batch = task_inputs.loader.to_device(drawn.batches)
         reseed(self.seed, step, micro, self.backend.rank)
         # A strategy may want a teacher's modules, and nothing that it says.
-        speaking = [name for name, teacher in lesson.teachers.items() if teacher.features]
+        speaking = [name for name, teacher in task_inputs.teachers.items() if teacher.features]
         with self.backend.autocast():
             return {name: self.taught(name, batch[name], drawn) for name in speaking}
 
-    def taught(self, name: str, batch: Batch, drawn: Drawn) -> Features:
+    def taught(self, name: str, batch: Batch, drawn: MicroBatch) -> Features:
         """What a teacher says of a micro-batch: from its cache, or now."""
-        if cache := drawn.lesson.caches.get(name):
+        if cache := drawn.task_inputs.caches.get(name):
             kept = cache(batch, drawn.rows, drawn.batches[name])
             if kept is not None:
                 return kept
-        teacher = drawn.lesson.teachers[name]
+        teacher = drawn.task_inputs.teachers[name]
         with frozen(teacher.module):
             return teacher(batch)
 
     def _micro(
-        self, step: int, micro: int, drawn: Drawn, shares: Shares, tally: Tally, *,
-        lane: Lane | None = None, answers: Answers | None = None,
+        self, step: int, micro: int, drawn: MicroBatch, shares: Shares, accumulator: Accumulator, *,
+        lane: Lane | None = None, answers: TeacherFeatures | None = None,
     ) -> Tensor | None:  # fmt: skip
         """The weighted loss of a micro-batch as a part of the step's; None where there is none."""
         parts, entries, lost = [], [], False
@@ -226,22 +238,22 @@ class Loop:
         for name, term in terms.items():
             value = term.loss.value if isinstance(term.loss, Mean) else term.loss
             share = shares.of(term.loss, micro)
-            entries.append(Entry(name, value.detach(), term.weight, share))
-            tally.counted.append(shares.counts_anywhere(term.loss))
+            entries.append(LossEntry(name, value.detach(), term.weight, share))
+            accumulator.counted.append(shares.counts_anywhere(term.loss))
             if share:
                 parts.append(_times(_times(value, share), term.weight))
             elif self.backend.world > 1 and value.isfinite():
                 parts.append(value * 0)
             else:
                 lost = True
-        tally.entries.append(entries)
+        accumulator.entries.append(entries)
         if lost and self.backend.world > 1:
             parts += _zeros(learnt)
         if len(parts) > 1 and len({part.dtype for part in parts}) == 1:
             return torch.stack(parts).sum()
         return sum(parts[1:], start=parts[0]) if parts else None
 
-    def _backward(self, loss: Tensor | None, task: str, bundle: Bundle) -> None:
+    def _backward(self, loss: Tensor | None, task: str, trainable: TrainableModule) -> None:
         if loss is None:
             return
         if not loss.requires_grad:
@@ -249,7 +261,7 @@ class Loop:
             raise DiagnosticError(Diagnostic("KD306", message, self.place(""), help="a loss detaches the teacher only"))
         # FSDP2 computes with parameters of its own making.
         audit = task not in self.begun and not self.backend.divided
-        if audit and (stray := bundle.stray(loss)):
+        if audit and (stray := trainable.stray(loss)):
             shape = list(stray[0].shape)
             message = f"a loss has a parameter of shape {shape} that would never be trained"
             help_ = "a loss with parameters is an `nn.Module` that has them as attributes"
@@ -258,7 +270,7 @@ class Loop:
             self.backend.backward(loss)
         self.begun.add(task)
 
-    def _finish(self, step: int, drawn: list[Drawn], shares: Shares, tally: Tally) -> Figures:
+    def _finish(self, step: int, drawn: list[MicroBatch], shares: Shares, accumulator: Accumulator) -> Figures:
         """Clip, check, and take the step."""
         limit = self.stage.training.max_grad_norm
         optimizer = self.optimization.optimizer
@@ -268,36 +280,36 @@ class Loop:
         norms = [self.backend.clip(optimizer, clipped, None if limit is None else limit.value)]
         if student_only:  # what is not clipped must be finite all the same
             norms.append(self.backend.norm(others))
-        figures, found = tally.read(*norms)
+        figures, found = accumulator.read(*norms)
         # A scaled gradient may overflow: then the scaler skips the step and halves its scale.
         finite = math.isfinite(figures.loss) and (self.backend.scales or all(map(math.isfinite, found)))
         where: list[int] = []
         if self.backend.world > 1:
             own = [finite, figures.loss, figures.terms, figures.micro, [each.empty for each in drawn]]
-            told = self.backend.team.collect(own)
+            told = self.backend.process_group.collect(own)
             where = [rank for rank, (_, loss, *_) in enumerate(told) if not math.isfinite(loss)]
             finite, figures = all(each[0] for each in told), together(figures.norm, [each[1:] for each in told])
         if not finite:
-            raise not_finite(self, step, drawn, shares, figures, where)
+            raise non_finite_error(self, step, drawn, shares, figures, where)
         with self.optimization.guard:
             taken = self.backend.step(optimizer)
         if not taken and self.backend.scaler_state()["scale"] < SMALLEST_SCALE:
-            raise not_finite(self, step, drawn, shares, figures, where)
+            raise non_finite_error(self, step, drawn, shares, figures, where)
         optimizer.zero_grad(set_to_none=True)
-        on_step = self.bundle.moment("on_step")
+        on_step = self.trainable.moment("on_step")
         if on_step is not None:
             with self.guard:
                 on_step((step + 1) / self.total_steps)
-            self.bundle.train()
-        self.backend.share_buffers(self.bundle)
+            self.trainable.train()
+        self.backend.share_buffers(self.trainable)
         return figures
 
 
-def _count(drawn: Drawn) -> dict[Unit, float]:
+def _count(drawn: MicroBatch) -> dict[Unit, float]:
     if drawn.empty:
         return dict.fromkeys(UNITS, 0.0)
-    own = drawn.lesson.student
-    return count(drawn.batches[own.name], own.features, drawn.lesson.labels)
+    own = drawn.task_inputs.student
+    return count(drawn.batches[own.name], own.features, drawn.task_inputs.labels)
 
 
 def _zeros(features: Features) -> list[Tensor]:

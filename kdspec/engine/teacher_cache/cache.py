@@ -14,12 +14,12 @@ from torch import Tensor
 from kdspec.api.step import Features
 from kdspec.engine.batches.sampler import isolated_random
 from kdspec.engine.forward.device import placed
-from kdspec.engine.forward.model_runner import Forward, frozen
+from kdspec.engine.forward.model_runner import ModelRunner, frozen
 from kdspec.engine.teacher_cache.codec import ALIGNMENT, array
-from kdspec.engine.teacher_cache.layout import Batch, Layout, Masks, Rows
+from kdspec.engine.teacher_cache.layout import Batch, CacheRows, Layout, Masks
 from kdspec.engine.teacher_cache.reduce import Reducing
 from kdspec.engine.teacher_cache.slots import TOKENS, MaskName, Slot, Uncacheable, rebuilt, tensors
-from kdspec.engine.teacher_cache.store import Damage, Store
+from kdspec.engine.teacher_cache.store import CacheDamage, Store
 
 CPU = torch.device("cpu")
 
@@ -43,9 +43,9 @@ class TeacherCache:
 
     def __init__(
         self,
-        forward: Forward | Reducing,
+        forward: ModelRunner | Reducing,
         *,
-        rows: Rows,
+        rows: CacheRows,
         layout: Layout,
         store: Store,
         masks: Masks,
@@ -146,7 +146,7 @@ class TeacherCache:
     def _whole(self, block: int) -> bool:
         try:
             return self.store.has(block)
-        except Damage:
+        except CacheDamage:
             folder = self.store.folder
             self.warn(f"block {block} of the cache in {folder} is damaged, so it is computed again")
             return False
@@ -164,7 +164,7 @@ class TeacherCache:
     def _packed(self, block: int, found: Sequence[Tensor], kept: Mapping[MaskName, NDArray[np.bool_]]) -> bytearray:
         first, last = (int(place) for place in self.rows.starts[block : block + 2])
         at = int(self.layout.starts[first, 0])
-        end = int(self.layout.starts[last, 0]) if last < self.rows.feed.rows else self.layout.bytes
+        end = int(self.layout.starts[last, 0]) if last < self.rows.loader.rows else self.layout.bytes
         content = bytearray(end - at)
         for number, (slot, tensor) in enumerate(zip(self.layout.slots, found, strict=True)):
             _check(slot, tensor, last - first, kept)

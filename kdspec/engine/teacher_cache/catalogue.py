@@ -19,7 +19,7 @@ _KEY_OF_ROWS = 64
 
 
 @dataclass(frozen=True)
-class Held:
+class CachedTeacher:
     """A cache on the disk."""
 
     key: str
@@ -37,7 +37,7 @@ class Held:
 
 
 @dataclass(frozen=True)
-class HeldRows:
+class CachedRows:
     """Encoded rows on the disk."""
 
     key: str
@@ -51,24 +51,28 @@ class HeldRows:
     """When they were last read, in UTC."""
 
 
-def held(root: Path) -> list[Held]:
+def cached_teachers(root: Path) -> list[CachedTeacher]:
     """The caches in a folder, the one that was used last first; what is no cache is left out."""
     return sorted(_found(root), key=lambda cache: cache.used, reverse=True)
 
 
-def held_rows(root: Path) -> list[HeldRows]:
+def cached_rows(root: Path) -> list[CachedRows]:
     """The encoded rows in a folder of caches, those that were used last first."""
     return sorted(_found_rows(root / row_cache.FOLDER), key=lambda rows: rows.used, reverse=True)
 
 
-def remove(root: Path, key: str) -> list[Held | HeldRows]:
+def remove(root: Path, key: str) -> list[CachedTeacher | CachedRows]:
     """Remove what has a key that begins so, and tell what it was. Raises KD508 where the disk refuses."""
-    kept: list[Held | HeldRows] = [*held(root), *held_rows(root)]
+    kept: list[CachedTeacher | CachedRows] = [*cached_teachers(root), *cached_rows(root)]
     chosen = [each for each in kept if each.key.startswith(key)]
     for each in chosen:
-        path = root / each.key if isinstance(each, Held) else root / row_cache.FOLDER / f"{each.key}{row_cache.SUFFIX}"
+        path = (
+            root / each.key
+            if isinstance(each, CachedTeacher)
+            else root / row_cache.FOLDER / f"{each.key}{row_cache.SUFFIX}"
+        )
         try:
-            if isinstance(each, Held):
+            if isinstance(each, CachedTeacher):
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
@@ -77,7 +81,7 @@ def remove(root: Path, key: str) -> list[Held | HeldRows]:
     return chosen
 
 
-def _found(root: Path) -> Iterator[Held]:
+def _found(root: Path) -> Iterator[CachedTeacher]:
     for folder in root.iterdir() if root.is_dir() else ():
         if folder.is_symlink() or not _is_key(folder.name, _KEY):
             continue
@@ -88,10 +92,10 @@ def _found(root: Path) -> Iterator[Held]:
             on_disk = sum(file.stat().st_blocks * 512 for file in folder.iterdir())
         except (OSError, ValueError, RecursionError):
             continue
-        yield Held(folder.name, *_told(about if isinstance(about, dict) else {}), on_disk, used)
+        yield CachedTeacher(folder.name, *_told(about if isinstance(about, dict) else {}), on_disk, used)
 
 
-def _found_rows(folder: Path) -> Iterator[HeldRows]:
+def _found_rows(folder: Path) -> Iterator[CachedRows]:
     for file in folder.iterdir() if folder.is_dir() and not folder.is_symlink() else ():
         if file.is_symlink() or file.suffix != row_cache.SUFFIX or not _is_key(file.stem, _KEY_OF_ROWS):
             continue
@@ -100,7 +104,7 @@ def _found_rows(folder: Path) -> Iterator[HeldRows]:
         except OSError:
             continue
         rows = told.get("rows", "")
-        yield HeldRows(
+        yield CachedRows(
             key=file.stem, tokenizer=told.get("tokenizer", ""), text=told.get("text", ""),
             rows=int(rows) if rows.isdecimal() else 0, on_disk=size, used=used,
         )  # fmt: skip

@@ -68,7 +68,7 @@ def fill(
                     if not cache.fill([block]):
                         break
                     done += len(cache.rows.rows(block))
-                    progress(opened(stage.name, cache), done, cache.rows.feed.rows)
+                    progress(opened(stage.name, cache), done, cache.rows.loader.rows)
                 cache.close()
                 yield opened(stage.name, cache)
         if stage.name not in finished:

@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from kdspec.engine.export.model_folder import versions
-from kdspec.engine.forward.model_runner import Forward
+from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.engine.teacher_cache.codec import Codec, array
 from kdspec.engine.teacher_cache.reduce import Reducing
 from kdspec.engine.teacher_cache.slots import Slot
@@ -25,7 +25,7 @@ _LIBRARIES = ("torch", "transformers")
 _PROVENANCE = frozenset({"_name_or_path", "name_or_path", "transformers_version", "architectures"})
 
 
-def key(forward: Forward | Reducing, rows: str, slots: Sequence[Slot], codec: Codec, precision: str) -> str:
+def key(forward: ModelRunner | Reducing, rows: str, slots: Sequence[Slot], codec: Codec, precision: str) -> str:
     """The name of a cache: 32 hexadecimal digits.
 
     Args:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kdspec.api.field_path import FieldPathError
-from kdspec.engine.batches.loader import Feed
+from kdspec.engine.batches.loader import Loader
 from kdspec.engine.teacher_cache.codec import Codec
 from kdspec.engine.teacher_cache.slots import MaskName, Slot
 from kdspec.plan.plan import Feature
@@ -56,7 +56,7 @@ def _any(batch: Batch, feature: Feature) -> Tensor | None:
     return torch.stack([mask != 0 for mask in masks]).any(0)
 
 
-class Rows:
+class CacheRows:
     """The rows that a teacher is given, in blocks: a function of the rows alone, not of the order of training.
 
     What a teacher says of a row depends, in the last bits, on what is computed together with it. Blocks that never
@@ -69,16 +69,16 @@ class Rows:
         masks: which tokens count.
     """
 
-    def __init__(self, feed: Feed, model: str, inputs: Callable[[Batch], Batch], masks: Masks) -> None:
-        self.feed, self.model = feed, model
-        sizes = lengths(feed, model)
+    def __init__(self, loader: Loader, model: str, inputs: Callable[[Batch], Batch], masks: Masks) -> None:
+        self.loader, self.model = loader, model
+        sizes = lengths(loader, model)
         self.order: NDArray[np.int64] = np.argsort(sizes, kind="stable")
         self.place = np.empty_like(self.order)
         """For each row its place in the order."""
-        self.place[self.order] = np.arange(feed.rows)
-        self.starts = np.array([*_cuts(sizes[self.order].tolist()), feed.rows], np.int64)
+        self.place[self.order] = np.arange(loader.rows)
+        self.starts = np.array([*_cuts(sizes[self.order].tolist()), loader.rows], np.int64)
         """The places at which blocks begin, and the end."""
-        self.block_of = np.searchsorted(self.starts, np.arange(feed.rows), side="right") - 1
+        self.block_of = np.searchsorted(self.starts, np.arange(loader.rows), side="right") - 1
         """For each place its block."""
         digest = hashlib.sha256()
         counts: dict[MaskName, list[NDArray[np.int64]]] = {}
@@ -107,12 +107,12 @@ class Rows:
 
     def batch(self, block: int) -> Batch:
         """A block as a batch on the CPU."""
-        return self.feed.batch(self.model, self.rows(block))
+        return self.loader.batch(self.model, self.rows(block))
 
 
-def lengths(feed: Feed, model: str) -> NDArray[np.int64]:
+def lengths(loader: Loader, model: str) -> NDArray[np.int64]:
     """How many tokens each row has for a model, 0 where its rows are not of tokens."""
-    ids = (feed.example(model, row).get("input_ids", ()) for row in range(feed.rows))
+    ids = (loader.example(model, row).get("input_ids", ()) for row in range(loader.rows))
     return np.array([len(value) if isinstance(value, Sized) else 0 for value in ids], np.int64)
 
 
@@ -146,7 +146,7 @@ class Layout:
         """Where each slot of each row begins: `(rows, slots)`."""
         self.bytes = int(ends[-1])
 
-    def blocks(self, rows: Rows) -> NDArray[np.int64]:
+    def blocks(self, rows: CacheRows) -> NDArray[np.int64]:
         """Where each block begins, and the end."""
         return np.append(self.starts[rows.starts[:-1], 0], self.bytes)
 

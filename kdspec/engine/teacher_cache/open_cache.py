@@ -15,14 +15,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from kdspec.api.field_path import parse
 from kdspec.api.step import Features
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
-from kdspec.engine.batches.loader import Feed
+from kdspec.engine.batches.loader import Loader
 from kdspec.engine.batches.sampler import isolated_random, reseed
-from kdspec.engine.forward.model_runner import Forward, frozen
+from kdspec.engine.forward.model_runner import ModelRunner, frozen
 from kdspec.engine.processes.backend import Backend
 from kdspec.engine.teacher_cache import fingerprint
 from kdspec.engine.teacher_cache.cache import TeacherCache
 from kdspec.engine.teacher_cache.codec import Codec
-from kdspec.engine.teacher_cache.layout import Counts, Layout, Masks, Rows, lengths
+from kdspec.engine.teacher_cache.layout import CacheRows, Counts, Layout, Masks, lengths
 from kdspec.engine.teacher_cache.reduce import Reducing
 from kdspec.engine.teacher_cache.slots import Sight, Slot, Uncacheable, survey, tensors
 from kdspec.engine.teacher_cache.store import DATA, Store
@@ -38,7 +38,7 @@ _SPARE = 1.1
 
 
 @dataclass(frozen=True)
-class Opening:
+class CacheOpener:
     """What the caches of a stage depend on.
 
     Args:
@@ -54,7 +54,7 @@ class Opening:
 
     plan: Plan
     stage: PlannedStage
-    feed: Feed
+    loader: Loader
     backend: Backend
     epochs: float | None
     prepares: bool
@@ -64,11 +64,11 @@ class Opening:
     """What was decided for each teacher."""
 
     @property
-    def settings(self) -> teacher_cache.TeacherCache:
+    def settings(self) -> teacher_cache.TeacherCacheSettings:
         """What the spec says."""
         return self.stage.training.teacher_cache
 
-    def caches(self, teachers: Mapping[str, Forward]) -> dict[str, TeacherCache]:
+    def caches(self, teachers: Mapping[str, ModelRunner]) -> dict[str, TeacherCache]:
         """The caches by the teacher's name, of those teachers that are cached.
 
         Raises:
@@ -94,7 +94,7 @@ class Opening:
                 self.found.append(opened(self.stage.name, made[name]))
         return made
 
-    def cache(self, teacher: Forward) -> TeacherCache:
+    def cache(self, teacher: ModelRunner) -> TeacherCache:
         """The cache of one teacher.
 
         Raises:
@@ -122,14 +122,14 @@ class Opening:
         size = Layout(slots, sample, codec, len(next(iter(sample.values()), [0]))).mean()
         if auto and not teacher_cache.pays(flops, size, self.backend.device.type):
             raise Uncacheable("running it takes no longer than reading")
-        if self.feed.rows * size > 2 * self.settings.bytes:
-            raise Uncacheable(self._too_large(self.feed.rows * size))
+        if self.loader.rows * size > 2 * self.settings.bytes:
+            raise Uncacheable(self._too_large(self.loader.rows * size))
         if codec.top_k is not None and not any(codec.kind(slot) == "top_k" for slot in slots):
             self.warn(
                 f"`top_k` has no effect on teacher `{forward.name}`: keeping all of its logits takes no more room"
             )
-        rows = Rows(self.feed, forward.name, forward.inputs, masks)
-        layout = Layout(slots, rows.counts, codec, self.feed.rows)
+        rows = CacheRows(self.loader, forward.name, forward.inputs, masks)
+        layout = Layout(slots, rows.counts, codec, self.loader.rows)
         if layout.bytes > self.settings.bytes:
             raise Uncacheable(self._too_large(layout.bytes))
         training = self.stage.training
@@ -148,7 +148,7 @@ class Opening:
             "dtype": self.settings.dtype,
             "top_k": self.settings.top_k,
             "precision": precision,
-            "rows": self.feed.rows,
+            "rows": self.loader.rows,
             "bytes": layout.bytes,
         }
         return TeacherCache(
@@ -161,7 +161,7 @@ class Opening:
         """Where the caches are."""
         return teacher_cache.root(self.settings, self.plan.spec.document.folder)
 
-    def _masks(self, forward: Forward) -> Masks:
+    def _masks(self, forward: ModelRunner) -> Masks:
         """The masks that losses are given are the student's; both models see the same tokens where layers are matched."""
         student = self.stage.features[self.stage.needs.student]
         inputs = student.get("inputs_mask") or forward.features.get("inputs_mask")
@@ -170,11 +170,11 @@ class Opening:
         return Masks(inputs, forward.features.get("logits_mask"))
 
     def _survey(
-        self, forward: Forward | Reducing, names: Sequence[str], masks: Masks
+        self, forward: ModelRunner | Reducing, names: Sequence[str], masks: Masks
     ) -> tuple[tuple[Slot, ...], float]:
         """The slots, from a look at a short and a long row, and the operations of an average row."""
-        sizes = lengths(self.feed, forward.name)
-        ends = (int(sizes.argmin()), int(sizes.argmax()) or self.feed.rows - 1)
+        sizes = lengths(self.loader, forward.name)
+        ends = (int(sizes.argmin()), int(sizes.argmax()) or self.loader.rows - 1)
         with FlopCounterMode(display=False) as counter:
             sights = [self._sight(forward, row, masks, seed=0) for row in ends]
         again = self._sight(forward, ends[-1], masks, seed=1)
@@ -183,19 +183,19 @@ class Opening:
             raise Uncacheable("it, or its inputs, are drawn anew each time")
         return survey(sights[0], sights[-1], names), counter.get_total_flops() / 2
 
-    def _sight(self, forward: Forward | Reducing, row: int, masks: Masks, seed: int) -> Sight:
+    def _sight(self, forward: ModelRunner | Reducing, row: int, masks: Masks, seed: int) -> Sight:
         with isolated_random():
             reseed(seed, 0, 0, 0)
-            batch = self.feed.batch(forward.name, [row])
+            batch = self.loader.batch(forward.name, [row])
             long = {name: mask.shape[1] for name, mask in masks.of(batch).items()}
             on_device = {key: value.to(self.backend.device) for key, value in batch.items()}
             with frozen(forward.module), self.backend.autocast():
                 features: Features = forward(on_device)
         return Sight(features, long)
 
-    def _sample(self, forward: Forward | Reducing, masks: Masks) -> Counts:
-        rows = np.unique(np.linspace(0, self.feed.rows - 1, _SAMPLE).astype(int)).tolist()
-        return {name: mask.sum(1) for name, mask in masks.of(self.feed.batch(forward.name, rows)).items()}
+    def _sample(self, forward: ModelRunner | Reducing, masks: Masks) -> Counts:
+        rows = np.unique(np.linspace(0, self.loader.rows - 1, _SAMPLE).astype(int)).tolist()
+        return {name: mask.sum(1) for name, mask in masks.of(self.loader.batch(forward.name, rows)).items()}
 
     def _too_large(self, size: float) -> str:
         return f"it would take {size / 1e9:.3g} GB, and the budget is {self.settings.budget}"
@@ -217,7 +217,7 @@ class Opening:
 
 def opened(stage: str, cache: TeacherCache, step: int = 0) -> CacheState:
     """What there is to tell of a cache now."""
-    layout, rows = cache.layout, cache.rows.feed.rows
+    layout, rows = cache.layout, cache.rows.loader.rows
     return CacheState(
         stage=stage,
         step=step,

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from kdspec.api.step import Features
-from kdspec.engine.forward.model_runner import Batch, Forward
+from kdspec.engine.forward.model_runner import Batch, ModelRunner
 from kdspec.objectives.reductions import Reduced
 from kdspec.ops.features import first_token, similarity
 from kdspec.plan.plan import Feature
@@ -24,7 +24,7 @@ class Reducing:
         mask: which tokens count.
     """
 
-    def __init__(self, forward: Forward, reduced: Sequence[Reduced], mask: Feature | None) -> None:
+    def __init__(self, forward: ModelRunner, reduced: Sequence[Reduced], mask: Feature | None) -> None:
         self.forward, self.reduced, self.mask = forward, tuple(reduced), mask
         self.name, self.module, self.inputs = forward.name, forward.module, forward.inputs
         gone = {(each.feature, layer) for each in reduced for layer in each.layers}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kdspec.api.step import Features
 
-Place = Literal["whole", "layer", "head"]
+SlotPlace = Literal["whole", "layer", "head"]
 MaskName = Literal["inputs", "logits"]
 
 TOKENS = -1
@@ -26,7 +26,7 @@ class Slot:
     """One tensor of a row."""
 
     feature: str
-    place: Place
+    place: SlotPlace
     index: int
     """Of the layer or the head."""
     dtype: str
@@ -54,11 +54,11 @@ class Slot:
         return tuple(tokens if size == TOKENS else size for size in self.shape)
 
 
-def tensors(features: Features, names: Sequence[str]) -> Iterator[tuple[str, Place, int, Tensor]]:
+def tensors(features: Features, names: Sequence[str]) -> Iterator[tuple[str, SlotPlace, int, Tensor]]:
     """The tensors of the named features with the places that they have in them."""
     for name in names:
         value = features[name]
-        kind: Place = "whole"
+        kind: SlotPlace = "whole"
         parts: list[tuple[int, Any]] = [(0, value)]
         if isinstance(value, Mapping):
             kind, parts = "layer", list(value.items())
@@ -101,7 +101,7 @@ def survey(first: Sight, second: Sight, names: Sequence[str]) -> tuple[Slot, ...
     return tuple(_slot(name, place, index, a, b, (first, second)) for (name, place, index, a), (*_, b) in pairs)
 
 
-def _slot(name: str, place: Place, index: int, a: Tensor, b: Tensor, sights: tuple[Sight, Sight]) -> Slot:
+def _slot(name: str, place: SlotPlace, index: int, a: Tensor, b: Tensor, sights: tuple[Sight, Sight]) -> Slot:
     if a.ndim != b.ndim or not a.ndim or a.shape[0] != 1 or b.shape[0] != 1:
         raise Uncacheable(f"`{name}` does not have one entry a row")
     masks: list[MaskName] = ["logits", "inputs"] if name == "logits" else ["inputs"]

@@ -23,7 +23,7 @@ _CHECKSUM = 16
 _ABSENT = bytes(_CHECKSUM)
 
 
-class Damage(Exception):  # noqa: N818 - a finding, after which the block is computed again
+class CacheDamage(Exception):  # noqa: N818 - a finding, after which the block is computed again
     """Raised for a block whose bytes are not those of its checksum."""
 
 
@@ -86,7 +86,7 @@ class Store:
             return False
         if checksum != _sum(block, self._view[self.starts[block] : self.starts[block + 1]]):
             _write(self._index, _ABSENT, block * _CHECKSUM)
-            raise Damage
+            raise CacheDamage
         self._checked[block] = 1
         return True
 
@@ -100,14 +100,14 @@ class Store:
     @contextmanager
     def alone(self, block: int) -> Iterator[None]:
         """Wait until no other process computes the block, and let none begin meanwhile."""
-        held = False
+        cached_teachers = False
         with suppress(OSError):  # a file system without locks: then two may compute the same block, to the same end
             fcntl.lockf(self._lock, fcntl.LOCK_EX, 1, block)
-            held = True
+            cached_teachers = True
         try:
             yield
         finally:
-            if held:
+            if cached_teachers:
                 fcntl.lockf(self._lock, fcntl.LOCK_UN, 1, block)
 
     def close(self) -> None:

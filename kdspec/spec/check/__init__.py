@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from kdspec.diagnostics.diagnostic import Diagnostic, Label, Span
 from kdspec.registry.registry import Registry
 from kdspec.source.document import Document
-from kdspec.spec.check.explain import explain, in_order
 from kdspec.spec.check.logits import fitted
+from kdspec.spec.check.pydantic_errors import explain, in_order
 from kdspec.spec.spec import Spec
 
 __all__ = ["Checked", "check", "in_order"]

@@ -16,7 +16,7 @@ import transformers
 
 from kdspec import hookimpl
 from kdspec.diagnostics.diagnostic import DiagnosticError
-from kdspec.engine.batches.loader import Feed
+from kdspec.engine.batches.loader import Loader
 from kdspec.engine.run.stage_run import Interrupted
 from kdspec.engine.teacher_cache.store import DATA, INDEX, Store
 from kdspec.events import CacheState
@@ -203,7 +203,7 @@ def test_a_folder_that_cannot_be_made_costs_the_cache_and_not_the_run(launch, ho
 
 def test_a_mask_that_differs_from_that_of_the_cache_is_noticed(launch, monkeypatch):
     """Rows that changed without their task saying so are not answered by what was kept for others."""
-    batches = Feed.batches
+    batches = Loader.batches
 
     def shorter(self, rows, *args):
         made = batches(self, rows, *args)
@@ -211,7 +211,7 @@ def test_a_mask_that_differs_from_that_of_the_cache_is_noticed(launch, monkeypat
             batch["attention_mask"][:, 1] = 0
         return made
 
-    monkeypatch.setattr(Feed, "batches", shorter)
+    monkeypatch.setattr(Loader, "batches", shorter)
     ran = launch()
     assert any("rows are not as they were when it was filled" in text for text in ran.warnings)
     assert not ran.cache.used
@@ -288,6 +288,6 @@ def test_a_layer_that_a_loss_needs_is_kept_as_it_is(launch):
 
 
 def test_a_strategy_that_reads_layers_by_itself_gets_them(launch, monkeypatch):
-    monkeypatch.setattr("kdspec.engine.step.trainable.Bundle.reads_by_matches", False)
+    monkeypatch.setattr("kdspec.engine.step.trainable.TrainableModule.reads_by_matches", False)
     ran = launch(f"{GENERAL}.matches={REDUCED}")
     assert set(ran.cache.features) == {"logits", "hidden[0]", "hidden[2]", "hidden[3]"}

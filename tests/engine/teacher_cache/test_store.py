@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from kdspec.engine.teacher_cache import store as module
-from kdspec.engine.teacher_cache.store import ABOUT, DATA, Damage, Store
+from kdspec.engine.teacher_cache.store import ABOUT, DATA, CacheDamage, Store
 
 STARTS = np.array([0, 8, 24, 32])
 CONTENT = (b"a" * 8, b"b" * 16, b"c" * 8)
@@ -71,7 +71,7 @@ def test_damage_is_found_once_and_then_the_block_is_absent(opened, tmp_path):
         file.write(b"x")
     store = opened()
     assert store.has(0)
-    with pytest.raises(Damage):
+    with pytest.raises(CacheDamage):
         store.has(1)
     assert not store.has(1)
     store.write(1, CONTENT[1])
@@ -85,7 +85,7 @@ def test_a_block_in_the_place_of_another_is_damage(opened, tmp_path):
     index = tmp_path / "cache" / module.INDEX
     data = index.read_bytes()
     index.write_bytes(data[:32] + data[:16])
-    with pytest.raises(Damage):
+    with pytest.raises(CacheDamage):
         opened().has(2)
 
 

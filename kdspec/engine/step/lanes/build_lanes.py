@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from torch import nn
 
-from kdspec.engine.step.lanes.lane import Lane, Twin
+from kdspec.engine.step.lanes.lane import Lane, ModuleReplica
 from kdspec.engine.step.lanes.lanes import Lanes
-from kdspec.engine.step.trainable import Bundle
-from kdspec.engine.step.training_loop import Loop
+from kdspec.engine.step.trainable import TrainableModule
+from kdspec.engine.step.training_loop import TrainingLoop
 
 
-def opened(loop: Loop, again: Callable[[nn.Module], Bundle]) -> Lanes | str:
+def build_lanes(loop: TrainingLoop, again: Callable[[nn.Module], TrainableModule]) -> Lanes | str:
     """The lanes that the stage's settings ask for, as far as a step has work for them, or why there cannot be any.
 
     Args:
@@ -31,13 +31,13 @@ def opened(loop: Loop, again: Callable[[nn.Module], Bundle]) -> Lanes | str:
     ):
         if value:
             return f"not with `{told}`"
-    if not loop.bundle.reads_by_matches:
+    if not loop.trainable.reads_by_matches:
         return "the strategy has an objective of its own, which may keep something from one batch to the next"
     count = min(training.lanes, len(loop.draws.of(0)))
     if count == 1:
         return "a step has one micro-batch, which cannot be cut; write `accumulate`"
-    first = Lane(loop.bundle, {task: lesson.student for task, lesson in loop.lessons.items()})
-    loop.bundle.train()
+    first = Lane(loop.trainable, {task: task_inputs.student for task, task_inputs in loop.inputs_of.items()})
+    loop.trainable.train()
     if why := loop.try_out(first):
         return why
-    return Lanes(first, [Twin(first, again, loop.embeddings.add) for _ in range(count - 1)])
+    return Lanes(first, [ModuleReplica(first, again, loop.embeddings.add) for _ in range(count - 1)])

@@ -16,7 +16,7 @@ _BITS = 16
 """Random bits for each number: a probability is rounded to so many of them."""
 
 
-class OwnDraws(TorchFunctionMode):
+class LaneDropout(TorchFunctionMode):
     """While it is active, dropout of this thread is drawn from a generator that no other thread draws from.
 
     Not torch's: 16 bits a number of a generator for which 64 are one step take a quarter of the time. Only what Python

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdspec.engine.forward.model_runner import Forward
+from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.engine.step.embedding_gradients import Add, InPlace
-from kdspec.engine.step.lanes.dropout import OwnDraws
-from kdspec.engine.step.trainable import Bundle
+from kdspec.engine.step.lanes.dropout import LaneDropout
+from kdspec.engine.step.trainable import TrainableModule
 
 
 class Lane:
@@ -24,16 +24,16 @@ class Lane:
         students: the student's forward pass for each task.
     """
 
-    def __init__(self, bundle: Bundle, students: Mapping[str, Forward]) -> None:
-        self.bundle, self.students = bundle, students
-        self.draws = OwnDraws()
+    def __init__(self, trainable: TrainableModule, students: Mapping[str, ModelRunner]) -> None:
+        self.trainable, self.students = trainable, students
+        self.draws = LaneDropout()
 
     def try_out(self, work: Callable[[], object]) -> str:
         """What a forward pass, which `work` does, stirs that threads have in common; empty where it stirs nothing.
 
         Buffers of the student are put back.
         """
-        kept = [(buffer, buffer.clone()) for buffer in self.bundle.buffers()]
+        kept = [(buffer, buffer.clone()) for buffer in self.trainable.buffers()]
         before = _generators()
         with self.draws:
             work()
@@ -45,7 +45,7 @@ class Lane:
         return "the student or a loss keeps something from one batch to the next" if changed else ""
 
 
-class Twin(Lane):
+class ModuleReplica(Lane):
     """A lane beside the first: its weights are those of the first, its gradients its own until they are added there.
 
     The modules are others, since what hooks take from a forward pass must be of its own thread.
@@ -56,22 +56,22 @@ class Twin(Lane):
         add: adds to the gradients of embeddings of the first.
     """
 
-    def __init__(self, first: Lane, again: Callable[[nn.Module], Bundle], add: Add) -> None:
-        student = first.bundle.student
-        self._own = {id(p): nn.Parameter(p.detach()) for p in first.bundle.parameters() if p.requires_grad}
+    def __init__(self, first: Lane, again: Callable[[nn.Module], TrainableModule], add: Add) -> None:
+        student = first.trainable.student
+        self._own = {id(p): nn.Parameter(p.detach()) for p in first.trainable.parameters() if p.requires_grad}
         kept: dict[int, Tensor] = {id(tensor): tensor for tensor in (*student.parameters(), *student.buffers())}
         modules = [forward.module for forward in first.students.values()]
         copied, *modules = copy.deepcopy([student, *modules], {**kept, **self._own})
-        bundle = again(copied)
-        objective = first.bundle.objective
+        trainable = again(copied)
+        objective = first.trainable.objective
         weights = ((name, self._own.get(id(p), p)) for name, p in objective.named_parameters(remove_duplicate=False))
         for name, tensor in (*weights, *objective.named_buffers(remove_duplicate=False)):
             owner, _, key = name.rpartition(".")
-            setattr(bundle.objective.get_submodule(owner), key, tensor)
-        bundle.train()
+            setattr(trainable.objective.get_submodule(owner), key, tensor)
+        trainable.train()
         pairs = zip(first.students.items(), modules, strict=True)
-        super().__init__(bundle, {task: forward.of(module) for (task, forward), module in pairs})
-        self._first = {id(self._own[id(p)]): p for p in first.bundle.parameters() if p.requires_grad}
+        super().__init__(trainable, {task: forward.of(module) for (task, forward), module in pairs})
+        self._first = {id(self._own[id(p)]): p for p in first.trainable.parameters() if p.requires_grad}
         self._add = add
         self._looked_up: list[tuple[Tensor, Tensor, Tensor]] = []
         self._embeddings = InPlace(copied, add=lambda *found: self._looked_up.append(found)).__enter__()

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import torch
 
 from kdspec.engine.batches.length_split import dealt
-from kdspec.engine.step.lanes.lane import Lane, Twin
+from kdspec.engine.step.lanes.lane import Lane, ModuleReplica
 
 
 class Lanes:
@@ -18,7 +18,7 @@ class Lanes:
     added lane by lane: so the numbers are the same in every run, however long each thread takes.
     """
 
-    def __init__(self, first: Lane, others: Sequence[Twin]) -> None:
+    def __init__(self, first: Lane, others: Sequence[ModuleReplica]) -> None:
         self.first, self.others = first, others
         self._pool = ThreadPoolExecutor(len(others), thread_name_prefix="kdspec-lane")
 

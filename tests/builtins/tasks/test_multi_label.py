@@ -1,0 +1,174 @@
+"""The task of giving texts any number of labels."""
+
+from __future__ import annotations
+
+import math
+
+import datasets
+import pytest
+import torch
+import transformers
+from pydantic import ValidationError
+from torchmetrics.functional.classification import multilabel_f1_score
+
+from kdspec.api.answers import Answers
+from kdspec.api.context import BuildContext, Head
+from kdspec.api.kinds import Dataset
+from kdspec.builtins.tasks.multi_label import MultiLabel
+from kdspec.diagnostics.fault import Fault
+
+ROWS = {"text": ["a", "b", "c", "d"], "label": [["x", "y"], [], None, ["z"]]}
+NAN = math.nan
+
+
+class Rows(Dataset):
+    """Splits that a test has made."""
+
+    name = "rows"
+    splits: dict
+
+    def build(self, context):
+        made = {
+            name: rows if isinstance(rows, datasets.Dataset) else datasets.Dataset.from_dict(rows)
+            for name, rows in self.splits.items()
+        }
+        return datasets.DatasetDict(made)
+
+
+def task(splits=None, **fields):
+    splits = {"train": ROWS} if splits is None else splits
+    return MultiLabel(**{"data": Rows(splits=splits), "text": "text", "label": "label", **fields})
+
+
+def answers(logits, labels):
+    return Answers(split="test", rows=(), examples=(), logits=[logits], labels=[labels])
+
+
+def built(splits=None, **fields):
+    return task(splits, **fields).build(BuildContext())
+
+
+def cached_teachers(found, split="train"):
+    return [["?" if math.isnan(value) else int(value) for value in row] for row in found._labels[split]]
+
+
+@pytest.fixture
+def tokenizer(new_tokenizer):
+    return transformers.AutoTokenizer.from_pretrained(new_tokenizer())
+
+
+def test_lists_of_labels():
+    found = built()
+    assert found.head == Head(task="multi_label", labels=("x", "y", "z"))
+    assert cached_teachers(found) == [[1, 1, 0], [0, 0, 0], ["?"] * 3, [0, 0, 1]]
+
+
+def test_texts_with_a_separator():
+    rows = {"text": ["a", "b", "c"], "label": ["x ;y", "", "z"]}
+    assert cached_teachers(built({"train": rows}, separator=";")) == [[1, 1, 0], [0, 0, 0], [0, 0, 1]]
+
+
+def test_columns_of_0_and_1():
+    rows = {"text": ["a", "b"], "x": [1, 0], "y": [True, None]}
+    found = built({"train": rows, "test": {"text": ["c"]}}, label=["x", "y"])
+    assert found.head.labels == ("x", "y")
+    assert cached_teachers(found) == [[1, 1], [0, "?"]]
+    assert cached_teachers(found, "test") == [["?", "?"]]
+
+
+def test_labels_in_the_order_of_the_spec():
+    assert cached_teachers(built(labels=["z", "y", "x"]))[0] == [0, 1, 1]
+
+
+def test_a_data_set_that_knows_its_label_names():
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.List(datasets.ClassLabel(names=["q", "p"]))}
+    )
+    train = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [[1], [0, 1]]}, features=features)
+    found = built({"train": train})
+    assert found.head.labels == ("q", "p")
+    assert cached_teachers(found) == [[0, 1], [1, 1]]
+
+
+def test_unlabelled_rows_have_none():
+    found = built({"train": ROWS, "unlabelled": ROWS})
+    assert cached_teachers(found, "unlabelled") == [["?"] * 3] * 4
+
+
+@pytest.mark.parametrize(
+    ("splits", "fields", "code", "at", "message"),
+    [
+        ({"train": {"text": ["a"], "label": ["x;y"]}}, {}, "KD502", ("label", 0), "the text `x;y`"),
+        ({"train": {"text": ["a"], "label": [3]}}, {}, "KD502", ("label", 0), "a int"),
+        ({"train": {"text": ["a"], "label": [["x"]]}}, {}, "KD312", ("label", 0), "only the label `x`"),
+        ({"train": ROWS, "test": {"text": ["a"], "label": [["q"]]}}, {}, "KD312", ("label", 0), "not among"),
+        ({"train": ROWS}, {"labels": ["x", "y"]}, "KD312", ("labels",), "`z`, which is not among"),
+        ({"train": ROWS}, {"label": ["x", "y"]}, "KD312", ("label", 0), "no column `x`"),
+        ({"train": {"text": ["a"], "x": [2], "y": [0]}}, {"label": ["x", "y"]}, "KD502", ("label", 0), "neither 0"),
+        ({"train": ROWS}, {"text": "txt"}, "KD312", ("text", 0), "no column `txt`"),
+    ],
+)
+def test_wrong_rows_are_told_at_their_place(splits, fields, code, at, message):
+    with pytest.raises(Fault, match=message) as caught:
+        built(splits, **fields)
+    assert (caught.value.code, caught.value.at) == (code, at)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"label": ["x", "y"], "separator": ";"}, "exclude each other"),
+        ({"label": ["x", "y"], "labels": ["x", "y"]}, "exclude each other"),
+        ({"threshold": 1.0}, "less than 1"),
+        ({"labels": ["x"]}, "at least 2"),
+        ({"labels": ["x", "x"]}, "written twice"),
+        ({"metric": "f1"}, "micro_f1"),
+    ],
+)
+def test_a_value_out_of_range(fields, message):
+    with pytest.raises(ValidationError, match=message):
+        task(**fields)
+
+
+def test_a_batch_has_the_shapes_of_the_plan(tokenizer):
+    found = built()
+    batch = found.collate(found.encode("train", tokenizer), tokenizer)
+    planned = task(labels=["x", "y", "z"]).example(BuildContext(), 4, None)
+    assert batch.keys() == planned.keys()
+    assert batch["labels"].shape == planned["labels"].shape
+    assert str(batch["labels"].dtype) == f"torch.{planned['labels'].dtype}"
+
+
+def test_the_loss_is_over_what_is_known():
+    labels = torch.tensor([[1.0, 0.0], [NAN, 1.0], [NAN, NAN]])
+    logits = torch.tensor([[2.0, -1.0], [7.0, 0.5], [3.0, 4.0]], requires_grad=True)
+    mean = built().loss(logits, labels)
+    known = torch.nn.functional.binary_cross_entropy_with_logits(
+        torch.tensor([2.0, -1.0, 0.5]), torch.tensor([1.0, 0.0, 1.0])
+    )
+    assert mean.value.item() == pytest.approx(known.item())
+    mean.value.backward()
+    assert logits.grad[2].abs().sum() == 0
+    assert logits.grad[1, 0] == 0
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.2])
+def test_metrics_are_those_of_torchmetrics(threshold):
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(20, 3, generator=generator), torch.randint(0, 2, (20, 3), generator=generator).float()
+    found = built(threshold=threshold).metrics(answers([logits[:7], logits[7:]], [labels[:7], labels[7:]]))
+    for average in ("micro", "macro"):
+        known = multilabel_f1_score(logits.sigmoid(), labels.int(), 3, threshold=threshold, average=average)
+        assert found[f"{average}_f1"] == pytest.approx(known.item())
+    right = ((logits.sigmoid() > threshold) == (labels == 1)).all(1)
+    assert found["subset_accuracy"] == pytest.approx(right.double().mean().item())
+
+
+def test_metrics_leave_out_what_is_not_known():
+    logits = torch.tensor([[9.0, -9.0], [9.0, 9.0]])
+    assert built().metrics(answers([logits], [torch.tensor([[1.0, 0.0], [NAN, 0.0]])])) == {
+        "micro_f1": pytest.approx(2 / 3),
+        "macro_f1": pytest.approx(0.5),
+        "subset_accuracy": 1.0,
+    }
+    assert built().metrics(answers([logits], [torch.full((2, 2), NAN)])) == {}

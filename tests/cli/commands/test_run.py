@@ -1,0 +1,227 @@
+"""`kdspec run`: what it says, where, and its exit codes; what a session does is tested with the engine."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from kdspec.cli.commands.run import loading
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.engine.evaluation.results import ResultRow
+from kdspec.engine.run import session
+from kdspec.engine.run.event_log import EventLog
+from kdspec.engine.run.session import Result
+from kdspec.engine.run.stage_run import Interrupted
+from kdspec.events import RunFinished, RunStarted
+from kdspec.report import report
+
+ROW = ResultRow("student", "student", "reviews", "test", {"accuracy": 0.81}, 0.9, 4_386_178, 17_500_000, 3.2)
+
+
+class FakeSession:
+    """Takes the place of the engine: keeps what it was given, and does what the test says."""
+
+    def __init__(self, plan, registry, **options):
+        vars(self).update(options, plan=plan, registry=registry, options=options)
+        self.folder = options["output"] / plan.spec.name
+        self.kept = {}
+        self.tells_of_failure = True
+        self.made.append(self)
+
+    def run(self):
+        self.folder.mkdir(parents=True)
+        log = EventLog(self.folder / "events.jsonl")
+        for event in (RunStarted("tiny", ("distil",), {}, 0, None), RunFinished(1.0, {})):
+            log.append(event)
+            for answer in self.registry.plugins.call("kdspec_observe", event=event, session=self):
+                assert answer.error is None
+        student = self.folder / "student"
+        student.mkdir()
+        (student / "config.json").write_text('{"architectures": ["BertForSequenceClassification"]}')
+        (student / "tokenizer_config.json").write_text("{}")
+        return Result(self.folder, (ROW,), student, already_finished=self.finished)
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """Puts a fake in the engine's place; `engine(error=...)` makes its run raise."""
+
+    def install(error=None, *, finished=False):
+        def run(self):
+            if error is not None:
+                raise error(self) if callable(error) else error
+            return FakeSession.run(self)
+
+        fake = type("Fake", (FakeSession,), {"run": run, "made": [], "finished": finished})
+        monkeypatch.setattr(session, "Session", fake)
+        return fake
+
+    return install
+
+
+def test_the_product_is_on_standard_output_and_progress_is_not(kdspec, spec, engine):
+    spec()
+    engine()
+    outcome = kdspec("run", "spec.yaml")
+    assert outcome.code == 0
+    assert outcome.err == "loading models and data\n"
+    assert "4.4 M" in outcome.out
+    assert "student  runs/tiny/student" in outcome.out
+    assert outcome.out.endswith(
+        """\
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained('runs/tiny/student')
+model = AutoModelForSequenceClassification.from_pretrained('runs/tiny/student')
+print(model(**tokenizer("some text", return_tensors="pt")).logits)
+"""
+    )
+
+
+def test_a_report_lies_in_the_folder(kdspec, spec, engine):
+    spec()
+    engine()
+    assert "report   runs/tiny/report.html" in kdspec("run", "spec.yaml").out
+    assert "tiny" in Path("runs/tiny/report.html").read_text(encoding="utf-8")
+
+
+def test_the_options_reach_the_session(kdspec, spec, engine):
+    spec()
+    fake = engine()
+    arguments = ["--set", "seed=7", "--output", "elsewhere", "--restart", "--device", "cpu"]
+    assert kdspec("run", "spec.yaml", *arguments).code == 0
+    (made,) = fake.made
+    assert made.options == {
+        "output": Path("elsewhere"),
+        "restart": True,
+        "resume": False,
+        "device": "cpu",
+        "backend": "auto",
+        "accelerate_config": None,
+        "shard_teachers": False,
+    }
+    assert made.plan.spec.seed == 7
+
+
+def test_a_mistake_in_the_spec_keeps_it_from_running(kdspec, spec, engine):
+    spec("temperature: 4", "temprature: 4")
+    fake = engine()
+    outcome = kdspec("run", "spec.yaml")
+    assert (outcome.code, outcome.out, fake.made) == (1, "", [])
+    assert "error[KD101]" in outcome.err
+
+
+def test_a_warning_does_not(kdspec, spec, engine):
+    spec("layers: uniform", "layers: uniform, weight: 0")
+    engine()
+    outcome = kdspec("run", "spec.yaml")
+    assert outcome.code == 0
+    assert "warning[KD305]" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("format_", "shown"), [("full", "error[KD501]: a loss"), ("concise", "KD501 a loss"), ("json", '"code": "KD501"')]
+)
+def test_a_run_that_fails_is_told_with_its_place(kdspec, spec, engine, format_, shown):
+    spec()
+
+    def error(self):
+        label = self.plan.spec.label(("stages", "distil"), "here")
+        return DiagnosticError(Diagnostic("KD501", "a loss", label))
+
+    engine(error)
+    outcome = kdspec("run", "spec.yaml", "--format", format_)
+    assert (outcome.code, outcome.out) == (3, "")
+    assert shown in outcome.err
+    assert "spec.yaml" in outcome.err
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_names_the_command_that_goes_on(kdspec, spec, engine, number, code):
+    spec(name="my spec.yaml")
+    engine(Interrupted(number))
+    outcome = kdspec("run", "my spec.yaml", "--set", "seed=7", "--restart", "--output", "out", "--device", "cpu")
+    assert (outcome.code, outcome.out) == (code, "")
+    assert outcome.err.splitlines() == [
+        "stopped; the state is saved in out/tiny. To go on:",
+        "  kdspec run 'my spec.yaml' --set seed=7 --output out --device cpu",
+    ]
+
+
+def test_the_command_names_the_plugins(kdspec, spec, engine, tmp_path):
+    spec()
+    (tmp_path / "mine.py").write_text("", encoding="utf-8")
+    engine(Interrupted(signal.SIGINT))
+    outcome = kdspec("--plugin", "mine.py", "run", "spec.yaml")
+    assert outcome.err.endswith("  kdspec run spec.yaml --plugin mine.py\n")
+
+
+def test_a_finished_run_says_so_and_shows_its_table(kdspec, spec, engine):
+    spec()
+    engine(finished=True)
+    outcome = kdspec("run", "spec.yaml")
+    assert outcome.code == 0
+    assert "4.4 M" in outcome.out
+    assert outcome.err.endswith("this run is finished already; to run it anew:\n  kdspec run spec.yaml --restart\n")
+
+
+def test_a_report_that_cannot_be_made_is_no_failure_of_the_run(kdspec, spec, engine, monkeypatch):
+    spec()
+    engine()
+
+    def refuse(made, plugins):
+        raise DiagnosticError(Diagnostic("KD508", "the disk is full"))
+
+    monkeypatch.setattr(report, "write", refuse)
+    outcome = kdspec("run", "spec.yaml")
+    assert outcome.code == 0
+    assert "error[KD508]: the disk is full" in outcome.err
+
+
+@pytest.mark.parametrize("device", ["nonsense", "meta", "cpu:x"])
+def test_a_device_that_cannot_be_used_is_wrong_usage(kdspec, spec, engine, device):
+    spec()
+    fake = engine()
+    outcome = kdspec("run", "spec.yaml", "--device", device)
+    assert (outcome.code, fake.made) == (2, [])
+    assert f"`{device}` cannot be used" in outcome.err
+
+
+def test_a_folder_that_cannot_be_made_is_told(kdspec, spec):
+    spec()
+    Path("taken").write_text("", encoding="utf-8")
+    outcome = kdspec("run", "spec.yaml", "--output", "taken/runs")
+    assert outcome.code == 3
+    assert "error[KD508]: cannot write `taken/runs/tiny`" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("config", "tokenizer", "told"),
+    [
+        (None, False, None),
+        ("{", False, None),
+        ("[]", False, None),
+        ({"architectures": ["BertModel"]}, True, "last_hidden_state"),
+        ({"architectures": ["BertForTokenClassification"]}, False, "AutoModelForTokenClassification"),
+        ({}, False, "AutoModel"),
+    ],
+)
+def test_a_student_is_loaded_with_transformers_where_it_is_one_of_theirs(tmp_path, config, tokenizer, told):
+    if config is not None:
+        text = config if isinstance(config, str) else json.dumps(config)
+        (tmp_path / "config.json").write_text(text, encoding="utf-8")
+    if tokenizer:
+        (tmp_path / "tokenizer_config.json").touch()
+    snippet = loading(tmp_path)
+    assert (snippet is None) if told is None else (told in snippet and ("AutoTokenizer" in snippet) == tokenizer)
+
+
+def test_a_run_is_rehearsed_before_it_begins(kdspec, spec, engine):
+    spec("stages:", "adaptors:\n  teacher: {logits: output.logit, hidden: output.hidden_states}\nstages:")
+    fake = engine()
+    outcome = kdspec("run", "spec.yaml")
+    assert (outcome.code, outcome.out, fake.made) == (1, "", [])
+    assert "error[KD303]: `logits` of `teacher` is not where its path says" in outcome.err

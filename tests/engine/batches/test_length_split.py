@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdspec.engine.batches.length_split import LengthSplit, spread
+
+LENGTHS = st.lists(st.integers(1, 20), min_size=1, max_size=8)
+PIECES = st.lists(st.lists(st.integers(), min_size=1, max_size=5), max_size=5)
+
+
+def cutting(lengths: list[int], cost: int = 0, tokens: int | None = None) -> LengthSplit:
+    return LengthSplit(lengths=np.array(lengths), cost=cost, tokens=tokens)
+
+
+def price(lengths: list[int], pieces: list[list[int]], cost: int) -> int:
+    return sum(max(lengths[row] for row in piece) * len(piece) + cost for piece in pieces)
+
+
+@given(LENGTHS, st.integers(0, 40), st.integers(1, 8))
+def test_pieces_have_every_row_once_and_no_more_rows_than_allowed(lengths, cost, most):
+    pieces = cutting(lengths, cost).pieces(range(len(lengths)), most)
+    assert sorted(itertools.chain(*pieces)) == list(range(len(lengths)))
+    assert all(1 <= len(piece) <= most for piece in pieces)
+    in_turn = [lengths[row] for piece in pieces for row in piece]
+    assert in_turn == sorted(lengths, reverse=True)
+
+
+@settings(max_examples=50)
+@given(LENGTHS, st.integers(0, 40), st.integers(1, 8), st.none() | st.integers(1, 60))
+def test_no_other_cuts_cost_less(lengths, cost, most, tokens):
+    rows = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+
+    def allowed(piece: list[int]) -> bool:
+        if tokens is None:
+            return len(piece) <= most
+        return len(piece) == 1 or max(lengths[row] for row in piece) * len(piece) <= tokens
+
+    every = []
+    for places in itertools.product((False, True), repeat=len(rows) - 1):
+        ends = [0, *(place + 1 for place, cut in enumerate(places) if cut), len(rows)]
+        pieces = [rows[first:end] for first, end in itertools.pairwise(ends)]
+        if all(map(allowed, pieces)):
+            every.append(price(lengths, pieces, cost))
+    found = cutting(lengths, cost, tokens).pieces(range(len(lengths)), most)
+    assert all(map(allowed, found))
+    assert price(lengths, found, cost) == min(every)
+
+
+def test_rows_of_one_length_are_not_cut():
+    assert cutting([7] * 6, cost=1).pieces(range(6), 6) == [[0, 1, 2, 3, 4, 5]]
+
+
+def test_a_cut_that_costs_more_than_it_saves_is_not_made():
+    assert len(cutting([10, 2, 2], cost=15).pieces(range(3), 3)) == 2
+    assert len(cutting([10, 2, 2], cost=17).pieces(range(3), 3)) == 1
+
+
+def test_a_row_longer_than_the_tokens_allowed_is_alone():
+    assert cutting([9, 2, 2], tokens=4).pieces(range(3), 1) == [[0], [1, 2]]
+
+
+def test_no_rows_are_no_pieces():
+    assert cutting([1]).pieces([], 4) == []
+
+
+@given(PIECES, st.integers(0, 12))
+def test_pieces_are_spread_without_losing_a_row(pieces, more):
+    count = len(pieces) + more
+    made = spread(pieces, count)
+    assert len(made) == count
+    assert list(itertools.chain(*made)) == list(itertools.chain(*pieces))
+    full = [piece for piece in made if piece]
+    assert made[: len(full)] == full
+    assert len(full) == min(count, sum(map(len, pieces)))

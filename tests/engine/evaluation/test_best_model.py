@@ -1,0 +1,229 @@
+"""Evaluation while a stage trains: it changes nothing, and chooses the best student."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from kdspec import Mean, Task
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.evaluation.best_model import BestModelTracker, EvaluatedTask, EvaluationProgress
+from kdspec.engine.run.triggers import Triggers, total_steps
+from kdspec.events import Evaluated, StageFinished, StepDone
+
+GENERAL = "stages.distil.distiller.general"
+TRAINING = "stages.distil.training"
+ROWS = "tasks.rows.tensors.data.ragged={train: 11, validation: 6}"
+EVERY = f"{TRAINING}.evaluate={{every_steps: 1}}"
+
+
+def test_evaluation_does_not_change_training(launch, same):
+    """Not with dropout, and not where it draws random numbers."""
+    dropout = "models.student.toy.dropout=0.3"
+    without = launch(ROWS, dropout, folder="without")
+    judged = launch(ROWS, dropout, EVERY, folder="judged")
+    assert same.bits(without.checkpoint(6), judged.checkpoint(6))
+    assert [e.loss for e in without.of(StepDone)] == [e.loss for e in judged.of(StepDone)]
+
+
+def test_by_the_loss_the_lowest_is_the_best(launch):
+    ran = launch(ROWS, EVERY, f"{TRAINING}.optimizer={{sgd: {{lr: 30}}}}")
+    losses = {e.step: e.metrics["loss"] for e in ran.of(Evaluated)}
+    (end,) = ran.of(StageFinished)
+    assert end.best_step == min(losses, key=losses.get)
+    assert end.metrics["loss"] == min(losses.values())
+    assert ran.result.table[0].metrics.keys() == {"accuracy", "loss"}
+
+
+class Scripted(Task):
+    """Rows with metrics that a list says."""
+
+    name = "scripted"
+    values: list[float | str]
+    """The metric at each evaluation; `nan` is not a number."""
+    higher: bool = True
+    """Whether it is better when higher."""
+
+    def adaptor(self):
+        return {"logits": "output.logits", "labels": "batch.label"}
+
+    def build(self, context):
+        values, higher = iter(self.values), self.higher
+
+        class Rows:
+            head = None
+            metric = "score"
+            lower_is_better = () if higher else ("score",)
+            label_keys = frozenset({"label"})
+
+            def rows(self, split):
+                return 4 if split in ("train", "validation") else 0
+
+            def encode(self, split, tokenizer):
+                return [{"row": row} for row in range(4)]
+
+            def collate(self, examples, tokenizer):
+                ones = torch.ones(len(examples), 2, dtype=torch.long)
+                return {"ids": ones, "mask": ones, "label": ones[:, 0]}
+
+            def loss(self, logits, labels):
+                return Mean(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"), float(len(labels)))
+
+            def metrics(self, answers):
+                return {"score": float(next(values, 0.0)), "other": 0.25}
+
+        return Rows()
+
+
+def scripted(launch, values, higher, *sets):
+    task = f"tasks={{rows: {{scripted: {{values: {values}, higher: {str(higher).lower()}}}}}}}"
+    changes = (task, "adaptors={}", f"{GENERAL}.matches=[]", f"{TRAINING}.steps=4", f"{TRAINING}.epochs=null", EVERY)
+    ran = launch(*changes, *sets, plugins=[Scripted])
+    return ran, ran.of(StageFinished)[0]
+
+
+@pytest.mark.parametrize(
+    ("values", "higher", "best"),
+    [
+        ("[1, 3, 2, 3]", True, 2),
+        ("[3, 1, 2, 1]", False, 2),
+        ("[nan, 1, nan, 0.5]", True, 2),
+        ("[1, 2, 3, 4]", True, 4),
+        ("[nan, nan, nan, nan]", True, None),
+    ],
+)
+def test_the_metric_says_which_direction_is_better(values, higher, best, launch):
+    """The first of equals stays, and what is no number is never the best."""
+    ran, end = scripted(launch, values, higher)
+    assert end.best_step == best
+    if best is not None:
+        assert end.metrics["score"] == ran.of(Evaluated)[best - 1].metrics["score"]
+    assert ran.of(Evaluated)[0].best == (not math.isnan(float(values[1:-1].split(",")[0])))
+
+
+def test_another_metric_can_choose(launch):
+    _, end = scripted(launch, "[1, 2, 3, 4]", True, f"{TRAINING}.evaluate.metric=other")
+    assert end.best_step == 1
+
+
+def test_the_task_says_nothing_of_a_metric_that_it_does_not_have(launch):
+    with pytest.raises(DiagnosticError) as caught:
+        scripted(launch, "[1, 2, 3, 4]", True, f"{TRAINING}.evaluate.metric=othr")
+    (found,) = caught.value.diagnostics
+    assert found.code in {"KD502", "KD204"}
+    assert "`othr`" in found.message
+    assert found.help == "did you mean `other`?"
+
+
+def test_an_unknown_metric_is_found_before_anything_is_trained(session):
+    changes = (ROWS, f"{TRAINING}.evaluate={{metric: acuracy}}")
+    with pytest.raises(DiagnosticError) as caught:
+        session(*changes).run()
+    assert "`acuracy`" in caught.value.diagnostics[0].message
+    assert "StepDone" not in (log.read_text() if (log := session().folder / "events.jsonl").exists() else "")
+
+
+def test_without_validation_rows_the_last_student_is_kept_and_that_is_noted(launch, same):
+    ran = launch(f"{TRAINING}.evaluate={{}}", f"{TRAINING}.early_stopping={{patience: 1}}")
+    assert ran.notes == ["stage `distil` has no validation rows: its last student is kept, and it does not stop early"]
+    assert ran.of(StageFinished)[0].best_step is None
+    student = {name.removeprefix("student."): t for name, t in ran.checkpoint(6).items() if name.startswith("student.")}
+    assert same.bits(ran.weights, student)
+
+
+def test_without_labels_there_is_nothing_to_judge_by(launch):
+    changes = (ROWS, f"{TRAINING}.evaluate={{}}", "adaptors.student={logits: output.logits, hidden: output.hidden}")
+    changes = (*changes, "tasks.rows.tensors.labels=null", "tasks.rows.tensors.columns=[ids, mask]")
+    ran = launch(*changes, f"{GENERAL}.hard_labels.weight=0")
+    assert ran.notes == ["stage `distil` has no labels to judge by: its last student is kept"]
+    (teacher, student) = ran.result.table
+    assert (student.metrics, student.split) == ({}, "validation")
+    assert teacher.latency_ms > 0
+
+
+def test_early_stopping_ends_after_patience(launch):
+    ran, end = scripted(
+        launch, "[2, 1, 1, 1]", True, f"{TRAINING}.steps=30", f"{TRAINING}.early_stopping={{patience: 2}}"
+    )
+    assert (end.best_step, end.step) == (1, 3)
+    assert "stage `distil` stopped early, after 3 of 30 steps: nothing was better than step 1" in ran.notes
+
+
+def test_a_models_own_loss_does_not_count_rows_without_labels(launch):
+    rows = "tasks.rows.tensors.data.ragged={train: 11, validation: 7, gaps: 2}"
+    own = "adaptors.student.losses=output.loss"
+    per_row = launch(rows, own, EVERY, f"{TRAINING}.batch_size=1", f"{TRAINING}.accumulate=11", folder="rows")
+    at_once = launch(rows, own, EVERY, f"{TRAINING}.batch_size=11", f"{TRAINING}.accumulate=1", folder="once")
+    for one, other in zip(per_row.of(Evaluated), at_once.of(Evaluated), strict=True):
+        assert one.metrics["loss"] == pytest.approx(other.metrics["loss"], abs=1e-10)
+
+
+def due(triggers):
+    return [step for step in range(1, triggers.total + 1) if triggers.due(step)]
+
+
+@pytest.mark.parametrize(
+    ("options", "days"),
+    [
+        ({"every_steps": 3}, [3, 6, 9, 10]),
+        ({"every_steps": 30}, [10]),
+        ({"every_epochs": 1.0}, [5, 10]),
+        ({"every_epochs": 0.5}, [2, 5, 7, 10]),
+        ({"every_epochs": 0.01}, list(range(1, 11))),
+        ({"every_epochs": 3.0}, [10]),
+        ({}, [5, 10]),
+    ],
+)
+def test_what_is_due_depends_on_the_step_alone(options, days):
+    assert due(Triggers(10, 5, **options)) == days
+
+
+def test_a_third_of_an_epoch_is_rounded_down():
+    """As TextBrewer's checkpoints: 10 steps an epoch and 3 times an epoch are 3, 6, 10, 13, 16, 20."""
+    assert due(Triggers(20, 10, every_epochs=1 / 3)) == [3, 6, 10, 13, 16, 20]
+
+
+def test_a_part_of_an_epoch_is_whole_steps():
+    assert [total_steps(10, epochs, None) for epochs in (0.001, 0.26, 2.0)] == [1, 3, 20]
+    assert total_steps(10, None, 7) == 7
+
+
+def several(*tasks):
+    """A judge of several tasks, each with its own metric and whether less of it is better."""
+    made = [
+        EvaluatedTask(task=name, built=SimpleNamespace(metric=metric, lower_is_better={metric} if less else ()), forward=None,
+               loader=None)
+        for name, metric, less in tasks
+    ]  # fmt: skip
+    evaluate = SimpleNamespace(metric=None)
+    training = SimpleNamespace(evaluate=evaluate)
+    stage = SimpleNamespace(name="distil", training=training, parts=made, task=made[0].task)
+    spec = SimpleNamespace(label=lambda path, text="", *, key=False: None)
+    return BestModelTracker(SimpleNamespace(spec=spec), stage, made)
+
+
+def test_a_run_that_goes_on_with_another_metric_compares_by_that_one(monkeypatch):
+    best_model = several(("a", "accuracy", False))
+    best_model.stage.needs = SimpleNamespace(student="student")
+    best_model.written = "a.loss"
+    progress = EvaluationProgress(step=2, best_step=1, best_metrics={"a.accuracy": 0.9, "a.loss": 1.5})
+    monkeypatch.setattr(best_model, "_metrics", lambda: {"a.accuracy": 0.8, "a.loss": 1.2})
+    assert best_model(progress).best
+    assert progress.best_step == 2
+
+
+def test_a_mean_of_metrics_that_go_the_same_way_chooses():
+    several(("a", "accuracy", False), ("b", "f1", False)).check()
+    several(("a", "mae", True), ("b", None, False)).check()  # a task without a metric is judged by its loss
+
+
+def test_metrics_of_which_more_and_less_are_better_have_no_mean():
+    with pytest.raises(DiagnosticError) as caught:
+        several(("a", "accuracy", False), ("a.b", "mae", True)).check()
+    (found,) = caught.value.diagnostics
+    assert found.message == "the metrics of the tasks of stage `distil` have no mean"
+    assert found.notes == ("of `accuracy` of `a` more is better", "of `mae` of `a.b` less is better")
+    assert found.help == "name the one that chooses: `evaluate: {metric: a.accuracy}`"

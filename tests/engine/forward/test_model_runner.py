@@ -1,0 +1,228 @@
+"""A model's forward pass: what it is given, what is captured, and what is said where a path leads nowhere."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from kdspec.api.field_path import parse
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.forward.model_runner import ModelRunner, frozen
+from kdspec.plan.plan import Feature
+
+GENERAL = "stages.distil.distiller.general"
+BATCH = {"ids": torch.tensor([[1, 2, 3], [4, 5, 0]]), "mask": torch.tensor([[1, 1, 1], [1, 1, 0]])}
+
+
+def feature(name, *paths, layers=None, several=False):
+    return Feature(name=name, paths=tuple(parse(path) for path in paths), several=several, layers=layers)
+
+
+@pytest.fixture
+def forward(session):
+    """Makes a forward pass of the toy student with features by name and path."""
+    plan = session().plan
+
+    def made(*features, module=None, chooses=False, labels=("label",)):
+        module = module or plan.spec.models["student"].build(plan.context("student"))
+        named = {found.name: found for found in features}
+        options = {"labels": frozenset(labels), "chooses": chooses, "spec": plan.spec, "task": "rows"}
+        return ModelRunner("student", module, named, **options)
+
+    return made
+
+
+def refused(call):
+    with pytest.raises(DiagnosticError) as caught:
+        call()
+    return caught.value.diagnostics
+
+
+def test_a_module_called_with_keywords_is_captured_too(forward):
+    """As transformers' layers are; its inputs are then its keywords in their order."""
+    made = forward(
+        feature("first", 'modules["layers.0"].input[0]'),
+        feature("last", 'modules["layers.1"].output'),
+        feature("inner", 'modules["layers.1.linear"].output'),
+        feature("positional", 'modules["layers.1.linear"].input[0]'),
+        feature("hidden", "output.hidden", layers=(0, 1, 2)),
+    )
+    found = made(BATCH)
+    assert torch.equal(found["first"], found["hidden"][0])
+    assert torch.equal(found["positional"], found["hidden"][1])
+    assert torch.equal(found["last"], found["hidden"][2])
+    assert torch.equal(torch.tanh(found["inner"]), found["hidden"][2])
+    assert found["last"].requires_grad
+
+
+def test_no_hook_stays(forward):
+    made = forward(feature("last", 'modules["layers.1"].output'))
+    made(BATCH)
+    made.module.forward = lambda **inputs: 1 / 0
+    refused(lambda: made(BATCH))
+    assert not any(module._forward_hooks for module in made.module.modules())
+
+
+def test_layers_are_counted_from_0_and_only_those_used_are_kept(forward):
+    found = forward(feature("hidden", "output.hidden", layers=(0, 2)))(BATCH)
+    assert found["hidden"].keys() == {0, 2}
+
+
+def test_a_list_of_paths_has_layers_and_heads(forward):
+    layers = ('modules["layers.0"].output', 'modules["layers.1"].output')
+    made = forward(
+        feature("hidden", *layers, layers=(1,), several=True),
+        feature("logits", "output.heads[0]", "output.heads[1]", several=True),
+        feature("whole", "output.hidden", layers=(2,)),
+    )
+    found = made(BATCH)
+    assert torch.equal(found["hidden"][1], found["whole"][2])
+    assert torch.equal(found.heads("logits")[0] * 2, found.heads("logits")[1])
+
+
+def test_what_a_path_does_not_lead_to_is_told_for_every_feature_at_once(forward):
+    made = forward(
+        feature("logits", "output.logit"), feature("hidden", "output.hiden"), feature("labels", "batch.label")
+    )
+    found = refused(lambda: made(BATCH))
+    assert [d.code for d in found] == ["KD303"] * 3
+    assert found[0].primary.span == made.spec.document.inside(("adaptors", "student", "logits"), 6, 12)
+    assert "the path is `output.logit`" in found[0].notes
+
+
+def test_the_place_of_a_bad_path_is_within_the_text(launch):
+    (found,) = refused(lambda: launch("adaptors.teacher.logits=output.heads[3].x"))
+    span = found.primary.span
+    assert (span.column, span.end_column) == (
+        len("adaptors.teacher.logits=output.heads"),
+        len("adaptors.teacher.logits=output.heads[3]"),
+    )
+
+
+def test_a_module_that_is_not_there_is_named_with_the_nearest(forward):
+    (found,) = refused(lambda: forward(feature("last", 'modules["layers.2"].output'))(BATCH))
+    assert found.code == "KD303"
+    assert "no module `layers.2`" in found.message
+    assert found.help in {"did you mean `layers.1`?", "did you mean `layers.0`?"}
+
+
+def test_a_module_that_is_never_called_has_no_output(forward):
+    module = nn.Module()
+    module.spare = nn.Linear(1, 1)
+    module.forward = lambda ids, mask: {"logits": ids}
+    (found,) = refused(lambda: forward(feature("spare", 'modules["spare"].output'), module=module)(BATCH))
+    assert found.code == "KD303"
+
+
+def test_layers_that_the_model_does_not_return_are_out_of_range(forward):
+    (found,) = refused(lambda: forward(feature("hidden", "output.hidden", layers=(1, 3)))(BATCH))
+    assert found.code == "KD301"
+    assert "returned 3 of `hidden`; there is no index 3" in found.message
+
+
+@pytest.mark.parametrize("path", ["output.logits", "output.nothing"])
+def test_a_tensor_has_no_layers(path, forward):
+    """Though index 1 of a tensor is something, too: a row."""
+    module = nn.Module()
+    module.forward = lambda ids, mask: {"logits": torch.zeros(2, 3), "nothing": None}
+    (found,) = refused(lambda: forward(feature("hidden", path, layers=(1,)), module=module)(BATCH))
+    assert found.code == "KD303"
+    assert "has no layers to choose from" in found.message or "`nothing`" in found.message
+
+
+class Listening(nn.Module):
+    """Keeps the names of what it was given."""
+
+    def __init__(self, takes=("ids", "mask", "label")):
+        super().__init__()
+        self.given = []
+        self.takes = takes
+
+    def forward(self, ids, mask=None, label=None):
+        self.given.append(
+            {name for name, value in (("ids", ids), ("mask", mask), ("label", label)) if value is not None}
+        )
+        return {"logits": ids, "loss": ids}
+
+
+def test_labels_are_given_only_where_the_models_own_loss_is_read(forward):
+    batch = {**BATCH, "label": torch.tensor([0, 1])}
+    without, with_loss = Listening(), Listening()
+    forward(feature("logits", "output.logits"), module=without)(batch)
+    forward(feature("losses", "output.loss"), module=with_loss)(batch)
+    assert without.given == [{"ids", "mask"}]
+    assert with_loss.given == [{"ids", "mask", "label"}]
+
+
+def test_a_tokenizers_columns_are_left_out_where_a_model_does_not_take_them(forward):
+    module = Listening()
+    forward(feature("logits", "output.logits"), module=module, chooses=True)({**BATCH, "types": torch.zeros(2)})
+    assert module.given == [{"ids", "mask"}]
+
+
+def test_written_columns_that_a_model_does_not_take_are_an_error(forward):
+    made = forward(feature("logits", "output.logits"), module=Listening())
+    (found,) = refused(lambda: made({**BATCH, "types": torch.zeros(2)}))
+    assert found.code == "KD502"
+    assert found.notes == ("its forward takes `ids`, `mask`, `label`",)
+
+
+def test_what_a_model_raises_is_a_diagnostic_about_it(forward):
+    module = nn.Module()
+    module.forward = lambda ids, mask: 1 / 0
+    made = forward(feature("logits", "output.logits"), module=module)
+    (found,) = refused(lambda: made(BATCH))
+    assert found.code == "KD506"
+    assert found.message == "model `student` raised ZeroDivisionError: division by zero"
+    assert found.primary.span == made.spec.document.values["models", "student", "toy"]
+
+
+def test_what_a_model_raises_stays_the_cause(forward):
+    module = nn.Module()
+    module.forward = lambda ids, mask: 1 / 0
+    with pytest.raises(DiagnosticError) as caught:
+        forward(feature("logits", "output.logits"), module=module)(BATCH)
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_frozen_puts_back_what_it_found():
+    module = nn.Sequential(nn.Dropout(), nn.Linear(1, 1))
+    module.train()
+    with frozen(module):
+        assert not any(part.training for part in module.modules())
+        assert not torch.is_grad_enabled()
+    assert all(part.training for part in module.modules())
+    assert torch.is_grad_enabled()
+    module.eval()
+    with pytest.raises(KeyError), frozen(module):
+        raise KeyError
+    assert not module.training
+
+
+def test_teachers_are_frozen_and_the_student_trains(launch, monkeypatch, toys):
+    """Also after an evaluation, and where an earlier stage has trained the teacher."""
+    modes = []
+    original = ModelRunner.__call__
+
+    def spying(self, batch):
+        learning = any(p.requires_grad for p in self.module.parameters())
+        every = {module.training for module in self.module.modules()}
+        modes.append((self.name, every == {True}, every == {False}, torch.is_grad_enabled(), learning))
+        return original(self, batch)
+
+    monkeypatch.setattr(ModelRunner, "__call__", spying)
+    launch(
+        "tasks.rows.tensors.data.ragged.validation=3",
+        "stages={fine_tune: {distiller: {supervised: {model: teacher}}, training: {steps: 2}},"
+        " distil: {distiller: {general: {teacher: teacher, student: student}},"
+        " training: {steps: 3, evaluate: {every_steps: 1}}}}",
+        "adaptors.teacher.labels=batch.label",
+    )
+    trained = [mode for mode in modes if mode[3]]
+    assert {mode[0] for mode in trained} == {"teacher", "student"}
+    assert all(all_training and learning for _, all_training, _, _, learning in trained)
+    assert all(all_evaluating for _, _, all_evaluating, grad, _ in modes if not grad)
+    assert [mode[0] for mode in trained] == ["teacher"] * 2 + ["student"] * 3
+    taught = [mode for mode in modes if mode[0] == "teacher" and not mode[3]]
+    assert len([mode for mode in taught if not mode[4]]) >= 3

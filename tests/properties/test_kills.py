@@ -1,0 +1,23 @@
+"""The short form of `kills.py`, whose long form is a command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+KILLS = 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["general", "multi_task", "theseus"])
+def test_runs_that_are_killed_at_random_moments_end_in_the_same_bits(strategy):
+    command = [sys.executable, str(Path(__file__).with_name("kills.py")), "--kills", str(KILLS), "--strategy", strategy]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert not done.returncode, done.stdout + done.stderr
+    accumulator = json.loads(done.stdout)
+    assert accumulator["kills"] == KILLS
+    assert accumulator["runs"]
