@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from kdspec.api.component import Component
 from kdspec.api.context import BuildContext, Input, ModelFacts
-from kdspec.api.losses import Logits, OverRows, is_number
+from kdspec.api.losses import Logits, Scoped, is_number
 
 if TYPE_CHECKING:
     import torch
@@ -89,7 +89,7 @@ class Adaptor(Component):
         """Make the working object; the class says what it is."""
 
 
-class Model(OverRows):
+class Model(Scoped):
     """An `nn.Module`. `build` reads `head`, `models` and `built` of the context; weights are loaded in there only.
 
     Unless it can say otherwise, a model has no tokenizer and is saved as its `state_dict`.
@@ -188,7 +188,7 @@ class Dataset(Component):
         """Make the working object; the class says what it is."""
 
 
-class Task(OverRows):
+class Task(Scoped):
     """What is learnt: rows, how they become model inputs, the default adaptor, the hard loss and the metrics."""
 
     kind: ClassVar[str] = "task"
@@ -280,7 +280,7 @@ class LrSchedule(Component):
         """Make the working object; the class says what it is."""
 
 
-class Distiller(OverRows):
+class Distiller(Scoped):
     """A strategy: `needs()` says which models and features it reads, `build` makes its `Objective`."""
 
     kind: ClassVar[str] = "distiller"

@@ -25,20 +25,29 @@ Reduction = Literal["first", "similarity"]
 of one layer, or of a pair, are: X Yᵀ / width, `(batch, length, length)`."""
 
 
-class OverRows(Component):
+Scope = Literal["position", "row", "micro_batch", "step"]
+"""What a component has to see at once: one token or row, one row with all its tokens, the rows of a micro-batch, or those
+of a whole optimizer step over all processes."""
+
+
+class Scoped(Component):
     """What the kinds have in common that compute something of a batch of rows while a student is trained."""
 
-    def rowwise(self) -> bool:
-        """Whether what it computes of a row depends on no other row of the batch, nor on how far the row is padded.
+    scope: ClassVar[Scope] = "micro_batch"
+    """What it has to see at once.
 
-        For a loss, a `Mean` whose total is the sum of what it computes of each row. If all parts of a stage say so, a
-        batch may be cut into smaller ones with the same gradient, which saves padding (`training.batching`). What
-        averages over the batch by itself, compares rows, or may do either, does not say so.
-        """
-        return False
+    - `position`: each token, or each row where a row has one vector of logits, by itself.
+    - `row`: each row by itself, however far it is padded.
+    - `micro_batch`: the rows of a micro-batch together; nothing is promised.
+    - `step`: the rows of an optimizer step together, over all its micro-batches and processes.
+
+    A loss of the scope `position` or `row` gives a `Mean` whose total is the sum of what it computes of each. Where all
+    parts of a stage have these scopes, a batch may be cut into smaller ones with the same gradient, which saves padding
+    (`training.batching`). What averages over the batch by itself, compares rows, or may do either, keeps the default.
+    """
 
 
-class LogitLoss(OverRows):
+class LogitLoss(Scoped):
     """Compares logits: `f(student, teacher, *, temperature) -> Tensor | Mean`, with `labels=` where `needs_labels`.
 
     Logits are `(batch, classes)`, or `(tokens, classes)` for token tasks, where a mask has already chosen the tokens.
@@ -57,7 +66,7 @@ class LogitLoss(OverRows):
         """Make the working object; the class says what it is."""
 
 
-class FeatureLoss(OverRows):
+class FeatureLoss(Scoped):
     """Compares inner features: `f(student, teacher, *, mask) -> Tensor | Mean`.
 
     Hidden states are `(batch, length, width)`, attention `(batch, heads, length, length)`; where `arity` is 2 each
@@ -95,7 +104,7 @@ class FeatureLoss(OverRows):
         """Make the working object; the class says what it is."""
 
 
-class Projection(OverRows):
+class Projection(Scoped):
     """An `nn.Module` from student width to teacher width (`context.student_width`, `context.teacher_width`)."""
 
     kind: ClassVar[str] = "projection"
@@ -113,7 +122,7 @@ class Projection(OverRows):
         return {}
 
 
-class Temperature(OverRows):
+class Temperature(Scoped):
     """`f(student_logits, teacher_logits, progress) -> float | Tensor`: one temperature, or one for each row."""
 
     kind: ClassVar[str] = "temperature"

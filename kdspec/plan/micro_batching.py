@@ -7,12 +7,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from kdspec.api.component import Strict
-from kdspec.api.losses import OverRows
+from kdspec.api.losses import Scoped
 from kdspec.diagnostics.diagnostic import Diagnostic
 from kdspec.spec.spec import Spec
 
 if TYPE_CHECKING:
     from kdspec.plan.plan import PlannedStage
+
+SEPARATE = ("position", "row")
+"""The scopes of what takes each row by itself."""
 
 PolicyName = Literal["random", "sorted_micro_batches", "length_grouped"]
 
@@ -80,8 +83,8 @@ def _doubts(spec: Spec, stage: PlannedStage) -> Iterator[str]:
     parts += [part for match in stage.matches for part in (match.loss, match.projection)]
     if needs.hard_labels:
         parts += [spec.tasks[name] for name in stage.tasks]
-    for part in _over_rows(parts):
-        if not part.rowwise():
+    for part in _scoped(parts):
+        if part.scope not in SEPARATE:
             yield f"the {part.words()} `{part.name}` may take rows together"
     features = stage.features[needs.student]
     if "losses" in features:
@@ -90,18 +93,18 @@ def _doubts(spec: Spec, stage: PlannedStage) -> Iterator[str]:
         yield f"matches average over padding too, for the adaptor of `{needs.student}` has no `inputs_mask`"
 
 
-def _over_rows(value: Any) -> Iterator[OverRows]:
+def _scoped(value: Any) -> Iterator[Scoped]:
     """The components in a value that compute something of a batch, but for those inside of models and tasks."""
-    if isinstance(value, OverRows):
+    if isinstance(value, Scoped):
         yield value
         if value.kind in ("model", "task"):
             return
     if isinstance(value, Strict):
         for name in type(value).model_fields:
-            yield from _over_rows(getattr(value, name))
+            yield from _scoped(getattr(value, name))
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _over_rows(item)
+            yield from _scoped(item)
     elif isinstance(value, dict):
         for item in value.values():
-            yield from _over_rows(item)
+            yield from _scoped(item)

@@ -232,8 +232,10 @@ def _check_result(trial: _Trial) -> None:
     if isinstance(result, torch.Tensor):
         if result.ndim:
             raise trial.fail(f"it gives a tensor of shape {tuple(result.shape)}, not a scalar")
-        if trial.component.rowwise():
-            raise trial.fail("it gives a scalar, so it is not `rowwise`; a `Mean` may be")
+        if trial.component.scope in ("position", "row"):
+            raise trial.fail(
+                f"it gives a scalar, so its scope is not `{trial.component.scope}`; that of a `Mean` may be"
+            )
         return
     parts = [trial.result(inputs.rows(torch.arange(ROWS)[part])) for part in (slice(2), slice(2, None))]
     for name in ("total", "count"):

@@ -42,6 +42,16 @@ class Ranking(LogitLoss):
         return lambda student, teacher, *, temperature: (student - student.mean(0) - teacher).square().mean()
 
 
+class Squares(LogitLoss):
+    """A loss that takes each row by itself."""
+
+    name = "squares"
+    scope = "row"
+
+    def build(self, context: Any) -> Any:
+        raise AssertionError
+
+
 class Own(Distiller):
     """A strategy of somebody else."""
 
@@ -63,7 +73,7 @@ def planned(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n')
 
     def plan(*sets: str):
-        known = registry(Ranking, Own)
+        known = registry(Ranking, Squares, Own)
         spec = check(compose(SPEC, "spec", tmp_path, sets), known).spec
         assert spec is not None
         made, found = make(spec, known)
@@ -109,6 +119,11 @@ def test_what_may_take_rows_together_is_not_cut(change, why, planned):
     assert (chosen(plan).name, chosen(plan).doubt) == ("random", why)
     assert why in outline(plan)["stages"][0]["batching"]["why"]
     assert not warnings
+
+
+def test_a_loss_of_somebody_else_that_takes_each_row_by_itself_is_cut(planned):
+    plan, _ = planned(f"{GENERAL}.soft_labels.loss=squares")
+    assert chosen(plan).name == "sorted_micro_batches"
 
 
 def _adaptors(change: str) -> list[str]:

@@ -116,6 +116,21 @@ def test_a_feature_loss_that_depends_on_the_padding_is_caught(function, reason):
         check_loss(bad_feature(function))
 
 
+@pytest.mark.parametrize("scope", ["position", "row"])
+def test_a_scalar_that_claims_to_take_each_row_by_itself_is_caught(scope):
+    class Claims(LogitLoss):
+        """A loss."""
+
+        name = "bad"
+
+        def build(self, context):
+            return lambda student, teacher, *, temperature: squares(student, teacher).mean()
+
+    Claims.scope = scope
+    with pytest.raises(AssertionError, match=f"it gives a scalar, so its scope is not `{scope}`"):
+        check_loss(Claims())
+
+
 def test_a_mean_whose_parts_do_not_add_up_is_caught():
     from kdspec.ops.mean import Mean
 

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from kdspec.api.component import Component
 from kdspec.api.context import BuildContext
 from kdspec.api.hooks import hookimpl
-from kdspec.api.losses import FeatureLoss, Reduction
+from kdspec.api.losses import FeatureLoss, Reduction, Scope
 
 if TYPE_CHECKING:
     from kdspec.ops.mean import Mean
@@ -28,10 +28,8 @@ class HiddenMse(FeatureLoss):
     """
 
     name = "hidden_mse"
+    scope = "position"
     feature = "hidden"
-
-    def rowwise(self) -> bool:
-        return True
 
     def packs(self) -> bool:
         return True
@@ -52,10 +50,8 @@ class CosineLoss(FeatureLoss):
     """
 
     name = "cos"
+    scope = "position"
     feature = "hidden"
-
-    def rowwise(self) -> bool:
-        return True
 
     def packs(self) -> bool:
         return True
@@ -77,10 +73,8 @@ class Pkd(FeatureLoss):
     """
 
     name = "pkd"
+    scope = "row"
     feature = "hidden"
-
-    def rowwise(self) -> bool:
-        return True
 
     def reduces(self) -> Reduction | None:
         return "first"
@@ -101,11 +95,9 @@ class Fsp(FeatureLoss):
     """
 
     name = "fsp"
+    scope = "row"
     feature = "hidden"
     arity = 2
-
-    def rowwise(self) -> bool:
-        return True
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.features import fsp
@@ -141,8 +133,9 @@ class Mmd(FeatureLoss):
     """What G is divided by. `length` is for comparison with results of TextBrewer's releases: where there is a mask
     they divide by the padded length, so that the loss depends on the padding."""
 
-    def rowwise(self) -> bool:
-        return self.scale == "width"  # the padded length depends on the other rows
+    @property
+    def scope(self) -> Scope:  # type: ignore[override]  # it follows from a parameter here
+        return "row" if self.scale == "width" else "micro_batch"  # the padded length depends on the other rows
 
     def packs(self) -> bool:
         return self.scale == "width"
@@ -175,6 +168,7 @@ class AttentionMse(FeatureLoss):
     """
 
     name = "attention_mse"
+    scope = "row"
     feature = "attention"
     same_width = False
     same_heads = True
@@ -182,9 +176,6 @@ class AttentionMse(FeatureLoss):
     clip_negative: bool = False
     """Without a mask, take what is below -0.001 in either model as 0, as TextBrewer does. It is meant for scores, the
     numbers before the softmax, and does nothing to probabilities or where there is a mask."""
-
-    def rowwise(self) -> bool:
-        return True
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.attention import attention_mse
@@ -202,15 +193,13 @@ class AttentionMseSum(FeatureLoss):
     """
 
     name = "attention_mse_sum"
+    scope = "row"
     feature = "attention"
     same_width = False
 
     clip_negative: bool = False
     """Without a mask, take sums below -0.001 in either model as 0, as TextBrewer does. It is meant for scores, the
     numbers before the softmax, and does nothing to probabilities or where there is a mask."""
-
-    def rowwise(self) -> bool:
-        return True
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.attention import attention_mse_sum
@@ -230,6 +219,7 @@ class AttentionCe(FeatureLoss):
     """
 
     name = "attention_ce"
+    scope = "row"
     feature = "attention"
     same_width = False
     same_heads = True
@@ -247,9 +237,6 @@ class AttentionCe(FeatureLoss):
         if value and not info.data.get("from_scores"):
             raise PydanticCustomError("without_effect", "only scores can be clipped: this needs `from_scores: true`")
         return value
-
-    def rowwise(self) -> bool:
-        return True
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.attention import attention_ce

@@ -26,9 +26,7 @@ class CrossEntropy(LogitLoss):
     """
 
     name = "ce"
-
-    def rowwise(self) -> bool:
-        return True
+    scope = "position"
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.divergence import cross_entropy_soft
@@ -47,10 +45,8 @@ class MeanSquaredError(LogitLoss):
     """
 
     name = "mse"
+    scope = "position"
     compares: ClassVar[frozenset[Logits]] = frozenset({"classes", "labels", "numbers"})
-
-    def rowwise(self) -> bool:
-        return True
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.divergence import mse_logits
@@ -71,9 +67,7 @@ class KullbackLeibler(LogitLoss):
     """
 
     name = "kl"
-
-    def rowwise(self) -> bool:
-        return True
+    scope = "position"
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.divergence import kl
@@ -93,10 +87,8 @@ class BinaryCrossEntropy(LogitLoss):
     """
 
     name = "bce"
+    scope = "position"
     compares: ClassVar[frozenset[Logits]] = frozenset({"labels"})
-
-    def rowwise(self) -> bool:
-        return True
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.divergence import bce_soft

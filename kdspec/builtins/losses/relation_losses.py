@@ -34,13 +34,11 @@ class MiniLM(FeatureLoss):
     """
 
     name = "minilm"
+    scope = "row"
     same_width = False
 
     heads: int = Field(default=12, gt=0)
     """Heads into which the values are split: the models' attention heads. Divides both widths."""
-
-    def rowwise(self) -> bool:
-        return True
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.relations import relation
@@ -68,14 +66,12 @@ class MiniLMv2(FeatureLoss):
     """
 
     name = "minilm_v2"
+    scope = "row"
     arity = 2
     same_width = False
 
     heads: int = Field(default=48, gt=0)
     """Relation heads: the paper takes 48 for teachers 768 wide and 64 for those 1024 wide. Divides both widths."""
-
-    def rowwise(self) -> bool:
-        return True
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.relations import relation

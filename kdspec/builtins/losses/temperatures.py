@@ -20,15 +20,13 @@ class ConstantTemperature(Temperature):
     """The same temperature for every row and step; a plain number stands for it: `temperature: 8`."""
 
     name = "constant"
+    scope = "position"
 
     value: float = Field(gt=0)
     """The temperature, greater than 0; 1 leaves the distributions as they are, higher ones soften them."""
 
     def to_plain(self) -> float:
         return self.value
-
-    def rowwise(self) -> bool:
-        return True
 
     def build(self, context: BuildContext) -> Callable[[Tensor, Tensor, float], float | Tensor]:
         del context

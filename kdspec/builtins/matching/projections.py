@@ -54,14 +54,12 @@ class Linear(Projection):
     """
 
     name = "linear"
+    scope = "position"
 
     lr: float | None = Field(default=None, gt=0)
     """Learning rate of the projection; left out, the optimizer's."""
     weight_decay: float | None = Field(default=None, ge=0)
     """Weight decay of the projection; left out, the optimizer's."""
-
-    def rowwise(self) -> bool:
-        return True
 
     def packs(self) -> bool:
         return True
@@ -96,9 +94,7 @@ class NoProjection(Projection):
     """No projection, even where widths differ: what would be derived is an error instead."""
 
     name = "none"
-
-    def rowwise(self) -> bool:
-        return True
+    scope = "position"
 
     def packs(self) -> bool:
         return True

@@ -100,9 +100,6 @@ class TextModel(Model):
     def uses(self) -> tuple[str, ...]:
         return () if self.like is None else (self.like,)
 
-    def rowwise(self) -> bool:
-        return True
-
     def check(self, context: BuildContext) -> Iterator[Fault]:
         """Whether the word vectors are as wide as the embeddings."""
         if self.vectors is not None and (width := word_vectors.width(context.folder / self.vectors)) != self.embedding:

@@ -36,6 +36,7 @@ class Transformers(Model):
     """
 
     name = "transformers"
+    scope = "row"
     model_config = ConfigDict(serialize_by_alias=True)
 
     path: SpecFolderOrHub | None = None
@@ -121,9 +122,6 @@ class Transformers(Model):
             for fault in mistakes(self.initialize.layers, context.facts[context.name], source):
                 fault.at = ("initialize", *fault.at)
                 yield fault
-
-    def rowwise(self) -> bool:
-        return True
 
     def build(self, context: BuildContext) -> nn.Module:
         """The module, on the CPU. A model of `like` or `initialize` must be in the context's `models` and `built`.

@@ -71,6 +71,7 @@ class MultiTeacher(Distiller):
     """
 
     name = "multi_teacher"
+    scope = "row"
     teachers: list[str] = Field(min_length=1)
     """The models that teach; frozen, in evaluation mode."""
     student: str
@@ -101,9 +102,6 @@ class MultiTeacher(Distiller):
             )
             raise wrong(f"{numbers} in `teacher_weights` for {teachers}", "soft_labels", "teacher_weights")
         return self
-
-    def rowwise(self) -> bool:
-        return True
 
     def needs(self) -> Needs:
         soft, hard, matches = self.soft_labels, self.hard_labels, self.matches

@@ -20,6 +20,7 @@ class Supervised(Distiller):
     """
 
     name = "supervised"
+    scope = "row"
     model: str
     """The model that trains."""
     task: str | None = None
@@ -32,9 +33,6 @@ class Supervised(Distiller):
             optional={self.model: frozenset({"logits_mask"})},
             hard_labels=True,
         )
-
-    def rowwise(self) -> bool:
-        return True
 
     def build(self, context: BuildContext) -> Objective:
         from kdspec.objectives.distillation import DistillationObjective
@@ -50,6 +48,7 @@ class General(Distiller):
     """
 
     name = "general"
+    scope = "row"
     teacher: str
     """The model that teaches; frozen, in evaluation mode."""
     student: str
@@ -66,9 +65,6 @@ class General(Distiller):
     def needs(self) -> Needs:
         soft, hard, matches = self.soft_labels, self.hard_labels, self.matches
         return label_terms.needs(self.student, [self.teacher], self.task, soft=soft, hard=hard, matches=matches)
-
-    def rowwise(self) -> bool:
-        return True
 
     def build(self, context: BuildContext) -> Objective:
         return label_terms.objective(context, [self.teacher], soft=self.soft_labels, hard=self.hard_labels)

@@ -41,6 +41,7 @@ class MaskedLm(Task):
     """
 
     name = "masked_lm"
+    scope = "position"
     head: ClassVar[str | None] = "masked_lm"
     logits: ClassVar[Logits | None] = "classes"
 
@@ -91,9 +92,6 @@ class MaskedLm(Task):
         if self.segmented is not None:
             columns["segmented",] = self.segmented
         yield from missing(texts.columns_of(self.data, context), columns, {})
-
-    def rowwise(self) -> bool:
-        return True
 
     def build(self, context: BuildContext) -> MaskedRows:
         """Read the rows and check their columns."""

@@ -49,6 +49,7 @@ class MultiLabel(Task):
     """
 
     name = "multi_label"
+    scope = "position"
     head: ClassVar[str | None] = "sequence_classification"
     logits: ClassVar[Logits | None] = "labels"
 
@@ -113,9 +114,6 @@ class MultiLabel(Task):
         splits = texts.columns_of(self.data, context)
         columns: dict[ColumnPlace, str] = {("label", n): name for n, name in enumerate(self.label)}
         yield from missing(splits, {("text", n): name for n, name in enumerate(self.text)}, columns)
-
-    def rowwise(self) -> bool:
-        return True
 
     def build(self, context: BuildContext) -> LabelledRows:
         """Read the rows and check their columns and labels."""

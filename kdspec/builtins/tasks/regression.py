@@ -44,6 +44,7 @@ class Regression(Task):
     """
 
     name = "regression"
+    scope = "position"
     head: ClassVar[str | None] = "sequence_classification"
     logits: ClassVar[Logits | None] = "numbers"
 
@@ -88,9 +89,6 @@ class Regression(Task):
         splits = texts.columns_of(self.data, context)
         columns: dict[ColumnPlace, str] = {("label", n): name for n, name in enumerate(self.label)}
         yield from missing(splits, {("text", n): name for n, name in enumerate(self.text)}, columns)
-
-    def rowwise(self) -> bool:
-        return True
 
     def build(self, context: BuildContext) -> NumberedRows:
         """Read the rows and check their columns and numbers."""

@@ -35,6 +35,7 @@ class SequenceClassification(Task):
     """
 
     name = "sequence_classification"
+    scope = "position"
     head: ClassVar[str | None] = "sequence_classification"
     logits: ClassVar[Logits | None] = "classes"
 
@@ -80,9 +81,6 @@ class SequenceClassification(Task):
         """Whether the rows have the columns of the texts, and those of `train` that of the label."""
         splits = texts.columns_of(self.data, context)
         yield from missing(splits, {("text", n): name for n, name in enumerate(self.text)}, {("label",): self.label})
-
-    def rowwise(self) -> bool:
-        return True
 
     def build(self, context: BuildContext) -> Classification:
         """Read the rows and check their columns and labels."""

@@ -34,6 +34,7 @@ class Tensors(Task):
     """
 
     name = "tensors"
+    scope = "position"
     head: ClassVar[str | None] = None
 
     data: Dataset
@@ -88,9 +89,6 @@ class Tensors(Task):
         columns = enumerate(self.columns or ())
         inputs: dict[ColumnPlace, str] = {("columns", n): name for n, name in columns if name != self.labels}
         yield from missing(splits, inputs, {("labels",): self.labels} if self.labels is not None else {})
-
-    def rowwise(self) -> bool:
-        return True
 
     def build(self, context: BuildContext) -> TensorRows:
         """Read the rows and check that each column makes a tensor."""

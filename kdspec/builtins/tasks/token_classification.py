@@ -39,6 +39,7 @@ class TokenClassification(Task):
     """
 
     name = "token_classification"
+    scope = "position"
     head: ClassVar[str | None] = "token_classification"
     logits: ClassVar[Logits | None] = "classes"
 
@@ -101,9 +102,6 @@ class TokenClassification(Task):
             _refuse_entities(self)
         splits = texts.columns_of(self.data, context)
         yield from missing(splits, {("tokens",): self.tokens}, {("tags",): self.tags})
-
-    def rowwise(self) -> bool:
-        return True
 
     def build(self, context: BuildContext) -> Tagging:
         """Read the rows and check their tags."""

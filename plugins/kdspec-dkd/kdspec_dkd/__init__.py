@@ -30,6 +30,7 @@ class DKD(LogitLoss):
     """
 
     name = "dkd"
+    scope = "position"
     needs_labels = True
 
     alpha: float = Field(default=1.0, ge=0)
@@ -37,10 +38,6 @@ class DKD(LogitLoss):
     beta: float = Field(default=8.0, ge=0)
     """Weight of NCKD, how much the classes other than the label count among each other; 0 or more. With two classes
     there is only one other, and nothing to weigh."""
-
-    def rowwise(self) -> bool:
-        """A batch may be cut: what a row counts depends on that row alone."""
-        return True
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         """Make the loss: `f(student, teacher, *, temperature, labels)`."""
