@@ -28,12 +28,12 @@ from kdspec.spec.spec import Spec
 HERE = Path(__file__).parent
 MADE = "<!-- Made by docs/generate.py from the code; change the docstrings there. -->"
 GROUPS = {
-    "0": "The text",
-    "1": "The shape",
+    "0": "Text",
+    "1": "Shape",
     "2": "Names and plugins",
-    "3": "The meaning",
-    "4": "The rehearsal",
-    "5": "The run",
+    "3": "Meaning",
+    "4": "Rehearsal",
+    "5": "Run",
     "6": "Other formats",
 }
 WIDTH = 100
@@ -63,7 +63,7 @@ def spec_page() -> str:
     order += sorted(name for name in definitions if name not in order)
     parts = [
         "# The spec",
-        "A spec is a YAML file. These are its keys, from the outside inwards; a key that is not listed is an error.",
+        "A spec is a YAML file. This page lists its keys, outermost first; any other key is an error.",
         COMPONENTS,
         COMPOSITION,
         "## Top level",
@@ -76,7 +76,7 @@ def spec_page() -> str:
 
 
 COMPONENTS = """\
-Where a key takes a **component** (a loss, a schedule, a model, ...), write its name, or a mapping from its name to its
+A **component** (a loss, a schedule, a model, ...) is written as its name, or as a mapping from its name to its
 parameters:
 
 ```text
@@ -84,23 +84,27 @@ loss: kl
 loss: {dkd: {alpha: 1, beta: 8}}
 ```
 
-Some have a short form: a number is a constant schedule or temperature, `{4: 1, 8: 2}` under `layers` pairs teacher
-layers with student layers, and a mapping from features to field paths is an adaptor. [All components](components.md)
-are listed by kind; the name `<package>/<name>` means the one of that package, whatever else is installed."""
-
-ABOUT_COMPONENTS = """\
-What a spec can name, by kind, as kdspec brings it along. `kdspec list` shows what is installed, packages of others
-included, and `kdspec show KIND NAME` one of them."""
-
-ABOUT_CODES = """\
-Every mistake that kdspec finds has a code, which is never used for another one. `kdspec explain KD201` shows the same
-text."""
+There are three short forms. A number is a constant schedule or temperature. A mapping such as `{4: 1, 8: 2}` under
+`layers` pairs teacher layers with student layers. A mapping from features to field paths is an adaptor. [The components
+page](components.md) lists all components by kind. `<package>/<name>` is the component of that package, whatever else is
+installed."""
 
 COMPOSITION = """\
-Before these keys are looked at, the text is put together. `extends: base.yaml` (or a list) begins with another spec:
-mappings are merged key by key, anything else is replaced. `${VAR}` and `${VAR:-default}` stand for the environment.
-`--set stages.distil.training.epochs=3` on the command line comes last. Paths are relative to the spec's file. Scalars
-are those of YAML 1.2: `1e-4` is a number, `on` and `no` are text."""
+The spec is composed before its keys are checked. `extends: base.yaml` (or a list) starts from another spec: mappings are
+merged key by key, anything else is replaced. `${VAR}` and `${VAR:-default}` insert environment variables.
+`--set stages.distil.training.epochs=3` on the command line is applied last. Paths are relative to the spec's file.
+Scalars are those of YAML 1.2: `1e-4` is a number, `on` and `no` are text."""
+
+ABOUT_COMPONENTS = """\
+All components that kdspec includes, by kind. `kdspec list` lists those that are installed, from other packages too.
+`kdspec show KIND NAME` describes one."""
+
+ABOUT_CODES = """\
+Every mistake that kdspec finds has a code. A code is never used for another mistake. `kdspec explain KD201` prints the
+same text."""
+
+ABOUT_COMMANDS = """\
+All commands with their options, as `kdspec COMMAND --help` prints them. Packages may add commands."""
 
 
 def keys(model: dict[str, Any]) -> str:
@@ -196,7 +200,7 @@ def link(number: str, heading: str) -> str:
 
 def commands_page() -> str:
     group: Any = application()
-    parts = ["# The commands", "`kdspec COMMAND --help` shows the same. Packages may add commands of their own."]
+    parts = ["# The commands", ABOUT_COMMANDS]
     parts += ["## kdspec", helped(group, "kdspec")]
     for name, command in group.commands.items():
         parts += [f"## kdspec {name}", helped(command, f"kdspec {name}")]
@@ -292,7 +296,7 @@ def join(parts: Iterable[str]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the pages, or with `--check` say which are stale."""
+    """Write the pages, or with `--check` report which are stale."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a page is stale")
     check = parser.parse_args(arguments).check

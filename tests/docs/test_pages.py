@@ -194,11 +194,11 @@ def whole(fragment: dict[str, Any]) -> str:
     return yaml.safe_dump(spec, sort_keys=False)
 
 
-GENERATED = "<!-- Made by docs/generate.py"
+MADE = "<!-- Made by docs/generate.py from the code; change the docstrings there. -->"
 
 
 def written_by_hand(page: Path) -> bool:
-    return not page.read_text(encoding="utf-8").startswith(GENERATED)
+    return not page.read_text(encoding="utf-8").startswith(MADE)
 
 
 @pytest.mark.parametrize("block", [param for param in every("yaml") if not written_by_hand(param.values[0].page)])
@@ -298,9 +298,37 @@ def commands() -> list[str]:
     return [module.rpartition(".")[2].replace("listing", "list").replace("_", "-") for module in application.COMMANDS]
 
 
-def test_every_command_is_in_the_readme_or_the_guide():
-    text = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/guide.md"))
+def test_every_command_is_in_a_page_that_is_written_by_hand():
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES if written_by_hand(page))
     assert [name for name in commands() if not re.search(rf"kdspec (\w+, )*{name}\b", text)] == []
+
+
+def test_the_index_lists_every_page_once_with_what_it_covers():
+    text = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| \[[^\]]+\]\(([\w-]+\.md)\) \| \w.+ \|$", text, re.MULTILINE)
+    assert sorted(listed) == sorted(page.name for page in ROOT.glob("docs/*.md") if page.name != "README.md")
+
+
+@pytest.mark.parametrize("path", [p for p in PAGES if p.parent == ROOT / "docs"], ids=lambda p: p.name)
+def test_a_page_opens_with_a_sentence_on_what_it_is_for(path):
+    text = path.read_text(encoding="utf-8").removeprefix(f"{MADE}\n\n")
+    title, _, first = text.partition("\n\n")
+    assert re.fullmatch(r"# \S.*", title)
+    assert re.match(r"[A-Z][^|#<`]+", first)
+
+
+WORDS = """
+adaptor, batch size, best checkpoint, checkpoint, DDP, early exit, early stopping, field path, forward hook, FSDP2,
+gradient accumulation, gradient checkpointing, gradient clipping, hard labels, layer mapping, learning-rate schedule,
+length-grouped, length-sorted micro-batches, mixed precision, NaN, non-finite, OOM, out of memory, padding, projection,
+reproducibility, resume, seed, soft labels, teacher cache, temperature, torch.compile, torchrun, warmup
+"""
+
+
+@pytest.mark.parametrize("word", re.split(r",\s+", WORDS.strip()))
+def test_the_words_that_people_search_for_are_in_the_guide(word):
+    text = " ".join(page.read_text(encoding="utf-8") for page in PAGES if written_by_hand(page))
+    assert re.search(word.replace(" ", r"\s+"), text, re.IGNORECASE)
 
 
 @pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
