@@ -1,4 +1,4 @@
-"""What happens in a run, as frozen values that are also lines of JSON."""
+"""The events of a run: frozen values, each also a line of JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """The first event of each start; `resumed_at` is the optimizer step of the checkpoint it goes on from, if any."""
+    """The first event of each start; `resumed_at` is the optimizer step of the checkpoint that it resumes from, if any."""
 
     name: str
     stages: tuple[str, ...]
@@ -23,7 +23,7 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class StageStarted:
-    """A stage begins, or goes on after `start_step` of its `steps`."""
+    """A stage begins, or resumes after `start_step` of its `steps`."""
 
     stage: str
     steps: int
@@ -36,8 +36,8 @@ class StageStarted:
 class StepDone:
     """One optimizer step, counted from 1: `step` steps are now done.
 
-    `loss` is the weighted total, `terms` are unweighted, `lr` goes by group of the optimizer. `grad_norm` is the global
-    L2 norm before clipping; `rows` and `tokens` are those of this step on all ranks.
+    `loss` is the weighted total, `terms` are unweighted, `lr` has the learning rate of each parameter group. `grad_norm`
+    is the global L2 norm before clipping; `rows` and `tokens` are those of this step on all ranks.
     """
 
     stage: str
@@ -56,7 +56,7 @@ class StepDone:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """Metrics of one model on one split after `step` steps; `best` says that none were better so far."""
+    """Metrics of one model on one split after `step` steps; `best`: whether they are the best so far."""
 
     stage: str
     step: int
@@ -68,7 +68,7 @@ class Evaluated:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointSaved:
-    """A checkpoint of `step` is on the disk, at `path` within the run folder."""
+    """A checkpoint of `step` is on disk, at `path` within the run folder."""
 
     stage: str
     step: int
@@ -77,10 +77,10 @@ class CheckpointSaved:
 
 @dataclass(frozen=True, slots=True)
 class CacheState:
-    """The cache of a teacher after `step` steps; where it is not `used`, the `reason`.
+    """The cache of a teacher after `step` steps; if it is not `used`, the `reason`.
 
-    It holds `bytes` for `rows` rows, `row_bytes` for one, of the named features. In this start of the run the teacher
-    was run for `computed` rows, and `hits` rows were read.
+    It holds the named features of `rows` rows in `bytes`, `row_bytes` per row. Since this start of the run the teacher
+    computed `computed` rows, and `hits` rows were read.
     """
 
     stage: str
@@ -99,7 +99,7 @@ class CacheState:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something the user should know that stops nothing."""
+    """Information for the user that does not stop the run."""
 
     level: Literal["info", "warning"]
     text: str
@@ -107,7 +107,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class StageFinished:
-    """All steps of a stage are done and its student is in `folder`, as it was after `best_step` if that is not None."""
+    """All steps of a stage are done; `folder` has its student, as of `best_step` if that is not None."""
 
     stage: str
     step: int
@@ -119,7 +119,7 @@ class StageFinished:
 
 @dataclass(frozen=True, slots=True)
 class StageSkipped:
-    """A stage does not run, since it is finished already or for another `reason`."""
+    """A stage does not run: it is already finished, or there is another `reason`."""
 
     stage: str
     reason: str
@@ -127,7 +127,7 @@ class StageSkipped:
 
 @dataclass(frozen=True, slots=True)
 class RunFinished:
-    """The end of a run that went well; `table` is its summary, rows by name."""
+    """The end of a successful run; `table` is its summary, rows by name."""
 
     seconds: float
     table: dict[str, Any]
@@ -135,7 +135,7 @@ class RunFinished:
 
 @dataclass(frozen=True, slots=True)
 class RunFailed:
-    """The end of a run that did not, by the code of its diagnostic."""
+    """The end of a failed run, with the code of its diagnostic."""
 
     code: str
     message: str
@@ -157,18 +157,18 @@ Event = (
 
 
 def to_json(event: Event) -> dict[str, Any]:
-    """An event as data of strict JSON; its class is named under `event`.
+    """An event as strict JSON data; `event` has the name of its class.
 
-    JSON has no infinities and no NaN, so these are the texts `inf`, `-inf` and `nan`.
+    JSON has no infinities and no NaN, so they are the strings `inf`, `-inf` and `nan`.
     """
     record = {field.name: _plain(getattr(event, field.name)) for field in fields(event)}
     return {"event": type(event).__name__, **record}
 
 
 def from_json(record: Mapping[str, Any]) -> Event:
-    """The event that `to_json` turned into `record`; keys that the event does not have are ignored.
+    """The event of a `record` that `to_json` made; unknown keys are ignored.
 
-    Raises ValueError if it is not an event of this version, or a value is of the wrong type.
+    Raises ValueError if it is not an event of this version or a value has the wrong type.
     """
     kind = record.get("event")
     kinds = {cls.__name__: cls for cls in get_args(Event)}

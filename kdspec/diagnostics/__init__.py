@@ -1,1 +1,1 @@
-"""What is wrong with a spec, the table of codes, and the pages of `kdspec explain`."""
+"""Diagnostics, the table of their codes, and the pages of `kdspec explain`."""

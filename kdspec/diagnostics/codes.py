@@ -1,4 +1,4 @@
-"""The table of codes: each kind of mistake, its number, and what `kdspec explain` says of it."""
+"""The table of diagnostic codes: the number, title and explanation of each kind of error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class Code:
-    """A kind of mistake: its number is never used for another one."""
+    """A kind of error. Its number is never reused for another kind."""
 
     code: str
     title: str
@@ -20,73 +20,73 @@ _TABLE = (
     Code(
         "KD001",
         "not YAML",
-        "The text breaks the grammar of YAML, so nothing after this place can be understood. The usual causes are a tab "
-        "or a step of indentation that does not fit, a bracket or quote that is never closed, and an unquoted value "
-        "that holds `: ` or begins with `*`, `&`, `%`, `@` or a backtick.",
+        "The text is not valid YAML, so nothing after this place can be parsed. The usual causes are a tab or wrong "
+        "indentation, a bracket or quote that is never closed, and an unquoted value that contains `: ` or begins "
+        "with `*`, `&`, `%`, `@` or a backtick.",
     ),
     Code(
         "KD002",
         "duplicate key",
-        "A mapping has the same key twice. YAML readers keep one of the values in silence; kdspec refuses, because it "
-        "cannot know which of them is meant. Remove or rename one.",
+        "A mapping has the same key twice. Other YAML readers silently keep one of the values; kdspec cannot know which "
+        "one is meant. Remove or rename one.",
     ),
     Code(
         "KD003",
         "unreadable file",
-        "The file cannot be read: it is missing, is not a regular file, may not be read, or is not UTF-8 text.",
+        "The file cannot be read: it is missing, is not a regular file, has no read permission, or is not UTF-8 text.",
     ),
     Code(
         "KD004",
         "too large",
         "A spec may have 1 MiB of text, 64 levels of nesting, 20,000 keys and values (counted after aliases and merge "
-        "keys are expanded), and integers of 64 bits. More than that is a mistake or an attack, and is refused before "
-        "it costs time or memory.",
+        "keys are expanded), and integers of 64 bits. A larger spec is a mistake or an attack; it is refused before it "
+        "costs time or memory.",
     ),
     Code(
         "KD005",
         "YAML feature not allowed",
-        "A spec is plain data: one document of mappings, lists and scalars whose keys are texts or whole numbers. "
-        "Tags other than the core ones (`!!str`, `!!int`, …), several documents, other keys, and aliases that contain "
-        "themselves are refused.",
+        "A spec is plain data: one document of mappings, lists and scalars. Keys are strings or integers. Other keys, "
+        "tags other than the core ones (`!!str`, `!!int`, …), several documents, and aliases that contain themselves "
+        "are refused.",
     ),
     Code(
         "KD006",
         "cannot extend",
-        "`extends` names a file, or a list of files, relative to the file that has it. Each must exist, be a mapping, "
-        "and not lead back to itself.",
+        "`extends` names a file or a list of files, relative to the file that contains it. Each must exist and be a "
+        "mapping, and no file may extend itself through others.",
     ),
     Code(
         "KD007",
         "environment variable not set",
-        "`${NAME}` stands for an environment variable, which must be set; `${NAME:-default}` gives a value for when it "
-        "is not set or empty. Write `$${` where the characters `${` are meant.",
+        "`${NAME}` is replaced by an environment variable, which must be set. `${NAME:-default}` has a default for a "
+        "variable that is unset or empty. Write `$${` for the characters `${`.",
     ),
     Code(
         "KD008",
         "bad --set",
-        "`--set` takes `path=VALUE`: keys and list indices separated by dots, with quotes around a key that has a dot "
-        "in it, then a value in YAML. The path has to fit what the spec already has.",
+        "`--set` takes `path=VALUE`. The path is keys and list indices separated by dots, with quotes around a key that "
+        "contains a dot; the value is YAML. The path must fit the spec.",
     ),
     Code(
         "KD009",
         "secret in a spec",
-        "A text of the spec is an access token, a private key or a password, or a variable that holds one. A spec is shown, "
-        "shared, and copied into the run folder, so that a secret in it would not stay one.",
+        "A string of the spec is an access token, a private key or a password, or refers to a variable that holds one. "
+        "Specs are printed, shared, and copied into the run folder, so a secret in one would leak.",
     ),
     Code(
         "KD101",
         "unknown key",
-        "The mapping has a key that means nothing in this place. No key is ignored, so that a misspelt setting cannot "
-        "go unnoticed.",
+        "The mapping has a key that is not a setting here. kdspec ignores no key, so that a misspelt setting is never "
+        "silently dropped.",
     ),
     Code("KD102", "missing key", "The mapping lacks a key that has no default."),
     Code(
         "KD103",
         "wrong type",
-        "The value is of another kind than the key takes. Texts are not turned into numbers, nor numbers into texts or "
+        "The value has another type than the key takes. Strings are not converted to numbers, nor numbers to strings or "
         "booleans.",
     ),
-    Code("KD104", "value out of range", "The value is of the right kind, but outside of what the key allows."),
+    Code("KD104", "value out of range", "The value has the right type, but is outside the range that the key allows."),
     Code(
         "KD105",
         "not a component",
@@ -96,20 +96,20 @@ _TABLE = (
     Code(
         "KD106",
         "bad field path",
-        'A field path begins with `output`, `batch` or `modules["name"].input` or `.output`, and goes on with names, '
-        "subscripts, slices, and at most one comparison: `output.hidden_states[1:]`, `batch.labels != -100`. Anything "
-        "else of Python is refused.",
+        'A field path begins with `output`, `batch`, `modules["name"].input` or `modules["name"].output`. Names, '
+        "subscripts, slices and at most one comparison follow: `output.hidden_states[1:]`, `batch.labels != -100`. "
+        "Other Python is refused.",
     ),
     Code(
         "KD107",
         "keys that exclude each other",
-        "Of these keys only one may be written, since they decide the same thing.",
+        "These keys set the same thing, so only one of them may be given.",
     ),
     Code(
         "KD201",
         "unknown component",
-        "No plugin provides a component of this kind and name. `kdspec list` shows those that are there; the package "
-        "that has this one may be missing, or may have failed to load (`kdspec plugins`).",
+        "No plugin provides a component of this kind and name. `kdspec list` shows the available ones. The package that "
+        "provides it may be missing or may have failed to load (`kdspec plugins`).",
     ),
     Code(
         "KD202",
@@ -119,8 +119,8 @@ _TABLE = (
     Code(
         "KD203",
         "plugin failed to load",
-        "An installed plugin raised when it was loaded, was made for another version of kdspec, or hands over something "
-        "that is not a component. Only specs that use it are affected.",
+        "An installed plugin raised an exception when it was loaded, was made for another version of kdspec, or returned "
+        "something that is not a component. Only specs that use it are affected.",
     ),
     Code(
         "KD204",
@@ -131,19 +131,19 @@ _TABLE = (
     Code(
         "KD301",
         "layer out of range",
-        "The model has fewer layers than the number says. Hidden states are counted from 0, the output of the "
-        "embeddings; attentions from 0, the first layer; negative numbers count from the end.",
+        "The model has no layer of this index. Hidden state 0 is the output of the embeddings; attention 0 is that of "
+        "the first layer; negative numbers count from the end.",
     ),
     Code(
         "KD302",
         "widths differ",
         "The two features differ in width, and this loss compares them element by element. A projection from the "
-        "student's to the teacher's width closes the gap.",
+        "student's to the teacher's width makes them comparable.",
     ),
     Code(
         "KD303",
         "feature without an adaptor",
-        "A term reads a feature which the adaptor of that model does not give. Add it to `adaptors`, as a field path "
+        "A term reads a feature that the adaptor of that model does not provide. Add it to `adaptors`, as a field path "
         "into the model's output.",
     ),
     Code(
@@ -155,24 +155,24 @@ _TABLE = (
     Code(
         "KD305",
         "setting without effect",
-        "Nothing that runs reads this setting, so it may be a mistake. Remove it, or turn on what it belongs to.",
+        "The setting is unused, which may be a mistake. Remove it, or enable the feature that it configures.",
     ),
     Code(
         "KD306",
         "nothing to learn",
-        "Every term has the weight 0, or no parameter is trained, so the stage would change nothing.",
+        "Every term has weight 0 or no parameter is trained, so the stage would change nothing.",
     ),
     Code(
         "KD307",
         "models refer to each other in a circle",
-        "Each of these models takes its configuration or its weights from another of them, so that none can be made "
+        "Each of these models takes its configuration or its weights from another one of them, so none can be built "
         "first.",
     ),
     Code(
         "KD308",
         "name not allowed",
-        "Names become parts of file names: they have 1 to 100 letters, digits, `.`, `_` or `-`, and are not made of "
-        "dots alone.",
+        "Names become parts of file names. They have 1 to 100 letters, digits, `.`, `_` or `-`, and at least one "
+        "character that is not a dot.",
     ),
     Code(
         "KD309",
@@ -182,18 +182,18 @@ _TABLE = (
     Code(
         "KD310",
         "file or folder not found",
-        "A path of the spec leads nowhere. Paths are relative to the file in which they are written.",
+        "A path in the spec does not exist. Paths are relative to the file in which they are written.",
     ),
     Code(
         "KD311",
         "initialisation does not fit",
-        "The student cannot take the weights of these layers: the numbers of layers or the shapes of the parameters "
+        "The student cannot be initialised from these layers: the numbers of layers or the shapes of the parameters "
         "differ.",
     ),
     Code(
         "KD312",
         "no column or label",
-        "The data has no column of this name, or a column has a label that the task does not know.",
+        "The data has no column of this name, or a column contains a label that the task does not list.",
     ),
     Code(
         "KD313",
@@ -203,133 +203,135 @@ _TABLE = (
     Code(
         "KD314",
         "no head for a task",
-        "The student of several tasks has a head for each of them, and this kind of model has none for this kind of task.",
+        "A student of several tasks has one head for each task, and this kind of model has no head for this kind of task.",
     ),
     Code(
         "KD320",
-        "gradient may depend on cuts",
-        "The spec has batches cut into micro-batches of similar length, and a part of the stage may take the rows of a "
-        "batch together, so that the gradient may not be that of the whole batch.",
+        "splitting may change the gradient",
+        "The spec splits batches into micro-batches of similar length, and a part of the stage is not row-wise: it may "
+        "compare or average the rows of a batch. The gradient may then differ from that of the whole batch.",
     ),
     Code(
         "KD401",
         "not rehearsed",
-        "A part of the training step could not be tried out before the run, because what it does depends on the weights "
-        "or the data. Nothing is wrong with the spec for that; its shapes are checked at the first batch.",
+        "A part of the training step could not be rehearsed before the run, because it depends on the values of weights "
+        "or data. The spec may be right; the shapes are checked at the first batch.",
     ),
     Code(
         "KD402",
         "lengths differ",
-        "The features that a match compares have different numbers of tokens, or of rows. Layers can be matched only where "
-        "both models see the same tokens, and so can answers that are positions among them.",
+        "The features that a match compares have different numbers of tokens or rows. Hidden layers, and logits over "
+        "token positions, can be matched only if both models see the same tokens.",
     ),
     Code(
         "KD403",
         "classes differ",
-        "The logits of student and teacher have different numbers of classes, so that one cannot follow the other; or "
-        "teachers whose answers are joined have different classes, or the same in another order.",
+        "The logits of student and teacher have different numbers of classes and cannot be compared; or the teachers of "
+        "an ensemble have different classes, or the same classes in different orders.",
     ),
     Code(
         "KD404",
         "mask does not fit",
-        "A mask has one number for each token, `(batch, length)`: `inputs_mask` for each token of the features that are "
-        "matched, `logits_mask` for each token that has logits.",
+        "A mask has one number for each token, `(batch, length)`: `inputs_mask` for each token of the matched features, "
+        "`logits_mask` for each token with logits.",
     ),
     Code(
         "KD405",
         "rows longer than the model allows",
-        "The task gives rows of more tokens than the model has positions for. A row that is really as long stops the run.",
+        "The task allows rows with more tokens than the model has positions. A row of that length stops the run.",
     ),
     Code(
         "KD501",
         "loss not finite",
-        "A loss became infinite or NaN. The run stops before the weights are touched, and names the term.",
+        "A loss is infinite or NaN. The run stops before the weights change, and the message names the term.",
     ),
     Code(
         "KD502",
         "data does not fit the task",
-        "A row of the data cannot be turned into an example of the task.",
+        "A row of the data cannot be encoded as an example of the task.",
     ),
     Code(
         "KD503",
         "model cannot be loaded",
-        "The model's files are missing, damaged, or of a kind that is not loaded, such as pickles and remote code.",
+        "The model's files are missing or damaged, or have a format that kdspec does not load, such as pickles and "
+        "remote code.",
     ),
     Code(
         "KD504",
         "checkpoint damaged",
-        "A checkpoint lacks files, or their contents differ from their checksums. The newest one that is whole is used "
-        "in its place; nothing is deleted.",
+        "A checkpoint lacks files, or a checksum does not match. The newest intact checkpoint is used instead; nothing "
+        "is deleted.",
     ),
     Code(
         "KD505",
         "run folder in use",
-        "Another process writes to this run folder. Wait for its end, or give the run another name.",
+        "Another process writes to this run folder. Wait until it ends, or give the run another name.",
     ),
     Code(
         "KD506",
         "plugin raised",
-        "A component or an observer of a plugin raised an exception. The message names the package, whose authors can "
-        "help.",
+        "A component or an observer of a plugin raised an exception. The message names the package; report it to its "
+        "authors.",
     ),
     Code(
         "KD507",
         "shapes differ at the first batch",
-        "The tensors that a term compares have different shapes, which shows only with real data.",
+        "The tensors that a term compares have different shapes. This was found only with real data.",
     ),
     Code(
         "KD508",
         "cannot write",
-        "The run folder cannot be written to: the disk is full, or permission is missing. What was written before is "
-        "whole.",
+        "The run folder cannot be written: the disk is full, or permission is missing. Files that were written before "
+        "are intact.",
     ),
     Code(
         "KD509",
         "spec changed since the run began",
-        "The run folder belongs to another spec, so that going on would mix two experiments. Give the run another name, "
-        "or go back to the spec that it began with.",
+        "The run folder belongs to another spec; resuming would mix two experiments. Give the run another name, or use "
+        "the spec that it began with.",
     ),
     Code(
         "KD510",
         "parameter left out of the optimizer",
-        "A parameter that the loss depends on would never be changed, because no group of the optimizer has it.",
+        "A parameter that receives a gradient would never be updated, because it is in no parameter group of the "
+        "optimizer.",
     ),
     Code(
         "KD511",
         "out of memory",
-        "The device's memory does not hold one micro-batch. A smaller `batch_size` with a larger `accumulate` computes "
-        "the same gradient, and `gradient_checkpointing` trades time for memory.",
+        "One micro-batch does not fit into the device's memory. A smaller `batch_size` with a larger `accumulate` "
+        "(gradient accumulation) computes the same gradient; `gradient_checkpointing` trades time for memory.",
     ),
     Code(
         "KD512",
         "teacher cannot be cached",
-        "The spec asks for a teacher cache with `on`, and what the teacher says of a row cannot be kept: its rows are drawn "
-        "anew in each epoch, the strategy makes its own batches, or a feature is not of rows and tokens.",
+        "The spec requires a teacher cache with `on`, but the outputs of this teacher cannot be cached: its rows are "
+        "re-sampled in each epoch, the strategy builds its own batches, or a feature has no row or token dimension.",
     ),
     Code(
         "KD513",
-        "processes that do not go together",
-        "`torchrun` tells each process its number and where all of them meet. Either some of that is missing, so that the "
-        "processes would train alone and overwrite each other, or what they are asked to do cannot be done by so many of "
-        "them.",
+        "processes that do not fit together",
+        "`torchrun` gives each process its rank and the address of the first one. Either some of these variables are "
+        "missing, so that the processes would train separately and overwrite each other, or the spec cannot be run by "
+        "this many processes.",
     ),
     Code(
         "KD514",
         "another process has ended",
-        "Of several processes that train together one has failed, was killed, or does not answer any more. The others "
-        "cannot go on without it. The same command goes on from the last checkpoint.",
+        "One of several training processes has failed, was killed, or does not respond, so the others stop. The same "
+        "command resumes from the last checkpoint.",
     ),
     Code(
         "KD515",
-        "not to be trained by Accelerate",
-        "`--backend accelerate` needs the package `accelerate`, and trains with copies of the model. What "
-        "else a configuration of Accelerate asks for is refused, so that nothing in it is without effect.",
+        "not supported with Accelerate",
+        "`--backend accelerate` needs the package `accelerate`, and supports data-parallel training only. Other settings "
+        "of a configuration of Accelerate are refused, so that none is silently ignored.",
     ),
     Code(
         "KD601",
         "not a configuration of TextBrewer",
-        "`kdspec import-textbrewer` reads JSON, and of Python files the literals that TextBrewer's classes are called with. "
-        "Nothing of them is run, so that a value which a file computes is told of and left to you.",
+        "`kdspec import-textbrewer` reads JSON, and from Python files the literal arguments of TextBrewer's classes. "
+        "It runs no code; values that a file computes are reported, and you fill them in.",
     ),
 )
 

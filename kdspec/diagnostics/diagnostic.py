@@ -1,4 +1,4 @@
-"""What can be wrong, and where it is written."""
+"""A diagnostic: an error, warning or note with its code, message and place in a file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Severity = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True, order=True)
 class Span:
-    """A half-open range of a file: zero-based lines as `str.splitlines` cuts them, columns in characters."""
+    """A half-open range of a file: zero-based lines as `str.splitlines` splits them, columns in characters."""
 
     file: str
     line: int
@@ -47,7 +47,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Edit:
-    """Text to put in place of a span."""
+    """A replacement of the text at a span."""
 
     span: Span
     text: str
@@ -76,14 +76,14 @@ class Diagnostic:
 
 
 class DiagnosticError(Exception):
-    """Raised for mistakes of a user.
+    """Raised for errors of the user.
 
-    `texts` holds, by name, the sources that were read before the mistake stopped the reading, so that they can be
-    quoted where no document came out.
+    `texts` holds the sources that were read before parsing stopped, by name: they can be quoted even if there is no
+    document.
     """
 
     def __init__(self, *diagnostics: Diagnostic, texts: Mapping[str, str] | None = None) -> None:
-        assert diagnostics, "an error says what is wrong"
+        assert diagnostics, "an error has at least one diagnostic"
         super().__init__(*diagnostics)
         self.diagnostics = diagnostics
         self.texts: Mapping[str, str] = MappingProxyType(dict(texts or {}))
@@ -104,6 +104,6 @@ def closest(word: str, candidates: Iterable[str]) -> str | None:
 
 
 def excerpt(text: str, limit: int = 60) -> str:
-    """`text` as it can stand in a one-line message: shortened, and without characters that move the cursor."""
+    """`text` for a one-line message: shortened, and without characters that move the cursor."""
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[: limit + 1])
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"

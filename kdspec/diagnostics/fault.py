@@ -1,19 +1,19 @@
-"""A mistake that a component finds when it is built, told relative to the component's place in the spec."""
+"""An error that a component raises when it is built; its place is relative to the component's place in the spec."""
 
 from __future__ import annotations
 
 
 class Fault(Exception):  # noqa: N818 - the user's mistake, not an error of the program
-    """Raised in `build` for what only the data or the weights can show; the engine adds the place in the spec.
+    """Raised in `build` for errors that need the data or the weights to be found; the engine adds the place in the spec.
 
     Args:
         code: a diagnostic code, such as `KD502`.
         message: lower case, without a full stop, names in backticks.
-        at: keys of the component's parameters that lead to the value at fault; empty for the component itself.
+        at: path of the wrong value among the component's parameters; empty for the component itself.
         help: what to do.
         notes: context.
-        key: the mistake is the last key of `at`, and not its value.
-        fix: the word at fault and the one to put in its place, for `kdspec validate --fix`.
+        key: whether the last key of `at` is wrong, not its value.
+        fix: the wrong word and its replacement, for `kdspec validate --fix`.
     """
 
     def __init__(
@@ -33,14 +33,14 @@ class Fault(Exception):  # noqa: N818 - the user's mistake, not an error of the 
 
 
 class Within(Exception):  # noqa: N818 - where another error comes from, not one of its own
-    """Says of an error which part of a component raised it, for code that runs parts of which each can go wrong.
+    """Names the part of a component that raised an error, for components that run several parts.
 
     Raised `from` the error.
 
     Args:
         what: the part, for example "the loss `mmd`".
-        at: keys of the component's parameters that lead to the part.
-        notes: context, such as the shapes that the part was given.
+        at: path of the part among the component's parameters.
+        notes: context, such as the shapes of the part's inputs.
     """
 
     def __init__(self, what: str, at: tuple[str | int, ...], notes: tuple[str, ...] = ()) -> None:

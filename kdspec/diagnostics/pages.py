@@ -1,4 +1,4 @@
-"""The page of a code: what `kdspec explain` tells beside the table's text, with a wrong and a right piece of a spec."""
+"""The page of a code for `kdspec explain`: advice beside the table's text, and a wrong and a right excerpt of a spec."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FENCED = re.compile(r"^```yaml\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 
 @dataclass(frozen=True)
 class Page:
-    """A page in parts. The examples belong into a spec that has all else; a page may do without them."""
+    """The parts of a page. The examples are merged into a complete spec; a page may have none."""
 
     text: str
     """What is wrong in the example, or what to do."""

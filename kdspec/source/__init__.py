@@ -1,1 +1,1 @@
-"""YAML text to plain data, with the place of every key and value."""
+"""YAML text to plain data, with the location of every key and value."""

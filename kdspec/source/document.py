@@ -1,4 +1,4 @@
-"""YAML text -> plain data, and where each key and value is written."""
+"""YAML text -> plain data, with the location of each key and value."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Data = Scalar | list["Data"] | dict[str | int, "Data"]
 
 
 class Located(str):
-    """A string that was written in a file of another folder than the document's; relative paths in it start there."""
+    """A string from a file in another folder than the document's; a relative path in it starts in that folder."""
 
     __slots__ = ("folder",)
     folder: pathlib.Path
@@ -32,7 +32,7 @@ class Located(str):
         return self
 
     def __reduce__(self) -> tuple[type[Located], tuple[str, pathlib.Path]]:
-        """What copies and pickles are made from: that of `str` knows of no folder."""
+        """Keep the folder in copies and pickles; the method of `str` drops it."""
         return Located, (str(self), self.folder)
 
 
@@ -40,7 +40,7 @@ class Located(str):
 class Document:
     """Plain data, with the span of each key and value. `data` is None where the text has no content.
 
-    `folder` is where relative paths in the document start, but for strings that are `Located`.
+    `folder` is where relative paths in the document start, except for strings that are `Located`.
     """
 
     data: Any
@@ -49,10 +49,12 @@ class Document:
     sources: Mapping[str, Source]
     folder: pathlib.Path
     trusts_code: bool = False
-    """Whether who gave the text lets the models that it names bring code. Nothing in the text can say so."""
+    """Whether the caller allows models to run code of their own (`--trust-remote-code`). The text cannot set it."""
 
     def locate(self, loc: Iterable[str | int]) -> Path:
-        """The longest path that exists here, without the segments that do not (such as pydantic's union tags)."""
+        """The longest path of `loc` that exists in the document; other segments, such as pydantic's union tags, are
+        skipped.
+        """
         path: Path = ()
         for segment in loc:
             if (*path, segment) in self.values:
@@ -60,7 +62,7 @@ class Document:
         return path
 
     def inside(self, path: Path, start: int, end: int) -> Span:
-        """The span of the characters `start` to `end` of a string; the whole scalar where that cannot be told."""
+        """The span of the characters `start` to `end` of a string; the whole scalar if that cannot be determined."""
         span = self.values[path]
         value: Any = self.data
         for segment in path:
@@ -77,7 +79,7 @@ def parse(text: str, name: str, folder: pathlib.Path = pathlib.Path()) -> Docume
 def index(
     root: Node | None, sources: Mapping[str, Source], folder: pathlib.Path, folders: Mapping[str, pathlib.Path]
 ) -> Document:
-    """The document of a tree. `folders` says, by name of the source, which sources are in another folder."""
+    """The document of a tree. `folders` has the folders of the sources in other folders, by the source's name."""
     indexer = _Indexer(sources, folders)
     data = None if root is None else indexer.add(root, ())
     keys, values = MappingProxyType(indexer.keys), MappingProxyType(indexer.values)
@@ -91,11 +93,11 @@ class _Indexer:
         self.values: dict[Path, Span] = {}
 
     def add(self, node: Node, path: Path) -> Data:
-        # Files that are merged may pass the limits which each of them keeps.
+        # Files that each keep the limits may exceed them when merged.
         if len(path) >= MAX_DEPTH or len(self.keys) + len(self.values) >= MAX_NODES:
             limit = f"{MAX_DEPTH} levels deep" if len(path) >= MAX_DEPTH else f"{MAX_NODES:,} keys and values"
             texts = {name: source.text for name, source in self.sources.items()}
-            message = f"the spec is more than {limit}, with all that it extends"
+            message = f"the spec is more than {limit}, including the files that it extends"
             raise DiagnosticError(Diagnostic("KD004", message, Label(node.span)), texts=texts)
         self.values[path] = node.span
         match node:

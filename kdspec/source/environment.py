@@ -15,10 +15,10 @@ _REFERENCE = re.compile(r"\$(?P<escape>\$)?\{(?:(?P<name>[A-Za-z_][A-Za-z0-9_]*)
 
 
 def substitute(root: Node, sources: Mapping[str, Source], environ: Mapping[str, str]) -> list[Diagnostic]:
-    """Put values in place of the variables in `root`, and say which of them cannot be.
+    """Replace the variables in `root` by their values, in place, and return what is wrong with them.
 
-    What comes out of a variable is text: neither a variable nor structure in it has a meaning. Only where a scalar
-    without quotes is one variable and nothing else is it read as a number, boolean or null (`lr: ${LR}`).
+    The value of a variable is plain text: variables and YAML structure in it are not interpreted. Only an unquoted
+    scalar that is one variable and nothing else is parsed as a number, boolean or null (`lr: ${LR}`).
     """
     work = _Substitution(sources, environ)
     work.visit(root)
@@ -30,7 +30,7 @@ class _Substitution:
         self.sources, self.environ = sources, environ
         self.found: list[Diagnostic] = []
         self.size = 0
-        # Aliases share nodes; an output that looks like a variable must not be taken for one the second time.
+        # Aliases share nodes. A replaced text that looks like a variable must not be replaced on a second visit.
         self.seen: set[int] = set()
 
     def visit(self, node: Node) -> None:
@@ -48,41 +48,39 @@ class _Substitution:
                 if "${" in node.text:
                     self.replace(node)
                 if has_secret(str(node.value)):
-                    self.refuse("a secret stands in the spec", node.span)
+                    self.refuse("the spec contains a secret", node.span)
             case _:
                 pass
 
     def replace(self, node: ScalarNode) -> None:
         known, written, done, alone = len(self.found), node.text, 0, False
-        pieces: list[str] = []
+        parts: list[str] = []
         for match in _REFERENCE.finditer(written):
             value = self.value(node, match)
-            pieces += [written[done : match.start()], value]
+            parts += [written[done : match.start()], value]
             done, alone = match.end(), match.group() == written and not match["escape"]
             self.size += len(value)
             if self.size > MAX_SIZE:
-                message = f"the variables of the spec hold more than {MAX_SIZE:,} characters"
+                message = f"the variables of the spec have more than {MAX_SIZE:,} characters"
                 self.found.append(Diagnostic("KD004", message, Label(node.span)))
                 return
-        text = "".join([*pieces, written[done:]])
+        text = "".join([*parts, written[done:]])
         if len(self.found) > known:
             return
         try:
             node.value = resolve(text) if alone and node.plain else text
         except IntegerTooLargeError:
             message = f"the integer `{excerpt(text, 24)}` in the variable has more than 64 bits"
-            self.found.append(Diagnostic("KD004", message, Label(node.span), help="quote it if a text is meant"))
+            self.found.append(Diagnostic("KD004", message, Label(node.span), help="quote it if it is a string"))
 
     def value(self, node: ScalarNode, match: re.Match[str]) -> str:
         if match["escape"]:
-            # `$${` stands for `${`; what follows is text, the name of a variable or not.
+            # `$${` is an escaped `${`; the rest is text.
             return match.group()[1:]
         name, default = match["name"], match["default"]
         span = self.sources[node.span.file].inside(node.span, node.text, *match.span())
         if name is None:
-            self.fail(
-                "this is not a variable", span, "write `${NAME}`, `${NAME:-default}`, or `$${` for the characters `${`"
-            )
+            self.fail("not a variable", span, "write `${NAME}`, `${NAME:-default}`, or `$${` for the characters `${`")
             return ""
         if is_secret(name):
             self.refuse(f"the variable `{excerpt(name)}` holds a secret", span)
@@ -94,12 +92,12 @@ class _Substitution:
         if not value and default is not None:
             return default
         if name not in self.environ:
-            advice = f"set it, or give a value for when it is not set: `${{{excerpt(name)}:-…}}`"
+            advice = f"set it, or give it a default: `${{{excerpt(name)}:-…}}`"
             self.fail(f"the environment variable `{excerpt(name)}` is not set", span, advice)
         return value
 
     def refuse(self, message: str, span: Span) -> None:
-        advice = "remove it: libraries take tokens from the environment, such as `HF_TOKEN`, by themselves"
+        advice = "remove it; libraries read tokens such as `HF_TOKEN` from the environment"
         self.found.append(
             Diagnostic("KD009", message, Label(span, "would be written into the run folder"), help=advice)
         )

@@ -1,4 +1,4 @@
-"""A spec from its parts: the files it extends, the environment, and what the command line sets."""
+"""Composes a spec: the files that it extends, environment variables, and `--set`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kdspec.source.yaml_reader import MAX_SIZE, read
 
 __all__ = ["Located", "compose", "load"]
 
-# A file may be extended along several ways; without a limit, ten short files can ask for millions of readings.
+# A file may be extended along several paths; without a limit, ten short files can cause millions of reads.
 _MAX_FILES = 64
 
 
@@ -43,10 +43,10 @@ def compose(
     sets: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
 ) -> Document:
-    """Read `text` with the files it extends, put in what `sets` (arguments of `--set`) say, then the environment.
+    """Read `text` with the files that it extends, apply `sets` (arguments of `--set`), then substitute variables.
 
-    Relative paths start in `folder`; `environ` is by default that of the process. Raises `DiagnosticError`, whose
-    `texts` has every source that was read.
+    Relative paths start in `folder`. `environ` defaults to the environment of the process. Raises `DiagnosticError`;
+    its `texts` has every source that was read.
     """
     composer = _Composer(folder, os.environ if environ is None else environ)
     try:
@@ -60,7 +60,7 @@ class _Composer:
     def __init__(self, folder: pathlib.Path, environ: Mapping[str, str]) -> None:
         self.folder, self.environ = folder, environ
         self.sources: dict[str, Source] = {}
-        # The folders of those sources that are not in the spec's.
+        # The folders of sources outside the spec's folder.
         self.folders: dict[str, pathlib.Path] = {}
         self.files = 0
 
@@ -74,7 +74,7 @@ class _Composer:
                 root = set_option.apply(root, given)
             except DiagnosticError as error:
                 found += error.diagnostics
-        # After merging and setting, so that a variable of a value which is replaced need not be set.
+        # After merging and `--set`: a variable in a value that is replaced need not be set.
         if root is not None:
             found += substitute(root, self.sources, self.environ)
         if found:
@@ -82,7 +82,7 @@ class _Composer:
         return index(root, self.sources, self.folder, self.folders)
 
     def tree(self, source: Source, folder: pathlib.Path, chain: Mapping[str, str]) -> Node | None:
-        """The tree of a source on top of those that it extends. `chain` has the files that led to it: path and name."""
+        """The tree of a source, merged over those that it extends. `chain` has the files that led to it: path and name."""
         self.sources[source.name] = source
         root = read(source)
         if not isinstance(root, MappingNode) or "extends" not in root.items:
@@ -120,7 +120,7 @@ class _Composer:
 
 
 def _merge(base: MappingNode, over: MappingNode) -> MappingNode:
-    """`over` on top of `base`: mappings are merged key by key, anything else (null too) replaces what was there."""
+    """`over` merged into `base`: mappings key by key; any other value, null included, replaces that of `base`."""
     items = dict(base.items)
     for key, (span, child) in over.items.items():
         below = items[key][1] if key in items else None
@@ -135,12 +135,12 @@ def _fail(message: str, span: Span, advice: str | None = None) -> NoReturn:
 
 
 def _name(path: pathlib.Path) -> str:
-    """The path as text that can be printed: its bytes need not be UTF-8."""
+    """The path as printable text; its bytes need not be UTF-8."""
     return os.fsencode(path).decode(errors="replace")
 
 
 def _read_file(path: pathlib.Path) -> str:
-    """The text of a regular file: a pipe or a device could block, or never end."""
+    """The text of a regular file. Pipes and devices are refused: they could block or never end."""
     name = excerpt(_name(path), 200)
     try:
         if not stat.S_ISREG(path.stat().st_mode):

@@ -1,4 +1,4 @@
-"""A text that can be quoted, and the tree of nodes that it is read into."""
+"""A source text that diagnostics can quote, and the tree of nodes that it is parsed into."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Source:
 
     @cached_property
     def lines(self) -> tuple[str, ...]:
-        """The lines that spans count, without their ends; after a last line break there is an empty one."""
+        """The lines that spans refer to, without line breaks; a text that ends in a line break has an empty last line."""
         return tuple("".join(piece.splitlines()) for piece in self._pieces)
 
     def span(self, start: int, end: int) -> Span:
@@ -39,8 +39,9 @@ class Source:
         return Span(self.name, first, start - self._starts[first], last, end - self._starts[last])
 
     def inside(self, span: Span, value: str, start: int, end: int) -> Span:
-        """The span of the characters `start` to `end` of `value`, which is written at `span`; all of `span` where that
-        cannot be told, since escapes, substitutions and folded lines make the text differ from the value.
+        """The span of the characters `start` to `end` of `value`, which is written at `span`.
+
+        All of `span` if the text differs from the value because of escapes, substitutions or folded lines.
         """
         if span.line != span.end_line:
             return span
@@ -54,7 +55,7 @@ class Source:
 
 @dataclass(slots=True)
 class ScalarNode:
-    """A text, number, boolean or null. `plain` ones were written without quotes, and so mean what they look like."""
+    """A string, number, boolean or null. `plain` ones were written without quotes, so their text decides the type."""
 
     span: Span
     text: str
@@ -76,7 +77,7 @@ class ListNode:
 
 @dataclass(slots=True)
 class MappingNode:
-    """A mapping with its merge keys already followed: for each key, where it is written and its value."""
+    """A mapping with its merge keys resolved: the span and the value of each key."""
 
     span: Span
     items: dict[str | int, tuple[Span, Node]]

@@ -1,4 +1,4 @@
-"""The scalars of YAML 1.2's core schema: what plain text such as `1e-4`, `on` or `010` means."""
+"""The scalars of YAML 1.2's core schema: the type and value of plain text such as `1e-4`, `on` or `010`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FLOAT = re.compile(
 
 
 class IntegerTooLargeError(Exception):
-    """The text is an integer of more than 64 bits, which no setting takes and which libraries overflow on."""
+    """The text is an integer of more than 64 bits, which no setting needs and which overflows in libraries."""
 
 
 def resolve(text: str) -> Scalar:
@@ -31,7 +31,7 @@ def resolve(text: str) -> Scalar:
         if pattern.fullmatch(text):
             return _integer(text[skip:], base)
     if _FLOAT.fullmatch(text):
-        # Python spells infinity and NaN without YAML's dot, and reads everything else as YAML does.
+        # Python spells infinity and NaN without YAML's dot; all else is the same.
         return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     return text
 
@@ -39,7 +39,7 @@ def resolve(text: str) -> Scalar:
 def _integer(digits: str, base: int) -> int:
     sign, digits = ("-", digits[1:]) if digits.startswith("-") else ("", digits.removeprefix("+"))
     digits = digits.lstrip("0") or "0"
-    # int() takes quadratic time, and refuses more than 4,300 digits with an error that is not about YAML.
+    # int() takes quadratic time, and raises a ValueError of its own above 4,300 digits.
     if len(digits) > 22 or int(digits, base) >= 2**64:
         raise IntegerTooLargeError
     return int(sign + digits, base)

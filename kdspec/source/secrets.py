@@ -1,4 +1,4 @@
-"""Secrets: what looks like one, which a spec must not have, and text in which each is covered."""
+"""Secrets: detecting them, since a spec must have none, and masking them in quoted text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SECRET = re.compile(
     """,
     re.VERBOSE,
 )
-"""Tokens by which hubs and clouds know somebody, private keys, and passwords in addresses."""
+"""Access tokens of hubs and clouds, private keys, and passwords in URLs."""
 
 _NAME = re.compile(
     r"""
@@ -30,7 +30,7 @@ _SHOWN = 3
 
 
 def has_secret(text: str) -> bool:
-    """Whether a part of the text is a token, a private key or a password that gives access to something."""
+    """Whether the text contains an access token, a private key or a password."""
     return _SECRET.search(text) is not None
 
 
@@ -40,5 +40,5 @@ def is_secret(variable: str) -> bool:
 
 
 def covered(text: str) -> str:
-    """The text, as long as it was, with asterisks in place of its secrets."""
+    """The text with its secrets replaced by asterisks; its length is unchanged."""
     return _SECRET.sub(lambda match: match[0][:_SHOWN] + "*" * (len(match[0]) - _SHOWN), text)

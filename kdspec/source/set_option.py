@@ -15,19 +15,17 @@ _FORM = "write `path.to.key=VALUE`, with the value in YAML"
 
 
 def apply(root: Node | None, source: Source) -> Node:
-    """The tree with the value that the argument in `source` gives, in place of what was there.
+    """The tree with the value of the argument in `source` put at its path.
 
-    Raises `DiagnosticError`, if the argument is malformed or leads through something that has no keys.
+    Raises `DiagnosticError` if the argument is malformed or its path passes through a value without keys.
     """
     segments, start = _path(source)
-    # Blanks in place of the path, so that the value's spans are those in the argument.
+    # Blanks in place of the path keep the value's spans those of the whole argument.
     value = read(Source(source.name, " " * start + source.text[start:]))
     if value is None:
         end = len(source.text)
         if source.text[start:].strip():
-            _fail(
-                "there is only a comment after the `=`", source.span(start, end), "quote a value that begins with `#`"
-            )
+            _fail("only a comment follows the `=`", source.span(start, end), "quote a value that begins with `#`")
         value = ScalarNode(source.span(end, end), "", None, plain=True)
     return _put(root, segments, value)
 
@@ -44,7 +42,7 @@ class _Segment:
         return int(self.text) if digits else None
 
     def key(self, mapping: MappingNode) -> str | int:
-        """The key that is meant: one that is there, else what YAML would read."""
+        """The key: one that the mapping has, or else the one that YAML would parse."""
         if self.number is None or (self.text in mapping.items and self.number not in mapping.items):
             return self.text
         return self.number
@@ -84,7 +82,7 @@ def _put(node: Node | None, segments: list[_Segment], value: Node) -> Node:
         span = written[0] if written is not None and rest else first.span
         return MappingNode(node.span, node.items | {key: (span, _put(written and written[1], rest, value))})
     if isinstance(node, ScalarNode):
-        message = f"`{excerpt(first.text)}` cannot be set inside of `{excerpt(str(node.value))}`, which is no mapping"
+        message = f"`{excerpt(first.text)}` cannot be set inside `{excerpt(str(node.value))}`, which is not a mapping"
         _fail(message, first.span, "set the whole value: `path={key: value}`")
     number = first.number
     if number is None or number >= len(node.items):

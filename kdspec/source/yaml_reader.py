@@ -1,4 +1,4 @@
-"""YAML text -> a tree of nodes with spans, under caps that hold before anything is expanded."""
+"""YAML text -> a tree of nodes with spans, within size limits that are checked before anything is expanded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_SIZE = 2**20
 MAX_DEPTH = 64
 MAX_NODES = 20_000
 
-# The stubs leave open which attributes an event has, and that each event and error has its marks.
+# PyYAML's stubs do not type the attributes and marks of events and errors.
 _Event = Any
 _Mark = Any
 
@@ -32,7 +32,7 @@ _NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 
 
 def read(source: Source) -> Node | None:
-    """The tree of a text, or None if it has no content. Raises `DiagnosticError` with all that is wrong."""
+    """The tree of a text, or None if it has no content. Raises `DiagnosticError` with every error found."""
     reader = _Reader(source)
     root = reader.document()
     if reader.found:
@@ -48,7 +48,7 @@ class _Reader:
         self.text = source.text
         self.found: list[Diagnostic] = []
         self.count = 0
-        # Where the last piece of content ended: a block collection has no end of its own in the text.
+        # Where the last content ended: a block collection has no end marker in the text.
         self.end = 0
         # None while the anchor's node is still open.
         self.anchors: dict[str, Node | None] = {}
@@ -60,12 +60,8 @@ class _Reader:
             self.stop(Diagnostic("KD004", f"more than {MAX_SIZE:,} characters of text"))
         if bad := _UNPRINTABLE.search(self.text):
             utf16 = bad.group() == "\0"
-            message = f"the control character U+{ord(bad.group()):04X} cannot stand here"
-            advice = (
-                "if the file is UTF-16, save it as UTF-8"
-                if utf16
-                else "remove it, or write it as an escape in double quotes"
-            )
+            message = f"the control character U+{ord(bad.group()):04X} is not allowed"
+            advice = "if the file is UTF-16, save it as UTF-8" if utf16 else "remove it, or escape it in double quotes"
             self.stop(Diagnostic("KD001", message, Label(self.source.span(*bad.span())), help=advice))
 
     def document(self) -> Node | None:
@@ -76,26 +72,30 @@ class _Reader:
         self.event()
         after = self.event()
         if not isinstance(after, yaml.StreamEndEvent):
-            advice = "write one document a file"
+            advice = "write one document per file"
             self.stop(Diagnostic("KD005", "a second document begins", Label(self.point(after.start_mark)), help=advice))
         return root
 
     def event(self) -> _Event:
-        """PyYAML's next event, or its complaint in our words."""
+        """PyYAML's next event; its errors become diagnostics."""
         try:
             return self.loader.get_event()  # type: ignore[no-untyped-call]  # the stubs have not typed it
         except yaml.MarkedYAMLError as error:
             mark, context_mark = error.problem_mark, error.context_mark
-            assert mark is not None, "the scanner and the parser mark every error"
-            told = yaml_errors.explain(error.problem or "not YAML", error.context, self.text, mark.index)
-            if told.at_context and context_mark is not None:
+            assert mark is not None, "errors of the scanner and the parser have marks"
+            explanation = yaml_errors.explain(error.problem or "not YAML", error.context, self.text, mark.index)
+            if explanation.at_context and context_mark is not None:
                 mark, context_mark = context_mark, None
-            context = (Label(self.point(context_mark), told.context),) if told.context and context_mark else ()
-            problem = Diagnostic("KD001", told.message, Label(self.point(mark), told.label), context, help=told.help)
+            context = (
+                (Label(self.point(context_mark), explanation.context),) if explanation.context and context_mark else ()
+            )
+            problem = Diagnostic(
+                "KD001", explanation.message, Label(self.point(mark), explanation.label), context, help=explanation.help
+            )
         except (ValueError, OverflowError):
-            # An escape or a version number beyond what Python's chr() and int() take.
+            # An escape or a version number that Python's chr() or int() refuses.
             here = self.point(self.loader.get_mark())
-            problem = Diagnostic("KD001", "a number that is too large for its place", Label(here))
+            problem = Diagnostic("KD001", "this number is too large", Label(here))
         return self.stop(problem)
 
     def stop(self, problem: Diagnostic) -> NoReturn:
@@ -105,17 +105,17 @@ class _Reader:
         self.found.append(Diagnostic(code, message, Label(span), help=advice))
 
     def offset(self, mark: _Mark) -> int:
-        """The offset of a mark. Its own line and column are not used, since they do not count every character."""
+        """The offset of a mark. Its line and column are not used: they do not count every character."""
         return min(int(mark.index), len(self.text))
 
     def point(self, mark: _Mark) -> Span:
-        """One character: that of the mark, or the last one that can be seen."""
+        """One character: that of the mark, or the last visible one."""
         start = min(self.offset(mark), max(0, len(self.text.rstrip()) - 1))
         end = min(start + 1, len(self.text))
         return self.source.span(start, start if self.text[start:end].splitlines() == [""] else end)
 
     def node(self, event: _Event, depth: int) -> Node:
-        """The node that begins with `event`, to its end."""
+        """The whole node that begins with `event`."""
         start = self.offset(event.start_mark)
         if isinstance(event, yaml.AliasEvent):
             return self.alias(event, start, depth)
@@ -138,24 +138,24 @@ class _Reader:
         return node
 
     def grow(self, size: int, depth: int, event: _Event) -> None:
-        """Count what a node adds to the expanded tree, before it is built."""
+        """Count the size of a node in the expanded tree before it is built."""
         self.count += size
         if self.count > MAX_NODES:
             message = f"more than {MAX_NODES:,} keys and values, counted with aliases and merge keys expanded"
-            self.stop(Diagnostic("KD004", message, Label(self.point(event.start_mark), "the limit is passed here")))
+            self.stop(Diagnostic("KD004", message, Label(self.point(event.start_mark), "the limit is exceeded here")))
         if depth > MAX_DEPTH:
             message = f"nested more than {MAX_DEPTH} levels deep"
-            self.stop(Diagnostic("KD004", message, Label(self.point(event.start_mark), "the limit is passed here")))
+            self.stop(Diagnostic("KD004", message, Label(self.point(event.start_mark), "the limit is exceeded here")))
 
     def alias(self, event: _Event, start: int, depth: int) -> Node:
         self.end = self.offset(event.end_mark)
         span = self.source.span(start, self.end)
         if event.anchor not in self.anchors:
-            self.fail("KD001", f"no anchor `&{excerpt(event.anchor)}` stands before this alias", span)
+            self.fail("KD001", f"no anchor `&{excerpt(event.anchor)}` precedes this alias", span)
             return ScalarNode(span, event.anchor, event.anchor, plain=False)
         target = self.anchors[event.anchor]
         if target is None:
-            self.fail("KD005", f"the alias `*{excerpt(event.anchor)}` is part of what it stands for", span)
+            self.fail("KD005", f"the alias `*{excerpt(event.anchor)}` contains itself", span)
             return ScalarNode(span, event.anchor, event.anchor, plain=False)
         self.grow(target.size, depth + target.height - 1, event)
         return target
@@ -168,7 +168,7 @@ class _Reader:
         self.end = end
         text, span = event.value, self.source.span(start, end)
         if _NOT_TEXT.search(text):
-            self.fail("KD001", "an escape gives a character that no text can have", span)
+            self.fail("KD001", "this escape is not a valid character", span)
         plain = event.style is None and event.tag is None
         return ScalarNode(span, text, self.value(event, text, start, span), plain)
 
@@ -180,7 +180,7 @@ class _Reader:
             value = resolve(text)
         except IntegerTooLargeError:
             message = f"the integer `{excerpt(text, 24)}` has more than 64 bits"
-            self.fail("KD004", message, span, "quote it if a text is meant")
+            self.fail("KD004", message, span, "quote it if it is a string")
             return None
         if kind is None:
             return value
@@ -195,7 +195,7 @@ class _Reader:
         span = self.source.span(begin, begin + len(self.text[begin:start].rstrip()))
         shown = excerpt(event.tag.replace(_CORE, "!!", 1))
         if _kind(event.tag) in {*_TYPES, "str", "seq", "map"}:
-            self.fail("KD005", f"what follows the tag `{shown}` is something else", span, "remove the tag")
+            self.fail("KD005", f"the value does not have the type of its tag `{shown}`", span, "remove the tag")
         else:
             self.fail("KD005", f"the tag `{shown}` is not allowed", span, "a spec is plain data; remove the tag")
 
@@ -244,10 +244,12 @@ class _Reader:
         if isinstance(node, ScalarNode) and isinstance(node.value, (str, int)) and not isinstance(node.value, bool):
             return node.value
         if isinstance(node, ScalarNode):
-            message = f"the key `{excerpt(node.text)}` is neither a text nor a whole number"
+            message = f"the key `{excerpt(node.text)}` is neither a string nor an integer"
             self.fail("KD005", message, node.span, "put it in quotes")
         else:
-            self.fail("KD005", "a list or a mapping cannot be a key", node.span, "a text with `{` or `[` needs quotes")
+            self.fail(
+                "KD005", "a list or a mapping cannot be a key", node.span, "quote a string that contains `{` or `[`"
+            )
         return None
 
     def duplicate(self, key: str | int, again: Span, first: Span) -> None:
@@ -257,7 +259,7 @@ class _Reader:
         )
 
     def merge(self, value: Node) -> dict[str | int, tuple[Span, Node]]:
-        """What `<<: value` adds; of several mappings, the first one that has a key wins."""
+        """The entries that `<<: value` adds; if several mappings have a key, the first one wins."""
         merged: dict[str | int, tuple[Span, Node]] = {}
         for mapping in reversed(value.items if isinstance(value, ListNode) else [value]):
             if isinstance(mapping, MappingNode):

@@ -1,7 +1,7 @@
-"""Every kind of mistake, with the exact words that a user gets: `diagnostics/*.yaml` and the output beside each.
+"""Every kind of error with its exact output: the specs `diagnostics/*.yaml` and the recorded output beside each.
 
-A first line `# kdspec validate ...` in a spec holds more arguments; with `# kdspec plan` what a rehearsal tells is
-recorded, without the plan. After a change of wording write all outputs anew, and read the difference:
+A first line `# kdspec validate ...` in a spec has more arguments; with `# kdspec plan` the diagnostics of the rehearsal
+are recorded, without the plan. After a change of messages record all outputs again, and read the diff:
 
     python tests/diagnostics/test_corpus.py
 """
@@ -9,6 +9,7 @@ recorded, without the plan. After a change of wording write all outputs anew, an
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import io
 import os
 import re
@@ -48,20 +49,20 @@ def output(name: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_a_bad_spec_is_told_of_in_the_words_that_are_recorded(name, monkeypatch):
+def test_a_bad_spec_gives_the_recorded_output(name, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
-    code, told = output(name)
-    assert told == recorded(name)
-    errors = re.search(r"^error\[", told, re.MULTILINE)
+    code, found = output(name)
+    assert found == recorded(name)
+    errors = re.search(r"^error\[", found, re.MULTILINE)
     assert code == (2 if name.startswith("kd003") else 1 if errors else 0)
-    assert "Traceback" not in told
+    assert "Traceback" not in found
 
 
 @pytest.mark.parametrize("name", [name for name in SPECS if name.startswith("kd")])
-def test_the_code_of_its_name_is_told_with_line_and_column(name):
-    told = recorded(name)
+def test_the_code_in_its_name_is_reported_with_line_and_column(name):
+    text = recorded(name)
     code = name.partition("_")[0].upper()
-    parts = re.split(r"^(?=(?:error|warning|note)\[)", told, flags=re.MULTILINE)
+    parts = re.split(r"^(?=(?:error|warning|note)\[)", text, flags=re.MULTILINE)
     found = [part for part in parts if f"[{code}]" in part]
     assert found
     if name not in NO_PLACE:
@@ -74,7 +75,7 @@ def test_every_code_that_is_found_before_a_run_has_a_spec(code):
 
 
 @pytest.mark.parametrize("name", [name for name in SPECS if "fixable" in recorded(name)])
-def test_a_fix_mends_what_it_promises_to(name, tmp_path, capsys):
+def test_a_fix_corrects_as_many_errors_as_it_reports_fixable(name, tmp_path, capsys):
     text = (FOLDER / name).read_text(encoding="utf-8").replace("../data", str(FOLDER.parent / "data"))
     shutil.copytree(FOLDER / "models", tmp_path / "models")
     copy = tmp_path / name
@@ -94,6 +95,7 @@ def test_every_output_belongs_to_a_spec():
 
 
 if __name__ == "__main__":
+    importlib.metadata.entry_points = lambda **_: []  # only built-ins, as in the tests
     os.environ |= {"COLUMNS": "120", "NO_COLOR": "1"}
     for spec in SPECS:
         (FOLDER / spec).with_suffix(".txt").write_text(output(spec)[1], encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The pages of `kdspec explain`: each wrong example is told of by its code, and each right one is fine."""
+"""The pages of `kdspec explain`: each wrong example gives its code, and each right one has no errors."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ def found(example, folder):
 
 @pytest.mark.parametrize("code", CODES)
 def test_every_code_has_a_page(code):
-    told = page(code)
-    assert told is not None
-    assert told.text
-    assert (told.wrong is not None) == (told.right is not None) == (code in CODES_OF_A_SPEC)
+    explained = page(code)
+    assert explained is not None
+    assert explained.text
+    assert (explained.wrong is not None) == (explained.right is not None) == (code in CODES_OF_A_SPEC)
 
 
 @pytest.mark.parametrize("code", CODES_OF_A_SPEC)
-def test_the_wrong_example_has_the_mistake_and_the_right_one_none(code, tmp_path):
-    told = page(code)
-    assert found(told.wrong, tmp_path / "wrong") == {code}
-    assert found(told.right, tmp_path / "right") == set()
+def test_the_wrong_example_gives_the_code_and_the_right_one_none(code, tmp_path):
+    explained = page(code)
+    assert found(explained.wrong, tmp_path / "wrong") == {code}
+    assert found(explained.right, tmp_path / "right") == set()
 
 
 def test_a_code_that_is_not_in_the_table_has_no_page():

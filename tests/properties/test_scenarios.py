@@ -44,16 +44,16 @@ STORE, TRAINING, MODELS = (
     "tests/builtins/models/test_transformers.py::",
 )
 DISTRIBUTED, ORDER = "tests/properties/test_distributed.py::", "tests/engine/batches/test_sampler.py::"
-CORPUS = "tests/diagnostics/test_corpus.py::test_a_bad_spec_is_told_of_in_the_words_that_are_recorded"
+CORPUS = "tests/diagnostics/test_corpus.py::test_a_bad_spec_gives_the_recorded_output"
 
 SCENARIOS = (
     # Specs and data.
     scenario(1, "numbers with exponents", SOURCE + "test_plain_text_is_a_number_boolean_or_null_as_in_yaml_1_2"),
-    scenario(2, "a key given twice", SOURCE + "test_both_places_are_told", CORPUS),
+    scenario(2, "a key given twice", SOURCE + "test_both_places_are_labelled", CORPUS),
     scenario(3, "no, 1:30, 017 and dates are texts", SOURCE + "test_other_plain_text_is_text"),
     scenario(4, "values that are no numbers, or of another type", CORPUS),
-    scenario(5, "alias bombs, nesting, sizes", SOURCE + "test_a_bomb_is_refused_quickly", SECURITY + "test_a_text_cannot_take_all_memory", "tests/properties/test_fuzz.py"),
-    scenario(6, "tags, documents, encodings, files that cannot be read", SOURCE + "test_windows_line_ends_are_one_line_break", SOURCE + "test_text_in_utf_16_is_named_as_a_likely_cause", "tests/source/test_extends.py::test_what_is_no_readable_file_is_named", "tests/source/test_extends.py::test_pipes_and_devices_are_refused_and_not_waited_for", CORPUS),
+    scenario(5, "alias bombs, nesting, sizes", SOURCE + "test_an_alias_bomb_is_refused_quickly", SECURITY + "test_a_text_cannot_take_all_memory", "tests/properties/test_fuzz.py"),
+    scenario(6, "tags, documents, encodings, files that cannot be read", SOURCE + "test_windows_line_ends_are_one_line_break", SOURCE + "test_text_in_utf_16_is_named_as_a_likely_cause", "tests/source/test_extends.py::test_an_unreadable_file_is_named", "tests/source/test_extends.py::test_pipes_and_devices_are_refused_and_not_waited_for", CORPUS),
     scenario(7, "misspelt keys, losses and layers", "tests/properties/test_mutations.py", CORPUS),
     scenario(8, "names and links that lead elsewhere", SECURITY + "test_names_of_it_stay_in_the_folder", SECURITY + "test_links_in_it_are_refused_and_what_they_lead_to_is_not_touched"),
     scenario(9, "an import path in a spec", SECURITY + "test_names_nothing_to_import", SECURITY + "test_has_no_expressions_in_its_field_paths", but="code comes from a file that `--plugin` names"),

@@ -121,7 +121,7 @@ class TestScalars:
         ("text", "value"),
         [("!!int '7'", 7), ("!!float 7", 7.0), ("!!bool 'true'", True), ("!!null ''", None), ("!!seq [1]", [1])],
     )
-    def test_core_tags_say_what_is_meant(self, text, value):
+    def test_core_tags_set_the_type(self, text, value):
         found = data(f"a: {text}")["a"]
         assert (found, type(found)) == (value, type(value))
 
@@ -166,14 +166,14 @@ class TestSpans:
         document = parse(text, "s")
         assert [written(text, document.values[key,]) for key in "abd"] == ["5", "c: 1", "[2]"]
 
-    def test_what_an_alias_or_a_merge_brings_is_where_the_anchor_is(self):
+    def test_values_of_an_alias_or_a_merge_are_located_at_the_anchor(self):
         text = "a: &a {x: 1}\nb: *a\nc: {<<: *a, y: 2}\n"
         document = parse(text, "s")
         assert document.data["c"] == {"x": 1, "y": 2}
         assert document.values["b", "x"] == document.values["c", "x"] == document.values["a", "x"]
         assert document.keys["c", "x"] == document.keys["a", "x"]
 
-    def test_columns_count_characters_and_the_byte_order_mark_counts_for_nothing(self):
+    def test_columns_count_characters_without_the_byte_order_mark(self):
         document = parse("\ufeffé: 😀 x\n", "s")
         assert document.values["é",] == Span("s", 0, 3, 0, 6)
         assert document.sources["s"].text == "é: 😀 x\n"
@@ -200,7 +200,7 @@ class TestMerges:
 
 
 class TestDuplicateKeys:
-    def test_both_places_are_told(self):
+    def test_both_places_are_labelled(self):
         text = "lr: 1\nweight: 2\nlr: 3\n"
         found = error(text)
         assert (found.code, found.message) == ("KD002", "duplicate key `lr`")
@@ -209,7 +209,7 @@ class TestDuplicateKeys:
             (Span("s.yaml", 0, 0, 0, 2), "first used here")
         ]
 
-    def test_all_are_told_at_once(self):
+    def test_all_are_reported_at_once(self):
         found = errors("a: 1\na: 2\na: 3\nb: {c: 1, c: 2}\n<<: {d: 1}\n<<: {e: 1}\n")
         assert [(d.message, d.primary.span.line) for d in found] == [
             ("duplicate key `a`", 1),
@@ -249,10 +249,10 @@ class TestWhatIsNotAllowed:
             ("a: 1\n---\n", "-"),
         ],
     )
-    def test_it_is_refused_where_it_stands(self, text, place):
+    def test_it_is_refused_at_its_place(self, text, place):
         assert pointed(text) == ("KD005", place)
 
-    def test_several_are_told_at_once(self):
+    def test_several_are_reported_at_once(self):
         assert [d.code for d in errors("a: !x 1\ntrue: 2\nb: 1\nb: 2\nc: *none\n")] == [
             "KD005",
             "KD005",
@@ -260,7 +260,7 @@ class TestWhatIsNotAllowed:
             "KD001",
         ]
 
-    def test_one_document_may_have_its_marks(self):
+    def test_one_document_may_have_its_markers(self):
         assert data("---\na: 1\n...\n") == {"a": 1}
 
 
@@ -268,18 +268,18 @@ class TestSyntax:
     @pytest.mark.parametrize(
         ("text", "place", "message"),
         [
-            ("a:\n\tb: 1", "\t", "a tab cannot stand here"),
+            ("a:\n\tb: 1", "\t", "a tab is not allowed here"),
             ("a: [1, 2", "2", "expected `,` or `]`, not the end of the text"),
             ("a: {b: 1\nc: 2}", ":", "expected `,` or `}`, not `:`"),
-            ("a: 'x\n", "'", "this quoted text is never closed"),
-            ('a: "x\n---\n', '"', "this quoted text is never closed"),
+            ("a: 'x\n", "'", "this quoted string is never closed"),
+            ('a: "x\n---\n', '"', "this quoted string is never closed"),
             ("a: b: c", ":", "unexpected `:`"),
             ("a: 1\nb 2\nc: 3", "b", "missing `:` after a key"),
-            ("a: @x", "@", "a plain text cannot begin with `@`"),
-            ("a: %x", "%", "a plain text cannot begin with `%`"),
-            ("a: *", "*", "a plain text cannot begin with `*` or `&`"),
-            ("a: *x", "*x", "no anchor `&x` stands before this alias"),
-            ("*x : 1", "*x", "no anchor `&x` stands before this alias"),
+            ("a: @x", "@", "an unquoted string cannot begin with `@`"),
+            ("a: %x", "%", "an unquoted string cannot begin with `%`"),
+            ("a: *", "*", "an unquoted string cannot begin with `*` or `&`"),
+            ("a: *x", "*x", "no anchor `&x` precedes this alias"),
+            ("*x : 1", "*x", "no anchor `&x` precedes this alias"),
             ("a: - b", "-", "a list item cannot begin here"),
             ("a: ? b", "?", "a key cannot begin here"),
             ("a:\n    b: 1\n  c: 2", "c", "unexpected a mapping"),
@@ -287,33 +287,33 @@ class TestSyntax:
             ("a: [1, 2]]", "]", None),
             ('a: "\\q"', "q", "unknown escape in double quotes"),
             ('a: "\\xZZ"', "Z", "unknown escape in double quotes"),
-            ('a: "\\U00110000"', None, "a number that is too large for its place"),
-            ("%YAML 1." + "1" * 5000 + "\n---\na: 1", None, "a number that is too large for its place"),
-            ('a: "\\0"', '"\\0"', "an escape gives a character that no text can have"),
-            ('a: "\\uD800"', '"\\uD800"', "an escape gives a character that no text can have"),
-            ("a: b\0c", None, "the control character U+0000 cannot stand here"),
-            ("a: \x1b[31m", None, "the control character U+001B cannot stand here"),
+            ('a: "\\U00110000"', None, "this number is too large"),
+            ("%YAML 1." + "1" * 5000 + "\n---\na: 1", None, "this number is too large"),
+            ('a: "\\0"', '"\\0"', "this escape is not a valid character"),
+            ('a: "\\uD800"', '"\\uD800"', "this escape is not a valid character"),
+            ("a: b\0c", None, "the control character U+0000 is not allowed"),
+            ("a: \x1b[31m", None, "the control character U+001B is not allowed"),
             ("a: !e!x 1", None, None),
             ("%YAML 2.0\n---\na: 1", None, None),
         ],
     )
-    def test_it_is_told_in_plain_words_where_it_is_wrong(self, text, place, message):
+    def test_the_message_is_plain_and_at_the_error(self, text, place, message):
         found = error(text)
         assert found.code == "KD001"
         assert message is None or found.message == message
         assert place is None or written(text, found.primary.span) == place
 
-    def test_the_place_where_it_began_is_told_too(self):
+    def test_the_place_where_it_began_is_labelled_too(self):
         found = error("a:\n  [1,\n   2\nb: 3\n")
         assert [(label.span.line, label.text) for label in found.secondary] == [(1, "the list is opened here")]
 
     def test_a_substitution_in_a_flow_mapping_gets_its_own_advice(self):
-        assert "in quotes" in error("a: {lr: ${LR}}").help
+        assert "quote it" in error("a: {lr: ${LR}}").help
 
     def test_text_in_utf_16_is_named_as_a_likely_cause(self):
         assert "UTF-16" in error("a: 1".encode("utf-16-le").decode()).help
 
-    def test_what_was_found_before_is_not_lost(self):
+    def test_errors_found_before_are_kept(self):
         assert [d.code for d in errors("a: 1\na: 2\nb: [")] == ["KD002", "KD001"]
 
     @pytest.mark.parametrize("text", ["", "\n\n", "# only a comment\n", "\ufeff"])
@@ -351,7 +351,7 @@ class TestLimits:
             pytest.param("a: " + "x" * 2**20, id="size"),
         ],
     )
-    def test_a_bomb_is_refused_quickly(self, text):
+    def test_an_alias_bomb_is_refused_quickly(self, text):
         begin = time.process_time()
         assert [d.code for d in errors(text)] == ["KD004"]
         # A loaded machine takes several times the 0.01 to 1 s of a quiet one.
@@ -386,7 +386,7 @@ class TestDocument:
         assert written("a: 'xy'", parse("a: 'xy'", "s").inside(("a",), 1, 99)) == "y"
 
     @pytest.mark.parametrize("value", ["'it''s'", '"a\\tb"', "|\n  output", "two\n  lines", "5", "[1]"])
-    def test_inside_is_the_whole_value_where_it_cannot_be_told(self, value):
+    def test_inside_is_the_whole_value_if_the_text_differs_from_it(self, value):
         document = parse(f"a: {value}", "s")
         assert document.inside(("a",), 1, 2) == document.values["a",]
 

@@ -81,7 +81,7 @@ class TestExtends:
         write(tmp_path, parts__deep__a="a: 1", parts__b="extends: deep/a.yaml\nb: 2", s="extends: parts/b.yaml")
         assert load(tmp_path / "s.yaml").data == {"a": 1, "b": 2}
 
-    def test_strings_of_another_folder_know_it(self, tmp_path):
+    def test_strings_of_another_folder_keep_that_folder(self, tmp_path):
         write(
             tmp_path,
             parts__base="path: data.tsv\nother: x",
@@ -100,7 +100,7 @@ class TestExtends:
         for twin in (copy.deepcopy(string), pickle.loads(pickle.dumps(string))):
             assert (twin, twin.folder) == ("data.tsv", pathlib.Path("parts"))
 
-    def test_one_file_may_be_reached_along_two_ways(self, tmp_path):
+    def test_one_file_may_be_extended_along_two_paths(self, tmp_path):
         write(tmp_path, a="x: 1", b="extends: a.yaml\ny: 2", c="extends: a.yaml\nz: 3", s="extends: [b.yaml, c.yaml]")
         assert load(tmp_path / "s.yaml").data == {"x": 1, "y": 2, "z": 3}
 
@@ -126,7 +126,7 @@ class TestExtends:
             ({"s": "extends: b.yaml", "b": "extends: [s.yaml]"}, "b", "s.yaml", "in a circle"),
         ],
     )
-    def test_what_cannot_be_extended_is_told_where_it_is_named(self, tmp_path, monkeypatch, files, file, place, words):
+    def test_an_error_of_extends_is_at_the_name_of_the_file(self, tmp_path, monkeypatch, files, file, place, words):
         monkeypatch.chdir(tmp_path)
         write(tmp_path, **files)
         assert told(lambda: load("s.yaml")) == [("KD006", f"{file}.yaml", place)]
@@ -137,7 +137,7 @@ class TestExtends:
         write(tmp_path, s="extends: a.yaml", a="extends: b.yaml", b="extends: a.yaml")
         assert message(lambda: load("s.yaml")).endswith("a.yaml → b.yaml → a.yaml")
 
-    def test_an_error_in_an_extended_file_is_told_there(self, tmp_path, monkeypatch):
+    def test_an_error_in_an_extended_file_is_located_there(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         write(tmp_path, s="extends: b.yaml", b="lr: 1\nlr: 2")
         assert told(lambda: load("s.yaml")) == [("KD002", "b.yaml", "lr")]
@@ -174,7 +174,7 @@ class TestEnvironment:
     def test_in_quotes_or_blocks_it_is_text(self):
         assert data("a: '${A}'\nb: |-\n  ${A}\nc: ${A} \nd: ${A}${A}", A="1") == {"a": "1", "b": "1", "c": 1, "d": "11"}
 
-    def test_the_default_stands_in_where_it_is_not_set_or_empty(self):
+    def test_the_default_is_used_if_it_is_unset_or_empty(self):
         assert data("a: ${A:-1e-4}\nb: x${B:-y}\nc: ${C:-}", B="") == {"a": 1e-4, "b": "xy", "c": None}
 
     def test_two_dollars_are_one_dollar_before_a_brace(self):
@@ -182,7 +182,7 @@ class TestEnvironment:
             "a": "${A}", "b": "$$", "c": "$A", "d": "$${A}", "e": "${",
         }  # fmt: skip
 
-    def test_what_comes_out_of_a_variable_is_only_text(self):
+    def test_the_value_of_a_variable_is_plain_text(self):
         assert data("a: &x ${A}\nb: *x\nc: '${A}'", A="${B}") == {"a": "${B}", "b": "${B}", "c": "${B}"}
         assert data("a: ${A}", A="1\nb: 2") == {"a": "1\nb: 2"}
         assert data("a: ${A}", A="*x") == {"a": "*x"}
@@ -190,7 +190,7 @@ class TestEnvironment:
     def test_keys_are_as_written(self):
         assert data("${A}: 1", A="x") == {"${A}": 1}
 
-    def test_all_that_are_not_set_are_told_inside_of_their_text(self):
+    def test_each_unset_variable_is_located_inside_its_string(self):
         text = 'a: x ${ONE} y\nb: [\'${TWO}\', "${THREE}"]\nc: "\\t${FOUR}"\n'
         assert told(lambda: data(text)) == [
             ("KD007", "s.yaml", "${ONE}"),
@@ -200,7 +200,7 @@ class TestEnvironment:
         ]
 
     @pytest.mark.parametrize("text", ["${}", "${1A}", "${A B}", "${A", "${A:x}", "${A:=x}"])
-    def test_what_looks_like_a_variable_and_is_none_is_told(self, text):
+    def test_a_malformed_variable_is_reported(self, text):
         assert told(lambda: data(f"a: x {text}", A="1")) == [("KD007", "s.yaml", "${")]
 
     def test_one_that_is_not_needed_need_not_be_set(self, tmp_path):
@@ -257,7 +257,7 @@ class TestSet:
     def test_only_the_place_that_is_named_is_set_where_aliases_share_it(self):
         assert data("a: &x {y: 1}\nb: *x", "b.y=2") == {"a": {"y": 1}, "b": {"y": 2}}
 
-    def test_variables_stand_for_values_here_too(self):
+    def test_variables_are_substituted_here_too(self):
         assert data("a: 1", "a=${A}", A="2") == {"a": 2}
 
     def test_the_arguments_can_be_quoted(self):
@@ -296,14 +296,14 @@ class TestSet:
             ("a=1\n---\nb: 2", "KD005", "-"),
         ],
     )
-    def test_what_cannot_be_set_is_told_inside_of_the_argument(self, argument, code, place):
+    def test_an_error_of_set_is_located_inside_the_argument(self, argument, code, place):
         assert told(lambda: data("a: 1\nl: [1, 2]\ne: []", argument)) == [(code, "--set", place)]
 
     def test_a_text_or_a_list_at_the_top_has_no_keys_to_set(self):
         assert told(lambda: data("text", "a=1")) == [("KD008", "--set", "a")]
         assert told(lambda: data("[1]", "a=1")) == [("KD008", "--set", "a")]
 
-    def test_all_are_told_at_once(self):
+    def test_all_are_reported_at_once(self):
         assert told(lambda: data("a: ${A}", "x", "b=1", "=")) == [
             ("KD008", "--set", ""),
             ("KD008", "--set#3", "="),
@@ -352,7 +352,7 @@ class TestReading:
             assert told(lambda: load(path))[0][0] == code
             assert words in message(lambda: load(path))
 
-    def test_what_is_no_readable_file_is_named(self, tmp_path):
+    def test_an_unreadable_file_is_named(self, tmp_path):
         assert "no such file" in message(lambda: load(tmp_path / "none.yaml"))
         assert "is a folder" in message(lambda: load(tmp_path))
         assert "not the name of a file" in message(lambda: load("a\0b"))
