@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kdspec.api.answers import Answers
-from kdspec.api.built import BuiltTask, Objective
+from kdspec.api.built import Objective
 from kdspec.api.component import Component, Strict, by_name
-from kdspec.api.context import BuildContext, Head, ModelFacts
+from kdspec.api.context import BuildContext, ModelFacts
 from kdspec.api.field_path import FieldPath
 from kdspec.api.hooks import API_VERSION, hookimpl
 from kdspec.api.kinds import (
@@ -30,6 +30,7 @@ from kdspec.api.kinds import (
 from kdspec.api.losses import FeatureLoss, LogitLoss, Projection, Temperature
 from kdspec.api.match import Match, Pair, PlannedMatch
 from kdspec.api.step import Features, Needs, Step, Term
+from kdspec.api.task import BuiltTask, Head
 from kdspec.api.task_sampling import Sampling
 from kdspec.diagnostics.diagnostic import Diagnostic, Edit, Label, Span
 from kdspec.diagnostics.fault import Fault

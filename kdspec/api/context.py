@@ -9,9 +9,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kdspec.api.built import BuiltTask
     from kdspec.api.kinds import Model
     from kdspec.api.match import PlannedMatch
+    from kdspec.api.task import BuiltTask, Head
 
 
 def _nothing() -> Mapping[str, Any]:
@@ -42,16 +42,6 @@ class ModelFacts:
     """The class that its files are of, such as `BertModel`; empty where all its weights are drawn anew."""
     vocabulary: int | None = None
     """Tokens that it has embeddings for, where its configuration says."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Head:
-    """What a task asks of the model that learns it."""
-
-    task: str
-    """The name of the task component, for example `sequence_classification`."""
-    labels: tuple[str, ...] = ()
-    """The label names in the order of the logits; empty where the task has none."""
 
 
 @dataclass(frozen=True)

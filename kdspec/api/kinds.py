@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from kdspec.api.built import BuiltTask, Objective
+    from kdspec.api.built import Objective
     from kdspec.api.step import Needs
+    from kdspec.api.task import BuiltTask
     from kdspec.diagnostics.fault import Fault
 
 
@@ -193,7 +194,7 @@ class Task(Scoped):
 
     kind: ClassVar[str] = "task"
     head: ClassVar[str | None] = None
-    """What kind of head a transformers model needs for it, or None for the bare model."""
+    """The kind of head of its models (`Head.kind`), told before any row is read; None for the bare model."""
     logits: ClassVar[Logits | None] = None
     """What its logits stand for, so that a loss for something else is a mistake; None: not said."""
     positions: ClassVar[bool] = False

@@ -8,7 +8,8 @@ from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
 
-from kdspec.api.context import Head, ModelFacts
+from kdspec.api.context import ModelFacts
+from kdspec.api.task import Head
 from kdspec.diagnostics.diagnostic import closest, excerpt
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import families
@@ -30,7 +31,7 @@ AUTO_CLASSES: Mapping[str | None, str] = MappingProxyType(
 )
 """The class of the library for each kind of head."""
 
-_PROBLEMS = MappingProxyType(
+_PROBLEMS: Mapping[str | None, str] = MappingProxyType(
     {
         "sequence_classification": "single_label_classification",
         "multi_label": "multi_label_classification",
@@ -42,6 +43,14 @@ _CODE = "KD503"
 _MANY = 64
 _SLIPS = 2
 _LONG_ENOUGH = 8
+
+
+def architecture(kind: str) -> str:
+    """How the library's classes with this kind of head call it in their names: `SequenceClassification`."""
+    known = AUTO_CLASSES.get(kind)
+    if known is None:
+        return "".join(word.capitalize() for word in kind.split("_"))
+    return known.removeprefix("AutoModelFor")
 
 
 def named(known: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,8 +145,8 @@ def fit(config: Any, head: Head, tokenizer: Any | None) -> None:
     if head.labels:
         config.id2label = dict(enumerate(head.labels))
         config.label2id = {label: number for number, label in enumerate(head.labels)}
-    if head.task in _PROBLEMS:
-        config.problem_type = _PROBLEMS[head.task]
+    if head.kind in _PROBLEMS:
+        config.problem_type = _PROBLEMS[head.kind]
     if tokenizer is None:
         return
     if getattr(config, "pad_token_id", 0) is None:  # a decoder's head needs it to find the last token of a row

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kdspec.api.built import BuiltTask
 from kdspec.api.context import BuildContext
 from kdspec.api.match import PlannedMatch
 from kdspec.api.step import Features, Step, Term
+from kdspec.api.task import BuiltTask
 from kdspec.diagnostics.fault import Fault, Within
 from kdspec.objectives.reductions import reduced
 from kdspec.objectives.soft_labels import Soft, Weight, outputs, shapes

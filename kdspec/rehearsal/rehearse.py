@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from kdspec.api.built import BuiltTask
-from kdspec.api.context import BuildContext, Head, Input
+from kdspec.api.context import BuildContext, Input
 from kdspec.api.step import Features
+from kdspec.api.task import BuiltTask, Head
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label
 from kdspec.engine.batches.sampler import isolated_random
 from kdspec.engine.forward.error_context import error_context
@@ -28,7 +28,7 @@ from kdspec.rehearsal.stage_rehearsal import StageRehearsal, unclear
 
 CLASSES = 2
 """How many are assumed where neither task nor models say."""
-LABELLED = ("sequence_classification", "token_classification")
+LABELLED = ("sequence_classification", "multi_label", "token_classification")
 """Heads with a class for each label."""
 SMALL = 30_000_000
 """Parameters of models that may be built with contents, where a rehearsal without has failed."""
@@ -102,7 +102,7 @@ class _Rehearsing:
     def _head(self, task: str) -> Head | None:
         """The head that the task asks for; with labels by number where only its rows have their names."""
         built, component = self.tasks[task], self.spec.tasks[task]
-        head = built.head if built is not None else Head(task=component.name)
+        head = built.head if built is not None else Head(kind=component.head)
         if component.head is None:
             return head if built is not None else None
         if not head.labels and component.head in LABELLED:

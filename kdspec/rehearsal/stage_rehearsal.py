@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdspec.api.built import BuiltTask
 from kdspec.api.context import BuildContext, Input
 from kdspec.api.match import PlannedMatch
 from kdspec.api.step import Features, Step, Term
+from kdspec.api.task import BuiltTask
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
 from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.forward.memory import size

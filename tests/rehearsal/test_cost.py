@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdspec.api.context import Head
 from kdspec.api.step import Step
+from kdspec.api.task import Head
 from kdspec.engine.forward.model_runner import frozen
 from kdspec.engine.forward.models import Models
 from kdspec.engine.forward.shape_check import settle
@@ -66,7 +66,7 @@ EACH = [
     pytest.param(change, id=name, marks=[pytest.mark.slow] * name.startswith("long"))
     for name, change in DIFFERENT.items()
 ]
-HEAD = Head(task="sequence_classification", labels=("bad", "fair", "good"))
+HEAD = Head(kind="sequence_classification", labels=("bad", "fair", "good"))
 
 
 class RealStep:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from kdspec.api.context import Head
+from kdspec.api.task import Head
 from kdspec.engine.forward.attention_weights import release
 from kdspec.engine.forward.model_runner import frozen
 from kdspec.engine.forward.models import Models
@@ -61,7 +61,7 @@ stages:
           - {feature: attention, loss: attention_mse, layers: last}
     training: {epochs: 1, batch_size: 4}
 """
-HEAD = Head(task="sequence_classification", labels=("bad", "fair", "good"))
+HEAD = Head(kind="sequence_classification", labels=("bad", "fair", "good"))
 
 
 EACH = [pytest.param(family, marks=[pytest.mark.slow] * (family not in FIRST)) for family in FAMILIES]

@@ -11,6 +11,7 @@ from kdspec.api.context import BuildContext
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Schedule
 from kdspec.diagnostics.diagnostic import Diagnostic, closest
+from kdspec.hf.configuration import architecture
 
 if TYPE_CHECKING:
     from kdspec.api.kinds import Distiller
@@ -336,7 +337,7 @@ def _noisy(spec: Spec, needs: Needs, trained: set[str]) -> Iterator[Diagnostic]:
             continue
         context = BuildContext(folder=spec.document.folder, seed=spec.seed, name=teacher, models=spec.models)
         known = spec.models[teacher].facts(context).architecture
-        kind = "".join(word.capitalize() for word in head.split("_"))
+        kind = architecture(head)
         heads = "logits" in needs.reads.get(teacher, frozenset())
         if known is None or kind.casefold() in known.casefold() or (known and not heads):
             continue

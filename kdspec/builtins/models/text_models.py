@@ -13,10 +13,11 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext, Head, ModelFacts
+from kdspec.api.context import BuildContext, ModelFacts
 from kdspec.api.file_fields import SpecFile, SpecFolderOrHub, SpecTokenizer, local_folder
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Model
+from kdspec.api.task import Head
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import loading
 from kdspec.hf.families import read
@@ -33,7 +34,7 @@ class TextModel(Model):
 
     model_config = ConfigDict(serialize_by_alias=True)
     heads: ClassVar[frozenset[str]]
-    """The tasks that it has a head for."""
+    """The kinds of head that it has."""
 
     path: SpecFolderOrHub | None = None
     """A folder that a run has left, with everything in it: sizes, weights and tokenizer. Nothing else is written then."""
@@ -74,8 +75,8 @@ class TextModel(Model):
         return self
 
     @abstractmethod
-    def sizes(self, task: str) -> dict[str, Any]:
-        """The network's arguments, but for vocabulary and classes."""
+    def sizes(self, kind: str) -> dict[str, Any]:
+        """The network's arguments for this kind of head, but for vocabulary and classes."""
 
     @abstractmethod
     def shape(self, sizes: Mapping[str, Any]) -> tuple[int, int]:
@@ -153,17 +154,15 @@ class TextModel(Model):
             self._tokenizer(context).save_pretrained(str(folder))
 
     def _configuration(self, context: BuildContext) -> dict[str, Any]:
-        task = context.head.task if context.head else ""
-        if context.head is None or task not in self.heads:
+        kind = (context.head and context.head.kind) or ""
+        if context.head is None or kind not in self.heads:
             known = ", ".join(f"`{name}`" for name in sorted(self.heads))
-            raise Fault(
-                loading.CODE, f"`{self.name}` has no head for the task `{task}`", help=f"it has one for {known}"
-            )
+            raise Fault(loading.CODE, f"`{self.name}` has no head for `{kind}`", help=f"it has one for {known}")
         if self.path is not None:
             return self._fitting(context, context.head)
-        sizes = self.sizes(task) | {"vocabulary": self._vocabulary(context), "classes": len(context.head.labels)}
+        sizes = self.sizes(kind) | {"vocabulary": self._vocabulary(context), "classes": len(context.head.labels)}
         labels = list(context.head.labels)
-        return {"network": self.name, "format": _FORMAT, "task": task, "labels": labels, "sizes": sizes}
+        return {"network": self.name, "format": _FORMAT, "task": kind, "labels": labels, "sizes": sizes}
 
     def _fitting(self, context: BuildContext, head: Head) -> dict[str, Any]:
         """The configuration in the folder, if it is of such a network and has this head."""
@@ -171,9 +170,9 @@ class TextModel(Model):
         if saved.get("network") != self.name or saved.get("format") != _FORMAT:
             raise Fault(loading.CODE, f"`{self.path}` does not hold a `{self.name}` that a run has left", ("path",))
         # Before the rows are read their labels may be assumed.
-        if context.weights and (saved["task"], tuple(saved["labels"])) != (head.task, head.labels):
+        if context.weights and (saved["task"], tuple(saved["labels"])) != (head.kind, head.labels):
             theirs, ours = ", ".join(saved["labels"]), ", ".join(head.labels)
-            message = f"it was trained for `{saved['task']}` with {theirs}; the task is `{head.task}` with {ours}"
+            message = f"it was trained for `{saved['task']}` with {theirs}; the task is `{head.kind}` with {ours}"
             raise Fault(loading.CODE, message, ("path",), help="labels have the same names and the same order")
         return saved
 
@@ -228,8 +227,8 @@ class BiGruModel(TextModel):
     layers: int = Field(default=1, gt=0)
     """Layers, each of both directions."""
 
-    def sizes(self, task: str) -> dict[str, Any]:
-        tokens = task == "token_classification"
+    def sizes(self, kind: str) -> dict[str, Any]:
+        tokens = kind == "token_classification"
         own = {"hidden": self.hidden, "layers": self.layers, "tokens": tokens}
         return {"embedding": self.embedding, "dropout": self.dropout, **own}
 
@@ -259,8 +258,8 @@ class TextCnnModel(TextModel):
             raise PydanticCustomError("kernel_width", "a kernel is at least 1 token wide", {})
         return self
 
-    def sizes(self, task: str) -> dict[str, Any]:
-        del task
+    def sizes(self, kind: str) -> dict[str, Any]:
+        del kind
         own = {"filters": self.filters, "kernels": list(self.kernels)}
         return {"embedding": self.embedding, "dropout": self.dropout, **own}
 

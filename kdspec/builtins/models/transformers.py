@@ -202,15 +202,15 @@ class Transformers(Model):
         import torch
         import transformers
 
-        task = context.head.task if context.head else None
-        if task not in configuration.AUTO_CLASSES:
-            raise Fault(loading.CODE, f"a transformers model has no head for the task `{task}`")
+        kind = context.head.kind if context.head else None
+        if kind not in configuration.AUTO_CLASSES:
+            raise Fault(loading.CODE, f"a transformers model has no head for `{kind}`")
         options: dict[str, Any] = {"dtype": getattr(torch, self.dtype or "float32")}
         options["trust_remote_code"] = context.trusts_code
         if self.attention is not None:
             options["attn_implementation"] = self.attention
         config = self.configuration(context)
-        auto = getattr(transformers, configuration.AUTO_CLASSES[task])
+        auto = getattr(transformers, configuration.AUTO_CLASSES[kind])
         brought = context.trusts_code and auto.__name__ in getattr(config, "auto_map", {})
         if not brought and type(config) not in auto._model_mapping:  # noqa: SLF001 - the library tells it by no other way
             message = f"transformers has no `{auto.__name__}` of the family `{config.model_type}`"

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, overload
 from pydantic import Field
 
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext, Head, Input
+from kdspec.api.context import BuildContext, Input
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Dataset, Task
 from kdspec.api.losses import Logits
+from kdspec.api.task import Head
 from kdspec.data import texts
 from kdspec.data.columns import ColumnPlace, missing
 from kdspec.data.masking import IGNORE, NO_WORD, Masking, word_of_each
@@ -106,7 +107,7 @@ class MaskedRows:
 
     def __init__(self, task: MaskedLm, splits: Mapping[str, Any]) -> None:
         self.metric: str | None = task.metric
-        self.head = Head(task=task.name)
+        self.head = Head(kind=task.head)
         self._task, self._splits = task, splits
         for split, rows in splits.items():
             texts.check_column(rows, split, task.text, ("text",))

@@ -10,10 +10,11 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext, Head, Input
+from kdspec.api.context import BuildContext, Input
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Augmentation, Dataset, Task
 from kdspec.api.losses import Logits
+from kdspec.api.task import Head
 from kdspec.data import label_names, texts
 from kdspec.data.columns import ColumnPlace, missing
 from kdspec.data.label_names import LabelNames
@@ -50,7 +51,7 @@ class MultiLabel(Task):
 
     name = "multi_label"
     scope = "position"
-    head: ClassVar[str | None] = "sequence_classification"
+    head: ClassVar[str | None] = "multi_label"
     logits: ClassVar[Logits | None] = "labels"
 
     data: Dataset
@@ -140,7 +141,7 @@ class LabelledRows(LabelledTexts):
         names = task._names()  # noqa: SLF001 - of the component that this is built from
         if names is None:
             names = self._found(written["train"]) if splits else []
-        self.head = Head(task=task.name, labels=tuple(names))
+        self.head = Head(kind=task.head, labels=tuple(names))
         none = [math.nan] * len(names)
         rows = TextRows(splits, task.text, max_length=task.max_length, augment=task.augment, unlabelled=none)
         found = {

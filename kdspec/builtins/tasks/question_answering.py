@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from kdspec.api.component import Component, Strict
-from kdspec.api.context import BuildContext, Head, Input
+from kdspec.api.context import BuildContext, Input
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Dataset, Task
 from kdspec.api.losses import Logits
+from kdspec.api.task import Head
 from kdspec.data import answer_scores, texts
 from kdspec.data.columns import missing
 from kdspec.diagnostics.diagnostic import excerpt
@@ -137,7 +138,7 @@ class Extraction:
 
     def __init__(self, task: QuestionAnswering, splits: Mapping[str, Any]) -> None:
         self._task = task
-        self.head = Head(task=task.name, labels=("start", "end"))
+        self.head = Head(kind=task.head, labels=("start", "end"))
         self.metric: str | None = task.metric
         if splits:
             texts.check_column(splits["train"], "train", task.answers, ("answers",))

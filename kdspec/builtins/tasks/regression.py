@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field
 
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext, Head, Input
+from kdspec.api.context import BuildContext, Input
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Augmentation, Dataset, Task
 from kdspec.api.losses import Logits
+from kdspec.api.task import Head
 from kdspec.data import texts
 from kdspec.data.columns import ColumnPlace, missing
 from kdspec.data.text_rows import VARIES, LabelledTexts, TextRows
@@ -45,7 +46,7 @@ class Regression(Task):
 
     name = "regression"
     scope = "position"
-    head: ClassVar[str | None] = "sequence_classification"
+    head: ClassVar[str | None] = "regression"
     logits: ClassVar[Logits | None] = "numbers"
 
     data: Dataset
@@ -102,7 +103,7 @@ class NumberedRows(LabelledTexts):
 
     def __init__(self, task: Regression, splits: Mapping[str, Any]) -> None:
         self.metric: str | None = task.metric
-        self.head = Head(task=task.name, labels=tuple(task.label))
+        self.head = Head(kind=task.head, labels=tuple(task.label))
         self._task, self._splits = task, splits
         none = [math.nan] * len(task.label)
         rows = TextRows(splits, task.text, max_length=task.max_length, augment=task.augment, unlabelled=none)

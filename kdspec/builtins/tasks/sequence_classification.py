@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext, Head, Input
+from kdspec.api.context import BuildContext, Input
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Augmentation, Dataset, Task
 from kdspec.api.losses import Logits
+from kdspec.api.task import Head
 from kdspec.data import label_names, texts
 from kdspec.data.columns import missing
 from kdspec.data.label_names import LabelNames
@@ -100,7 +101,7 @@ class Classification(LabelledTexts):
             texts.check_column(splits["train"], "train", task.label, ("label",))
         written = {split: self._written(split) for split in splits}
         names = task.labels if task.labels is not None else self._found(written["train"]) if splits else []
-        self.head = Head(task=task.name, labels=tuple(names))
+        self.head = Head(kind=task.head, labels=tuple(names))
         super().__init__(rows, {split: self._numbered(split, values) for split, values in written.items()}, "int64")
 
     def loss(self, logits: Tensor, labels: Tensor) -> Mean:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext, Head, Input
+from kdspec.api.context import BuildContext, Input
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Dataset, Task
+from kdspec.api.task import Head
 from kdspec.data.columns import ColumnPlace, missing, no_column
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
@@ -103,7 +104,7 @@ class Tensors(Task):
 class TensorRows:
     """The task with its rows."""
 
-    head = Head(task="tensors")
+    head = Head()
     metric: str | None = None
     lower_is_better: Collection[str] = ()
 

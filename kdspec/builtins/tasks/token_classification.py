@@ -9,10 +9,11 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext, Head, Input
+from kdspec.api.context import BuildContext, Input
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Dataset, Task
 from kdspec.api.losses import Logits
+from kdspec.api.task import Head
 from kdspec.data import tag_schemes, texts
 from kdspec.data.columns import missing
 from kdspec.data.tagged_sentences import known_names, read_tags, read_words
@@ -132,7 +133,7 @@ class Tagging:
         found = known_names(splits["train"], task.tags) if splits and task.convert_to is None else None
         if splits and found is None:
             found = _labels(tags["train"], task.convert_to or scheme)
-        self.head = Head(task=task.name, labels=tuple(task.labels or found or ()))
+        self.head = Head(kind=task.head, labels=tuple(task.labels or found or ()))
         self.metric: str | None = task.metric or ("f1" if self._entities else "accuracy")
         numbers = {name: number for number, name in enumerate(self.head.labels)}
         self._tags = {

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdspec.api.built import BuiltTask
+from kdspec.api.task import BuiltTask
 from kdspec.engine.batches.columnar import Packed, packed
 from kdspec.engine.batches.sampler import fold
 

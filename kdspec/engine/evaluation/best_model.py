@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from kdspec.api.built import BuiltTask
 from kdspec.api.field_path import parse
 from kdspec.api.step import Features
+from kdspec.api.task import BuiltTask
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Edit, closest
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.evaluation.evaluate import evaluate

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from kdspec.api.answers import Answers
-from kdspec.api.built import BuiltTask
 from kdspec.api.losses import Logits
 from kdspec.api.step import Features
+from kdspec.api.task import BuiltTask
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.batches.sampler import isolated_random
 from kdspec.engine.forward.model_runner import ModelRunner, frozen

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from kdspec.api.built import BuiltTask
+from kdspec.api.task import BuiltTask
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.evaluation.best_model import evaluated_features
 from kdspec.engine.evaluation.evaluate import Outcome, agreement, evaluate, latency

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, cast
 
-from kdspec.api.built import BuiltTask
 from kdspec.api.context import BuildContext
+from kdspec.api.task import BuiltTask
 from kdspec.engine.forward.error_context import error_context
 from kdspec.plan.plan import Plan
 from kdspec.spec.spec import Spec

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kdspec.api.built import BuiltTask
+from kdspec.api.task import BuiltTask
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
 from kdspec.engine.evaluation.results import ResultRow, named, table
 from kdspec.engine.export import model_folder

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from kdspec.api.built import BuiltTask
 from kdspec.api.match import PlannedMatch
+from kdspec.api.task import BuiltTask
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label
 from kdspec.engine.batches.sampler import fold
 from kdspec.engine.evaluation.best_model import BestModelTracker, EvaluatedTask, EvaluationProgress, evaluated_features

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from kdspec.api.context import Head
+from kdspec.api.task import Head
 from kdspec.diagnostics.diagnostic import Diagnostic
 from kdspec.plan.plan import Plan
 

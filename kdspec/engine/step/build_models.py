@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from kdspec.api.built import BuiltTask
 from kdspec.api.context import BuildContext
 from kdspec.api.match import PlannedMatch
+from kdspec.api.task import BuiltTask
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
 from kdspec.engine.batches.sampler import fold, isolated_random, reseed
 from kdspec.engine.forward.device import placed

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kdspec.api.context import BuildContext, Head
+from kdspec.api.context import BuildContext
+from kdspec.api.task import Head
 from kdspec.builtins.models.text_models import BiGruModel
 from kdspec.builtins.models.transformers import Transformers
 from kdspec.diagnostics.diagnostic import DiagnosticError
@@ -170,7 +171,7 @@ def test_a_task_for_which_it_has_no_head_is_told(folder):
     tags = "tasks={tags: {token_classification: {data: {conll: {train: tags.conll}}}}}"
     with pytest.raises(DiagnosticError) as caught:
         run(SPEC, folder / "runs", folder=folder, sets=[tags, CNN, "stages.distil.distiller.general.matches=[]"])
-    assert "`textcnn` has no head for the task `token_classification`" in caught.value.diagnostics[0].message
+    assert "`textcnn` has no head for `token_classification`" in caught.value.diagnostics[0].message
 
 
 def test_shapes_are_known_before_the_tokenizer_is_downloaded():
@@ -179,7 +180,7 @@ def test_shapes_are_known_before_the_tokenizer_is_downloaded():
         "student": BiGruModel(like="teacher", embedding=6, hidden=5),
     }
     context = BuildContext(
-        name="student", models=models, head=Head(task="sequence_classification", labels=("no", "yes"))
+        name="student", models=models, head=Head(kind="sequence_classification", labels=("no", "yes"))
     )
     module = models["student"].build(replace(context, weights=False))
     assert module.embeddings.weight.shape == (300, 6)

@@ -11,14 +11,15 @@ import transformers
 from pydantic import ValidationError
 from transformers.utils import logging
 
-from kdspec.api.context import BuildContext, Head, ModelFacts
+from kdspec.api.context import BuildContext, ModelFacts
 from kdspec.api.kinds import Model
+from kdspec.api.task import Head
 from kdspec.builtins.models.text_models import BiGruModel
 from kdspec.builtins.models.transformers import Initialize, Transformers
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import loading
 
-HEAD = Head(task="sequence_classification", labels=("bad", "good"))
+HEAD = Head(kind="sequence_classification", labels=("bad", "good"))
 SMALL = {"model_type": "bert", "num_hidden_layers": 2, "hidden_size": 8, "num_attention_heads": 2, "vocab_size": 19}
 
 
@@ -188,7 +189,7 @@ def test_without_a_task_it_is_the_bare_model(tiny):
 
 
 def test_a_task_without_a_head_is_a_fault(tiny):
-    head = Head(task="divination")
+    head = Head(kind="divination")
     fault(lambda: Transformers(path="tiny").build(BuildContext(folder=tiny.parent, head=head)))
 
 
@@ -565,7 +566,7 @@ def test_a_tokenizer_without_padding_pads_with_its_end(new_model, new_tokenizer)
 @pytest.mark.parametrize("task", ["sequence_classification", "masked_lm"])
 def test_what_is_saved_can_be_loaded(tiny, tmp_path, task):
     component = Transformers(path="tiny")
-    context = BuildContext(folder=tiny.parent, head=Head(task=task, labels=("bad", "good")))
+    context = BuildContext(folder=tiny.parent, head=Head(kind=task, labels=("bad", "good")))
     module = component.build(context)
     with torch.no_grad():
         for parameter in module.parameters():

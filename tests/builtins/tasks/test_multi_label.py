@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from torchmetrics.functional.classification import multilabel_f1_score
 
 from kdspec.api.answers import Answers
-from kdspec.api.context import BuildContext, Head
+from kdspec.api.context import BuildContext
 from kdspec.api.kinds import Dataset
+from kdspec.api.task import Head
 from kdspec.builtins.tasks.multi_label import MultiLabel
 from kdspec.diagnostics.fault import Fault
 
@@ -59,7 +60,7 @@ def tokenizer(new_tokenizer):
 
 def test_lists_of_labels():
     found = built()
-    assert found.head == Head(task="multi_label", labels=("x", "y", "z"))
+    assert found.head == Head(kind="multi_label", labels=("x", "y", "z"))
     assert cached_teachers(found) == [[1, 1, 0], [0, 0, 0], ["?"] * 3, [0, 0, 1]]
 
 

@@ -9,8 +9,9 @@ import transformers
 from pydantic import ValidationError
 
 from kdspec.api.answers import Answers
-from kdspec.api.context import BuildContext, Head
+from kdspec.api.context import BuildContext
 from kdspec.api.kinds import Dataset
+from kdspec.api.task import Head
 from kdspec.builtins.tasks.question_answering import QuestionAnswering
 from kdspec.diagnostics.fault import Fault
 from kdspec.testing import tiny
@@ -102,7 +103,7 @@ def test_a_missing_column_is_found_before_a_run():
 
 
 def test_the_head_has_a_beginning_and_an_end():
-    assert built().head == Head(task="question_answering", labels=("start", "end"))
+    assert built().head == Head(kind="question_answering", labels=("start", "end"))
 
 
 # Rows

@@ -11,8 +11,9 @@ import transformers
 from pydantic import ValidationError
 
 from kdspec.api.answers import Answers
-from kdspec.api.context import BuildContext, Head
+from kdspec.api.context import BuildContext
 from kdspec.api.kinds import Dataset
+from kdspec.api.task import Head
 from kdspec.builtins.tasks.regression import Regression
 from kdspec.diagnostics.fault import Fault
 
@@ -49,7 +50,7 @@ def tokenizer(new_tokenizer):
 
 def test_numbers_of_one_column_or_several(tokenizer):
     found = built(label=["label", "other"])
-    assert found.head == Head(task="regression", labels=("label", "other"))
+    assert found.head == Head(kind="regression", labels=("label", "other"))
     batch = found.collate(found.encode("train", tokenizer), tokenizer)
     assert batch["labels"].dtype == torch.float32
     assert batch["labels"].nan_to_num(nan=-1).tolist() == [[0.5, 1.0], [-1.0, 2.0], [3.0, 3.0]]

@@ -9,8 +9,9 @@ import transformers
 from pydantic import ValidationError
 
 from kdspec.api.answers import Answers
-from kdspec.api.context import BuildContext, Head
+from kdspec.api.context import BuildContext
 from kdspec.api.kinds import Dataset
+from kdspec.api.task import Head
 from kdspec.builtins.datasets.files import Csv
 from kdspec.builtins.tasks.sequence_classification import SequenceClassification
 from kdspec.diagnostics.fault import Fault
@@ -91,7 +92,7 @@ def test_the_default_adaptor():
 
 
 def test_labels_are_sorted_unless_they_are_written():
-    assert built().head == Head(task="sequence_classification", labels=("bad", "good"))
+    assert built().head == Head(kind="sequence_classification", labels=("bad", "good"))
     assert built(labels=["good", "bad"]).head.labels == ("good", "bad")
 
 

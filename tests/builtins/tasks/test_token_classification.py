@@ -9,8 +9,9 @@ import transformers
 from pydantic import ValidationError
 
 from kdspec.api.answers import Answers
-from kdspec.api.context import BuildContext, Head
+from kdspec.api.context import BuildContext
 from kdspec.api.kinds import Dataset
+from kdspec.api.task import Head
 from kdspec.builtins.tasks.token_classification import TokenClassification
 from kdspec.diagnostics.fault import Fault
 from kdspec.testing import tiny
@@ -120,7 +121,7 @@ def test_what_plain_tags_have_no_use_for():
 
 
 def test_labels_are_all_tags_of_each_type():
-    assert built().head == Head(task="token_classification", labels=LABELS)
+    assert built().head == Head(kind="token_classification", labels=LABELS)
     assert built(sentences("NOUN DET", "VERB")).head.labels == ("DET", "NOUN", "VERB")
     assert built(sentences("B E S", "S")).head.labels == ("B", "I", "E", "S")
     assert built(labels=list(LABELS[::-1])).head.labels == LABELS[::-1]
