@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 from kdspec.api.answers import Answers
 from kdspec.api.built import Objective
 from kdspec.api.component import Component, Strict, by_name
-from kdspec.api.context import BuildContext, ModelFacts
+from kdspec.api.context import (
+    AdaptorContext,
+    BuildContext,
+    LrScheduleContext,
+    ModelContext,
+    ModelFacts,
+    ObjectiveContext,
+    OptimizerContext,
+    ProjectionContext,
+)
 from kdspec.api.field_path import FieldPath
 from kdspec.api.hooks import API_VERSION, hookimpl
 from kdspec.api.kinds import (
@@ -44,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = [
     "API_VERSION",
     "Adaptor",
+    "AdaptorContext",
     "Answers",
     "Augmentation",
     "BuildContext",
@@ -63,17 +73,22 @@ __all__ = [
     "LayerMap",
     "LogitLoss",
     "LrSchedule",
+    "LrScheduleContext",
     "Match",
     "MatchPreset",
     "Mean",
     "Model",
+    "ModelContext",
     "ModelFacts",
     "Needs",
     "Objective",
+    "ObjectiveContext",
     "Optimizer",
+    "OptimizerContext",
     "Pair",
     "PlannedMatch",
     "Projection",
+    "ProjectionContext",
     "Registry",
     "Sampling",
     "Schedule",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 from pydantic import (
     BaseModel,
@@ -21,9 +21,6 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from kdspec.api.docstrings import attribute_docstrings
-
-if TYPE_CHECKING:
-    from kdspec.api.context import BuildContext
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 
@@ -79,7 +76,7 @@ class Component(Strict):
     """How a spec calls it."""
 
     @abstractmethod
-    def build(self, context: BuildContext) -> Any:
+    def build(self, context: Any) -> Any:
         """Make the working object. Heavy imports (torch, transformers) belong in here."""
 
     @classmethod

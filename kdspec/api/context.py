@@ -1,4 +1,4 @@
-"""What a component is told when it is built, and what is known of a model before it is."""
+"""What a component may read when it is built: a context for each kind, and what is known of a model before it is built."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from kdspec.api.kinds import Model
     from kdspec.api.match import PlannedMatch
     from kdspec.api.task import BuiltTask, Head
@@ -18,7 +20,7 @@ def _nothing() -> Mapping[str, Any]:
     return MappingProxyType({})
 
 
-def _unheard(names: Collection[str]) -> None:
+def _not_recorded(names: Collection[str]) -> None:
     del names
 
 
@@ -58,47 +60,87 @@ class Input:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildContext:
-    """Everything a component may be told by `build(context)`; each kind says which of these it reads.
+    """What every component may read; a kind that reads more has a context of its own, derived from this one.
 
-    `BuildContext()` is enough for any component that needs none of them, such as a loss.
+    `BuildContext()` is enough to build a loss, a temperature, a schedule, a layer map, a preset or an augmentation.
     """
 
     folder: Path = Path()
-    """What relative paths in the spec are relative to: the folder of the spec."""
+    """The folder of the spec: what relative paths in a spec are relative to."""
     seed: int = 0
-    """For a component that draws random numbers when it is built."""
-    name: str = ""
-    """The name under which the spec has this component, for models and tasks."""
-    student_width: int | None = None
-    """For a projection: width of the student's feature."""
-    teacher_width: int | None = None
-    """For a projection: width of the teacher's feature."""
-    head: Head | None = None
-    """For a model: the head that its task needs; of several tasks the first one's."""
-    heads: Mapping[str, Head] = field(default_factory=_nothing)
-    """For a model: the head that each of its tasks needs, by task. More than one: it learns several tasks."""
-    learns: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
-    """For a model: the tasks of each model that takes part, by model."""
-    task: str = ""
-    """For an adaptor: the task whose features are asked for."""
-    trusts_code: bool = False
-    """For a model: whether code that comes with its files may be run, as `--trust-remote-code` says and no spec can."""
-    models: Mapping[str, Model] = field(default_factory=_nothing)
-    """For a model: the models of the spec by name, to resolve `like`."""
-    built: Mapping[str, Any] = field(default_factory=_nothing)
-    """For a model: modules that exist already, to copy layers from."""
-    drawn: Callable[[Collection[str]], None] = _unheard
-    """For a model: to be told the names of the parameters that were drawn anew, neither read from files nor copied."""
-    weights: bool = True
-    """For a model. False: only the shapes matter; no weight is read, and none need be drawn."""
-    tasks: Mapping[str, BuiltTask] = field(default_factory=_nothing)
-    """For a distiller: the tasks by name."""
-    matches: tuple[PlannedMatch, ...] = ()
-    """For a distiller: its matches, expanded to layers, with widths filled in."""
-    total_steps: int | None = None
-    """For a learning-rate schedule: optimizer steps of the stage."""
-    facts: Mapping[str, ModelFacts] = field(default_factory=_nothing)
-    """For a distiller: what is known of each model."""
+    """The seed of the run, for a component that draws random numbers when it is built."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptorContext(BuildContext):
+    """What an adaptor may read."""
+
+    task: str
+    """The task whose features are asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectionContext(BuildContext):
+    """What a projection may read."""
+
+    student_width: int
+    """Width of the student's feature."""
+    teacher_width: int
+    """Width of the teacher's feature."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LrScheduleContext(BuildContext):
+    """What a learning-rate schedule may read."""
+
+    total_steps: int
+    """Optimizer steps of the stage."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerContext(BuildContext):
+    """What an optimizer may read."""
+
     processes: int = 1
-    """For an optimizer: how many processes train together. An update of an element is then not to depend on where in its
-    tensor it lies, which may be a piece of the whole."""
+    """How many processes train together. With more than one, a tensor may be a shard of the parameter: the update of an
+    element must not depend on its position in the tensor."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelContext(BuildContext):
+    """What a model may read."""
+
+    name: str = ""
+    """The name of the model in the spec."""
+    head: Head | None = None
+    """The head that its task needs; of several tasks the first one's. None: the model without a head."""
+    heads: Mapping[str, Head] = field(default_factory=_nothing)
+    """The head that each of its tasks needs, by task. More than one: the model learns several tasks."""
+    task: str = ""
+    """The task whose part of a model of several tasks is built on its own; empty for a whole model."""
+    learns: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
+    """The tasks of each model of the stages, by model."""
+    models: Mapping[str, Model] = field(default_factory=_nothing)
+    """The models of the spec by name, to resolve `like`."""
+    facts: Mapping[str, ModelFacts] = field(default_factory=_nothing)
+    """What is known of each model, for `Model.check`."""
+    built: Mapping[str, nn.Module] = field(default_factory=_nothing)
+    """The models that are built already, to copy layers from."""
+    weights: bool = True
+    """False: only the shapes matter. No weight is read, and none need be initialised."""
+    on_initialised: Callable[[Collection[str]], None] = _not_recorded
+    """To be called with the names of the parameters that are randomly initialised, neither read from files nor copied."""
+    trusts_code: bool = False
+    """Whether code that comes with the model's files may be run. `--trust-remote-code` says so, never a spec."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveContext(BuildContext):
+    """What a distiller may read to build its objective."""
+
+    tasks: Mapping[str, BuiltTask] = field(default_factory=_nothing)
+    """The tasks of the stage by name."""
+    matches: tuple[PlannedMatch, ...] = ()
+    """The distiller's matches, expanded to layers, with widths filled in."""
+    facts: Mapping[str, ModelFacts] = field(default_factory=_nothing)
+    """What is known of each model."""

@@ -8,7 +8,16 @@ from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext, Input, ModelFacts
+from kdspec.api.context import (
+    AdaptorContext,
+    BuildContext,
+    Input,
+    LrScheduleContext,
+    ModelContext,
+    ModelFacts,
+    ObjectiveContext,
+    OptimizerContext,
+)
 from kdspec.api.losses import Logits, Scoped, is_number
 
 if TYPE_CHECKING:
@@ -86,12 +95,12 @@ class Adaptor(Component):
         return None
 
     @abstractmethod
-    def build(self, context: BuildContext) -> Mapping[str, str | list[str]]:
+    def build(self, context: AdaptorContext) -> Mapping[str, str | list[str]]:
         """Make the working object; the class says what it is."""
 
 
 class Model(Scoped):
-    """An `nn.Module`. `build` reads `head`, `models` and `built` of the context; weights are loaded in there only.
+    """An `nn.Module`, made from a `ModelContext`. Weights are loaded in `build` only.
 
     Unless it can say otherwise, a model has no tokenizer and is saved as its `state_dict`.
     """
@@ -99,19 +108,19 @@ class Model(Scoped):
     kind: ClassVar[str] = "model"
 
     @abstractmethod
-    def build(self, context: BuildContext) -> nn.Module:
+    def build(self, context: ModelContext) -> nn.Module:
         """Make the working object; the class says what it is."""
 
-    def skeleton(self, context: BuildContext) -> nn.Module:
+    def skeleton(self, context: ModelContext) -> nn.Module:
         """The module for its shapes alone: tensors on the meta device do, where weights need not be read for them."""
         return self.build(context)
 
-    def facts(self, context: BuildContext) -> ModelFacts:
+    def facts(self, context: ModelContext) -> ModelFacts:
         """Layer count and widths without weights. Torch-free; what cannot be known is None."""
         del context
         return ModelFacts()
 
-    def copies(self, module: nn.Module, context: BuildContext) -> tuple[str, list[tuple[str, str]]] | None:
+    def copies(self, module: nn.Module, context: ModelContext) -> tuple[str, list[tuple[str, str]]] | None:
         """Another model whose tensors some of the module's are copied from, and pairs of their names; None for none."""
         del module, context
         return None
@@ -128,7 +137,7 @@ class Model(Scoped):
         del head
         return False
 
-    def for_task(self, module: nn.Module, task: str, context: BuildContext) -> nn.Module:
+    def for_task(self, module: nn.Module, task: str, context: ModelContext) -> nn.Module:
         """What of the module answers for a task, where `context.heads` has several.
 
         By default all of it: the adaptor then says which of its outputs belong to which task (`by_task`).
@@ -136,7 +145,7 @@ class Model(Scoped):
         del task, context
         return module
 
-    def check(self, context: BuildContext) -> Iterable[Fault]:
+    def check(self, context: ModelContext) -> Iterable[Fault]:
         """Whether it goes together with the other models: a fault for each mistake, yielded and not raised. Torch-free.
 
         Called by `kdspec validate` when all names are known to hold; `models` and `facts` of the context are complete.
@@ -145,17 +154,17 @@ class Model(Scoped):
         del context
         return ()
 
-    def tokenizer(self, context: BuildContext) -> Any | None:
+    def tokenizer(self, context: ModelContext) -> Any | None:
         """The tokenizer that makes this model's inputs, or None."""
         del context
         return None
 
-    def tokenizer_id(self, context: BuildContext) -> str | None:
+    def tokenizer_id(self, context: ModelContext) -> str | None:
         """Something equal for two models exactly when they share their tokenizer, or None. Torch-free."""
         del context
         return None
 
-    def save(self, module: nn.Module, folder: Any, context: BuildContext) -> None:
+    def save(self, module: nn.Module, folder: Any, context: ModelContext) -> None:
         """Write the trained model so that it can be used without kdspec."""
         from safetensors.torch import save_model
 
@@ -267,17 +276,17 @@ class Optimizer(Component):
     kind: ClassVar[str] = "optimizer"
 
     @abstractmethod
-    def build(self, context: BuildContext) -> Callable[[list[dict[str, Any]]], torch.optim.Optimizer]:
+    def build(self, context: OptimizerContext) -> Callable[[list[dict[str, Any]]], torch.optim.Optimizer]:
         """Make the working object; the class says what it is."""
 
 
 class LrSchedule(Component):
-    """`f(step) -> float`, the factor of the learning rate at a step counted from 0; reads `context.total_steps`."""
+    """`f(step) -> float`, the factor of the learning rate at a step counted from 0; from an `LrScheduleContext`."""
 
     kind: ClassVar[str] = "lr_schedule"
 
     @abstractmethod
-    def build(self, context: BuildContext) -> Callable[[int], float]:
+    def build(self, context: LrScheduleContext) -> Callable[[int], float]:
         """Make the working object; the class says what it is."""
 
 
@@ -291,7 +300,7 @@ class Distiller(Scoped):
         """Which models train and teach, and which features the terms read. Torch-free."""
 
     @abstractmethod
-    def build(self, context: BuildContext) -> Objective:
+    def build(self, context: ObjectiveContext) -> Objective:
         """Make the working object; the class says what it is."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext
+from kdspec.api.context import BuildContext, ProjectionContext
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -105,12 +105,12 @@ class FeatureLoss(Scoped):
 
 
 class Projection(Scoped):
-    """An `nn.Module` from student width to teacher width (`context.student_width`, `context.teacher_width`)."""
+    """An `nn.Module` from student width to teacher width (those of the `ProjectionContext`)."""
 
     kind: ClassVar[str] = "projection"
 
     @abstractmethod
-    def build(self, context: BuildContext) -> nn.Module:
+    def build(self, context: ProjectionContext) -> nn.Module:
         """Make the working object; the class says what it is."""
 
     def packs(self) -> bool:

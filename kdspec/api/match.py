@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Strict, by_name
+from kdspec.api.context import BuildContext, ProjectionContext
 from kdspec.api.kinds import LayerMap, MatchPreset, Schedule
 from kdspec.api.losses import FeatureLoss, Projection
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Indices = Annotated[
     list[int],
@@ -91,3 +95,18 @@ class PlannedMatch:
     """Where the spec has it."""
     task: str = ""
     """Its task, in a stage of several."""
+
+    def build_projection(self, context: BuildContext) -> nn.Module | None:
+        """The projection from the student's width to the teacher's; None where the match has none."""
+        if self.projection is None:
+            return None
+        assert self.student_width is not None, "a projection needs the student's width"
+        assert self.teacher_width is not None, "a projection needs the teacher's width"
+        return self.projection.build(
+            ProjectionContext(
+                folder=context.folder,
+                seed=context.seed,
+                student_width=self.student_width,
+                teacher_width=self.teacher_width,
+            )
+        )

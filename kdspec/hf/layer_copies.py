@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import ConfigDict, Field
 
 from kdspec.api.component import Strict
-from kdspec.api.context import BuildContext, ModelFacts
+from kdspec.api.context import ModelContext, ModelFacts
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import heads
 
@@ -32,7 +32,7 @@ class Initialize(Strict):
     head: bool = True
     """Whether pooler and head are copied, as far as their shapes are the same."""
 
-    def pairs(self, module: nn.Module, context: BuildContext, like: str | None) -> tuple[str, list[tuple[str, str]]]:
+    def pairs(self, module: nn.Module, context: ModelContext, like: str | None) -> tuple[str, list[tuple[str, str]]]:
         """The source, and which of the tensors of `module` is which of the source's; faults are at keys of this."""
         name = self.from_ or like or ""
         assert name in context.built, f"{name} is built before what is initialised from it"

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kdspec.api.context import BuildContext
+from kdspec.api.context import BuildContext, ObjectiveContext
 from kdspec.api.match import PlannedMatch
 from kdspec.api.step import Features, Step, Term
 from kdspec.api.task import BuiltTask
@@ -29,7 +29,7 @@ class DistillationObjective(nn.Module):
         tasks: Mapping[str, BuiltTask],
         hard: Weight | None = None,
         soft: Soft | None = None,
-        context: BuildContext | None = None,
+        context: ObjectiveContext | None = None,
     ) -> None:
         super().__init__()
         self.tasks, self.hard, self.soft = tasks, hard, soft
@@ -81,17 +81,9 @@ class MatchTerm(nn.Module):
         self.term, self.planned = match.term, match
         self.loss = match.loss.build(context)
         self.weight = match.weight.build(context)
-        self.projection: nn.Module | None = None
+        self.projection = match.build_projection(context)
         self.options: Mapping[str, Any] = {}
         if match.projection is not None:
-            widths = BuildContext(
-                folder=context.folder,
-                seed=context.seed,
-                name=match.term,
-                student_width=match.student_width,
-                teacher_width=match.teacher_width,
-            )
-            self.projection = match.projection.build(widths)
             self.options = match.projection.optimizer_options()
         self.packs = match.loss.packs() and (match.projection is None or match.projection.packs())
         """Whether it takes tokens without padding."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kdspec.api.component import Strict, by_name
-from kdspec.api.context import BuildContext
+from kdspec.api.context import BuildContext, ObjectiveContext
 from kdspec.api.kinds import Schedule
 from kdspec.api.losses import LogitLoss, Temperature
 from kdspec.api.match import Match
@@ -78,7 +78,7 @@ def needs(
 
 
 def objective(
-    context: BuildContext, teachers: Sequence[str], *, soft: SoftLabels, hard: HardLabels
+    context: ObjectiveContext, teachers: Sequence[str], *, soft: SoftLabels, hard: HardLabels
 ) -> DistillationObjective:
     """The objective of these terms and of the context's matches."""
     from kdspec.objectives.distillation import DistillationObjective

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from kdspec.api.context import BuildContext, ModelFacts
+from kdspec.api.context import AdaptorContext, ModelContext, ModelFacts
 from kdspec.api.field_path import FieldPath
 from kdspec.api.field_path import parse as parse_path
 from kdspec.api.match import PlannedMatch
@@ -79,9 +79,9 @@ class Plan:
     """For each model the tasks whose heads it has; more than one for the student of several tasks."""
     diagnostics: tuple[Diagnostic, ...] = field(default=())
 
-    def context(self, model: str) -> BuildContext:
+    def context(self, model: str) -> ModelContext:
         """What a model is told before any weight exists."""
-        return BuildContext(
+        return ModelContext(
             folder=self.spec.document.folder, seed=self.spec.seed, name=model, models=self.spec.models,
             facts=self.facts, learns=self.tasks_of, trusts_code=self.spec.document.trusts_code,
         )  # fmt: skip
@@ -148,7 +148,7 @@ def adaptor_paths(spec: Spec, model: str, task: str) -> tuple[Mapping[str, str |
     """The field paths of a model's features, and whether the spec writes them (else they are the task's)."""
     written = spec.adaptors.get(model)
     if written is not None:
-        return written.build(BuildContext(name=model, task=task)), True
+        return written.build(AdaptorContext(task=task)), True
     return spec.tasks[task].adaptor(), False
 
 
@@ -165,7 +165,7 @@ def _whole(name: str, value: str | list[str], layers: tuple[int, ...] | None = N
 
 
 def _facts(spec: Spec, name: str) -> ModelFacts:
-    context = BuildContext(folder=spec.document.folder, seed=spec.seed, name=name, models=spec.models)
+    context = ModelContext(folder=spec.document.folder, seed=spec.seed, name=name, models=spec.models)
     return spec.models[name].facts(context)
 
 
@@ -179,7 +179,7 @@ def _faults(spec: Spec, facts: Mapping[str, ModelFacts]) -> Iterator[tuple[str, 
     """What models and tasks find wrong with themselves, by name."""
     for section, components in (("models", spec.models), ("tasks", spec.tasks)):
         for name, component in components.items():
-            context = BuildContext(folder=spec.document.folder, name=name, models=spec.models, facts=facts)
+            context = ModelContext(folder=spec.document.folder, name=name, models=spec.models, facts=facts)
             path = (section, name, component.name)
             try:
                 faults = tuple(component.check(context))

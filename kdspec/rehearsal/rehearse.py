@@ -201,7 +201,7 @@ class _Rehearsing:
         """A batch as long as rows can be, for models with as many positions."""
         name = stage.task
         task = self.spec.tasks[name]
-        context = BuildContext(folder=self.spec.document.folder, name=name)
+        context = BuildContext(folder=self.spec.document.folder, seed=self.spec.seed)
         with error_context(self.spec, ("tasks", name, task.name), f"task `{name}`"):
             inputs = task.example(context, rows, None)
             tokens = inputs and inputs.get("input_ids")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdspec.api.context import BuildContext, Input
+from kdspec.api.context import Input, OptimizerContext
 from kdspec.api.match import PlannedMatch
 from kdspec.api.step import Features, Step, Term
 from kdspec.api.task import BuiltTask
@@ -189,7 +189,7 @@ class StageRehearsal:
         self.watch.alive.mark()
         options = [{key: value for key, value in group.items() if key != "name"} for group in groups]
         try:
-            optimizer = training.optimizer.build(BuildContext())(options)
+            optimizer = training.optimizer.build(OptimizerContext())(options)
             limit = None if training.max_grad_norm is None else training.max_grad_norm.value
             self.backend.clip(optimizer, learning, limit)
             optimizer.step()

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from kdspec import BuildContext, Component, Dataset, LrSchedule, Model, ModelFacts, Projection, hookimpl
+from kdspec import (
+    BuildContext,
+    Component,
+    Dataset,
+    LrSchedule,
+    Model,
+    ModelContext,
+    ModelFacts,
+    Projection,
+    ProjectionContext,
+    hookimpl,
+)
 
 
 def fill(module: Any, offset: float) -> None:
@@ -29,10 +40,10 @@ class Chain(Model):
     offset: float
     """Phase of the weights."""
 
-    def facts(self, context: BuildContext) -> ModelFacts:
+    def facts(self, context: ModelContext) -> ModelFacts:
         return ModelFacts(layers=self.depth, width=self.width)
 
-    def build(self, context: BuildContext) -> Any:
+    def build(self, context: ModelContext) -> Any:
         import torch
         from torch import nn
 
@@ -84,11 +95,11 @@ class Sine(Projection):
 
     name = "sine"
 
-    def build(self, context: BuildContext) -> Any:
+    def build(self, context: ProjectionContext) -> Any:
         import torch
         from torch import nn
 
-        module = nn.Linear(context.student_width or 0, context.teacher_width or 0, dtype=torch.float64)
+        module = nn.Linear(context.student_width, context.teacher_width, dtype=torch.float64)
         fill(module, 2.0)
         return module
 

@@ -73,9 +73,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from kdspec.builtins.models.transformers import Transformers
-from kdspec.api.context import BuildContext
+from kdspec.api.context import ModelContext
 local, hub = Transformers(path={str(tmp_path)!r}), Transformers(path="owner/name")
-context = BuildContext(models={{"local": local, "hub": hub}})
+context = ModelContext(models={{"local": local, "hub": hub}})
 assert local.facts(context).layers == 12
 assert hub.facts(context).layers is None
 assert local.tokenizer_id(context) is None

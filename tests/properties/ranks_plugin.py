@@ -6,7 +6,18 @@ import json
 import os
 from typing import Any
 
-from kdspec import BuildContext, Component, Distiller, LogitLoss, LrSchedule, Model, Needs, hookimpl
+from kdspec import (
+    BuildContext,
+    Component,
+    Distiller,
+    LogitLoss,
+    LrSchedule,
+    Model,
+    ModelContext,
+    Needs,
+    ObjectiveContext,
+    hookimpl,
+)
 
 
 def struck() -> dict[str, Any]:
@@ -58,7 +69,7 @@ class Peeking(Distiller):
     def needs(self) -> Needs:
         return Needs(student=self.student, teachers=(self.teacher,), hard_labels=True)
 
-    def build(self, context: BuildContext) -> Any:
+    def build(self, context: ObjectiveContext) -> Any:
         from kdspec import DistillationObjective
 
         class Objective(DistillationObjective):
@@ -77,7 +88,7 @@ class Forked(Model):
     def can_learn(self, head: Any) -> bool:
         return True
 
-    def build(self, context: BuildContext) -> Any:
+    def build(self, context: ModelContext) -> Any:
         import torch
         from torch import nn
 

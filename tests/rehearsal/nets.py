@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kdspec import BuildContext, Component, FeatureLoss, LogitLoss, Model, hookimpl
+from kdspec import BuildContext, Component, FeatureLoss, LogitLoss, Model, ModelContext, hookimpl
 
 
 class Net(Model):
@@ -20,7 +20,7 @@ class Net(Model):
     trait: str = ""
     """What is special."""
 
-    def build(self, context: BuildContext) -> Any:
+    def build(self, context: ModelContext) -> Any:
         import torch
         from torch import nn
 

@@ -6,7 +6,7 @@ import os
 import signal
 from typing import Any
 
-from kdspec import BuildContext, Component, Dataset, LogitLoss, Model, ModelFacts, hookimpl
+from kdspec import BuildContext, Component, Dataset, LogitLoss, Model, ModelContext, ModelFacts, hookimpl
 
 VOCABULARY, CLASSES, LENGTH = 11, 5, 6
 
@@ -26,10 +26,10 @@ class Toy(Model):
     single: bool = False
     """Whether the weights are in float32."""
 
-    def facts(self, context: BuildContext) -> ModelFacts:
+    def facts(self, context: ModelContext) -> ModelFacts:
         return ModelFacts() if self.secret else ModelFacts(layers=self.depth, width=self.width)
 
-    def build(self, context: BuildContext) -> Any:
+    def build(self, context: ModelContext) -> Any:
         import torch
         from torch import nn
 

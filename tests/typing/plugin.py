@@ -15,19 +15,23 @@ from kdspec import (
     Dataset,
     Diagnostic,
     Distiller,
-    Fault,
     FeatureLoss,
     LayerMap,
     LogitLoss,
     LrSchedule,
+    LrScheduleContext,
     Match,
     MatchPreset,
     Model,
+    ModelContext,
     ModelFacts,
     Needs,
     Objective,
+    ObjectiveContext,
     Optimizer,
+    OptimizerContext,
     Projection,
+    ProjectionContext,
     Registry,
     Schedule,
     Step,
@@ -93,11 +97,10 @@ class Wide(Projection):
 
     name = "wide"
 
-    def build(self, context: BuildContext) -> nn.Module:
+    def build(self, context: ProjectionContext) -> nn.Module:
         from torch import nn
 
-        if context.student_width is None or context.teacher_width is None:
-            raise Fault("KD302", "the widths are not known", help="write them in `facts` of the model")
+        assert_type(context.student_width, int)
         return nn.Linear(context.student_width, context.teacher_width)
 
     def optimizer_options(self) -> Mapping[str, Any]:
@@ -157,10 +160,10 @@ class Linear(Model):
     inputs: int = Field(gt=0)
     """Width of the input."""
 
-    def facts(self, context: BuildContext) -> ModelFacts:
+    def facts(self, context: ModelContext) -> ModelFacts:
         return ModelFacts(layers=1, width=self.inputs)
 
-    def build(self, context: BuildContext) -> nn.Module:
+    def build(self, context: ModelContext) -> nn.Module:
         from torch import nn
 
         return nn.Linear(self.inputs, 2)
@@ -180,7 +183,7 @@ class Sgd(Optimizer):
 
     name = "plain_sgd"
 
-    def build(self, context: BuildContext) -> Callable[[list[dict[str, Any]]], torch.optim.Optimizer]:
+    def build(self, context: OptimizerContext) -> Callable[[list[dict[str, Any]]], torch.optim.Optimizer]:
         import torch
 
         return lambda groups: torch.optim.SGD(groups, lr=0.1)
@@ -191,8 +194,8 @@ class Down(LrSchedule):
 
     name = "down"
 
-    def build(self, context: BuildContext) -> Callable[[int], float]:
-        total = context.total_steps or 1
+    def build(self, context: LrScheduleContext) -> Callable[[int], float]:
+        total = context.total_steps
         return lambda step: 1 - step / total
 
 
@@ -227,7 +230,7 @@ class Strategy(Distiller):
             matches=tuple(self.matches),
         )
 
-    def build(self, context: BuildContext) -> Objective:
+    def build(self, context: ObjectiveContext) -> Objective:
         loss, weight = self.soft.loss.build(context), self.soft.weight.build(context)
 
         def terms(step: Step) -> dict[str, Term]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext
+from kdspec.api.context import ModelContext
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Schedule
 from kdspec.diagnostics.diagnostic import Diagnostic, closest
@@ -335,7 +335,7 @@ def _noisy(spec: Spec, needs: Needs, trained: set[str]) -> Iterator[Diagnostic]:
     for teacher in needs.teachers:
         if head is None or teacher in trained:
             continue
-        context = BuildContext(folder=spec.document.folder, seed=spec.seed, name=teacher, models=spec.models)
+        context = ModelContext(folder=spec.document.folder, seed=spec.seed, name=teacher, models=spec.models)
         known = spec.models[teacher].facts(context).architecture
         kind = architecture(head)
         heads = "logits" in needs.reads.get(teacher, frozenset())

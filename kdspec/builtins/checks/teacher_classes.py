@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from kdspec.api.context import BuildContext
+from kdspec.api.context import ModelContext
 from kdspec.api.hooks import hookimpl
 from kdspec.diagnostics.diagnostic import Diagnostic
 
@@ -74,7 +74,7 @@ def _agree(spec: Spec, stage: str, needs: Needs, trained: set[str]) -> Iterator[
 
 
 def _facts(spec: Spec, model: str) -> ModelFacts:
-    context = BuildContext(folder=spec.document.folder, seed=spec.seed, name=model, models=spec.models)
+    context = ModelContext(folder=spec.document.folder, seed=spec.seed, name=model, models=spec.models)
     return spec.models[model].facts(context)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from kdspec.api.context import BuildContext
+from kdspec.api.context import ModelContext
 from kdspec.api.hooks import hookimpl
 from kdspec.diagnostics.diagnostic import Diagnostic
 
@@ -37,5 +37,5 @@ def kdspec_check(spec: Spec) -> Iterator[Diagnostic]:
 
 
 def _tokenizer(spec: Spec, model: str) -> str | None:
-    context = BuildContext(folder=spec.document.folder, seed=spec.seed, name=model, models=spec.models)
+    context = ModelContext(folder=spec.document.folder, seed=spec.seed, name=model, models=spec.models)
     return spec.models[model].tokenizer_id(context)

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from kdspec.api import field_path
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext
+from kdspec.api.context import AdaptorContext, BuildContext
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Adaptor
 from kdspec.diagnostics.diagnostic import Diagnostic, closest
@@ -76,7 +76,7 @@ class ByTask(Adaptor):
     )
     """For each task its features, as in `paths`."""
 
-    def build(self, context: BuildContext) -> Mapping[str, str | list[str]]:
+    def build(self, context: AdaptorContext) -> Mapping[str, str | list[str]]:
         return dict(self.tasks.get(context.task, {}))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from pydantic import Field
 
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext
+from kdspec.api.context import BuildContext, ProjectionContext
 from kdspec.api.hooks import hookimpl
 from kdspec.api.losses import Projection
 
@@ -64,11 +64,9 @@ class Linear(Projection):
     def packs(self) -> bool:
         return True
 
-    def build(self, context: BuildContext) -> nn.Module:
+    def build(self, context: ProjectionContext) -> nn.Module:
         from torch import nn
 
-        assert context.student_width is not None, "a projection needs the student's width"
-        assert context.teacher_width is not None, "a projection needs the teacher's width"
         layer = nn.Linear(context.student_width, context.teacher_width)
         nn.init.normal_(layer.weight, std=STANDARD_DEVIATION)
         nn.init.zeros_(layer.bias)
@@ -84,7 +82,7 @@ class Activated(Linear):
     activation: ClassVar[str]
     """The class in `torch.nn`."""
 
-    def build(self, context: BuildContext) -> nn.Module:
+    def build(self, context: ProjectionContext) -> nn.Module:
         from torch import nn
 
         return nn.Sequential(super().build(context), getattr(nn, self.activation)())

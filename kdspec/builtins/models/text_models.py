@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext, ModelFacts
+from kdspec.api.context import ModelContext, ModelFacts
 from kdspec.api.file_fields import SpecFile, SpecFolderOrHub, SpecTokenizer, local_folder
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Model
@@ -82,7 +82,7 @@ class TextModel(Model):
     def shape(self, sizes: Mapping[str, Any]) -> tuple[int, int]:
         """How many layers there are, and how wide their states are."""
 
-    def facts(self, context: BuildContext) -> ModelFacts:
+    def facts(self, context: ModelContext) -> ModelFacts:
         """Of the sizes; there is one width only where the embeddings are as wide as the layers."""
         saved = self._saved(context)
         if self.path is not None and saved.get("network") != self.name:
@@ -101,13 +101,13 @@ class TextModel(Model):
     def uses(self) -> tuple[str, ...]:
         return () if self.like is None else (self.like,)
 
-    def check(self, context: BuildContext) -> Iterator[Fault]:
+    def check(self, context: ModelContext) -> Iterator[Fault]:
         """Whether the word vectors are as wide as the embeddings."""
         if self.vectors is not None and (width := word_vectors.width(context.folder / self.vectors)) != self.embedding:
             message = f"the word vectors are {width} wide, the embeddings {self.embedding}"
             yield Fault("KD302", message, ("vectors",), help=f"write `embedding: {width}`")
 
-    def build(self, context: BuildContext) -> nn.Module:
+    def build(self, context: ModelContext) -> nn.Module:
         """The network with weights of the seed and its name, on the CPU."""
         import torch
 
@@ -121,17 +121,17 @@ class TextModel(Model):
             if context.weights:
                 with loading.explained(("path",), f"the weights in `{self.path}` cannot be loaded"):
                     self.load(module, self._folder(context))
-            context.drawn(())
+            context.on_initialised(())
             return module
         if self.vectors is not None and context.weights:
             table = cast("torch.Tensor", module.embeddings.weight)  # type: ignore[union-attr]  # our networks have them
             with torch.no_grad():
                 found = word_vectors.fill(table, self._tokenizer(context).get_vocab(), context.folder / self.vectors)
             configuration["vectors"] = {"tokens": len(table), "found": found}
-        context.drawn({name for name, _ in module.named_parameters()})
+        context.on_initialised({name for name, _ in module.named_parameters()})
         return module
 
-    def tokenizer(self, context: BuildContext) -> Any | None:
+    def tokenizer(self, context: ModelContext) -> Any | None:
         if self.like is not None:
             return context.models[self.like].tokenizer(context)
         at = ("tokenizer",) if self.path is None else ("path",)
@@ -139,13 +139,13 @@ class TextModel(Model):
             self._place(context), self.tokenizer_revision or "main", at, trusts_code=context.trusts_code
         )
 
-    def tokenizer_id(self, context: BuildContext) -> str | None:
+    def tokenizer_id(self, context: ModelContext) -> str | None:
         if self.like is not None:
             return context.models[self.like].tokenizer_id(context) if self.like in context.models else None
         place = self._place(context)
         return str(place.resolve()) if isinstance(place, Path) else f"{place}@{self.tokenizer_revision or 'main'}"
 
-    def save(self, module: nn.Module, folder: Any, context: BuildContext) -> None:
+    def save(self, module: nn.Module, folder: Any, context: ModelContext) -> None:
         """Write the network's configuration, safetensors and tokenizer: `kdspec.networks.text_networks.load` reads them."""
         super().save(module, folder, context)
         text = json.dumps(module.configuration, indent=2, ensure_ascii=False)
@@ -153,7 +153,7 @@ class TextModel(Model):
         with loading.quiet():
             self._tokenizer(context).save_pretrained(str(folder))
 
-    def _configuration(self, context: BuildContext) -> dict[str, Any]:
+    def _configuration(self, context: ModelContext) -> dict[str, Any]:
         kind = (context.head and context.head.kind) or ""
         if context.head is None or kind not in self.heads:
             known = ", ".join(f"`{name}`" for name in sorted(self.heads))
@@ -164,7 +164,7 @@ class TextModel(Model):
         labels = list(context.head.labels)
         return {"network": self.name, "format": _FORMAT, "task": kind, "labels": labels, "sizes": sizes}
 
-    def _fitting(self, context: BuildContext, head: Head) -> dict[str, Any]:
+    def _fitting(self, context: ModelContext, head: Head) -> dict[str, Any]:
         """The configuration in the folder, if it is of such a network and has this head."""
         saved = dict(self._saved(context))
         if saved.get("network") != self.name or saved.get("format") != _FORMAT:
@@ -176,7 +176,7 @@ class TextModel(Model):
             raise Fault(loading.CODE, message, ("path",), help="labels have the same names and the same order")
         return saved
 
-    def _vocabulary(self, context: BuildContext) -> int:
+    def _vocabulary(self, context: ModelContext) -> int:
         """How many tokens there are. For shapes alone the embeddings of `like` say it, where its tokenizer is not here."""
         try:
             return len(self._tokenizer(context))
@@ -187,24 +187,24 @@ class TextModel(Model):
                 raise
             return known
 
-    def _tokenizer(self, context: BuildContext) -> Any:
+    def _tokenizer(self, context: ModelContext) -> Any:
         tokenizer = self.tokenizer(context)
         if tokenizer is None:
             message = f"`{self.like}` has no tokenizer"
             raise Fault(loading.CODE, message, ("like",), help="write `tokenizer` in its place")
         return tokenizer
 
-    def _place(self, context: BuildContext) -> Path | str:
+    def _place(self, context: ModelContext) -> Path | str:
         if self.path is not None:
             return self._folder(context)
         assert self.tokenizer_ is not None, "one of `path`, `like` and `tokenizer` is written"
         return local_folder(self.tokenizer_, context.folder) or self.tokenizer_
 
-    def _folder(self, context: BuildContext) -> Path:
+    def _folder(self, context: ModelContext) -> Path:
         assert self.path is not None, "asked for with a path only"
         return context.folder / Path(self.path).expanduser()
 
-    def _saved(self, context: BuildContext) -> Mapping[str, Any]:
+    def _saved(self, context: ModelContext) -> Mapping[str, Any]:
         """The configuration in the folder of `path`, empty without one."""
         return {} if self.path is None else read(self._folder(context) / "config.json")
 

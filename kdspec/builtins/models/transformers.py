@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext, ModelFacts
+from kdspec.api.context import ModelContext, ModelFacts
 from kdspec.api.file_fields import TOKENIZER_FILES, SpecFolderOrHub, SpecTokenizer, has_any, local_folder
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Model
@@ -85,14 +85,14 @@ class Transformers(Model):
         names = (self.like, self.initialize.from_ if self.initialize else None)
         return tuple(dict.fromkeys(name for name in names if name is not None))
 
-    def copies(self, module: nn.Module, context: BuildContext) -> tuple[str, list[tuple[str, str]]] | None:
+    def copies(self, module: nn.Module, context: ModelContext) -> tuple[str, list[tuple[str, str]]] | None:
         """As `initialize` says."""
         how = self.initialize
         if how is None:
             return None
         return how.pairs(module, context, self.like)
 
-    def facts(self, context: BuildContext) -> ModelFacts:
+    def facts(self, context: ModelContext) -> ModelFacts:
         """From `config.json`, from `config`, or from those of `like` with the changes."""
         line = self._line(context)
         first = line[-1]
@@ -109,7 +109,7 @@ class Transformers(Model):
         copied = None if self.initialize is not None else ""
         return known if self.path is not None else replace(known, architecture=copied)
 
-    def check(self, context: BuildContext) -> Iterator[Fault]:
+    def check(self, context: ModelContext) -> Iterator[Fault]:
         """Names and numbers of `config`, and whether `initialize` takes layers that there are."""
         if self.config is not None:
             for fault in configuration.mistakes(self.config, context.facts[context.name]):
@@ -123,7 +123,7 @@ class Transformers(Model):
                 fault.at = ("initialize", *fault.at)
                 yield fault
 
-    def build(self, context: BuildContext) -> nn.Module:
+    def build(self, context: ModelContext) -> nn.Module:
         """The module, on the CPU. A model of `like` or `initialize` must be in the context's `models` and `built`.
 
         Without weights it is made from the configuration alone, and holds whatever was in memory.
@@ -149,44 +149,46 @@ class Transformers(Model):
             module.tie_weights()  # which is left out with the drawing of weights
         if loaded:
             fresh = loading.check(module, report)
-            context.drawn(fresh)
+            context.on_initialised(fresh)
             if not fresh and context.head is not None:
                 loading.check_order(labels, context.head)
         else:
             source, pairs = self.copies(module, context) or ("", [])
             if pairs and context.weights:
                 copy(module, context.built[source], pairs)
-            context.drawn({name for name, _ in module.named_parameters()} - {mine for mine, _ in pairs})
+            context.on_initialised({name for name, _ in module.named_parameters()} - {mine for mine, _ in pairs})
         return cast("nn.Module", module)
 
-    def _several(self, context: BuildContext, make: Callable[[BuildContext], nn.Module]) -> nn.Module:
+    def _several(self, context: ModelContext, make: Callable[[ModelContext], nn.Module]) -> nn.Module:
         """The models of all tasks, which share their body."""
-        drawn: set[str] = set()
+        initialised: set[str] = set()
         models = {}
         for task in context.heads:
 
             def note(names: Collection[str], prefix: str = f"{heads.key(task)}.") -> None:
-                drawn.update(prefix + name for name in names)
+                initialised.update(prefix + name for name in names)
 
             models[task] = make(self._alone(context, task, note))
         module = heads.joined(models)
-        context.drawn(drawn & dict(module.named_parameters()).keys())
+        context.on_initialised(initialised & dict(module.named_parameters()).keys())
         return module
 
-    def _alone(self, context: BuildContext, task: str, drawn: Callable[[Collection[str]], None]) -> BuildContext:
+    def _alone(
+        self, context: ModelContext, task: str, on_initialised: Callable[[Collection[str]], None]
+    ) -> ModelContext:
         head = context.heads[task]
-        return replace(context, heads={task: head}, head=head, task=task, drawn=drawn)
+        return replace(context, heads={task: head}, head=head, task=task, on_initialised=on_initialised)
 
     def can_learn(self, head: str | None) -> bool:
         """The kinds of head that the library has."""
         return head is not None and head in configuration.AUTO_CLASSES
 
-    def for_task(self, module: nn.Module, task: str, context: BuildContext) -> nn.Module:
+    def for_task(self, module: nn.Module, task: str, context: ModelContext) -> nn.Module:
         """The task's model, whose body is that of all of them."""
         del context
         return heads.part(module, task)[1]
 
-    def skeleton(self, context: BuildContext) -> nn.Module:
+    def skeleton(self, context: ModelContext) -> nn.Module:
         """The module on the meta device, from the configuration alone."""
         import torch
 
@@ -197,7 +199,7 @@ class Transformers(Model):
             with torch.device("meta"):
                 return cast("nn.Module", auto.from_config(config, **options))
 
-    def _prepared(self, context: BuildContext) -> tuple[Any, Any, dict[int, str], dict[str, Any]]:
+    def _prepared(self, context: ModelContext) -> tuple[Any, Any, dict[int, str], dict[str, Any]]:
         """The library's class, the configuration with the task's head, the labels it had before, and options."""
         import torch
         import transformers
@@ -222,7 +224,7 @@ class Transformers(Model):
             config.pad_token_id = 0  # the tokenizer would give it
         return auto, config, labels, options
 
-    def tokenizer(self, context: BuildContext) -> Any | None:
+    def tokenizer(self, context: ModelContext) -> Any | None:
         """A fast tokenizer, or None where the model has none."""
         owner = self._tokenizer_owner(context)
         if not isinstance(owner, Transformers):
@@ -232,7 +234,7 @@ class Transformers(Model):
         at = at if owner is self else ("like",)
         return loading.fast_tokenizer(*owner.tokenizer_at(context), at, trusts_code=context.trusts_code)
 
-    def tokenizer_id(self, context: BuildContext) -> str | None:
+    def tokenizer_id(self, context: ModelContext) -> str | None:
         """The tokenizer's folder, or its name on the hub and the revision."""
         owner = self._tokenizer_owner(context)
         if not isinstance(owner, Transformers):
@@ -240,12 +242,12 @@ class Transformers(Model):
         place, revision = owner.tokenizer_at(context)
         return str(place.resolve()) if isinstance(place, Path) else f"{place}@{revision}"
 
-    def save(self, module: nn.Module, folder: Any, context: BuildContext) -> None:
+    def save(self, module: nn.Module, folder: Any, context: ModelContext) -> None:
         """Write what `from_pretrained` reads: configuration, safetensors and tokenizer; of several tasks a folder each."""
         if len(context.heads) > 1:
             for task in context.heads:
                 (folder / task).mkdir()
-                alone = self._alone(context, task, context.drawn)
+                alone = self._alone(context, task, context.on_initialised)
                 self._save(
                     heads.part(module, task)[1], folder / task, alone, own=set(self.skeleton(alone).state_dict())
                 )
@@ -259,7 +261,7 @@ class Transformers(Model):
             return
         heads.load(tasks, folder)
 
-    def _save(self, module: nn.Module, folder: Any, context: BuildContext, own: Collection[str] | None = None) -> None:
+    def _save(self, module: nn.Module, folder: Any, context: ModelContext, own: Collection[str] | None = None) -> None:
         """Without what is not its `own`: a pooler, say, that another task's head has added to the body."""
         kept = None if own is None else {name: value for name, value in module.state_dict().items() if name in own}
         with loading.quiet():
@@ -271,21 +273,21 @@ class Transformers(Model):
     def _origin(self) -> tuple[str]:
         return ("path" if self.path is not None else "config" if self.config is not None else "like",)
 
-    def _at(self, context: BuildContext) -> str:
+    def _at(self, context: ModelContext) -> str:
         assert self.path is not None
         return str(local_folder(self.path, context.folder) or self.path)
 
-    def _loaded(self, auto: Any, config: Any, context: BuildContext, options: Mapping[str, Any]) -> tuple[Any, Any]:
+    def _loaded(self, auto: Any, config: Any, context: ModelContext, options: Mapping[str, Any]) -> tuple[Any, Any]:
         if (folder := local_folder(self.path or "", context.folder)) is not None:
             loading.refuse_pickles(folder)
         return loading.weights(auto, self._at(context), config, self.revision, options)
 
-    def written_configuration(self, context: BuildContext) -> Mapping[str, Any]:
+    def written_configuration(self, context: ModelContext) -> Mapping[str, Any]:
         """The configuration of `path`, from its folder or, for a hub model, from what was downloaded before."""
         assert self.path is not None
         return families.written(self.path, self.revision, local_folder(self.path, context.folder))
 
-    def _line(self, context: BuildContext) -> list[Model]:
+    def _line(self, context: ModelContext) -> list[Model]:
         """This model, the one that it is like, the one that that is like, and so on."""
         line: list[Model] = [self]
         while isinstance(model := line[-1], Transformers) and model.like is not None:
@@ -295,7 +297,7 @@ class Transformers(Model):
             line.append(next_)
         return line
 
-    def configuration(self, context: BuildContext) -> Any:
+    def configuration(self, context: ModelContext) -> Any:
         """The library's configuration object, before a task's head is known."""
         from transformers import AutoConfig
 
@@ -338,7 +340,7 @@ class Transformers(Model):
         with loading.explained(("config",), "the configuration is not valid"):
             return type(known).from_dict({**before, **changes})
 
-    def _tokenizer_owner(self, context: BuildContext) -> Model | None:
+    def _tokenizer_owner(self, context: ModelContext) -> Model | None:
         """The model of the line that says which tokenizer, or None where there is none."""
         for model in self._line(context):
             if not isinstance(model, Transformers) or model.tokenizer_ is not None:
@@ -348,7 +350,7 @@ class Transformers(Model):
                 return model if folder is None or has_any(folder, TOKENIZER_FILES) else None
         return None
 
-    def tokenizer_at(self, context: BuildContext) -> tuple[Path | str, str]:
+    def tokenizer_at(self, context: ModelContext) -> tuple[Path | str, str]:
         """The folder, or the name on the hub, of this model's own tokenizer, and the revision."""
         own = (self.tokenizer_, self.tokenizer_revision)
         name, revision = (self.path, self.revision) if self.tokenizer_ is None else own

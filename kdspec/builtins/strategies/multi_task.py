@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from kdspec.api.built import Objective
 from kdspec.api.component import Component, Strict, by_name, wrong
-from kdspec.api.context import BuildContext
+from kdspec.api.context import ObjectiveContext
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Distiller, Schedule
 from kdspec.api.match import Match
@@ -80,7 +80,7 @@ class MultiTask(Distiller):
             parts[task] = replace(part, at=("tasks", task))
         return Needs.of_tasks(parts, self.sampling)
 
-    def build(self, context: BuildContext) -> Objective:
+    def build(self, context: ObjectiveContext) -> Objective:
         from kdspec.objectives.multi_task import MultiTaskObjective, TaskObjective
 
         return MultiTaskObjective(

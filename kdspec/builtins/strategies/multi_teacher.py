@@ -9,7 +9,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from kdspec.api.built import Objective
 from kdspec.api.component import Component, by_name, wrong
-from kdspec.api.context import BuildContext
+from kdspec.api.context import BuildContext, ObjectiveContext
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Distiller
 from kdspec.api.match import Match
@@ -110,7 +110,7 @@ class MultiTeacher(Distiller):
             return found
         return replace(found, optional={**found.optional, self.student: found.optional[self.student] | {"labels"}})
 
-    def build(self, context: BuildContext) -> Objective:
+    def build(self, context: ObjectiveContext) -> Objective:
         return label_terms.objective(context, self.teachers, soft=self.soft_labels, hard=self.hard_labels)
 
 

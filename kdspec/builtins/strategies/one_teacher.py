@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kdspec.api.built import Objective
 from kdspec.api.component import Component, by_name
-from kdspec.api.context import BuildContext
+from kdspec.api.context import ObjectiveContext
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Distiller
 from kdspec.api.match import Match
@@ -34,7 +34,7 @@ class Supervised(Distiller):
             hard_labels=True,
         )
 
-    def build(self, context: BuildContext) -> Objective:
+    def build(self, context: ObjectiveContext) -> Objective:
         from kdspec.objectives.distillation import DistillationObjective
 
         return DistillationObjective(tasks=context.tasks, hard=lambda _: 1.0)
@@ -66,7 +66,7 @@ class General(Distiller):
         soft, hard, matches = self.soft_labels, self.hard_labels, self.matches
         return label_terms.needs(self.student, [self.teacher], self.task, soft=soft, hard=hard, matches=matches)
 
-    def build(self, context: BuildContext) -> Objective:
+    def build(self, context: ObjectiveContext) -> Objective:
         return label_terms.objective(context, [self.teacher], soft=self.soft_labels, hard=self.hard_labels)
 
 

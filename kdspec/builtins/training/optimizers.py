@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext
+from kdspec.api.context import BuildContext, LrScheduleContext, OptimizerContext
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import LrSchedule, Optimizer
 from kdspec.diagnostics.fault import Fault
@@ -39,7 +39,7 @@ class TorchOptimizer(Optimizer):
     weight_decay: float = Field(default=0.0, ge=0)
     """What part of each weight is added to its gradient; 0 for none."""
 
-    def build(self, context: BuildContext) -> Callable[[Groups], torch.optim.Optimizer]:
+    def build(self, context: OptimizerContext) -> Callable[[Groups], torch.optim.Optimizer]:
         import torch
 
         make = getattr(torch.optim, self.torch_name)
@@ -214,12 +214,11 @@ class WarmUp(LrSchedule):
         del total
         return {}
 
-    def build(self, context: BuildContext) -> Callable[[int], float]:
+    def build(self, context: LrScheduleContext) -> Callable[[int], float]:
         import torch
         from transformers import get_scheduler
 
         total = context.total_steps
-        assert total is not None, "a learning-rate schedule needs the number of steps"
         warmup = _steps(self.warmup, total)
         if warmup and warmup >= total:
             raise _too_long(f"a warm-up of {warmup} steps leaves none of the {total} steps of the stage", "warmup")

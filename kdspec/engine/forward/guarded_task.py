@@ -22,7 +22,7 @@ def built(plan: Plan, name: str) -> BuiltTask:
     """A task of a plan, built and guarded."""
     component = plan.spec.tasks[name]
     with error_context(plan.spec, ("tasks", name, component.name), f"task `{name}`"):
-        task = component.build(BuildContext(folder=plan.spec.document.folder, name=name))
+        task = component.build(BuildContext(folder=plan.spec.document.folder, seed=plan.spec.seed))
     return guarded(plan.spec, name, task)
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from kdspec.api.context import BuildContext
+from kdspec.api.context import ModelContext
 from kdspec.api.task import Head
 from kdspec.engine.batches.sampler import fold, isolated_random, reseed
 from kdspec.engine.forward.device import placed
@@ -35,7 +35,7 @@ class Models:
     ) -> None:
         self.plan, self.heads, self.trained, self.weights = plan, heads, trained, weights
         self._modules: dict[str, nn.Module] = {}
-        self.drawn: dict[str, frozenset[str]] = {}
+        self.initialised: dict[str, frozenset[str]] = {}
         """For a model that has been built, what is neither from its files nor copied."""
         self._attention: dict[str, str] = {}
         self._fixed: dict[str, frozenset[str]] = {}
@@ -123,17 +123,17 @@ class Models:
             except (OSError, SafetensorError) as error:
                 raise cannot_write(folder, error) from error
 
-    def context(self, name: str) -> BuildContext:
+    def context(self, name: str) -> ModelContext:
         """What the model is told when it is built."""
         tasks = self.plan.tasks_of.get(name) or self._tasks_through(name)
         heads = {task: self.heads[task] for task in tasks if task in self.heads}
 
-        def drawn(names: Collection[str]) -> None:
-            self.drawn[name] = frozenset(names)
+        def on_initialised(names: Collection[str]) -> None:
+            self.initialised[name] = frozenset(names)
 
         return replace(
             self.plan.context(name), head=next(iter(heads.values()), None), heads=heads,
-            built=_Lazily(self), weights=self.weights, drawn=drawn,
+            built=_Lazily(self), weights=self.weights, on_initialised=on_initialised,
         )  # fmt: skip
 
     def path(self, name: str) -> tuple[str, ...]:

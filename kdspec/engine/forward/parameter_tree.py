@@ -68,7 +68,7 @@ def from_plan(plan: Plan, name: str) -> nn.Module:
     heads = {}
     for task, component in plan.spec.tasks.items():
         with error_context(plan.spec, ("tasks", task, component.name), f"task `{task}`"):
-            context = BuildContext(folder=plan.spec.document.folder, seed=plan.spec.seed, name=task)
+            context = BuildContext(folder=plan.spec.document.folder, seed=plan.spec.seed)
             heads[task] = component.build(context).head
     models = Models(plan, heads, {})
     with error_context(plan.spec, models.path(name), f"model `{name}`"):

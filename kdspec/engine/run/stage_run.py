@@ -258,15 +258,13 @@ class StageRun:
 
     def _warn_of_noise(self, teacher: ModelRunner) -> None:
         """A teacher whose head, or all of it, was drawn anew and never trained teaches noise."""
-        drawn = sorted(self.models.drawn.get(teacher.name, ()))
-        if teacher.name in self.models.trained or not drawn:
+        initialised = sorted(self.models.initialised.get(teacher.name, ()))
+        if teacher.name in self.models.trained or not initialised:
             return
-        everything = len(drawn) == len(dict(teacher.module.named_parameters()))
+        everything = len(initialised) == len(dict(teacher.module.named_parameters()))
         if everything or teacher.features.keys() & {"logits", "losses"}:
-            more = f" and {len(drawn) - 1} more" if len(drawn) > 1 else ""
-            text = (
-                f"teacher `{teacher.name}` has never been trained, so it teaches noise; drawn anew: `{drawn[0]}`{more}"
-            )
+            more = f" and {len(initialised) - 1} more" if len(initialised) > 1 else ""
+            text = f"teacher `{teacher.name}` has never been trained, so it teaches noise; drawn anew: `{initialised[0]}`{more}"
             self.emit(Note("warning", f"{text}; train it in a stage before `{self.stage.name}`"))
 
     def _patience_is_over(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from kdspec.api.context import BuildContext
+from kdspec.api.context import ObjectiveContext
 from kdspec.api.match import PlannedMatch
 from kdspec.api.task import BuiltTask
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
@@ -82,7 +82,7 @@ class StageModels:
 
     def trainable(self, student: nn.Module, matches: tuple[PlannedMatch, ...]) -> TrainableModule:
         """The student with the strategy's objective, on the device and in the student's type."""
-        context = BuildContext(
+        context = ObjectiveContext(
             folder=self.spec.document.folder,
             seed=self.seed,
             tasks=self.tasks,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kdspec.api.context import BuildContext
+from kdspec.api.context import LrScheduleContext, OptimizerContext
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label
 from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.step.trainable import TrainableModule
@@ -43,10 +43,10 @@ class Optimization:
         self.student: list[nn.Parameter] = groups[0]["params"]
         self.others: list[nn.Parameter] = [parameter for group in groups[1:] for parameter in group["params"]]
         with self.guard:
-            self.optimizer: torch.optim.Optimizer = optimizer.build(BuildContext(processes=processes))(groups)
+            self.optimizer: torch.optim.Optimizer = optimizer.build(OptimizerContext(processes=processes))(groups)
         self.base = [float(group["lr"]) for group in self.optimizer.param_groups]
         with self._scheduling:
-            self.factor = schedule.build(BuildContext(total_steps=total_steps))
+            self.factor = schedule.build(LrScheduleContext(total_steps=total_steps))
 
     def set_rates(self, step: int) -> None:
         """Set the learning rates of the zero-based step `step`."""

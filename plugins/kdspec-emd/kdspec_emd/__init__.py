@@ -9,7 +9,6 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from kdspec import (
-    BuildContext,
     Component,
     Distiller,
     Fault,
@@ -18,8 +17,8 @@ from kdspec import (
     Match,
     Needs,
     Objective,
+    ObjectiveContext,
     Pair,
-    PlannedMatch,
     Projection,
     Schedule,
     Strict,
@@ -159,7 +158,7 @@ class EMD(Distiller):
             matches=(*embeddings, *(match for match in self.matches if not match.weight.always_zero())),
         )
 
-    def build(self, context: BuildContext) -> Objective:
+    def build(self, context: ObjectiveContext) -> Objective:
         """The objective; raises KD301 and KD309 where the models' facts do not do."""
         from kdspec import DistillationObjective, Soft
         from kdspec_emd.objective import Emd, Transport
@@ -183,7 +182,10 @@ class EMD(Distiller):
         moved = dict(self._moved())
         self._check_heads(context)
         layers = {model: self._layers(context, model) for model in (self.student, self.teacher)}
-        embeddings = context.matches[0] if "hidden" in moved else None
+        projections: list[nn.Module] = []
+        if "hidden" in moved:  # the first match is that of the embeddings, and hidden states are all of one width
+            made = (context.matches[0].build_projection(context) for _ in range(layers[self.student]))
+            projections = [projection for projection in made if projection is not None]
         return Emd(
             inner,
             [
@@ -197,7 +199,7 @@ class EMD(Distiller):
             ],
             teacher=(self.teacher, layers[self.teacher]),
             student=(self.student, layers[self.student]),
-            projections=list(_projections(embeddings, layers[self.student], context)) if embeddings else (),
+            projections=projections,
             options={} if self.hidden.projection is None else self.hidden.projection.optimizer_options(),
             temperature=None if self.adaptive is None else self.adaptive.temperature,
         )
@@ -214,35 +216,20 @@ class EMD(Distiller):
         if self.attention is not None and not self.attention.weight.always_zero():
             yield "attention", self.attention
 
-    def _layers(self, context: BuildContext, model: str) -> int:
+    def _layers(self, context: ObjectiveContext, model: str) -> int:
         layers = context.facts[model].layers
         if layers is None:
             message = f"`emd` needs to know how many layers `{model}` has"
             raise Fault("KD301", message, help="a model of a plugin tells it in `facts`")
         return layers
 
-    def _check_heads(self, context: BuildContext) -> None:
+    def _check_heads(self, context: ObjectiveContext) -> None:
         heads = context.facts[self.student].heads, context.facts[self.teacher].heads
         if self.attention is not None and self.attention.loss.same_heads and None not in heads and heads[0] != heads[1]:
             name = self.attention.loss.name
             message = f"`{name}` compares head by head, but the student has {heads[0]} and the teacher {heads[1]}"
             help_ = "use a loss over all heads together, such as `attention_mse_sum`"
             raise Fault("KD309", message, ("attention", "loss"), help=help_)
-
-
-def _projections(embeddings: PlannedMatch, layers: int, context: BuildContext) -> Iterator[nn.Module]:
-    """One for each layer, if the embeddings need one: hidden states are all of one width."""
-    if embeddings.projection is None:
-        return
-    for _ in range(layers):
-        yield embeddings.projection.build(
-            BuildContext(
-                folder=context.folder,
-                seed=context.seed,
-                student_width=embeddings.student_width,
-                teacher_width=embeddings.teacher_width,
-            )
-        )
 
 
 @hookimpl

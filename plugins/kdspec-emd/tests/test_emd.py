@@ -11,7 +11,7 @@ import torch
 from kdspec_emd.ops import SMALLEST, plan, unit_costs, weights
 from safetensors.torch import load_file
 
-from kdspec import BuildContext, Features, ModelFacts, Step
+from kdspec import Features, ModelFacts, ObjectiveContext, Step
 from kdspec.testing import check, registry, run, tiny
 
 KNOWN = registry(kdspec_emd)
@@ -84,7 +84,7 @@ def objective(student, teacher, widths=None, **parameters):
         )
         for match in needs.matches
     )
-    return emd.build(BuildContext(matches=matches, facts=facts)).double()
+    return emd.build(ObjectiveContext(matches=matches, facts=facts)).double()
 
 
 def features(layers, a, slope, phase, shape=(2, 3, 4), **others):

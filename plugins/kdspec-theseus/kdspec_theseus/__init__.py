@@ -9,12 +9,12 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from kdspec import (
-    BuildContext,
     Component,
     Distiller,
     Fault,
     Needs,
     Objective,
+    ObjectiveContext,
     Schedule,
     by_name,
     hookimpl,
@@ -70,7 +70,7 @@ class Theseus(Distiller):
             hard_labels=True,
         )
 
-    def build(self, context: BuildContext) -> Objective:
+    def build(self, context: ObjectiveContext) -> Objective:
         """The objective; raises KD301 and KD302 where depths or widths do not go together."""
         from kdspec import DistillationObjective
         from kdspec_theseus.objective import Replacing, Side
@@ -82,7 +82,7 @@ class Theseus(Distiller):
         rate = self.rate.build(context)
         return Replacing(inner, student, teacher, rate=rate, everything=self.learns == "all", path=self.layers)
 
-    def _mistakes(self, context: BuildContext) -> Iterator[Fault]:
+    def _mistakes(self, context: ObjectiveContext) -> Iterator[Fault]:
         student, teacher = context.facts[self.student], context.facts[self.teacher]
         for name, facts in ((self.student, student), (self.teacher, teacher)):
             if facts.layers is None:

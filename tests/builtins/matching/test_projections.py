@@ -6,16 +6,16 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from kdspec.api.context import BuildContext
+from kdspec.api.context import BuildContext, ProjectionContext
 from kdspec.builtins.matching.projections import ACTIVATIONS, Linear, kdspec_components
 
 PROJECTIONS = {component.name: component for component in kdspec_components()}
-WIDTHS = BuildContext(student_width=12, teacher_width=20)
+WIDTHS = ProjectionContext(student_width=12, teacher_width=20)
 
 
 def test_the_weights_are_small_and_the_bias_is_zero_at_first():
     torch.manual_seed(0)
-    layer = Linear().build(BuildContext(student_width=300, teacher_width=200))
+    layer = Linear().build(ProjectionContext(student_width=300, teacher_width=200))
     assert layer.weight.shape == (200, 300)
     assert layer.weight.std().item() == pytest.approx(0.02, rel=0.02)
     assert layer.weight.mean().item() == pytest.approx(0, abs=1e-3)
@@ -66,6 +66,6 @@ def test_none_leaves_the_feature_as_it_is():
     assert torch.equal(PROJECTIONS["none"]().build(BuildContext())(hidden), hidden)
 
 
-def test_an_unknown_width_is_a_mistake_of_the_caller():
-    with pytest.raises(AssertionError, match="teacher's width"):
-        Linear().build(BuildContext(student_width=12))
+def test_a_context_without_a_width_cannot_be_made():
+    with pytest.raises(TypeError, match="teacher_width"):
+        ProjectionContext(student_width=12)

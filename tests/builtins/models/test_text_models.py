@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kdspec.api.context import BuildContext
+from kdspec.api.context import ModelContext
 from kdspec.api.task import Head
 from kdspec.builtins.models.text_models import BiGruModel
 from kdspec.builtins.models.transformers import Transformers
@@ -179,7 +179,7 @@ def test_shapes_are_known_before_the_tokenizer_is_downloaded():
         "teacher": Transformers(path="nobody/nothing", config={"model_type": "bert", "vocab_size": 300}),
         "student": BiGruModel(like="teacher", embedding=6, hidden=5),
     }
-    context = BuildContext(
+    context = ModelContext(
         name="student", models=models, head=Head(kind="sequence_classification", labels=("no", "yes"))
     )
     module = models["student"].build(replace(context, weights=False))

@@ -11,7 +11,7 @@ import transformers
 from pydantic import ValidationError
 from transformers.utils import logging
 
-from kdspec.api.context import BuildContext, ModelFacts
+from kdspec.api.context import ModelContext, ModelFacts
 from kdspec.api.kinds import Model
 from kdspec.api.task import Head
 from kdspec.builtins.models.text_models import BiGruModel
@@ -126,7 +126,7 @@ def test_facts_follow_the_line_of_models(tiny):
         "b": Transformers(like="a", config={"num_hidden_layers": 3}),
         "c": Transformers(like="b", config={"hidden_size": 4}),
     }
-    context = BuildContext(folder=tiny.parent, models=models)
+    context = ModelContext(folder=tiny.parent, models=models)
     assert models["a"].facts(context) == ModelFacts(
         layers=4, width=8, heads=2, family="bert", architecture="BertModel", vocabulary=20
     )
@@ -138,7 +138,7 @@ def test_facts_follow_the_line_of_models(tiny):
 
 def test_facts_of_models_in_a_circle_or_like_none_are_unknown():
     models = {"a": Transformers(like="b"), "b": Transformers(like="a"), "c": Transformers(like="c")}
-    context = BuildContext(models=models)
+    context = ModelContext(models=models)
     assert all(model.facts(context) == ModelFacts() for model in models.values())
     assert all(model.tokenizer_id(context) is None for model in models.values())
     assert Transformers(like="nobody").facts(context) == ModelFacts()
@@ -164,7 +164,7 @@ class Other(Model):
 
 def test_a_model_like_one_of_another_kind_has_its_facts_but_not_its_configuration():
     student = Transformers(like="other", config={"num_hidden_layers": 2})
-    context = BuildContext(models={"other": Other()})
+    context = ModelContext(models={"other": Other()})
     assert student.facts(context) == ModelFacts(layers=2, width=9, architecture="")
     assert student.tokenizer_id(context) == "theirs"
     assert student.tokenizer(context) == "a tokenizer"
@@ -175,7 +175,7 @@ def test_a_model_like_one_of_another_kind_has_its_facts_but_not_its_configuratio
 
 
 def test_a_path_is_loaded_with_a_new_head(tiny):
-    module = Transformers(path="tiny").build(BuildContext(folder=tiny.parent, head=HEAD))
+    module = Transformers(path="tiny").build(ModelContext(folder=tiny.parent, head=HEAD))
     body = transformers.AutoModel.from_pretrained(tiny)
     assert type(module).__name__ == "BertForSequenceClassification"
     assert same(module.bert, body)
@@ -185,18 +185,18 @@ def test_a_path_is_loaded_with_a_new_head(tiny):
 
 
 def test_without_a_task_it_is_the_bare_model(tiny):
-    assert type(Transformers(path="tiny").build(BuildContext(folder=tiny.parent))).__name__ == "BertModel"
+    assert type(Transformers(path="tiny").build(ModelContext(folder=tiny.parent))).__name__ == "BertModel"
 
 
 def test_a_task_without_a_head_is_a_fault(tiny):
     head = Head(kind="divination")
-    fault(lambda: Transformers(path="tiny").build(BuildContext(folder=tiny.parent, head=head)))
+    fault(lambda: Transformers(path="tiny").build(ModelContext(folder=tiny.parent, head=head)))
 
 
 @pytest.mark.parametrize("fields", [{"path": "tiny"}, {"config": SMALL}])
 def test_the_same_seed_and_name_draw_the_same_weights(tiny, fields):
     def built(seed=1, name="m"):
-        return Transformers(**fields).build(BuildContext(folder=tiny.parent, head=HEAD, seed=seed, name=name))
+        return Transformers(**fields).build(ModelContext(folder=tiny.parent, head=HEAD, seed=seed, name=name))
 
     torch.manual_seed(0)
     first = built()
@@ -212,32 +212,32 @@ def test_the_weights_are_float32_unless_the_spec_says_otherwise(tiny, dtype, exp
     half = transformers.AutoModel.from_pretrained(tiny, dtype=torch.bfloat16)
     half.save_pretrained(tiny)
     models = {"a": Transformers(path="tiny", dtype=dtype), "b": Transformers(like="a", dtype=dtype)}
-    context = BuildContext(folder=tiny.parent, models=models)
+    context = ModelContext(folder=tiny.parent, models=models)
     assert models["a"].build(context).dtype == models["b"].build(context).dtype == expected
 
 
 def test_attention_is_as_written(tiny):
-    module = Transformers(path="tiny", attention="eager").build(BuildContext(folder=tiny.parent))
+    module = Transformers(path="tiny", attention="eager").build(ModelContext(folder=tiny.parent))
     assert module.config._attn_implementation == "eager"
 
 
 def test_a_head_for_the_same_labels_is_kept(new_model):
     new_model("model", "bert", "AutoModelForSequenceClassification")
-    context = BuildContext(folder=new_model("x").parent, head=HEAD)
+    context = ModelContext(folder=new_model("x").parent, head=HEAD)
     loaded = transformers.AutoModelForSequenceClassification.from_pretrained(context.folder / "model")
     assert same(Transformers(path="model").build(context), loaded)
 
 
 def test_a_head_for_other_labels_is_replaced(new_model):
     folder = new_model("model", "bert", "AutoModelForSequenceClassification", num_labels=3)
-    module = Transformers(path="model").build(BuildContext(folder=folder.parent, head=HEAD))
+    module = Transformers(path="model").build(ModelContext(folder=folder.parent, head=HEAD))
     assert module.classifier.weight.shape == (2, 8)
 
 
 def test_a_head_with_the_labels_in_another_order_is_a_fault(new_model):
     labels = {"id2label": {0: "good", 1: "bad"}, "label2id": {"good": 0, "bad": 1}}
     folder = new_model("model", "bert", "AutoModelForSequenceClassification", **labels)
-    found = fault(lambda: Transformers(path="model").build(BuildContext(folder=folder.parent, head=HEAD)), at=("path",))
+    found = fault(lambda: Transformers(path="model").build(ModelContext(folder=folder.parent, head=HEAD)), at=("path",))
     assert found.help == "write `labels: [good, bad]` in the task"
 
 
@@ -258,27 +258,27 @@ def rewrite(folder, **changes):
 @pytest.mark.parametrize("head", [None, HEAD])
 def test_weights_that_are_not_those_of_the_configuration(tiny, changes, says, head):
     rewrite(tiny, **changes)
-    found = fault(lambda: Transformers(path="tiny").build(BuildContext(folder=tiny.parent, head=head)), at=("path",))
+    found = fault(lambda: Transformers(path="tiny").build(ModelContext(folder=tiny.parent, head=head)), at=("path",))
     assert says.replace("`", "") in found.message.replace("`", "").replace("bert.", "")
 
 
 def test_a_pickle_is_refused(tiny):
     torch.save({}, tiny / "pytorch_model.bin")
     (tiny / "model.safetensors").unlink()
-    found = fault(lambda: Transformers(path="tiny").build(BuildContext(folder=tiny.parent)), at=("path",))
+    found = fault(lambda: Transformers(path="tiny").build(ModelContext(folder=tiny.parent)), at=("path",))
     assert "pytorch_model.bin" in found.message
     assert "save_pretrained" in found.help
 
 
 def test_a_folder_without_weights(tiny):
     (tiny / "model.safetensors").unlink()
-    fault(lambda: Transformers(path="tiny").build(BuildContext(folder=tiny.parent)), at=("path",))
+    fault(lambda: Transformers(path="tiny").build(ModelContext(folder=tiny.parent)), at=("path",))
 
 
 @pytest.mark.parametrize("content", [b"", b"not safetensors", b"\xff" * 100])
 def test_damaged_weights(tiny, content):
     (tiny / "model.safetensors").write_bytes(content)
-    fault(lambda: Transformers(path="tiny").build(BuildContext(folder=tiny.parent)), at=("path",))
+    fault(lambda: Transformers(path="tiny").build(ModelContext(folder=tiny.parent)), at=("path",))
 
 
 @pytest.mark.parametrize(
@@ -286,17 +286,17 @@ def test_damaged_weights(tiny, content):
 )
 def test_a_damaged_configuration(tiny, text):
     (tiny / "config.json").write_text(text)
-    fault(lambda: Transformers(path="tiny").build(BuildContext(folder=tiny.parent)), at=("path",))
+    fault(lambda: Transformers(path="tiny").build(ModelContext(folder=tiny.parent)), at=("path",))
 
 
 def test_code_in_a_folder_is_not_run(tiny):
     rewrite(tiny, model_type="mine", auto_map={"AutoConfig": "mine.Mine", "AutoModel": "mine.Net"})
     (tiny / "mine.py").write_text("raise SystemExit('run')")
-    fault(lambda: Transformers(path="tiny").build(BuildContext(folder=tiny.parent)), at=("path",))
+    fault(lambda: Transformers(path="tiny").build(ModelContext(folder=tiny.parent)), at=("path",))
 
 
 def test_a_hub_model_that_is_not_there():
-    found = fault(lambda: Transformers(path="nobody/nothing").build(BuildContext()), at=("path",))
+    found = fault(lambda: Transformers(path="nobody/nothing").build(ModelContext()), at=("path",))
     assert "nobody/nothing" in found.message
 
 
@@ -314,7 +314,7 @@ def test_a_hub_model_that_is_not_there():
 )
 def test_a_configuration_that_makes_no_model(config, at, says):
     code = "KD101" if "num_hiden_layers" in config else "KD503"
-    found = fault(lambda: Transformers(config=config).build(BuildContext(head=HEAD)), code, at)
+    found = fault(lambda: Transformers(config=config).build(ModelContext(head=HEAD)), code, at)
     assert says in found.message
 
 
@@ -332,7 +332,7 @@ def test_a_configuration_that_makes_no_model(config, at, says):
 )
 def test_a_configuration_is_checked_without_transformers(config, code, at):
     model = Transformers(config={**SMALL, **config})
-    found = list(model.check(BuildContext(name="m", facts={"m": model.facts(BuildContext())})))
+    found = list(model.check(ModelContext(name="m", facts={"m": model.facts(ModelContext())})))
     assert [(fault.code, fault.at) for fault in found] == [(code, at)]
 
 
@@ -341,24 +341,24 @@ def test_a_configuration_is_checked_without_transformers(config, code, at):
 )
 def test_an_entry_that_only_resembles_another_is_no_mistake_yet(key):
     model = Transformers(config={"model_type": "other", key: 2})
-    assert not list(model.check(BuildContext(name="m", facts={"m": model.facts(BuildContext())})))
+    assert not list(model.check(ModelContext(name="m", facts={"m": model.facts(ModelContext())})))
 
 
 def test_the_names_of_other_families_are_understood():
     config = {"model_type": "distilbert", "num_hidden_layers": 1, "hidden_size": 8, "n_heads": 2, "vocab_size": 20}
-    assert Transformers(config=config).build(BuildContext()).config.n_layers == 1
+    assert Transformers(config=config).build(ModelContext()).config.n_layers == 1
 
 
 def test_like_takes_the_configuration_with_changes(tiny):
     models = {"t": Transformers(path="tiny"), "s": Transformers(like="t", config={"num_hidden_layers": 1})}
-    module = models["s"].build(BuildContext(folder=tiny.parent, models=models, head=HEAD))
+    module = models["s"].build(ModelContext(folder=tiny.parent, models=models, head=HEAD))
     assert (module.config.num_hidden_layers, module.config.hidden_size, module.config.vocab_size) == (1, 8, 20)
     assert module.config.num_labels == 2
 
 
 def test_like_another_family_is_a_fault(tiny):
     models = {"t": Transformers(path="tiny"), "s": Transformers(like="t", config={"model_type": "roberta"})}
-    fault(lambda: models["s"].build(BuildContext(folder=tiny.parent, models=models)), at=("config", "model_type"))
+    fault(lambda: models["s"].build(ModelContext(folder=tiny.parent, models=models)), at=("config", "model_type"))
 
 
 @pytest.mark.parametrize("family", ["modernbert", "qwen3", "llama"])
@@ -366,7 +366,7 @@ def test_like_a_model_whose_configuration_has_derived_parts(new_model, family):
     folder = new_model("model", family, num_key_value_heads=2, pad_token_id=0)
     changes = {"num_hidden_layers": 2, "hidden_size": 4}
     models = {"t": Transformers(path="model"), "s": Transformers(like="t", config=changes)}
-    module = models["s"].build(BuildContext(folder=folder.parent, models=models))
+    module = models["s"].build(ModelContext(folder=folder.parent, models=models))
     module(input_ids=torch.tensor([[1, 2]]))
     assert len(getattr(module.config, "layer_types", None) or [1, 2]) == 2
     assert module.config.head_dim in {2, 128} if family != "modernbert" else True
@@ -380,8 +380,8 @@ def teacher_and_student(folder, teacher_head=HEAD, student=None, **initialize):
         "t": Transformers(path="tiny"),
         "s": Transformers(like="t", **(student or {"config": {"num_hidden_layers": 2}}), initialize=initialize),
     }
-    teacher = models["t"].build(BuildContext(folder=folder.parent, models=models, head=teacher_head, name="t"))
-    context = BuildContext(folder=folder.parent, models=models, head=HEAD, name="s", built={"t": teacher})
+    teacher = models["t"].build(ModelContext(folder=folder.parent, models=models, head=teacher_head, name="t"))
+    context = ModelContext(folder=folder.parent, models=models, head=HEAD, name="s", built={"t": teacher})
     return teacher, lambda: models["s"].build(context)
 
 
@@ -455,7 +455,7 @@ def test_layers_of_another_family_do_not_fit(tiny, new_model):
         "g": Transformers(path="gpt"),
         "s": Transformers(config=SMALL, initialize={"layers": [0, 1], "from": "g"}),
     }
-    context = BuildContext(folder=folder.parent, models=models, built={"g": source})
+    context = ModelContext(folder=folder.parent, models=models, built={"g": source})
     assert "gpt2" in fault(lambda: models["s"].build(context), "KD311", ("initialize", "from")).message
 
 
@@ -468,9 +468,9 @@ def test_the_layers_of_many_families_are_found(new_model, family):
         "t": Transformers(path="model"),
         "s": Transformers(like="t", config={"num_hidden_layers": 2}, initialize={"layers": [0, 3]}),
     }
-    context = BuildContext(folder=folder.parent, models=models, head=HEAD)
+    context = ModelContext(folder=folder.parent, models=models, head=HEAD)
     teacher = models["t"].build(context)
-    student = models["s"].build(BuildContext(folder=folder.parent, models=models, head=HEAD, built={"t": teacher}))
+    student = models["s"].build(ModelContext(folder=folder.parent, models=models, head=HEAD, built={"t": teacher}))
     copied = {
         name: value for name, value in student.state_dict().items() if not torch.equal(value, torch.zeros_like(value))
     }
@@ -486,8 +486,8 @@ def test_a_model_whose_layers_share_weights_has_no_list_of_them(new_model):
         "t": Transformers(path="model"),
         "s": Transformers(like="t", config={"num_hidden_layers": 2}, initialize={"layers": [0, 3]}),
     }
-    teacher = models["t"].build(BuildContext(folder=folder.parent))
-    context = BuildContext(folder=folder.parent, models=models, built={"t": teacher})
+    teacher = models["t"].build(ModelContext(folder=folder.parent))
+    context = ModelContext(folder=folder.parent, models=models, built={"t": teacher})
     fault(lambda: models["s"].build(context), "KD311", ("initialize",))
 
 
@@ -505,7 +505,7 @@ def test_the_tokenizer_comes_with_the_path_or_from_like(tiny, new_tokenizer):
         "r": Transformers(like="h", tokenizer="owner/words", tokenizer_revision="v2"),
         "m": Transformers(path="owner/name", revision="v1", tokenizer="owner/words"),
     }
-    context = BuildContext(folder=tiny.parent, models=models)
+    context = ModelContext(folder=tiny.parent, models=models)
     ids = {name: model.tokenizer_id(context) for name, model in models.items()}
     assert ids["t"] == ids["s"] == str(tiny.resolve())
     assert ids["o"] == str((tiny.parent / "own").resolve())
@@ -521,13 +521,13 @@ def test_a_tokenizer_of_its_own_is_read_at_its_own_revision(model, monkeypatch):
     monkeypatch.setattr(loading, "fast_tokenizer", lambda place, revision, at, **_: asked.append((place, revision)))
     fields = {"config": SMALL} if model is Transformers else {}
     made = model(tokenizer="owner/words", tokenizer_revision="v2", **fields)
-    made.tokenizer(BuildContext())
+    made.tokenizer(ModelContext())
     assert asked == [("owner/words", "v2")]
-    assert made.tokenizer_id(BuildContext()) == "owner/words@v2"
+    assert made.tokenizer_id(ModelContext()) == "owner/words@v2"
 
 
 def test_a_folder_without_a_tokenizer_has_none(new_model):
-    context = BuildContext(folder=new_model("model").parent)
+    context = ModelContext(folder=new_model("model").parent)
     assert Transformers(path="model").tokenizer(context) is None
     assert Transformers(path="model").tokenizer_id(context) is None
     assert Transformers(path="model").build(context) is not None
@@ -535,7 +535,7 @@ def test_a_folder_without_a_tokenizer_has_none(new_model):
 
 def test_a_tokenizer_that_is_damaged_or_not_there(tiny):
     (tiny / "tokenizer.json").write_text("{")
-    context = BuildContext(folder=tiny.parent)
+    context = ModelContext(folder=tiny.parent)
     fault(lambda: Transformers(path="tiny").tokenizer(context), at=("path",))
     fault(lambda: Transformers(config=SMALL, tokenizer="nobody/nothing").tokenizer(context), at=("tokenizer",))
 
@@ -543,19 +543,19 @@ def test_a_tokenizer_that_is_damaged_or_not_there(tiny):
 def test_a_tokenizer_that_knows_no_words(new_model):
     folder = new_model("model")
     (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n")
-    fault(lambda: Transformers(path="model").tokenizer(BuildContext(folder=folder.parent)), at=("path",))
+    fault(lambda: Transformers(path="model").tokenizer(ModelContext(folder=folder.parent)), at=("path",))
 
 
 def test_a_vocabulary_that_is_too_small_for_the_tokenizer(tiny):
     student = Transformers(config=SMALL, tokenizer="tiny")
-    found = fault(lambda: student.build(BuildContext(folder=tiny.parent, head=HEAD)))
+    found = fault(lambda: student.build(ModelContext(folder=tiny.parent, head=HEAD)))
     assert found.help == "write `config: {vocab_size: 20}`"
 
 
 def test_a_tokenizer_without_padding_pads_with_its_end(new_model, new_tokenizer):
     folder = new_model("gpt", "gpt2", bos_token_id=3, eos_token_id=3)
     new_tokenizer("gpt", pad=False)
-    context = BuildContext(folder=folder.parent, head=HEAD)
+    context = ModelContext(folder=folder.parent, head=HEAD)
     assert Transformers(path="gpt").tokenizer(context).pad_token_id == 3
     assert Transformers(path="gpt").build(context).config.pad_token_id == 3
 
@@ -566,7 +566,7 @@ def test_a_tokenizer_without_padding_pads_with_its_end(new_model, new_tokenizer)
 @pytest.mark.parametrize("task", ["sequence_classification", "masked_lm"])
 def test_what_is_saved_can_be_loaded(tiny, tmp_path, task):
     component = Transformers(path="tiny")
-    context = BuildContext(folder=tiny.parent, head=Head(kind=task, labels=("bad", "good")))
+    context = ModelContext(folder=tiny.parent, head=Head(kind=task, labels=("bad", "good")))
     module = component.build(context)
     with torch.no_grad():
         for parameter in module.parameters():
@@ -583,16 +583,16 @@ def test_what_is_saved_can_be_loaded(tiny, tmp_path, task):
 
 def test_what_is_loaded_must_fit(tiny, tmp_path):
     component = Transformers(path="tiny")
-    context = BuildContext(folder=tiny.parent)
+    context = ModelContext(folder=tiny.parent)
     component.save(component.build(context), tmp_path / "out", context)
-    other = component.build(BuildContext(folder=tiny.parent, head=HEAD))
+    other = component.build(ModelContext(folder=tiny.parent, head=HEAD))
     with pytest.raises(RuntimeError, match="Missing key"):
         component.load(other, tmp_path / "out")
 
 
 def test_nothing_is_printed_and_the_library_s_settings_are_put_back(tiny, tmp_path, capfd):
     models = {"t": Transformers(path="tiny"), "s": Transformers(like="t", config={"num_hidden_layers": 2})}
-    context = BuildContext(folder=tiny.parent, models=models, head=HEAD)
+    context = ModelContext(folder=tiny.parent, models=models, head=HEAD)
     for model in models.values():
         model.save(model.build(context), tmp_path / "out", context)
     fault(lambda: Transformers(path="nobody/nothing").build(context), at=("path",))
@@ -606,7 +606,7 @@ def test_initialize_has_the_word_from_as_its_key():
 
 
 def test_a_skeleton_has_the_shapes_of_the_model_and_reads_no_weights(tiny):
-    model, context = Transformers(path=str(tiny)), BuildContext(head=HEAD)
+    model, context = Transformers(path=str(tiny)), ModelContext(head=HEAD)
     real = {name: tensor.shape for name, tensor in model.build(context).named_parameters()}
     (tiny / "model.safetensors").write_bytes(b"")
     skeleton = model.skeleton(context)
@@ -622,18 +622,18 @@ def test_a_hub_model_is_known_before_it_is_there_by_what_it_is_expected_to_be():
         "t": Transformers(path="nobody/nothing", config=EXPECTED),
         "s": Transformers(like="t", config={"num_hidden_layers": 2}),
     }
-    known = [model.facts(BuildContext(models=models)) for model in models.values()]
+    known = [model.facts(ModelContext(models=models)) for model in models.values()]
     assert [(facts.family, facts.layers, facts.width, facts.heads) for facts in known] == [
         ("bert", 12, 768, 12),
         ("bert", 2, 768, 12),
     ]
-    assert models["s"].skeleton(BuildContext(models=models, weights=False, head=HEAD)).config.num_hidden_layers == 2
+    assert models["s"].skeleton(ModelContext(models=models, weights=False, head=HEAD)).config.num_hidden_layers == 2
 
 
 def test_a_configuration_beside_a_path_changes_nothing_and_must_be_true(tiny):
     written = json.loads((tiny / "config.json").read_text())
     same = {key: written[key] for key in ("model_type", "num_hidden_layers", "hidden_size")}
-    context = BuildContext(folder=tiny.parent, name="m", head=HEAD)
+    context = ModelContext(folder=tiny.parent, name="m", head=HEAD)
     model = Transformers(path="tiny", config=same)
     assert not list(model.check(replace(context, facts={"m": model.facts(context)})))
     assert model.build(context).config.num_hidden_layers == written["num_hidden_layers"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kdspec import load_registry
-from kdspec.api.context import BuildContext
+from kdspec.api.context import ObjectiveContext
 from kdspec.api.step import Features, Step
 from kdspec.builtins.strategies.multi_teacher import MultiTeacher
 from kdspec.diagnostics.fault import Fault
@@ -58,7 +58,7 @@ def losses(labels=None, teachers=2, **soft):
         student=Features(mine),
         teachers={name: Features({"logits": logits}) for name, logits in zip(names, answers, strict=True)},
     )
-    return distiller.build(BuildContext())(step), mine["logits"], answers
+    return distiller.build(ObjectiveContext())(step), mine["logits"], answers
 
 
 def the_loss(terms):
@@ -121,7 +121,7 @@ def test_a_single_value_has_no_probabilities_to_average():
     distiller = MultiTeacher.model_validate(written, context={"registry": load_registry()})
     value = Features({"logits": draw(4, 1)})
     with pytest.raises(Fault, match="needs classes to choose from"):
-        distiller.build(BuildContext())(Step(student=value, teachers={"a": value, "b": value}))
+        distiller.build(ObjectiveContext())(Step(student=value, teachers={"a": value, "b": value}))
 
 
 def test_it_reads_logits_of_all_and_labels_only_for_what_needs_them():

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from kdspec.api.context import BuildContext
+from kdspec.api.context import LrScheduleContext
 from kdspec.api.kinds import LrSchedule
 from kdspec.builtins.training.optimizers import kdspec_components
 from kdspec.diagnostics.fault import Fault
@@ -20,7 +20,9 @@ REQUIRED = {"constant_with_warmup": {"warmup": 10}, "exponential": {"gamma": 0.9
 
 def factor(name, total=100, **parameters):
     return (
-        SCHEDULES[name].model_validate({**REQUIRED.get(name, {}), **parameters}).build(BuildContext(total_steps=total))
+        SCHEDULES[name]
+        .model_validate({**REQUIRED.get(name, {}), **parameters})
+        .build(LrScheduleContext(total_steps=total))
     )
 
 
@@ -117,6 +119,6 @@ def test_a_schedule_without_a_sensible_default_needs_its_parameter(name):
         SCHEDULES[name]()
 
 
-def test_an_unknown_number_of_steps_is_a_mistake_of_the_caller():
-    with pytest.raises(AssertionError, match="number of steps"):
-        SCHEDULES["linear"]().build(BuildContext())
+def test_a_context_without_the_number_of_steps_cannot_be_made():
+    with pytest.raises(TypeError, match="total_steps"):
+        LrScheduleContext()

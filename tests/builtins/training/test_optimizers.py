@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from kdspec.api.context import BuildContext
+from kdspec.api.context import OptimizerContext
 from kdspec.builtins.training.optimizers import AdamW, NAdam, Sgd, TorchOptimizer, kdspec_components
 
 OPTIMIZERS = {c.name: c for c in kdspec_components() if issubclass(c, TorchOptimizer)}
@@ -18,7 +18,7 @@ def parameter(dtype=torch.float32):
 
 
 def optimizer(component, *parameters, **options):
-    return component.build(BuildContext())([{"params": list(parameters), **options}])
+    return component.build(OptimizerContext())([{"params": list(parameters), **options}])
 
 
 def trained(make, dtype=torch.float32, steps=5):
@@ -78,7 +78,7 @@ def test_parameters_that_the_fused_kernel_does_not_suit_are_stepped_without_it(o
     "name", sorted(OPTIMIZERS.keys() - {"adafactor"})
 )  # whose update of a weight depends on the others
 def test_where_several_processes_train_a_piece_of_a_tensor_is_updated_as_the_whole(name):
-    make = OPTIMIZERS[name](lr=0.02, weight_decay=0.1).build(BuildContext(processes=2))
+    make = OPTIMIZERS[name](lr=0.02, weight_decay=0.1).build(OptimizerContext(processes=2))
     gradients = torch.randn(20, 30, 7, generator=torch.Generator().manual_seed(1))
     pieces = [torch.nn.Parameter(piece.clone()) for piece in parameter().detach().split([13, 12, 5])]
     whole = parameter()
@@ -96,7 +96,7 @@ def test_only_optimizers_with_a_fused_kernel_ask_for_it():
 
 
 def test_a_group_keeps_its_own_options():
-    made = AdamW(lr=1e-3).build(BuildContext())([{"params": [parameter()]}, {"params": [parameter()], "lr": 0.5}])
+    made = AdamW(lr=1e-3).build(OptimizerContext())([{"params": [parameter()]}, {"params": [parameter()], "lr": 0.5}])
     assert [group["lr"] for group in made.param_groups] == [1e-3, 0.5]
 
 

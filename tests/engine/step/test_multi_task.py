@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kdspec import BuildContext, Model
+from kdspec import Model, ModelContext
 from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.engine.run.stage_run import Interrupted
 from kdspec.events import Evaluated, StageFinished, StepDone
@@ -69,7 +69,7 @@ class Forked(Model):
     def can_learn(self, head):
         return True
 
-    def build(self, context: BuildContext):
+    def build(self, context: ModelContext):
         from torch import nn
 
         dropout, tasks = self.dropout, tuple(context.heads)
