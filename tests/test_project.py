@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -18,9 +19,13 @@ ROOT = Path(__file__).parent.parent
 MODULES = sorted((ROOT / "kdspec").rglob("*.py"))
 TOP_LEVEL = {
     "CHANGELOG.md",
+    "CITATION.cff",
+    "CONTRIBUTING.md",
     "LICENSE",
     "Makefile",
     "README.md",
+    "README.zh.md",
+    "SECURITY.md",
     "benchmarks",
     "constraints.txt",
     "docs",
@@ -108,6 +113,14 @@ def test_ci_runs_the_test_command_of_the_readme():
 def test_the_top_level_holds_only_what_belongs_there():
     entries = {path.parts[0] for path in tracked()}
     assert {entry for entry in entries if not entry.startswith(".")} <= TOP_LEVEL
+
+
+def test_the_citation_has_the_version_and_the_licence_of_the_package():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["cff-version"] == "1.2.0"
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+    assert citation["authors"] == project["authors"]
 
 
 def test_no_module_is_a_drawer_for_odds_and_ends():

@@ -37,7 +37,8 @@ from kdspec.spec.spec import Spec, Stage, Training
 from kdspec.testing import check_loss
 
 ROOT = Path(__file__).parent.parent.parent
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("plugins/*/README.md")])
+TOP = [ROOT / name for name in ("README.md", "README.zh.md", "CONTRIBUTING.md", "SECURITY.md")]
+PAGES = sorted([*TOP, *ROOT.glob("docs/*.md"), *ROOT.glob("plugins/*/README.md")])
 MARKDOWN = sorted([*PAGES, ROOT / "CHANGELOG.md", *ROOT.glob("specs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
 FENCE = re.compile(
     r"(?P<fragment><!-- fragment -->\n+)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
@@ -334,8 +335,8 @@ def test_the_words_that_people_search_for_are_in_the_guide(word):
 @pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
 def test_what_the_documentation_calls_a_command_is_one(path):
     text = path.read_text(encoding="utf-8")
-    indented = re.findall(r"^ {4}kdspec ([a-z-]+)", text, re.MULTILINE)
-    inline = re.findall(r"`kdspec ([a-z-]+)", text)
+    indented = re.findall(r"^ {4}kdspec ([a-z][a-z-]*)", text, re.MULTILINE)
+    inline = re.findall(r"`kdspec ([a-z][a-z-]*)", text)
     added = re.findall(r"commands\.command\(\"(\w+)\"", text)
     assert set(indented + inline) - {*commands(), *added} == set()
 
