@@ -12,19 +12,18 @@ from kdspec.engine.run.run_folder import RunFolder
 from kdspec.engine.run.signals import StopSignal
 from kdspec.engine.run.stage_run import StageRun
 from kdspec.engine.step.training_loop import TrainingLoop
-from kdspec.plan.plan import make
+from kdspec.plan.prepare import prepare
 from kdspec.source.extends import compose
-from kdspec.spec.check import check
 from kdspec.testing import registry
 
 
 def loop(text: str, folder: Path, sets: Sequence[str] = ()) -> TrainingLoop:
     """What `kdspec run` would step through; files that the spec names are found from `folder`."""
     known = registry()
-    spec = check(compose(text, "benchmark", folder, sets), known).spec
-    assert spec is not None, "the spec is fine"
-    plan, found = make(spec, known)
-    assert plan is not None, found
+    made = prepare(compose(text, "benchmark", folder, sets), known)
+    plan = made.plan
+    assert plan is not None, made.errors
+    spec = plan.spec
     stage = plan.stages[0]
     tasks = {name: guarded(spec, name, spec.tasks[name].build(plan.context(name))) for name in stage.tasks}
     run = StageRun(

@@ -41,8 +41,9 @@ from kdspec.api.match import Match, Pair, PlannedMatch
 from kdspec.api.step import Features, Needs, Step, Term
 from kdspec.api.task import BuiltTask, Head
 from kdspec.api.task_sampling import Sampling
-from kdspec.diagnostics.diagnostic import Diagnostic, Edit, Label, Span
+from kdspec.diagnostics.diagnostic import Diagnostic
 from kdspec.diagnostics.fault import Fault
+from kdspec.diagnostics.finding import Finding, Mark
 from kdspec.registry.registry import Registry, load_registry
 
 if TYPE_CHECKING:
@@ -63,17 +64,17 @@ __all__ = [
     "Diagnostic",
     "DistillationObjective",
     "Distiller",
-    "Edit",
     "Fault",
     "FeatureLoss",
     "Features",
     "FieldPath",
+    "Finding",
     "Head",
-    "Label",
     "LayerMap",
     "LogitLoss",
     "LrSchedule",
     "LrScheduleContext",
+    "Mark",
     "Match",
     "MatchPreset",
     "Mean",
@@ -93,7 +94,6 @@ __all__ = [
     "Sampling",
     "Schedule",
     "Soft",
-    "Span",
     "Step",
     "Strict",
     "Task",

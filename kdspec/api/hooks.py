@@ -9,7 +9,8 @@ import pluggy
 
 if TYPE_CHECKING:
     from kdspec.api.component import Component
-    from kdspec.diagnostics.diagnostic import Diagnostic
+    from kdspec.api.spec_source import SpecSource
+    from kdspec.diagnostics.finding import Finding
     from kdspec.events import Event
     from kdspec.registry.registry import Registry
     from kdspec.report.report import Report, Section
@@ -32,8 +33,8 @@ def kdspec_components() -> Iterable[type[Component]]:  # type: ignore[empty-body
 
 
 @hookspec
-def kdspec_check(spec: Spec, registry: Registry) -> Iterable[Diagnostic]:  # type: ignore[empty-body]  # plugins have the bodies
-    """Find what is wrong with a spec beyond its shape. `spec.label(path)` points at a place in the text.
+def kdspec_check(spec: Spec, source: SpecSource, registry: Registry) -> Iterable[Finding]:  # type: ignore[empty-body]  # plugins have the bodies
+    """Find what is wrong with a spec beyond its shape. A finding has its path in the spec; `source` is what was written.
 
     Called after the spec has been validated, before a plan is made; torch must not be imported here.
     """

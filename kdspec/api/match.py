@@ -93,6 +93,8 @@ class PlannedMatch:
     student_width: int | None = None
     path: tuple[str | int, ...] = ()
     """Where the spec has it."""
+    layers_at: tuple[str | int, ...] = ()
+    """Where the spec has its layers: the pair, or what the pair was made from."""
     task: str = ""
     """Its task, in a stage of several."""
 

@@ -12,6 +12,7 @@ from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
 from kdspec.cli.threads import share_processors
 from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 
 __all__ = ["ExitCode", "Invocation", "main"]
 
@@ -43,7 +44,7 @@ def _run(invocation: Invocation, arguments: list[str]) -> int:
         return stop.code if isinstance(stop.code, int) else ExitCode.FINE if stop.code is None else ExitCode.USAGE
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-    except DiagnosticError as error:
+    except (DiagnosticError, FindingError) as error:
         if invocation.traceback:
             traceback.print_exc()
         return _explain(invocation, error)
@@ -57,15 +58,18 @@ def _run(invocation: Invocation, arguments: list[str]) -> int:
     return ExitCode.FINE
 
 
-def _explain(invocation: Invocation, error: DiagnosticError) -> ExitCode:
+def _explain(invocation: Invocation, error: DiagnosticError | FindingError) -> ExitCode:
+    from kdspec.diagnostics.place import place
     from kdspec.render.diagnostics import full
     from kdspec.source.document import Source
 
-    sources = {name: Source(name, text) for name, text in error.texts.items()}
-    for diagnostic in error.diagnostics:
+    texts = error.texts if isinstance(error, DiagnosticError) else {}
+    diagnostics = error.diagnostics if isinstance(error, DiagnosticError) else place(error.findings, None)
+    sources = {name: Source(name, text) for name, text in texts.items()}
+    for diagnostic in diagnostics:
         invocation.err.show(full(diagnostic, sources, invocation.err.width))
     # A file, plugin or process of the command line, as opposed to what is in the spec.
-    misused = any(diagnostic.code in {"KD003", "KD203", "KD508", "KD513"} for diagnostic in error.diagnostics)
+    misused = any(diagnostic.code in {"KD003", "KD203", "KD508", "KD513"} for diagnostic in diagnostics)
     return ExitCode.USAGE if misused else ExitCode.SPEC
 
 

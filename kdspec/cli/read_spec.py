@@ -1,16 +1,17 @@
-"""A spec file read as far as it goes: to a plan, or to what is wrong with it."""
+"""A spec file read as far as it goes: to a plan, or to what is wrong with it. Here findings get their lines."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kdspec.cli.exits import ExitCode
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.diagnostics.finding import Finding, FindingError
+from kdspec.diagnostics.place import in_order, place
 from kdspec.source import extends
 from kdspec.source.document import Document, Source, parse
-from kdspec.spec import check
 
 if TYPE_CHECKING:
     from kdspec.plan.plan import Plan
@@ -25,7 +26,8 @@ class Reading:
 
     name: str
     diagnostics: tuple[Diagnostic, ...]
-    sources: Mapping[str, Source]
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    document: Document | None = None
     spec: Spec | None = None
     plan: Plan | None = None
 
@@ -40,6 +42,10 @@ class Reading:
         if any(diagnostic.code == "KD003" for diagnostic in self.diagnostics):
             return ExitCode.USAGE
         return ExitCode.SPEC if self.failed else ExitCode.FINE
+
+    def place(self, findings: Iterable[Finding]) -> tuple[Diagnostic, ...]:
+        """Findings about this spec, with their places in its text."""
+        return place(findings, self.document)
 
 
 def read(path: str, registry: Registry, sets: Sequence[str] = (), *, trusts_code: bool = False) -> Reading:
@@ -58,25 +64,21 @@ def read(path: str, registry: Registry, sets: Sequence[str] = (), *, trusts_code
             document = extends.load(path, sets)
     except DiagnosticError as error:
         sources = {source: Source(source, text) for source, text in error.texts.items()}
-        return Reading(name, _in_order(error.diagnostics), sources)
-    return follow(name, replace(document, trusts_code=trusts_code), registry, saved)
+        return Reading(name, in_order(error.diagnostics), sources)
+    except FindingError as error:
+        return Reading(name, place(error.findings, None))
+    return follow(name, document, registry, saved, trusts_code=trusts_code)
 
 
-def follow(name: str, document: Document, registry: Registry, saved: Saved | None = None) -> Reading:
+def follow(
+    name: str, document: Document, registry: Registry, saved: Saved | None = None, *, trusts_code: bool = False
+) -> Reading:
     """Check and plan a document; a plan that was saved must still be the one that it comes to."""
-    checked = check.check(document, registry)
-    if checked.spec is None or checked.errors:
-        return Reading(name, checked.diagnostics, document.sources, checked.spec)
-    from kdspec.plan import plan
+    from kdspec.plan.prepare import prepare
 
-    try:
-        made, found = plan.make(checked.spec, registry)
-        if made is not None and saved is not None and (changed := saved.check(made)) is not None:
-            made, found = None, (*found, changed)
-    except DiagnosticError as error:
-        made, found = None, error.diagnostics
-    return Reading(name, _in_order((*checked.diagnostics, *found)), document.sources, checked.spec, made)
-
-
-def _in_order(found: Sequence[Diagnostic]) -> tuple[Diagnostic, ...]:
-    return tuple(sorted(dict.fromkeys(found), key=lambda d: (d.primary is None, d.primary.span if d.primary else ())))
+    made = prepare(document, registry, trusts_code=trusts_code)
+    plan, found = made.plan, made.findings
+    if plan is not None and saved is not None and (changed := saved.check(plan)) is not None:
+        plan, found = None, (*found, changed)
+    diagnostics = in_order((*made.misshapen, *place(found, document)))
+    return Reading(name, diagnostics, document.sources, document, made.spec, plan)

@@ -28,7 +28,7 @@ def rehearsed(invocation: Invocation, reading: Reading, format_: Format = "full"
         from kdspec.rehearsal.rehearse import rehearse
 
         rehearsal = rehearse(reading.plan, invocation.registry)
-    found = replace(reading, diagnostics=(*reading.diagnostics, *rehearsal.diagnostics))
+    found = replace(reading, diagnostics=(*reading.diagnostics, *reading.place(rehearsal.findings)))
     show_reading(found, invocation.err, format_)
     if found.failed:
         raise typer.Exit(found.exit_code)

@@ -9,13 +9,14 @@ from pydantic import ValidationError
 
 from kdspec.api.context import BuildContext, ModelFacts
 from kdspec.api.match import Match, PlannedMatch
+from kdspec.api.spec_source import SpecSource
 from kdspec.api.step import Needs
-from kdspec.diagnostics.diagnostic import Diagnostic, closest
+from kdspec.diagnostics.diagnostic import closest
+from kdspec.diagnostics.finding import Finding, Mark, SpecPath
 from kdspec.plan.derive_projections import ProjectionRule
 from kdspec.plan.layer_counts import is_layered
 from kdspec.plan.layer_pairs import Compared, Pairing, how_many
 from kdspec.registry.registry import Registry
-from kdspec.source.document import Path
 from kdspec.spec.spec import Spec
 
 
@@ -25,6 +26,7 @@ class MatchExpansion:
     def __init__(
         self,
         spec: Spec,
+        source: SpecSource,
         registry: Registry,
         facts: Mapping[str, ModelFacts],
         stage: str,
@@ -34,13 +36,13 @@ class MatchExpansion:
         task: str = "",
     ) -> None:
         self.spec, self.registry, self.facts, self.needs, self.paths = spec, registry, facts, needs, paths
-        self.base: Path = ("stages", stage, "distiller", spec.stages[stage].distiller.name, *needs.at)
+        self.base: SpecPath = ("stages", stage, "distiller", spec.stages[stage].distiller.name, *needs.at)
         self.task = task
-        self.found: list[Diagnostic] = []
-        self.unknown: list[tuple[str, str, Path]] = []
+        self.found: list[Finding] = []
+        self.unknown: list[tuple[str, str, SpecPath]] = []
         """Model, feature and match, where the model's adaptor lacks the feature."""
-        self.pairing = Pairing(spec, facts, paths, faulty, self.found)
-        self.projecting = ProjectionRule(spec, registry, facts, self.found)
+        self.pairing = Pairing(source, facts, paths, faulty, self.found)
+        self.projecting = ProjectionRule(registry, facts, self.found)
         self.terms: dict[str, int] = {}
 
     def matches(self) -> Iterator[PlannedMatch]:
@@ -54,7 +56,7 @@ class MatchExpansion:
                 if self._fits(compared):
                     yield from self._expand(compared)
 
-    def _placed(self) -> Iterator[tuple[Match, Path]]:
+    def _placed(self) -> Iterator[tuple[Match, SpecPath]]:
         """The declared matches with their places: a strategy keeps them under `matches`, if anywhere."""
         distiller = self.spec.stages[str(self.base[1])].distiller
         written = getattr(self.needs.within(distiller), "matches", None)
@@ -62,7 +64,7 @@ class MatchExpansion:
             index = next((i for i, m in enumerate(written) if m is match), None) if isinstance(written, list) else None
             yield match, self.base if index is None else (*self.base, "matches", index)
 
-    def _without_preset(self, match: Match, path: Path) -> Iterator[tuple[Match, Path]]:
+    def _without_preset(self, match: Match, path: SpecPath) -> Iterator[tuple[Match, SpecPath]]:
         if match.preset is None:
             yield match, path
             return
@@ -73,7 +75,7 @@ class MatchExpansion:
             listed = match.preset.build(BuildContext())
         except Exception as error:  # noqa: BLE001 - a plugin's
             message = f"preset `{match.preset.name}` raised {type(error).__name__}: {error}"
-            self.found.append(Diagnostic("KD506", message, self.spec.label((*path, "preset"))))
+            self.found.append(Finding("KD506", message, (*path, "preset")))
             return
         for written in listed:
             try:
@@ -81,7 +83,7 @@ class MatchExpansion:
             except ValidationError as error:
                 first = error.errors(include_url=False)[0]["msg"]
                 message = f"preset `{match.preset.name}` does not hold a match: {first}"
-                self.found.append(Diagnostic("KD203", message, self.spec.label((*path, "preset"))))
+                self.found.append(Finding("KD203", message, (*path, "preset")))
 
     def _fits(self, compared: Compared) -> bool:
         """Whether the stage has the teacher, the adaptors the feature, and the loss is made for it."""
@@ -96,12 +98,11 @@ class MatchExpansion:
         if lacking:
             return False
         if loss.feature is not None and feature in ("hidden", "attention") and feature != loss.feature:
-            made = self.spec.label((*path, "loss"), f"compares `{loss.feature}`")
-            chosen = self.spec.label((*path, "feature"), "the feature")
+            made = Mark((*path, "loss"), f"compares `{loss.feature}`")
+            chosen = Mark((*path, "feature"), "the feature")
             help_ = "`kdspec list feature_loss` tells what each loss compares"
             message = f"`{loss.name}` is a loss of `{loss.feature}`, not of `{feature}`"
-            others = () if made.span == chosen.span else (chosen,)
-            self.found.append(Diagnostic("KD313", message, made, others, help=help_))
+            self.found.append(Finding("KD313", message, *made, also=(chosen,), help=help_))
             return False
         return self._layered(compared)
 
@@ -117,28 +118,31 @@ class MatchExpansion:
                 if loss.arity > 1:
                     what = f"`{loss.name}` takes two layers of each model"
                 message = f"{what}, but the match has neither `layers` nor `pairs`"
-                label = self.spec.label((*path, "feature"), "which layers?")
+                label = Mark((*path, "feature"), "which layers?")
                 help_ = f"{how_many(loss.arity)}, or a layer map such as `layers: uniform`"
-                self.found.append(Diagnostic("KD304", message, label, help=help_))
+                self.found.append(Finding("KD304", message, *label, help=help_))
                 return False
             if given is not None and layered is False:
                 message = f"`{feature}` of `{model}` is one tensor, `{written}`, and has no layers"
-                label = self.spec.label((*path, given), "layers of what?", key=True)
-                adaptor = self.spec.label(("adaptors", model, feature), "one tensor")
+                label = Mark((*path, given), "layers of what?", key=True)
+                adaptor = Mark(("adaptors", model, feature), "one tensor")
                 others = (adaptor,) if model in self.spec.adaptors else ()
-                self.found.append(Diagnostic("KD304", message, label, others, help=f"remove `{given}`"))
+                self.found.append(Finding("KD304", message, *label, also=others, help=f"remove `{given}`"))
                 return False
         return True
 
-    def _no_teacher(self, teacher: str, path: Path) -> None:
-        label = self.spec.label(path, "no teacher of this stage")
+    def _no_teacher(self, teacher: str, path: SpecPath) -> None:
+        label = Mark(path, "no teacher of this stage")
         guess = closest(teacher, self.needs.teachers)
-        edit = self.spec.replace(path, teacher, guess) if guess is not None else None
         named = ", ".join(f"`{name}`" for name in self.needs.teachers)
         notes = () if guess else (f"the teachers of this stage: {named}",)
         help_ = f"did you mean `{guess}`?" if guess else None
         message = f"unknown teacher `{teacher}`"
-        self.found.append(Diagnostic("KD204", message, label, notes=notes, help=help_, edit=edit))
+        self.found.append(
+            Finding(
+                "KD204", message, *label, notes=notes, help=help_, fix=(teacher, guess) if guess is not None else None
+            )
+        )
 
     def _expand(self, compared: Compared) -> Iterator[PlannedMatch]:
         before = len(self.found)
@@ -164,6 +168,7 @@ class MatchExpansion:
                 teacher_width=self.projecting.width(teacher, feature),
                 student_width=self.projecting.width(student, feature),
                 path=path,
+                layers_at=pair.at,
                 task=self.task,
             )
 

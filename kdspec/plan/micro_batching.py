@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from kdspec.api.component import Strict
 from kdspec.api.losses import Scoped
-from kdspec.diagnostics.diagnostic import Diagnostic
+from kdspec.diagnostics.finding import Finding, Mark
 from kdspec.spec.spec import Spec
 
 if TYPE_CHECKING:
@@ -60,14 +60,14 @@ def batches(spec: Spec, stage: PlannedStage) -> BatchingPlan:
     return BatchingPlan(name="sorted_micro_batches", why=why, chosen=True)
 
 
-def warnings(spec: Spec, stage: PlannedStage) -> Iterator[Diagnostic]:
+def warnings(spec: Spec, stage: PlannedStage) -> Iterator[Finding]:
     """What to say of cuts that the spec asks for and that may change the gradient."""
     found = batches(spec, stage)
     if found.cut and found.doubt and not found.chosen:
-        label = spec.label(("stages", stage.name, "training", "batching"), "cuts batches")
+        label = Mark(("stages", stage.name, "training", "batching"), "cuts batches")
         message = f"the gradient may depend on how a batch is cut: {found.doubt}"
         help_ = "`batching: auto` cuts only where the gradient stays the same"
-        yield Diagnostic("KD320", message, label, help=help_, severity="warning")
+        yield Finding("KD320", message, *label, help=help_, severity="warning")
 
 
 def _random(doubt: str) -> str:

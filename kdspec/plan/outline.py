@@ -8,9 +8,10 @@ from typing import Any, Literal
 from kdspec.api.component import Component, Strict
 from kdspec.api.kinds import Schedule
 from kdspec.api.match import PlannedMatch
+from kdspec.api.spec_source import SpecSource
+from kdspec.diagnostics.finding import SpecPath
 from kdspec.plan.micro_batching import BatchingPlan, batches
 from kdspec.plan.plan import Feature, Plan, PlannedStage
-from kdspec.source.document import Path
 from kdspec.spec.spec import Spec
 
 FORMAT = 1
@@ -43,11 +44,11 @@ def outline(plan: Plan) -> dict[str, Any]:
     and `batching`; its own `reads` is empty, and its `batching` that of the first task.
     """
     spec = plan.spec
-    of = _Origins(spec)
+    of = _Origins(spec, plan.source)
     return {
         "format": FORMAT,
         "name": spec.name,
-        **({"trusts_code": True} if spec.document.trusts_code else {}),
+        **({"trusts_code": True} if plan.source.trusts_code else {}),
         "seed": of.setting(spec.seed, ("seed",)),
         "tasks": [
             {"name": name, "task": of.setting(task, ("tasks", name)), "varies": task.varies()}
@@ -72,7 +73,7 @@ def outline(plan: Plan) -> dict[str, Any]:
 
 def _stage(stage: PlannedStage, of: _Origins) -> dict[str, Any]:
     distiller = stage.stage.distiller
-    path: Path = ("stages", stage.name)
+    path: SpecPath = ("stages", stage.name)
     whole = of.setting(distiller, (*path, "distiller"))
     parameters: dict[str, Setting] = whole.get("parameters", {})
     if stage.parts:
@@ -100,7 +101,7 @@ def _several(stage: PlannedStage, of: _Origins, whole: Setting) -> dict[str, Any
     parts = []
     for part in stage.parts:
         written = part.needs.within(distiller)
-        at: Path = (*path, distiller.name, *part.needs.at)
+        at: SpecPath = (*path, distiller.name, *part.needs.at)
         parameters: dict[str, Setting] = {} if written is distiller else of.setting(written, at).get("parameters", {})
         groups = _groups(written, parameters) if isinstance(written, Strict) else {}
         off = {*groups, "matches", *(name for name in parameters if _names(parameters[name], set(part.models)))}
@@ -200,7 +201,7 @@ def _term(prefix: str, name: str, setting: Setting, value: Strict) -> dict[str, 
 
 
 def _match(match: PlannedMatch, of: _Origins) -> dict[str, Any]:
-    preset = (*match.path, "preset") in of.values
+    preset = of.source.has((*match.path, "preset"))
     settings = {
         "loss": of.setting(match.loss, (*match.path, "loss")),
         "weight": of.setting(match.weight, (*match.path, "weight")),
@@ -227,7 +228,7 @@ def _match(match: PlannedMatch, of: _Origins) -> dict[str, Any]:
 
 def _layers_origin(match: PlannedMatch, of: _Origins, *, preset: bool) -> ValueOrigin:
     """Pairs that the spec has are written; those that a layer map, a preset or a strategy has made are derived."""
-    layers, pairs = (of.at((*match.path, key)) for key in ("layers", "pairs"))
+    layers, pairs = (of.source.at((*match.path, key)) for key in ("layers", "pairs"))
     numbered = isinstance(layers, dict) and all(isinstance(key, int) for key in layers)
     whole = not match.teacher_layers
     return "written" if not preset and (whole or numbered or pairs is not None) else "derived"
@@ -256,23 +257,12 @@ def _training(settings: dict[str, Setting], made: BatchingPlan) -> dict[str, Set
 class _Origins:
     """Settings with their origins, which the text of the spec tells."""
 
-    def __init__(self, spec: Spec) -> None:
-        self.spec = spec
-        self.values, self.data = spec.document.values, spec.document.data
+    def __init__(self, spec: Spec, source: SpecSource) -> None:
+        self.spec, self.source = spec, source
 
-    def at(self, path: Path) -> Any:
-        """What the text has at a path, or None."""
-        found: Any = self.data
-        for segment in path:
-            try:
-                found = found[segment]
-            except (KeyError, IndexError, TypeError):
-                return None
-        return found
-
-    def setting(self, value: Any, path: Path) -> Setting:
+    def setting(self, value: Any, path: SpecPath) -> Setting:
         """A value with its origin, and those of its parts."""
-        origin: ValueOrigin = "written" if path in self.values else "default"
+        origin: ValueOrigin = "written" if self.source.has(path) else "default"
         if isinstance(value, Component):
             plain = value.to_plain()
             if plain is not None:
@@ -280,18 +270,18 @@ class _Origins:
             below = (*path, self._key(path, value.name))
             return {"component": value.name, "parameters": self._parameters(value, below), "origin": origin}
         if isinstance(value, Strict):
-            written = self.at(path)
+            written = self.source.at(path)
             if written is not None and not isinstance(written, dict):
                 return {"value": _plain(written), "origin": origin}
             return {"parameters": self._parameters(value, path), "origin": origin}
         return {"value": _plain(value), "origin": origin}
 
-    def _parameters(self, model: Strict, path: Path) -> dict[str, Setting]:
+    def _parameters(self, model: Strict, path: SpecPath) -> dict[str, Setting]:
         return {name: self.setting(value, (*path, name)) for name, value in _fields(model)}
 
-    def _key(self, path: Path, name: str) -> str:
+    def _key(self, path: SpecPath, name: str) -> str:
         """A component's key in the text: its name, or that with the name of its package."""
-        written = self.at(path)
+        written = self.source.at(path)
         return next(iter(written)) if isinstance(written, dict) and len(written) == 1 else name
 
 

@@ -9,14 +9,15 @@ from kdspec.api.context import AdaptorContext, ModelContext, ModelFacts
 from kdspec.api.field_path import FieldPath
 from kdspec.api.field_path import parse as parse_path
 from kdspec.api.match import PlannedMatch
+from kdspec.api.spec_source import SpecSource
 from kdspec.api.step import Needs
-from kdspec.diagnostics.diagnostic import Diagnostic, Label, closest
+from kdspec.diagnostics.diagnostic import closest
 from kdspec.diagnostics.fault import Fault
+from kdspec.diagnostics.finding import Finding, Mark, SpecPath, of_fault
 from kdspec.plan import micro_batching
 from kdspec.plan.matches import MatchExpansion
 from kdspec.plan.unused import twice, unread
 from kdspec.registry.registry import Registry
-from kdspec.source.document import Path
 from kdspec.spec.spec import Spec, Stage, Training
 
 
@@ -72,18 +73,19 @@ class Plan:
     """What would run."""
 
     spec: Spec
+    source: SpecSource
     facts: Mapping[str, ModelFacts]
     """For each model what is known without its weights."""
     stages: tuple[PlannedStage, ...]
     tasks_of: Mapping[str, tuple[str, ...]]
     """For each model the tasks whose heads it has; more than one for the student of several tasks."""
-    diagnostics: tuple[Diagnostic, ...] = field(default=())
+    findings: tuple[Finding, ...] = field(default=())
 
     def context(self, model: str) -> ModelContext:
         """What a model is told before any weight exists."""
         return ModelContext(
-            folder=self.spec.document.folder, seed=self.spec.seed, name=model, models=self.spec.models,
-            facts=self.facts, learns=self.tasks_of, trusts_code=self.spec.document.trusts_code,
+            folder=self.source.folder, seed=self.spec.seed, name=model, models=self.spec.models,
+            facts=self.facts, learns=self.tasks_of, trusts_code=self.source.trusts_code,
         )  # fmt: skip
 
 
@@ -91,25 +93,25 @@ MAX_LAYERS = 10_000
 """A model that claims more is a mistake or an attack; a plan lists the layers that are matched one by one."""
 
 
-def make(spec: Spec, registry: Registry) -> tuple[Plan | None, tuple[Diagnostic, ...]]:
-    """Plan a spec whose names have been checked. Without a plan the diagnostics hold at least one error."""
-    found: list[Diagnostic] = []
+def make(spec: Spec, source: SpecSource, registry: Registry) -> tuple[Plan | None, tuple[Finding, ...]]:
+    """Plan a spec whose names have been checked. Without a plan the findings hold at least one error."""
+    found: list[Finding] = []
     faulty: set[str] = set()
     facts = {}
     for name in spec.models:
         try:
-            facts[name] = _facts(spec, name)
+            facts[name] = _facts(spec, source, name)
         except Exception as error:  # noqa: BLE001 - a plugin's
             facts[name] = ModelFacts()
             faulty.add(name)
-            found.append(_raised(spec, ("models", name, spec.models[name].name), f"model `{name}`", error))
+            found.append(_raised(("models", name, spec.models[name].name), f"model `{name}`", error))
         if (facts[name].layers or 0) > MAX_LAYERS:
             message = f"`{name}` would have {facts[name].layers:,} layers, and {MAX_LAYERS:,} are the most"
-            found.append(Diagnostic("KD104", message, spec.label(("models", name))))
+            found.append(Finding("KD104", message, ("models", name)))
             facts[name] = ModelFacts()
             faulty.add(name)
-    for name, diagnostic in _faults(spec, facts):
-        found.append(diagnostic)
+    for name, finding in _faults(spec, source, facts):
+        found.append(finding)
         faulty.add(name)
     stages = []
     for name, planned in spec.stages.items():
@@ -117,17 +119,17 @@ def make(spec: Spec, registry: Registry) -> tuple[Plan | None, tuple[Diagnostic,
             needs = planned.distiller.needs()
         except Exception as error:  # noqa: BLE001 - a plugin's
             path = ("stages", name, "distiller", planned.distiller.name)
-            found.append(_raised(spec, path, f"the strategy `{planned.distiller.name}`", error))
+            found.append(_raised(path, f"the strategy `{planned.distiller.name}`", error))
         else:
-            stages.append(_stage(spec, registry, facts, name, needs, found, faulty))
-    if any(diagnostic.severity == "error" for diagnostic in found):
+            stages.append(_stage(spec, source, registry, facts, name, needs, found, faulty))
+    if any(finding.severity == "error" for finding in found):
         return None, tuple(found)
     for stage in stages:
-        found.extend(twice(spec, stage.matches))
+        found.extend(twice(source, stage.matches))
         found.extend(dict.fromkeys(told for part in stage.each for told in micro_batching.warnings(spec, part)))
     found.extend(unread(spec, stages))
     made = Plan(
-        spec=spec, facts=facts, stages=tuple(stages), tasks_of=_tasks_of(stages), diagnostics=tuple(found)
+        spec=spec, source=source, facts=facts, stages=tuple(stages), tasks_of=_tasks_of(stages), findings=tuple(found)
     )  # fmt: skip
     return made, tuple(found)
 
@@ -164,22 +166,22 @@ def _whole(name: str, value: str | list[str], layers: tuple[int, ...] | None = N
     return Feature(name=name, paths=paths, several=isinstance(value, list), layers=layers)
 
 
-def _facts(spec: Spec, name: str) -> ModelFacts:
-    context = ModelContext(folder=spec.document.folder, seed=spec.seed, name=name, models=spec.models)
+def _facts(spec: Spec, source: SpecSource, name: str) -> ModelFacts:
+    context = ModelContext(folder=source.folder, seed=spec.seed, name=name, models=spec.models)
     return spec.models[name].facts(context)
 
 
-def _raised(spec: Spec, path: tuple[str, ...], what: str, error: Exception) -> Diagnostic:
+def _raised(path: SpecPath, what: str, error: Exception) -> Finding:
     if isinstance(error, Fault):
-        return spec.diagnose(error, path)
-    return Diagnostic("KD506", f"{what} raised {type(error).__name__}: {error}", spec.label(path))
+        return of_fault(error, path)
+    return Finding("KD506", f"{what} raised {type(error).__name__}: {error}", path)
 
 
-def _faults(spec: Spec, facts: Mapping[str, ModelFacts]) -> Iterator[tuple[str, Diagnostic]]:
+def _faults(spec: Spec, source: SpecSource, facts: Mapping[str, ModelFacts]) -> Iterator[tuple[str, Finding]]:
     """What models and tasks find wrong with themselves, by name."""
     for section, components in (("models", spec.models), ("tasks", spec.tasks)):
         for name, component in components.items():
-            context = ModelContext(folder=spec.document.folder, name=name, models=spec.models, facts=facts)
+            context = ModelContext(folder=source.folder, name=name, models=spec.models, facts=facts)
             path = (section, name, component.name)
             try:
                 faults = tuple(component.check(context))
@@ -188,25 +190,26 @@ def _faults(spec: Spec, facts: Mapping[str, ModelFacts]) -> Iterator[tuple[str, 
             except Exception as error:  # noqa: BLE001 - a plugin's
                 message = f"the check of {component.words()} `{component.name}` raised {type(error).__name__}: {error}"
                 help_ = "its other rules were not applied; tell the plugin's author"
-                yield name, Diagnostic("KD203", message, spec.label(path), help=help_, severity="warning")
+                yield name, Finding("KD203", message, path, help=help_, severity="warning")
                 continue
             for fault in faults:
-                yield name, spec.diagnose(fault, path)
+                yield name, of_fault(fault, path)
 
 
 def _stage(
     spec: Spec,
+    source: SpecSource,
     registry: Registry,
     facts: Mapping[str, ModelFacts],
     name: str,
     needs: Needs,
-    found: list[Diagnostic],
+    found: list[Finding],
     faulty: Collection[str],
 ) -> PlannedStage:
     stage = spec.stages[name]
     if needs.parts:
         parts = tuple(
-            _part(spec, registry, facts, name, part, found, faulty, task) for task, part in needs.parts.items()
+            _part(spec, source, registry, facts, name, part, found, faulty, task) for task, part in needs.parts.items()
         )
         found.extend(_headless(spec, name, needs))
         features: dict[str, Mapping[str, Feature]] = {}
@@ -216,10 +219,10 @@ def _stage(
         return PlannedStage(
             name=name, stage=stage, needs=needs, tasks=needs.tasks, matches=matches, features=features, parts=parts
         )
-    return _part(spec, registry, facts, name, needs, found, faulty)
+    return _part(spec, source, registry, facts, name, needs, found, faulty)
 
 
-def _headless(spec: Spec, stage: str, needs: Needs) -> Iterator[Diagnostic]:
+def _headless(spec: Spec, stage: str, needs: Needs) -> Iterator[Finding]:
     """Tasks for which the student can have no head beside the others."""
     student = needs.student
     for task, part in needs.parts.items():
@@ -228,13 +231,13 @@ def _headless(spec: Spec, stage: str, needs: Needs) -> Iterator[Diagnostic]:
             continue
         path = ("stages", stage, "distiller", spec.stages[stage].distiller.name, *part.at)
         asks = "asks for no head" if kind is None else f"asks for a head for {kind.replace('_', ' ')}"
-        yield Diagnostic(
+        yield Finding(
             "KD314",
             f"student `{student}` can have no head for task `{task}`",
-            spec.label(path, "to be learnt beside the others", key=True),
-            (
-                spec.label(("tasks", task), f"`{spec.tasks[task].name}` {asks}", key=True),
-                spec.label(("models", student), f"a model of `{spec.models[student].name}`", key=True),
+            *Mark(path, "to be learnt beside the others", key=True),
+            also=(
+                Mark(("tasks", task), f"`{spec.tasks[task].name}` {asks}", key=True),
+                Mark(("models", student), f"a model of `{spec.models[student].name}`", key=True),
             ),
             help="learn it in a stage of its own, or with a model that has a head for it",
         )
@@ -242,11 +245,12 @@ def _headless(spec: Spec, stage: str, needs: Needs) -> Iterator[Diagnostic]:
 
 def _part(
     spec: Spec,
+    source: SpecSource,
     registry: Registry,
     facts: Mapping[str, ModelFacts],
     name: str,
     needs: Needs,
-    found: list[Diagnostic],
+    found: list[Finding],
     faulty: Collection[str],
     task: str = "",
 ) -> PlannedStage:
@@ -254,11 +258,11 @@ def _part(
     stage = spec.stages[name]
     tasks = needs.tasks or tuple(spec.tasks)[:1]
     located = _Locator(spec, name, needs, tasks[0], found)
-    expansion = MatchExpansion(spec, registry, facts, name, needs, located.paths, faulty, task)
+    expansion = MatchExpansion(spec, source, registry, facts, name, needs, located.paths, faulty, task)
     matches = tuple(expansion.matches())
     found.extend(expansion.found)
     for model, feature, path in expansion.unknown:
-        located.layered(model, feature, (), path)
+        located.layered(model, feature, (), path, written=source.has((*path, "feature")))
     for match in matches:
         located.layered(needs.student, match.feature, match.student_layers, match.path)
         located.layered(match.teacher, match.feature, match.teacher_layers, match.path)
@@ -268,7 +272,7 @@ def _part(
 class _Locator:
     """Finds each feature that a stage reads in the models' adaptors, and says which are missing."""
 
-    def __init__(self, spec: Spec, stage: str, needs: Needs, task: str, found: list[Diagnostic]) -> None:
+    def __init__(self, spec: Spec, stage: str, needs: Needs, task: str, found: list[Finding]) -> None:
         self.spec, self.stage, self.needs, self.task, self.found = spec, stage, needs, task, found
         self.paths: dict[str, Mapping[str, str | list[str]]] = {}
         self.whole: dict[str, set[str]] = {}
@@ -290,7 +294,7 @@ class _Locator:
         return self.spec.stages[self.stage].distiller.name
 
     @property
-    def _place(self) -> Path:
+    def _place(self) -> SpecPath:
         """The strategy, or the part of it that is for this task."""
         path = ("stages", self.stage, "distiller")
         return (*path, self._distiller, *self.needs.at) if self.needs.at else path
@@ -300,59 +304,58 @@ class _Locator:
             self.whole[model].add("losses")
             return
         if not self.spec.tasks[self.task].has_labels():
-            label = self.spec.label(self._place, "learns hard labels", key=bool(self.needs.at))
-            where = self.spec.label(("tasks", self.task), "has no labels", key=True)
+            label = Mark(self._place, "learns hard labels", key=bool(self.needs.at))
+            where = Mark(("tasks", self.task), "has no labels", key=True)
             message = f"stage `{self.stage}` learns hard labels, but task `{self.task}` has none"
-            self.found.append(Diagnostic("KD312", message, label, (where,)))
+            self.found.append(Finding("KD312", message, *label, (where,)))
             return
         for feature in ("logits", "labels"):
             self._read(model, feature, (), "the hard-label loss reads it")
 
-    def layered(self, model: str, feature: str, layers: Iterable[int], path: tuple[str | int, ...]) -> None:
+    def layered(self, model: str, feature: str, layers: Iterable[int], path: SpecPath, *, written: bool = True) -> None:
         """Note the layers that a match uses of a model's feature."""
         indices = tuple(layers)
-        if not self._read(model, feature, (*path, "feature"), "this match needs it"):
+        if not self._read(model, feature, (*path, "feature"), "this match needs it", written=written):
             return
         if indices:
             self.whole[model].discard(feature)
             self.layers[model].setdefault(feature, set()).update(indices)
 
-    def _read(self, model: str, feature: str, path: tuple[str | int, ...], why: str) -> bool:
+    def _read(self, model: str, feature: str, path: SpecPath, why: str, *, written: bool = True) -> bool:
         self.whole[model].add(feature)
         if feature in self.paths[model]:
             return True
-        label = self.spec.label(path or self._place, why, key=not path and bool(self.needs.at))
-        guess = closest(feature, self.paths[model]) if path else None
-        edit = self.spec.replace(path, feature, guess) if guess is not None else None
+        label = Mark(path or self._place, why, key=not path and bool(self.needs.at))
+        guess = closest(feature, self.paths[model]) if path and written else None
         add = f"add `{feature}: ...` with its field path to `adaptors.{model}`"
-        diagnostic = Diagnostic(
+        finding = Finding(
             "KD303",
             f"the adaptor of `{model}` has no feature `{feature}`{f' for task `{self.task}`' if self.needs.at else ''}",
-            label,
-            (self._declared(model),),
-            help=f"did you mean `{guess}`?" if edit is not None else add,
-            edit=edit,
+            *label,
+            also=(self._declared(model),),
+            help=f"did you mean `{guess}`?" if guess is not None else add,
+            fix=(feature, guess) if guess is not None else None,
         )
-        if diagnostic not in self.found:
-            self.found.append(diagnostic)
+        if finding not in self.found:
+            self.found.append(finding)
         return False
 
-    def _declared(self, model: str) -> Label:
+    def _declared(self, model: str) -> Mark:
         names = ", ".join(f"`{name}`" for name in self.paths[model]) or "no feature"
         if model in self.spec.adaptors:
-            return self.spec.label(("adaptors", model), f"declared here, with {names}", key=True)
-        return self.spec.label(("tasks", self.task), f"the task's default adaptor has {names}", key=True)
+            return Mark(("adaptors", model), f"declared here, with {names}", key=True)
+        return Mark(("tasks", self.task), f"the task's default adaptor has {names}", key=True)
 
     def _warn_about_padding(self, model: str) -> None:
-        diagnostic = Diagnostic(
+        finding = Finding(
             "KD305",
             f"matches of `{model}` average over padding too: its adaptor has no `inputs_mask`",
-            self._declared(model),
+            *self._declared(model),
             help="add `inputs_mask: batch.attention_mask`",
             severity="warning",
         )
         if model in self.spec.adaptors:
-            self.found.append(diagnostic)
+            self.found.append(finding)
 
     def features(self) -> dict[str, dict[str, Feature]]:
         """For each model the features that are read."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.plan.difference import difference
 from kdspec.plan.outline import outline
 from kdspec.plan.plan import Plan
@@ -32,7 +32,7 @@ class Saved:
     outline: Mapping[str, Any]
     """What was planned."""
 
-    def check(self, plan: Plan) -> Diagnostic | None:
+    def check(self, plan: Plan) -> Finding | None:
         """Whether the spec still means what it meant when the file was written."""
         changes = difference(self.outline, json.loads(json.dumps(outline(plan))))
         if not changes:
@@ -40,12 +40,12 @@ class Saved:
         notes = tuple(f"`{change.path}` was {change.old}, and is {change.new} now" for change in changes[:5])
         message = f"`{self.file}` would run otherwise than planned, in {len(changes)} respects"
         help_ = "a model's configuration or a package has changed: make the plan again"
-        return Diagnostic("KD509", message, notes=notes, help=help_)
+        return Finding("KD509", message, notes=notes, help=help_)
 
 
 def dumps(plan: Plan, beside: Path) -> str:
     """The text of a plan's file that will be in the folder `beside`."""
-    folder = plan.spec.document.folder.resolve()
+    folder = plan.source.folder.resolve()
     try:
         where = os.path.relpath(folder, beside.resolve())
     except ValueError:  # another drive
@@ -58,19 +58,19 @@ def load(path: str) -> Saved:
     """Read a plan's file.
 
     Raises:
-        DiagnosticError: KD003, where it cannot be read, is no plan, or is not as it was written.
+        FindingError: KD003, where it cannot be read, is no plan, or is not as it was written.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or "it is not JSON"
-        raise DiagnosticError(Diagnostic("KD003", f"cannot read the plan `{path}`: {str(reason).lower()}")) from error
+        raise FindingError(Finding("KD003", f"cannot read the plan `{path}`: {str(reason).lower()}")) from error
     if not isinstance(content, dict) or content.pop(_KEY, None) != FORMAT:
         help_ = "a plan is made by `kdspec plan SPEC -o plan.json`"
-        raise DiagnosticError(Diagnostic("KD003", f"`{path}` is not a plan of this version of kdspec", help=help_))
+        raise FindingError(Finding("KD003", f"`{path}` is not a plan of this version of kdspec", help=help_))
     if content.pop("digest", None) != _digest(content):
         help_ = "change the spec, and make the plan again with `kdspec plan SPEC -o plan.json`"
-        raise DiagnosticError(Diagnostic("KD003", f"the plan `{path}` is not as it was written", help=help_))
+        raise FindingError(Finding("KD003", f"the plan `{path}` is not as it was written", help=help_))
     return Saved(path, content["spec"], Path(path).parent / content["folder"], content["outline"])
 
 

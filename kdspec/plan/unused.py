@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kdspec.api.match import PlannedMatch
-from kdspec.diagnostics.diagnostic import Diagnostic, closest
+from kdspec.api.spec_source import SpecSource
+from kdspec.diagnostics.diagnostic import closest
+from kdspec.diagnostics.finding import Finding, Mark
 from kdspec.spec.spec import Spec
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 _ROLES = ("logits", "logits_mask", "labels", "losses", "inputs_mask", "hidden", "attention")
 
 
-def twice(spec: Spec, matches: Sequence[PlannedMatch]) -> Iterator[Diagnostic]:
+def twice(source: SpecSource, matches: Sequence[PlannedMatch]) -> Iterator[Finding]:
     """Pairs of layers that two matches of a stage compare by the same loss. Matches that are equal are told elsewhere."""
     first: dict[Any, PlannedMatch] = {}
     told = set()
@@ -24,15 +26,15 @@ def twice(spec: Spec, matches: Sequence[PlannedMatch]) -> Iterator[Diagnostic]:
         what = (match.feature, match.loss, match.projection, *layers)
         other = next((seen for key, seen in first.items() if key == what and seen.path != match.path), None)
         first.setdefault(what, match)
-        if other is None or (other.path, match.path) in told or _at(spec, other.path) == _at(spec, match.path):
+        if other is None or (other.path, match.path) in told or source.at(other.path) == source.at(match.path):
             continue
         told.add((other.path, match.path))
         message = f"`{match.loss.name}` of `{match.feature}` is taken twice at {_pair(match)}, so it counts twice"
-        labels = spec.label(match.path, "again"), spec.label(other.path, "first here")
-        yield Diagnostic("KD305", message, labels[0], labels[1:], severity="warning")
+        also = (Mark(other.path, "first here"),)
+        yield Finding("KD305", message, match.path, "again", also=also, severity="warning")
 
 
-def unread(spec: Spec, stages: Sequence[PlannedStage]) -> Iterator[Diagnostic]:
+def unread(spec: Spec, stages: Sequence[PlannedStage]) -> Iterator[Finding]:
     """Features of written adaptors that no stage reads, but for those that are often there for later."""
     for model, adaptor in spec.adaptors.items():
         taking_part = [stage for stage in stages if model in stage.models]
@@ -43,21 +45,14 @@ def unread(spec: Spec, stages: Sequence[PlannedStage]) -> Iterator[Diagnostic]:
                 continue
             guess = closest(name, [role for role in _ROLES if role not in written])
             path = ("adaptors", model, name)
-            yield Diagnostic(
+            yield Finding(
                 "KD305",
                 f"nothing reads the feature `{name}` of `{model}`",
-                spec.label(path, "not read", key=True),
+                *Mark(path, "not read", key=True),
                 help=f"did you mean `{guess}`?" if guess else "remove it, or name it in a match",
-                edit=spec.replace(path, name, guess, key=True) if guess else None,
+                fix=(name, guess) if guess else None,
                 severity="warning",
             )
-
-
-def _at(spec: Spec, path: tuple[str | int, ...]) -> Any:
-    data: Any = spec.document.data
-    for segment in path:
-        data = data[segment]
-    return data
 
 
 def _pair(match: PlannedMatch) -> str:

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from kdspec.api.context import BuildContext, Input
 from kdspec.api.step import Features
 from kdspec.api.task import BuiltTask, Head
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label
+from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.batches.sampler import isolated_random
 from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.forward.memory import size
@@ -41,7 +41,7 @@ MANY = 50_000_000
 def rehearse(plan: Plan, registry: Registry) -> Rehearsal:
     """The training step of every stage on tensors without contents.
 
-    Nothing is raised for a mistake in the spec: it is in `diagnostics`, errors and notes alike.
+    Nothing is raised for a mistake in the spec: it is in `findings`, errors and notes alike.
     """
     return _Rehearsing(plan, registry).rehearsal()
 
@@ -49,7 +49,7 @@ def rehearse(plan: Plan, registry: Registry) -> Rehearsal:
 class _Rehearsing:
     def __init__(self, plan: Plan, registry: Registry) -> None:
         self.plan, self.registry, self.spec = plan, registry, plan.spec
-        self.diagnostics: list[Diagnostic] = []
+        self.findings: list[Finding] = []
         self.assumed: dict[str, int] = {}
         names = dict.fromkeys(task for stage in plan.stages for task in stage.tasks)
         self.tasks = {name: self._task(name) for name in names}
@@ -61,9 +61,9 @@ class _Rehearsing:
     def rehearsal(self) -> Rehearsal:
         """Everything, with what went wrong."""
         known = {name: head for name, head in self.heads.items() if name not in self.assumed}
-        self.diagnostics += conflicts(self.plan, known)
-        if any(diagnostic.severity == "error" for diagnostic in self.diagnostics):
-            return Rehearsal(classes_assumed=self.assumed, diagnostics=tuple(dict.fromkeys(self.diagnostics)))
+        self.findings += conflicts(self.plan, known)
+        if any(finding.severity == "error" for finding in self.findings):
+            return Rehearsal(classes_assumed=self.assumed, findings=tuple(dict.fromkeys(self.findings)))
         with isolated_random():
             sizes = {name: found for name in self._used() if (found := self._size(name)) is not None}
             stages = tuple(self._stage(stage, sizes) for stage in self.plan.stages)
@@ -71,7 +71,7 @@ class _Rehearsing:
             models=sizes,
             stages=stages,
             classes_assumed=self.assumed,
-            diagnostics=tuple(dict.fromkeys(self.diagnostics)),
+            findings=tuple(dict.fromkeys(self.findings)),
         )
 
     def _used(self) -> list[str]:
@@ -93,10 +93,10 @@ class _Rehearsing:
     def _task(self, name: str) -> BuiltTask | None:
         component = self.spec.tasks[name]
         try:
-            with error_context(self.spec, ("tasks", name, component.name), f"task `{name}`"):
+            with error_context(("tasks", name, component.name), f"task `{name}`"):
                 return component.without_rows()
-        except DiagnosticError as error:
-            self.diagnostics += error.diagnostics
+        except FindingError as error:
+            self.findings += error.findings
             return None
 
     def _head(self, task: str) -> Head | None:
@@ -121,22 +121,22 @@ class _Rehearsing:
             with self.mode:
                 module = self.models.module(name)
                 initialization = self._initialization(name, module)
-        except DiagnosticError as error:
+        except FindingError as error:
             self.broken.add(name)
             if unclear(error):
                 message = f"the shapes of model `{name}` are checked at the first batch"
-                reason = f"without weights, {error.diagnostics[0].message}"
-                self._note(message, self.spec.label(("models", name), key=True), (reason,))
+                reason = f"without weights, {error.findings[0].message}"
+                self._note(message, Mark(("models", name), key=True), (reason,))
             else:
-                notes = (replace(d, severity="note") if d.code == "KD401" else d for d in error.diagnostics)
-                self.diagnostics += notes
+                notes = (replace(d, severity="note") if d.code == "KD401" else d for d in error.findings)
+                self.findings += notes
             return None
         tensors = [*module.parameters(), *module.buffers()]
         parameters = sum(parameter.numel() for parameter in module.parameters())
         return ModelSize(parameters=parameters, bytes=size(tensors), initialization=initialization)
 
     def _initialization(self, name: str, module: nn.Module) -> Initialization | None:
-        with error_context(self.spec, self.models.path(name), f"model `{name}`"):
+        with error_context(self.models.path(name), f"model `{name}`"):
             found = self.spec.models[name].copies(module, self.models.context(name))
             if found is None:
                 return None
@@ -168,22 +168,22 @@ class _Rehearsing:
             return empty
         try:
             built, inputs = self.tasks[task], self._inputs(stage, rows)
-        except DiagnosticError as error:
-            self.diagnostics += error.diagnostics
+        except FindingError as error:
+            self.findings += error.findings
             return empty
         if built is None or inputs is None:
             message = f"the shapes of stage `{stage.name}` are checked at the first batch"
             why = "what a batch of this task looks like is not known before its rows are read"
-            self._note(message, self.spec.label(("tasks", task), key=True), (why,))
+            self._note(message, Mark(("tasks", task), key=True), (why,))
             return empty
         known = {name: made for name in tasks if (made := self.tasks[name]) is not None}
         first = self._rehearsing(stage, self.models, known, inputs)
         try:
-            with self.mode, error_context(self.spec, first.stage_models.path, f"stage `{stage.name}`"):
+            with self.mode, error_context(first.stage_models.path, f"stage `{stage.name}`"):
                 first.run(contents=False)
-        except DiagnosticError as error:
+        except FindingError as error:
             if not unclear(error):
-                self.diagnostics += error.diagnostics
+                self.findings += error.findings
             elif first.kept:
                 self._losses_with_contents(first, error)
             else:
@@ -201,8 +201,8 @@ class _Rehearsing:
         """A batch as long as rows can be, for models with as many positions."""
         name = stage.task
         task = self.spec.tasks[name]
-        context = BuildContext(folder=self.spec.document.folder, seed=self.spec.seed)
-        with error_context(self.spec, ("tasks", name, task.name), f"task `{name}`"):
+        context = BuildContext(folder=self.plan.source.folder, seed=self.spec.seed)
+        with error_context(("tasks", name, task.name), f"task `{name}`"):
             inputs = task.example(context, rows, None)
             tokens = inputs and inputs.get("input_ids")
             if not tokens or len(tokens.shape) != 2:
@@ -212,67 +212,67 @@ class _Rehearsing:
             if not short:
                 return inputs
             # Where no length is written, the tokenizer has one that fits its model.
-            if ("tasks", name, task.name, "max_length") in self.spec.document.values:
+            if self.plan.source.has(("tasks", name, task.name, "max_length")):
                 self._too_long(name, tokens.shape[1], {model: places[model] for model in short})
             return task.example(context, rows, min(places.values()))
 
     def _too_long(self, task: str, length: int, places: Mapping[str, int]) -> None:
         fewest = min(places, key=places.__getitem__)
         message = f"rows may have {length} tokens, but model `{fewest}` has {places[fewest]} positions"
-        label = self.spec.label(("tasks", task, self.spec.tasks[task].name, "max_length"), f"{length} tokens")
-        where = tuple(self.spec.label(("models", m), f"{n} positions", key=True) for m, n in places.items())
+        label = Mark(("tasks", task, self.spec.tasks[task].name, "max_length"), f"{length} tokens")
+        where = tuple(Mark(("models", m), f"{n} positions", key=True) for m, n in places.items())
         help_ = f"write `max_length: {places[fewest]}`; a row that is longer stops the run"
-        self.diagnostics.append(Diagnostic("KD405", message, label, where, help=help_, severity="warning"))
+        self.findings.append(Finding("KD405", message, *label, also=where, help=help_, severity="warning"))
 
     def _with_contents(
-        self, first: StageRehearsal, sizes: Mapping[str, ModelSize], error: DiagnosticError
+        self, first: StageRehearsal, sizes: Mapping[str, ModelSize], error: FindingError
     ) -> RehearsedStage:
         """The stage once more with small real models, where they are small."""
-        stage, reason = first.stage, error.diagnostics[0]
+        stage, reason = first.stage, error.findings[0]
         notes = (f"without contents, {reason.message}",)
         if sum(sizes[name].parameters for name in stage.models) > SMALL:
             message = f"the shapes of stage `{stage.name}` are checked at the first batch"
-            self._note(message, reason.primary, notes)
+            self._note(message, Mark(reason.at or (), reason.label, reason.key), notes)
             return first.result()
         inputs = {name: replace(given, shape=(FEW, *given.shape[1:])) for name, given in first.inputs.items()}
         second = self._rehearsing(stage, Models(self.plan, self.heads, {}, weights=False), first.tasks, inputs)
         try:
-            with error_context(self.spec, second.stage_models.path, f"stage `{stage.name}`"):
+            with error_context(second.stage_models.path, f"stage `{stage.name}`"):
                 second.run(contents=True)
-        except DiagnosticError as again:
+        except FindingError as again:
             # The values are made up, so that a model may refuse them for what no real row has.
             made_up = "the inputs were made up"
-            self.diagnostics += (
+            self.findings += (
                 replace(d, severity="warning", notes=(*d.notes, made_up)) if d.code == "KD506" else d
-                for d in again.diagnostics
+                for d in again.findings
             )
             return second.result()
         message = f"stage `{stage.name}` was rehearsed with {FEW} rows of real numbers; its memory is not known"
-        self._note(message, reason.primary, notes)
+        self._note(message, Mark(reason.at or (), reason.label, reason.key), notes)
         return second.result()
 
-    def _losses_with_contents(self, first: StageRehearsal, error: DiagnosticError) -> None:
+    def _losses_with_contents(self, first: StageRehearsal, error: FindingError) -> None:
         """The losses once more on random numbers, which tell a mistake from a loss that needs contents."""
-        stage, reason = first.stage, error.diagnostics[0]
+        stage, reason = first.stage, error.findings[0]
         notes = (f"without contents, {reason.message}",)
         numbers = sum(
             shape.numel for features in first.found.shapes.values() for of in features.values() for shape in of
         )
         if numbers > MANY:
             message = f"the losses of stage `{stage.name}` are checked at the first batch"
-            self._note(message, reason.primary, notes)
+            self._note(message, Mark(reason.at or (), reason.label, reason.key), notes)
             return
         features = {name: _random(features) for name, features in first.kept.items()}
         try:
             first.terms(first.stage_models.trainable(nn.Linear(1, 1), first.found.matches), features)
-        except DiagnosticError as again:
-            self.diagnostics += again.diagnostics
+        except FindingError as again:
+            self.findings += again.findings
             return
         message = f"the losses of stage `{stage.name}` were rehearsed on random numbers; their cost is not known"
-        self._note(message, reason.primary, notes)
+        self._note(message, Mark(reason.at or (), reason.label, reason.key), notes)
 
-    def _note(self, message: str, label: Label | None, notes: tuple[str, ...] = ()) -> None:
-        self.diagnostics.append(Diagnostic("KD401", message, label, notes=notes, severity="note"))
+    def _note(self, message: str, label: Mark, notes: tuple[str, ...] = ()) -> None:
+        self.findings.append(Finding("KD401", message, *label, notes=notes, severity="note"))
 
 
 def _random(features: Features) -> Features:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kdspec.api.match import PlannedMatch
-from kdspec.diagnostics.diagnostic import Diagnostic
+from kdspec.diagnostics.finding import Finding
 from kdspec.plan.plan import Plan, PlannedStage
 
 
@@ -96,7 +96,7 @@ class Memory:
 
 @dataclass(frozen=True, kw_only=True)
 class RehearsedStage:
-    """One stage. What could not be found out is None or empty, and a diagnostic says why."""
+    """One stage. What could not be found out is None or empty, and a finding says why."""
 
     name: str
     rows: int
@@ -163,16 +163,16 @@ class Rehearsal:
     stages: tuple[RehearsedStage, ...] = ()
     classes_assumed: Mapping[str, int] = field(default_factory=dict)
     """For a task whose labels only its rows tell: the number of classes that was rehearsed."""
-    diagnostics: tuple[Diagnostic, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     @property
     def failed(self) -> bool:
         """Whether there are errors."""
-        return any(diagnostic.severity == "error" for diagnostic in self.diagnostics)
+        return any(finding.severity == "error" for finding in self.findings)
 
 
 def as_data(rehearsal: Rehearsal) -> dict[str, Any]:
-    """The rehearsal as data for JSON, with the names of the classes above; `diagnostics` and `matches` are left out.
+    """The rehearsal as data for JSON, with the names of the classes above; `findings` and `matches` are left out.
 
     `models` and `stages` are by name. `flops` has a `total`, `memory` a `peak`.
     """

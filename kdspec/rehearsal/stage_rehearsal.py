@@ -14,7 +14,7 @@ from kdspec.api.context import Input, OptimizerContext
 from kdspec.api.match import PlannedMatch
 from kdspec.api.step import Features, Step, Term
 from kdspec.api.task import BuiltTask
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.forward.memory import size
 from kdspec.engine.forward.model_runner import ModelRunner, frozen
@@ -76,7 +76,6 @@ class StageRehearsal:
         # Scaling the loss of fp16 looks at values, and changes no shape.
         precision = "bf16" if stage.training.precision == "fp16" else stage.training.precision
         self.backend = SingleProcess("cpu", precision)
-        self.label = self.spec.label(self.stage_models.path)
         self.found = RehearsedStep()
         self.watch = Watch(contents=True)
         self.kept: dict[str, Features] = {}
@@ -86,7 +85,7 @@ class StageRehearsal:
         """Forward, losses, backward and, without contents, the optimizer's step, which tells the memory.
 
         Raises:
-            DiagnosticError: KD3xx, KD4xx and KD510 for mistakes; KD506 for what a component has raised.
+            FindingError: KD3xx, KD4xx and KD510 for mistakes; KD506 for what a component has raised.
         """
         runners = self.stage_models.runners(self.stage)
         cached_teachers = [
@@ -104,7 +103,7 @@ class StageRehearsal:
             added = self.watch.alive.bytes - before
             if trainable.reads_by_matches:
                 self.found.cache = {name: self._cache(of, name, reduces=True) for name, of in self.kept.items()}
-            groups = parameter_groups(trainable, self.label)
+            groups = parameter_groups(trainable, self.stage_models.path)
             self.found.groups = {group["name"]: sum(p.numel() for p in group["params"]) for group in groups}
             self._backward(trainable, self._loss(trainable))
             self.kept = {}
@@ -117,7 +116,7 @@ class StageRehearsal:
     def _features(self, runners: Mapping[str, ModelRunner], batch: Mapping[str, Tensor]) -> dict[str, Features]:
         """Every model's features, the student's in training mode and with its graph."""
         features: dict[str, Features] = {}
-        mistakes: list[Diagnostic] = []
+        mistakes: list[Finding] = []
         for name in (*self.needs.teachers, self.needs.student):
             forward = runners[name]
             taught = name != self.needs.student
@@ -128,17 +127,17 @@ class StageRehearsal:
                 mode = frozen(forward.module) if taught else nullcontext()
                 with mode, self.backend.autocast(), self._counted(name):
                     features[name] = forward(batch)
-            except DiagnosticError as error:
+            except FindingError as error:
                 if unclear(error):
                     raise
-                mistakes += error.diagnostics
+                mistakes += error.findings
                 continue
             if forward.ends is not None:
                 self.found.ends[name] = forward.ends.layer
             self.found.shapes[name] = _shapes(features[name])
             self.found.cache[name] = self._cache(features[name], name, reduces=False)
         if mistakes:
-            raise DiagnosticError(*mistakes)
+            raise FindingError(*mistakes)
         return features
 
     def _loss(self, trainable: TrainableModule) -> Tensor:
@@ -153,25 +152,25 @@ class StageRehearsal:
         step = Step(student=features[self.needs.student], teachers=taught, task=self.stage.tasks[0])
         with (
             self.backend.autocast(),
-            error_context(self.spec, self.stage_models.path, "the objective"),
+            error_context(self.stage_models.path, "the objective"),
             self._counted("losses"),
         ):
             terms: dict[str, Term] = trainable.objective(step)
         if not terms:
-            raise DiagnosticError(
-                Diagnostic("KD306", f"stage `{self.stage.name}` has no term at its start", self.label)
+            raise FindingError(
+                Finding("KD306", f"stage `{self.stage.name}` has no term at its start", self.stage_models.path)
             )
         return terms
 
     def _backward(self, trainable: TrainableModule, loss: Tensor) -> None:
         if not loss.requires_grad:
             message = f"no term of stage `{self.stage.name}` depends on a parameter that is trained"
-            raise DiagnosticError(Diagnostic("KD306", message, self.label))
+            raise FindingError(Finding("KD306", message, self.stage_models.path))
         if stray := trainable.stray(loss):
             message = f"a loss has a parameter of shape {list(stray[0].shape)} that would never be trained"
             help_ = "a loss with parameters is an `nn.Module` that has them as attributes"
-            raise DiagnosticError(Diagnostic("KD510", message, self.label, help=help_))
-        with error_context(self.spec, self.stage_models.path, "the backward pass"), self._counted("backward"):
+            raise FindingError(Finding("KD510", message, self.stage_models.path, help=help_))
+        with error_context(self.stage_models.path, "the backward pass"), self._counted("backward"):
             self.backend.backward(loss)
 
     @contextmanager
@@ -262,9 +261,9 @@ class StageRehearsal:
         return total
 
 
-def unclear(error: DiagnosticError) -> bool:
+def unclear(error: FindingError) -> bool:
     """Whether the error may lie in that tensors have no contents, not in the spec."""
-    return error.diagnostics[0].code == "KD506"
+    return error.findings[0].code == "KD506"
 
 
 def _tensor(given: Input) -> Tensor:

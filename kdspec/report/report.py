@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.run import event_log
 from kdspec.engine.run.durable_files import atomic_write
 from kdspec.engine.run.event_log import Record
@@ -77,7 +77,7 @@ def read(folder: Path) -> Report:
     log = folder / "events.jsonl"
     if not log.is_file():
         message = f"`{folder}` is not the folder of a run: it has no `events.jsonl`"
-        raise DiagnosticError(Diagnostic("KD003", message, help="name a folder such as `runs/my-run`"))
+        raise FindingError(Finding("KD003", message, help="name a folder such as `runs/my-run`"))
     table, plan = _json(folder / "table.json"), _json(folder / "plan.json")
     return Report(
         folder=folder,

@@ -48,8 +48,6 @@ class Document:
     values: Mapping[Path, Span]
     sources: Mapping[str, Source]
     folder: pathlib.Path
-    trusts_code: bool = False
-    """Whether the caller allows models to run code of their own (`--trust-remote-code`). The text cannot set it."""
 
     def locate(self, loc: Iterable[str | int]) -> Path:
         """The longest path of `loc` that exists in the document; other segments, such as pydantic's union tags, are

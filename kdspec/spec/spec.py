@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Strict, by_name
 from kdspec.api.kinds import Adaptor, Distiller, LrSchedule, Model, Optimizer, Task
-from kdspec.diagnostics.diagnostic import Diagnostic, Edit, Label
-from kdspec.diagnostics.fault import Fault
-from kdspec.source.scalars import resolve
 from kdspec.spec.teacher_cache import TeacherCacheSettings
-
-if TYPE_CHECKING:
-    from kdspec.source.document import Document, Path
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
@@ -234,49 +227,3 @@ class Spec(Strict):
     """For a model, where its features are; the task's default for a model that is not here."""
     stages: Annotated[dict[Name, Stage], Field(min_length=1)]
     """What is done, in order. A finished stage is not run again."""
-
-    _document: Document | None = PrivateAttr(default=None)
-
-    def attach(self, document: Document) -> None:
-        """Remember the text that this spec was read from."""
-        self._document = document
-
-    @property
-    def document(self) -> Document:
-        """The text that this spec was read from."""
-        assert self._document is not None, "this spec was not read from a text"
-        return self._document
-
-    def label(self, path: Path, text: str = "", *, key: bool = False) -> Label:
-        """Point at a place in the text: the value at `path`, or its key; the nearest outer one where it is not written.
-
-        A value of several lines is pointed at by its key. A short form is pointed at where the path goes on inside it.
-        """
-        document = self.document
-        found = document.locate(path)
-        span = document.values[found]
-        short = not any(inner[: len(found)] == found for inner in document.values if len(inner) > len(found))
-        whole = (len(found) == len(path) or short) and span.line == span.end_line
-        return Label(document.keys[found] if found in document.keys and (key or not whole) else span, text)
-
-    def replace(self, path: Path, old: str, new: str, *, key: bool = False) -> Edit | None:
-        """The edit that puts `new` in the place of the text `old`, or None where `path` has something else."""
-        span = self.label(path, key=key).span
-        written = self.document.sources[span.file].lines[span.line][span.column : span.end_column]
-        bare = written[1:-1] if written[:1] in {"'", '"'} else written
-        if span.line != span.end_line or bare != old:
-            return None
-        return Edit(span, new if _NAME.fullmatch(new) and isinstance(resolve(new), str) else json.dumps(new))
-
-    def diagnose(self, fault: Fault, path: Path) -> Diagnostic:
-        """Tell of a component's fault; `path` leads to the component's parameters."""
-        at = (*path, *fault.at)
-        return Diagnostic(
-            fault.code,
-            fault.message,
-            self.label(at, key=fault.key),
-            notes=fault.notes,
-            help=fault.help,
-            edit=self.replace(at, *fault.fix, key=fault.key) if fault.fix else None,
-            severity="warning" if fault.code == "KD305" else "error",
-        )

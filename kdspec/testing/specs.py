@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdspec.diagnostics.diagnostic import DiagnosticError
-from kdspec.plan import plan as planning
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.diagnostics.finding import FindingError
+from kdspec.diagnostics.place import in_order, place
+from kdspec.plan.prepare import prepare
 from kdspec.registry.registry import Registry, load_registry
 from kdspec.source.extends import compose
-from kdspec.spec import check as checking
-from kdspec.spec.check import Checked
 
 if TYPE_CHECKING:
     from kdspec.engine.run.session import Result
     from kdspec.plan.plan import Plan
+    from kdspec.source.document import Document
+    from kdspec.spec.spec import Spec
 
 NAME = "spec.yaml"
 """What diagnostics call the text."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What came out of a spec: without errors there are a spec and a plan."""
+
+    spec: Spec | None
+    plan: Plan | None
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+    @property
+    def errors(self) -> tuple[Diagnostic, ...]:
+        """The diagnostics that forbid a run."""
+        return tuple(found for found in self.diagnostics if found.severity == "error")
 
 
 def registry(*extra: Any) -> Registry:
@@ -45,7 +61,7 @@ def check(text: str, *plugins: Any, folder: str | Path = ".", sets: Sequence[str
     Raises:
         DiagnosticError: the text cannot be read: KD0xx.
     """
-    return _planned(text, registry(*plugins), folder, sets)[0]
+    return _prepared(text, registry(*plugins), folder, sets)[0]
 
 
 def plan(text: str, components: Registry, *, folder: str | Path = ".", sets: Sequence[str] = ()) -> Plan:
@@ -56,10 +72,10 @@ def plan(text: str, components: Registry, *, folder: str | Path = ".", sets: Seq
     Raises:
         DiagnosticError: the spec has errors.
     """
-    checked, planned = _planned(text, components, folder, sets)
-    if planned is None:
+    checked, _ = _prepared(text, components, folder, sets)
+    if checked.plan is None:
         raise DiagnosticError(*checked.errors)
-    return planned
+    return checked.plan
 
 
 def run(
@@ -81,16 +97,17 @@ def run(
     from kdspec.engine.run.session import Session
 
     found = registry(*plugins)
-    planned = plan(text, found, folder=folder, sets=sets)
-    return Session(planned, found, output=Path(output), restart=restart, device="cpu").run()
-
-
-def _planned(text: str, components: Registry, folder: str | Path, sets: Sequence[str]) -> tuple[Checked, Plan | None]:
-    checked = checking.check(compose(text, NAME, Path(folder), sets, environ={}), components)
-    if checked.spec is None or checked.errors:
-        return checked, None
+    checked, document = _prepared(text, found, folder, sets)
+    if checked.plan is None:
+        raise DiagnosticError(*checked.errors)
     try:
-        made, diagnostics = planning.make(checked.spec, components)
-    except DiagnosticError as error:
-        made, diagnostics = None, error.diagnostics
-    return replace(checked, diagnostics=(*checked.diagnostics, *diagnostics)), made
+        return Session(checked.plan, found, output=Path(output), restart=restart, device="cpu").run()
+    except FindingError as error:
+        raise DiagnosticError(*place(error.findings, document)) from error
+
+
+def _prepared(text: str, components: Registry, folder: str | Path, sets: Sequence[str]) -> tuple[Checked, Document]:
+    document = compose(text, NAME, Path(folder), sets, environ={})
+    made = prepare(document, components)
+    diagnostics = in_order((*made.misshapen, *place(made.findings, document)))
+    return Checked(made.spec, made.plan, diagnostics), document

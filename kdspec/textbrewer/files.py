@@ -9,11 +9,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label, Span, closest
+from kdspec.diagnostics.place import in_order
 from kdspec.registry.registry import Registry
 from kdspec.source.document import Document, index
 from kdspec.source.nodes import ListNode, MappingNode, Node, Source
 from kdspec.spec.check.mistake import listed
-from kdspec.spec.check.pydantic_errors import explain, in_order
+from kdspec.spec.check.pydantic_errors import explain
 from kdspec.textbrewer import json_reader, python_reader
 from kdspec.textbrewer.configuration import Configuration
 from kdspec.textbrewer.python_reader import CONFIGURATIONS, FoundCalls

@@ -12,7 +12,7 @@ HOOKS = {name for name in vars(hooks) if name.startswith("kdspec_")}
 EVERYTHING = """
 from pathlib import Path
 
-from kdspec import Diagnostic, LogitLoss, hookimpl
+from kdspec import Finding, LogitLoss, hookimpl
 
 
 def called(hook):
@@ -39,7 +39,7 @@ def kdspec_components():
 def kdspec_check(spec, registry):
     called("kdspec_check")
     found = registry.get("logit_loss", "halved").name
-    return [Diagnostic("everything/seen", f"{spec.name} and {found}", spec.label(("name",)), severity="warning")]
+    return [Finding("everything/seen", f"{spec.name} and {found}", ("name",), severity="warning")]
 
 
 @hookimpl

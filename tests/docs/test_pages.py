@@ -29,10 +29,9 @@ from kdspec.api.component import Component
 from kdspec.api.hooks import API_VERSION
 from kdspec.api.losses import FeatureLoss, LogitLoss
 from kdspec.cli import application
-from kdspec.plan import plan
+from kdspec.plan.prepare import prepare
 from kdspec.registry.registry import KINDS, Registry, load_registry
 from kdspec.source.extends import compose
-from kdspec.spec import check
 from kdspec.spec.spec import Spec, Stage, Training
 from kdspec.testing import check_loss
 
@@ -211,13 +210,11 @@ def test_yaml_of_the_generated_pages_can_be_read(block):
 def test_a_spec_in_the_documentation_is_valid(block, page):
     read = page(block.page)
     text = whole(yaml.safe_load(block.text)) if block.fragment else block.text
-    checked = check.check(compose(text, str(block), read.folder, environ={}), read.registry)
+    made = prepare(compose(text, str(block), read.folder, environ={}), read.registry)
     # What a fragment leaves out is not its mistake.
     beside = ("is not used", "teaches noise") if block.fragment else ()
-    assert [d for d in checked.diagnostics if not any(text in d.message for text in beside)] == []
-    assert checked.spec is not None
-    _, found = plan.make(checked.spec, read.registry)
-    assert not found
+    assert [found for found in made.findings if not any(text in found.message for text in beside)] == []
+    assert made.plan is not None, made.errors
 
 
 @pytest.mark.parametrize("path", [p for p in PAGES if blocks(p, "python")], ids=lambda p: str(p.relative_to(ROOT)))

@@ -16,9 +16,8 @@ from kdspec.cli import main
 from kdspec.engine.run.event_log import read
 from kdspec.engine.run.session import Session
 from kdspec.events import StepDone
-from kdspec.plan.plan import make
+from kdspec.plan.prepare import prepare
 from kdspec.source.extends import load
-from kdspec.spec.check import check
 
 HERE = Path(__file__).parent
 DISTILLER = "stages.distil.distiller.general"
@@ -49,11 +48,9 @@ FINAL_SUMS = {
 def run(folder: Path, *sets: str) -> list[StepDone]:
     registry = load_registry(HERE / "chain_plugin.py", installed=False)
     document = load(HERE / "trajectory.yaml", sets=sets, environ={})
-    checked = check(document, registry)
-    assert checked.spec is not None, [str(d) for d in checked.diagnostics]
-    plan, found = make(checked.spec, registry)
-    assert plan is not None, [str(d) for d in found]
-    Session(plan, registry, output=folder, device="cpu").run()
+    made = prepare(document, registry)
+    assert made.plan is not None, [str(found) for found in made.errors]
+    Session(made.plan, registry, output=folder, device="cpu").run()
     return [record.event for record in read(folder / "golden" / "events.jsonl") if isinstance(record.event, StepDone)]
 
 

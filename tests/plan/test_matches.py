@@ -7,9 +7,8 @@ import torch
 from torch import nn
 
 from kdspec import FeatureLoss, LayerMap, MatchPreset, Model, ModelFacts
-from kdspec.plan.plan import make
+from kdspec.plan.prepare import prepare
 from kdspec.source.extends import compose
-from kdspec.spec.check import check
 from kdspec.testing import registry
 
 SPEC = """\
@@ -91,10 +90,9 @@ def expand(known, tmp_path):
 
     def expanded(matches, *sets):
         changes = (f"stages.distil.distiller.general.matches={matches}", *sets)
-        checked = check(compose(SPEC, "spec.yaml", tmp_path, changes, {}), known)
-        assert checked.spec is not None, checked.diagnostics
-        plan, found = make(checked.spec, known)
-        return found if plan is None else plan.stages[0].matches
+        made = prepare(compose(SPEC, "spec.yaml", tmp_path, changes, {}), known)
+        assert made.spec is not None, made.misshapen
+        return made.findings if made.plan is None else made.plan.stages[0].matches
 
     return expanded
 
@@ -211,7 +209,7 @@ def test_a_preset_is_scaled_by_the_weight_of_its_match(expand):
 def test_what_cannot_be_is_told_with_its_place(match, sets, expected, expand):
     found = [d for d in expand(f"[{match}]", *sets) if d.severity == "error"]
     assert codes(found) == expected
-    assert all(diagnostic.primary is not None for diagnostic in found)
+    assert all(finding.at is not None for finding in found)
 
 
 def test_one_bad_match_does_not_hide_another(expand):

@@ -9,9 +9,8 @@ import pytest
 from kdspec import Distiller, LogitLoss, Needs
 from kdspec.plan.micro_batching import batches
 from kdspec.plan.outline import outline
-from kdspec.plan.plan import make
+from kdspec.plan.prepare import prepare
 from kdspec.source.extends import compose
-from kdspec.spec.check import check
 from kdspec.testing import registry, tiny
 
 SPEC = """\
@@ -74,11 +73,9 @@ def planned(tmp_path):
 
     def plan(*sets: str):
         known = registry(Ranking, Squares, Own)
-        spec = check(compose(SPEC, "spec", tmp_path, sets), known).spec
-        assert spec is not None
-        made, found = make(spec, known)
-        assert made is not None
-        return made, [each for each in found if each.code == "KD320"]
+        made = prepare(compose(SPEC, "spec", tmp_path, sets), known)
+        assert made.plan is not None, made.errors
+        return made.plan, [each for each in made.findings if each.code == "KD320"]
 
     return plan
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kdspec.plan import plan
 from kdspec.plan.outline import FORMAT, outline
+from kdspec.plan.prepare import prepare
 from kdspec.source.extends import compose
-from kdspec.spec.check import check
 from kdspec.testing import registry
 
 FOLDER = Path(__file__).parent.parent / "diagnostics"
@@ -29,11 +28,9 @@ def outlined(components):
     def make(old="", new="", *sets):
         assert old in FINE
         document = compose(FINE.replace(old, new, 1) if old else FINE, "spec.yaml", FOLDER, sets, {})
-        checked = check(document, components)
-        assert checked.spec is not None, checked.diagnostics
-        made, found = plan.make(checked.spec, components)
-        assert made is not None, found
-        return outline(made)
+        made = prepare(document, components)
+        assert made.plan is not None, made.errors
+        return outline(made.plan)
 
     return make
 

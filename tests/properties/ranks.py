@@ -26,7 +26,7 @@ PLUGINS = [HERE.parent / "shared" / "toys.py", HERE / "ranks_plugin.py"]
 
 
 def run(job: dict[str, Any], folder: Path, registry: Any, process_group: Any) -> Any:
-    from kdspec.diagnostics.diagnostic import DiagnosticError
+    from kdspec.diagnostics.finding import FindingError
     from kdspec.engine.run.session import Session
     from kdspec.engine.run.stage_run import Interrupted
     from kdspec.testing import plan
@@ -43,8 +43,8 @@ def run(job: dict[str, Any], folder: Path, registry: Any, process_group: Any) ->
         result = session.run()
     except Interrupted as stopped:
         return {"signal": stopped.signal}
-    except DiagnosticError as error:
-        return {"errors": [[each.code, each.message, *each.notes] for each in error.diagnostics]}
+    except FindingError as error:
+        return {"errors": [[each.code, each.message, *each.notes] for each in error.findings]}
     finally:
         # Left deaf, as it should be where a process then ends.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.run.event_log import read
 from kdspec.engine.run.session import Session
 from kdspec.engine.run.stage_run import Interrupted
@@ -135,9 +135,9 @@ def test_damage_of_what_a_stage_has_left_is_noticed_before_the_next_one_reads_it
         weights.write_bytes(data)
     else:
         weights.unlink()
-    with pytest.raises(DiagnosticError) as caught:
+    with pytest.raises(FindingError) as caught:
         made.run()
-    (found,) = caught.value.diagnostics
+    (found,) = caught.value.findings
     assert found.code == "KD504"
     assert found.message.startswith("what stage `fine_tune` has left is damaged: ")
     assert str(weights) in found.message

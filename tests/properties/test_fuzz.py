@@ -21,13 +21,13 @@ import pytest
 import yaml
 
 from kdspec.diagnostics.diagnostic import DiagnosticError
-from kdspec.plan.plan import make
+from kdspec.diagnostics.place import place
+from kdspec.plan.prepare import prepare
 from kdspec.plan.resolved import resolved
 from kdspec.registry.registry import load_registry
 from kdspec.render import diagnostics as render
 from kdspec.source.document import Source
 from kdspec.source.extends import compose
-from kdspec.spec.check import check
 
 ROOT = Path(__file__).parent.parent.parent
 SEEDS = sorted(
@@ -218,14 +218,11 @@ def through(path, text, registry) -> str:
             text, path.name, path.parent, environ={"HOME": "/root", "PATH": "x" * 999, "HF_TOKEN": "hf_x"}
         )
         sources = dict(document.sources)
-        checked = check(document, registry)
-        diagnostics, outcome = list(checked.diagnostics), "refused spec"
-        if checked.spec is not None and not checked.errors:
-            plan, found = make(checked.spec, registry)
-            diagnostics += found
-            outcome = "refused plan" if plan is None else "planned"
-            if plan is not None:
-                resolved(plan)
+        made = prepare(document, registry)
+        diagnostics = [*made.misshapen, *place(made.findings, document)]
+        outcome = "refused spec" if made.spec is None else "refused plan" if made.plan is None else "planned"
+        if made.plan is not None:
+            resolved(made.plan)
     except DiagnosticError as error:
         diagnostics = list(error.diagnostics)
         sources = {name: Source(name, each) for name, each in error.texts.items()}

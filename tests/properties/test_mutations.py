@@ -22,12 +22,11 @@ from typing import Any
 import pytest
 
 from kdspec.diagnostics.diagnostic import DiagnosticError, Span
-from kdspec.plan import plan
+from kdspec.plan.prepare import prepare
 from kdspec.registry.registry import Registry, load_registry
 from kdspec.rehearsal.rehearse import rehearse
 from kdspec.source.document import Document
 from kdspec.source.extends import compose
-from kdspec.spec import check
 
 ROOT = Path(__file__).parent.parent.parent
 STAND_FOR_ALL = ("mnli_t3", "chinese_names", "chinese_questions", "english_two_tasks")
@@ -237,15 +236,12 @@ def told(spec: Good, text: str) -> tuple[Any, bool]:
         document = compose(text, "spec.yaml", spec.folder, (), {})
     except DiagnosticError:
         return None, True
-    checked = check.check(document, spec.registry)
-    if checked.diagnostics or checked.spec is None:
-        return document.data, True
-    made, found = plan.make(checked.spec, spec.registry)
-    if found or made is None:
+    made = prepare(document, spec.registry)
+    if made.findings or made.plan is None:
         return document.data, True
     if document.data == spec.document.data:
         return document.data, False
-    return document.data, bool([d for d in rehearse(made, spec.registry).diagnostics if d.severity != "note"])
+    return document.data, bool([d for d in rehearse(made.plan, spec.registry).findings if d.severity != "note"])
 
 
 def mutations(spec: Good, seed: str, count: int) -> Iterator[tuple[str, str, bool]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.export import model_folder
 from kdspec.engine.run.event_log import read
 from kdspec.engine.run.stage_run import Interrupted
@@ -193,9 +193,9 @@ def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew(launch, ses
     made = session()
     for manifest in made.folder.rglob("manifest.json"):
         manifest.write_text("{}")
-    with pytest.raises(DiagnosticError, match="every checkpoint of stage `distil` is damaged"):
+    with pytest.raises(FindingError, match="every checkpoint of stage `distil` is damaged"):
         made.run()
-    with pytest.raises(DiagnosticError, match="KD504"):
+    with pytest.raises(FindingError, match="KD504"):
         session().run()
     assert launch(restart=True).of(RunStarted)[0].resumed_at is None
 
@@ -214,9 +214,9 @@ def test_without_the_best_checkpoint_the_last_student_is_kept(launch, session, t
 
 def test_another_spec_under_the_same_name_is_refused_with_what_differs(launch, session, toys):
     interrupt(session, toys, step=2)
-    with pytest.raises(DiagnosticError) as caught:
+    with pytest.raises(FindingError) as caught:
         session(f"{TRAINING}.optimizer.adamw.lr=0.02", "models.teacher.toy.depth=4").run()
-    (found,) = caught.value.diagnostics
+    (found,) = caught.value.findings
     assert found.code == "KD509"
     assert "stage `distil` of run `toy` was begun with another spec" in found.message
     assert found.notes == (
@@ -249,7 +249,7 @@ def test_a_stage_that_has_not_begun_may_change(session, launch, toys):
     interrupt(session, toys, text=TWO_STAGES, stage="fine_tune", step=2)
     ran = launch("stages.distil.training.steps=2", "models.student.toy.width=5", text=TWO_STAGES)
     assert [e.step for e in ran.of(StepDone)] == [1, 2, 3, 1, 2]
-    with pytest.raises(DiagnosticError, match="KD509"):
+    with pytest.raises(FindingError, match="KD509"):
         session("stages.fine_tune.training.steps=2", text=TWO_STAGES).run()
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from kdspec.api.context import BuildContext
-from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.batches import build_sampler
 from kdspec.engine.forward.guarded_task import built
 from kdspec.engine.forward.models import Models
@@ -24,10 +24,9 @@ from kdspec.objectives.soft_labels import Soft
 from kdspec.ops import unpad
 from kdspec.ops.mean import Mean
 from kdspec.ops.unpad import Packing
-from kdspec.plan.plan import make
+from kdspec.plan.prepare import prepare
 from kdspec.registry.registry import load_registry
 from kdspec.source.extends import compose
-from kdspec.spec.check import check
 from kdspec.testing import tiny
 
 REGISTRY = load_registry()
@@ -163,20 +162,18 @@ class Laboratory:
 
     def loop(self, *changes):
         """The stage ready to run, with changes of its training."""
-        adaptor = check(compose(self.text, "spec", self.folder), REGISTRY).spec.tasks["main"].adaptor()
+        adaptor = prepare(compose(self.text, "spec", self.folder), REGISTRY).spec.tasks["main"].adaptor()
         sets = [f"stages.distil.distiller={self.strategy}", *(f"stages.distil.training.{change}" for change in changes)]
         for model, layer in (("teacher", 1), ("student", 0)):
             of = f"bert.encoder.layer.{layer}.attention.self"
             relations = [f'modules["{of}.query"].output', f'modules["{of}.key"].output']
             sets.append(f"adaptors.{model}={json.dumps({**adaptor, 'relations': relations})}")
-        checked = check(compose(self.text, "spec", self.folder, sets, {}), REGISTRY)
-        if checked.errors:
-            raise DiagnosticError(*checked.errors)
-        plan, found = make(checked.spec, REGISTRY)
-        assert plan is not None, found
-        loop = begun(plan, "main", REGISTRY, self.folder)
+        made = prepare(compose(self.text, "spec", self.folder, sets, {}), REGISTRY)
+        if made.plan is None:
+            raise FindingError(*made.errors)
+        loop = begun(made.plan, "main", REGISTRY, self.folder)
         if type(loop.trainable.objective) is DistillationObjective:
-            loop.trainable.objective.soft = EverySoft(checked.spec.tasks["main"].logits)
+            loop.trainable.objective.soft = EverySoft(made.spec.tasks["main"].logits)
         return loop
 
 
@@ -329,7 +326,7 @@ def test_answers_may_come_from_a_cache_or_reductions_of_them(task, laboratory, m
 
 @pytest.mark.parametrize("task", DRAWN_ANEW)
 def test_rows_that_are_drawn_anew_have_no_cache(task, laboratory):
-    with pytest.raises(DiagnosticError, match="cannot be cached"):
+    with pytest.raises(FindingError, match="cannot be cached"):
         laboratory(task)[0].loop("teacher_cache=on")
 
 

@@ -17,14 +17,14 @@ from safetensors.torch import load_file, save_file
 
 from kdspec.cli import main
 from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.run.checkpoint import CheckpointStore
 from kdspec.engine.run.durable_files import sha256
 from kdspec.engine.run.manifest import FileRecord, Manifest
-from kdspec.plan.plan import make
+from kdspec.plan.prepare import prepare
 from kdspec.registry.registry import load_registry
 from kdspec.source.extends import compose
 from kdspec.source.secrets import covered, has_secret, is_secret
-from kdspec.spec.check import check
 from kdspec.testing import tiny
 
 SPEC = """\
@@ -395,13 +395,13 @@ class TestACheckpoint:
         store = self.plant(tmp_path / "s", b"x")
         manifest = Manifest(3, {name: FileRecord("0" * 64, 1, {})}, {}).seal()
         (store.folder(3) / "manifest.json").write_bytes(manifest)
-        with pytest.raises(DiagnosticError, match="which is not allowed"):
+        with pytest.raises(FindingError, match="which is not allowed"):
             store.load(3)
 
     def test_a_header_that_asks_for_all_memory_is_refused(self, tmp_path):
         header = json.dumps({"x": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}).encode()
         store = self.plant(tmp_path / "s", len(header).to_bytes(8, "little") + header)
-        with pytest.raises(DiagnosticError, match="is not a safetensors file"):
+        with pytest.raises(FindingError, match="is not a safetensors file"):
             store.load(3)
 
     def test_other_files_in_its_folder_are_not_opened(self, tmp_path, canary):
@@ -466,7 +466,7 @@ def test_validation_and_planning_write_nothing(home):
 )
 def test_a_text_cannot_take_all_memory(text):
     try:
-        found = check(compose("kdspec: 1\n" + text, "spec.yaml", environ={}), load_registry(installed=False)).errors
+        found = prepare(compose("kdspec: 1\n" + text, "spec.yaml", environ={}), load_registry(installed=False)).errors
     except DiagnosticError as error:
         found = error.diagnostics
     assert found
@@ -486,11 +486,9 @@ def test_numbers_of_a_model_cannot_either(layers, width, home):
     )
     text = text.replace("config: {num_hidden_layers: 1}", f"config: {{num_hidden_layers: {layers}}}")
     registry = load_registry(installed=False)
-    checked = check(compose(text, "spec.yaml", home, environ={}), registry)
-    if checked.spec is not None and not checked.errors:
-        plan, found = make(checked.spec, registry)
-        assert plan is None or len(plan.stages[0].matches) < 10_000
-        assert found or plan
+    made = prepare(compose(text, "spec.yaml", home, environ={}), registry)
+    assert made.plan is None or len(made.plan.stages[0].matches) < 10_000
+    assert made.errors or made.plan
 
 
 def test_safetensors_of_a_checkpoint_are_the_only_tensors_that_are_read(tmp_path):

@@ -17,6 +17,7 @@ from kdspec.api.task_sampling import Sampling
 from kdspec.builtins.strategies.one_teacher import General
 from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.diagnostics.fault import Fault
+from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.batches.sampler import DataOrder
 from kdspec.engine.batches.task_sampler import TaskMixture
 from kdspec.events import CheckpointSaved, Evaluated, StageFinished, StepDone
@@ -109,9 +110,9 @@ def test_heads_are_summed_and_named(launch):
 
 
 def test_differing_numbers_of_heads_are_an_error(launch):
-    with pytest.raises(DiagnosticError) as caught:
+    with pytest.raises(FindingError) as caught:
         launch(HEADS[0], f"{GENERAL}.hard_labels.weight=0")
-    assert [d.code for d in caught.value.diagnostics] == ["KD313"]
+    assert [d.code for d in caught.value.findings] == ["KD313"]
 
 
 MASK = torch.tensor([[1, 1, 1], [1, 0, 0]])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kdspec.api.field_path import parse
-from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.forward.attention_weights import CHOSEN
 from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.events import StageStarted, StepDone
@@ -171,12 +171,12 @@ def test_models_with_tokenizers_of_their_own_get_batches_of_their_own(texts, spy
 
 def test_matching_layers_of_other_tokens_is_an_error(texts, tmp_path):
     of_words(tmp_path / "words")
-    with pytest.raises(DiagnosticError) as caught:
+    with pytest.raises(FindingError) as caught:
         texts(
             "models.student.transformers.tokenizer=words",
             f"{MATCHES}=[{{feature: hidden, loss: cos, layers: {{2: 1}}}}]",
         )
-    assert [d.code for d in caught.value.diagnostics] == ["KD402"]
+    assert [d.code for d in caught.value.findings] == ["KD402"]
 
 
 def test_checkpointed_activations_change_nothing(texts, same):
@@ -186,9 +186,9 @@ def test_checkpointed_activations_change_nothing(texts, same):
 
 
 def test_checkpointing_needs_a_model_that_can(launch):
-    with pytest.raises(DiagnosticError) as caught:
+    with pytest.raises(FindingError) as caught:
         launch("stages.distil.training.gradient_checkpointing=true")
-    (found,) = caught.value.diagnostics
+    (found,) = caught.value.findings
     assert found.code == "KD503"
     assert found.help == "only transformers models can"
 

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
-from kdspec.plan.plan import Plan, make
+from kdspec.diagnostics.finding import Finding
+from kdspec.diagnostics.place import place
+from kdspec.plan.plan import Plan
+from kdspec.plan.prepare import prepare
 from kdspec.rehearsal.rehearse import rehearse
 from kdspec.rehearsal.result import Rehearsal
+from kdspec.source.document import Document
 from kdspec.source.extends import compose
-from kdspec.spec.check import check
 from kdspec.testing import registry
 
 
@@ -22,7 +25,7 @@ class Rehearsed:
 
     plan: Plan
     found: Rehearsal
-    text: str
+    document: Document
 
     @property
     def stage(self) -> Any:
@@ -32,13 +35,15 @@ class Rehearsed:
     @property
     def codes(self) -> list[str]:
         """What was found, errors and notes alike."""
-        return [diagnostic.code for diagnostic in self.found.diagnostics]
+        return [finding.code for finding in self.found.findings]
 
-    def pointed(self, diagnostic: Any) -> str:
-        """The text at which a diagnostic points."""
-        span = diagnostic.primary.span
+    def pointed(self, finding: Finding) -> str:
+        """The text at which a finding points."""
+        ((span, lines),) = [
+            (d.primary.span, self.document.sources[d.primary.span.file].lines) for d in place([finding], self.document)
+        ]
         assert span.line == span.end_line
-        return self.text.splitlines()[span.line][span.column : span.end_column]
+        return lines[span.line][span.column : span.end_column]
 
 
 @pytest.fixture
@@ -53,12 +58,10 @@ def planned(tmp_path):
             assert old in text
             text = text.replace(old, new, 1)
         components = registry(*plugins)
-        checked = check(compose(text, "spec.yaml", tmp_path, sets, {}), components)
-        assert checked.spec is not None
-        assert not checked.errors, checked.errors
-        plan, diagnostics = make(checked.spec, components)
-        assert plan is not None, diagnostics
-        return plan, components, text
+        document = compose(text, "spec.yaml", tmp_path, sets, {})
+        prepared = prepare(document, components)
+        assert prepared.plan is not None, prepared.errors
+        return prepared.plan, components, document
 
     return made
 
@@ -68,7 +71,7 @@ def rehearsed(planned):
     """`rehearsed(text, *plugins)` rehearses a spec; the arguments are those of `planned`."""
 
     def run(*arguments, **options):
-        plan, components, text = planned(*arguments, **options)
-        return Rehearsed(plan, rehearse(plan, components), text)
+        plan, components, document = planned(*arguments, **options)
+        return Rehearsed(plan, rehearse(plan, components), document)
 
     return run

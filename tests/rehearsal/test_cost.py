@@ -104,7 +104,7 @@ class RealStep:
         yield "backward"
 
     def optimize(self):
-        groups = parameter_groups(self.trainable, self.spec.label(("stages",)))
+        groups = parameter_groups(self.trainable, ("stages",))
         options = [{key: value for key, value in group.items() if key != "name"} for group in groups]
         optimizer = torch.optim.AdamW(options, lr=0.01)
         while True:
@@ -148,7 +148,7 @@ def product(query, key, times):
 def test_the_groups_of_the_optimizer_are_the_real_ones(rehearsed):
     outcome = rehearsed(SPEC)
     step = RealStep(outcome.plan, outcome.stage.inputs)
-    groups = parameter_groups(step.trainable, outcome.plan.spec.label(("stages",)))
+    groups = parameter_groups(step.trainable, ("stages",))
     assert outcome.stage.groups == {group["name"]: sum(p.numel() for p in group["params"]) for group in groups}
     assert sum(outcome.stage.groups.values()) == sum(p.numel() for p in step.trainable.parameters())
 

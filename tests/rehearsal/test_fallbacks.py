@@ -33,7 +33,7 @@ stages:
 
 def test_a_small_model_that_looks_at_values_is_run(rehearsed):
     outcome = rehearsed(SPEC, NETS, change=[("{net: {}}", "{net: {trait: looks}}")])
-    (note,) = outcome.found.diagnostics
+    (note,) = outcome.found.findings
     assert (note.code, note.severity) == ("KD401", "note")
     assert "was rehearsed with 2 rows of real numbers" in note.message
     assert outcome.pointed(note) == "{trait: looks}"
@@ -50,7 +50,7 @@ def test_a_large_model_that_looks_at_values_waits_for_the_first_batch(rehearsed)
         change=[("width: 6", "width: 6, trait: large and looks"), ("{net: {}}", "{net: {trait: large and looks}}")],
     )
     assert outcome.codes == ["KD401"]
-    assert "checked at the first batch" in outcome.found.diagnostics[0].message
+    assert "checked at the first batch" in outcome.found.findings[0].message
 
 
 def test_a_model_that_looks_at_its_weights_when_it_is_made(rehearsed):
@@ -63,14 +63,14 @@ def test_a_model_that_looks_at_its_weights_when_it_is_made(rehearsed):
 
 def test_a_model_that_refuses_made_up_rows_is_a_warning(rehearsed):
     outcome = rehearsed(SPEC, NETS, change=[("{net: {}}", "{net: {trait: refuses}}")])
-    (found,) = outcome.found.diagnostics
+    (found,) = outcome.found.findings
     assert (found.code, found.severity) == ("KD506", "warning")
     assert found.notes[-1] == "the inputs were made up"
 
 
 def test_a_loss_that_looks_at_values_is_tried_on_random_numbers(rehearsed):
     outcome = rehearsed(SPEC, NETS, change=[("loss: hidden_mse", "loss: looks")])
-    (note,) = outcome.found.diagnostics
+    (note,) = outcome.found.findings
     assert (note.code, note.severity) == ("KD401", "note")
     assert "were rehearsed on random numbers" in note.message
     assert outcome.stage.flops is None
@@ -79,7 +79,7 @@ def test_a_loss_that_looks_at_values_is_tried_on_random_numbers(rehearsed):
 
 def test_a_loss_that_looks_and_fails_is_a_mistake(rehearsed):
     outcome = rehearsed(SPEC, NETS, change=[("loss: hidden_mse", "loss: {looks: {fails: true}}")])
-    (found,) = outcome.found.diagnostics
+    (found,) = outcome.found.findings
     assert (found.code, found.severity) == ("KD506", "error")
     assert "the loss `looks` raised ValueError: not these" in found.message
 
@@ -96,7 +96,7 @@ def test_features_whose_shape_depends_on_a_mask_are_as_large_as_they_can_be(rehe
 
 def test_rows_that_are_far_away_are_a_note(rehearsed):
     outcome = rehearsed(SPEC, NETS, change=[("{json: {train: rows.jsonl}}", "{hub: {path: nobody/nothing}}")])
-    (note,) = outcome.found.diagnostics
+    (note,) = outcome.found.findings
     assert (note.code, note.severity, outcome.pointed(note)) == ("KD401", "note", "rows")
     assert outcome.found.models["teacher"].parameters > 0
 

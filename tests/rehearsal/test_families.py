@@ -244,4 +244,4 @@ def test_a_model_of_the_hub_that_is_not_here_is_a_note(rehearsed):
     )
     assert set(outcome.codes) == {"KD401"}
     assert not outcome.found.failed
-    assert "is not on this machine yet" in outcome.found.diagnostics[0].message
+    assert "is not on this machine yet" in outcome.found.findings[0].message

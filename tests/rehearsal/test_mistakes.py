@@ -116,7 +116,7 @@ def test_a_good_spec_has_nothing(rehearsed):
 def test_a_mistake(rehearsed, change, code, place, told):
     outcome = rehearsed(SPEC, NETS, change=change)
     assert outcome.found.failed
-    first = next(d for d in outcome.found.diagnostics if d.code == code)
+    first = next(d for d in outcome.found.findings if d.code == code)
     assert told in first.message
     if place is not None:
         assert outcome.pointed(first) == place
@@ -124,13 +124,13 @@ def test_a_mistake(rehearsed, change, code, place, told):
 
 def test_both_shapes_are_told_of(rehearsed):
     outcome = rehearsed(SPEC, NETS, change=[("{net: {width: 6}}", "{net: {width: 6, longer: 2}}")])
-    (found,) = outcome.found.diagnostics
+    (found,) = outcome.found.findings
     assert found.notes == ("`hidden` 2 of `teacher` is (3, 7, 6)", "`hidden` 2 of `student` is (3, 5, 4)")
 
 
 def test_what_a_loss_was_given_is_told_of(rehearsed):
     outcome = rehearsed(SPEC, NETS, change=[("hidden_mse", "cuts")])
-    (found,) = outcome.found.diagnostics
+    (found,) = outcome.found.findings
     assert found.notes == (
         "`hidden` of `teacher`: (3, 5, 6)",
         "`hidden` of `student`: (3, 5, 4)",
@@ -167,7 +167,7 @@ stages:
 
 def test_rows_longer_than_the_positions_are_a_warning(rehearsed):
     outcome = rehearsed(TEXTS)
-    (found,) = outcome.found.diagnostics
+    (found,) = outcome.found.findings
     assert (found.code, found.severity, outcome.pointed(found)) == ("KD405", "warning", "32")
     assert found.help.startswith("write `max_length: 20`")
     assert outcome.stage.inputs["input_ids"].shape == (4, 20)

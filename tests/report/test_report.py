@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 import pytest
 
 from kdspec import hookimpl
-from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.run.event_log import EventLog
 from kdspec.events import (
     Evaluated,
@@ -216,9 +216,9 @@ def test_the_plan_is_shown_as_the_terminal_does(run):
 
 
 def test_a_folder_without_a_log_is_not_a_run(tmp_path):
-    with pytest.raises(DiagnosticError) as caught:
+    with pytest.raises(FindingError) as caught:
         report.read(tmp_path / "nothing")
-    assert caught.value.diagnostics[0].code == "KD003"
+    assert caught.value.findings[0].code == "KD003"
 
 
 class Adds:

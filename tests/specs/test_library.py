@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from kdspec.engine.run.session import Session
-from kdspec.plan import plan
+from kdspec.plan.prepare import prepare
 from kdspec.registry.registry import load_registry
 from kdspec.source.extends import load
-from kdspec.spec import check
 
 ROOT = Path(__file__).parent.parent.parent
 SPECS = ROOT / "specs"
@@ -44,16 +43,14 @@ def planned(file, registry, steps=None):
             for value in ("epochs=null", f"steps={steps}", "batch_size=8")
         ]
         document = load(file, sets, environ={})
-    checked = check.check(document, registry)
-    assert checked.diagnostics == ()
-    made, found = plan.make(checked.spec, registry)
-    assert not found
-    return made
+    made = prepare(document, registry)
+    assert (made.findings, made.misshapen) == ((), ())
+    return made.plan
 
 
 @pytest.mark.parametrize("file", FILES)
 def test_a_spec_of_the_library_is_valid_without_a_warning(file, library, registry):
-    assert planned(library / file, registry).spec.document.data["kdspec"] == 1
+    assert planned(library / file, registry).source.data["kdspec"] == 1
 
 
 @pytest.mark.parametrize("file", FILES)

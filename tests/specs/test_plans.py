@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kdspec.plan import plan
+from kdspec.diagnostics.place import in_order, place
 from kdspec.plan.outline import outline
+from kdspec.plan.prepare import prepare
 from kdspec.registry.registry import load_registry
 from kdspec.rehearsal.rehearse import rehearse
 from kdspec.rehearsal.result import as_data, settled
 from kdspec.render.plan import page
 from kdspec.source.extends import load
-from kdspec.spec import check
 
 ROOT = Path(__file__).parent.parent.parent
 SPECS = ROOT / "specs"
@@ -46,12 +46,12 @@ def components():
 def shown(file, components):
     """What the command shows: first what it has found, then the plan."""
     document = load(file.name, environ={})
-    checked = check.check(document, components)
-    assert checked.spec is not None, checked.diagnostics
-    made, found = plan.make(checked.spec, components)
-    assert made is not None, found
+    prepared = prepare(document, components)
+    made = prepared.plan
+    assert made is not None, prepared.errors
     rehearsal = rehearse(made, components)
-    told = [f"{d.severity}[{d.code}]: {d.message}\n" for d in (*checked.diagnostics, *found, *rehearsal.diagnostics)]
+    found = in_order(place(prepared.findings, document))
+    told = [f"{d.severity}[{d.code}]: {d.message}\n" for d in (*found, *rehearsal.findings)]
     console = Console(file=io.StringIO(), width=120, color_system=None, legacy_windows=False)
     console.print(page(outline(settled(made, rehearsal)) | {"rehearsal": as_data(rehearsal)}))
     lines = [line.rstrip() for line in console.file.getvalue().splitlines()]

@@ -16,12 +16,11 @@ import yaml
 
 from kdspec.api.kinds import Task
 from kdspec.engine.run.session import Session
-from kdspec.plan import plan
+from kdspec.plan.prepare import prepare
 from kdspec.registry.plugins import load as load_plugins
 from kdspec.registry.registry import load_registry
 from kdspec.report import report
 from kdspec.source.extends import load
-from kdspec.spec import check
 
 SPECS = Path(__file__).parent.parent.parent / "specs"
 FILES = {
@@ -66,11 +65,9 @@ def test_a_task_runs_from_end_to_end_on_a_slice_with_the_real_model(file, librar
     sets = [
         f"stages.{stage}.training.{value}" for stage in stages for value in ("epochs=null", "steps=2", "batch_size=4")
     ]
-    checked = check.check(load(library / file, sets, environ={}), components)
-    assert checked.diagnostics == ()
-    made, found = plan.make(checked.spec, components)
-    assert not found
-    result = Session(made, components, output=tmp_path, device="cpu").run()
+    made = prepare(load(library / file, sets, environ={}), components)
+    assert (made.findings, made.misshapen) == ((), ())
+    result = Session(made.plan, components, output=tmp_path, device="cpu").run()
 
     assert [stage.step for stage in result.stages] == [2] * len(stages)
     assert {row.role for row in result.table} >= {"teacher", "student"}

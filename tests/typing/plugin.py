@@ -16,6 +16,7 @@ from kdspec import (
     Diagnostic,
     Distiller,
     FeatureLoss,
+    Finding,
     LayerMap,
     LogitLoss,
     LrSchedule,
@@ -247,9 +248,9 @@ def kdspec_components() -> Iterable[type[Component]]:
 
 
 @hookimpl
-def kdspec_check(spec: Spec, registry: Registry) -> Iterable[Diagnostic]:
+def kdspec_check(spec: Spec, registry: Registry) -> Iterable[Finding]:
     assert_type(registry.names("logit_loss"), list[str])
-    yield Diagnostic("plugin/name", f"`{spec.name}` is no name", spec.label(("name",)), severity="warning")
+    yield Finding("plugin/name", f"`{spec.name}` is no name", ("name",), severity="warning")
 
 
 @hookimpl

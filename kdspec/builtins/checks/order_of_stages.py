@@ -6,17 +6,15 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from kdspec.api.hooks import hookimpl
-from kdspec.diagnostics.diagnostic import Diagnostic
+from kdspec.diagnostics.finding import Finding, Mark
 
 if TYPE_CHECKING:
-    from kdspec.registry.registry import Registry
     from kdspec.spec.spec import Spec
 
 
 @hookimpl
-def kdspec_check(spec: Spec, registry: Registry) -> list[Diagnostic]:
+def kdspec_check(spec: Spec) -> list[Finding]:
     """Stages whose student is used by nothing that comes after them."""
-    del registry
     names = list(spec.stages)
     needs = [stage.distiller.needs() for stage in spec.stages.values()]
     taught = [index for index, need in enumerate(needs) if need.teachers]
@@ -29,22 +27,22 @@ def kdspec_check(spec: Spec, registry: Registry) -> list[Diagnostic]:
             continue
         before = [at for at in range(index) if student in needs[at].teachers]
         if before:
-            found.append(_too_late(spec, name, student, names[before[-1]]))
+            found.append(_too_late(name, student, names[before[-1]]))
         elif not _compared(spec, needs[index].tasks):
             message = (
                 f"nothing uses what stage `{name}` trains: it is no result, and there are no rows to compare it on"
             )
-            label = spec.label(("stages", name), f"trains `{student}`", key=True)
-            found.append(Diagnostic("KD305", message, label, severity="warning"))
+            label = Mark(("stages", name), f"trains `{student}`", key=True)
+            found.append(Finding("KD305", message, *label, severity="warning"))
     return found
 
 
-def _too_late(spec: Spec, name: str, student: str, earlier: str) -> Diagnostic:
+def _too_late(name: str, student: str, earlier: str) -> Finding:
     message = f"`{student}` is trained after it has taught, and no later stage uses it"
-    label = spec.label(("stages", name), f"trains `{student}`", key=True)
-    other = spec.label(("stages", earlier), f"learns from `{student}`", key=True)
+    label = Mark(("stages", name), f"trains `{student}`", key=True)
+    other = Mark(("stages", earlier), f"learns from `{student}`", key=True)
     help_ = f"put stage `{name}` before `{earlier}`"
-    return Diagnostic("KD305", message, label, (other,), help=help_, severity="warning")
+    return Finding("KD305", message, *label, also=(other,), help=help_, severity="warning")
 
 
 def _with_sources(spec: Spec, models: Iterable[str]) -> set[str]:

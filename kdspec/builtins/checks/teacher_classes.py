@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from kdspec.api.context import ModelContext
 from kdspec.api.hooks import hookimpl
-from kdspec.diagnostics.diagnostic import Diagnostic
+from kdspec.diagnostics.finding import Finding, Mark
 
 if TYPE_CHECKING:
     from kdspec.api.context import ModelFacts
     from kdspec.api.kinds import Distiller
+    from kdspec.api.spec_source import SpecSource
     from kdspec.api.step import Needs
     from kdspec.spec.spec import Spec
 
@@ -19,18 +20,18 @@ CODE = "KD403"
 
 
 @hookimpl
-def kdspec_check(spec: Spec) -> Iterator[Diagnostic]:
+def kdspec_check(spec: Spec, source: SpecSource) -> Iterator[Finding]:
     """Teachers of a stage whose files have heads for other classes than the first one's, or in another order."""
     trained: set[str] = set()
     for name, stage in spec.stages.items():
         needs = stage.distiller.needs()
         for part in needs.each:
-            yield from _agree(spec, name, part, trained)
+            yield from _agree(spec, source, name, part, trained)
         yield from _joined(spec, name, stage.distiller, needs)
         trained.add(needs.student)
 
 
-def _joined(spec: Spec, stage: str, distiller: Distiller, needs: Needs) -> Iterator[Diagnostic]:
+def _joined(spec: Spec, stage: str, distiller: Distiller, needs: Needs) -> Iterator[Finding]:
     """Ways of joining that are about the probabilities of classes, for logits that are something else."""
     soft = getattr(distiller, "soft_labels", None)
     path = ("stages", stage, "distiller", distiller.name, "soft_labels")
@@ -41,14 +42,12 @@ def _joined(spec: Spec, stage: str, distiller: Distiller, needs: Needs) -> Itera
         for key, value in (("combine", "probabilities"), ("teacher_weights", "confidence")):
             if getattr(soft, key, None) == value:
                 message = f"`{key}: {value}` is about classes of which one is right, and task `{task}` has {logits}"
-                where = spec.label(("tasks", task), f"has {logits}", key=True)
+                where = Mark(("tasks", task), f"has {logits}", key=True)
                 help_ = "join the logits, with a number for each teacher or none"
-                yield Diagnostic(
-                    "KD313", message, spec.label((*path, key), "does not fit the task"), (where,), help=help_
-                )
+                yield Finding("KD313", message, *Mark((*path, key), "does not fit the task"), (where,), help=help_)
 
 
-def _agree(spec: Spec, stage: str, needs: Needs, trained: set[str]) -> Iterator[Diagnostic]:
+def _agree(spec: Spec, source: SpecSource, stage: str, needs: Needs, trained: set[str]) -> Iterator[Finding]:
     """What a stage has trained has the head of its task; where an adaptor is written it may choose among the classes."""
     asked = [
         teacher
@@ -57,24 +56,24 @@ def _agree(spec: Spec, stage: str, needs: Needs, trained: set[str]) -> Iterator[
         and teacher not in trained | spec.adaptors.keys()
         and "logits" in needs.reads.get(teacher, frozenset())
     ]
-    known = [(teacher, found) for teacher in asked if (found := _facts(spec, teacher)).classes is not None]
+    known = [(teacher, found) for teacher in asked if (found := _facts(spec, source, teacher)).classes is not None]
     for teacher, found in known[1:]:
         first, other = known[0]
         differ = _difference(other, found)
         if differ is None:
             continue
         what, sides = differ
-        label = spec.label(("models", teacher), sides[1], key=True)
-        beside = spec.label(("models", first), sides[0], key=True)
+        label = Mark(("models", teacher), sides[1], key=True)
+        beside = Mark(("models", first), sides[0], key=True)
         message = f"teachers `{first}` and `{teacher}` of stage `{stage}` have {what}"
         help_ = (
             "joined teachers need the same classes in the same order; train one of them on the task in a stage before"
         )
-        yield Diagnostic(CODE, message, label, (beside,), help=help_)
+        yield Finding(CODE, message, *label, also=(beside,), help=help_)
 
 
-def _facts(spec: Spec, model: str) -> ModelFacts:
-    context = ModelContext(folder=spec.document.folder, seed=spec.seed, name=model, models=spec.models)
+def _facts(spec: Spec, source: SpecSource, model: str) -> ModelFacts:
+    context = ModelContext(folder=source.folder, seed=spec.seed, name=model, models=spec.models)
     return spec.models[model].facts(context)
 
 

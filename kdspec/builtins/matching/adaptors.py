@@ -13,7 +13,8 @@ from kdspec.api.component import Component
 from kdspec.api.context import AdaptorContext, BuildContext
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Adaptor
-from kdspec.diagnostics.diagnostic import Diagnostic, closest
+from kdspec.diagnostics.diagnostic import closest
+from kdspec.diagnostics.finding import Finding, Mark
 
 if TYPE_CHECKING:
     from kdspec.spec.spec import Spec
@@ -81,7 +82,7 @@ class ByTask(Adaptor):
 
 
 @hookimpl
-def kdspec_check(spec: Spec) -> Iterator[Diagnostic]:
+def kdspec_check(spec: Spec) -> Iterator[Finding]:
     """Tasks of `by_task` that the spec does not have."""
     for model, adaptor in spec.adaptors.items():
         for task in adaptor.tasks if isinstance(adaptor, ByTask) else ():
@@ -89,13 +90,13 @@ def kdspec_check(spec: Spec) -> Iterator[Diagnostic]:
                 continue
             path = ("adaptors", model, "by_task", "tasks", task)
             guess = closest(task, spec.tasks)
-            yield Diagnostic(
+            yield Finding(
                 "KD204",
                 f"unknown task `{task}`",
-                spec.label(path, "no task of this spec", key=True),
+                *Mark(path, "no task of this spec", key=True),
                 notes=() if guess else ("declared here: " + ", ".join(f"`{name}`" for name in spec.tasks),),
                 help=f"did you mean `{guess}`?" if guess else None,
-                edit=spec.replace(path, task, guess, key=True) if guess else None,
+                fix=(task, guess) if guess else None,
             )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +11,7 @@ import typer
 from kdspec.api.hooks import hookimpl
 from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
-from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 
 _EXAMPLES = """\b
 Examples:
@@ -56,8 +56,8 @@ def bench(
     if run.table() is None or origin is None:
         raise typer.BadParameter(f"`{folder}` is not the folder of a run that has finished", param_hint="RUN_DIR")
     file = str(folder / "spec.yaml")
-    document = replace(parse(run.text("spec.yaml") or "", file, origin), trusts_code=invocation.trusts_code)
-    reading = follow(file, document, invocation.registry)
+    document = parse(run.text("spec.yaml") or "", file, origin)
+    reading = follow(file, document, invocation.registry, trusts_code=invocation.trusts_code)
     if reading.plan is None or reading.failed:
         show_reading(reading, invocation.err, "full")
         raise typer.Exit(reading.exit_code)
@@ -69,8 +69,8 @@ def bench(
 
         try:
             found = measure(reading.plan, run, device=where, batch_size=batch_size, rounds=rounds, tell=tell)
-        except DiagnosticError as error:
-            show(error.diagnostics, reading.sources, reading.name, invocation.err, "full")
+        except FindingError as error:
+            show(reading.place(error.findings), reading.sources, reading.name, invocation.err, "full")
             raise typer.Exit(ExitCode.FAILED) from None
     machine = {"device": str(where), "threads": torch.get_num_threads(), "batch_size": batch_size}
     rows = [asdict(each) for each in found]

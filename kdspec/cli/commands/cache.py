@@ -11,7 +11,7 @@ import typer
 from kdspec.api.hooks import hookimpl
 from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
-from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 
 if TYPE_CHECKING:
     from kdspec.events import CacheState, Event
@@ -102,8 +102,8 @@ def _fill(invocation: Invocation, spec: str, sets: list[str], output: Path, devi
                 invocation.out.say(f"{state.stage}: teacher {state.teacher}, {kept} in {state.folder}")
                 if not state.used:
                     raise typer.Exit(ExitCode.FAILED)
-        except DiagnosticError as error:
-            show(error.diagnostics, reading.sources, reading.name, invocation.err, "full")
+        except FindingError as error:
+            show(reading.place(error.findings), reading.sources, reading.name, invocation.err, "full")
             raise typer.Exit(ExitCode.FAILED) from None
     if not found:
         invocation.err.say("no stage has a frozen teacher that is cached")

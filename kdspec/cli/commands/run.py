@@ -16,7 +16,7 @@ import typer
 from kdspec.api.hooks import hookimpl
 from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
-from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.processes import torchrun
 from kdspec.engine.processes.torchrun import Rank, Strategy
 from kdspec.render.formats import Format
@@ -127,10 +127,10 @@ def run(
         invocation.plugins.add(Plugin("kdspec", importlib.metadata.version("kdspec"), "progress", name, progress))
         try:
             result = session.run()
-        except DiagnosticError as error:
+        except FindingError as error:
             progress.stop()
             err.quiet = not session.tells_of_failure
-            show(error.diagnostics, reading.sources, reading.name, err, format_)
+            show(reading.place(error.findings), reading.sources, reading.name, err, format_)
             raise typer.Exit(ExitCode.FAILED) from None
         except Interrupted as stopped:
             progress.stop()
@@ -194,13 +194,14 @@ def _command(invocation: Invocation, here: Rank, session: Session, spec: str, se
 
 def _write_report(invocation: Invocation, reading: Reading, result: Result) -> None:
     from kdspec.cli.print_diagnostics import show
+    from kdspec.diagnostics.place import place
     from kdspec.report import report
 
     try:
         report.write(report.read(result.folder), invocation.plugins)
-    except DiagnosticError as error:
+    except FindingError as error:
         # The run went well; a report can be written again.
-        show(error.diagnostics, {}, reading.name, invocation.err)
+        show(place(error.findings, None), {}, reading.name, invocation.err)
 
 
 def _show_result(invocation: Invocation, result: Result, command: str) -> None:

@@ -68,7 +68,7 @@ def measure(
         tell: told of each model before it is measured.
 
     Raises:
-        DiagnosticError: KD5xx, where data or models cannot be loaded.
+        FindingError: KD5xx, where data or models cannot be loaded.
     """
     tasks = {name: built(plan, name) for name in dict.fromkeys(t for stage in plan.stages for t in stage.tasks)}
     heads = {name: task.head for name, task in tasks.items()}

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from kdspec.api.field_path import parse
 from kdspec.api.step import Features
 from kdspec.api.task import BuiltTask
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Edit, closest
+from kdspec.diagnostics.diagnostic import closest
+from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.evaluation.evaluate import evaluate
 from kdspec.engine.forward.model_runner import ModelRunner
@@ -79,7 +80,7 @@ class BestModelTracker:
         """Find out whether there is the metric that the spec names, while nothing has been trained yet.
 
         Raises:
-            DiagnosticError: KD502.
+            FindingError: KD502.
         """
         if self.metric == MEAN and self.stage.parts:
             self._check_mean()
@@ -137,33 +138,31 @@ class BestModelTracker:
         rising = {each.higher(each.own) for each in self.tasks}
         if len(rising) < 2:
             return
-        label = self.plan.spec.label(
-            ("stages", self.stage.name, "training", "evaluate"), "by the mean of the tasks'", key=True
-        )
+        label = Mark(("stages", self.stage.name, "training", "evaluate"), "by the mean of the tasks'", key=True)
         notes = tuple(
             f"of `{each.own}` of `{each.task}` {'more' if each.higher(each.own) else 'less'} is better"
             for each in self.tasks
         )
         message = f"the metrics of the tasks of stage `{self.stage.name}` have no mean"
         help_ = f"name the one that chooses: `evaluate: {{metric: {self.tasks[0].task}.{self.tasks[0].own}}}`"
-        raise DiagnosticError(Diagnostic("KD502", message, label, notes=notes, help=help_))
+        raise FindingError(Finding("KD502", message, *label, notes=notes, help=help_))
 
     def _value(self, metrics: Mapping[str, float]) -> float:
         name = self.metric
         if name in metrics:
             return metrics[name]
-        label = self.plan.spec.label(("stages", self.stage.name, "training", "evaluate", "metric"))
+        at = ("stages", self.stage.name, "training", "evaluate", "metric")
         known = ", ".join(f"`{key}`" for key in metrics) or "none"
         near = closest(name, list(metrics))
         whose = f"stage `{self.stage.name}`" if self.stage.parts else f"task `{self.stage.task}`"
-        raise DiagnosticError(
-            Diagnostic(
+        raise FindingError(
+            Finding(
                 "KD502",
                 f"{whose} has no metric `{name}`",
-                label,
+                at,
                 notes=(f"there are: {known}",),
                 help=f"did you mean `{near}`?" if near else None,
-                edit=Edit(label.span, near) if near and self.written else None,
+                fix=(name, near) if near and self.written else None,
             )
         )
 

@@ -1,4 +1,4 @@
-"""What goes wrong inside a component, told as a diagnostic at the component's place in the spec."""
+"""What goes wrong inside a component, told as a finding at the component's place in the spec."""
 
 from __future__ import annotations
 
@@ -7,26 +7,23 @@ from contextlib import AbstractContextManager
 from functools import partial
 from types import TracebackType
 
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
 from kdspec.diagnostics.fault import Fault, Within
-from kdspec.source.document import Path
-from kdspec.spec.spec import Spec
+from kdspec.diagnostics.finding import Finding, FindingError, SpecPath, of_fault
 
 
-def placing(spec: Spec, path: Path, what: str) -> AbstractContextManager[None]:
+def placing(path: SpecPath, what: str) -> AbstractContextManager[None]:
     """A context in which faults, and exhausted memory, point at `path`; it may be entered again and again.
 
     Args:
-        spec: the spec that names the component.
         path: the component's parameters in the spec, which a fault's `at` goes on from.
         what: who is at work, for example "model `teacher`".
     """
-    return _Context(partial(_told, spec, path, what))
+    return _Context(partial(_told, path, what))
 
 
-def error_context(spec: Spec, path: Path, what: str) -> AbstractContextManager[None]:
+def error_context(path: SpecPath, what: str) -> AbstractContextManager[None]:
     """A context for code of a component: whatever it raises points at `path`, as for `placing`."""
-    return _Context(partial(_blamed, spec, path, what))
+    return _Context(partial(_blamed, path, what))
 
 
 # A library that calls `sys.exit` must not end a run as if it had come to its end.
@@ -35,7 +32,7 @@ _Told = Exception | SystemExit
 
 class _Context:
     # Not a generator, which takes several times as long: a step enters a dozen of these.
-    def __init__(self, tell: Callable[[_Told], Diagnostic | None]) -> None:
+    def __init__(self, tell: Callable[[_Told], Finding | None]) -> None:
         self._tell = tell
 
     def __enter__(self) -> None:
@@ -44,15 +41,15 @@ class _Context:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if isinstance(error, _Told) and not isinstance(error, DiagnosticError):
+        if isinstance(error, _Told) and not isinstance(error, FindingError):
             found = self._tell(error)
             if found is not None:
-                raise DiagnosticError(found) from error
+                raise FindingError(found) from error
 
 
-def _blamed(spec: Spec, path: Path, what: str, error: _Told) -> Diagnostic:
-    """The diagnostic for anything that a component raises."""
-    found = _told(spec, path, what, error)
+def _blamed(path: SpecPath, what: str, error: _Told) -> Finding:
+    """The finding for anything that a component raises."""
+    found = _told(path, what, error)
     if found is not None:
         return found
     notes: tuple[str, ...] = ()
@@ -61,17 +58,17 @@ def _blamed(spec: Spec, path: Path, what: str, error: _Told) -> Diagnostic:
     told = f": {error}" if str(error) else ""
     message = f"{what} raised {type(error).__name__}{told}"
     help_ = "run again with `--traceback` to see where"
-    return Diagnostic("KD506", message, spec.label(path), notes=notes, help=help_)
+    return Finding("KD506", message, path, notes=notes, help=help_)
 
 
-def _told(spec: Spec, path: Path, what: str, error: _Told) -> Diagnostic | None:
-    """The diagnostic for what explains itself, or None."""
+def _told(path: SpecPath, what: str, error: _Told) -> Finding | None:
+    """The finding for what explains itself, or None."""
     if isinstance(error, Within):
-        return _told(spec, (*path, *error.at), error.what, _cause(error))
+        return _told((*path, *error.at), error.what, _cause(error))
     if isinstance(error, Fault):
-        return spec.diagnose(error, path)
+        return of_fault(error, path)
     if isinstance(error, MemoryError) or is_out_of_memory(error):
-        return out_of_memory(spec, path, what)
+        return out_of_memory(path, what)
     return None
 
 
@@ -85,7 +82,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
-def out_of_memory(spec: Spec, path: Path, what: str) -> Diagnostic:
-    """The diagnostic for exhausted memory."""
+def out_of_memory(path: SpecPath, what: str) -> Finding:
+    """The finding for exhausted memory."""
     help_ = "lower `batch_size` and raise `accumulate` by the same factor: the result stays the same"
-    return Diagnostic("KD511", f"out of memory in {what}", spec.label(path), help=help_)
+    return Finding("KD511", f"out of memory in {what}", path, help=help_)

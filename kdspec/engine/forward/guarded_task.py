@@ -21,8 +21,8 @@ def guarded(spec: Spec, name: str, task: BuiltTask) -> BuiltTask:
 def built(plan: Plan, name: str) -> BuiltTask:
     """A task of a plan, built and guarded."""
     component = plan.spec.tasks[name]
-    with error_context(plan.spec, ("tasks", name, component.name), f"task `{name}`"):
-        task = component.build(BuildContext(folder=plan.spec.document.folder, seed=plan.spec.seed))
+    with error_context(("tasks", name, component.name), f"task `{name}`"):
+        task = component.build(BuildContext(folder=plan.source.folder, seed=plan.spec.seed))
     return guarded(plan.spec, name, task)
 
 
@@ -40,7 +40,7 @@ class _Guarded:
 
     def _guard(self, method: Callable[..., Any]) -> Callable[..., Any]:
         path = ("tasks", self._name, self._spec.tasks[self._name].name)
-        guard = error_context(self._spec, path, f"task `{self._name}`")
+        guard = error_context(path, f"task `{self._name}`")
 
         @wraps(method)
         def call(*args: Any, **options: Any) -> Any:

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from kdspec.api.field_path import FieldPath, FieldPathError
 from kdspec.api.match import PlannedMatch
 from kdspec.api.step import Features
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label, closest
+from kdspec.diagnostics.diagnostic import closest
 from kdspec.diagnostics.fault import Fault
+from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.forward.attention_weights import choose, release
 from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.forward.forward_hooks import HookPoint, HookSet, Trace, each
@@ -78,7 +79,7 @@ class ModelRunner:
         self.modules = _modules(features)
         self.flags = _flags(module, [path for feature in features.values() for path in feature.paths])
         self.accepted = _accepted(module) if chooses else None
-        self._guard = error_context(spec, ("models", name, spec.models[name].name), f"model `{name}`")
+        self._guard = error_context(("models", name, spec.models[name].name), f"model `{name}`")
         self._bound: set[tuple[str, ...]] = set()
         """The combinations of columns that the model is known to take."""
         self.ends: HookPoint | None = None
@@ -89,7 +90,7 @@ class ModelRunner:
         """The features of one batch.
 
         Raises:
-            DiagnosticError: KD303 where a path leads nowhere, KD502 where the model does not take the batch's columns,
+            FindingError: KD303 where a path leads nowhere, KD502 where the model does not take the batch's columns,
                 KD405 where its rows are too long for it, KD506 where it raises.
         """
         inputs = self.inputs(batch)
@@ -105,7 +106,7 @@ class ModelRunner:
         attention in layers where they are not read.
 
         Raises:
-            DiagnosticError: as when it is called.
+            FindingError: as when it is called.
         """
         trace = Trace()
         with trace.of(self.module):
@@ -159,7 +160,7 @@ class ModelRunner:
         try:
             with self._guard, self._captured(_modules(shorter.rest)) as captured:
                 output, found = shorter.hook_set.run(lambda: self._call(inputs, shorter.flags))
-        except DiagnosticError as error:
+        except FindingError as error:
             if (why := self._too_long(inputs)) is not None:
                 raise why from error
             raise
@@ -175,7 +176,7 @@ class ModelRunner:
         try:
             with self._guard, self._captured(self.modules) as captured:
                 return self._call(inputs, self.flags), captured
-        except DiagnosticError as error:
+        except FindingError as error:
             if (why := self._too_long(inputs)) is not None:
                 raise why from error
             raise
@@ -185,7 +186,7 @@ class ModelRunner:
             return self.module(**inputs, **flags)
         return self.arithmetic.run(self.module, inputs, flags)
 
-    def _too_long(self, inputs: Batch) -> DiagnosticError | None:
+    def _too_long(self, inputs: Batch) -> FindingError | None:
         return too_long(self.spec, self.name, self.task, self.module, inputs)
 
     def of_batch(self, batch: Batch, names: Iterable[str]) -> dict[str, Any]:
@@ -194,14 +195,14 @@ class ModelRunner:
 
     def _values(self, names: Iterable[str], output: Any, batch: Batch, captured: Mapping[str, Any]) -> dict[str, Any]:
         values: dict[str, Any] = {}
-        lost: list[Diagnostic] = []
+        lost: list[Finding] = []
         for name in names:
             try:
                 values[name] = self._feature(self.features[name], output, batch, captured)
-            except DiagnosticError as error:
-                lost += error.diagnostics
+            except FindingError as error:
+                lost += error.findings
         if lost:
-            raise DiagnosticError(*lost)
+            raise FindingError(*lost)
         return values
 
     def inputs(self, batch: Batch) -> dict[str, Tensor]:
@@ -210,7 +211,7 @@ class ModelRunner:
         if self.accepted is not None:
             return {key: value for key, value in inputs.items() if key in self.accepted}
         if (columns := tuple(inputs)) not in self._bound:
-            with error_context(self.spec, ("models", self.name), f"model `{self.name}`"):
+            with error_context(("models", self.name), f"model `{self.name}`"):
                 self._check_arguments(inputs)
             self._bound.add(columns)
         return inputs
@@ -264,53 +265,50 @@ class ModelRunner:
             kind = "one tensor" if isinstance(value, Tensor) else "nothing" if value is None else type(value).__name__
             message = f"`{feature.name}` of `{self.name}` is {kind}, so it has no layers to choose from"
             help_ = "a feature with layers is a list of tensors, such as `output.hidden_states`"
-            raise DiagnosticError(Diagnostic("KD303", message, self._label(feature.name), help=help_))
+            raise FindingError(Finding("KD303", message, *self._label(feature.name), help=help_))
         missing = [i for i in layers if not -len(value) <= i < len(value)]
         if missing:
             message = f"`{self.name}` returned {len(value)} of `{feature.name}`; there is no index {missing[0]}"
-            raise DiagnosticError(*self._out_of_range(feature.name, missing, message))
+            raise FindingError(*self._out_of_range(feature.name, missing, message))
         return {i: value[i] for i in layers}
 
-    def _out_of_range(self, feature: str, missing: Sequence[int], message: str) -> list[Diagnostic]:
+    def _out_of_range(self, feature: str, missing: Sequence[int], message: str) -> list[Finding]:
         """At the matches that ask for a layer that is not there, or at the adaptor where none is known."""
         declared = self._label(feature)
         asking = [match for match in self.matches if match.feature == feature]
         places = dict.fromkeys(place for match in asking if (place := self._asks(match, missing)) is not None)
         if not places:
-            return [Diagnostic("KD301", message, declared)]
-        return [Diagnostic("KD301", message, place, (declared,)) for place in places]
+            return [Finding("KD301", message, *declared)]
+        return [Finding("KD301", message, *place, also=(declared,)) for place in places]
 
-    def _asks(self, match: PlannedMatch, missing: Sequence[int]) -> Label | None:
+    def _asks(self, match: PlannedMatch, missing: Sequence[int]) -> Mark | None:
         """Where a match asks this model for one of the layers."""
         taught = match.teacher == self.name and set(missing) & set(match.teacher_layers)
         if not taught and not (match.student == self.name and set(missing) & set(match.student_layers)):
             return None
-        values = self.spec.document.values
-        forms: list[tuple[str | int, ...]] = [("layers", *match.teacher_layers), ("layers",), ("pairs",)]
-        path = next((p for form in forms if (p := (*match.path, *form)) in values), match.path)
-        return self.spec.label(path, f"asked of `{self.name}`", key=bool(taught) and len(path) > len(match.path) + 1)
+        # A layer of the teacher is a key of `layers`; pairs and layer maps are pointed at as a whole.
+        return Mark(match.layers_at, f"asked of `{self.name}`", key=bool(taught) and "layers" in match.layers_at[:-1])
 
-    def _lost(self, feature: Feature, index: int, error: FieldPathError) -> DiagnosticError:
-        place = ("adaptors", self.name, feature.name, *((index,) if feature.several else ()))
-        document = self.spec.document
+    def _lost(self, feature: Feature, index: int, error: FieldPathError) -> FindingError:
         message = f"`{feature.name}` of `{self.name}` is not where its path says: {error.message}"
-        if place in document.values:
-            label = Label(document.inside(place, error.offset, error.offset + error.length), "not there")
-        else:
-            label = self._label(feature.name)
-        return DiagnosticError(Diagnostic("KD303", message, label, notes=(f"the path is `{feature.paths[index]}`",)))
+        notes = (f"the path is `{feature.paths[index]}`",)
+        if self.name not in self.spec.adaptors:
+            return FindingError(Finding("KD303", message, *self._label(feature.name), notes=notes))
+        at = ("adaptors", self.name, feature.name, *((index,) if feature.several else ()))
+        part = (error.offset, error.offset + error.length)
+        return FindingError(Finding("KD303", message, at, "not there", part=part, notes=notes))
 
-    def _no_module(self, path: str) -> DiagnosticError:
+    def _no_module(self, path: str) -> FindingError:
         near = closest(path, [name for name, _ in self.module.named_modules() if name])
         help_ = f"did you mean `{near}`?" if near else "`kdspec parameters` shows the modules"
         feature = next(f for f in self.features.values() if any(p.module == path for p in f.paths))
         message = f"model `{self.name}` has no module `{path}`"
-        return DiagnosticError(Diagnostic("KD303", message, self._label(feature.name), help=help_))
+        return FindingError(Finding("KD303", message, *self._label(feature.name), help=help_))
 
-    def _label(self, feature: str) -> Label:
+    def _label(self, feature: str) -> Mark:
         if self.name in self.spec.adaptors:
-            return self.spec.label(("adaptors", self.name, feature))
-        return self.spec.label(("tasks", self.task), f"its default adaptor is used for `{self.name}`", key=True)
+            return Mark(("adaptors", self.name, feature))
+        return Mark(("tasks", self.task), f"its default adaptor is used for `{self.name}`", key=True)
 
 
 def _recorder(captured: dict[str, dict[str, Any]], path: str) -> Any:

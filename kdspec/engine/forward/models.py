@@ -45,7 +45,7 @@ class Models:
         """The model as it is now: trained by an earlier stage, or as the spec describes it."""
         if name not in self._modules:
             component = self.plan.spec.models[name]
-            with error_context(self.plan.spec, self.path(name), f"model `{name}`"), isolated_random():
+            with error_context(self.path(name), f"model `{name}`"), isolated_random():
                 # A model may draw its weights from the global generators: they must not depend on what came before.
                 reseed(fold(self.plan.spec.seed, "model", name), 0, 0, 0)
                 module = component.build(self.context(name))
@@ -92,7 +92,7 @@ class Models:
         module = self.module(name)
         if len(self.plan.tasks_of.get(name, ())) < 2:
             return module
-        with error_context(self.plan.spec, self.path(name), f"model `{name}`"):
+        with error_context(self.path(name), f"model `{name}`"):
             return self.plan.spec.models[name].for_task(module, task, self.context(name))
 
     def _views(self, name: str) -> list[nn.Module]:
@@ -102,7 +102,7 @@ class Models:
     def tokenizer(self, name: str) -> tuple[str | None, Any]:
         """The model's tokenizer, after something equal for models that share it."""
         component, context = self.plan.spec.models[name], self.context(name)
-        with error_context(self.plan.spec, self.path(name), f"the tokenizer of model `{name}`"):
+        with error_context(self.path(name), f"the tokenizer of model `{name}`"):
             key = component.tokenizer_id(context)
             if key is None:
                 return None, None
@@ -112,12 +112,12 @@ class Models:
 
     def tokenizer_id(self, name: str) -> str | None:
         """Something equal for models that share their tokenizer, None for a model without one."""
-        with error_context(self.plan.spec, self.path(name), f"the tokenizer of model `{name}`"):
+        with error_context(self.path(name), f"the tokenizer of model `{name}`"):
             return self.plan.spec.models[name].tokenizer_id(self.context(name))
 
     def save(self, name: str, folder: Path) -> None:
         """Write the model to a folder from which it can be used without kdspec. Raises KD508 if the disk refuses."""
-        with error_context(self.plan.spec, self.path(name), f"saving model `{name}`"):
+        with error_context(self.path(name), f"saving model `{name}`"):
             try:
                 self.plan.spec.models[name].save(self.module(name), folder, self.context(name))
             except (OSError, SafetensorError) as error:

@@ -67,11 +67,11 @@ def from_plan(plan: Plan, name: str) -> nn.Module:
     """A model of a spec with its task's head, whose labels are read from the rows; weights only where it must."""
     heads = {}
     for task, component in plan.spec.tasks.items():
-        with error_context(plan.spec, ("tasks", task, component.name), f"task `{task}`"):
-            context = BuildContext(folder=plan.spec.document.folder, seed=plan.spec.seed)
+        with error_context(("tasks", task, component.name), f"task `{task}`"):
+            context = BuildContext(folder=plan.source.folder, seed=plan.spec.seed)
             heads[task] = component.build(context).head
     models = Models(plan, heads, {})
-    with error_context(plan.spec, models.path(name), f"model `{name}`"):
+    with error_context(models.path(name), f"model `{name}`"):
         return plan.spec.models[name].skeleton(models.context(name))
 
 

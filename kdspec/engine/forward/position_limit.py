@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.spec.spec import Spec
 
 _TABLES = ("position_embeddings", "wpe", "embed_positions", "embed_position")
@@ -22,9 +22,7 @@ def positions(module: nn.Module) -> int | None:
     return min(tables, default=None)
 
 
-def too_long(
-    spec: Spec, name: str, task: str, module: nn.Module, inputs: Mapping[str, Tensor]
-) -> DiagnosticError | None:
+def too_long(spec: Spec, name: str, task: str, module: nn.Module, inputs: Mapping[str, Tensor]) -> FindingError | None:
     """KD405 for what a model has raised whose rows are too long for it; None where they are not.
 
     Args:
@@ -39,5 +37,5 @@ def too_long(
         return None
     length = tokens.shape[1]
     message = f"a row has {length} tokens, and model `{name}` has {most} positions"
-    label = spec.label(("tasks", task, spec.tasks[task].name, "max_length"))
-    return DiagnosticError(Diagnostic("KD405", message, label, help=f"write `max_length: {most}`: longer rows are cut"))
+    at = ("tasks", task, spec.tasks[task].name, "max_length")
+    return FindingError(Finding("KD405", message, at, help=f"write `max_length: {most}`: longer rows are cut"))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kdspec.api.match import PlannedMatch
 from kdspec.api.step import Features
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label
+from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.batches.sampler import isolated_random
 from kdspec.engine.forward.model_runner import ModelRunner, frozen
@@ -40,14 +40,14 @@ def settle(
     """The stage's matches with the widths that the features really have, projections derived where they differ.
 
     Raises:
-        DiagnosticError: KD302, KD309, KD313 or KD402 to KD404, all of them at once, where shapes do not go together.
+        FindingError: KD302, KD309, KD313 or KD402 to KD404, all of them at once, where shapes do not go together.
     """
-    found: list[Diagnostic] = []
+    found: list[Finding] = []
     settled = [_Settling(spec, registry, match, features, found).match() for match in stage.matches]
-    found += _classes(spec, stage, features)
+    found += _classes(stage, features)
     found += _masks_of_logits(spec, stage, features)
     if found:
-        raise DiagnosticError(*dict.fromkeys(found))
+        raise FindingError(*dict.fromkeys(found))
     return tuple(settled)
 
 
@@ -60,7 +60,7 @@ class _Settling:
         registry: Registry,
         match: PlannedMatch,
         features: Mapping[str, Features],
-        found: list[Diagnostic],
+        found: list[Finding],
     ) -> None:
         self.spec, self.registry, self.planned, self.found = spec, registry, match, found
         self.student = _tensors(features[match.student], match.feature, match.student_layers)
@@ -90,8 +90,8 @@ class _Settling:
         kind = _kind(wrong[0]) if wrong else f"{len(self.student)} and {len(self.teacher)} tensors"
         compares = "one tensor" if arity == 1 else f"{arity} tensors"
         message = f"`{planned.loss.name}` compares {compares} of each model; `{planned.feature}` is {kind}"
-        label = self.spec.label((*planned.path, "feature"))
-        self.found.append(Diagnostic("KD313", message, label, help="name the layers: `layers: {teacher: student}`"))
+        help_ = "name the layers: `layers: {teacher: student}`"
+        self.found.append(Finding("KD313", message, (*planned.path, "feature"), help=help_))
         return False
 
     def _mask(self) -> None:
@@ -104,9 +104,9 @@ class _Settling:
             kind = _shape(mask) if isinstance(mask, Tensor) else f"a {type(mask).__name__}"
             message = f"`inputs_mask` of `{self.planned.student}` is {kind}, `{self.planned.feature}` {_shape(layer)}"
             place = _declared(self.spec, self.planned.student, "inputs_mask", kind)
-            label = self.spec.label((*self.planned.path, "feature"), _shape(layer))
+            label = Mark((*self.planned.path, "feature"), _shape(layer))
             help_ = "a mask is (batch, length), with 1 for each token of the feature and 0 for padding"
-            self.found.append(Diagnostic("KD404", message, label, place, help=help_))
+            self.found.append(Finding("KD404", message, *label, also=place, help=help_))
 
     def _attention(self) -> None:
         mine, theirs = self.student[0], self.teacher[0]
@@ -145,8 +145,7 @@ class _Settling:
             )
         )
         message = f"`{planned.feature}` of `{planned.teacher}` and of `{planned.student}` do not go together: {what}"
-        label = self.spec.label((*planned.path, key))
-        self.found.append(Diagnostic(code, message, label, notes=sides, help=help))
+        self.found.append(Finding(code, message, (*planned.path, key), notes=sides, help=help))
 
 
 def _kind(value: Any) -> str:
@@ -165,12 +164,12 @@ def _shape(tensor: Tensor) -> str:
     return str(tuple(int(size) for size in tensor.shape))
 
 
-def _declared(spec: Spec, model: str, feature: str, text: str) -> tuple[Label, ...]:
+def _declared(spec: Spec, model: str, feature: str, text: str) -> tuple[Mark, ...]:
     """Where the spec says what the feature is, if it does; else the task's adaptor does."""
-    return (spec.label(("adaptors", model, feature), text),) if model in spec.adaptors else ()
+    return (Mark(("adaptors", model, feature), text),) if model in spec.adaptors else ()
 
 
-def _classes(spec: Spec, stage: PlannedStage, features: Mapping[str, Features]) -> Iterator[Diagnostic]:
+def _classes(stage: PlannedStage, features: Mapping[str, Features]) -> Iterator[Finding]:
     """Logits that are compared must be of the same classes."""
     student = stage.needs.student
     for name in stage.needs.teachers:
@@ -182,13 +181,13 @@ def _classes(spec: Spec, stage: PlannedStage, features: Mapping[str, Features]) 
                 continue
             sides = ((student, mine), (name, theirs))
             message = f"`{student}` has {mine.shape[-1]} classes, `{name}` {theirs.shape[-1]}"
-            label = spec.label(("stages", stage.name, "distiller"), "compares their logits", key=True)
-            where = tuple(spec.label(("models", model), f"logits {_shape(t)}", key=True) for model, t in sides)
+            label = Mark(("stages", stage.name, "distiller"), "compares their logits", key=True)
+            where = tuple(Mark(("models", model), f"logits {_shape(t)}", key=True) for model, t in sides)
             help_ = "give both models the same head, or choose the classes that both have with a field path"
-            yield Diagnostic("KD403", message, label, where, help=help_)
+            yield Finding("KD403", message, *label, also=where, help=help_)
 
 
-def _masks_of_logits(spec: Spec, stage: PlannedStage, features: Mapping[str, Features]) -> Iterator[Diagnostic]:
+def _masks_of_logits(spec: Spec, stage: PlannedStage, features: Mapping[str, Features]) -> Iterator[Finding]:
     """A mask chooses tokens, so logits of tokens need one that has a place for each of them."""
     for model in stage.models:
         masks, logits = features[model].heads("logits_mask"), features[model].heads("logits")
@@ -198,6 +197,6 @@ def _masks_of_logits(spec: Spec, stage: PlannedStage, features: Mapping[str, Fea
             if values.shape[: mask.ndim] != mask.shape:
                 message = f"`logits_mask` of `{model}` is {_shape(mask)}, its `logits` {_shape(values)}"
                 place = _declared(spec, model, "logits_mask", _shape(mask))
-                label = place[0] if place else spec.label(("models", model), _shape(values), key=True)
+                label = place[0] if place else Mark(("models", model), _shape(values), key=True)
                 help_ = "slice both alike: `output.logits[:, :-1]` goes with `batch.labels[:, 1:] != -100`"
-                yield Diagnostic("KD404", message, label, help=help_)
+                yield Finding("KD404", message, *label, help=help_)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.processes.backend import Precision
 from kdspec.engine.processes.ddp_fsdp import Replicated
 from kdspec.engine.processes.process_group import ProcessGroup
@@ -75,7 +75,7 @@ def accelerator(process_group: ProcessGroup, precision: Precision, configuration
     """Accelerate among the processes that have met already.
 
     Raises:
-        DiagnosticError: KD515 where Accelerate cannot read its configuration, or would train in a way that the engine does
+        FindingError: KD515 where Accelerate cannot read its configuration, or would train in a way that the engine does
             not know, or with other processes than these.
     """
     import accelerate
@@ -150,8 +150,8 @@ def check_environment(environ: Mapping[str, str], precision: Precision) -> None:
             raise _refused(f"`accelerate launch` has set `{name}` to `{told}`, which would have no effect")
 
 
-def _refused(message: str, help_: str | None = None) -> DiagnosticError:
-    return DiagnosticError(Diagnostic("KD515", message, help=help_))
+def _refused(message: str, help_: str | None = None) -> FindingError:
+    return FindingError(Finding("KD515", message, help=help_))
 
 
 def _first_line(error: BaseException) -> str:

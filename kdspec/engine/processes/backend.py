@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.processes.process_group import ProcessGroup
 
 _T = TypeVar("_T")
@@ -226,7 +226,7 @@ class SingleProcess:
         except RuntimeError as error:
             notes = tuple(line.strip() for line in str(error).splitlines()[1:])
             message = "the weights in the checkpoint do not fit the model"
-            raise DiagnosticError(Diagnostic("KD504", message, notes=notes)) from error
+            raise FindingError(Finding("KD504", message, notes=notes)) from error
 
     def whole(self, tensor: Tensor) -> Tensor:
         return tensor

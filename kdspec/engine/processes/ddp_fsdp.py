@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.processes.backend import Precision, SingleProcess
 from kdspec.engine.processes.process_group import ProcessGroup
 
@@ -137,7 +137,7 @@ class Sharded(Replicated):
         if len(kinds) > 1:
             listed = ", ".join(sorted(f"`{str(kind).removeprefix('torch.')}`" for kind in kinds))
             message = f"what is trained has parameters of several types, {listed}, which FSDP2 cannot divide together"
-            raise DiagnosticError(Diagnostic("KD513", message, help="write `--backend ddp`"))
+            raise FindingError(Finding("KD513", message, help="write `--backend ddp`"))
         self._numbers = self._shard(module)
         return module
 

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from safetensors.torch import load, save
 from torch import Tensor
 
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.processes import torchrun
 from kdspec.engine.processes.heartbeat import Heartbeat
 from kdspec.engine.processes.torchrun import Rank
@@ -28,7 +28,7 @@ _TALK = ("gloo", "NCCL", "Gloo", "process group", "Connection closed", "Connecti
 """What the errors of torch say where another process could not be reached."""
 
 
-class ProcessDied(DiagnosticError):  # noqa: N818 - what happened, an error by its base
+class ProcessDied(FindingError):  # noqa: N818 - what happened, an error by its base
     """Another process of the run is the reason why this one cannot go on: KD514."""
 
 
@@ -83,12 +83,12 @@ class ProcessGroup:
         if error is None or self.device.type == "cpu":
             dist.destroy_process_group()
 
-    def _never_met(self, error: RuntimeError) -> DiagnosticError:
+    def _never_met(self, error: RuntimeError) -> FindingError:
         place = f"`{self.place.address}:{self.place.port}`"
         message = f"process {self.rank} of {self.world} has not met all others at {place}"
         help_ = "all of them are to be started, with the same address, and to reach it"
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        return DiagnosticError(Diagnostic("KD514", message, notes=(reason,), help=help_))
+        return FindingError(Finding("KD514", message, notes=(reason,), help=help_))
 
     def explained(self, error: Exception) -> Exception:
         """The error to go on with: `Fallen` where another process has caused it, and otherwise `error` itself."""
@@ -97,8 +97,8 @@ class ProcessGroup:
         if _of_talk(error) and (reason := self.heartbeat.culprit()) is not None:
             self.heartbeat.post("left", reason)
             help_ = "the same command goes on from the last checkpoint"
-            return ProcessDied(Diagnostic("KD514", reason, notes=("the others end with it",), help=help_))
-        first = error.diagnostics[0] if isinstance(error, DiagnosticError) else error
+            return ProcessDied(Finding("KD514", reason, notes=("the others end with it",), help=help_))
+        first = error.findings[0] if isinstance(error, FindingError) else error
         self.heartbeat.post("fell", str(first).splitlines()[0] if str(first) else type(error).__name__)
         return error
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.diagnostics.finding import Finding, FindingError
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +41,7 @@ def place(environ: Mapping[str, str]) -> Rank:
     """What the variables of torchrun say; without them, and for a world of one, the process is alone.
 
     Raises:
-        DiagnosticError: KD513 where some of them are missing, are no numbers, or contradict each other.
+        FindingError: KD513 where some of them are missing, are no numbers, or contradict each other.
     """
     if "RANK" not in environ and environ.get("WORLD_SIZE", "1") == "1":
         return ALONE  # MASTER_ADDR alone may be left over from anything
@@ -69,7 +69,7 @@ def device(place: Rank, wanted: str | None) -> torch.device:
     """Where this process computes: alone on `wanted` or the first GPU, one of several on a GPU of its own, or the CPU.
 
     Raises:
-        DiagnosticError: KD513 where several processes would share a GPU.
+        FindingError: KD513 where several processes would share a GPU.
     """
     import torch
 
@@ -79,11 +79,11 @@ def device(place: Rank, wanted: str | None) -> torch.device:
     if kind != "cuda":
         message = f"{place.world} processes cannot all compute on `{kind}`"
         help_ = "with several processes `--device` is `cpu` or `cuda`, and each takes the GPU of its number"
-        raise DiagnosticError(Diagnostic("KD513", message, help=help_))
+        raise FindingError(Finding("KD513", message, help=help_))
     if place.local_world > (there := torch.cuda.device_count()):
         message = f"{place.local_world} processes were started on a machine with {there} GPUs"
         help_ = f"start one a GPU, `--nproc-per-node={there}`, or compute with `--device cpu`"
-        raise DiagnosticError(Diagnostic("KD513", message, help=help_))
+        raise FindingError(Finding("KD513", message, help=help_))
     return torch.device("cuda", place.local_rank)
 
 
@@ -91,12 +91,12 @@ def check(place: Rank, strategy: Strategy) -> None:
     """A strategy for several processes needs them, and maybe a package: KD513 for one process alone, KD515 without it."""
     if place.world == 1 and strategy != "auto":
         message = f"`--backend {strategy}` is for several processes, and this one is alone"
-        raise DiagnosticError(Diagnostic("KD513", message, help=HOW))
+        raise FindingError(Finding("KD513", message, help=HOW))
     if strategy == "accelerate" and importlib.util.find_spec("accelerate") is None:
         message = "`--backend accelerate` needs the package `accelerate`, which is not installed"
-        raise DiagnosticError(Diagnostic("KD515", message, help="`pip install 'kdspec[accelerate]'` installs it"))
+        raise FindingError(Finding("KD515", message, help="`pip install 'kdspec[accelerate]'` installs it"))
 
 
-def _refused(message: str) -> DiagnosticError:
+def _refused(message: str) -> FindingError:
     note = "one that does not know of the others would train alone and write to the same folder"
-    return DiagnosticError(Diagnostic("KD513", message, notes=(note,), help=HOW))
+    return FindingError(Finding("KD513", message, notes=(note,), help=HOW))

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.run.durable_files import cannot_write, sha256, sync
 from kdspec.engine.run.manifest import MANIFEST, FileRecord, Manifest, ManifestDamage, file_name
 
@@ -113,9 +113,9 @@ class CheckpointStore:
             for step in reversed(self.steps()):
                 try:
                     return self.load(step)
-                except DiagnosticError as damage:
+                except FindingError as damage:
                     aside = self._set_aside(step)
-                    report(f"{damage.diagnostics[0].message}; it is kept as `{aside.name}` and an older one is tried")
+                    report(f"{damage.findings[0].message}; it is kept as `{aside.name}` and an older one is tried")
         except OSError as error:
             raise cannot_write(self.root, error) from error
         return None
@@ -132,8 +132,8 @@ class CheckpointStore:
             raise self._damaged(step, damage) from damage
         return Checkpoint(step, tensors, manifest.meta)
 
-    def _damaged(self, step: int, damage: ManifestDamage) -> DiagnosticError:
-        return DiagnosticError(Diagnostic("KD504", f"checkpoint `{self.folder(step)}` is damaged: {damage}"))
+    def _damaged(self, step: int, damage: ManifestDamage) -> FindingError:
+        return FindingError(Finding("KD504", f"checkpoint `{self.folder(step)}` is damaged: {damage}"))
 
     def _verify(self, step: int) -> Manifest:
         folder = self.folder(step)

@@ -10,7 +10,7 @@ import secrets
 import shutil
 from pathlib import Path
 
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.diagnostics.finding import Finding, FindingError
 
 
 def sync(path: Path) -> None:
@@ -51,7 +51,7 @@ def atomic_write(path: Path, content: bytes | str) -> None:
         raise cannot_write(path, error, needed=len(data)) from error
 
 
-def cannot_write(path: Path, error: Exception, needed: int | None = None) -> DiagnosticError:
+def cannot_write(path: Path, error: Exception, needed: int | None = None) -> FindingError:
     """KD508 for `path`, with the free bytes of its disk and, where known, the bytes that were needed."""
     number = _number(error)
     reason = os.strerror(number).lower() if number else f"{error}".strip()
@@ -62,8 +62,8 @@ def cannot_write(path: Path, error: Exception, needed: int | None = None) -> Dia
         if bytes_ is not None
     )
     full = number in (errno.ENOSPC, errno.EDQUOT) or (needed is not None and free is not None and free < needed)
-    return DiagnosticError(
-        Diagnostic(
+    return FindingError(
+        Finding(
             "KD508",
             f"cannot write `{path}`: {reason}",
             notes=notes,

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.run.durable_files import atomic_write, cannot_write
 from kdspec.events import (
     CacheState,
@@ -115,7 +115,7 @@ def _lines(path: Path) -> Iterator[tuple[bytes, Record]]:
                 if line.endswith(b"\n"):
                     yield line, _record(path, number, line)
     except OSError as error:
-        raise DiagnosticError(Diagnostic("KD003", f"cannot read `{path}`: {error.strerror}")) from error
+        raise FindingError(Finding("KD003", f"cannot read `{path}`: {error.strerror}")) from error
 
 
 def _record(path: Path, number: int, line: bytes) -> Record:
@@ -125,8 +125,8 @@ def _record(path: Path, number: int, line: bytes) -> Record:
         event = from_json(record)
         return Record(datetime.fromisoformat(str(record.get("time"))), event)
     except (ValueError, RecursionError) as error:
-        raise DiagnosticError(
-            Diagnostic("KD003", f"line {number} of `{path}` is not an event of a run", notes=(f"{error}",))
+        raise FindingError(
+            Finding("KD003", f"line {number} of `{path}` is not an event of a run", notes=(f"{error}",))
         ) from error
 
 

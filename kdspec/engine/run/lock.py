@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.run.durable_files import cannot_write
 
 
@@ -68,8 +68,8 @@ class RunLock:
         with suppress(OSError):
             if os.path.samestat(path.lstat(), os.fstat(self._descriptor)):
                 return
-        raise DiagnosticError(
-            Diagnostic(
+        raise FindingError(
+            Finding(
                 "KD508",
                 f"the run folder `{self.folder}` is no longer the one that this run began in",
                 notes=("it, or the file `.lock` in it, was deleted, moved or made anew while the run was at work",),
@@ -81,10 +81,10 @@ class RunLock:
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, holder.encode(), 0)
 
-    def _in_use(self, descriptor: int) -> DiagnosticError:
+    def _in_use(self, descriptor: int) -> FindingError:
         holder = os.pread(descriptor, 500, 0).decode(errors="replace").strip() or "another process"
-        return DiagnosticError(
-            Diagnostic(
+        return FindingError(
+            Finding(
                 "KD505",
                 f"the run folder `{self.folder}` is in use by {holder}",
                 help="wait for that run to end, or give this one another name",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.diagnostics.finding import Finding, FindingError
 
 _HOW = frozenset({"fused", "foreach"})
 """Options that say how an update is computed, and not what it is: these are of the processes that there are now."""
@@ -121,8 +121,8 @@ def _encode(value: object, place: str, tensors: dict[str, Tensor], kind: str) ->
             return {"dict": {key: _encode(item, f"{place}/{key}", tensors, kind) for key, item in value.items()}}
         case None | bool() | int() | float() | str():
             return value
-    raise DiagnosticError(
-        Diagnostic(
+    raise FindingError(
+        Finding(
             "KD508",
             f"cannot write the state of the optimizer `{kind}`: `{place}` is a `{type(value).__name__}`",
             notes=("a checkpoint holds tensors, numbers and texts, and never a pickle",),
@@ -163,5 +163,5 @@ def _same(here: Any, there: Any, noun: str) -> None:
         raise _unfit(f"{noun} `{name}` is {'not in it' if name in here else 'in it, but not here'}")
 
 
-def _unfit(reason: str) -> DiagnosticError:
-    return DiagnosticError(Diagnostic("KD504", f"the optimizer's state in the checkpoint does not fit: {reason}"))
+def _unfit(reason: str) -> FindingError:
+    return FindingError(Finding("KD504", f"the optimizer's state in the checkpoint does not fit: {reason}"))

@@ -9,13 +9,13 @@ from dataclasses import replace
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label
+from kdspec.diagnostics.finding import Finding, FindingError, SpecPath
 from kdspec.engine.run.run_folder import RunFolder
 from kdspec.engine.step.training_loop import TrainingLoop
 from kdspec.events import StepDone
 
 
-def check_disk(folder: RunFolder, stage: str, loop: TrainingLoop, saves: int, label: Label) -> None:
+def check_disk(folder: RunFolder, stage: str, loop: TrainingLoop, saves: int, at: SpecPath) -> None:
     """Find out that a disk is too small before hours of training tell it.
 
     What is counted is the least that the stage writes: it may need more, and the disk may fill up from elsewhere.
@@ -25,10 +25,10 @@ def check_disk(folder: RunFolder, stage: str, loop: TrainingLoop, saves: int, la
         stage: the stage.
         loop: its models and its optimizer.
         saves: how many checkpoints it will write.
-        label: where the spec says how many are kept.
+        at: where the spec says how many are kept.
 
     Raises:
-        DiagnosticError: KD508.
+        FindingError: KD508.
     """
     store = folder.checkpoints(stage, loop.stage.training.checkpoint.keep)
     weights = _bytes(_state(loop.trainable))
@@ -47,23 +47,23 @@ def check_disk(folder: RunFolder, stage: str, loop: TrainingLoop, saves: int, la
             f"{_told(free)} are free",
         )
         help_ = "free some space, choose another folder with `--output`, or keep fewer with `checkpoint: {keep: 1}`"
-        raise DiagnosticError(Diagnostic("KD508", message, label, notes=notes, help=help_))
+        raise FindingError(Finding("KD508", message, at, notes=notes, help=help_))
 
 
 def explaining(loop: TrainingLoop, start: int) -> Iterator[StepDone]:
     """The steps of a loop; where memory runs out the error says what lies in it."""
     try:
         yield from loop.run(start)
-    except DiagnosticError as error:
-        if all(found.code != "KD511" for found in error.diagnostics):
+    except FindingError as error:
+        if all(found.code != "KD511" for found in error.findings):
             raise
         raise _explained(error, loop) from error
 
 
-def _explained(error: DiagnosticError, loop: TrainingLoop) -> DiagnosticError:
+def _explained(error: FindingError, loop: TrainingLoop) -> FindingError:
     notes = tuple(_held(loop))
-    told = (replace(d, notes=(*d.notes, *notes)) if d.code == "KD511" else d for d in error.diagnostics)
-    return DiagnosticError(*told, texts=error.texts)
+    told = (replace(d, notes=(*d.notes, *notes)) if d.code == "KD511" else d for d in error.findings)
+    return FindingError(*told)
 
 
 def _held(loop: TrainingLoop) -> Iterator[str]:

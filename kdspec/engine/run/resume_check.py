@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.run.run_folder import RunFolder
 from kdspec.plan.plan import Plan
 from kdspec.plan.resolved import resolved
@@ -34,7 +34,7 @@ def hold(plan: Plan, folder: RunFolder, *, resume: bool = False) -> SpecChange:
     checkpoint; `accept` remembers the plan for them.
 
     Raises:
-        DiagnosticError: KD509, with what differs.
+        FindingError: KD509, with what differs.
     """
     now, former = _digests(plan), _former(folder)
     begun = {name for name in now if folder.checkpoints(name).steps()} | folder.finished(now).keys()
@@ -42,12 +42,12 @@ def hold(plan: Plan, folder: RunFolder, *, resume: bool = False) -> SpecChange:
     differences = (*_other_trust(plan, changed, former), *_differences(plan, folder)) if changed else ()
     if changed and not resume:
         message = f"stage `{changed[0]}` of run `{plan.spec.name}` was begun with another spec"
-        label = plan.spec.label(("stages", changed[0]), "not as it was begun", key=True)
+        label = Mark(("stages", changed[0]), "not as it was begun", key=True)
         help_ = (
             "give the spec another `name`, begin anew with `--restart` (the old run is put aside), "
             "or go on with the changed spec with `--resume`"
         )
-        raise DiagnosticError(Diagnostic("KD509", message, label, notes=differences, help=help_))
+        raise FindingError(Finding("KD509", message, *label, notes=differences, help=help_))
     for name in changed:
         folder.reopen(name)
     # Not those of the changed stages: what they were begun with is true of their checkpoints until there is a new one.
@@ -62,7 +62,7 @@ def accept(plan: Plan, folder: RunFolder, stage: str) -> None:
 
 
 def _digests(plan: Plan) -> dict[str, str]:
-    trusts_code = plan.spec.document.trusts_code
+    trusts_code = plan.source.trusts_code
     return {stage.name: _digest(plan, stage.name, trusts_code=trusts_code) for stage in plan.stages}
 
 
@@ -123,7 +123,7 @@ def _models(plan: Plan, stages: set[str]) -> set[str]:
 
 def _other_trust(plan: Plan, changed: tuple[str, ...], former: Mapping[str, str | None]) -> Iterator[str]:
     """Whether models could bring code when the run began, and cannot now, or the reverse."""
-    before = not plan.spec.document.trusts_code
+    before = not plan.source.trusts_code
     if any(former.get(name) == _digest(plan, name, trusts_code=before) for name in changed):
         yield "`--trust-remote-code` " + ("was given and is not" if before else "was not given and is")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.evaluation.results import ResultRow
 from kdspec.engine.run.checkpoint import CheckpointStore
 from kdspec.engine.run.durable_files import atomic_write, cannot_write, sha256, sync
@@ -34,7 +34,7 @@ class RunFolder:
         for path in _links(self.path):
             message = f"`{path}` is a link, and a run writes into its own folder alone"
             help_ = "remove the link; `--output` names another place for all that a run writes"
-            raise DiagnosticError(Diagnostic("KD508", message, help=help_))
+            raise FindingError(Finding("KD508", message, help=help_))
 
     def check(self) -> None:
         """Raises KD508 where the folder that is held has gone, or another has its name."""
@@ -63,7 +63,7 @@ class RunFolder:
         """How those of the stages ended that have, and whose model is still there.
 
         Raises:
-            DiagnosticError: KD504 where the weights of such a model are not those that the stage has left.
+            FindingError: KD504 where the weights of such a model are not those that the stage has left.
         """
         ends = {name: self._json(self._record(name)) for name in stages}
         events: dict[str, Event] = {}
@@ -121,9 +121,9 @@ class RunFolder:
         """Keep the complete spec, and the plan as data with the folder that the spec's paths begin from."""
         self.write("spec.yaml", resolved(plan))
         try:
-            origin = os.path.relpath(plan.spec.document.folder.resolve(), self.path.resolve())
+            origin = os.path.relpath(plan.source.folder.resolve(), self.path.resolve())
         except ValueError:  # another drive
-            origin = str(plan.spec.document.folder.resolve())
+            origin = str(plan.source.folder.resolve())
         self.write("plan.json", json.dumps({"folder": origin, **outline(plan)}, indent=2) + "\n")
 
     @property
@@ -174,7 +174,7 @@ class RunFolder:
         wrong = sorted(name for name in now.keys() | known.keys() if now.get(name) != known.get(name))
         message = f"what stage `{stage}` has left is damaged: `{folder / wrong[0]}` does not match its checksum"
         help_ = f"put the file back, or remove `{self._record(stage)}`: the stage then ends once more, from its last checkpoint"
-        raise DiagnosticError(Diagnostic("KD504", message, help=help_))
+        raise FindingError(Finding("KD504", message, help=help_))
 
     def _record(self, stage: str) -> Path:
         return self.path / "stages" / f"{stage}.json"

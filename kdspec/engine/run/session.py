@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kdspec.api.task import BuiltTask
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.evaluation.results import ResultRow, named, table
 from kdspec.engine.export import model_folder
 from kdspec.engine.forward.guarded_task import built
@@ -124,7 +124,7 @@ class Session:
 
         Raises:
             Interrupted: a signal came; the same command continues.
-            DiagnosticError: KD5xx.
+            FindingError: KD5xx.
         """
         began = time.perf_counter()
         with ExitStack() as cached_teachers:
@@ -132,13 +132,13 @@ class Session:
             stop = cached_teachers.enter_context(StopSignal(patient=self._team.world > 1))
             try:
                 return self._stages(stop, began, self._begin(cached_teachers))
-            except (DiagnosticError, RuntimeError) as error:
+            except (FindingError, RuntimeError) as error:
                 cause = self._team.explained(error)
                 self.tells_of_failure = not self._team.others_tell()
-                if isinstance(cause, DiagnosticError):
-                    first = cause.diagnostics[0]
+                if isinstance(cause, FindingError):
+                    first = cause.findings[0]
                     # The disk that has refused may refuse this too, which must not hide why the run has failed.
-                    with suppress(DiagnosticError):
+                    with suppress(FindingError):
                         self.emit(RunFailed(first.code, first.message))
                 if cause is error:
                     raise
@@ -194,7 +194,7 @@ class Session:
         try:
             self.at_end.close()
         except Exception as error:  # noqa: BLE001 - an observer's, which must not cost the run
-            with suppress(DiagnosticError):
+            with suppress(FindingError):
                 self._keep(Note("warning", f"an observer raised {type(error).__name__} at the end: {error}"))
 
     def _stages(self, stop: StopSignal, began: float, opening: _Opening) -> Result:
@@ -207,7 +207,7 @@ class Session:
         tasks = {name: built(self.plan, name) for name in dict.fromkeys(t for s in self.plan.stages for t in s.tasks)}
         heads = {name: task.head for name, task in tasks.items()}
         if wrong := tuple(conflicts(self.plan, heads)):
-            raise DiagnosticError(*wrong)
+            raise FindingError(*wrong)
         students = {stage.name: stage.needs.student for stage in self.plan.stages}
         models = Models(self.plan, heads, {students[n]: self.folder / e.folder for n, e in finished.items()})
         done = []
@@ -304,11 +304,11 @@ class Session:
         report = self.emit if notes is None else notes.append
         found = store.latest(lambda text: report(Note("warning", text)))
         if found is None and (damaged := store.damaged()):
-            label = self.plan.spec.label(("stages", stage), "cannot go on", key=True)
+            label = Mark(("stages", stage), "cannot go on", key=True)
             message = f"every checkpoint of stage `{stage}` is damaged"
             help_ = "begin anew with `--restart`; nothing has been deleted"
             notes_ = tuple(f"`{path}`" for path in damaged)
-            raise DiagnosticError(Diagnostic("KD504", message, label, notes=notes_, help=help_))
+            raise FindingError(Finding("KD504", message, *label, notes=notes_, help=help_))
         return found
 
     def _versions(self) -> dict[str, str]:

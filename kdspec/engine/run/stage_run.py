@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from kdspec.api.match import PlannedMatch
 from kdspec.api.task import BuiltTask
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label
+from kdspec.diagnostics.finding import Finding, FindingError, Mark, SpecPath
 from kdspec.engine.batches.sampler import fold
 from kdspec.engine.evaluation.best_model import BestModelTracker, EvaluatedTask, EvaluationProgress, evaluated_features
 from kdspec.engine.export import model_folder
@@ -85,13 +85,13 @@ class StageRun:
 
         Raises:
             Interrupted: a signal came; the state is saved.
-            DiagnosticError: KD5xx.
+            FindingError: KD5xx.
         """
         began = time.perf_counter()
         found = spread(found, self.backend.process_group)
         if found is not None:
             self.begun = found.meta.get("processes", 1)
-        with placing(self.spec, self.path, f"stage `{self.stage.name}`"), closing(self.compilation):
+        with placing(self.path, f"stage `{self.stage.name}`"), closing(self.compilation):
             loop = self.loop()
             if found is not None:
                 self._resume(loop, found)
@@ -114,7 +114,7 @@ class StageRun:
             finally:
                 for cache in loop.caches:
                     # A disk that refuses this must not hide why the stage ends.
-                    with suppress(DiagnosticError):
+                    with suppress(FindingError):
                         self.emit(cache_opened(self.stage.name, cache, self.progress.step))
                     cache.close()
                 if loop.lanes is not None:
@@ -144,15 +144,15 @@ class StageRun:
         inputs_of.keep(
             steps, prepares=prepares, reduces=reduces, warn=lambda text: self.emit(Note("warning", text))
         )  # fmt: skip
-        optimization = Optimization(self.spec, self.stage, trainable, steps, self.backend.world)
+        optimization = Optimization(self.stage, trainable, steps, self.backend.world)
         # Those of others may write to gradients, and clipping by a scaled one that is not finite does.
         keep = type(optimization.optimizer).__module__.startswith("torch.optim") and not self.backend.scales
         loop = TrainingLoop(
             stage=self.stage, inputs_of=inputs_of.by_task, trainable=trainable, draws=inputs_of.draws, optimization=optimization,
             embeddings=InPlace(trainable.student, keep=keep),
             backend=self.backend, seed=self.seed, total_steps=steps, place=self._place_of(inputs_of.matches),
-            guard=error_context(self.spec, self.path, "the objective"),
-            backward_guard=error_context(self.spec, self.path, "the backward pass"),
+            guard=error_context(self.path, "the objective"),
+            backward_guard=error_context(self.path, "the backward pass"),
             keep_batch=partial(nan_report.keep, self.folder, self.stage.name),
         )  # fmt: skip
         if training.compile:
@@ -167,20 +167,20 @@ class StageRun:
         inputs_of.notes.append(Note("warning", text))
         return loop
 
-    def _undivided(self) -> DiagnosticError:
+    def _undivided(self) -> FindingError:
         name = self.stage.stage.distiller.name
         message = f"the strategy `{name}` works on the models between their forward passes, when FSDP2 has them divided"
-        label = self.spec.label(self.path[:-1], "makes its own batches or changes modules", key=True)
-        return DiagnosticError(Diagnostic("KD513", message, label, help="write `--backend ddp`"))
+        label = Mark(self.path[:-1], "makes its own batches or changes modules", key=True)
+        return FindingError(Finding("KD513", message, *label, help="write `--backend ddp`"))
 
-    def _place_of(self, matches: tuple[PlannedMatch, ...]) -> Callable[[str], Label]:
+    def _place_of(self, matches: tuple[PlannedMatch, ...]) -> Callable[[str], SpecPath]:
         paths = {match.term: match.path for match in matches}
 
-        def place(term: str) -> Label:
+        def place(term: str) -> SpecPath:
             part = next((each for each in self.stage.parts if term.startswith(f"{each.task}.")), self.stage)
             kind = (term.removeprefix(f"{part.task}.") if part.needs.at else term).partition(".")[0]
             below = (kind,) if kind in ("soft_labels", "hard_labels") else ()
-            return self.spec.label(paths.get(term, (*self.path, *part.needs.at, *below)))
+            return paths.get(term, (*self.path, *part.needs.at, *below))
 
         return place
 
@@ -217,9 +217,9 @@ class StageRun:
         kept = self.training.checkpoint
         period = kept.every_steps or (kept.every_epochs or 1) * loop.draws.steps_per_epoch
         saves = math.ceil((loop.total_steps - self.progress.step) / period)
-        label = self.spec.label(("stages", self.stage.name, "training", "checkpoint"))
+        at = ("stages", self.stage.name, "training", "checkpoint")
         if self.backend.is_main:
-            resources.check_disk(self.folder, self.stage.name, loop, saves, label)
+            resources.check_disk(self.folder, self.stage.name, loop, saves, at)
 
     def _judge(self, loop: TrainingLoop) -> BestModelTracker | None:
         """Who evaluates, or None, with a note, where the student cannot be judged."""
@@ -340,8 +340,8 @@ class StageRun:
         if self.backend.is_main:
             try:
                 best = self.store.load(progress.best_step)
-            except DiagnosticError as error:
-                text = f"{error.diagnostics[0].message}: the last student is kept in place of the best"
+            except FindingError as error:
+                text = f"{error.findings[0].message}: the last student is kept in place of the best"
                 self.emit(Note("warning", text))
         if (best := spread(best, self.backend.process_group)) is not None:
             self.backend.load(loop.trainable, best.tensors["weights"])

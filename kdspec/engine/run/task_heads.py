@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from kdspec.api.task import Head
-from kdspec.diagnostics.diagnostic import Diagnostic
+from kdspec.diagnostics.finding import Finding, Mark
 from kdspec.plan.plan import Plan
 
 
-def conflicts(plan: Plan, heads: Mapping[str, Head]) -> Iterator[Diagnostic]:
+def conflicts(plan: Plan, heads: Mapping[str, Head]) -> Iterator[Finding]:
     """Models that are used for a task with other labels than those of their head, as far as `heads` are known."""
     for stage in plan.stages:
         for part in stage.each:
@@ -22,14 +22,11 @@ def conflicts(plan: Plan, heads: Mapping[str, Head]) -> Iterator[Diagnostic]:
                     continue
                 path = ("stages", stage.name, "distiller", stage.stage.distiller.name, *part.needs.at)
                 role = "is to learn" if model == part.needs.student else "is to teach"
-                yield Diagnostic(
+                yield Finding(
                     "KD403",
                     f"`{model}` has the head of task `{own[-1]}`, whose labels are not those of task `{part.task}`",
-                    plan.spec.label(path, f"here it {role} `{part.task}`", key=bool(part.needs.at)),
-                    tuple(
-                        plan.spec.label(("tasks", task), _listed(heads[task]), key=True)
-                        for task in (part.task, own[-1])
-                    ),
+                    *Mark(path, f"here it {role} `{part.task}`", key=bool(part.needs.at)),
+                    also=tuple(Mark(("tasks", task), _listed(heads[task]), key=True) for task in (part.task, own[-1])),
                     help="a model has one head, but for the student of `multi_task`; name a model for each task",
                 )
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from kdspec.api.match import PlannedMatch
 from kdspec.api.task_sampling import Sampling
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.batches.build_sampler import arrange
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.batches.sampler import DataOrder, fold
@@ -29,7 +29,7 @@ class StageInputs:
     `begun` is how many processes began the stage: a step keeps its rows where another number goes on.
 
     Raises:
-        DiagnosticError: KD502 where a task has no rows, KD513 where the rows of a step cannot be shared among the
+        FindingError: KD502 where a task has no rows, KD513 where the rows of a step cannot be shared among the
             processes, and what `settle` raises.
     """
 
@@ -45,8 +45,8 @@ class StageInputs:
         for part in self.stage.each:
             loader = self.loader(part, "train", *part.models, unlabelled=part.needs.unlabelled)
             if not loader.rows:
-                label = stage_models.spec.label(("tasks", part.task), "no rows to learn from", key=True)
-                raise DiagnosticError(Diagnostic("KD502", f"task `{part.task}` has no rows in `train`", label))
+                label = Mark(("tasks", part.task), "no rows to learn from", key=True)
+                raise FindingError(Finding("KD502", f"task `{part.task}` has no rows in `train`", *label))
             runners = stage_models.runners(part)
             features = look(runners, loader)
             self.matches += settle(stage_models.spec, registry, part, features)
@@ -98,11 +98,11 @@ class StageInputs:
         here = 1 if self.stage.parts else self.stage.training.accumulate
         each, rest = divmod(here * self.begun, self.backend.world)
         if rest:
-            label = self.stage_models.spec.label(("stages", self.stage.name), "cannot go on", key=True)
+            label = Mark(("stages", self.stage.name), "cannot go on", key=True)
             message = f"stage `{self.stage.name}` was begun by {self.begun}, and cannot go on with {self.backend.world}"
             note = f"a step has {here * self.begun} micro-batches, and each process does as many of them"
             help_ = "start as many processes as before, or one"
-            raise DiagnosticError(Diagnostic("KD513", f"{message} processes", label, notes=(note,), help=help_))
+            raise FindingError(Finding("KD513", f"{message} processes", *label, notes=(note,), help=help_))
         return each
 
     def _draws(self, orders: Mapping[str, DataOrder]) -> Draws:

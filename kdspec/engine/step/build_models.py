@@ -10,7 +10,7 @@ from torch import nn
 from kdspec.api.context import ObjectiveContext
 from kdspec.api.match import PlannedMatch
 from kdspec.api.task import BuiltTask
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.batches.sampler import fold, isolated_random, reseed
 from kdspec.engine.forward.device import placed
 from kdspec.engine.forward.error_context import error_context
@@ -75,15 +75,15 @@ class StageModels:
     def _checkpoint_activations(self, student: nn.Module) -> None:
         enable = checkpointing(student, "enable")
         if enable is None:
-            label = self.spec.label(("stages", self.stage.name, "training", "gradient_checkpointing"))
+            at = ("stages", self.stage.name, "training", "gradient_checkpointing")
             message = f"model `{self.stage.needs.student}` cannot checkpoint its activations"
-            raise DiagnosticError(Diagnostic("KD503", message, label, help="only transformers models can"))
+            raise FindingError(Finding("KD503", message, at, help="only transformers models can"))
         enable({"use_reentrant": False})
 
     def trainable(self, student: nn.Module, matches: tuple[PlannedMatch, ...]) -> TrainableModule:
         """The student with the strategy's objective, on the device and in the student's type."""
         context = ObjectiveContext(
-            folder=self.spec.document.folder,
+            folder=self.plan.source.folder,
             seed=self.seed,
             tasks=self.tasks,
             matches=matches,
@@ -93,7 +93,7 @@ class StageModels:
             # Projections start from the seed, whatever was drawn before.
             reseed(fold(self.seed, "objective"), 0, 0, 0)
             name = self.stage.stage.distiller.name
-            with error_context(self.spec, self.path, f"the objective of `{name}`"):
+            with error_context(self.path, f"the objective of `{name}`"):
                 objective = self.stage.stage.distiller.build(context)
         trainable = TrainableModule(student, objective)
         dtype = next((p.dtype for p in student.parameters() if p.is_floating_point()), None)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.batches.sampler import isolated_random
 from kdspec.engine.forward.model_runner import Batch, ModelRunner, frozen
 from kdspec.engine.forward.shape_check import ROWS
@@ -94,7 +94,7 @@ class Compilation:
                     part.forward = compiled
                     self._kept.append((part, own))
             run()
-        except (DiagnosticError, RuntimeError) as error:
+        except (FindingError, RuntimeError) as error:
             # The model has run with these rows before, so that it is the compiler that fails; of some versions of Python
             # it has none.
             self._undo(begun)
@@ -153,7 +153,7 @@ def _without(module: nn.Module, hooked: Collection[nn.Module]) -> Iterator[nn.Mo
 
 def _reason(error: BaseException | None) -> str:
     """What the compiler said, in one line."""
-    while isinstance(error, DiagnosticError):  # the model raised it
+    while isinstance(error, FindingError):  # the model raised it
         error = error.__cause__
     lines = [line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()]
     if lines[1:] and lines[0].endswith(" raised:"):  # torch's own error, of another one

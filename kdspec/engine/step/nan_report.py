@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.run.run_folder import RunFolder
 from kdspec.ops.mean import Mean
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def non_finite_error(
     loop: TrainingLoop, step: int, drawn: list[MicroBatch], shares: Shares, figures: Figures, where: list[int]
-) -> DiagnosticError:
+) -> FindingError:
     """KD501, for a step whose loss or gradient is no number, in every process.
 
     Args:
@@ -48,7 +48,7 @@ def non_finite_error(
     writes = loop.backend.rank == (where[0] if where else 0)
     own = [*_noisy(loop, drawn), *([loop.keep_batch(step + 1, drawn, figures.terms)] if writes else [])]
     kept = dict.fromkeys(line for lines in loop.backend.process_group.collect(own) for line in lines)
-    diagnostic = Diagnostic(
+    finding = Finding(
         "KD501",
         f"{message} is not finite in step {step + 1} of stage `{loop.stage.name}`",
         loop.place(bad[0] if bad else ""),
@@ -61,7 +61,7 @@ def non_finite_error(
         ),
         help="lower the learning rate or clip the gradient with `max_grad_norm`",
     )
-    return DiagnosticError(diagnostic)
+    return FindingError(finding)
 
 
 def _culprits(
@@ -118,8 +118,8 @@ def keep(folder: RunFolder, stage: str, step: int, drawn: Sequence[MicroBatch], 
     place = folder.path / "not-finite" / f"{stage}-step-{step:08d}"
     try:
         folder.replace(place, lambda fresh: _write(fresh, stage, step, drawn, terms))
-    except DiagnosticError as error:
-        return f"its batch could not be saved: {error.diagnostics[0].message}"
+    except FindingError as error:
+        return f"its batch could not be saved: {error.findings[0].message}"
     rows = [row for part in drawn for row in part.rows]
     shown = ", ".join(map(str, rows[:8])) + (f" and {len(rows) - 8} more" if len(rows) > 8 else "")
     return f"its batch is saved in `{place}`; the rows are {shown}, counted from 0"

@@ -9,11 +9,10 @@ import torch
 from torch import nn
 
 from kdspec.api.context import LrScheduleContext, OptimizerContext
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label
+from kdspec.diagnostics.finding import Finding, FindingError, Mark, SpecPath
 from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.step.trainable import TrainableModule
 from kdspec.plan.plan import PlannedStage
-from kdspec.spec.spec import Spec
 
 STUDENT, PROJECTION, OBJECTIVE = "student", "projection", "objective"
 
@@ -22,23 +21,21 @@ class Optimization:
     """The optimizer over student, projections and loss parameters, with learning rates as a function of the step.
 
     Raises:
-        DiagnosticError: KD306 where there is nothing to train, KD510 where a parameter of the bundle is in no group.
+        FindingError: KD306 where there is nothing to train, KD510 where a parameter of the bundle is in no group.
     """
 
-    def __init__(
-        self, spec: Spec, stage: PlannedStage, trainable: TrainableModule, total_steps: int, processes: int = 1
-    ) -> None:
+    def __init__(self, stage: PlannedStage, trainable: TrainableModule, total_steps: int, processes: int = 1) -> None:
         path = ("stages", stage.name, "training")
         optimizer, schedule = stage.training.optimizer, stage.training.lr_schedule
-        self.guard = error_context(spec, (*path, "optimizer", optimizer.name), f"optimizer `{optimizer.name}`")
+        self.guard = error_context((*path, "optimizer", optimizer.name), f"optimizer `{optimizer.name}`")
         """Around what the optimizer does: what it raises becomes a diagnostic."""
         self._scheduling = error_context(
-            spec, (*path, "lr_schedule", schedule.name), f"learning-rate schedule `{schedule.name}`"
+            (*path, "lr_schedule", schedule.name), f"learning-rate schedule `{schedule.name}`"
         )
-        groups = parameter_groups(trainable, spec.label(("stages", stage.name, "distiller")))
+        groups = parameter_groups(trainable, ("stages", stage.name, "distiller"))
         if not any(group["params"] for group in groups):
-            label = spec.label(("models", stage.needs.student), "nothing in it can be trained", key=True)
-            raise DiagnosticError(Diagnostic("KD306", f"stage `{stage.name}` has nothing to train", label))
+            label = Mark(("models", stage.needs.student), "nothing in it can be trained", key=True)
+            raise FindingError(Finding("KD306", f"stage `{stage.name}` has nothing to train", *label))
         self.names = [group.pop("name") for group in groups]
         self.student: list[nn.Parameter] = groups[0]["params"]
         self.others: list[nn.Parameter] = [parameter for group in groups[1:] for parameter in group["params"]]
@@ -62,11 +59,11 @@ class Optimization:
         return {name: float(group["lr"]) for name, group in zip(self.names, groups, strict=True)}
 
 
-def parameter_groups(trainable: TrainableModule, label: Label) -> list[dict[str, Any]]:
+def parameter_groups(trainable: TrainableModule, at: SpecPath) -> list[dict[str, Any]]:
     """The groups with their names: student, those that the objective asks for, and what else of it can be trained.
 
     Raises:
-        DiagnosticError: KD510 at `label`, where a parameter of the bundle is in no group.
+        FindingError: KD510 at the path `at`, where a parameter of the bundle is in no group.
     """
     groups = [{"name": STUDENT, "params": _trainable(trainable.student.parameters())}]
     asking = trainable.moment("parameter_groups")
@@ -83,7 +80,7 @@ def parameter_groups(trainable: TrainableModule, label: Label) -> list[dict[str,
     rest = [p for p in _trainable(trainable.objective.parameters()) if id(p) not in taken]
     groups += [{"name": PROJECTION, "params": plain}] if plain else []
     groups += [{"name": OBJECTIVE, "params": rest}] if rest else []
-    _audit(trainable, groups, label)
+    _audit(trainable, groups, at)
     return groups
 
 
@@ -91,7 +88,7 @@ def _trainable(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
     return [parameter for parameter in parameters if parameter.requires_grad]
 
 
-def _audit(trainable: TrainableModule, groups: Iterable[Mapping[str, Any]], label: Label) -> None:
+def _audit(trainable: TrainableModule, groups: Iterable[Mapping[str, Any]], at: SpecPath) -> None:
     """Nothing that could be trained may stay out of the optimizer, or out of what is clipped and saved."""
     trained = {id(parameter) for group in groups for parameter in group["params"]}
     saved = {id(parameter) for parameter in trainable.parameters()}
@@ -102,7 +99,7 @@ def _audit(trainable: TrainableModule, groups: Iterable[Mapping[str, Any]], labe
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
         message = f"a parameter would never be {'trained' if names else 'saved'}{what}{others}"
         help_ = "a loss keeps its parameters as attributes of an `nn.Module`, or in an `nn.ParameterList`"
-        raise DiagnosticError(Diagnostic("KD510", message, label, help=help_))
+        raise FindingError(Finding("KD510", message, at, help=help_))
 
 
 def _hidden(objective: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

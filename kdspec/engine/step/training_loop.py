@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from kdspec.api.step import Features, Step, Term
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label
+from kdspec.diagnostics.finding import Finding, FindingError, SpecPath
 from kdspec.engine.batches.loader import Batch
 from kdspec.engine.batches.sampler import reseed, seed_of
 from kdspec.engine.batches.task_sampler import Draws
@@ -53,7 +53,7 @@ class TrainingLoop:
     backend: Backend
     seed: int
     total_steps: int
-    place: Callable[[str], Label]
+    place: Callable[[str], SpecPath]
     """Where the spec has a term, for an error."""
     guard: AbstractContextManager[None]
     """Around code of the strategy: what it raises becomes a diagnostic."""
@@ -79,7 +79,7 @@ class TrainingLoop:
         """Do the steps from `start` (how many are done already) to the end, one at a time.
 
         Raises:
-            DiagnosticError: KD501 where a loss or the gradient is not finite; the weights are those before that step.
+            FindingError: KD501 where a loss or the gradient is not finite; the weights are those before that step.
         """
         self.trainable.train()
         with nullcontext() if self.backend.hooks_gradients else self.embeddings:
@@ -258,14 +258,14 @@ class TrainingLoop:
             return
         if not loss.requires_grad:
             message = "the losses do not depend on the student: none of them has a gradient"
-            raise DiagnosticError(Diagnostic("KD306", message, self.place(""), help="a loss detaches the teacher only"))
+            raise FindingError(Finding("KD306", message, self.place(""), help="a loss detaches the teacher only"))
         # FSDP2 computes with parameters of its own making.
         audit = task not in self.begun and not self.backend.divided
         if audit and (stray := trainable.stray(loss)):
             shape = list(stray[0].shape)
             message = f"a loss has a parameter of shape {shape} that would never be trained"
             help_ = "a loss with parameters is an `nn.Module` that has them as attributes"
-            raise DiagnosticError(Diagnostic("KD510", message, self.place(""), help=help_))
+            raise FindingError(Finding("KD510", message, self.place(""), help=help_))
         with self.backward_guard:
             self.backend.backward(loss)
         self.begun.add(task)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.forward.guarded_task import built
 from kdspec.engine.forward.models import Models
 from kdspec.engine.processes.backend import SingleProcess
@@ -41,7 +41,7 @@ def fill(
         progress: told of a cache, the rows that are done, and those that there are.
 
     Raises:
-        DiagnosticError: KD512 where a teacher cannot be cached, or has not been trained yet.
+        FindingError: KD512 where a teacher cannot be cached, or has not been trained yet.
     """
     folder = RunFolder(output / plan.spec.name)
     finished = folder.finished(list(plan.spec.stages))
@@ -53,7 +53,7 @@ def fill(
     for stage in plan.stages:
         if stage.needs.teachers and stage.training.teacher_cache.use != "off":
             for name in before & set(stage.needs.teachers):
-                raise _untrained(plan, stage, name)
+                raise _untrained(stage, name)
             models = Models(plan, heads, {name: path for name, path in trained.items() if name in stage.needs.teachers})
             backend = SingleProcess(
                 device or ("cuda" if torch.cuda.is_available() else "cpu"), stage.training.precision
@@ -83,7 +83,7 @@ def _insisting(stage: PlannedStage) -> PlannedStage:
     return replace(stage, stage=stage.stage.model_copy(update={"training": training}), parts=parts)
 
 
-def _untrained(plan: Plan, stage: PlannedStage, teacher: str) -> DiagnosticError:
-    label = plan.spec.label(("stages", stage.name), f"learns from `{teacher}`", key=True)
+def _untrained(stage: PlannedStage, teacher: str) -> FindingError:
+    label = Mark(("stages", stage.name), f"learns from `{teacher}`", key=True)
     message = f"teacher `{teacher}` cannot be cached yet: an earlier stage trains it, and has not been run"
-    return DiagnosticError(Diagnostic("KD512", message, label, help="`kdspec run` fills the cache when it comes to it"))
+    return FindingError(Finding("KD512", message, *label, help="`kdspec run` fills the cache when it comes to it"))

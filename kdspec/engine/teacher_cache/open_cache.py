@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from kdspec.api.field_path import parse
 from kdspec.api.step import Features
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.batches.sampler import isolated_random, reseed
 from kdspec.engine.forward.model_runner import ModelRunner, frozen
@@ -72,7 +72,7 @@ class CacheOpener:
         """The caches by the teacher's name, of those teachers that are cached.
 
         Raises:
-            DiagnosticError: KD512 where the spec says `on` and a teacher cannot be cached.
+            FindingError: KD512 where the spec says `on` and a teacher cannot be cached.
         """
         if self.settings.use == "off":
             return {}
@@ -159,7 +159,7 @@ class CacheOpener:
     @property
     def folder(self) -> Path:
         """Where the caches are."""
-        return teacher_cache.root(self.settings, self.plan.spec.document.folder)
+        return teacher_cache.root(self.settings, self.plan.source.folder)
 
     def _masks(self, forward: ModelRunner) -> Masks:
         """The masks that losses are given are the student's; both models see the same tokens where layers are matched."""
@@ -208,11 +208,11 @@ class CacheOpener:
         if (size - there) * _SPARE > free:
             raise Uncacheable(f"it would take {size / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free in {place}")
 
-    def _refused(self, teacher: str, reason: str) -> DiagnosticError:
-        label = self.plan.spec.label(("stages", self.stage.name, "training", "teacher_cache"), "on")
+    def _refused(self, teacher: str, reason: str) -> FindingError:
+        label = Mark(("stages", self.stage.name, "training", "teacher_cache"), "on")
         message = f"teacher `{teacher}` of stage `{self.stage.name}` cannot be cached: {reason}"
         help_ = "`auto` caches where that can be, and tells where not"
-        return DiagnosticError(Diagnostic("KD512", message, label, help=help_))
+        return FindingError(Finding("KD512", message, *label, help=help_))
 
 
 def opened(stage: str, cache: TeacherCache, step: int = 0) -> CacheState:

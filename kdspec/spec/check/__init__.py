@@ -1,8 +1,7 @@
-"""Text and registry to a spec, or to diagnostics: every mistake of shape at once, each at its place."""
+"""Text and registry to a spec, or to what is wrong with its shape: every mistake at once, each at its place."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -10,51 +9,28 @@ from pydantic import ValidationError
 from kdspec.diagnostics.diagnostic import Diagnostic, Label, Span
 from kdspec.registry.registry import Registry
 from kdspec.source.document import Document
-from kdspec.spec.check.logits import fitted
-from kdspec.spec.check.pydantic_errors import explain, in_order
+from kdspec.spec.check.pydantic_errors import explain
 from kdspec.spec.spec import Spec
 
-__all__ = ["Checked", "check", "in_order"]
+__all__ = ["Checked", "check"]
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What a check found: a spec unless there are errors."""
+    """A spec, or what is wrong with the shape of the text."""
 
-    document: Document
     spec: Spec | None
-    diagnostics: tuple[Diagnostic, ...] = ()
-
-    @property
-    def errors(self) -> tuple[Diagnostic, ...]:
-        """The diagnostics that forbid a run."""
-        return tuple(d for d in self.diagnostics if d.severity == "error")
+    errors: tuple[Diagnostic, ...] = ()
 
 
 def check(document: Document, registry: Registry) -> Checked:
-    """Validate a document: its shape and names first; then, if these hold, the rules that plugins add."""
-    context = {"registry": registry, "folder": document.folder}
+    """Validate a document: its keys and values, and that components have the names that it uses."""
     if document.data is None:
         label = Label(document.values.get((), Span(next(iter(document.sources)), 0, 0, 0, 0)), "nothing to be read")
         empty = Diagnostic("KD102", "the spec is empty", label, help="a spec begins with `kdspec: 1`")
-        return Checked(document, None, (empty,))
+        return Checked(None, (empty,))
     try:
-        spec = Spec.model_validate(document.data, context=context)
+        spec = Spec.model_validate(document.data, context={"registry": registry, "folder": document.folder})
     except ValidationError as error:
-        return Checked(document, None, explain(error.errors(include_url=False), document, registry))
-    spec.attach(document)
-    spec, found = fitted(spec, registry)
-    return Checked(document, spec, in_order((*found, *_rules(spec, registry))))
-
-
-def _rules(spec: Spec, registry: Registry) -> Iterable[Diagnostic]:
-    for answer in registry.plugins.call("kdspec_check", spec=spec, registry=registry):
-        if answer.error is not None:
-            who = f"{answer.plugin.distribution} ({answer.plugin.origin})"
-            yield Diagnostic(
-                "KD203",
-                f"the check of {who} raised {type(answer.error).__name__}: {answer.error}",
-                severity="warning",
-                help="its other rules were not applied; tell the plugin's author",
-            )
-        yield from answer.result or ()
+        return Checked(None, explain(error.errors(include_url=False), document, registry))
+    return Checked(spec)

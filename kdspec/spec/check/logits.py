@@ -9,9 +9,8 @@ from typing import Any
 from kdspec.api.component import Component, Strict
 from kdspec.api.kinds import Distiller, Schedule
 from kdspec.api.losses import LogitLoss, Temperature
-from kdspec.diagnostics.diagnostic import Diagnostic
+from kdspec.diagnostics.finding import Finding, Mark, SpecPath
 from kdspec.registry.registry import Registry
-from kdspec.source.document import Path
 from kdspec.spec.spec import Spec
 
 _USUAL = MappingProxyType({"classes": "ce", "labels": "bce", "numbers": "mse"})
@@ -24,7 +23,7 @@ _WORDS = MappingProxyType(
 )
 
 
-def fitted(spec: Spec, registry: Registry) -> tuple[Spec, tuple[Diagnostic, ...]]:
+def fitted(spec: Spec, registry: Registry) -> tuple[Spec, tuple[Finding, ...]]:
     """The spec with the losses that it leaves out, and what is wrong with those that it writes."""
     fitting = _Fitting(spec, registry)
     stages = {}
@@ -48,9 +47,9 @@ def _tasks(spec: Spec, distiller: Distiller) -> tuple[str, ...]:
 class _Fitting:
     def __init__(self, spec: Spec, registry: Registry) -> None:
         self.spec, self.registry = spec, registry
-        self.found: list[Diagnostic] = []
+        self.found: list[Finding] = []
 
-    def of(self, value: Any, path: Path, tasks: tuple[str, ...]) -> Any:
+    def of(self, value: Any, path: SpecPath, tasks: tuple[str, ...]) -> Any:
         """The value with the losses inside it; the same object where nothing changes.
 
         What stands below the name of a task is about that one.
@@ -68,7 +67,7 @@ class _Fitting:
             return made if any(made[key] is not value[key] for key in value) else value
         return value
 
-    def _fields(self, group: Strict, path: Path, tasks: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    def _fields(self, group: Strict, path: SpecPath, tasks: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
         loss = next((v for n in type(group).model_fields if isinstance(v := getattr(group, n), LogitLoss)), None)
         weight = getattr(group, "weight", None)
         idle = loss is not None and isinstance(weight, Schedule) and weight.always_zero()
@@ -98,7 +97,7 @@ class _Fitting:
                 kinds.setdefault(kind, task)
         return kinds
 
-    def _loss(self, loss: LogitLoss, path: Path, tasks: tuple[str, ...], *, written: bool) -> LogitLoss:
+    def _loss(self, loss: LogitLoss, path: SpecPath, tasks: tuple[str, ...], *, written: bool) -> LogitLoss:
         kinds = self._kinds(tasks)
         wrong = [kind for kind in kinds if kind not in loss.compares]
         if not wrong:
@@ -113,7 +112,7 @@ class _Fitting:
         return loss
 
     def _temperature(
-        self, temperature: Temperature, path: Path, tasks: tuple[str, ...], *, written: bool
+        self, temperature: Temperature, path: SpecPath, tasks: tuple[str, ...], *, written: bool
     ) -> Temperature:
         one = self.registry.get("temperature", "constant")(value=1.0)
         if set(self._kinds(tasks)) != {"numbers"} or temperature == one:
@@ -122,19 +121,16 @@ class _Fitting:
             made: Temperature = one
             return made
         message = "a temperature makes no distribution of numbers softer: it only scales their loss"
-        label = self.spec.label(path, "makes the loss smaller")
         help_ = "leave it out, and choose the size of the term by its `weight`"
-        self.found.append(Diagnostic("KD305", message, label, help=help_, severity="warning"))
+        self.found.append(Finding("KD305", message, path, "makes the loss smaller", help=help_, severity="warning"))
         return temperature
 
-    def _shift(self, path: Path, tasks: tuple[str, ...]) -> None:
+    def _shift(self, path: SpecPath, tasks: tuple[str, ...]) -> None:
         for kind, task in self._kinds(tasks).items():
             if kind != "classes":
                 message = f"`probability_shift` corrects the one right class; task `{task}` has {_WORDS[kind]}"
                 self._report(message, path, task, "leave it out", None)
 
-    def _report(self, message: str, path: Path, task: str, help_: str, fix: tuple[str, str] | None) -> None:
-        where = self.spec.label(("tasks", task), f"has {_WORDS[self.spec.tasks[task].logits or 'classes']}", key=True)
-        edit = self.spec.replace(path, *fix) if fix else None
-        label = self.spec.label(path, "does not fit the task")
-        self.found.append(Diagnostic("KD313", message, label, (where,), help=help_, edit=edit))
+    def _report(self, message: str, path: SpecPath, task: str, help_: str, fix: tuple[str, str] | None) -> None:
+        where = Mark(("tasks", task), f"has {_WORDS[self.spec.tasks[task].logits or 'classes']}", key=True)
+        self.found.append(Finding("KD313", message, path, "does not fit the task", also=(where,), help=help_, fix=fix))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from kdspec.diagnostics.diagnostic import Diagnostic, Edit, Label, closest
+from kdspec.diagnostics.place import in_order
 from kdspec.registry.registry import Registry
 from kdspec.source.document import Document
 from kdspec.spec.check import components, values
@@ -37,12 +38,6 @@ def explain(errors: Sequence[Any], document: Document, registry: Registry) -> tu
             continue
         found.append(_EXPLAINERS.get(error["type"], values.wrong_value)(Mistake(error, document, registry)))
     return in_order(found)
-
-
-def in_order(found: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
-    """Each diagnostic once, in the order of the text; those without a place come last."""
-    unique = dict.fromkeys(found)
-    return tuple(sorted(unique, key=lambda d: (d.primary is None, d.primary.span if d.primary else ())))
 
 
 def _unknown_key(mistake: Mistake) -> Diagnostic:

@@ -12,10 +12,9 @@ from pydantic import ValidationError
 from kdspec.api.context import BuildContext
 from kdspec.builtins.matching.layer_maps import Explicit, First, Last, Skip, Uniform
 from kdspec.diagnostics.fault import Fault
-from kdspec.plan import plan
+from kdspec.plan.prepare import prepare
 from kdspec.registry.registry import load_registry
 from kdspec.source.extends import compose
-from kdspec.spec.check import check
 
 FINE = Path(__file__).parent.parent.parent / "diagnostics" / "fine.yaml"
 
@@ -118,10 +117,9 @@ def test_explicit_pairs_are_indices_and_those_of_a_map_layer_numbers(feature, la
     loss = "hidden_mse" if feature == "hidden" else "attention_mse"
     at = "stages.distil.distiller.general.matches"
     sets = [f"{at}=[{{feature: {feature}, loss: {loss}, layers: {layers}}}]"]
-    checked = check(compose(FINE.read_text(encoding="utf-8"), str(FINE), FINE.parent, sets), registry)
-    made, found = plan.make(checked.spec, registry)
-    assert not found
-    assert [(*match.teacher_layers, *match.student_layers) for match in made.stages[0].matches] == expected
+    made = prepare(compose(FINE.read_text(encoding="utf-8"), str(FINE), FINE.parent, sets), registry)
+    assert made.findings == ()
+    assert [(*match.teacher_layers, *match.student_layers) for match in made.plan.stages[0].matches] == expected
 
 
 def test_two_uses_of_a_map_do_not_share_their_list():

@@ -6,8 +6,7 @@ import pytest
 
 from kdspec import load_registry
 from kdspec.builtins.strategies.multi_task import MultiTask
-from kdspec.plan.plan import make
-from kdspec.testing import check, registry
+from kdspec.testing import check
 
 SPEC = """\
 kdspec: 1
@@ -72,9 +71,7 @@ def test_each_task_needs_what_its_terms_read():
 
 
 def test_the_plan_has_a_part_for_each_task(tmp_path):
-    known = registry()
-    checked = found(tmp_path, f"tasks: {{{FINE[:-1]}, matches: [{MATCH}]}}, topics: {{teacher: two}}}}")
-    plan, _ = make(checked.spec, known)
+    plan = found(tmp_path, f"tasks: {{{FINE[:-1]}, matches: [{MATCH}]}}, topics: {{teacher: two}}}}").plan
     stage = plan.stages[-1]
     assert [part.task for part in stage.each] == ["films", "topics"]
     assert [match.term for match in stage.matches] == ["films.hidden.hidden_mse.2-1"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kdspec.cli.commands.run import loading
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.evaluation.results import ResultRow
 from kdspec.engine.run import session
 from kdspec.engine.run.event_log import EventLog
@@ -129,8 +129,7 @@ def test_a_run_that_fails_is_told_with_its_place(kdspec, spec, engine, format_, 
     spec()
 
     def error(self):
-        label = self.plan.spec.label(("stages", "distil"), "here")
-        return DiagnosticError(Diagnostic("KD501", "a loss", label))
+        return FindingError(Finding("KD501", "a loss", ("stages", "distil"), "here"))
 
     engine(error)
     outcome = kdspec("run", "spec.yaml", "--format", format_)
@@ -173,7 +172,7 @@ def test_a_report_that_cannot_be_made_is_no_failure_of_the_run(kdspec, spec, eng
     engine()
 
     def refuse(made, plugins):
-        raise DiagnosticError(Diagnostic("KD508", "the disk is full"))
+        raise FindingError(Finding("KD508", "the disk is full"))
 
     monkeypatch.setattr(report, "write", refuse)
     outcome = kdspec("run", "spec.yaml")

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from kdspec.api.field_path import parse
-from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.forward.model_runner import ModelRunner, frozen
 from kdspec.plan.plan import Feature
 
@@ -34,9 +34,9 @@ def forward(session):
 
 
 def refused(call):
-    with pytest.raises(DiagnosticError) as caught:
+    with pytest.raises(FindingError) as caught:
         call()
-    return caught.value.diagnostics
+    return caught.value.findings
 
 
 def test_a_module_called_with_keywords_is_captured_too(forward):
@@ -87,17 +87,14 @@ def test_what_a_path_does_not_lead_to_is_told_for_every_feature_at_once(forward)
     )
     found = refused(lambda: made(BATCH))
     assert [d.code for d in found] == ["KD303"] * 3
-    assert found[0].primary.span == made.spec.document.inside(("adaptors", "student", "logits"), 6, 12)
+    assert (found[0].at, found[0].part) == (("adaptors", "student", "logits"), (6, 12))
     assert "the path is `output.logit`" in found[0].notes
 
 
 def test_the_place_of_a_bad_path_is_within_the_text(launch):
     (found,) = refused(lambda: launch("adaptors.teacher.logits=output.heads[3].x"))
-    span = found.primary.span
-    assert (span.column, span.end_column) == (
-        len("adaptors.teacher.logits=output.heads"),
-        len("adaptors.teacher.logits=output.heads[3]"),
-    )
+    assert found.at == ("adaptors", "teacher", "logits")
+    assert found.part == (len("output.heads"), len("output.heads[3]"))
 
 
 def test_a_module_that_is_not_there_is_named_with_the_nearest(forward):
@@ -175,13 +172,13 @@ def test_what_a_model_raises_is_a_diagnostic_about_it(forward):
     (found,) = refused(lambda: made(BATCH))
     assert found.code == "KD506"
     assert found.message == "model `student` raised ZeroDivisionError: division by zero"
-    assert found.primary.span == made.spec.document.values["models", "student", "toy"]
+    assert found.at == ("models", "student", "toy")
 
 
 def test_what_a_model_raises_stays_the_cause(forward):
     module = nn.Module()
     module.forward = lambda ids, mask: 1 / 0
-    with pytest.raises(DiagnosticError) as caught:
+    with pytest.raises(FindingError) as caught:
         forward(feature("logits", "output.logits"), module=module)(BATCH)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.run.stage_run import Interrupted
 from kdspec.events import StepDone
 from kdspec.testing import tiny
@@ -141,8 +141,8 @@ def test_a_plugins_module_is_matched_before_its_activation(launch):
 
 def test_a_module_that_is_not_there_is_told_with_the_nearest(texts, launch):
     wrong = 'adaptors.student.value=modules["bert.encoder.layer.1.attention.self.values"].output'
-    with pytest.raises(DiagnosticError) as caught:
+    with pytest.raises(FindingError) as caught:
         launch(wrong, text=texts)
-    (found,) = caught.value.diagnostics
+    (found,) = caught.value.findings
     assert found.code == "KD303"
     assert found.help == "did you mean `bert.encoder.layer.1.attention.self.value`?"

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from kdspec import FeatureLoss, Model
-from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 
 GENERAL = "stages.distil.distiller.general"
 SECRET = ("models.teacher.toy.secret=true", "models.student.toy.secret=true")
@@ -49,9 +49,9 @@ class TwoLayers(FeatureLoss):
 
 
 def refused(call):
-    with pytest.raises(DiagnosticError) as caught:
+    with pytest.raises(FindingError) as caught:
         call()
-    return caught.value.diagnostics
+    return caught.value.findings
 
 
 def shaped(teacher, student):
@@ -135,7 +135,7 @@ def test_all_that_is_wrong_is_told_at_once(launch):
     )
     found = refused(lambda: launch(*changes, plugins=[Shaped]))
     assert sorted(d.code for d in found) == ["KD302", "KD313", "KD403"]
-    assert all(d.primary is not None for d in found)
+    assert all(each.at is not None for each in found)
 
 
 def test_both_layers_of_a_pair_must_have_the_width(launch):

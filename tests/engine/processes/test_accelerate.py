@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from kdspec.cli import main
-from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.processes import torchrun
 from kdspec.engine.processes.accelerate import check, check_environment, read
 from kdspec.engine.processes.torchrun import Rank
@@ -61,12 +61,12 @@ def test_what_goes_with_the_run_is_taken(tmp_path, text, precision):
     ],
 )
 def test_what_would_be_without_effect_is_refused(tmp_path, text, told):
-    with pytest.raises(DiagnosticError, match=f"KD515 .*{told}"):
+    with pytest.raises(FindingError, match=f"KD515 .*{told}"):
         checked(tmp_path, text)
 
 
 def test_a_file_that_is_not_there_is_told_of(tmp_path):
-    with pytest.raises(DiagnosticError, match=r"KD515 .* does not exist"):
+    with pytest.raises(FindingError, match=r"KD515 .* does not exist"):
         read(tmp_path / "accelerate.yaml")
 
 
@@ -82,15 +82,15 @@ def test_a_file_that_is_not_there_is_told_of(tmp_path):
 def test_what_accelerate_launch_has_told_is_refused_alike(name, value, told):
     usual = {"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_DYNAMO_BACKEND": "NO", "ACCELERATE_USE_FSDP": "false"}
     check_environment(usual, "fp32")
-    with pytest.raises(DiagnosticError, match=f"KD515 `accelerate launch` has set `{name}`.* {told}"):
+    with pytest.raises(FindingError, match=f"KD515 `accelerate launch` has set `{name}`.* {told}"):
         check_environment({**usual, name: value}, "fp32")
 
 
 def test_without_the_package_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(DiagnosticError, match="KD515 `--backend accelerate` needs the package `accelerate`") as caught:
+    with pytest.raises(FindingError, match="KD515 `--backend accelerate` needs the package `accelerate`") as caught:
         torchrun.check(TWO, "accelerate")
-    assert caught.value.diagnostics[0].help == "`pip install 'kdspec[accelerate]'` installs it"
+    assert caught.value.findings[0].help == "`pip install 'kdspec[accelerate]'` installs it"
 
 
 def test_a_configuration_needs_the_backend(capsys):

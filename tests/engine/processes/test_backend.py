@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.processes.backend import Backend, SingleProcess
 
 
@@ -159,9 +159,9 @@ def test_weights_that_do_not_fit_are_told_with_what_differs():
     state = net.state_dict()
     del state["0.bias"]
     state["2.weight"] = torch.ones(2, 2)
-    with pytest.raises(DiagnosticError) as caught:
+    with pytest.raises(FindingError) as caught:
         SingleProcess().load(net, state)
-    (diagnostic,) = caught.value.diagnostics
+    (diagnostic,) = caught.value.findings
     assert diagnostic.code == "KD504"
     assert any("0.bias" in note for note in diagnostic.notes)
     assert any("2.weight" in note for note in diagnostic.notes)

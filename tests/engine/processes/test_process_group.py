@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 import torch
 
-from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.processes.process_group import ProcessGroup
 from kdspec.engine.processes.torchrun import Rank
 
@@ -39,8 +39,8 @@ def test_processes_that_never_meet_are_told_where_they_should(monkeypatch):
     monkeypatch.setenv("MASTER_PORT", str(port))
     place = Rank(0, 2, 0, 2, address="127.0.0.1", port=port)
     process_group = ProcessGroup(place, patience=timedelta(seconds=1))
-    with pytest.raises(DiagnosticError, match="KD514") as caught, process_group:
+    with pytest.raises(FindingError, match="KD514") as caught, process_group:
         pass
-    (found,) = caught.value.diagnostics
+    (found,) = caught.value.findings
     assert found.message == f"process 0 of 2 has not met all others at `127.0.0.1:{port}`"
     assert found.notes

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kdspec.cli import main
-from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.processes.torchrun import ALONE, Rank, check, device, place
 
 VARIABLES = {
@@ -37,7 +37,7 @@ def test_torchrun_tells_who_it_is_and_where_all_meet():
 
 @pytest.mark.parametrize("name", [name for name in VARIABLES if not name.startswith("TORCH")])
 def test_where_one_variable_is_missing_it_does_not_train_alone(name):
-    with pytest.raises(DiagnosticError, match="KD513") as caught:
+    with pytest.raises(FindingError, match="KD513") as caught:
         place({key: value for key, value in VARIABLES.items() if key != name})
     assert f"but not `{name}`" in str(caught.value)
 
@@ -53,7 +53,7 @@ def test_where_one_variable_is_missing_it_does_not_train_alone(name):
     ],
 )
 def test_variables_that_contradict_each_other_are_refused(changes, told):
-    with pytest.raises(DiagnosticError, match=told):
+    with pytest.raises(FindingError, match=told):
         place(VARIABLES | changes)
 
 
@@ -64,10 +64,10 @@ def test_each_process_has_its_own_gpu(monkeypatch):
     assert device(TWO, "cpu") == torch.device("cpu")
     assert device(ALONE, "cuda:1") == torch.device("cuda", 1)
     assert device(ALONE, None) == torch.device("cuda")
-    with pytest.raises(DiagnosticError, match="2 processes cannot all compute on `cuda:1`"):
+    with pytest.raises(FindingError, match="2 processes cannot all compute on `cuda:1`"):
         device(TWO, "cuda:1")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(DiagnosticError, match="2 processes were started on a machine with 1 GPUs"):
+    with pytest.raises(FindingError, match="2 processes were started on a machine with 1 GPUs"):
         device(TWO, None)
 
 
@@ -79,7 +79,7 @@ def test_without_a_gpu_all_compute_on_the_cpu(monkeypatch):
 def test_a_backend_for_several_is_refused_to_one():
     check(TWO, "fsdp")
     check(ALONE, "auto")
-    with pytest.raises(DiagnosticError, match="`--backend ddp` is for several processes"):
+    with pytest.raises(FindingError, match="`--backend ddp` is for several processes"):
         check(ALONE, "ddp")
 
 

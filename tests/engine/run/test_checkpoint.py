@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.run import checkpoint
 from kdspec.engine.run.checkpoint import CheckpointStore
 
@@ -62,7 +62,7 @@ def two(store):
 
 
 def code_of(caught):
-    (diagnostic,) = caught.value.diagnostics
+    (diagnostic,) = caught.value.findings
     return diagnostic.code
 
 
@@ -166,7 +166,7 @@ class TestPruning:
             real_publish(store, temporary, step)
 
         monkeypatch.setattr(CheckpointStore, "_publish", publish)
-        with pytest.raises(DiagnosticError) as caught:
+        with pytest.raises(FindingError) as caught:
             two.save(30, tensors_of(30), {})
         assert code_of(caught) == "KD504"
         assert two.steps() == [10, 20, 30]
@@ -183,11 +183,11 @@ class TestRefusedWrites:
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
         try:
-            with pytest.raises(DiagnosticError) as caught:
+            with pytest.raises(FindingError) as caught:
                 two.save(30, {"small": {"a": torch.ones(1)}, "large": {"b": torch.ones(10_000)}}, META)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        (diagnostic,) = caught.value.diagnostics
+        (diagnostic,) = caught.value.findings
         assert diagnostic.code == "KD508"
         assert "step-00000030" in diagnostic.message
         assert diagnostic.notes[0] == "40004 bytes are needed"
@@ -200,7 +200,7 @@ class TestRefusedWrites:
             raise error
 
         monkeypatch.setattr(checkpoint, "save_file", full)
-        with pytest.raises(DiagnosticError) as caught:
+        with pytest.raises(FindingError) as caught:
             two.save(30, tensors_of(30), META)
         assert code_of(caught) == "KD508"
         assert names_in(two.root) == ["step-00000010", "step-00000020"]
@@ -223,14 +223,14 @@ class TestRefusedWrites:
             rename(source, target)
 
         monkeypatch.setattr(os, "rename", refused)
-        with pytest.raises(DiagnosticError):
+        with pytest.raises(FindingError):
             two.save(20, tensors_of(30), META)
         assert names_in(two.root) == ["step-00000010", "step-00000020"]
         assert_whole(two.load(20), 20)
 
     def test_a_root_that_is_a_file_is_the_users_to_mend(self, tmp_path):
         (tmp_path / "checkpoints").write_text("")
-        with pytest.raises(DiagnosticError, match="KD508"):
+        with pytest.raises(FindingError, match="KD508"):
             CheckpointStore(tmp_path / "checkpoints").save(1, tensors_of(1), {})
 
 
@@ -381,7 +381,7 @@ class TestDamage:
     def test_loading_a_damaged_or_missing_one_is_an_error_that_changes_nothing(self, two):
         flip_a_bit(two.folder(20) / "model.safetensors", random.Random(0))
         for step in (20, 30):
-            with pytest.raises(DiagnosticError) as caught:
+            with pytest.raises(FindingError) as caught:
                 two.load(step)
             assert code_of(caught) == "KD504"
         assert two.steps() == [10, 20]
@@ -389,7 +389,7 @@ class TestDamage:
 
     def test_a_checkpoint_under_another_number_is_damaged(self, two):
         two.folder(20).rename(two.folder(30))
-        with pytest.raises(DiagnosticError, match="manifest is of step 20"):
+        with pytest.raises(FindingError, match="manifest is of step 20"):
             two.load(30)
 
     def test_a_damaged_one_that_cannot_be_put_aside_is_the_users_to_mend(self, two, monkeypatch):
@@ -399,5 +399,5 @@ class TestDamage:
             raise OSError(30, "read-only")
 
         monkeypatch.setattr(os, "rename", refused)
-        with pytest.raises(DiagnosticError, match="KD508"):
+        with pytest.raises(FindingError, match="KD508"):
             two.latest(lambda text: None)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.run.durable_files import atomic_write, cannot_write, sha256
 
 
@@ -34,9 +34,9 @@ def test_a_file_is_written_and_replaced(tmp_path):
 def test_a_refused_write_leaves_the_older_file_and_nothing_else(tmp_path):
     path = tmp_path / "plan.json"
     atomic_write(path, "older")
-    with files_no_larger_than(1000), pytest.raises(DiagnosticError) as caught:
+    with files_no_larger_than(1000), pytest.raises(FindingError) as caught:
         atomic_write(path, "x" * 5000)
-    (diagnostic,) = caught.value.diagnostics
+    (diagnostic,) = caught.value.findings
     assert diagnostic.code == "KD508"
     assert str(path) in diagnostic.message
     assert "file too large" in diagnostic.message
@@ -46,7 +46,7 @@ def test_a_refused_write_leaves_the_older_file_and_nothing_else(tmp_path):
 
 
 def test_a_missing_folder_is_the_users_to_mend(tmp_path):
-    with pytest.raises(DiagnosticError, match=r"KD508 .*no such file or directory"):
+    with pytest.raises(FindingError, match=r"KD508 .*no such file or directory"):
         atomic_write(tmp_path / "gone" / "plan.json", "")
 
 
@@ -79,7 +79,7 @@ def test_contents_are_on_the_disk_before_the_name_and_the_name_before_returning(
 
 
 def test_a_full_disk_is_told_with_both_numbers(tmp_path):
-    (diagnostic,) = cannot_write(tmp_path / "no" / "such" / "folder", OSError(28, "whatever"), 10**18).diagnostics
+    (diagnostic,) = cannot_write(tmp_path / "no" / "such" / "folder", OSError(28, "whatever"), 10**18).findings
     assert "no space left on device" in diagnostic.message
     assert diagnostic.notes[0] == f"{10**18} bytes are needed"
     assert diagnostic.notes[1].endswith("bytes are free there")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.run.event_log import EventLog, read
 from kdspec.events import (
     CheckpointSaved,
@@ -117,7 +117,7 @@ class TestTornLines:
         log.append(FINISHED)
         before = path.read_bytes()
         for damaged in (lambda: list(read(path)), lambda: log.trim("a", 0)):
-            with pytest.raises(DiagnosticError, match="KD003 line 2 of "):
+            with pytest.raises(FindingError, match="KD003 line 2 of "):
                 damaged()
         assert path.read_bytes() == before
 
@@ -170,7 +170,7 @@ class TestTrimming:
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
         try:
-            with pytest.raises(DiagnosticError, match="KD508"):
+            with pytest.raises(FindingError, match="KD508"):
                 log.trim("a", 2)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -184,7 +184,7 @@ def test_an_event_that_does_not_fit_on_the_disk_leaves_no_torn_line(path, room):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + room, hard))
     try:
-        with pytest.raises(DiagnosticError, match="KD508"):
+        with pytest.raises(FindingError, match="KD508"):
             log.append(FINISHED)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -206,5 +206,5 @@ def test_any_cut_of_a_log_can_be_read_and_continued(path):
 
 
 def test_a_log_that_is_not_there_cannot_be_read(path):
-    with pytest.raises(DiagnosticError, match="KD003"):
+    with pytest.raises(FindingError, match="KD003"):
         list(read(path))

@@ -11,7 +11,7 @@ from datetime import datetime
 
 import pytest
 
-from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.run.lock import RunLock
 
 HOLDER = """
@@ -44,9 +44,9 @@ def other_process(folder, *options):
 def test_a_second_process_is_refused_and_told_who_has_the_folder(tmp_path):
     with other_process(tmp_path) as holder:
         for _ in range(2):
-            with pytest.raises(DiagnosticError) as caught, RunLock(tmp_path):
+            with pytest.raises(FindingError) as caught, RunLock(tmp_path):
                 pass
-            (diagnostic,) = caught.value.diagnostics
+            (diagnostic,) = caught.value.findings
             assert diagnostic.code == "KD505"
             assert str(tmp_path) in diagnostic.message
             assert f"in use by pid {holder.pid} on {socket.gethostname()} since " in diagnostic.message
@@ -69,7 +69,7 @@ def test_a_killed_holder_has_let_go_though_its_worker_lives(tmp_path):
 
 def test_the_same_process_is_refused_too_and_the_first_lock_holds(tmp_path):
     with RunLock(tmp_path):
-        with pytest.raises(DiagnosticError, match=f"KD505 .*pid {os.getpid()} "), RunLock(tmp_path):
+        with pytest.raises(FindingError, match=f"KD505 .*pid {os.getpid()} "), RunLock(tmp_path):
             pass
         probe = "import fcntl, sys; fcntl.lockf(open(sys.argv[1], 'r+'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
         refused = subprocess.run(
@@ -89,7 +89,7 @@ def test_a_system_that_cannot_tell_its_own_locks_still_locks(tmp_path, monkeypat
         return real(descriptor, command, *query)
 
     monkeypatch.setattr(fcntl, "fcntl", unknown)
-    with other_process(tmp_path), pytest.raises(DiagnosticError, match="KD505"), RunLock(tmp_path):
+    with other_process(tmp_path), pytest.raises(FindingError, match="KD505"), RunLock(tmp_path):
         pass
     with RunLock(tmp_path):
         pass
@@ -128,12 +128,12 @@ def test_a_link_in_its_place_is_not_followed(tmp_path):
     (tmp_path / "precious").write_text("precious")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".lock").symlink_to(tmp_path / "precious")
-    with pytest.raises(DiagnosticError, match="KD508"), RunLock(tmp_path / "run"):
+    with pytest.raises(FindingError, match="KD508"), RunLock(tmp_path / "run"):
         pass
     assert (tmp_path / "precious").read_text() == "precious"
 
 
 def test_a_folder_that_cannot_be_made_is_the_users_to_mend(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(DiagnosticError, match="KD508"), RunLock(tmp_path / "file" / "run"):
+    with pytest.raises(FindingError, match="KD508"), RunLock(tmp_path / "file" / "run"):
         pass

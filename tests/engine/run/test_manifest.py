@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.run.checkpoint import CheckpointStore
 from kdspec.engine.run.manifest import FileRecord, Manifest, ManifestDamage
 
@@ -164,7 +164,7 @@ class TestHostileFiles:
 
     @pytest.mark.parametrize("aliases", [{"head": "absent"}, {"weight": "weight"}])
     def test_aliases_must_name_a_tensor_and_hide_none(self, tmp_path, aliases):
-        with pytest.raises(DiagnosticError, match="KD504"):
+        with pytest.raises(FindingError, match="KD504"):
             self.plant(tmp_path, aliases).load(5)
 
     @pytest.mark.parametrize(
@@ -190,5 +190,5 @@ class TestHostileFiles:
         store = self.plant(tmp_path)
         (tmp_path / "step-00000005" / "model.safetensors").unlink()
         os.mkfifo(tmp_path / "step-00000005" / "model.safetensors")
-        with pytest.raises(DiagnosticError, match="is missing"):
+        with pytest.raises(FindingError, match="is missing"):
             store.load(5)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.run.checkpoint import CheckpointStore
 from kdspec.engine.run.optimizer_state import flatten, restore
 
@@ -208,10 +208,10 @@ class TestUnfit:
     @staticmethod
     def refused(net, optimizer, tensors, scalars):
         before = flatten(optimizer, names_of(net))[1]
-        with pytest.raises(DiagnosticError) as caught:
+        with pytest.raises(FindingError) as caught:
             restore(optimizer, names_of(net), tensors, scalars)
         assert flatten(optimizer, names_of(net))[1] == before
-        (diagnostic,) = caught.value.diagnostics
+        (diagnostic,) = caught.value.findings
         assert diagnostic.code == "KD504"
         return diagnostic.message
 
@@ -260,5 +260,5 @@ def test_state_that_is_no_data_is_refused():
     net = net_of(0)
     optimizer = OPTIMIZERS["adamw"](groups_of(net))
     optimizer.state[net.first.weight]["hook"] = print
-    with pytest.raises(DiagnosticError, match=r"KD508 .*`first.weight/hook` is a `builtin_function_or_method`"):
+    with pytest.raises(FindingError, match=r"KD508 .*`first.weight/hook` is a `builtin_function_or_method`"):
         flatten(optimizer, names_of(net))

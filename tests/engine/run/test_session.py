@@ -11,7 +11,7 @@ from importlib.util import find_spec
 import pytest
 
 from kdspec import hookimpl
-from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.run.lock import RunLock
 from kdspec.engine.run.stage_run import Interrupted
 from kdspec.events import Note, RunFailed, RunFinished, RunStarted, StageFinished, StageStarted, StepDone
@@ -42,9 +42,9 @@ class Observer:
 
 
 def refused(call):
-    with pytest.raises(DiagnosticError) as caught:
+    with pytest.raises(FindingError) as caught:
         call()
-    return caught.value.diagnostics
+    return caught.value.findings
 
 
 def test_events_come_in_order_and_observers_see_what_the_log_has(launch):
@@ -104,7 +104,7 @@ def test_curves_are_written_and_closed_however_the_run_ends(end, session, toys, 
         warnings.simplefilter("error")
         try:
             made.run()
-        except (DiagnosticError, Interrupted):
+        except (FindingError, Interrupted):
             assert end != "finished"
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

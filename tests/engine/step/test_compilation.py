@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from kdspec import Distiller, FeatureLoss, Needs, Term
-from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.step.compilation import Compilation, parts
 from kdspec.events import CacheState, StepDone
 from kdspec.testing import tiny
@@ -256,10 +256,10 @@ def test_a_strategy_that_changes_modules_is_left_alone(texts, graphs):
 
 @pytest.mark.slow
 def test_a_gradient_that_is_no_number_is_traced_to_its_term(texts, graphs):
-    with pytest.raises(DiagnosticError) as caught:
+    with pytest.raises(FindingError) as caught:
         texts(f"{MATCHES}=[{{feature: hidden, loss: endless, layers: {{2: 1}}, projection: linear}}]", NEVER,
               plugins=(Endless,))  # fmt: skip
-    (found,) = caught.value.diagnostics
+    (found,) = caught.value.findings
     assert found.code == "KD501"
     assert "the gradient of the term `hidden.endless.2-1` is not finite" in found.message
 

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.engine.run.stage_run import Interrupted
 from kdspec.events import StepDone
@@ -129,7 +129,7 @@ def test_heads_of_other_classes_are_told_before_anything_is_loaded(labels, told,
 def test_teachers_with_other_classes_are_told_at_the_first_batch(launch):
     """Where no configuration tells: each teacher is compared with the student."""
     narrow = "adaptors.second={logits: 'output.logits[:, :3]', hidden: output.hidden}"
-    with pytest.raises(DiagnosticError) as caught:
+    with pytest.raises(FindingError) as caught:
         launch(*JOINED, narrow)
-    assert [found.code for found in caught.value.diagnostics] == ["KD403"]
+    assert [found.code for found in caught.value.findings] == ["KD403"]
     assert "`student` has 5 classes, `second` 3" in str(caught.value)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from kdspec import Distiller, FeatureLoss, LogitLoss, LrSchedule, Mean, Needs, Optimizer, Projection, Task, Term
-from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 from kdspec.events import StepDone
 from kdspec.ops import unpad
 
@@ -113,17 +113,14 @@ class Listed(LogitLoss):
 
 
 def refused(call):
-    with pytest.raises(DiagnosticError) as caught:
+    with pytest.raises(FindingError) as caught:
         call()
-    return caught.value.diagnostics
+    return caught.value.findings
 
 
-def quoted(diagnostic, session, *sets, plugins=()):
-    """The text that a diagnostic points at."""
-    span = diagnostic.primary.span
-    source = session(*sets, plugins=plugins).plan.spec.document.sources[span.file]
-    lines = source.text.split("\n")
-    return lines[span.line][span.column : span.end_column if span.line == span.end_line else None]
+def quoted(finding, session, *sets, plugins=()):
+    """What is written where a finding points."""
+    return session(*sets, plugins=plugins).plan.source.at(finding.at)
 
 
 @pytest.mark.parametrize("factor", ["nan", "inf"])
@@ -135,7 +132,7 @@ def test_a_loss_that_is_not_finite_is_named_and_the_weights_are_unharmed(factor,
     (found,) = refused(lambda: launch(*every, **options))
     assert found.code == "KD501"
     assert found.message == "the term `soft_labels` is not finite in step 2 of stage `distil`"
-    assert quoted(found, session, *every, **options).startswith("{loss: {late:")
+    assert next(iter(quoted(found, session, *every, **options)["loss"])) == "late"
     assert "`hard_labels`" in found.notes[0]
     assert "the weights are those before this step" in found.notes[-1]
     made = session(*every, **options)
@@ -147,7 +144,7 @@ def test_a_gradient_that_is_not_finite_names_its_term(launch, session):
     (found,) = refused(lambda: launch(matches, plugins=[Rooted]))
     assert found.code == "KD501"
     assert found.message == "the gradient of the term `hidden.rooted.2-1` is not finite in step 1 of stage `distil`"
-    assert "loss: rooted" in quoted(found, session, matches, plugins=[Rooted])
+    assert quoted(found, session, matches, plugins=[Rooted])["loss"] == "rooted"
 
 
 @pytest.mark.parametrize("scope", ["all", "student"])
@@ -198,7 +195,7 @@ def test_what_a_loss_raises_is_told_at_its_place(when, message, launch, session)
     (found,) = refused(lambda: launch(loss, plugins=[Raising]))
     assert found.code == "KD506"
     assert message in found.message
-    assert found.primary is not None
+    assert found.at is not None
 
 
 @pytest.mark.parametrize("component", [Closure, Listed])

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 from kdspec.events import StageStarted, StepDone
 from kdspec.testing import tiny
 
@@ -77,8 +77,8 @@ def test_positions_that_are_ruled_out_leave_a_gradient_that_is_finite(questions,
 def test_an_answer_elsewhere_is_told_with_its_row(questions, tmp_path):
     text = (tmp_path / "train.json").read_text().replace('"answer_start": 9', '"answer_start": 8')
     (tmp_path / "train.json").write_text(text)
-    with pytest.raises(DiagnosticError) as caught:
+    with pytest.raises(FindingError) as caught:
         questions()
-    (found,) = caught.value.diagnostics
+    (found,) = caught.value.findings
     assert found.code == "KD312"
     assert found.message.startswith("row 1 of `train` (`it is in oslo now`): at 8 the text has ` osl`")

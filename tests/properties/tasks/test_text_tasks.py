@@ -112,7 +112,7 @@ def test_a_masked_student_is_saved_with_its_embeddings_tied(session, launch):
     assert student.get_output_embeddings().weight is student.get_input_embeddings().weight
     named = dict(student.named_parameters())
     rehearsed = rehearse(session(text=spec("masked_lm")).plan, registry())
-    assert not rehearsed.diagnostics
+    assert not rehearsed.findings
     assert rehearsed.models["student"].parameters == sum(parameter.numel() for parameter in named.values())
     assert rehearsed.models["student"].initialization.copied_parameters == rehearsed.models["student"].parameters
     assert rehearsed.stages[0].idle == ()

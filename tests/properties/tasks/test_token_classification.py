@@ -93,12 +93,12 @@ def test_the_result_does_not_depend_on_how_a_batch_is_cut(words, same):
 
 
 def test_a_tag_in_the_validation_rows_that_train_does_not_have(words, tmp_path):
-    from kdspec.diagnostics.diagnostic import DiagnosticError
+    from kdspec.diagnostics.finding import FindingError
 
     (tmp_path / "validation.txt").write_text("Ann B-ORG\n")
-    with pytest.raises(DiagnosticError) as caught:
+    with pytest.raises(FindingError) as caught:
         words()
-    (found,) = caught.value.diagnostics
+    (found,) = caught.value.findings
     assert found.code == "KD312"
     assert "word 1 in row 1 of `validation` has the tag `B-ORG`" in found.message
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from kdspec import Distiller, FeatureLoss, Needs, Term
-from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.processes.backend import SingleProcess
 from kdspec.engine.run.stage_run import Interrupted
 from kdspec.engine.step import embedding_gradients
@@ -276,16 +276,16 @@ def test_a_buffer_is_put_back_after_the_trial(texts, same):
 
 
 def test_what_goes_wrong_in_a_lane_is_told_as_anywhere(texts):
-    with pytest.raises(DiagnosticError) as caught:
+    with pytest.raises(FindingError) as caught:
         texts(of_matches("elsewhere"), f"{TRAINING}.accumulate=2", plugins=[Elsewhere])
-    (found,) = caught.value.diagnostics
+    (found,) = caught.value.findings
     assert found.code == "KD506"
     assert "raised ValueError: not here" in found.message
     assert threading.active_count() < 10
 
 
 def test_a_gradient_that_is_not_finite_names_its_term(texts):
-    with pytest.raises(DiagnosticError) as caught:
+    with pytest.raises(FindingError) as caught:
         texts(of_matches("rooted"), f"{TRAINING}.accumulate=2", plugins=[Rooted])
-    (found,) = caught.value.diagnostics
+    (found,) = caught.value.findings
     assert found.message.startswith("the gradient of the term `hidden.rooted.1-1` is not finite in step 1")

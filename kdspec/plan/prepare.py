@@ -1,0 +1,67 @@
+"""A document to a plan: its shape checked, rules applied, the plan made; and all that was found on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kdspec.api.spec_source import SpecSource
+from kdspec.diagnostics.diagnostic import Diagnostic
+from kdspec.diagnostics.finding import Finding
+from kdspec.plan import plan as planning
+from kdspec.plan.plan import Plan
+from kdspec.registry.registry import Registry
+from kdspec.source.document import Document
+from kdspec.spec import check
+from kdspec.spec.check.logits import fitted
+from kdspec.spec.spec import Spec
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What came out of a document. Without errors there are a spec and a plan."""
+
+    spec: Spec | None = None
+    plan: Plan | None = None
+    findings: tuple[Finding, ...] = ()
+    misshapen: tuple[Diagnostic, ...] = ()
+    """What is wrong with the shape of the text; then there is nothing else."""
+
+    @property
+    def errors(self) -> tuple[Finding | Diagnostic, ...]:
+        """What forbids a run."""
+        everything: tuple[Finding | Diagnostic, ...] = (*self.misshapen, *self.findings)
+        return tuple(found for found in everything if found.severity == "error")
+
+
+def prepare(document: Document, registry: Registry, *, trusts_code: bool = False) -> Prepared:
+    """Check and plan a document. A mistake is in the answer, not raised.
+
+    Args:
+        document: what was read.
+        registry: the components and rules.
+        trusts_code: whether the models that it names may bring code.
+    """
+    checked = check.check(document, registry)
+    if checked.spec is None:
+        return Prepared(misshapen=checked.errors)
+    source = SpecSource(data=document.data, folder=document.folder, trusts_code=trusts_code)
+    spec, unfit = fitted(checked.spec, registry)
+    found = (*unfit, *_rules(spec, source, registry))
+    if any(finding.severity == "error" for finding in found):
+        return Prepared(spec, findings=found)
+    made, more = planning.make(spec, source, registry)
+    return Prepared(spec, made, (*found, *more))
+
+
+def _rules(spec: Spec, source: SpecSource, registry: Registry) -> Iterator[Finding]:
+    for answer in registry.plugins.call("kdspec_check", spec=spec, source=source, registry=registry):
+        if answer.error is not None:
+            who = f"{answer.plugin.distribution} ({answer.plugin.origin})"
+            yield Finding(
+                "KD203",
+                f"the check of {who} raised {type(answer.error).__name__}: {answer.error}",
+                severity="warning",
+                help="its other rules were not applied; tell the plugin's author",
+            )
+        yield from answer.result or ()
