@@ -1,15 +1,16 @@
 """kdspec: knowledge distillation from a declarative spec.
 
-What a plugin needs is exported here. Nothing in this module imports torch; `Mean`, `Soft` and `DistillationObjective`
-do when they are first used.
+What a plugin needs is exported here. Nothing in this module imports torch; the names that need it are
+imported when they are first used.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from kdspec.api.answers import Answers
-from kdspec.api.built import Objective
 from kdspec.api.component import Component, Strict, by_name
 from kdspec.api.context import (
     AdaptorContext,
@@ -47,6 +48,7 @@ from kdspec.diagnostics.finding import Finding, Mark
 from kdspec.registry.registry import Registry, load_registry
 
 if TYPE_CHECKING:
+    from kdspec.api.objective import Objective
     from kdspec.objectives.distillation import DistillationObjective
     from kdspec.objectives.soft_labels import Soft
     from kdspec.ops.mean import Mean
@@ -105,17 +107,18 @@ __all__ = [
 ]
 
 
+_NEED_TORCH = MappingProxyType(
+    {
+        "DistillationObjective": "kdspec.objectives.distillation",
+        "Mean": "kdspec.ops.mean",
+        "Objective": "kdspec.api.objective",
+        "Soft": "kdspec.objectives.soft_labels",
+    }
+)
+"""The modules of the names that need torch; each is imported when its name is first used."""
+
+
 def __getattr__(name: str) -> Any:
-    if name == "Mean":
-        from kdspec.ops.mean import Mean
-
-        return Mean
-    if name == "DistillationObjective":
-        from kdspec.objectives.distillation import DistillationObjective
-
-        return DistillationObjective
-    if name == "Soft":
-        from kdspec.objectives.soft_labels import Soft
-
-        return Soft
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _NEED_TORCH:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_NEED_TORCH[name]), name)

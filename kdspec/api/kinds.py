@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from kdspec.api.built import Objective
+    from kdspec.api.objective import Objective
     from kdspec.api.step import Needs
     from kdspec.api.task import BuiltTask
     from kdspec.diagnostics.fault import Fault

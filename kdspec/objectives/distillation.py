@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from kdspec.api.context import BuildContext, ObjectiveContext
 from kdspec.api.match import PlannedMatch
+from kdspec.api.objective import Objective
 from kdspec.api.step import Features, Step, Term
 from kdspec.api.task import BuiltTask
 from kdspec.diagnostics.fault import Fault, Within
@@ -19,9 +20,19 @@ from kdspec.ops.unpad import Packing
 
 _PARAMETERS = len(("stages", "its name", "distiller", "its component"))  # a match's place begins so
 
+SOFT_LABELS, HARD_LABELS = "soft_labels", "hard_labels"
+"""Names of the terms; those of several heads or teachers have a suffix."""
 
-class DistillationObjective(nn.Module):
-    """w_soft · Σ_heads soft + Σ_matches w · L + w_hard · Σ hard, each term by its name."""
+
+class DistillationObjective(Objective):
+    """w_soft · Σ_heads soft + Σ_matches w · L + w_hard · Σ hard, each term by its name.
+
+    It reads layers of teachers through matches only, and keeps nothing from one micro-batch to the next. A subclass of which
+    either is not true says so (`reads_teachers_by_matches`, `keeps_nothing`).
+    """
+
+    reads_teachers_by_matches = True
+    keeps_nothing = True
 
     def __init__(
         self,
@@ -45,7 +56,7 @@ class DistillationObjective(nn.Module):
         terms: dict[str, Term] = {}
         if self.soft is not None and (weight := self.soft.weight(step.progress)):
             for suffix, loss, share in self.soft.losses(step):
-                terms[f"soft_labels{suffix}"] = Term(loss, weight * share)
+                terms[f"{SOFT_LABELS}{suffix}"] = Term(loss, weight * share)
         packing = self._packing(step)
         for match in self._terms:
             if weight := match.weight(step.progress):
@@ -56,7 +67,7 @@ class DistillationObjective(nn.Module):
         if self.hard is not None and (weight := self.hard(step.progress)):
             losses = _hard(self.tasks[step.task], step.student)
             for index, loss in enumerate(losses):
-                terms["hard_labels" if len(losses) == 1 else f"hard_labels.{index}"] = Term(loss, weight)
+                terms[HARD_LABELS if len(losses) == 1 else f"{HARD_LABELS}.{index}"] = Term(loss, weight)
         return terms
 
     def _packing(self, step: Step) -> Packing | None:
@@ -71,6 +82,11 @@ class DistillationObjective(nn.Module):
             for match in self._terms
             if match.projection is not None
         ]
+
+    def path_of(self, term: str) -> tuple[str | int, ...]:
+        """Soft and hard labels are parameters of that name."""
+        kind = term.partition(".")[0]
+        return (kind,) if kind in (SOFT_LABELS, HARD_LABELS) else ()
 
 
 class MatchTerm(nn.Module):

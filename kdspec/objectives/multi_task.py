@@ -8,13 +8,14 @@ from typing import Any
 
 from torch import nn
 
+from kdspec.api.objective import Objective
 from kdspec.api.step import Step, Term
 from kdspec.diagnostics.fault import Fault, Within
 
 
 @dataclass(frozen=True)
 class TaskObjective:
-    """The objective of one task, an `nn.Module` like any other objective.
+    """The objective of one task.
 
     Args:
         objective: what a step of this task is given to.
@@ -22,18 +23,23 @@ class TaskObjective:
         at: keys of the strategy's parameters that lead to what this task is written with.
     """
 
-    objective: nn.Module
+    objective: Objective
     weight: Callable[[float], float]
     at: tuple[str | int, ...] = ()
 
 
-class MultiTaskObjective(nn.Module):
+class MultiTaskObjective(Objective):
     """The terms of the step's task. A match has the task in the name that the plan gave it, other terms get it here."""
 
     def __init__(self, parts: Mapping[str, TaskObjective]) -> None:
         super().__init__()
         self.parts = dict(parts)
-        self.objectives = nn.ModuleList(part.objective for part in parts.values())  # what is in them is trained
+        inner = [part.objective for part in parts.values()]
+        self.objectives = nn.ModuleList(inner)  # what is in them is trained
+        self.reads_teachers_by_matches = all(each.reads_teachers_by_matches for each in inner)
+        self.keeps_nothing = all(each.keeps_nothing for each in inner)
+        self.changes_modules = any(each.changes_modules for each in inner)
+        assert not any(each.makes_batches for each in inner), "the objective of one of several tasks has no own batches"
 
     def forward(self, step: Step) -> dict[str, Term]:
         """The terms whose weight is not 0 now."""
@@ -42,7 +48,7 @@ class MultiTaskObjective(nn.Module):
         if not factor:
             return {}
         try:
-            terms: dict[str, Term] = part.objective(step)
+            terms = part.objective(step)
         except Fault as fault:
             fault.at = (*part.at, *fault.at)
             raise
@@ -58,5 +64,21 @@ class MultiTaskObjective(nn.Module):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Those of all tasks."""
-        asked = (getattr(part.objective, "parameter_groups", None) for part in self.parts.values())
-        return [group for ask in asked if ask is not None for group in ask()]
+        return [group for part in self.parts.values() for group in part.objective.parameter_groups()]
+
+    def on_step_begin(self, progress: float, models: Mapping[str, nn.Module]) -> None:
+        """Of all tasks, whichever the micro-batches of the step are of."""
+        for part in self.parts.values():
+            part.objective.on_step_begin(progress, models)
+
+    def on_step_end(self, progress: float) -> None:
+        """Of all tasks."""
+        for part in self.parts.values():
+            part.objective.on_step_end(progress)
+
+    def path_of(self, term: str) -> tuple[str | int, ...]:
+        """Below the parameters of the task whose term it is."""
+        task = next((task for task in self.parts if term.startswith(f"{task}.")), None)
+        if task is None:
+            return ()
+        return (*self.parts[task].at, *self.parts[task].objective.path_of(term.removeprefix(f"{task}.")))

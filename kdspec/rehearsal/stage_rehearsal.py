@@ -101,7 +101,7 @@ class StageRehearsal:
             before = self.watch.alive.bytes
             trainable = self.stage_models.trainable(self.models.module(self.needs.student), self.found.matches)
             added = self.watch.alive.bytes - before
-            if trainable.reads_by_matches:
+            if trainable.objective.reads_teachers_by_matches:
                 self.found.cache = {name: self._cache(of, name, reduces=True) for name, of in self.kept.items()}
             groups = parameter_groups(trainable, self.stage_models.path)
             self.found.groups = {group["name"]: sum(p.numel() for p in group["params"]) for group in groups}
@@ -155,7 +155,7 @@ class StageRehearsal:
             error_context(self.stage_models.path, "the objective"),
             self._counted("losses"),
         ):
-            terms: dict[str, Term] = trainable.objective(step)
+            terms = trainable.objective(step)
         if not terms:
             raise FindingError(
                 Finding("KD306", f"stage `{self.stage.name}` has no term at its start", self.stage_models.path)

@@ -72,12 +72,13 @@ class Peeking(Distiller):
     def build(self, context: ObjectiveContext) -> Any:
         from kdspec import DistillationObjective
 
-        class Objective(DistillationObjective):
-            def prepare(self, batch: Any, models: Any) -> Any:
-                assert {"teacher", "student"} <= models.keys()
-                return batch
+        class Looking(DistillationObjective):
+            changes_modules = True
 
-        return Objective(tasks=context.tasks, hard=lambda _: 1.0)
+            def on_step_begin(self, progress: float, models: Any) -> None:
+                assert {"teacher", "student"} <= models.keys()
+
+        return Looking(tasks=context.tasks, hard=lambda _: 1.0)
 
 
 class Forked(Model):

@@ -232,14 +232,19 @@ class Strategy(Distiller):
         )
 
     def build(self, context: ObjectiveContext) -> Objective:
-        loss, weight = self.soft.loss.build(context), self.soft.weight.build(context)
+        loss, weight, name = self.soft.loss.build(context), self.soft.weight.build(context), self.teacher
 
-        def terms(step: Step) -> dict[str, Term]:
-            (student,), (teacher,) = step.student.heads("logits"), step.teachers[self.teacher].heads("logits")
-            assert_type(student, "Tensor")
-            return {"soft": Term(loss(student, teacher, temperature=1.0), weight(step.progress))}
+        from kdspec import Objective
 
-        return terms
+        class Soft(Objective):
+            keeps_nothing = True
+
+            def forward(self, step: Step) -> dict[str, Term]:
+                (student,), (teacher,) = step.student.heads("logits"), step.teachers[name].heads("logits")
+                assert_type(student, "Tensor")
+                return {"soft": Term(loss(student, teacher, temperature=1.0), weight(step.progress))}
+
+        return Soft()
 
 
 @hookimpl

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
 
-from kdspec.api.built import Objective
 from kdspec.api.component import Component, Strict, by_name, wrong
 from kdspec.api.context import ObjectiveContext
 from kdspec.api.hooks import hookimpl
@@ -17,6 +16,9 @@ from kdspec.api.step import Needs
 from kdspec.api.task_sampling import Sampling
 from kdspec.objectives import label_terms
 from kdspec.objectives.label_terms import HardLabels, SoftLabels
+
+if TYPE_CHECKING:
+    from kdspec.api.objective import Objective
 
 
 class TaskTerms(Strict):

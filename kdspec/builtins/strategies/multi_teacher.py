@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from kdspec.api.built import Objective
 from kdspec.api.component import Component, by_name, wrong
 from kdspec.api.context import BuildContext, ObjectiveContext
 from kdspec.api.hooks import hookimpl
@@ -20,6 +19,7 @@ from kdspec.objectives.label_terms import HardLabels, SoftLabels
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from kdspec.api.objective import Objective
     from kdspec.objectives.soft_labels import Soft
 
 TeacherWeights = Annotated[

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from kdspec.api.built import Objective
+from typing import TYPE_CHECKING
+
 from kdspec.api.component import Component, by_name
 from kdspec.api.context import ObjectiveContext
 from kdspec.api.hooks import hookimpl
@@ -11,6 +12,9 @@ from kdspec.api.match import Match
 from kdspec.api.step import Needs
 from kdspec.objectives import label_terms
 from kdspec.objectives.label_terms import HardLabels, SoftLabels
+
+if TYPE_CHECKING:
+    from kdspec.api.objective import Objective
 
 
 class Supervised(Distiller):

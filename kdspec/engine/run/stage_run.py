@@ -14,6 +14,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from kdspec.api.match import PlannedMatch
+from kdspec.api.objective import Objective
 from kdspec.api.task import BuiltTask
 from kdspec.diagnostics.finding import Finding, FindingError, Mark, SpecPath
 from kdspec.engine.batches.sampler import fold
@@ -134,15 +135,14 @@ class StageRun:
         inputs_of = self.inputs_of = StageInputs(stage_models, self.registry, self.backend, self.begun)
         steps = total_steps(inputs_of.draws.steps_per_epoch, training.epochs, training.steps)
         trainable = stage_models.trainable(self.models.module(needs.student), inputs_of.matches)
-        prepares = trainable.moment("prepare") is not None
-        if self.backend.divided and prepares:
+        if self.backend.divided and trainable.works_on_models:
             raise self._undivided()
         if self.backend.divided:
             self._whole = copy.deepcopy(trainable.student).cpu()
-        reduces = trainable.reads_by_matches
         self.backend.wrap(trainable)
         inputs_of.keep(
-            steps, prepares=prepares, reduces=reduces, warn=lambda text: self.emit(Note("warning", text))
+            steps, prepares=trainable.works_on_models, reduces=trainable.objective.reads_teachers_by_matches,
+            warn=lambda text: self.emit(Note("warning", text)),
         )  # fmt: skip
         optimization = Optimization(self.stage, trainable, steps, self.backend.world)
         # Those of others may write to gradients, and clipping by a scaled one that is not finite does.
@@ -150,13 +150,13 @@ class StageRun:
         loop = TrainingLoop(
             stage=self.stage, inputs_of=inputs_of.by_task, trainable=trainable, draws=inputs_of.draws, optimization=optimization,
             embeddings=InPlace(trainable.student, keep=keep),
-            backend=self.backend, seed=self.seed, total_steps=steps, place=self._place_of(inputs_of.matches),
+            backend=self.backend, seed=self.seed, total_steps=steps, place=self._place_of(inputs_of.matches, trainable.objective),
             guard=error_context(self.path, "the objective"),
             backward_guard=error_context(self.path, "the backward pass"),
             keep_batch=partial(nan_report.keep, self.folder, self.stage.name),
         )  # fmt: skip
         if training.compile:
-            self.compilation.of(loop, prepares=prepares, tell=inputs_of.notes.append)
+            self.compilation.of(loop, inputs_of.notes.append)
         if training.lanes == 1:
             return loop
         lanes = build_lanes(loop, partial(stage_models.trainable, matches=inputs_of.matches))
@@ -173,14 +173,11 @@ class StageRun:
         label = Mark(self.path[:-1], "makes its own batches or changes modules", key=True)
         return FindingError(Finding("KD513", message, *label, help="write `--backend ddp`"))
 
-    def _place_of(self, matches: tuple[PlannedMatch, ...]) -> Callable[[str], SpecPath]:
+    def _place_of(self, matches: tuple[PlannedMatch, ...], objective: Objective) -> Callable[[str], SpecPath]:
         paths = {match.term: match.path for match in matches}
 
         def place(term: str) -> SpecPath:
-            part = next((each for each in self.stage.parts if term.startswith(f"{each.task}.")), self.stage)
-            kind = (term.removeprefix(f"{part.task}.") if part.needs.at else term).partition(".")[0]
-            below = (kind,) if kind in ("soft_labels", "hard_labels") else ()
-            return paths.get(term, (*self.path, *part.needs.at, *below))
+            return paths.get(term) or (*self.path, *objective.path_of(term))
 
         return place
 

@@ -80,7 +80,7 @@ class StageInputs:
 
         Args:
             steps: optimizer steps of the stage.
-            prepares: whether the strategy makes batches of its own.
+            prepares: whether the strategy makes batches of its own or changes modules.
             reduces: whether it reads teachers by matches alone.
             warn: told of what goes wrong without stopping anything.
         """

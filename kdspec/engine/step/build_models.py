@@ -9,6 +9,7 @@ from torch import nn
 
 from kdspec.api.context import ObjectiveContext
 from kdspec.api.match import PlannedMatch
+from kdspec.api.objective import Objective
 from kdspec.api.task import BuiltTask
 from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.batches.sampler import fold, isolated_random, reseed
@@ -95,6 +96,8 @@ class StageModels:
             name = self.stage.stage.distiller.name
             with error_context(self.path, f"the objective of `{name}`"):
                 objective = self.stage.stage.distiller.build(context)
+                if not isinstance(objective, Objective):
+                    raise TypeError(f"`build` made a {type(objective).__name__}, which is no `kdspec.Objective`")
         trainable = TrainableModule(student, objective)
         dtype = next((p.dtype for p in student.parameters() if p.is_floating_point()), None)
         placed(trainable.objective, self.device, dtype)

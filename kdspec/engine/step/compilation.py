@@ -38,18 +38,17 @@ class Compilation:
         self._kept: list[tuple[nn.Module, Any]] = []
         """What is compiled, with the forward method that it had of its own, if any."""
 
-    def of(self, loop: TrainingLoop, *, prepares: bool, tell: Callable[[Note], None]) -> None:
+    def of(self, loop: TrainingLoop, tell: Callable[[Note], None]) -> None:
         """Compile the student of a stage, and the teachers that are not cached already, and tell what has become of it.
 
         Args:
             loop: the stage, ready to begin.
-            prepares: whether its strategy works on the modules as well.
             tell: told in notes.
         """
         from torch._dynamo import config  # two seconds
 
         where = f"stage `{loop.stage.name}`"
-        if prepares:
+        if loop.trainable.works_on_models:
             tell(Note("warning", f"`compile: true` of {where} has no effect: its strategy changes modules as it goes"))
             return
         self._ends.enter_context(config.patch(recompile_limit=RECOMPILATIONS))

@@ -66,10 +66,8 @@ def parameter_groups(trainable: TrainableModule, at: SpecPath) -> list[dict[str,
         FindingError: KD510 at the path `at`, where a parameter of the bundle is in no group.
     """
     groups = [{"name": STUDENT, "params": _trainable(trainable.student.parameters())}]
-    asking = trainable.moment("parameter_groups")
-    asked: list[Mapping[str, Any]] = asking() if asking is not None else []
     plain: list[nn.Parameter] = []
-    for group in asked:
+    for group in trainable.objective.parameter_groups():
         options = {key: value for key, value in group.items() if key not in ("name", "params")}
         params = _trainable(group["params"])
         if options and params:

@@ -7,10 +7,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from kdspec.api.built import Objective
-from kdspec.api.step import Step, Term
-from kdspec.objectives.distillation import DistillationObjective
-from kdspec.objectives.multi_task import MultiTaskObjective
+from kdspec.api.objective import Objective
 
 _T = TypeVar("_T")
 
@@ -21,25 +18,16 @@ class TrainableModule(nn.Module):
     def __init__(self, student: nn.Module, objective: Objective) -> None:
         super().__init__()
         self.student = student
-        # An objective without parameters need not be a module.
-        self.objective: nn.Module = objective if isinstance(objective, nn.Module) else _Plain(objective)
+        self.objective = objective
 
     def forward(self, work: Callable[[], _T]) -> _T:
         """What `work` gives. DDP and FSDP2 do theirs where a module is called; its parts are called in there."""
         return work()
 
-    def moment(self, name: str) -> Callable[..., Any] | None:
-        """A method that an objective may have, or None."""
-        objective = self.objective.function if isinstance(self.objective, _Plain) else self.objective
-        found: Callable[..., Any] | None = getattr(objective, name, None)
-        return found
-
     @property
-    def reads_by_matches(self) -> bool:
-        """Whether what is read of teachers' layers is read by matches; a strategy's own objective may read more."""
-        whole = self.objective
-        parts = [part.objective for part in whole.parts.values()] if isinstance(whole, MultiTaskObjective) else [whole]
-        return all(type(part) is DistillationObjective for part in parts)
+    def works_on_models(self) -> bool:
+        """Whether the strategy needs the modules of the models between their forward passes."""
+        return self.objective.changes_modules or self.objective.makes_batches
 
     def idle(self) -> list[str]:
         """The names of the student's parameters without a gradient."""
@@ -50,15 +38,6 @@ class TrainableModule(nn.Module):
         inside = {id(parameter) for parameter in self.parameters()}
         reached = [leaf for leaf in _leaves(loss) if isinstance(leaf, nn.Parameter)]
         return [leaf for leaf in reached if id(leaf) not in inside]
-
-
-class _Plain(nn.Module):
-    def __init__(self, function: Objective) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, step: Step) -> dict[str, Term]:
-        return self.function(step)
 
 
 def _leaves(loss: Tensor) -> list[Tensor]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdspec.api.step import Features, Step, Term
 from kdspec.diagnostics.finding import Finding, FindingError, SpecPath
@@ -90,6 +90,7 @@ class TrainingLoop:
         began = time.perf_counter()
         if not (self.trainable.training and self.trainable.student.training):
             self.trainable.train()
+        self._begin(step)
         drawn = self._draw(step)
         counts = [_count(each) for each in drawn]
         units, rows = self._everywhere(counts)
@@ -159,6 +160,18 @@ class TrainingLoop:
         everywhere = [each for there in self.backend.process_group.collect(counts) for each in there]
         return total(everywhere), [each["rows"] for each in everywhere if each["rows"]]
 
+    def _begin(self, step: int) -> None:
+        """Call the strategy before the first forward pass of a step."""
+        objective, models = self.trainable.objective, dict[str, nn.Module]()
+        if objective.changes_modules:
+            for task_inputs in self.inputs_of.values():
+                models |= _modules(task_inputs)
+        reseed(self.seed, step, 0, self.backend.rank)
+        with self.guard:
+            objective.on_step_begin(step / self.total_steps, models)
+        if objective.changes_modules:
+            self.trainable.train()
+
     def _draw(self, step: int) -> list[MicroBatch]:
         """The batches of a step, which a strategy may replace by its own; not on the device yet."""
         drawn = []
@@ -170,16 +183,15 @@ class TrainingLoop:
             drawn.append(
                 MicroBatch(task=draw.task, task_inputs=task_inputs, rows=rows, batches=batches, empty=not draw.rows)
             )
-        prepare = self.trainable.moment("prepare")
-        if prepare is None:
+        if not self.trainable.objective.makes_batches:
             return drawn
         made = []
         for micro, each in enumerate(drawn):
-            task_inputs = each.task_inputs
-            models = {forward.name: forward.module for forward in (task_inputs.student, *task_inputs.teachers.values())}
             reseed(self.seed, step, micro, self.backend.rank)
+            given = each.task_inputs.loader.to_device(each.batches)
             with self.guard:
-                made.append(replace(each, batches=prepare(task_inputs.loader.to_device(each.batches), models)))
+                own = self.trainable.objective.make_batches(given, _modules(each.task_inputs))
+            made.append(replace(each, batches=own))
         self.trainable.train()
         return made
 
@@ -296,13 +308,17 @@ class TrainingLoop:
         if not taken and self.backend.scaler_state()["scale"] < SMALLEST_SCALE:
             raise non_finite_error(self, step, drawn, shares, figures, where)
         optimizer.zero_grad(set_to_none=True)
-        on_step = self.trainable.moment("on_step")
-        if on_step is not None:
-            with self.guard:
-                on_step((step + 1) / self.total_steps)
+        with self.guard:
+            self.trainable.objective.on_step_end((step + 1) / self.total_steps)
+        if self.trainable.works_on_models:
             self.trainable.train()
         self.backend.share_buffers(self.trainable)
         return figures
+
+
+def _modules(task_inputs: TaskInputs) -> dict[str, nn.Module]:
+    """The modules of the models by name."""
+    return {runner.name: runner.module for runner in (task_inputs.student, *task_inputs.teachers.values())}
 
 
 def _count(drawn: MicroBatch) -> dict[Unit, float]:

@@ -47,7 +47,7 @@ class CacheOpener:
         feed: its training rows.
         backend: where and how the teachers run.
         epochs: how often the rows are seen; None where the cache is for later runs.
-        prepares: whether the strategy makes batches of its own.
+        prepares: whether the strategy makes batches of its own or changes modules.
         reduces: whether it reads teachers by matches alone, so that what is enough for these is enough.
         warn: told of what goes wrong without stopping anything.
     """
@@ -106,7 +106,7 @@ class CacheOpener:
         enough = reductions(self.stage.matches, teacher.name) if self.reduces else ()
         forward = Reducing(teacher, enough, masks.inputs) if enough else teacher
         if self.prepares or self.backend.divides_teachers:
-            reason = "the strategy makes its own batches"
+            reason = "the strategy makes its own batches or changes modules"
             raise Uncacheable(reason if self.prepares else "its weights are divided among the processes")
         for task in self.stage.tasks:
             if (why := self.plan.spec.tasks[task].varies()) is not None:

@@ -16,7 +16,6 @@ from kdspec import (
     LogitLoss,
     Match,
     Needs,
-    Objective,
     ObjectiveContext,
     Pair,
     Projection,
@@ -29,6 +28,8 @@ from kdspec import (
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from kdspec import Objective
 
 KDSPEC_API = 1
 

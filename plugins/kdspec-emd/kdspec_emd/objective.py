@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdspec import DistillationObjective, Fault, Features, Mean, Step, Term
+from kdspec import DistillationObjective, Fault, Features, Mean, Objective, Step, Term
 from kdspec_emd.ops import plan, unit_costs, weights
 
 Pairwise = list[list[Tensor | Mean]]
@@ -26,7 +26,7 @@ class Transport:
     """How many tensors come before the first layer: 1 for hidden states, of which the embedding output is the first."""
 
 
-class Emd(nn.Module):
+class Emd(Objective):
     """The terms of `inner`, and for each transport `Σ F · C`: F the cheapest plan, C the losses of all pairs of layers.
 
     Args:
@@ -64,7 +64,7 @@ class Emd(nn.Module):
 
     def forward(self, step: Step) -> dict[str, Term]:
         """The terms whose weight is not 0 now."""
-        terms: dict[str, Term] = self.inner(step)
+        terms = self.inner(step)
         units = []
         for transport in self.transports:
             if weight := transport.weight(step.progress):
@@ -77,7 +77,7 @@ class Emd(nn.Module):
             self._units.append(units)
         return terms
 
-    def on_step(self, progress: float) -> None:
+    def on_step_end(self, progress: float) -> None:
         """Weigh the layers by what they have cost in the micro-batches of this step."""
         del progress
         seen, self._units = self._units, []
@@ -94,6 +94,11 @@ class Emd(nn.Module):
         layers = enumerate(self.projections, 1)
         own = [{"name": f"emd.{n}", "params": list(module.parameters()), **self.options} for n, module in layers]
         return [*self.inner.parameter_groups(), *own]
+
+    def path_of(self, term: str) -> tuple[str | int, ...]:
+        """A transport is a parameter by the name of its feature."""
+        kind, _, feature = term.partition(".")
+        return (feature,) if kind == "emd" else self.inner.path_of(term)
 
     def _losses(self, transport: Transport, step: Step) -> Pairwise:
         """For each layer of the student its loss to each of the teacher."""

@@ -206,7 +206,7 @@ def test_layers_that_are_cheap_to_move_weigh_more_after_a_step():
     step = golden()
     before = made(step)["emd.hidden"].loss.value.item()
     assert made.student_weights.tolist() == [0.5, 0.5]
-    made.on_step(0.1)
+    made.on_step_end(0.1)
     assert made.student_weights.sum().item() == pytest.approx(1)
     assert made.teacher_weights.std() > 0
     assert made(step)["emd.hidden"].loss.value.item() < before
@@ -215,7 +215,7 @@ def test_layers_that_are_cheap_to_move_weigh_more_after_a_step():
 def test_without_adaptive_weights_stay_as_they_are():
     made = objective(2, 4)
     made(golden())
-    made.on_step(0.5)
+    made.on_step_end(0.5)
     assert made.teacher_weights.tolist() == [0.25] * 4
 
 
@@ -229,7 +229,7 @@ def test_attention_is_moved_too():
     expected = (plan(costs, torch.ones(2), torch.ones(4)) * costs).sum()
     assert terms["emd.attention"].weight == 3
     torch.testing.assert_close(terms["emd.attention"].loss.value, expected)
-    made.on_step(0.1)
+    made.on_step_end(0.1)
     assert made.teacher_weights.std() > 0
 
 

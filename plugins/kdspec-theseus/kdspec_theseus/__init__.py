@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
@@ -13,12 +13,14 @@ from kdspec import (
     Distiller,
     Fault,
     Needs,
-    Objective,
     ObjectiveContext,
     Schedule,
     by_name,
     hookimpl,
 )
+
+if TYPE_CHECKING:
+    from kdspec import Objective
 
 KDSPEC_API = 1
 

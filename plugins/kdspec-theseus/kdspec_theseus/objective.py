@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kdspec import DistillationObjective, Fault, Mean, Step, Term
+from kdspec import DistillationObjective, Fault, Mean, Objective, Step, Term
 from kdspec_theseus.replacement import Replacement, groups, layer_lists
 
 
@@ -21,8 +20,8 @@ class Side:
     layers: int
 
 
-class Replacing(nn.Module):
-    """Mixes the layers from the first batch of a step to its end; between steps the student is an ordinary model.
+class Replacing(Objective):
+    """Mixes the layers from the beginning of a step to its end; between steps the student is an ordinary model.
 
     Args:
         inner: the loss of the labels.
@@ -33,7 +32,7 @@ class Replacing(nn.Module):
         path: of the list of layers in both models.
     """
 
-    progress: Tensor
+    changes_modules = True
 
     def __init__(
         self,
@@ -48,30 +47,31 @@ class Replacing(nn.Module):
         super().__init__()
         self.inner, self.student, self.teacher = inner, student, teacher
         self.rate, self.everything, self.path = rate, everything, path
-        # A buffer, so that a resumed run begins with the rate at which it stopped.
-        self.register_buffer("progress", torch.zeros(()))
         self._replacement: Replacement | None = None
 
-    def prepare(self, batch: Any, models: Mapping[str, nn.Module]) -> Any:
-        """The batch as it is; the layers are mixed from here on."""
+    def on_step_begin(self, progress: float, models: Mapping[str, nn.Module]) -> None:
+        """Mix the layers."""
         if self._replacement is None:
             self._replacement = self._made(models)
-        self._replacement.begin(min(self.rate(float(self.progress)), 1.0))
-        return batch
+        self._replacement.begin(min(self.rate(progress), 1.0))
 
     def forward(self, step: Step) -> dict[str, Term]:
         """The loss of the labels."""
-        terms: dict[str, Term] = self.inner(step)
+        terms = self.inner(step)
         if self._replacement is None:
             return terms
         zero = self._replacement.zero()
         return {name: Term(_plus(term.loss, zero), term.weight) for name, term in terms.items()}
 
-    def on_step(self, progress: float) -> None:
-        """Unmix the layers, and remember how far it is."""
+    def on_step_end(self, progress: float) -> None:
+        """Make the student an ordinary model again."""
+        del progress
         if self._replacement is not None:
             self._replacement.end()
-        self.progress.fill_(progress)
+
+    def path_of(self, term: str) -> tuple[str | int, ...]:
+        """The terms are those of `inner`."""
+        return self.inner.path_of(term)
 
     def _made(self, models: Mapping[str, nn.Module]) -> Replacement:
         student, teacher = models[self.student.name], models[self.teacher.name]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdspec import Distiller, FeatureLoss, Needs, Term
+from kdspec import Distiller, FeatureLoss, Needs, Objective, Term
 from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.step.compilation import Compilation, parts
 from kdspec.events import CacheState, StepDone
@@ -224,14 +224,13 @@ class Preparing(Distiller):
         return Needs(student="student", reads={"student": frozenset({"logits"})})
 
     def build(self, context):
-        class Objective:
-            def prepare(self, batch, models):
-                return batch
+        class OfItsOwn(Objective):
+            makes_batches = True
 
-            def __call__(self, step):
+            def forward(self, step):
                 return {"size": Term(step.student["logits"].square().mean())}
 
-        return Objective()
+        return OfItsOwn()
 
 
 @pytest.mark.slow

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import nn
 
-from kdspec import Distiller, FeatureLoss, LogitLoss, LrSchedule, Mean, Needs, Optimizer, Projection, Task, Term
+from kdspec import (
+    Distiller,
+    FeatureLoss,
+    LogitLoss,
+    LrSchedule,
+    Mean,
+    Needs,
+    Objective,
+    Optimizer,
+    Projection,
+    Task,
+    Term,
+)
 from kdspec.diagnostics.finding import FindingError
 from kdspec.events import StepDone
 from kdspec.ops import unpad
@@ -344,10 +356,15 @@ def test_what_an_optimizer_or_schedule_raises_is_told_at_its_place(change, messa
     assert (found.code, found.message) == ("KD506", message)
 
 
+MOMENTS: list[object] = []
+"""What the objective of `own` was called with."""
+
+
 class Own(Distiller):
-    """A strategy that uses every moment that it may have."""
+    """A strategy that uses every moment that it may have, and batches of its own."""
 
     name = "own"
+    changes: ClassVar[bool] = True
     student: str
     """Who learns."""
 
@@ -355,31 +372,37 @@ class Own(Distiller):
         return Needs(student=self.student, reads={self.student: frozenset({"logits"})})
 
     def build(self, context):
-        class Objective:
-            """Not a module."""
+        class OfEverything(Objective):
+            makes_batches = True
 
-            steps = []
+            def on_step_begin(self, progress, models):
+                MOMENTS.append((progress, sorted(models)))
+                for model in models.values():
+                    model.eval()
 
-            def prepare(self, batch, models):
+            def make_batches(self, batches, models):
                 models["student"].eval()
-                return {name: {**inputs, "ids": inputs["ids"] * 0} for name, inputs in batch.items()}
+                return {name: {**inputs, "ids": inputs["ids"] * 0} for name, inputs in batches.items()}
 
-            def on_step(self, progress):
-                self.steps.append(progress)
+            def on_step_end(self, progress):
+                MOMENTS.append(progress)
 
-            def __call__(self, step):
+            def forward(self, step):
+                assert self.training
                 (logits,) = step.student.heads("logits")
                 return {
                     "spread": Term((logits - logits.mean(0)).abs().sum()),
                     "size": Term(logits.square().mean(), 0.1),
                 }
 
-        Objective.steps.clear()
-        return Objective()
+        MOMENTS.clear()
+        made = OfEverything()
+        made.changes_modules = self.changes
+        return made
 
 
-def test_a_strategy_that_is_no_module_has_its_moments(launch):
-    """With `prepare` all rows have the same tokens, so that only their masks differ, which a mean does not see."""
+def test_a_strategy_has_its_moments(launch):
+    """With its own batches all rows have the same tokens, so that only their masks differ, which a mean does not see."""
     changes = (
         "stages.distil.distiller={own: {student: student}}",
         "models={student: {toy: {}}}",
@@ -388,6 +411,23 @@ def test_a_strategy_that_is_no_module_has_its_moments(launch):
     ran = launch(*changes, plugins=[Own])
     assert [event.terms["spread"] for event in ran.of(StepDone)] == pytest.approx([0] * 6, abs=1e-7)
     assert ran.of(StepDone)[0].weights == {"spread": 1.0, "size": 0.1}
+    begun, ended = MOMENTS[::2], MOMENTS[1::2]
+    assert begun == [(step / 6, ["student"]) for step in range(6)]
+    assert ended == [(step + 1) / 6 for step in range(6)]
+
+
+def test_modules_are_handed_to_a_strategy_that_declares_that_it_changes_them(launch):
+    class Modest(Own):
+        name = "own"
+        changes: ClassVar[bool] = False
+
+    changes = (
+        "stages.distil.distiller={own: {student: student}}",
+        "models={student: {toy: {}}}",
+        "adaptors={student: {logits: output.logits, inputs_mask: batch.mask}}",
+    )
+    launch(*changes, plugins=[Modest])
+    assert MOMENTS[0] == (0.0, [])
 
 
 class Silent(Distiller):
@@ -402,21 +442,37 @@ class Silent(Distiller):
         def refuse(module, inputs):
             raise AssertionError("nobody reads what the teacher says")
 
-        class Objective:
-            def prepare(self, batch, models):
-                models["teacher"].register_forward_pre_hook(refuse)
-                return batch
+        class WithoutTeachers(Objective):
+            changes_modules = True
 
-            def __call__(self, step):
+            def on_step_begin(self, progress, models):
+                models["teacher"].register_forward_pre_hook(refuse)
+
+            def forward(self, step):
                 assert not step.teachers
                 return {"size": Term(step.student.heads("logits")[0].square().mean())}
 
-        return Objective()
+        return WithoutTeachers()
 
 
 def test_a_teacher_that_nothing_is_read_of_is_not_run(launch):
     ran = launch("stages.distil.distiller=silent", plugins=[Silent])
     assert len(ran.of(StepDone)) == 6
+
+
+class Bare(Silent):
+    """A strategy whose objective is a function."""
+
+    name = "bare"
+
+    def build(self, context):
+        return lambda step: {"size": Term(step.student["logits"].square().mean())}
+
+
+def test_an_objective_of_another_class_is_refused(launch):
+    (found,) = refused(lambda: launch("stages.distil.distiller=bare", plugins=[Bare]))
+    assert found.code == "KD506"
+    assert "`build` made a function, which is no `kdspec.Objective`" in found.message
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

@@ -288,6 +288,6 @@ def test_a_layer_that_a_loss_needs_is_kept_as_it_is(launch):
 
 
 def test_a_strategy_that_reads_layers_by_itself_gets_them(launch, monkeypatch):
-    monkeypatch.setattr("kdspec.engine.step.trainable.TrainableModule.reads_by_matches", False)
+    monkeypatch.setattr("kdspec.objectives.distillation.DistillationObjective.reads_teachers_by_matches", False)
     ran = launch(f"{GENERAL}.matches={REDUCED}")
     assert set(ran.cache.features) == {"logits", "hidden[0]", "hidden[2]", "hidden[3]"}

@@ -31,8 +31,10 @@ def build_lanes(loop: TrainingLoop, again: Callable[[nn.Module], TrainableModule
     ):
         if value:
             return f"not with `{told}`"
-    if not loop.trainable.reads_by_matches:
-        return "the strategy has an objective of its own, which may keep something from one batch to the next"
+    if not loop.trainable.objective.keeps_nothing:
+        return "the objective of the strategy may keep something from one micro-batch to the next"
+    if loop.trainable.works_on_models:
+        return "the strategy makes its own batches or changes modules"
     count = min(training.lanes, len(loop.draws.of(0)))
     if count == 1:
         return "a step has one micro-batch, which cannot be cut; write `accumulate`"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdspec import Distiller, FeatureLoss, Needs, Term
+from kdspec import Distiller, FeatureLoss, Needs, Objective, Term
 from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.processes.backend import SingleProcess
 from kdspec.engine.run.stage_run import Interrupted
@@ -105,12 +105,22 @@ class Own(Distiller):
     name = "own"
     student: str
     """The model."""
+    declared: bool = False
+    """Whether the objective declares that it keeps nothing."""
 
     def needs(self):
         return Needs(student=self.student, reads={self.student: frozenset({"logits"})})
 
     def build(self, context):
-        return lambda step: {"size": Term(step.student["logits"].square().mean())}
+        keeps_nothing = self.declared
+
+        class Size(Objective):
+            def forward(self, step):
+                return {"size": Term(step.student["logits"].square().mean())}
+
+        made = Size()
+        made.keeps_nothing = keeps_nothing
+        return made
 
 
 @pytest.fixture
@@ -243,7 +253,7 @@ stages:
         (
             ("stages.distil.distiller={own: {student: student}}",),
             (Own,),
-            "the strategy has an objective of its own, which may keep something from one batch to the next",
+            "the objective of the strategy may keep something from one micro-batch to the next",
         ),
     ],
 )
@@ -253,6 +263,13 @@ def test_where_there_can_be_no_lanes_the_run_says_why(changes, plugins, why, tex
     ran = texts(*changes, *more, plugins=plugins)
     assert effects(ran) == [f"`lanes: 2` of stage `distil` has no effect: {why}"]
     assert len(ran.of(StepDone)) == 4
+
+
+def test_an_objective_of_its_own_has_lanes_where_it_declares_that_it_keeps_nothing(texts):
+    ran = texts(
+        "stages.distil.distiller={own: {student: student, declared: true}}", f"{TRAINING}.accumulate=2", plugins=(Own,)
+    )
+    assert effects(ran) == ["stage `distil`: 2 micro-batches side by side"]
 
 
 def test_scaled_losses_have_no_lanes(texts, monkeypatch):
