@@ -228,6 +228,10 @@ class Task(Scoped):
         """
         return None
 
+    def logit_positions(self, tokens: int) -> int:
+        """Of a training row with so many tokens, how many have logits that losses read; torch-free."""
+        return tokens
+
     def check(self, context: BuildContext) -> Iterable[Fault]:
         """Whether it goes together with its files, as far as little reading shows; see `Model.check`."""
         del context

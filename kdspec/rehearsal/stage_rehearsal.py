@@ -24,13 +24,15 @@ from kdspec.engine.processes.backend import SingleProcess
 from kdspec.engine.step.build_models import StageModels
 from kdspec.engine.step.optimization import parameter_groups
 from kdspec.engine.step.trainable import TrainableModule
+from kdspec.engine.teacher_cache.codec_choice import CodecChoice
 from kdspec.objectives.reductions import reductions
 from kdspec.ops.mean import Mean
 from kdspec.plan.plan import Plan, PlannedStage
 from kdspec.registry.registry import Registry
+from kdspec.rehearsal.cache_size import row_bytes
 from kdspec.rehearsal.result import Flops, Memory, RehearsedStage, Shape
 from kdspec.rehearsal.watch import Watch
-from kdspec.spec.teacher_cache import foreseen, part, shown
+from kdspec.spec.teacher_cache import CacheFacts, decide, shown
 
 
 @dataclass
@@ -40,6 +42,7 @@ class RehearsedStep:
     inputs: dict[str, Shape] = field(default_factory=dict)
     shapes: dict[str, dict[str, tuple[Shape, ...]]] = field(default_factory=dict)
     cache: dict[str, int] = field(default_factory=dict)
+    """Of each teacher the bytes of a row."""
     matches: tuple[PlannedMatch, ...] = ()
     groups: dict[str, int] = field(default_factory=dict)
     idle: tuple[str, ...] = ()
@@ -205,8 +208,8 @@ class StageRehearsal:
         """What was found, per row where it grows with the rows."""
         found, rows = self.found, self.stage.training.batch_size
         given = next(iter(found.inputs.values())).shape[0] if found.inputs else rows
-        less, flops = part(self.stage.training.teacher_cache.dtype), self._flops(given)
-        cache = {name: int(found.cache[name] * less) // given for name in self.needs.teachers if name in found.cache}
+        flops = self._flops(given)
+        cache = {name: found.cache[name] for name in self.needs.teachers if name in found.cache}
         return RehearsedStage(
             name=self.stage.name,
             rows=given,
@@ -226,11 +229,10 @@ class StageRehearsal:
         """Whether the teacher will be cached, and why."""
         training = self.stage.training
         varies = next((why for task in self.stage.tasks if (why := self.spec.tasks[task].varies()) is not None), None)
-        kept, why = foreseen(
-            training.teacher_cache, epochs=training.epochs, varies=varies, flops=flops, size=size,
-            device="cuda" if torch.cuda.is_available() else "cpu",
-        )  # fmt: skip
-        return f"kept in {shown(training.teacher_cache)} {why}" if kept else f"not kept: {why}"
+        facts = CacheFacts(obstacle=varies, epochs=training.epochs, flops=flops, row_bytes=size)
+        decision = decide(training.teacher_cache, facts, "cuda" if torch.cuda.is_available() else "cpu")
+        kept = f"kept in {shown(training.teacher_cache)}"
+        return f"{kept} {decision.reason}" if decision.use else f"not kept: {decision.reason}"
 
     def _flops(self, rows: int) -> Flops | None:
         flops = {name: total // rows for name, total in self.found.flops.items()}
@@ -244,21 +246,11 @@ class StageRehearsal:
         )
 
     def _cache(self, features: Features, name: str, *, reduces: bool) -> int:
-        """Bytes of what a cache would keep: of the features that come from the model, not from its batch."""
-        planned = self.stage.features[name].values()
-        made = [feature.name for feature in planned if any(path.root != "batch" for path in feature.paths)]
+        """Bytes of a row that a cache would keep: of the features that come from the model, not from its batch."""
         enough = reductions(self.stage.matches, name) if reduces else ()
-        gone = {(each.feature, layer) for each in enough for layer in each.layers}
-        total = 0
-        for feature in made:
-            value = features[feature]
-            items = value.items() if isinstance(value, Mapping) else enumerate(features.heads(feature))
-            kept = (t for i, t in items if (feature, i) not in gone and isinstance(t, Tensor))
-            total += sum(tensor.numel() * tensor.element_size() for tensor in kept)
-        for each in enough:
-            rows, length, width = features.layer(each.feature, each.layers[0]).shape
-            total += rows * (width if each.reduction == "first" else length**2) * torch.float32.itemsize
-        return total
+        codecs = CodecChoice.of(self.stage.training.teacher_cache, ())
+        kept = self.spec.tasks[self.stage.task].logit_positions
+        return row_bytes(features, self.stage.features[name].values(), enough, codecs, kept)
 
 
 def unclear(error: FindingError) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
@@ -97,39 +98,55 @@ def pays(flops: float, size: float, device: str) -> bool:
     return running > 2 * (_ROW + size / _READING)
 
 
-def part(dtype: str) -> float:
-    """Of the bytes of float32, how many hidden states take that are kept so."""
-    return {"exact": 1.0, "float16": 0.5, "int8": 0.25}[dtype]
+@dataclass(frozen=True)
+class CacheFacts:
+    """What is known of a teacher and its rows when it is decided whether to cache it; None for what is not."""
+
+    obstacle: str | None = None
+    """Why it cannot be cached, whatever the settings."""
+    epochs: float | None = None
+    """How often rows are seen."""
+    flops: float | None = None
+    """Operations of the teacher for a row."""
+    row_bytes: float | None = None
+    """What a row takes in the cache."""
+    bytes: float | None = None
+    """What the cache takes with all rows."""
 
 
-def foreseen(
-    settings: TeacherCacheSettings,
-    *,
-    epochs: float | None,
-    varies: str | None,
-    flops: float | None,
-    size: float,
-    device: str,
-) -> tuple[bool, str]:
-    """Whether a teacher will be cached, as far as that is known without rows, and why.
+@dataclass(frozen=True)
+class CacheDecision:
+    """Whether a teacher is cached, and why."""
+
+    use: bool
+    reason: str
+    """Empty where it is used and nothing is left to be known."""
+
+
+def decide(settings: TeacherCacheSettings, facts: CacheFacts, device: str) -> CacheDecision:
+    """Whether to cache a teacher, as far as the facts tell.
 
     Args:
         settings: what the spec says.
-        epochs: how often rows are seen; None where only their number tells.
-        varies: why rows are drawn anew in each epoch, if they are.
-        flops: operations of the teacher for a row; None where they are not known.
-        size: bytes of a row.
+        facts: what is known so far; a decision against the cache is not changed by what becomes known later.
         device: the type of what the teacher runs on.
     """
+    auto = settings.use == "auto"
     if settings.use == "off":
-        return False, "off"
-    if varies is not None:
-        return False, varies
-    if settings.use == "on":
-        return True, f"if all rows fit into {settings.budget}"
-    if epochs is not None and epochs <= 1:
-        return False, "each row is seen once"
-    if flops is not None and not pays(flops, size, device):
-        return False, "running it takes no longer than reading"
-    seen = "" if epochs is not None else "rows are seen more than once and "
-    return True, f"if {seen}all of them fit into {settings.budget}"
+        return CacheDecision(use=False, reason="off")
+    if facts.obstacle is not None:
+        return CacheDecision(use=False, reason=facts.obstacle)
+    if auto and facts.epochs is not None and facts.epochs <= 1:
+        return CacheDecision(use=False, reason="each row is seen once")
+    known = facts.flops is not None and facts.row_bytes is not None
+    if auto and known and not pays(facts.flops or 0, facts.row_bytes or 0, device):
+        return CacheDecision(use=False, reason="running it takes no longer than reading")
+    if facts.bytes is not None:
+        if facts.bytes > settings.bytes:
+            size = f"it would take {facts.bytes / 1e9:.3g} GB"
+            return CacheDecision(use=False, reason=f"{size}, and the budget is {settings.budget}")
+        return CacheDecision(use=True, reason="")
+    if not auto:
+        return CacheDecision(use=True, reason=f"if all rows fit into {settings.budget}")
+    seen = "rows are seen more than once and " if facts.epochs is None else ""
+    return CacheDecision(use=True, reason=f"if {seen}all of them fit into {settings.budget}")

@@ -31,7 +31,8 @@ from safetensors.torch import load_file
 
 from kdspec.engine.run.event_log import read
 from kdspec.engine.run.session import Session
-from kdspec.engine.teacher_cache import layout
+from kdspec.engine.teacher_cache import samples as blocks
+from kdspec.engine.teacher_cache.segment_index import records
 from kdspec.events import CheckpointSaved, Evaluated, StageFinished, StepDone
 from kdspec.plan.plan import Plan
 from kdspec.registry.registry import Registry
@@ -42,6 +43,8 @@ MOMENTS = ("any", "save")
 SHARE = 0.35
 """Of the kills, those that are to hit a save, and those that are to hit a cache, where there is one."""
 HANGS = 120.0
+FEWEST = 7
+"""Rows of a task, each of which is a sample of its own, in the strategy that has the fewest."""
 MEMORY = Path("/dev/shm")
 """Files here outlive a killed process as those of a disk do, and syncing them takes no time."""
 TRAINING = """
@@ -284,13 +287,12 @@ def bits(path: Path) -> dict[str, tuple[Any, ...]]:
 
 
 def half(index: Path) -> bool:
-    """Whether some blocks of a cache are there and others are not."""
+    """Whether some samples of a cache are there and others are not."""
     try:
-        data = index.read_bytes()
+        found, _ = records(index.read_bytes())
     except OSError:
         return False
-    there = [any(data[at : at + 16]) for at in range(0, len(data), 16)]
-    return any(there) and not all(there)
+    return 0 < len({entry.key for record in found for entry in record.entries}) < FEWEST
 
 
 def main() -> int:
@@ -299,7 +301,7 @@ def main() -> int:
     parser.add_argument("--strategy", action="append", choices=STRATEGIES, help="all by default")
     parser.add_argument("--seed", type=int, default=0, help="of the moments; how far a run has come then differs")
     given = parser.parse_args()
-    layout.ROWS = 2  # a cache of several blocks, with so few rows
+    blocks.ROWS = 2  # a cache of several blocks, with so few rows
     well = True
     for strategy in given.strategy or STRATEGIES:
         with tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None) as folder:

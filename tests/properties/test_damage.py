@@ -99,7 +99,8 @@ def of_the_checkpoint(stopped, dice):
 def of_the_cache(stopped, dice):
     """The teacher is asked again, and the cache used."""
     _, cache = stopped.afresh()
-    path = cache / dice.choice(("data", "data", "index"))
+    (segments,) = cache.glob("*.samples")
+    path = dice.choice((segments, segments, cache / "index"))
     how = damage(path, dice)
     events, right = stopped.goes_on()
     last = [event for event in events if isinstance(event, CacheState)][-1]

@@ -83,6 +83,10 @@ class MaskedLm(Task):
         """Always."""
         return "its tokens are masked anew in each epoch"
 
+    def logit_positions(self, tokens: int) -> int:
+        """Those that are masked."""
+        return max(1, round(self.probability * tokens))
+
     def metric_names(self) -> Collection[str]:
         """Those of `metric`."""
         return ("perplexity", "accuracy")

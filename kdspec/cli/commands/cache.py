@@ -123,11 +123,11 @@ def _list(invocation: Invocation, root: Path, *, json: bool) -> None:
         return
     if found:
         table = Table.grid(padding=(0, 2, 0, 0))
-        table.add_row("key", "teacher", "run", "rows", "on the disk", "of", "last used", "features")
+        table.add_row("key", "teacher", "run", "rows", "on the disk", "last used", "features")
         for each in found:
             table.add_row(
-                each.key[:8], clean(each.teacher), clean(each.run), f"{each.rows:,}", size(each.on_disk),
-                size(each.bytes), each.used, clean(", ".join(each.features)),
+                each.key[:8], clean(each.teacher), clean(each.run), f"{each.samples:,}", size(each.on_disk),
+                each.used, clean(", ".join(each.features)),
             )  # fmt: skip
         invocation.out.print(table, soft_wrap=False)
     if found and encoded:

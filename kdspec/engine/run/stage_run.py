@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from functools import partial
@@ -39,6 +39,7 @@ from kdspec.engine.step.lanes.build_lanes import build_lanes
 from kdspec.engine.step.lanes.lanes import Lanes
 from kdspec.engine.step.optimization import Optimization
 from kdspec.engine.step.training_loop import TrainingLoop
+from kdspec.engine.teacher_cache.cache import CacheUse
 from kdspec.engine.teacher_cache.open_cache import opened as cache_opened
 from kdspec.events import CheckpointSaved, Event, Note, StageFinished, StageStarted
 from kdspec.plan.plan import Plan, PlannedStage
@@ -110,23 +111,23 @@ class StageRun:
             for state in self.inputs_of.caches:
                 self.emit(state)
             try:
+                uses: Sequence[CacheUse | None] = [None] * len(loop.caches)
                 self._train(loop, lambda: before + time.perf_counter() - began)
-                self._add_up(loop)
+                uses = self._cache_uses(loop)
             finally:
-                for cache in loop.caches:
+                for cache, use in zip(loop.caches, uses, strict=True):
                     # A disk that refuses this must not hide why the stage ends.
                     with suppress(FindingError):
-                        self.emit(cache_opened(self.stage.name, cache, self.progress.step))
+                        self.emit(cache_opened(self.stage.name, cache, use or cache.use, self.progress.step))
                     cache.close()
                 if loop.lanes is not None:
                     loop.lanes.close()
             return self._finish(loop)
 
-    def _add_up(self, loop: TrainingLoop) -> None:
-        """Count in the caches what the other processes have done with them."""
-        for cache in loop.caches:
-            told = self.backend.process_group.collect([cache.hits, cache.computed])
-            cache.hits, cache.computed = (sum(numbers) for numbers in zip(*told, strict=True))
+    def _cache_uses(self, loop: TrainingLoop) -> list[CacheUse]:
+        """What all processes together have done with each cache."""
+        told = self.backend.process_group.collect([[cache.use.hits, cache.use.computed] for cache in loop.caches])
+        return [sum((CacheUse(*numbers) for numbers in of_cache), CacheUse()) for of_cache in zip(*told, strict=True)]
 
     def loop(self) -> TrainingLoop:
         """Everything of the stage put together, before its first step."""

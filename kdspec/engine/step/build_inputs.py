@@ -90,8 +90,9 @@ class StageInputs:
                 self.stage_models.plan, part, task_inputs.loader, self.backend, epochs=self.draws.passes(part.task, steps),
                 prepares=prepares, reduces=reduces, warn=warn,
             )  # fmt: skip
-            self.by_task[part.task] = replace(task_inputs, caches=opening.caches(task_inputs.teachers))
-            self.caches += opening.found
+            found = opening.open(task_inputs.teachers)
+            self.by_task[part.task] = replace(task_inputs, caches=found.caches)
+            self.caches += found.states
 
     def _accumulate(self) -> int:
         """The micro-batches of a process and step, or of a draw where the mixture puts those of several tasks together."""

@@ -1,9 +1,10 @@
-"""One teacher's cache at work: the features of a batch from the disk, after the teacher has said what is missing."""
+"""One teacher's cache at work: the features of a batch from the disk, after the teacher has computed what is missing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,28 +13,44 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kdspec.api.step import Features
+from kdspec.engine.batches.loader import Batch
 from kdspec.engine.batches.sampler import isolated_random
 from kdspec.engine.forward.device import placed
 from kdspec.engine.forward.model_runner import ModelRunner, frozen
-from kdspec.engine.teacher_cache.codec import ALIGNMENT, array
-from kdspec.engine.teacher_cache.layout import Batch, CacheRows, Layout, Masks
+from kdspec.engine.teacher_cache.codecs import array
+from kdspec.engine.teacher_cache.layout import Layout
+from kdspec.engine.teacher_cache.masks import Masks
 from kdspec.engine.teacher_cache.reduce import Reducing
-from kdspec.engine.teacher_cache.slots import TOKENS, MaskName, Slot, Uncacheable, rebuilt, tensors
+from kdspec.engine.teacher_cache.samples import Samples
+from kdspec.engine.teacher_cache.slots import MaskName, Slot, Uncacheable, index_of, rebuilt, tensors
 from kdspec.engine.teacher_cache.store import CacheDamage, Store
 
 CPU = torch.device("cpu")
 
 
+@dataclass(frozen=True)
+class CacheUse:
+    """How much a cache was used."""
+
+    hits: int = 0
+    """Rows that were read."""
+    computed: int = 0
+    """Samples that the teacher was run for."""
+
+    def __add__(self, other: CacheUse) -> CacheUse:
+        return CacheUse(self.hits + other.hits, self.computed + other.computed)
+
+
 class TeacherCache:
-    """Reads rows of any order and batch; a block that nobody has computed yet is computed now.
+    """Reads rows of any order and batch; samples that nobody has computed yet are computed now, with those of their block.
 
     What is read for a row never depends on its batch: the value that was kept is used from the first time on. When it
-    has all blocks the teacher leaves its device.
+    has all samples the teacher leaves its device.
 
     Args:
         forward: the teacher.
-        rows: its rows in blocks.
-        layout: where each row lies.
+        samples: its rows as samples.
+        layout: the bytes of each sample.
         store: the files.
         masks: which tokens count.
         autocast: the arithmetic that the teacher runs in.
@@ -45,7 +62,7 @@ class TeacherCache:
         self,
         forward: ModelRunner | Reducing,
         *,
-        rows: CacheRows,
+        samples: Samples,
         layout: Layout,
         store: Store,
         masks: Masks,
@@ -53,26 +70,23 @@ class TeacherCache:
         device: torch.device,
         warn: Callable[[str], None],
     ) -> None:
-        self.forward, self.rows, self.layout, self.store, self.masks = forward, rows, layout, store, masks
+        self.forward, self.samples, self.layout, self.store, self.masks = forward, samples, layout, store, masks
         self.autocast, self.device, self.warn = autocast, device, warn
         self.names = tuple(dict.fromkeys(slot.feature for slot in layout.slots))
-        self.hits = 0
-        """Rows that were read."""
-        self.computed = 0
-        """Rows that the teacher was run for."""
+        self.use = CacheUse()
+        """What this process has done with it."""
         self.failed = False
         """Whether the disk has refused, so that the teacher is run for every batch from then on."""
-        self._have = bytearray(rows.blocks)
-        self._missing = rows.blocks
+        self._have = bytearray(samples.blocks)
         self._known = [name for name, feature in forward.features.items() if name not in self.names]
         self._masks = {slot.mask for slot in layout.slots if slot.mask is not None}
         self._resting = False
-        self._settle(complete=self._present())
+        self._settle(complete=self.complete)
 
     @property
     def complete(self) -> bool:
-        """Whether no block is missing on the disk."""
-        return self._present()
+        """Whether no sample is missing on the disk."""
+        return all(key in self.store for key in self.samples.keys)
 
     def __call__(self, batch: Batch, rows: Sequence[int], here: Batch | None = None) -> Features | None:
         """The teacher's features of a batch; None where the teacher has to be run, since the disk has refused.
@@ -82,29 +96,33 @@ class TeacherCache:
             rows: their numbers.
             here: the same batch on the CPU, so that the device is not waited for.
         """
-        places = self.rows.place[list(rows)]
-        if self.failed or not self.fill(np.unique(self.rows.block_of[places]).tolist()):
+        samples = self.samples.of_row[list(rows)]
+        if self.failed or not self.fill(np.unique(self.samples.block_of[samples]).tolist()):
             return None
-        self.hits += len(rows)
+        self.use += CacheUse(hits=len(rows))
         kept = self.masks.of(batch if here is None else here)
-        counts = self.rows.counts
-        if any(name not in kept or (kept[name].sum(1) != counts[name][places]).any() for name in self._masks):
-            self.give_up("rows are not as they were when it was filled")
+        counts = self.samples.counts
+        if any(name not in kept or (kept[name].sum(1) != counts[name][samples]).any() for name in self._masks):
+            self.give_up("rows are not as they were when it was opened")
             return None
-        values = [self._read(number, slot, places, kept) for number, slot in enumerate(self.layout.slots)]
+        views = [self.store.view(self.samples.keys[sample]) for sample in samples.tolist()]
+        values = [self._read(number, slot, samples, views, kept) for number, slot in enumerate(self.layout.slots)]
         features = rebuilt(self.layout.slots, values)
         return Features({**features, **self.forward.of_batch(batch, self._known)})
 
     def fill(self, blocks: Sequence[int]) -> bool:
-        """Have the teacher compute those of the blocks that are missing; whether all of them are there then."""
+        """Have the teacher compute what is missing of blocks; whether all of them are there then."""
         for block in blocks:
             if self._have[block]:
                 continue
             try:
-                self._fetch(block)
+                self._fetch(self.samples.block(block))
             except (OSError, Uncacheable) as error:
                 self.give_up(_reason(error))
                 return False
+            self._have[block] = 1
+            if all(self._have):
+                self._settle(complete=True)
         return True
 
     def give_up(self, reason: str) -> None:
@@ -120,81 +138,91 @@ class TeacherCache:
         """Let go of the files."""
         self.store.close()
 
-    def _present(self) -> bool:
-        try:
-            return self.store.count() == self.rows.blocks
-        except OSError:
-            return False
-
     def _settle(self, *, complete: bool) -> None:
         """A teacher that is not needed makes room on its device."""
         if complete != self._resting:
             placed(self.forward.module, CPU if complete else self.device)
             self._resting = complete
 
-    def _fetch(self, block: int) -> None:
-        """Make sure of one block, which another process may be computing just now."""
-        if not self._whole(block):
-            with self.store.alone(block):
-                if not self._whole(block):
-                    self.store.write(block, self._computed(block))
-        self._have[block] = 1
-        self._missing -= 1
-        if not self._missing:
-            self._settle(complete=True)
+    def _fetch(self, block: range) -> None:
+        """Make sure of the samples of one block, which another process may be computing just now."""
+        if not self._missing(block):
+            return
+        with self.store.alone([self.samples.keys[sample] for sample in block]):
+            missing = self._missing(block)
+            while missing:
+                together = self._together(missing)
+                self.store.write([self.samples.keys[sample] for sample in together], self._computed(together))
+                left = self._missing(block)
+                if len(left) >= len(missing):
+                    raise Uncacheable("what is written is not what is read")
+                missing = left
 
-    def _whole(self, block: int) -> bool:
-        try:
-            return self.store.has(block)
-        except CacheDamage:
-            folder = self.store.folder
-            self.warn(f"block {block} of the cache in {folder} is damaged, so it is computed again")
-            return False
+    def _missing(self, block: range) -> list[int]:
+        """The samples of a block that are not there, or not whole."""
+        missing, damaged = [], 0
+        for sample in block:
+            try:
+                if not self._whole(sample):
+                    missing.append(sample)
+            except CacheDamage:
+                missing.append(sample)
+                damaged += 1
+        if damaged:
+            several = f"{damaged} samples" if damaged > 1 else "a sample"
+            verb = "are damaged, so they are" if damaged > 1 else "is damaged, so it is"
+            self.warn(f"{several} of the cache in {self.store.folder} {verb} computed again")
+        return missing
 
-    def _computed(self, block: int) -> bytearray:
-        batch = self.rows.batch(block)
+    def _whole(self, sample: int) -> bool:
+        key = self.samples.keys[sample]
+        return self.store.has(key) and len(self.store.view(key)) == self.layout.sizes[sample]
+
+    def _together(self, missing: Sequence[int]) -> list[int]:
+        """The samples of one batch: those that a damaged one was computed with, which gives its bits again; else all."""
+        for sample in missing:
+            keys = self.store.together(self.samples.keys[sample])
+            if keys and all(key in self.samples.numbers for key in keys):
+                return [self.samples.numbers[key] for key in keys]
+        return list(missing)
+
+    def _computed(self, samples: Sequence[int]) -> list[bytearray]:
+        batch = self.samples.batch(samples)
         self._settle(complete=False)
         on_device = {key: value.to(self.device) for key, value in batch.items()}
         with isolated_random(), frozen(self.forward.module), self.autocast():
             features = self.forward(on_device)
-        self.computed += len(self.rows.rows(block))
+        self.use += CacheUse(computed=len(samples))
         found = [tensor.detach().to(CPU) for *_, tensor in tensors(features, self.names)]
-        return self._packed(block, found, self.masks.of(batch))
-
-    def _packed(self, block: int, found: Sequence[Tensor], kept: Mapping[MaskName, NDArray[np.bool_]]) -> bytearray:
-        first, last = (int(place) for place in self.rows.starts[block : block + 2])
-        at = int(self.layout.starts[first, 0])
-        end = int(self.layout.starts[last, 0]) if last < self.rows.loader.rows else self.layout.bytes
-        content = bytearray(end - at)
-        for number, (slot, tensor) in enumerate(zip(self.layout.slots, found, strict=True)):
-            _check(slot, tensor, last - first, kept)
-            for row in range(last - first):
-                value = tensor[row]
-                if slot.mask is not None:
-                    value = _select(slot, value, kept[slot.mask][row])
-                data = self.layout.codec.encode(slot, value)
-                start = int(self.layout.starts[first + row, number]) - at
-                content[start : start + len(data)] = data
-        assert not len(content) % ALIGNMENT, "every slot is aligned"
-        return content
+        kept = self.masks.of(batch)
+        for slot, tensor in zip(self.layout.slots, found, strict=True):
+            _check(slot, tensor, len(samples), kept)
+        return [
+            self.layout.packed(sample, [t[place] for t in found], {name: mask[place] for name, mask in kept.items()})
+            for place, sample in enumerate(samples)
+        ]
 
     def _read(
-        self, number: int, slot: Slot, places: NDArray[np.int64], kept: Mapping[MaskName, NDArray[np.bool_]]
-    ) -> Tensor:
-        """One tensor of a batch; what no token of a mask has is 0."""
-        layout, view = self.layout, self.store.view
-        mask = None if slot.mask is None else kept[slot.mask]
-        shape = slot.of(0 if mask is None else mask.shape[1])
-        tensor = torch.zeros((len(places), *shape), dtype=layout.codec.decoded_type(slot))
-        into = array(tensor)
-        starts, tokens = layout.starts[places, number].tolist(), layout.tokens[number][places].tolist()
-        for row, (start, count) in enumerate(zip(starts, tokens, strict=True)):
-            value = layout.codec.decode(slot, view, start, count)
-            if mask is None:
-                into[row] = value
-            else:
-                at = _positions(mask[row], count)
-                into[(row, *_along(slot, at))] = value
+        self,
+        number: int,
+        slot: Slot,
+        samples: NDArray[np.int64],
+        views: Sequence[memoryview],
+        kept: Mapping[MaskName, NDArray[np.bool_]],
+    ) -> Any:
+        """One slot of a batch; what no token of a mask has is 0."""
+        codec, mask = self.layout.codecs[number], None if slot.mask is None else kept[slot.mask]
+        parts = codec.parts(slot)
+        length = 0 if mask is None else mask.shape[1]
+        made = [torch.zeros((len(samples), *part.of(length)), dtype=part.dtype) for part in parts]
+        into = [array(tensor) for tensor in made]
+        starts, tokens = self.layout.starts[samples, number].tolist(), self.layout.tokens[samples, number].tolist()
+        for row, (view, start, count) in enumerate(zip(views, starts, tokens, strict=True)):
+            for part, there, value in zip(parts, into, codec.decode(slot, view, start, count), strict=True):
+                there[(row, *(() if mask is None else index_of(part.shape, mask[row], count)))] = value
+        return codec.put_together(slot, [self._moved(tensor) for tensor in made])
+
+    def _moved(self, tensor: Tensor) -> Tensor:
         return tensor if self.device == CPU else tensor.pin_memory().to(self.device, non_blocking=True)
 
 
@@ -204,29 +232,6 @@ def _check(slot: Slot, tensor: Tensor, rows: int, kept: Mapping[MaskName, NDArra
     if tuple(tensor.shape) != shape or dtype != slot.dtype:
         seen = f"{tuple(tensor.shape)} {dtype}"
         raise Uncacheable(f"`{slot.feature}` is {seen} for some rows, where {shape} {slot.dtype} was expected")
-
-
-def _positions(mask: NDArray[np.bool_], count: int) -> slice | NDArray[np.int64]:
-    """Where a mask keeps something; a slice, which is faster, where there are no gaps."""
-    first = int(mask.argmax()) if count else 0
-    if mask[first : first + count].all():
-        return slice(first, first + count)
-    return np.flatnonzero(mask)
-
-
-def _along(slot: Slot, at: slice | NDArray[np.int64]) -> tuple[Any, ...]:
-    """An index that takes these positions on each axis of tokens."""
-    if isinstance(at, slice):
-        return tuple(at if size == TOKENS else slice(None) for size in slot.shape)
-    return np.ix_(*(at if size == TOKENS else np.arange(size) for size in slot.shape))
-
-
-def _select(slot: Slot, value: Tensor, mask: NDArray[np.bool_]) -> Tensor:
-    at = torch.from_numpy(np.flatnonzero(mask))
-    for axis, size in enumerate(slot.shape):
-        if size == TOKENS:
-            value = value.index_select(axis, at)
-    return value
 
 
 def _reason(error: Exception) -> str:

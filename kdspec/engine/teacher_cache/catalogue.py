@@ -12,8 +12,9 @@ from typing import Any
 
 from kdspec.data import row_cache
 from kdspec.engine.run.durable_files import cannot_write
+from kdspec.engine.teacher_cache.segment_index import records
 
-ABOUT = "cache.json"
+ABOUT, INDEX = "cache.json", "index"
 _KEY = 32
 _KEY_OF_ROWS = 64
 
@@ -27,11 +28,9 @@ class CachedTeacher:
     run: str
     """The run that began it."""
     features: tuple[str, ...]
-    rows: int
-    bytes: int
-    """What it takes when it is full."""
+    samples: int
+    """How many rows it has values of, of whatever data."""
     on_disk: int
-    """What it takes now."""
     used: str
     """When it was last opened, in UTC."""
 
@@ -88,11 +87,17 @@ def _found(root: Path) -> Iterator[CachedTeacher]:
         try:
             about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
             used = _time(folder / ABOUT)
-            # Files have their full length from the start, and holes where nothing was written yet.
+            samples = _samples(folder / INDEX)
             on_disk = sum(file.stat().st_blocks * 512 for file in folder.iterdir())
         except (OSError, ValueError, RecursionError):
             continue
-        yield CachedTeacher(folder.name, *_told(about if isinstance(about, dict) else {}), on_disk, used)
+        yield CachedTeacher(folder.name, *_told(about if isinstance(about, dict) else {}), samples, on_disk, used)
+
+
+def _samples(index: Path) -> int:
+    """How many samples there are; none in a cache of an earlier version."""
+    found, _ = records(index.read_bytes() if index.is_file() else b"")
+    return len({entry.key for record in found for entry, _ in record.places()})
 
 
 def _found_rows(folder: Path) -> Iterator[CachedRows]:
@@ -118,8 +123,7 @@ def _time(file: Path) -> str:
     return datetime.fromtimestamp(file.stat().st_mtime, UTC).isoformat(timespec="seconds")
 
 
-def _told(about: dict[str, Any]) -> tuple[str, str, tuple[str, ...], int, int]:
+def _told(about: dict[str, Any]) -> tuple[str, str, tuple[str, ...]]:
     features = about.get("features")
     names = tuple(map(str, features)) if isinstance(features, list) else ()
-    rows, size = (value if isinstance(value := about.get(key), int) else 0 for key in ("rows", "bytes"))
-    return str(about.get("teacher", "")), str(about.get("run", "")), names, rows, size
+    return str(about.get("teacher", "")), str(about.get("run", "")), names

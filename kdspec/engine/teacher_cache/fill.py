@@ -63,14 +63,13 @@ def fill(
                 folder=folder, backend=backend, emit=emit, stop=StopSignal(),
             )  # fmt: skip
             for cache in run.loop().caches:
-                done = 0
-                for block in range(cache.rows.blocks):
+                for block in range(cache.samples.blocks):
                     if not cache.fill([block]):
                         break
-                    done += len(cache.rows.rows(block))
-                    progress(opened(stage.name, cache), done, cache.rows.loader.rows)
+                    done = cache.samples.block(block).stop
+                    progress(opened(stage.name, cache, cache.use), done, len(cache.samples.keys))
                 cache.close()
-                yield opened(stage.name, cache)
+                yield opened(stage.name, cache, cache.use)
         if stage.name not in finished:
             before.add(stage.needs.student)
 

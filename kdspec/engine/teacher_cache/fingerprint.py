@@ -1,4 +1,4 @@
-"""What a cache is known by: a checksum of all that the values depend on."""
+"""What a cache is known by: a checksum of all that the values depend on beside the sample itself."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from torch import nn
 
 from kdspec.engine.export.model_folder import versions
 from kdspec.engine.forward.model_runner import ModelRunner
-from kdspec.engine.teacher_cache.codec import Codec, array
+from kdspec.engine.teacher_cache.codec_choice import CodecChoice
+from kdspec.engine.teacher_cache.codecs import array
 from kdspec.engine.teacher_cache.reduce import Reducing
 from kdspec.engine.teacher_cache.slots import Slot
 
-FORMAT = 2
+FORMAT = 3
 """Changes with the layout of the files, and with what is computed for them."""
 
 _LIBRARIES = ("torch", "transformers")
@@ -25,14 +26,13 @@ _LIBRARIES = ("torch", "transformers")
 _PROVENANCE = frozenset({"_name_or_path", "name_or_path", "transformers_version", "architectures"})
 
 
-def key(forward: ModelRunner | Reducing, rows: str, slots: Sequence[Slot], codec: Codec, precision: str) -> str:
+def key(forward: ModelRunner | Reducing, slots: Sequence[Slot], codecs: CodecChoice, precision: str) -> str:
     """The name of a cache: 32 hexadecimal digits.
 
     Args:
         forward: the teacher, whose parameters, buffers, structure and field paths count.
-        rows: the checksum of the rows as the teacher is given them.
-        slots: what is kept of a row.
-        codec: how it is kept.
+        slots: what is kept of a sample.
+        codecs: how it is kept.
         precision: the arithmetic that the teacher runs in.
     """
     names = dict.fromkeys(slot.feature for slot in slots)
@@ -40,10 +40,9 @@ def key(forward: ModelRunner | Reducing, rows: str, slots: Sequence[Slot], codec
         "format": FORMAT,
         "versions": {name: version for name, version in versions().items() if name in _LIBRARIES},
         "teacher": teacher(forward.module),
-        "rows": rows,
         "features": {name: [str(path) for path in forward.features[name].paths] for name in names},
         "slots": [asdict(slot) for slot in slots],
-        "codec": asdict(codec),
+        "codec": asdict(codecs),
         "precision": precision,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]

@@ -1,40 +1,44 @@
-"""Whether a stage's teachers are cached, and the caches of those that are."""
+"""The caches of a stage's teachers: whether each is cached, and those that are, opened."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch.utils.flop_counter import FlopCounterMode
-
 from kdspec.api.field_path import parse
-from kdspec.api.step import Features
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.batches.loader import Loader
-from kdspec.engine.batches.sampler import isolated_random, reseed
-from kdspec.engine.forward.model_runner import ModelRunner, frozen
+from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.engine.processes.backend import Backend
 from kdspec.engine.teacher_cache import fingerprint
-from kdspec.engine.teacher_cache.cache import TeacherCache
-from kdspec.engine.teacher_cache.codec import Codec
-from kdspec.engine.teacher_cache.layout import CacheRows, Counts, Layout, Masks, lengths
+from kdspec.engine.teacher_cache.cache import CacheUse, TeacherCache
+from kdspec.engine.teacher_cache.codec_choice import CodecChoice
+from kdspec.engine.teacher_cache.layout import Layout
+from kdspec.engine.teacher_cache.masks import Masks
 from kdspec.engine.teacher_cache.reduce import Reducing
-from kdspec.engine.teacher_cache.slots import Sight, Slot, Uncacheable, survey, tensors
-from kdspec.engine.teacher_cache.store import DATA, Store
+from kdspec.engine.teacher_cache.samples import Samples
+from kdspec.engine.teacher_cache.slots import Slot, Uncacheable
+from kdspec.engine.teacher_cache.store import Store
+from kdspec.engine.teacher_cache.survey import survey
 from kdspec.events import CacheState
 from kdspec.objectives.reductions import reductions
 from kdspec.plan.plan import Feature, Plan, PlannedStage
 from kdspec.spec import teacher_cache
+from kdspec.spec.teacher_cache import CacheFacts
 
-_SAMPLE = 64
-"""Rows by whose lengths the size of a row is judged before all of them are looked at."""
 _SPARE = 1.1
 """Room that must be free on the disk, in sizes of what is still missing."""
+
+
+@dataclass(frozen=True)
+class OpenedCaches:
+    """The caches of those teachers that are cached, and what was decided for each."""
+
+    caches: Mapping[str, TeacherCache]
+    states: tuple[CacheState, ...]
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class CacheOpener:
     Args:
         plan: the plan.
         stage: the stage.
-        feed: its training rows.
+        loader: its training rows.
         backend: where and how the teachers run.
         epochs: how often the rows are seen; None where the cache is for later runs.
         prepares: whether the strategy makes batches of its own or changes modules.
@@ -60,106 +64,98 @@ class CacheOpener:
     prepares: bool
     reduces: bool
     warn: Callable[[str], None]
-    found: list[CacheState] = field(default_factory=list)
-    """What was decided for each teacher."""
 
     @property
     def settings(self) -> teacher_cache.TeacherCacheSettings:
         """What the spec says."""
         return self.stage.training.teacher_cache
 
-    def caches(self, teachers: Mapping[str, ModelRunner]) -> dict[str, TeacherCache]:
-        """The caches by the teacher's name, of those teachers that are cached.
+    @property
+    def folder(self) -> Path:
+        """Where the caches are."""
+        return teacher_cache.root(self.settings, self.plan.source.folder)
+
+    def open(self, teachers: Mapping[str, ModelRunner]) -> OpenedCaches:
+        """The caches by the teacher's name.
 
         Raises:
             FindingError: KD512 where the spec says `on` and a teacher cannot be cached.
         """
-        if self.settings.use == "off":
-            return {}
-        made = {}
+        made: dict[str, TeacherCache] = {}
+        states = []
         for name, forward in teachers.items():
-            if not forward.features:  # only its modules are wanted
+            if self.settings.use == "off" or not forward.features:  # only its modules are wanted
                 continue
             try:
-                made[name] = self.cache(forward)
+                made[name] = self._cache(forward)
             except Uncacheable as error:
                 if self.settings.use == "on":
                     raise self._refused(name, str(error)) from None
-                self.found.append(state(self.stage.name, name, reason=str(error)))
+                states.append(_unused(self.stage.name, name, reason=str(error)))
             except OSError as error:
                 reason = f"the disk refuses: {(error.strerror or str(error)).lower()}"
                 self.warn(f"teacher `{name}` is not cached: {reason} in {self.folder}")
-                self.found.append(state(self.stage.name, name, reason=reason))
+                states.append(_unused(self.stage.name, name, reason=reason))
             else:
-                self.found.append(opened(self.stage.name, made[name]))
-        return made
+                states.append(opened(self.stage.name, made[name], made[name].use))
+        return OpenedCaches(made, tuple(states))
 
-    def cache(self, teacher: ModelRunner) -> TeacherCache:
+    def _cache(self, teacher: ModelRunner) -> TeacherCache:
         """The cache of one teacher.
 
         Raises:
             Uncacheable: it cannot be cached, or it does not pay and the spec leaves that to us.
             OSError: the disk refuses.
         """
-        auto = self.settings.use == "auto"
         masks = self._masks(teacher)
         enough = reductions(self.stage.matches, teacher.name) if self.reduces else ()
         forward = Reducing(teacher, enough, masks.inputs) if enough else teacher
-        if self.prepares or self.backend.divides_teachers:
-            reason = "the strategy makes its own batches or changes modules"
-            raise Uncacheable(reason if self.prepares else "its weights are divided among the processes")
-        for task in self.stage.tasks:
-            if (why := self.plan.spec.tasks[task].varies()) is not None:
-                raise Uncacheable(f"in task `{task}` {why}")
-        if auto and self.epochs is not None and self.epochs <= 1:
-            raise Uncacheable("each row is seen once")
         names = [name for name, feature in forward.features.items() if any(p.root != "batch" for p in feature.paths)]
-        if not names:
-            raise Uncacheable("nothing is read of it but its inputs")
-        codec = Codec(self.settings.dtype, self.settings.top_k)
-        slots, flops = self._survey(forward, names, masks)
-        sample = self._sample(forward, masks)
-        size = Layout(slots, sample, codec, len(next(iter(sample.values()), [0]))).mean()
-        if auto and not teacher_cache.pays(flops, size, self.backend.device.type):
-            raise Uncacheable("running it takes no longer than reading")
-        if self.loader.rows * size > 2 * self.settings.bytes:
-            raise Uncacheable(self._too_large(self.loader.rows * size))
-        if codec.top_k is not None and not any(codec.kind(slot) == "top_k" for slot in slots):
+        facts = CacheFacts(obstacle=self._obstacle(names), epochs=self.epochs)
+        self._insist(facts)
+        codecs = CodecChoice.of(self.settings, ())
+        seen = survey(forward, names, self.loader, masks, self.backend, codecs)
+        facts = replace(facts, flops=seen.flops, row_bytes=seen.row_bytes)
+        self._insist(facts)
+        if self.loader.rows * seen.row_bytes > 2 * self.settings.bytes:  # clear before every row is looked at
+            self._insist(replace(facts, bytes=self.loader.rows * seen.row_bytes))
+        if codecs.top_k is not None and not any(codecs.codec(slot).name == "top_k" for slot in seen.slots):
             self.warn(
                 f"`top_k` has no effect on teacher `{forward.name}`: keeping all of its logits takes no more room"
             )
-        rows = CacheRows(self.loader, forward.name, forward.inputs, masks)
-        layout = Layout(slots, rows.counts, codec, self.loader.rows)
-        if layout.bytes > self.settings.bytes:
-            raise Uncacheable(self._too_large(layout.bytes))
-        training = self.stage.training
-        # Weights in bf16 give other last digits than autocast does, and so do compiled layers.
-        own = training.teacher_precision
-        precision = training.precision if own is None else f"weights in {own}"
-        precision += ", compiled" if training.compile else ""
-        key = fingerprint.key(forward, rows.digest, slots, codec, precision)
-        folder = self.folder / key
-        self._check_room(folder, layout.bytes)
-        about = {
-            "format": fingerprint.FORMAT,
-            "teacher": forward.name,
-            "run": self.plan.spec.name,
-            "features": list(dict.fromkeys(slot.feature for slot in slots)),
-            "dtype": self.settings.dtype,
-            "top_k": self.settings.top_k,
-            "precision": precision,
-            "rows": self.loader.rows,
-            "bytes": layout.bytes,
-        }
+        samples = Samples(self.loader, forward.name, forward.inputs, masks)
+        layout = Layout(seen.slots, samples.counts, codecs, len(samples.keys))
+        self._insist(replace(facts, bytes=layout.bytes))
+        folder = self.folder / fingerprint.key(forward, seen.slots, codecs, self._precision())
+        store = Store(folder, self._about(forward.name, seen.slots))
+        try:
+            missing = sum(int(s) for k, s in zip(samples.keys, layout.sizes, strict=True) if k not in store)
+            # Samples of other rows of the same teacher may lie there too.
+            self._insist(replace(facts, bytes=store.size + missing))
+            _check_room(folder, missing)
+        except Uncacheable:
+            store.close()
+            raise
         return TeacherCache(
-            forward, rows=rows, layout=layout, store=Store(folder, layout.blocks(rows), about), masks=masks,
+            forward, samples=samples, layout=layout, store=store, masks=masks,
             autocast=self.backend.autocast, device=self.backend.device, warn=self.warn,
         )  # fmt: skip
 
-    @property
-    def folder(self) -> Path:
-        """Where the caches are."""
-        return teacher_cache.root(self.settings, self.plan.source.folder)
+    def _obstacle(self, names: list[str]) -> str | None:
+        """Why a teacher of which these features are read cannot be cached, whatever it costs."""
+        if self.prepares:
+            return "the strategy makes its own batches or changes modules"
+        if self.backend.divides_teachers:
+            return "its weights are divided among the processes"
+        for task in self.stage.tasks:
+            if (why := self.plan.spec.tasks[task].varies()) is not None:
+                return f"in task `{task}` {why}"
+        return None if names else "nothing is read of it but its inputs"
+
+    def _insist(self, facts: CacheFacts) -> None:
+        decision = teacher_cache.decide(self.settings, facts, self.backend.device.type)
+        if not decision.use:
+            raise Uncacheable(decision.reason)
 
     def _masks(self, forward: ModelRunner) -> Masks:
         """The masks that losses are given are the student's; both models see the same tokens where layers are matched."""
@@ -169,44 +165,22 @@ class CacheOpener:
             inputs = Feature(name="inputs_mask", paths=(parse("batch.attention_mask"),), several=False)
         return Masks(inputs, forward.features.get("logits_mask"))
 
-    def _survey(
-        self, forward: ModelRunner | Reducing, names: Sequence[str], masks: Masks
-    ) -> tuple[tuple[Slot, ...], float]:
-        """The slots, from a look at a short and a long row, and the operations of an average row."""
-        sizes = lengths(self.loader, forward.name)
-        ends = (int(sizes.argmin()), int(sizes.argmax()) or self.loader.rows - 1)
-        with FlopCounterMode(display=False) as counter:
-            sights = [self._sight(forward, row, masks, seed=0) for row in ends]
-        again = self._sight(forward, ends[-1], masks, seed=1)
-        pairs = zip(tensors(sights[-1].features, names), tensors(again.features, names), strict=True)
-        if not all(torch.equal(a.nan_to_num(), b.nan_to_num()) for (*_, a), (*_, b) in pairs):
-            raise Uncacheable("it, or its inputs, are drawn anew each time")
-        return survey(sights[0], sights[-1], names), counter.get_total_flops() / 2
+    def _precision(self) -> str:
+        """The arithmetic of the teachers: weights in bf16 give other last digits than autocast, and so do compiled layers."""
+        training = self.stage.training
+        own = training.teacher_precision
+        return (training.precision if own is None else f"weights in {own}") + (", compiled" if training.compile else "")
 
-    def _sight(self, forward: ModelRunner | Reducing, row: int, masks: Masks, seed: int) -> Sight:
-        with isolated_random():
-            reseed(seed, 0, 0, 0)
-            batch = self.loader.batch(forward.name, [row])
-            long = {name: mask.shape[1] for name, mask in masks.of(batch).items()}
-            on_device = {key: value.to(self.backend.device) for key, value in batch.items()}
-            with frozen(forward.module), self.backend.autocast():
-                features: Features = forward(on_device)
-        return Sight(features, long)
-
-    def _sample(self, forward: ModelRunner | Reducing, masks: Masks) -> Counts:
-        rows = np.unique(np.linspace(0, self.loader.rows - 1, _SAMPLE).astype(int)).tolist()
-        return {name: mask.sum(1) for name, mask in masks.of(self.loader.batch(forward.name, rows)).items()}
-
-    def _too_large(self, size: float) -> str:
-        return f"it would take {size / 1e9:.3g} GB, and the budget is {self.settings.budget}"
-
-    def _check_room(self, folder: Path, size: int) -> None:
-        data = folder / DATA
-        there = data.stat().st_blocks * 512 if data.exists() else 0
-        place = next(parent for parent in (folder, *folder.parents) if parent.exists())
-        free = shutil.disk_usage(place).free
-        if (size - there) * _SPARE > free:
-            raise Uncacheable(f"it would take {size / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free in {place}")
+    def _about(self, teacher: str, slots: tuple[Slot, ...]) -> Mapping[str, object]:
+        return {
+            "format": fingerprint.FORMAT,
+            "teacher": teacher,
+            "run": self.plan.spec.name,
+            "features": list(dict.fromkeys(slot.feature for slot in slots)),
+            "dtype": self.settings.dtype,
+            "top_k": self.settings.top_k,
+            "precision": self._precision(),
+        }
 
     def _refused(self, teacher: str, reason: str) -> FindingError:
         label = Mark(("stages", self.stage.name, "training", "teacher_cache"), "on")
@@ -215,9 +189,15 @@ class CacheOpener:
         return FindingError(Finding("KD512", message, *label, help=help_))
 
 
-def opened(stage: str, cache: TeacherCache, step: int = 0) -> CacheState:
-    """What there is to tell of a cache now."""
-    layout, rows = cache.layout, cache.rows.loader.rows
+def _check_room(folder: Path, missing: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if missing * _SPARE > free:
+        raise Uncacheable(f"it would take {missing / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free in {folder}")
+
+
+def opened(stage: str, cache: TeacherCache, use: CacheUse, step: int = 0) -> CacheState:
+    """What there is to tell of a cache now, and of its use by one or all processes."""
+    layout, rows = cache.layout, cache.samples.loader.rows
     return CacheState(
         stage=stage,
         step=step,
@@ -229,14 +209,14 @@ def opened(stage: str, cache: TeacherCache, step: int = 0) -> CacheState:
             f"{slot.feature}[{slot.index}]" if slot.place == "layer" else slot.feature for slot in layout.slots
         ),
         rows=rows,
-        row_bytes=layout.bytes // rows,
+        row_bytes=round(layout.mean()),
         bytes=layout.bytes,
-        hits=cache.hits,
-        computed=cache.computed,
+        hits=use.hits,
+        computed=use.computed,
     )
 
 
-def state(stage: str, teacher: str, *, reason: str) -> CacheState:
+def _unused(stage: str, teacher: str, *, reason: str) -> CacheState:
     """That a teacher is not cached, and why."""
     return CacheState(
         stage=stage, step=0, teacher=teacher, used=False, reason=reason, folder="", features=(), rows=0, row_bytes=0,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kdspec.api.step import Features
@@ -36,18 +40,13 @@ class Slot:
     mask: MaskName | None = None
     """Which tokens count, where it has some."""
 
-    @property
-    def fixed(self) -> int:
-        """How many numbers it has for each combination of tokens."""
-        product = 1
-        for size in self.shape:
-            product *= 1 if size == TOKENS else size
-        return product
+    def numbers(self, tokens: int) -> int:
+        """How many numbers a row with so many tokens has."""
+        return math.prod(self.of(tokens))
 
-    @property
-    def axes(self) -> int:
-        """How many axes of tokens it has."""
-        return self.shape.count(TOKENS)
+    def vectors(self, tokens: int) -> int:
+        """How many vectors along the last axis these are."""
+        return math.prod(self.of(tokens)[:-1]) if self.numbers(tokens) else 0
 
     def of(self, tokens: int) -> tuple[int, ...]:
         """The shape of a row with so many tokens."""
@@ -91,7 +90,7 @@ class Sight:
     lengths: Mapping[MaskName, int]
 
 
-def survey(first: Sight, second: Sight, names: Sequence[str]) -> tuple[Slot, ...]:
+def slots_of(first: Sight, second: Sight, names: Sequence[str]) -> tuple[Slot, ...]:
     """The slots of a teacher, from what it says of a short and of a long row.
 
     Raises:
@@ -117,3 +116,21 @@ def _slot(name: str, place: SlotPlace, index: int, a: Tensor, b: Tensor, sights:
         mask = fitting
         shape.append(TOKENS)
     return Slot(name, place, index, str(a.dtype).removeprefix("torch."), tuple(shape), mask)
+
+
+def select(slot: Slot, value: Tensor, mask: NDArray[np.bool_]) -> Tensor:
+    """The value of a row at the positions that a mask keeps."""
+    at = torch.from_numpy(np.flatnonzero(mask))
+    for axis, size in enumerate(slot.shape):
+        if size == TOKENS:
+            value = value.index_select(axis, at)
+    return value
+
+
+def index_of(shape: Sequence[int], mask: NDArray[np.bool_], count: int) -> tuple[Any, ...]:
+    """An index of the `count` positions that a mask keeps, on each axis of tokens; slices, which are faster, without gaps."""
+    first = int(mask.argmax()) if count else 0
+    if mask[first : first + count].all():
+        return tuple(slice(first, first + count) if size == TOKENS else slice(None) for size in shape)
+    at = np.flatnonzero(mask)
+    return np.ix_(*(at if size == TOKENS else np.arange(size) for size in shape))

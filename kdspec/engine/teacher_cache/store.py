@@ -1,4 +1,4 @@
-"""The files of one cache: blocks of bytes at fixed places, a checksum for each, and room for several processes at once."""
+"""The files of one cache: segments of samples that are appended and never changed, an index of them, and room for several processes at once."""
 
 from __future__ import annotations
 
@@ -7,136 +7,237 @@ import hashlib
 import json
 import mmap
 import os
-from collections.abc import Iterator, Mapping
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, NamedTuple
 
 from kdspec.engine.run.durable_files import atomic_write
-from kdspec.engine.teacher_cache.catalogue import ABOUT
+from kdspec.engine.teacher_cache.catalogue import ABOUT, INDEX
+from kdspec.engine.teacher_cache.segment_index import Record, checksum, records, segment
 
-DATA, INDEX, LOCK = "data", "index", ".lock"
-_CHECKSUM = 16
-_ABSENT = bytes(_CHECKSUM)
+LOCK, SEGMENT = ".lock", ".samples"
+_APPENDING = 2**62
+"""The byte of the lock file that is locked while the index grows; those before it stand for units of computation."""
 
 
-class CacheDamage(Exception):  # noqa: N818 - a finding, after which the block is computed again
-    """Raised for a block whose bytes are not those of its checksum."""
+class CacheDamage(Exception):  # noqa: N818 - a finding, after which the sample is computed again
+    """Raised for a sample whose bytes are not those of its checksum."""
+
+
+class _Place(NamedTuple):
+    record: Record
+    offset: int
+    size: int
+    checksum: bytes
 
 
 class Store:
-    """A folder with the values of one teacher for one set of rows; every method may raise `OSError`.
+    """A folder with values of one teacher by sample; every method may raise `OSError`.
 
-    The files have their full size from the start and holes where nothing was written yet. A block is written before
-    its checksum, so that one that a killed process has begun does not count. It is checked once in each process.
+    Each process appends to a file of its own, so that none writes where another reads. A segment is written before its
+    record in the index, so that one that a killed process has begun does not count, and a record counts as a whole or
+    not at all. Of several values of a sample the first whole one holds: what a run has read it reads again. A sample is
+    checked once in each process.
 
     Args:
         folder: its own folder, which is made.
-        starts: where each block begins, and the end.
         about: what the folder holds, for people and for the list of caches.
     """
 
-    def __init__(self, folder: Path, starts: NDArray[np.int64], about: Mapping[str, Any]) -> None:
-        self.folder, self.starts = folder, starts
-        blocks = len(starts) - 1
+    def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self._places: dict[bytes, list[_Place]] = {}
+        self._damaged: dict[bytes, Record] = {}
+        self._checked: set[bytes] = set()
+        self._maps: dict[str, memoryview] = {}
+        self._own: tuple[str, int] | None = None
+        self._read = 0
         folder.mkdir(parents=True, exist_ok=True)
-        self._data = _sized(folder / DATA, int(starts[-1]))
+        self._index = _open(folder / INDEX)
         try:
-            self._index = _sized(folder / INDEX, blocks * _CHECKSUM)
-            try:
-                self._lock = _sized(folder / LOCK, 0)
-            except OSError:
-                os.close(self._index)
-                raise
+            self._lock = _open(folder / LOCK)
         except OSError:
-            os.close(self._data)
+            os.close(self._index)
             raise
-        self._map = mmap.mmap(self._data, int(starts[-1]), access=mmap.ACCESS_READ)
-        self._view = memoryview(self._map)
-        self._checked = bytearray(blocks)
-        text = json.dumps(about, indent=2) + "\n"
-        if not (folder / ABOUT).exists():
-            atomic_write(folder / ABOUT, text)
+        try:
+            self.refresh()
+            self._remove_unreferenced()
+            if not (folder / ABOUT).exists():
+                atomic_write(folder / ABOUT, json.dumps(about, indent=2) + "\n")
+        except OSError:
+            self.close()
+            raise
         with suppress(OSError):  # of another user
             os.utime(folder / ABOUT)  # when it was last used
 
     @property
-    def view(self) -> memoryview:
-        """All bytes; those of a block only once `has` has found it."""
-        return self._view
+    def size(self) -> int:
+        """What all segments have, of whatever rows."""
+        return sum(path.stat().st_size for path in self.folder.glob(f"*{SEGMENT}"))
 
-    def count(self) -> int:
-        """How many blocks have been written, whether damaged or not."""
-        index = np.frombuffer(os.pread(self._index, (len(self.starts) - 1) * _CHECKSUM, 0), np.uint8)
-        return int(index.reshape(-1, _CHECKSUM).any(1).sum())
+    def __contains__(self, key: bytes) -> bool:
+        """Whether a value of the sample has been written, whether damaged or not."""
+        return key in self._places
 
-    def has(self, block: int) -> bool:
-        """Whether the block is there and whole.
+    def refresh(self) -> None:
+        """Take in what other processes have written."""
+        size = os.fstat(self._index).st_size
+        if size < self._read:  # damaged while it was open: what was read stays known, and has checksums
+            self._read = 0
+        data = os.pread(self._index, size - self._read, self._read)
+        found, done = records(data)
+        self._read += done
+        for record in found:
+            self._take(record)
+
+    def has(self, key: bytes) -> bool:
+        """Whether the sample is there and whole.
 
         Raises:
-            Damage: it is there, and not whole. It is as if absent from then on.
+            CacheDamage: it is there, and not whole. It is as if absent from then on.
         """
-        if self._checked[block]:
+        if key in self._checked:
             return True
-        checksum = os.pread(self._index, _CHECKSUM, block * _CHECKSUM)
-        if checksum == _ABSENT or len(checksum) < _CHECKSUM:
-            return False
-        if checksum != _sum(block, self._view[self.starts[block] : self.starts[block + 1]]):
-            _write(self._index, _ABSENT, block * _CHECKSUM)
+        places = self._places.get(key, [])
+        damaged = bool(places)
+        while places:
+            if self._whole(key, places[0]):
+                self._checked.add(key)
+                return True
+            self._damaged[key] = places.pop(0).record
+        self._places.pop(key, None)
+        if damaged:
             raise CacheDamage
-        self._checked[block] = 1
-        return True
+        return False
 
-    def write(self, block: int, content: bytes | bytearray) -> None:
-        """Keep a block. If the disk refuses it, it stays absent."""
-        assert len(content) == self.starts[block + 1] - self.starts[block], "a block has its place and no more"
-        _write(self._data, content, int(self.starts[block]))
-        _write(self._index, _sum(block, content), block * _CHECKSUM)
-        self._checked[block] = 1
+    def together(self, key: bytes) -> tuple[bytes, ...]:
+        """The samples, this one among them, that it was computed with when its value was found to be damaged."""
+        record = self._damaged.get(key)
+        return () if record is None else record.keys()
+
+    def view(self, key: bytes) -> memoryview:
+        """The bytes of a sample that `has` has found."""
+        place = self._places[key][0]
+        view = self._mapped(place)
+        assert view is not None, "what was whole is still there"
+        return view
+
+    def write(self, keys: Sequence[bytes], contents: Sequence[bytes | bytearray]) -> None:
+        """Keep samples that were computed together. If the disk refuses them, they stay absent.
+
+        What another process has written meanwhile holds, and is not written again.
+        """
+        with self._locked(_APPENDING):
+            self.refresh()
+            needed = [content if not self._has(key) else None for key, content in zip(keys, contents, strict=True)]
+            if all(content is None for content in needed):
+                return
+            name, descriptor = self._segments()
+            offset = os.fstat(descriptor).st_size
+            _write(descriptor, b"".join(content for content in needed if content is not None), offset)
+            record = segment(name, offset, keys, needed)
+            _write(self._index, record.encode(), os.fstat(self._index).st_size)
+            self.refresh()
+        self._checked.update(key for key, content in zip(keys, needed, strict=True) if content is not None)
 
     @contextmanager
-    def alone(self, block: int) -> Iterator[None]:
-        """Wait until no other process computes the block, and let none begin meanwhile."""
-        cached_teachers = False
-        with suppress(OSError):  # a file system without locks: then two may compute the same block, to the same end
-            fcntl.lockf(self._lock, fcntl.LOCK_EX, 1, block)
-            cached_teachers = True
-        try:
+    def alone(self, keys: Sequence[bytes]) -> Iterator[None]:
+        """Wait until no other process computes these samples, and let none begin meanwhile."""
+        unit = int.from_bytes(hashlib.blake2b(b"".join(keys), digest_size=7).digest()) % _APPENDING
+        with self._locked(unit):
+            self.refresh()
             yield
-        finally:
-            if cached_teachers:
-                fcntl.lockf(self._lock, fcntl.LOCK_UN, 1, block)
 
     def close(self) -> None:
         """Let go of the files."""
-        self._view.release()
-        self._map.close()
-        for descriptor in (self._data, self._index, self._lock):
+        for view in self._maps.values():
+            mapped = view.obj
+            view.release()
+            assert isinstance(mapped, mmap.mmap), "only maps are kept"
+            mapped.close()
+        self._maps.clear()
+        own = () if self._own is None else (self._own[1],)
+        for descriptor in (self._index, self._lock, *own):
             os.close(descriptor)
 
+    def _take(self, record: Record) -> None:
+        for entry, offset in record.places():
+            self._places.setdefault(entry.key, []).append(_Place(record, offset, entry.size, entry.checksum))
 
-def _sized(path: Path, size: int) -> int:
-    """A file that is open, made where it is missing, of this size."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-    try:
-        if os.fstat(descriptor).st_size != size:
-            os.ftruncate(descriptor, size)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
+    def _has(self, key: bytes) -> bool:
+        try:
+            return self.has(key)
+        except CacheDamage:
+            return False
+
+    def _whole(self, key: bytes, place: _Place) -> bool:
+        view = self._mapped(place)
+        return view is not None and checksum(key, view) == place.checksum
+
+    def _mapped(self, place: _Place) -> memoryview | None:
+        """The bytes at a place; None where the file ends before."""
+        name, end = place.record.file, place.offset + place.size
+        if name not in self._maps or len(self._maps[name]) < end:
+            try:
+                descriptor = os.open(self.folder / f"{name}{SEGMENT}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                return None
+            try:
+                size = os.fstat(descriptor).st_size
+                if size < max(end, 1):
+                    return None
+                # The smaller map goes when the last tensor that is read from it does.
+                self._maps[name] = memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ))
+            finally:
+                os.close(descriptor)
+        return self._maps[name][place.offset : end]
+
+    def _segments(self) -> tuple[str, int]:
+        """The file that this process appends to, made at its first segment."""
+        if self._own is None:
+            name = secrets.token_hex(16)
+            descriptor = _open(self.folder / f"{name}{SEGMENT}", os.O_EXCL)
+            with suppress(OSError):  # says that the file is in use
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._own = name, descriptor
+        return self._own
+
+    def _remove_unreferenced(self) -> None:
+        """Remove segments that no record leads to, after a kill or where the index was lost, unless they are in use."""
+        with self._locked(_APPENDING):
+            self.refresh()
+            known = {place.record.file for places in self._places.values() for place in places}
+            for path in self.folder.glob(f"*{SEGMENT}"):
+                if path.name.removesuffix(SEGMENT) in known or path.is_symlink():
+                    continue
+                with suppress(OSError):
+                    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                    try:
+                        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        path.unlink()
+                    finally:
+                        os.close(descriptor)
+
+    @contextmanager
+    def _locked(self, byte: int) -> Iterator[None]:
+        held = False
+        with suppress(OSError):  # a file system without locks: then two may compute the same, and the first one holds
+            fcntl.lockf(self._lock, fcntl.LOCK_EX, 1, byte)
+            held = True
+        try:
+            yield
+        finally:
+            if held:
+                fcntl.lockf(self._lock, fcntl.LOCK_UN, 1, byte)
 
 
-def _sum(block: int, content: memoryview | bytes | bytearray) -> bytes:
-    """Never that of another block, so that a block in a wrong place is found out; never nothing but zeros."""
-    found = hashlib.blake2b(content, digest_size=_CHECKSUM, key=str(block).encode()).digest()
-    return found if found != _ABSENT else bytes([1] * _CHECKSUM)
+def _open(path: Path, flags: int = 0) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | flags, 0o666)
 
 
-def _write(descriptor: int, content: bytes | bytearray, offset: int) -> None:
+def _write(descriptor: int, content: bytes, offset: int) -> None:
     rest = memoryview(content)
     # A disk that fills up takes a part, and tells why only when asked for the rest.
     while rest:

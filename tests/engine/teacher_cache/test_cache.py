@@ -18,8 +18,11 @@ from kdspec import hookimpl
 from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.run.stage_run import Interrupted
-from kdspec.engine.teacher_cache.store import DATA, INDEX, Store
+from kdspec.engine.teacher_cache.catalogue import INDEX
+from kdspec.engine.teacher_cache.store import SEGMENT, Store
 from kdspec.events import CacheState
+
+from .conftest import write_rows
 
 CACHE = "stages.distil.training.teacher_cache"
 GENERAL = "stages.distil.distiller.general"
@@ -88,7 +91,6 @@ def test_what_changes_the_values_has_a_cache_of_its_own(launch):
         "nothing": (),
         "features": (f"{GENERAL}.matches=[]",),
         "weights": ("models.teacher.transformers={like: student, config: {num_hidden_layers: 3}}",),
-        "rows": ("tasks.texts.sequence_classification.max_length=6",),
         "precision": (f"{TRAINING}.precision=bf16",),
         "precision of the teacher": (f"{TRAINING}.teacher_precision=bf16",),
         "dtype": (f"{CACHE}.dtype=float16",),
@@ -146,9 +148,9 @@ def test_a_killed_run_ends_in_the_same_bits(launch, home, spec_text):
     process.stdin.write(spec_text.encode())
     process.stdin.close()
     index = home / "caches"
-    while process.poll() is None and not any(file.read_bytes().strip(b"\0") for file in index.glob(f"*/{INDEX}")):
+    while process.poll() is None and not any(file.stat().st_size for file in index.glob(f"*/{INDEX}")):
         time.sleep(0.001)
-    process.kill()  # a block has been kept, and the first step is not done
+    process.kill()  # some samples have been kept, and the first step is not done
     process.wait()
     ran = launch(folder=".")
     assert same(ran, whole)
@@ -160,30 +162,104 @@ def flip(path, at):
     path.write_bytes(data)
 
 
+def table(home, numbers):
+    """The rows of these numbers in this order."""
+    write_rows(home / "rows.jsonl", 60)
+    lines = (home / "rows.jsonl").read_text(encoding="utf-8").splitlines()
+    (home / "rows.jsonl").write_text("".join(f"{lines[number]}\n" for number in numbers), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "computed"),
+    [
+        (range(42), 1),
+        (reversed(range(41)), 0),
+        (range(0, 41, 3), 0),
+        ([*range(30, 50), *range(10)], 9),
+        ([*range(41), *range(20)], 0),
+    ],
+    ids=["a row more", "another order", "another split", "some new rows", "rows twice"],
+)
+def test_only_rows_that_the_teacher_has_not_seen_are_computed(numbers, computed, launch, home, count_rows):
+    first = launch()
+    table(home, numbers)
+    count_rows.clear()
+    second = launch(folder="other")
+    assert second.cache.folder == first.cache.folder
+    assert second.cache.computed == computed
+    assert sum(count_rows) == 5 + computed, "before that it is looked at two rows together, and at three by themselves"
+    assert close(second, launch(f"{CACHE}=off", folder="without"))
+
+
+def test_rows_that_a_teacher_reads_otherwise_are_other_samples(launch, count_rows):
+    first = launch()
+    second = launch("tasks.texts.sequence_classification.max_length=6", folder="short")
+    assert second.cache.folder == first.cache.folder
+    assert 0 < second.cache.computed < 41, "short texts are not cut"
+
+
+def test_rows_that_are_the_same_are_computed_once(launch, home):
+    table(home, [*range(20), *range(20)])
+    assert launch().cache.computed == 20
+
+
+def test_a_stopped_run_over_a_cache_of_other_rows_ends_in_the_same_bits(launch, home):
+    table(home, range(0, 50, 3))
+    launch(folder="before")
+    table(home, range(41))
+    shutil.copytree(home / "caches", home / "kept")
+    whole = launch(folder="whole")
+    shutil.rmtree(home / "caches")
+    (home / "kept").rename(home / "caches")
+    with pytest.raises(Interrupted):
+        launch(plugins=(Stop(1),))
+    assert same(launch(), whole)
+
+
+def test_a_damaged_sample_of_other_rows_gets_its_bits_again(launch, home):
+    """Which rows were computed together is kept, and need not be what this run would compute together."""
+    table(home, range(0, 41, 3))
+    launch(folder="before")
+    (segments,) = (home / "caches").glob(f"*/*{SEGMENT}")
+    table(home, range(41))
+    whole = launch(folder="whole")
+    flip(segments, 9)
+    again = launch(folder="again")
+    assert again.cache.computed == 14
+    assert same(again, whole)
+
+
+def test_the_budget_counts_the_rows_of_other_data(launch, home):
+    size = launch().cache.bytes
+    table(home, range(41, 60))
+    ran = launch(f"{CACHE}.use=auto", f"{CACHE}.budget={size}", folder="other")
+    assert not ran.cache.used
+
+
 @pytest.mark.parametrize("at", [5000, -1])
-def test_a_damaged_block_is_told_and_computed_again(at, launch, home):
+def test_a_damaged_sample_is_told_and_computed_again_with_those_that_it_was_computed_with(at, launch, home):
     whole = launch()
-    (folder,) = (home / "caches").iterdir()
-    flip(folder / DATA, at)
+    (segments,) = (home / "caches").glob(f"*/*{SEGMENT}")
+    flip(segments, at)
     again = launch(folder="again")
     assert again.cache.computed in (9, 32)
-    assert any("damaged, so it is computed again" in text for text in again.warnings)
+    assert any("a sample of the cache in" in text and "damaged, so it is computed" in text for text in again.warnings)
     assert same(again, whole)
     assert launch(folder="third").warnings == []
 
 
-@pytest.mark.parametrize("name", [DATA, INDEX])
+@pytest.mark.parametrize("name", [f"*{SEGMENT}", INDEX])
 def test_a_truncated_file_is_filled_again(name, launch, home):
     whole = launch()
-    (folder,) = (home / "caches").iterdir()
-    os.truncate(folder / name, 7)
+    (path,) = (home / "caches").glob(f"*/{name}")
+    os.truncate(path, 7)
     assert same(launch(folder="again"), whole)
 
 
 def test_a_full_disk_costs_the_cache_and_not_the_run(launch, monkeypatch):
     without = launch(f"{CACHE}=off", folder="without")
 
-    def full(self, block, content):
+    def full(self, keys, contents):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Store, "write", full)
@@ -213,7 +289,7 @@ def test_a_mask_that_differs_from_that_of_the_cache_is_noticed(launch, monkeypat
 
     monkeypatch.setattr(Loader, "batches", shorter)
     ran = launch()
-    assert any("rows are not as they were when it was filled" in text for text in ran.warnings)
+    assert any("rows are not as they were when it was opened" in text for text in ran.warnings)
     assert not ran.cache.used
 
 

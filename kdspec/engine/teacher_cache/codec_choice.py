@@ -1,0 +1,43 @@
+"""Which codec keeps which feature, as the settings of the spec say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from kdspec.engine.teacher_cache.codecs import DENSE, FLOATS, Codec, dtype_of
+from kdspec.engine.teacher_cache.slots import TOKENS, Slot
+from kdspec.engine.teacher_cache.top_k import TopK
+from kdspec.spec.teacher_cache import TeacherCacheSettings
+
+
+@dataclass(frozen=True)
+class CodecChoice:
+    """How a cache keeps its values; see `TeacherCacheSettings` of the spec."""
+
+    dtype: Literal["exact", "float16", "int8"] = "exact"
+    top_k: int | None = None
+    temperatures: tuple[float, ...] = ()
+    """Those at which soft labels read the logits, for each of which `top_k` keeps the rest."""
+
+    @classmethod
+    def of(cls, settings: TeacherCacheSettings, temperatures: Sequence[float]) -> CodecChoice:
+        """What the settings say; temperatures count where they ask for `top_k`."""
+        given: tuple[float, ...] = () if settings.top_k is None else tuple(sorted(set(temperatures)))
+        return cls(settings.dtype, settings.top_k, given or (1.0,))
+
+    def codec(self, slot: Slot) -> Codec:
+        """The codec of a slot. Whole numbers, and what would become no smaller, stay as they are."""
+        if slot.dtype not in FLOATS or not slot.shape:
+            return DENSE["dense"]
+        last, logits = slot.shape[-1], slot.feature == "logits"
+        if logits and self.top_k is not None and last != TOKENS and 2 * self.top_k < last:
+            return TopK(self.top_k, self.temperatures)
+        if self.dtype == "exact" or ((self.dtype == "float16" or logits) and dtype_of(slot).itemsize <= 2):
+            return DENSE["dense"]
+        return DENSE["half" if self.dtype == "float16" or logits else "int8"]
+
+    def size(self, slots: Sequence[Slot], tokens: Sequence[int]) -> int:
+        """The bytes of a sample that has so many tokens for each slot."""
+        return sum(self.codec(slot).size(slot, count) for slot, count in zip(slots, tokens, strict=True))

@@ -1,0 +1,122 @@
+"""The rows of a stage as samples: a key for what a teacher reads of each, and the batches in which it computes them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kdspec.engine.batches.loader import Batch, Loader
+from kdspec.engine.teacher_cache.masks import Masks
+from kdspec.engine.teacher_cache.segment_index import KEY
+from kdspec.engine.teacher_cache.slots import MaskName
+
+ROWS = 32
+"""The most samples of a block."""
+TOKENS = 4096
+"""The most tokens of a block, padding included, but for a single sample."""
+
+Counts = Mapping[MaskName, NDArray[np.int64]]
+"""For each mask how many tokens count in each sample."""
+
+
+class Samples:
+    """What a teacher is given, row by row. Rows of which it reads the same are one sample.
+
+    What a teacher says of a row depends, in the last bits, on what is computed together with it. So samples that are
+    missing are computed in blocks of similar length, which are a function of the rows alone: not of the order of
+    training, nor of when and how often a run was stopped.
+
+    Args:
+        loader: the rows.
+        model: the teacher's name.
+        inputs: what the teacher is given of a batch.
+        masks: which tokens count.
+    """
+
+    def __init__(
+        self, loader: Loader, model: str, inputs: Callable[[Batch], Mapping[str, Tensor]], masks: Masks
+    ) -> None:
+        self.loader, self.model = loader, model
+        sizes = lengths(loader, model)
+        order: list[int] = np.argsort(sizes, kind="stable").tolist()
+        self.of_row = np.empty(loader.rows, np.int64)
+        """For each row the number of its sample; they are numbered in the order of their lengths."""
+        self.numbers: dict[bytes, int] = {}
+        """The number of a sample by its key."""
+        self._first: list[int] = []
+        counts: dict[MaskName, list[int]] = {}
+        for rows in _alike(order, sizes):
+            # Rows of the same length have no padding beside each other, so that a key is of its row alone.
+            batch = loader.batch(model, rows)
+            kept = masks.of(batch)
+            given = sorted(inputs(batch).items())
+            for place, row in enumerate(rows):
+                key = _key([(name, tensor[place]) for name, tensor in given], {n: m[place] for n, m in kept.items()})
+                if key not in self.numbers:
+                    self.numbers[key] = len(self._first)
+                    self._first.append(row)
+                    for name, mask in kept.items():
+                        counts.setdefault(name, []).append(int(mask[place].sum()))
+                self.of_row[row] = self.numbers[key]
+        self.keys: tuple[bytes, ...] = tuple(self.numbers)
+        self.counts: Counts = {name: np.array(found, np.int64) for name, found in counts.items()}
+        self.starts = np.array([*_cuts(sizes[self._first].tolist()), len(self.keys)], np.int64)
+        """The samples at which blocks begin, and their number."""
+        self.block_of = np.searchsorted(self.starts, np.arange(len(self.keys)), side="right") - 1
+        """For each sample its block."""
+
+    @property
+    def blocks(self) -> int:
+        """How many there are."""
+        return len(self.starts) - 1
+
+    def block(self, number: int) -> range:
+        """The samples of a block."""
+        return range(int(self.starts[number]), int(self.starts[number + 1]))
+
+    def batch(self, samples: Sequence[int]) -> Batch:
+        """Samples as a batch on the CPU."""
+        return self.loader.batch(self.model, [self._first[sample] for sample in samples])
+
+
+def lengths(loader: Loader, model: str) -> NDArray[np.int64]:
+    """How many tokens each row has for a model, 0 where its rows are not of tokens."""
+    ids = (loader.example(model, row).get("input_ids", ()) for row in range(loader.rows))
+    return np.array([len(value) if isinstance(value, Sized) else 0 for value in ids], np.int64)
+
+
+def _alike(order: Sequence[int], sizes: NDArray[np.int64]) -> Iterator[list[int]]:
+    """Rows of one length in batches; of rows whose length is not known, each alone."""
+    rows: list[int] = []
+    for row in order:
+        if rows and (len(rows) == ROWS or not sizes[row] or sizes[row] != sizes[rows[0]]):
+            yield rows
+            rows = []
+        rows.append(row)
+    if rows:
+        yield rows
+
+
+def _key(inputs: Sequence[tuple[str, Tensor]], kept: Mapping[MaskName, NDArray[np.bool_]]) -> bytes:
+    digest = hashlib.sha256()
+    for name, tensor in inputs:
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    for mask, positions in kept.items():
+        digest.update(f"{mask} {len(positions)}\n".encode())
+        digest.update(np.packbits(positions).tobytes())
+    return digest.digest()[:KEY]
+
+
+def _cuts(lengths: Sequence[int]) -> Iterator[int]:
+    """Where blocks begin, in samples sorted by length."""
+    start = 0
+    for place, length in enumerate(lengths):
+        if not place or place - start >= ROWS or (place - start + 1) * length > TOKENS:
+            start = place
+            yield place

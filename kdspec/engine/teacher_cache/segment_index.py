@@ -1,0 +1,104 @@
+"""The index of a store: a record for each segment, of the samples that were computed together, where they lie, and their checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+KEY = 16
+"""Bytes of a sample's key."""
+CHECKSUM = 16
+ELSEWHERE = -1
+"""The size of a sample that was computed with the others, and of which an earlier segment has the value."""
+
+_MAGIC = b"kdspec\x00\x03"
+_HEAD = struct.Struct("<8s16s16sqq")
+"""Magic, checksum of what follows it, name of the file, offset in it, number of samples."""
+_ENTRY = struct.Struct(f"<{KEY}sq{CHECKSUM}s")
+_COVERED = 8 + CHECKSUM
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One sample of a segment."""
+
+    key: bytes
+    size: int
+    """In bytes, or `ELSEWHERE`."""
+    checksum: bytes
+
+
+@dataclass(frozen=True)
+class Record:
+    """One segment: the samples that a teacher has computed in one batch, in the order of that batch."""
+
+    file: str
+    """Its name without what all files of segments have: 32 hexadecimal digits."""
+    offset: int
+    entries: tuple[Entry, ...]
+
+    def encode(self) -> bytes:
+        """The bytes of the record, with a checksum of its own."""
+        entries = b"".join(_ENTRY.pack(entry.key, entry.size, entry.checksum) for entry in self.entries)
+        rest = _HEAD.pack(_MAGIC, b"", bytes.fromhex(self.file), self.offset, len(self.entries))[_COVERED:] + entries
+        return _MAGIC + _sum(rest) + rest
+
+    def keys(self) -> tuple[bytes, ...]:
+        """The samples that were computed together."""
+        return tuple(entry.key for entry in self.entries)
+
+    def places(self) -> Iterator[tuple[Entry, int]]:
+        """The samples whose values the segment has, each with its offset in the file."""
+        at = self.offset
+        for entry in self.entries:
+            if entry.size != ELSEWHERE:
+                yield entry, at
+                at += entry.size
+
+
+def records(data: bytes) -> tuple[list[Record], int]:
+    """The records in a part of an index, and how many of its bytes need not be read again.
+
+    What is damaged is skipped. A record at the end that is not whole may be one that is just being written.
+    """
+    found: list[Record] = []
+    at = done = 0
+    while (at := data.find(_MAGIC, at)) >= 0:
+        record = _decoded(data, at)
+        if record is None:
+            at += 1
+            continue
+        found.append(record)
+        at = done = at + _HEAD.size + _ENTRY.size * len(record.entries)
+    return found, done
+
+
+def checksum(key: bytes, content: bytes | bytearray | memoryview) -> bytes:
+    """Never that of another sample, so that a value in a wrong place is found out."""
+    return hashlib.blake2b(content, digest_size=CHECKSUM, key=key).digest()
+
+
+def _decoded(data: bytes, at: int) -> Record | None:
+    if at + _HEAD.size > len(data):
+        return None
+    _, told, file, offset, count = _HEAD.unpack_from(data, at)
+    end = at + _HEAD.size + _ENTRY.size * count
+    if not 0 < count <= len(data) or offset < 0 or end > len(data) or _sum(data[at + _COVERED : end]) != told:
+        return None
+    entries = tuple(Entry(*parts) for parts in _ENTRY.iter_unpack(data[at + _HEAD.size : end]))
+    return Record(file.hex(), offset, entries)
+
+
+def _sum(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=CHECKSUM).digest()
+
+
+def segment(file: str, offset: int, keys: Sequence[bytes], contents: Sequence[bytes | bytearray | None]) -> Record:
+    """The record of a segment; without content stands a sample that has its value elsewhere."""
+    entries = tuple(
+        Entry(key, ELSEWHERE, bytes(CHECKSUM)) if content is None else Entry(key, len(content), checksum(key, content))
+        for key, content in zip(keys, contents, strict=True)
+    )
+    return Record(file, offset, entries)

@@ -1,0 +1,69 @@
+"""The largest logits of each position, and for each temperature the probability of all others as one number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kdspec.engine.teacher_cache.codecs import Codec, Part, array
+from kdspec.engine.teacher_cache.slots import Slot
+
+
+@dataclass(frozen=True)
+class TopK(Codec):
+    """Keeps the `count` largest logits of a position, their classes, and what the others come to.
+
+    What the others come to at temperature T is log Σ exp(z / T) over them. It is a number of its own for each
+    temperature: it does not follow from that at another one.
+    """
+
+    count: int
+    temperatures: tuple[float, ...]
+
+    name = "top_k"
+
+    def size(self, slot: Slot, tokens: int) -> int:
+        """For each position 8 a logit, and 4 a temperature."""
+        return slot.vectors(tokens) * (8 * self.count + 4 * len(self.temperatures))
+
+    def encode(self, slot: Slot, value: Tensor) -> bytes:
+        """Classes, logits, and the rest at each temperature."""
+        del slot
+        if not value.numel():
+            return b""
+        rows = value.float().reshape(-1, value.shape[-1])
+        largest, at = rows.topk(self.count)
+        others = rows.scatter(1, at, -torch.inf)
+        rests = [(others / temperature).logsumexp(-1) for temperature in self.temperatures]
+        return b"".join(array(part).tobytes() for part in (at.to(torch.int32), largest, *rests))
+
+    def decode(self, slot: Slot, buffer: memoryview, offset: int, tokens: int) -> tuple[NDArray[Any], ...]:
+        """An array for each of the parts."""
+        leading, found = slot.of(tokens)[:-1], []
+        for part in self.parts(slot):
+            shape = (*leading, *part.shape[len(leading) :])
+            dtype: type[np.generic] = np.float32 if part.dtype.is_floating_point else np.int32
+            found.append(np.frombuffer(buffer, dtype, math.prod(shape), offset).reshape(shape))
+            offset += found[-1].nbytes
+        return tuple(found)
+
+    def parts(self, slot: Slot) -> tuple[Part, ...]:
+        """The classes, their logits, and the rest at each temperature."""
+        leading = slot.shape[:-1]
+        several = (*leading, self.count)
+        rests = (Part(leading, torch.float32) for _ in self.temperatures)
+        return (Part(several, torch.int64), Part(several, torch.float32), *rests)
+
+    def put_together(self, slot: Slot, tensors: Sequence[Tensor]) -> Any:
+        """The logits, the others sharing their probability at the first temperature."""
+        ids, largest, rest, *_ = tensors
+        classes = slot.shape[-1]
+        spread = rest - math.log(classes - self.count)
+        return spread[..., None].expand(*rest.shape, classes).scatter(-1, ids, largest)

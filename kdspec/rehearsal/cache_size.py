@@ -1,0 +1,60 @@
+"""What a teacher cache would keep of a row, as its codecs say, from features without contents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from kdspec.api.step import Features
+from kdspec.engine.teacher_cache.codec_choice import CodecChoice
+from kdspec.engine.teacher_cache.slots import TOKENS, Slot
+from kdspec.objectives.reductions import Reduced
+from kdspec.plan.plan import Feature
+
+
+def row_bytes(
+    features: Features,
+    planned: Iterable[Feature],
+    reduced: Sequence[Reduced],
+    codecs: CodecChoice,
+    kept: Callable[[int], int],
+) -> int:
+    """The bytes of a row as long as those of the batch.
+
+    Args:
+        features: of a batch of such rows.
+        planned: what the stage reads of the teacher.
+        reduced: what the cache keeps in place of layers.
+        codecs: how it keeps values.
+        kept: of so many tokens, how many have logits that count.
+    """
+    made = [feature.name for feature in planned if any(path.root != "batch" for path in feature.paths)]
+    counts = [(slot, kept(length) if masked else 0) for slot, length, masked in _slots(features, made, reduced)]
+    return codecs.size([slot for slot, _ in counts], [count for _, count in counts])
+
+
+def _slots(features: Features, names: Sequence[str], reduced: Sequence[Reduced]) -> Iterator[tuple[Slot, int, bool]]:
+    """The slots of a row, each with its length, and whether a mask chooses among its tokens."""
+    gone = {(each.feature, layer) for each in reduced for layer in each.layers}
+    for name in names:
+        value = features[name]
+        items = value.items() if isinstance(value, Mapping) else enumerate(features.heads(name))
+        masks = features.heads("logits_mask") if name == "logits" else ()
+        for index, tensor in items:
+            if (name, index) in gone or not isinstance(tensor, Tensor):
+                continue
+            shape, length = tuple(int(size) for size in tensor.shape[1:]), 0
+            masked = any(tensor.ndim > mask.ndim and tensor.shape[:2] == mask.shape for mask in masks)
+            if masked:
+                length, shape = shape[0], (TOKENS, *shape[1:])
+            yield Slot(name, "whole", index, _dtype(tensor.dtype), shape, "logits" if masked else None), length, masked
+    for each in reduced:
+        _, length, width = features.layer(each.feature, each.layers[0]).shape
+        shape = (width,) if each.reduction == "first" else (length, length)
+        yield Slot(each.name, "whole", 0, _dtype(torch.float32), shape), 0, False
+
+
+def _dtype(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
