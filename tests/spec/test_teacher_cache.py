@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from kdspec.spec import teacher_cache
-from kdspec.spec.teacher_cache import TeacherCacheSettings
+from kdspec.spec.teacher_cache import CacheFacts, TeacherCacheSettings
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,35 @@ def test_a_cache_pays_where_the_teacher_takes_much_longer_than_reading():
     assert teacher_cache.pays(base, 12, "cuda")
     assert not teacher_cache.pays(base, layers, "cuda")
     assert not teacher_cache.pays(1000, 12, "cpu")
+
+
+def decided(facts, device="cpu", **settings):
+    made = teacher_cache.decide(TeacherCacheSettings(**settings), CacheFacts(**facts), device)
+    return made.use, made.reason
+
+
+SLOW, FAST = {"flops": 1e12, "row_bytes": 100}, {"flops": 1.0, "row_bytes": 100}
+
+
+@pytest.mark.parametrize(
+    ("facts", "settings", "expected"),
+    [
+        ({}, {"use": "off"}, (False, "off")),
+        ({"obstacle": "rows differ"}, {"use": "on"}, (False, "rows differ")),
+        ({"epochs": 1}, {}, (False, "each row is seen once")),
+        ({"epochs": 1}, {"use": "on"}, (True, "if all rows fit into 20GB")),
+        (FAST, {}, (False, "running it takes no longer than reading")),
+        (FAST, {"use": "on"}, (True, "if all rows fit into 20GB")),
+        (SLOW, {}, (True, "if rows are seen more than once and all of them fit into 20GB")),
+        (SLOW | {"epochs": 3}, {}, (True, "if all of them fit into 20GB")),
+        (SLOW | {"epochs": 3, "bytes": 10}, {}, (True, "")),
+        (
+            SLOW | {"epochs": 3, "bytes": 3e9},
+            {"budget": "2GB"},
+            (False, "it would take 3 GB, and the budget is 2GB"),
+        ),
+        ({"bytes": 3e9}, {"use": "on", "budget": "2GB"}, (False, "it would take 3 GB, and the budget is 2GB")),
+    ],
+)
+def test_a_decision_is_a_function_of_settings_and_facts(facts, settings, expected):
+    assert decided(facts, **settings) == expected
