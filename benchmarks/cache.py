@@ -60,8 +60,8 @@ def main() -> None:
             for dtype in ("exact", "int8"):
                 off = _loop(folder, matches, "off")
                 on = _loop(folder, matches, f"{{use: on, dtype: {dtype}}}")
-                cache = on.caches["teacher"]
-                cache.fill(range(cache.rows.blocks))
+                (cache,) = on.caches
+                cache.fill(range(cache.samples.blocks))
                 without, with_ = _in_turns((_steps(off), _steps(on)), steps)
                 size = cache.layout.bytes // ROWS
                 read = _reading(on, steps)

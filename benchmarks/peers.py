@@ -186,8 +186,8 @@ def filling(made: TrainingLoop) -> float:
     """How long the teacher takes to answer for all rows and to have the answers kept, for 1,000 tokens."""
     (cache,) = made.caches
     began = time.perf_counter()
-    cache.fill(range(cache.rows.blocks))
-    return 1e6 * (time.perf_counter() - began) / int(cache.rows.loader.lengths.sum())
+    cache.fill(range(cache.samples.blocks))
+    return 1e6 * (time.perf_counter() - began) / int(cache.samples.loader.lengths.sum())
 
 
 @dataclass

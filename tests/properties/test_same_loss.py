@@ -19,6 +19,7 @@ from kdspec.engine.run.run_folder import RunFolder
 from kdspec.engine.run.signals import StopSignal
 from kdspec.engine.run.stage_run import StageRun
 from kdspec.engine.step.normalization import Shares, count, total
+from kdspec.engine.teacher_cache.cache import CacheUse
 from kdspec.objectives.distillation import DistillationObjective
 from kdspec.objectives.soft_labels import Soft
 from kdspec.ops import unpad
@@ -314,13 +315,13 @@ def test_answers_may_come_from_a_cache_or_reductions_of_them(task, laboratory, m
     kept = f"teacher_cache={{use: on, folder: {tmp_path}}}"
     (filled,) = (loop := of.loop(kept)).caches
     assert differing(expected, terms(loop)) == set()
-    assert (filled.computed, filled.hits) == (ROWS, ROWS)
+    assert filled.use == CacheUse(hits=ROWS, computed=ROWS)
     assert {"similarity of hidden 3, 0", "first of hidden 3"} <= {*filled.names}
     filled.close()
     pack(monkeypatch)
     (read,) = (loop := of.loop(kept, *cut(monkeypatch))).caches
     assert differing(expected, terms(loop)) <= longer(expected) | together(expected)
-    assert (read.computed, read.hits) == (0, ROWS)
+    assert read.use == CacheUse(hits=ROWS)
     read.close()
 
 
@@ -351,7 +352,7 @@ def test_a_transport_of_layers_is_that_of_its_micro_batch_but_may_be_padded_and_
     for computed in (ROWS, 0):
         (cache,) = (loop := of.loop(f"teacher_cache={{use: on, folder: {tmp_path}}}")).caches
         assert differing(expected, terms(loop)) == set()
-        assert cache.computed == computed
+        assert cache.use.computed == computed
         cache.close()
 
 
@@ -369,5 +370,5 @@ def test_rows_of_tensors_may_be_cut_and_cached(session, shared_registry, tmp_pat
     for computed in (11, 0):
         (cache,) = (cached := loop("batch_size=6", f"teacher_cache={{use: on, folder: {tmp_path}}}")).caches
         assert differing(expected, terms(cached)) == set()
-        assert cache.computed == computed
+        assert cache.use.computed == computed
         cache.close()
