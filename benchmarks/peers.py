@@ -110,7 +110,7 @@ SHORT = f"{TRAINING}.teacher_precision=bf16"
 EPOCHS = 30
 EXAMPLES = "TextBrewer, as its examples"
 GROUPED = "Trainer, length-grouped"
-BARE = "no toolkit, cut as kdspec does"
+BARE = "no toolkit, split as kdspec does"
 
 
 def main() -> None:
@@ -226,7 +226,7 @@ def heading(arguments: argparse.Namespace, told: str) -> list[str]:
         "# kdspec beside other toolkits",
         "",
         f"`python benchmarks/peers.py --write --rounds {arguments.rounds} --rows {arguments.rows}`: BERT-base teaches each student by",
-        "soft labels, `hidden_mse` and `mmd`; what is compared, and how, is told at the top of that file.",
+        "soft labels, `hidden_mse` and `mmd`; what is compared, and how, is described at the top of that file.",
         "",
         told,
         "",

@@ -1,12 +1,12 @@
-"""Tasks on real data over three seeds: a teacher, a student that it has taught, and the same student without it.
+"""Tasks on real data over three seeds: a teacher, a student distilled from it, and the same student without it.
 
     python benchmarks/tasks.py chinese_classification          # a row of the table; --seeds 1 2 3 is the default
     python benchmarks/tasks.py --write                         # only the table, of the runs that there are
 
 A row is a spec of `specs/tasks/`, run once a seed with everything else as it stands but the precision; teachers learn with
 the first seed, which therefore comes first, and are those of the other seeds as well. Runs that have ended are not run
-again and one that was stopped goes on, so the command is repeated as it is. After each run the page `benchmarks/tasks.md`
-is written anew, with the figures that it has of other runs; it says what has not been run.
+again and a stopped one resumes, so the command is repeated as it is. After each run the page `benchmarks/tasks.md`
+is written again, with the figures of the other runs; it lists what has not been run.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ ROWS = (
 
 NOTES = """## Notes
 
-A student is seldom better than what it is taught. When the teacher of `chinese_classification` had three epochs, not eight
+A student is seldom better than its teacher. When the teacher of `chinese_classification` had three epochs, not eight
 (seed 1, bf16), it had 74.20 % on the test; its student kept 99.3 % of that, 73.65 %, and the student without a teacher,
 which is less deep and learnt faster, had 78.05 %. Look at the teacher's figure first.
 
@@ -67,7 +67,7 @@ Rows without labels count as rows of their task. When `english_two_tasks` drew i
 `sampling: {tau: 1}` (seed 1, bf16), a fifth of them were of questions, and the student had 75.33 % on these, against 87.72 %
 of the one without teachers, for which it was half (on headlines 87.75 % and 85.58 %). So the spec has `tau: 0`.
 
-A taught student wants steps. With 400 of them at 1e-4 in place of 1,000 at 3e-4 the student of `english_two_tasks` (seed 1,
+A distilled student needs many steps. With 400 of them at 1e-4 in place of 1,000 at 3e-4 the student of `english_two_tasks` (seed 1,
 bf16) had 85.15 % on headlines and 87.17 % on questions, and without teachers 85.58 % and 87.72 %; the teachers had 87.22 %
 and 91.83 %. Of the validation rows it had 87.5 % and 89.8 % after 800 steps at 3e-4; 88.0 % and 89.6 % with masked and
 deleted words in questions and length-grouped batches; 87.5 % and 89.4 % with these batches when it began as layers of the
@@ -75,14 +75,14 @@ teacher of questions; and 86.9 % and 88.6 % with them and a match of the last hi
 
 The more a teacher leads, the more it can give. With a teacher of two epochs at 1e-4 in place of three at 2e-4, and students
 at 2e-4 in place of 3e-4, the teacher of `english_classification` (seed 1, bf16) had 87.10 % of the test rows and the student
-without it 86.95 %: there was no room, and the taught one, which had `hidden_mse` on every second layer too, had 86.62 %.
+without it 86.95 %: there was nothing to gain, and the distilled one, which had `hidden_mse` on every second layer too, had 86.62 %.
 Of the validation rows that one had 86.33 % after 300 steps; without matches, at 3e-4, it had 86.67 % after 150.
 
 The student of `chinese_kinds` that learns from labels alone differs much from seed to seed, from 84.0 % to 86.5 %, and
-with seed 2 it is better than the teacher; the taught one lies between 85.8 % and 86.2 % with each. Its teacher had a micro
+with seed 2 it is better than the teacher; the distilled one lies between 85.8 % and 86.2 % with each. Its teacher had a micro
 F1 of 78.97 % on the validation rows after 438 of its 700 steps, and 84.13 % at the end.
 
-Answers to questions take a student longest to learn. With 400 steps of 16 rows the taught student of `english_questions`
+Answers to questions take a student longest to learn. With 400 steps of 16 rows the distilled student of `english_questions`
 (seed 1, bf16) had an F1 of 67.27 % on the test rows, 90.2 % of the 74.55 % of its teacher. With 2,250, two passes over
 18,000 rows, three seeds kept 97.3 %, 96.5 % and 97.1 %; with 4,700 and 19,600 rows more, posts and reviews, seed 1 kept
 98.0 %. With 7,000 and the F1 of 816 validation questions to choose by, the student after 4,728 of them was taken, whose
@@ -90,7 +90,7 @@ learning rate was high yet: 71.15 % there, and 70.30 % at the end; on the test i
 1.49, chooses the one at the end; so the spec has it. The student without a teacher learns its rows by heart: of the
 validation rows it has 61.6 % after two passes, which are kept, and 60 % after four.
 
-`english_three_teachers` has no room as it stands: in 282 steps the student learns 3,000 questions from labels nearly as well
+`english_three_teachers` has nothing to gain as it is: in 282 steps the student learns 3,000 questions from labels nearly as well
 as its teachers did.
 
 Names take long to learn. The teacher of `chinese_names` (bf16) had an F1 of 64.70 % on the validation sentences after one
@@ -213,16 +213,16 @@ def page(found: Mapping[Row, Mapping[int, Mapping[str, Scores]]], precision: str
         "teacher it begins as these when the teacher has learnt, else as those of the pretrained model. `labels only` is the",
         "same student without a teacher: it begins as the layers of the pretrained model and trains on the labelled rows for",
         "as many steps, or in `english_questions` as many as are of use. Figures are per cent, means over the seeds with their",
-        "standard deviation; `of the teacher` is the part of its metric, or of the mean of several teachers', that the taught",
+        "standard deviation; `of the teacher` is the part of its metric, or of the mean of several teachers', that the distilled",
         "student keeps. Teachers learn once, with the first seed; the seeds are those of the students.",
         "",
-        "| row | metric | seeds | teacher | taught student | of the teacher | labels only | gain |",
+        "| row | metric | seeds | teacher | distilled student | of the teacher | labels only | gain |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     )
     for row, seeds in found.items():
         for task, metric in row.metrics.items() if seeds else ():
             yield line(row, task, metric, [one[task] for one in seeds.values()])
-    yield from ("", "## Each seed", "", "| row | task | seed | teacher | taught student | labels only |")
+    yield from ("", "## Each seed", "", "| row | task | seed | teacher | distilled student | labels only |")
     yield "| --- | --- | --- | --- | --- | --- |"
     for row, seeds in found.items():
         for seed, tasks in seeds.items():
@@ -244,7 +244,7 @@ def page(found: Mapping[Row, Mapping[int, Mapping[str, Scores]]], precision: str
         *(f"    python benchmarks/tasks.py {row.spec}" for row in found),
         "",
         "`python specs/fetch.py squad-shifts` goes before `english_questions`. A row has three seeds, each of some minutes on",
-        "one core; a command that is stopped goes on where it was.",
+        "one core; a stopped command resumes.",
         "",
         ", ".join(f"{name} {version(name)}" for name in ("kdspec", "torch", "transformers"))
         + f", Python {platform.python_version()}, {platform.machine()}, CPU only, precision {precision}.",
