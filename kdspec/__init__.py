@@ -37,7 +37,7 @@ from kdspec.api.kinds import (
     Schedule,
     Task,
 )
-from kdspec.api.losses import FeatureLoss, LogitLoss, Projection, Temperature
+from kdspec.api.losses import Divergence, FeatureLoss, LogitLoss, Projection, Temperature
 from kdspec.api.match import Match, Pair, PlannedMatch
 from kdspec.api.step import Features, Needs, Step, Term
 from kdspec.api.task import BuiltTask, Head
@@ -48,6 +48,7 @@ from kdspec.diagnostics.finding import Finding, Mark
 from kdspec.registry.registry import Registry, load_registry
 
 if TYPE_CHECKING:
+    from kdspec.api.logits import DenseLogits, HeadLogits, HeadPost, Logits, OutputHead, TopKLogits
     from kdspec.api.objective import Objective
     from kdspec.objectives.distillation import DistillationObjective
     from kdspec.objectives.soft_labels import Soft
@@ -63,17 +64,22 @@ __all__ = [
     "BuiltTask",
     "Component",
     "Dataset",
+    "DenseLogits",
     "Diagnostic",
     "DistillationObjective",
     "Distiller",
+    "Divergence",
     "Fault",
     "FeatureLoss",
     "Features",
     "FieldPath",
     "Finding",
     "Head",
+    "HeadLogits",
+    "HeadPost",
     "LayerMap",
     "LogitLoss",
+    "Logits",
     "LrSchedule",
     "LrScheduleContext",
     "Mark",
@@ -88,6 +94,7 @@ __all__ = [
     "ObjectiveContext",
     "Optimizer",
     "OptimizerContext",
+    "OutputHead",
     "Pair",
     "PlannedMatch",
     "Projection",
@@ -101,6 +108,7 @@ __all__ = [
     "Task",
     "Temperature",
     "Term",
+    "TopKLogits",
     "by_name",
     "hookimpl",
     "load_registry",
@@ -109,10 +117,16 @@ __all__ = [
 
 _NEED_TORCH = MappingProxyType(
     {
+        "DenseLogits": "kdspec.api.logits",
         "DistillationObjective": "kdspec.objectives.distillation",
+        "HeadLogits": "kdspec.api.logits",
+        "HeadPost": "kdspec.api.logits",
+        "Logits": "kdspec.api.logits",
         "Mean": "kdspec.ops.mean",
         "Objective": "kdspec.api.objective",
+        "OutputHead": "kdspec.api.logits",
         "Soft": "kdspec.objectives.soft_labels",
+        "TopKLogits": "kdspec.api.logits",
     }
 )
 """The modules of the names that need torch; each is imported when its name is first used."""

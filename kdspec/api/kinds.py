@@ -18,7 +18,7 @@ from kdspec.api.context import (
     ObjectiveContext,
     OptimizerContext,
 )
-from kdspec.api.losses import Logits, Scoped, is_number
+from kdspec.api.losses import LogitKind, Scoped, is_number
 
 if TYPE_CHECKING:
     import torch
@@ -204,7 +204,7 @@ class Task(Scoped):
     kind: ClassVar[str] = "task"
     head: ClassVar[str | None] = None
     """The kind of head of its models (`Head.kind`), told before any row is read; None for the bare model."""
-    logits: ClassVar[Logits | None] = None
+    logits: ClassVar[LogitKind | None] = None
     """What its logits stand for, so that a loss for something else is a mistake; None: not said."""
     positions: ClassVar[bool] = False
     """Whether the logits choose among the tokens of a row, so that all models of a stage need the same tokenizer."""

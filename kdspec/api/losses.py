@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kdspec.api.component import Component
@@ -12,10 +12,11 @@ from kdspec.api.context import BuildContext, ProjectionContext
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from kdspec.ops.divergence import Tempered
     from kdspec.ops.mean import Mean
 
 
-Logits = Literal["classes", "labels", "numbers"]
+LogitKind = Literal["classes", "labels", "numbers"]
 """What the logits of a row or token stand for: classes of which one is right, labels of which each holds or does not,
 or numbers that are predicted as they are."""
 
@@ -58,12 +59,41 @@ class LogitLoss(Scoped):
     kind: ClassVar[str] = "logit_loss"
     needs_labels: ClassVar[bool] = False
     """Whether the loss also takes `labels`, `(rows,)`, -100 where there is none."""
-    compares: ClassVar[frozenset[Logits]] = frozenset({"classes"})
+    compares: ClassVar[frozenset[LogitKind]] = frozenset({"classes"})
     """What logits may stand for: a softmax over labels that hold together, or over a number, teaches nothing."""
 
     @abstractmethod
     def build(self, context: BuildContext) -> Callable[..., Tensor | Mean]:
         """Make the working object; the class says what it is."""
+
+
+class Divergence(LogitLoss):
+    """A logit loss that compares two distributions: of each position `value(log_p, log_q)`, and nothing else.
+
+    Temperature, mask, chunks and the mean are not its own. Where of a teacher only the largest logits are known, the
+    distributions are over these classes and, as one more outcome, all others together.
+    """
+
+    scope: ClassVar[Scope] = "position"
+    squares_temperature: ClassVar[bool] = True
+    """Whether the value is multiplied by T², so that the gradient has about the same size at every temperature."""
+
+    @abstractmethod
+    def value(self, log_p: Tensor, log_q: Tensor) -> Tensor:
+        """The divergence at each position, `(positions,)`.
+
+        Args:
+            log_p: logarithms of the teacher's probabilities at the temperature, `(positions, outcomes)`, in float32 at
+                least; -inf for what the teacher rules out.
+            log_q: those of the student; the gradient flows through them.
+        """
+
+    def build(self, context: BuildContext) -> Tempered:
+        """The loss between logits, with `value`."""
+        from kdspec.ops.divergence import Tempered
+
+        del context
+        return Tempered(self.value, squares=self.squares_temperature)
 
 
 class FeatureLoss(Scoped):
@@ -131,6 +161,10 @@ class Temperature(Scoped):
     def from_plain(cls, value: Any) -> tuple[str, dict[str, Any]] | None:
         """A number is a constant."""
         return ("constant", {"value": value}) if is_number(value) else None
+
+    def fixed(self) -> Collection[float] | None:
+        """The temperatures that there will be, where they do not depend on logits; None where they do."""
+        return None
 
     @abstractmethod
     def build(self, context: BuildContext) -> Callable[[Tensor, Tensor, float], float | Tensor]:

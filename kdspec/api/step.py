@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from kdspec.api.logits import Logits
     from kdspec.api.match import Match
     from kdspec.api.task_sampling import Sampling
     from kdspec.ops.mean import Mean
@@ -89,10 +90,18 @@ class Features(Mapping[str, Any]):
 
     A feature that the adaptor gives as a list (several logits heads) is a tuple of tensors. Of a layered feature
     (`hidden`, `attention`) only the layers that a match uses are there, under their index counted from 0.
+
+    `logits` are values of the class `Logits`, one or a tuple, and a tensor given for them becomes `DenseLogits`: those of
+    a large head are computed when a loss asks for them, and of a recorded teacher only the largest may be known.
     """
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = dict(values)
+        if (logits := self._values.get("logits")) is not None:
+            from kdspec.api.logits import as_logits
+
+            several = isinstance(logits, (tuple, list))
+            self._values["logits"] = tuple(map(as_logits, logits)) if several else as_logits(logits)
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
@@ -103,7 +112,12 @@ class Features(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._values)
 
-    def heads(self, name: str) -> tuple[Tensor, ...]:
+    @property
+    def logits(self) -> tuple[Logits, ...]:
+        """The logits by head; empty where the model does not have them."""
+        return self.heads("logits")
+
+    def heads(self, name: str) -> tuple[Any, ...]:
         """The feature as a tuple of tensors, one a head; empty where the model does not have it."""
         value = self._values.get(name)
         if value is None:

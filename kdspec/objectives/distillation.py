@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from kdspec.api.context import BuildContext, ObjectiveContext
+from kdspec.api.logits import as_tensor
 from kdspec.api.match import PlannedMatch
 from kdspec.api.objective import Objective
 from kdspec.api.step import Features, Step, Term
@@ -142,7 +143,7 @@ class MatchTerm(nn.Module):
 def _layers(features: Features, feature: str, layers: Sequence[int]) -> list[Tensor]:
     if layers:
         return [features.layer(feature, index) for index in layers]
-    return list(features.heads(feature))
+    return [as_tensor(head) for head in features.heads(feature)]
 
 
 def _hard(task: BuiltTask, student: Features) -> list[Tensor | Mean]:
@@ -153,4 +154,4 @@ def _hard(task: BuiltTask, student: Features) -> list[Tensor | Mean]:
     logits, labels = outputs(student), student.heads("labels")
     if len(logits) != len(labels):
         raise Fault("KD313", f"{len(logits)} heads of logits but {len(labels)} of labels")
-    return [task.loss(logit, label) for logit, label in zip(logits, labels, strict=True)]
+    return [task.loss(logit.dense(), label) for logit, label in zip(logits, labels, strict=True)]

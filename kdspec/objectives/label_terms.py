@@ -41,6 +41,7 @@ class SoftLabels(Strict):
             temperature=self.temperature.build(context),
             weight=self.weight.build(context),
             shift=self.probability_shift,
+            by_position=self.loss.scope == "position" and self.temperature.scope == "position",
         )
 
 

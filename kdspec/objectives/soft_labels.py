@@ -9,9 +9,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from kdspec.api.logits import DenseLogits, HeadLogits, Logits, TopKLogits
 from kdspec.api.step import Features, Step
 from kdspec.diagnostics.fault import Fault, Within
 from kdspec.ops import ensemble
+from kdspec.ops.divergence import Tempered
 from kdspec.ops.masks import rule_out, select
 from kdspec.ops.mean import Mean
 from kdspec.ops.probability_shift import probability_shift
@@ -33,6 +35,8 @@ class Soft:
     """What of several teachers is averaged."""
     shares: tuple[float, ...] | Literal["confidence"] | None = None
     """A weight for each teacher, the sum of which is 1; those of `ops.ensemble.confidence`; or all the same."""
+    by_position: bool = False
+    """Whether loss and temperature take each position by itself, so that the logits of a large head may come in chunks."""
 
     @property
     def module(self) -> nn.Module | None:
@@ -66,11 +70,55 @@ class Soft:
             number = "" if len(students) == 1 else f".{head}"
             if self.combine == "losses":
                 for name, teacher, share in zip(self.teachers, taught, self._constant(), strict=True):
-                    temperature = self.temperature(student, self._shifted(teacher, labels[head]), step.progress)
-                    yield f".{name}{number}", self._loss(student, teacher, temperature, labels[head]), share
+                    yield f".{name}{number}", self._loss(student, [teacher], labels[head], step.progress), share
             else:
-                target, temperature = self._target(student, taught, labels[head], step.progress)
-                yield number, self._loss(student, target, temperature, labels[head]), 1.0
+                yield number, self._loss(student, taught, labels[head], step.progress), 1.0
+
+    def _loss(
+        self, student: Logits, teachers: Sequence[Logits], labels: Tensor | None, progress: float
+    ) -> Tensor | Mean:
+        if any(isinstance(teacher, TopKLogits) for teacher in teachers):
+            return self._of_the_largest(student, teachers, progress)
+        if not (self.by_position and isinstance(student, HeadLogits)):
+            return self._of_all(student.dense(), [teacher.dense() for teacher in teachers], labels, progress)
+        flat = [teacher.flat() for teacher in teachers]
+        right = None if labels is None else labels.flatten()
+
+        def loss(logits: Tensor, rows: slice) -> Mean:
+            with torch.no_grad():
+                here = [teacher.part(rows).dense() for teacher in flat]
+            found = self._of_all(logits, here, None if right is None else right[rows], progress)
+            if not isinstance(found, Mean):
+                raise Fault("KD313", "a loss of the scope `position` has to give a `Mean`", ("soft_labels", "loss"))
+            return found
+
+        return student.mean(loss, () if self.module is None else tuple(self.module.parameters()))
+
+    def _of_all(self, student: Tensor, teachers: list[Tensor], labels: Tensor | None, progress: float) -> Tensor | Mean:
+        """The loss between logits that are there."""
+        target, temperature = self._target(student, teachers, labels, progress)
+        extra = {"labels": labels} if self.needs_labels else {}
+        return self.loss(student, self._shifted(target, labels), temperature=temperature, **extra)
+
+    def _of_the_largest(self, student: Logits, teachers: Sequence[Logits], progress: float) -> Mean:
+        """The loss where of a teacher the largest logits are known: over these, and all others as one more outcome."""
+        (teacher, *others), divergence = teachers, self.loss
+        if others or self.shift or not isinstance(divergence, Tempered) or not isinstance(teacher, TopKLogits):
+            why = "several teachers cannot be joined" if others else "this loss cannot be computed"
+            help_ = "leave out `top_k` of `teacher_cache`, or take a divergence such as `kl` from one teacher"
+            raise Fault("KD315", f"{why} where only the largest logits are known", ("soft_labels",), help=help_)
+        flat = teacher.flat()
+
+        def loss(logits: Tensor, rows: slice) -> Mean:
+            here = flat.part(rows)
+            temperature = self.temperature(logits, logits, progress)
+            if isinstance(temperature, Tensor):
+                message = "the temperature follows from logits, of which only the largest are known"
+                raise Fault("KD315", message, ("soft_labels", "temperature"))
+            log_q = here.log_outcomes(logits.flatten(end_dim=-2), temperature)
+            return divergence.mean(here.log_probabilities(temperature), log_q, temperature)
+
+        return student.mean(loss)
 
     def _target(
         self, student: Tensor, teachers: list[Tensor], labels: Tensor | None, progress: float
@@ -86,12 +134,6 @@ class Soft:
             return mean, temperature
         _several_classes(teachers[0], "the mean of probabilities")
         return ensemble.mean_probabilities(teachers, shares, temperature=temperature), temperature
-
-    def _loss(
-        self, student: Tensor, teacher: Tensor, temperature: float | Tensor, labels: Tensor | None
-    ) -> Tensor | Mean:
-        extra = {"labels": labels} if self.needs_labels else {}
-        return self.loss(student, self._shifted(teacher, labels), temperature=temperature, **extra)
 
     def _shifted(self, teacher: Tensor, labels: Tensor | None) -> Tensor:
         if not self.shift:
@@ -132,25 +174,27 @@ class Soft:
         return tuple(f"`logits` of {name}: {shapes(side.heads('logits'))}" for name, side in sides)
 
 
-def outputs(features: Features) -> list[Tensor]:
+def outputs(features: Features) -> list[Logits]:
     """The logits by head. Where a position is itself the class, `(batch, length)`, `logits_mask` says which there are.
 
     Those that it does not keep are at -inf, so that neither the padding nor anything else there matters.
     """
-    logits = features.heads("logits")
-    masks = _masks(features, len(logits))
-    return [
-        value if mask is None or value.shape != mask.shape else rule_out(value, mask)
-        for value, mask in zip(logits, masks, strict=True)
-    ]
+    masks = _masks(features, len(features.logits))
+    return [_there(value, mask) for value, mask in zip(features.logits, masks, strict=True)]
 
 
-def _kept(features: Features) -> list[Tensor]:
+def _there(logits: Logits, mask: Tensor | None) -> Logits:
+    if mask is None or (*logits.shape, logits.classes) != mask.shape:
+        return logits
+    return logits.mapped(lambda tensor: rule_out(tensor, mask)) if isinstance(logits, DenseLogits) else logits
+
+
+def _kept(features: Features) -> list[Logits]:
     """The logits by head, of token tasks only the positions that the mask keeps."""
     # A mask chooses tokens; logits of whole rows, (batch, classes), have none to choose from.
     logits = outputs(features)
     return [
-        select(value, mask) if mask is not None and value.ndim > mask.ndim and value.shape[:2] == mask.shape else value
+        value.select(mask) if mask is not None and mask.ndim == 2 and value.shape[:2] == mask.shape else value
         for value, mask in zip(logits, _masks(features, len(logits)), strict=True)
     ]
 
@@ -164,10 +208,16 @@ def _masks(features: Features, heads: int) -> Sequence[Tensor | None]:
 
 def shapes(values: Sequence[Any]) -> str:
     """The shapes of tensors, for a message."""
-    return ", ".join(str(tuple(v.shape)) if isinstance(v, Tensor) else f"a {type(v).__name__}" for v in values)
+    return ", ".join(map(_shape, values))
 
 
-def _same_heads(students: Sequence[Tensor], teachers: Sequence[Tensor], name: str) -> None:
+def _shape(value: Any) -> str:
+    if isinstance(value, Logits):
+        return str((*value.shape, value.classes))
+    return str(tuple(value.shape)) if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
+def _same_heads(students: Sequence[Logits], teachers: Sequence[Logits], name: str) -> None:
     if len(students) != len(teachers):
         raise Fault(
             "KD313",
@@ -176,11 +226,11 @@ def _same_heads(students: Sequence[Tensor], teachers: Sequence[Tensor], name: st
         )
 
 
-def _same_shape(student: Tensor, teacher: Tensor, name: str) -> None:
-    if student.shape != teacher.shape:
+def _same_shape(student: Logits, teacher: Logits, name: str) -> None:
+    if student.shape != teacher.shape or student.classes != teacher.classes:
         raise Fault(
             "KD507",
-            f"the student's logits have shape {tuple(student.shape)}, those of teacher `{name}` {tuple(teacher.shape)}",
+            f"the student's logits have shape {_shape(student)}, those of teacher `{name}` {_shape(teacher)}",
             help="both models need the same classes, and `logits_mask` in both adaptors or in neither",
         )
 
@@ -193,5 +243,5 @@ def _several_classes(logits: Tensor, what: str) -> None:
         )
 
 
-def _counted(values: Sequence[Tensor]) -> str:
+def _counted(values: Sequence[Logits]) -> str:
     return "1 head" if len(values) == 1 else f"{len(values)} heads"

@@ -10,6 +10,7 @@ A teacher logit of -inf is a class that the teacher rules out: it has probabilit
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -43,13 +44,54 @@ def kl(student: Tensor, teacher: Tensor, temperature: Tensor | float) -> Mean:
 
     Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", section 2.
     """
-    student, teacher = _logits(student, teacher)
-    column = _column(temperature, student)
-    log_p = (teacher / column).log_softmax(-1)
-    log_q = (student / column).log_softmax(-1)
+    return Tempered(kl_of, squares=True)(student, teacher, temperature=temperature)
+
+
+class Tempered:
+    """A divergence of two distributions as a loss between logits: at a temperature, with or without T², as a mean.
+
+    Args:
+        value: `f(log_p, log_q)`, of each position its divergence; p is the teacher's distribution and q the student's,
+            both at the temperature, and logarithms have shape `(..., outcomes)`.
+        squares: whether the divergence is multiplied by T², the square of each position's own temperature.
+        whole: another way to the same mean over whole logits, where its last digits are those of a reference.
+    """
+
+    def __init__(
+        self,
+        value: Callable[[Tensor, Tensor], Tensor],
+        *,
+        squares: bool,
+        whole: Callable[[Tensor, Tensor, Tensor | float], Mean] | None = None,
+    ) -> None:
+        self.value, self.squares, self._whole = value, squares, whole
+
+    def __call__(self, student: Tensor, teacher: Tensor, *, temperature: Tensor | float) -> Mean:
+        """The mean over positions; logits have shape `(..., classes)`."""
+        if self._whole is not None:
+            return self._whole(student, teacher, temperature)
+        student, teacher = _logits(student, teacher)
+        column = _column(temperature, student)
+        return self.mean((teacher / column).log_softmax(-1), (student / column).log_softmax(-1), temperature)
+
+    def mean(self, log_p: Tensor, log_q: Tensor, temperature: Tensor | float) -> Mean:
+        """The same of distributions that are at the temperature already."""
+        each = self.value(log_p, log_q)
+        if self.squares:
+            each = each * (temperature.to(each.dtype) if isinstance(temperature, Tensor) else temperature) ** 2
+        return Mean(each.sum(), float(each.numel()), "labels")
+
+
+def cross_entropy_of(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """-Σ_c p_c log q_c of each position."""
     p = log_p.exp()
-    rows = (p * torch.where(p > 0, log_p - log_q, 0.0)).sum(-1, keepdim=True)
-    return _mean(rows * column**2, student)
+    return -(p * torch.where(p > 0, log_q, 0.0)).sum(-1)  # 0 log 0 is 0
+
+
+def kl_of(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p ‖ q) = Σ_c p_c (log p_c - log q_c) of each position."""
+    p = log_p.exp()
+    return (p * torch.where(p > 0, log_p - log_q, 0.0)).sum(-1)
 
 
 def mse_logits(student: Tensor, teacher: Tensor, temperature: Tensor | float) -> Mean:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from kdspec.api.logits import as_tensor
 from kdspec.api.step import Features
 from kdspec.engine.teacher_cache.codec_choice import CodecChoice
 from kdspec.engine.teacher_cache.slots import TOKENS, Slot
@@ -42,7 +43,8 @@ def _slots(features: Features, names: Sequence[str], reduced: Sequence[Reduced])
         value = features[name]
         items = value.items() if isinstance(value, Mapping) else enumerate(features.heads(name))
         masks = features.heads("logits_mask") if name == "logits" else ()
-        for index, tensor in items:
+        for index, item in items:
+            tensor = as_tensor(item)
             if (name, index) in gone or not isinstance(tensor, Tensor):
                 continue
             shape, length = tuple(int(size) for size in tensor.shape[1:]), 0

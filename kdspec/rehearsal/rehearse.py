@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from kdspec.api.context import BuildContext, Input
+from kdspec.api.logits import Logits
 from kdspec.api.step import Features
 from kdspec.api.task import BuiltTask, Head
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
@@ -284,6 +285,8 @@ def _random(features: Features) -> Features:
                 return torch.rand(value.shape, dtype=value.dtype, requires_grad=value.requires_grad)
             case Tensor():
                 return torch.ones(value.shape, dtype=value.dtype)
+            case Logits():
+                return value.mapped(made)
             case Mapping():
                 return {key: made(item) for key, item in value.items()}
             case tuple() | list():

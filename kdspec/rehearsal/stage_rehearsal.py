@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from kdspec.api.context import Input, OptimizerContext
+from kdspec.api.logits import as_tensor
 from kdspec.api.match import PlannedMatch
 from kdspec.api.step import Features, Step, Term
 from kdspec.api.task import BuiltTask
@@ -270,5 +271,5 @@ def _shapes(features: Features) -> dict[str, tuple[Shape, ...]]:
     found = {}
     for name, value in features.items():
         layers = value.items() if isinstance(value, Mapping) else ((None, tensor) for tensor in features.heads(name))
-        found[name] = tuple(_shape(tensor, layer) for layer, tensor in layers if isinstance(tensor, Tensor))
+        found[name] = tuple(_shape(tensor, layer) for layer, v in layers if isinstance(tensor := as_tensor(v), Tensor))
     return found

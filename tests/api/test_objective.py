@@ -21,7 +21,7 @@ class Size(Objective):
         self.called = []
 
     def forward(self, step):
-        return {"size": Term(self.factor * step.student["logits"].mean())}
+        return {"size": Term(self.factor * step.student["logits"].dense().mean())}
 
     def on_step_begin(self, progress, models):
         self.called.append(("begin", progress, dict(models)))

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kdspec.api.context import BuildContext
+from kdspec.api.context import BuildContext, ModelContext
 from kdspec.api.step import Features, Step
 from kdspec.api.task_sampling import Sampling
 from kdspec.builtins.strategies.one_teacher import General
@@ -252,7 +252,7 @@ def test_the_student_is_saved_as_its_own_weights_and_nothing_else(launch, sessio
     """TextBrewer's file, but that no code runs when it is read."""
     ran = launch(folder="ran")
     made = session(folder="other")
-    module = made.plan.spec.models["student"].build(BuildContext(folder=ran.folder, seed=9, name="student"))
+    module = made.plan.spec.models["student"].build(ModelContext(folder=ran.folder, seed=9, name="student"))
     assert module.load_state_dict(ran.weights, strict=True)
     assert all(torch.equal(ran.weights[name], tensor) for name, tensor in module.state_dict().items())
 

@@ -240,9 +240,9 @@ class Strategy(Distiller):
             keeps_nothing = True
 
             def forward(self, step: Step) -> dict[str, Term]:
-                (student,), (teacher,) = step.student.heads("logits"), step.teachers[name].heads("logits")
-                assert_type(student, "Tensor")
-                return {"soft": Term(loss(student, teacher, temperature=1.0), weight(step.progress))}
+                (student,), (teacher,) = step.student.logits, step.teachers[name].logits
+                assert_type(student.dense(), "Tensor")
+                return {"soft": Term(loss(student.dense(), teacher.dense(), temperature=1.0), weight(step.progress))}
 
         return Soft()
 

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, ClassVar
 from kdspec.api.component import Component
 from kdspec.api.context import BuildContext
 from kdspec.api.hooks import hookimpl
-from kdspec.api.losses import LogitLoss, Logits
+from kdspec.api.losses import Divergence, LogitKind, LogitLoss
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kdspec.ops.divergence import Tempered
     from kdspec.ops.mean import Mean
 
 
-class CrossEntropy(LogitLoss):
+class CrossEntropy(Divergence):
     """Cross-entropy with the teacher's probabilities: `-Σ_c p_c log q_c`.
 
     p = softmax(teacher / T), q = softmax(student / T).
@@ -26,13 +29,19 @@ class CrossEntropy(LogitLoss):
     """
 
     name = "ce"
-    scope = "position"
+    squares_temperature = False
 
-    def build(self, context: BuildContext) -> Callable[..., Mean]:
-        from kdspec.ops.divergence import cross_entropy_soft
+    def value(self, log_p: Tensor, log_q: Tensor) -> Tensor:
+        from kdspec.ops.divergence import cross_entropy_of
+
+        return cross_entropy_of(log_p, log_q)
+
+    def build(self, context: BuildContext) -> Tempered:
+        """With TextBrewer's order of the sum, so that last digits are the same."""
+        from kdspec.ops.divergence import Tempered, cross_entropy_soft
 
         del context
-        return cross_entropy_soft
+        return Tempered(self.value, squares=False, whole=cross_entropy_soft)
 
 
 class MeanSquaredError(LogitLoss):
@@ -46,7 +55,7 @@ class MeanSquaredError(LogitLoss):
 
     name = "mse"
     scope = "position"
-    compares: ClassVar[frozenset[Logits]] = frozenset({"classes", "labels", "numbers"})
+    compares: ClassVar[frozenset[LogitKind]] = frozenset({"classes", "labels", "numbers"})
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.divergence import mse_logits
@@ -55,7 +64,7 @@ class MeanSquaredError(LogitLoss):
         return mse_logits
 
 
-class KullbackLeibler(LogitLoss):
+class KullbackLeibler(Divergence):
     """KL divergence of the student from the teacher: `T² Σ_c p_c (log p_c - log q_c)`.
 
     p = softmax(teacher / T), q = softmax(student / T).
@@ -67,13 +76,11 @@ class KullbackLeibler(LogitLoss):
     """
 
     name = "kl"
-    scope = "position"
 
-    def build(self, context: BuildContext) -> Callable[..., Mean]:
-        from kdspec.ops.divergence import kl
+    def value(self, log_p: Tensor, log_q: Tensor) -> Tensor:
+        from kdspec.ops.divergence import kl_of
 
-        del context
-        return kl
+        return kl_of(log_p, log_q)
 
 
 class BinaryCrossEntropy(LogitLoss):
@@ -88,7 +95,7 @@ class BinaryCrossEntropy(LogitLoss):
 
     name = "bce"
     scope = "position"
-    compares: ClassVar[frozenset[Logits]] = frozenset({"labels"})
+    compares: ClassVar[frozenset[LogitKind]] = frozenset({"labels"})
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.divergence import bce_soft

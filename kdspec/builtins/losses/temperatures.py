@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -27,6 +27,9 @@ class ConstantTemperature(Temperature):
 
     def to_plain(self) -> float:
         return self.value
+
+    def fixed(self) -> Collection[float]:
+        return (self.value,)
 
     def build(self, context: BuildContext) -> Callable[[Tensor, Tensor, float], float | Tensor]:
         del context

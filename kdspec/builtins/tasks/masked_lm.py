@@ -14,7 +14,7 @@ from kdspec.api.component import Component
 from kdspec.api.context import BuildContext, Input
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Dataset, Task
-from kdspec.api.losses import Logits
+from kdspec.api.losses import LogitKind
 from kdspec.api.task import Head
 from kdspec.data import texts
 from kdspec.data.columns import ColumnPlace, missing
@@ -44,7 +44,7 @@ class MaskedLm(Task):
     name = "masked_lm"
     scope = "position"
     head: ClassVar[str | None] = "masked_lm"
-    logits: ClassVar[Logits | None] = "classes"
+    logits: ClassVar[LogitKind | None] = "classes"
 
     data: Dataset
     """The rows."""

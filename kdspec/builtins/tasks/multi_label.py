@@ -13,7 +13,7 @@ from kdspec.api.component import Component
 from kdspec.api.context import BuildContext, Input
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Augmentation, Dataset, Task
-from kdspec.api.losses import Logits
+from kdspec.api.losses import LogitKind
 from kdspec.api.task import Head
 from kdspec.data import label_names, texts
 from kdspec.data.columns import ColumnPlace, missing
@@ -52,7 +52,7 @@ class MultiLabel(Task):
     name = "multi_label"
     scope = "position"
     head: ClassVar[str | None] = "multi_label"
-    logits: ClassVar[Logits | None] = "labels"
+    logits: ClassVar[LogitKind | None] = "labels"
 
     data: Dataset
     """The rows."""

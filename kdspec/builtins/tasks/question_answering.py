@@ -12,7 +12,7 @@ from kdspec.api.component import Component, Strict
 from kdspec.api.context import BuildContext, Input
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Dataset, Task
-from kdspec.api.losses import Logits
+from kdspec.api.losses import LogitKind
 from kdspec.api.task import Head
 from kdspec.data import answer_scores, texts
 from kdspec.data.columns import missing
@@ -60,7 +60,7 @@ class QuestionAnswering(Task):
 
     name = "question_answering"
     head: ClassVar[str | None] = "question_answering"
-    logits: ClassVar[Logits | None] = "classes"
+    logits: ClassVar[LogitKind | None] = "classes"
     positions: ClassVar[bool] = True
 
     data: Dataset

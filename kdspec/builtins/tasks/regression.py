@@ -12,7 +12,7 @@ from kdspec.api.component import Component
 from kdspec.api.context import BuildContext, Input
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Augmentation, Dataset, Task
-from kdspec.api.losses import Logits
+from kdspec.api.losses import LogitKind
 from kdspec.api.task import Head
 from kdspec.data import texts
 from kdspec.data.columns import ColumnPlace, missing
@@ -47,7 +47,7 @@ class Regression(Task):
     name = "regression"
     scope = "position"
     head: ClassVar[str | None] = "regression"
-    logits: ClassVar[Logits | None] = "numbers"
+    logits: ClassVar[LogitKind | None] = "numbers"
 
     data: Dataset
     """The rows."""

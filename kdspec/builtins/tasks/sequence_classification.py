@@ -11,7 +11,7 @@ from kdspec.api.component import Component
 from kdspec.api.context import BuildContext, Input
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Augmentation, Dataset, Task
-from kdspec.api.losses import Logits
+from kdspec.api.losses import LogitKind
 from kdspec.api.task import Head
 from kdspec.data import label_names, texts
 from kdspec.data.columns import missing
@@ -38,7 +38,7 @@ class SequenceClassification(Task):
     name = "sequence_classification"
     scope = "position"
     head: ClassVar[str | None] = "sequence_classification"
-    logits: ClassVar[Logits | None] = "classes"
+    logits: ClassVar[LogitKind | None] = "classes"
 
     data: Dataset
     """The rows."""

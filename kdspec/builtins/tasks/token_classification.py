@@ -12,7 +12,7 @@ from kdspec.api.component import Component
 from kdspec.api.context import BuildContext, Input
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Dataset, Task
-from kdspec.api.losses import Logits
+from kdspec.api.losses import LogitKind
 from kdspec.api.task import Head
 from kdspec.data import tag_schemes, texts
 from kdspec.data.columns import missing
@@ -42,7 +42,7 @@ class TokenClassification(Task):
     name = "token_classification"
     scope = "position"
     head: ClassVar[str | None] = "token_classification"
-    logits: ClassVar[Logits | None] = "classes"
+    logits: ClassVar[LogitKind | None] = "classes"
 
     data: Dataset
     """The rows."""

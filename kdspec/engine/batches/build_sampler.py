@@ -96,7 +96,7 @@ def _doubt(student: nn.Module, features: Features) -> str:
     mixing = next((name for name, module in student.named_modules() if isinstance(module, _BatchNorm)), None)
     if mixing is not None:
         return f"`{mixing}` of the student normalises over the batch"
-    if not features.heads("logits_mask") and any(logits.ndim > 2 for logits in features.heads("logits")):
+    if not features.heads("logits_mask") and any(len(logits.shape) > 1 for logits in features.logits):
         return "logits of tokens are averaged over padding too, for there is no `logits_mask`"
     return ""
 

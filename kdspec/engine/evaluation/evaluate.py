@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kdspec.api.answers import Answers
-from kdspec.api.losses import Logits
+from kdspec.api.losses import LogitKind
 from kdspec.api.step import Features
 from kdspec.api.task import BuiltTask
 from kdspec.engine.batches.loader import Loader
@@ -63,7 +63,7 @@ def evaluate(
             features = through(partial(forward, batch))
             if number >= len(starts):
                 continue
-            said, truth = tuple(outputs(features)), features.heads("labels")
+            said, truth = tuple(value.dense() for value in outputs(features)), features.heads("labels")
             if condense is not None and said and truth:
                 said, truth = ((value,) for value in condense(said[0], truth[0]))
             own |= {f"logits.{head}.{number}": value.float().cpu() for head, value in enumerate(said)}
@@ -110,10 +110,10 @@ def _loss(task: BuiltTask, features: Features, labelled: float) -> list[Mean]:
     if own:  # of a batch without labels it is NaN
         return [Mean(loss.detach().double().mean().cpu() * labelled, labelled) for loss in own if labelled]
     pairs = zip(outputs(features), features.heads("labels"), strict=False)
-    return [task.loss(logits.detach().double().cpu(), labels.cpu()) for logits, labels in pairs]
+    return [task.loss(logits.dense().detach().double().cpu(), labels.cpu()) for logits, labels in pairs]
 
 
-def agreement(first: Outcome, second: Outcome, logits: Logits | None = "classes") -> float | None:
+def agreement(first: Outcome, second: Outcome, logits: LogitKind | None = "classes") -> float | None:
     """The part of rows for which both models choose the same class, or None where they do not choose of the same.
 
     Of tokens those count that have a label; where there are several heads, a row counts if all of them agree. Where each

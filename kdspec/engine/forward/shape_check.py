@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from kdspec.api.logits import Logits, as_tensor
 from kdspec.api.match import PlannedMatch
 from kdspec.api.step import Features
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
@@ -153,15 +154,16 @@ def _kind(value: Any) -> str:
 
 
 def _tensors(features: Features, name: str, layers: Sequence[int]) -> list[Any]:
-    return [features[name][i] for i in layers] if layers else list(features.heads(name))
+    return [features[name][i] for i in layers] if layers else [as_tensor(head) for head in features.heads(name)]
 
 
 def _layers(layers: Sequence[int]) -> str:
     return f" {', '.join(str(layer) for layer in dict.fromkeys(layers))}" if layers else ""
 
 
-def _shape(tensor: Tensor) -> str:
-    return str(tuple(int(size) for size in tensor.shape))
+def _shape(value: Tensor | Logits) -> str:
+    sizes = (*value.shape, value.classes) if isinstance(value, Logits) else value.shape
+    return str(tuple(map(int, sizes)))
 
 
 def _declared(spec: Spec, model: str, feature: str, text: str) -> tuple[Mark, ...]:
@@ -177,10 +179,10 @@ def _classes(stage: PlannedStage, features: Mapping[str, Features]) -> Iterator[
             continue
         pairs = zip(features[student].heads("logits"), features[name].heads("logits"), strict=False)
         for mine, theirs in pairs:
-            if not isinstance(mine, Tensor) or not isinstance(theirs, Tensor) or mine.shape[-1:] == theirs.shape[-1:]:
+            if not isinstance(mine, Logits) or not isinstance(theirs, Logits) or mine.classes == theirs.classes:
                 continue
             sides = ((student, mine), (name, theirs))
-            message = f"`{student}` has {mine.shape[-1]} classes, `{name}` {theirs.shape[-1]}"
+            message = f"`{student}` has {mine.classes} classes, `{name}` {theirs.classes}"
             label = Mark(("stages", stage.name, "distiller"), "compares their logits", key=True)
             where = tuple(Mark(("models", model), f"logits {_shape(t)}", key=True) for model, t in sides)
             help_ = "give both models the same head, or choose the classes that both have with a field path"
@@ -192,7 +194,7 @@ def _masks_of_logits(spec: Spec, stage: PlannedStage, features: Mapping[str, Fea
     for model in stage.models:
         masks, logits = features[model].heads("logits_mask"), features[model].heads("logits")
         for mask, values in zip(masks * len(logits) if len(masks) == 1 else masks, logits, strict=False):
-            if not isinstance(mask, Tensor) or not isinstance(values, Tensor) or values.ndim <= mask.ndim:
+            if not isinstance(mask, Tensor) or not isinstance(values, Logits) or len(values.shape) < mask.ndim:
                 continue
             if values.shape[: mask.ndim] != mask.shape:
                 message = f"`logits_mask` of `{model}` is {_shape(mask)}, its `logits` {_shape(values)}"

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from kdspec.api.logits import Logits
 from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.run.run_folder import RunFolder
 from kdspec.ops.mean import Mean
@@ -153,6 +154,8 @@ def without_numbers(name: str, features: Mapping[str, Any]) -> Iterator[str]:
 def _tensors(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
+    elif isinstance(value, Logits):
+        yield from value.tensors
     elif isinstance(value, Mapping):
         for item in value.values():
             yield from _tensors(item)

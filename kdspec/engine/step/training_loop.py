@@ -12,6 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from kdspec.api.logits import Logits
 from kdspec.api.step import Features, Step, Term
 from kdspec.diagnostics.finding import Finding, FindingError, SpecPath
 from kdspec.engine.batches.loader import Batch
@@ -334,7 +335,8 @@ def _zeros(features: Features) -> list[Tensor]:
     A backward pass from them reaches the parameters that it reaches on the other ranks, which wait for it.
     """
     heads = (head for name in features for head in features.heads(name))
-    sums = [head.sum() for head in heads if isinstance(head, Tensor) and head.requires_grad]
+    tensors = (tensor for head in heads for tensor in (head.tensors if isinstance(head, Logits) else (head,)))
+    sums = [each.sum() for each in tensors if isinstance(each, Tensor) and each.requires_grad]
     return [each * 0 for each in sums if each.isfinite()]
 
 

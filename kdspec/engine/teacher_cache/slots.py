@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kdspec.api.logits import as_tensor
 from kdspec.api.step import Features
 
 SlotPlace = Literal["whole", "layer", "head"]
@@ -63,7 +64,8 @@ def tensors(features: Features, names: Sequence[str]) -> Iterator[tuple[str, Slo
             kind, parts = "layer", list(value.items())
         elif isinstance(value, (tuple, list)):
             kind, parts = "head", list(enumerate(value))
-        for index, tensor in parts:
+        for index, part in parts:
+            tensor = as_tensor(part)
             if not isinstance(tensor, Tensor) or not isinstance(index, int):
                 raise Uncacheable(f"`{name}` is not made of tensors")
             yield name, kind, index, tensor

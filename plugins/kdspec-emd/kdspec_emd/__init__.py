@@ -177,6 +177,7 @@ class EMD(Distiller):
                 temperature=soft.temperature.build(context),
                 weight=soft.weight.build(context),
                 shift=False,
+                by_position=soft.loss.scope == "position" and soft.temperature.scope == "position",
             ),
             context=context,
         )

@@ -78,7 +78,7 @@ def test_a_list_of_paths_has_layers_and_heads(forward):
     )
     found = made(BATCH)
     assert torch.equal(found["hidden"][1], found["whole"][2])
-    assert torch.equal(found.heads("logits")[0] * 2, found.heads("logits")[1])
+    assert torch.equal(found.logits[0].dense() * 2, found.logits[1].dense())
 
 
 def test_what_a_path_does_not_lead_to_is_told_for_every_feature_at_once(forward):

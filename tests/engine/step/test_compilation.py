@@ -228,7 +228,7 @@ class Preparing(Distiller):
             makes_batches = True
 
             def forward(self, step):
-                return {"size": Term(step.student["logits"].square().mean())}
+                return {"size": Term(step.student["logits"].dense().square().mean())}
 
         return OfItsOwn()
 

@@ -389,7 +389,7 @@ class Own(Distiller):
 
             def forward(self, step):
                 assert self.training
-                (logits,) = step.student.heads("logits")
+                logits = step.student.logits[0].dense()
                 return {
                     "spread": Term((logits - logits.mean(0)).abs().sum()),
                     "size": Term(logits.square().mean(), 0.1),
@@ -450,7 +450,7 @@ class Silent(Distiller):
 
             def forward(self, step):
                 assert not step.teachers
-                return {"size": Term(step.student.heads("logits")[0].square().mean())}
+                return {"size": Term(step.student.logits[0].dense().square().mean())}
 
         return WithoutTeachers()
 
@@ -466,7 +466,7 @@ class Bare(Silent):
     name = "bare"
 
     def build(self, context):
-        return lambda step: {"size": Term(step.student["logits"].square().mean())}
+        return lambda step: {"size": Term(step.student["logits"].dense().square().mean())}
 
 
 def test_an_objective_of_another_class_is_refused(launch):

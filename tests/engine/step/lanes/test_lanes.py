@@ -116,7 +116,7 @@ class Own(Distiller):
 
         class Size(Objective):
             def forward(self, step):
-                return {"size": Term(step.student["logits"].square().mean())}
+                return {"size": Term(step.student["logits"].dense().square().mean())}
 
         made = Size()
         made.keeps_nothing = keeps_nothing
