@@ -1,4 +1,4 @@
-"""The models of a spec: what a user may write, in the order in which one would read it."""
+"""The pydantic models of a spec: what a user may write, innermost first."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def _version(value: Any) -> Any:
 
 
 class Evaluate(Strict):
-    """When the student is evaluated on the validation rows, and by what it is judged."""
+    """When the student is evaluated on the validation split, and the metric that selects the best one."""
 
     every_steps: PositiveInt | None = None
-    """Evaluate each time this many optimizer steps are done."""
+    """Evaluate every so many optimizer steps."""
     every_epochs: PositiveFloat | None = None
-    """Evaluate each time this many epochs are done; 1 where neither is given."""
+    """Evaluate every so many epochs; 1 if neither is given."""
     metric: str | None = None
-    """The metric that chooses the best student; the task's own where it is left out."""
+    """The metric that selects the best student (the best checkpoint); default: the task's own."""
 
     @model_validator(mode="after")
     def _once(self) -> Self:
@@ -61,14 +61,14 @@ class Evaluate(Strict):
 
 
 class CheckpointSettings(Strict):
-    """When the state of the run is saved, and how many of these are kept."""
+    """When a checkpoint is saved, and how many are kept."""
 
     every_steps: PositiveInt | None = None
-    """Save each time this many optimizer steps are done."""
+    """Save every so many optimizer steps."""
     every_epochs: PositiveFloat | None = None
-    """Save each time this many epochs are done; 1 where neither is given."""
+    """Save every so many epochs; 1 if neither is given."""
     keep: PositiveInt = 2
-    """How many checkpoints are kept, beside the best."""
+    """Number of checkpoints to keep, besides the best."""
 
     @model_validator(mode="after")
     def _once(self) -> Self:
@@ -77,19 +77,19 @@ class CheckpointSettings(Strict):
 
 
 class EarlyStopping(Strict):
-    """Stop when evaluation no longer improves."""
+    """Early stopping: end the stage when the metric no longer improves."""
 
     patience: PositiveInt
-    """How many evaluations in a row may pass without a better one."""
+    """Number of evaluations in a row without improvement after which the stage ends."""
 
 
 class GradientNorm(Strict):
-    """Clipping of the gradient by its global L2 norm."""
+    """Gradient clipping by the global L2 norm."""
 
     value: PositiveFloat
     """The largest norm."""
     scope: Literal["all", "student"] = "all"
-    """`all`: student, projections and loss parameters together; `student`: the student alone, as TextBrewer."""
+    """`all`: student, projections and loss parameters together; `student`: the student alone, as in TextBrewer."""
 
 
 def _norm(value: Any) -> Any:
@@ -104,21 +104,21 @@ BatchingName = Literal["auto", "random", "sorted_micro_batches", "length_grouped
 
 
 class Batching(Strict):
-    """How rows become batches, and batches become micro-batches of similar length, so that little is padded."""
+    """How rows become batches, and batches become micro-batches of similar length, to reduce padding."""
 
     by: BatchingName = "auto"
-    """`random`: micro-batches of `batch_size` rows as they are drawn. `sorted_micro_batches`: the same rows in each
-    optimizer step, sorted by length and cut where that saves more padding than it costs; the gradient is the same.
-    `length_grouped`: rows of similar length make a step, in random order. `auto`: `sorted_micro_batches` where its
-    gradient is known to be the same, else `random`; `kdspec plan` says which and why."""
+    """`random`: micro-batches of `batch_size` random rows. `sorted_micro_batches`: the same rows in each optimizer step,
+    split into length-sorted micro-batches where that saves more padding than it costs; the gradient is the same.
+    `length_grouped`: each step has rows of similar length; the steps are in random order. `auto`:
+    `sorted_micro_batches` if that leaves the gradient unchanged, else `random`; `kdspec plan` reports which and why."""
     tokens: PositiveInt | None = None
-    """The most tokens of a micro-batch, padding included, in place of `batch_size` rows: the rows of a step are sorted
-    and cut such that they fit. A longer row is alone."""
+    """Maximum number of tokens of a micro-batch, padding included, in place of `batch_size` rows: the rows of a step are
+    sorted by length and split to fit. A longer row is a micro-batch of its own."""
 
     @model_validator(mode="after")
     def _cut(self) -> Self:
         if self.by == "random" and self.tokens is not None:
-            raise PydanticCustomError("without_effect", "with `by: random` micro-batches are not cut by `tokens`")
+            raise PydanticCustomError("without_effect", "with `by: random` micro-batches are not split by `tokens`")
         return self
 
 
@@ -130,57 +130,57 @@ class Training(Strict):
     """How long and how a stage trains."""
 
     epochs: PositiveFloat | None = None
-    """Passes over the training rows; parts of an epoch are allowed. This or `steps`."""
+    """Passes over the training rows; fractions are allowed. This or `steps`."""
     steps: PositiveInt | None = None
-    """Optimizer steps. This or `epochs`."""
+    """Number of optimizer steps. This or `epochs`."""
     batch_size: PositiveInt = 32
-    """Rows of a micro-batch, in each process."""
+    """Number of rows of a micro-batch, per process."""
     accumulate: PositiveInt = 1
-    """Micro-batches of an optimizer step; at the end of an epoch it may have fewer."""
+    """Gradient accumulation: micro-batches per optimizer step; the last step of an epoch may have fewer."""
     batching: Annotated[Batching, BeforeValidator(_batching, json_schema_input_type=BatchingName | Batching)] = by_name(
         "auto"
     )
-    """How rows become batches: `auto`, `random`, `sorted_micro_batches`, `length_grouped`, or `{tokens: 4096}` for a
-    largest micro-batch in tokens."""
+    """How rows become batches: `auto`, `random`, `sorted_micro_batches`, `length_grouped`, or `{tokens: 4096}` for
+    micro-batches of at most so many tokens."""
     optimizer: Optimizer = by_name("adamw")
     """The optimizer and its learning rate."""
     lr_schedule: LrSchedule = by_name("linear")
-    """How the learning rate changes over the stage."""
+    """Learning-rate schedule over the stage, warmup included."""
     max_grad_norm: Annotated[
         GradientNorm | None, BeforeValidator(_norm, json_schema_input_type=PositiveFloat | GradientNorm | None)
     ] = by_name(1.0)
-    """Largest gradient norm: a number, or `{value, scope}`. `null`: no clipping."""
+    """Gradient clipping: the largest norm, as a number or `{value, scope}`. `null`: no clipping."""
     normalize: Literal["step", "micro_batch"] = "step"
     """`step`: every row or token of an optimizer step counts the same; `micro_batch`: every micro-batch does."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of the student's forward and backward pass; weights stay in fp32."""
+    """Mixed precision of the student's forward and backward pass (autocast); weights stay in fp32."""
     teacher_precision: Literal["fp32", "bf16", "fp16"] | None = None
-    """Arithmetic of the teachers, of whose weights the stage then has a copy in it. Left out: that of the student, with
-    weights in fp32. Where a processor multiplies `bf16` faster, that is the cheapest way to a faster first epoch."""
+    """Precision of the teachers; the stage then keeps a copy of their weights in it. Default: that of the student, with
+    weights in fp32. On hardware that multiplies `bf16` faster, it is the cheapest way to a faster first epoch."""
     lanes: PositiveInt = 1
-    """Micro-batches of a step that a processor computes side by side, each with a part of its threads; a step has at
-    least so many then, of equally many tokens, where the gradient is known to be the same. With two a step takes up to
-    an eighth less time, most where layers are narrow."""
+    """Number of micro-batches computed in parallel on the CPU; each gets a share of the threads. The step is split into at
+    least this many micro-batches of about equal token count, if that leaves the gradient unchanged. With two, a step
+    takes up to an eighth less time, most where layers are narrow."""
     gradient_checkpointing: bool = False
-    """Compute the student's activations again in the backward pass, to save memory."""
+    """Recompute the student's activations in the backward pass, to save memory."""
     compile: bool = False
-    """Have `torch.compile` make one kernel of what layers do between products, of the student and of teachers that run.
-    For GPUs: a processor is seldom faster with it. The first steps take minutes, and dropout draws other masks."""
+    """Compile the layers of the student, and of teachers that are not cached, with `torch.compile`. For GPUs: a CPU is
+    seldom faster with it. The first steps take minutes, and dropout masks differ."""
     shuffle: bool = True
-    """Draw the rows of each epoch in a new random order, a function of the seed and the epoch."""
+    """Shuffle the rows in each epoch; the order is a function of the seed and the epoch."""
     teacher_cache: Annotated[
         TeacherCacheSettings,
         BeforeValidator(_cache, json_schema_input_type=Literal["auto", "on", "off"] | TeacherCacheSettings),
     ] = by_name("auto")
-    """Keep what frozen teachers say of each row, so that they run once: `auto`, `on`, `off`, or how."""
+    """Cache teacher outputs on disk, so that each teacher runs once: `auto`, `on`, `off`, or a mapping of settings."""
     evaluate: Evaluate | None = by_name({})
     """When to evaluate. `null`: never."""
     checkpoint: CheckpointSettings = by_name({})
-    """When to save."""
+    """When to save checkpoints."""
     early_stopping: EarlyStopping | None = None
-    """Stop before the end when nothing improves."""
+    """End the stage when the metric no longer improves. Default: never."""
     log_every: PositiveInt = 10
-    """Read losses off the device, and log them, each time this many optimizer steps are done."""
+    """Log the losses every so many optimizer steps; they are read from the device only then."""
 
     @model_validator(mode="after")
     def _length(self) -> Self:
@@ -194,10 +194,10 @@ class Training(Strict):
         if cut and self.normalize == "micro_batch":
             raise PydanticCustomError(
                 "without_effect",
-                "micro-batches that are cut by length cannot all count the same; write `normalize: step`",
+                "length-sorted micro-batches cannot all count the same; write `normalize: step`",
             )
         if batching.by == "length_grouped" and not self.shuffle:
-            raise PydanticCustomError("without_effect", "rows that are grouped by length are drawn: `shuffle: true`")
+            raise PydanticCustomError("without_effect", "length-grouped batches are shuffled; write `shuffle: true`")
         return self
 
 
@@ -216,14 +216,14 @@ class Spec(Strict):
     kdspec: Annotated[Literal[1], BeforeValidator(_version)]
     """Version of this format."""
     name: Name
-    """Name of the run; its output goes to `runs/<name>/`."""
+    """Name of the run; its output is in `runs/<name>/`."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Seed of everything that is random: data order, dropout, new weights."""
+    """Seed of all randomness: data order, dropout, random initialisation."""
     tasks: Annotated[dict[Name, Task], Field(min_length=1)]
     """What is learnt: data, how rows become inputs, metrics."""
     models: Annotated[dict[Name, Model], Field(min_length=1)]
     """Teachers and students."""
     adaptors: dict[Name, Adaptor] = {}
-    """For a model, where its features are; the task's default for a model that is not here."""
+    """Where the features of a model are. Default: the task's adaptor."""
     stages: Annotated[dict[Name, Stage], Field(min_length=1)]
-    """What is done, in order. A finished stage is not run again."""
+    """The stages, in order. A finished stage is not run again."""

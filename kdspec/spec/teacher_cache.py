@@ -44,20 +44,20 @@ Size = Annotated[
 
 
 class TeacherCacheSettings(Strict):
-    """Keeps on the disk what a frozen teacher says of each row, so that it runs once for all epochs and runs."""
+    """Caches the outputs of frozen teachers on disk, so that each teacher runs once for all epochs and runs."""
 
     use: Literal["auto", "on", "off"] = "auto"
-    """`auto`: where rows are seen more than once, reading is faster than running the teacher, and the values fit into
-    the budget. `on`: always, and it is an error where that cannot be. `off`: never."""
+    """`auto`: if rows are seen more than once, reading is faster than running the teacher, and the values fit into the
+    budget. `on`: always; an error if that is not possible. `off`: never."""
     dtype: Literal["exact", "float16", "int8"] = "exact"
-    """How values are kept. `exact`: as the teacher computes them. `float16`: in half of the room. `int8`: hidden states
-    and attention in a quarter of it, with a scale for each token; logits in float16."""
+    """Precision of the stored values. `exact`: as the teacher computes them. `float16`: half of the disk space. `int8`:
+    hidden states and attention in a quarter of it, with a scale for each token; logits in float16."""
     top_k: Annotated[int, Field(gt=0)] | None = None
     """Keep this many of the largest logits of a row or token; the probability of the others is shared among them."""
     budget: Size = "20GB"
-    """The most that one cache may take on the disk: a number of bytes, with `kB`, `MB`, `GB` or `GiB` behind it."""
+    """Maximum size of one cache on disk: a number of bytes, with `kB`, `MB`, `GB` or `GiB` behind it."""
     folder: Annotated[str, Field(min_length=1)] | None = None
-    """Where caches are kept. Left out: the folder that the environment variable `KDSPEC_CACHE` names, or
+    """Folder of the caches. Default: the folder that the environment variable `KDSPEC_CACHE` names, or
     `kdspec/teachers` in the user's cache folder."""
 
     @property
