@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import kdspec
 from kdspec import load_registry
 from kdspec.api.component import Component, Strict
 from kdspec.api.match import Match
@@ -47,6 +48,7 @@ def pages() -> dict[str, str]:
         "components.md": components_page(registry),
         "diagnostics.md": diagnostics_page(),
         "commands.md": commands_page(),
+        "library.md": library_page(),
     }
     return {name: f"{MADE}\n\n{text}" for name, text in made.items()} | {
         "kdspec.schema.json": json_schema.text(registry)
@@ -226,6 +228,60 @@ def exit_codes() -> Iterator[tuple[int, str]]:
     for member, text in pairwise(body):
         if isinstance(member, ast.Assign) and isinstance(text, ast.Expr):
             yield ast.literal_eval(member.value), inline(ast.literal_eval(text.value))
+
+
+# The library
+
+
+LIBRARY = ("events", "objectives", "data", "hf", "networks")
+"""The modules and packages that are documented name by name, besides `kdspec` itself and `kdspec.ops`."""
+
+ABOUT_LIBRARY = """\
+What plugins may import from kdspec, besides the names of `kdspec` itself and the functions of `kdspec.ops`. The
+components that kdspec includes are made of these parts; so may yours be. A name that is not here may change in any
+version."""
+
+
+def library_page() -> str:
+    parts = ["# The library", ABOUT_LIBRARY]
+    for place in LIBRARY:
+        for name, tree in module_trees(place):
+            rows = [(f"`{public}`", inline(first_line(text))) for public, text in public_names(tree)]
+            if rows or place == name:
+                level = "##" if place == name else "###"
+                parts += [f"{level} kdspec.{name}", told(ast.get_docstring(tree) or "")]
+            if rows:
+                parts.append(table(("name", "what it is"), rows))
+    return join(parts)
+
+
+def module_trees(place: str) -> Iterator[tuple[str, ast.Module]]:
+    """The modules of a package, or a module alone, each with its dotted name below `kdspec`; the package first."""
+    root = Path(kdspec.__file__).parent
+    folder = root / place
+    files = sorted(folder.rglob("*.py"), key=lambda file: (file.name != "__init__.py", file.as_posix()))
+    for file in files or [folder.with_suffix(".py")]:
+        dotted = ".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+        yield dotted, ast.parse(file.read_text(encoding="utf-8"))
+
+
+def public_names(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """The documented names that a module defines, each with its docstring, in order."""
+    for node, text in pairwise([*tree.body, ast.Pass()]):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            name, docstring = node.name, ast.get_docstring(node)
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(text, ast.Expr):
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            name, docstring = ast.unparse(target), ast.literal_eval(text.value)
+        else:
+            continue
+        if docstring and not name.startswith("_"):
+            yield name, docstring
+
+
+def first_line(text: str) -> str:
+    """The first sentence or paragraph of a docstring."""
+    return inspect.cleandoc(text).partition("\n\n")[0]
 
 
 # Markdown

@@ -11,10 +11,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from kdspec.api.answers import Answers
-from kdspec.api.component import Component, Strict, by_name
+from kdspec.api.component import Component, Strict, by_name, invalid_value
 from kdspec.api.context import (
     AdaptorContext,
     BuildContext,
+    Input,
     LrScheduleContext,
     ModelContext,
     ModelFacts,
@@ -22,7 +23,8 @@ from kdspec.api.context import (
     OptimizerContext,
     ProjectionContext,
 )
-from kdspec.api.field_path import FieldPath
+from kdspec.api.field_path import FieldPath, FieldPathError
+from kdspec.api.file_fields import TOKENIZER_FILES, SpecFile, SpecFolderOrHub, SpecTokenizer, has_any, local_folder
 from kdspec.api.hooks import API_VERSION, hookimpl
 from kdspec.api.kinds import (
     Adaptor,
@@ -37,15 +39,17 @@ from kdspec.api.kinds import (
     Schedule,
     Task,
 )
-from kdspec.api.losses import Divergence, FeatureLoss, LogitLoss, Projection, Temperature
+from kdspec.api.losses import Divergence, FeatureLoss, LogitKind, LogitLoss, Projection, Reduction, Scope, Temperature
 from kdspec.api.match import Match, Pair, PlannedMatch
+from kdspec.api.spec_source import SpecSource
 from kdspec.api.step import Features, Needs, Step, Term
 from kdspec.api.task import BuiltTask, Head
 from kdspec.api.task_sampling import Sampling
-from kdspec.diagnostics.diagnostic import Diagnostic
+from kdspec.diagnostics.diagnostic import Diagnostic, closest, excerpt
 from kdspec.diagnostics.fault import Fault
-from kdspec.diagnostics.finding import Finding, Mark
+from kdspec.diagnostics.finding import Finding, Mark, SpecPath
 from kdspec.registry.registry import Registry, load_registry
+from kdspec.spec.spec import Spec, Training
 
 if TYPE_CHECKING:
     from kdspec.api.logits import DenseLogits, HeadLogits, HeadPost, Logits, OutputHead, TopKLogits
@@ -56,6 +60,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "API_VERSION",
+    "TOKENIZER_FILES",
     "Adaptor",
     "AdaptorContext",
     "Answers",
@@ -73,11 +78,14 @@ __all__ = [
     "FeatureLoss",
     "Features",
     "FieldPath",
+    "FieldPathError",
     "Finding",
     "Head",
     "HeadLogits",
     "HeadPost",
+    "Input",
     "LayerMap",
+    "LogitKind",
     "LogitLoss",
     "Logits",
     "LrSchedule",
@@ -99,19 +107,33 @@ __all__ = [
     "PlannedMatch",
     "Projection",
     "ProjectionContext",
+    "Reduction",
     "Registry",
     "Sampling",
     "Schedule",
+    "Scope",
     "Soft",
+    "Spec",
+    "SpecFile",
+    "SpecFolderOrHub",
+    "SpecPath",
+    "SpecSource",
+    "SpecTokenizer",
     "Step",
     "Strict",
     "Task",
     "Temperature",
     "Term",
     "TopKLogits",
+    "Training",
     "by_name",
+    "closest",
+    "excerpt",
+    "has_any",
     "hookimpl",
+    "invalid_value",
     "load_registry",
+    "local_folder",
 ]
 
 

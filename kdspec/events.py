@@ -154,6 +154,7 @@ Event = (
     | RunFinished
     | RunFailed
 )
+"""Any event of a run."""
 
 
 def to_json(event: Event) -> dict[str, Any]:

@@ -199,7 +199,7 @@ def by_name(value: Any, *, description: str | None = None) -> Any:
     return Field(default=value, validate_default=True, description=description)
 
 
-def wrong(message: str, *at: str | int, type_: Any = "wrong_value", **context: Any) -> ValidationError:
+def invalid_value(message: str, *at: str | int, type_: Any = "wrong_value", **context: Any) -> ValidationError:
     """A mistake at a place below the value that is being validated, for a validator to raise."""
     return _failure(_detail(type_, "{text}", at, None, text=message, **context))
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from kdspec.api.component import Strict, wrong
+from kdspec.api.component import Strict, invalid_value
 
 
 class Sampling(Strict):
@@ -25,7 +25,7 @@ class Sampling(Strict):
         given = [key for key in ("tau", "size") if getattr(self, key) != type(self).model_fields[key].default]
         if self.proportions is not None and given:
             message = f"`{given[0]}` and `proportions` exclude each other"
-            raise wrong(message, type_="exclusive_keys", keys=[given[0], "proportions"])
+            raise invalid_value(message, type_="exclusive_keys", keys=[given[0], "proportions"])
         return self
 
     def probabilities(self, examples: Mapping[str, int], batch_size: int) -> dict[str, float]:

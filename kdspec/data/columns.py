@@ -11,6 +11,7 @@ from kdspec.diagnostics.fault import Fault
 _MANY = 20
 
 ColumnPlace = tuple[str | int, ...]
+"""The keys that lead to a parameter which names a column."""
 
 
 def no_column(names: Collection[str], split: str, column: str, at: ColumnPlace) -> Fault:

@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 IGNORE = -100
+"""The label of a token that is not to be predicted."""
 NO_WORD = -1
 """The word of a token that is never masked: of the tokenizer's own marks."""
 

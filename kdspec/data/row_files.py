@@ -18,7 +18,9 @@ from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
 
 SPLITS = ("train", "validation", "test", "unlabelled")
+"""The splits that a data set may have."""
 CODE = "KD502"
+"""The code of what is wrong with data."""
 _SMALL = 32 * 2**20
 
 Files = Annotated[

@@ -13,6 +13,7 @@ TagSpan = tuple[str, int, int]
 """The type of an entity, its first word, and the word behind its last."""
 
 OUTSIDE = "O"
+"""The tag of a word that is in no span."""
 PREFIXES = MappingProxyType({"iob1": "BI", "iob2": "BI", "bmes": "BMES", "bioes": "BIES", "bilou": "BILU"})
 """What a tag of each scheme can begin with, beside `O`."""
 

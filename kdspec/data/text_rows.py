@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 VARIES = "its texts are augmented anew in each epoch"
+"""What `Task.varies` says of a task with augmentations."""
 
 
 class TextRows:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 CODE = "KD503"
+"""The code of a model that cannot be made."""
 _TRUST = "a spec runs no code; who has read that code and trusts it adds `--trust-remote-code` to the command"
 
 

@@ -21,8 +21,10 @@ from kdspec.ops.unpad import Packing
 
 _PARAMETERS = len(("stages", "its name", "distiller", "its component"))  # a match's place begins so
 
-SOFT_LABELS, HARD_LABELS = "soft_labels", "hard_labels"
-"""Names of the terms; those of several heads or teachers have a suffix."""
+SOFT_LABELS = "soft_labels"
+"""The name of the term of soft labels; several heads or teachers have a suffix each."""
+HARD_LABELS = "hard_labels"
+"""The name of the term of hard labels; several heads have a suffix each."""
 
 
 class DistillationObjective(Objective):

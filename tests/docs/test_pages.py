@@ -7,7 +7,6 @@ import contextlib
 import importlib
 import inspect
 import io
-import itertools
 import json
 import re
 import shutil
@@ -366,17 +365,18 @@ def test_the_changelog_says_what_is_new():
 
 
 def test_all_names_what_is_public_in_order():
-    imported_on_demand = [(name, getattr(kdspec, name)) for name in kdspec._NEED_TORCH]
-    public = {
-        name
-        for name, value in itertools.chain(vars(kdspec).items(), imported_on_demand)
-        if not name.startswith("_")
-        and not inspect.ismodule(value)
-        and getattr(value, "__module__", "kdspec").startswith(("kdspec", "pluggy"))
-        and name not in ("TYPE_CHECKING", "annotations", "Any")
+    tree = ast.parse(Path(kdspec.__file__).read_text(encoding="utf-8"))
+    imported = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kdspec.")
+        for alias in node.names
     }
-    assert kdspec.__all__ == sorted(kdspec.__all__)
-    assert set(kdspec.__all__) == public
+    kinds = {name: 0 if name.isupper() else 1 if name[0].isupper() else 2 for name in kdspec.__all__}
+    assert kdspec.__all__ == sorted(
+        kdspec.__all__, key=lambda name: (kinds[name], name)
+    )  # constants, classes, functions
+    assert set(kdspec.__all__) == imported
 
 
 @pytest.mark.parametrize("name", kdspec.__all__)

@@ -11,7 +11,7 @@ import pytest
 import kdspec
 
 DOCS = Path(kdspec.__file__).parent.parent / "docs"
-PAGES = ("spec.md", "components.md", "diagnostics.md", "commands.md")
+PAGES = ("spec.md", "components.md", "diagnostics.md", "commands.md", "library.md")
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import AfterValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from kdspec.api import field_path
 from kdspec.api.component import Component
 from kdspec.api.context import AdaptorContext, BuildContext
+from kdspec.api.field_path import FieldPath, FieldPathError
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Adaptor
 from kdspec.diagnostics.diagnostic import closest
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 def _parsed(text: str) -> str:
     try:
-        field_path.parse(text)
-    except field_path.FieldPathError as error:
+        FieldPath(text)
+    except FieldPathError as error:
         raise PydanticCustomError(
             "field_path",
             "{text}",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
 
-from kdspec.api.component import Component, Strict, by_name, wrong
+from kdspec.api.component import Component, Strict, by_name, invalid_value
 from kdspec.api.context import ObjectiveContext
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Distiller, Schedule
@@ -38,9 +38,11 @@ class TaskTerms(Strict):
     @model_validator(mode="after")
     def _taught(self) -> Self:
         if self.teacher is None and self.matches:
-            raise wrong("`matches` need a `teacher` to follow", "matches")
+            raise invalid_value("`matches` need a `teacher` to follow", "matches")
         if self.teacher is None and self.hard_labels.weight.always_zero():
-            raise wrong("a task without a `teacher` is learnt from its labels: write `hard_labels: {weight: 1}`")
+            raise invalid_value(
+                "a task without a `teacher` is learnt from its labels: write `hard_labels: {weight: 1}`"
+            )
         return self
 
     @property

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from kdspec.api.component import Component, by_name, wrong
+from kdspec.api.component import Component, by_name, invalid_value
 from kdspec.api.context import BuildContext, ObjectiveContext
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Distiller
@@ -50,7 +50,7 @@ class JoinedSoftLabels(SoftLabels):
                 "`combine: losses` and `teacher_weights: confidence` exclude each other, as a loss is a mean over the "
                 "rows already; `probabilities` has the gradient of `ce` and `kl` weighted so"
             )
-            raise wrong(message, type_="exclusive_keys", keys=["combine", "teacher_weights"])
+            raise invalid_value(message, type_="exclusive_keys", keys=["combine", "teacher_weights"])
         return self
 
     def build(self, context: BuildContext, teachers: Sequence[str]) -> Soft:
@@ -90,7 +90,7 @@ class MultiTeacher(Distiller):
     def _different(cls, teachers: list[str]) -> list[str]:
         for index, name in enumerate(teachers):
             if name in teachers[:index]:
-                raise wrong(f"teacher `{name}` is named twice; `teacher_weights` lets one count more", index)
+                raise invalid_value(f"teacher `{name}` is named twice; `teacher_weights` lets one count more", index)
         return teachers
 
     @model_validator(mode="after")
@@ -100,7 +100,7 @@ class MultiTeacher(Distiller):
             numbers, teachers = (
                 f"{len(x)} {word}{'s' * (len(x) != 1)}" for x, word in ((weights, "number"), (self.teachers, "teacher"))
             )
-            raise wrong(f"{numbers} in `teacher_weights` for {teachers}", "soft_labels", "teacher_weights")
+            raise invalid_value(f"{numbers} in `teacher_weights` for {teachers}", "soft_labels", "teacher_weights")
         return self
 
     def needs(self) -> Needs:

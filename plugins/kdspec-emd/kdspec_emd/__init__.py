@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -13,7 +14,6 @@ from kdspec import (
     Distiller,
     Fault,
     FeatureLoss,
-    LogitLoss,
     Match,
     Needs,
     ObjectiveContext,
@@ -21,10 +21,11 @@ from kdspec import (
     Projection,
     Schedule,
     Strict,
-    Temperature,
     by_name,
     hookimpl,
 )
+from kdspec.objectives import label_terms
+from kdspec.objectives.label_terms import HardLabels, SoftLabels
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,24 +33,6 @@ if TYPE_CHECKING:
     from kdspec import Objective
 
 KDSPEC_API = 1
-
-
-class SoftLabels(Strict):
-    """How the student follows the teacher's logits."""
-
-    loss: LogitLoss = by_name("ce")
-    """The loss between the two; several logits heads are summed."""
-    temperature: Temperature = by_name(4.0)
-    """Divides both logits: a number, or a rule that gives one for each row."""
-    weight: Schedule = by_name(1.0)
-    """Factor in the total: a number or a schedule."""
-
-
-class HardLabels(Strict):
-    """How the student follows the labels."""
-
-    weight: Schedule = by_name(0.0)
-    """Factor in the total: a number or a schedule."""
 
 
 def _takes_one_layer(loss: FeatureLoss) -> FeatureLoss:
@@ -136,51 +119,23 @@ class EMD(Distiller):
         return self
 
     def needs(self) -> Needs:
-        """Logits where soft labels count, and whole lists of layers."""
-        soft = not self.soft_labels.weight.always_zero()
-        labels = soft and self.soft_labels.loss.needs_labels
+        """What label terms and matches need, and whole lists of layers."""
+        soft, hard = self.soft_labels, self.hard_labels
+        labels = label_terms.needs(self.student, [self.teacher], self.task, soft=soft, hard=hard, matches=self.matches)
         lists = frozenset(feature for feature, _ in self._moved())
         embeddings = (self._embeddings(),) if "hidden" in lists else ()
-        logits = frozenset({"logits"} if soft else ())
-        return Needs(
-            student=self.student,
-            teachers=(self.teacher,),
-            tasks=() if self.task is None else (self.task,),
-            reads={
-                self.student: logits | lists | ({"labels"} if labels else frozenset()),
-                self.teacher: logits | lists,
-            },
-            optional={
-                self.student: frozenset({"logits_mask", "inputs_mask"}),
-                self.teacher: frozenset({"logits_mask"}),
-            },
-            hard_labels=not self.hard_labels.weight.always_zero(),
+        return replace(
+            labels,
+            reads={model: features | lists for model, features in labels.reads.items()},
             unlabelled=True,
-            matches=(*embeddings, *(match for match in self.matches if not match.weight.always_zero())),
+            matches=(*embeddings, *labels.matches),
         )
 
     def build(self, context: ObjectiveContext) -> Objective:
         """The objective; raises KD301 and KD309 where the models' facts do not do."""
-        from kdspec import DistillationObjective, Soft
         from kdspec_emd.objective import Emd, Transport
 
-        soft = self.soft_labels
-        inner = DistillationObjective(
-            tasks=context.tasks,
-            hard=None if self.hard_labels.weight.always_zero() else self.hard_labels.weight.build(context),
-            soft=None
-            if soft.weight.always_zero()
-            else Soft(
-                teachers=(self.teacher,),
-                loss=soft.loss.build(context),
-                needs_labels=soft.loss.needs_labels,
-                temperature=soft.temperature.build(context),
-                weight=soft.weight.build(context),
-                shift=False,
-                by_position=soft.loss.scope == "position" and soft.temperature.scope == "position",
-            ),
-            context=context,
-        )
+        inner = label_terms.objective(context, [self.teacher], soft=self.soft_labels, hard=self.hard_labels)
         moved = dict(self._moved())
         self._check_heads(context)
         layers = {model: self._layers(context, model) for model in (self.student, self.teacher)}
