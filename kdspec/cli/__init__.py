@@ -1,4 +1,4 @@
-"""The command line: `kdspec COMMAND`, where every command is a plugin of the same kind as third-party ones."""
+"""The command line: `kdspec COMMAND`. Each built-in command is a plugin, as third-party ones are."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; `arguments` are those of the process by default. Returns the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A name may hold what the terminal's encoding does not have; that is no reason to fail.
+            # A name may have characters that the terminal's encoding lacks: print a substitute, do not fail.
             stream.reconfigure(errors="backslashreplace")
     if arguments is None:
         share_processors(os.environ)
@@ -48,12 +48,12 @@ def _run(invocation: Invocation, arguments: list[str]) -> int:
         if invocation.traceback:
             traceback.print_exc()
         return _explain(invocation, error)
-    except Exception as error:  # noqa: BLE001 - nobody should have to read a traceback that did not ask for it
+    except Exception as error:  # noqa: BLE001 - a traceback is printed on request only
         if invocation.traceback:
             traceback.print_exc()
         else:
-            told = f"kdspec has a bug: {type(error).__name__}: {error}".splitlines()[0]
-            invocation.err.say(f"{told}; run again with --traceback")
+            text = f"kdspec has a bug: {type(error).__name__}: {error}".splitlines()[0]
+            invocation.err.say(f"{text}; run again with --traceback")
         return ExitCode.FAILED
     return ExitCode.FINE
 
@@ -68,13 +68,13 @@ def _explain(invocation: Invocation, error: DiagnosticError | FindingError) -> E
     sources = {name: Source(name, text) for name, text in texts.items()}
     for diagnostic in diagnostics:
         invocation.err.show(full(diagnostic, sources, invocation.err.width))
-    # A file, plugin or process of the command line, as opposed to what is in the spec.
+    # Wrong files, plugins and processes of the command line are misuse; errors in the spec have a code of their own.
     misused = any(diagnostic.code in {"KD003", "KD203", "KD508", "KD513"} for diagnostic in diagnostics)
     return ExitCode.USAGE if misused else ExitCode.SPEC
 
 
 def _silence_stdout() -> None:
-    """Python flushes stdout once more at its end; the reader has gone, and that is nobody's mistake."""
+    """Redirect stdout, which Python flushes again on exit: a reader that closed the pipe is not an error."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError):  # a stdout without a file

@@ -1,4 +1,4 @@
-"""The commands put together: ours at once, those of other packages when they are asked for."""
+"""The group of all commands: built-in ones at once, those of other packages only when needed."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ COMMANDS = (
     "kdspec.cli.commands.schema",
     "kdspec.cli.commands.import_textbrewer",
 )
-"""Our own commands: modules with the hook `kdspec_commands`, in the order in which `--help` lists them."""
+"""The built-in commands: modules with the hook `kdspec_commands`, in the order of `--help`."""
 
 _WELCOME = """\
 kdspec turns a YAML spec into a knowledge-distillation run.
 
-  kdspec init                      write a spec to begin with
-  kdspec validate spec.yaml        what is wrong with it, with the place and the fix
-  kdspec plan spec.yaml            what would run
-  kdspec run spec.yaml             runs it
-  kdspec list loss                 what a spec can name
-  kdspec show logit_loss kl        one component in full
-  kdspec explain KD201             what a code of an error means
+  kdspec init                      write a first spec
+  kdspec validate spec.yaml        check it: errors with their place and fix
+  kdspec plan spec.yaml            show what would run
+  kdspec run spec.yaml             run it
+  kdspec list loss                 list the components that a spec can name
+  kdspec show logit_loss kl        show one component in full
+  kdspec explain KD201             explain an error code
 
 `kdspec --help` lists all commands.
 """
-_EPILOG = "The options stand before or after the command."
+_EPILOG = "The options may be given before or after the command."
 _GLOBAL = frozenset({"--plugin", "--traceback", "--trust-remote-code"})
 _NO_CHOICE = re.compile(r"'(?P<value>.*)' is not one of (?P<choices>'.*')\.")
 
@@ -70,7 +70,7 @@ def application() -> TyperGroup:
 
 
 class _Commands(TyperGroup):
-    """Loads other packages for their commands only where ours are not enough, so that ours start fast."""
+    """Loads other packages only for commands that are not built in, so that built-in ones start fast."""
 
     commands: MutableMapping[str, Any]
     _complete = False
@@ -85,7 +85,7 @@ class _Commands(TyperGroup):
             # typer would end with the code that means a bad spec.
             raise typer.Exit(ExitCode.PIPE) from None
         except typer.BadParameter as error:
-            error.message = _told(error.message)
+            error.message = _option_error(error.message)
             raise
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
@@ -120,8 +120,8 @@ def _warn(invocation: Invocation, who: str, error: BaseException) -> None:
     invocation.err.say(f"warning: the commands of {who} could not be added: {type(error).__name__}: {error}")
 
 
-def _told(message: str) -> str:
-    """What is wrong with a value in our words, with the choice that is near to it."""
+def _option_error(message: str) -> str:
+    """The error of an option in the form of kdspec's messages, with the closest choice."""
     message = message.removeprefix("Value error, ")  # pydantic's, through which typer reads them
     if (found := _NO_CHOICE.fullmatch(message)) is None:
         return message
@@ -132,7 +132,7 @@ def _told(message: str) -> str:
 
 
 def _options_first(arguments: Iterable[str]) -> list[str]:
-    """The arguments with our global options in front, so that they may stand behind the command as well."""
+    """The arguments with global options moved to the front, so that they may be given after the command too."""
     first: list[str] = []
     rest: list[str] = []
     given = iter(arguments)
@@ -178,15 +178,13 @@ def _root(
     ] = None,
     traceback: Annotated[
         bool,
-        typer.Option(
-            "--traceback", help="Show where in kdspec an error arose.", callback=_set_traceback, is_eager=True
-        ),
+        typer.Option("--traceback", help="Print the traceback of an error.", callback=_set_traceback, is_eager=True),
     ] = False,
     trust_remote_code: Annotated[
         bool,
         typer.Option(
             "--trust-remote-code",
-            help="Run code that comes with models, from the hub too; no spec can allow it.",
+            help="Run code that comes with models, also from the hub. A spec cannot allow it.",
             callback=_set_trust,
             is_eager=True,
         ),

@@ -1,4 +1,4 @@
-"""Edits of diagnostics put into the files that they are about, everything else kept byte by byte."""
+"""Applies the edits of diagnostics to their files; all other bytes are unchanged."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from kdspec.source.document import Source
 
 
 def fixable(diagnostics: Iterable[Diagnostic], paths: Iterable[str], sources: Mapping[str, Source]) -> list[Edit]:
-    """The edits of these files; a file that is only extended, standard input and `--set` are left alone.
+    """The edits of these files. Extended files, standard input and `--set` are not edited.
 
-    So is a value with an environment variable in it: the mistake is in the environment.
+    Neither are values with an environment variable: the error is in the environment.
     """
     given = {os.path.realpath(path) for path in paths if path != "-" and "\0" not in path}
     edits = dict.fromkeys(d.edit for d in diagnostics if d.edit is not None)
@@ -24,7 +24,7 @@ def fixable(diagnostics: Iterable[Diagnostic], paths: Iterable[str], sources: Ma
 
 
 def apply(text: str, edits: Sequence[Edit]) -> tuple[str, int]:
-    """The text with the edits in it, and their number. Of edits that overlap none is applied: either may be meant."""
+    """The text with the edits applied, and their number. Edits that overlap are ambiguous; none of them is applied."""
     starts = (0, *accumulate(map(len, text.splitlines(keepends=True))))
     places = [(starts[e.span.line] + e.span.column, starts[e.span.end_line] + e.span.end_column, e.text) for e in edits]
     chosen = [
@@ -38,7 +38,7 @@ def apply(text: str, edits: Sequence[Edit]) -> tuple[str, int]:
 
 
 def write(edits: Iterable[Edit], sources: Mapping[str, Source]) -> int:
-    """Apply edits to their files, and return how many. A file that is no longer what was read is left alone.
+    """Apply edits to their files, and return how many. A file that has changed since it was read is not edited.
 
     Raises:
         DiagnosticError: a file cannot be written.
@@ -61,7 +61,7 @@ def _written(span: Span, sources: Mapping[str, Source]) -> str:
 
 
 def _fix(path: Path, source: Source, edits: Sequence[Edit]) -> int:
-    # The path has no links left in it, so that a link to the file stays one.
+    # The path is resolved: a symbolic link to the file stays a link.
     text = path.read_bytes().decode()
     bare = text.removeprefix("\ufeff")
     if Source("", bare).lines != source.lines:
@@ -73,7 +73,7 @@ def _fix(path: Path, source: Source, edits: Sequence[Edit]) -> int:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write beside the file and rename, so that no moment has half of it."""
+    """Write a temporary file and rename it, so that the file is never half written."""
     handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -1,4 +1,4 @@
-"""What the exit code of `kdspec` says."""
+"""The exit codes of `kdspec`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class ExitCode(IntEnum):
     """The exit codes; scripts may rely on them."""
 
     FINE = 0
-    """All went well; there may have been warnings."""
+    """Success; there may have been warnings."""
     SPEC = 1
     """A spec has errors."""
     USAGE = 2
@@ -19,6 +19,6 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
     """Ctrl-C; a run has saved a checkpoint."""
     PIPE = 141
-    """Whoever read the output has closed it."""
+    """The reader of the output has closed the pipe."""
     TERMINATED = 143
     """SIGTERM; a run has saved a checkpoint."""

@@ -1,4 +1,4 @@
-"""One use of the command line: where it prints, and the plugins that it loads when a command first needs them."""
+"""One invocation of the command line: its output streams, and its plugins, which load when first needed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Invocation:
-    """What a command is given as `context.obj`."""
+    """The `context.obj` of a command."""
 
     def __init__(self) -> None:
         self.plugin_files: Sequence[str] = ()
@@ -24,14 +24,14 @@ class Invocation:
 
     @cached_property
     def out(self) -> Screen:
-        """Standard output, for what was asked for."""
+        """Standard output, for the command's result."""
         from kdspec.cli.screen import Screen
 
         return Screen()
 
     @cached_property
     def err(self) -> Screen:
-        """Standard error, for progress and complaints."""
+        """Standard error, for progress and errors."""
         from kdspec.cli.screen import Screen
 
         return Screen(stderr=True)
@@ -45,7 +45,7 @@ class Invocation:
 
     @cached_property
     def registry(self) -> Registry:
-        """The components of all plugins. Raises `DiagnosticError` where a file of `--plugin` could not be loaded."""
+        """The components of all plugins. Raises `DiagnosticError` if a file of `--plugin` cannot be loaded."""
         registry = self.any_registry
         loaded = {plugin.origin for plugin in self.plugins.loaded}
         failed = [p for p in registry.problems if p.origin in self.plugin_files and p.origin not in loaded]
@@ -57,7 +57,7 @@ class Invocation:
 
     @cached_property
     def any_registry(self) -> Registry:
-        """The components of the plugins that could be loaded; the others are its `problems`."""
+        """The components of the plugins that loaded; the others are its `problems`."""
         from kdspec.registry import registry
 
         return registry.assemble(self.plugins)

@@ -1,4 +1,4 @@
-"""Kinds of component by the names that people give them."""
+"""Kinds of component by the names that users type."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def kinds_named(text: str) -> tuple[type[Component], ...]:
     """The kinds that `text` can mean: `logit_loss`, `LogitLoss`, `logit-losses`, or `loss` for all losses.
 
     Raises:
-        typer.BadParameter: it means none.
+        typer.BadParameter: no kind has that name.
     """
     wanted = {_folded(text), _folded(text).removesuffix("s"), _folded(text).removesuffix("es")}
     exact = tuple(kind for kind in KINDS if _folded(kind.kind) in wanted)

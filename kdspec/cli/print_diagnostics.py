@@ -1,4 +1,4 @@
-"""Diagnostics on standard error, for commands whose product is something else."""
+"""Prints diagnostics on standard error, for commands that print their result on standard output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kdspec.source.document import Source
 
 
 def show_reading(reading: Reading, screen: Screen, format_: Format) -> None:
-    """Show all that was found in a spec, and how much it is."""
+    """Print all diagnostics of a spec, and a summary."""
     show(reading.diagnostics, reading.sources, reading.name, screen, format_)
     if reading.diagnostics and format_ == "full":
         screen.say(render.summary(reading.diagnostics, reading.name))
@@ -26,7 +26,7 @@ def show(
     screen: Screen,
     format_: Format = "full",
 ) -> None:
-    """Show diagnostics; `name` is the file of one without a place."""
+    """Print diagnostics; `name` is the file of those without a place."""
     if format_ == "json":
         screen.data([render.plain(diagnostic, name) for diagnostic in diagnostics])
         return

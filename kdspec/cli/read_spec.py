@@ -1,4 +1,4 @@
-"""A spec file read as far as it goes: to a plan, or to what is wrong with it. Here findings get their lines."""
+"""Reads a spec file: to a plan, or to diagnostics. Findings get their lines here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reading:
-    """What came out of a spec. Without errors there are a spec and a plan."""
+    """The result of reading a spec. Without errors it has a spec and a plan."""
 
     name: str
     diagnostics: tuple[Diagnostic, ...]
@@ -38,7 +38,7 @@ class Reading:
 
     @property
     def exit_code(self) -> ExitCode:
-        """What a command that only reads would end with."""
+        """The exit code of a command that only reads."""
         if any(diagnostic.code == "KD003" for diagnostic in self.diagnostics):
             return ExitCode.USAGE
         return ExitCode.SPEC if self.failed else ExitCode.FINE
@@ -49,9 +49,9 @@ class Reading:
 
 
 def read(path: str, registry: Registry, sets: Sequence[str] = (), *, trusts_code: bool = False) -> Reading:
-    """Compose, check and plan the spec at `path`, `-` for standard input. A mistake is in the answer, not raised.
+    """Compose, check and plan the spec at `path`, `-` for standard input. Errors are in the result, not raised.
 
-    A path that ends in `.json` is a plan that `kdspec plan -o` has written.
+    A path that ends in `.json` is a plan from `kdspec plan -o`.
     """
     name, saved = "<stdin>" if path == "-" else path, None
     try:
@@ -73,7 +73,7 @@ def read(path: str, registry: Registry, sets: Sequence[str] = (), *, trusts_code
 def follow(
     name: str, document: Document, registry: Registry, saved: Saved | None = None, *, trusts_code: bool = False
 ) -> Reading:
-    """Check and plan a document; a plan that was saved must still be the one that it comes to."""
+    """Check and plan a document. A saved plan must equal the one that its spec gives now."""
     from kdspec.plan.prepare import prepare
 
     made = prepare(document, registry, trusts_code=trusts_code)

@@ -1,4 +1,4 @@
-"""The rehearsal that `plan` and `run` begin with."""
+"""The rehearsal at the start of `plan` and `run`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def rehearsed(invocation: Invocation, reading: Reading, format_: Format = "full") -> Rehearsal:
-    """Rehearse a spec that has been read, and show all that was found in it; where there are errors, that is all."""
+    """Rehearse a spec and print all its diagnostics; errors end the command."""
     if reading.plan is None:
         show_reading(reading, invocation.err, format_)
         raise typer.Exit(reading.exit_code)
@@ -37,7 +37,9 @@ def rehearsed(invocation: Invocation, reading: Reading, format_: Format = "full"
 
 @contextmanager
 def _no_garbage() -> Iterator[None]:
-    """Without the search for unused cycles: a tenth of the time, as torch and transformers make many objects to stay."""
+    """Disable the cyclic garbage collector: torch and transformers create many long-lived objects, and searching them
+    takes a tenth of the time.
+    """
     searching = gc.isenabled()
     gc.disable()
     try:

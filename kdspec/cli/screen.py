@@ -1,4 +1,4 @@
-"""Standard output and standard error as places to print on."""
+"""Standard output and standard error as consoles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.text import Text
 
-# A log or a pipe has no width of its own; 80 columns would cut the lines of most specs.
+# A log or a pipe has no width; rich's default of 80 columns would truncate the lines of most specs.
 _UNKNOWN_WIDTH = 120
 
 
@@ -22,7 +22,7 @@ class Screen(Console):
             self.width = _UNKNOWN_WIDTH
 
     def show(self, text: Text | str) -> None:
-        """Print text that has its own line breaks."""
+        """Print text that already has its line breaks."""
         self.print(text, end="")
 
     def say(self, text: Text | str = "") -> None:
@@ -34,6 +34,6 @@ class Screen(Console):
         self.print(json.dumps(value, indent=2))
 
     def on_broken_pipe(self) -> NoReturn:
-        """Leave it to `main`: rich would exit with the code that means a bad spec."""
+        """Raise, so that `main` handles it: rich would exit with the code of a bad spec."""
         self.quiet = True
         raise BrokenPipeError

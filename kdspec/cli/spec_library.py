@@ -1,4 +1,4 @@
-"""The specs that come along with kdspec: `specs/` of a checkout, or what the package was built with."""
+"""The specs that ship with kdspec: `specs/` of a checkout, or their copies in the installed package."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def library() -> Mapping[str, Path]:
 
 
 def adapted(path: Path, folder: Path) -> str:
-    """The spec at `path` for a file in `folder`: the files that it names are found from there, and so is the schema."""
+    """The spec at `path` for a file in `folder`, with its relative paths and the schema's changed to that folder."""
     text = path.read_text(encoding="utf-8")
     document = parse(text, str(path), path.parent)
     edits = []
@@ -49,7 +49,7 @@ def adapted(path: Path, folder: Path) -> str:
 
 
 def relative(path: Path, folder: Path) -> str:
-    """`path` as seen from `folder`, beginning with a dot so that it is not taken for a name on the hub."""
+    """`path` relative to `folder`. It begins with a dot, so that it is not mistaken for a name on the hub."""
     if path.is_absolute() and not folder.is_absolute():
         return str(path)
     try:

@@ -1,4 +1,4 @@
-"""The text of a new spec: short, complete, and with a comment on whatever one would change first."""
+"""The text of a new spec: short, complete, with comments on the settings that users change first."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _SOFT_LABELS = MappingProxyType(
         "numbers": "{loss: mse, temperature: 1, weight: 1}",
     }
 )
-"""By what the logits of a task stand for."""
+"""By the kind of the task's logits."""
 
 
 @dataclass(frozen=True)
@@ -50,21 +50,21 @@ class TemplateOrigin:
     layers: int | None = None
     facts: ModelFacts = field(default_factory=ModelFacts)
     has_head: bool = False
-    """Whether it was saved with the head of some task."""
+    """Whether it was saved with a trained task head."""
 
 
 @dataclass(frozen=True)
 class DataChoice:
-    """A file of rows, as the spec names it, and its columns as far as they are known."""
+    """A data file, as the spec names it, and its columns if they are known."""
 
     file: str
     columns: Sequence[str] = ()
     written: str | None = None
-    """The whole data set as the spec has it, in place of a file; further lines belong to the task."""
+    """The data set as YAML, in place of a file; further lines are settings of the task."""
 
 
 def draft(name: str, task: type[Task], data: DataChoice, teacher: TemplateOrigin, student: TemplateOrigin) -> str:
-    """A spec in which the student learns the task from the teacher, which learns it first where it cannot do it."""
+    """A spec that distils the teacher into the student. A teacher without a task head is fine-tuned first."""
     lines = [
         f"{MODELINE}{SCHEMA}",
         "kdspec: 1",
@@ -89,7 +89,7 @@ def draft(name: str, task: type[Task], data: DataChoice, teacher: TemplateOrigin
 
 
 def example_rows(task: type[Task]) -> str:
-    """A CSV file with the columns that the draft names, to show the form and to try the spec with."""
+    """A CSV file with the columns of the draft, as an example to run the spec on."""
     columns = _columns(task) or ["x"]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -100,7 +100,7 @@ def example_rows(task: type[Task]) -> str:
 
 
 def scalar(text: str) -> str:
-    """A text as YAML, with quotes where it could be read as anything else."""
+    """A string as YAML, quoted where it would parse as another type."""
     return text if _PLAIN.fullmatch(text) and resolve(text) == text else json.dumps(text, ensure_ascii=False)
 
 
@@ -110,20 +110,20 @@ def task_lines(task: type[Task], data: DataChoice) -> Iterator[str]:
     yield f"    {task.name}: # {_sentence(task.__doc__ or '')}"
     yield f"      data: {_data(data)}"
     for column in _columns(task):
-        told = _sentence(schema["properties"][column].get("description", ""))
-        yield f"      {column}: {scalar(_guess(column, data))} # {told}"
+        described = _sentence(schema["properties"][column].get("description", ""))
+        yield f"      {column}: {scalar(_guess(column, data))} # {described}"
     optional = [f"`{name}`" for name in schema["properties"] if name not in schema.get("required", ())]
     if optional:
         yield f"      # also: {', '.join(optional)}; see `kdspec show task {task.name}`"
 
 
 def _columns(task: type[Task]) -> list[str]:
-    """The parameters that a task needs beside its data: the names of columns."""
+    """The required parameters of a task other than its data: the names of columns."""
     return [name for name in task.model_json_schema().get("required", ()) if name != "data"]
 
 
 def _guess(column: str, data: DataChoice) -> str:
-    """The column of the file that has this name, or else stands where it usually does."""
+    """The column of the file with this name, or else the one at its usual position."""
     if not data.columns or column in data.columns:
         return column
     return data.columns[-1 if column.startswith("label") else 0]
@@ -141,7 +141,7 @@ def _data(data: DataChoice) -> str:
 
 
 def student_lines(teacher: TemplateOrigin, student: TemplateOrigin) -> Iterator[str]:
-    """The parameters of the student's model; with layers of the teacher's where it has been told how many."""
+    """The parameters of the student's model; copies layers of the teacher if the teacher's number of layers is known."""
     if student.path is not None:
         yield f"    transformers: {{path: {scalar(student.path)}}}"
         return
@@ -152,16 +152,16 @@ def student_lines(teacher: TemplateOrigin, student: TemplateOrigin) -> Iterator[
     if teacher.facts.layers is not None:
         last, steps = teacher.facts.layers - 1, max(student.layers - 1, 1)
         layers = [round(i * last / steps) for i in range(student.layers)]
-        yield f"      initialize: {{layers: {layers}}} # start with these layers of the teacher, counted from 0"
+        yield f"      initialize: {{layers: {layers}}} # copy these layers of the teacher, counted from 0"
 
 
 def fine_tuning_lines(
     teacher: TemplateOrigin, name: str = "teacher", stage: str = "fine_tune", task: str | None = None
 ) -> Iterator[str]:
-    """The stage in which a teacher learns the task, of several the one that is named, unless it has a head already."""
+    """The stage that fine-tunes a teacher (`task` names one of several), unless the teacher has a trained head."""
     if teacher.has_head:
         return
-    yield f"  {scalar(stage)}: # the teacher learns the task; leave this out where it can do it already"
+    yield f"  {scalar(stage)}: # fine-tunes the teacher; remove this stage if it is fine-tuned already"
     of_task = "" if task is None else f", task: {scalar(task)}"
     yield f"    distiller: {{supervised: {{model: {scalar(name)}{of_task}}}}}"
     yield "    training: {epochs: 3, batch_size: 32, optimizer: {adamw: {lr: 5.0e-5}}}"
@@ -176,11 +176,11 @@ def _distillation(task: type[Task], teacher: TemplateOrigin, student: TemplateOr
     yield "        student: student"
     yield f"        soft_labels: {_SOFT_LABELS[task.logits]} # `kdspec list logit_loss` has other losses"
     if task.head is not None:
-        yield "        hard_labels: {weight: 0} # more than 0: learn from the labels too"
+        yield "        hard_labels: {weight: 0} # more than 0: train on the labels too"
     depth = student.layers if student.path is None else student.facts.layers
     known = teacher.facts.layers is not None and depth is not None and depth <= teacher.facts.layers
     mark = "" if known else "# "
-    yield f"        {mark}matches: # learn from inner layers too; `kdspec list feature_loss` has other losses"
+    yield f"        {mark}matches: # match hidden layers too; `kdspec list feature_loss` has other losses"
     yield f"        {mark}  - {{feature: hidden, loss: hidden_mse, layers: uniform}}"
     yield "    training:"
     yield "      epochs: 10"

@@ -1,1 +1,1 @@
-"""What kdspec shows: values in, `rich` text or plain data out; nothing in here prints."""
+"""Renders values as `rich` text or plain data; nothing here prints."""

@@ -1,4 +1,4 @@
-"""Text of a user or a plugin as a terminal may be given it."""
+"""Makes text from users and plugins safe for a terminal."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ TAB = 4
 
 
 def clean(text: str) -> str:
-    """`text` without characters that move the cursor, hide or reorder what follows, and without secrets; line breaks stay."""
+    """`text` with secrets masked, and without characters that move the cursor or hide or reorder text; keeps line breaks."""
     return "".join(_shown(character) for character in covered(text).replace("\t", " " * TAB))
 
 
 def cells_of(line: str) -> tuple[str, list[int]]:
-    """A line as it is shown, tabs expanded, and for each of its characters, and its end, the index in what is shown."""
+    """The displayed line, tabs expanded, and for each of its characters and its end the index in that text."""
     shown: list[str] = []
     places: list[int] = []
     for character in covered(line):

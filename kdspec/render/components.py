@@ -1,4 +1,4 @@
-"""Components and plugins as tables and pages for people, and as plain data for programs."""
+"""Components and plugins as tables and pages, and as plain data."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def summary(component: type[Component]) -> str:
 
 
 def called(entry: RegistryEntry, registry: Registry) -> str:
-    """The shortest name that means this entry."""
+    """The shortest unambiguous name of this entry."""
     return (
         entry.component.name
         if registry.find(entry.component.kind, entry.component.name) == [entry]
@@ -49,8 +49,8 @@ def table(registry: Registry, kinds: Sequence[type[Component]], width: int) -> T
         out.append(f"{plural(kind)}\n", _HEADING)
         for entry in entries:
             name = called(entry, registry)
-            told = summary(entry.component) + ("" if entry.builtin else f" ({provider(entry)})")
-            out.append(f"  {name:<{column}}  ", _NAME).append(_fitted(told, width - column - 4) + "\n")
+            text = summary(entry.component) + ("" if entry.builtin else f" ({provider(entry)})")
+            out.append(f"  {name:<{column}}  ", _NAME).append(_fitted(text, width - column - 4) + "\n")
         out.append("\n")
     return out
 
@@ -62,7 +62,7 @@ def page(entry: RegistryEntry, example: str | None, width: int) -> Text:
     out = Text(no_wrap=True, overflow="ignore")
     out.append(f"{component.words()} ").append(component.name + "\n", f"bold {_NAME}")
     out.append(", ".join(part for part in (provider(entry), location(entry)) if part) + "\n\n", _FAINT)
-    out.append(clean(inspect.cleandoc(component.__doc__ or "It has no documentation.")) + "\n")
+    out.append(clean(inspect.cleandoc(component.__doc__ or "No documentation.")) + "\n")
     listed = parameters(component)
     if listed:
         out.append("\nParameters\n", _HEADING)
@@ -76,7 +76,7 @@ def page(entry: RegistryEntry, example: str | None, width: int) -> Text:
 def data(
     entry: RegistryEntry, registry: Registry, example: str | None = None, *, whole: bool = False
 ) -> dict[str, Any]:
-    """An entry as plain data; `whole` is all that a page has."""
+    """An entry as plain data; `whole` includes all that the page shows."""
     component = entry.component
     brief = {
         "kind": component.kind,
@@ -96,7 +96,7 @@ def data(
 
 
 def plugins(registry: Registry) -> Text:
-    """What is installed, what it provides, and what could not be used and why."""
+    """The installed plugins, what each provides, and which failed to load and why."""
     out = Text(no_wrap=True, overflow="ignore")
     for plugin in plugin_data(registry):
         out.append(" ".join(filter(None, (plugin["distribution"], plugin["version"]))), f"bold {_NAME}").append("\n")
@@ -106,7 +106,7 @@ def plugins(registry: Registry) -> Text:
             out.append(f"  hooks: {', '.join(plugin['hooks'])}\n")
         for problem in plugin["problems"]:
             first, *more = clean(problem["reason"]).splitlines() or [""]
-            out.append("  could not be used: ", "bold red").append(f"{clean(problem['origin'])}: {first}\n")
+            out.append("  failed to load: ", "bold red").append(f"{clean(problem['origin'])}: {first}\n")
             out.append("".join(f"    {line}\n" for line in more))
     return out
 
@@ -151,12 +151,12 @@ def provider(entry: RegistryEntry) -> str:
 
 
 def location(entry: RegistryEntry) -> str | None:
-    """Where the component is written: file and line, the file from its top package on."""
+    """The file and line of the component's source; the path starts at its top package."""
     component = entry.component
     try:
         file = Path(inspect.getfile(component))
         line = inspect.getsourcelines(component)[1]
-    except (OSError, TypeError):  # made at run time, or installed without its source
+    except (OSError, TypeError):  # created at run time, or installed without source
         return None
     if entry.plugin.origin.endswith(".py"):
         return f"{entry.plugin.origin}:{line}"
@@ -171,14 +171,14 @@ def _hooks(registry: Registry, plugin: Any) -> Iterable[str]:
 
 def _parameter(parameter: Parameter, width: int) -> Text:
     out = Text("  ").append(parameter.path, _NAME).append(f"  {parameter.type}; {parameter.presence}\n")
-    told = textwrap.fill(parameter.description, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
-    return out.append(clean(told) + "\n") if told else out
+    text = textwrap.fill(parameter.description, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return out.append(clean(text) + "\n") if text else out
 
 
-def _fitted(text: str, room: int) -> str:
-    room = max(room, 20)
-    if cell_len(text) <= room:
+def _fitted(text: str, width: int) -> str:
+    width = max(width, 20)
+    if cell_len(text) <= width:
         return text
-    while cell_len(text) > room - 1:
+    while cell_len(text) > width - 1:
         text = text[:-1]
     return text.rstrip() + "…"

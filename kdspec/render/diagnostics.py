@@ -1,4 +1,4 @@
-"""Diagnostics as text for people, editors, programs and GitHub."""
+"""Diagnostics as text for terminals, editors, programs and GitHub."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FRAME = "blue"
 
 
 def full(diagnostic: Diagnostic, sources: Mapping[str, Source], width: int) -> Text:
-    """The way of rustc: what is wrong, where it is written, why, and what to do. Ends with a line break."""
+    """The format of rustc: message, source excerpt with labels, notes, help. Ends with a line break."""
     style = _STYLES[diagnostic.severity]
     out = Text(no_wrap=True, overflow="ignore")
     out.append(f"{diagnostic.severity}[{clean(diagnostic.code)}]", style)
@@ -86,7 +86,7 @@ def github(diagnostic: Diagnostic, name: str) -> str:
     if diagnostic.primary is not None:
         at = diagnostic.primary.span
         properties = {"file": at.file, "line": at.line + 1, "endLine": at.end_line + 1}
-        # GitHub takes columns only within one line, and both of them inclusive.
+        # GitHub accepts columns only within one line, and its end column is inclusive.
         if at.line == at.end_line:
             properties |= {"col": at.column + 1, "endColumn": max(at.column + 1, at.end_column)}
     properties["title"] = diagnostic.code
@@ -97,11 +97,11 @@ def github(diagnostic: Diagnostic, name: str) -> str:
 
 
 def summary(diagnostics: Sequence[Diagnostic], name: str, fixable: int = 0) -> str:
-    """`3 errors, 1 warning in specs/bad.yaml (1 fixable with --fix)`, or that the spec is fine."""
+    """`3 errors, 1 warning in specs/bad.yaml (1 fixable with --fix)`, or `specs/good.yaml: fine`."""
     counts = [(sum(d.severity == severity for d in diagnostics), severity) for severity in ("error", "warning", "note")]
-    told = ", ".join(f"{count} {severity}{'s' if count > 1 else ''}" for count, severity in counts if count)
+    listed = ", ".join(f"{count} {severity}{'s' if count > 1 else ''}" for count, severity in counts if count)
     hint = f" ({fixable} fixable with --fix)" if fixable else ""
-    return f"{told} in {clean(name)}{hint}" if told else f"{clean(name)}: fine"
+    return f"{listed} in {clean(name)}{hint}" if listed else f"{clean(name)}: fine"
 
 
 def _quotable(span: Span, sources: Mapping[str, Source]) -> bool:
@@ -116,22 +116,22 @@ def _aside(out: Text, kind: str, text: str, gutter: int, width: int) -> None:
 
 
 def _wrapped(text: str, width: int) -> Iterable[str]:
-    """Lines of at most `width` cells, cut at spaces outside of backticks, so that code can be copied."""
-    pieces: list[str] = []
+    """Lines of at most `width` cells, broken at spaces outside backticks, so that code can be copied."""
+    parts: list[str] = []
     code = False
     for word in text.split(" "):
         if code:
-            pieces[-1] += f" {word}"
+            parts[-1] += f" {word}"
         else:
-            pieces.append(word)
+            parts.append(word)
         code ^= word.count("`") % 2 == 1
-    line = pieces[0]
-    for piece in pieces[1:]:
-        if cell_len(line) + 1 + cell_len(piece) > width:
+    line = parts[0]
+    for part in parts[1:]:
+        if cell_len(line) + 1 + cell_len(part) > width:
             yield line
-            line = piece
+            line = part
         else:
-            line += f" {piece}"
+            line += f" {part}"
     yield line
 
 

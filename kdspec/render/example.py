@@ -1,4 +1,4 @@
-"""A piece of a spec that uses a component, ready to be pasted."""
+"""An excerpt of a spec that uses a component, ready to paste."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _KEYS: Mapping[str, str] = MappingProxyType(
         "augmentation": "augment",
     }
 )
-"""Under which key a spec has a component of the kind, where it is not the kind itself."""
-# What stands for a component without its name, in the kinds that have such a form.
+"""The key in a spec for components of a kind, if it is not the kind's name."""
+# The short form without a component's name, for kinds that have one.
 _SHORT_FORMS = (1.0, MappingProxyType({"logits": "output.logits"}), MappingProxyType({6: 2}))
-# Each round can find a key that was needed after all.
+# Each round may find another required key.
 _ROUNDS = 8
 
 
 def example(component: type[Component], registry: Registry) -> str | None:
-    """The component under its key, with what it requires and its simple defaults; None where that does not validate."""
+    """The component under its key, with required and simple default parameters; None if that does not validate."""
     key = _KEYS.get(component.kind, component.kind)
     for short in _SHORT_FORMS:
         if (component.from_plain(short) or ("",))[0] == component.name:
@@ -64,7 +64,7 @@ def _mend(
     registry: Registry,
     errors: list[Any],
 ) -> bool:
-    """Fill in what a check across fields misses; whether there was anything to be done."""
+    """Add keys that a validator across fields requires; returns whether anything was added."""
     for error in errors:
         name = str((error.get("ctx") or {}).get("key"))
         if error["type"] == "missing_key" and not error["loc"] and name in schema["properties"] and name not in values:
@@ -85,7 +85,7 @@ def _filled(schema: Mapping[str, Any], definitions: Mapping[str, Any], registry:
 
 
 def _value(schema: Mapping[str, Any], definitions: Mapping[str, Any], registry: Registry, name: str) -> Any:
-    """A value that the schema allows, with the key's own name standing for a text."""
+    """A value that the schema allows; for a string, the key's name."""
     if "default" in schema and schema["default"] is not None:
         return schema["default"]
     for form in ("examples", "enum"):
@@ -127,7 +127,7 @@ def _number(schema: Mapping[str, Any]) -> float:
 
 
 def _component(kind: str, registry: Registry) -> Any:
-    """The first component of the kind that needs no parameters, else the first one with those that it needs."""
+    """The first component of the kind without required parameters, else the first one with those parameters."""
     entries = registry.of_kind(kind)
     schemas = [(entry.component.name, entry.component.model_json_schema()) for entry in entries]
     for name, schema in schemas:

@@ -1,4 +1,4 @@
-"""The ways in which diagnostics can be printed."""
+"""The output formats of diagnostics."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""A model's tree of parameters as a table for people, and as plain data for programs."""
+"""A model's parameter tree as a table and as plain data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HEADINGS = ("parameters", "share", "memory")
 
 
 def table(root: ModulePart, depth: int) -> Text:
-    """A line for each module down to `depth`, the tensors of a module as the level below it."""
+    """A line per module down to `depth`; a module's tensors are the level below it."""
     rows = list(_rows(root, root.count, depth, ""))
     out = Text(no_wrap=True, overflow="ignore")
     name_width = max(len(name) for name, *_ in rows)
@@ -32,12 +32,12 @@ def table(root: ModulePart, depth: int) -> Text:
 
 
 def caption(root: ModulePart) -> str:
-    """What is counted, and how often."""
-    told = f"{root.parameters:,} parameters"
+    """The totals, and how shared tensors are counted."""
+    text = f"{root.parameters:,} parameters"
     if root.buffers:
-        told += f" and {root.buffers:,} numbers in buffers, which are not trained; both count"
+        text += f" and {root.buffers:,} values in buffers (not trained), both included"
     shared = sum(part.shared is not None for part in _all(root))
-    return told + (f"; {shared} shared tensor{'s' if shared > 1 else ''} counted once" if shared else "")
+    return text + (f"; {shared} shared tensor{'s' if shared > 1 else ''} counted once" if shared else "")
 
 
 def data(part: ModulePart, depth: int | None = None) -> dict[str, Any]:

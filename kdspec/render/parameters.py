@@ -1,4 +1,4 @@
-"""The parameters of a component in words, taken from its JSON Schema."""
+"""The parameters of a component, described from its JSON Schema."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from kdspec.api.component import Component
 
 @dataclass(frozen=True)
 class Parameter:
-    """One key that may be written below a component's name; nested ones follow theirs."""
+    """One parameter of a component; nested parameters follow it."""
 
     path: str
-    """`soft_labels.weight`, or `matches[].feature` for what is in each item of a list."""
+    """`soft_labels.weight`, or `matches[].feature` for a key of each list item."""
     type: str
-    """What it takes, in words."""
+    """Its type in words."""
     required: bool
     default: Any
     description: str
 
     @property
     def presence(self) -> str:
-        """`required`, `optional`, or what it is when it is left out."""
+        """`required`, `optional`, or its default."""
         if self.required:
             return "required"
         return "optional" if self.default is None else f"default `{written(self.default)}`"
@@ -37,7 +37,7 @@ def parameters(component: type[Component]) -> list[Parameter]:
 
 
 def written(value: Any) -> str:
-    """A value as a spec would have it on one line."""
+    """A value as one line of YAML."""
     if value is None or isinstance(value, (bool, int, float)):
         return json.dumps(value)
     if isinstance(value, list):
@@ -49,7 +49,7 @@ def written(value: Any) -> str:
 
 
 def words(schema: Mapping[str, Any]) -> str:
-    """What a value must be: `a number greater than 0`, `a logit loss`, `a list, each text`."""
+    """The type of a value: `a number greater than 0`, `a logit loss`, `a list, each text`."""
     if "x-kdspec-kind" in schema:
         return _with_article(str(schema["x-kdspec-kind"]).replace("_", " "))
     if choices := schema.get("enum") or ([schema["const"]] if "const" in schema else None):
@@ -78,7 +78,7 @@ def _walk(
         description = " ".join(str(child.get("description", "")).split())
         yield Parameter(path, words(child), name in required, child.get("default"), description)
         for reference, suffix in _references(child):
-            # A model may hold itself; once is enough to describe it.
+            # A model may contain itself; it is described once.
             if reference not in seen:
                 yield from _walk(definitions[reference], definitions, path + suffix + ".", (*seen, reference))
 
@@ -95,7 +95,7 @@ def _references(schema: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _options(schema: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What a value may be, without null: that it may be left out is said elsewhere."""
+    """The alternatives of a value without null, since `presence` describes optional ones."""
     options = schema.get("anyOf") or schema.get("oneOf") or schema.get("allOf") or []
     return [option for option in options if option.get("type") != "null"]
 
@@ -113,8 +113,8 @@ def _bounds(schema: Mapping[str, Any]) -> str:
         f"below {written(below)}" if below is not None else "",
         f"{written(high)} or less" if high is not None else "",
     ]
-    told = " and ".join(part for part in parts if part)
-    return f", {told}" if told else ""
+    text = " and ".join(part for part in parts if part)
+    return f", {text}" if text else ""
 
 
 def _counted(schema: Mapping[str, Any]) -> str:
@@ -127,5 +127,5 @@ def _either(options: list[str]) -> str:
 
 
 def _with_article(noun: str) -> str:
-    # "lr" is said letter by letter.
+    # "an" before "lr", which is pronounced letter by letter.
     return f"{'an' if noun[0] in 'aeio' or noun.startswith('lr ') else 'a'} {noun}"

@@ -1,4 +1,4 @@
-"""A plan as people read it, from its outline: what was written, what was filled in, and what only the run will tell."""
+"""Renders the outline of a plan: written, default and derived settings, and those that are known only at run time."""
 # ruff: noqa: RUF001, RUF002 - a multiplication sign is one
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _NAME = "bold cyan"
 
 
 def page(outline: Mapping[str, Any]) -> RenderableType:
-    """All of a plan, and what its rehearsal has found where the outline has that."""
+    """The whole plan, with the results of its rehearsal if the outline has them."""
     found = outline.get("rehearsal", {"models": {}, "stages": {}})
     tasks = [(Text(clean(task["name"]), _NAME), setting(task["task"])) for task in outline["tasks"]]
     for (_, text), task in zip(tasks, outline["tasks"], strict=True):
         if varies := task.get("varies"):
             text.append(f"\n{clean(varies)}", "dim")
         if classes := found.get("classes_assumed", {}).get(task["name"]):
-            text.append(f"\n{classes} classes are assumed; the rows tell how many there are", _STYLES["unknown"])
+            text.append(f"\nassumes {classes} classes; the data decides their number", _STYLES["unknown"])
     parts: list[RenderableType] = [
         _title(outline),
         "",
@@ -46,15 +46,15 @@ def page(outline: Mapping[str, Any]) -> RenderableType:
     for number, stage in enumerate(outline["stages"], start=1):
         head = tuple(Text(name, "dim") for name in TERM_COLUMNS)
         parts += ["", stage_title(number, stage), _grid([head, *terms(stage)])]
-        told = dict(details(stage))
-        if stage["name"] in found["stages"]:  # with shapes, what is read is told anew
-            told |= rehearsal.details(found["stages"][stage["name"]], found["models"])
-        parts += ["", _grid([(Text(name, "dim"), text) for name, text in told.items()])]
+        lines = dict(details(stage))
+        if stage["name"] in found["stages"]:  # the rehearsal has the same lines with shapes
+            lines |= rehearsal.details(found["stages"][stage["name"]], found["models"])
+        parts += ["", _grid([(Text(name, "dim"), text) for name, text in lines.items()])]
     return Group(*parts, "", legend())
 
 
 def setting(value: Mapping[str, Any]) -> Text:
-    """A setting with its mark; what is inside of a default is one too, and goes unmarked."""
+    """A setting with its mark; values inside a default are unmarked."""
     return Text(MARKS[value["origin"]], _STYLES[value["origin"]]).append_text(_body(value, inside=False))
 
 
@@ -75,7 +75,7 @@ def plain(value: Any) -> str:
 
 
 def _body(value: Mapping[str, Any], *, inside: bool) -> Text:
-    """A setting without its mark; `inside` of something that is not written, defaults have none either."""
+    """A setting without its mark; `inside` a value that is not written, defaults have no marks either."""
     if "parameters" not in value:
         return Text() if _is_open(value) else Text(plain(value["value"]))
     parts = joined(value["parameters"], inside=inside or value["origin"] != "written")
@@ -86,7 +86,7 @@ def _body(value: Mapping[str, Any], *, inside: bool) -> Text:
 
 
 def joined(settings: Mapping[str, Mapping[str, Any]], *, inside: bool = False) -> Text:
-    """Settings on one line, marks before their names; defaults that turn nothing on are left out."""
+    """Settings on one line, marks before their names; defaults that disable a feature are omitted."""
     parts = []
     for name, value in settings.items():
         origin = value["origin"]
@@ -112,7 +112,7 @@ def _title(outline: Mapping[str, Any]) -> Text:
 
 
 def stage_title(number: int, stage: Mapping[str, Any]) -> Text:
-    """Which stage it is, and who teaches whom what."""
+    """The stage's number, name, strategy, models and tasks."""
     text = Text(f"stage {number}  ", _HEADING).append(clean(stage["name"]), _NAME)
     text.append(f"  {clean(stage['distiller']['component'])}: ")
     teachers = ", ".join(map(clean, stage["teachers"]))
@@ -121,16 +121,16 @@ def stage_title(number: int, stage: Mapping[str, Any]) -> Text:
 
 
 def size(facts: Mapping[str, Any]) -> str:
-    """`bert 6 × 384, 12 heads`: layers, width and heads as far as they are known."""
+    """`bert 6 × 384, 12 heads`: layers, width and heads; `?` for unknown ones."""
     layers, width, heads = ("?" if facts[key] is None else str(facts[key]) for key in ("layers", "width", "heads"))
     family = f"{clean(facts['family'])} " if facts["family"] else ""
-    # A model that knows its layers and no heads has no attention.
+    # A model with known layers and unknown heads has no attention.
     attention = "" if facts["layers"] is not None and facts["heads"] is None else f", {heads} heads"
     return f"{family}{layers} × {width}{attention}"
 
 
 def roles(model: Mapping[str, Any]) -> str:
-    """What a model does in which stage."""
+    """The roles of a model by stage."""
     return ", ".join(f"{role} in {clean(stage)}" for stage, role in model["stages"].items()) or "not used"
 
 
@@ -153,9 +153,9 @@ def terms(stage: Mapping[str, Any]) -> Iterator[tuple[Text, ...]]:
 
 
 def details(stage: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
-    """What else there is to a stage: the strategy's settings, the features that are read, and how it trains."""
-    if told := joined(stage["settings"]):
-        yield "settings", told
+    """The other settings of a stage: the strategy's, the features that are read, and training."""
+    if settings := joined(stage["settings"]):
+        yield "settings", settings
     yield from _parts(stage.get("parts", ()))
     for model, features in stage["reads"].items():
         named = ", ".join(_feature(name, feature) for name, feature in features.items())
@@ -168,16 +168,16 @@ def details(stage: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
     yield "training", joined(written)
     if batching is not None:
         yield "batching", setting(batching).append(f": {why}", "dim")
-    if told := joined({name: value for name, value in training.items() if name not in written}):
-        yield "by default", told
+    if defaults := joined({name: value for name, value in training.items() if name not in written}):
+        yield "by default", defaults
 
 
 def _parts(parts: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Text]]:
-    """What each of several tasks alone has."""
-    told = "the task of each micro-batch is drawn; an epoch is as many micro-batches as all tasks have together"
+    """The settings of each of several tasks."""
+    sampled = "each micro-batch samples a task; an epoch has as many micro-batches as all tasks together"
     for number, part in enumerate(parts):
         if not number:
-            yield "tasks", Text(told)
+            yield "tasks", Text(sampled)
         text = Text(", ".join(map(clean, part["teachers"])) or "no teacher")
         if settings := joined(part["settings"]):
             text.append(", ").append_text(settings)
@@ -188,7 +188,7 @@ def _parts(parts: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Text]]:
 
 
 def legend() -> Text:
-    """What the marks mean."""
+    """The legend of the marks."""
     text = Text("as written", "dim")
     for origin, meaning in (("default", "default"), ("derived", "derived"), ("unknown", "known when it runs")):
         text.append("   ").append(f"{MARKS[origin]} {meaning}", _STYLES[origin])
@@ -197,10 +197,10 @@ def legend() -> Text:
 
 def _models(outline: Mapping[str, Any], sizes: Mapping[str, Any]) -> Iterator[tuple[Text, ...]]:
     for model in outline["models"]:
-        told = Text(f"{size(model['facts'])}   ").append(roles(model), "" if model["stages"] else "yellow")
+        line = Text(f"{size(model['facts'])}   ").append(roles(model), "" if model["stages"] else "yellow")
         if model["name"] in sizes:
-            told.append("\n").append_text(rehearsal.model(sizes[model["name"]]))
-        yield Text(clean(model["name"]), _NAME), told.append("\n").append_text(setting(model["model"]))
+            line.append("\n").append_text(rehearsal.model(sizes[model["name"]]))
+        yield Text(clean(model["name"]), _NAME), line.append("\n").append_text(setting(model["model"]))
 
 
 def _layers(term: Mapping[str, Any], *, several: bool) -> Text:

@@ -1,4 +1,4 @@
-"""Progress of a run while it goes on: a live panel on a terminal, a line now and then in a log."""
+"""Progress of a run: a live panel on a terminal, a line now and then in a log."""
 # ruff: noqa: RUF001 - a multiplication sign is one
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 @dataclass
 class _Stage:
-    """What is known of the stage that runs."""
+    """The state of the current stage."""
 
     name: str
     number: int
@@ -54,9 +54,9 @@ class _Stage:
     loss: float | None = None
     last: StepDone | None = None
     rate: float | None = None
-    """Rows in a second, smoothed."""
+    """Rows per second, smoothed."""
     trends: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    """Replaced, never changed: the panel is drawn in another thread."""
+    """Replaced, never mutated: another thread draws the panel."""
 
     def add(self, event: StepDone) -> None:
         self.step, self.last = event.step, event
@@ -66,17 +66,17 @@ class _Stage:
         self.trends = {**self.trends, **grown}
 
     def left(self, now: float) -> float | None:
-        """Seconds to the end at the speed so far, evaluations and saves included."""
+        """Seconds to the end at the average speed so far, evaluations and saves included."""
         done = self.step - self.start
         return None if done <= 0 else max(0.0, (now - self.began) / done * (self.steps - self.step))
 
 
 class Progress:
-    """An observer of a run that tells of it on a console; to be used as a context, around the run.
+    """An observer that prints the progress of a run on a console; use it as a context manager around the run.
 
     Args:
-        console: where to tell; the live panel appears only where it is a terminal.
-        clock: seconds that only grow.
+        console: where to print; the live panel needs a terminal.
+        clock: a monotonic clock in seconds.
     """
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
@@ -84,7 +84,7 @@ class Progress:
         self._stages: tuple[str, ...] = ()
         self._stage: _Stage | None = None
         self._doing = "starting"
-        self._told = -math.inf
+        self._logged = -math.inf
         self._live: Live | None = None
         self._spinner = Spinner("dots" if self._fancy else "line")
 
@@ -100,44 +100,44 @@ class Progress:
         self.stop()
 
     def stop(self) -> None:
-        """Take the panel away, so that other text can follow."""
+        """Remove the panel, so that other text can follow."""
         live, self._live = self._live, None
         if live is not None:
             live.stop()
 
     @hookimpl
     def kdspec_observe(self, event: Event, session: Any) -> None:
-        """Take in an event, and tell of it."""
+        """Record an event and print it."""
         del session
         match event:
             case RunStarted():
                 self._stages = event.stages
-                self._do("loading models and data")
+                self._announce("loading models and data")
             case StageStarted():
                 self._start(event)
             case StepDone() if self._stage is not None:
                 self._stage.add(event)
-                self._tell_step()
+                self._log_step()
             case Evaluated():
-                self._say(self._where(event.stage, event.step) + _metrics(event), "bold" if event.best else "")
+                self._print(self._where(event.stage, event.step) + _metrics(event), "bold" if event.best else "")
             case CacheState() if not event.hits:
-                self._say(_cached(event), "" if event.used else "dim")
+                self._print(_cached(event), "" if event.used else "dim")
             case StageFinished():
                 self._stage = None
-                self._say(f"stage {clean(event.stage)} is done after {duration(event.seconds)}{_best(event)}")
-                self._do("comparing the models" if event.stage in self._stages[-1:] else "loading")
+                self._print(f"stage {clean(event.stage)} finished in {duration(event.seconds)}{_best(event)}")
+                self._announce("comparing the models" if event.stage in self._stages[-1:] else "loading")
             case StageSkipped():
-                self._say(f"stage {clean(event.stage)} is skipped: {clean(event.reason)}")
+                self._print(f"stage {clean(event.stage)} skipped: {clean(event.reason)}")
             case Note():
-                told = "warning: " if event.level == "warning" else ""
-                self._say(f"{told}{clean(event.text)}", "yellow" if told else "")
+                prefix = "warning: " if event.level == "warning" else ""
+                self._print(f"{prefix}{clean(event.text)}", "yellow" if prefix else "")
             case RunFinished() | RunFailed():
                 self._stage, self._doing = None, "done"
             case _:
                 pass
 
     def panel(self) -> RenderableType:
-        """What the terminal shows now."""
+        """The current content of the panel."""
         now, stage = self._clock(), self._stage
         if stage is None:
             self._spinner.update(text=Text(f" {self._doing}"))
@@ -162,7 +162,7 @@ class Progress:
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_row("", Text("loss", "bold"), Text(number(last.loss), "bold"), "", "")
         for name, trend in stage.trends.items():
-            # A term of weight 0 is left out of a step.
+            # A step omits terms of weight 0.
             value, weight = last.terms.get(name), last.weights.get(name)
             table.add_row(
                 "",
@@ -176,45 +176,45 @@ class Progress:
     def _start(self, event: StageStarted) -> None:
         position = self._stages.index(event.stage) + 1 if event.stage in self._stages else 1
         self._stage = _Stage(event.stage, position, event.steps, event.start_step, self._clock(), event.start_step)
-        self._told = self._clock()
+        self._logged = self._clock()
         done = f", {event.start_step} of them done" if event.start_step else ""
-        self._say(
+        self._print(
             f"stage {position}/{len(self._stages)} {clean(event.stage)}: {event.steps:,} steps{done}, "
             f"{event.epochs:.3g} {'epoch' if event.epochs == 1 else 'epochs'} of {event.rows:,} rows"
         )
 
-    def _tell_step(self) -> None:
+    def _log_step(self) -> None:
         stage, now = self._stage, self._clock()
         if self._live is not None or stage is None or stage.last is None:
             return
-        # The first step says at once that it works; later ones only now and then.
-        if now - self._told < _PERIOD and stage.step > stage.start + 1:
+        # Log the first step at once, to show that training works; later ones once per period.
+        if now - self._logged < _PERIOD and stage.step > stage.start + 1:
             return
-        self._told = now
+        self._logged = now
         terms = stage.last.terms
-        told = ", ".join(f"{clean(name)} {number(value)}" for name, value in terms.items()) if len(terms) > 1 else ""
-        parts = [f"loss {number(stage.last.loss)}" + (f" ({told})" if told else "")]
+        listed = ", ".join(f"{clean(name)} {number(value)}" for name, value in terms.items()) if len(terms) > 1 else ""
+        parts = [f"loss {number(stage.last.loss)}" + (f" ({listed})" if listed else "")]
         parts += [f"{_speed(stage.rate)} rows/s"] if stage.rate is not None else []
         left = stage.left(now)
         parts += [f"{duration(left)} left"] if left else []
-        self._say(self._where(stage.name, stage.step) + ", ".join(parts))
+        self._print(self._where(stage.name, stage.step) + ", ".join(parts))
 
     def _where(self, stage: str, step: int) -> str:
         total = f"/{self._stage.steps}" if self._stage is not None else ""
         return f"{clean(stage)} {step}{total}: "
 
-    def _do(self, what: str) -> None:
-        """Begin something that takes a while: the panel shows it, a log gets a line."""
+    def _announce(self, what: str) -> None:
+        """Announce something that takes a while: in the panel, or as a line of the log."""
         self._doing = what
         if self._live is None:
-            self._say(what)
+            self._print(what)
 
-    def _say(self, text: str, style: str = "") -> None:
+    def _print(self, text: str, style: str = "") -> None:
         self._console.print(Text(text, style), soft_wrap=True)
 
 
 def number(value: float) -> str:
-    """A loss in four digits."""
+    """A loss with four digits."""
     return f"{value:.4g}" if math.isfinite(value) else str(value)
 
 
@@ -229,7 +229,7 @@ def duration(seconds: float) -> str:
 
 
 def sparkline(values: Sequence[float]) -> str:
-    """The values as bars from the smallest to the largest of them; one that is not finite is a gap."""
+    """The values as bars, scaled from the smallest to the largest; a non-finite value is a gap."""
     finite = [value for value in values if math.isfinite(value)]
     if not finite:
         return ""
@@ -250,20 +250,20 @@ def _speed(rate: float) -> str:
 
 
 def _metrics(event: Evaluated) -> str:
-    told = ", ".join(f"{clean(name)} {number(value)}" for name, value in event.metrics.items()) or "no metrics"
-    return f"{clean(event.split)} {told}{', the best so far' if event.best else ''}"
+    listed = ", ".join(f"{clean(name)} {number(value)}" for name, value in event.metrics.items()) or "no metrics"
+    return f"{clean(event.split)} {listed}{', the best so far' if event.best else ''}"
 
 
 def _best(event: StageFinished) -> str:
     if event.best_step is None:
         return ""
-    told = ", ".join(f"{clean(name)} {number(value)}" for name, value in event.metrics.items())
-    return f"; the best was step {event.best_step}" + (f": {told}" if told else "")
+    listed = ", ".join(f"{clean(name)} {number(value)}" for name, value in event.metrics.items())
+    return f"; the best was step {event.best_step}" + (f": {listed}" if listed else "")
 
 
 def _cached(event: CacheState) -> str:
     name = clean(event.teacher)
     if not event.used:
         return f"teacher {name} is not cached: {clean(event.reason)}"
-    room = f"{size(event.row_bytes)} a row, {size(event.bytes)} in all"
-    return f"teacher {name} is cached, {room}: {clean(', '.join(event.features))} in {clean(event.folder)}"
+    sizes = f"{size(event.row_bytes)} a row, {size(event.bytes)} in all"
+    return f"teacher {name} is cached, {sizes}: {clean(', '.join(event.features))} in {clean(event.folder)}"

@@ -1,4 +1,4 @@
-"""What a rehearsal has found out as people read it: shapes, numbers of parameters, cost and memory of a stage."""
+"""Renders the results of a rehearsal: shapes, parameter counts, cost and memory of a stage."""
 # ruff: noqa: RUF001 - a multiplication sign is one
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _FEW = 3
 
 
 def details(stage: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
-    """A heading and a line for each thing that is known of a stage.
+    """The headings and lines that describe a stage.
 
     Args:
         stage: the stage's part of a rehearsal as data.
@@ -23,12 +23,12 @@ def details(stage: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[tup
     for task, part in stage.get("tasks", {}).items():
         yield from _of_task(task, part, models)
     for model, features in stage["features"].items():
-        if told := ", ".join(_feature(name, shapes) for name, shapes in features.items() if shapes):
-            yield f"reads of {clean(model)}", Text(told)
+        if text := ", ".join(_feature(name, shapes) for name, shapes in features.items() if shapes):
+            yield f"reads of {clean(model)}", Text(text)
     for model, module in stage.get("ends", {}).items():
         yield (
             f"end of {clean(model)}",
-            Text(f"{clean(module)}: nothing after it is read, so nothing after it is computed"),
+            Text(f"{clean(module)}: the forward pass stops here, since nothing after it is read"),
         )
     if stage["groups"]:
         trained = ", ".join(f"{clean(name)} {number(count)}" for name, count in stage["groups"].items())
@@ -37,7 +37,7 @@ def details(stage: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[tup
     if stage["idle"]:
         few = ", ".join(map(clean, stage["idle"][:_FEW]))
         more = f" and {len(stage['idle']) - _FEW} more" if len(stage["idle"]) > _FEW else ""
-        yield "not learnt", Text(f"{few}{more}: no term reaches them", "yellow")
+        yield "not trained", Text(f"{few}{more}: they receive no gradient", "yellow")
     if stage["flops"]:
         yield "cost", Text(_cost(stage["flops"]))
     if stage["memory"]:
@@ -52,14 +52,14 @@ def details(stage: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[tup
 
 
 def _of_task(task: str, part: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
-    """What is of one task alone; the rest is told of the stage."""
-    for name, told in details(part, models):
+    """The lines of one task alone; the other lines are those of the stage."""
+    for name, text in details(part, models):
         if name.startswith(("reads of", "end of")) or name == "cost":
-            yield f"{clean(task)} {name}", told
+            yield f"{clean(task)} {name}", text
 
 
 def model(found: Mapping[str, Any]) -> Text:
-    """How large a model is, and what it is made from."""
+    """A model's size, and where its parameters come from."""
     text = Text(f"{number(found['parameters'])} parameters")
     made = found["initialization"]
     if made is None:
@@ -98,15 +98,15 @@ def _tensors(names: Sequence[Any]) -> str:
 
 def _feature(name: str, shapes: Sequence[Mapping[str, Any]]) -> str:
     layers = [shape["layer"] for shape in shapes if "layer" in shape]
-    told = f"{clean(name)}[{', '.join(map(str, layers))}]" if layers else clean(name)
+    text = f"{clean(name)}[{', '.join(map(str, layers))}]" if layers else clean(name)
     different = dict.fromkeys(" × ".join(map(str, shape["shape"])) for shape in shapes)
-    return f"{told} {' and '.join(different)}"
+    return f"{text} {' and '.join(different)}"
 
 
 def _cost(flops: Mapping[str, Any]) -> str:
     parts = {**flops["teachers"], "student": flops["forward"], "losses": flops["losses"], "backward": flops["backward"]}
-    told = ", ".join(f"{clean(name)} {number(count)}" for name, count in parts.items() if count)
-    return f"{number(flops['total'])}FLOP a row: {told}"
+    text = ", ".join(f"{clean(name)} {number(count)}" for name, count in parts.items() if count)
+    return f"{number(flops['total'])}FLOP a row: {text}"
 
 
 def _memory(stage: Mapping[str, Any]) -> str:
@@ -114,5 +114,5 @@ def _memory(stage: Mapping[str, Any]) -> str:
     tokens = stage["inputs"].get("input_ids", {}).get("shape", [])
     rows = f"{stage['rows']} rows" + (f" of {tokens[1]} tokens" if len(tokens) == 2 else "")
     parts = ("models", "gradients", "optimizer", "activations")
-    told = ", ".join(f"{name} {size(memory[name])}" for name in parts if memory[name])
-    return f"about {size(memory['peak'])} for {rows}: {told}"
+    text = ", ".join(f"{name} {size(memory[name])}" for name in parts if memory[name])
+    return f"about {size(memory['peak'])} for {rows}: {text}"

@@ -1,4 +1,4 @@
-"""Lines of a source with marks below the places that labels point at, laid out as rustc does."""
+"""Lines of a source with marks below the labelled places, in the layout of rustc."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kdspec.source.document import Source
 
 _FRAME = "blue"
 _CUT = "…"
-# Of a long span the first and the last lines say enough.
+# The first and the last lines of a long span are shown.
 _SHOWN = 4
 
 
@@ -46,11 +46,11 @@ class Snippet:
         self.lines, self.style, self.gutter = source.lines, style, gutter
         self.block: _Block | None = None
         self.marks: dict[int, list[_Mark]] = {}
-        # There is one bracket: the primary label gets it where it needs it.
+        # There is one bracket; the primary label takes precedence.
         for label, primary in sorted(labels, key=lambda item: not item[1]):
             self._add(self._trimmed(label.span), clean(label.text).replace("\n", " "), primary=primary)
         self.lane = 0 if self.block is None else 2
-        self.room = max(24, width - gutter - 3 - self.lane)
+        self.width = max(24, width - gutter - 3 - self.lane)
 
     def render(self) -> Text:
         """The lines with their marks, without the arrow above them."""
@@ -76,7 +76,7 @@ class Snippet:
             self.marks.setdefault(span.line, []).append(_Mark(span.column, end, text, primary))
 
     def _trimmed(self, span: Span) -> Span:
-        """The span within the text, and without the blank end of its last line."""
+        """The span clipped to the text, without trailing blanks of its last line."""
         line, end_line = (min(max(n, 0), len(self.lines) - 1) for n in (span.line, span.end_line))
         column = min(max(span.column, 0), len(self.lines[line]))
         end_column = min(max(span.end_column, 0), len(self.lines[end_line])) if span.end_line == end_line else None
@@ -117,14 +117,14 @@ class Snippet:
             edges.append(places[block.span.column])
         if block is not None and ends:
             edges.append(places[block.span.end_column])
-        start, text = _window(text, edges, self.room)
+        start, text = _window(text, edges, self.width)
         ends_at = len(text)
         marks = [
             _Mark(min(m.start - start, ends_at), min(m.end - start, ends_at + 1), m.text, m.primary) for m in marks
         ]
 
         out.append(f"{number + 1:>{self.gutter}} | ", _FRAME)
-        # The bracket begins beside the first line where nothing stands before it, else below that line.
+        # The bracket begins beside the first line if only blanks precede the label there, else below that line.
         column = places[block.span.column] - start if block is not None and begins else 0
         opens_beside = begins and not text[:column].strip()
         if block is not None:
@@ -151,10 +151,10 @@ class Snippet:
             out.append("| ", self._colour(self._block_is_primary()))
 
     def _marks(self, out: Text, marks: list[_Mark], text: str, *, lane: bool) -> None:
-        """The row of `^` and `-`, then the texts: the last one beside the marks, the others hung below theirs."""
+        """The row of `^` and `-`, then the texts: the last one beside the marks, the others below theirs."""
         row: dict[int, bool] = {}
         spans = [(cell_len(text[: mark.start]), _right(text, mark), mark) for mark in marks]
-        # The shorter of two marks on the same characters stays visible.
+        # The shorter of two overlapping marks stays visible.
         for left, right, mark in sorted(spans, key=lambda item: (item[0] - item[1], item[2].primary)):
             row.update(dict.fromkeys(range(left, right), mark.primary))
         edge = max(row) + 1
@@ -209,19 +209,19 @@ def _right(text: str, mark: _Mark) -> int:
     return max(left + 1, cell_len(text[: mark.end]) + max(0, beyond))
 
 
-def _window(text: str, edges: Sequence[int], room: int) -> tuple[int, str]:
+def _window(text: str, edges: Sequence[int], width: int) -> tuple[int, str]:
     """The part of a line that fits, around the marks: the index of its first character, and the part."""
-    if cell_len(text) <= room:
+    if cell_len(text) <= width:
         return 0, text
     first, last = (min(edges), max(edges)) if edges else (0, 0)
-    # A mark at the very end of a line is one beyond its last character.
+    # A mark at the end of a line is one beyond its last character.
     need = cell_len(text[first:last])
-    margin = max(8, min((room - need) // 2, room // 3))
+    margin = max(8, min((width - need) // 2, width // 3))
     start = first
     while start > 0 and cell_len(text[start - 1 : first]) <= margin:
         start -= 1
     end = start
-    space = room - (start > 0)
+    space = width - (start > 0)
     while end < len(text) and cell_len(text[start : end + 1]) <= space:
         end += 1
     if end < len(text):

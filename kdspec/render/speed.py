@@ -1,4 +1,4 @@
-"""The models of a run by their speed and memory, each beside the teacher of its task."""
+"""The speed and memory of a run's models, each compared with the teacher of its task."""
 # ruff: noqa: RUF001 - a multiplication sign is one
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ def table(rows: Sequence[SpeedCells]) -> Table:
     figures: list[tuple[str, str, Callable[[float], str], bool]] = [
         ("parameters", "parameters", number, False),
         ("latency", "latency_ms", lambda value: f"{value:.3g} ms", False),
-        ("rows a second", "rows_per_second", number, True),
-        ("tokens a second", "tokens_per_second", number, True),
+        ("rows per second", "rows_per_second", number, True),
+        ("tokens per second", "tokens_per_second", number, True),
         ("weights", "weight_bytes", size, False),
         ("peak memory", "peak_bytes", size, False),
     ]
     shown.add_row(Text("role", "dim"), *(row["role"] for row in rows))
-    for name, key, told, more in figures:
+    for name, key, form, more in figures:
         if any(row[key] is not None for row in rows):
-            cells = (_cell(row, _teacher(row, rows), key, told, more=more) for row in rows)
+            cells = (_cell(row, _teacher(row, rows), key, form, more=more) for row in rows)
             shown.add_row(Text(name, "dim"), *cells)
     return shown
 
 
 def caption(rows: Sequence[SpeedCells], machine: Mapping[str, Any]) -> str:
-    """What the figures are of."""
+    """What was measured, and how."""
     splits = " and ".join(sorted({row["split"] for row in rows}))
     threads = f"{machine['threads']} thread{'' if machine['threads'] == 1 else 's'}"
     where = f"{machine['device']}, {threads}" if machine["device"] == "cpu" else machine["device"]
@@ -56,11 +56,11 @@ def _teacher(row: SpeedCells, rows: Sequence[SpeedCells]) -> SpeedCells | None:
     return next((r for r in rows if taught and r["role"] == "teacher" and r["task"] == row["task"]), None)
 
 
-def _cell(row: SpeedCells, teacher: SpeedCells | None, key: str, told: Callable[[float], str], *, more: bool) -> Text:
+def _cell(row: SpeedCells, teacher: SpeedCells | None, key: str, form: Callable[[float], str], *, more: bool) -> Text:
     value = row[key]
     if value is None:
         return Text("")
-    text = Text(told(value))
+    text = Text(form(value))
     its = teacher[key] if teacher is not None else None
     if its and value:
         ratio = value / its if more else its / value

@@ -1,4 +1,4 @@
-"""The models of a run side by side: quality, size and speed, and what of the teacher's the student has kept."""
+"""The models of a run side by side: quality, size and speed, compared with the teacher."""
 # ruff: noqa: RUF001 - a multiplication sign is one
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ TableCells = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Cell:
-    """A figure, and what it is beside the teacher's."""
+    """A figure, and its comparison with the teacher's."""
 
     text: str
     beside: str = ""
@@ -39,7 +39,7 @@ class Column:
 
 
 def columns(rows: Sequence[TableCells]) -> tuple[Column, ...]:
-    """The table as text, for the terminal and the report alike; columns that would be empty are left out."""
+    """The table as text, for the terminal and the report; empty columns are omitted."""
     found = [
         Column("model", tuple(Cell(row["model"]) for row in rows), number=False),
         Column("role", tuple(Cell(row["role"]) for row in rows), number=False),
@@ -67,17 +67,17 @@ def _teacher(row: TableCells, rows: Sequence[TableCells]) -> TableCells | None:
 
 
 def caption(rows: Sequence[TableCells]) -> str:
-    """What the figures are of."""
+    """What was measured, and how."""
     splits = sorted({row["split"] for row in rows if row["split"]})
-    told = f"metrics of the {' and '.join(splits)} rows" if splits else "there were no rows to evaluate on"
+    text = f"metrics of the {' and '.join(splits)} rows" if splits else "there were no rows to evaluate on"
     if any(row["agreement"] is not None for row in rows):
         several = max(Counter(row["task"] for row in rows if row["role"] == "teacher").values(), default=1) > 1
-        told += f"; agreement: rows with the {'first ' if several else ''}teacher's class"
-    return told + ("; latency: one row, median" if any(row["latency_ms"] is not None for row in rows) else "")
+        text += f"; agreement: rows with the {'first ' if several else ''}teacher's class"
+    return text + ("; latency: one row, median" if any(row["latency_ms"] is not None for row in rows) else "")
 
 
 def table(rows: Sequence[TableCells]) -> Table:
-    """The table for a terminal: a column for each model, so that it fits where a row for each would not."""
+    """The table for a terminal: models as columns, which is narrower than models as rows."""
     shown = Table(box=SIMPLE_HEAD, pad_edge=False)
     names, *figures = columns(rows)
     shown.add_column("")
@@ -107,7 +107,7 @@ def _metric(row: TableCells, teacher: TableCells | None, name: str, *, first: bo
     its = None
     if first and teacher is not None and row is not teacher and row["task"] == teacher["task"]:
         its = teacher["metrics"].get(name)
-    # A part of the teacher's only means something where more is better.
+    # The share of the teacher's value is meaningful only if higher is better.
     if its is None or name in _LOWER_IS_BETTER or not (_positive(its) and _positive(value)):
         return Cell(f"{value:.4f}")
     return Cell(f"{value:.4f}", f"{100 * value / its:.1f} % of teacher")

@@ -14,10 +14,9 @@ _MOST_POINTS = 200
 
 
 def chart(points: Sequence[Point], *, label: str, x: str = "step", mark: float | None = None) -> str:
-    """The curve through `points`, which rise in x; `mark` is an x to point out, such as that of the best value.
+    """The curve through `points`, sorted by x; `mark` is an x to highlight, such as that of the best value.
 
-    Of many points each drawn one is the mean of its neighbours. Points that are not finite are left out; an empty text
-    where none is left.
+    Many points are averaged in groups of neighbours. Non-finite points are omitted; without any point the text is empty.
     """
     finite = [(a, b) for a, b in points if math.isfinite(a) and math.isfinite(b)]
     if not finite:
@@ -53,7 +52,7 @@ def chart(points: Sequence[Point], *, label: str, x: str = "step", mark: float |
 
 
 def thinned(points: Sequence[Point], most: int) -> list[Point]:
-    """At most so many points, each the mean of as many neighbours as the others."""
+    """At most `most` points, each the mean of an equal number of neighbours."""
     size = -(-len(points) // most)
     groups = [points[start : start + size] for start in range(0, len(points), size)]
     return [(sum(a for a, _ in group) / len(group), sum(b for _, b in group) / len(group)) for group in groups]
@@ -71,17 +70,17 @@ def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
-    """The smallest and the largest value; something around it where there is only one."""
+    """The smallest and the largest value, widened if they are equal."""
     low, high = min(values), max(values)
-    # Below this the ticks could not be told apart.
+    # With a smaller range the ticks would have equal labels.
     if high - low > 1e-9 * max(abs(low), abs(high)):
         return low, high
-    room = abs(low) / 10 or 1.0
-    return low - room, high + room
+    margin = abs(low) / 10 or 1.0
+    return low - margin, high + margin
 
 
 def _tick(value: float, others: Sequence[float]) -> str:
-    """A tick's number, with the digits that tell it from the others."""
+    """A tick's number, with enough digits to differ from the others."""
     step = abs(others[1] - others[0]) if len(others) > 1 else abs(value)
     largest = max(abs(other) for other in others)
     if largest >= 1e5 or (0 < largest < 1e-3):

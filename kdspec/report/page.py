@@ -1,4 +1,4 @@
-"""The report's page: HTML for light and dark, wide and narrow, with all that it shows inside of it."""
+"""The report's HTML page: self-contained, for light and dark themes and any width."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """A section that a plugin could not give, and why."""
+class FailedSection:
+    """A section that a plugin failed to provide, and why."""
 
     plugin: str
     reason: str
 
 
-def page(report: Report, sections: Sequence[Section | Trouble]) -> str:
+def page(report: Report, sections: Sequence[Section | FailedSection]) -> str:
     """The whole page. Everything but the HTML of a plugin's section is escaped."""
     body = [
         _header(report),
@@ -68,10 +68,10 @@ def _section(title: str, html: str) -> str:
     return f"<section>\n<h2>{escape(title)}</h2>\n{html}\n</section>" if html else ""
 
 
-def _added(section: Section | Trouble) -> str:
-    if isinstance(section, Trouble):
-        told = f"The section of {escape(section.plugin)} is missing: {escape(section.reason)}"
-        return f'<p class="note warning">{told}</p>'
+def _added(section: Section | FailedSection) -> str:
+    if isinstance(section, FailedSection):
+        text = f"The section of {escape(section.plugin)} is missing: {escape(section.reason)}"
+        return f'<p class="note warning">{text}</p>'
     return _section(section.title, section.html)
 
 
@@ -79,22 +79,22 @@ def _header(report: Report) -> str:
     end = report.end
     match end.event if end else None:
         case RunFailed() as failure:
-            state, told = "failed", f"failed: {failure.code} {failure.message}"
+            state, status = "failed", f"failed: {failure.code} {failure.message}"
         case RunFinished():
-            state, told = "finished", "finished"
+            state, status = "finished", "finished"
         case _:
-            state, told = "open", "not finished"
+            state, status = "open", "not finished"
     if report.records:
         first, last = (record.time.astimezone(UTC) for record in (report.records[0], end or report.records[-1]))
-        told += f" · begun {first:%Y-%m-%d %H:%M} UTC · {duration((last - first).total_seconds())} to the end"
+        status += f" · started {first:%Y-%m-%d %H:%M} UTC · {duration((last - first).total_seconds())} in total"
     starts = sum(1 for _ in report.of(RunStarted))
-    told += f" in {starts} starts" if starts > 1 else ""
-    title = f'<h1>{escape(report.name)}</h1>\n<p class="state {state}">{escape(told)}</p>'
+    status += f" in {starts} starts" if starts > 1 else ""
+    title = f'<h1>{escape(report.name)}</h1>\n<p class="state {state}">{escape(status)}</p>'
     return f"<header>\n{title}\n{_figures(report)}</header>"
 
 
 def _figures(report: Report) -> str:
-    """What one wants to know first: the student in large figures."""
+    """The student's main figures, in large type."""
     index = next((i for i, row in enumerate(report.table) if row["role"] == "student"), None)
     if index is None:
         return ""
@@ -131,16 +131,16 @@ def _stages(report: Report) -> list[str]:
 
 def _curves(report: Report, stage: str) -> str:
     steps = [event for event in report.of(StepDone) if event.stage == stage]
-    judged = [event for event in report.of(Evaluated) if event.stage == stage]
+    evaluated = [event for event in report.of(Evaluated) if event.stage == stage]
     best = next((e.best_step for e in report.of(StageFinished) if e.stage == stage), None)
     charts = [_figure("loss", [(e.step, e.loss) for e in steps], "weighted total")] if steps else []
     for name in dict.fromkeys(term for event in steps for term in event.terms):
         points = [(e.step, e.terms[name]) for e in steps if name in e.terms]
         weights = [e.weights[name] for e in steps if name in e.weights]
         charts.append(_figure(name, points, _weight(weights)))
-    for name in dict.fromkeys(metric for event in judged for metric in event.metrics):
-        points = [(e.step, e.metrics[name]) for e in judged if name in e.metrics]
-        charts.append(_figure(f"{judged[0].split} {name}", points, judged[0].model, mark=best))
+    for name in dict.fromkeys(metric for event in evaluated for metric in event.metrics):
+        points = [(e.step, e.metrics[name]) for e in evaluated if name in e.metrics]
+        charts.append(_figure(f"{evaluated[0].split} {name}", points, evaluated[0].model, mark=best))
     for name in dict.fromkeys(group for event in steps for group in event.lr):
         points = [(e.step, e.lr[name]) for e in steps if name in e.lr]
         charts.append(_figure("learning rate", points, name))
@@ -154,8 +154,8 @@ def _figure(name: str, points: Sequence[tuple[float, float]], aside: str, *, mar
     svg = chart(points, label=f"{name} by step", mark=mark)
     if not svg:
         return ""
-    told = f"<span>{escape(number(points[-1][1]))}</span><b>{escape(name)}</b><small>{escape(aside)}</small>"
-    return f"<figure><figcaption>{told}</figcaption>{svg}</figure>"
+    caption_html = f"<span>{escape(number(points[-1][1]))}</span><b>{escape(name)}</b><small>{escape(aside)}</small>"
+    return f"<figure><figcaption>{caption_html}</figcaption>{svg}</figure>"
 
 
 def _weight(weights: Sequence[float]) -> str:
@@ -186,14 +186,14 @@ def _plan(report: Report) -> str:
     for index, stage in enumerate(report.plan["stages"], start=1):
         parts.append(f"<h3>{escape(text.stage_title(index, stage).plain)}</h3>")
         parts.append(_terms(stage))
-        details = [(name, told.plain) for name, told in text.details(stage)]
+        details = [(name, line.plain) for name, line in text.details(stage)]
         parts.append(_pairs(details))
     parts.append(f'<p class="note">{escape(text.legend().plain)}</p>')
     return "".join(parts)
 
 
 def _caches(report: Report) -> str:
-    """The caches as they were at last, with what was read from them in all starts of the run."""
+    """The last state of each cache, with the rows read from it over all starts of the run."""
     last: dict[tuple[str, str], CacheState] = {}
     hits: dict[tuple[str, str], int] = {}
     for event in report.of(CacheState):
@@ -203,7 +203,11 @@ def _caches(report: Report) -> str:
         [
             escape(stage),
             escape(teacher),
-            escape(", ".join(event.features) if event.used else f"not cached: {event.reason or 'the disk refused'}"),
+            escape(
+                ", ".join(event.features)
+                if event.used
+                else f"not cached: {event.reason or 'the disk could not be written'}"
+            ),
             size(event.row_bytes) if event.used else "",
             size(event.bytes) if event.used else "",
             f"{hits[stage, teacher]:,}" if event.used else "",
@@ -211,8 +215,8 @@ def _caches(report: Report) -> str:
         ]
         for (stage, teacher), event in last.items()
     ]
-    names = ("stage", "teacher", "what is kept", "a row", "in all", "rows read", "folder")
-    return _table([(name, name in ("a row", "in all", "rows read")) for name in names], rows) if rows else ""
+    names = ("stage", "teacher", "features", "per row", "total", "rows read", "folder")
+    return _table([(name, name in ("per row", "total", "rows read")) for name in names], rows) if rows else ""
 
 
 def _terms(stage: Mapping[str, Any]) -> str:
@@ -242,7 +246,7 @@ def _pairs(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def _table(head: Sequence[tuple[str, bool]], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose cells are HTML; the flag of a column says whether it holds numbers."""
+    """A table of HTML cells; the flag of a column is whether it has numbers."""
 
     def cells(tag: str, values: Iterable[str]) -> Iterator[str]:
         for (_, numeric), value in zip(head, values, strict=True):

@@ -1,4 +1,4 @@
-"""The report of a run: what its folder tells, as one page of HTML that stands alone."""
+"""The report of a run, from its folder, as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ E = TypeVar("E", bound=Event)
 class Section:
     """A part of the report that a plugin adds.
 
-    The HTML goes into the page as it is: escape what is not markup. Scripts and anything from elsewhere are blocked by
-    the page; styles, SVG and images as `data:` work.
+    The HTML is inserted unchanged: escape what is not markup. The page blocks scripts and external resources; styles, SVG
+    and images as `data:` work.
     """
 
     title: str
@@ -33,7 +33,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """A run as its folder tells it, finished or not."""
+    """The data of a run's folder; the run may be unfinished."""
 
     folder: Path
     records: tuple[Record, ...]
@@ -41,7 +41,7 @@ class Report:
     table: tuple[Mapping[str, Any], ...] = ()
     """The rows of `table.json`; empty before the end of the run."""
     plan: Mapping[str, Any] | None = None
-    """`plan.json`, as `kdspec.plan.outline.outline` describes it; None where there is none of this version."""
+    """`plan.json`, as `kdspec.plan.outline.outline` describes it; None if there is none of this version."""
     spec: str = ""
     """The complete spec as YAML."""
 
@@ -58,9 +58,9 @@ class Report:
 
     @property
     def end(self) -> Record | None:
-        """How the run has ended, and when; None where it goes on or was interrupted.
+        """The event that ended the run; None if it is running or was interrupted.
 
-        A start that was refused, before it changed anything, is no end of what was there before.
+        A start that was refused before it changed anything does not count as an end.
         """
         found: Record | None = None
         begun = False
@@ -73,7 +73,7 @@ class Report:
 
 
 def read(folder: Path) -> Report:
-    """Read the folder of a run. Raises KD003 where there is none, or its log is damaged."""
+    """Read the folder of a run. Raises KD003 if there is none or its log is damaged."""
     log = folder / "events.jsonl"
     if not log.is_file():
         message = f"`{folder}` is not the folder of a run: it has no `events.jsonl`"
@@ -89,23 +89,23 @@ def read(folder: Path) -> Report:
 
 
 def html(report: Report, plugins: Plugins) -> str:
-    """The page, with the sections of the plugins; one that fails is a note in their place."""
-    from kdspec.report.page import Trouble, page
+    """The page, with the sections of plugins; a note replaces one that fails."""
+    from kdspec.report.page import FailedSection, page
 
-    sections: list[Section | Trouble] = []
+    sections: list[Section | FailedSection] = []
     for answer in plugins.call("kdspec_report", report=report):
         who = f"{answer.plugin.distribution} ({answer.plugin.origin})"
         if answer.error is not None:
-            sections.append(Trouble(who, f"{type(answer.error).__name__}: {answer.error}"))
+            sections.append(FailedSection(who, f"{type(answer.error).__name__}: {answer.error}"))
         sections += [
-            section if isinstance(section, Section) else Trouble(who, f"gave {section!r}, no Section")
+            section if isinstance(section, Section) else FailedSection(who, f"returned {section!r}, not a Section")
             for section in answer.result or ()
         ]
     return page(report, sections)
 
 
 def write(report: Report, plugins: Plugins) -> Path:
-    """Write `report.html` into the run's folder, and return its path. Raises KD508 if the disk refuses."""
+    """Write `report.html` into the run's folder, and return its path. Raises KD508 if it cannot be written."""
     path = report.folder / "report.html"
     atomic_write(path, html(report, plugins))
     return path

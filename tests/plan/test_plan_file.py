@@ -58,7 +58,7 @@ def test_a_plan_that_would_run_otherwise_is_refused(planned, capsys):
 
 def test_a_plan_is_run_as_it_is(planned, capsys):
     assert main(["run", str(planned), "--set", "seed=3"]) == 2
-    assert "a plan is run as it is" in capsys.readouterr().err
+    assert "cannot change a saved plan" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -64,7 +64,7 @@ SCENARIOS = (
     scenario(14, "data files with bad lines", "tests/data/test_tables.py", "tests/builtins/datasets/test_files.py::test_a_mistake_in_a_csv_file_names_file_and_line", "tests/builtins/datasets/test_files.py::test_a_mistake_in_a_json_file_names_line_and_column", but="there is no setting that skips bad lines"),
     scenario(15, "5,000 mutated specs", "tests/properties/test_fuzz.py::test_hostile_texts_end_in_a_diagnostic_or_a_plan", "tests/properties/test_mutations.py"),
     # Plugins.
-    scenario(16, "a plugin that fails on import", "tests/cli/test_components.py::test_plugins_tells_of_a_broken_one_and_succeeds", "tests/cli/test_components.py::test_another_command_refuses_a_broken_plugin_that_was_asked_for", but="one that hangs is not interrupted"),
+    scenario(16, "a plugin that fails on import", "tests/cli/test_components.py::test_plugins_reports_a_broken_one_and_succeeds", "tests/cli/test_components.py::test_another_command_refuses_a_broken_plugin_that_was_asked_for", but="one that hangs is not interrupted"),
     scenario(17, "two plugins with one name, or that of a built-in", CORPUS, "tests/cli/test_components.py::test_a_plugin_is_named_as_the_provider_and_does_not_shadow"),
     scenario(18, "a hook that is none", "tests/properties/test_scenarios.py::test_a_hook_that_is_none_is_told"),
     scenario(19, "an observer that raises, or ends the process", "tests/engine/run/test_session.py::test_an_observer_that_raises_is_reported_once_and_the_run_goes_on", FAULTS + "test_an_observer_is_dropped", but="no observer can stop a run"),

@@ -76,12 +76,12 @@ def test_a_log_tells_of_stages_evaluations_and_notes():
         RunFinished(80.0, {}),
     ) == [
         "loading models and data",
-        "stage tune is skipped: finished already",
+        "stage tune skipped: finished already",
         "stage 2/2 distil: 40 steps, 8 of them done, 1 epoch of 640 rows",
         "distil 9/40: loss 1, 32 rows/s",
         "distil 10/40: validation accuracy 0.5123, the best so far",
         "warning: odd",
-        "stage distil is done after 1:15; the best was step 10: accuracy 0.5123",
+        "stage distil finished in 1:15; the best was step 10: accuracy 0.5123",
         "comparing the models",
     ]
 

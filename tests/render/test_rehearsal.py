@@ -47,7 +47,7 @@ def test_all_of_a_stage():
         "reads of teacher": "hidden[0, 4] 8 × 16 × 64, logits 8 × 2",
         "reads of student": "blocks[0, 1] 8 × 16 × 64 and 8 × 16 × 32",
         "parameters": "trained: student 1.23 M, projection 2.08 k; frozen: teacher 22.7 M",
-        "not learnt": "a.weight, a.bias, b.weight and 1 more: no term reaches them",
+        "not trained": "a.weight, a.bias, b.weight and 1 more: they receive no gradient",
         "cost": "5.00 MFLOP a row: teacher 2.00 M, student 1.00 M, backward 2.00 M",
         "memory": "about 3.25 MiB for 8 rows of 16 tokens: "
         "models 1.00 MiB, gradients 512 KiB, optimizer 1.00 MiB, activations 768 KiB",

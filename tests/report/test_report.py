@@ -255,7 +255,7 @@ def test_a_plugin_adds_a_section(run):
 def test_a_plugin_that_fails_is_a_note_and_stops_nobody_else(run):
     shown = page(run(*RUN), Fails(), GivesText(), GivesNothing(), Adds())
     assert "acme (acme0) is missing: ZeroDivisionError: <none>" in shown.text
-    assert "acme (acme1) is missing: gave '<b>text</b>', no Section" in shown.text
+    assert "acme (acme1) is missing: returned '<b>text</b>', not a Section" in shown.text
     assert "3 steps" in shown.text
 
 

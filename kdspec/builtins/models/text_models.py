@@ -32,6 +32,7 @@ _FORMAT = 1
 class TextModel(Model):
     """What the two share: where the tokens come from, word vectors, and how they are saved."""
 
+    scope = "row"
     model_config = ConfigDict(serialize_by_alias=True)
     heads: ClassVar[frozenset[str]]
     """The kinds of head that it has."""

@@ -1,4 +1,4 @@
-"""`kdspec bench`: the models of a finished run, how fast they are and what memory they take."""
+"""`kdspec bench`: the speed and memory of the models of a finished run."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def bench(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run, such as runs/my-run.")],
     *,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows of a batch, for throughput and memory.")] = 32,
-    rounds: Annotated[int, typer.Option(min=1, help="How often the throughput is taken.")] = 5,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows per batch, for throughput and memory.")] = 32,
+    rounds: Annotated[int, typer.Option(min=1, help="How often the throughput is measured.")] = 5,
     device: Annotated[
         str | None, typer.Option(metavar="DEVICE", help="For example cpu or cuda:1; the first GPU by default.")
     ] = None,

@@ -1,4 +1,4 @@
-"""`kdspec cache`: what teachers say, computed beforehand; and all that is kept, listed and removed."""
+"""`kdspec cache`: computes teacher outputs before training; lists and removes caches."""
 
 from __future__ import annotations
 
@@ -38,23 +38,24 @@ def cache(
         list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Replace or add a value of the spec.")
     ] = None,
     output: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where runs are, for teachers that one has trained.", file_okay=False)
+        Path,
+        typer.Option(metavar="DIR", help="The folder of runs, for teachers that a run has trained.", file_okay=False),
     ] = Path("runs"),
     device: Annotated[
         str | None, typer.Option(metavar="DEVICE", help="For example cpu or cuda:1; the first GPU by default.")
     ] = None,
     listed: Annotated[
-        bool, typer.Option("--list", help="List the caches on this machine, and the encoded rows.")
+        bool, typer.Option("--list", help="List the teacher caches and the tokenised rows on this machine.")
     ] = False,
     remove: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Remove what is listed with a key that begins so, or all: all.")
+        str | None, typer.Option(metavar="KEY", help="Remove the entries whose key begins with KEY; `all` removes all.")
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The caches there, for --list and --remove.", file_okay=False)
+        Path | None, typer.Option(metavar="DIR", help="The cache folder, for --list and --remove.", file_okay=False)
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:
-    """Run the teachers of a spec once for all rows, before it trains; or list and remove such caches."""
+    """Run the teachers of a spec once on all rows, before training; or list and remove caches."""
     from kdspec.spec import teacher_cache
 
     invocation: Invocation = context.obj
@@ -123,7 +124,7 @@ def _list(invocation: Invocation, root: Path, *, json: bool) -> None:
         return
     if found:
         table = Table.grid(padding=(0, 2, 0, 0))
-        table.add_row("key", "teacher", "run", "rows", "on the disk", "last used", "features")
+        table.add_row("key", "teacher", "run", "rows", "on disk", "last used", "features")
         for each in found:
             table.add_row(
                 each.key[:8], clean(each.teacher), clean(each.run), f"{each.samples:,}", size(each.on_disk),
@@ -134,16 +135,16 @@ def _list(invocation: Invocation, root: Path, *, json: bool) -> None:
         invocation.out.say("")
     if encoded:
         table = Table.grid(padding=(0, 2, 0, 0))
-        table.add_row("key", "tokenizer", "rows", "on the disk", "last used", "encoded from")
+        table.add_row("key", "tokenizer", "rows", "on disk", "last used", "tokenised from")
         for rows in encoded:
             row = rows.key[:8], clean(rows.tokenizer), f"{rows.rows:,}", size(rows.on_disk), rows.used
             table.add_row(*row, f"{clean(rows.text)} ..." if rows.text else "")
         invocation.out.print(table, soft_wrap=False)
     taken = [sum(each.on_disk for each in found), sum(rows.on_disk for rows in encoded)]
-    told = f"{len(found)} {'cache' if len(found) == 1 else 'caches'} of teachers, {size(taken[0])}"
+    total = f"{len(found)} teacher {'cache' if len(found) == 1 else 'caches'}, {size(taken[0])}"
     if encoded:
-        told = f"{told}; encoded rows of {len(encoded)}, {size(taken[1])}; together {size(sum(taken))}"
-    invocation.out.say(f"{told}, in {root}")
+        total = f"{total}; {len(encoded)} of tokenised rows, {size(taken[1])}; together {size(sum(taken))}"
+    invocation.out.say(f"{total}, in {root}")
 
 
 def _remove(invocation: Invocation, root: Path, key: str) -> None:
@@ -152,6 +153,6 @@ def _remove(invocation: Invocation, root: Path, key: str) -> None:
 
     found = remove(root, "" if key == "all" else key)
     if not found and key != "all":
-        raise typer.BadParameter(f"{root} has nothing whose key begins with `{key}`", param_hint="--remove")
+        raise typer.BadParameter(f"no key in {root} begins with `{key}`", param_hint="--remove")
     for each in found:
         invocation.out.say(f"removed {each.key}, {size(each.on_disk)}")

@@ -1,4 +1,4 @@
-"""`kdspec explain`: the story behind a code."""
+"""`kdspec explain`: the explanation of a code, with examples."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def explain(
     context: typer.Context,
     code: Annotated[str | None, typer.Argument(metavar="CODE", help="For example KD201; all codes by default.")] = None,
 ) -> None:
-    """Say what a code such as KD201 means."""
+    """Explain a code such as KD201."""
     invocation: Invocation = context.obj
     out = invocation.out
     if code is None:
         for known in CODES.values():
             out.say(f"{known.code}  {known.title}")
-        out.say("\n`kdspec explain KD201` tells more of one")
+        out.say("\n`kdspec explain KD201` explains one of them")
         return
     known_code = CODES.get(code.upper())
     if known_code is None:
@@ -37,11 +37,11 @@ def explain(
         hint = f"; did you mean {guess}?" if guess else "; `kdspec explain` lists all codes"
         raise typer.BadParameter(f"there is no code `{code}`{hint}", param_hint="CODE")
     out.say(f"{known_code.code}: {known_code.title}\n")
-    told, width = page(known_code.code), min(out.width, 100)
+    described, width = page(known_code.code), min(out.width, 100)
     out.say(_filled(known_code.text, width))
-    if told is not None:
-        out.say(f"\n{_filled(told.text, width)}")
-        for title, example in (("Wrong", told.wrong), ("Right", told.right)):
+    if described is not None:
+        out.say(f"\n{_filled(described.text, width)}")
+        for title, example in (("Wrong", described.wrong), ("Right", described.right)):
             if example is not None:
                 out.say(f"\n{title}:\n\n{textwrap.indent(example, '    ').rstrip()}")
 

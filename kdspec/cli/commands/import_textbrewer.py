@@ -1,4 +1,4 @@
-"""`kdspec import-textbrewer`: TextBrewer's configurations as a spec."""
+"""`kdspec import-textbrewer`: converts TextBrewer's configurations to a spec."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def import_textbrewer(
     context: typer.Context,
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="JSON, or Python that calls TextBrewer, which is read and not run."),
+        typer.Argument(metavar="FILE...", help="JSON, or Python that calls TextBrewer; it is parsed, not run."),
     ],
     *,
     output: Annotated[
@@ -76,16 +76,18 @@ def import_textbrewer(
         list[str] | None,
         typer.Option(
             metavar="TASK",
-            help="What is learnt; `kdspec list task` has the names. Of several tasks each, as NAME=TASK.",
+            help="The task; `kdspec list task` has the names. Several tasks: NAME=TASK for each.",
         ),
     ] = None,
     teacher: Annotated[
         list[str] | None,
-        typer.Option(metavar="MODEL", help="A folder, or a name on the hub. Several: one for each teacher, or task."),
+        typer.Option(metavar="MODEL", help="A folder or a name on the hub. Repeat it for several teachers or tasks."),
     ] = None,
     student: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="The same, or like:3 for the teacher's architecture with 3 layers."),
+        typer.Option(
+            metavar="MODEL", help="A folder, a name on the hub, or like:3: the teacher's architecture, 3 layers."
+        ),
     ] = None,
     data: Annotated[
         list[Path] | None,
@@ -95,15 +97,15 @@ def import_textbrewer(
         list[str] | None, typer.Option(metavar="NAME", help="A list of matches of the files; may be repeated.")
     ] = None,
     dialect: Annotated[
-        Dialect, typer.Option(help="Whose numbers: those of TextBrewer's repository, or of its releases.")
+        Dialect, typer.Option(help="The version to match: TextBrewer's repository or its releases.")
     ] = "master",
     attention_from: Annotated[
         int | None,
-        typer.Option(min=0, max=1, help="The number of the first attention layer in the files; told by default."),
+        typer.Option(min=0, max=1, help="The number of the first attention layer in the files; detected by default."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there already.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write TextBrewer's configurations as a spec, with a comment on what differs or has no place in it."""
+    """Convert TextBrewer's configurations to a spec, with comments on what differs or has no equivalent."""
     from kdspec.cli.print_diagnostics import show, show_reading
     from kdspec.cli.read_spec import follow, read
     from kdspec.source import extends
@@ -112,12 +114,12 @@ def import_textbrewer(
 
     invocation: Invocation = context.obj
     if output is not None and os.path.lexists(output) and not force:
-        raise typer.BadParameter(f"{output} is there already; --force replaces it", param_hint="--output")
+        raise typer.BadParameter(f"{output} exists; --force replaces it", param_hint="--output")
     folder = output.parent if output is not None else Path()
     named = _named(task or [_TASK])
     kinds = [task_named(invocation.registry, kind) for _, kind in named]
     found = reader.read(files, invocation.registry, matches or ())
-    if len(kinds) == 1 and named[0][0] is None and len(found.tasks) > 1:  # alike, as far as the file tells
+    if len(kinds) == 1 and named[0][0] is None and len(found.tasks) > 1:  # the files do not distinguish them
         named, kinds = [(name, kinds[0].name) for name in found.tasks], kinds * len(found.tasks)
     tasks = {name or "main": kind for (name, _), kind in zip(named, kinds, strict=True)}
     rows = _rows(tasks, data or (), folder)
@@ -137,7 +139,7 @@ def import_textbrewer(
             ["kdspec: 1", f"name: {scalar(name)} # the output goes to runs/{name}/", "seed: 0 # TextBrewer has none"],
             ["", "tasks:", *_tasks(tasks, rows)],
             ["", "models:", *_models(_teachers(origins, tasks), own, found, first)],
-            ["", "# Adaptors are the task's own: for what they return in TextBrewer, `adaptors:` takes field paths."],
+            ["", "# The task's own adaptors are used; `adaptors:` takes field paths for what TextBrewer's return."],
             ["", "stages:", *_stages(tasks, rows, origins, found, dialect, first)],
         )
     ]
@@ -163,14 +165,14 @@ _WHOSE: Mapping[str, str] = MappingProxyType({"master": "repository", "pypi": "r
 
 
 def _named(written: Sequence[str]) -> list[tuple[str | None, str]]:
-    """The tasks of `--task`, each with its name if it has one, as all of several must."""
+    """The tasks of `--task`, each with its name or None; several tasks need names."""
     pairs = [
         (name if equals else None, kind if equals else name)
         for name, equals, kind in (one.partition("=") for one in written)
     ]
     names = [name for name, _ in pairs]
     if len(pairs) > 1 and (None in names or len(set(names)) < len(names)):
-        raise typer.BadParameter("several tasks have a name each: `news=sequence_classification`", param_hint="--task")
+        raise typer.BadParameter("several tasks need names: `news=sequence_classification`", param_hint="--task")
     return pairs
 
 
@@ -220,13 +222,13 @@ def _models(
     if width is not None:
         heads = next(heads for heads in (12, 8, 4, 2, 1) if width % heads == 0)
         sizes += f", hidden_size: {width}, num_attention_heads: {heads}, intermediate_size: {4 * width}"
-    yield f"      config: {{{sizes}}} # as far as the matches tell"
+    yield f"      config: {{{sizes}}} # inferred from the matches"
     if width is None:
-        yield f"      # initialize: {{layers: {list(range(layers))}}} # to begin with layers of the teacher"
+        yield f"      # initialize: {{layers: {list(range(layers))}}} # to copy layers of the teacher"
 
 
 def _shape(found: Read, first: int) -> tuple[int, int | None]:
-    """Layers and width of the student that the matches are for; no width where it is the teacher's."""
+    """Layers and width of the student, inferred from the matches; no width if it is the teacher's."""
     matches = found.configuration.intermediate_matches or ()
     counted = {"hidden": 1, "attention": first}  # the number of the first layer
     layers = [layer + 1 - counted[match.feature] for match in matches for layer in match.layer_S if layer >= 0]

@@ -1,4 +1,4 @@
-"""`kdspec init`: a new spec to begin with."""
+"""`kdspec init`: writes a new spec."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _BY_EXAMPLE: Mapping[str, str] = MappingProxyType(
         "token_classification": "basics/tagging",
     }
 )
-"""Tasks whose rows are no sentences with an answer, and the spec of the library for each."""
+"""Tasks without a template, because their rows are not sentences with labels; the library's spec for each."""
 
 
 @hookimpl
@@ -48,22 +48,24 @@ def init(
     context: typer.Context,
     path: Annotated[Path, typer.Argument(metavar="PATH", help="The spec to write.")] = Path("spec.yaml"),
     *,
-    task: Annotated[str | None, typer.Option(help="What is learnt; `kdspec list task` has the names.")] = None,
-    teacher: Annotated[str | None, typer.Option(metavar="MODEL", help="A folder, or a name on the hub.")] = None,
+    task: Annotated[str | None, typer.Option(help="The task; `kdspec list task` has the names.")] = None,
+    teacher: Annotated[str | None, typer.Option(metavar="MODEL", help="A folder or a name on the hub.")] = None,
     student: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="The same, or like:3 for the teacher's architecture with 3 layers."),
+        typer.Option(
+            metavar="MODEL", help="A folder, a name on the hub, or like:3: the teacher's architecture, 3 layers."
+        ),
     ] = None,
     data: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Training rows: .csv, .tsv, .json, .jsonl, .parquet; by default an example."),
     ] = None,
     from_: Annotated[
-        str | None, typer.Option("--from", metavar="NAME", help="Copy one of the specs that come along.")
+        str | None, typer.Option("--from", metavar="NAME", help="Copy one of the specs that ship with kdspec.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that are there already.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
 ) -> None:
-    """Write a spec that is valid, with comments on what to change, and the schema for your editor."""
+    """Write a valid spec with comments on what to change, and the schema for your editor."""
     from kdspec.cli.print_diagnostics import show_reading
     from kdspec.cli.read_spec import read
     from kdspec.spec import json_schema
@@ -72,7 +74,7 @@ def init(
     folder = path.parent
     if from_ is not None:
         if any(option is not None for option in (task, teacher, student, data)):
-            raise typer.BadParameter("it copies a whole spec, so it excludes the other options", param_hint="--from")
+            raise typer.BadParameter("copies a whole spec and excludes the other options", param_hint="--from")
         files = {path: adapted(_in_library(from_), folder)}
     else:
         for option, value in (("--task", task), ("--teacher", teacher), ("--student", student)):
@@ -81,7 +83,7 @@ def init(
         files = _drafted(invocation.registry, path, task or "", teacher or "", student or "", data)
     there = next((file for file in files if os.path.lexists(file)), None)
     if there is not None and not force:
-        raise typer.BadParameter(f"{there} is there already; --force replaces it", param_hint="PATH")
+        raise typer.BadParameter(f"{there} exists; --force replaces it", param_hint="PATH")
     if force or not (folder / SCHEMA).exists():
         files = {**files, folder / SCHEMA: json_schema.text(invocation.registry)}
     write(files)
@@ -98,7 +100,7 @@ def _drafted(
 ) -> dict[Path, str]:
     task = task_named(registry, task_name)
     if (spec := _BY_EXAMPLE.get(task.name)) is not None and task.__module__.startswith("kdspec."):
-        message = f"rows of `{task.name}` have a form of their own: begin with `kdspec init --from {spec}`"
+        message = f"there is no template for `{task.name}`; use `kdspec init --from {spec}`"
         raise typer.BadParameter(message, param_hint="--task")
     files = {}
     if data is None:
@@ -130,7 +132,7 @@ def task_named(registry: Registry, task_name: str) -> type[Task]:
 
 
 def origin(registry: Registry, model: str, folder: Path, option: str) -> TemplateOrigin:
-    """What a model given on the command line is; `option` is the option, to complain of."""
+    """The origin of a model on the command line; `option` is the option, for error messages."""
     like = _LIKE.fullmatch(model)
     if like is not None and option == "--student":
         return TemplateOrigin(layers=int(like[1]))
@@ -148,7 +150,7 @@ def origin(registry: Registry, model: str, folder: Path, option: str) -> Templat
 
 
 def header(data: Path) -> list[str]:
-    """The columns of a file of text; none where they cannot be told, which `kdspec validate` says better."""
+    """The columns of a text file; none if they cannot be read, which `kdspec validate` reports."""
     from kdspec.data.tables import FileMistake, read_csv, read_json
 
     try:
@@ -168,7 +170,7 @@ def _in_library(name: str) -> Path:
     if name not in specs:
         guess = closest(name, specs)
         hint = f"did you mean `{guess}`?" if guess else f"there are {', '.join(specs) or 'none'}"
-        raise typer.BadParameter(f"no spec named `{name}` comes along; {hint}", param_hint="--from")
+        raise typer.BadParameter(f"kdspec ships no spec named `{name}`; {hint}", param_hint="--from")
     return specs[name]
 
 
@@ -177,7 +179,7 @@ def _missing(option: str) -> NoReturn:
 
 
 def write(files: Mapping[Path, str]) -> None:
-    """Write texts to files, whose folders are made."""
+    """Write texts to files; missing folders are created."""
     for file, text in files.items():
         try:
             file.parent.mkdir(parents=True, exist_ok=True)

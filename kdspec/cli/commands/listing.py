@@ -1,4 +1,4 @@
-"""`kdspec list`: what a spec can name."""
+"""`kdspec list`: the components that a spec can name."""
 
 from __future__ import annotations
 

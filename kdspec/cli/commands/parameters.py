@@ -1,4 +1,4 @@
-"""`kdspec parameters`: what a model consists of."""
+"""`kdspec parameters`: the parameters of a model by module."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def parameters(
     depth: Annotated[int, typer.Option(min=0, help="How many levels of modules to show.")] = 3,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, all levels unless --depth is given.")] = False,
 ) -> None:
-    """Show the parameters of a model by module: how many, their share, and their memory. No weights are read."""
+    """Show the parameters of a model by module: number, share and memory. No weights are read."""
     from kdspec.render import module_tree
 
     invocation: Invocation = context.obj
@@ -53,7 +53,7 @@ def parameters(
 
 
 def _module(invocation: Invocation, model: str) -> tuple[str, Any]:
-    """The model's own name, and the module."""
+    """The model's name, and the module."""
     spec, colon, name = model.rpartition(":")
     if os.path.isdir(model) or not (colon or os.path.exists(model)):  # noqa: PTH110, PTH112 - raise nothing for odd names
         from kdspec.diagnostics.fault import Fault

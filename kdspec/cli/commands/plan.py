@@ -1,4 +1,4 @@
-"""`kdspec plan`: what would run."""
+"""`kdspec plan`: shows what would run."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Examples:
   kdspec plan spec.yaml -o plan.json
   kdspec plan spec.yaml --against other.yaml
 
-Each stage is rehearsed on tensors without contents, which takes a few seconds
-and reads no weights. --static leaves that out, and what it finds.
+Each stage is rehearsed on meta tensors, which takes a few seconds and reads no
+weights. --static skips the rehearsal and its checks.
 """
 
 
@@ -43,13 +43,13 @@ def plan(
         bool, typer.Option("--resolved", help="Print the complete spec as YAML, every default filled in.")
     ] = False,
     static: Annotated[
-        bool, typer.Option("--static", help="Do not rehearse: no shapes, sizes, cost and memory.")
+        bool, typer.Option("--static", help="Do not rehearse: no shapes, sizes, cost or memory.")
     ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the plan, for `kdspec run FILE`.")
     ] = None,
     against: Annotated[
-        str | None, typer.Option(metavar="SPEC", help="Show in what the plan differs from that of another spec.")
+        str | None, typer.Option(metavar="SPEC", help="Show how the plan differs from that of another spec.")
     ] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Replace or add a value of the spec.")

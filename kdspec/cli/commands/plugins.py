@@ -1,4 +1,4 @@
-"""`kdspec plugins`: the packages that kdspec has found, and what became of them."""
+"""`kdspec plugins`: the plugin packages that kdspec has found, and whether they loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`kdspec report`: a run as a page of HTML."""
+"""`kdspec report`: writes the HTML report of a run."""
 
 from __future__ import annotations
 
@@ -31,4 +31,4 @@ def report(
     path = made.write(made.read(folder), invocation.plugins)
     invocation.out.say(str(path))
     if show and not webbrowser.open(path.resolve().as_uri()):
-        invocation.err.say("there is no browser to open it in")
+        invocation.err.say("no browser found")

@@ -1,4 +1,4 @@
-"""`kdspec run`: a spec to a student."""
+"""`kdspec run`: trains the stages of a spec."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Examples:
   kdspec run plan.json
   torchrun --nproc-per-node=2 -m kdspec run spec.yaml --backend fsdp
 
-The same command continues a run that was stopped.
+The same command resumes a run that was stopped.
 """
 
 
@@ -53,13 +53,13 @@ def run(
         list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Replace or add a value of the spec.")
     ] = None,
     output: Annotated[
-        Path, typer.Option(metavar="DIR", help="The folder in which the run's own folder lies.", file_okay=False)
+        Path, typer.Option(metavar="DIR", help="The folder that contains the run folder.", file_okay=False)
     ] = Path("runs"),
     restart: Annotated[
-        bool, typer.Option("--restart", help="Begin anew; what an earlier run has left is put aside.")
+        bool, typer.Option("--restart", help="Start from the beginning; the earlier run is moved aside.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on though the spec has changed since the run began.")
+        bool, typer.Option("--resume", help="Resume although the spec has changed since the run began.")
     ] = False,
     device: Annotated[
         str | None, typer.Option(metavar="DEVICE", help="For example cpu or cuda:1; the first GPU by default.")
@@ -67,18 +67,18 @@ def run(
     backend: Annotated[
         Strategy,
         typer.Option(
-            help="How the processes of torchrun train together; fsdp divides the weights, auto is ddp, and accelerate "
-            "leaves it to that library (`pip install 'kdspec[accelerate]'`)."
+            help="How the processes of torchrun train: ddp copies the weights (auto means ddp), fsdp shards them, "
+            "accelerate uses that library (`pip install 'kdspec[accelerate]'`)."
         ),
     ] = "auto",
     accelerate_config: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="With accelerate: what `accelerate config` has written.", dir_okay=False),
+        typer.Option(metavar="FILE", help="With accelerate: a file of `accelerate config`.", dir_okay=False),
     ] = None,
     shard_teachers: Annotated[
-        bool, typer.Option("--shard-teachers", help="With fsdp: divide the teachers' weights as well.")
+        bool, typer.Option("--shard-teachers", help="With fsdp: shard the teachers' weights too.")
     ] = False,
-    format_: Annotated[Format, typer.Option("--format", help="How to print what is wrong.")] = "full",
+    format_: Annotated[Format, typer.Option("--format", help="How to print diagnostics.")] = "full",
 ) -> None:
     """Run a spec: train its stages in order, then compare the models."""
     from kdspec.cli.print_diagnostics import show
@@ -88,13 +88,13 @@ def run(
     invocation: Invocation = context.obj
     err = invocation.err
     if sets and spec.endswith(".json"):
-        raise typer.BadParameter("a plan is run as it is", param_hint="--set")
+        raise typer.BadParameter("cannot change a saved plan", param_hint="--set")
     if restart and resume:
-        raise typer.BadParameter("it excludes `--restart`", param_hint="--resume")
+        raise typer.BadParameter("excludes `--restart`", param_hint="--resume")
     if shard_teachers and backend != "fsdp":
-        raise typer.BadParameter("it needs `--backend fsdp`", param_hint="--shard-teachers")
+        raise typer.BadParameter("needs `--backend fsdp`", param_hint="--shard-teachers")
     if accelerate_config is not None and backend != "accelerate":
-        raise typer.BadParameter("it needs `--backend accelerate`", param_hint="--accelerate-config")
+        raise typer.BadParameter("needs `--backend accelerate`", param_hint="--accelerate-config")
     here = _place(invocation, backend)
     reading = read(spec, invocation.registry, sets or (), trusts_code=invocation.trusts_code)
     if device is not None and reading.plan is not None:
@@ -134,7 +134,7 @@ def run(
             raise typer.Exit(ExitCode.FAILED) from None
         except Interrupted as stopped:
             progress.stop()
-            err.say(f"stopped; the state is saved in {session.folder}. To go on:\n  {command}")
+            err.say(f"stopped; the state is saved in {session.folder}. To resume:\n  {command}")
             code = ExitCode.TERMINATED if stopped.signal == signal.SIGTERM else ExitCode.INTERRUPTED
             raise typer.Exit(code) from None
         finally:
@@ -145,7 +145,7 @@ def run(
 
 
 def _place(invocation: Invocation, backend: Strategy) -> Rank:
-    """This process among those of torchrun. Only the first one talks; the others do where it cannot."""
+    """The rank of this process. Only rank 0 prints; other ranks print only if rank 0 cannot."""
     here = torchrun.place(os.environ)
     torchrun.check(here, backend)
     invocation.err.quiet = here.rank > 0
@@ -153,22 +153,22 @@ def _place(invocation: Invocation, backend: Strategy) -> Rank:
 
 
 def check_device(device: str) -> None:
-    """End with wrong usage where torch cannot compute there."""
+    """Raise `typer.BadParameter` if torch cannot compute on the device."""
     import torch
 
     try:
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
-        # torch raises either, and may go on for many lines.
+        # torch raises either, with messages of many lines.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise typer.BadParameter(f"`{device}` cannot be used: {reason}", param_hint="--device") from None
 
 
 def _command(invocation: Invocation, here: Rank, session: Session, spec: str, sets: Sequence[str]) -> str:
-    """The command that goes on with this run: the one that began it, but for `--restart`."""
+    """The command that resumes this run: the one that started it, without `--restart`."""
     words = ["kdspec", "run", spec]
     if here.world > 1:
-        # Where several machines meet is not known here.
+        # The rendezvous address of several machines is not known here.
         machines = [f"--nnodes={here.world // here.local_world}", "..."] if here.world > here.local_world else []
         words = ["torchrun", f"--nproc-per-node={here.local_world}", *machines, "-m", *words]
     for given in sets:
@@ -200,7 +200,7 @@ def _write_report(invocation: Invocation, reading: Reading, result: Result) -> N
     try:
         report.write(report.read(result.folder), invocation.plugins)
     except FindingError as error:
-        # The run went well; a report can be written again.
+        # The run succeeded; a failing report must not fail it, and `kdspec report` can write it later.
         show(place(error.findings, None), {}, reading.name, invocation.err)
 
 
@@ -209,7 +209,7 @@ def _show_result(invocation: Invocation, result: Result, command: str) -> None:
 
     out = invocation.out
     if result.already_finished:
-        invocation.err.say(f"this run is finished already; to run it anew:\n  {command} --restart")
+        invocation.err.say(f"this run is already finished. To start again:\n  {command} --restart")
     rows = [vars(row) for row in result.table]
     out.print(table(rows), soft_wrap=False)
     out.say(f"{caption(rows)}\n")
@@ -220,7 +220,7 @@ def _show_result(invocation: Invocation, result: Result, command: str) -> None:
 
 
 def loading(student: Path) -> str | None:
-    """Python that loads the student with transformers, or None where it is no model of theirs."""
+    """Python code that loads the student with transformers, or None if it is not a transformers model."""
     try:
         config = json.loads((student / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

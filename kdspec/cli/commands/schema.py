@@ -1,4 +1,4 @@
-"""`kdspec schema`: the JSON Schema by which an editor completes and checks specs."""
+"""`kdspec schema`: the JSON Schema for completion and checks in an editor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kdspec.api.hooks import hookimpl
 from kdspec.cli.invocation import Invocation
 
 _USE = """\b
-Begin a spec with this line, and an editor with a YAML language server completes and checks it:
+Editors with a YAML language server complete and check a spec that begins with this line:
   # yaml-language-server: $schema=kdspec.schema.json
 """
 
@@ -28,9 +28,7 @@ def schema(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to a file, not to standard output.")
     ] = None,
-    bare: Annotated[
-        bool, typer.Option("--bare", help="Only what kdspec itself brings, whatever is installed.")
-    ] = False,
+    bare: Annotated[bool, typer.Option("--bare", help="Built-in components only, without installed plugins.")] = False,
 ) -> None:
     """Print the JSON Schema of a spec, with the components of all installed packages."""
     from kdspec import load_registry

@@ -1,4 +1,4 @@
-"""`kdspec show`: one component in full."""
+"""`kdspec show`: the documentation of one component."""
 
 from __future__ import annotations
 

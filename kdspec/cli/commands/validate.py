@@ -1,4 +1,4 @@
-"""`kdspec validate`: what is wrong with a spec."""
+"""`kdspec validate`: the diagnostics of a spec."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Examples:
   kdspec validate spec.yaml --set stages.distil.training.epochs=3
   kdspec validate spec.yaml --fix
 """
-# Each round of fixes may bring to light what the mistakes before it had hidden.
+# Each round of fixes may reveal errors that the earlier ones had hidden.
 _ROUNDS = 10
 _IS_SPEC = re.compile(r"""^\{?\s*['"]?kdspec['"]?\s*:""", re.MULTILINE)
 _EXTENDS = re.compile(r"""^extends\s*:((?:[^\n#]|\n\s*-)*)""", re.MULTILINE)
@@ -43,13 +43,13 @@ def validate(
         typer.Argument(metavar="SPEC", help="Files, folders to search for specs, or - for standard input."),
     ],
     *,
-    format_: Annotated[Format, typer.Option("--format", help="How to print what is found.")] = "full",
-    fix: Annotated[bool, typer.Option("--fix", help="Put the safe corrections into the files.")] = False,
+    format_: Annotated[Format, typer.Option("--format", help="How to print diagnostics.")] = "full",
+    fix: Annotated[bool, typer.Option("--fix", help="Apply safe corrections to the files.")] = False,
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Replace or add a value of the spec.")
     ] = None,
 ) -> None:
-    """Say what is wrong with a spec, with the place and the fix. Nothing is run or loaded."""
+    """Check specs and print their errors, each with its place and fix. Nothing is run or loaded."""
     from kdspec.cli import apply_fixes
     from kdspec.render import diagnostics as render
 
@@ -78,10 +78,10 @@ def validate(
 
 
 def _search(specs: Iterable[str]) -> list[str]:
-    """The files that are meant: each once, and for a folder those in it that are specs."""
+    """The files to check, each once; of a folder the files that are specs."""
     found: dict[str, None] = {}
     for given in specs:
-        if given == "-" or not os.path.isdir(given):  # noqa: PTH112 - a name with NUL is told of later
+        if given == "-" or not os.path.isdir(given):  # noqa: PTH112 - a name with NUL is reported later
             found[given] = None
             continue
         inside = [str(path) for path in sorted(Path(given).rglob("*.y*ml")) if _is_spec(path, Path(given))]
@@ -104,7 +104,7 @@ def _has_version(path: Path, seen: set[Path]) -> bool:
     if real in seen or not path.is_file():
         return False
     seen.add(real)
-    # Not parsed: a spec that is not YAML is one that should be told of.
+    # Not parsed: a spec that is not valid YAML must be found and reported too.
     text = path.read_text(encoding="utf-8", errors="replace")
     if _IS_SPEC.search(text) is not None:
         return True

@@ -50,13 +50,13 @@ def test_the_figures_as_data(kdspec, folder, monkeypatch, tmp_path):
 
 def test_the_table_has_each_model_beside_its_teacher(kdspec, folder):
     outcome = kdspec("bench", str(folder), "--rounds", "1", "--device", "cpu")
-    lines = {line[:16].strip(): line for line in outcome.out.splitlines()}
+    lines = {line[:18].strip(): line for line in outcome.out.splitlines()}
     assert {
         "role",
         "parameters",
         "latency",
-        "rows a second",
-        "tokens a second",
+        "rows per second",
+        "tokens per second",
         "weights",
         "peak memory",
     } <= lines.keys()

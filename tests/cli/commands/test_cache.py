@@ -51,7 +51,7 @@ def test_caches_are_listed_and_removed(filled, kdspec):
         f"removed {cached_teachers['key']}"
         in kdspec("cache", "--remove", cached_teachers["key"][:6], "--folder", "caches").out
     )
-    assert kdspec(*LIST).out.startswith("0 caches")
+    assert kdspec(*LIST).out.startswith("0 teacher caches")
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_encoded_rows_are_listed_and_removed_too(encoded_rows, kdspec):
     told = kdspec(*LIST).out
     assert f"{cached_teachers['key'][:8]}  teacher    3" in told
     assert "a film to like ..." in told
-    assert "0 caches of teachers, 0 B; encoded rows of 1, " in told
+    assert "0 teacher caches, 0 B; 1 of tokenised rows, " in told
     assert (
         f"removed {cached_teachers['key']}"
         in kdspec("cache", "--remove", cached_teachers["key"][:6], "--folder", "caches").out
@@ -108,7 +108,7 @@ def test_what_is_no_cache_is_never_removed(filled, kdspec, tmp_path):
 def test_an_unknown_key_is_wrong_usage(kdspec, spec):
     outcome = kdspec("cache", "--remove", "abc", "--folder", "caches")
     assert outcome.code == 2
-    assert "has nothing whose key begins with `abc`" in outcome.err
+    assert "no key in caches begins with `abc`" in outcome.err
 
 
 @pytest.mark.parametrize("arguments", [(), ("spec.yaml", "--list"), ("--list", "--remove", "all")])

@@ -281,8 +281,8 @@ def test_a_script_names_its_tasks(kdspec, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (("--task", "a=sequence_classification", "--task", "masked_lm"), "several tasks have a name each"),
-        (("--task", "a=masked_lm", "--task", "a=masked_lm"), "several tasks have a name each"),
+        (("--task", "a=sequence_classification", "--task", "masked_lm"), "several tasks need names"),
+        (("--task", "a=masked_lm", "--task", "a=masked_lm"), "several tasks need names"),
         (
             ("--task", "a=sequence_classification", "--task", "b=sequence_classification", "--data", "x.csv"),
             "there are 2 tasks: name a file for each",

@@ -17,7 +17,7 @@ def test_a_folder_is_shown_as_a_tree(kdspec, tmp_path):
     outcome = kdspec("parameters", str(folder(tmp_path / "net")), "--depth", "1")
     assert outcome.code == 0
     assert [line.split()[0] for line in outcome.out.splitlines()[1:5]] == ["net", "embeddings", "encoder", "pooler"]
-    assert "in buffers, which are not trained; both count" in outcome.out
+    assert "values in buffers (not trained), both included" in outcome.out
 
 
 def test_json_has_all_levels_unless_fewer_are_asked_for(kdspec, tmp_path):

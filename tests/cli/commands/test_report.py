@@ -27,7 +27,7 @@ def test_it_writes_the_page_and_says_where(kdspec, folder):
     assert (folder / "report.html").is_file()
 
 
-@pytest.mark.parametrize(("opens", "told"), [(True, ""), (False, "there is no browser to open it in\n")])
+@pytest.mark.parametrize(("opens", "told"), [(True, ""), (False, "no browser found\n")])
 def test_it_opens_the_page(kdspec, folder, monkeypatch, opens, told):
     opened = []
     monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or opens)

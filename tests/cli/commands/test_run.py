@@ -145,7 +145,7 @@ def test_an_interrupted_run_names_the_command_that_goes_on(kdspec, spec, engine,
     outcome = kdspec("run", "my spec.yaml", "--set", "seed=7", "--restart", "--output", "out", "--device", "cpu")
     assert (outcome.code, outcome.out) == (code, "")
     assert outcome.err.splitlines() == [
-        "stopped; the state is saved in out/tiny. To go on:",
+        "stopped; the state is saved in out/tiny. To resume:",
         "  kdspec run 'my spec.yaml' --set seed=7 --output out --device cpu",
     ]
 
@@ -164,7 +164,7 @@ def test_a_finished_run_says_so_and_shows_its_table(kdspec, spec, engine):
     outcome = kdspec("run", "spec.yaml")
     assert outcome.code == 0
     assert "4.4 M" in outcome.out
-    assert outcome.err.endswith("this run is finished already; to run it anew:\n  kdspec run spec.yaml --restart\n")
+    assert outcome.err.endswith("this run is already finished. To start again:\n  kdspec run spec.yaml --restart\n")
 
 
 def test_a_report_that_cannot_be_made_is_no_failure_of_the_run(kdspec, spec, engine, monkeypatch):
