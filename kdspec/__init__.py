@@ -42,7 +42,7 @@ from kdspec.api.kinds import (
 from kdspec.api.losses import Divergence, FeatureLoss, LogitKind, LogitLoss, Projection, Reduction, Scope, Temperature
 from kdspec.api.match import Match, Pair, PlannedMatch
 from kdspec.api.spec_source import SpecSource
-from kdspec.api.step import Features, Needs, Step, Term
+from kdspec.api.step import Features, LogitUse, Needs, Step, Term
 from kdspec.api.task import BuiltTask, Head
 from kdspec.api.task_sampling import Sampling
 from kdspec.diagnostics.diagnostic import Diagnostic, closest, excerpt
@@ -87,6 +87,7 @@ __all__ = [
     "LayerMap",
     "LogitKind",
     "LogitLoss",
+    "LogitUse",
     "Logits",
     "LrSchedule",
     "LrScheduleContext",

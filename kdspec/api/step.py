@@ -17,6 +17,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LogitUse:
+    """How the terms of a strategy read the logits of a teacher."""
+
+    temperatures: tuple[float, ...] = ()
+    """Those at which divergences read the probabilities, where nothing else reads the logits."""
+    why: str | None = None
+    """Why all logits are needed, as a clause (`the loss `mse` compares all logits`); None: the probabilities will do."""
+    at: tuple[str | int, ...] = ()
+    """The keys of the strategy's parameters where the spec says so, or has the temperature."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Needs:
     """A distiller's declaration; plan, capture and cache come from it."""
 
@@ -30,6 +42,8 @@ class Needs:
     """For each model the features that must be there (`logits`, `labels`, `losses`, ...)."""
     optional: Mapping[str, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
     """For each model the features that are read where its adaptor has them (`logits_mask`, `inputs_mask`)."""
+    logits: Mapping[str, LogitUse] = field(default_factory=lambda: MappingProxyType({}))
+    """For each teacher how its logits are read; all of them where this says nothing of it."""
     hard_labels: bool = False
     """Whether the student's hard loss is read: its `losses` where its adaptor has them, else `logits` and `labels`."""
     unlabelled: bool = False

@@ -206,6 +206,13 @@ _TABLE = (
         "A student of several tasks has one head for each task, and this kind of model has no head for this kind of task.",
     ),
     Code(
+        "KD315",
+        "too few logits are cached",
+        "`top_k` of the teacher cache keeps the largest logits, and the probability of all others as one number for each "
+        "temperature of the soft labels. Divergences such as `kl` and `ce` at a constant temperature need no more. Other "
+        "losses, temperatures that depend on the logits, and averages over several teachers need all logits.",
+    ),
+    Code(
         "KD320",
         "splitting may change the gradient",
         "The spec splits batches into micro-batches of similar length, and a part of the stage is not row-wise: it may "

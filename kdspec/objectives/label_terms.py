@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kdspec.api.component import Strict, by_name
 from kdspec.api.context import BuildContext, ObjectiveContext
 from kdspec.api.kinds import Schedule
-from kdspec.api.losses import LogitLoss, Temperature
+from kdspec.api.losses import Divergence, LogitLoss, Temperature
 from kdspec.api.match import Match
-from kdspec.api.step import Needs
+from kdspec.api.step import LogitUse, Needs
 
 if TYPE_CHECKING:
     from kdspec.objectives.distillation import DistillationObjective
@@ -29,6 +30,21 @@ class SoftLabels(Strict):
     """Factor in the total: a number or a schedule."""
     probability_shift: bool = False
     """Swap the teacher's largest logit with that of the label, so that the teacher is never wrong."""
+
+    def logit_use(self, teachers: Sequence[str]) -> LogitUse:
+        """How these terms read the logits of each of the teachers."""
+        temperatures = self.temperature.fixed()
+        if not isinstance(self.loss, Divergence):
+            return LogitUse(why=f"the loss `{self.loss.name}` compares all logits", at=("loss",))
+        if temperatures is None:
+            return LogitUse(why=f"the temperature `{self.temperature.name}` depends on all logits", at=("temperature",))
+        if self.probability_shift:
+            return LogitUse(
+                why="the logit of the label, which is shifted, may be none of them", at=("probability_shift",)
+            )
+        if len(teachers) > 1:
+            return LogitUse(why="those of several teachers are averaged")
+        return LogitUse(temperatures=tuple(temperatures), at=("temperature",))
 
     def build(self, context: BuildContext, teachers: Sequence[str]) -> Soft:
         """The working object for these teachers."""
@@ -65,13 +81,14 @@ def needs(
     softly = bool(teachers) and not soft.weight.always_zero()
     with_labels = softly and (soft.loss.needs_labels or soft.probability_shift)
     masks = frozenset({"logits_mask"})
-    logits = frozenset({"logits"} if softly else ())
+    logits, use = frozenset({"logits"} if softly else ()), soft.logit_use(teachers)
     return Needs(
         student=student,
         teachers=tuple(teachers),
         tasks=(task,) if task is not None else (),
         reads={student: logits | ({"labels"} if with_labels else set()), **dict.fromkeys(teachers, logits)},
         optional={student: masks | {"inputs_mask"}, **dict.fromkeys(teachers, masks)},
+        logits={name: replace(use, at=("soft_labels", *use.at)) for name in teachers} if softly else {},
         hard_labels=not hard.weight.always_zero(),
         unlabelled=softly or bool(matches),
         matches=tuple(match for match in matches if not match.weight.always_zero()),

@@ -52,6 +52,7 @@ BUILTINS = (
     "kdspec.builtins.checks.order_of_stages",
     "kdspec.builtins.checks.teacher_classes",
     "kdspec.builtins.checks.tokenizers",
+    "kdspec.builtins.checks.cached_logits",
 )
 
 

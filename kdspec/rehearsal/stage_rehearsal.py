@@ -249,7 +249,7 @@ class StageRehearsal:
     def _cache(self, features: Features, name: str, *, reduces: bool) -> int:
         """Bytes of a row that a cache would keep: of the features that come from the model, not from its batch."""
         enough = reductions(self.stage.matches, name) if reduces else ()
-        codecs = CodecChoice.of(self.stage.training.teacher_cache, ())
+        codecs = CodecChoice.of(self.stage.training.teacher_cache, self.needs.logits.get(name))
         kept = self.spec.tasks[self.stage.task].logit_positions
         return row_bytes(features, self.stage.features[name].values(), enough, codecs, kept)
 

@@ -53,7 +53,8 @@ class TeacherCacheSettings(Strict):
     """Precision of the stored values. `exact`: as the teacher computes them. `float16`: half of the disk space. `int8`:
     hidden states and attention in a quarter of it, with a scale for each token; logits in float16."""
     top_k: Annotated[int, Field(gt=0)] | None = None
-    """Keep this many of the largest logits of a row or token; the probability of the others is shared among them."""
+    """Keep this many of the largest logits of a row or token; the probability of all others is one more outcome, kept as a
+    number for each temperature of the soft labels, which are a divergence such as `kl` at a constant temperature."""
     budget: Size = "20GB"
     """Maximum size of one cache on disk: a number of bytes, with `kB`, `MB`, `GB` or `GiB` behind it."""
     folder: Annotated[str, Field(min_length=1)] | None = None

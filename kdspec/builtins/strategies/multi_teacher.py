@@ -12,7 +12,7 @@ from kdspec.api.context import BuildContext, ObjectiveContext
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Distiller
 from kdspec.api.match import Match
-from kdspec.api.step import Needs
+from kdspec.api.step import LogitUse, Needs
 from kdspec.objectives import label_terms
 from kdspec.objectives.label_terms import HardLabels, SoftLabels
 
@@ -52,6 +52,11 @@ class JoinedSoftLabels(SoftLabels):
             )
             raise invalid_value(message, type_="exclusive_keys", keys=["combine", "teacher_weights"])
         return self
+
+    def logit_use(self, teachers: Sequence[str]) -> LogitUse:
+        """Losses with each teacher read each by itself; else they are joined."""
+        use = super().logit_use(teachers[:1] if self.combine == "losses" else teachers)
+        return replace(use, at=("combine",)) if len(teachers) > 1 and use.why and not use.at else use
 
     def build(self, context: BuildContext, teachers: Sequence[str]) -> Soft:
         """The working object for these teachers."""

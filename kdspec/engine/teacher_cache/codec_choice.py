@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from kdspec.api.step import LogitUse
 from kdspec.engine.teacher_cache.codecs import DENSE, FLOATS, Codec, dtype_of
 from kdspec.engine.teacher_cache.slots import TOKENS, Slot
 from kdspec.engine.teacher_cache.top_k import TopK
@@ -22,10 +23,11 @@ class CodecChoice:
     """Those at which soft labels read the logits, for each of which `top_k` keeps the rest."""
 
     @classmethod
-    def of(cls, settings: TeacherCacheSettings, temperatures: Sequence[float]) -> CodecChoice:
-        """What the settings say; temperatures count where they ask for `top_k`."""
-        given: tuple[float, ...] = () if settings.top_k is None else tuple(sorted(set(temperatures)))
-        return cls(settings.dtype, settings.top_k, given or (1.0,))
+    def of(cls, settings: TeacherCacheSettings, use: LogitUse | None) -> CodecChoice:
+        """What the settings say of a teacher; how its logits are read counts where they ask for `top_k`."""
+        read = settings.top_k is not None and use is not None
+        given: tuple[float, ...] = tuple(sorted(set(use.temperatures))) if read and use is not None else ()
+        return cls(settings.dtype, settings.top_k, given)
 
     def codec(self, slot: Slot) -> Codec:
         """The codec of a slot. Whole numbers, and what would become no smaller, stay as they are."""

@@ -113,7 +113,7 @@ class CacheOpener:
         names = [name for name, feature in forward.features.items() if any(p.root != "batch" for p in feature.paths)]
         facts = CacheFacts(obstacle=self._obstacle(names), epochs=self.epochs)
         self._insist(facts)
-        codecs = CodecChoice.of(self.settings, ())
+        codecs = CodecChoice.of(self.settings, self.stage.needs.logits.get(teacher.name))
         seen = survey(forward, names, self.loader, masks, self.backend, codecs)
         facts = replace(facts, flops=seen.flops, row_bytes=seen.row_bytes)
         self._insist(facts)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kdspec.api.logits import TopKLogits
 from kdspec.engine.teacher_cache.codecs import Codec, Part, array
 from kdspec.engine.teacher_cache.slots import Slot
 
@@ -61,9 +62,7 @@ class TopK(Codec):
         rests = (Part(leading, torch.float32) for _ in self.temperatures)
         return (Part(several, torch.int64), Part(several, torch.float32), *rests)
 
-    def put_together(self, slot: Slot, tensors: Sequence[Tensor]) -> Any:
-        """The logits, the others sharing their probability at the first temperature."""
-        ids, largest, rest, *_ = tensors
-        classes = slot.shape[-1]
-        spread = rest - math.log(classes - self.count)
-        return spread[..., None].expand(*rest.shape, classes).scatter(-1, ids, largest)
+    def put_together(self, slot: Slot, tensors: Sequence[Tensor]) -> TopKLogits:
+        """The list and the rests, which are never spread over the other classes."""
+        ids, values, *rests = tensors
+        return TopKLogits(ids, values, dict(zip(self.temperatures, rests, strict=True)), slot.shape[-1])

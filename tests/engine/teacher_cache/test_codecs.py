@@ -78,16 +78,36 @@ def test_whole_numbers_stay_as_they_are():
     assert CodecChoice("int8", 2).codec(Slot("logits", "whole", 0, "int64", (40,))).name == "dense"
 
 
-def test_the_largest_logits_keep_their_probabilities():
-    value = torch.randn(40, generator=torch.Generator().manual_seed(1)) * 3
-    found = back(CodecChoice(top_k=6, temperatures=(1.0,)), LOGITS, value)
-    mine, theirs = found.softmax(-1), value.softmax(-1)
-    largest = value.topk(6).indices
-    assert torch.allclose(mine[largest], theirs[largest], atol=1e-6)
-    others = torch.ones(40, dtype=torch.bool).index_fill(0, largest, False)
-    assert mine[others].std() < 1e-7
-    assert torch.isclose(mine[others].sum(), theirs[others].sum(), atol=1e-6)
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 8.0])
+def test_the_largest_logits_and_all_others_together_keep_their_probabilities(temperature):
+    value = torch.randn(3, 40, generator=torch.Generator().manual_seed(1)) * 3
+    slot = Slot("logits", "whole", 0, "float32", (TOKENS, 40), "logits")
+    found = back(CodecChoice(top_k=6, temperatures=(1.0, 2.0, 8.0)), slot, value, 3)
+    theirs, largest = (value.double() / temperature).softmax(-1), value.topk(6).indices
+    assert torch.equal(found.ids, largest)
+    expected = torch.cat([theirs.gather(-1, largest), 1 - theirs.gather(-1, largest).sum(-1, keepdim=True)], -1)
+    assert torch.allclose(found.log_probabilities(temperature).exp(), expected.float(), atol=1e-6)
+    assert found.classes == 40
     assert CodecChoice(top_k=20).codec(LOGITS).name == "dense"
+
+
+def zipf(classes=151_936):
+    """Logits of a sharp teacher over a large vocabulary: probabilities that fall as a power of the rank."""
+    return -2.5 * torch.arange(1, classes + 1, dtype=torch.float64).log()
+
+
+def test_at_a_temperature_of_2_the_rest_is_what_it_is():
+    """Spread over the vocabulary and tempered afterwards it would have 0.81 of the probability, not 0.28."""
+    value, at = zipf().float(), 2.0
+    slot = Slot("logits", "whole", 0, "float32", (len(value),))
+    found = back(CodecChoice(top_k=64, temperatures=(at,)), slot, value)
+    true = (zipf() / at).softmax(-1)[64:].sum().item()
+    assert found.log_probabilities(at).exp()[-1].item() == pytest.approx(true, rel=1e-4)
+    one = value.double().softmax(-1)
+    spread = one.clone()
+    spread[64:] = one[64:].sum() / (len(value) - 64)
+    wrong = (spread.log() / at).softmax(-1)[64:].sum().item()
+    assert (round(true, 2), round(wrong, 2)) == (0.28, 0.81)
 
 
 def test_the_largest_logits_take_eight_bytes_each_and_four_for_each_temperature():
