@@ -157,6 +157,17 @@ Event = (
 """Any event of a run."""
 
 
+def stage_of(event: Event) -> str:
+    """The stage that an event belongs to; empty for an event of the whole run."""
+    return "" if isinstance(event, RunStarted | Note | RunFinished | RunFailed) else event.stage
+
+
+def step_of(event: Event) -> int:
+    """The number of optimizer steps after which an event was, 0 for an event of no step."""
+    with_step = StepDone | Evaluated | CheckpointSaved | CacheState | StageFinished
+    return event.step if isinstance(event, with_step) else 0
+
+
 def to_json(event: Event) -> dict[str, Any]:
     """An event as strict JSON data; `event` has the name of its class.
 

@@ -130,3 +130,11 @@ def test_events_are_torch_free():
 
 def test_every_event_is_documented():
     assert all(cls.__doc__ and not cls.__doc__.startswith(cls.__name__) for cls in get_args(events.Event))
+
+
+def test_the_stage_and_the_step_of_an_event_are_those_that_it_has():
+    for cls in get_args(events.Event):
+        names = {field.name for field in fields(cls)}
+        event = cls(**{name: {"stage": "distil", "step": 7}.get(name) for name in names})
+        assert events.stage_of(event) == ("distil" if "stage" in names else "")
+        assert events.step_of(event) == (7 if "step" in names else 0)

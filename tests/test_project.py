@@ -206,3 +206,98 @@ def test_no_tracked_file_names_a_folder_of_one_machine_or_a_registry_host():
         if unwanted.search(line)
     ]
     assert found == []
+
+
+FOREIGN = {
+    "a module or a configuration of transformers": """
+        builtins/models/transformers.py auto_map pad_token_id
+        engine/forward/attention_weights.py config _attn_implementation is_causal reorder_and_upcast_attn
+        engine/forward/models.py config _attn_implementation gradient_checkpointing
+        engine/forward/parameter_tree.py _from_config auto_map
+        engine/teacher_cache/fingerprint.py config to_dict
+        hf/configuration.py head_dim pad_token_id vocab_size
+        hf/layer_copies.py config num_hidden_layers base_model_prefix
+        hf/loading.py base_model_prefix
+        testing/tiny_models.py type_vocab_size
+    """,
+    "a tokenizer of transformers": """
+        data/row_cache.py backend_tokenizer
+    """,
+    "the type of a column of datasets": """
+        builtins/tasks/multi_label.py feature names
+        builtins/tasks/sequence_classification.py names
+        data/tagged_sentences.py feature names
+    """,
+    "a node of the graph of autograd": """
+        engine/step/trainable.py variable
+    """,
+    "whatever a model returns": """
+        api/path_steps.py shape _asdict __dict__ _fields
+        testing/loss_suite.py shape
+    """,
+    "an error, which has a reason only if the system gave one": """
+        cli/commands/init.py strerror
+        cli/commands/schema.py strerror
+        data/tables.py strerror
+        plan/plan_file.py strerror
+        textbrewer/files.py strerror
+        textbrewer/python_reader.py lineno offset msg
+    """,
+    "a module of Python or a node of its syntax": """
+        api/docstrings.py __file__
+        engine/run/lock.py F_OFD_GETLK
+        registry/plugins.py KDSPEC_API __name__
+        testing/loss_suite.py __file__
+        textbrewer/python_reader.py id
+    """,
+}
+"""What is asked for by name though it may not be there, by what it is an attribute of: nothing that kdspec has a class for."""
+
+UNDECLARED = """
+    api/answers.py padding_side
+    builtins/checks/no_effect.py matches data validation weight
+    builtins/checks/order_of_stages.py data
+    builtins/checks/references.py augment data matches validation weight
+    builtins/checks/teacher_classes.py soft_labels
+    builtins/checks/unused.py augment
+    engine/batches/loader.py draw encode_together
+    engine/evaluation/evaluate.py condense
+    plan/fit_losses.py weight probability_shift
+    plan/matches.py matches
+    plan/outline.py weight
+    plan/unused.py features
+    spec/check/logits.py weight probability_shift
+"""
+"""What has yet to be declared by a base class; nothing may be added."""
+
+
+def entries(lines: str) -> set[tuple[str, str]]:
+    """A file and a name for each name of a line."""
+    return {(file, name) for file, *names in map(str.split, lines.strip().splitlines()) for name in names}
+
+
+def asked_by_name(source: str) -> Iterator[str]:
+    """The literal names that `getattr` with a default and `hasattr` look for."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr"):
+            name = node.args[1]
+            if isinstance(name, ast.Constant):
+                yield str(name.value)
+
+
+def test_capabilities_are_declared_and_not_asked_for_by_name():
+    """A task, an objective, a loss, a model or a strategy has its members by its base class, with defaults."""
+    allowed = set[tuple[str, str]]().union(*map(entries, FOREIGN.values()))
+    package = ROOT / "kdspec"
+    found = {
+        (path.relative_to(package).as_posix(), name)
+        for path in MODULES
+        for name in asked_by_name(path.read_text(encoding="utf-8"))
+    }
+    assert sorted(found - allowed - entries(UNDECLARED)) == []
+    assert sorted(allowed - found) == []
+
+
+def test_a_name_that_is_asked_for_is_found():
+    source = "getattr(task, 'draw', None)\nhasattr(loss, 'packs')\ngetattr(config, key)\nsetattr(a, 'b', 1)\n"
+    assert list(asked_by_name(source)) == ["draw", "packs"]

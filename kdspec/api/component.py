@@ -70,10 +70,10 @@ class Component(Strict):
     (`loss: {dkd: {alpha: 1}}`).
     """
 
-    kind: ClassVar[str]
+    kind: ClassVar[str] = ""
     """What it is, for example `logit_loss`; set by the kind, never by a component."""
-    name: ClassVar[str]
-    """How a spec calls it."""
+    name: ClassVar[str] = ""
+    """How a spec calls it; empty for a kind."""
 
     @abstractmethod
     def build(self, context: Any) -> Any:
@@ -82,7 +82,7 @@ class Component(Strict):
     @classmethod
     def concrete(cls) -> bool:
         """Whether this class can be named in a spec, as opposed to being a kind."""
-        return isinstance(getattr(cls, "name", None), str)
+        return bool(cls.name)
 
     @classmethod
     def from_plain(cls, value: Any) -> tuple[str, dict[str, Any]] | None:
@@ -106,7 +106,7 @@ class Component(Strict):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
         if cls.concrete():
-            assert isinstance(getattr(cls, "kind", None), str), f"{cls.__name__} has a name but derives from no kind"
+            assert cls.kind, f"{cls.__name__} has a name but derives from no kind"
             assert _WORD.fullmatch(cls.name), f"{cls.__name__}.name is {cls.name!r}; a name is a word"
 
     @classmethod

@@ -104,7 +104,7 @@ class Transformers(Model):
             written = {} if first.path is None else first.written_configuration(context)
             known = families.facts(written or first.config or {})
         for model in reversed(line):
-            known = families.changed(known, getattr(model, "config", None) or {})
+            known = families.changed(known, (model.config if isinstance(model, Transformers) else None) or {})
         # Of layers that are copied it is not known here what they have learnt.
         copied = None if self.initialize is not None else ""
         return known if self.path is not None else replace(known, architecture=copied)

@@ -25,6 +25,7 @@ from kdspec.events import (
     StageStarted,
     StepDone,
     from_json,
+    stage_of,
     to_json,
 )
 
@@ -79,7 +80,7 @@ class EventLog:
         if not self.path.exists():
             return
         lines = list(_lines(self.path))
-        stages = list(dict.fromkeys(name for _, (_, event) in lines if (name := getattr(event, "stage", None))))
+        stages = list(dict.fromkeys(name for _, (_, event) in lines if (name := stage_of(event))))
         later = set(stages[stages.index(stage) + 1 :]) if stage in stages else set()
         kept = [line for line, (_, event) in lines if not _is_undone(event, stage, step, later)]
         atomic_write(self.path, b"".join(kept))

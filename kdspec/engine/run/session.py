@@ -37,6 +37,8 @@ from kdspec.events import (
     StageFinished,
     StageSkipped,
     from_json,
+    stage_of,
+    step_of,
     to_json,
 )
 from kdspec.plan.plan import Plan, PlannedStage
@@ -324,7 +326,7 @@ class Session:
             event = record.event
             found |= {
                 type(event).__name__,
-                (type(event).__name__, getattr(event, "stage", ""), getattr(event, "step", 0)),
+                (type(event).__name__, stage_of(event), step_of(event)),
             }
         return found
 
