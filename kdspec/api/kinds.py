@@ -259,10 +259,11 @@ class Task(Scoped):
 
 
 class Augmentation(Component):
-    """`f(words, generator) -> words`, with a seeded `random.Random` as the generator, of which alone it draws.
+    """`f(words, generator) -> words`, with a seeded `random.Random` as its only source of random numbers.
 
-    Words are what stands between spaces, of Chinese and Japanese each character, so that models with different
-    tokenizers see the same text. The list is the function's to change, and may be empty before but not after.
+    Words are separated by spaces, and in Chinese and Japanese each character is a word, so that models with different
+    tokenizers see the same text. The function may change the list in place. The list may be empty before, but not
+    after.
     """
 
     kind: ClassVar[str] = "augmentation"

@@ -40,13 +40,13 @@ class Match(Strict):
     loss: FeatureLoss | None = None
     """How the two sides are compared."""
     layers: LayerMap | None = None
-    """Which layers: `{teacher: student, ...}` or a layer map such as `uniform`. Left out: the feature as a whole."""
+    """Which layers: `{teacher: student, ...}` or a layer map such as `uniform`. Default: the feature as a whole."""
     pairs: list[Pair] | None = Field(default=None, min_length=1)
     """The long form of `layers`, for losses that take two layers of each model."""
     weight: Schedule = by_name(1.0)
     """Factor in the total: a number or a schedule."""
     projection: Projection | None = None
-    """From the student's width to the teacher's. Left out: `linear` where widths differ. `none`: never."""
+    """From the student's width to the teacher's. Default: `linear` where widths differ. `none`: never."""
     teacher: str | None = None
     """Which teacher, where there are several."""
     preset: MatchPreset | None = None

@@ -14,7 +14,7 @@ class Sampling(Strict):
     """The probability of each task, for every micro-batch: its size to the power of `tau`, or proportions of your own."""
 
     tau: float = Field(default=1.0, ge=0)
-    """Exponent of a task's size: 1 for tasks in proportion to their data, 0 for all alike, 0.5 in between."""
+    """Exponent of a task's size: 1 samples tasks in proportion to their data, 0 gives all the same share."""
     size: Literal["batches", "examples"] = "batches"
     """What the size of a task is: batches of `batch_size` rows, as TextBrewer counts, or examples."""
     proportions: dict[str, Annotated[float, Field(gt=0)]] | None = None

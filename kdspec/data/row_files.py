@@ -35,13 +35,13 @@ class RowFiles(Dataset):
     """Rows in files, which are read into memory. A split may have columns that another one lacks."""
 
     train: Files
-    """File or files with the rows to learn from."""
+    """File or files of the training split."""
     validation: Files | None = None
-    """The rows by which the best student is chosen."""
+    """The validation split, which selects the best student."""
     test: Files | None = None
-    """The rows that are looked at once, at the end."""
+    """The test split, used once, at the end."""
     unlabelled: Files | None = None
-    """Rows without labels, for which the teacher's answer is all there is to learn."""
+    """Rows without labels: the student learns the teacher's predictions."""
 
     def build(self, context: BuildContext) -> Any:
         """A `datasets.DatasetDict` in memory."""

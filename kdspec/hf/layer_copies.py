@@ -26,11 +26,11 @@ class Initialize(Strict):
     layers: list[int] = Field(min_length=1)
     """The source's layer for each layer of the new model, in its order; counted from 0, negative ones from the end."""
     from_: str | None = Field(default=None, alias="from")
-    """Name of the model that they come from. Left out: the model of `like`."""
+    """Name of the model to copy from. Default: the model of `like`."""
     embeddings: bool = True
-    """Whether the embeddings are copied; their shapes must then be the same."""
+    """Whether the embeddings are copied; their shapes must be equal."""
     head: bool = True
-    """Whether pooler and head are copied, as far as their shapes are the same."""
+    """Whether pooler and head are copied, if their shapes are equal."""
 
     def pairs(self, module: nn.Module, context: ModelContext, like: str | None) -> tuple[str, list[tuple[str, str]]]:
         """The source, and which of the tensors of `module` is which of the source's; faults are at keys of this."""

@@ -18,22 +18,23 @@ _DOCUMENT = "-DOCSTART-"
 
 
 class Conll(RowFiles):
-    """Sentences of tagged words as CoNLL has them: a word a line with its tags in columns, a blank line in between.
+    """Sentences of tagged words in CoNLL's format: one word a line with its tags in columns, a blank line between
+    sentences.
 
-    A row has the words in the column `tokens` and their tags in `tags`, which a file with a single column has not.
-    Lines of `-DOCSTART-` are passed over. A character may stand for a word, as in Chinese data.
+    A row has the words in the column `tokens` and their tags in `tags`, which a file with a single column lacks. Lines
+    of `-DOCSTART-` are skipped. A character may be a word, as in Chinese data.
     """
 
     name = "conll"
 
     separator: str | None = Field(default=None, pattern=r"^[^\r\n]+$")
-    r"""What stands between two columns, such as `"\t"`. Left out: any number of blanks."""
+    r"""The separator of columns, such as `"\t"`. Default: any number of spaces."""
     token: int = 0
-    """The column of the words, counted from 0; a negative number counts from the last, -1."""
+    """The column of the words, counted from 0; a negative number counts from the end."""
     tag: int = -1
-    """The column of the tags, counted likewise."""
+    """The column of the tags, counted in the same way."""
     comments: str | None = Field(default=None, min_length=1)
-    """What a line of no word begins with, such as `"# "`. Left out: there are none."""
+    """The prefix of comment lines, such as `"# "`. Default: no comments."""
 
     def _table(self, files: list[Path], at: RowPlace) -> Any:
         return arrow(joined([self._read(file) for file in at.each(files)], at))

@@ -22,17 +22,17 @@ from kdspec.diagnostics.fault import Fault
 class Csv(RowFiles):
     """Rows of fields between delimiters, in UTF-8.
 
-    A column in which every field is a number, or empty, has numbers; any other has text, as it is written.
+    A column has numbers if every field is a number or empty, and else text as it is written.
     """
 
     name = "csv"
 
     delimiter: str = Field(default=",", pattern=r'^[^\r\n"]$')
-    r"""What stands between two fields: one character, `"\t"` for a tab."""
+    r"""The separator of fields: one character, `"\t"` for a tab."""
     quoting: bool = True
     """Whether `"` encloses a field. GLUE's files, and most others with tabs, need `false`."""
     columns: list[str] | None = Field(default=None, min_length=1)
-    """The names of the columns, for a file whose first row does not have them."""
+    """Names of the columns, for a file without a header."""
 
     def _table(self, files: list[Path], at: RowPlace) -> Any:
         parts = [read_csv(file, self.delimiter, quoting=self.quoting, names=self.columns) for file in at.each(files)]
@@ -83,10 +83,10 @@ class Hub(Dataset):
     subset: str | None = None
     """The configuration, for a data set that has several: `sst2`."""
     revision: str | None = None
-    """Branch, tag or commit. Left out, a run depends on what the data set's owner last did."""
+    """Branch, tag or commit. Without it a run depends on what the data set's owner last changed."""
     splits: dict[Literal["train", "validation", "test", "unlabelled"], str] | None = None
     """Which of its splits to use as which: `{train: train, validation: validation_matched}`; parts such as
-    `train[:1000]` are possible. Left out: the splits of the same names."""
+    `train[:1000]` are possible. Default: the splits of the same names."""
 
     @field_validator("splits")
     @classmethod

@@ -16,11 +16,11 @@ _COLUMNS = ("id", "title", "context", "question", "answers")
 
 
 class Squad(RowFiles):
-    """Questions on texts in the JSON of SQuAD 1.1 and 2.0, as CMRC 2018, DRCD and others have it too.
+    """Questions on texts in the JSON format of SQuAD 1.1 and 2.0, also used by CMRC 2018, DRCD and others.
 
     Each question is a row with `id`, `title`, `context`, `question` and `answers`, which are lists of their `text` and
-    of where each begins in the context, `answer_start`; both empty where there is no answer, and None where the file
-    does not say what it is.
+    of where each begins in the context, `answer_start`; both are empty if there is no answer, and None if the file does
+    not say.
     """
 
     name = "squad"

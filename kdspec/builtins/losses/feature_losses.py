@@ -118,8 +118,8 @@ class Gram(Fsp):
 class Mmd(FeatureLoss):
     """Similarities between tokens, from two layers X and Y: `(G_student - G_teacher)²`, G = X Yᵀ / width.
 
-    Reduction: the mean over pairs of tokens. Mask: pairs of which `inputs_mask` does not keep both are left out.
-    The widths may differ, so no projection is needed. X and Y are often the same layer.
+    Reduction: the mean over pairs of tokens. Mask: pairs with a padding token are left out. The widths may differ, so
+    no projection is needed. X and Y are often the same layer.
     Paper: Huang and Wang 2017, "Like What You Like: Knowledge Distill via Neuron Selectivity Transfer"
     (https://arxiv.org/abs/1707.01219), section 4. TextBrewer's `mmd`.
     """
@@ -162,8 +162,8 @@ class Nst(Mmd):
 class AttentionMse(FeatureLoss):
     """Squared difference of attention: `(student - teacher)²`, on probabilities as transformers returns them.
 
-    Reduction: the mean over heads and pairs of tokens. Mask: pairs of which `inputs_mask` does not keep both are left
-    out. Both models need the same number of heads.
+    Reduction: the mean over heads and pairs of tokens. Mask: pairs with a padding token are left out. Both models need
+    the same number of heads.
     Paper: Jiao et al. 2020, "TinyBERT" (https://arxiv.org/abs/1909.10351), equation 7. TextBrewer's `attention_mse`.
     """
 
@@ -187,8 +187,8 @@ class AttentionMse(FeatureLoss):
 class AttentionMseSum(FeatureLoss):
     """Squared difference of attention summed over heads: `(Σ_h student_h - Σ_h teacher_h)²`.
 
-    Reduction: the mean over pairs of tokens; it grows with the number of heads. Mask: pairs of which `inputs_mask` does
-    not keep both are left out. The numbers of heads may differ, but the sums then differ as well.
+    Reduction: the mean over pairs of tokens; it grows with the number of heads. Mask: pairs with a padding token are
+    left out. The numbers of heads may differ, but the sums then differ as well.
     Paper: Yang et al. 2020, "TextBrewer" (https://arxiv.org/abs/2002.12620), its `attention_mse_sum`.
     """
 
@@ -228,7 +228,7 @@ class AttentionCe(FeatureLoss):
     """The feature holds scores, the numbers before the softmax, so p and q are their softmax (TextBrewer). Masked keys
     must then have large negative scores in both models."""
     clip_negative: bool = False
-    """Without a mask, leave out keys whose score in the teacher is below -0.001, as TextBrewer does; only together with
+    """Without a mask, leave out keys with a teacher score below -0.001, as TextBrewer does; only together with
     `from_scores`."""
 
     @field_validator("clip_negative")

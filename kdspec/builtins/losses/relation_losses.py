@@ -22,7 +22,7 @@ _MANY = 96
 
 
 class MiniLM(FeatureLoss):
-    """How alike the values of a layer's tokens are: `KL(R_teacher ‖ R_student)`, R = softmax(V Vᵀ / √d) in each head.
+    """Similarity of the values of a layer's tokens: `KL(R_teacher ‖ R_student)`, R = softmax(V Vᵀ / √d) in each head.
 
     The feature holds the values of one layer, such as `modules["bert.encoder.layer.11.attention.self.value"].output`,
     usually of the last one of both models. The widths may differ, so no projection is needed; the paper transfers the

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ConstantTemperature(Temperature):
-    """The same temperature for every row and step; a plain number stands for it: `temperature: 8`."""
+    """The same temperature for every row and step; a plain number is short for it: `temperature: 8`."""
 
     name = "constant"
     scope = "position"
@@ -64,7 +64,7 @@ class Flsw(Temperature):
 
 
 class Cwsm(Temperature):
-    """Confidence weights: rows of which the student is unsure get a lower temperature.
+    """Confidence weights: rows with an unsure student get a lower temperature.
 
     `T = base + beta (mean(w) - w)`, `w = 1 / (max softmax(student) + 0.001)`, at least 0.1. The mean is over the rows
     of the micro-batch; no gradient flows through it.

@@ -41,9 +41,9 @@ OneOrMore = Annotated[
 
 
 class Paths(Adaptor):
-    """Field paths by feature name; a plain mapping stands for it: `{logits: output.logits, labels: batch.labels}`.
+    """Field paths by feature name; a plain mapping is short for it: `{logits: output.logits, labels: batch.labels}`.
 
-    A path begins with `output` (what the model returned), `batch` (what it was given) or `modules["a.b"]` with `.input`
+    A path starts with `output` (what the model returned), `batch` (what it was given) or `modules["a.b"]` with `.input`
     or `.output` (what passed through a module). Names, `[0]`, `["key"]`, slices and comparisons follow:
     `output.hidden_states`, `batch.labels != -100`.
     """
@@ -67,7 +67,7 @@ class ByTask(Adaptor):
     """For a model with outputs for several tasks: the adaptor of each task.
 
     `by_task: {tasks: {reviews: {logits: output.reviews, labels: batch.label}, topics: {logits: output.topics}}}`. A
-    transformers model needs none: each of its heads is read where its task has its features.
+    transformers model needs none: each task reads its own head.
     """
 
     name = "by_task"

@@ -16,7 +16,7 @@ LayerPairs = list[tuple[int, int]]
 
 
 class Explicit(LayerMap):
-    """Pairs that are written out, teacher first: `layers: {0: 0, 4: 1, 8: 2}` stands for it.
+    """Explicit pairs, teacher first: `layers: {0: 0, 4: 1, 8: 2}` is short for it.
 
     The numbers are indices into the feature. In `hidden` 0 is the embedding output and n the last of n layers; in
     `attention` 0 is the first layer. Negative ones count from the end.

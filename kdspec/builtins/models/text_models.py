@@ -38,20 +38,21 @@ class TextModel(Model):
     """The kinds of head that it has."""
 
     path: SpecFolderOrHub | None = None
-    """A folder that a run has left, with everything in it: sizes, weights and tokenizer. Nothing else is written then."""
+    """The folder of a student that a run has saved, with sizes, weights and tokenizer. It excludes all other
+    parameters."""
     like: str | None = None
-    """Name of the model whose tokenizer it takes, usually its teacher."""
+    """Name of the model of which it takes the tokenizer, usually its teacher."""
     tokenizer_: SpecTokenizer | None = Field(default=None, alias="tokenizer")
     """In place of `like`: a tokenizer's folder, or its name on the hub."""
     tokenizer_revision: str | None = None
     """For a `tokenizer` on the hub: branch, tag or commit."""
     vectors: SpecFile | None = None
-    """Word vectors to begin with, a text file of GloVe or word2vec: for the tokens that are words in it. Left out: all
-    embeddings are drawn anew. How many were found is in the student's `config.json`."""
+    """Word vectors to initialise the embeddings, a text file of GloVe or word2vec, used for tokens that are words in
+    it. Default: random initialisation. The student's `config.json` records how many were found."""
     embedding: int = Field(default=256, gt=0)
     """Width of the embeddings; that of `vectors`, if there are any."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Part of the values that is dropped in training."""
+    """Share of the values that is dropped in training."""
 
     @model_validator(mode="after")
     def _one_tokenizer(self) -> Self:
@@ -211,11 +212,11 @@ class TextModel(Model):
 
 
 class BiGruModel(TextModel):
-    """A GRU that reads a text in both directions, with the tokenizer of another model.
+    """A bidirectional GRU, with the tokenizer of another model.
 
-    `hidden_states` are the embeddings and one tensor a layer, `2 hidden` wide; where `embedding` is another width, that of
-    a match is found when it runs. Padding does not matter. For single labels, several labels and numbers the head is on
-    the ends of the last layer; for tags it is on each token.
+    `hidden_states` are the embeddings and one tensor a layer, `2 hidden` wide; if `embedding` is another width, the
+    width of a match is determined at run time. Padding does not matter. For classification and regression the head is
+    on both ends of the last layer; for tagging it is on each token.
     Papers: Cho et al. 2014 (https://arxiv.org/abs/1406.1078) for the GRU; Tang et al. 2019, "Distilling Task-Specific
     Knowledge from BERT into Simple Neural Networks" (https://arxiv.org/abs/1903.12136) for such a student.
     """
@@ -226,7 +227,7 @@ class BiGruModel(TextModel):
     hidden: int = Field(default=256, gt=0)
     """Width of one direction."""
     layers: int = Field(default=1, gt=0)
-    """Layers, each of both directions."""
+    """Number of layers, each in both directions."""
 
     def sizes(self, kind: str) -> dict[str, Any]:
         tokens = kind == "token_classification"
@@ -238,7 +239,7 @@ class BiGruModel(TextModel):
 
 
 class TextCnnModel(TextModel):
-    """Convolutions of several widths over a text, side by side, and their maxima; with the tokenizer of another model.
+    """Convolutions of several widths over a text with max pooling; with the tokenizer of another model.
 
     `hidden_states` are the embeddings and the filters at each token, `filters` times the number of `kernels` wide. Padding
     does not matter.

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 class Transformers(Model):
     """A model of the transformers library.
 
-    It comes from one of three places: `path` (its weights are loaded), `config` alone (weights drawn anew), or `like`
-    (another model's configuration with `config` as changes, weights drawn anew). Head and labels come from the task.
-    Beside a `path`, `config` says what the configuration there is, so that a hub model can be planned and rehearsed
-    before it has been downloaded; what is found there must agree.
-    Only safetensors are read, and no code is taken from a folder or the hub but with `--trust-remote-code`. Weights are drawn from the seed and the
-    model's name, so that they do not depend on what else a spec builds.
+    It comes from one of three places: `path` (its weights are loaded), `config` alone (randomly initialised), or `like`
+    (another model's configuration with `config` as changes, randomly initialised). Head and labels come from the task.
+    With a `path`, `config` states the configuration of that model, so that a hub model can be planned and rehearsed
+    before it is downloaded; the downloaded one must agree. Only safetensors are read, and no code is taken from a
+    folder or the hub without `--trust-remote-code`. Random initialisation depends on the seed and the model's name, and
+    on nothing else in the spec.
     """
 
     name = "transformers"
@@ -44,20 +44,21 @@ class Transformers(Model):
     revision: str | None = None
     """For a hub model: branch, tag or commit."""
     config: dict[str, Any] | None = None
-    """A configuration with its `model_type`, or with `like` what differs: `{num_hidden_layers: 2}`. With `path`, what
-    its configuration is expected to be."""
+    """A configuration with its `model_type`, or with `like` the changes: `{num_hidden_layers: 2}`. With `path`, the
+    expected configuration."""
     like: str | None = None
-    """Name of the model whose configuration and tokenizer this one takes."""
+    """Name of the model of which it takes configuration and tokenizer."""
     tokenizer_: SpecTokenizer | None = Field(default=None, alias="tokenizer")
-    """A tokenizer's folder or name on the hub. Left out: the one with `path`, or that of `like`."""
+    """A tokenizer's folder or name on the hub. Default: the one with `path`, or that of `like`."""
     tokenizer_revision: str | None = None
     """For a `tokenizer` on the hub: branch, tag or commit."""
     initialize: Initialize | None = None
     """Layers to copy from another model."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
-    """The implementation of attention. Left out: the library's choice."""
+    """The implementation of attention. Default: the library's choice."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """Of the weights, whatever a checkpoint has. Left out: float32, which training needs; mixed precision is separate."""
+    """Type of the weights, whatever the checkpoint has. Default: float32, which training needs; mixed precision is
+    separate."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

@@ -25,7 +25,7 @@ class TaskTerms(Strict):
     """What one task adds to the total: the terms of `general`, all of them times its weight."""
 
     teacher: str | None = None
-    """The model that teaches this task; frozen, in evaluation mode. Left out: the task is learnt from its labels."""
+    """The model that teaches this task; frozen, in evaluation mode. Default: the task is learnt from its labels."""
     weight: Schedule = by_name(1.0)
     """Factor of all terms of this task: a number or a schedule."""
     soft_labels: SoftLabels = by_name({})
@@ -54,10 +54,10 @@ class TaskTerms(Strict):
 class MultiTask(Distiller):
     """One student learns several tasks, each from a teacher of its own: a shared encoder with a head for each task.
 
-    Each micro-batch is of one task, drawn at random by `sampling`, a function of the seed and the step; its terms are
-    those of `general`, times the task's weight. An epoch is as many micro-batches as all tasks have together, so that a
-    task is seen once in it on average where sampling is in proportion. The best student is that of the highest mean of
-    the tasks' own metrics, or of the metric that `training.evaluate` names: `topics.accuracy`. A transformers student is
+    Each micro-batch is of one task, sampled by `sampling`, a function of the seed and the step; its terms are those of
+    `general`, times the task's weight. An epoch is as many micro-batches as all tasks have together, so that a task is
+    seen once in it on average where sampling is in proportion. The best student is that of the highest mean of the
+    tasks' own metrics, or of the metric that `training.evaluate` names: `topics.accuracy`. A transformers student is
     saved with a folder for each task. Liu et al. 2019, "Improving Multi-Task Deep Neural Networks via Knowledge
     Distillation for Natural Language Understanding" (arXiv 1904.09482); TextBrewer's `MultiTaskDistiller`.
     """

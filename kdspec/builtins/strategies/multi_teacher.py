@@ -38,9 +38,9 @@ class JoinedSoftLabels(SoftLabels):
     teacher with large logits counts no more than the others; `losses`: the student's loss with each of them, which the
     logs then show one by one."""
     teacher_weights: TeacherWeights | None = None
-    """How much each teacher counts: a number greater than 0 for each, in the order of `teachers`, or `confidence`. Left
-    out: all the same. `confidence` weighs row by row: the less probable the label is to a teacher, the less it counts,
-    (1 - softmax over the teachers of their cross-entropies) / (their number - 1) as in Zhang et al. 2022 (arXiv
+    """How much each teacher counts: a number greater than 0 for each, in the order of `teachers`, or `confidence`.
+    Default: all the same. `confidence` weighs row by row: the less probable the label is to a teacher, the less it
+    counts, (1 - softmax over the teachers of their cross-entropies) / (their number - 1) as in Zhang et al. 2022 (arXiv
     2201.00007); in a row without a label its entropy stands for the cross-entropy."""
 
     @model_validator(mode="after")

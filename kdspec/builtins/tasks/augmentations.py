@@ -27,7 +27,7 @@ WordChange = Callable[[Words, Random], Words]
 
 class _OfSomeRows(Augmentation):
     rows: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """The part of the rows that is changed, drawn for each row and epoch."""
+    """Share of the rows that is changed, sampled for each row and epoch."""
 
     def build(self, context: BuildContext) -> WordChange:
         del context
@@ -53,7 +53,7 @@ class MaskWords(_OfSomeRows):
 
 
 class Deleting(_OfSomeRows):
-    """Words are left out, each with the same probability; where none would be left, one of them is."""
+    """Words are deleted, each with the same probability; at least one word is kept."""
 
     name = "deleting"
     probability: Probability = 0.1
@@ -65,13 +65,13 @@ class Deleting(_OfSomeRows):
 
 
 class NGramSampling(_OfSomeRows):
-    """A text becomes a few neighbouring words of it. Lengths that a text does not have are not drawn for it."""
+    """A text becomes a few neighbouring words of it. Lengths greater than that of the text are not sampled."""
 
     name = "n_gram_sampling"
     lengths: list[Annotated[int, Field(ge=1)]] = Field(default=[1, 2, 3, 4, 5], min_length=1)
-    """How many words may be taken."""
+    """Possible numbers of words."""
     probabilities: list[Probability] | None = None
-    """Of each length; their sum is 1. Left out: all the same."""
+    """Probability of each length; their sum is 1. Default: all equal."""
 
     @model_validator(mode="after")
     def _one_each(self) -> Self:
@@ -93,7 +93,7 @@ class NGramSampling(_OfSomeRows):
 
 
 class ShortDisorder(_OfSomeRows):
-    """Neighbouring words change places: of each two or three in turn, one of five orders is drawn."""
+    """Neighbouring words change places: for each two or three in turn, one of five orders is sampled."""
 
     name = "short_disorder"
     probabilities: list[Probability] = Field(default=[0.9, 0.1, 0.0, 0.0, 0.0], min_length=5, max_length=5)
@@ -121,13 +121,13 @@ class ShortDisorder(_OfSomeRows):
 
 
 class LongDisorder(_OfSomeRows):
-    """The halves of a stretch of words change places. A text shorter than a stretch stays as it is."""
+    """The halves of a span of words are swapped. A text shorter than a span is unchanged."""
 
     name = "long_disorder"
     probability: Probability = 0.1
-    """At each word where a stretch can begin and none goes on."""
+    """At each word at which a span can start, outside of other spans."""
     length: Annotated[float, Field(gt=0)] = 20.0
-    """Words of a stretch, rounded up to an even number; below 2 it is a part of the text: 0.5 is half of it."""
+    """Number of words of a span, rounded up to an even number; below 2 a share of the text: 0.5 is half of it."""
 
     def changed(self, words: Words, generator: Random) -> Words:
         words, at = list(words), 0

@@ -32,13 +32,12 @@ _ROWS_AT_ONCE = 1000
 
 
 class MaskedLm(Task):
-    """Masked tokens are guessed from the others, in texts without labels: pre-training and task-agnostic distillation.
+    """Masked language modelling on texts without labels: pretraining and task-agnostic distillation.
 
-    80 % of the chosen tokens become the mask token, 10 % another one, and 10 % stay as they are. Which are chosen is
-    drawn anew in each epoch, and is always the same in evaluation. Losses on logits read the chosen tokens alone.
-    The hard loss is the cross-entropy. Papers: Devlin et al. 2019 (https://arxiv.org/abs/1810.04805); for the
-    distillation Sanh et al. 2019 (https://arxiv.org/abs/1910.01108) and Jiao et al. 2020
-    (https://arxiv.org/abs/1909.10351).
+    80 % of the chosen tokens become the mask token, 10 % another one, and 10 % stay as they are. The tokens are chosen
+    again in each epoch, and are always the same in evaluation. Losses on logits use the chosen tokens only. The hard
+    loss is the cross-entropy. Papers: Devlin et al. 2019 (https://arxiv.org/abs/1810.04805); for the distillation Sanh
+    et al. 2019 (https://arxiv.org/abs/1910.01108) and Jiao et al. 2020 (https://arxiv.org/abs/1909.10351).
     """
 
     name = "masked_lm"
@@ -51,20 +50,20 @@ class MaskedLm(Task):
     text: str
     """The column of the texts."""
     max_length: int | None = Field(default=None, ge=3)
-    """Tokens of a row at most. Left out: what the tokenizer allows."""
+    """Maximum number of tokens of a row. Default: the tokenizer's limit."""
     group: bool = False
-    """Whether texts are put one behind another and cut into rows of `max_length` tokens, which wastes no place on
-    padding and loses nothing. Otherwise each text is a row, and what is too long is cut off."""
+    """Whether texts are concatenated and split into rows of `max_length` tokens, without padding and without loss.
+    Otherwise each text is a row, truncated if it is too long."""
     probability: Annotated[float, Field(gt=0, lt=1)] = 0.15
-    """The part of the tokens that is masked, at least one of each row."""
+    """Share of the tokens that is masked, at least one of each row."""
     whole_words: bool = False
-    """Whether the pieces of a word are masked together. Words are what the tokenizer splits into pieces; in Chinese
+    """Whether all tokens of a word are masked together. A word is what the tokenizer splits into tokens; in Chinese
     that is a character, see `segmented`."""
     segmented: str | None = None
     """For whole words in a language without spaces: a column with the segmented text (a list of words, or a text with
     spaces between them) or with a list of the lengths of its words. No word is split by the mask then."""
     metric: Literal["perplexity", "accuracy"] = "perplexity"
-    """By which the best student is chosen; of the perplexity less is better."""
+    """The metric that selects the best student; lower perplexity is better."""
 
     def adaptor(self) -> Mapping[str, str | list[str]]:
         """The places in the outputs of a transformers model; of the logits only the masked tokens count."""

@@ -39,14 +39,13 @@ LabelColumns = Annotated[
 
 
 class MultiLabel(Task):
-    """Any number of labels for each text, or for each pair of texts, none among them.
+    """Any number of labels for each text or pair of texts, possibly none.
 
-    Each label has a logit of its own, whose sigmoid is the probability that it holds; the hard loss is the binary
-    cross-entropy, averaged over labels and rows. `bce` compares such logits, and `mse` may.
+    Each label has its own logit; its sigmoid is the probability of the label. The hard loss is the binary
+    cross-entropy, averaged over labels and rows. Soft losses: `bce`, or `mse`.
 
-    An empty list, or an empty text where there is a `separator`, is a row to which no label applies. A row whose value
-    is null, every row of the split `unlabelled`, and a split without the column have none: they count in no metric and
-    no hard loss.
+    An empty list, or with a `separator` an empty text, is a row without any label. A row whose value is null, every row
+    of the split `unlabelled`, and a split without the column are unlabelled: they count in no metric and no hard loss.
     """
 
     name = "multi_label"
@@ -59,23 +58,23 @@ class MultiLabel(Task):
     text: texts.TextColumns
     """The column of the text, or two columns for pairs: `[premise, hypothesis]`."""
     label: LabelColumns
-    """A column of lists of labels, or of texts with a `separator`; or a list of columns, one for each label and named
-    after it, with 1 (or true) where it holds and 0 (or false) where it does not."""
+    """A column of lists of labels, or of texts with a `separator`; or a list of columns, one named after each label,
+    with 1 (or true) if the row has it and else 0 (or false)."""
     separator: str | None = Field(default=None, min_length=1)
-    """What stands between the labels of a text: `;`. Spaces around them do not count."""
+    """The separator of labels in a text: `;`. Spaces around them do not count."""
     labels: LabelNames | None = None
-    """Label names in the order of the logits; numbers as text. Left out: those of the rows in `train`, sorted, or the
+    """Label names in the order of the logits; numbers as text. Default: those found in `train`, sorted, or the
     columns."""
     max_length: int | None = Field(default=None, ge=2)
-    """Tokens after which a text, or the longer one of a pair, is cut. Left out: what the tokenizer allows."""
+    """Number of tokens to which a text, or the longer one of a pair, is truncated. Default: the tokenizer's limit."""
     augment: list[Augmentation] = []
-    """What is done to the words of training rows that a teacher answers for, one after another, anew in each epoch. A
-    row that it changes has no labels of its own."""
+    """Augmentations of the words of training rows, one after another, different in each epoch; only in stages with a
+    teacher. An augmented row has no labels."""
     threshold: float = Field(default=0.5, gt=0, lt=1)
-    """The probability above which a label counts as given, in the metrics."""
+    """The metrics count a label as predicted above this probability."""
     metric: Literal["micro_f1", "macro_f1", "subset_accuracy"] = "micro_f1"
-    """By which the best student is chosen. `micro_f1` counts each decision alike, `macro_f1` is the mean of the F1 of
-    each label, and `subset_accuracy` is the part of rows with every label right."""
+    """The metric that selects the best student. `micro_f1` counts each decision the same, `macro_f1` is the mean of the
+    F1 of each label, and `subset_accuracy` is the share of rows with every label correct."""
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:

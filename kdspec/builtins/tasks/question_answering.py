@@ -36,7 +36,7 @@ class Unanswerable(Strict):
     """Questions that the text does not answer, as SQuAD 2.0 has them; the answer is then the first token, `[CLS]`."""
 
     threshold: float = 0.0
-    """How much larger the logits of no answer must be than those of the best one."""
+    """How much larger the logits of no answer must be than those of the best answer."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ class Question:
 
 
 class QuestionAnswering(Task):
-    """The answer to a question as a part of a text: where it begins and where it ends.
+    """Extractive question answering: the answer is a span of a text, given by its start and end.
 
-    A text that is too long becomes several rows, windows that overlap; metrics are of questions all the same. The
-    logits are over the tokens of the text, of which there are as many as the tokenizer makes: teacher and student need
-    the same one. A row without `answers`, and every row of the split `unlabelled`, counts in no metric and no hard loss.
+    A text that is too long becomes several rows, windows that overlap; metrics are still per question. The logits are
+    over the tokens of the text, so teacher and student need the same tokenizer. A row without `answers`, and every row
+    of the split `unlabelled`, counts in no metric and no hard loss.
     """
 
     name = "question_answering"
@@ -72,25 +72,24 @@ class QuestionAnswering(Task):
     answers: str = "answers"
     """The column of the answers: `text` and `answer_start`, a list each."""
     id: str = "id"
-    """The column by which mistakes name a question, if there is one."""
+    """The column with the name of a question in messages, if there is one."""
     max_length: int | None = Field(default=None, ge=8)
-    """Tokens of a row, the question's and the tokenizer's own marks included. Left out: what the tokenizer allows."""
+    """Maximum number of tokens of a row, question and special tokens included. Default: the tokenizer's limit."""
     stride: int | None = Field(default=None, ge=0)
-    """Tokens of the text that two windows next to each other have in common. Left out: 128, or a quarter of a row where
-    that is less."""
+    """Tokens of the text that two neighbouring windows share. Default: 128, or a quarter of a row if that is less."""
     unanswerable: Unanswerable | None = None
-    """Whether a question may have no answer: `{}`, or with a threshold. Left out: each has one."""
+    """Whether a question may have no answer: `{}`, or with a threshold. Default: each has one."""
     misplaced: Literal["refuse", "skip"] = "refuse"
-    """What becomes of an answer that does not stand where `answer_start` says: a mistake, or a row that teaches no
-    position; the metrics compare its text in either case."""
+    """For an answer that is not at its `answer_start`: an error, or a row without a hard loss. The metrics compare its
+    text in both cases."""
     language: answer_scores.Language = "en"
     """How answers are compared: `en` by words, as SQuAD does, `zh` by characters, as CMRC 2018 does."""
     max_answer_length: int = Field(default=30, ge=1)
-    """Tokens that an answer may have in the metrics."""
+    """Maximum number of tokens of an answer in the metrics."""
     n_best: int = Field(default=20, ge=1)
-    """How many beginnings and how many ends are tried for the best answer."""
+    """Number of starts and of ends that are tried for the best answer."""
     metric: Literal["f1", "exact_match"] = "f1"
-    """By which the best student is chosen."""
+    """The metric that selects the best student."""
 
     def adaptor(self) -> Mapping[str, str | list[str]]:
         """The places in the outputs of a transformers model; `logits_mask` has the text and the place of no answer."""

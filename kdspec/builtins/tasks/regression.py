@@ -37,11 +37,11 @@ NumberColumns = Annotated[
 class Regression(Task):
     """A number, or several, for each text or for each pair of texts, such as a score or a similarity.
 
-    The hard loss is the squared error, averaged over numbers and rows; `mse` compares the answers of two models.
-    Labels are met as they are: where they are large, scale the column, since a head begins with answers around 0.
+    The hard loss is the squared error, averaged over numbers and rows; `mse` is the soft loss. Labels are used as they
+    are: rescale a column of large values, since a new head predicts about 0.
 
-    A row whose number is missing, and every row of the split `unlabelled`, has none: it counts in no metric and no hard
-    loss. A split without the column is all of such rows.
+    A row with a missing number, and every row of the split `unlabelled`, is unlabelled: it counts in no metric and no
+    hard loss. A split without the column is unlabelled.
     """
 
     name = "regression"
@@ -56,13 +56,13 @@ class Regression(Task):
     label: NumberColumns
     """The column of the number, or several columns for as many numbers."""
     max_length: int | None = Field(default=None, ge=2)
-    """Tokens after which a text, or the longer one of a pair, is cut. Left out: what the tokenizer allows."""
+    """Number of tokens to which a text, or the longer one of a pair, is truncated. Default: the tokenizer's limit."""
     augment: list[Augmentation] = []
-    """What is done to the words of training rows that a teacher answers for, one after another, anew in each epoch. A
-    row that it changes has no number of its own."""
+    """Augmentations of the words of training rows, one after another, different in each epoch; only in stages with a
+    teacher. An augmented row has no target."""
     metric: Literal["pearson", "spearman", "mse"] = "pearson"
-    """By which the best student is chosen: a correlation, the mean over the columns where there are several, or the
-    mean squared error, of which less is better."""
+    """The metric that selects the best student: a correlation (the mean over several columns), or the mean squared
+    error (lower is better)."""
 
     def adaptor(self) -> Mapping[str, str | list[str]]:
         """The places in the outputs of a transformers model."""

@@ -31,8 +31,8 @@ _IGNORE = -100
 class SequenceClassification(Task):
     """One label for each text, or for each pair of texts.
 
-    A row whose label is empty, and every row of the split `unlabelled`, has none: it counts in no metric and no hard
-    loss. A split without the label column is all of such rows.
+    A row with an empty label, and every row of the split `unlabelled`, is unlabelled: it counts in no metric and no
+    hard loss. A split without the label column is unlabelled.
     """
 
     name = "sequence_classification"
@@ -47,14 +47,14 @@ class SequenceClassification(Task):
     label: str
     """The column of the label: a name or a number."""
     labels: LabelNames | None = None
-    """Label names in the order of the logits; numbers as text. Left out: those of the rows in `train`, sorted."""
+    """Label names in the order of the logits; numbers as text. Default: those found in `train`, sorted."""
     max_length: int | None = Field(default=None, ge=2)
-    """Tokens after which a text, or the longer one of a pair, is cut. Left out: what the tokenizer allows."""
+    """Number of tokens to which a text, or the longer one of a pair, is truncated. Default: the tokenizer's limit."""
     augment: list[Augmentation] = []
-    """What is done to the words of training rows that a teacher answers for, one after another, anew in each epoch. A
-    row that it changes has no label of its own."""
+    """Augmentations of the words of training rows, one after another, different in each epoch; only in stages with a
+    teacher. An augmented row has no label."""
     metric: Literal["accuracy", "f1", "mcc"] = "accuracy"
-    """By which the best student is chosen. `f1` is of the second label where there are two, else the mean over the
+    """The metric that selects the best student. `f1` is that of the second of two labels, else the mean over the
     labels; `mcc` is Matthews' correlation coefficient."""
 
     def adaptor(self) -> Mapping[str, str | list[str]]:

@@ -28,10 +28,10 @@ _FEW = 2
 
 
 class Tensors(Task):
-    """Columns of numbers, or of equally long lists of numbers, that a model takes by their names.
+    """Columns of numbers, or of lists of numbers of equal length, which a model takes by their names.
 
-    Integers become int64, floats the default float type. For data that is encoded already, and for models that read
-    no text. Integer labels are classes, -100 where there is none; labels of floats are values to be met.
+    Integers become int64, floats the default float type. For data that is encoded already, and for models that read no
+    text. Integer labels are classes, -100 where there is none; labels of floats are regression targets.
     """
 
     name = "tensors"
@@ -41,9 +41,9 @@ class Tensors(Task):
     data: Dataset
     """The rows."""
     columns: list[str] | None = Field(default=None, min_length=1)
-    """The model's inputs. Left out: all columns but `labels`."""
+    """The model's inputs. Default: all columns but `labels`."""
     labels: str | None = None
-    """The column of the labels. Left out: there are none, and only a teacher is learnt from."""
+    """The column of the labels. Default: no labels; the student learns from a teacher only."""
 
     def adaptor(self) -> Mapping[str, str | list[str]]:
         """The places in the outputs of a model with transformers' names."""

@@ -32,10 +32,10 @@ _OF_ENTITIES = ("f1", "precision", "recall", "accuracy")
 
 
 class TokenClassification(Task):
-    """A tag for each word of a sentence, such as its part of speech or the entity that it belongs to.
+    """A tag for each word of a sentence, such as its part of speech or its entity.
 
-    Rows have a list of words and a list of as many tags; a word may be a single character. A word's tag is that of its
-    first token, and soft labels are compared at these tokens alone, so that teacher and student may have different
+    Rows have a list of words and a list of as many tags; a word may be a single character. The tag of a word is at its
+    first token, and soft labels are compared at these tokens only. So teacher and student may have different
     tokenizers. A row without tags, and every row of the split `unlabelled`, counts in no metric and no hard loss.
     """
 
@@ -49,26 +49,26 @@ class TokenClassification(Task):
     tokens: str = "tokens"
     """The column with the list of words."""
     tags: str = "tags"
-    """The column with the list of their tags: names, or numbers of which the data set knows the names."""
+    """The column with the list of their tags: names, or numbers if the data set has their names."""
     scheme: tag_schemes.Scheme | None = None
     """How the tags mark entities: `iob2` (`B-PER I-PER O`), `iob1` (`B-` only between two entities of a type), `bmes`
     and `bioes` (end and single words have tags of their own), `bilou` (the same with other letters), or `plain` for
-    tags without entities. Left out: found out by the tags of `train`."""
+    tags without entities. Default: inferred from the tags of `train`."""
     convert_to: Literal["iob2", "bmes", "bioes", "bilou"] | None = None
-    """The scheme of the tags that the models learn, such as that of a teacher. Left out: that of the rows."""
+    """The scheme of the tags that the models learn, such as that of a teacher. Default: that of the rows."""
     labels: list[str] | None = Field(default=None, min_length=2)
-    """The tags in the order of the logits. Left out: those of `train`, for entities every tag of each type; those of a data set that knows its
-    tags."""
+    """The tags in the order of the logits. Default: those of `train`, for entities every tag of each type; or those
+    that the data set declares."""
     max_length: int | None = Field(default=None, ge=3)
-    """Tokens that a row may have. Left out: what the tokenizer allows."""
+    """Maximum number of tokens of a row. Default: the tokenizer's limit."""
     long_sentences: Literal["split", "cut"] = "split"
-    """What becomes of a sentence that is longer: several rows, cut between words, or the first of them alone. Words
-    that are cut off are answered wrongly, or with no entity, in the metrics."""
+    """For a longer sentence: several rows, split between words, or the first of them only. Truncated words count as
+    wrong, or as no entity, in the metrics."""
     label_all_pieces: bool = False
     """Whether the other tokens of a word have its label too, in the hard loss; after `B-PER` that is `I-PER`."""
     metric: Literal["f1", "precision", "recall", "accuracy"] | None = None
-    """By which the best student is chosen: of entities, or the part of words with the right tag. Left out: `f1` where
-    the tags mark entities, else `accuracy`."""
+    """The metric that selects the best student: of entities, or the share of words with the correct tag. Default: `f1`
+    if the tags mark entities, else `accuracy`."""
 
     @field_validator("labels")
     @classmethod

@@ -15,7 +15,7 @@ from kdspec.api.kinds import Schedule
 
 
 class ConstantWeight(Schedule):
-    """The same weight throughout; a plain number stands for it: `weight: 0.5`."""
+    """The same weight throughout; a plain number is short for it: `weight: 0.5`."""
 
     name = "constant"
 
