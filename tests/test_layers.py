@@ -120,6 +120,7 @@ TORCH_AT_TOP = (
     "engine",
     "rehearsal",
     "objectives.distillation",
+    "objectives.labelled_positions",
     "objectives.soft_labels",
     "objectives.multi_task",
     "networks.text_networks",

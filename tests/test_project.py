@@ -218,6 +218,7 @@ FOREIGN = {
         hf/configuration.py head_dim pad_token_id vocab_size
         hf/layer_copies.py config num_hidden_layers base_model_prefix
         hf/loading.py base_model_prefix
+        hf/output_head.py config final_logit_softcapping get_output_embeddings logit_scale logits_scaling
         testing/tiny_models.py type_vocab_size
     """,
     "a tokenizer of transformers": """

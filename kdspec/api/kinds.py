@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from kdspec.api.logits import OutputHead
     from kdspec.api.objective import Objective
     from kdspec.api.step import Needs
     from kdspec.api.task import BuiltTask
@@ -144,6 +145,14 @@ class Model(Scoped):
         """
         del task, context
         return module
+
+    def output_head(self, module: nn.Module, context: ModelContext) -> OutputHead | None:
+        """The linear layer that makes the logits of the module, where it is one that may be large; None: not known.
+
+        A large one is not applied in the forward pass, which ends at its input, but in the losses, chunk by chunk.
+        """
+        del module, context
+        return None
 
     def check(self, context: ModelContext) -> Iterable[Fault]:
         """Whether it goes together with the other models: a fault for each mistake, yielded and not raised. Torch-free.

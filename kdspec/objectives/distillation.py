@@ -14,6 +14,7 @@ from kdspec.api.objective import Objective
 from kdspec.api.step import Features, Step, Term
 from kdspec.api.task import BuiltTask
 from kdspec.diagnostics.fault import Fault, Within
+from kdspec.objectives.labelled_positions import loss_of_labels
 from kdspec.objectives.reductions import reduced
 from kdspec.objectives.soft_labels import Soft, Weight, outputs, shapes
 from kdspec.ops.mean import Mean
@@ -156,4 +157,4 @@ def _hard(task: BuiltTask, student: Features) -> list[Tensor | Mean]:
     logits, labels = outputs(student), student.heads("labels")
     if len(logits) != len(labels):
         raise Fault("KD313", f"{len(logits)} heads of logits but {len(labels)} of labels")
-    return [task.loss(logit.dense(), label) for logit, label in zip(logits, labels, strict=True)]
+    return [loss_of_labels(logit, label, task.loss) for logit, label in zip(logits, labels, strict=True)]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from kdspec.api.context import BuildContext, Input
-from kdspec.api.logits import Logits
+from kdspec.api.logits import HeadLogits, Logits
 from kdspec.api.step import Features
 from kdspec.api.task import BuiltTask, Head
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
@@ -256,9 +256,7 @@ class _Rehearsing:
         """The losses once more on random numbers, which tell a mistake from a loss that needs contents."""
         stage, reason = first.stage, error.findings[0]
         notes = (f"without contents, {reason.message}",)
-        numbers = sum(
-            shape.numel for features in first.found.shapes.values() for of in features.values() for shape in of
-        )
+        numbers = sum(_numbers(value) for features in first.kept.values() for value in features.values())
         if numbers > MANY:
             message = f"the losses of stage `{stage.name}` are checked at the first batch"
             self._note(message, Mark(reason.at or (), reason.label, reason.key), notes)
@@ -285,6 +283,8 @@ def _random(features: Features) -> Features:
                 return torch.rand(value.shape, dtype=value.dtype, requires_grad=value.requires_grad)
             case Tensor():
                 return torch.ones(value.shape, dtype=value.dtype)
+            case HeadLogits():
+                return HeadLogits(made(value.hidden), made(value.weight), made(value.bias), value.post)
             case Logits():
                 return value.mapped(made)
             case Mapping():
@@ -294,3 +294,17 @@ def _random(features: Features) -> Features:
         return value
 
     return Features({name: made(value) for name, value in features.items()})
+
+
+def _numbers(value: Any) -> int:
+    """How many numbers a feature is made of."""
+    match value:
+        case Tensor():
+            return value.numel()
+        case Logits():
+            return sum(tensor.numel() for tensor in value.tensors)
+        case Mapping():
+            return sum(map(_numbers, value.values()))
+        case tuple() | list():
+            return sum(map(_numbers, value))
+    return 0

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kdspec.api.context import Input, OptimizerContext
-from kdspec.api.logits import as_tensor
+from kdspec.api.logits import Logits
 from kdspec.api.match import PlannedMatch
 from kdspec.api.step import Features, Step, Term
 from kdspec.api.task import BuiltTask
@@ -263,13 +263,15 @@ def _tensor(given: Input) -> Tensor:
     return torch.full(given.shape, given.value, dtype=getattr(torch, given.dtype))
 
 
-def _shape(tensor: Tensor, layer: int | None = None) -> Shape:
-    return Shape(tuple(int(n) for n in tensor.shape), str(tensor.dtype).removeprefix("torch."), layer)
+def _shape(value: Tensor | Logits, layer: int | None = None) -> Shape:
+    sizes = (*value.shape, value.classes) if isinstance(value, Logits) else value.shape
+    dtype = value.tensors[0].dtype if isinstance(value, Logits) else value.dtype
+    return Shape(tuple(map(int, sizes)), str(dtype).removeprefix("torch."), layer)
 
 
 def _shapes(features: Features) -> dict[str, tuple[Shape, ...]]:
     found = {}
     for name, value in features.items():
-        layers = value.items() if isinstance(value, Mapping) else ((None, tensor) for tensor in features.heads(name))
-        found[name] = tuple(_shape(tensor, layer) for layer, v in layers if isinstance(tensor := as_tensor(v), Tensor))
+        layers = value.items() if isinstance(value, Mapping) else ((None, head) for head in features.heads(name))
+        found[name] = tuple(_shape(value, layer) for layer, value in layers if isinstance(value, (Tensor, Logits)))
     return found

@@ -23,6 +23,8 @@ from kdspec.hf.layer_copies import Initialize, copy, mistakes
 if TYPE_CHECKING:
     from torch import nn
 
+    from kdspec.api.logits import OutputHead
+
 
 class Transformers(Model):
     """A model of the transformers library.
@@ -188,6 +190,13 @@ class Transformers(Model):
         """The task's model, whose body is that of all of them."""
         del context
         return heads.part(module, task)[1]
+
+    def output_head(self, module: nn.Module, context: ModelContext) -> OutputHead | None:
+        """`get_output_embeddings` of the library, where it is a linear layer."""
+        from kdspec.hf.output_head import output_head
+
+        del context
+        return output_head(module)
 
     def skeleton(self, context: ModelContext) -> nn.Module:
         """The module on the meta device, from the configuration alone."""

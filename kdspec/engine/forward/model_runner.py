@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdspec.api.field_path import FieldPath, FieldPathError
+from kdspec.api.field_path import FieldPathError
 from kdspec.api.match import PlannedMatch
 from kdspec.api.step import Features
 from kdspec.diagnostics.diagnostic import closest
@@ -22,7 +21,9 @@ from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.forward.attention_weights import choose, release
 from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.forward.forward_hooks import HookPoint, HookSet, Trace, each
+from kdspec.engine.forward.large_head import LargeHead
 from kdspec.engine.forward.position_limit import too_long
+from kdspec.engine.forward.requested_outputs import named_modules_of, reads_attention, switches
 from kdspec.engine.forward.teacher_precision import TeacherPrecision
 from kdspec.plan.plan import Feature
 from kdspec.spec.spec import Spec
@@ -39,6 +40,8 @@ class ShortRun:
     """Those that are looked for in its output and its batch all the same."""
     flags: Mapping[str, bool]
     """What it is asked for."""
+    head: LargeHead | None = None
+    """The head whose input is taken in place of the logits."""
 
 
 class ModelRunner:
@@ -54,6 +57,7 @@ class ModelRunner:
         trains: whether the model trains, so that all of it is run.
         selective: whether attention may take another implementation in layers whose weights are not read.
         arithmetic: of a frozen model that has its own.
+        head: a large head, which is left to the losses.
     """
 
     def __init__(
@@ -71,13 +75,15 @@ class ModelRunner:
         selective: bool = False,
         entire: bool = False,
         arithmetic: TeacherPrecision | None = None,
+        head: LargeHead | None = None,
     ) -> None:
         self.name, self.module, self.features, self.spec, self.task = name, module, features, spec, task
         self.matches = matches
         self.withheld = frozenset() if "losses" in features else labels
         self.trains, self.selective, self.entire, self.arithmetic = trains, selective, entire, arithmetic
-        self.modules = _modules(features)
-        self.flags = _flags(module, [path for feature in features.values() for path in feature.paths])
+        self.head = head
+        self.modules = named_modules_of(features)
+        self.flags = switches(module, [path for feature in features.values() for path in feature.paths])
         self.accepted = _accepted(module) if chooses else None
         self._guard = error_context(("models", name, spec.models[name].name), f"model `{name}`")
         self._bound: set[tuple[str, ...]] = set()
@@ -103,7 +109,7 @@ class ModelRunner:
         """The features of a batch; from now on they are taken where they came up, and no more than they need is done.
 
         A frozen model ends there where nothing else is read. Of one that trains nothing is left out but the weights of
-        attention in layers where they are not read.
+        attention in layers where they are not read, and a large head.
 
         Raises:
             FindingError: as when it is called.
@@ -116,6 +122,8 @@ class ModelRunner:
             name: feature for name, feature in self.features.items() if any(p.root != "batch" for p in feature.paths)
         }
         attention = {name: feature for name, feature in made.items() if reads_attention({name: feature})}
+        if (headless := self._without_head(trace, values, made, batch)) is not None:
+            return headless
         wanted = {}
         for name in attention if self.trains else made:
             with contextlib.suppress(LookupError):  # made of what comes up nowhere, such as a part of a tensor
@@ -127,9 +135,35 @@ class ModelRunner:
             rest = {name: feature for name, feature in self.features.items() if name not in wanted}
             # Where attention is not spared, whether it is returned may decide whether its weights are there at all.
             flags = {} if spared else {name: True for name in self.flags if name == "output_attentions"}
-            flags |= _flags(self.module, [path for feature in rest.values() for path in feature.paths])
+            flags |= switches(self.module, [path for feature in rest.values() for path in feature.paths])
             self.ends, self._shorter = ends, ShortRun(HookSet(self.module, wanted, stops=stops), rest, flags)
         return self._made(values)
+
+    def _without_head(
+        self, trace: Trace, values: Mapping[str, Any], made: Mapping[str, Feature], batch: Batch
+    ) -> Features | None:
+        """The features with a large head left to the losses, from now on; None where it cannot be left out."""
+        if self.head is None or self.entire or "logits" not in made:
+            return None
+        wanted: dict[str, Any] = {"logits": self.head.input}
+        try:
+            wanted |= {name: trace.hook_set(values[name]) for name in made if name != "logits"}
+        except LookupError:  # made of what comes up nowhere
+            return None
+        if self.head.behind(wanted):
+            return None
+        attention = {name: made[name] for name in made if reads_attention({name: made[name]})}
+        rest = {name: feature for name, feature in self.features.items() if name not in wanted}
+        flags = {name: True for name in self.flags if attention and name == "output_attentions"}
+        flags |= switches(self.module, [path for feature in rest.values() for path in feature.paths])
+        shorter = ShortRun(HookSet(self.module, wanted, stops=True), rest, flags, self.head)
+        found = self._taken(shorter, self.inputs(batch), batch)
+        if found is None or not self.head.gives(found["logits"], values["logits"]):
+            return None
+        if self.selective and attention and self._spare(wanted, attention):
+            shorter = replace(shorter, flags={name: True for name in flags if name != "output_attentions"})
+        self._shorter = shorter
+        return found
 
     def of(self, module: nn.Module) -> ModelRunner:
         """The same of a copy of the module."""
@@ -145,7 +179,7 @@ class ModelRunner:
         """The modules whose inputs or outputs are taken in a forward pass."""
         if (shorter := self._shorter) is None:
             return frozenset(self.modules)
-        return frozenset(_modules(shorter.rest)) | {tap.module for tap in each(shorter.hook_set.wanted)}
+        return frozenset(named_modules_of(shorter.rest)) | {tap.module for tap in each(shorter.hook_set.wanted)}
 
     def _made(self, values: Mapping[str, Any]) -> Features:
         return Features(values if self.arithmetic is None else self.arithmetic.widened(values))
@@ -158,7 +192,7 @@ class ModelRunner:
     def _taken(self, shorter: ShortRun, inputs: Batch, batch: Batch) -> Features | None:
         """The features where they come up; None where they did not, and are looked for in the output from then on."""
         try:
-            with self._guard, self._captured(_modules(shorter.rest)) as captured:
+            with self._guard, self._captured(named_modules_of(shorter.rest)) as captured:
                 output, found = shorter.hook_set.run(lambda: self._call(inputs, shorter.flags))
         except FindingError as error:
             if (why := self._too_long(inputs)) is not None:
@@ -168,6 +202,8 @@ class ModelRunner:
             self._shorter = self.ends = None
             release(self.module)
             return None
+        if shorter.head is not None:
+            found["logits"] = shorter.head.logits(self.module, found["logits"])
         values = found | self._values(shorter.rest, output, batch, captured)
         return self._made({name: values[name] for name in self.features})
 
@@ -318,30 +354,6 @@ def _recorder(captured: dict[str, dict[str, Any]], path: str) -> Any:
         captured[path] = {"input": args or tuple(kwargs.values()), "output": output}
 
     return record
-
-
-def _modules(features: Mapping[str, Feature]) -> list[str]:
-    """The modules that field paths name."""
-    paths = [path for feature in features.values() for path in feature.paths]
-    return sorted({path.module for path in paths if path.module is not None})
-
-
-def _flags(module: nn.Module, paths: Sequence[FieldPath]) -> dict[str, bool]:
-    """The switches that make a transformers model return what is needed; another module is called as it is."""
-    # Its import takes seconds; without it there is no model of it.
-    library = sys.modules.get("transformers")
-    if library is None or not isinstance(module, library.PreTrainedModel):
-        return {}
-    names = [name for path in paths if path.root == "output" for name in path.attributes]
-    flags = {"hidden_states": "output_hidden_states", "attentions": "output_attentions"}
-    # An encoder-decoder has `encoder_hidden_states`, `cross_attentions` and others.
-    return {flag: True for ending, flag in flags.items() if any(name.endswith(ending) for name in names)}
-
-
-def reads_attention(features: Mapping[str, Feature]) -> bool:
-    """Whether a feature is made of what attention weighs by, which only eager attention returns."""
-    paths = [path for feature in features.values() for path in feature.paths]
-    return any(name.endswith("attentions") for path in paths if path.root == "output" for name in path.attributes)
 
 
 def _accepted(module: nn.Module) -> frozenset[str]:

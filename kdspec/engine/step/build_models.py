@@ -15,8 +15,10 @@ from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.batches.sampler import fold, isolated_random, reseed
 from kdspec.engine.forward.device import placed
 from kdspec.engine.forward.error_context import error_context
-from kdspec.engine.forward.model_runner import ModelRunner, reads_attention
+from kdspec.engine.forward.large_head import large_head
+from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.engine.forward.models import Models, checkpointing
+from kdspec.engine.forward.requested_outputs import reads_attention
 from kdspec.engine.forward.teacher_precision import TeacherPrecision, in_precision
 from kdspec.engine.processes.backend import Backend
 from kdspec.engine.step.trainable import TrainableModule
@@ -68,6 +70,7 @@ class StageModels:
             arithmetic=None if precision is None else TeacherPrecision(precision, self.device.type),
             # What several tasks share may be read in other layers for each of them.
             selective=eager and not self.stage.parts and self.models.chooses(name),
+            head=large_head(self.spec.models[name], module, self.models.context(name)),
         )  # fmt: skip
         if trains and self.stage.training.gradient_checkpointing:
             self._checkpoint_activations(module)

@@ -1,0 +1,57 @@
+"""The large head of a model at work: a forward pass ends at its input, and losses apply it chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+
+from kdspec.api.context import ModelContext
+from kdspec.api.kinds import Model
+from kdspec.api.logits import HeadLogits, OutputHead
+from kdspec.engine.forward.forward_hooks import HookPoint, each
+
+LEAST = 2**13
+"""Classes below which the logits of a batch are no burden; they are then computed in the forward pass, as ever."""
+_TOLERANCE = 1e-3
+
+
+class LargeHead:
+    """The head of a model, by its name: weights may be gathered for a forward pass, or be those of a lane."""
+
+    def __init__(self, head: OutputHead) -> None:
+        self.head = head
+        self.input = HookPoint(head.path, 0, "input", 0)
+        """What the head is given first."""
+
+    def logits(self, module: nn.Module, hidden: Tensor) -> HeadLogits:
+        """The logits of hidden states, not computed yet."""
+        linear: Any = module.get_submodule(self.head.path)
+        return HeadLogits(hidden, linear.weight, linear.bias, self.head.post)
+
+    def behind(self, wanted: Mapping[str, Any]) -> bool:
+        """Whether any of what is taken comes up in the head or behind it."""
+        taken = [tap for name, value in wanted.items() if name != "logits" for tap in each(value)]
+        return any(
+            tap.side == "output" and f"{self.head.path}.".startswith(f"{tap.module}.".lstrip(".")) for tap in taken
+        )
+
+    def gives(self, found: HeadLogits, logits: Any) -> bool:
+        """Whether it gives the logits that the model has returned; of tensors without contents the shape tells."""
+        if not isinstance(logits, Tensor) or (*found.shape, found.classes) != logits.shape:
+            return False
+        if isinstance(logits, FakeTensor) or logits.is_meta:
+            return True
+        return torch.allclose(found.dense().float(), logits.float(), rtol=_TOLERANCE, atol=_TOLERANCE)
+
+
+def large_head(model: Model, module: nn.Module, context: ModelContext) -> LargeHead | None:
+    """The head of a model that has a large one, and says where."""
+    head = model.output_head(module, context)
+    if head is None:
+        return None
+    linear: Any = module.get_submodule(head.path)
+    return LargeHead(head) if linear.weight.shape[0] >= LEAST else None
