@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kdspec.api.logits import HeadLogits, Logits, as_tensor
 from kdspec.api.step import Features
 from kdspec.engine.batches.loader import Batch
 from kdspec.engine.batches.sampler import isolated_random
@@ -22,7 +23,7 @@ from kdspec.engine.teacher_cache.layout import Layout
 from kdspec.engine.teacher_cache.masks import Masks
 from kdspec.engine.teacher_cache.reduce import Reducing
 from kdspec.engine.teacher_cache.samples import Samples
-from kdspec.engine.teacher_cache.slots import MaskName, Slot, Uncacheable, index_of, rebuilt, tensors
+from kdspec.engine.teacher_cache.slots import MaskName, Slot, Uncacheable, index_of, rebuilt, values
 from kdspec.engine.teacher_cache.store import CacheDamage, Store
 
 CPU = torch.device("cpu")
@@ -106,8 +107,8 @@ class TeacherCache:
             self.give_up("rows are not as they were when it was opened")
             return None
         views = [self.store.view(self.samples.keys[sample]) for sample in samples.tolist()]
-        values = [self._read(number, slot, samples, views, kept) for number, slot in enumerate(self.layout.slots)]
-        features = rebuilt(self.layout.slots, values)
+        read = [self._read(number, slot, samples, views, kept) for number, slot in enumerate(self.layout.slots)]
+        features = rebuilt(self.layout.slots, read)
         return Features({**features, **self.forward.of_batch(batch, self._known)})
 
     def fill(self, blocks: Sequence[int]) -> bool:
@@ -192,15 +193,11 @@ class TeacherCache:
         on_device = {key: value.to(self.device) for key, value in batch.items()}
         with isolated_random(), frozen(self.forward.module), self.autocast():
             features = self.forward(on_device)
-        self.use += CacheUse(computed=len(samples))
-        found = [tensor.detach().to(CPU) for *_, tensor in tensors(features, self.names)]
-        kept = self.masks.of(batch)
-        for slot, tensor in zip(self.layout.slots, found, strict=True):
-            _check(slot, tensor, len(samples), kept)
-        return [
-            self.layout.packed(sample, [t[place] for t in found], {name: mask[place] for name, mask in kept.items()})
-            for place, sample in enumerate(samples)
-        ]
+            self.use += CacheUse(computed=len(samples))
+            found, kept = [_here(value) for *_, value in values(features, self.names)], self.masks.of(batch)
+            for slot, value in zip(self.layout.slots, found, strict=True):
+                _check(slot, value, len(samples), kept)
+            return [self.layout.packed(sample, found, place, kept) for place, sample in enumerate(samples)]
 
     def _read(
         self,
@@ -226,12 +223,17 @@ class TeacherCache:
         return tensor if self.device == CPU else tensor.pin_memory().to(self.device, non_blocking=True)
 
 
-def _check(slot: Slot, tensor: Tensor, rows: int, kept: Mapping[MaskName, NDArray[np.bool_]]) -> None:
+def _here(value: Tensor | Logits) -> Tensor | Logits:
+    """The value on the CPU; of a large head the logits are not computed yet."""
+    return value if isinstance(value, HeadLogits) else as_tensor(value).detach().to(CPU)
+
+
+def _check(slot: Slot, value: Tensor | Logits, rows: int, kept: Mapping[MaskName, NDArray[np.bool_]]) -> None:
     length = 0 if slot.mask is None else kept[slot.mask].shape[1]
-    shape, dtype = (rows, *slot.of(length)), str(tensor.dtype).removeprefix("torch.")
-    if tuple(tensor.shape) != shape or dtype != slot.dtype:
-        seen = f"{tuple(tensor.shape)} {dtype}"
-        raise Uncacheable(f"`{slot.feature}` is {seen} for some rows, where {shape} {slot.dtype} was expected")
+    expected = (rows, *slot.of(length))
+    shape = tuple(value.shape) if isinstance(value, Tensor) else (*value.shape, value.classes)
+    if shape != expected:
+        raise Uncacheable(f"`{slot.feature}` is {shape} for some rows, where {expected} was expected")
 
 
 def _reason(error: Exception) -> str:

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kdspec.api.logits import Logits
 from kdspec.engine.teacher_cache.codec_choice import CodecChoice
-from kdspec.engine.teacher_cache.codecs import Codec
+from kdspec.engine.teacher_cache.codecs import Codec, dtype_of
 from kdspec.engine.teacher_cache.samples import Counts
-from kdspec.engine.teacher_cache.slots import MaskName, Slot, Uncacheable, select
+from kdspec.engine.teacher_cache.slots import MaskName, Slot, Uncacheable, of_row
 
 
 class Layout:
@@ -46,22 +47,28 @@ class Layout:
         """The bytes of an average sample."""
         return self.bytes / len(self.sizes)
 
-    def packed(self, sample: int, values: Sequence[Tensor], kept: Mapping[MaskName, NDArray[np.bool_]]) -> bytearray:
+    def packed(
+        self, sample: int, values: Sequence[Tensor | Logits], row: int, kept: Mapping[MaskName, NDArray[np.bool_]]
+    ) -> bytearray:
         """The bytes of a sample.
 
         Args:
             sample: its number.
-            values: what the teacher says of it, by slot, with its padding.
-            kept: which of its positions count.
+            values: what the teacher says of the rows of a batch, by slot, with their padding.
+            row: which of these rows it is.
+            kept: which positions of the rows count.
 
         Raises:
             Uncacheable: a codec does not hold such numbers.
         """
         content = bytearray(int(self.sizes[sample]))
         for number, (slot, value) in enumerate(zip(self.slots, values, strict=True)):
-            if slot.mask is not None and kept[slot.mask].sum() != self.tokens[sample, number]:
+            mask = None if slot.mask is None else kept[slot.mask][row]
+            if mask is not None and mask.sum() != self.tokens[sample, number]:
                 raise Uncacheable("its masks depend on the rows of a batch")
-            chosen = value if slot.mask is None else select(slot, value, kept[slot.mask])
+            chosen = of_row(slot, value, row, mask)
+            if chosen.dtype != dtype_of(slot):
+                raise Uncacheable(f"`{slot.feature}` is {chosen.dtype} for some rows, where {slot.dtype} was expected")
             data = self.codecs[number].encode(slot, chosen)
             start = int(self.starts[sample, number])
             content[start : start + len(data)] = data

@@ -20,7 +20,7 @@ _ENTRY = struct.Struct(f"<{KEY}sq{CHECKSUM}s")
 _COVERED = 8 + CHECKSUM
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One sample of a segment."""
 
@@ -30,7 +30,7 @@ class Entry:
     checksum: bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One segment: the samples that a teacher has computed in one batch, in the order of that batch."""
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdspec.api.logits import as_tensor
+from kdspec.api.logits import Logits, as_tensor
 from kdspec.api.step import Features
 
 SlotPlace = Literal["whole", "layer", "head"]
@@ -55,7 +55,13 @@ class Slot:
 
 
 def tensors(features: Features, names: Sequence[str]) -> Iterator[tuple[str, SlotPlace, int, Tensor]]:
-    """The tensors of the named features with the places that they have in them."""
+    """The tensors of the named features with the places that they have in them; logits with a value for every class."""
+    for name, kind, index, value in values(features, names):
+        yield name, kind, index, as_tensor(value)
+
+
+def values(features: Features, names: Sequence[str]) -> Iterator[tuple[str, SlotPlace, int, Tensor | Logits]]:
+    """The values of the named features with the places that they have in them, logits as the teacher gives them."""
     for name in names:
         value = features[name]
         kind: SlotPlace = "whole"
@@ -65,10 +71,9 @@ def tensors(features: Features, names: Sequence[str]) -> Iterator[tuple[str, Slo
         elif isinstance(value, (tuple, list)):
             kind, parts = "head", list(enumerate(value))
         for index, part in parts:
-            tensor = as_tensor(part)
-            if not isinstance(tensor, Tensor) or not isinstance(index, int):
+            if not isinstance(part, (Tensor, Logits)) or not isinstance(index, int):
                 raise Uncacheable(f"`{name}` is not made of tensors")
-            yield name, kind, index, tensor
+            yield name, kind, index, part
 
 
 def rebuilt(slots: Sequence[Slot], values: Sequence[Any]) -> dict[str, Any]:
@@ -120,8 +125,20 @@ def _slot(name: str, place: SlotPlace, index: int, a: Tensor, b: Tensor, sights:
     return Slot(name, place, index, str(a.dtype).removeprefix("torch."), tuple(shape), mask)
 
 
-def select(slot: Slot, value: Tensor, mask: NDArray[np.bool_]) -> Tensor:
-    """The value of a row at the positions that a mask keeps."""
+def of_row(slot: Slot, value: Tensor | Logits, row: int, mask: NDArray[np.bool_] | None) -> Tensor:
+    """The value of a row on the CPU, at the positions that a mask keeps.
+
+    Of a large head no more logits are computed than are kept, and those of one row at a time.
+    """
+    if isinstance(value, Tensor):
+        return value[row] if mask is None else _select(slot, value[row], mask)
+    one = value.part(slice(row, row + 1))
+    if mask is None:
+        return one.dense()[0].detach().cpu()
+    return one.select(torch.from_numpy(mask)[None].to(one.tensors[0].device)).dense().detach().cpu()
+
+
+def _select(slot: Slot, value: Tensor, mask: NDArray[np.bool_]) -> Tensor:
     at = torch.from_numpy(np.flatnonzero(mask))
     for axis, size in enumerate(slot.shape):
         if size == TOKENS:

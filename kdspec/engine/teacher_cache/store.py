@@ -181,7 +181,11 @@ class Store:
         name, end = place.record.file, place.offset + place.size
         if name not in self._maps or len(self._maps[name]) < end:
             try:
-                descriptor = os.open(self.folder / f"{name}{SEGMENT}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                # Its own it has open, and may go on with where somebody has removed the cache.
+                own = self._own is not None and self._own[0] == name
+                descriptor = (
+                    os.dup(self._own[1]) if own and self._own else _open_to_read(self.folder / f"{name}{SEGMENT}")
+                )
             except FileNotFoundError:
                 return None
             try:
@@ -213,7 +217,7 @@ class Store:
                 if path.name.removesuffix(SEGMENT) in known or path.is_symlink():
                     continue
                 with suppress(OSError):
-                    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                    descriptor = _open_to_read(path)
                     try:
                         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                         path.unlink()
@@ -235,6 +239,10 @@ class Store:
 
 def _open(path: Path, flags: int = 0) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | flags, 0o666)
+
+
+def _open_to_read(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
 
 
 def _write(descriptor: int, content: bytes, offset: int) -> None:

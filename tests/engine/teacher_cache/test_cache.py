@@ -22,7 +22,7 @@ from kdspec.engine.teacher_cache.catalogue import INDEX
 from kdspec.engine.teacher_cache.store import SEGMENT, Store
 from kdspec.events import CacheState
 
-from .conftest import write_rows
+from .conftest import Ran, write_rows
 
 CACHE = "stages.distil.training.teacher_cache"
 GENERAL = "stages.distil.distiller.general"
@@ -138,15 +138,31 @@ def test_a_stopped_run_ends_in_the_same_bits(step, lost, launch, home):
     assert same(launch(), whole)
 
 
+def started(text, output, folder):
+    """A process that runs the spec."""
+    code = "import sys; from kdspec.testing import run; run(sys.stdin.read(), sys.argv[1], folder=sys.argv[2])"
+    command = [sys.executable, "-c", code, str(output), str(folder)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process.stdin.write(text.encode())
+    process.stdin.close()
+    return process
+
+
+@pytest.mark.slow
+def test_two_runs_that_fill_one_cache_at_once_end_in_the_same_bits(launch, home, spec_text):
+    whole = launch(f"{CACHE}.folder=elsewhere", folder="whole")
+    names = ("first", "second")
+    processes = [started(spec_text, home / name, home) for name in names]
+    assert [process.wait() for process in processes] == [0, 0]
+    ran = [Ran(next((home / name).iterdir())) for name in names]
+    assert all(same(each, whole) for each in ran)
+    assert sum(each.cache.computed for each in ran) == 41, "no row is computed twice"
+
+
 @pytest.mark.slow
 def test_a_killed_run_ends_in_the_same_bits(launch, home, spec_text):
     whole = launch(f"{CACHE}.folder=elsewhere", folder="whole")
-    code = "import sys; from kdspec.testing import run; run(sys.stdin.read(), sys.argv[1], folder=sys.argv[1])"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(home)], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    process.stdin.write(spec_text.encode())
-    process.stdin.close()
+    process = started(spec_text, home, home)
     index = home / "caches"
     while process.poll() is None and not any(file.stat().st_size for file in index.glob(f"*/{INDEX}")):
         time.sleep(0.001)
@@ -254,6 +270,26 @@ def test_a_truncated_file_is_filled_again(name, launch, home):
     (path,) = (home / "caches").glob(f"*/{name}")
     os.truncate(path, 7)
     assert same(launch(folder="again"), whole)
+
+
+class Remove:
+    """Removes the caches after a step, as `kdspec cache --remove` would in another terminal."""
+
+    def __init__(self, step, folder):
+        self.step, self.folder, self.__name__ = step, folder, "remove"
+
+    @hookimpl
+    def kdspec_observe(self, event, session):
+        if type(event).__name__ == "StepDone" and event.step == self.step:
+            shutil.rmtree(self.folder)
+
+
+@pytest.mark.parametrize("step", [1, 8])
+def test_a_cache_that_is_removed_while_it_is_read_costs_nothing(step, launch, home):
+    whole = launch(f"{CACHE}.folder=elsewhere", folder="whole")
+    ran = launch(plugins=(Remove(step, home / "caches"),))
+    assert same(ran, whole)
+    assert ran.warnings == []
 
 
 def test_a_full_disk_costs_the_cache_and_not_the_run(launch, monkeypatch):
