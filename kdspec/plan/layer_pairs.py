@@ -88,7 +88,7 @@ class Pairing:
             found = [self._index(model, compared.feature, index, (*path, side), key=False) for index in written]
             sides.append(tuple(index for index in found if index is not None))
         return (
-            LayerSelection(sides[0], sides[1], path)
+            LayerSelection(sides[0], sides[1], path[:-1])
             if all(len(side) == compared.loss.arity for side in sides)
             else None
         )
