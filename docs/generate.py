@@ -16,6 +16,7 @@ import kdspec
 from kdspec import load_registry
 from kdspec.api.component import Component, Strict
 from kdspec.api.match import Match
+from kdspec.api.spec import Spec
 from kdspec.cli import exits
 from kdspec.cli.application import application
 from kdspec.diagnostics.codes import CODES
@@ -24,7 +25,6 @@ from kdspec.render.components import plural
 from kdspec.render.example import example
 from kdspec.render.parameters import parameters, words, written
 from kdspec.spec import json_schema
-from kdspec.spec.spec import Spec
 
 HERE = Path(__file__).parent
 MADE = "<!-- Made by docs/generate.py from the code; change the docstrings there. -->"

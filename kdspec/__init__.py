@@ -41,15 +41,18 @@ from kdspec.api.kinds import (
 )
 from kdspec.api.losses import Divergence, FeatureLoss, LogitKind, LogitLoss, Projection, Reduction, Scope, Temperature
 from kdspec.api.match import Match, Pair, PlannedMatch
+from kdspec.api.needs import LogitUse, Needs, TaskNeeds
+from kdspec.api.plan import Plan, StagePlan, TaskPlan
+from kdspec.api.report import Report, Section
+from kdspec.api.spec import Spec, Training
 from kdspec.api.spec_source import SpecSource
-from kdspec.api.step import Features, LogitUse, Needs, Step, Term
+from kdspec.api.step import Features, Step, Term
 from kdspec.api.task import BuiltTask, Head
 from kdspec.api.task_sampling import Sampling
 from kdspec.diagnostics.diagnostic import Diagnostic, closest, excerpt
 from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import Finding, Mark, SpecPath
 from kdspec.registry.registry import Registry, load_registry
-from kdspec.spec.spec import Spec, Training
 
 if TYPE_CHECKING:
     from kdspec.api.logits import DenseLogits, HeadLogits, HeadPost, Logits, OutputHead, TopKLogits
@@ -105,14 +108,17 @@ __all__ = [
     "OptimizerContext",
     "OutputHead",
     "Pair",
+    "Plan",
     "PlannedMatch",
     "Projection",
     "ProjectionContext",
     "Reduction",
     "Registry",
+    "Report",
     "Sampling",
     "Schedule",
     "Scope",
+    "Section",
     "Soft",
     "Spec",
     "SpecFile",
@@ -120,9 +126,12 @@ __all__ = [
     "SpecPath",
     "SpecSource",
     "SpecTokenizer",
+    "StagePlan",
     "Step",
     "Strict",
     "Task",
+    "TaskNeeds",
+    "TaskPlan",
     "Temperature",
     "Term",
     "TopKLogits",

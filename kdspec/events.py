@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from datetime import datetime
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +202,13 @@ def from_json(record: Mapping[str, Any]) -> Event:
 @cache
 def _hints(cls: type) -> dict[str, Any]:
     return get_type_hints(cls)
+
+
+class Record(NamedTuple):
+    """An event and when it was logged, in UTC."""
+
+    time: datetime
+    event: Event
 
 
 def _plain(value: object) -> object:

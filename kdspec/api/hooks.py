@@ -9,12 +9,10 @@ import pluggy
 
 if TYPE_CHECKING:
     from kdspec.api.component import Component
-    from kdspec.api.spec_source import SpecSource
+    from kdspec.api.plan import Plan
+    from kdspec.api.report import Report, Section
     from kdspec.diagnostics.finding import Finding
     from kdspec.events import Event
-    from kdspec.registry.registry import Registry
-    from kdspec.report.report import Report, Section
-    from kdspec.spec.spec import Spec
 
 API_VERSION = 1
 """A plugin module may state `KDSPEC_API = 1`; one that states another version is refused, with both versions named."""
@@ -33,10 +31,11 @@ def kdspec_components() -> Iterable[type[Component]]:  # type: ignore[empty-body
 
 
 @hookspec
-def kdspec_check(spec: Spec, source: SpecSource, registry: Registry) -> Iterable[Finding]:  # type: ignore[empty-body]  # plugins have the bodies
-    """Find what is wrong with a spec beyond its shape. A finding has its path in the spec; `source` is what was written.
+def kdspec_check(plan: Plan) -> Iterable[Finding]:  # type: ignore[empty-body]  # plugins have the bodies
+    """Find what is wrong with a plan, or has no effect in it.
 
-    Called after the spec has been validated, before a plan is made; torch must not be imported here.
+    Called when every name of the spec is resolved, though other things may be wrong with it. A finding has its path in
+    the spec; `plan.source` is what was written there. Torch must not be imported here.
     """
 
 

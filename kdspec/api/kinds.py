@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from kdspec.api.logits import OutputHead
+    from kdspec.api.needs import Needs
     from kdspec.api.objective import Objective
-    from kdspec.api.step import Needs
     from kdspec.api.task import BuiltTask
     from kdspec.diagnostics.fault import Fault
 
@@ -94,6 +94,10 @@ class Adaptor(Component):
         if isinstance(value, Mapping) and value and not any(isinstance(item, Mapping) for item in value.values()):
             return "paths", {"features": dict(value)}
         return None
+
+    def tasks_named(self) -> Mapping[str, tuple[str | int, ...]]:
+        """The tasks that it names, each with the keys of its parameters that lead there."""
+        return {}
 
     @abstractmethod
     def build(self, context: AdaptorContext) -> Mapping[str, str | list[str]]:

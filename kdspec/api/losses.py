@@ -110,6 +110,8 @@ class FeatureLoss(Scoped):
     """Whether both sides must have the same width, so that a projection is derived where they differ."""
     same_heads: ClassVar[bool] = False
     """Whether both sides must have the same number of attention heads."""
+    with_other_heads: ClassVar[str | None] = None
+    """What to do where they have not, for the user."""
     feature: ClassVar[Literal["hidden", "attention"] | None] = None
     """Which of these two it is made for, so that the other one is a mistake; features of other names it may take."""
 
@@ -138,6 +140,8 @@ class Projection(Scoped):
     """An `nn.Module` from student width to teacher width (those of the `ProjectionContext`)."""
 
     kind: ClassVar[str] = "projection"
+    projects: ClassVar[bool] = True
+    """False for the one that stands for no projection."""
 
     @abstractmethod
     def build(self, context: ProjectionContext) -> nn.Module:

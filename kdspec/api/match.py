@@ -23,6 +23,10 @@ Indices = Annotated[
 """One layer index or a list of them; negative ones count from the end."""
 
 
+DERIVED_PROJECTION = "linear"
+"""The projection of a match that leaves it open, where widths differ."""
+
+
 class Pair(Strict):
     """Layers of both models that belong together; lists of two for a two-layer loss."""
 

@@ -14,10 +14,10 @@ from kdspec.source import extends
 from kdspec.source.document import Document, Source, parse
 
 if TYPE_CHECKING:
-    from kdspec.plan.plan import Plan
+    from kdspec.api.plan import Plan
+    from kdspec.api.spec import Spec
     from kdspec.plan.plan_file import Saved
     from kdspec.registry.registry import Registry
-    from kdspec.spec.spec import Spec
 
 
 @dataclass(frozen=True)

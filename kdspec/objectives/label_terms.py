@@ -11,7 +11,7 @@ from kdspec.api.context import BuildContext, ObjectiveContext
 from kdspec.api.kinds import Schedule
 from kdspec.api.losses import Divergence, LogitLoss, Temperature
 from kdspec.api.match import Match
-from kdspec.api.step import LogitUse, Needs
+from kdspec.api.needs import LogitUse, TaskNeeds
 
 if TYPE_CHECKING:
     from kdspec.objectives.distillation import DistillationObjective
@@ -76,16 +76,15 @@ def needs(
     soft: SoftLabels,
     hard: HardLabels,
     matches: Sequence[Match],
-) -> Needs:
-    """What these terms need of the models."""
+) -> TaskNeeds:
+    """What these terms need of the models, for one task."""
     softly = bool(teachers) and not soft.weight.always_zero()
     with_labels = softly and (soft.loss.needs_labels or soft.probability_shift)
     masks = frozenset({"logits_mask"})
     logits, use = frozenset({"logits"} if softly else ()), soft.logit_use(teachers)
-    return Needs(
-        student=student,
+    return TaskNeeds(
+        task=task,
         teachers=tuple(teachers),
-        tasks=(task,) if task is not None else (),
         reads={student: logits | ({"labels"} if with_labels else set()), **dict.fromkeys(teachers, logits)},
         optional={student: masks | {"inputs_mask"}, **dict.fromkeys(teachers, masks)},
         logits={name: replace(use, at=("soft_labels", *use.at)) for name in teachers} if softly else {},

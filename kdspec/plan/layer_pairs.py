@@ -11,7 +11,7 @@ from kdspec.api.losses import FeatureLoss
 from kdspec.api.match import Match, Pair
 from kdspec.api.spec_source import SpecSource
 from kdspec.diagnostics.fault import Fault
-from kdspec.diagnostics.finding import Finding, Mark, SpecPath
+from kdspec.diagnostics.finding import Finding, SpecPath
 from kdspec.plan.layer_counts import count
 
 
@@ -37,14 +37,13 @@ class LayerSelection(NamedTuple):
 
 
 class Pairing:
-    """Finds the layers of matches; what is wrong is added to `found`.
+    """Finds the layers of matches.
 
     Args:
         source: what is written in the spec.
         facts: for each model what is known of it.
         paths: for each model the field paths of its features.
-        faulty: models with mistakes that are told already.
-        found: where findings go.
+        faulty: models with mistakes that are reported already.
     """
 
     def __init__(
@@ -53,97 +52,92 @@ class Pairing:
         facts: Mapping[str, ModelFacts],
         paths: Mapping[str, Mapping[str, Any]],
         faulty: Collection[str],
-        found: list[Finding],
     ) -> None:
-        self.source, self.facts, self.paths, self.faulty, self.found = source, facts, paths, faulty, found
+        self.source, self.facts, self.paths, self.faulty = source, facts, paths, faulty
 
-    def layers(self, compared: Compared) -> list[LayerSelection]:
-        """The pairs of one match."""
+    def layers(self, compared: Compared) -> Iterator[LayerSelection | Finding]:
+        """The pairs of one match, or what is wrong with them."""
         match, path = compared.match, compared.path
         if match.pairs is not None:
-            written = [self._written(compared, pair, (*path, "pairs", index)) for index, pair in enumerate(match.pairs)]
-            return [pair for pair in written if pair is not None]
-        if match.layers is not None:
-            return list(self._one_layer_each(compared, match.layers))
-        return [LayerSelection((), (), path)]
+            for index, pair in enumerate(match.pairs):
+                yield from self._written(compared, pair, (*path, "pairs", index))
+        elif match.layers is not None:
+            yield from self._one_layer_each(compared, match.layers)
+        else:
+            yield LayerSelection((), (), path)
 
-    def _one_layer_each(self, compared: Compared, layers: LayerMap) -> Iterator[LayerSelection]:
+    def _one_layer_each(self, compared: Compared, layers: LayerMap) -> Iterator[LayerSelection | Finding]:
         """Of a mapping; a two-layer loss takes each layer with itself."""
         at = (*compared.path, "layers")
-        for high, low in self._mapped(compared, layers, at):
+        mapped = self._mapped(compared, layers, at)
+        if isinstance(mapped, Finding):
+            yield mapped
+            return
+        for high, low in mapped:
             short, long = (*at, high), (*at, layers.name, "pairs", high)
             where = next((one for one in (short, long) if self.source.has(one)), at)
             teacher = self._index(compared.teacher, compared.feature, high, where, key=True)
             student = self._index(compared.student, compared.feature, low, where, key=False)
-            if teacher is not None and student is not None:
-                yield LayerSelection((teacher,) * compared.loss.arity, (student,) * compared.loss.arity, where)
+            if isinstance(teacher, int) and isinstance(student, int):
+                arity = compared.loss.arity
+                yield LayerSelection((teacher,) * arity, (student,) * arity, where)
+            yield from (side for side in (teacher, student) if isinstance(side, Finding))
 
-    def _written(self, compared: Compared, pair: Pair, path: SpecPath) -> LayerSelection | None:
+    def _written(self, compared: Compared, pair: Pair, path: SpecPath) -> Iterator[LayerSelection | Finding]:
         sides: list[tuple[int, ...]] = []
         for side, model in (("teacher", compared.teacher), ("student", compared.student)):
             written: Sequence[int] = getattr(pair, side)
             if len(written) != compared.loss.arity:
-                self._wrong_number(compared.loss, len(written), (*path, side))
-                return None
+                yield _wrong_number(compared.loss, len(written), (*path, side))
+                return
             found = [self._index(model, compared.feature, index, (*path, side), key=False) for index in written]
-            sides.append(tuple(index for index in found if index is not None))
-        return (
-            LayerSelection(sides[0], sides[1], path[:-1])
-            if all(len(side) == compared.loss.arity for side in sides)
-            else None
-        )
+            yield from (index for index in found if isinstance(index, Finding))
+            sides.append(tuple(index for index in found if isinstance(index, int)))
+        if all(len(side) == compared.loss.arity for side in sides):
+            yield LayerSelection(sides[0], sides[1], path[:-1])
 
-    def _mapped(self, compared: Compared, mapping: LayerMap, path: SpecPath) -> list[tuple[int, int]]:
+    def _mapped(self, compared: Compared, mapping: LayerMap, path: SpecPath) -> Sequence[tuple[int, int]] | Finding:
         feature = compared.feature
         models = (compared.teacher, compared.student)
         layers = [self.facts[model].layers for model in models]
         if not mapping.as_written and None in layers:
             if any(model in self.faulty for model in models):
-                return []  # what is wrong with the model is told already
+                return ()  # what is wrong with the model is reported already
             message = f"`{mapping.name}` needs to know how many layers `{models[layers.index(None)]}` has"
-            help_ = "write the pairs: `layers: {teacher: student, ...}`"
-            self.found.append(Finding("KD301", message, path, help=help_))
-            return []
+            return Finding("KD301", message, path, help="write the pairs: `layers: {teacher: student, ...}`")
         if not mapping.as_written and feature not in ("hidden", "attention"):
             message = f"`{mapping.name}` maps the layers of `hidden` and `attention`, not of `{feature}`"
-            self.found.append(Finding("KD301", message, path, help="write the pairs: `{teacher: student, ...}`"))
-            return []
+            return Finding("KD301", message, path, help="write the pairs: `{teacher: student, ...}`")
         try:
             pairs = mapping.build(BuildContext())(layers[0] or 0, layers[1] or 0)
         except Fault as fault:
-            self.found.append(Finding(fault.code, fault.message, path, notes=fault.notes, help=fault.help))
-            return []
+            return Finding(fault.code, fault.message, path, notes=fault.notes, help=fault.help)
         except Exception as error:  # noqa: BLE001 - a plugin's
             message = f"layer map `{mapping.name}` raised {type(error).__name__}: {error}"
-            self.found.append(Finding("KD506", message, path))
-            return []
+            return Finding("KD506", message, path)
         if feature == "attention" and not mapping.as_written:
             # Attention has no embedding output: layer 1 of `hidden` is index 0 there.
             return [(high - 1, low - 1) for high, low in pairs if high > 0 and low > 0]
         return pairs
 
-    def _index(self, model: str, feature: str, index: int, path: SpecPath, *, key: bool) -> int | None:
-        """The index counted from 0, or None with a finding where the model has no such layer."""
+    def _index(self, model: str, feature: str, index: int, path: SpecPath, *, key: bool) -> int | Finding:
+        """The index counted from 0; a finding where the model has no such layer."""
         layers = self.facts[model].layers
         known = count(feature, self.paths[model].get(feature), layers)
         if known is None:
             return index
         if -known <= index < known:
             return index % known
-        label = Mark(path, f"layer {index} of `{model}`", key=key)
         where = "index 0 is the embedding output" if feature == "hidden" else "the first layer is 0"
         message = f"`{model}` has no `{feature}` {index}: there are {known}, from 0 to {known - 1}"
         note = f"`{model}` has {layers} layers; in `{feature}` {where}"
-        finding = Finding("KD301", message, *label, notes=(note,))
-        if finding not in self.found:
-            self.found.append(finding)
-        return None
+        return Finding("KD301", message, path, f"layer {index} of `{model}`", key=key, notes=(note,))
 
-    def _wrong_number(self, loss: FeatureLoss, given: int, path: SpecPath) -> None:
-        wanted = "two layers" if loss.arity == 2 else "one layer"
-        message = f"`{loss.name}` takes {wanted} of each model, not {given}"
-        label = Mark(path, f"{given} here")
-        self.found.append(Finding("KD304", message, *label, help=how_many(loss.arity)))
+
+def _wrong_number(loss: FeatureLoss, given: int, path: SpecPath) -> Finding:
+    wanted = "two layers" if loss.arity == 2 else "one layer"
+    message = f"`{loss.name}` takes {wanted} of each model, not {given}"
+    return Finding("KD304", message, path, f"{given} here", help=how_many(loss.arity))
 
 
 def how_many(arity: int) -> str:

@@ -3,25 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
 from kdspec.api.context import BuildContext, ModelFacts
 from kdspec.api.match import Match, PlannedMatch
+from kdspec.api.needs import TaskNeeds
+from kdspec.api.spec import Spec
 from kdspec.api.spec_source import SpecSource
-from kdspec.api.step import Needs
 from kdspec.diagnostics.diagnostic import closest
 from kdspec.diagnostics.finding import Finding, Mark, SpecPath
 from kdspec.plan.derive_projections import ProjectionRule
 from kdspec.plan.layer_counts import is_layered
-from kdspec.plan.layer_pairs import Compared, Pairing, how_many
+from kdspec.plan.layer_pairs import Compared, LayerSelection, Pairing, how_many
 from kdspec.registry.registry import Registry
-from kdspec.spec.spec import Spec
+
+
+@dataclass(frozen=True)
+class Lacking:
+    """A model whose adaptor lacks the feature of a match."""
+
+    model: str
+    feature: str
+    match: SpecPath
+    written: bool
+    """Whether the spec has the feature's name there, and not a preset."""
+
+
+@dataclass
+class Expanded:
+    """The matches of one task of a stage, and what was found on the way."""
+
+    matches: list[PlannedMatch] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    lacking: list[Lacking] = field(default_factory=list)
 
 
 class MatchExpansion:
-    """Expands the matches of one stage; what is wrong is collected in `found`."""
+    """Expands the matches of one task of a stage.
+
+    Args:
+        spec: the spec.
+        source: what is written in it.
+        registry: the components that presets name.
+        facts: for each model what is known of it.
+        stage: the name of the stage.
+        student: the model that trains.
+        needs: what the strategy needs for the task.
+        paths: for each model the field paths of its features.
+        faulty: models with mistakes that are reported already.
+        task: the name of the task, in a stage of several.
+    """
 
     def __init__(
         self,
@@ -30,31 +64,45 @@ class MatchExpansion:
         registry: Registry,
         facts: Mapping[str, ModelFacts],
         stage: str,
-        needs: Needs,
+        student: str,
+        needs: TaskNeeds,
         paths: Mapping[str, Mapping[str, Any]],
         faulty: Collection[str] = (),
         task: str = "",
     ) -> None:
-        self.spec, self.registry, self.facts, self.needs, self.paths = spec, registry, facts, needs, paths
+        self.spec, self.source, self.registry, self.student = spec, source, registry, student
+        self.needs, self.paths = needs, paths
         self.base: SpecPath = ("stages", stage, "distiller", spec.stages[stage].distiller.name, *needs.at)
         self.task = task
-        self.found: list[Finding] = []
-        self.unknown: list[tuple[str, str, SpecPath]] = []
-        """Model, feature and match, where the model's adaptor lacks the feature."""
-        self.pairing = Pairing(source, facts, paths, faulty, self.found)
-        self.projecting = ProjectionRule(registry, facts, self.found)
+        self.pairing = Pairing(source, facts, paths, faulty)
+        self.projections = ProjectionRule(registry, facts)
         self.terms: dict[str, int] = {}
 
-    def matches(self) -> Iterator[PlannedMatch]:
-        """Every match, one a pair of layers."""
+    def expanded(self) -> Expanded:
+        """Every match, one a pair of layers, or what is wrong with it."""
+        made = Expanded()
+        for found in self._all():
+            match found:
+                case PlannedMatch():
+                    made.matches.append(found)
+                case Finding():
+                    made.findings.append(found)
+                case Lacking():
+                    made.lacking.append(found)
+        return made
+
+    def _all(self) -> Iterator[PlannedMatch | Finding | Lacking]:
         for match, path in self._placed():
-            for single, at in self._without_preset(match, path):
+            for single in self._without_preset(match, path):
+                if isinstance(single, Finding):
+                    yield single
+                    continue
                 assert single.feature is not None, "a match without a preset has a feature"
                 assert single.loss is not None, "a match without a preset has a loss"
                 teacher = match.teacher or self.needs.default_teacher or next(iter(self.needs.teachers), "")
-                compared = Compared(single, single.feature, single.loss, teacher, self.needs.student, at)
-                if self._fits(compared):
-                    yield from self._expand(compared)
+                compared = Compared(single, single.feature, single.loss, teacher, self.student, path)
+                wrong = self._unfit(compared)
+                yield from wrong or self._expand(compared)
 
     def _placed(self) -> Iterator[tuple[Match, SpecPath]]:
         """The declared matches with their places: a strategy keeps them under `matches`, if anywhere."""
@@ -64,9 +112,9 @@ class MatchExpansion:
             index = next((i for i, m in enumerate(written) if m is match), None) if isinstance(written, list) else None
             yield match, self.base if index is None else (*self.base, "matches", index)
 
-    def _without_preset(self, match: Match, path: SpecPath) -> Iterator[tuple[Match, SpecPath]]:
+    def _without_preset(self, match: Match, path: SpecPath) -> Iterator[Match | Finding]:
         if match.preset is None:
-            yield match, path
+            yield match
             return
         shared: dict[str, Any] = {"weight": match.weight}
         if match.teacher is not None:
@@ -75,39 +123,37 @@ class MatchExpansion:
             listed = match.preset.build(BuildContext())
         except Exception as error:  # noqa: BLE001 - a plugin's
             message = f"preset `{match.preset.name}` raised {type(error).__name__}: {error}"
-            self.found.append(Finding("KD506", message, (*path, "preset")))
+            yield Finding("KD506", message, (*path, "preset"))
             return
         for written in listed:
             try:
-                yield Match.model_validate({**written, **shared}, context={"registry": self.registry}), path
+                yield Match.model_validate({**written, **shared}, context={"registry": self.registry})
             except ValidationError as error:
                 first = error.errors(include_url=False)[0]["msg"]
                 message = f"preset `{match.preset.name}` does not hold a match: {first}"
-                self.found.append(Finding("KD203", message, (*path, "preset")))
+                yield Finding("KD203", message, (*path, "preset"))
 
-    def _fits(self, compared: Compared) -> bool:
-        """Whether the stage has the teacher, the adaptors the feature, and the loss is made for it."""
+    def _unfit(self, compared: Compared) -> Sequence[Finding | Lacking]:
+        """Why a match cannot be: no such teacher or feature, a loss of another feature, or layers where there are none."""
         feature, loss, teacher, student, path = compared[1:]
         if teacher not in self.needs.teachers:
-            self._no_teacher(teacher, (*path, "teacher"))
-            return False
-        lacking = [model for model in (student, teacher) if feature not in self.paths[model]]
-        if len(lacking) > 1 and all(closest(feature, self.paths[model]) for model in lacking):
-            lacking = lacking[:1]  # misspelt: one mistake, not two
-        self.unknown += [(model, feature, path) for model in lacking]
-        if lacking:
-            return False
+            return [self._no_teacher(teacher, (*path, "teacher"))]
+        without = [model for model in (student, teacher) if feature not in self.paths[model]]
+        if len(without) > 1 and all(closest(feature, self.paths[model]) for model in without):
+            without = without[:1]  # misspelt: one mistake, not two
+        if without:
+            written = self.source.has((*path, "feature"))
+            return [Lacking(model, feature, path, written) for model in without]
         if loss.feature is not None and feature in ("hidden", "attention") and feature != loss.feature:
             made = Mark((*path, "loss"), f"compares `{loss.feature}`")
             chosen = Mark((*path, "feature"), "the feature")
             help_ = "`kdspec list feature_loss` tells what each loss compares"
             message = f"`{loss.name}` is a loss of `{loss.feature}`, not of `{feature}`"
-            self.found.append(Finding("KD313", message, *made, also=(chosen,), help=help_))
-            return False
-        return self._layered(compared)
+            return [Finding("KD313", message, *made, also=(chosen,), help=help_)]
+        return list(self._layerless(compared))[:1]
 
-    def _layered(self, compared: Compared) -> bool:
-        """Whether layers are given exactly where both features are lists of layers."""
+    def _layerless(self, compared: Compared) -> Iterator[Finding]:
+        """Layers are given exactly where both features are lists of layers."""
         match, feature, loss, teacher, student, path = compared
         given = "layers" if match.layers is not None else "pairs" if match.pairs is not None else None
         for model in (student, teacher):
@@ -118,42 +164,37 @@ class MatchExpansion:
                 if loss.arity > 1:
                     what = f"`{loss.name}` takes two layers of each model"
                 message = f"{what}, but the match has neither `layers` nor `pairs`"
-                label = Mark((*path, "feature"), "which layers?")
                 help_ = f"{how_many(loss.arity)}, or a layer map such as `layers: uniform`"
-                self.found.append(Finding("KD304", message, *label, help=help_))
-                return False
+                yield Finding("KD304", message, (*path, "feature"), "which layers?", help=help_)
             if given is not None and layered is False:
                 message = f"`{feature}` of `{model}` is one tensor, `{written}`, and has no layers"
                 label = Mark((*path, given), "layers of what?", key=True)
-                adaptor = Mark(("adaptors", model, feature), "one tensor")
-                others = (adaptor,) if model in self.spec.adaptors else ()
-                self.found.append(Finding("KD304", message, *label, also=others, help=f"remove `{given}`"))
-                return False
-        return True
+                also = (Mark(("adaptors", model, feature), "one tensor"),) if model in self.spec.adaptors else ()
+                yield Finding("KD304", message, *label, also=also, help=f"remove `{given}`")
 
-    def _no_teacher(self, teacher: str, path: SpecPath) -> None:
-        label = Mark(path, "no teacher of this stage")
+    def _no_teacher(self, teacher: str, path: SpecPath) -> Finding:
         guess = closest(teacher, self.needs.teachers)
         named = ", ".join(f"`{name}`" for name in self.needs.teachers)
-        notes = () if guess else (f"the teachers of this stage: {named}",)
-        help_ = f"did you mean `{guess}`?" if guess else None
-        message = f"unknown teacher `{teacher}`"
-        self.found.append(
-            Finding(
-                "KD204", message, *label, notes=notes, help=help_, fix=(teacher, guess) if guess is not None else None
-            )
+        return Finding(
+            "KD204",
+            f"unknown teacher `{teacher}`",
+            path,
+            "no teacher of this stage",
+            notes=() if guess else (f"the teachers of this stage: {named}",),
+            help=f"did you mean `{guess}`?" if guess else None,
+            fix=(teacher, guess) if guess is not None else None,
         )
 
-    def _expand(self, compared: Compared) -> Iterator[PlannedMatch]:
-        before = len(self.found)
-        pairs = self.pairing.layers(compared)
-        if len(self.found) > before:
+    def _expand(self, compared: Compared) -> Iterator[PlannedMatch | Finding]:
+        pairs = list(self.pairing.layers(compared))
+        wrong = [pair for pair in pairs if isinstance(pair, Finding)] or list(self.projections.mistakes(compared))
+        if wrong:
+            yield from wrong
             return
-        projection, origin = self.projecting.of(compared)
-        if len(self.found) > before:
-            return
+        projection, origin = self.projections.of(compared)
         match, feature, loss, teacher, student, path = compared
         for pair in pairs:
+            assert isinstance(pair, LayerSelection), "the others are wrong"
             yield PlannedMatch(
                 term=self._term(compared, pair.teacher, pair.student),
                 feature=feature,
@@ -165,8 +206,8 @@ class MatchExpansion:
                 weight=match.weight,
                 projection=projection,
                 projection_origin=origin,
-                teacher_width=self.projecting.width(teacher, feature),
-                student_width=self.projecting.width(student, feature),
+                teacher_width=self.projections.width(teacher, feature),
+                student_width=self.projections.width(student, feature),
                 path=path,
                 layers_at=pair.at,
                 task=self.task,

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from kdspec.api.component import Strict
 from kdspec.api.losses import Scoped
+from kdspec.api.plan import TaskPlan
+from kdspec.api.spec import Spec
 from kdspec.diagnostics.finding import Finding, Mark
-from kdspec.spec.spec import Spec
-
-if TYPE_CHECKING:
-    from kdspec.plan.plan import PlannedStage
 
 SEPARATE = ("position", "row")
 """The scopes of what takes each row by itself."""
@@ -45,10 +43,10 @@ class BatchingPlan:
         return replace(self, name="random", doubt=doubt, why=_random(doubt))
 
 
-def batches(spec: Spec, stage: PlannedStage) -> BatchingPlan:
-    """How a stage makes its batches."""
-    batching = stage.training.batching
-    doubt = next(_doubts(spec, stage), "")
+def batches(spec: Spec, plan: TaskPlan) -> BatchingPlan:
+    """How the batches of one task of a stage are made."""
+    batching = plan.training.batching
+    doubt = next(_doubts(spec, plan), "")
     tokens, by = batching.tokens, batching.by
     if by in ("length_grouped", "random"):
         return BatchingPlan(name=by, why="", chosen=False, tokens=tokens, doubt=doubt)
@@ -60,11 +58,11 @@ def batches(spec: Spec, stage: PlannedStage) -> BatchingPlan:
     return BatchingPlan(name="sorted_micro_batches", why=why, chosen=True)
 
 
-def warnings(spec: Spec, stage: PlannedStage) -> Iterator[Finding]:
+def warnings(spec: Spec, plan: TaskPlan) -> Iterator[Finding]:
     """What to say of cuts that the spec asks for and that may change the gradient."""
-    found = batches(spec, stage)
+    found = batches(spec, plan)
     if found.cut and found.doubt and not found.chosen:
-        label = Mark(("stages", stage.name, "training", "batching"), "cuts batches")
+        label = Mark(("stages", plan.stage, "training", "batching"), "cuts batches")
         message = f"the gradient may depend on how a batch is cut: {found.doubt}"
         help_ = "`batching: auto` cuts only where the gradient stays the same"
         yield Finding("KD320", message, *label, help=help_, severity="warning")
@@ -74,23 +72,22 @@ def _random(doubt: str) -> str:
     return f"cut by length the gradient could be another: {doubt}"
 
 
-def _doubts(spec: Spec, stage: PlannedStage) -> Iterator[str]:
+def _doubts(spec: Spec, plan: TaskPlan) -> Iterator[str]:
     """What may make the gradient depend on how a batch is cut."""
-    needs, training = stage.needs, stage.training
-    if training.normalize == "micro_batch":
+    if plan.training.normalize == "micro_batch":
         yield "`normalize: micro_batch` weighs micro-batches and not rows"
-    parts: list[Any] = [stage.stage.distiller, spec.models[needs.student]]
-    parts += [part for match in stage.matches for part in (match.loss, match.projection)]
-    if needs.hard_labels:
-        parts += [spec.tasks[name] for name in stage.tasks]
+    parts: list[Any] = [plan.distiller, spec.models[plan.student]]
+    parts += [part for match in plan.matches for part in (match.loss, match.projection)]
+    if plan.needs.hard_labels:
+        parts.append(spec.tasks[plan.task])
     for part in _scoped(parts):
         if part.scope not in SEPARATE:
             yield f"the {part.words()} `{part.name}` may take rows together"
-    features = stage.features[needs.student]
+    features = plan.features[plan.student]
     if "losses" in features:
-        yield f"`{needs.student}` gives its own loss, which may take rows together"
-    if stage.matches and "inputs_mask" not in features:
-        yield f"matches average over padding too, for the adaptor of `{needs.student}` has no `inputs_mask`"
+        yield f"`{plan.student}` gives its own loss, which may take rows together"
+    if plan.matches and "inputs_mask" not in features:
+        yield f"matches average over padding too, for the adaptor of `{plan.student}` has no `inputs_mask`"
 
 
 def _scoped(value: Any) -> Iterator[Scoped]:

@@ -8,11 +8,11 @@ from typing import Any, Literal
 from kdspec.api.component import Component, Strict
 from kdspec.api.kinds import Schedule
 from kdspec.api.match import PlannedMatch
+from kdspec.api.plan import Feature, Plan, StagePlan, TaskPlan
+from kdspec.api.spec import Spec
 from kdspec.api.spec_source import SpecSource
 from kdspec.diagnostics.finding import SpecPath
 from kdspec.plan.micro_batching import BatchingPlan, batches
-from kdspec.plan.plan import Feature, Plan, PlannedStage
-from kdspec.spec.spec import Spec
 
 FORMAT = 1
 """Changes when a program that reads the data would have to."""
@@ -71,82 +71,56 @@ def outline(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _stage(stage: PlannedStage, of: _Origins) -> dict[str, Any]:
-    distiller = stage.stage.distiller
+def _stage(stage: StagePlan, of: _Origins) -> dict[str, Any]:
     path: SpecPath = ("stages", stage.name)
-    whole = of.setting(distiller, (*path, "distiller"))
-    parameters: dict[str, Setting] = whole.get("parameters", {})
-    if stage.parts:
-        return _several(stage, of, whole)
-    groups = _groups(distiller, parameters)
-    models = {stage.needs.student, *stage.needs.teachers}
-    settings = {
-        name: setting
-        for name, setting in parameters.items()
-        if name not in {*groups, "matches"} and not _names(setting, models)
-    }
-    return {
-        **_head(stage, whole),
-        "settings": settings,
-        "terms": _terms(stage, of, groups, parameters),
-        "reads": _reads(stage),
-        **_trained(stage, of),
-    }
-
-
-def _several(stage: PlannedStage, of: _Origins, whole: Setting) -> dict[str, Any]:
-    """A stage of several tasks: the terms of all, and for each task what it alone has."""
-    distiller, path = stage.stage.distiller, ("stages", stage.name, "distiller")
-    terms: list[dict[str, Any]] = []
-    parts = []
-    for part in stage.parts:
-        written = part.needs.within(distiller)
-        at: SpecPath = (*path, distiller.name, *part.needs.at)
-        parameters: dict[str, Setting] = {} if written is distiller else of.setting(written, at).get("parameters", {})
-        groups = _groups(written, parameters) if isinstance(written, Strict) else {}
-        off = {*groups, "matches", *(name for name in parameters if _names(parameters[name], set(part.models)))}
-        terms += _terms(part, of, groups, parameters)
-        parts.append(
-            {
-                "task": part.task,
-                "teachers": list(part.needs.teachers),
-                "settings": {name: setting for name, setting in parameters.items() if name not in off},
-                "reads": _reads(part),
-                "batching": _batching(batches(of.spec, part)),
-            }
-        )
-    roots = {part.needs.at[0] for part in stage.parts if part.needs.at}
-    models = {stage.needs.student, *stage.needs.teachers}
-    settings = {
-        name: setting
-        for name, setting in whole.get("parameters", {}).items()
-        if name not in roots and not _names(setting, models)
-    }
-    return {
-        **_head(stage, whole),
-        "settings": settings,
-        "terms": terms,
-        "reads": {},
-        "parts": parts,
-        **_trained(stage.parts[0], of),
-    }
-
-
-def _head(stage: PlannedStage, whole: Setting) -> dict[str, Any]:
-    return {
+    whole = of.setting(stage.distiller, (*path, "distiller"))
+    tasks = {name: _task(stage, task, of) for name, task in stage.tasks.items()}
+    first = next(iter(stage.tasks.values()))
+    made = batches(of.spec, first)
+    settings = of.setting(stage.training, (*path, "training"))["parameters"]
+    head = {
         "name": stage.name,
-        "distiller": {"component": stage.stage.distiller.name, "origin": whole["origin"]},
-        "student": stage.needs.student,
-        "teachers": list(stage.needs.teachers),
+        "distiller": {"component": stage.distiller.name, "origin": whole["origin"]},
+        "student": stage.student,
+        "teachers": list(stage.teachers),
         "tasks": list(stage.tasks),
     }
+    trained = {"training": _training(settings, made), "batching": _batching(made)}
+    if not stage.several:
+        (task,) = tasks.values()
+        return {**head, **{key: task[key] for key in ("settings", "terms", "reads")}, **trained}
+    roots = {task.needs.at[0] for task in stage.tasks.values() if task.needs.at}
+    return {
+        **head,
+        "settings": {
+            name: setting
+            for name, setting in whole.get("parameters", {}).items()
+            if name not in roots and not _names(setting, {*stage.models})
+        },
+        "terms": [term for task in tasks.values() for term in task.pop("terms")],
+        "reads": {},
+        "parts": list(tasks.values()),
+        **trained,
+    }
 
 
-def _trained(stage: PlannedStage, of: _Origins) -> dict[str, Any]:
-    """How a stage trains, with the batches of this one of its tasks."""
-    made = batches(of.spec, stage)
-    settings = of.setting(stage.training, ("stages", stage.name, "training"))["parameters"]
-    return {"training": _training(settings, made), "batching": _batching(made)}
+def _task(stage: StagePlan, task: TaskPlan, of: _Origins) -> dict[str, Any]:
+    """What a strategy has for one task: all its parameters, or the part that is for this one of several."""
+    written = task.needs.within(task.distiller)
+    parameters: dict[str, Setting] = {}
+    if task.needs.at or not stage.several:
+        place = task.at if task.needs.at else ("stages", stage.name, "distiller")
+        parameters = of.setting(written, place).get("parameters", {})
+    groups = _groups(written, parameters) if isinstance(written, Strict) else {}
+    off = {*groups, "matches", *(name for name in parameters if _names(parameters[name], {*task.models}))}
+    return {
+        "task": task.task,
+        "teachers": list(task.teachers),
+        "settings": {name: setting for name, setting in parameters.items() if name not in off},
+        "terms": _terms(stage, task, of, groups, parameters),
+        "reads": _reads(task),
+        "batching": _batching(batches(of.spec, task)),
+    }
 
 
 def _batching(made: BatchingPlan) -> dict[str, Any]:
@@ -163,21 +137,20 @@ def _groups(written: Strict, parameters: Mapping[str, Setting]) -> dict[str, Str
 
 
 def _terms(
-    stage: PlannedStage, of: _Origins, groups: Mapping[str, Strict], parameters: Mapping[str, Setting]
+    stage: StagePlan, task: TaskPlan, of: _Origins, groups: Mapping[str, Strict], parameters: Mapping[str, Setting]
 ) -> list[dict[str, Any]]:
-    prefix = f"{stage.task}." if stage.needs.at else ""
+    prefix = f"{task.task}." if stage.several else ""
     terms = [_term(prefix, name, parameters[name], value) for name, value in groups.items()]
-    if stage.needs.hard_labels and "hard_labels" not in groups:
+    if task.needs.hard_labels and "hard_labels" not in groups:
         terms.append({"name": f"{prefix}hard_labels", "kind": "hard_labels", "active": True, "settings": {}})
-    if stage.needs.at and not stage.needs.teachers:
+    if stage.several and not task.teachers:
         terms = [term for term in terms if term["kind"] != "soft_labels"]
-    return [*terms, *(_match(match, of) for match in stage.matches)]
+    return [*terms, *(_match(match, of) for match in task.matches)]
 
 
-def _reads(stage: PlannedStage) -> dict[str, Any]:
+def _reads(task: TaskPlan) -> dict[str, Any]:
     return {
-        model: {name: _read(feature) for name, feature in features.items()}
-        for model, features in stage.features.items()
+        model: {name: _read(feature) for name, feature in features.items()} for model, features in task.features.items()
     }
 
 

@@ -1,20 +1,19 @@
-"""A document to a plan: its shape checked, rules applied, the plan made; and all that was found on the way."""
+"""A document to a plan: its shape checked, the plan made, rules applied to it; and all that was found on the way."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from kdspec.api.plan import Plan
+from kdspec.api.spec import Spec
 from kdspec.api.spec_source import SpecSource
 from kdspec.diagnostics.diagnostic import Diagnostic
 from kdspec.diagnostics.finding import Finding
 from kdspec.plan import plan as planning
-from kdspec.plan.plan import Plan
 from kdspec.registry.registry import Registry
 from kdspec.source.document import Document
 from kdspec.spec import check
-from kdspec.spec.check.logits import fitted
-from kdspec.spec.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -46,16 +45,17 @@ def prepare(document: Document, registry: Registry, *, trusts_code: bool = False
     if checked.spec is None:
         return Prepared(misshapen=checked.errors)
     source = SpecSource(data=document.data, folder=document.folder, trusts_code=trusts_code)
-    spec, unfit = fitted(checked.spec, registry)
-    found = (*unfit, *_rules(spec, source, registry))
-    if any(finding.severity == "error" for finding in found):
-        return Prepared(spec, findings=found)
-    made, more = planning.make(spec, source, registry)
-    return Prepared(spec, made, (*found, *more))
+    made = planning.make(checked.spec, source, registry)
+    if made.plan is None:
+        return Prepared(checked.spec, findings=made.findings)
+    found = tuple(dict.fromkeys((*made.findings, *_rules(made.plan, registry))))
+    failed = any(finding.severity == "error" for finding in found)
+    return Prepared(made.plan.spec, None if failed else made.plan, found)
 
 
-def _rules(spec: Spec, source: SpecSource, registry: Registry) -> Iterator[Finding]:
-    for answer in registry.plugins.call("kdspec_check", spec=spec, source=source, registry=registry):
+def _rules(plan: Plan, registry: Registry) -> Iterator[Finding]:
+    """What the rules of plugins, our own among them, say of a plan."""
+    for answer in registry.plugins.call("kdspec_check", plan=plan):
         if answer.error is not None:
             who = f"{answer.plugin.distribution} ({answer.plugin.origin})"
             yield Finding(

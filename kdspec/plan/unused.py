@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kdspec.api.match import PlannedMatch
+from kdspec.api.plan import StagePlan
+from kdspec.api.spec import Spec
 from kdspec.api.spec_source import SpecSource
 from kdspec.diagnostics.diagnostic import closest
 from kdspec.diagnostics.finding import Finding, Mark
-from kdspec.spec.spec import Spec
-
-if TYPE_CHECKING:
-    from kdspec.plan.plan import PlannedStage
 
 _ROLES = ("logits", "logits_mask", "labels", "losses", "inputs_mask", "hidden", "attention")
 
@@ -34,11 +32,11 @@ def twice(source: SpecSource, matches: Sequence[PlannedMatch]) -> Iterator[Findi
         yield Finding("KD305", message, match.path, "again", also=also, severity="warning")
 
 
-def unread(spec: Spec, stages: Sequence[PlannedStage]) -> Iterator[Finding]:
+def unread(spec: Spec, stages: Sequence[StagePlan]) -> Iterator[Finding]:
     """Features of written adaptors that no stage reads, but for those that are often there for later."""
     for model, adaptor in spec.adaptors.items():
         taking_part = [stage for stage in stages if model in stage.models]
-        read = {name for stage in taking_part for name in stage.features.get(model, {})}
+        read = {n for stage in taking_part for task in stage.tasks.values() for n in task.features.get(model, {})}
         written = getattr(adaptor, "features", {})
         for name in written if taking_part else ():
             if name in read or name in _ROLES:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from kdspec.api.logits import as_tensor
+from kdspec.api.plan import Feature
 from kdspec.api.step import Features
 from kdspec.engine.teacher_cache.codec_choice import CodecChoice
 from kdspec.engine.teacher_cache.slots import TOKENS, Slot
 from kdspec.objectives.reductions import Reduced
-from kdspec.plan.plan import Feature
 
 
 def row_bytes(

@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from kdspec.api.context import BuildContext, Input
 from kdspec.api.logits import HeadLogits, Logits
+from kdspec.api.plan import Plan, StagePlan
 from kdspec.api.step import Features
 from kdspec.api.task import BuiltTask, Head
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
@@ -22,7 +23,6 @@ from kdspec.engine.forward.models import Models
 from kdspec.engine.forward.position_limit import positions
 from kdspec.engine.run.task_heads import conflicts
 from kdspec.hf import heads
-from kdspec.plan.plan import Plan, PlannedStage
 from kdspec.registry.registry import Registry
 from kdspec.rehearsal.result import Initialization, ModelSize, Rehearsal, RehearsedStage, together
 from kdspec.rehearsal.stage_rehearsal import StageRehearsal, unclear
@@ -108,7 +108,7 @@ class _Rehearsing:
             return head if built is not None else None
         if not head.labels and component.head in LABELLED:
             stages = [stage for stage in self.plan.stages if task in stage.tasks]
-            models = [name for stage in stages for name in (*stage.needs.teachers, stage.needs.student)]
+            models = [name for stage in stages for name in (*stage.teachers, stage.student)]
             known = (self.plan.facts[name].classes for name in models)
             self.assumed[task] = classes = next((number for number in known if number), CLASSES)
             head = replace(head, labels=tuple(str(number) for number in range(classes)))
@@ -153,17 +153,18 @@ class _Rehearsing:
             copied_parameters=sum(p.numel() for tensor, p in module.named_parameters() if tensor in copied),
         )
 
-    def _stage(self, stage: PlannedStage, sizes: Mapping[str, ModelSize]) -> RehearsedStage:
-        if not stage.parts:
-            return self._part(stage, stage.tasks, sizes)
-        found = {part.task: self._part(part, stage.tasks, sizes) for part in stage.parts}
+    def _stage(self, stage: StagePlan, sizes: Mapping[str, ModelSize]) -> RehearsedStage:
+        known = {name: made for name in stage.tasks if (made := self.tasks[name]) is not None}
+        found = {name: self._task_of(stage.only(name), known, sizes) for name in stage.tasks}
+        if not stage.several:
+            return next(iter(found.values()))
         return together(stage.name, found, sum(sizes[name].bytes for name in stage.models if name in sizes))
 
-    def _part(
-        self, stage: PlannedStage, tasks: tuple[str, ...], sizes: Mapping[str, ModelSize]
-    ) -> RehearsedStage:  # fmt: skip
-        """A stage of one task, or one of its `tasks`."""
-        rows, task = stage.training.batch_size, stage.task
+    def _task_of(
+        self, stage: StagePlan, known: Mapping[str, BuiltTask], sizes: Mapping[str, ModelSize]
+    ) -> RehearsedStage:
+        """A stage with one of its tasks, of which `known` has those that could be built."""
+        rows, task = stage.training.batch_size, next(iter(stage.tasks))
         empty = RehearsedStage(name=stage.name, rows=rows)
         if self.broken & set(stage.models):
             return empty
@@ -177,7 +178,6 @@ class _Rehearsing:
             why = "what a batch of this task looks like is not known before its rows are read"
             self._note(message, Mark(("tasks", task), key=True), (why,))
             return empty
-        known = {name: made for name in tasks if (made := self.tasks[name]) is not None}
         first = self._rehearsing(stage, self.models, known, inputs)
         try:
             with self.mode, error_context(first.stage_models.path, f"stage `{stage.name}`"):
@@ -190,17 +190,17 @@ class _Rehearsing:
             else:
                 return self._with_contents(first, sizes, error)
         finally:
-            self.models.module(stage.needs.student).zero_grad()
+            self.models.module(stage.student).zero_grad()
         return first.result()
 
     def _rehearsing(
-        self, stage: PlannedStage, models: Models, tasks: Mapping[str, BuiltTask], inputs: Mapping[str, Input]
+        self, stage: StagePlan, models: Models, tasks: Mapping[str, BuiltTask], inputs: Mapping[str, Input]
     ) -> StageRehearsal:
         return StageRehearsal(self.plan, stage, registry=self.registry, models=models, tasks=tasks, inputs=inputs)
 
-    def _inputs(self, stage: PlannedStage, rows: int) -> Mapping[str, Input] | None:
+    def _inputs(self, stage: StagePlan, rows: int) -> Mapping[str, Input] | None:
         """A batch as long as rows can be, for models with as many positions."""
-        name = stage.task
+        name = next(iter(stage.tasks))
         task = self.spec.tasks[name]
         context = BuildContext(folder=self.plan.source.folder, seed=self.spec.seed)
         with error_context(("tasks", name, task.name), f"task `{name}`"):

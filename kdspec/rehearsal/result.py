@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kdspec.api.match import PlannedMatch
+from kdspec.api.plan import Plan, StagePlan
 from kdspec.diagnostics.finding import Finding
-from kdspec.plan.plan import Plan, PlannedStage
 
 
 @dataclass(frozen=True)
@@ -195,9 +195,12 @@ def settled(plan: Plan, rehearsal: Rehearsal) -> Plan:
     return replace(plan, stages=tuple(_settled(stage, found.get(stage.name, stage.matches)) for stage in plan.stages))
 
 
-def _settled(stage: PlannedStage, matches: tuple[PlannedMatch, ...]) -> PlannedStage:
-    parts = (replace(p, matches=tuple(m for m in matches if m.task == p.task)) for p in stage.parts)
-    return replace(stage, matches=matches, parts=tuple(parts))
+def _settled(stage: StagePlan, matches: tuple[PlannedMatch, ...]) -> StagePlan:
+    tasks = {
+        name: replace(task, matches=tuple(match for match in matches if match.task in ("", name)))
+        for name, task in stage.tasks.items()
+    }
+    return replace(stage, tasks=tasks)
 
 
 def _plain(value: Any) -> Any:

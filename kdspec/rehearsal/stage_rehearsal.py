@@ -13,6 +13,7 @@ from torch import Tensor
 from kdspec.api.context import Input, OptimizerContext
 from kdspec.api.logits import Logits
 from kdspec.api.match import PlannedMatch
+from kdspec.api.plan import Plan, StagePlan
 from kdspec.api.step import Features, Step, Term
 from kdspec.api.task import BuiltTask
 from kdspec.diagnostics.finding import Finding, FindingError
@@ -28,7 +29,6 @@ from kdspec.engine.step.trainable import TrainableModule
 from kdspec.engine.teacher_cache.codec_choice import CodecChoice
 from kdspec.objectives.reductions import reductions
 from kdspec.ops.mean import Mean
-from kdspec.plan.plan import Plan, PlannedStage
 from kdspec.registry.registry import Registry
 from kdspec.rehearsal.cache_size import row_bytes
 from kdspec.rehearsal.result import Flops, Memory, RehearsedStage, Shape
@@ -57,7 +57,7 @@ class StageRehearsal:
 
     Args:
         plan: the plan that has the stage.
-        stage: the stage, of several tasks one of its parts.
+        stage: the stage, with one task.
         registry: for a projection that is derived.
         models: builds the modules, on tensors without contents or with them.
         tasks: the stage's tasks, of which no rows are needed.
@@ -67,7 +67,7 @@ class StageRehearsal:
     def __init__(
         self,
         plan: Plan,
-        stage: PlannedStage,
+        stage: StagePlan,
         *,
         registry: Registry,
         models: Models,
@@ -75,7 +75,8 @@ class StageRehearsal:
         inputs: Mapping[str, Input],
     ) -> None:
         self.plan, self.stage, self.registry, self.models, self.tasks = plan, stage, registry, models, tasks
-        self.spec, self.needs, self.inputs = plan.spec, stage.needs, inputs
+        self.spec, self.inputs = plan.spec, inputs
+        (self.task,) = stage.tasks.values()
         self.stage_models = StageModels(plan, stage, models, tasks, torch.device("cpu"))
         # Scaling the loss of fp16 looks at values, and changes no shape.
         precision = "bf16" if stage.training.precision == "fp16" else stage.training.precision
@@ -91,7 +92,7 @@ class StageRehearsal:
         Raises:
             FindingError: KD3xx, KD4xx and KD510 for mistakes; KD506 for what a component has raised.
         """
-        runners = self.stage_models.runners(self.stage)
+        runners = self.stage_models.runners(self.task)
         cached_teachers = [
             t for forward in runners.values() for t in (*forward.module.parameters(), *forward.module.buffers())
         ]
@@ -101,9 +102,9 @@ class StageRehearsal:
         self.watch.alive.leave_out([*batch.values(), *cached_teachers])
         with self.watch:
             self.kept = self._features(runners, batch)
-            self.found.matches = settle(self.spec, self.registry, self.stage, self.kept)
+            self.found.matches = settle(self.spec, self.registry, self.task, self.kept)
             before = self.watch.alive.bytes
-            trainable = self.stage_models.trainable(self.models.module(self.needs.student), self.found.matches)
+            trainable = self.stage_models.trainable(self.models.module(self.task.student), self.found.matches)
             added = self.watch.alive.bytes - before
             if trainable.objective.reads_teachers_by_matches:
                 self.found.cache = {name: self._cache(of, name, reduces=True) for name, of in self.kept.items()}
@@ -121,9 +122,9 @@ class StageRehearsal:
         """Every model's features, the student's in training mode and with its graph."""
         features: dict[str, Features] = {}
         mistakes: list[Finding] = []
-        for name in (*self.needs.teachers, self.needs.student):
+        for name in (*self.task.teachers, self.task.student):
             forward = runners[name]
-            taught = name != self.needs.student
+            taught = name != self.task.student
             forward.module.train(not taught)
             try:
                 with frozen(forward.module), self.backend.autocast():
@@ -152,8 +153,8 @@ class StageRehearsal:
 
     def terms(self, trainable: TrainableModule, features: Mapping[str, Features]) -> dict[str, Term]:
         """The strategy's terms for these features."""
-        taught = {name: features[name] for name in self.needs.teachers}
-        step = Step(student=features[self.needs.student], teachers=taught, task=self.stage.tasks[0])
+        taught = {name: features[name] for name in self.task.teachers}
+        step = Step(student=features[self.task.student], teachers=taught, task=self.task.task)
         with (
             self.backend.autocast(),
             error_context(self.stage_models.path, "the objective"),
@@ -210,7 +211,7 @@ class StageRehearsal:
         found, rows = self.found, self.stage.training.batch_size
         given = next(iter(found.inputs.values())).shape[0] if found.inputs else rows
         flops = self._flops(given)
-        cache = {name: found.cache[name] for name in self.needs.teachers if name in found.cache}
+        cache = {name: found.cache[name] for name in self.task.teachers if name in found.cache}
         return RehearsedStage(
             name=self.stage.name,
             rows=given,
@@ -240,18 +241,18 @@ class StageRehearsal:
         if "backward" not in flops:
             return None
         return Flops(
-            teachers={name: flops[name] for name in self.needs.teachers},
-            forward=flops[self.needs.student],
+            teachers={name: flops[name] for name in self.task.teachers},
+            forward=flops[self.task.student],
             losses=flops["losses"],
             backward=flops["backward"],
         )
 
     def _cache(self, features: Features, name: str, *, reduces: bool) -> int:
         """Bytes of a row that a cache would keep: of the features that come from the model, not from its batch."""
-        enough = reductions(self.stage.matches, name) if reduces else ()
-        codecs = CodecChoice.of(self.stage.training.teacher_cache, self.needs.logits.get(name))
-        kept = self.spec.tasks[self.stage.task].logit_positions
-        return row_bytes(features, self.stage.features[name].values(), enough, codecs, kept)
+        enough = reductions(self.task.matches, name) if reduces else ()
+        codecs = CodecChoice.of(self.stage.training.teacher_cache, self.task.needs.logits.get(name))
+        kept = self.spec.tasks[self.task.task].logit_positions
+        return row_bytes(features, self.task.features[name].values(), enough, codecs, kept)
 
 
 def unclear(error: FindingError) -> bool:

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from kdspec.api.report import Report, Section
 from kdspec.events import (
     CacheState,
     Evaluated,
@@ -25,9 +26,6 @@ from kdspec.render.rehearsal import size
 from kdspec.render.table import caption, columns
 from kdspec.report.chart import chart
 from kdspec.report.style import STYLE
-
-if TYPE_CHECKING:
-    from kdspec.report.report import Report, Section
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 

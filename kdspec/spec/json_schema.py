@@ -15,8 +15,8 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from pydantic_core import core_schema
 
 from kdspec.api.component import Component
+from kdspec.api.spec import Spec
 from kdspec.registry.registry import KINDS, Registry, RegistryEntry
-from kdspec.spec.spec import Spec
 
 DIALECT = "http://json-schema.org/draft-07/schema#"
 """The newest dialect that every editor's YAML support understands."""

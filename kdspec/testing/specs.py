@@ -15,10 +15,10 @@ from kdspec.registry.registry import Registry, load_registry
 from kdspec.source.extends import compose
 
 if TYPE_CHECKING:
+    from kdspec.api.plan import Plan
+    from kdspec.api.spec import Spec
     from kdspec.engine.run.session import Result
-    from kdspec.plan.plan import Plan
     from kdspec.source.document import Document
-    from kdspec.spec.spec import Spec
 
 NAME = "spec.yaml"
 """What diagnostics call the text."""

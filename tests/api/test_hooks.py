@@ -36,10 +36,10 @@ def kdspec_components():
 
 
 @hookimpl
-def kdspec_check(spec, registry):
+def kdspec_check(plan):
     called("kdspec_check")
-    found = registry.get("logit_loss", "halved").name
-    return [Finding("everything/seen", f"{spec.name} and {found}", ("name",), severity="warning")]
+    found = plan.stages[0].distiller.name
+    return [Finding("everything/seen", f"{plan.spec.name} and {found}", ("name",), severity="warning")]
 
 
 @hookimpl
@@ -52,7 +52,7 @@ def kdspec_observe(event, session):
 @hookimpl
 def kdspec_report(report):
     called("kdspec_report")
-    from kdspec.report.report import Section
+    from kdspec.api.report import Section
 
     return [Section("Seen", f"<p>{report.name} was here</p>")]
 
@@ -92,7 +92,7 @@ def folder(tmp_path, monkeypatch):
 
 def test_every_hook_is_called_and_does_what_it_is_for(folder, capsys):
     assert main(["run", "spec.yaml", "--plugin", "everything.py", "--device", "cpu"]) == 0
-    assert "warning[everything/seen]: seen and halved" in capsys.readouterr().err
+    assert "warning[everything/seen]: seen and general" in capsys.readouterr().err
     run = folder / "runs" / "seen"
     assert {"RunStarted", "StepDone", "RunFinished"} <= set((run / "seen.txt").read_text().split())
     assert "<p>seen was here</p>" in (run / "report.html").read_text()

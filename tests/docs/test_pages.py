@@ -27,11 +27,11 @@ from kdspec.api import hooks
 from kdspec.api.component import Component
 from kdspec.api.hooks import API_VERSION
 from kdspec.api.losses import FeatureLoss, LogitLoss
+from kdspec.api.spec import Spec, Stage, Training
 from kdspec.cli import application
 from kdspec.plan.prepare import prepare
 from kdspec.registry.registry import KINDS, Registry, load_registry
 from kdspec.source.extends import compose
-from kdspec.spec.spec import Spec, Stage, Training
 from kdspec.testing import check_loss
 
 ROOT = Path(__file__).parent.parent.parent

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kdspec import Distiller, LogitLoss, Needs
+from kdspec import Distiller, LogitLoss, Needs, TaskNeeds
 from kdspec.plan.micro_batching import batches
 from kdspec.plan.outline import outline
 from kdspec.plan.prepare import prepare
@@ -59,7 +59,7 @@ class Own(Distiller):
     """The model that trains."""
 
     def needs(self):
-        return Needs(student=self.model, reads={self.model: frozenset({"logits"})})
+        return Needs(student=self.model, tasks=(TaskNeeds(reads={self.model: frozenset({"logits"})}),))
 
     def build(self, context: Any) -> Any:
         raise AssertionError
@@ -81,7 +81,7 @@ def planned(tmp_path):
 
 
 def chosen(plan):
-    return batches(plan.spec, plan.stages[0])
+    return batches(plan.spec, plan.stages[0].tasks["texts"])
 
 
 def test_losses_that_are_sums_over_rows_are_cut(planned):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kdspec import Distiller, Fault, Model, Needs
+from kdspec import Distiller, Fault, Model, Needs, TaskNeeds
 from kdspec.testing import check
 
 SPEC = """\
@@ -46,7 +46,7 @@ class MoodyStrategy(Distiller):
     def needs(self):
         if self.mood == "bad":
             raise KeyError("needs")
-        return Needs(student=self.model, reads={self.model: frozenset({"logits"})})
+        return Needs(student=self.model, tasks=(TaskNeeds(reads={self.model: frozenset({"logits"})}),))
 
     def build(self, context):
         raise AssertionError

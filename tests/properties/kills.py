@@ -29,12 +29,12 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import load_file
 
+from kdspec.api.plan import Plan
 from kdspec.engine.run.event_log import read
 from kdspec.engine.run.session import Session
 from kdspec.engine.teacher_cache import samples as blocks
 from kdspec.engine.teacher_cache.segment_index import records
 from kdspec.events import CheckpointSaved, Evaluated, StageFinished, StepDone
-from kdspec.plan.plan import Plan
 from kdspec.registry.registry import Registry
 from kdspec.testing import plan, registry, tiny
 

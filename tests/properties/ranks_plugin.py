@@ -16,6 +16,7 @@ from kdspec import (
     ModelContext,
     Needs,
     ObjectiveContext,
+    TaskNeeds,
     hookimpl,
 )
 
@@ -67,7 +68,7 @@ class Peeking(Distiller):
     """Who learns."""
 
     def needs(self) -> Needs:
-        return Needs(student=self.student, teachers=(self.teacher,), hard_labels=True)
+        return Needs(student=self.student, tasks=(TaskNeeds(teachers=(self.teacher,), hard_labels=True),))
 
     def build(self, context: ObjectiveContext) -> Any:
         from kdspec import DistillationObjective

@@ -135,7 +135,7 @@ def test_a_scenario_has_tests_that_exist_or_a_reason(each):
 
 def test_a_hook_that_is_none_is_told(tmp_path):
     hook = "from kdspec import hookimpl\n@hookimpl\ndef {}: return []\n"
-    for number, line in enumerate(("kdspec_component()", "kdspec_components(extra)", "kdspec_check(specs, registry)")):
+    for number, line in enumerate(("kdspec_component()", "kdspec_components(extra)", "kdspec_check(plans)")):
         file = tmp_path / f"plugin{number}.py"
         file.write_text(hook.format(line))
         (problem,) = load_registry(file, installed=False).problems

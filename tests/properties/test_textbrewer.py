@@ -385,7 +385,7 @@ def test_only_what_a_strategy_needs_is_read():
         {"teacher": "t", "student": "s", "soft_labels": {"weight": 0}, "hard_labels": {"weight": 1}},
         context={"registry": registry()},
     )
-    needs = general.needs()
+    (needs,) = general.needs().tasks
     assert not needs.reads["t"]
     assert needs.hard_labels
     assert not needs.unlabelled

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from kdspec.api.field_path import parse
+from kdspec.api.plan import Feature
 from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.forward.attention_weights import CHOSEN
 from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.events import StageStarted, StepDone
-from kdspec.plan.plan import Feature
 from kdspec.testing import tiny
 
 SPEC = """\

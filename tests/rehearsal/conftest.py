@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from kdspec.api.plan import Plan
 from kdspec.diagnostics.finding import Finding
 from kdspec.diagnostics.place import place
-from kdspec.plan.plan import Plan
 from kdspec.plan.prepare import prepare
 from kdspec.rehearsal.rehearse import rehearse
 from kdspec.rehearsal.result import Rehearsal

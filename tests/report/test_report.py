@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 import pytest
 
 from kdspec import hookimpl
+from kdspec.api.report import Section
 from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.run.event_log import EventLog
 from kdspec.events import (
@@ -25,7 +26,6 @@ from kdspec.events import (
 )
 from kdspec.registry.plugins import Plugin, Plugins
 from kdspec.report import report
-from kdspec.report.report import Section
 
 STARTED = RunStarted("tiny", ("distil",), {"kdspec": "0.1.0"}, 7, None)
 ROW = {

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from kdspec.api.cache_settings import TeacherCacheSettings
 from kdspec.spec import teacher_cache
-from kdspec.spec.teacher_cache import CacheFacts, TeacherCacheSettings
+from kdspec.spec.teacher_cache import CacheFacts
 
 
 @pytest.mark.parametrize(

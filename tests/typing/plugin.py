@@ -31,12 +31,13 @@ from kdspec import (
     ObjectiveContext,
     Optimizer,
     OptimizerContext,
+    Plan,
     Projection,
     ProjectionContext,
-    Registry,
     Schedule,
     Step,
     Strict,
+    TaskNeeds,
     Temperature,
     Term,
     by_name,
@@ -52,8 +53,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from kdspec import Mean
-    from kdspec.report.report import Report, Section
-    from kdspec.spec.spec import Spec
+    from kdspec.api.report import Report, Section
 
 KDSPEC_API = API_VERSION
 
@@ -224,12 +224,12 @@ class Strategy(Distiller):
     """Matches."""
 
     def needs(self) -> Needs:
-        return Needs(
-            student=self.student,
+        task = TaskNeeds(
             teachers=(self.teacher,),
             reads={name: frozenset({"logits"}) for name in (self.student, self.teacher)},
             matches=tuple(self.matches),
         )
+        return Needs(student=self.student, tasks=(task,))
 
     def build(self, context: ObjectiveContext) -> Objective:
         loss, weight, name = self.soft.loss.build(context), self.soft.weight.build(context), self.teacher
@@ -253,9 +253,9 @@ def kdspec_components() -> Iterable[type[Component]]:
 
 
 @hookimpl
-def kdspec_check(spec: Spec, registry: Registry) -> Iterable[Finding]:
-    assert_type(registry.names("logit_loss"), list[str])
-    yield Finding("plugin/name", f"`{spec.name}` is no name", ("name",), severity="warning")
+def kdspec_check(plan: Plan) -> Iterable[Finding]:
+    assert_type(plan.stages[0].tasks["reviews"].teachers, tuple[str, ...])
+    yield Finding("plugin/name", f"`{plan.spec.name}` is no name", ("name",), severity="warning")
 
 
 @hookimpl
@@ -270,7 +270,7 @@ def kdspec_observe(event: Event, session: Any) -> None:
 
 @hookimpl
 def kdspec_report(report: Report) -> Iterable[Section]:
-    from kdspec.report.report import Section
+    from kdspec.api.report import Section
 
     return [Section("Steps", f"<p>{sum(1 for _ in report.of(StepDone))}</p>")]
 

@@ -172,6 +172,7 @@ class AttentionMse(FeatureLoss):
     feature = "attention"
     same_width = False
     same_heads = True
+    with_other_heads = "use `attention_mse_sum`, or give the student as many heads"
 
     clip_negative: bool = False
     """Without a mask, take what is below -0.001 in either model as 0, as TextBrewer does. It is meant for scores, the
@@ -223,6 +224,7 @@ class AttentionCe(FeatureLoss):
     feature = "attention"
     same_width = False
     same_heads = True
+    with_other_heads = "use `attention_ce_mean`"
 
     from_scores: bool = False
     """The feature holds scores, the numbers before the softmax, so p and q are their softmax (TextBrewer). Masked keys

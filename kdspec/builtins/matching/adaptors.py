@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import Annotated
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
@@ -13,11 +13,6 @@ from kdspec.api.context import AdaptorContext, BuildContext
 from kdspec.api.field_path import FieldPath, FieldPathError
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Adaptor
-from kdspec.diagnostics.diagnostic import closest
-from kdspec.diagnostics.finding import Finding, Mark
-
-if TYPE_CHECKING:
-    from kdspec.spec.spec import Spec
 
 
 def _parsed(text: str) -> str:
@@ -80,24 +75,8 @@ class ByTask(Adaptor):
     def build(self, context: AdaptorContext) -> Mapping[str, str | list[str]]:
         return dict(self.tasks.get(context.task, {}))
 
-
-@hookimpl
-def kdspec_check(spec: Spec) -> Iterator[Finding]:
-    """Tasks of `by_task` that the spec does not have."""
-    for model, adaptor in spec.adaptors.items():
-        for task in adaptor.tasks if isinstance(adaptor, ByTask) else ():
-            if task in spec.tasks:
-                continue
-            path = ("adaptors", model, "by_task", "tasks", task)
-            guess = closest(task, spec.tasks)
-            yield Finding(
-                "KD204",
-                f"unknown task `{task}`",
-                *Mark(path, "no task of this spec", key=True),
-                notes=() if guess else ("declared here: " + ", ".join(f"`{name}`" for name in spec.tasks),),
-                help=f"did you mean `{guess}`?" if guess else None,
-                fix=(task, guess) if guess else None,
-            )
+    def tasks_named(self) -> Mapping[str, tuple[str | int, ...]]:
+        return {task: ("tasks", task) for task in self.tasks}
 
 
 @hookimpl

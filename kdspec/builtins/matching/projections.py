@@ -93,6 +93,7 @@ class NoProjection(Projection):
 
     name = "none"
     scope = "position"
+    projects = False
 
     def packs(self) -> bool:
         return True

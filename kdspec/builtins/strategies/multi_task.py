@@ -12,7 +12,7 @@ from kdspec.api.context import ObjectiveContext
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Distiller, Schedule
 from kdspec.api.match import Match
-from kdspec.api.step import Needs
+from kdspec.api.needs import Needs
 from kdspec.api.task_sampling import Sampling
 from kdspec.objectives import label_terms
 from kdspec.objectives.label_terms import HardLabels, SoftLabels
@@ -73,7 +73,7 @@ class MultiTask(Distiller):
     """How the tasks share the micro-batches."""
 
     def needs(self) -> Needs:
-        parts = {}
+        parts = []
         for task, how in self.tasks.items():
             part = label_terms.needs(
                 self.student, how.teachers, task, soft=how.soft_labels, hard=how.hard_labels, matches=how.matches
@@ -81,8 +81,8 @@ class MultiTask(Distiller):
             off = how.weight.always_zero()
             nothing: dict[str, frozenset[str]] = {}
             part = replace(part, reads=nothing, hard_labels=False, matches=(), unlabelled=False) if off else part
-            parts[task] = replace(part, at=("tasks", task))
-        return Needs.of_tasks(parts, self.sampling)
+            parts.append(replace(part, at=("tasks", task)))
+        return Needs(student=self.student, tasks=tuple(parts), sampling=self.sampling)
 
     def build(self, context: ObjectiveContext) -> Objective:
         from kdspec.objectives.multi_task import MultiTaskObjective, TaskObjective

@@ -12,7 +12,7 @@ from kdspec.api.context import BuildContext, ObjectiveContext
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Distiller
 from kdspec.api.match import Match
-from kdspec.api.step import LogitUse, Needs
+from kdspec.api.needs import LogitUse, Needs
 from kdspec.objectives import label_terms
 from kdspec.objectives.label_terms import HardLabels, SoftLabels
 
@@ -111,9 +111,10 @@ class MultiTeacher(Distiller):
     def needs(self) -> Needs:
         soft, hard, matches = self.soft_labels, self.hard_labels, self.matches
         found = label_terms.needs(self.student, self.teachers, self.task, soft=soft, hard=hard, matches=matches)
-        if soft.teacher_weights != "confidence" or soft.weight.always_zero():
-            return found
-        return replace(found, optional={**found.optional, self.student: found.optional[self.student] | {"labels"}})
+        if soft.teacher_weights == "confidence" and not soft.weight.always_zero():
+            optional = {**found.optional, self.student: found.optional[self.student] | {"labels"}}
+            found = replace(found, optional=optional)
+        return Needs(student=self.student, tasks=(found,))
 
     def build(self, context: ObjectiveContext) -> Objective:
         return label_terms.objective(context, self.teachers, soft=self.soft_labels, hard=self.hard_labels)

@@ -9,7 +9,7 @@ from kdspec.api.context import ObjectiveContext
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Distiller
 from kdspec.api.match import Match
-from kdspec.api.step import Needs
+from kdspec.api.needs import Needs, TaskNeeds
 from kdspec.objectives import label_terms
 from kdspec.objectives.label_terms import HardLabels, SoftLabels
 
@@ -31,12 +31,8 @@ class Supervised(Distiller):
     """The task; may be left out where there is only one."""
 
     def needs(self) -> Needs:
-        return Needs(
-            student=self.model,
-            tasks=() if self.task is None else (self.task,),
-            optional={self.model: frozenset({"logits_mask"})},
-            hard_labels=True,
-        )
+        masks = {self.model: frozenset({"logits_mask"})}
+        return Needs(student=self.model, tasks=(TaskNeeds(task=self.task, optional=masks, hard_labels=True),))
 
     def build(self, context: ObjectiveContext) -> Objective:
         from kdspec.objectives.distillation import DistillationObjective
@@ -68,7 +64,8 @@ class General(Distiller):
 
     def needs(self) -> Needs:
         soft, hard, matches = self.soft_labels, self.hard_labels, self.matches
-        return label_terms.needs(self.student, [self.teacher], self.task, soft=soft, hard=hard, matches=matches)
+        task = label_terms.needs(self.student, [self.teacher], self.task, soft=soft, hard=hard, matches=matches)
+        return Needs(student=self.student, tasks=(task,))
 
     def build(self, context: ObjectiveContext) -> Objective:
         return label_terms.objective(context, [self.teacher], soft=self.soft_labels, hard=self.hard_labels)

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from kdspec.api.spec import Training
 from kdspec.api.step import Features
 from kdspec.engine.batches.length_split import LengthSplit
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.batches.sampler import DataOrder
 from kdspec.events import Note
 from kdspec.plan.micro_batching import BatchingPlan
-from kdspec.spec.spec import Training
 
 # So many tokens a cut takes whatever the model: all weights are read once more, their gradients are added once more, and
 # products with fewer tokens do not fill a processor.

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from kdspec.api.plan import Plan
 from kdspec.engine.batches.loader import Batch, Loader
 from kdspec.engine.batches.sampler import isolated_random
 from kdspec.engine.evaluation.best_model import evaluated_features
@@ -24,7 +25,6 @@ from kdspec.engine.forward.model_runner import ModelRunner, frozen
 from kdspec.engine.forward.models import Models
 from kdspec.engine.run.run_folder import RunFolder
 from kdspec.engine.run.task_heads import conflicts
-from kdspec.plan.plan import Plan
 
 BATCHES = 8
 """The most batches that one round of the throughput is taken over."""
@@ -74,7 +74,7 @@ def measure(
     heads = {name: task.head for name, task in tasks.items()}
     assert not tuple(conflicts(plan, heads)), "a run has been through this"
     ends = folder.finished([stage.name for stage in plan.stages])
-    students = {stage.name: stage.needs.student for stage in plan.stages}
+    students = {stage.name: stage.student for stage in plan.stages}
     models = Models(plan, heads, {students[name]: folder.path / event.folder for name, event in ends.items()})
     found = []
     for name, task_name in in_order(plan):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from kdspec.api.field_path import parse
+from kdspec.api.plan import Feature, Plan, StagePlan
 from kdspec.api.step import Features
 from kdspec.api.task import BuiltTask
 from kdspec.diagnostics.diagnostic import closest
@@ -16,7 +17,7 @@ from kdspec.engine.evaluation.evaluate import evaluate
 from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.engine.processes.process_group import ProcessGroup
 from kdspec.events import Evaluated
-from kdspec.plan.plan import Feature, Plan, PlannedStage, locate
+from kdspec.plan.features import locate
 
 MEAN = "mean"
 """How the mean of the tasks' own metrics is called."""
@@ -67,7 +68,7 @@ class BestModelTracker:
     def __init__(
         self,
         plan: Plan,
-        stage: PlannedStage,
+        stage: StagePlan,
         tasks: Sequence[EvaluatedTask],
         process_group: ProcessGroup | None = None,
         through: Callable[[Callable[[], Features]], Features] = lambda work: work(),
@@ -82,9 +83,9 @@ class BestModelTracker:
         Raises:
             FindingError: KD502.
         """
-        if self.metric == MEAN and self.stage.parts:
+        if self.metric == MEAN and self.stage.several:
             self._check_mean()
-        elif self.written is not None and (self.stage.parts or self.written != self.tasks[0].built.metric):
+        elif self.written is not None and (self.stage.several or self.written != self.tasks[0].built.metric):
             self._value(self._metrics(few=True))
 
     def __call__(self, progress: EvaluationProgress) -> Evaluated:
@@ -98,13 +99,13 @@ class BestModelTracker:
         if better:
             progress.best_step, progress.best_metrics = progress.step, metrics
         progress.without_better = 0 if better else progress.without_better + 1
-        student = self.stage.needs.student
+        student = self.stage.student
         return Evaluated(self.stage.name, progress.step, "validation", student, metrics, better)
 
     @property
     def metric(self) -> str:
         """The metric that chooses: the one of the spec, else the task's own or the mean of those of several."""
-        return self.written or (MEAN if self.stage.parts else self.tasks[0].own)
+        return self.written or (MEAN if self.stage.several else self.tasks[0].own)
 
     def _metrics(self, *, few: bool = False) -> dict[str, float]:
         rows = self.stage.training.batch_size
@@ -121,15 +122,15 @@ class BestModelTracker:
                 process_group=self.process_group,
                 through=self.through,
             ).metrics
-            found |= {f"{each.task}.{name}" if self.stage.parts else name: value for name, value in metrics.items()}
+            found |= {f"{each.task}.{name}" if self.stage.several else name: value for name, value in metrics.items()}
             own.append(metrics.get(each.own, math.nan))
-        if self.stage.parts:
+        if self.stage.several:
             found[MEAN] = sum(own) / len(own)
         return found
 
     def _higher(self) -> bool:
         for each in sorted(self.tasks, key=lambda each: -len(each.task)):  # one name may begin with another and a dot
-            prefix = f"{each.task}." if self.stage.parts else ""
+            prefix = f"{each.task}." if self.stage.several else ""
             if self.metric.startswith(prefix):
                 return each.higher(self.metric.removeprefix(prefix))
         return self.tasks[0].higher(self.tasks[0].own)  # of the mean, in which all go the same way
@@ -154,7 +155,7 @@ class BestModelTracker:
         at = ("stages", self.stage.name, "training", "evaluate", "metric")
         known = ", ".join(f"`{key}`" for key in metrics) or "none"
         near = closest(name, list(metrics))
-        whose = f"stage `{self.stage.name}`" if self.stage.parts else f"task `{self.stage.task}`"
+        whose = f"stage `{self.stage.name}`" if self.stage.several else f"task `{self.tasks[0].task}`"
         raise FindingError(
             Finding(
                 "KD502",
@@ -179,8 +180,8 @@ def evaluated_features(plan: Plan, model: str, task: str) -> dict[str, Feature]:
         paths = tuple(map(parse, texts))
         found["labels"] = Feature(name="labels", paths=paths, several=isinstance(default, list))
     both = "logits" in found and "labels" in found
-    parts = (part for stage in plan.stages for part in stage.each if model in part.models and part.task == task)
-    own = any("losses" in part.features[model] for part in parts)
+    tasks = (stage.tasks[task] for stage in plan.stages if task in stage.tasks)
+    own = any("losses" in each.features[model] for each in tasks if model in each.models)
     if not own or (both and plan.spec.tasks[task].head is not None):
         found.pop("losses", None)
     return found if both or "losses" in found else {}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from kdspec.api.plan import Plan, TaskPlan
 from kdspec.api.task import BuiltTask
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.evaluation.best_model import evaluated_features
@@ -16,7 +17,6 @@ from kdspec.engine.export import model_folder
 from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.engine.forward.models import Models
 from kdspec.engine.processes.backend import Backend
-from kdspec.plan.plan import Plan
 
 BATCH = 64
 
@@ -52,7 +52,7 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: B
         task = tasks[task_name]
         reference = references.get(task_name)
         split = next((s for s in ("test", "validation") if task.rows(s)), None)
-        divided = backend.divides_teachers and any(name in stage.needs.teachers for stage in plan.stages)
+        divided = backend.divides_teachers and any(name in stage.teachers for stage in plan.stages)
         models.prepared(name, torch.device("cpu") if divided else backend.device, trains=False, eager=False)
         module = models.view(name, task_name)
         if divided:
@@ -99,30 +99,35 @@ def named(rows: Sequence[ResultRow]) -> dict[str, dict[str, object]]:
 
 def _references(plan: Plan) -> dict[str, str]:
     """For each task the teacher that the others are compared with: the first of the last stage that has one."""
-    parts = (part for stage in plan.stages for part in stage.each if part.needs.teachers)
-    return {part.task: part.needs.teachers[0] for part in parts}
+    return {each.task: each.teachers[0] for each in _tasks(plan) if each.teachers}
 
 
 def in_order(plan: Plan) -> list[tuple[str, str]]:
     """Models with their tasks: teachers first, then students by their stages; the last reference before all."""
     references = _references(plan)
-    parts = [part for stage in plan.stages for part in stage.each]
-    taught_last = next((stage for stage in reversed(plan.stages) if stage.needs.teachers), None)
-    first = [] if taught_last is None else [references[p.task] for p in taught_last.each if p.needs.teachers]
-    teachers = [name for part in parts for name in part.needs.teachers]
-    students = [part.needs.student for part in parts]
-    taught = [part.needs.student for part in parts if part.needs.teachers]
+    tasks = _tasks(plan)
+    taught_last = next((stage for stage in reversed(plan.stages) if stage.teachers), None)
+    last = () if taught_last is None else taught_last.tasks.values()
+    first = [references[each.task] for each in last if each.teachers]
+    teachers = [name for each in tasks for name in each.teachers]
+    students = [each.student for each in tasks]
+    taught = [each.student for each in tasks if each.teachers]
     names = dict.fromkeys((*first, *teachers, *taught, *students))
     return [(name, task) for name in names for task in plan.tasks_of[name]]
 
 
 def role(plan: Plan, name: str) -> str:
     """`teacher`, `student`, or `baseline` for a student that was not taught."""
-    parts = [part for stage in plan.stages for part in stage.each if name in part.models]
-    if any(name in part.needs.teachers for part in parts):
+    tasks = _tasks(plan)
+    if any(name in each.teachers for each in tasks):
         return "teacher"
-    taught = any(part.needs.student == name and part.needs.teachers for part in parts)
+    taught = any(each.student == name and each.teachers for each in tasks)
     return "student" if taught else "baseline"
+
+
+def _tasks(plan: Plan) -> list[TaskPlan]:
+    """The tasks of all stages, in order."""
+    return [task for stage in plan.stages for task in stage.tasks.values()]
 
 
 def _saved(models: Models, name: str, task: str) -> int:

@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
+from kdspec.api.plan import Plan, StagePlan
 from kdspec.engine.run.durable_files import atomic_write
 from kdspec.hf.families import read
-from kdspec.plan.plan import Plan, PlannedStage
 from kdspec.plan.resolved import as_yaml
 
 
@@ -21,10 +21,10 @@ def versions() -> Mapping[str, str]:
     return MappingProxyType({name: importlib.metadata.version(name) for name in names})
 
 
-def write_card(folder: Path, plan: Plan, stage: PlannedStage, metrics: Mapping[str, float]) -> None:
+def write_card(folder: Path, plan: Plan, stage: StagePlan, metrics: Mapping[str, float]) -> None:
     """Write `README.md`: what was trained, from what, how, and how good it is."""
     spec = plan.spec
-    teachers = ", ".join(f"`{name}`" for name in stage.needs.teachers)
+    teachers = ", ".join(f"`{name}`" for name in stage.teachers)
     how = f"distilled from {teachers}" if teachers else "trained on labels"
     lines = [
         "---",
@@ -36,9 +36,9 @@ def write_card(folder: Path, plan: Plan, stage: PlannedStage, metrics: Mapping[s
         "tags: [knowledge-distillation, kdspec]",
         "---",
         "",
-        f"# {spec.name}: {stage.needs.student}",
+        f"# {spec.name}: {stage.student}",
         "",
-        f"Model `{stage.needs.student}`, {how} by the strategy `{stage.stage.distiller.name}` in stage `{stage.name}`.",
+        f"Model `{stage.student}`, {how} by the strategy `{stage.distiller.name}` in stage `{stage.name}`.",
         "",
         *_folders(folder, stage),
         *_results(metrics),
@@ -57,7 +57,7 @@ def write_card(folder: Path, plan: Plan, stage: PlannedStage, metrics: Mapping[s
     atomic_write(folder / "README.md", "\n".join(lines))
 
 
-def _folders(folder: Path, stage: PlannedStage) -> list[str]:
+def _folders(folder: Path, stage: StagePlan) -> list[str]:
     tasks = [task for task in stage.tasks if (folder / task).is_dir()]
     told = [f"- `{task}/`: the model with the head for task `{task}`, and its tokenizer" for task in tasks]
     return (

@@ -7,10 +7,10 @@ from functools import wraps
 from typing import Any, cast
 
 from kdspec.api.context import BuildContext
+from kdspec.api.plan import Plan
+from kdspec.api.spec import Spec
 from kdspec.api.task import BuiltTask
 from kdspec.engine.forward.error_context import error_context
-from kdspec.plan.plan import Plan
-from kdspec.spec.spec import Spec
 
 
 def guarded(spec: Spec, name: str, task: BuiltTask) -> BuiltTask:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from kdspec.api.field_path import FieldPathError
 from kdspec.api.match import PlannedMatch
+from kdspec.api.plan import Feature
+from kdspec.api.spec import Spec
 from kdspec.api.step import Features
 from kdspec.diagnostics.diagnostic import closest
 from kdspec.diagnostics.fault import Fault
@@ -25,8 +27,6 @@ from kdspec.engine.forward.large_head import LargeHead
 from kdspec.engine.forward.position_limit import too_long
 from kdspec.engine.forward.requested_outputs import named_modules_of, reads_attention, switches
 from kdspec.engine.forward.teacher_precision import TeacherPrecision
-from kdspec.plan.plan import Feature
-from kdspec.spec.spec import Spec
 
 Batch = Mapping[str, Tensor]
 

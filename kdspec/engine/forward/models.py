@@ -12,12 +12,12 @@ from safetensors import SafetensorError
 from torch import nn
 
 from kdspec.api.context import ModelContext
+from kdspec.api.plan import Plan
 from kdspec.api.task import Head
 from kdspec.engine.batches.sampler import fold, isolated_random, reseed
 from kdspec.engine.forward.device import placed
 from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.run.durable_files import cannot_write
-from kdspec.plan.plan import Plan
 
 
 class Models:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from kdspec.api.spec import Spec
 from kdspec.diagnostics.finding import Finding, FindingError
-from kdspec.spec.spec import Spec
 
 _TABLES = ("position_embeddings", "wpe", "embed_positions", "embed_position")
 

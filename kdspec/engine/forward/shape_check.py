@@ -9,15 +9,15 @@ from typing import Any
 from torch import Tensor
 
 from kdspec.api.logits import Logits, as_tensor
-from kdspec.api.match import PlannedMatch
+from kdspec.api.match import DERIVED_PROJECTION, PlannedMatch
+from kdspec.api.plan import TaskPlan
+from kdspec.api.spec import Spec
 from kdspec.api.step import Features
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.batches.sampler import isolated_random
 from kdspec.engine.forward.model_runner import ModelRunner, frozen
-from kdspec.plan.plan import PlannedStage
 from kdspec.registry.registry import Registry
-from kdspec.spec.spec import Spec
 
 ROWS = 2
 
@@ -36,7 +36,7 @@ def look(runners: Mapping[str, ModelRunner], loader: Loader) -> dict[str, Featur
 
 
 def settle(
-    spec: Spec, registry: Registry, stage: PlannedStage, features: Mapping[str, Features]
+    spec: Spec, registry: Registry, plan: TaskPlan, features: Mapping[str, Features]
 ) -> tuple[PlannedMatch, ...]:
     """The stage's matches with the widths that the features really have, projections derived where they differ.
 
@@ -44,9 +44,9 @@ def settle(
         FindingError: KD302, KD309, KD313 or KD402 to KD404, all of them at once, where shapes do not go together.
     """
     found: list[Finding] = []
-    settled = [_Settling(spec, registry, match, features, found).match() for match in stage.matches]
-    found += _classes(stage, features)
-    found += _masks_of_logits(spec, stage, features)
+    settled = [_Settling(spec, registry, match, features, found).match() for match in plan.matches]
+    found += _classes(plan, features)
+    found += _masks_of_logits(spec, plan, features)
     if found:
         raise FindingError(*dict.fromkeys(found))
     return tuple(settled)
@@ -129,7 +129,7 @@ class _Settling:
         projection, origin = planned.projection, planned.projection_origin
         if origin == "unknown":
             derived = planned.loss.same_width and low != high
-            projection = self.registry.get("projection", "linear")() if derived else None
+            projection = self.registry.get("projection", DERIVED_PROJECTION)() if derived else None
             origin = "derived" if derived else "unneeded"
         if projection is None and planned.loss.same_width and low != high:
             help_ = f"remove `projection: none`, and a linear projection {low} → {high} is derived"
@@ -171,11 +171,11 @@ def _declared(spec: Spec, model: str, feature: str, text: str) -> tuple[Mark, ..
     return (Mark(("adaptors", model, feature), text),) if model in spec.adaptors else ()
 
 
-def _classes(stage: PlannedStage, features: Mapping[str, Features]) -> Iterator[Finding]:
+def _classes(plan: TaskPlan, features: Mapping[str, Features]) -> Iterator[Finding]:
     """Logits that are compared must be of the same classes."""
-    student = stage.needs.student
-    for name in stage.needs.teachers:
-        if "logits" not in stage.needs.reads.get(name, frozenset()):
+    student = plan.student
+    for name in plan.teachers:
+        if "logits" not in plan.needs.reads.get(name, frozenset()):
             continue
         pairs = zip(features[student].heads("logits"), features[name].heads("logits"), strict=False)
         for mine, theirs in pairs:
@@ -183,15 +183,15 @@ def _classes(stage: PlannedStage, features: Mapping[str, Features]) -> Iterator[
                 continue
             sides = ((student, mine), (name, theirs))
             message = f"`{student}` has {mine.classes} classes, `{name}` {theirs.classes}"
-            label = Mark(("stages", stage.name, "distiller"), "compares their logits", key=True)
+            label = Mark(("stages", plan.stage, "distiller"), "compares their logits", key=True)
             where = tuple(Mark(("models", model), f"logits {_shape(t)}", key=True) for model, t in sides)
             help_ = "give both models the same head, or choose the classes that both have with a field path"
             yield Finding("KD403", message, *label, also=where, help=help_)
 
 
-def _masks_of_logits(spec: Spec, stage: PlannedStage, features: Mapping[str, Features]) -> Iterator[Finding]:
+def _masks_of_logits(spec: Spec, plan: TaskPlan, features: Mapping[str, Features]) -> Iterator[Finding]:
     """A mask chooses tokens, so logits of tokens need one that has a place for each of them."""
-    for model in stage.models:
+    for model in plan.models:
         masks, logits = features[model].heads("logits_mask"), features[model].heads("logits")
         for mask, values in zip(masks * len(logits) if len(masks) == 1 else masks, logits, strict=False):
             if not isinstance(mask, Tensor) or not isinstance(values, Logits) or len(values.shape) < mask.ndim:

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.run.durable_files import atomic_write, cannot_write
@@ -17,6 +16,7 @@ from kdspec.events import (
     Evaluated,
     Event,
     Note,
+    Record,
     RunFailed,
     RunFinished,
     RunStarted,
@@ -28,13 +28,6 @@ from kdspec.events import (
     stage_of,
     to_json,
 )
-
-
-class Record(NamedTuple):
-    """An event and when it was logged, in UTC."""
-
-    time: datetime
-    event: Event
 
 
 class EventLog:

@@ -70,7 +70,7 @@ def _held(loop: TrainingLoop) -> Iterator[str]:
     weights = list(loop.trainable.parameters())
     learning = [p for p in weights if p.requires_grad]
     state = _optimizer_bytes(loop.optimization.optimizer)
-    student = f"`{loop.stage.needs.student}`, its projections and losses take {_told(_bytes(weights))}"
+    student = f"`{loop.stage.student}`, its projections and losses take {_told(_bytes(weights))}"
     yield f"{student}, their gradients {_told(_bytes(learning))}, and the optimizer's state {_told(state)}"
     teachers = {t.name: t.module for task_inputs in loop.inputs_of.values() for t in task_inputs.teachers.values()}
     for name, module in teachers.items():

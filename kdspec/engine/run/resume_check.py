@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
+from kdspec.api.plan import Plan
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.run.run_folder import RunFolder
-from kdspec.plan.plan import Plan
 from kdspec.plan.resolved import resolved
 
 _LISTED = 8

@@ -12,6 +12,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from kdspec.api.plan import Plan
 from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.evaluation.results import ResultRow
 from kdspec.engine.run.checkpoint import CheckpointStore
@@ -19,7 +20,6 @@ from kdspec.engine.run.durable_files import atomic_write, cannot_write, sha256, 
 from kdspec.engine.run.lock import RunLock
 from kdspec.events import Event, StageFinished, from_json, to_json
 from kdspec.plan.outline import outline
-from kdspec.plan.plan import Plan
 from kdspec.plan.resolved import resolved
 
 

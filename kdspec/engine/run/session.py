@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kdspec.api.plan import Plan, StagePlan
 from kdspec.api.task import BuiltTask
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.evaluation.results import ResultRow, named, table
@@ -41,7 +42,6 @@ from kdspec.events import (
     step_of,
     to_json,
 )
-from kdspec.plan.plan import Plan, PlannedStage
 from kdspec.registry.plugins import Plugin
 from kdspec.registry.registry import Registry
 
@@ -210,7 +210,7 @@ class Session:
         heads = {name: task.head for name, task in tasks.items()}
         if wrong := tuple(conflicts(self.plan, heads)):
             raise FindingError(*wrong)
-        students = {stage.name: stage.needs.student for stage in self.plan.stages}
+        students = {stage.name: stage.student for stage in self.plan.stages}
         models = Models(self.plan, heads, {students[n]: self.folder / e.folder for n, e in finished.items()})
         done = []
         for stage in self.plan.stages:
@@ -227,7 +227,7 @@ class Session:
                 raise Interrupted(number)
         rows = table(self.plan, models, tasks, self._backend("fp32", trains=False))
         if process_group.is_main:
-            folder.export(models.trained[self._final().needs.student])
+            folder.export(models.trained[self._final().student])
             # The event before the file: a run without the file goes on from here, one with it does not.
             self.emit(RunFinished(time.perf_counter() - began, named(rows)))
             folder.keep_table(rows)
@@ -253,14 +253,14 @@ class Session:
             self.emit(note)
         return found
 
-    def _final(self) -> PlannedStage:
+    def _final(self) -> StagePlan:
         """The stage whose student is that of the run: the last one with a teacher, or the last one."""
-        taught = [stage for stage in self.plan.stages if stage.needs.teachers]
+        taught = [stage for stage in self.plan.stages if stage.teachers]
         return (taught or list(self.plan.stages))[-1]
 
     def _run_stage(
         self,
-        stage: PlannedStage,
+        stage: StagePlan,
         models: Models,
         tasks: dict[str, BuiltTask],
         stop: StopSignal,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from kdspec.api.match import PlannedMatch
 from kdspec.api.objective import Objective
+from kdspec.api.plan import Plan, StagePlan, TaskPlan
 from kdspec.api.task import BuiltTask
 from kdspec.diagnostics.finding import Finding, FindingError, Mark, SpecPath
 from kdspec.engine.batches.sampler import fold
@@ -42,7 +43,6 @@ from kdspec.engine.step.training_loop import TrainingLoop
 from kdspec.engine.teacher_cache.cache import CacheUse
 from kdspec.engine.teacher_cache.open_cache import opened as cache_opened
 from kdspec.events import CheckpointSaved, Event, Note, StageFinished, StageStarted
-from kdspec.plan.plan import Plan, PlannedStage
 from kdspec.registry.registry import Registry
 
 
@@ -60,7 +60,7 @@ class StageRun:
     def __init__(
         self,
         plan: Plan,
-        stage: PlannedStage,
+        stage: StagePlan,
         *,
         registry: Registry,
         models: Models,
@@ -76,7 +76,7 @@ class StageRun:
         self.folder, self.backend, self.emit, self.stop = folder, backend, emit, stop
         self.accept = accept
         self.spec, self.training = plan.spec, stage.training
-        self.path = ("stages", stage.name, "distiller", stage.stage.distiller.name)
+        self.path = stage.at
         self.seed = fold(plan.spec.seed, "stage", stage.name)
         self.progress, self.begun = EvaluationProgress(), backend.world
         self.compilation = Compilation()
@@ -131,11 +131,11 @@ class StageRun:
 
     def loop(self) -> TrainingLoop:
         """Everything of the stage put together, before its first step."""
-        needs, training = self.stage.needs, self.training
+        training = self.training
         stage_models = StageModels(self.plan, self.stage, self.models, self.tasks, self.backend.device, self.backend)
         inputs_of = self.inputs_of = StageInputs(stage_models, self.registry, self.backend, self.begun)
         steps = total_steps(inputs_of.draws.steps_per_epoch, training.epochs, training.steps)
-        trainable = stage_models.trainable(self.models.module(needs.student), inputs_of.matches)
+        trainable = stage_models.trainable(self.models.module(self.stage.student), inputs_of.matches)
         if self.backend.divided and trainable.works_on_models:
             raise self._undivided()
         if self.backend.divided:
@@ -169,7 +169,7 @@ class StageRun:
         return loop
 
     def _undivided(self) -> FindingError:
-        name = self.stage.stage.distiller.name
+        name = self.stage.distiller.name
         message = f"the strategy `{name}` works on the models between their forward passes, when FSDP2 has them divided"
         label = Mark(self.path[:-1], "makes its own batches or changes modules", key=True)
         return FindingError(Finding("KD513", message, *label, help="write `--backend ddp`"))
@@ -194,7 +194,7 @@ class StageRun:
         for done in resources.explaining(loop, progress.step):
             progress.step = self.backend.process_group.heartbeat.step = done.step
             if done.step == 1 and loop.idle:
-                self.emit(_idle(self.stage.needs.student, loop.idle))
+                self.emit(_idle(self.stage.student, loop.idle))
             if done.step % self.training.log_every == 0 or done.step in (1, loop.total_steps):
                 self.emit(done)
             better = False
@@ -223,8 +223,8 @@ class StageRun:
         """Who evaluates, or None, with a note, where the student cannot be judged."""
         if self.training.evaluate is None:
             return None
-        student, judged = self.stage.needs.student, []
-        for part in self.stage.each:
+        student, judged = self.stage.student, []
+        for part in self.stage.tasks.values():
             features = evaluated_features(self.plan, student, part.task)
             if not (features and self.tasks[part.task].rows("validation")):
                 self._tell_unjudged(part, "no labels to judge by" if not features else "no validation rows")
@@ -244,10 +244,10 @@ class StageRun:
             best_model.check()
         return best_model
 
-    def _tell_unjudged(self, part: PlannedStage, what: str) -> None:
+    def _tell_unjudged(self, part: TaskPlan, what: str) -> None:
         if self.progress.step:
             return
-        if self.stage.parts:
+        if self.stage.several:
             text = f"task `{part.task}` of stage `{self.stage.name}` has {what}: it has no say in which student is best"
         else:
             also = ", and it does not stop early" if self.training.early_stopping else ""
@@ -307,7 +307,7 @@ class StageRun:
 
     def _finish(self, loop: TrainingLoop) -> StageFinished:
         """Keep the best student, or the last where none was judged."""
-        progress, student = self.progress, self.stage.needs.student
+        progress, student = self.progress, self.stage.student
         if progress.step < loop.total_steps:
             text = f"stage `{self.stage.name}` stopped early, after {progress.step} of {loop.total_steps} steps"
             self.emit(Note("info", f"{text}: nothing was better than step {progress.best_step}"))
@@ -328,7 +328,7 @@ class StageRun:
         """Ordinary modules in place of divided ones, of the student with what it has learnt."""
         self._whole.load_state_dict(self.backend.state(loop.trainable.student))
         self.models.put(student, self._whole)
-        for teacher in self.stage.needs.teachers if self.backend.divides_teachers else ():
+        for teacher in self.stage.teachers if self.backend.divides_teachers else ():
             self.models.forget(teacher)
 
     def _go_back(self, loop: TrainingLoop, progress: EvaluationProgress) -> None:
@@ -347,7 +347,7 @@ class StageRun:
             progress.best_step = progress.best_metrics = None
 
     def _export(self, folder: Path, metrics: Mapping[str, float]) -> None:
-        self.models.save(self.stage.needs.student, folder)
+        self.models.save(self.stage.student, folder)
         model_folder.write_card(folder, self.plan, self.stage, metrics)
 
 

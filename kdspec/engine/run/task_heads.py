@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from kdspec.api.plan import Plan
 from kdspec.api.task import Head
 from kdspec.diagnostics.finding import Finding, Mark
-from kdspec.plan.plan import Plan
 
 
 def conflicts(plan: Plan, heads: Mapping[str, Head]) -> Iterator[Finding]:
     """Models that are used for a task with other labels than those of their head, as far as `heads` are known."""
     for stage in plan.stages:
-        for part in stage.each:
+        for part in stage.tasks.values():
             for model in part.models:
                 own = plan.tasks_of[model]
                 if part.task in own or plan.spec.tasks[part.task].head is None:
@@ -20,8 +20,8 @@ def conflicts(plan: Plan, heads: Mapping[str, Head]) -> Iterator[Finding]:
                 first, second = heads.get(part.task), heads.get(own[-1])
                 if first is None or second is None or first.labels == second.labels:
                     continue
-                path = ("stages", stage.name, "distiller", stage.stage.distiller.name, *part.needs.at)
-                role = "is to learn" if model == part.needs.student else "is to teach"
+                path = part.at
+                role = "is to learn" if model == part.student else "is to teach"
                 yield Finding(
                     "KD403",
                     f"`{model}` has the head of task `{own[-1]}`, whose labels are not those of task `{part.task}`",

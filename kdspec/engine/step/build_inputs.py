@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from kdspec.api.match import PlannedMatch
+from kdspec.api.plan import TaskPlan
 from kdspec.api.task_sampling import Sampling
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.batches.build_sampler import arrange
@@ -19,7 +20,6 @@ from kdspec.engine.step.task_inputs import TaskInputs
 from kdspec.engine.teacher_cache.open_cache import CacheOpener
 from kdspec.events import CacheState, Note
 from kdspec.plan.micro_batching import batches
-from kdspec.plan.plan import PlannedStage
 from kdspec.registry.registry import Registry
 
 
@@ -42,7 +42,7 @@ class StageInputs:
         self.caches: list[CacheState] = []
         """What was decided for each teacher."""
         orders = {}
-        for part in self.stage.each:
+        for part in self.stage.tasks.values():
             loader = self.loader(part, "train", *part.models, unlabelled=part.needs.unlabelled)
             if not loader.rows:
                 label = Mark(("tasks", part.task), "no rows to learn from", key=True)
@@ -51,14 +51,14 @@ class StageInputs:
             features = look(runners, loader)
             self.matches += settle(stage_models.spec, registry, part, features)
             task_inputs = TaskInputs(
-                student=runners[part.needs.student],
-                teachers={name: runners[name] for name in part.needs.teachers},
+                student=runners[part.student],
+                teachers={name: runners[name] for name in part.teachers},
                 loader=loader,
                 labels=stage_models.tasks[part.task].label_keys,
             )
             training = self.stage.training.model_copy(update={"accumulate": self._accumulate()})
             arrangement = arrange(
-                batches(stage_models.spec, part), loader, training, task_inputs.student.module, features[part.needs.student],
+                batches(stage_models.spec, part), loader, training, task_inputs.student.module, features[part.student],
                 teachers=[teacher.module for teacher in task_inputs.teachers.values()], stage=self._told(part),
                 seed=self._seed(part), world=backend.world,
             )  # fmt: skip
@@ -67,12 +67,12 @@ class StageInputs:
             orders[part.task] = arrangement.order
         self.draws = self._draws(orders)
 
-    def loader(self, part: PlannedStage, split: str, *models: str, unlabelled: bool = False) -> Loader:
+    def loader(self, part: TaskPlan, split: str, *models: str, unlabelled: bool = False) -> Loader:
         """Rows of a task for some models."""
         tokenizers = {name: self.stage_models.models.tokenizer(name) for name in models}
         return Loader(
             self.stage_models.tasks[part.task], split, tokenizers,
-            unlabelled=unlabelled, seed=self._seed(part), taught=bool(part.needs.teachers), device=self.backend.device,
+            unlabelled=unlabelled, seed=self._seed(part), taught=bool(part.teachers), device=self.backend.device,
         )  # fmt: skip
 
     def keep(self, steps: int, *, prepares: bool, reduces: bool, warn: Callable[[str], None]) -> None:
@@ -84,7 +84,7 @@ class StageInputs:
             reduces: whether it reads teachers by matches alone.
             warn: told of what goes wrong without stopping anything.
         """
-        for part in self.stage.each:
+        for part in self.stage.tasks.values():
             task_inputs = self.by_task[part.task]
             opening = CacheOpener(
                 self.stage_models.plan, part, task_inputs.loader, self.backend, epochs=self.draws.passes(part.task, steps),
@@ -96,7 +96,7 @@ class StageInputs:
 
     def _accumulate(self) -> int:
         """The micro-batches of a process and step, or of a draw where the mixture puts those of several tasks together."""
-        here = 1 if self.stage.parts else self.stage.training.accumulate
+        here = 1 if self.stage.several else self.stage.training.accumulate
         each, rest = divmod(here * self.begun, self.backend.world)
         if rest:
             label = Mark(("stages", self.stage.name), "cannot go on", key=True)
@@ -107,7 +107,7 @@ class StageInputs:
         return each
 
     def _draws(self, orders: Mapping[str, DataOrder]) -> Draws:
-        if not self.stage.parts:
+        if not self.stage.several:
             ((task, order),) = orders.items()
             return SingleTask(task, order)
         training, sampling = self.stage.training, self.stage.needs.sampling or Sampling()
@@ -119,8 +119,8 @@ class StageInputs:
         self.notes.insert(0, Note("info", f"{text}, as many as all tasks have together"))
         return mixture
 
-    def _seed(self, part: PlannedStage) -> int:
-        return fold(self.stage_models.seed, "task", part.task) if self.stage.parts else self.stage_models.seed
+    def _seed(self, part: TaskPlan) -> int:
+        return fold(self.stage_models.seed, "task", part.task) if self.stage.several else self.stage_models.seed
 
-    def _told(self, part: PlannedStage) -> str:
-        return f"{part.name}, {part.task}" if self.stage.parts else part.name
+    def _told(self, part: TaskPlan) -> str:
+        return f"{part.stage}, {part.task}" if self.stage.several else part.stage

@@ -10,6 +10,7 @@ from torch import nn
 from kdspec.api.context import ObjectiveContext
 from kdspec.api.match import PlannedMatch
 from kdspec.api.objective import Objective
+from kdspec.api.plan import Plan, StagePlan, TaskPlan
 from kdspec.api.task import BuiltTask
 from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.batches.sampler import fold, isolated_random, reseed
@@ -22,7 +23,6 @@ from kdspec.engine.forward.requested_outputs import reads_attention
 from kdspec.engine.forward.teacher_precision import TeacherPrecision, in_precision
 from kdspec.engine.processes.backend import Backend
 from kdspec.engine.step.trainable import TrainableModule
-from kdspec.plan.plan import Plan, PlannedStage
 
 
 class StageModels:
@@ -31,7 +31,7 @@ class StageModels:
     def __init__(
         self,
         plan: Plan,
-        stage: PlannedStage,
+        stage: StagePlan,
         models: Models,
         tasks: Mapping[str, BuiltTask],
         device: torch.device,
@@ -40,20 +40,20 @@ class StageModels:
         """`backend` may divide the teachers among processes."""
         self.plan, self.stage, self.models, self.tasks, self.device = plan, stage, models, tasks, device
         self.spec, self.backend = plan.spec, backend
-        self.path = ("stages", stage.name, "distiller", stage.stage.distiller.name)
+        self.path = stage.at
         self.seed = fold(plan.spec.seed, "stage", stage.name)
 
-    def runners(self, part: PlannedStage) -> dict[str, ModelRunner]:
+    def runners(self, part: TaskPlan) -> dict[str, ModelRunner]:
         """The models of one task of the stage with the features that are read of them.
 
         The student trains, the teachers are frozen.
         """
         return {name: self._forward(part, name) for name in part.models}
 
-    def _forward(self, part: PlannedStage, name: str) -> ModelRunner:
-        trains = name == self.stage.needs.student
+    def _forward(self, part: TaskPlan, name: str) -> ModelRunner:
+        trains = name == self.stage.student
         # What several tasks share is prepared for all of them at once.
-        eager = any(reads_attention(each.features[name]) for each in self.stage.each if name in each.models)
+        eager = any(reads_attention(each.features[name]) for each in self.stage.tasks.values() if name in each.models)
         divided = not trains and self.backend is not None and self.backend.divides_teachers
         self.models.prepared(name, torch.device("cpu") if divided else self.device, trains=trains, eager=eager)
         module = self.models.view(name, part.task)
@@ -69,7 +69,7 @@ class StageModels:
             trains=trains, entire=divided,
             arithmetic=None if precision is None else TeacherPrecision(precision, self.device.type),
             # What several tasks share may be read in other layers for each of them.
-            selective=eager and not self.stage.parts and self.models.chooses(name),
+            selective=eager and not self.stage.several and self.models.chooses(name),
             head=large_head(self.spec.models[name], module, self.models.context(name)),
         )  # fmt: skip
         if trains and self.stage.training.gradient_checkpointing:
@@ -80,7 +80,7 @@ class StageModels:
         enable = checkpointing(student, "enable")
         if enable is None:
             at = ("stages", self.stage.name, "training", "gradient_checkpointing")
-            message = f"model `{self.stage.needs.student}` cannot checkpoint its activations"
+            message = f"model `{self.stage.student}` cannot checkpoint its activations"
             raise FindingError(Finding("KD503", message, at, help="only transformers models can"))
         enable({"use_reentrant": False})
 
@@ -96,9 +96,9 @@ class StageModels:
         with isolated_random():
             # Projections start from the seed, whatever was drawn before.
             reseed(fold(self.seed, "objective"), 0, 0, 0)
-            name = self.stage.stage.distiller.name
+            name = self.stage.distiller.name
             with error_context(self.path, f"the objective of `{name}`"):
-                objective = self.stage.stage.distiller.build(context)
+                objective = self.stage.distiller.build(context)
                 if not isinstance(objective, Objective):
                     raise TypeError(f"`build` made a {type(objective).__name__}, which is no `kdspec.Objective`")
         trainable = TrainableModule(student, objective)

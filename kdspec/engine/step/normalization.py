@@ -7,8 +7,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from kdspec.api.plan import Feature
 from kdspec.ops.mean import Mean, Unit
-from kdspec.plan.plan import Feature
 
 UNITS: tuple[Unit, ...] = ("rows", "labels", "labelled", "tokens", "pairs")
 

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from kdspec.api.context import LrScheduleContext, OptimizerContext
+from kdspec.api.plan import StagePlan
 from kdspec.diagnostics.finding import Finding, FindingError, Mark, SpecPath
 from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.step.trainable import TrainableModule
-from kdspec.plan.plan import PlannedStage
 
 STUDENT, PROJECTION, OBJECTIVE = "student", "projection", "objective"
 
@@ -24,7 +24,7 @@ class Optimization:
         FindingError: KD306 where there is nothing to train, KD510 where a parameter of the bundle is in no group.
     """
 
-    def __init__(self, stage: PlannedStage, trainable: TrainableModule, total_steps: int, processes: int = 1) -> None:
+    def __init__(self, stage: StagePlan, trainable: TrainableModule, total_steps: int, processes: int = 1) -> None:
         path = ("stages", stage.name, "training")
         optimizer, schedule = stage.training.optimizer, stage.training.lr_schedule
         self.guard = error_context((*path, "optimizer", optimizer.name), f"optimizer `{optimizer.name}`")
@@ -34,7 +34,7 @@ class Optimization:
         )
         groups = parameter_groups(trainable, ("stages", stage.name, "distiller"))
         if not any(group["params"] for group in groups):
-            label = Mark(("models", stage.needs.student), "nothing in it can be trained", key=True)
+            label = Mark(("models", stage.student), "nothing in it can be trained", key=True)
             raise FindingError(Finding("KD306", f"stage `{stage.name}` has nothing to train", *label))
         self.names = [group.pop("name") for group in groups]
         self.student: list[nn.Parameter] = groups[0]["params"]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kdspec.api.logits import Logits
+from kdspec.api.plan import StagePlan
 from kdspec.api.step import Features, Step, Term
 from kdspec.diagnostics.finding import Finding, FindingError, SpecPath
 from kdspec.engine.batches.loader import Batch
@@ -32,7 +33,6 @@ from kdspec.engine.step.trainable import TrainableModule
 from kdspec.engine.teacher_cache.cache import TeacherCache
 from kdspec.events import StepDone
 from kdspec.ops.mean import Mean, Unit
-from kdspec.plan.plan import PlannedStage
 
 TeacherFeatures = Mapping[str, Features]
 """What each teacher says of a micro-batch."""
@@ -45,7 +45,7 @@ SMALLEST_SCALE = 2.0**-20
 class TrainingLoop:
     """One stage's training, ready to run from any step."""
 
-    stage: PlannedStage
+    stage: StagePlan
     inputs_of: Mapping[str, TaskInputs]
     """By task."""
     trainable: TrainableModule

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from kdspec.api.plan import Plan, StagePlan
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.forward.guarded_task import built
 from kdspec.engine.forward.models import Models
@@ -17,7 +17,6 @@ from kdspec.engine.run.signals import StopSignal
 from kdspec.engine.run.stage_run import StageRun
 from kdspec.engine.teacher_cache.open_cache import opened
 from kdspec.events import CacheState, Event
-from kdspec.plan.plan import Plan, PlannedStage
 from kdspec.registry.registry import Registry
 
 
@@ -46,15 +45,15 @@ def fill(
     folder = RunFolder(output / plan.spec.name)
     finished = folder.finished(list(plan.spec.stages))
     tasks = {name: built(plan, name) for name in dict.fromkeys(task for stage in plan.stages for task in stage.tasks)}
-    students = {stage.name: stage.needs.student for stage in plan.stages}
+    students = {stage.name: stage.student for stage in plan.stages}
     trained = {students[name]: folder.path / event.folder for name, event in finished.items()}
     heads = {name: task.head for name, task in tasks.items()}
     before: set[str] = set()
     for stage in plan.stages:
-        if stage.needs.teachers and stage.training.teacher_cache.use != "off":
-            for name in before & set(stage.needs.teachers):
+        if stage.teachers and stage.training.teacher_cache.use != "off":
+            for name in before & set(stage.teachers):
                 raise _untrained(stage, name)
-            models = Models(plan, heads, {name: path for name, path in trained.items() if name in stage.needs.teachers})
+            models = Models(plan, heads, {name: path for name, path in trained.items() if name in stage.teachers})
             backend = SingleProcess(
                 device or ("cuda" if torch.cuda.is_available() else "cpu"), stage.training.precision
             )
@@ -71,18 +70,17 @@ def fill(
                 cache.close()
                 yield opened(stage.name, cache, cache.use)
         if stage.name not in finished:
-            before.add(stage.needs.student)
+            before.add(stage.student)
 
 
-def _insisting(stage: PlannedStage) -> PlannedStage:
+def _insisting(stage: StagePlan) -> StagePlan:
     """The stage with a cache that is on: it is filled for later runs, whether it pays in this one or not."""
     settings = stage.training.teacher_cache.model_copy(update={"use": "on"})
     training = stage.training.model_copy(update={"teacher_cache": settings})
-    parts = tuple(_insisting(part) for part in stage.parts)
-    return replace(stage, stage=stage.stage.model_copy(update={"training": training}), parts=parts)
+    return stage.trained(training)
 
 
-def _untrained(stage: PlannedStage, teacher: str) -> FindingError:
+def _untrained(stage: StagePlan, teacher: str) -> FindingError:
     label = Mark(("stages", stage.name), f"learns from `{teacher}`", key=True)
     message = f"teacher `{teacher}` cannot be cached yet: an earlier stage trains it, and has not been run"
     return FindingError(Finding("KD512", message, *label, help="`kdspec run` fills the cache when it comes to it"))

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kdspec.api.field_path import FieldPathError
+from kdspec.api.plan import Feature
 from kdspec.engine.batches.loader import Batch
 from kdspec.engine.teacher_cache.slots import MaskName
-from kdspec.plan.plan import Feature
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from kdspec.api.cache_settings import TeacherCacheSettings
 from kdspec.api.field_path import parse
+from kdspec.api.plan import Feature, Plan, TaskPlan
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.forward.model_runner import ModelRunner
@@ -25,7 +27,6 @@ from kdspec.engine.teacher_cache.store import Store
 from kdspec.engine.teacher_cache.survey import survey
 from kdspec.events import CacheState
 from kdspec.objectives.reductions import reductions
-from kdspec.plan.plan import Feature, Plan, PlannedStage
 from kdspec.spec import teacher_cache
 from kdspec.spec.teacher_cache import CacheFacts
 
@@ -47,7 +48,7 @@ class CacheOpener:
 
     Args:
         plan: the plan.
-        stage: the stage.
+        task: what the stage does with one task.
         loader: its training rows.
         backend: where and how the teachers run.
         epochs: how often the rows are seen; None where the cache is for later runs.
@@ -57,7 +58,7 @@ class CacheOpener:
     """
 
     plan: Plan
-    stage: PlannedStage
+    task: TaskPlan
     loader: Loader
     backend: Backend
     epochs: float | None
@@ -66,9 +67,9 @@ class CacheOpener:
     warn: Callable[[str], None]
 
     @property
-    def settings(self) -> teacher_cache.TeacherCacheSettings:
+    def settings(self) -> TeacherCacheSettings:
         """What the spec says."""
-        return self.stage.training.teacher_cache
+        return self.task.training.teacher_cache
 
     @property
     def folder(self) -> Path:
@@ -91,13 +92,13 @@ class CacheOpener:
             except Uncacheable as error:
                 if self.settings.use == "on":
                     raise self._refused(name, str(error)) from None
-                states.append(_unused(self.stage.name, name, reason=str(error)))
+                states.append(_unused(self.task.stage, name, reason=str(error)))
             except OSError as error:
                 reason = f"the disk refuses: {(error.strerror or str(error)).lower()}"
                 self.warn(f"teacher `{name}` is not cached: {reason} in {self.folder}")
-                states.append(_unused(self.stage.name, name, reason=reason))
+                states.append(_unused(self.task.stage, name, reason=reason))
             else:
-                states.append(opened(self.stage.name, made[name], made[name].use))
+                states.append(opened(self.task.stage, made[name], made[name].use))
         return OpenedCaches(made, tuple(states))
 
     def _cache(self, teacher: ModelRunner) -> TeacherCache:
@@ -108,12 +109,12 @@ class CacheOpener:
             OSError: the disk refuses.
         """
         masks = self._masks(teacher)
-        enough = reductions(self.stage.matches, teacher.name) if self.reduces else ()
+        enough = reductions(self.task.matches, teacher.name) if self.reduces else ()
         forward = Reducing(teacher, enough, masks.inputs) if enough else teacher
         names = [name for name, feature in forward.features.items() if any(p.root != "batch" for p in feature.paths)]
         facts = CacheFacts(obstacle=self._obstacle(names), epochs=self.epochs)
         self._insist(facts)
-        codecs = CodecChoice.of(self.settings, self.stage.needs.logits.get(teacher.name))
+        codecs = CodecChoice.of(self.settings, self.task.needs.logits.get(teacher.name))
         seen = survey(forward, names, self.loader, masks, self.backend, codecs)
         facts = replace(facts, flops=seen.flops, row_bytes=seen.row_bytes)
         self._insist(facts)
@@ -147,9 +148,9 @@ class CacheOpener:
             return "the strategy makes its own batches or changes modules"
         if self.backend.divides_teachers:
             return "its weights are divided among the processes"
-        for task in self.stage.tasks:
-            if (why := self.plan.spec.tasks[task].varies()) is not None:
-                return f"in task `{task}` {why}"
+        task = self.task.task
+        if (why := self.plan.spec.tasks[task].varies()) is not None:
+            return f"in task `{task}` {why}"
         return None if names else "nothing is read of it but its inputs"
 
     def _insist(self, facts: CacheFacts) -> None:
@@ -159,15 +160,15 @@ class CacheOpener:
 
     def _masks(self, forward: ModelRunner) -> Masks:
         """The masks that losses are given are the student's; both models see the same tokens where layers are matched."""
-        student = self.stage.features[self.stage.needs.student]
+        student = self.task.features[self.task.student]
         inputs = student.get("inputs_mask") or forward.features.get("inputs_mask")
-        if inputs is None and not self.stage.matches:
+        if inputs is None and not self.task.matches:
             inputs = Feature(name="inputs_mask", paths=(parse("batch.attention_mask"),), several=False)
         return Masks(inputs, forward.features.get("logits_mask"))
 
     def _precision(self) -> str:
         """The arithmetic of the teachers: weights in bf16 give other last digits than autocast, and so do compiled layers."""
-        training = self.stage.training
+        training = self.task.training
         own = training.teacher_precision
         return (training.precision if own is None else f"weights in {own}") + (", compiled" if training.compile else "")
 
@@ -183,8 +184,8 @@ class CacheOpener:
         }
 
     def _refused(self, teacher: str, reason: str) -> FindingError:
-        label = Mark(("stages", self.stage.name, "training", "teacher_cache"), "on")
-        message = f"teacher `{teacher}` of stage `{self.stage.name}` cannot be cached: {reason}"
+        label = Mark(("stages", self.task.stage, "training", "teacher_cache"), "on")
+        message = f"teacher `{teacher}` of stage `{self.task.stage}` cannot be cached: {reason}"
         help_ = "`auto` caches where that can be, and tells where not"
         return FindingError(Finding("KD512", message, *label, help=help_))
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
+from kdspec.api.plan import Feature
 from kdspec.api.step import Features
 from kdspec.engine.forward.model_runner import Batch, ModelRunner
 from kdspec.objectives.reductions import Reduced
 from kdspec.ops.features import first_token, similarity
-from kdspec.plan.plan import Feature
 
 
 class Reducing:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from kdspec.api.spec import Spec
 from kdspec.diagnostics.diagnostic import Diagnostic, Label, Span
 from kdspec.registry.registry import Registry
 from kdspec.source.document import Document
 from kdspec.spec.check.pydantic_errors import explain
-from kdspec.spec.spec import Spec
 
 __all__ = ["Checked", "check"]
 

@@ -124,12 +124,13 @@ class EMD(Distiller):
         labels = label_terms.needs(self.student, [self.teacher], self.task, soft=soft, hard=hard, matches=self.matches)
         lists = frozenset(feature for feature, _ in self._moved())
         embeddings = (self._embeddings(),) if "hidden" in lists else ()
-        return replace(
+        task = replace(
             labels,
             reads={model: features | lists for model, features in labels.reads.items()},
             unlabelled=True,
             matches=(*embeddings, *labels.matches),
         )
+        return Needs(student=self.student, tasks=(task,))
 
     def build(self, context: ObjectiveContext) -> Objective:
         """The objective; raises KD301 and KD309 where the models' facts do not do."""

@@ -61,7 +61,7 @@ def objective(student, teacher, widths=None, **parameters):
     """The objective for features of these numbers of layers, as a stage would make it."""
     widths = widths or (4, 4)
     emd = EMD.model_validate({"teacher": "t", "student": "s", **parameters}, context={"registry": KNOWN})
-    needs = emd.needs()
+    (needs,) = emd.needs().tasks
     facts = {
         "s": ModelFacts(layers=student, width=widths[0], heads=2),
         "t": ModelFacts(layers=teacher, width=widths[1], heads=2),

@@ -15,6 +15,7 @@ from kdspec import (
     Needs,
     ObjectiveContext,
     Schedule,
+    TaskNeeds,
     by_name,
     hookimpl,
 )
@@ -65,12 +66,8 @@ class Theseus(Distiller):
 
     def needs(self) -> Needs:
         """The labels; of the teacher no output, but its modules."""
-        return Needs(
-            student=self.student,
-            teachers=(self.teacher,),
-            tasks=() if self.task is None else (self.task,),
-            hard_labels=True,
-        )
+        task = TaskNeeds(task=self.task, teachers=(self.teacher,), hard_labels=True)
+        return Needs(student=self.student, tasks=(task,))
 
     def build(self, context: ObjectiveContext) -> Objective:
         """The objective; raises KD301 and KD302 where depths or widths do not go together."""

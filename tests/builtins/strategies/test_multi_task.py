@@ -60,20 +60,19 @@ def test_each_task_needs_what_its_terms_read():
         },
     }
     needs = MultiTask.model_validate(written, context={"registry": load_registry()}).needs()
-    assert (needs.tasks, needs.teachers) == (("a", "b", "c"), ("t", "u"))
-    a, b, c = needs.each
+    assert needs.teachers == ("t", "u")
+    a, b, c = needs.tasks
+    assert (a.task, b.task, c.task) == ("a", "b", "c")
     assert a.reads == {"s": {"logits"}, "t": {"logits"}}
-    assert (a.tasks, a.at, a.hard_labels, len(a.matches)) == (("a",), ("tasks", "a"), False, 1)
+    assert (a.at, a.hard_labels, len(a.matches)) == (("tasks", "a"), False, 1)
     assert (b.teachers, b.hard_labels, b.unlabelled) == ((), True, False)
-    assert (c.reads, c.matches, c.hard_labels) == ({}, (), False)
-    assert needs.hard_labels
-    assert needs.unlabelled
+    assert (c.reads, c.matches, c.hard_labels, c.learns) == ({}, (), False, False)
 
 
-def test_the_plan_has_a_part_for_each_task(tmp_path):
+def test_the_plan_has_what_is_done_with_each_task(tmp_path):
     plan = found(tmp_path, f"tasks: {{{FINE[:-1]}, matches: [{MATCH}]}}, topics: {{teacher: two}}}}").plan
     stage = plan.stages[-1]
-    assert [part.task for part in stage.each] == ["films", "topics"]
+    assert list(stage.tasks) == ["films", "topics"]
     assert [match.term for match in stage.matches] == ["films.hidden.hidden_mse.2-1"]
     assert stage.matches[0].path[-4:] == ("tasks", "films", "matches", 0)
     assert plan.tasks_of == {"one": ("films",), "two": ("topics",), "student": ("films", "topics")}

@@ -127,7 +127,7 @@ def test_a_single_value_has_no_probabilities_to_average():
 def test_it_reads_logits_of_all_and_labels_only_for_what_needs_them():
     def needs(**soft):
         written = {"teachers": ["a", "b"], "student": "s", "soft_labels": soft}
-        return MultiTeacher.model_validate(written, context={"registry": load_registry()}).needs()
+        return MultiTeacher.model_validate(written, context={"registry": load_registry()}).needs().tasks[0]
 
     assert needs().teachers == ("a", "b")
     assert needs().reads == {"s": {"logits"}, "a": {"logits"}, "b": {"logits"}}

@@ -6,5 +6,5 @@ from kdspec import hookimpl
 
 
 @hookimpl
-def kdspec_check(spec):
-    return [spec.no_such_attribute]
+def kdspec_check(plan):
+    return [plan.spec.no_such_attribute]

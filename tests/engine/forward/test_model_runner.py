@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from kdspec.api.field_path import parse
+from kdspec.api.plan import Feature
 from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.forward.model_runner import ModelRunner, frozen
-from kdspec.plan.plan import Feature
 
 GENERAL = "stages.distil.distiller.general"
 BATCH = {"ids": torch.tensor([[1, 2, 3], [4, 5, 0]]), "mask": torch.tensor([[1, 1, 1], [1, 1, 0]])}

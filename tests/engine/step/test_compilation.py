@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdspec import Distiller, FeatureLoss, Needs, Objective, Term
+from kdspec import Distiller, FeatureLoss, Needs, Objective, TaskNeeds, Term
 from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.step.compilation import Compilation, parts
 from kdspec.events import CacheState, StepDone
@@ -221,7 +221,7 @@ class Preparing(Distiller):
     name = "preparing"
 
     def needs(self):
-        return Needs(student="student", reads={"student": frozenset({"logits"})})
+        return Needs(student="student", tasks=(TaskNeeds(reads={"student": frozenset({"logits"})}),))
 
     def build(self, context):
         class OfItsOwn(Objective):

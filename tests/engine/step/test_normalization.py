@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from kdspec.api.field_path import parse
+from kdspec.api.plan import Feature
 from kdspec.engine.step.normalization import Shares, count
 from kdspec.events import StepDone
 from kdspec.ops.mean import Mean
-from kdspec.plan.plan import Feature
 
 GENERAL = "stages.distil.distiller.general"
 TRAINING = "stages.distil.training"

@@ -20,6 +20,7 @@ from kdspec import (
     Optimizer,
     Projection,
     Task,
+    TaskNeeds,
     Term,
 )
 from kdspec.diagnostics.finding import FindingError
@@ -369,7 +370,7 @@ class Own(Distiller):
     """Who learns."""
 
     def needs(self):
-        return Needs(student=self.student, reads={self.student: frozenset({"logits"})})
+        return Needs(student=self.student, tasks=(TaskNeeds(reads={self.student: frozenset({"logits"})}),))
 
     def build(self, context):
         class OfEverything(Objective):
@@ -436,7 +437,9 @@ class Silent(Distiller):
     name = "silent"
 
     def needs(self):
-        return Needs(student="student", teachers=("teacher",), reads={"student": frozenset({"logits"})})
+        return Needs(
+            student="student", tasks=(TaskNeeds(teachers=("teacher",), reads={"student": frozenset({"logits"})}),)
+        )
 
     def build(self, context):
         def refuse(module, inputs):

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from kdspec.api.field_path import parse
+from kdspec.api.plan import Feature
 from kdspec.engine.teacher_cache import samples as module
 from kdspec.engine.teacher_cache.masks import Masks
 from kdspec.engine.teacher_cache.samples import Samples
-from kdspec.plan.plan import Feature
 
 MASKS = Masks(Feature(name="inputs_mask", paths=(parse("batch.attention_mask"),), several=False), None)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdspec import Distiller, FeatureLoss, Needs, Objective, Term
+from kdspec import Distiller, FeatureLoss, Needs, Objective, TaskNeeds, Term
 from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.processes.backend import SingleProcess
 from kdspec.engine.run.stage_run import Interrupted
@@ -109,7 +109,7 @@ class Own(Distiller):
     """Whether the objective declares that it keeps nothing."""
 
     def needs(self):
-        return Needs(student=self.student, reads={self.student: frozenset({"logits"})})
+        return Needs(student=self.student, tasks=(TaskNeeds(reads={self.student: frozenset({"logits"})}),))
 
     def build(self, context):
         keeps_nothing = self.declared

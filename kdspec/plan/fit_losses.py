@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from kdspec.api.component import Component, Strict
-from kdspec.api.kinds import Distiller, Schedule
+from kdspec.api.kinds import Schedule
 from kdspec.api.losses import LogitLoss, Temperature
+from kdspec.api.needs import Needs
+from kdspec.api.spec import Spec
 from kdspec.diagnostics.finding import Finding, Mark, SpecPath
 from kdspec.registry.registry import Registry
-from kdspec.spec.spec import Spec
 
 _USUAL = MappingProxyType({"classes": "ce", "labels": "bce", "numbers": "mse"})
 _WORDS = MappingProxyType(
@@ -23,25 +24,23 @@ _WORDS = MappingProxyType(
 )
 
 
-def fitted(spec: Spec, registry: Registry) -> tuple[Spec, tuple[Finding, ...]]:
-    """The spec with the losses that it leaves out, and what is wrong with those that it writes."""
+def fitted(spec: Spec, needs: Mapping[str, Needs], registry: Registry) -> tuple[Spec, tuple[Finding, ...]]:
+    """The spec with the losses that it leaves out, and what is wrong with those that it writes.
+
+    Args:
+        spec: the spec.
+        needs: what the strategy of each stage needs, by the stage's name.
+        registry: where the losses come from.
+    """
     fitting = _Fitting(spec, registry)
     stages = {}
     for name, stage in spec.stages.items():
         distiller = stage.distiller
         path = ("stages", name, "distiller", distiller.name)
-        made = fitting.of(distiller, path, _tasks(spec, distiller))
+        made = fitting.of(distiller, path, tuple(each.task or next(iter(spec.tasks)) for each in needs[name].tasks))
         stages[name] = stage if made is distiller else stage.model_copy(update={"distiller": made})
     changed = any(stages[name] is not stage for name, stage in spec.stages.items())
     return spec.model_copy(update={"stages": stages}) if changed else spec, tuple(fitting.found)
-
-
-def _tasks(spec: Spec, distiller: Distiller) -> tuple[str, ...]:
-    try:
-        named = distiller.needs().tasks
-    except Exception:  # noqa: BLE001 - a plugin's, which the plan tells of
-        return ()
-    return tuple(name for name in named if name in spec.tasks) if named else tuple(spec.tasks)
 
 
 class _Fitting:
@@ -114,7 +113,7 @@ class _Fitting:
     def _temperature(
         self, temperature: Temperature, path: SpecPath, tasks: tuple[str, ...], *, written: bool
     ) -> Temperature:
-        one = self.registry.get("temperature", "constant")(value=1.0)
+        one = self._one()
         if set(self._kinds(tasks)) != {"numbers"} or temperature == one:
             return temperature
         if not written:
@@ -124,6 +123,14 @@ class _Fitting:
         help_ = "leave it out, and choose the size of the term by its `weight`"
         self.found.append(Finding("KD305", message, path, "makes the loss smaller", help=help_, severity="warning"))
         return temperature
+
+    def _one(self) -> Temperature:
+        """The temperature that changes nothing, as the number 1 stands for it."""
+        plain = Temperature.from_plain(1.0)
+        assert plain is not None, "a number is a temperature"
+        name, parameters = plain
+        made: Temperature = self.registry.get("temperature", name)(**parameters)
+        return made
 
     def _shift(self, path: SpecPath, tasks: tuple[str, ...]) -> None:
         for kind, task in self._kinds(tasks).items():

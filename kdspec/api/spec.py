@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from kdspec.api.cache_settings import TeacherCacheSettings
 from kdspec.api.component import Strict, by_name
 from kdspec.api.kinds import Adaptor, Distiller, LrSchedule, Model, Optimizer, Task
-from kdspec.spec.teacher_cache import TeacherCacheSettings
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)

@@ -1,0 +1,174 @@
+"""The rule of settings that have no effect, and of stages that have nothing to learn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from kdspec.api.component import Component
+from kdspec.api.hooks import hookimpl
+from kdspec.api.kinds import Schedule
+from kdspec.api.match import Match
+from kdspec.diagnostics.finding import Finding, Mark, SpecPath
+
+if TYPE_CHECKING:
+    from kdspec.api.plan import Plan, StagePlan, TaskPlan
+    from kdspec.api.spec import Spec, Training
+    from kdspec.api.spec_source import SpecSource
+
+
+@hookimpl
+def kdspec_check(plan: Plan) -> Iterator[Finding]:
+    """What stages have in vain."""
+    for stage in plan.stages:
+        if not any(task.needs.learns for task in stage.tasks.values()):
+            at = ("stages", stage.name, "distiller")
+            message = f"stage `{stage.name}` has nothing to learn"
+            yield Finding("KD306", message, at, "every weight is 0", help="give one term a weight")
+            continue
+        yield from _evaluation(plan.spec, stage)
+        yield from _teacher_precision(stage)
+        yield from _lanes(stage)
+        yield from _cache(plan, stage)
+        for task in stage.tasks.values():
+            yield from _task(plan.source, task)
+
+
+def _warning(message: str, label: Mark, *others: Mark) -> Finding:
+    return Finding("KD305", message, *label, also=others, severity="warning")
+
+
+def _task(source: SpecSource, task: TaskPlan) -> Iterator[Finding]:
+    """Of a strategy, or of what it has for one of several tasks."""
+    if not task.needs.learns:
+        label = Mark(task.at, "every weight is 0", key=True)
+        yield _warning(f"task `{task.task}` is drawn, and nothing of it is learnt", label)
+        return
+    written = task.needs.within(task.distiller)
+    yield from _switched_off(source, written, task.at)
+    seen: list[tuple[Match, SpecPath]] = []
+    for index, match in enumerate(getattr(written, "matches", []) or []):
+        place = (*task.at, "matches", index)
+        if match.weight.always_zero():
+            yield _warning("a match of weight 0 is not computed", Mark((*place, "weight"), "always 0"))
+        twin = next((p for m, p in seen if m == match), None)
+        if twin is not None:
+            first = Mark(twin, "first here")
+            yield _warning("the same match is given twice, so it counts twice", Mark(place, "again"), first)
+        seen.append((match, place))
+
+
+def _evaluation(spec: Spec, stage: StagePlan) -> Iterator[Finding]:
+    training, path = stage.training, ("stages", stage.name, "training")
+    stopping = Mark((*path, "early_stopping"), "needs evaluation", key=True)
+    if training.evaluate is None:
+        if training.early_stopping is not None:
+            yield _warning(f"early stopping has no effect: stage `{stage.name}` never evaluates", stopping)
+        return
+    if all(getattr(getattr(spec.tasks[task], "data", None), "validation", ...) is None for task in stage.tasks):
+        task = next(iter(stage.tasks))
+        rows = Mark(("tasks", task), "has no `validation` rows", key=True)
+        asked = {"evaluate": training.evaluate.model_dump(exclude_none=True), "early_stopping": training.early_stopping}
+        for key, value in asked.items():
+            if value:
+                label = Mark((*path, key), "needs rows to evaluate on", key=True)
+                yield _warning(f"`{key}` has no effect: task `{task}` has no validation rows", label, rows)
+        return
+    evaluations = _evaluations(training)
+    if training.early_stopping is not None and evaluations is not None:
+        patience = training.early_stopping.patience
+        if patience >= evaluations:
+            label = Mark((*path, "early_stopping", "patience"), f"of {evaluations} evaluations")
+            message = f"early stopping has no effect: a patience of {patience} is not used up before the stage ends"
+            yield _warning(message, label)
+
+
+def _evaluations(training: Training) -> int | None:
+    """How often a stage evaluates, its end included; None where that depends on the number of rows."""
+    evaluate = training.evaluate
+    if evaluate is not None and evaluate.every_steps is not None:
+        return None if training.steps is None else math.ceil(training.steps / evaluate.every_steps)
+    if evaluate is None or training.epochs is None:
+        return None
+    return math.ceil(training.epochs / (evaluate.every_epochs or 1))
+
+
+def _teacher_precision(stage: StagePlan) -> Iterator[Finding]:
+    read = any(_reads_teachers(task) for task in stage.tasks.values())
+    if stage.training.teacher_precision is None or (stage.teachers and read):
+        return
+    why = ("not run", "reads nothing of its teachers") if stage.teachers else ("no teacher", "has no frozen teacher")
+    label = Mark(("stages", stage.name, "training", "teacher_precision"), why[0], key=True)
+    yield _warning(f"`teacher_precision` has no effect: stage `{stage.name}` {why[1]}", label)
+
+
+def _reads_teachers(task: TaskPlan) -> bool:
+    needs = task.needs
+    return bool(needs.matches) or any(needs.reads.get(name) or needs.optional.get(name) for name in needs.teachers)
+
+
+def _lanes(stage: StagePlan) -> Iterator[Finding]:
+    training, path = stage.training, ("stages", stage.name, "training")
+    if training.lanes == 1:
+        return
+    against: tuple[tuple[str, bool, str], ...] = (
+        ("gradient_checkpointing", training.gradient_checkpointing, "draws dropout a second time"),
+        ("precision", training.precision == "fp16", "scales the loss"),
+        ("compile", training.compile, "has one thread at a time"),
+    )
+    for key, given, why in against:
+        if given:
+            where, label = Mark((*path, key), why), Mark((*path, "lanes"), "not beside that", key=True)
+            message = f"`lanes` has no effect: stage `{stage.name}` computes one micro-batch after another"
+            yield _warning(message, label, where)
+
+
+def _cache(plan: Plan, stage: StagePlan) -> Iterator[Finding]:
+    path = ("stages", stage.name, "training", "teacher_cache")
+    settings = stage.training.teacher_cache
+    written = plan.source.at(path)
+    keys = written if isinstance(written, Mapping) else ()
+    others = [key for key in keys if key != "use" and not _is_default(settings, key)]
+    if not stage.teachers:
+        if settings.use == "on" or others:
+            label = Mark(path, "no teacher", key=True)
+            yield _warning(f"`teacher_cache` has no effect: stage `{stage.name}` has no frozen teacher", label)
+    elif settings.use == "off" and others:
+        off = Mark((*path, "use"), "the cache is off")
+        yield _warning(f"`{others[0]}` has no effect", Mark((*path, others[0]), "not used", key=True), off)
+    elif settings.use == "on":
+        for task in stage.tasks:
+            if (why := plan.spec.tasks[task].varies()) is not None:
+                also = (Mark(("tasks", task), why, key=True),)
+                message = f"the teachers of stage `{stage.name}` cannot be cached: in task `{task}` {why}"
+                help_ = "`auto` caches where that can be"
+                yield Finding("KD512", message, (*path, "use"), "on", also=also, help=help_)
+
+
+def _switched_off(source: SpecSource, distiller: Any, path: SpecPath) -> Iterator[Finding]:
+    """Settings beside a weight of 0."""
+    for name in type(distiller).model_fields:
+        group = getattr(distiller, name)
+        weight = getattr(group, "weight", None)
+        if not isinstance(weight, Schedule) or not weight.always_zero():
+            continue
+        off = Mark((*path, name, "weight"), "always 0")
+        if isinstance(source.at(off.at), Mapping) and weight.to_plain() is None:
+            yield _warning(f"the schedule is 0 throughout, so that `{name}` is not computed", off)
+        written = source.at((*path, name))
+        keys = written if isinstance(written, Mapping) else ()
+        others = [key for key in keys if key != "weight" and not _is_default(group, key)]
+        if others:
+            named = ", ".join(f"`{key}`" for key in others)
+            label = Mark((*path, name, others[0]), "not used", key=True)
+            yield _warning(f"{named} of `{name}` {'has' if len(others) == 1 else 'have'} no effect", label, off)
+
+
+def _is_default(group: Any, key: str) -> bool:
+    """Whether a parameter has its default, as it has throughout a complete spec."""
+    if key not in type(group).model_fields:
+        return False
+    value = getattr(group, key)
+    plain = value.written() if isinstance(value, Component) else value
+    return bool(plain == type(group).model_fields[key].default)

@@ -1,0 +1,77 @@
+"""The rule of what no stage uses: models, tasks and augmented texts; and of teachers that would teach noise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from kdspec.api.hooks import hookimpl
+from kdspec.diagnostics.finding import Finding
+from kdspec.hf.configuration import architecture
+
+if TYPE_CHECKING:
+    from kdspec.api.plan import Plan, TaskPlan
+    from kdspec.diagnostics.finding import SpecPath
+
+
+@hookimpl
+def kdspec_check(plan: Plan) -> Iterator[Finding]:
+    """Models and tasks of no stage, texts that nobody labels, and teachers that have learnt nothing."""
+    yield from _noise(plan)
+    yield from _unused(plan)
+    yield from _augmentations(plan)
+
+
+def _warning(message: str, at: SpecPath, label: str, help_: str | None = None) -> Finding:
+    return Finding("KD305", message, at, label, key=True, help=help_, severity="warning")
+
+
+def _noise(plan: Plan) -> Iterator[Finding]:
+    """Teachers whose head no file has and no stage trains, as far as their configurations tell."""
+    trained: set[str] = set()
+    for stage in plan.stages:
+        for task in stage.tasks.values():
+            yield from _noisy(plan, task, trained)
+        trained.add(stage.student)
+
+
+def _noisy(plan: Plan, task: TaskPlan, trained: set[str]) -> Iterator[Finding]:
+    head = plan.spec.tasks[task.task].head
+    for teacher in task.teachers:
+        if head is None or teacher in trained:
+            continue
+        known, kind = plan.facts[teacher].architecture, architecture(head)
+        heads = "logits" in task.needs.reads.get(teacher, frozenset())
+        if known is None or kind.casefold() in known.casefold() or (known and not heads):
+            continue
+        said = f"its files are of a `{known}`" if known else "all its weights are drawn anew"
+        message = f"teacher `{teacher}` teaches noise: no stage trains it, and {said}"
+        help_ = f"train it before, in a stage with `distiller: {{supervised: {{model: {teacher}}}}}`"
+        yield _warning(message, ("models", teacher), said, help_)
+
+
+def _unused(plan: Plan) -> Iterator[Finding]:
+    used = {model for stage in plan.stages for model in stage.models}
+    waiting = list(used)
+    while waiting:
+        for other in plan.spec.models[waiting.pop()].uses():
+            if other not in used:
+                used.add(other)
+                waiting.append(other)
+    for name in plan.spec.models:
+        if name not in used:
+            yield _warning(f"model `{name}` is not used", ("models", name), "in no stage")
+    learnt = {task for stage in plan.stages for task in stage.tasks}
+    for name in plan.spec.tasks:
+        if name not in learnt:
+            yield _warning(f"task `{name}` is not learnt", ("tasks", name), "in no stage")
+
+
+def _augmentations(plan: Plan) -> Iterator[Finding]:
+    """Augmented texts that no teacher answers for: their own labels may no longer be theirs, so they are not used."""
+    taught = {task for stage in plan.stages if stage.teachers for task in stage.tasks}
+    for name, task in plan.spec.tasks.items():
+        if getattr(task, "augment", None) and name not in taught:
+            at = ("tasks", name, task.name, "augment")
+            message = "`augment` has no effect: no stage of the task has a teacher"
+            yield _warning(message, at, "no teacher labels these texts")

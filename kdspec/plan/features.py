@@ -1,0 +1,165 @@
+"""Where the features that a stage reads are in its models' outputs, and which of them are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from kdspec.api.context import AdaptorContext
+from kdspec.api.field_path import parse as parse_path
+from kdspec.api.match import PlannedMatch
+from kdspec.api.needs import TaskNeeds
+from kdspec.api.plan import Feature
+from kdspec.api.spec import Spec
+from kdspec.diagnostics.diagnostic import closest
+from kdspec.diagnostics.finding import Finding, Mark, SpecPath
+from kdspec.plan.matches import Lacking
+
+Paths = Mapping[str, str | list[str]]
+"""The field paths of a model's features, by name."""
+
+
+def adaptor_paths(spec: Spec, model: str, task: str) -> tuple[Paths, bool]:
+    """The field paths of a model's features, and whether the spec writes them (else they are the task's)."""
+    written = spec.adaptors.get(model)
+    if written is not None:
+        return written.build(AdaptorContext(task=task)), True
+    return spec.tasks[task].adaptor(), False
+
+
+def locate(spec: Spec, model: str, task: str, names: Iterable[str]) -> dict[str, Feature]:
+    """Those of the named features that a model's adaptor has, each as a whole."""
+    paths = adaptor_paths(spec, model, task)[0]
+    return {name: feature(name, paths[name]) for name in names if name in paths}
+
+
+def feature(name: str, value: str | list[str], layers: tuple[int, ...] | None = None) -> Feature:
+    """One feature at the field paths that an adaptor gives."""
+    texts = value if isinstance(value, list) else [value]
+    paths = tuple(parse_path(text) for text in texts)
+    return Feature(name=name, paths=paths, several=isinstance(value, list), layers=layers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureReader:
+    """Finds what one task of a stage reads.
+
+    Args:
+        spec: the spec.
+        stage: the name of the stage.
+        student: the model that trains.
+        needs: what the strategy needs for the task.
+        task: the name of the task.
+        paths: for each model the field paths of its features.
+    """
+
+    spec: Spec
+    stage: str
+    student: str
+    needs: TaskNeeds
+    task: str
+    paths: Mapping[str, Paths]
+
+    def missing(self, lacking: Iterable[Lacking]) -> Iterator[Finding]:
+        """What the strategy, its labels and its matches read and no adaptor has.
+
+        Args:
+            lacking: what matches compare and an adaptor lacks.
+        """
+        for model, names in self.needs.reads.items():
+            if model in self.paths:
+                why = f"the `{self._distiller}` strategy reads it"
+                yield from (self._missing(model, name, why) for name in sorted(names) if name not in self.paths[model])
+        if self.needs.hard_labels:
+            yield from self._missing_labels()
+        if self.needs.matches and "inputs_mask" not in self.paths[self.student] and self.student in self.spec.adaptors:
+            yield self._padding()
+        for each in lacking:
+            at = (*each.match, "feature")
+            yield self._missing(each.model, each.feature, "this match needs it", at, written=each.written)
+
+    def features(self, matches: Iterable[PlannedMatch]) -> dict[str, dict[str, Feature]]:
+        """For each model the features that are read."""
+        layers: dict[tuple[str, str], set[int]] = {}
+        whole = {(model, name) for model in self.paths for name in self._whole(model)}
+        for match in matches:
+            sides = ((self.student, match.student_layers), (match.teacher, match.teacher_layers))
+            for model, indices in sides:
+                if indices:
+                    layers.setdefault((model, match.feature), set()).update(indices)
+                else:
+                    whole.add((model, match.feature))
+        return {model: dict(self._of(model, whole, layers)) for model in self.paths}
+
+    def _of(
+        self, model: str, whole: set[tuple[str, str]], layers: Mapping[tuple[str, str], set[int]]
+    ) -> Iterator[tuple[str, Feature]]:
+        for name in sorted({name for of, name in (*whole, *layers) if of == model}):
+            if name not in self.paths[model]:
+                continue
+            used = layers.get((model, name))
+            chosen = None if used is None or name in self.needs.reads.get(model, frozenset()) else tuple(sorted(used))
+            yield name, feature(name, self.paths[model][name], chosen)
+
+    def _whole(self, model: str) -> Iterator[str]:
+        """The features that are read beside matches."""
+        yield from self.needs.reads.get(model, frozenset())
+        yield from self.needs.optional.get(model, frozenset())
+        if model == self.student and self.needs.hard_labels:
+            yield from ("losses",) if self._own_loss else ("logits", "labels")
+
+    @property
+    def _own_loss(self) -> bool:
+        """Whether the student gives its own loss of the labels."""
+        labelled = self.student in self.spec.adaptors or self.spec.tasks[self.task].has_labels()
+        return "losses" in self.paths[self.student] and labelled
+
+    @property
+    def _distiller(self) -> str:
+        return self.spec.stages[self.stage].distiller.name
+
+    @property
+    def _place(self) -> SpecPath:
+        """The strategy, or the part of it that is for this task."""
+        path = ("stages", self.stage, "distiller")
+        return (*path, self._distiller, *self.needs.at) if self.needs.at else path
+
+    def _missing_labels(self) -> Iterator[Finding]:
+        if self._own_loss:
+            return
+        if not self.spec.tasks[self.task].has_labels():
+            label = Mark(self._place, "learns hard labels", key=bool(self.needs.at))
+            also = (Mark(("tasks", self.task), "has no labels", key=True),)
+            message = f"stage `{self.stage}` learns hard labels, but task `{self.task}` has none"
+            yield Finding("KD312", message, *label, also=also)
+            return
+        for name in ("logits", "labels"):
+            if name not in self.paths[self.student]:
+                yield self._missing(self.student, name, "the hard-label loss reads it")
+
+    def _missing(
+        self, model: str, name: str, why: str, path: SpecPath | None = None, *, written: bool = False
+    ) -> Finding:
+        guess = closest(name, self.paths[model]) if written else None
+        add = f"add `{name}: ...` with its field path to `adaptors.{model}`"
+        return Finding(
+            "KD303",
+            f"the adaptor of `{model}` has no feature `{name}`{f' for task `{self.task}`' if self.needs.at else ''}",
+            path or self._place,
+            why,
+            key=path is None and bool(self.needs.at),
+            also=(self._declared(model),),
+            help=f"did you mean `{guess}`?" if guess is not None else add,
+            fix=(name, guess) if guess is not None else None,
+        )
+
+    def _declared(self, model: str) -> Mark:
+        names = ", ".join(f"`{name}`" for name in self.paths[model]) or "no feature"
+        if model in self.spec.adaptors:
+            return Mark(("adaptors", model), f"declared here, with {names}", key=True)
+        return Mark(("tasks", self.task), f"the task's default adaptor has {names}", key=True)
+
+    def _padding(self) -> Finding:
+        message = f"matches of `{self.student}` average over padding too: its adaptor has no `inputs_mask`"
+        help_ = "add `inputs_mask: batch.attention_mask`"
+        return Finding("KD305", message, *self._declared(self.student), help=help_, severity="warning")

@@ -1,0 +1,72 @@
+"""What is known of models and tasks without weights and rows, and what they find wrong with themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from kdspec.api.context import ModelContext, ModelFacts
+from kdspec.api.spec import Spec
+from kdspec.api.spec_source import SpecSource
+from kdspec.diagnostics.fault import Fault
+from kdspec.diagnostics.finding import Finding, SpecPath, of_fault
+
+MAX_LAYERS = 10_000
+"""A model that claims more is a mistake or an attack; a plan lists the layers that are matched one by one."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """The facts of each model. One about which something is wrong is `faulty`; what follows from it is not reported."""
+
+    facts: Mapping[str, ModelFacts]
+    faulty: frozenset[str]
+    findings: tuple[Finding, ...]
+
+
+def known(spec: Spec, source: SpecSource) -> Known:
+    """Ask every model for its facts, and models and tasks for their faults."""
+    asked = {name: _facts(spec, source, name) for name in spec.models}
+    facts = {name: found for name, (found, _) in asked.items()}
+    faults = tuple(_faults(spec, source, facts))
+    wrong = {name: finding for name, (_, finding) in asked.items() if finding is not None}
+    faulty = frozenset((*wrong, *(name for name, _ in faults)))
+    return Known(facts, faulty, (*wrong.values(), *(finding for _, finding in faults)))
+
+
+def raised(path: SpecPath, what: str, error: Exception) -> Finding:
+    """The finding about what a component has raised."""
+    if isinstance(error, Fault):
+        return of_fault(error, path)
+    return Finding("KD506", f"{what} raised {type(error).__name__}: {error}", path)
+
+
+def _facts(spec: Spec, source: SpecSource, name: str) -> tuple[ModelFacts, Finding | None]:
+    context = ModelContext(folder=source.folder, seed=spec.seed, name=name, models=spec.models)
+    try:
+        found = spec.models[name].facts(context)
+    except Exception as error:  # noqa: BLE001 - a plugin's
+        return ModelFacts(), raised(("models", name, spec.models[name].name), f"model `{name}`", error)
+    if (found.layers or 0) > MAX_LAYERS:
+        message = f"`{name}` would have {found.layers:,} layers, and {MAX_LAYERS:,} are the most"
+        return ModelFacts(), Finding("KD104", message, ("models", name))
+    return found, None
+
+
+def _faults(spec: Spec, source: SpecSource, facts: Mapping[str, ModelFacts]) -> Iterator[tuple[str, Finding]]:
+    """What models and tasks find wrong with themselves, by name."""
+    for section, components in (("models", spec.models), ("tasks", spec.tasks)):
+        for name, component in components.items():
+            context = ModelContext(folder=source.folder, name=name, models=spec.models, facts=facts)
+            path = (section, name, component.name)
+            try:
+                faults = tuple(component.check(context))
+            except Fault as told:
+                faults = (told,)
+            except Exception as error:  # noqa: BLE001 - a plugin's
+                message = f"the check of {component.words()} `{component.name}` raised {type(error).__name__}: {error}"
+                help_ = "its other rules were not applied; tell the plugin's author"
+                yield name, Finding("KD203", message, path, help=help_, severity="warning")
+                continue
+            for fault in faults:
+                yield name, of_fault(fault, path)

@@ -1,0 +1,90 @@
+"""What refers to what in a spec: names of models and tasks that nothing has, and models that are made of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from kdspec.api.needs import Needs
+from kdspec.api.spec import Spec
+from kdspec.api.spec_source import SpecSource
+from kdspec.diagnostics.diagnostic import closest
+from kdspec.diagnostics.finding import Finding, Mark, SpecPath
+
+
+def unresolved(spec: Spec, source: SpecSource, needs: Mapping[str, Needs]) -> Iterator[Finding]:
+    """Names that refer to nothing, without which there is no plan. `needs` are those of the stages by name."""
+    for name, model in spec.models.items():
+        for used in model.uses():
+            if used not in spec.models:
+                yield _unknown("model", used, spec.models, source.below(("models", name, model.name), used))
+    for name, adaptor in spec.adaptors.items():
+        if name not in spec.models:
+            yield _unknown("model", name, spec.models, ("adaptors", name), key=True)
+        for task, at in adaptor.tasks_named().items():
+            if task not in spec.tasks:
+                yield _unknown("task", task, spec.tasks, ("adaptors", name, adaptor.name, *at), key=True)
+    for stage, each in needs.items():
+        yield from _of_stage(spec, source, stage, each)
+
+
+def circles(spec: Spec) -> Iterator[Finding]:
+    """Models that are made of each other."""
+    reported: set[str] = set()
+    for name in spec.models:
+        chain = [name]
+        while chain[-1] not in reported:
+            following = spec.models[chain[-1]].uses()
+            if not following:
+                break
+            if following[0] in chain:
+                circle = [*chain[chain.index(following[0]) :], following[0]]
+                reported.update(circle)
+                message = "models are made of each other: " + " → ".join(f"`{m}`" for m in circle)
+                yield Finding("KD307", message, ("models", name), "begins here", key=True)
+                break
+            chain.append(following[0])
+
+
+def _unknown(kind: str, name: str, known: Iterable[str], at: SpecPath, *, key: bool = False) -> Finding:
+    names = list(known)
+    label, message = Mark(at, f"no {kind} of this spec", key), f"unknown {kind} `{name}`"
+    guess = closest(name, names)
+    if guess is not None:
+        return Finding("KD204", message, *label, help=f"did you mean `{guess}`?", fix=(name, guess))
+    note = "declared here: " + ", ".join(f"`{n}`" for n in names)
+    return Finding("KD204", message, *label, notes=(note,))
+
+
+def _of_stage(spec: Spec, source: SpecSource, stage: str, needs: Needs) -> Iterator[Finding]:
+    path = ("stages", stage, "distiller", spec.stages[stage].distiller.name)
+    for model in dict.fromkeys((needs.student, *needs.teachers)):
+        if model not in spec.models:
+            yield _unknown("model", model, spec.models, source.below(path, model))
+    for each in needs.tasks:
+        if each.task is None and len(spec.tasks) > 1:
+            help_ = "write `task:` with one of " + ", ".join(f"`{name}`" for name in spec.tasks)
+            message = f"stage `{stage}` does not say which task it learns"
+            yield Finding("KD204", message, path, "which task?", help=help_)
+        elif each.task is not None and each.task not in spec.tasks:
+            at = (*path, *each.at) if each.at else source.below(path, each.task)
+            yield _unknown("task", each.task, spec.tasks, at, key=bool(each.at))
+    yield from _proportions(source, path, needs)
+    if needs.student in needs.teachers:
+        at = source.below(path, needs.student)
+        yield Finding("KD307", f"`{needs.student}` cannot be its own teacher", at, "teacher and student")
+
+
+def _proportions(source: SpecSource, path: SpecPath, needs: Needs) -> Iterator[Finding]:
+    """Whether numbers for tasks are for each of these and for no other."""
+    given = needs.sampling.proportions if needs.sampling is not None else None
+    if given is None:
+        return
+    tasks = [str(each.task) for each in needs.tasks]
+    place = source.named(path, "proportions")
+    for task in given:
+        if task not in tasks:
+            yield _unknown("task", task, tasks, (*place, task), key=True)
+    if missing := [task for task in tasks if task not in given]:
+        named = ", ".join(f"`{task}`" for task in missing)
+        message = f"missing key {named} in `proportions`"
+        yield Finding("KD102", message, place, f"says nothing of {named}", key=True)
