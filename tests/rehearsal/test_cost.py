@@ -74,18 +74,19 @@ class RealStep:
 
     def __init__(self, plan, inputs):
         self.stage = plan.stages[-1]
-        tasks = {self.stage.task: plan.spec.tasks[self.stage.task].without_rows()}
+        (task,) = self.stage.tasks.values()
+        tasks = {task.task: plan.spec.tasks[task.task].without_rows()}
         self.stage_models = StageModels(
             plan, self.stage, Models(plan, {"reviews": HEAD}, {}), tasks, torch.device("cpu")
         )
-        self.runners = self.stage_models.runners(self.stage)
+        self.runners = self.stage_models.runners(task)
         self.batch = {name: torch.ones(shape.shape, dtype=torch.long) for name, shape in inputs.items()}
         if "token_type_ids" in self.batch:
             self.batch["token_type_ids"] *= 0
         self.spec = plan.spec
         with torch.no_grad():
             features = {name: forward(self.batch) for name, forward in self.runners.items()}
-        matches = settle(self.spec, registry(), self.stage, features)
+        matches = settle(self.spec, registry(), task, features)
         self.student = self.runners["student"].module.train()
         self.trainable = self.stage_models.trainable(self.student, matches)
 

@@ -120,7 +120,7 @@ def real(plan):
     """The models of the only stage, with weights."""
     models, (stage,) = Models(plan, {"reviews": HEAD}, {}), plan.stages
     tasks = {"reviews": plan.spec.tasks["reviews"].without_rows()}
-    return StageModels(plan, stage, models, tasks, torch.device("cpu")).runners(stage)
+    return StageModels(plan, stage, models, tasks, torch.device("cpu")).runners(next(iter(stage.tasks.values())))
 
 
 def batch(padding=3):
