@@ -124,12 +124,10 @@ def _bare(loop: TrainingLoop) -> Callable[[], None]:
 
 def _batches(loop: TrainingLoop) -> Iterator[dict[str, torch.Tensor]]:
     loader = loop.inputs_of["texts"].loader
-    (tokenizer,) = loader.tokenizer.values()
-    encoded = loader.task.encode("train", tokenizer)
+    reader = loader.readers["student"]
+    (encoded,) = loader.task.encode("train", [reader])
     for first in itertools.cycle(range(0, len(encoded), ROWS)):
-        batch = dict(loader.task.collate(encoded[first : first + ROWS], tokenizer))
-        del batch["labels"]
-        yield batch
+        yield dict(loader.task.collate(encoded[first : first + ROWS], reader).inputs[""])
 
 
 if __name__ == "__main__":

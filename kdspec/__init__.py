@@ -10,7 +10,7 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from kdspec.api.answers import Answers
+from kdspec.api.batch import Batch
 from kdspec.api.component import Component, Strict, by_name, invalid_value
 from kdspec.api.context import (
     AdaptorContext,
@@ -23,6 +23,7 @@ from kdspec.api.context import (
     OptimizerContext,
     ProjectionContext,
 )
+from kdspec.api.evaluator import Evaluator, Metric
 from kdspec.api.field_path import FieldPath, FieldPathError
 from kdspec.api.file_fields import TOKENIZER_FILES, SpecFile, SpecFolderOrHub, SpecTokenizer, has_any, local_folder
 from kdspec.api.hooks import API_VERSION, hookimpl
@@ -47,7 +48,7 @@ from kdspec.api.report import Report, Section
 from kdspec.api.spec import Spec, Training
 from kdspec.api.spec_source import SpecSource
 from kdspec.api.step import Features, Step, Term
-from kdspec.api.task import BuiltTask, Head
+from kdspec.api.task import BuiltTask, Head, Reader, WrappedTask
 from kdspec.api.task_sampling import Sampling
 from kdspec.diagnostics.diagnostic import Diagnostic, closest, excerpt
 from kdspec.diagnostics.fault import Fault
@@ -66,8 +67,8 @@ __all__ = [
     "TOKENIZER_FILES",
     "Adaptor",
     "AdaptorContext",
-    "Answers",
     "Augmentation",
+    "Batch",
     "BuildContext",
     "BuiltTask",
     "Component",
@@ -77,6 +78,7 @@ __all__ = [
     "DistillationObjective",
     "Distiller",
     "Divergence",
+    "Evaluator",
     "Fault",
     "FeatureLoss",
     "Features",
@@ -98,6 +100,7 @@ __all__ = [
     "Match",
     "MatchPreset",
     "Mean",
+    "Metric",
     "Model",
     "ModelContext",
     "ModelFacts",
@@ -112,6 +115,7 @@ __all__ = [
     "PlannedMatch",
     "Projection",
     "ProjectionContext",
+    "Reader",
     "Reduction",
     "Registry",
     "Report",
@@ -136,6 +140,7 @@ __all__ = [
     "Term",
     "TopKLogits",
     "Training",
+    "WrappedTask",
     "by_name",
     "closest",
     "excerpt",

@@ -120,6 +120,7 @@ TORCH_AT_TOP = (
     "engine",
     "rehearsal",
     "objectives.distillation",
+    "objectives.hard_labels",
     "objectives.labelled_positions",
     "objectives.soft_labels",
     "objectives.multi_task",

@@ -56,6 +56,8 @@ class Input:
     """As torch calls it."""
     value: int = 1
     """Something that it may hold: 1 for a mask or a token, 0 for a label."""
+    target: bool = False
+    """Whether it is among `Batch.targets`, and not an input."""
 
 
 @dataclass(frozen=True, kw_only=True)

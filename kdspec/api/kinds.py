@@ -177,6 +177,10 @@ class Model(Scoped):
         del context
         return None
 
+    def form(self) -> str:
+        """How it wants the texts of a row put together (`Reader.form`); "" as the task does it. Torch-free."""
+        return ""
+
     def save(self, module: nn.Module, folder: Any, context: ModelContext) -> None:
         """Write the trained model so that it can be used without kdspec."""
         from safetensors.torch import save_model
@@ -260,7 +264,7 @@ class Task(Scoped):
         return None
 
     def without_rows(self) -> BuiltTask | None:
-        """The built task without its rows, for its head, `label_keys` and loss; without labels if only rows have them.
+        """The built task without its rows, for its head and loss; without labels if only rows have them.
 
         None: it cannot be made.
         """

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from kdspec.api.batch import Batch
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -69,6 +71,8 @@ class Step:
     teachers: Mapping[str, Features] = field(default_factory=lambda: MappingProxyType({}))
     task: str = ""
     """The task of this micro-batch."""
+    batch: Batch = field(default_factory=lambda: Batch(inputs={}))
+    """The rows as the student is given them."""
     progress: float = 0.0
     """Optimizer steps done so far, as a part of the stage: 0 before the first."""
 

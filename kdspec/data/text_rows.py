@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from kdspec.api.batch import Batch
 from kdspec.api.context import BuildContext
 from kdspec.api.kinds import Augmentation
+from kdspec.api.task import BuiltTask, Reader, Row
 from kdspec.data import texts, word_split
 from kdspec.diagnostics.fault import Fault
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 VARIES = "its texts are augmented anew in each epoch"
 """What `Task.varies` says of a task with augmentations."""
@@ -95,13 +94,11 @@ class TextRows:
         return texts.encode(columns, tokenizer, longest)
 
 
-class LabelledTexts:
+class LabelledTexts(BuiltTask):
     """A task with its rows: texts, and for each of them its `labels`, which are of `dtype`.
 
     A task that is made so finds its labels itself, and says what loss and metrics they have.
     """
-
-    label_keys = frozenset({"labels"})
 
     def __init__(self, rows: TextRows, labels: Mapping[str, Sequence[Any]], dtype: str) -> None:
         self._texts, self._labels, self._dtype = rows, labels, dtype
@@ -110,23 +107,20 @@ class LabelledTexts:
         """How many rows the split has."""
         return self._texts.rows(split)
 
-    def encode(self, split: str, tokenizer: Any | None) -> list[dict[str, Any]]:
+    def encode(self, split: str, readers: Sequence[Reader]) -> list[list[dict[str, Any]]]:
         """Lists of token ids, with the token types if the tokenizer makes them, and the labels."""
-        return self._texts.encode(split, tokenizer, self._labels[split])
+        return [self._texts.encode(split, reader.tokenizer, self._labels[split]) for reader in readers]
 
-    def draw(
-        self, examples: Sequence[Mapping[str, Any]], generators: Sequence[Random], tokenizer: Any, *, taught: bool
-    ) -> Sequence[Mapping[str, Any]]:
+    def draw(self, rows: Sequence[Row], generators: Sequence[Random], reader: Reader, *, taught: bool) -> Sequence[Row]:
         """The rows with their texts augmented."""
-        return self._texts.draw(examples, generators, tokenizer, taught=taught)
+        return self._texts.draw(rows, generators, reader.tokenizer, taught=taught)
 
-    def collate(self, examples: Sequence[Mapping[str, Any]], tokenizer: Any | None) -> dict[str, Tensor]:
-        """Pad to the longest example, on the tokenizer's side and with its values; `labels` has a row for each."""
+    def collate(self, rows: Sequence[Row], reader: Reader) -> Batch:
+        """Pad to the longest row, on the tokenizer's side and with its values; `labels` has one of each row."""
         import torch
 
-        batch = texts.collate(examples, tokenizer)
-        batch["labels"] = torch.tensor([each["labels"] for each in examples], dtype=getattr(torch, self._dtype))
-        return batch
+        labels = torch.tensor([each["labels"] for each in rows], dtype=getattr(torch, self._dtype))
+        return Batch(inputs={"": texts.collate(rows, reader.tokenizer)}, targets={"labels": labels})
 
 
 def augmented(text: str, functions: Sequence[Callable[[list[str], Random], list[str]]], generator: Random) -> str:

@@ -13,10 +13,9 @@ from kdspec.api.match import PlannedMatch
 from kdspec.api.objective import Objective
 from kdspec.api.step import Features, Step, Term
 from kdspec.api.task import BuiltTask
-from kdspec.diagnostics.fault import Fault, Within
-from kdspec.objectives.labelled_positions import loss_of_labels
+from kdspec.diagnostics.fault import Within
 from kdspec.objectives.reductions import reduced
-from kdspec.objectives.soft_labels import Soft, Weight, outputs, shapes
+from kdspec.objectives.soft_labels import Soft, Weight, shapes
 from kdspec.ops.mean import Mean
 from kdspec.ops.unpad import Packing
 
@@ -69,9 +68,9 @@ class DistillationObjective(Objective):
                 except Exception as error:
                     raise match.within(step) from error
         if self.hard is not None and (weight := self.hard(step.progress)):
-            losses = _hard(self.tasks[step.task], step.student)
-            for index, loss in enumerate(losses):
-                terms[HARD_LABELS if len(losses) == 1 else f"{HARD_LABELS}.{index}"] = Term(loss, weight)
+            losses = _hard(self.tasks[step.task], step)
+            for name, loss in losses.items():
+                terms[HARD_LABELS if len(losses) == 1 else f"{HARD_LABELS}.{name}"] = Term(loss, weight)
         return terms
 
     def _packing(self, step: Step) -> Packing | None:
@@ -149,12 +148,9 @@ def _layers(features: Features, feature: str, layers: Sequence[int]) -> list[Ten
     return [as_tensor(head) for head in features.heads(feature)]
 
 
-def _hard(task: BuiltTask, student: Features) -> list[Tensor | Mean]:
-    losses = student.heads("losses")
+def _hard(task: BuiltTask, step: Step) -> Mapping[str, Mean]:
+    losses = step.student.heads("losses")
     if losses:
         # The model's own loss is a mean over its labels already; how many they were is not known here.
-        return [Mean(loss.mean(), 1.0, "labelled") for loss in losses]
-    logits, labels = outputs(student), student.heads("labels")
-    if len(logits) != len(labels):
-        raise Fault("KD313", f"{len(logits)} heads of logits but {len(labels)} of labels")
-    return [loss_of_labels(logit, label, task.loss) for logit, label in zip(logits, labels, strict=True)]
+        return {str(index): Mean(loss.mean(), 1.0, "labelled") for index, loss in enumerate(losses)}
+    return task.hard_loss(step.student, step.batch)

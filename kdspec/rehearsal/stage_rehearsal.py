@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kdspec.api.batch import Batch
 from kdspec.api.context import Input, OptimizerContext
 from kdspec.api.logits import Logits
 from kdspec.api.match import PlannedMatch
@@ -83,6 +84,7 @@ class StageRehearsal:
         self.backend = SingleProcess("cpu", precision)
         self.found = RehearsedStep()
         self.watch = Watch(contents=True)
+        self.batch = Batch(inputs={})
         self.kept: dict[str, Features] = {}
         """The features, from when all models have given theirs to when the losses are done."""
 
@@ -96,12 +98,15 @@ class StageRehearsal:
         cached_teachers = [
             t for forward in runners.values() for t in (*forward.module.parameters(), *forward.module.buffers())
         ]
-        batch = {name: _tensor(given) for name, given in self.inputs.items()}
-        self.found.inputs = {name: _shape(tensor) for name, tensor in batch.items()}
+        made = {name: _tensor(given) for name, given in self.inputs.items()}
+        targets = {name: tensor for name, tensor in made.items() if self.inputs[name].target}
+        inputs = {name: tensor for name, tensor in made.items() if name not in targets}
+        self.batch = Batch(inputs={"": inputs}, targets=targets)
+        self.found.inputs = {name: _shape(tensor) for name, tensor in made.items()}
         self.watch = Watch(contents=contents)
-        self.watch.alive.leave_out([*batch.values(), *cached_teachers])
+        self.watch.alive.leave_out([*made.values(), *cached_teachers])
         with self.watch:
-            self.kept = self._features(runners, batch)
+            self.kept = self._features(runners, self.batch)
             self.found.matches = settle(self.spec, self.registry, self.task, self.kept)
             before = self.watch.alive.bytes
             trainable = self.stage_models.trainable(self.models.module(self.task.student), self.found.matches)
@@ -118,7 +123,7 @@ class StageRehearsal:
             if not contents:
                 self.found.memory = self._memory(groups, size(cached_teachers), added)
 
-    def _features(self, runners: Mapping[str, ModelRunner], batch: Mapping[str, Tensor]) -> dict[str, Features]:
+    def _features(self, runners: Mapping[str, ModelRunner], batch: Batch) -> dict[str, Features]:
         """Every model's features, the student's in training mode and with its graph."""
         features: dict[str, Features] = {}
         mistakes: list[Finding] = []
@@ -128,7 +133,7 @@ class StageRehearsal:
             forward.module.train(not taught)
             try:
                 with frozen(forward.module), self.backend.autocast():
-                    forward.shorten({key: value[:1] for key, value in batch.items()})
+                    forward.shorten(_first_row(batch))
                 mode = frozen(forward.module) if taught else nullcontext()
                 with mode, self.backend.autocast(), self._counted(name):
                     features[name] = forward(batch)
@@ -154,7 +159,7 @@ class StageRehearsal:
     def terms(self, trainable: TrainableModule, features: Mapping[str, Features]) -> dict[str, Term]:
         """The strategy's terms for these features."""
         taught = {name: features[name] for name in self.task.teachers}
-        step = Step(student=features[self.task.student], teachers=taught, task=self.task.task)
+        step = Step(student=features[self.task.student], teachers=taught, task=self.task.task, batch=self.batch)
         with (
             self.backend.autocast(),
             error_context(self.stage_models.path, "the objective"),
@@ -262,6 +267,13 @@ def unclear(error: FindingError) -> bool:
 
 def _tensor(given: Input) -> Tensor:
     return torch.full(given.shape, given.value, dtype=getattr(torch, given.dtype))
+
+
+def _first_row(batch: Batch) -> Batch:
+    def cut(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor[:1] for name, tensor in tensors.items()}
+
+    return Batch(inputs={name: cut(tensors) for name, tensors in batch.inputs.items()}, targets=cut(batch.targets))
 
 
 def _shape(value: Tensor | Logits, layer: int | None = None) -> Shape:

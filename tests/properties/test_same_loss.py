@@ -9,6 +9,7 @@ from functools import cache
 import pytest
 import torch
 
+from kdspec.api.batch import Batch
 from kdspec.api.context import BuildContext
 from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.batches import build_sampler
@@ -18,7 +19,7 @@ from kdspec.engine.processes.backend import SingleProcess
 from kdspec.engine.run.run_folder import RunFolder
 from kdspec.engine.run.signals import StopSignal
 from kdspec.engine.run.stage_run import StageRun
-from kdspec.engine.step.normalization import Shares, count, total
+from kdspec.engine.step.normalization import Shares, total
 from kdspec.engine.teacher_cache.cache import CacheUse
 from kdspec.objectives.distillation import DistillationObjective
 from kdspec.objectives.soft_labels import Soft
@@ -136,8 +137,7 @@ class Found:
 def terms(loop):
     """Each term of the first step with its gradient, put together from the micro-batches as the engine does it."""
     drawn = loop._draw(0)
-    own = drawn[0].task_inputs.student
-    counts = [count(each.batches[own.name], own.features, each.task_inputs.labels) for each in drawn]
+    counts = [each.units for each in drawn]
     shares = Shares(counts, total(counts), "step")
     trained = list(loop.trainable.parameters())
     found = {}
@@ -229,15 +229,16 @@ def pad(loop, monkeypatch):
     task = loop.inputs_of["main"].loader.task
     collate = task.collate
 
-    def padded(examples, tokenizer):
-        more = LENGTH - len(examples[0]["input_ids"])
+    def padded(rows, reader):
+        more = LENGTH - len(rows[0]["input_ids"])
         long = {
             key: [*v, *[v[-1]] * more] if isinstance(v, list) and len(v) == LENGTH - more else v
-            for key, v in examples[0].items()
+            for key, v in rows[0].items()
         }
-        batch = collate([*examples, long], tokenizer)
-        assert batch["input_ids"].shape[1] == LENGTH
-        return {key: tensor[:-1] for key, tensor in batch.items()}
+        batch = collate([*rows, long], reader)
+        assert batch.named["input_ids"].shape[1] == LENGTH
+        inputs, targets = ({key: tensor[:-1] for key, tensor in of.items()} for of in (batch.inputs[""], batch.targets))
+        return Batch(inputs={"": inputs}, targets=targets)
 
     monkeypatch.setattr(task, "collate", padded)
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from kdspec.api.batch import Batch
 from kdspec.api.step import Step
 from kdspec.api.task import Head
 from kdspec.engine.forward.model_runner import frozen
@@ -80,9 +81,11 @@ class RealStep:
             plan, self.stage, Models(plan, {"reviews": HEAD}, {}), tasks, torch.device("cpu")
         )
         self.runners = self.stage_models.runners(task)
-        self.batch = {name: torch.ones(shape.shape, dtype=torch.long) for name, shape in inputs.items()}
-        if "token_type_ids" in self.batch:
-            self.batch["token_type_ids"] *= 0
+        made = {name: torch.ones(shape.shape, dtype=torch.long) for name, shape in inputs.items()}
+        if "token_type_ids" in made:
+            made["token_type_ids"] *= 0
+        targets = {"labels": made.pop("labels")}
+        self.batch = Batch(inputs={"": made}, targets=targets)
         self.spec = plan.spec
         with torch.no_grad():
             features = {name: forward(self.batch) for name, forward in self.runners.items()}
@@ -98,7 +101,9 @@ class RealStep:
         yield "teacher"
         learnt = self.runners["student"](self.batch)
         yield "forward"
-        terms = self.trainable.objective(Step(student=learnt, teachers={"teacher": taught}, task="reviews"))
+        terms = self.trainable.objective(
+            Step(student=learnt, teachers={"teacher": taught}, task="reviews", batch=self.batch)
+        )
         loss = sum(getattr(term.loss, "value", term.loss) * term.weight for term in terms.values())
         yield "losses"
         loss.backward()

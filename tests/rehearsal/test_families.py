@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from kdspec.api.batch import Batch
 from kdspec.api.task import Head
 from kdspec.engine.forward.attention_weights import release
 from kdspec.engine.forward.model_runner import frozen
@@ -109,7 +110,7 @@ def test_a_teacher_ends_after_the_deepest_layer_that_is_read(family, rehearsed):
     forward, tokens = real(outcome.plan)["teacher"], batch()
     with frozen(forward.module):
         first = forward(tokens)
-        forward.shorten({name: value[:2] for name, value in tokens.items()})
+        forward.shorten(half(tokens))
         second = forward(tokens)
     assert forward.ends.layer == end
     assert first["hidden"].keys() == second["hidden"].keys() == {0, 2}
@@ -127,7 +128,12 @@ def batch(padding=3):
     """Four rows, one of them shorter."""
     tokens = {"input_ids": torch.randint(1, 40, (4, 9)), "attention_mask": torch.ones(4, 9, dtype=torch.long)}
     tokens["attention_mask"][1, 9 - padding :] = 0
-    return tokens
+    return Batch(inputs={"": tokens})
+
+
+def half(tokens):
+    """The first two of the rows."""
+    return Batch(inputs={"": {name: value[:2] for name, value in tokens.named.items()}})
 
 
 def alike(one, other, mask):
@@ -155,14 +161,14 @@ def test_only_layers_whose_attention_is_read_compute_its_weights(family, planned
             with frozen(forward.module):
                 first = forward(tokens)
                 fast.clear()
-                forward.shorten({key: value[:2] for key, value in tokens.items()})
+                forward.shorten(half(tokens))
                 assert not fast
                 second = forward(tokens)
             assert len(fast) == (0 if family in ("albert", "mpnet", "deberta-v2") else layers - 1)
             for feature in ("hidden", "attention"):
                 assert first[feature].keys() == second[feature].keys()
                 pairs = zip(first[feature].values(), second[feature].values(), strict=True)
-                assert all(alike(*pair, tokens["attention_mask"].bool()) for pair in pairs)
+                assert all(alike(*pair, tokens.named["attention_mask"].bool()) for pair in pairs)
             assert torch.allclose(first["logits"].dense(), second["logits"].dense(), rtol=0, atol=1e-6)
             release(forward.module)
             forward._shorter = None

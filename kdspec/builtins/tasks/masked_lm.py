@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, overload
 
 from pydantic import Field
 
+from kdspec.api.batch import Batch
 from kdspec.api.component import Component
 from kdspec.api.context import BuildContext, Input
+from kdspec.api.evaluator import Evaluator, Metric, State
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Dataset, Task
 from kdspec.api.losses import LogitKind
-from kdspec.api.task import Head
+from kdspec.api.task import BuiltTask, Head, Reader, Row
 from kdspec.data import texts
 from kdspec.data.columns import ColumnPlace, missing
 from kdspec.data.masking import IGNORE, NO_WORD, Masking, word_of_each
@@ -24,7 +26,7 @@ from kdspec.diagnostics.fault import Fault
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kdspec.api.answers import Answers
+    from kdspec.api.step import Features
     from kdspec.ops.mean import Mean
 
 _CODE = "KD502"
@@ -73,7 +75,7 @@ class MaskedLm(Task):
         """Tokens, their mask and types, and a label for each."""
         del context
         inputs = texts.example(rows, self.max_length, longest)
-        return {**inputs, "labels": Input(inputs["input_ids"].shape, value=0)}
+        return {**inputs, "labels": Input(inputs["input_ids"].shape, value=0, target=True)}
 
     def without_rows(self) -> MaskedRows:
         return MaskedRows(self, {})
@@ -102,14 +104,10 @@ class MaskedLm(Task):
         return MaskedRows(self, texts.splits_of(self.data, context))
 
 
-class MaskedRows:
+class MaskedRows(BuiltTask):
     """The task with its rows, if it has been given any."""
 
-    lower_is_better: Collection[str] = ("perplexity",)
-    label_keys = frozenset({"labels"})
-
     def __init__(self, task: MaskedLm, splits: Mapping[str, Any]) -> None:
-        self.metric: str | None = task.metric
         self.head = Head(kind=task.head)
         self._task, self._splits = task, splits
         for split, rows in splits.items():
@@ -121,8 +119,18 @@ class MaskedRows:
         """How many texts the split has."""
         return len(self._splits[split]) if split in self._splits else 0
 
-    def encode(self, split: str, tokenizer: Any | None) -> MaskedTexts:
-        """Rows of tokens with their labels, masked as in evaluation; beside them what they are made of."""
+    def encode(self, split: str, readers: Sequence[Reader]) -> list[MaskedTexts]:
+        """Rows of tokens with their labels, masked as in evaluation; beside them what they are made of.
+
+        The tokenizers must cut texts into the same tokens.
+        """
+        made = [self._rows(split, reader.tokenizer) for reader in readers]
+        if any(other.ids != made[0].ids for other in made[1:]):
+            help_ = "give the models one tokenizer: `tokenizer: ...` in the student"
+            raise Fault("KD503", "the models cut texts into different tokens, so none of them is the same", help=help_)
+        return made
+
+    def _rows(self, split: str, tokenizer: Any | None) -> MaskedTexts:
         tokenizer = texts.present(tokenizer)
         if tokenizer.mask_token_id is None:
             raise Fault("KD503", "the tokenizer of a model has no mask token", help="only encoders are trained so")
@@ -142,53 +150,33 @@ class MaskedRows:
             raise Fault(_CODE, f"the texts of `{split}` have no tokens", ("text",))
         return made
 
-    def encode_together(self, split: str, tokenizers: Sequence[Any]) -> list[MaskedTexts]:
-        """For models with tokenizers of their own, which must cut texts into the same tokens."""
-        made = [self.encode(split, tokenizer) for tokenizer in tokenizers]
-        if any(other.ids != made[0].ids for other in made[1:]):
-            help_ = "give the models one tokenizer: `tokenizer: ...` in the student"
-            raise Fault("KD503", "the models cut texts into different tokens, so none of them is the same", help=help_)
-        return made
-
     def draw(
-        self, examples: Sequence[Mapping[str, Any]], generators: Sequence[Random], tokenizer: Any, *, taught: bool
+        self, rows: Sequence[Row], generators: Sequence[Random], reader: Reader, *, taught: bool
     ) -> list[dict[str, Any]]:
         """The rows with other tokens masked."""
-        del tokenizer, taught
-        return [
-            {**example, **example["anew"](generator)} for example, generator in zip(examples, generators, strict=True)
-        ]
+        del reader, taught
+        return [{**row, **row["anew"](generator)} for row, generator in zip(rows, generators, strict=True)]
 
-    def collate(self, examples: Sequence[Mapping[str, Any]], tokenizer: Any | None) -> dict[str, Tensor]:
-        """Pad to the longest example; a label of -100 is none."""
-        batch = texts.collate(examples, tokenizer)
-        batch["labels"] = texts.padded([example["labels"] for example in examples], IGNORE, tokenizer)
-        return batch
+    def collate(self, rows: Sequence[Row], reader: Reader) -> Batch:
+        """Pad to the longest row; a label of -100 is none."""
+        labels = texts.padded([row["labels"] for row in rows], IGNORE, reader.tokenizer)
+        return Batch(inputs={"": texts.collate(rows, reader.tokenizer)}, targets={"labels": labels})
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Mean:
+    def hard_loss(self, features: Features, batch: Batch) -> Mapping[str, Mean]:
         """The cross-entropy over the masked tokens."""
+        from kdspec.objectives.hard_labels import by_head
         from kdspec.ops.divergence import cross_entropy
 
-        masked = labels != IGNORE  # a vocabulary is large, so that the others would cost much
-        return cross_entropy(logits[masked], labels[masked], IGNORE)
+        def loss(logits: Tensor, labels: Tensor) -> Mean:
+            masked = labels != IGNORE  # a vocabulary is large, so that the others would cost much
+            return cross_entropy(logits[masked], labels[masked], IGNORE)
 
-    def condense(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each masked token the logarithm of its probability, and the token that was thought most probable."""
-        import torch
+        return by_head(features, batch, loss)
 
-        masked = labels != IGNORE
-        said, right = logits[masked], labels[masked]
-        probable = said.double().log_softmax(-1).gather(-1, right[:, None])
-        return torch.cat([probable, said.argmax(-1, keepdim=True)], -1), right
-
-    def metrics(self, answers: Answers) -> dict[str, float]:
-        """Perplexity, accuracy and loss over the masked tokens, from what is condensed."""
-        import torch
-
-        found, right = torch.cat(list(answers.logits[0])).double(), torch.cat(list(answers.labels[0]))
-        loss = -found[:, 0].mean().item()
-        accuracy = (found[:, 1] == right).double().mean().item()
-        return {"perplexity": math.exp(loss) if loss < 700 else math.inf, "accuracy": accuracy, "loss": loss}
+    def evaluator(self, split: str) -> Evaluator:
+        """Perplexity, accuracy and loss over the masked tokens."""
+        del split
+        return TokenMetrics(self._task.metric)
 
     def _tokens(
         self, split: str, tokenizer: Any, longest: int | None, *, special: bool
@@ -259,6 +247,43 @@ class MaskedRows:
                 raise Fault(_CODE, message, ("segmented",), help="rows are counted from 1; spaces do not count")
             found.append(words)
         return found
+
+
+class TokenMetrics(Evaluator):
+    """Perplexity, accuracy and loss over the masked tokens.
+
+    Args:
+        metric: the one that chooses.
+    """
+
+    others = (Metric("perplexity", higher_is_better=False),)
+    gives_loss = True
+
+    def __init__(self, metric: str) -> None:
+        self.primary = self.others[0] if metric == "perplexity" else Metric(metric)
+
+    def add(self, features: Features, batch: Batch) -> State:
+        """For each masked token the logarithm of its probability, and whether it was thought most probable."""
+        import torch
+
+        from kdspec.objectives.hard_labels import labels
+        from kdspec.objectives.soft_labels import outputs
+
+        logits, right = outputs(features)[0], labels(features, batch)[0]
+        masked = right != IGNORE
+        said, right = logits.select(masked).dense(), right[masked]
+        probable = said.double().log_softmax(-1).gather(-1, right[:, None])
+        guessed = said.argmax(-1, keepdim=True) == right[:, None]
+        return {"tokens": torch.cat([probable, guessed], -1).float()}
+
+    def merge(self, states: Sequence[State]) -> dict[str, float]:
+        """The loss is the mean of the logarithms, and the perplexity its exponential."""
+        import torch
+
+        found = torch.cat([state["tokens"] for state in states]).double()
+        loss = -found[:, 0].mean().item()
+        perplexity = math.exp(loss) if loss < 700 else math.inf
+        return {"perplexity": perplexity, "accuracy": found[:, 1].mean().item(), "loss": loss}
 
 
 class MaskedTexts(Sequence[Mapping[str, Any]]):

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from kdspec.api.batch import Batch
 from kdspec.api.component import Component
 from kdspec.api.context import BuildContext, Input
+from kdspec.api.evaluator import Evaluator, Metric, State
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Augmentation, Dataset, Task
 from kdspec.api.losses import LogitKind
 from kdspec.api.task import Head
-from kdspec.data import label_names, texts
+from kdspec.data import label_columns, label_names, texts
 from kdspec.data.columns import ColumnPlace, missing
+from kdspec.data.label_columns import LabelColumns
 from kdspec.data.label_names import LabelNames
 from kdspec.data.text_rows import VARIES, LabelledTexts, TextRows
 from kdspec.diagnostics.diagnostic import excerpt
@@ -25,17 +28,10 @@ from kdspec.diagnostics.fault import Fault
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kdspec.api.answers import Answers
+    from kdspec.api.step import Features
     from kdspec.ops.mean import Mean
 
 _CODE = "KD502"
-
-LabelColumns = Annotated[
-    list[str],
-    Field(min_length=1),
-    BeforeValidator(lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=str | list[str]),
-]
-"""One column of lists or of separated texts, or a column of 0 and 1 for each label."""
 
 
 class MultiLabel(Task):
@@ -95,7 +91,10 @@ class MultiLabel(Task):
         """Tokens, their mask and types, and a number for each label."""
         del context
         count = len(self._names() or ("", ""))
-        return {**texts.example(rows, self.max_length, longest), "labels": Input((rows, count), "float32", 0)}
+        return {
+            **texts.example(rows, self.max_length, longest),
+            "labels": Input((rows, count), "float32", 0, target=True),
+        }
 
     def without_rows(self) -> LabelledRows:
         """With the labels that are written."""
@@ -127,14 +126,9 @@ class MultiLabel(Task):
 class LabelledRows(LabelledTexts):
     """The task with its rows, if it has been given any."""
 
-    lower_is_better: Collection[str] = ()
-
     def __init__(self, task: MultiLabel, splits: Mapping[str, Any]) -> None:
-        self.metric: str | None = task.metric
         self._task, self._splits = task, splits
-        if splits:
-            for number, column in enumerate(task.label):
-                texts.check_column(splits["train"], "train", column, ("label", number))
+        label_columns.check(splits, task.label)
         several = len(task.label) > 1
         written = {} if several else {split: self._written(split) for split in splits}
         names = task._names()  # noqa: SLF001 - of the component that this is built from
@@ -144,43 +138,29 @@ class LabelledRows(LabelledTexts):
         none = [math.nan] * len(names)
         rows = TextRows(splits, task.text, max_length=task.max_length, augment=task.augment, unlabelled=none)
         found = {
-            split: self._of_columns(split) if several else self._numbered(split, written[split]) for split in splits
+            split: label_columns.numbers(splits[split], split, task.label, _decision)
+            if several
+            else self._numbered(split, written[split])
+            for split in splits
         }
         super().__init__(rows, found, "float32")
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Mean:
+    def hard_loss(self, features: Features, batch: Batch) -> Mapping[str, Mean]:
         """The binary cross-entropy over the decisions that are known."""
+        from kdspec.objectives.hard_labels import by_head
         from kdspec.ops.divergence import binary_cross_entropy
 
-        return binary_cross_entropy(logits, labels)
+        return by_head(features, batch, binary_cross_entropy)
 
-    def metrics(self, answers: Answers) -> dict[str, float]:
-        """F1 over the decisions that are known, and the part of rows that are wholly right; empty where there are none.
-
-        The F1 of a label that no row has and no answer gives is 0.
-        """
-        import torch
-
-        truth, logits = torch.cat(list(answers.labels[0])), torch.cat(list(answers.logits[0]))
-        known = ~truth.isnan()
-        if not known.any():
-            return {}
-        limit = math.log(self._task.threshold / (1 - self._task.threshold))
-        said, holds = (logits > limit) & known, (truth == 1) & known
-        hits, given, due = (found.sum(0).double() for found in (said & holds, said, holds))
-        whole = known.all(1)
-        found = {
-            "micro_f1": _f1(hits.sum(), given.sum(), due.sum()),
-            "macro_f1": _f1(hits, given, due),
-        }
-        if whole.any():
-            found["subset_accuracy"] = (said == holds)[whole].all(1).double().mean().item()
-        return found
+    def evaluator(self, split: str) -> Evaluator:
+        """F1 over the decisions that are known, and the part of rows that are wholly right."""
+        del split
+        return LabelMetrics(self._task.metric, self._task.threshold)
 
     def _written(self, split: str) -> list[list[str] | None]:
         """The labels of each row as a spec would write them; None where it has none."""
         rows, column = self._splits[split], self._task.label[0]
-        if split == "unlabelled" or column not in rows.column_names:
+        if not label_columns.has(rows, split, column):
             return [None] * len(rows)
         known = self._known(rows)
         found: list[list[str] | None] = []
@@ -216,24 +196,14 @@ class LabelledRows(LabelledTexts):
         numbers = {name: number for number, name in enumerate(self.head.labels)}
         found = []
         for row, names in enumerate(written, 1):
-            cached_teachers = [math.nan if names is None else 0.0] * len(numbers)
+            marks = [math.nan if names is None else 0.0] * len(numbers)
             for name in names or ():
                 if name not in numbers:
                     at: ColumnPlace = ("labels",) if self._task.labels is not None else ("label", 0)
                     raise label_names.unknown(name, self.head.labels, split, row, at)
-                cached_teachers[numbers[name]] = 1.0
-            found.append(cached_teachers)
+                marks[numbers[name]] = 1.0
+            found.append(marks)
         return found
-
-    def _of_columns(self, split: str) -> list[list[float]]:
-        rows = self._splits[split]
-        columns = []
-        for number, column in enumerate(self._task.label):
-            if split == "unlabelled" or column not in rows.column_names:
-                columns.append([math.nan] * len(rows))
-                continue
-            columns.append([_decision(v, split, row, column, number) for row, v in enumerate(rows[column][:], 1)])
-        return [list(row) for row in zip(*columns, strict=True)]
 
 
 def _decision(value: Any, split: str, row: int, column: str, number: int) -> float:
@@ -250,6 +220,46 @@ def _decision(value: Any, split: str, row: int, column: str, number: int) -> flo
 def _f1(hits: Tensor, given: Tensor, due: Tensor) -> float:
     """The mean of 2·hits / (given + due), 0 where nothing is given or due."""
     return (2 * hits / (given + due).clamp(min=1)).mean().item()
+
+
+class LabelMetrics(Evaluator):
+    """F1 over the decisions that are known, and the part of rows that are wholly right.
+
+    The F1 of a label that no row has and no model gives is 0.
+
+    Args:
+        metric: the one that chooses.
+        threshold: the probability above which a label counts as given.
+    """
+
+    def __init__(self, metric: str, threshold: float) -> None:
+        self.primary, self.limit = Metric(metric), math.log(threshold / (1 - threshold))
+
+    def add(self, features: Features, batch: Batch) -> State:
+        """For each row the labels that are given, and those that hold."""
+        from kdspec.objectives.hard_labels import labels
+        from kdspec.objectives.soft_labels import outputs
+
+        return {"given": outputs(features)[0].dense().float() > self.limit, "truth": labels(features, batch)[0]}
+
+    def merge(self, states: Sequence[State]) -> dict[str, float]:
+        """Empty where nothing is known."""
+        import torch
+
+        given, truth = (torch.cat([state[name] for state in states]) for name in ("given", "truth"))
+        known = ~truth.isnan()
+        if not known.any():
+            return {}
+        said, holds = given & known, (truth == 1) & known
+        hits, claimed, due = (found.sum(0).double() for found in (said & holds, said, holds))
+        whole = known.all(1)
+        found = {
+            "micro_f1": _f1(hits.sum(), claimed.sum(), due.sum()),
+            "macro_f1": _f1(hits, claimed, due),
+        }
+        if whole.any():
+            found["subset_accuracy"] = (said == holds)[whole].all(1).double().mean().item()
+        return found
 
 
 @hookimpl

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from kdspec.api.batch import Batch
 from kdspec.api.component import Component, Strict
 from kdspec.api.context import BuildContext, Input
+from kdspec.api.evaluator import Evaluator, Metric, State
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Dataset, Task
 from kdspec.api.losses import LogitKind
-from kdspec.api.task import Head
+from kdspec.api.task import BuiltTask, Head, Reader, Row
 from kdspec.data import answer_scores, texts
 from kdspec.data.columns import missing
 from kdspec.diagnostics.diagnostic import excerpt
@@ -22,11 +25,13 @@ from kdspec.diagnostics.fault import Fault
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kdspec.api.answers import Answers
+    from kdspec.api.step import Features
     from kdspec.ops.mean import Mean
 
 _IGNORE = -100
 _METRICS = ("f1", "exact_match")
+_POSITIONS = MappingProxyType({"start": "start_positions", "end": "end_positions"})
+"""The labels of each head."""
 _ROWS_AT_ONCE = 1_000
 _USUAL_LENGTH = 384
 _USUAL_STRIDE = 128
@@ -104,7 +109,7 @@ class QuestionAnswering(Task):
         """Tokens, their mask and types, which of them are of the text, and where the answer is."""
         del context
         inputs = texts.example(rows, self.max_length or _USUAL_LENGTH, longest)
-        label = Input((rows,), value=0)
+        label = Input((rows,), value=0, target=True)
         mask = Input(inputs["input_ids"].shape)
         return {**inputs, "context_mask": mask, "start_positions": label, "end_positions": label}
 
@@ -129,16 +134,12 @@ class QuestionAnswering(Task):
         return Extraction(self, texts.splits_of(self.data, context))
 
 
-class Extraction:
+class Extraction(BuiltTask):
     """The task with its rows, if it has been given any."""
-
-    lower_is_better: Collection[str] = ()
-    label_keys = frozenset({"start_positions", "end_positions"})
 
     def __init__(self, task: QuestionAnswering, splits: Mapping[str, Any]) -> None:
         self._task = task
         self.head = Head(kind=task.head, labels=("start", "end"))
-        self.metric: str | None = task.metric
         if splits:
             texts.check_column(splits["train"], "train", task.answers, ("answers",))
         self._questions = {split: self._read(rows, split) for split, rows in splits.items()}
@@ -147,8 +148,44 @@ class Extraction:
         """How many questions the split has."""
         return len(self._questions.get(split, ()))
 
-    def encode(self, split: str, tokenizer: Any | None) -> list[dict[str, Any]]:
+    def encode(self, split: str, readers: Sequence[Reader]) -> list[list[dict[str, Any]]]:
         """Windows of the texts behind their questions: token ids, which are of the text, and where the answer is."""
+        if len(readers) > 1:
+            message = f"the models of this stage have {len(readers)} tokenizers, and positions are those of one"
+            raise Fault("KD402", message, help="give student and teacher the same `tokenizer`")
+        return [self._windows(split, reader.tokenizer) for reader in readers]
+
+    def collate(self, rows: Sequence[Row], reader: Reader) -> Batch:
+        """Pad to the longest row, on the tokenizer's side and with its values."""
+        import torch
+
+        tokenizer = reader.tokenizer
+        assert tokenizer is not None, "encode has refused a model without a tokenizer"
+        inputs = texts.collate(rows, tokenizer)
+        inputs["context_mask"] = texts.padded([row["context_mask"] for row in rows], 0, tokenizer)
+        length = inputs["input_ids"].shape[1]
+        left = tokenizer.padding_side == "left"
+        targets = {}
+        for key in sorted(_POSITIONS.values()):
+            places = []
+            for row in rows:
+                spare = length - len(row["input_ids"]) if left and row[key] != _IGNORE else 0
+                places.append(row[key] + spare)
+            targets[key] = torch.tensor(places)
+        return Batch(inputs={"": inputs}, targets=targets)
+
+    def hard_loss(self, features: Features, batch: Batch) -> Mapping[str, Mean]:
+        """The cross-entropy over the positions, of the beginnings and of the ends."""
+        from kdspec.objectives.hard_labels import by_head
+        from kdspec.ops.divergence import cross_entropy
+
+        return by_head(features, batch, cross_entropy, _POSITIONS)
+
+    def evaluator(self, split: str) -> Evaluator:
+        """Exact match and F1, the mean over the questions."""
+        return AnswerMetrics(self._task, self._questions[split])
+
+    def _windows(self, split: str, tokenizer: Any | None) -> list[dict[str, Any]]:
         limit = texts.limit(texts.present(tokenizer), self._task.max_length, pair=True)
         assert tokenizer is not None, "a tokenizer is present"
         questions = self._questions[split]
@@ -173,82 +210,6 @@ class Extraction:
             for window, number in enumerate(of):
                 examples.append(self._window(encoded, window, start + number, part[number], tokenizer))
         return examples
-
-    def encode_together(self, split: str, tokenizers: Sequence[Any | None]) -> list[list[dict[str, Any]]]:
-        """Positions of one tokenizer mean nothing to another."""
-        del split
-        message = f"the models of this stage have {len(tokenizers)} tokenizers, and positions are those of one"
-        raise Fault("KD402", message, help="give student and teacher the same `tokenizer`")
-
-    def collate(self, examples: Sequence[Mapping[str, Any]], tokenizer: Any | None) -> dict[str, Tensor]:
-        """Pad to the longest example, on the tokenizer's side and with its values."""
-        import torch
-
-        assert tokenizer is not None, "encode has refused a model without a tokenizer"
-        batch = texts.collate(examples, tokenizer)
-        batch["context_mask"] = texts.padded([example["context_mask"] for example in examples], 0, tokenizer)
-        length = batch["input_ids"].shape[1]
-        left = tokenizer.padding_side == "left"
-        for key in sorted(self.label_keys):
-            places = []
-            for example in examples:
-                spare = length - len(example["input_ids"]) if left and example[key] != _IGNORE else 0
-                places.append(example[key] + spare)
-            batch[key] = torch.tensor(places)
-        return batch
-
-    def loss(self, logits: Tensor, labels: Tensor) -> Mean:
-        """The cross-entropy over the positions, of the beginnings or of the ends."""
-        from kdspec.ops.divergence import cross_entropy
-
-        return cross_entropy(logits, labels, _IGNORE)
-
-    def metrics(self, answers: Answers) -> dict[str, float]:
-        """Exact match and F1, the mean over the questions; empty where no answer is known."""
-        best: dict[int, tuple[float, str]] = {}
-        nothing: dict[int, float] = {}
-        of_windows = zip(answers.examples, answers.of_tokens(0), answers.of_tokens(1), strict=True)
-        for example, start, end in of_windows:
-            row = example["question"]
-            score, first, last = self._best(example, start, end)
-            context = self._questions[answers.split][row].context
-            if score > best.get(row, (-float("inf"), ""))[0]:
-                offsets = example["offsets"]
-                best[row] = score, context[offsets[first][0] : offsets[last][1]]
-            null = float(start[example["nothing"]] + end[example["nothing"]])
-            nothing[row] = min(null, nothing.get(row, null))
-        scores = []
-        for row, null in nothing.items():
-            question = self._questions[answers.split][row]
-            if question.answers is None:
-                continue
-            score, said = best.get(row, (-float("inf"), ""))
-            if self._task.unanswerable is not None and null - score > self._task.unanswerable.threshold:
-                said = ""
-            scores.append(answer_scores.score(said, [text for text, _ in question.answers], self._task.language))
-        if not scores:
-            return {}
-        exact, f1 = (sum(values) / len(scores) for values in zip(*scores, strict=True))
-        return {"f1": f1, "exact_match": exact}
-
-    def _best(self, example: Mapping[str, Any], start: Tensor, end: Tensor) -> tuple[float, int, int]:
-        """The score, the first token and the last of the best answer in a window."""
-        import torch
-
-        places = torch.tensor(example["text"], dtype=torch.long)
-        most = min(self._task.n_best, len(places))
-        if not most:
-            return -float("inf"), 0, 0
-        (starts, first), (ends, last) = start[places].topk(most), end[places].topk(most)
-        scores = starts[:, None] + ends[None, :]
-        length = last[None, :] - first[:, None]
-        scores = scores.masked_fill((length < 0) | (length >= self._task.max_answer_length), -torch.inf)
-        chosen = int(scores.argmax())
-        return (
-            float(scores.flatten()[chosen]),
-            int(places[first[chosen // most]]),
-            int(places[last[chosen % most]]),
-        )
 
     def _window(self, encoded: Any, window: int, number: int, row: Question, tokenizer: Any) -> dict[str, Any]:
         keys = [key for key in ("input_ids", "token_type_ids") if key in encoded]
@@ -332,6 +293,77 @@ class Extraction:
                 help_ = "`misplaced: skip` learns no position from such rows"
                 raise Fault("KD312", message, ("answers",), help=help_)
         return tuple(zip(said, starts, strict=True))
+
+
+class AnswerMetrics(Evaluator):
+    """Exact match and F1 of the best answer to each question, the mean over the questions whose answer is known.
+
+    Args:
+        task: says what an answer may be.
+        questions: those of the split.
+    """
+
+    def __init__(self, task: QuestionAnswering, questions: Sequence[Question]) -> None:
+        self.primary, self.task, self.questions = Metric(task.metric), task, questions
+
+    def add(self, features: Features, batch: Batch) -> State:
+        """For each window its question, the best answer's characters and score, and the score of no answer."""
+        import torch
+
+        from kdspec.objectives.soft_labels import outputs
+
+        start, end = (logits.dense().float().cpu() for logits in outputs(features))
+        tokens = batch.inputs[""]["attention_mask"].cpu() != 0
+        places, scores = [], []
+        for number, row in enumerate(batch.encoded):
+            of_start, of_end = start[number][tokens[number]], end[number][tokens[number]]
+            score, first, last = self._best(row, of_start, of_end)
+            places.append((row["question"], row["offsets"][first][0], row["offsets"][last][1]))
+            scores.append((score, float(of_start[row["nothing"]] + of_end[row["nothing"]])))
+        return {"places": torch.tensor(places), "scores": torch.tensor(scores, dtype=torch.float64)}
+
+    def merge(self, states: Sequence[State]) -> dict[str, float]:
+        """Empty where no answer is known."""
+        best: dict[int, tuple[float, str]] = {}
+        nothing: dict[int, float] = {}
+        for state in states:
+            windows = zip(state["places"].tolist(), state["scores"].tolist(), strict=True)
+            for (number, begin, finish), (score, null) in windows:
+                if score > best.get(number, (-float("inf"), ""))[0]:
+                    best[number] = score, self.questions[number].context[begin:finish]
+                nothing[number] = min(null, nothing.get(number, null))
+        scores = []
+        for number, null in nothing.items():
+            question = self.questions[number]
+            if question.answers is None:
+                continue
+            score, said = best.get(number, (-float("inf"), ""))
+            if self.task.unanswerable is not None and null - score > self.task.unanswerable.threshold:
+                said = ""
+            scores.append(answer_scores.score(said, [text for text, _ in question.answers], self.task.language))
+        if not scores:
+            return {}
+        exact, f1 = (sum(values) / len(scores) for values in zip(*scores, strict=True))
+        return {"f1": f1, "exact_match": exact}
+
+    def _best(self, row: Row, start: Tensor, end: Tensor) -> tuple[float, int, int]:
+        """The score, the first token and the last of the best answer in a window."""
+        import torch
+
+        places = torch.tensor(row["text"], dtype=torch.long)
+        most = min(self.task.n_best, len(places))
+        if not most:
+            return -float("inf"), 0, 0
+        (starts, first), (ends, last) = start[places].topk(most), end[places].topk(most)
+        scores = starts[:, None] + ends[None, :]
+        length = last[None, :] - first[:, None]
+        scores = scores.masked_fill((length < 0) | (length >= self.task.max_answer_length), -torch.inf)
+        chosen = int(scores.argmax())
+        return (
+            float(scores.flatten()[chosen]),
+            int(places[first[chosen // most]]),
+            int(places[last[chosen % most]]),
+        )
 
 
 def _overlap(message: str) -> Fault:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
+from kdspec.api.batch import Batch
 from kdspec.api.component import Component
 from kdspec.api.context import BuildContext, Input
+from kdspec.api.evaluator import Evaluator, Metric, State
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Augmentation, Dataset, Task
 from kdspec.api.losses import LogitKind
 from kdspec.api.task import Head
-from kdspec.data import texts
+from kdspec.data import label_columns, texts
 from kdspec.data.columns import ColumnPlace, missing
+from kdspec.data.label_columns import LabelColumns
 from kdspec.data.text_rows import VARIES, LabelledTexts, TextRows
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
@@ -23,15 +26,8 @@ from kdspec.diagnostics.fault import Fault
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kdspec.api.answers import Answers
+    from kdspec.api.step import Features
     from kdspec.ops.mean import Mean
-
-NumberColumns = Annotated[
-    list[str],
-    Field(min_length=1),
-    BeforeValidator(lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=str | list[str]),
-]
-"""One column of numbers, or several."""
 
 
 class Regression(Task):
@@ -53,7 +49,7 @@ class Regression(Task):
     """The rows."""
     text: texts.TextColumns
     """The column of the text, or two columns for pairs: `[sentence1, sentence2]`."""
-    label: NumberColumns
+    label: LabelColumns
     """The column of the number, or several columns for as many numbers."""
     max_length: int | None = Field(default=None, ge=2)
     """Number of tokens to which a text, or the longer one of a pair, is truncated. Default: the tokenizer's limit."""
@@ -71,7 +67,7 @@ class Regression(Task):
     def example(self, context: BuildContext, rows: int, longest: int | None) -> Mapping[str, Input]:
         """Tokens, their mask and types, and numbers."""
         del context
-        numbers = Input((rows, len(self.label)), "float32", 0)
+        numbers = Input((rows, len(self.label)), "float32", 0, target=True)
         return {**texts.example(rows, self.max_length, longest), "labels": numbers}
 
     def without_rows(self) -> NumberedRows:
@@ -99,38 +95,59 @@ class Regression(Task):
 class NumberedRows(LabelledTexts):
     """The task with its rows, if it has been given any."""
 
-    lower_is_better: Collection[str] = ("mse",)
-
     def __init__(self, task: Regression, splits: Mapping[str, Any]) -> None:
-        self.metric: str | None = task.metric
         self.head = Head(kind=task.head, labels=tuple(task.label))
-        self._task, self._splits = task, splits
+        self._task = task
         none = [math.nan] * len(task.label)
         rows = TextRows(splits, task.text, max_length=task.max_length, augment=task.augment, unlabelled=none)
-        if splits:
-            for number, column in enumerate(task.label):
-                texts.check_column(splits["train"], "train", column, ("label", number))
-        super().__init__(rows, {split: self._numbers(split) for split in splits}, "float32")
+        label_columns.check(splits, task.label)
+        found = {split: label_columns.numbers(of, split, task.label, _number) for split, of in splits.items()}
+        super().__init__(rows, found, "float32")
         known = splits and any(not math.isnan(value) for row in self._labels["train"] for value in row)
         if splits and not known:
             raise Fault("KD312", f"the column `{task.label[0]}` of `train` has no numbers", ("label", 0))
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Mean:
+    def hard_loss(self, features: Features, batch: Batch) -> Mapping[str, Mean]:
         """The mean squared error over the numbers that are known."""
+        from kdspec.objectives.hard_labels import by_head
         from kdspec.ops.divergence import squared_error
 
-        return squared_error(logits, labels)
+        return by_head(features, batch, squared_error)
 
-    def metrics(self, answers: Answers) -> dict[str, float]:
-        """Correlations and the mean squared error over the numbers that are known; empty where there are none.
+    def evaluator(self, split: str) -> Evaluator:
+        """Correlations and the mean squared error over the numbers that are known."""
+        del split
+        return NumberMetrics(self._task.metric)
 
-        The correlation with answers, or of labels, that are all the same is NaN.
-        """
+
+class NumberMetrics(Evaluator):
+    """Correlations and the mean squared error over the numbers that are known.
+
+    The correlation with outputs, or of labels, that are all the same is NaN.
+
+    Args:
+        metric: the one that chooses.
+    """
+
+    others = (Metric("mse", higher_is_better=False),)
+
+    def __init__(self, metric: str) -> None:
+        self.primary = self.others[0] if metric == "mse" else Metric(metric)
+
+    def add(self, features: Features, batch: Batch) -> State:
+        """The outputs and the labels."""
+        from kdspec.objectives.hard_labels import labels
+        from kdspec.objectives.soft_labels import outputs
+
+        return {"said": outputs(features)[0].dense().float(), "truth": labels(features, batch)[0]}
+
+    def merge(self, states: Sequence[State]) -> dict[str, float]:
+        """Empty where no number is known."""
         import torch
 
         from kdspec.ops.correlation import pearson, ranks
 
-        truth, said = (torch.cat(list(batches)).double() for batches in (answers.labels[0], answers.logits[0]))
+        said, truth = (torch.cat([state[name] for state in states]).double() for name in ("said", "truth"))
         known = ~truth.isnan()
         if not known.any():
             return {}
@@ -140,16 +157,6 @@ class NumberedRows(LabelledTexts):
             "spearman": _mean(pearson(ranks(mine), ranks(theirs)) for mine, theirs in pairs),
             "mse": (said - truth)[known].square().mean().item(),
         }
-
-    def _numbers(self, split: str) -> list[list[float]]:
-        rows = self._splits[split]
-        columns = []
-        for number, column in enumerate(self._task.label):
-            if split == "unlabelled" or column not in rows.column_names:
-                columns.append([math.nan] * len(rows))
-                continue
-            columns.append([_number(v, split, row, column, number) for row, v in enumerate(rows[column][:], 1)])
-        return [list(row) for row in zip(*columns, strict=True)]
 
 
 def _number(value: Any, split: str, row: int, column: str, number: int) -> float:

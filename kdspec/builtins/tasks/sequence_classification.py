@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from kdspec.api.batch import Batch
 from kdspec.api.component import Component
 from kdspec.api.context import BuildContext, Input
+from kdspec.api.evaluator import Evaluator, Metric, State
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Augmentation, Dataset, Task
 from kdspec.api.losses import LogitKind
 from kdspec.api.task import Head
-from kdspec.data import label_names, texts
+from kdspec.data import label_columns, label_names, texts
 from kdspec.data.columns import missing
 from kdspec.data.label_names import LabelNames
 from kdspec.data.text_rows import VARIES, LabelledTexts, TextRows
@@ -22,7 +24,7 @@ from kdspec.diagnostics.fault import Fault
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kdspec.api.answers import Answers
+    from kdspec.api.step import Features
     from kdspec.ops.mean import Mean
 
 _IGNORE = -100
@@ -64,7 +66,7 @@ class SequenceClassification(Task):
     def example(self, context: BuildContext, rows: int, longest: int | None) -> Mapping[str, Input]:
         """Tokens, their mask and types, and labels."""
         del context
-        return {**texts.example(rows, self.max_length, longest), "labels": Input((rows,), value=0)}
+        return {**texts.example(rows, self.max_length, longest), "labels": Input((rows,), value=0, target=True)}
 
     def without_rows(self) -> Classification:
         """With the labels that are written."""
@@ -91,10 +93,7 @@ class SequenceClassification(Task):
 class Classification(LabelledTexts):
     """The task with its rows, if it has been given any."""
 
-    lower_is_better: Collection[str] = ()
-
     def __init__(self, task: SequenceClassification, splits: Mapping[str, Any]) -> None:
-        self.metric: str | None = task.metric
         self._task, self._splits = task, splits
         rows = TextRows(splits, task.text, max_length=task.max_length, augment=task.augment, unlabelled=_IGNORE)
         if splits:
@@ -104,37 +103,22 @@ class Classification(LabelledTexts):
         self.head = Head(kind=task.head, labels=tuple(names))
         super().__init__(rows, {split: self._numbered(split, values) for split, values in written.items()}, "int64")
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Mean:
+    def hard_loss(self, features: Features, batch: Batch) -> Mapping[str, Mean]:
         """The cross-entropy over the labelled rows."""
+        from kdspec.objectives.hard_labels import by_head
         from kdspec.ops.divergence import cross_entropy
 
-        return cross_entropy(logits, labels, _IGNORE)
+        return by_head(features, batch, cross_entropy)
 
-    def metrics(self, answers: Answers) -> dict[str, float]:
-        """Accuracy, F1 and Matthews' correlation over the labelled rows; empty where there are none."""
-        import torch
-        from torchmetrics.functional import classification
-
-        truth = torch.cat(list(answers.labels[0]))
-        labelled = truth != _IGNORE
-        if not labelled.any():
-            return {}
-        truth, said = truth[labelled], torch.cat([batch.argmax(-1) for batch in answers.logits[0]])[labelled]
-        classes = len(self.head.labels)
-        f1: Callable[..., Tensor] = classification.binary_f1_score
-        if classes > 2:
-            f1 = lambda said, truth: classification.multiclass_f1_score(said, truth, classes, average="macro")  # noqa: E731 - one of two functions by the number of classes
-        mcc = classification.multiclass_matthews_corrcoef(said, truth, classes)
-        return {
-            "accuracy": (said == truth).double().mean().item(),
-            "f1": f1(said, truth).item(),
-            "mcc": mcc.item(),
-        }
+    def evaluator(self, split: str) -> Evaluator:
+        """Accuracy, F1 and Matthews' correlation over the labelled rows."""
+        del split
+        return ClassMetrics(self._task.metric, len(self.head.labels))
 
     def _written(self, split: str) -> list[str | None]:
         """The label of each row as a spec would write it; None where it has none."""
         rows, column = self._splits[split], self._task.label
-        if split == "unlabelled" or column not in rows.column_names:
+        if not label_columns.has(rows, split, column):
             return [None] * len(rows)
         values = rows[column][:]
         for row, value in enumerate(values, 1):
@@ -161,6 +145,49 @@ class Classification(LabelledTexts):
                 where = "labels" if self._task.labels is not None else "label"
                 raise label_names.unknown(name or "", self.head.labels, split, row, (where,))
         return [numbers[name] for name in written]
+
+
+class ClassMetrics(Evaluator):
+    """Accuracy, F1 and Matthews' correlation of the classes that are chosen.
+
+    Args:
+        metric: the one that chooses.
+        classes: how many there are.
+    """
+
+    def __init__(self, metric: str, classes: int) -> None:
+        self.primary, self.classes = Metric(metric), classes
+
+    def add(self, features: Features, batch: Batch) -> State:
+        """The class that is chosen for each labelled row, and its label."""
+        from kdspec.objectives.hard_labels import labels
+        from kdspec.objectives.soft_labels import outputs
+
+        truth = labels(features, batch)[0]
+        known = truth != _IGNORE
+        return (
+            {"said": outputs(features)[0].dense().float().argmax(-1)[known], "truth": truth[known]}
+            if known.any()
+            else {}
+        )
+
+    def merge(self, states: Sequence[State]) -> dict[str, float]:
+        """Empty where no row has a label."""
+        import torch
+        from torchmetrics.functional import classification
+
+        if not states:
+            return {}
+        said, truth = (torch.cat([state[name] for state in states]) for name in ("said", "truth"))
+        f1: Callable[..., Tensor] = classification.binary_f1_score
+        if self.classes > 2:
+            f1 = lambda said, truth: classification.multiclass_f1_score(said, truth, self.classes, average="macro")  # noqa: E731 - one of two functions by the number of classes
+        mcc = classification.multiclass_matthews_corrcoef(said, truth, self.classes)
+        return {
+            "accuracy": (said == truth).double().mean().item(),
+            "f1": f1(said, truth).item(),
+            "mcc": mcc.item(),
+        }
 
 
 @hookimpl

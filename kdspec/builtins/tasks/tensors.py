@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from kdspec.api.batch import Batch
 from kdspec.api.component import Component
 from kdspec.api.context import BuildContext, Input
+from kdspec.api.evaluator import Evaluator, State
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Dataset, Task
-from kdspec.api.task import Head
+from kdspec.api.task import BuiltTask, Reader, Row
 from kdspec.data.columns import ColumnPlace, missing, no_column
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
@@ -20,7 +22,7 @@ from kdspec.diagnostics.fault import Fault
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kdspec.api.answers import Answers
+    from kdspec.api.step import Features
     from kdspec.ops.mean import Mean
 
 _IGNORE = -100
@@ -70,7 +72,7 @@ class Tensors(Task):
             return None
         inputs = self.columns if self.columns is not None else list(columns)
         names = [name for name in inputs if name != self.labels] + ([self.labels] if self.labels is not None else [])
-        known = {name: _input(columns[name], rows) for name in names if columns.get(name)}
+        known = {name: _input(columns[name], rows, target=name == self.labels) for name in names if columns.get(name)}
         return {name: found for name, found in known.items() if found is not None} if len(known) == len(names) else None
 
     def without_rows(self) -> TensorRows:
@@ -101,16 +103,11 @@ class Tensors(Task):
         return TensorRows(self, splits)
 
 
-class TensorRows:
+class TensorRows(BuiltTask):
     """The task with its rows."""
-
-    head = Head()
-    metric: str | None = None
-    lower_is_better: Collection[str] = ()
 
     def __init__(self, task: Tensors, splits: Mapping[str, Any]) -> None:
         self._task, self._splits = task, splits
-        self.label_keys = frozenset([task.labels] if task.labels is not None else [])
         for split, rows in splits.items():
             if not len(rows):
                 raise Fault("KD502", f"the split `{split}` has no rows", ("data", task.data.name, split))
@@ -120,21 +117,34 @@ class TensorRows:
         """How many rows the split has."""
         return len(self._splits[split]) if split in self._splits else 0
 
-    def encode(self, split: str, tokenizer: Any | None) -> list[dict[str, Tensor]]:
-        """The rows as they are; each value is a view of its column's tensor."""
-        del tokenizer
+    def encode(self, split: str, readers: Sequence[Reader]) -> list[list[dict[str, Tensor]]]:
+        """The rows as they are, whoever reads them; each value is a view of its column's tensor."""
         columns = self._tensors[split]
-        return [{name: tensor[row] for name, tensor in columns.items()} for row in range(self.rows(split))]
+        rows = [{name: tensor[row] for name, tensor in columns.items()} for row in range(self.rows(split))]
+        return [rows for _ in readers]
 
-    def collate(self, examples: Sequence[Mapping[str, Any]], tokenizer: Any | None) -> dict[str, Tensor]:
+    def collate(self, rows: Sequence[Row], reader: Reader) -> Batch:
         """Stack the rows, the labels among them under the name of their column."""
         import torch
 
-        del tokenizer
-        return {name: torch.stack([example[name] for example in examples]) for name in examples[0]}
+        del reader
+        columns = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+        targets = {name: tensor for name, tensor in columns.items() if name == self._task.labels}
+        inputs = {name: tensor for name, tensor in columns.items() if name != self._task.labels}
+        return Batch(inputs={"": inputs}, targets=targets)
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Mean:
+    def hard_loss(self, features: Features, batch: Batch) -> Mapping[str, Mean]:
         """The cross-entropy of integer labels, the mean squared error of others."""
+        from kdspec.objectives.hard_labels import by_head
+
+        return by_head(features, batch, self._loss, {"labels": self._task.labels or ""})
+
+    def evaluator(self, split: str) -> Evaluator:
+        """Accuracy, where each row has one class."""
+        del split
+        return RowAccuracy(self._task.labels or "")
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Mean:
         from kdspec.ops.divergence import cross_entropy
         from kdspec.ops.mean import Mean
         from kdspec.ops.precision import widened
@@ -147,19 +157,6 @@ class TensorRows:
             raise Fault("KD507", message, ("labels",))
         return Mean((said - labels).square().mean() * len(labels), float(len(labels)), "rows")
 
-    def metrics(self, answers: Answers) -> dict[str, float]:
-        """Accuracy over the labelled rows, where each row has one class; else nothing."""
-        import torch
-
-        logits, labels = answers.logits[0], answers.labels[0]
-        if logits[0].ndim != 2 or labels[0].ndim != 1 or labels[0].is_floating_point():
-            return {}
-        truth, said = torch.cat(list(labels)), torch.cat([batch.argmax(-1) for batch in logits])
-        labelled = truth != _IGNORE
-        if not labelled.any():
-            return {}
-        return {"accuracy": (said == truth)[labelled].double().mean().item()}
-
     def _read(self, split: str) -> dict[str, Tensor]:
         import torch
 
@@ -167,7 +164,7 @@ class TensorRows:
         columns: dict[str, Tensor] = {}
         inputs = self._task.columns if self._task.columns is not None else self._splits["train"].column_names
         for number, name in enumerate(inputs):
-            if name in self.label_keys:
+            if name == self._task.labels:
                 continue
             at = ("columns", number) if self._task.columns is not None else ("data", self._task.data.name, split)
             columns[name] = _tensor(rows, split, name, at)
@@ -182,6 +179,34 @@ class TensorRows:
             raise Fault("KD502", f"the split `{split}` has no labels, which are not classes", ("labels",))
         columns[label] = torch.full((len(rows), *like.shape[1:]), _IGNORE)
         return columns
+
+
+class RowAccuracy(Evaluator):
+    """Accuracy over the labelled rows, where each row has one class; else nothing but the loss.
+
+    Args:
+        labels: the column of the labels.
+    """
+
+    def __init__(self, labels: str) -> None:
+        self.keys = {"labels": labels}
+
+    def add(self, features: Features, batch: Batch) -> State:
+        """Whether the right class is chosen, for each labelled row."""
+        from kdspec.objectives.hard_labels import labels
+        from kdspec.objectives.soft_labels import outputs
+
+        logits, truth = outputs(features)[0].dense(), labels(features, batch, self.keys)[0]
+        if logits.ndim != 2 or truth.ndim != 1 or truth.is_floating_point():
+            return {}
+        return {"right": (logits.float().argmax(-1) == truth)[truth != _IGNORE]}
+
+    def merge(self, states: Sequence[State]) -> dict[str, float]:
+        """Empty where no row counts."""
+        import torch
+
+        right = torch.cat([state["right"] for state in states]) if states else torch.empty(0)
+        return {"accuracy": right.double().mean().item()} if len(right) else {}
 
 
 def _tensor(rows: Any, split: str, name: str, at: tuple[str | int, ...]) -> Tensor:
@@ -206,14 +231,16 @@ def _tensor(rows: Any, split: str, name: str, at: tuple[str | int, ...]) -> Tens
     return torch.tensor(values, dtype=dtypes.get(type(example), torch.get_default_dtype()))
 
 
-def _input(values: Sequence[Any], rows: int) -> Input | None:
+def _input(values: Sequence[Any], rows: int, *, target: bool) -> Input | None:
     """A batch of such values; None where they are no numbers, which the run says of a row."""
     example = values[0]
     shape = _shape(example)
     while isinstance(example, list) and example:
         example = example[0]
     dtypes = {bool: "bool", int: "int64", float: "float32"}
-    return None if shape is None or type(example) not in dtypes else Input((rows, *shape), dtypes[type(example)])
+    if shape is None or type(example) not in dtypes:
+        return None
+    return Input((rows, *shape), dtypes[type(example)], target=target)
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:

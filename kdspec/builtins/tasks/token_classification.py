@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
+from kdspec.api.batch import Batch
 from kdspec.api.component import Component
 from kdspec.api.context import BuildContext, Input
+from kdspec.api.evaluator import Evaluator, Metric, State
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds import Dataset, Task
 from kdspec.api.losses import LogitKind
-from kdspec.api.task import Head
+from kdspec.api.task import BuiltTask, Head, Reader, Row
 from kdspec.data import tag_schemes, texts
 from kdspec.data.columns import missing
 from kdspec.data.tagged_sentences import known_names, read_tags, read_words
@@ -22,9 +24,7 @@ from kdspec.diagnostics.diagnostic import closest, excerpt
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from kdspec.api.answers import Answers
+    from kdspec.api.step import Features
     from kdspec.ops.mean import Mean
 
 _IGNORE = -100
@@ -87,7 +87,7 @@ class TokenClassification(Task):
         del context
         inputs = texts.example(rows, self.max_length, longest)
         shape = inputs["input_ids"].shape
-        return {**inputs, "word_mask": Input(shape), "labels": Input(shape, value=0)}
+        return {**inputs, "word_mask": Input(shape), "labels": Input(shape, value=0, target=True)}
 
     def without_rows(self) -> Tagging:
         """With the labels that are written."""
@@ -109,11 +109,8 @@ class TokenClassification(Task):
         return Tagging(self, texts.splits_of(self.data, context))
 
 
-class Tagging:
+class Tagging(BuiltTask):
     """The task with its rows, if it has been given any."""
-
-    lower_is_better: Collection[str] = ()
-    label_keys = frozenset({"labels"})
 
     def __init__(self, task: TokenClassification, splits: Mapping[str, Any]) -> None:
         self._task, self._splits = task, splits
@@ -134,7 +131,6 @@ class Tagging:
         if splits and found is None:
             found = _labels(tags["train"], task.convert_to or scheme)
         self.head = Head(kind=task.head, labels=tuple(task.labels or found or ()))
-        self.metric: str | None = task.metric or ("f1" if self._entities else "accuracy")
         numbers = {name: number for number, name in enumerate(self.head.labels)}
         self._tags = {
             split: [None if of is None else self._numbered(split, row, of, numbers) for row, of in enumerate(rows, 1)]
@@ -146,12 +142,12 @@ class Tagging:
         """How many sentences the split has."""
         return len(self._splits[split]) if split in self._splits else 0
 
-    def encode(self, split: str, tokenizer: Any | None) -> list[dict[str, Any]]:
-        """Lists of token ids, with the token types if the tokenizer makes them, labels, and where words begin."""
-        return self.encode_together(split, [tokenizer])[0]
+    def encode(self, split: str, readers: Sequence[Reader]) -> list[list[dict[str, Any]]]:
+        """Lists of token ids, with the token types if the tokenizer makes them, labels, and where words begin.
 
-    def encode_together(self, split: str, tokenizers: Sequence[Any | None]) -> list[list[dict[str, Any]]]:
-        """The same for each tokenizer, with sentences cut alike, and only the words that all of them have tokens for."""
+        Sentences are cut alike for all readers, and only those words have a place that all of them have tokens for.
+        """
+        tokenizers = [reader.tokenizer for reader in readers]
         limits = [texts.limit(texts.present(tokenizer), self._task.max_length) for tokenizer in tokenizers]
         whole = self._task.long_sentences == "split"
         of_each = windows(self._words[split], tokenizers, limits, whole=whole)
@@ -163,52 +159,24 @@ class Tagging:
                 made.append(self._example(split, window, {word: first[word] for word in sorted(common)}))
         return examples
 
-    def collate(self, examples: Sequence[Mapping[str, Any]], tokenizer: Any | None) -> dict[str, Tensor]:
-        """Pad to the longest example, on the tokenizer's side and with its values."""
-        batch = texts.collate(examples, tokenizer)
-        batch["word_mask"] = texts.padded([example["word_mask"] for example in examples], 0, tokenizer)
-        batch["labels"] = texts.padded([example["labels"] for example in examples], _IGNORE, tokenizer)
-        return batch
+    def collate(self, rows: Sequence[Row], reader: Reader) -> Batch:
+        """Pad to the longest row, on the tokenizer's side and with its values."""
+        inputs = texts.collate(rows, reader.tokenizer)
+        inputs["word_mask"] = texts.padded([row["word_mask"] for row in rows], 0, reader.tokenizer)
+        labels = texts.padded([row["labels"] for row in rows], _IGNORE, reader.tokenizer)
+        return Batch(inputs={"": inputs}, targets={"labels": labels})
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Mean:
+    def hard_loss(self, features: Features, batch: Batch) -> Mapping[str, Mean]:
         """The cross-entropy over the labelled tokens."""
+        from kdspec.objectives.hard_labels import by_head
         from kdspec.ops.divergence import cross_entropy
 
-        return cross_entropy(logits, labels, _IGNORE)
+        return by_head(features, batch, cross_entropy)
 
-    def metrics(self, answers: Answers) -> dict[str, float]:
-        """The part of words with the right tag and, of entities, precision, recall and F1 over the whole split.
-
-        An entity is right if its type, its first word and its last are. Empty where no row has tags.
-        """
-        names = self.head.labels
-        said: dict[int, dict[int, str]] = {}
-        for example, logits in zip(answers.examples, answers.of_tokens(), strict=True):
-            chosen = logits.argmax(-1).tolist()
-            places = (place for place, begins in enumerate(example["word_mask"]) if begins)
-            of = said.setdefault(example["sentence"], {})
-            of.update({word: names[chosen[place]] for word, place in zip(example["words"], places, strict=True)})
-        words = right = common = 0
-        counts = [0, 0]
-        for sentence, found in said.items():
-            numbers = self._tags[answers.split][sentence]
-            if numbers is None:
-                continue
-            truth = [names[number] for number in numbers]
-            words += len(truth)
-            right += sum(found.get(word) == tag for word, tag in enumerate(truth))
-            mine = set(tag_schemes.spans([found.get(word, tag_schemes.OUTSIDE) for word in range(len(truth))]))
-            true = set(tag_schemes.spans(truth))
-            common += len(mine & true)
-            counts = [counts[0] + len(mine), counts[1] + len(true)]
-        if not words:
-            return {}
-        accuracy = {"accuracy": right / words}
-        if not self._entities:
-            return accuracy
-        precision, recall = (common / count if count else 0.0 for count in counts)
-        f1 = 2 * common / sum(counts) if sum(counts) else 0.0
-        return {"f1": f1, "precision": precision, "recall": recall, **accuracy}
+    def evaluator(self, split: str) -> Evaluator:
+        """The part of words with the right tag and, of entities, precision, recall and F1 over the whole split."""
+        metric = self._task.metric or ("f1" if self._entities else "accuracy")
+        return TagMetrics(metric, self.head.labels, self._tags[split], entities=self._entities)
 
     def _example(self, split: str, window: Window, begins: Mapping[int, int]) -> dict[str, Any]:
         tags = self._tags[split][window.sentence]
@@ -261,6 +229,67 @@ class Tagging:
                     help=f"did you mean `{near}`?" if near else "rows and words are counted from 1",
                 )
         return [numbers[tag] for tag in tags]
+
+
+class TagMetrics(Evaluator):
+    """The part of words with the right tag and, of entities, precision, recall and F1 over the whole split.
+
+    An entity is right if its type, its first word and its last are.
+
+    Args:
+        metric: the one that chooses.
+        names: of the tags.
+        tags: of each sentence of the split, None where they are not known.
+        entities: whether the tags mark entities.
+    """
+
+    def __init__(
+        self, metric: str, names: Sequence[str], tags: Sequence[Sequence[int] | None], *, entities: bool
+    ) -> None:
+        self.primary, self.names, self.tags, self.entities = Metric(metric), names, tags, entities
+
+    def add(self, features: Features, batch: Batch) -> State:
+        """The tag that is chosen for each word, and the sentences that have rows."""
+        import torch
+
+        from kdspec.objectives.soft_labels import outputs
+
+        chosen = outputs(features)[0].dense().float().argmax(-1).cpu()
+        begins = batch.inputs[""]["word_mask"].cpu() != 0
+        said = [(row["sentence"], word) for row in batch.encoded for word in row["words"]]
+        places = torch.tensor(said, dtype=torch.long).reshape(-1, 2)
+        sentences = torch.tensor([row["sentence"] for row in batch.encoded])
+        return {"sentences": sentences, "words": places, "tags": chosen[begins]}
+
+    def merge(self, states: Sequence[State]) -> dict[str, float]:
+        """Empty where no sentence has tags."""
+        said: dict[int, dict[int, str]] = {}
+        for state in states:
+            for sentence in state["sentences"].tolist():
+                said.setdefault(sentence, {})
+            for (sentence, word), tag in zip(state["words"].tolist(), state["tags"].tolist(), strict=True):
+                said[sentence][word] = self.names[tag]
+        words = right = common = 0
+        counts = [0, 0]
+        for sentence, found in said.items():
+            numbers = self.tags[sentence]
+            if numbers is None:
+                continue
+            truth = [self.names[number] for number in numbers]
+            words += len(truth)
+            right += sum(found.get(word) == tag for word, tag in enumerate(truth))
+            mine = set(tag_schemes.spans([found.get(word, tag_schemes.OUTSIDE) for word in range(len(truth))]))
+            true = set(tag_schemes.spans(truth))
+            common += len(mine & true)
+            counts = [counts[0] + len(mine), counts[1] + len(true)]
+        if not words:
+            return {}
+        accuracy = {"accuracy": right / words}
+        if not self.entities:
+            return accuracy
+        precision, recall = (common / count if count else 0.0 for count in counts)
+        f1 = 2 * common / sum(counts) if sum(counts) else 0.0
+        return {"f1": f1, "precision": precision, "recall": recall, **accuracy}
 
 
 def _labels(sentences: Sequence[Sequence[str] | None], scheme: tag_schemes.Scheme) -> list[str]:

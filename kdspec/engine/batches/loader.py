@@ -1,32 +1,31 @@
-"""Rows to batches: each row encoded once for each tokenizer of a stage, padded when it is drawn."""
+"""Rows to batches: each row encoded once for each reader of a stage, padded when it is asked for."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence, Sized
+from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from kdspec.api.task import BuiltTask
+from kdspec.api.batch import Batch
+from kdspec.api.task import BuiltTask, Reader, Row
 from kdspec.engine.batches.columnar import Packed, packed
 from kdspec.engine.batches.sampler import fold
 
-Batch = Mapping[str, Tensor]
 Batches = Mapping[str, Batch]
-"""The same rows for each model by its name."""
+"""The same rows for each model by its name; models with equal readers have one batch between them."""
 
 
 class Loader:
-    """The rows of one task and split as batches, one for each model of the stage.
+    """The rows of one task and split as batches, one for each reader among the models of a stage.
 
-    Models that share a tokenizer share their batch. With `unlabelled` the rows of that split follow those of `split`.
-    What a task draws for a row of an epoch is a function of `seed`, the epoch and the row; `taught` says whether a
-    teacher answers for the rows.
+    With `unlabelled` the rows of that split follow those of `split`. What a task draws for a row of an epoch is a function
+    of `seed`, the epoch and the row; `taught` says whether a teacher answers for the rows.
     What counts as a row is what the task encodes as one: a long text may be several.
     """
 
@@ -34,7 +33,7 @@ class Loader:
         self,
         task: BuiltTask,
         split: str,
-        tokenizers: Mapping[str, tuple[str | None, Any]],
+        readers: Mapping[str, Reader],
         *,
         unlabelled: bool = False,
         seed: int = 0,
@@ -43,14 +42,13 @@ class Loader:
     ) -> None:
         self.task, self.split, self.device = task, split, torch.device(device)
         self.seed, self.taught = seed, taught
-        self.key_of = {model: key for model, (key, _) in tokenizers.items()}
-        self.tokenizer = dict(tokenizers.values())
+        self.readers = dict(readers)
         self.splits = (split, "unlabelled") if unlabelled and task.rows("unlabelled") else (split,)
 
     @property
     def rows(self) -> int:
         """How many rows there are."""
-        return sum(map(len, self._encoded[next(iter(self.tokenizer))]))
+        return sum(map(len, self._encoded[self._first]))
 
     def batches(self, rows: Sequence[int], epoch: int | None = None) -> dict[str, Batch]:
         """The batch of these rows for each model by its name, on the CPU, where their units are counted.
@@ -58,67 +56,89 @@ class Loader:
         With an epoch they are as it has them, which for some tasks differs from one to the next.
         """
         made = {
-            key: self.task.collate(self._drawn(model, rows, epoch), self.tokenizer[key])
-            for key, model in {key: model for model, key in self.key_of.items()}.items()
+            reader: self._collated(self._drawn(reader, rows, epoch), reader, rows)
+            for reader in dict.fromkeys(self.readers.values())
         }
-        return {model: made[key] for model, key in self.key_of.items()}
+        return {model: made[reader] for model, reader in self.readers.items()}
 
     def to_device(self, batches: Batches) -> Batches:
         """The batches on the device of the models, each once."""
         if self.device.type == "cpu":
             return batches
-        moved: dict[int, Batch] = {}
-        for batch in batches.values():
-            if id(batch) not in moved:
-                moved[id(batch)] = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
+        moved = {id(batch): batch.to(self.device) for batch in {id(each): each for each in batches.values()}.values()}
         return {model: moved[id(batch)] for model, batch in batches.items()}
 
     def on_device(self, model: str, rows: Sequence[int]) -> Batch:
         """The batch of these rows for one model, on its device."""
-        return self.to_device(self.batches(rows))[model]
+        batch = self.batch(model, rows)
+        return batch if self.device.type == "cpu" else batch.to(self.device)
 
     def batch(self, model: str, rows: Sequence[int]) -> Batch:
         """The batch of these rows for one model, on the CPU."""
-        return self.task.collate([self.example(model, row) for row in rows], self.tokenizer[self.key_of[model]])
-
-    def example(self, model: str, row: int) -> Mapping[str, Any]:
-        """The row as the task has encoded it for the model."""
-        parts = self._encoded[self.key_of[model]]
-        first = len(parts[0])
-        return parts[0][row] if row < first else parts[1][row - first]
+        reader = self.readers[model]
+        return self._collated(self._rows(reader, rows), reader, rows)
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
-        """How many tokens each row has for the first model, by its `input_ids`: 0 for rows without."""
-        return np.concatenate([_lengths(part) for part in self._encoded[next(iter(self.tokenizer))]])
+        """How many tokens each row has for the first model, as the task's `length_key` says: 0 for rows without."""
+        return self._lengths(self._first)
 
-    def _drawn(self, model: str, rows: Sequence[int], epoch: int | None) -> Sequence[Mapping[str, Any]]:
-        examples = [self.example(model, row) for row in rows]
-        draw = getattr(self.task, "draw", None)
-        if draw is None or epoch is None:
-            return examples
-        generators = [random.Random(fold(self.seed, "draw", epoch, row)) for row in rows]  # noqa: S311 - no secrets
-        tokenizer = self.tokenizer[self.key_of[model]]
-        drawn: Sequence[Mapping[str, Any]] = draw(examples, generators, tokenizer, taught=self.taught)
-        return drawn
+    def lengths_for(self, model: str) -> NDArray[np.int64]:
+        """How many tokens each row has for one of the models."""
+        return self._lengths(self.readers[model])
+
+    @property
+    def _first(self) -> Reader:
+        return next(iter(self.readers.values()))
+
+    def _lengths(self, reader: Reader) -> NDArray[np.int64]:
+        return np.concatenate([_lengths(part, self.task.length_key) for part in self._encoded[reader]])
+
+    def _rows(self, reader: Reader, rows: Sequence[int]) -> list[Row]:
+        """The rows as the task has encoded them."""
+        parts = self._encoded[reader]
+        first = len(parts[0])
+        return [parts[0][row] if row < first else parts[1][row - first] for row in rows]
+
+    def _drawn(self, reader: Reader, rows: Sequence[int], epoch: int | None) -> Sequence[Row]:
+        encoded = self._rows(reader, rows)
+        if epoch is None:
+            return encoded
+        return self.task.draw(encoded, _Generators(self.seed, epoch, rows), reader, taught=self.taught)
+
+    def _collated(self, encoded: Sequence[Row], reader: Reader, rows: Sequence[int]) -> Batch:
+        return replace(self.task.collate(encoded, reader), rows=tuple(rows), encoded=encoded)
 
     @cached_property
-    def _encoded(self) -> Mapping[str | None, Sequence[Sequence[Mapping[str, Any]]]]:
-        """The rows of each split for each tokenizer."""
-        splits = [self._encode(split) for split in self.splits]
-        return {key: [split[key] for split in splits] for key in self.tokenizer}
-
-    def _encode(self, split: str) -> dict[str | None, Sequence[Mapping[str, Any]]]:
-        together = getattr(self.task, "encode_together", None) if len(self.tokenizer) > 1 else None
-        if together is None:
-            return {key: packed(self.task.encode(split, tokenizer)) for key, tokenizer in self.tokenizer.items()}
-        made = together(split, list(self.tokenizer.values()))
-        return dict(zip(self.tokenizer, map(packed, made), strict=True))
+    def _encoded(self) -> Mapping[Reader, Sequence[Sequence[Row]]]:
+        """The rows of each split for each reader."""
+        readers = list(dict.fromkeys(self.readers.values()))
+        splits = [[packed(rows) for rows in self.task.encode(split, readers)] for split in self.splits]
+        return {reader: [split[number] for split in splits] for number, reader in enumerate(readers)}
 
 
-def _lengths(examples: Sequence[Mapping[str, Any]]) -> NDArray[np.int64]:
-    known = examples.lengths("input_ids") if isinstance(examples, Packed) else None
+class _Generators(Sequence[random.Random]):
+    """A generator for each row of an epoch, made when it is asked for: most tasks draw nothing."""
+
+    def __init__(self, seed: int, epoch: int, rows: Sequence[int]) -> None:
+        self._seed, self._epoch, self._rows = seed, epoch, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> random.Random: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[random.Random]: ...
+    def __getitem__(self, index: int | slice) -> random.Random | list[random.Random]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        return random.Random(fold(self._seed, "draw", self._epoch, self._rows[index]))  # noqa: S311 - no secrets
+
+
+def _lengths(encoded: Sequence[Row], key: str) -> NDArray[np.int64]:
+    known = encoded.lengths(key) if isinstance(encoded, Packed) else None
     if known is not None:
         return known
-    tokens = (example.get("input_ids", ()) for example in examples)
-    return np.array([len(ids) if isinstance(ids, Sized) else 0 for ids in tokens], dtype=np.int64)
+    values = (row.get(key, ()) for row in encoded)
+    return np.array([len(value) if isinstance(value, Sized) else 0 for value in values], dtype=np.int64)

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from kdspec.api.batch import Batch
 from kdspec.api.plan import Plan
-from kdspec.engine.batches.loader import Batch, Loader
+from kdspec.engine.batches.loader import Loader
 from kdspec.engine.batches.sampler import isolated_random
 from kdspec.engine.evaluation.best_model import evaluated_features
 from kdspec.engine.evaluation.evaluate import latency
@@ -82,16 +83,16 @@ def measure(
         split = next((s for s in ("test", "validation") if task.rows(s)), "train")
         tell(name)
         models.prepared(name, device, trains=False, eager=False)
-        module, key = models.view(name, task_name), models.tokenizer(name)
+        module, reader = models.view(name, task_name), models.reader(name)
         forward = ModelRunner(
-            name, module, evaluated_features(plan, name, task_name), labels=task.label_keys, chooses=key[0] is not None,
-            spec=plan.spec, task=task_name,
+            name, module, evaluated_features(plan, name, task_name, task.evaluator(split)),
+            chooses=reader.tokenizer is not None, spec=plan.spec, task=task_name,
         )  # fmt: skip
-        loader = Loader(task, split, {name: key}, device=device)
+        loader = Loader(task, split, {name: reader}, device=device)
         batches = _batches(loader, name, batch_size)
         rows = sum(len(each) for each, _ in batches)
         tokens = sum(int(loader.lengths[each].sum()) for each, _ in batches)
-        seconds = _seconds(forward, [batch for _, batch in batches], rounds)
+        seconds = _seconds(forward, [batch for _, batch in batches], rounds, cuda=device.type == "cuda")
         found.append(
             Speed(
                 model=name,
@@ -118,9 +119,9 @@ def _batches(loader: Loader, model: str, batch_size: int) -> list[tuple[list[int
     return [(rows, loader.on_device(model, rows)) for rows in (order[start : start + batch_size] for start in chosen)]
 
 
-def _seconds(forward: ModelRunner, batches: list[Batch], rounds: int) -> float:
+def _seconds(forward: ModelRunner, batches: list[Batch], rounds: int, *, cuda: bool) -> float:
     """The median time of all batches together."""
-    cuda, times = batches[0] and next(iter(batches[0].values())).device.type == "cuda", []
+    times = []
     with isolated_random(), frozen(forward.module):
         for number in range(-1, rounds):  # the first one only warms up
             began = time.perf_counter()
@@ -144,7 +145,7 @@ def _peak(forward: ModelRunner, batch: Batch) -> int:
             torch.cuda.synchronize()
             return size(tensors) + torch.cuda.max_memory_allocated(device) - before
         seen = _Seen()
-        seen.alive.leave_out([*tensors, *batch.values()])
+        seen.alive.leave_out([*tensors, *batch.tensors.values()])
         with seen:
             forward(batch)
     return size(tensors) + seen.alive.peak

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from kdspec.api.field_path import parse
+from kdspec.api.evaluator import LOSS, Evaluator
 from kdspec.api.plan import Feature, Plan, StagePlan
 from kdspec.api.step import Features
 from kdspec.api.task import BuiltTask
@@ -47,15 +47,16 @@ class EvaluatedTask:
     built: BuiltTask
     forward: ModelRunner
     loader: Loader
+    evaluator: Evaluator
 
     @property
     def own(self) -> str:
         """The task's own metric, or the loss."""
-        return self.built.metric or "loss"
+        return self.evaluator.primary.name
 
     def higher(self, metric: str) -> bool:
         """Whether more of a metric is better."""
-        return metric != "loss" and metric not in self.built.lower_is_better
+        return self.evaluator.metric(metric).higher_is_better
 
 
 class BestModelTracker:
@@ -85,7 +86,9 @@ class BestModelTracker:
         """
         if self.metric == MEAN and self.stage.several:
             self._check_mean()
-        elif self.written is not None and (self.stage.several or self.written != self.tasks[0].built.metric):
+        elif self.written is not None and (
+            self.stage.several or self.written != self.tasks[0].own or self.written == LOSS.name
+        ):
             self._value(self._metrics(few=True))
 
     def __call__(self, progress: EvaluationProgress) -> Evaluated:
@@ -119,6 +122,7 @@ class BestModelTracker:
                 each.loader,
                 rows,
                 some,
+                evaluator=each.evaluator,
                 process_group=self.process_group,
                 through=self.through,
             ).metrics
@@ -168,20 +172,15 @@ class BestModelTracker:
         )
 
 
-def evaluated_features(plan: Plan, model: str, task: str) -> dict[str, Feature]:
-    """The features that evaluation reads: logits and labels, and the loss that a model makes itself and learns from.
+def evaluated_features(plan: Plan, model: str, task: str, evaluator: Evaluator) -> dict[str, Feature]:
+    """The features that evaluation reads: those of the evaluator, and the loss that a model makes itself and learns from.
 
     Empty where there is nothing to judge by.
     """
-    found = locate(plan.spec, model, task, ("logits", "logits_mask", "labels", "losses"))
-    default = plan.spec.tasks[task].adaptor().get("labels")
-    if "labels" not in found and default is not None:  # a teacher learns from none, so its adaptor may have none
-        texts = default if isinstance(default, list) else [default]
-        paths = tuple(map(parse, texts))
-        found["labels"] = Feature(name="labels", paths=paths, several=isinstance(default, list))
-    both = "logits" in found and "labels" in found
+    found = locate(plan.spec, model, task, tuple(sorted({*evaluator.reads, *evaluator.optional, "losses"})))
+    known = evaluator.reads <= found.keys() and plan.spec.tasks[task].has_labels()
     tasks = (stage.tasks[task] for stage in plan.stages if task in stage.tasks)
     own = any("losses" in each.features[model] for each in tasks if model in each.models)
-    if not own or (both and plan.spec.tasks[task].head is not None):
+    if not own or (known and plan.spec.tasks[task].head is not None):
         found.pop("losses", None)
-    return found if both or "losses" in found else {}
+    return found if known or "losses" in found else {}

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from kdspec.api.evaluator import State
 from kdspec.api.plan import Plan, TaskPlan
-from kdspec.api.task import BuiltTask
+from kdspec.api.task import BuiltTask, Reader
 from kdspec.engine.batches.loader import Loader
+from kdspec.engine.evaluation.agreement import AGREEMENT, Agreement
 from kdspec.engine.evaluation.best_model import evaluated_features
-from kdspec.engine.evaluation.evaluate import Outcome, agreement, evaluate, latency
+from kdspec.engine.evaluation.evaluate import evaluate, latency
 from kdspec.engine.export import model_folder
 from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.engine.forward.models import Models
@@ -47,10 +49,10 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: B
     """
     references = _references(plan)
     rows: list[ResultRow] = []
-    outcomes: dict[tuple[str, str], Outcome] = {}
+    chosen: dict[str, tuple[Reader, Sequence[State]]] = {}
+    """For each task how its reference reads rows, and what it chooses."""
     for name, task_name in in_order(plan):
-        task = tasks[task_name]
-        reference = references.get(task_name)
+        task, component = tasks[task_name], plan.spec.tasks[task_name]
         split = next((s for s in ("test", "validation") if task.rows(s)), None)
         divided = backend.divides_teachers and any(name in stage.teachers for stage in plan.stages)
         models.prepared(name, torch.device("cpu") if divided else backend.device, trains=False, eager=False)
@@ -60,29 +62,32 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: B
         metrics: dict[str, float] = {}
         time_of_one = None
         if split is not None:
-            key = models.tokenizer(name)
-            features = evaluated_features(plan, name, task_name)
+            reader, evaluator = models.reader(name), task.evaluator(split)
+            features = evaluated_features(plan, name, task_name, evaluator)
             forward = ModelRunner(
-                name, module, features, labels=task.label_keys, chooses=key[0] is not None,
-                spec=plan.spec, task=task_name,
-            )  # fmt: skip
-            loader = Loader(task, split, {name: key}, device=backend.device)
+                name, module, features, chooses=reader.tokenizer is not None, spec=plan.spec, task=task_name
+            )
+            loader = Loader(task, split, {name: reader}, device=backend.device)
             if features:
-                outcomes[name, task_name] = evaluate(forward, task, loader, BATCH, process_group=backend.process_group)
-                metrics = outcomes[name, task_name].metrics
+                its, states = chosen.get(task_name, (reader, None))
+                # Positions mean the same for one reader alone.
+                comparable = states if its == reader or not component.positions else None
+                outcome = evaluate(
+                    forward, task, loader, BATCH, evaluator=evaluator,
+                    also=[Agreement(component.logits, comparable)], process_group=backend.process_group,
+                )  # fmt: skip
+                metrics = outcome.metrics
+                if name == references.get(task_name) and outcome.states:
+                    chosen[task_name] = (reader, outcome.states[0])
             time_of_one = 1000 * latency(forward, loader)
-        same = None
-        mine, its = outcomes.get((name, task_name)), outcomes.get((reference or "", task_name))
-        if mine is not None and its is not None and name != reference:
-            same = agreement(mine, its, plan.spec.tasks[task_name].logits)
         rows.append(
             ResultRow(
                 model=name,
                 role=role(plan, name),
                 task=task_name,
                 split=split or "",
+                agreement=metrics.pop(AGREEMENT.name, None),
                 metrics=metrics,
-                agreement=same,
                 parameters=count(module),
                 bytes=_saved(models, name, task_name) or _bytes(module),
                 latency_ms=time_of_one,

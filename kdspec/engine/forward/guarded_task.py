@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from random import Random
+from typing import TYPE_CHECKING
 
 from kdspec.api.context import BuildContext
+from kdspec.api.evaluator import Evaluator, State
 from kdspec.api.plan import Plan
 from kdspec.api.spec import Spec
-from kdspec.api.task import BuiltTask
+from kdspec.api.task import BuiltTask, Reader, Row, WrappedTask
 from kdspec.engine.forward.error_context import error_context
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-def guarded(spec: Spec, name: str, task: BuiltTask) -> BuiltTask:
-    """The same task; what one of its methods raises becomes a diagnostic about task `name`."""
-    return cast("BuiltTask", _Guarded(spec, name, task))
+    from kdspec.api.batch import Batch
+    from kdspec.api.step import Features
+    from kdspec.ops.mean import Mean, Unit
 
 
 def built(plan: Plan, name: str) -> BuiltTask:
@@ -23,28 +27,63 @@ def built(plan: Plan, name: str) -> BuiltTask:
     component = plan.spec.tasks[name]
     with error_context(("tasks", name, component.name), f"task `{name}`"):
         task = component.build(BuildContext(folder=plan.source.folder, seed=plan.spec.seed))
-    return guarded(plan.spec, name, task)
+    return GuardedTask(plan.spec, name, task)
 
 
-class _Guarded:
+class GuardedTask(WrappedTask):
+    """The same task; what one of its methods raises becomes a diagnostic about task `name`."""
+
     def __init__(self, spec: Spec, name: str, task: BuiltTask) -> None:
-        self._spec, self._name, self._task = spec, name, task
+        super().__init__(task)
+        self._guard = error_context(("tasks", name, spec.tasks[name].name), f"task `{name}`")
 
-    def __getattr__(self, attribute: str) -> Any:
-        value = getattr(self._task, attribute)
-        if not callable(value):
-            return value
-        guard = self._guard(value)
-        setattr(self, attribute, guard)  # found without this method from now on
-        return guard
+    def rows(self, split: str) -> int:
+        """As the task has them."""
+        with self._guard:
+            return super().rows(split)
 
-    def _guard(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        path = ("tasks", self._name, self._spec.tasks[self._name].name)
-        guard = error_context(path, f"task `{self._name}`")
+    def encode(self, split: str, readers: Sequence[Reader]) -> Sequence[Sequence[Row]]:
+        """As the task does it."""
+        with self._guard:
+            return super().encode(split, readers)
 
-        @wraps(method)
-        def call(*args: Any, **options: Any) -> Any:
-            with guard:
-                return method(*args, **options)
+    def draw(self, rows: Sequence[Row], generators: Sequence[Random], reader: Reader, *, taught: bool) -> Sequence[Row]:
+        """As the task does it."""
+        with self._guard:
+            return super().draw(rows, generators, reader, taught=taught)
 
-        return call
+    def collate(self, rows: Sequence[Row], reader: Reader) -> Batch:
+        """As the task does it."""
+        with self._guard:
+            return super().collate(rows, reader)
+
+    def hard_loss(self, features: Features, batch: Batch) -> Mapping[str, Mean]:
+        """Those of the task."""
+        with self._guard:
+            return super().hard_loss(features, batch)
+
+    def units(self, batch: Batch, masks: Mapping[str, Tensor]) -> Mapping[Unit, float]:
+        """As the task counts them."""
+        with self._guard:
+            return super().units(batch, masks)
+
+    def evaluator(self, split: str) -> Evaluator:
+        """That of the task, guarded as well."""
+        with self._guard:
+            return _GuardedEvaluator(super().evaluator(split), self._guard)
+
+
+class _GuardedEvaluator(Evaluator):
+    def __init__(self, evaluator: Evaluator, guard: AbstractContextManager[None]) -> None:
+        self._evaluator, self._guard = evaluator, guard
+        self.reads, self.optional = evaluator.reads, evaluator.optional
+        self.primary, self.others = evaluator.primary, evaluator.others
+        self.gives_loss = evaluator.gives_loss
+
+    def add(self, features: Features, batch: Batch) -> State:
+        with self._guard:
+            return self._evaluator.add(features, batch)
+
+    def merge(self, states: Sequence[State]) -> Mapping[str, float]:
+        with self._guard:
+            return self._evaluator.merge(states)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdspec.api.batch import Batch
 from kdspec.api.field_path import FieldPathError
 from kdspec.api.match import PlannedMatch
 from kdspec.api.plan import Feature
@@ -27,8 +28,6 @@ from kdspec.engine.forward.large_head import LargeHead
 from kdspec.engine.forward.position_limit import too_long
 from kdspec.engine.forward.requested_outputs import named_modules_of, reads_attention, switches
 from kdspec.engine.forward.teacher_precision import TeacherPrecision
-
-Batch = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,6 @@ class ModelRunner:
         name: the model's name in the spec.
         module: the model itself.
         features: what the stage reads of it.
-        labels: batch keys of the labels, which a model is given only where its own loss is read.
         chooses: whether inputs that the model does not take are left out: the tokenizer's are, written columns are not.
         matches: those that read the features, to tell which of them asks for a layer that is not there.
         trains: whether the model trains, so that all of it is run.
@@ -66,7 +64,6 @@ class ModelRunner:
         module: nn.Module,
         features: Mapping[str, Feature],
         *,
-        labels: frozenset[str],
         chooses: bool,
         spec: Spec,
         task: str,
@@ -79,7 +76,6 @@ class ModelRunner:
     ) -> None:
         self.name, self.module, self.features, self.spec, self.task = name, module, features, spec, task
         self.matches = matches
-        self.withheld = frozenset() if "losses" in features else labels
         self.trains, self.selective, self.entire, self.arithmetic = trains, selective, entire, arithmetic
         self.head = head
         self.modules = named_modules_of(features)
@@ -189,7 +185,7 @@ class ModelRunner:
         outputs = all(tap.side == "output" for tap in hook_set)
         return bool(hook_set) and outputs and choose(self.module, {tap.module for tap in hook_set})
 
-    def _taken(self, shorter: ShortRun, inputs: Batch, batch: Batch) -> Features | None:
+    def _taken(self, shorter: ShortRun, inputs: Mapping[str, Tensor], batch: Batch) -> Features | None:
         """The features where they come up; None where they did not, and are looked for in the output from then on."""
         try:
             with self._guard, self._captured(named_modules_of(shorter.rest)) as captured:
@@ -207,7 +203,7 @@ class ModelRunner:
         values = found | self._values(shorter.rest, output, batch, captured)
         return self._made({name: values[name] for name in self.features})
 
-    def _run(self, inputs: Batch) -> tuple[Any, Mapping[str, dict[str, Any]]]:
+    def _run(self, inputs: Mapping[str, Tensor]) -> tuple[Any, Mapping[str, dict[str, Any]]]:
         """What the model returns, and what was captured of its modules."""
         try:
             with self._guard, self._captured(self.modules) as captured:
@@ -217,12 +213,12 @@ class ModelRunner:
                 raise why from error
             raise
 
-    def _call(self, inputs: Batch, flags: Mapping[str, bool]) -> Any:
+    def _call(self, inputs: Mapping[str, Tensor], flags: Mapping[str, bool]) -> Any:
         if self.arithmetic is None:
             return self.module(**inputs, **flags)
         return self.arithmetic.run(self.module, inputs, flags)
 
-    def _too_long(self, inputs: Batch) -> FindingError | None:
+    def _too_long(self, inputs: Mapping[str, Tensor]) -> FindingError | None:
         return too_long(self.spec, self.name, self.task, self.module, inputs)
 
     def of_batch(self, batch: Batch, names: Iterable[str]) -> dict[str, Any]:
@@ -232,9 +228,10 @@ class ModelRunner:
     def _values(self, names: Iterable[str], output: Any, batch: Batch, captured: Mapping[str, Any]) -> dict[str, Any]:
         values: dict[str, Any] = {}
         lost: list[Finding] = []
+        named = batch.named
         for name in names:
             try:
-                values[name] = self._feature(self.features[name], output, batch, captured)
+                values[name] = self._feature(self.features[name], output, named, captured)
             except FindingError as error:
                 lost += error.findings
         if lost:
@@ -242,8 +239,8 @@ class ModelRunner:
         return values
 
     def inputs(self, batch: Batch) -> dict[str, Tensor]:
-        """What the model is given of a batch."""
-        inputs = {key: value for key, value in batch.items() if key not in self.withheld}
+        """What the model is given of a batch: the labels only where its own loss is read."""
+        inputs = {**batch.inputs.get("", {}), **(batch.targets if "losses" in self.features else {})}
         if self.accepted is not None:
             return {key: value for key, value in inputs.items() if key in self.accepted}
         if (columns := tuple(inputs)) not in self._bound:
@@ -252,7 +249,7 @@ class ModelRunner:
             self._bound.add(columns)
         return inputs
 
-    def _check_arguments(self, inputs: Batch) -> None:
+    def _check_arguments(self, inputs: Mapping[str, Tensor]) -> None:
         try:
             inspect.signature(self.module.forward).bind(**inputs)
         except TypeError as error:
@@ -285,7 +282,7 @@ class ModelRunner:
         except AttributeError:
             raise self._no_module(path) from None
 
-    def _feature(self, feature: Feature, output: Any, batch: Batch, modules: Mapping[str, Any]) -> Any:
+    def _feature(self, feature: Feature, output: Any, batch: Mapping[str, Any], modules: Mapping[str, Any]) -> Any:
         values = []
         for index, path in enumerate(feature.paths):
             try:

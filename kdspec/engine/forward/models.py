@@ -13,7 +13,7 @@ from torch import nn
 
 from kdspec.api.context import ModelContext
 from kdspec.api.plan import Plan
-from kdspec.api.task import Head
+from kdspec.api.task import Head, Reader
 from kdspec.engine.batches.sampler import fold, isolated_random, reseed
 from kdspec.engine.forward.device import placed
 from kdspec.engine.forward.error_context import error_context
@@ -99,16 +99,14 @@ class Models:
         views = [self.view(name, task) for task in self.plan.tasks_of.get(name, ())]
         return list(dict.fromkeys(views)) or [self.module(name)]
 
-    def tokenizer(self, name: str) -> tuple[str | None, Any]:
-        """The model's tokenizer, after something equal for models that share it."""
+    def reader(self, name: str) -> Reader:
+        """How the model reads rows; equal for models that share their tokenizer."""
         component, context = self.plan.spec.models[name], self.context(name)
         with error_context(self.path(name), f"the tokenizer of model `{name}`"):
-            key = component.tokenizer_id(context)
-            if key is None:
-                return None, None
-            if key not in self._tokenizers:
+            key, form = component.tokenizer_id(context), component.form()
+            if key is not None and key not in self._tokenizers:
                 self._tokenizers[key] = component.tokenizer(context)
-        return key, self._tokenizers[key]
+        return Reader(None if key is None else self._tokenizers[key], form)
 
     def tokenizer_id(self, name: str) -> str | None:
         """Something equal for models that share their tokenizer, None for a model without one."""

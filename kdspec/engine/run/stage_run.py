@@ -225,17 +225,22 @@ class StageRun:
             return None
         student, judged = self.stage.student, []
         for part in self.stage.tasks.values():
-            features = evaluated_features(self.plan, student, part.task)
+            evaluator = self.tasks[part.task].evaluator("validation")
+            features = evaluated_features(self.plan, student, part.task, evaluator)
             if not (features and self.tasks[part.task].rows("validation")):
                 self._tell_unjudged(part, "no labels to judge by" if not features else "no validation rows")
                 continue
             task_inputs = loop.inputs_of[part.task]
             forward = ModelRunner(
-                student, task_inputs.student.module, features, labels=task_inputs.labels,
+                student, task_inputs.student.module, features,
                 chooses=task_inputs.student.accepted is not None, spec=self.spec, task=part.task,
             )  # fmt: skip
             loader = self.inputs_of.loader(part, "validation", student)
-            judged.append(EvaluatedTask(task=part.task, built=self.tasks[part.task], forward=forward, loader=loader))
+            judged.append(
+                EvaluatedTask(
+                    task=part.task, built=self.tasks[part.task], forward=forward, loader=loader, evaluator=evaluator
+                )
+            )
         if not judged:
             return None
         through = partial(self.backend.best_model, loop.trainable)

@@ -54,7 +54,6 @@ class StageInputs:
                 student=runners[part.student],
                 teachers={name: runners[name] for name in part.teachers},
                 loader=loader,
-                labels=stage_models.tasks[part.task].label_keys,
             )
             training = self.stage.training.model_copy(update={"accumulate": self._accumulate()})
             arrangement = arrange(
@@ -69,9 +68,9 @@ class StageInputs:
 
     def loader(self, part: TaskPlan, split: str, *models: str, unlabelled: bool = False) -> Loader:
         """Rows of a task for some models."""
-        tokenizers = {name: self.stage_models.models.tokenizer(name) for name in models}
+        readers = {name: self.stage_models.models.reader(name) for name in models}
         return Loader(
-            self.stage_models.tasks[part.task], split, tokenizers,
+            self.stage_models.tasks[part.task], split, readers,
             unlabelled=unlabelled, seed=self._seed(part), taught=bool(part.teachers), device=self.backend.device,
         )  # fmt: skip
 

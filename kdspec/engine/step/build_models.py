@@ -64,7 +64,7 @@ class StageModels:
             assert self.backend is not None
             self.backend.divide(module)
         forward = ModelRunner(
-            name, module, part.features[name], labels=self.tasks[part.task].label_keys,
+            name, module, part.features[name],
             chooses=self.models.tokenizer_id(name) is not None, spec=self.spec, task=part.task, matches=part.matches,
             trains=trains, entire=divided,
             arithmetic=None if precision is None else TeacherPrecision(precision, self.device.type),

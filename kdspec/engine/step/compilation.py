@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from kdspec.api.batch import Batch
 from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.batches.sampler import isolated_random
-from kdspec.engine.forward.model_runner import Batch, ModelRunner, frozen
+from kdspec.engine.forward.model_runner import ModelRunner, frozen
 from kdspec.engine.forward.shape_check import ROWS
 from kdspec.engine.step.training_loop import TrainingLoop
 from kdspec.events import Note

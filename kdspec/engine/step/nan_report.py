@@ -96,11 +96,10 @@ def _noisy(loop: TrainingLoop, drawn: list[MicroBatch]) -> dict[str, None]:
     """The teachers that themselves give no numbers for these rows."""
     found: dict[str, None] = {}
     for each in drawn:
-        batch = each.task_inputs.loader.to_device(each.batches)
         for name, teacher in each.task_inputs.teachers.items():
             if teacher.features:
                 with loop.backend.autocast():
-                    found |= dict.fromkeys(without_numbers(name, loop.taught(name, batch[name], each)))
+                    found |= dict.fromkeys(without_numbers(name, loop.taught(name, each)))
     return found
 
 
@@ -135,7 +134,7 @@ def _write(fresh: Path, stage: str, step: int, drawn: Sequence[MicroBatch], term
             # Models that share a tokenizer share their batch.
             if id(batch) not in written:
                 name = written[id(batch)] = f"batch-{number}-{len(written)}.safetensors"
-                tensors = {key: value.detach().cpu().contiguous().clone() for key, value in batch.items()}
+                tensors = {key: value.detach().cpu().contiguous().clone() for key, value in batch.tensors.items()}
                 save_file(tensors, fresh / name)
             files[model] = written[id(batch)]
         parts.append({"task": part.task, "rows": part.rows, "files": files})

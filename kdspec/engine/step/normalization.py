@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from torch import Tensor
 
+from kdspec.api.batch import Batch
 from kdspec.api.plan import Feature
+from kdspec.api.task import BuiltTask
+from kdspec.engine.batches.loader import Batches
+from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.ops.mean import Mean, Unit
 
 UNITS: tuple[Unit, ...] = ("rows", "labels", "labelled", "tokens", "pairs")
@@ -16,49 +21,33 @@ UnitCounts = Mapping[Unit, float]
 """How many there are of each unit."""
 
 
-def count(batch: Mapping[str, Tensor], features: Mapping[str, Feature], labels: frozenset[str]) -> dict[Unit, float]:
-    """How many of each unit a micro-batch has, from its inputs alone.
+def counted(task: BuiltTask, batches: Batches, student: ModelRunner) -> Batches:
+    """The batches with their units, as the task counts them in that of the student.
 
-    A loss says which unit its count is proportional to, so its share of the step is known before the later
-    micro-batches have been computed. Masks are those that the student's adaptor takes from the batch. Reads the values
-    of masks and labels, so that these are best on the CPU.
+    Masks are those that the student's adaptor takes from the batch, so that a spec may name others than the task does.
     """
-    first = next(iter(batch.values()))
-    rows = first.shape[0]
-    mask = _of_batch(batch, features, "inputs_mask")
-    if mask is None:
-        length = first.shape[1] if first.ndim > 1 else 1
-        tokens, pairs = rows * length, rows * length**2
-    else:
-        per_row = mask.flatten(1).count_nonzero(1).tolist()
-        tokens, pairs = sum(per_row), sum(number**2 for number in per_row)
-    target = next((batch[key] for key in sorted(labels) if key in batch), None)
-    kept = _of_batch(batch, features, "logits_mask")
-    classes = target is not None and not target.is_floating_point()
-    kept_positions = target.numel() if classes and target is not None else rows
-    if kept is not None and target is not None and target.ndim < kept.ndim:
-        kept = None  # one label for all the positions of a row: they are the classes
-    return {
-        "rows": float(rows),
-        "labels": float(kept_positions if kept is None else (kept != 0).sum()),
-        "labelled": float(rows if target is None else (target != -100 if classes else ~target.isnan()).sum()),
-        "tokens": float(tokens),
-        "pairs": float(pairs),
-    }
+    batch = batches[student.name]
+    units = task.units(batch, masks(batch, student.features))
+    made = {id(each): replace(each, units=units) for each in batches.values()}
+    return {model: made[id(each)] for model, each in batches.items()}
+
+
+def masks(batch: Batch, features: Mapping[str, Feature]) -> dict[str, Tensor]:
+    """The masks that an adaptor takes from a batch."""
+    found = {}
+    for name in ("inputs_mask", "logits_mask"):
+        feature = features.get(name)
+        if feature is None or any(path.root != "batch" for path in feature.paths):
+            continue
+        value = feature.paths[0].evaluate(output=None, batch=batch.named, modules={})
+        assert isinstance(value, Tensor)
+        found[name] = value
+    return found
 
 
 def total(counts: Sequence[UnitCounts]) -> dict[Unit, float]:
     """The sum over micro-batches."""
     return {unit: sum(each[unit] for each in counts) for unit in UNITS}
-
-
-def _of_batch(batch: Mapping[str, Tensor], features: Mapping[str, Feature], name: str) -> Tensor | None:
-    feature = features.get(name)
-    if feature is None or any(path.root != "batch" for path in feature.paths):
-        return None
-    value = feature.paths[0].evaluate(output=None, batch=batch, modules={})
-    assert isinstance(value, Tensor)
-    return value
 
 
 class Shares:

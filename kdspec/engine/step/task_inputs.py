@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from kdspec.engine.batches.loader import Batches, Loader
 from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.engine.teacher_cache.cache import TeacherCache
+from kdspec.ops.mean import Unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,8 +19,6 @@ class TaskInputs:
     student: ModelRunner
     teachers: Mapping[str, ModelRunner]
     loader: Loader
-    labels: frozenset[str]
-    """Keys of a batch that hold labels."""
     caches: Mapping[str, TeacherCache] = field(default_factory=dict)
     """Of the teachers that have one."""
 
@@ -31,5 +31,17 @@ class MicroBatch:
     task_inputs: TaskInputs
     rows: list[int]
     batches: Batches
+    """On the CPU; those that a strategy has made itself may be where it has left them."""
     empty: bool = False
     """Whether the rows only stand in, since this process has none: they count for nothing."""
+
+    @cached_property
+    def on_device(self) -> Batches:
+        """The batches on the device of the models, to which they are copied once, when they are needed."""
+        return self.task_inputs.loader.to_device(self.batches)
+
+    @property
+    def units(self) -> Mapping[Unit, float]:
+        """How many of each unit count in the step."""
+        student = self.batches[self.task_inputs.student.name]
+        return dict.fromkeys(student.units, 0.0) if self.empty else student.units

@@ -16,7 +16,6 @@ from kdspec.api.logits import Logits
 from kdspec.api.plan import StagePlan
 from kdspec.api.step import Features, Step, Term
 from kdspec.diagnostics.finding import Finding, FindingError, SpecPath
-from kdspec.engine.batches.loader import Batch
 from kdspec.engine.batches.sampler import reseed, seed_of
 from kdspec.engine.batches.task_sampler import Draws
 from kdspec.engine.forward.model_runner import frozen
@@ -26,7 +25,7 @@ from kdspec.engine.step.embedding_gradients import InPlace
 from kdspec.engine.step.lanes.lane import Lane
 from kdspec.engine.step.lanes.lanes import Lanes
 from kdspec.engine.step.nan_report import non_finite_error
-from kdspec.engine.step.normalization import UNITS, Shares, count, total
+from kdspec.engine.step.normalization import Shares, counted, total
 from kdspec.engine.step.optimization import Optimization
 from kdspec.engine.step.task_inputs import MicroBatch, TaskInputs
 from kdspec.engine.step.trainable import TrainableModule
@@ -93,7 +92,7 @@ class TrainingLoop:
             self.trainable.train()
         self._begin(step)
         drawn = self._draw(step)
-        counts = [_count(each) for each in drawn]
+        counts = [each.units for each in drawn]
         units, rows = self._everywhere(counts)
         shares = Shares(counts, units, self.stage.training.normalize, parts=len(rows))
         self.optimization.set_rates(step)
@@ -142,7 +141,7 @@ class TrainingLoop:
             loss = self._micro(step, micro, each, shares, accumulators[micro], lane=lane, answers=answers[micro])
             self._backward(loss, each.task, lane.trainable)
 
-        lanes.work([next(iter(each.batches[each.task_inputs.student.name].values())).numel() for each in drawn], work)
+        lanes.work([_size(each) for each in drawn], work)
         return Accumulator(
             [entries for accumulator in accumulators for entries in accumulator.entries],
             [counted for accumulator in accumulators for counted in accumulator.counted],
@@ -154,7 +153,7 @@ class TrainingLoop:
         answers = self._answers(0, 0, first)
         return lane.try_out(lambda: self.terms(0, 0, first, lane=lane, answers=answers))
 
-    def _everywhere(self, counts: list[dict[Unit, float]]) -> tuple[dict[Unit, float], list[float]]:
+    def _everywhere(self, counts: list[Mapping[Unit, float]]) -> tuple[dict[Unit, float], list[float]]:
         """The units of all ranks together, and the rows of each micro-batch that has any."""
         if self.backend.world == 1:
             return total(counts), [each["rows"] for each in counts]
@@ -185,14 +184,13 @@ class TrainingLoop:
                 MicroBatch(task=draw.task, task_inputs=task_inputs, rows=rows, batches=batches, empty=not draw.rows)
             )
         if not self.trainable.objective.makes_batches:
-            return drawn
+            return list(map(_counted, drawn))
         made = []
         for micro, each in enumerate(drawn):
             reseed(self.seed, step, micro, self.backend.rank)
-            given = each.task_inputs.loader.to_device(each.batches)
             with self.guard:
-                own = self.trainable.objective.make_batches(given, _modules(each.task_inputs))
-            made.append(replace(each, batches=own))
+                own = self.trainable.objective.make_batches(each.on_device, _modules(each.task_inputs))
+            made.append(_counted(replace(each, batches=own)))
         self.trainable.train()
         return made
 
@@ -207,7 +205,6 @@ class TrainingLoop:
     ) -> tuple[dict[str, Term], Features]:
         """The losses of a micro-batch, and the features of the student that they are made of."""
         task_inputs = drawn.task_inputs
-        batch = task_inputs.loader.to_device(drawn.batches)
         if answers is None:
             answers = self._answers(step, micro, drawn)
         student, trainable = (
@@ -216,23 +213,26 @@ class TrainingLoop:
         if lane is not None:
             lane.draws.seed(seed_of(self.seed, step, micro, self.backend.rank))
         with self.backend.autocast():
-            learnt = student(batch[student.name])
-            at = Step(student=learnt, teachers=answers, task=drawn.task, progress=step / self.total_steps)
+            batch = drawn.on_device[student.name]
+            learnt = student(batch)
+            at = Step(
+                student=learnt, teachers=answers, task=drawn.task, batch=batch, progress=step / self.total_steps
+            )  # fmt: skip
             with self.guard:
                 return trainable.objective(at), learnt
 
     def _answers(self, step: int, micro: int, drawn: MicroBatch) -> TeacherFeatures:
         """What the teachers say of a micro-batch, from whose seed everything that follows is drawn."""
         task_inputs = drawn.task_inputs
-        batch = task_inputs.loader.to_device(drawn.batches)
         reseed(self.seed, step, micro, self.backend.rank)
         # A strategy may want a teacher's modules, and nothing that it says.
         speaking = [name for name, teacher in task_inputs.teachers.items() if teacher.features]
         with self.backend.autocast():
-            return {name: self.taught(name, batch[name], drawn) for name in speaking}
+            return {name: self.taught(name, drawn) for name in speaking}
 
-    def taught(self, name: str, batch: Batch, drawn: MicroBatch) -> Features:
+    def taught(self, name: str, drawn: MicroBatch) -> Features:
         """What a teacher says of a micro-batch: from its cache, or now."""
+        batch = drawn.on_device[name]
         if cache := drawn.task_inputs.caches.get(name):
             kept = cache(batch, drawn.rows, drawn.batches[name])
             if kept is not None:
@@ -322,11 +322,15 @@ def _modules(task_inputs: TaskInputs) -> dict[str, nn.Module]:
     return {runner.name: runner.module for runner in (task_inputs.student, *task_inputs.teachers.values())}
 
 
-def _count(drawn: MicroBatch) -> dict[Unit, float]:
-    if drawn.empty:
-        return dict.fromkeys(UNITS, 0.0)
-    own = drawn.task_inputs.student
-    return count(drawn.batches[own.name], own.features, drawn.task_inputs.labels)
+def _counted(drawn: MicroBatch) -> MicroBatch:
+    own = drawn.task_inputs
+    return replace(drawn, batches=counted(own.loader.task, drawn.batches, own.student))
+
+
+def _size(drawn: MicroBatch) -> int:
+    """How many numbers the student is given first, such as tokens."""
+    batch = drawn.batches[drawn.task_inputs.student.name]
+    return next(iter(batch.tensors.values())).numel()
 
 
 def _zeros(features: Features) -> list[Tensor]:

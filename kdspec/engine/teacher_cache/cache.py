@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kdspec.api.batch import Batch
 from kdspec.api.logits import HeadLogits, Logits, as_tensor
 from kdspec.api.step import Features
-from kdspec.engine.batches.loader import Batch
 from kdspec.engine.batches.sampler import isolated_random
 from kdspec.engine.forward.device import placed
 from kdspec.engine.forward.model_runner import ModelRunner, frozen
@@ -190,9 +190,8 @@ class TeacherCache:
     def _computed(self, samples: Sequence[int]) -> list[bytearray]:
         batch = self.samples.batch(samples)
         self._settle(complete=False)
-        on_device = {key: value.to(self.device) for key, value in batch.items()}
         with isolated_random(), frozen(self.forward.module), self.autocast():
-            features = self.forward(on_device)
+            features = self.forward(batch.to(self.device))
             self.use += CacheUse(computed=len(samples))
             found, kept = [_here(value) for *_, value in values(features, self.names)], self.masks.of(batch)
             for slot, value in zip(self.layout.slots, found, strict=True):

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kdspec.api.batch import Batch
 from kdspec.api.field_path import FieldPathError
 from kdspec.api.plan import Feature
-from kdspec.engine.batches.loader import Batch
 from kdspec.engine.teacher_cache.slots import MaskName
 
 
@@ -36,7 +36,7 @@ def _any(batch: Batch, feature: Feature) -> Tensor | None:
     if any(path.root != "batch" for path in feature.paths):
         return None
     try:
-        masks = [path.evaluate(batch=batch) for path in feature.paths]
+        masks = [path.evaluate(batch=batch.named) for path in feature.paths]
     except FieldPathError:  # a task whose rows have no padding may have no mask either
         return None
     if any(not isinstance(mask, Tensor) or mask.shape != masks[0].shape for mask in masks):

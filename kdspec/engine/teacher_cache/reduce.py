@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
+from kdspec.api.batch import Batch
 from kdspec.api.plan import Feature
 from kdspec.api.step import Features
-from kdspec.engine.forward.model_runner import Batch, ModelRunner
+from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.objectives.reductions import Reduced
 from kdspec.ops.features import first_token, similarity
 
@@ -45,7 +46,7 @@ class Reducing:
                 value = found[name]
                 layers = feature.layers
                 values[name] = value if layers is None else {i: value[i] for i in layers}
-        mask = None if self.mask is None else self.mask.paths[0].evaluate(batch=batch)
+        mask = None if self.mask is None else self.mask.paths[0].evaluate(batch=batch.named)
         return Features(values | {each.name: _of(each, found, mask) for each in self.reduced})
 
     def of_batch(self, batch: Batch, names: Iterable[str]) -> Mapping[str, Any]:

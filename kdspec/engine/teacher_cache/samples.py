@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdspec.engine.batches.loader import Batch, Loader
+from kdspec.api.batch import Batch
+from kdspec.engine.batches.loader import Loader
 from kdspec.engine.teacher_cache.masks import Masks
 from kdspec.engine.teacher_cache.segment_index import KEY
 from kdspec.engine.teacher_cache.slots import MaskName
@@ -42,7 +43,7 @@ class Samples:
         self, loader: Loader, model: str, inputs: Callable[[Batch], Mapping[str, Tensor]], masks: Masks
     ) -> None:
         self.loader, self.model = loader, model
-        sizes = lengths(loader, model)
+        sizes = loader.lengths_for(model)
         order: list[int] = np.argsort(sizes, kind="stable").tolist()
         self.of_row = np.empty(loader.rows, np.int64)
         """For each row the number of its sample; they are numbered in the order of their lengths."""
@@ -82,12 +83,6 @@ class Samples:
     def batch(self, samples: Sequence[int]) -> Batch:
         """Samples as a batch on the CPU."""
         return self.loader.batch(self.model, [self._first[sample] for sample in samples])
-
-
-def lengths(loader: Loader, model: str) -> NDArray[np.int64]:
-    """How many tokens each row has for a model, 0 where its rows are not of tokens."""
-    ids = (loader.example(model, row).get("input_ids", ()) for row in range(loader.rows))
-    return np.array([len(value) if isinstance(value, Sized) else 0 for value in ids], np.int64)
 
 
 def _alike(order: Sequence[int], sizes: NDArray[np.int64]) -> Iterator[list[int]]:

@@ -18,7 +18,6 @@ from kdspec.engine.teacher_cache.codec_choice import CodecChoice
 from kdspec.engine.teacher_cache.layout import Layout
 from kdspec.engine.teacher_cache.masks import Masks
 from kdspec.engine.teacher_cache.reduce import Reducing
-from kdspec.engine.teacher_cache.samples import lengths
 from kdspec.engine.teacher_cache.slots import Sight, Slot, Uncacheable, slots_of, tensors
 
 _ROWS = 64
@@ -44,7 +43,7 @@ def survey(
     Raises:
         Uncacheable: what it says of a row is not the same each time, or does not follow the rows and their tokens.
     """
-    sizes = lengths(loader, forward.name)
+    sizes = loader.lengths_for(forward.name)
     ends = (int(sizes.argmin()), int(sizes.argmax()) or loader.rows - 1)
     with FlopCounterMode(display=False) as counter:
         sights = [_sight(forward, loader, row, masks, backend, seed=0) for row in ends]
@@ -65,7 +64,6 @@ def _sight(
         reseed(seed, 0, 0, 0)
         batch = loader.batch(forward.name, [row])
         long = {name: mask.shape[1] for name, mask in masks.of(batch).items()}
-        on_device = {key: value.to(backend.device) for key, value in batch.items()}
         with frozen(forward.module), backend.autocast():
-            features: Features = forward(on_device)
+            features: Features = forward(batch.to(backend.device))
     return Sight(features, long)

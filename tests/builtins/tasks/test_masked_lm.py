@@ -9,10 +9,12 @@ import datasets
 import pytest
 import torch
 import transformers
+from task_batches import batch_of, encoded, loss_of, metrics_of
 
-from kdspec.api.answers import Answers
 from kdspec.api.context import BuildContext
+from kdspec.api.evaluator import Metric
 from kdspec.api.kinds import Dataset
+from kdspec.api.task import Reader
 from kdspec.builtins.tasks.masked_lm import MaskedLm
 from kdspec.data.masking import IGNORE
 from kdspec.diagnostics.fault import Fault
@@ -55,23 +57,23 @@ def whole(example):
 
 
 def test_each_text_is_a_row_and_loses_nothing_but_the_masked(tokenizer):
-    rows = built().encode("train", tokenizer)
+    rows = encoded(built(), "train", tokenizer)
     assert [whole(row) for row in rows] == [tokenizer(text)["input_ids"] for text in TEXTS]
     assert all(row["labels"][0] == row["labels"][-1] == IGNORE for row in rows)
 
 
 def test_evaluation_masks_the_same_tokens_always_and_an_epoch_others(tokenizer):
     task = built()
-    rows, again = (task.encode("train", tokenizer) for _ in range(2))
+    rows, again = (encoded(task, "train", tokenizer) for _ in range(2))
     plain = [{key: row[key] for key in ("input_ids", "labels")} for row in rows]
     assert plain == [{key: row[key] for key in ("input_ids", "labels")} for row in again]
-    drawn = task.draw(rows[:], [Random(seed) for seed in range(3)], tokenizer, taught=True)
+    drawn = task.draw(rows[:], [Random(seed) for seed in range(3)], Reader(tokenizer), taught=True)
     assert [whole(row) for row in drawn] == [whole(row) for row in rows]
     assert [row["labels"] for row in drawn] != [row["labels"] for row in plain]
 
 
 def test_grouped_texts_fill_rows_and_lose_nothing(tokenizer):
-    rows = built(group=True, max_length=10).encode("train", tokenizer)
+    rows = encoded(built(group=True, max_length=10), "train", tokenizer)
     assert [len(row["input_ids"]) for row in rows][:-1] == [10] * (len(rows) - 1)
     inside = [token for row in rows for token in whole(row)[1:-1]]
     texts = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in TEXTS]
@@ -85,7 +87,7 @@ def test_grouped_texts_fill_rows_and_lose_nothing(tokenizer):
 
 def test_the_pieces_of_a_word_are_masked_together(tokenizer):
     task = built({"text": ["good films"] * 20}, whole_words=True)
-    for row in task.encode("train", tokenizer):
+    for row in encoded(task, "train", tokenizer):
         states = [label != IGNORE for label in row["labels"][1:-1]]
         assert states in ([True] * 4 + [False] * 5, [False] * 4 + [True] * 5)
 
@@ -93,7 +95,7 @@ def test_the_pieces_of_a_word_are_masked_together(tokenizer):
 @pytest.mark.parametrize("words", [["ab", "cde"], "ab cde", [2, 3]])
 def test_words_of_a_column_are_masked_together(words, tokenizer):
     task = built({"text": ["a b-c d e".replace("-", " ")] * 10, "words": [words] * 10}, segmented="words")
-    for row in task.encode("train", tokenizer):
+    for row in encoded(task, "train", tokenizer):
         states = [label != IGNORE for label in row["labels"][1:-1]]
         assert states in ([True] * 2 + [False] * 3, [False] * 2 + [True] * 3)
 
@@ -112,43 +114,46 @@ def test_words_of_a_column_are_masked_together(words, tokenizer):
 )
 def test_wrong_rows_are_told_at_their_place(rows, fields, at, message, tokenizer):
     with pytest.raises(Fault, match=message) as caught:
-        built(rows, **fields).encode("train", tokenizer)
+        encoded(built(rows, **fields), "train", tokenizer)
     assert caught.value.at == at
 
 
 def test_a_tokenizer_must_have_a_mask_and_be_the_same_for_all(folder, tokenizer, tmp_path):
     other = transformers.AutoTokenizer.from_pretrained(folder)
-    assert len(built().encode_together("train", [tokenizer, other])) == 2
+    assert len(built().encode("train", [Reader(tokenizer), Reader(other)])) == 2
     other.backend_tokenizer.normalizer = None
     with pytest.raises(Fault, match="different tokens"):
-        built({"text": ["A Good film"]}).encode_together("train", [tokenizer, other])
+        built({"text": ["A Good film"]}).encode("train", [Reader(tokenizer), Reader(other)])
     other.mask_token = None
     with pytest.raises(Fault, match="no mask token"):
-        built().encode("train", other)
+        encoded(built(), "train", other)
 
 
 def test_a_batch_has_the_inputs_of_the_plan(tokenizer):
     task = built()
-    batch = task.collate(task.encode("train", tokenizer)[:], tokenizer)
+    batch = batch_of(task, encoded(task, "train", tokenizer)[:], tokenizer)
     planned = MaskedLm(data=Rows(splits={}), text="text").example(BuildContext(), 3, None)
-    assert batch.keys() == planned.keys()
-    assert batch["labels"].shape == batch["input_ids"].shape
-    assert set(batch["labels"][batch["attention_mask"] == 0].tolist()) == {IGNORE}
+    labels, inputs = batch.targets["labels"], batch.inputs[""]
+    assert [*inputs, *batch.targets] == list(planned)
+    assert [name for name in planned if planned[name].target] == ["labels"]
+    assert labels.shape == inputs["input_ids"].shape
+    assert set(labels[inputs["attention_mask"] == 0].tolist()) == {IGNORE}
 
 
 def test_loss_and_metrics_are_those_of_the_masked_tokens(tokenizer):
     task = built()
-    batch = task.collate(task.encode("train", tokenizer)[:], tokenizer)
-    labels = batch["labels"]
+    batch = batch_of(task, encoded(task, "train", tokenizer)[:], tokenizer)
+    labels = batch.targets["labels"]
     logits = torch.randn((*labels.shape, len(tokenizer)), generator=torch.Generator().manual_seed(0))
     masked = labels != IGNORE
     expected = torch.nn.functional.cross_entropy(logits[masked], labels[masked])
-    loss = task.loss(logits, labels)
+    loss = loss_of(task, logits, labels)
     assert (loss.value.item(), int(loss.count)) == (pytest.approx(expected.item()), int(masked.sum()))
-    condensed = [task.condense(logits[part], labels[part]) for part in (slice(1), slice(1, 3))]
-    said, right = zip(*condensed, strict=True)
-    found = task.metrics(Answers(split="test", rows=(), examples=(), logits=[said], labels=[right]))
+    parts = (slice(1), slice(1, 3))
+    found = metrics_of(task, [logits[part] for part in parts], [labels[part] for part in parts])
     assert found["loss"] == pytest.approx(expected.item(), rel=1e-5)
     assert found["perplexity"] == pytest.approx(math.exp(expected.item()), rel=1e-4)
     assert found["accuracy"] == (logits[masked].argmax(-1) == labels[masked]).double().mean().item()
-    assert set(task.lower_is_better) == {"perplexity"}
+    assert task.evaluator("train").primary == Metric("perplexity", higher_is_better=False)
+    assert built(metric="accuracy").evaluator("train").primary == Metric("accuracy")
+    assert not built(metric="accuracy").evaluator("train").metric("perplexity").higher_is_better

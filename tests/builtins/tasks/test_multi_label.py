@@ -9,9 +9,9 @@ import pytest
 import torch
 import transformers
 from pydantic import ValidationError
+from task_batches import batch_of, encoded, loss_of, metrics_of
 from torchmetrics.functional.classification import multilabel_f1_score
 
-from kdspec.api.answers import Answers
 from kdspec.api.context import BuildContext
 from kdspec.api.kinds import Dataset
 from kdspec.api.task import Head
@@ -39,10 +39,6 @@ class Rows(Dataset):
 def task(splits=None, **fields):
     splits = {"train": ROWS} if splits is None else splits
     return MultiLabel(**{"data": Rows(splits=splits), "text": "text", "label": "label", **fields})
-
-
-def answers(logits, labels):
-    return Answers(split="test", rows=(), examples=(), logits=[logits], labels=[labels])
 
 
 def built(splits=None, **fields):
@@ -133,17 +129,18 @@ def test_a_value_out_of_range(fields, message):
 
 def test_a_batch_has_the_shapes_of_the_plan(tokenizer):
     found = built()
-    batch = found.collate(found.encode("train", tokenizer), tokenizer)
+    batch = batch_of(found, encoded(found, "train", tokenizer), tokenizer)
     planned = task(labels=["x", "y", "z"]).example(BuildContext(), 4, None)
-    assert batch.keys() == planned.keys()
-    assert batch["labels"].shape == planned["labels"].shape
-    assert str(batch["labels"].dtype) == f"torch.{planned['labels'].dtype}"
+    assert [*batch.inputs[""], *batch.targets] == list(planned)
+    assert [name for name in planned if planned[name].target] == ["labels"]
+    assert batch.targets["labels"].shape == planned["labels"].shape
+    assert str(batch.targets["labels"].dtype) == f"torch.{planned['labels'].dtype}"
 
 
 def test_the_loss_is_over_what_is_known():
     labels = torch.tensor([[1.0, 0.0], [NAN, 1.0], [NAN, NAN]])
     logits = torch.tensor([[2.0, -1.0], [7.0, 0.5], [3.0, 4.0]], requires_grad=True)
-    mean = built().loss(logits, labels)
+    mean = loss_of(built(), logits, labels)
     known = torch.nn.functional.binary_cross_entropy_with_logits(
         torch.tensor([2.0, -1.0, 0.5]), torch.tensor([1.0, 0.0, 1.0])
     )
@@ -157,7 +154,7 @@ def test_the_loss_is_over_what_is_known():
 def test_metrics_are_those_of_torchmetrics(threshold):
     generator = torch.Generator().manual_seed(0)
     logits, labels = torch.randn(20, 3, generator=generator), torch.randint(0, 2, (20, 3), generator=generator).float()
-    found = built(threshold=threshold).metrics(answers([logits[:7], logits[7:]], [labels[:7], labels[7:]]))
+    found = metrics_of(built(threshold=threshold), [logits[:7], logits[7:]], [labels[:7], labels[7:]])
     for average in ("micro", "macro"):
         known = multilabel_f1_score(logits.sigmoid(), labels.int(), 3, threshold=threshold, average=average)
         assert found[f"{average}_f1"] == pytest.approx(known.item())
@@ -167,9 +164,9 @@ def test_metrics_are_those_of_torchmetrics(threshold):
 
 def test_metrics_leave_out_what_is_not_known():
     logits = torch.tensor([[9.0, -9.0], [9.0, 9.0]])
-    assert built().metrics(answers([logits], [torch.tensor([[1.0, 0.0], [NAN, 0.0]])])) == {
+    assert metrics_of(built(), [logits], [torch.tensor([[1.0, 0.0], [NAN, 0.0]])]) == {
         "micro_f1": pytest.approx(2 / 3),
         "macro_f1": pytest.approx(0.5),
         "subset_accuracy": 1.0,
     }
-    assert built().metrics(answers([logits], [torch.full((2, 2), NAN)])) == {}
+    assert metrics_of(built(), [logits], [torch.full((2, 2), NAN)]) == {}

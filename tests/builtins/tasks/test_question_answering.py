@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+
 import datasets
 import pytest
 import torch
 import transformers
 from pydantic import ValidationError
+from task_batches import batch_of, encoded, metrics_of
 
-from kdspec.api.answers import Answers
+from kdspec.api.batch import Batch
 from kdspec.api.context import BuildContext
 from kdspec.api.kinds import Dataset
-from kdspec.api.task import Head
+from kdspec.api.step import Features
+from kdspec.api.task import Head, Reader
 from kdspec.builtins.tasks.question_answering import QuestionAnswering
 from kdspec.diagnostics.fault import Fault
 from kdspec.testing import tiny
@@ -143,9 +147,9 @@ def test_mistakes_in_a_row(given, code, message):
 def test_a_misplaced_answer_may_be_skipped(tokenizer):
     given = [{"text": ["cd"], "answer_start": [4]}]
     found = built({"train": {**rows("cd"), "answers": given}}, misplaced="skip")
-    (example,) = found.encode("train", tokenizer)
+    (example,) = encoded(found, "train", tokenizer)
     assert (example["start_positions"], example["end_positions"]) == (-100, -100)
-    assert found.metrics(answered(found, tokenizer, [{(5, 6): 1.0}])) == {"f1": 1.0, "exact_match": 1.0}
+    assert answered(found, tokenizer, [{(5, 6): 1.0}]) == {"f1": 1.0, "exact_match": 1.0}
 
 
 def test_rows_without_answers(tokenizer):
@@ -153,15 +157,15 @@ def test_rows_without_answers(tokenizer):
     splits = {"train": train, "unlabelled": rows("cd"), "test": {k: v for k, v in rows("cd").items() if k != "answers"}}
     found = built(splits)
     for split, number in (("train", 1), ("unlabelled", 0), ("test", 0)):
-        assert found.encode(split, tokenizer)[number]["start_positions"] == -100
-    assert found.metrics(answered(found, tokenizer, [{(5, 6): 1.0}], split="test")) == {}
+        assert encoded(found, split, tokenizer)[number]["start_positions"] == -100
+    assert answered(found, tokenizer, [{(5, 6): 1.0}], split="test") == {}
 
 
 # Windows
 
 
 def test_an_answer_is_where_its_tokens_are(tokenizer):
-    (example,) = built().encode("train", tokenizer)
+    (example,) = encoded(built(), "train", tokenizer)
     assert tokenizer.convert_ids_to_tokens(example["input_ids"][:7]) == ["[CLS]", "q", "[SEP]", "a", "##b", "c", "##d"]
     assert (example["start_positions"], example["end_positions"]) == (5, 6)
     assert example["context_mask"] == [1, 0, 0, *[1] * 10, 0]
@@ -171,13 +175,13 @@ def test_a_part_of_a_token_stands_for_all_of_it(tokenizer):
     whole = [[0, 2], [3, 5]]
     assert TEXT[whole[1][0] : whole[1][1]] == "cd"
     found = built({"train": rows("d e")})
-    (example,) = found.encode("train", tokenizer)
+    (example,) = encoded(found, "train", tokenizer)
     assert (example["start_positions"], example["end_positions"]) == (6, 7)
 
 
 def test_a_long_text_becomes_several_windows(tokenizer):
     found = built(max_length=8, stride=2)
-    examples = found.encode("train", tokenizer)
+    examples = encoded(found, "train", tokenizer)
     assert found.rows("train") == 1
     inside = [
         [tokenizer.convert_ids_to_tokens(example["input_ids"][place]) for place in example["text"]]
@@ -195,17 +199,17 @@ def test_a_long_text_becomes_several_windows(tokenizer):
 
 
 def test_a_question_without_an_answer(tokenizer):
-    (example,) = built({"train": rows("")}, unanswerable={}).encode("train", tokenizer)
+    (example,) = encoded(built({"train": rows("")}, unanswerable={}), "train", tokenizer)
     assert (example["start_positions"], example["end_positions"]) == (0, 0)
 
 
 def test_a_question_that_is_too_long(tokenizer):
     splits = {"train": rows("cd", question="a long question")}
-    found = fault(lambda: built(splits, max_length=12).encode("train", tokenizer), "KD502", ("max_length",))
+    found = fault(lambda: encoded(built(splits, max_length=12), "train", tokenizer), "KD502", ("max_length",))
     assert found.message.startswith("the question in row 1 of `train` (`q0`) has 13 tokens")
-    found = fault(lambda: built(splits, max_length=20, stride=4).encode("train", tokenizer), "KD104", ("stride",))
+    found = fault(lambda: encoded(built(splits, max_length=20, stride=4), "train", tokenizer), "KD104", ("stride",))
     assert found.message.endswith("leaves the text 4 of a window's 20; `stride` repeats 4")
-    assert built(splits, max_length=20, stride=3).encode("train", tokenizer)
+    assert encoded(built(splits, max_length=20, stride=3), "train", tokenizer)
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -214,56 +218,51 @@ def test_positions_move_with_the_padding(tokenizer, side, monkeypatch):
     splits = {"train": rows("cd", None)}
     splits["train"]["context"][1] = TEXT + " kl"
     found = built(splits)
-    batch = found.collate(found.encode("train", tokenizer), tokenizer)
+    batch = batch_of(found, encoded(found, "train", tokenizer), tokenizer)
     place = 5 if side == "right" else 7
-    assert batch["start_positions"].tolist() == [place, -100]
-    assert tokenizer.convert_ids_to_tokens(batch["input_ids"][0, place : place + 2]) == ["c", "##d"]
-    assert batch["context_mask"][0].sum() == 11
+    assert batch.targets["start_positions"].tolist() == [place, -100]
+    assert tokenizer.convert_ids_to_tokens(batch.inputs[""]["input_ids"][0, place : place + 2]) == ["c", "##d"]
+    assert batch.inputs[""]["context_mask"][0].sum() == 11
 
 
 def test_models_of_two_tokenizers(tokenizer):
-    fault(lambda: built().encode_together("train", [tokenizer, tokenizer]), "KD402", ())
+    fault(lambda: built().encode("train", [Reader(tokenizer), Reader(copy.copy(tokenizer))]), "KD402", ())
 
 
 def test_a_task_without_a_tokenizer():
-    fault(lambda: built().encode("train", None), "KD503", ())
+    fault(lambda: encoded(built(), "train", None), "KD503", ())
 
 
 # Metrics
 
 
 def answered(found, tokenizer, said, split="train"):
-    """Answers in which each window has a logit for the spans named: `{(first, last): logit of both}`."""
-    examples = found.encode(split, tokenizer)
-    batch = found.collate(examples, tokenizer)
-    heads = torch.zeros(2, *batch["input_ids"].shape)
+    """The metrics where each window has a logit for the spans named: `{(first, last): logit of both}`."""
+    batch = batch_of(found, encoded(found, split, tokenizer), tokenizer)
+    heads = torch.zeros(2, *batch.inputs[""]["input_ids"].shape)
     for row, spans in enumerate(said):
         for (first, last), value in spans.items():
             heads[0, row, first] += value
             heads[1, row, last] += value
-    labels = [[batch["start_positions"]], [batch["end_positions"]]]
-    logits = [[heads[0]], [heads[1]]]
-    return Answers(
-        split=split, rows=range(len(examples)), examples=examples, logits=logits, labels=labels, tokenizer=tokenizer
-    )
+    return metrics_of(found, [tuple(heads)], [batch], split)
 
 
 def test_the_best_span_is_compared(tokenizer):
     found = built({"train": rows("cd", "cd")})
-    metrics = found.metrics(answered(found, tokenizer, [{(5, 6): 2.0}, {(3, 6): 2.0}]))
+    metrics = answered(found, tokenizer, [{(5, 6): 2.0}, {(3, 6): 2.0}])
     assert metrics == {"f1": pytest.approx((1 + 2 / 3) / 2), "exact_match": 0.5}
 
 
 def test_a_span_lies_in_the_text(tokenizer):
     found = built()
     for outside in ((0, 0), (1, 1), (2, 2), (13, 13)):
-        metrics = found.metrics(answered(found, tokenizer, [{outside: 5.0, (5, 6): 4.0}]))
+        metrics = answered(found, tokenizer, [{outside: 5.0, (5, 6): 4.0}])
         assert metrics["exact_match"] == 1.0
 
 
 def test_a_span_does_not_end_before_it_begins(tokenizer):
     found = built({"train": rows("ef")})
-    metrics = found.metrics(answered(found, tokenizer, [{(9, 5): 9.0, (7, 8): 10.0}]))
+    metrics = answered(found, tokenizer, [{(9, 5): 9.0, (7, 8): 10.0}])
     assert metrics["exact_match"] == 1.0
 
 
@@ -271,27 +270,27 @@ def test_a_span_is_not_too_long(tokenizer):
     splits = {"train": rows(TEXT)}
     for most, exact in ((10, 1.0), (9, 0.0)):
         found = built(splits, max_answer_length=most)
-        assert found.metrics(answered(found, tokenizer, [{(3, 12): 5.0}]))["exact_match"] == exact
+        assert answered(found, tokenizer, [{(3, 12): 5.0}])["exact_match"] == exact
 
 
 def test_windows_are_put_together_by_question(tokenizer):
     """The best of all windows is the answer, wherever it is."""
     found = built(max_length=8, stride=2)
     windows = [{(3, 4): 1.0}, {(3, 4): 3.0}, {(3, 4): 2.0}, {}]
-    assert found.metrics(answered(found, tokenizer, windows)) == {"f1": 1.0, "exact_match": 1.0}
+    assert answered(found, tokenizer, windows) == {"f1": 1.0, "exact_match": 1.0}
     windows[2] = {(3, 4): 4.0}
-    assert found.metrics(answered(found, tokenizer, windows)) == {"f1": 0.0, "exact_match": 0.0}
+    assert answered(found, tokenizer, windows) == {"f1": 0.0, "exact_match": 0.0}
 
 
 def test_no_answer_wins_by_its_threshold(tokenizer):
     splits = {"train": rows("", "cd")}
     said = [{(0, 0): 3.0, (5, 6): 2.0}] * 2  # 6 against 4
     found = built(splits, unanswerable={})
-    assert found.metrics(answered(found, tokenizer, said))["exact_match"] == 0.5
+    assert answered(found, tokenizer, said)["exact_match"] == 0.5
     high = built(splits, unanswerable={"threshold": 2.5})
-    assert high.metrics(answered(high, tokenizer, said)) == {"f1": 0.5, "exact_match": 0.5}
+    assert answered(high, tokenizer, said) == {"f1": 0.5, "exact_match": 0.5}
     said = [{(0, 0): 3.0}, {(0, 0): 1.0, (5, 6): 2.0}]
-    assert found.metrics(answered(found, tokenizer, said)) == {"f1": 1.0, "exact_match": 1.0}
+    assert answered(found, tokenizer, said) == {"f1": 1.0, "exact_match": 1.0}
 
 
 def test_every_label_leads_back_to_its_answer(tokenizer):
@@ -300,11 +299,11 @@ def test_every_label_leads_back_to_its_answer(tokenizer):
     for length in (8, 10, 13, 40):
         found = built({"train": rows(*answers)}, max_length=length, stride=0 if length < 10 else 2)
         said, whole = [], set()
-        for example in found.encode("train", tokenizer):
+        for example in encoded(found, "train", tokenizer):
             place = example["start_positions"], example["end_positions"]
             said.append({place: 9.0 if place != (0, 0) else 0.0})
             whole |= {example["question"]} if place != (0, 0) else set()
-        metrics = found.metrics(answered(found, tokenizer, said))
+        metrics = answered(found, tokenizer, said)
         assert metrics["exact_match"] >= len(whole) / len(answers)
     assert metrics == {"f1": 1.0, "exact_match": 1.0}
 
@@ -312,4 +311,6 @@ def test_every_label_leads_back_to_its_answer(tokenizer):
 def test_the_loss_is_the_cross_entropy_over_positions():
     logits, labels = torch.randn(3, 6), torch.tensor([0, 5, -100])
     expected = torch.nn.functional.cross_entropy(logits, labels)
-    assert torch.allclose(built().loss(logits, labels).value, expected)
+    losses = built().hard_loss(Features({"logits": (logits, 2 * logits), "labels": (labels, labels)}), Batch(inputs={}))
+    assert list(losses) == ["start", "end"]
+    assert torch.allclose(losses["start"].value, expected)

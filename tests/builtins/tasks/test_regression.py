@@ -9,9 +9,10 @@ import pytest
 import torch
 import transformers
 from pydantic import ValidationError
+from task_batches import batch_of, encoded, loss_of, metrics_of
 
-from kdspec.api.answers import Answers
 from kdspec.api.context import BuildContext
+from kdspec.api.evaluator import Metric
 from kdspec.api.kinds import Dataset
 from kdspec.api.task import Head
 from kdspec.builtins.tasks.regression import Regression
@@ -35,10 +36,6 @@ def task(splits=None, **fields):
     return Regression(**{"data": Rows(splits=splits), "text": "text", "label": "label", **fields})
 
 
-def answers(logits, labels):
-    return Answers(split="test", rows=(), examples=(), logits=[logits], labels=[labels])
-
-
 def built(splits=None, **fields):
     return task(splits, **fields).build(BuildContext())
 
@@ -51,10 +48,12 @@ def tokenizer(new_tokenizer):
 def test_numbers_of_one_column_or_several(tokenizer):
     found = built(label=["label", "other"])
     assert found.head == Head(kind="regression", labels=("label", "other"))
-    batch = found.collate(found.encode("train", tokenizer), tokenizer)
-    assert batch["labels"].dtype == torch.float32
-    assert batch["labels"].nan_to_num(nan=-1).tolist() == [[0.5, 1.0], [-1.0, 2.0], [3.0, 3.0]]
-    assert batch["labels"].shape == task(label=["label", "other"]).example(BuildContext(), 3, None)["labels"].shape
+    batch = batch_of(found, encoded(found, "train", tokenizer), tokenizer)
+    assert batch.targets["labels"].dtype == torch.float32
+    assert batch.targets["labels"].nan_to_num(nan=-1).tolist() == [[0.5, 1.0], [-1.0, 2.0], [3.0, 3.0]]
+    assert (
+        batch.targets["labels"].shape == task(label=["label", "other"]).example(BuildContext(), 3, None)["labels"].shape
+    )
 
 
 def test_rows_without_a_number():
@@ -88,7 +87,7 @@ def test_a_value_out_of_range(fields):
 
 def test_the_loss_is_over_what_is_known():
     logits = torch.tensor([[1.0], [5.0], [2.0]], requires_grad=True)
-    mean = built().loss(logits, torch.tensor([[0.5], [math.nan], [4.0]]))
+    mean = loss_of(built(), logits, torch.tensor([[0.5], [math.nan], [4.0]]))
     assert mean.value.item() == pytest.approx((0.25 + 4) / 2)
     mean.value.backward()
     assert logits.grad.flatten().tolist() == pytest.approx([0.5, 0.0, -2.0])
@@ -97,20 +96,22 @@ def test_the_loss_is_over_what_is_known():
 def test_metrics_over_what_is_known():
     labels = torch.tensor([[1.0, 0.0], [2.0, 1.0], [4.0, math.nan], [3.0, 0.5]])
     logits = torch.tensor([[2.0, 1.0], [4.0, 2.0], [8.0, 9.0], [6.0, 1.6]])
-    found = built().metrics(answers([logits[:2], logits[2:]], [labels[:2], labels[2:]]))
+    found = metrics_of(built(), [logits[:2], logits[2:]], [labels[:2], labels[2:]])
     assert found["spearman"] == pytest.approx(1.0)
     assert 0.99 < found["pearson"] < 1.0
     known = ~labels.isnan()
     assert found["mse"] == pytest.approx((logits - labels)[known].square().mean().item())
-    assert built().metrics(answers([logits], [torch.full((4, 2), math.nan)])) == {}
+    assert metrics_of(built(), [logits], [torch.full((4, 2), math.nan)]) == {}
 
 
 def test_a_correlation_with_a_constant_is_no_number():
-    found = built().metrics(answers([torch.full((3, 1), 0.1)], [torch.tensor([[1.0], [2.0], [3.0]])]))
+    found = metrics_of(built(), [torch.full((3, 1), 0.1)], [torch.tensor([[1.0], [2.0], [3.0]])])
     assert math.isnan(found["pearson"])
     assert math.isnan(found["spearman"])
 
 
 def test_of_the_error_less_is_better():
-    assert set(built().lower_is_better) == {"mse"}
+    assert built(metric="mse").evaluator("train").primary == Metric("mse", higher_is_better=False)
+    assert not built().evaluator("train").metric("mse").higher_is_better
+    assert built().evaluator("train").primary == Metric("pearson")
     assert set(task().metric_names()) == {"pearson", "spearman", "mse"}

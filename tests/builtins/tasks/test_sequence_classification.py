@@ -7,9 +7,10 @@ import pytest
 import torch
 import transformers
 from pydantic import ValidationError
+from task_batches import batch_of, encoded, loss_of, metrics_of
 
-from kdspec.api.answers import Answers
 from kdspec.api.context import BuildContext
+from kdspec.api.evaluator import Metric
 from kdspec.api.kinds import Dataset
 from kdspec.api.task import Head
 from kdspec.builtins.datasets.files import Csv
@@ -116,9 +117,9 @@ def test_a_data_set_that_knows_its_label_names_keeps_their_order(tokenizer):
     train = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, -1]}, features=features)
     found = built({"train": train})
     assert found.head.labels == ("neg", "pos")
-    assert [example["labels"] for example in found.encode("train", tokenizer)] == [1, 0, -100]
+    assert [example["labels"] for example in encoded(found, "train", tokenizer)] == [1, 0, -100]
     assert [
-        example["labels"] for example in built({"train": train}, labels=["pos", "neg"]).encode("train", tokenizer)
+        example["labels"] for example in encoded(built({"train": train}, labels=["pos", "neg"]), "train", tokenizer)
     ] == [
         0,
         1,
@@ -133,7 +134,7 @@ def test_rows_without_a_label(tokenizer):
         "unlabelled": {"text": ["a"], "label": ["z"]},
     }
     found = built(splits)
-    labels = {split: [example["labels"] for example in found.encode(split, tokenizer)] for split in splits}
+    labels = {split: [example["labels"] for example in encoded(found, split, tokenizer)] for split in splits}
     assert labels == {"train": [0, 1, -100, -100], "test": [-100, -100], "unlabelled": [-100]}
     assert {split: found.rows(split) for split in (*splits, "validation")} == {
         "train": 4,
@@ -189,12 +190,16 @@ def test_a_fault_of_the_data_set_is_placed_within_it(tmp_path):
 
 
 def test_a_row_becomes_lists_of_ids(tokenizer):
-    assert built().encode("train", tokenizer)[0] == {"input_ids": [2, 4, 5, 3], "token_type_ids": [0] * 4, "labels": 1}
+    assert encoded(built(), "train", tokenizer)[0] == {
+        "input_ids": [2, 4, 5, 3],
+        "token_type_ids": [0] * 4,
+        "labels": 1,
+    }
 
 
 def test_a_pair_has_two_token_types(tokenizer):
     rows = {"a": ["a b", "c"], "b": ["c", ""], "label": [0, 1]}
-    first, second = built({"train": rows}, text=["a", "b"]).encode("train", tokenizer)
+    first, second = encoded(built({"train": rows}, text=["a", "b"]), "train", tokenizer)
     assert first["input_ids"] == [2, 4, 5, 3, 6, 3]
     assert first["token_type_ids"] == [0, 0, 0, 0, 1, 1]
     assert second["input_ids"] == [2, 6, 3, 3]
@@ -202,22 +207,24 @@ def test_a_pair_has_two_token_types(tokenizer):
 
 def test_long_texts_are_cut(tokenizer):
     rows = {"text": ["a " * 100, "b"], "label": [0, 1]}
-    lengths = [len(example["input_ids"]) for example in built({"train": rows}, max_length=5).encode("train", tokenizer)]
+    lengths = [
+        len(example["input_ids"]) for example in encoded(built({"train": rows}, max_length=5), "train", tokenizer)
+    ]
     assert lengths == [5, 3]
-    assert len(built({"train": rows}).encode("train", tokenizer)[0]["input_ids"]) == 64  # the tokenizer's own limit
+    assert len(encoded(built({"train": rows}), "train", tokenizer)[0]["input_ids"]) == 64  # the tokenizer's own limit
 
 
 @pytest.mark.parametrize(("text", "limit"), [("text", 2), (["text", "text"], 3)])
 def test_a_limit_that_leaves_no_room(tokenizer, text, limit):
     component = built(text=text, max_length=limit)
-    assert str(limit) in fault(lambda: component.encode("train", tokenizer), "KD502", ("max_length",)).message
+    assert str(limit) in fault(lambda: encoded(component, "train", tokenizer), "KD502", ("max_length",)).message
 
 
 def test_numbers_and_empty_texts_are_texts(tokenizer):
     rows = {"text": [7, 8], "label": [0, 1]}
-    assert [example["input_ids"] for example in built({"train": rows}).encode("train", tokenizer)] == [[2, 1, 3]] * 2
+    assert [example["input_ids"] for example in encoded(built({"train": rows}), "train", tokenizer)] == [[2, 1, 3]] * 2
     rows = {"text": ["", "a"], "label": [0, 1]}
-    assert built({"train": rows}).encode("train", tokenizer)[0]["input_ids"] == [2, 3]
+    assert encoded(built({"train": rows}), "train", tokenizer)[0]["input_ids"] == [2, 3]
 
 
 @pytest.mark.parametrize(("value", "says"), [(None, "no text"), (["a"], "a list")])
@@ -226,13 +233,13 @@ def test_a_row_without_a_text(tokenizer, value, says):
     rows = {"text": [filler, filler, value], "label": [0, 1, 0]}
     if value is not None:
         rows["text"] = [value] * 3
-    found = fault(lambda: built({"train": rows}).encode("train", tokenizer), "KD502", ("text", 0))
+    found = fault(lambda: encoded(built({"train": rows}), "train", tokenizer), "KD502", ("text", 0))
     assert says in found.message
     assert f"row {3 if value is None else 1} of `train`" in found.message
 
 
 def test_a_model_without_a_tokenizer():
-    fault(lambda: built().encode("train", None), "KD503", ())
+    fault(lambda: encoded(built(), "train", None), "KD503", ())
 
 
 # Batches
@@ -240,32 +247,31 @@ def test_a_model_without_a_tokenizer():
 
 def test_a_batch_is_padded_to_its_longest_row(tokenizer):
     component = built()
-    batch = component.collate(component.encode("train", tokenizer)[:2], tokenizer)
-    assert batch["input_ids"].tolist() == [[2, 4, 5, 3], [2, 11, 3, 0]]
-    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]]
-    assert batch["token_type_ids"].tolist() == [[0] * 4] * 2
-    assert batch["labels"].tolist() == [1, 0]
-    assert {tensor.dtype for tensor in batch.values()} == {torch.int64}
-    assert component.label_keys == {"labels"}
+    batch = batch_of(component, encoded(component, "train", tokenizer)[:2], tokenizer)
+    assert batch.inputs[""]["input_ids"].tolist() == [[2, 4, 5, 3], [2, 11, 3, 0]]
+    assert batch.inputs[""]["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]]
+    assert batch.inputs[""]["token_type_ids"].tolist() == [[0] * 4] * 2
+    assert {name: labels.tolist() for name, labels in batch.targets.items()} == {"labels": [1, 0]}
+    assert {tensor.dtype for tensor in batch.tensors.values()} == {torch.int64}
 
 
 def test_a_batch_is_what_the_library_would_pad(tokenizer):
     component = built()
-    examples = component.encode("train", tokenizer)
+    examples = encoded(component, "train", tokenizer)
     for side in ("left", "right"):
         tokenizer.padding_side = side
         theirs = tokenizer(ROWS["text"], padding=True, return_tensors="pt")
-        ours = component.collate(examples, tokenizer)
+        ours = batch_of(component, examples, tokenizer).inputs[""]
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
 def test_a_tokenizer_without_token_types(new_tokenizer):
     plain = transformers.AutoTokenizer.from_pretrained(new_tokenizer("plain", pad=False))
     component = built({"train": {"text": ["a", ""], "label": [0, 1]}})
-    batch = component.collate(component.encode("train", plain), plain)
-    assert set(batch) == {"input_ids", "attention_mask", "labels"}
-    assert batch["attention_mask"].tolist() == [[1], [0]]
-    assert batch["input_ids"].dtype == torch.int64
+    batch = batch_of(component, encoded(component, "train", plain), plain)
+    assert set(batch.tensors) == {"input_ids", "attention_mask", "labels"}
+    assert batch.tensors["attention_mask"].tolist() == [[1], [0]]
+    assert batch.tensors["input_ids"].dtype == torch.int64
 
 
 # Loss and metrics
@@ -274,12 +280,7 @@ def test_a_tokenizer_without_token_types(new_tokenizer):
 def test_the_loss_is_the_cross_entropy_over_labelled_rows():
     logits, labels = torch.randn(4, 2), torch.tensor([0, 1, -100, 1])
     expected = torch.nn.functional.cross_entropy(logits, labels)
-    assert torch.allclose(built().loss(logits, labels).value, expected)
-
-
-def answers(logits, labels):
-    rows = range(sum(map(len, labels)))
-    return Answers(split="validation", rows=rows, examples=[{}] * len(rows), logits=[logits], labels=[labels])
+    assert torch.allclose(loss_of(built(), logits, labels).value, expected)
 
 
 def onehot(*classes, count):
@@ -287,23 +288,22 @@ def onehot(*classes, count):
 
 
 def test_metrics_of_two_labels():
-    found = built().metrics(
-        answers([onehot(1, 1, count=2), onehot(0, 0, 1, count=2)], [torch.tensor([1, 0]), torch.tensor([0, 1, -100])])
+    found = metrics_of(
+        built(), [onehot(1, 1, count=2), onehot(0, 0, 1, count=2)], [torch.tensor([1, 0]), torch.tensor([0, 1, -100])]
     )
     assert found == {"accuracy": 0.5, "f1": 0.5, "mcc": 0.0}
 
 
 def test_f1_of_three_labels_is_their_mean():
     rows = {"text": ["a"] * 3, "label": [0, 1, 2]}
-    found = built({"train": rows}).metrics(answers([onehot(0, 1, 1, 2, count=3)], [torch.tensor([0, 1, 2, 2])]))
+    found = metrics_of(built({"train": rows}), [onehot(0, 1, 1, 2, count=3)], [torch.tensor([0, 1, 2, 2])])
     assert found["accuracy"] == 0.75
     assert found["f1"] == pytest.approx((1 + 2 / 3 + 2 / 3) / 3)
 
 
 def test_without_labels_there_are_no_metrics():
-    assert built().metrics(answers([onehot(0, count=2)], [torch.tensor([-100])])) == {}
+    assert metrics_of(built(), [onehot(0, count=2)], [torch.tensor([-100])]) == {}
 
 
 def test_the_best_is_chosen_by_the_metric_of_the_spec():
-    found = built(metric="mcc")
-    assert (found.metric, found.lower_is_better) == ("mcc", ())
+    assert built(metric="mcc").evaluator("train").primary == Metric("mcc")

@@ -6,9 +6,10 @@ import datasets
 import pytest
 import torch
 from pydantic import ValidationError
+from task_batches import batch_of, encoded, loss_of, metrics_of
 
-from kdspec.api.answers import Answers
 from kdspec.api.context import BuildContext
+from kdspec.api.evaluator import LOSS
 from kdspec.api.field_path import parse
 from kdspec.api.kinds import Dataset
 from kdspec.builtins.tasks.tensors import Tensors
@@ -38,12 +39,12 @@ def fault(action, code, at):
     return caught.value
 
 
-def batch_of(task, split="train"):
-    return task.collate(task.encode(split, None), None)
+def columns_of(task, split="train"):
+    return batch_of(task, encoded(task, split)).tensors
 
 
 def test_columns_go_to_the_model_under_their_names():
-    batch = batch_of(built(labels="y"))
+    batch = columns_of(built(labels="y"))
     assert {name: tensor.dtype for name, tensor in batch.items()} == {
         "ids": torch.int64,
         "x": torch.float32,
@@ -55,13 +56,14 @@ def test_columns_go_to_the_model_under_their_names():
 
 
 def test_only_the_columns_that_are_named():
-    assert list(batch_of(built(columns=["x"]))) == ["x"]
-    assert list(batch_of(built(columns=["y", "x"], labels="y"))) == ["x", "y"]
+    assert list(columns_of(built(columns=["x"]))) == ["x"]
+    assert list(columns_of(built(columns=["y", "x"], labels="y"))) == ["x", "y"]
 
 
 def test_labels_are_known_as_such():
-    assert built(labels="y").label_keys == {"y"}
-    assert built().label_keys == frozenset()
+    task = built(labels="y")
+    assert list(batch_of(task, encoded(task, "train")).targets) == ["y"]
+    assert not batch_of(built(), encoded(built(), "train")).targets
     component = Tensors(data=Rows(splits={}), labels="y")
     assert component.has_labels()
     assert not Tensors(data=Rows(splits={})).has_labels()
@@ -77,7 +79,7 @@ def test_the_adaptor_finds_the_labels_whatever_their_name(name):
 def test_splits_without_labels_have_the_ignored_class():
     splits = {"train": ROWS, "test": {key: ROWS[key] for key in ("ids", "x", "flag")}, "unlabelled": ROWS}
     task = built(splits, labels="y")
-    assert batch_of(task, "test")["y"].tolist() == batch_of(task, "unlabelled")["y"].tolist() == [-100, -100]
+    assert columns_of(task, "test")["y"].tolist() == columns_of(task, "unlabelled")["y"].tolist() == [-100, -100]
     assert [task.rows(split) for split in ("train", "test", "validation")] == [2, 2, 0]
 
 
@@ -131,24 +133,19 @@ def test_a_value_out_of_range(fields):
 def test_the_loss_fits_the_labels():
     task = built()
     logits, classes = torch.randn(3, 4), torch.tensor([0, -100, 3])
-    assert torch.allclose(task.loss(logits, classes).value, torch.nn.functional.cross_entropy(logits, classes))
+    assert torch.allclose(loss_of(task, logits, classes).value, torch.nn.functional.cross_entropy(logits, classes))
     values = torch.tensor([1.0, 2.0])
-    assert task.loss(torch.tensor([[1.0], [4.0]]), values).value == 2
-    assert task.loss(torch.tensor([1.0, 4.0]), values).value == 2
-    assert task.loss(torch.tensor([[1.0, 0.0], [4.0, 2.0]]), torch.tensor([[1.0, 0.0], [2.0, 2.0]])).value == 1
-    fault(lambda: task.loss(torch.zeros(2, 3), values), "KD507", ("labels",))
-
-
-def answers(logits, labels):
-    rows = range(sum(map(len, labels)))
-    return Answers(split="validation", rows=rows, examples=[{}] * len(rows), logits=[logits], labels=[labels])
+    assert loss_of(task, torch.tensor([[1.0], [4.0]]), values).value == 2
+    assert loss_of(task, torch.tensor([1.0, 4.0]), values).value == 2
+    assert loss_of(task, torch.tensor([[1.0, 0.0], [4.0, 2.0]]), torch.tensor([[1.0, 0.0], [2.0, 2.0]])).value == 1
+    fault(lambda: loss_of(task, torch.zeros(2, 3), values), "KD507", ("labels",))
 
 
 def test_accuracy_where_each_row_has_one_class():
     task = built()
     logits = [torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])]
-    assert task.metrics(answers(logits, [torch.tensor([1, 1, -100])])) == {"accuracy": 0.5}
-    assert task.metrics(answers(logits, [torch.tensor([-100] * 3)])) == {}
-    assert task.metrics(answers(logits, [torch.tensor([0.5] * 3)])) == {}
-    assert task.metrics(answers([torch.zeros(1, 2, 3)], [torch.zeros(1, 2, dtype=torch.long)])) == {}
-    assert task.metric is None
+    assert metrics_of(task, logits, [torch.tensor([1, 1, -100])]) == {"accuracy": 0.5}
+    assert metrics_of(task, logits, [torch.tensor([-100] * 3)]) == {}
+    assert metrics_of(task, logits, [torch.tensor([0.5] * 3)]) == {}
+    assert metrics_of(task, [torch.zeros(1, 2, 3)], [torch.zeros(1, 2, dtype=torch.long)]) == {}
+    assert task.evaluator("train").primary == LOSS

@@ -83,7 +83,7 @@ def test_a_budget_of_tokens_is_kept(texts, monkeypatch):
     original = ModelRunner.__call__
 
     def spying(self: Any, batch: Any) -> Any:
-        seen.append(batch["input_ids"].numel())
+        seen.append(batch.inputs[""]["input_ids"].numel())
         return original(self, batch)
 
     monkeypatch.setattr(ModelRunner, "__call__", spying)

@@ -4,33 +4,34 @@ from __future__ import annotations
 
 import torch
 
+from kdspec import Batch, BuiltTask, Reader
 from kdspec.engine.batches.loader import Loader
 
 
-class Noisy:
+class Noisy(BuiltTask):
     """Rows of one number, to which each epoch adds another."""
 
     def rows(self, split):
         return {"train": 4, "unlabelled": 2}.get(split, 0)
 
-    def encode(self, split, tokenizer):
-        return [{"x": 10.0 * row + len(split)} for row in range(self.rows(split))]
+    def encode(self, split, readers):
+        return [[{"x": 10.0 * row + len(split)} for row in range(self.rows(split))] for _ in readers]
 
-    def draw(self, examples, generators, tokenizer, *, taught):
+    def draw(self, rows, generators, reader, *, taught):
         added = [generator.random() + taught for generator in generators]
-        return [{"x": example["x"] + noise} for example, noise in zip(examples, added, strict=True)]
+        return [{"x": row["x"] + noise} for row, noise in zip(rows, added, strict=True)]
 
-    def collate(self, examples, tokenizer):
-        return {"x": torch.tensor([example["x"] for example in examples])}
+    def collate(self, rows, reader):
+        return Batch(inputs={"": {"x": torch.tensor([row["x"] for row in rows])}})
 
 
 def loader(seed=0, **options):
-    tokenizers = {"student": ("one", object()), "teacher": ("two", object())}
-    return Loader(Noisy(), "train", tokenizers, unlabelled=True, seed=seed, **options)
+    readers = {"student": Reader(object()), "teacher": Reader(object())}
+    return Loader(Noisy(), "train", readers, unlabelled=True, seed=seed, **options)
 
 
 def numbers(*args, seed=0, **options):
-    return loader(seed, **options).batches(*args)["student"]["x"].tolist()
+    return loader(seed, **options).batches(*args)["student"].named["x"].tolist()
 
 
 def test_without_an_epoch_rows_are_as_they_are_encoded():
@@ -46,8 +47,22 @@ def test_what_is_drawn_depends_on_seed_epoch_and_row_alone():
 
 def test_every_tokenizer_draws_alike():
     batches = loader().batches([0, 1, 4], 7)
-    assert torch.equal(batches["student"]["x"], batches["teacher"]["x"])
+    assert torch.equal(batches["student"].named["x"], batches["teacher"].named["x"])
 
 
 def test_a_task_is_told_whether_a_teacher_answers():
     assert numbers([2], 0, taught=True)[0] - numbers([2], 0)[0] == 1.0
+
+
+def test_models_with_equal_readers_share_their_batch():
+    tokenizer = object()
+    readers = {"student": Reader(tokenizer), "teacher": Reader(tokenizer), "other": Reader(tokenizer, form="twice")}
+    batches = Loader(Noisy(), "train", readers).batches([0, 1])
+    assert batches["student"] is batches["teacher"]
+    assert batches["student"] is not batches["other"]
+
+
+def test_a_batch_says_which_rows_it_has_and_how_they_were_encoded():
+    batch = loader().batches([4, 1])["student"]
+    assert batch.rows == (4, 1)
+    assert [row["x"] for row in batch.encoded] == [10.0, 15.0]

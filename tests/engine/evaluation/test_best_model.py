@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from kdspec import Mean, Task
+from kdspec import Batch, BuiltTask, Evaluator, Mean, Metric, Task
+from kdspec.api.evaluator import LOSS
 from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.evaluation.best_model import BestModelTracker, EvaluatedTask, EvaluationProgress
@@ -54,26 +55,32 @@ class Scripted(Task):
     def build(self, context):
         values, higher = iter(self.values), self.higher
 
-        class Rows:
-            head = None
-            metric = "score"
-            lower_is_better = () if higher else ("score",)
-            label_keys = frozenset({"label"})
-
+        class Rows(BuiltTask):
             def rows(self, split):
                 return 4 if split in ("train", "validation") else 0
 
-            def encode(self, split, tokenizer):
-                return [{"row": row} for row in range(4)]
+            def encode(self, split, readers):
+                return [[{"row": row} for row in range(4)]]
 
-            def collate(self, examples, tokenizer):
-                ones = torch.ones(len(examples), 2, dtype=torch.long)
-                return {"ids": ones, "mask": ones, "label": ones[:, 0]}
+            def collate(self, rows, reader):
+                ones = torch.ones(len(rows), 2, dtype=torch.long)
+                return Batch(inputs={"": {"ids": ones, "mask": ones}}, targets={"label": ones[:, 0]})
 
-            def loss(self, logits, labels):
-                return Mean(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"), float(len(labels)))
+            def hard_loss(self, features, batch):
+                logits, labels = features.logits[0].dense(), batch.targets["label"]
+                total = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+                return {"labels": Mean(total, float(len(labels)))}
 
-            def metrics(self, answers):
+            def evaluator(self, split):
+                return Score()
+
+        class Score(Evaluator):
+            primary = Metric("score", higher_is_better=higher)
+
+            def add(self, features, batch):
+                return {}
+
+            def merge(self, states):
                 return {"score": float(next(values, 0.0)), "other": 0.25}
 
         return Rows()
@@ -191,23 +198,34 @@ def test_a_part_of_an_epoch_is_whole_steps():
     assert total_steps(10, None, 7) == 7
 
 
+class Judged(Evaluator):
+    """With a metric of which more or less is better."""
+
+    def __init__(self, metric, *, higher):
+        self.primary = LOSS if metric is None else Metric(metric, higher_is_better=higher)
+
+    def add(self, features, batch):
+        return {}
+
+    def merge(self, states):
+        return {}
+
+
 def several(*tasks):
     """A judge of several tasks, each with its own metric and whether less of it is better."""
     made = [
-        EvaluatedTask(task=name, built=SimpleNamespace(metric=metric, lower_is_better={metric} if less else ()), forward=None,
-               loader=None)
+        EvaluatedTask(task=name, built=None, forward=None, loader=None, evaluator=Judged(metric, higher=not less))
         for name, metric, less in tasks
     ]  # fmt: skip
     evaluate = SimpleNamespace(metric=None)
     training = SimpleNamespace(evaluate=evaluate)
-    stage = SimpleNamespace(name="distil", training=training, parts=made, task=made[0].task)
+    stage = SimpleNamespace(name="distil", training=training, several=True, student="student")
     spec = SimpleNamespace(label=lambda path, text="", *, key=False: None)
     return BestModelTracker(SimpleNamespace(spec=spec), stage, made)
 
 
 def test_a_run_that_goes_on_with_another_metric_compares_by_that_one(monkeypatch):
     best_model = several(("a", "accuracy", False))
-    best_model.stage.needs = SimpleNamespace(student="student")
     best_model.written = "a.loss"
     progress = EvaluationProgress(step=2, best_step=1, best_metrics={"a.accuracy": 0.9, "a.loss": 1.5})
     monkeypatch.setattr(best_model, "_metrics", lambda: {"a.accuracy": 0.8, "a.loss": 1.2})

@@ -6,13 +6,15 @@ import pytest
 import torch
 from torch import nn
 
+from kdspec.api.batch import Batch
 from kdspec.api.field_path import parse
 from kdspec.api.plan import Feature
 from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.forward.model_runner import ModelRunner, frozen
 
 GENERAL = "stages.distil.distiller.general"
-BATCH = {"ids": torch.tensor([[1, 2, 3], [4, 5, 0]]), "mask": torch.tensor([[1, 1, 1], [1, 1, 0]])}
+INPUTS = {"ids": torch.tensor([[1, 2, 3], [4, 5, 0]]), "mask": torch.tensor([[1, 1, 1], [1, 1, 0]])}
+BATCH = Batch(inputs={"": INPUTS})
 
 
 def feature(name, *paths, layers=None, several=False):
@@ -24,10 +26,10 @@ def forward(session):
     """Makes a forward pass of the toy student with features by name and path."""
     plan = session().plan
 
-    def made(*features, module=None, chooses=False, labels=("label",)):
+    def made(*features, module=None, chooses=False):
         module = module or plan.spec.models["student"].build(plan.context("student"))
         named = {found.name: found for found in features}
-        options = {"labels": frozenset(labels), "chooses": chooses, "spec": plan.spec, "task": "rows"}
+        options = {"chooses": chooses, "spec": plan.spec, "task": "rows"}
         return ModelRunner("student", module, named, **options)
 
     return made
@@ -144,7 +146,7 @@ class Listening(nn.Module):
 
 
 def test_labels_are_given_only_where_the_models_own_loss_is_read(forward):
-    batch = {**BATCH, "label": torch.tensor([0, 1])}
+    batch = Batch(inputs={"": INPUTS}, targets={"label": torch.tensor([0, 1])})
     without, with_loss = Listening(), Listening()
     forward(feature("logits", "output.logits"), module=without)(batch)
     forward(feature("losses", "output.loss"), module=with_loss)(batch)
@@ -154,13 +156,15 @@ def test_labels_are_given_only_where_the_models_own_loss_is_read(forward):
 
 def test_a_tokenizers_columns_are_left_out_where_a_model_does_not_take_them(forward):
     module = Listening()
-    forward(feature("logits", "output.logits"), module=module, chooses=True)({**BATCH, "types": torch.zeros(2)})
+    forward(feature("logits", "output.logits"), module=module, chooses=True)(
+        Batch(inputs={"": {**INPUTS, "types": torch.zeros(2)}})
+    )
     assert module.given == [{"ids", "mask"}]
 
 
 def test_written_columns_that_a_model_does_not_take_are_an_error(forward):
     made = forward(feature("logits", "output.logits"), module=Listening())
-    (found,) = refused(lambda: made({**BATCH, "types": torch.zeros(2)}))
+    (found,) = refused(lambda: made(Batch(inputs={"": {**INPUTS, "types": torch.zeros(2)}})))
     assert found.code == "KD502"
     assert found.notes == ("its forward takes `ids`, `mask`, `label`",)
 

@@ -93,7 +93,7 @@ def test_teachers_with_different_tokenizers_get_batches_of_their_own(launch, tmp
 
     def spying(self, batch):
         if self.spec.name == "texts" and "logits" in self.features:
-            seen.append((self.name, batch["input_ids"]))
+            seen.append((self.name, batch.inputs[""]["input_ids"]))
         return original(self, batch)
 
     monkeypatch.setattr(ModelRunner, "__call__", spying)

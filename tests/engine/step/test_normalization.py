@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from kdspec import Batch, BuiltTask
 from kdspec.api.field_path import parse
 from kdspec.api.plan import Feature
-from kdspec.engine.step.normalization import Shares, count
+from kdspec.engine.step.normalization import Shares, masks
 from kdspec.events import StepDone
 from kdspec.ops.mean import Mean
 
@@ -90,22 +91,35 @@ def feature(name, path):
     return Feature(name=name, paths=(parse(path),), several=False)
 
 
+def count(batch, features):
+    class Rows(BuiltTask):
+        def rows(self, split):
+            return 0
+
+        def encode(self, split, readers):
+            return []
+
+        def collate(self, rows, reader):
+            return batch
+
+    return Rows().units(batch, masks(batch, features))
+
+
 def test_units_are_counted_in_the_inputs():
-    batch = {
-        "ids": torch.zeros(2, 3),
-        "mask": torch.tensor([[2, 1, 0], [1, 0, 0]]),
-        "label": torch.tensor([[1, -100, 0], [-100, -100, 2]]),
-    }
-    masks = {"inputs_mask": feature("inputs_mask", "batch.mask"), "logits_mask": feature("logits_mask", "batch.mask")}
-    found = count(batch, masks, frozenset({"label"}))
-    assert found == {"rows": 2, "labels": 3, "labelled": 3, "tokens": 3, "pairs": 5}
-    without = count(batch, {}, frozenset({"label"}))
-    assert without == {"rows": 2, "labels": 6, "labelled": 3, "tokens": 6, "pairs": 18}
-    assert count({"x": torch.zeros(4)}, {}, frozenset())["labelled"] == 4
+    batch = Batch(
+        inputs={"": {"ids": torch.zeros(2, 3), "mask": torch.tensor([[2, 1, 0], [1, 0, 0]])}},
+        targets={"label": torch.tensor([[1, -100, 0], [-100, -100, 2]])},
+        rows=range(2),
+    )
+    named = {"inputs_mask": feature("inputs_mask", "batch.mask"), "logits_mask": feature("logits_mask", "batch.mask")}
+    assert count(batch, named) == {"rows": 2, "labels": 3, "labelled": 3, "tokens": 3, "pairs": 5}
+    assert count(batch, {}) == {"rows": 2, "labels": 6, "labelled": 3, "tokens": 6, "pairs": 18}
+    assert count(Batch(inputs={"": {"x": torch.zeros(4)}}, rows=range(4)), {})["labelled"] == 4
 
 
 def test_labels_that_are_values_are_all_there():
-    assert count({"label": torch.tensor([0.5, -100.0])}, {}, frozenset({"label"}))["labelled"] == 2
+    batch = Batch(inputs={}, targets={"label": torch.tensor([0.5, -100.0])}, rows=range(2))
+    assert count(batch, {})["labelled"] == 2
 
 
 def test_a_plain_tensor_counts_by_rows():
@@ -116,6 +130,6 @@ def test_a_plain_tensor_counts_by_rows():
 
 
 def test_a_label_that_is_no_number_is_none():
-    batch = {"x": torch.zeros(3, 2), "labels": torch.tensor([[0.0, 1.0], [1.0, torch.nan], [torch.nan, torch.nan]])}
-    counted = count(batch, {}, frozenset({"labels"}))
+    labels = torch.tensor([[0.0, 1.0], [1.0, torch.nan], [torch.nan, torch.nan]])
+    counted = count(Batch(inputs={"": {"x": torch.zeros(3, 2)}}, targets={"labels": labels}, rows=range(3)), {})
     assert (counted["rows"], counted["labels"], counted["labelled"]) == (3, 3, 3)

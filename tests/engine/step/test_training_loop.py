@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
@@ -10,11 +11,15 @@ import torch
 from torch import nn
 
 from kdspec import (
+    Batch,
+    BuiltTask,
     Distiller,
+    Evaluator,
     FeatureLoss,
     LogitLoss,
     LrSchedule,
     Mean,
+    Metric,
     Needs,
     Objective,
     Optimizer,
@@ -279,38 +284,46 @@ class Fixed(Task):
     def build(self, context):
         method = self.method
 
-        class Rows:
-            head = None
-            metric = "accuracy"
-            lower_is_better = ()
-            label_keys = frozenset({"label"})
-
+        class Rows(BuiltTask):
             def rows(self, split):
                 return 4 if split in ("train", "validation") else 0
 
-            def encode(self, split, tokenizer):
-                return [{"row": row} for row in range(4)]
+            def encode(self, split, readers):
+                return [[{"row": row} for row in range(4)]]
 
-            def collate(self, examples, tokenizer):
-                ones = torch.ones(len(examples), 2, dtype=torch.long)
-                return {"ids": ones, "mask": ones, "label": ones[:, 0]}
+            def collate(self, rows, reader):
+                ones = torch.ones(len(rows), 2, dtype=torch.long)
+                return Batch(inputs={"": {"ids": ones, "mask": ones}}, targets={"label": ones[:, 0]})
 
-            def loss(self, logits, labels):
-                return Mean(nn.functional.cross_entropy(logits, labels, reduction="sum"), float(len(labels)))
+            def hard_loss(self, features, batch):
+                logits, labels = features.logits[0].dense(), batch.targets["label"]
+                total = nn.functional.cross_entropy(logits, labels, reduction="sum")
+                return {"labels": Mean(total, float(len(labels)))}
 
-            def metrics(self, answers):
+            def evaluator(self, split):
+                return evaluator
+
+        class Half(Evaluator):
+            primary = Metric("accuracy")
+
+            def add(self, features, batch):
+                return {"rows": torch.tensor(len(batch.rows))}
+
+            def merge(self, states):
                 return {"accuracy": 0.5}
 
-        def fail(*args):
+        def fail(*args, **options):
             raise ZeroDivisionError("in the task")
 
-        rows = Rows()
+        rows, evaluator = Rows(), Half()
         if method:
-            setattr(rows, method, fail)
+            setattr(evaluator if method in ("add", "merge") else rows, method, fail)
         return rows
 
 
-@pytest.mark.parametrize("method", ["rows", "encode", "collate", "loss", "metrics"])
+@pytest.mark.parametrize(
+    "method", ["rows", "encode", "draw", "collate", "units", "hard_loss", "evaluator", "add", "merge"]
+)
 def test_what_a_task_raises_is_told_at_its_place(method, launch, session):
     task = f"tasks={{rows: {{fixed: {{method: {method}}}}}}}"
     changes = (task, "adaptors={}", f"{GENERAL}.matches=[]", f"{TRAINING}.evaluate={{}}")
@@ -373,6 +386,10 @@ class Own(Distiller):
         return Needs(student=self.student, tasks=(TaskNeeds(reads={self.student: frozenset({"logits"})}),))
 
     def build(self, context):
+        def alike(batch):
+            inputs = batch.inputs[""]
+            return replace(batch, inputs={"": {**inputs, "ids": inputs["ids"] * 0}})
+
         class OfEverything(Objective):
             makes_batches = True
 
@@ -383,7 +400,7 @@ class Own(Distiller):
 
             def make_batches(self, batches, models):
                 models["student"].eval()
-                return {name: {**inputs, "ids": inputs["ids"] * 0} for name, inputs in batches.items()}
+                return {name: alike(batch) for name, batch in batches.items()}
 
             def on_step_end(self, progress):
                 MOMENTS.append(progress)

@@ -320,7 +320,7 @@ def test_a_mask_that_differs_from_that_of_the_cache_is_noticed(launch, monkeypat
     def shorter(self, rows, *args):
         made = batches(self, rows, *args)
         for batch in made.values():
-            batch["attention_mask"][:, 1] = 0
+            batch.inputs[""]["attention_mask"][:, 1] = 0
         return made
 
     monkeypatch.setattr(Loader, "batches", shorter)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+from kdspec.api.batch import Batch
 from kdspec.api.field_path import parse
 from kdspec.api.plan import Feature
 from kdspec.engine.teacher_cache import samples as module
@@ -22,8 +24,8 @@ class Rows:
         self.rows = len(rows)
         self.collated = []
 
-    def example(self, model, row):
-        return {"input_ids": self._rows[row]}
+    def lengths_for(self, model):
+        return np.array([len(row) for row in self._rows])
 
     def batch(self, model, rows):
         self.collated.append([len(self._rows[row]) for row in rows])
@@ -32,11 +34,12 @@ class Rows:
         for place, row in enumerate(rows):
             ids[place, : len(self._rows[row])] = torch.tensor(self._rows[row])
             mask[place, : len(self._rows[row])] = 1
-        return {"input_ids": ids, "attention_mask": mask, "labels": torch.full((len(rows),), self.label)}
+        labels = torch.full((len(rows),), self.label)
+        return Batch(inputs={"": {"input_ids": ids, "attention_mask": mask}}, targets={"labels": labels})
 
 
 def taken(batch):
-    return {name: value for name, value in batch.items() if name != "labels"}
+    return batch.inputs[""]
 
 
 def made(*rows, label=0):
@@ -74,7 +77,9 @@ def test_blocks_are_of_similar_length_and_a_function_of_the_rows(monkeypatch):
     monkeypatch.setattr(module, "ROWS", 3)
     rows = [[number] * length for number, length in enumerate((5, 3, 5, 4, 3, 9, 1), 1)]
     samples, reordered = made(*rows), made(*reversed(rows))
-    assert [[len(samples.batch([s])["input_ids"][0]) for s in samples.block(b)] for b in range(samples.blocks)] == [
+    assert [
+        [len(samples.batch([s]).named["input_ids"][0]) for s in samples.block(b)] for b in range(samples.blocks)
+    ] == [
         [1, 3, 3],
         [4, 5, 5],
         [9],

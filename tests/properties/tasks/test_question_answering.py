@@ -59,7 +59,7 @@ def test_a_student_learns_both_heads(questions):
     rows = {event.stage: event.rows for event in ran.of(StageStarted)}
     assert rows["distil"] > len(TEXTS), "a text that is too long has several windows"
     terms = [set(event.terms) for event in ran.of(StepDone) if event.stage == "distil"]
-    heads = {"soft_labels.0", "soft_labels.1", "hard_labels.0", "hard_labels.1"}
+    heads = {"soft_labels.0", "soft_labels.1", "hard_labels.start", "hard_labels.end"}
     assert terms == [heads] * 3
     table = {row.model: row for row in ran.result.table}
     assert set(table["student"].metrics) == {"f1", "exact_match", "loss"}

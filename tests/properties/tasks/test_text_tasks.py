@@ -127,7 +127,7 @@ def seen(monkeypatch):
     def spy(loader, rows, epoch=None, **options):
         made = batches(loader, rows, epoch, **options)
         if epoch is not None:
-            tokens.append({model: batch["input_ids"].tolist() for model, batch in made.items()})
+            tokens.append({model: batch.inputs[""]["input_ids"].tolist() for model, batch in made.items()})
         return made
 
     monkeypatch.setattr(Loader, "batches", spy)

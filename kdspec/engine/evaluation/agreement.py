@@ -1,0 +1,85 @@
+"""How often two models say the same of a split, whatever the labels are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from kdspec.api.batch import Batch
+from kdspec.api.evaluator import Evaluator, Metric, State
+from kdspec.api.losses import LogitKind
+from kdspec.api.step import Features
+from kdspec.objectives.soft_labels import outputs
+
+AGREEMENT = Metric("agreement")
+
+
+class Agreement(Evaluator):
+    """The part of rows for which a model chooses the same class as the one whose states are the `reference`.
+
+    Of tokens those count that have a label; where there are several heads, a row counts if all of them agree. Where each
+    label of a row holds or does not, the part of these decisions that are the same. There is none for models that do not
+    choose of the same classes.
+
+    Args:
+        kind: what the logits stand for.
+        reference: the states of the other model; None for that one itself.
+    """
+
+    primary = AGREEMENT
+
+    def __init__(self, kind: LogitKind | None, reference: Sequence[State] | None = None) -> None:
+        self.kind, self.reference = kind, reference
+
+    def add(self, features: Features, batch: Batch) -> State:
+        """For each head the choices, row after row; how many each row has; and of how many classes they are."""
+        found = {"rows": torch.tensor(batch.rows)}
+        labels = features.heads("labels") or tuple(batch.targets.values())
+        for head, logits in enumerate(outputs(features)):
+            right = labels[min(head, len(labels) - 1)] if labels else None
+            of_tokens = len(logits.shape) == 2
+            if len(logits.shape) not in (1, 2) or logits.classes < 2:
+                return {"rows": found["rows"]}
+            if of_tokens and (right is None or logits.shape != right.shape):
+                return {"rows": found["rows"]}
+            known = torch.ones(logits.positions, 1, dtype=torch.bool)
+            if of_tokens and right is not None:
+                known = right != -100
+            said = (logits.select(known) if of_tokens else logits).dense().float()
+            chosen = said > 0 if self.kind == "labels" else said.argmax(-1, keepdim=True)
+            found |= {
+                f"chosen.{head}": chosen.flatten(),
+                f"counts.{head}": known.sum(1) * chosen.shape[-1],
+                f"classes.{head}": torch.tensor(logits.classes),
+            }
+        return found
+
+    def merge(self, states: Sequence[State]) -> Mapping[str, float]:
+        """`agreement`, where the two can be compared."""
+        if self.reference is None or self.kind == "numbers":
+            return {}
+        heads = sum(name.startswith("chosen.") for name in states[0]) if states else 0
+        same = []
+        for head in range(heads):
+            mine, theirs = _choices(states, head), _choices(self.reference, head)
+            if mine is None or theirs is None or mine[0] != theirs[0] or mine[1].shape != theirs[1].shape:
+                return {}
+            same.append(mine[1] == theirs[1])
+        if not same or f"chosen.{heads}" in self.reference[0] or not same[0].numel():
+            return {}
+        return {AGREEMENT.name: float(torch.stack(same).all(0).double().mean())}
+
+
+def _choices(states: Sequence[State], head: int) -> tuple[set[int], Tensor] | None:
+    """Of how many classes, and which, in the order of the rows; None where there are none to choose from."""
+    of_row: dict[int, Tensor] = {}
+    classes = set()
+    for state in states:
+        if f"chosen.{head}" not in state:
+            return None
+        classes.add(int(state[f"classes.{head}"]))
+        parts = torch.split(state[f"chosen.{head}"], state[f"counts.{head}"].tolist())
+        of_row |= dict(zip(state["rows"].tolist(), parts, strict=True))
+    return (classes, torch.cat([of_row[row] for row in sorted(of_row)])) if of_row else None
