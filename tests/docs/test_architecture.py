@@ -29,7 +29,8 @@ def section(title: str) -> str:
 def names_in(file: str) -> set[str]:
     """The functions, classes and methods of a module: `make`, `Session`, `Session.run`."""
     found = set()
-    for node in ast.parse((ROOT / file).read_text(encoding="utf-8")).body:
+    path = ROOT / file
+    for node in ast.parse(path.read_text(encoding="utf-8") if path.is_file() else "").body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             found.add(node.name)
         if isinstance(node, ast.ClassDef):
