@@ -17,13 +17,11 @@ from kdspec.api.context import (
     BuildContext,
     Input,
     LrScheduleContext,
-    ModelContext,
-    ModelFacts,
-    ObjectiveContext,
     OptimizerContext,
     ProjectionContext,
 )
 from kdspec.api.evaluator import Evaluator, Metric
+from kdspec.api.distiller import Distiller, ObjectiveContext
 from kdspec.api.field_path import FieldPath, FieldPathError
 from kdspec.api.file_fields import TOKENIZER_FILES, SpecFile, SpecFolderOrHub, SpecTokenizer, has_any, local_folder
 from kdspec.api.hooks import API_VERSION, hookimpl
@@ -31,17 +29,16 @@ from kdspec.api.kinds import (
     Adaptor,
     Augmentation,
     Dataset,
-    Distiller,
     LayerMap,
     LrSchedule,
     MatchPreset,
-    Model,
     Optimizer,
     Schedule,
     Task,
 )
 from kdspec.api.losses import Divergence, FeatureLoss, LogitKind, LogitLoss, Projection, Reduction, Scope, Temperature
 from kdspec.api.match import Match, Pair, PlannedMatch
+from kdspec.api.model import Model, ModelContext, ModelFacts
 from kdspec.api.needs import LogitUse, Needs, TaskNeeds
 from kdspec.api.plan import Plan, StagePlan, TaskPlan
 from kdspec.api.report import Report, Section

@@ -65,6 +65,20 @@ def outside_type_checking(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 @cache
+def typed_imports(module: str) -> set[str]:
+    """The modules of kdspec that a module imports anywhere, for type checkers alone too."""
+    tree = ast.parse((ROOT / Path(*module.split("."))).with_suffix(".py").read_text(encoding="utf-8"))
+    known, found = set(modules()), set()
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        inner = (name.removeprefix("kdspec.") for name in names if name.startswith("kdspec."))
+        found |= {name for name in inner if name in known} | ({PACKAGE} if "kdspec" in names else set())
+    return found
+
+
+@cache
 def own_imports(module: str) -> set[str]:
     found = {name.removeprefix("kdspec.") for name in imported(module) if name.startswith("kdspec.")}
     known = {top(m) for m in modules()} - {PACKAGE}
@@ -97,13 +111,29 @@ def test_built_ins_import_what_a_third_party_may() -> None:
     assert wrong == {}
 
 
-def test_within_a_layer_nothing_is_circular() -> None:
-    known = set(modules())
-    graph: dict[str, set[str]] = {}
-    for module in known - {PACKAGE}:
-        targets = own_imports(module)
-        graph[module] = {name for name in targets if name in known and name != module}
+def test_nothing_is_circular_not_even_for_types() -> None:
+    graph = {module: {name for name in typed_imports(module) if name != module} for module in modules()}
+    del graph[PACKAGE]
     TopologicalSorter(graph).prepare()
+
+
+def test_types_come_from_lower_layers_too() -> None:
+    """What a module names for type checkers alone, it knows: so it is no later than the module itself."""
+    placed = [module for module in modules() if module != PACKAGE]
+    wrong = {
+        module: higher
+        for module in placed
+        if (higher := {n for n in typed_imports(module) if n != module and not _may_know(module, n)})
+    }
+    assert wrong == {}
+
+
+def _may_know(module: str, other: str) -> bool:
+    if other == PACKAGE:
+        return top(module) == BUILTINS or layer(module) == max(LAYERS)
+    if top(module) == BUILTINS:
+        return top(other) != BUILTINS and layer(other) <= 2
+    return top(other) != BUILTINS and layer(other) <= layer(module)
 
 
 def test_the_language_is_torch_free() -> None:

@@ -2,48 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from kdspec.api.kinds import Model
-    from kdspec.api.match import PlannedMatch
-    from kdspec.api.task import BuiltTask, Head
-
-
-def _nothing() -> Mapping[str, Any]:
-    return MappingProxyType({})
-
-
-def _not_recorded(names: Collection[str]) -> None:
-    del names
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelFacts:
-    """What is known of a model without its weights; None stands for unknown."""
-
-    layers: int | None = None
-    """Number of hidden layers; `output.hidden_states` has one more, the embedding output first."""
-    width: int | None = None
-    """Width of the hidden states."""
-    heads: int | None = None
-    """Attention heads of a layer."""
-    family: str | None = None
-    """The `model_type` of a transformers model."""
-    classes: int | None = None
-    """Classes of the head that its files have."""
-    labels: tuple[str, ...] = ()
-    """The names of these classes in the order of the logits, where its files name them."""
-    architecture: str | None = None
-    """The class that its files are of, such as `BertModel`; empty where all its weights are drawn anew."""
-    vocabulary: int | None = None
-    """Tokens that it has embeddings for, where its configuration says."""
 
 
 @dataclass(frozen=True)
@@ -106,43 +66,3 @@ class OptimizerContext(BuildContext):
     processes: int = 1
     """How many processes train together. With more than one, a tensor may be a shard of the parameter: the update of an
     element must not depend on its position in the tensor."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelContext(BuildContext):
-    """What a model may read."""
-
-    name: str = ""
-    """The name of the model in the spec."""
-    head: Head | None = None
-    """The head that its task needs; of several tasks the first one's. None: the model without a head."""
-    heads: Mapping[str, Head] = field(default_factory=_nothing)
-    """The head that each of its tasks needs, by task. More than one: the model learns several tasks."""
-    task: str = ""
-    """The task whose part of a model of several tasks is built on its own; empty for a whole model."""
-    learns: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
-    """The tasks of each model of the stages, by model."""
-    models: Mapping[str, Model] = field(default_factory=_nothing)
-    """The models of the spec by name, to resolve `like`."""
-    facts: Mapping[str, ModelFacts] = field(default_factory=_nothing)
-    """What is known of each model, for `Model.check`."""
-    built: Mapping[str, nn.Module] = field(default_factory=_nothing)
-    """The models that are built already, to copy layers from."""
-    weights: bool = True
-    """False: only the shapes matter. No weight is read, and none need be initialised."""
-    on_initialised: Callable[[Collection[str]], None] = _not_recorded
-    """To be called with the names of the parameters that are randomly initialised, neither read from files nor copied."""
-    trusts_code: bool = False
-    """Whether code that comes with the model's files may be run. `--trust-remote-code` says so, never a spec."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ObjectiveContext(BuildContext):
-    """What a distiller may read to build its objective."""
-
-    tasks: Mapping[str, BuiltTask] = field(default_factory=_nothing)
-    """The tasks of the stage by name."""
-    matches: tuple[PlannedMatch, ...] = ()
-    """The distiller's matches, expanded to layers, with widths filled in."""
-    facts: Mapping[str, ModelFacts] = field(default_factory=_nothing)
-    """What is known of each model."""

@@ -8,25 +8,12 @@ from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kdspec.api.component import Component
-from kdspec.api.context import (
-    AdaptorContext,
-    BuildContext,
-    Input,
-    LrScheduleContext,
-    ModelContext,
-    ModelFacts,
-    ObjectiveContext,
-    OptimizerContext,
-)
+from kdspec.api.context import AdaptorContext, BuildContext, Input, LrScheduleContext, OptimizerContext
 from kdspec.api.losses import LogitKind, Scoped, is_number
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
-    from kdspec.api.logits import OutputHead
-    from kdspec.api.needs import Needs
-    from kdspec.api.objective import Objective
     from kdspec.api.task import BuiltTask
     from kdspec.diagnostics.fault import Fault
 
@@ -102,97 +89,6 @@ class Adaptor(Component):
     @abstractmethod
     def build(self, context: AdaptorContext) -> Mapping[str, str | list[str]]:
         """Make the working object; the class says what it is."""
-
-
-class Model(Scoped):
-    """An `nn.Module`, made from a `ModelContext`. Weights are loaded in `build` only.
-
-    Unless it can say otherwise, a model has no tokenizer and is saved as its `state_dict`.
-    """
-
-    kind: ClassVar[str] = "model"
-
-    @abstractmethod
-    def build(self, context: ModelContext) -> nn.Module:
-        """Make the working object; the class says what it is."""
-
-    def skeleton(self, context: ModelContext) -> nn.Module:
-        """The module for its shapes alone: tensors on the meta device do, where weights need not be read for them."""
-        return self.build(context)
-
-    def facts(self, context: ModelContext) -> ModelFacts:
-        """Layer count and widths without weights. Torch-free; what cannot be known is None."""
-        del context
-        return ModelFacts()
-
-    def copies(self, module: nn.Module, context: ModelContext) -> tuple[str, list[tuple[str, str]]] | None:
-        """Another model whose tensors some of the module's are copied from, and pairs of their names; None for none."""
-        del module, context
-        return None
-
-    def uses(self) -> tuple[str, ...]:
-        """The other models of the spec that this one is made from (`like`, `initialize`)."""
-        return ()
-
-    def can_learn(self, head: str | None) -> bool:
-        """Whether it can have this kind of head (`Task.head`) beside others, as the student of several tasks. Torch-free.
-
-        A model that says so finds the heads in `context.heads`.
-        """
-        del head
-        return False
-
-    def for_task(self, module: nn.Module, task: str, context: ModelContext) -> nn.Module:
-        """What of the module answers for a task, where `context.heads` has several.
-
-        By default all of it: the adaptor then says which of its outputs belong to which task (`by_task`).
-        """
-        del task, context
-        return module
-
-    def output_head(self, module: nn.Module, context: ModelContext) -> OutputHead | None:
-        """The linear layer that makes the logits of the module, where it is one that may be large; None: not known.
-
-        A large one is not applied in the forward pass, which ends at its input, but in the losses, chunk by chunk.
-        """
-        del module, context
-        return None
-
-    def check(self, context: ModelContext) -> Iterable[Fault]:
-        """Whether it goes together with the other models: a fault for each mistake, yielded and not raised. Torch-free.
-
-        Called by `kdspec validate` when all names are known to hold; `models` and `facts` of the context are complete.
-        A fault of the code KD305 is a warning.
-        """
-        del context
-        return ()
-
-    def tokenizer(self, context: ModelContext) -> Any | None:
-        """The tokenizer that makes this model's inputs, or None."""
-        del context
-        return None
-
-    def tokenizer_id(self, context: ModelContext) -> str | None:
-        """Something equal for two models exactly when they share their tokenizer, or None. Torch-free."""
-        del context
-        return None
-
-    def form(self) -> str:
-        """How it wants the texts of a row put together (`Reader.form`); "" as the task does it. Torch-free."""
-        return ""
-
-    def save(self, module: nn.Module, folder: Any, context: ModelContext) -> None:
-        """Write the trained model so that it can be used without kdspec."""
-        from safetensors.torch import save_model
-
-        del context
-        save_model(module, str(folder / "model.safetensors"))
-
-    def load(self, module: nn.Module, folder: Any) -> None:
-        """Read into `module` what `save` wrote."""
-        from safetensors.torch import load_model
-
-        load_model(module, str(folder / "model.safetensors"))
 
 
 class Dataset(Component):
@@ -309,20 +205,6 @@ class LrSchedule(Component):
 
     @abstractmethod
     def build(self, context: LrScheduleContext) -> Callable[[int], float]:
-        """Make the working object; the class says what it is."""
-
-
-class Distiller(Scoped):
-    """A strategy: `needs()` says which models and features it reads, `build` makes its `Objective`."""
-
-    kind: ClassVar[str] = "distiller"
-
-    @abstractmethod
-    def needs(self) -> Needs:
-        """Which models train and teach, and which features the terms read. Torch-free."""
-
-    @abstractmethod
-    def build(self, context: ObjectiveContext) -> Objective:
         """Make the working object; the class says what it is."""
 
 

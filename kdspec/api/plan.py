@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from kdspec.api.context import ModelContext, ModelFacts
+from kdspec.api.distiller import Distiller
 from kdspec.api.field_path import FieldPath
-from kdspec.api.kinds import Distiller
 from kdspec.api.match import PlannedMatch
+from kdspec.api.model import ModelContext, ModelFacts
 from kdspec.api.needs import Needs, TaskNeeds
 from kdspec.api.spec import Spec, Training
 from kdspec.api.spec_source import SpecSource

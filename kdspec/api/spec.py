@@ -10,7 +10,9 @@ from pydantic_core import PydanticCustomError
 
 from kdspec.api.cache_settings import TeacherCacheSettings
 from kdspec.api.component import Strict, by_name
-from kdspec.api.kinds import Adaptor, Distiller, LrSchedule, Model, Optimizer, Task
+from kdspec.api.distiller import Distiller
+from kdspec.api.kinds import Adaptor, LrSchedule, Optimizer, Task
+from kdspec.api.model import Model
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)

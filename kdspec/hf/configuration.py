@@ -8,7 +8,7 @@ from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
 
-from kdspec.api.context import ModelFacts
+from kdspec.api.model import ModelFacts
 from kdspec.api.task import Head
 from kdspec.diagnostics.diagnostic import closest, excerpt
 from kdspec.diagnostics.fault import Fault

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kdspec.api.context import BuildContext, ObjectiveContext
+from kdspec.api.context import BuildContext
+from kdspec.api.distiller import ObjectiveContext
 from kdspec.api.logits import as_tensor
 from kdspec.api.match import PlannedMatch
 from kdspec.api.objective import Objective

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kdspec.api.component import Strict, by_name
-from kdspec.api.context import BuildContext, ObjectiveContext
+from kdspec.api.context import BuildContext
+from kdspec.api.distiller import ObjectiveContext
 from kdspec.api.kinds import Schedule
 from kdspec.api.losses import Divergence, LogitLoss, Temperature
 from kdspec.api.match import Match

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from kdspec.api.context import ModelContext, ModelFacts
+from kdspec.api.model import ModelContext, ModelFacts
 from kdspec.api.spec import Spec
 from kdspec.api.spec_source import SpecSource
 from kdspec.diagnostics.fault import Fault

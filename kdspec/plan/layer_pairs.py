@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kdspec.api.context import BuildContext, ModelFacts
+from kdspec.api.context import BuildContext
 from kdspec.api.kinds import LayerMap
 from kdspec.api.losses import FeatureLoss
 from kdspec.api.match import Match, Pair
+from kdspec.api.model import ModelFacts
 from kdspec.api.spec_source import SpecSource
 from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import Finding, SpecPath

@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kdspec.api.context import BuildContext, ModelFacts
+from kdspec.api.context import BuildContext
 from kdspec.api.match import Match, PlannedMatch
+from kdspec.api.model import ModelFacts
 from kdspec.api.needs import TaskNeeds
 from kdspec.api.spec import Spec
 from kdspec.api.spec_source import SpecSource

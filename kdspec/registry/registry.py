@@ -9,6 +9,8 @@ from typing import Any
 
 from kdspec.api import kinds, losses
 from kdspec.api.component import Component
+from kdspec.api.distiller import Distiller
+from kdspec.api.model import Model
 from kdspec.registry import plugins
 from kdspec.registry.plugins import Plugin, Plugins, Problem
 
@@ -21,13 +23,13 @@ KINDS: tuple[type[Component], ...] = (
     kinds.LayerMap,
     kinds.MatchPreset,
     kinds.Adaptor,
-    kinds.Model,
+    Model,
     kinds.Dataset,
     kinds.Task,
     kinds.Augmentation,
     kinds.Optimizer,
     kinds.LrSchedule,
-    kinds.Distiller,
+    Distiller,
 )
 
 

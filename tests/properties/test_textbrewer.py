@@ -11,7 +11,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kdspec.api.context import BuildContext, ModelContext
+from kdspec.api.context import BuildContext
+from kdspec.api.model import ModelContext
 from kdspec.api.step import Features, Step
 from kdspec.api.task_sampling import Sampling
 from kdspec.builtins.strategies.one_teacher import General

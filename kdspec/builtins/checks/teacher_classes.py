@@ -9,7 +9,7 @@ from kdspec.api.hooks import hookimpl
 from kdspec.diagnostics.finding import Finding, Mark
 
 if TYPE_CHECKING:
-    from kdspec.api.context import ModelFacts
+    from kdspec.api.model import ModelFacts
     from kdspec.api.plan import Plan, StagePlan, TaskPlan
 
 CODE = "KD403"

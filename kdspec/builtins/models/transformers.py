@@ -12,10 +12,9 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from kdspec.api.component import Component
-from kdspec.api.context import ModelContext, ModelFacts
 from kdspec.api.file_fields import TOKENIZER_FILES, SpecFolderOrHub, SpecTokenizer, has_any, local_folder
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds import Model
+from kdspec.api.model import Model, ModelContext, ModelFacts
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import configuration, families, heads, loading
 from kdspec.hf.layer_copies import Initialize, copy, mistakes

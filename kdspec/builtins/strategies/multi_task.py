@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Self
 from pydantic import Field, model_validator
 
 from kdspec.api.component import Component, Strict, by_name, invalid_value
-from kdspec.api.context import ObjectiveContext
+from kdspec.api.distiller import Distiller, ObjectiveContext
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds import Distiller, Schedule
+from kdspec.api.kinds import Schedule
 from kdspec.api.match import Match
 from kdspec.api.needs import Needs
 from kdspec.api.task_sampling import Sampling

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from kdspec.api.component import Component, by_name, invalid_value
-from kdspec.api.context import BuildContext, ObjectiveContext
+from kdspec.api.context import BuildContext
+from kdspec.api.distiller import Distiller, ObjectiveContext
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds import Distiller
 from kdspec.api.match import Match
 from kdspec.api.needs import LogitUse, Needs
 from kdspec.objectives import label_terms

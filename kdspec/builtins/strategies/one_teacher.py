@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kdspec.api.component import Component, by_name
-from kdspec.api.context import ObjectiveContext
+from kdspec.api.distiller import Distiller, ObjectiveContext
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds import Distiller
 from kdspec.api.match import Match
 from kdspec.api.needs import Needs, TaskNeeds
 from kdspec.objectives import label_terms

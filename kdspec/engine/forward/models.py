@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from kdspec.api.context import ModelContext
+from kdspec.api.model import ModelContext
 from kdspec.api.plan import Plan
 from kdspec.api.task import Head, Reader
 from kdspec.engine.batches.sampler import fold, isolated_random, reseed

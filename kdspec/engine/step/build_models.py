@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from kdspec.api.context import ObjectiveContext
+from kdspec.api.distiller import ObjectiveContext
 from kdspec.api.match import PlannedMatch
 from kdspec.api.objective import Objective
 from kdspec.api.plan import Plan, StagePlan, TaskPlan

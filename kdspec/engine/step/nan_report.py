@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from safetensors.torch import save_file
@@ -18,14 +18,70 @@ from kdspec.engine.run.run_folder import RunFolder
 from kdspec.ops.mean import Mean
 
 if TYPE_CHECKING:
+    from kdspec.api.plan import StagePlan
+    from kdspec.api.step import Features, Term
+    from kdspec.diagnostics.finding import SpecPath
+    from kdspec.engine.processes.backend import Backend
     from kdspec.engine.step.accumulator import Figures
+    from kdspec.engine.step.embedding_gradients import InPlace
+    from kdspec.engine.step.lanes.lane import Lane
+    from kdspec.engine.step.lanes.lanes import Lanes
     from kdspec.engine.step.normalization import Shares
     from kdspec.engine.step.task_inputs import MicroBatch
-    from kdspec.engine.step.training_loop import TrainingLoop
+    from kdspec.engine.step.trainable import TrainableModule
+
+
+class FailedLoop(Protocol):
+    """What is asked of a training loop whose step came to no number: the loop itself, of which this knows no more."""
+
+    @property
+    def stage(self) -> StagePlan:
+        """The stage."""
+        ...
+
+    @property
+    def backend(self) -> Backend:
+        """Where it computes."""
+        ...
+
+    @property
+    def trainable(self) -> TrainableModule:
+        """The student with its objective."""
+        ...
+
+    @property
+    def embeddings(self) -> InPlace:
+        """The gradients that do not go their ordinary way."""
+        ...
+
+    @property
+    def lanes(self) -> Lanes | None:
+        """Micro-batches side by side."""
+        ...
+
+    @property
+    def place(self) -> Callable[[str], SpecPath]:
+        """Where the spec has a term."""
+        ...
+
+    @property
+    def keep_batch(self) -> Callable[[int, list[MicroBatch], Mapping[str, float]], str]:
+        """Saves the batch of a step; says where."""
+        ...
+
+    def terms(
+        self, step: int, micro: int, drawn: MicroBatch, *, lane: Lane | None = None
+    ) -> tuple[dict[str, Term], Features]:
+        """The terms of a micro-batch."""
+        ...
+
+    def taught(self, name: str, batch: Any, drawn: MicroBatch) -> Features:
+        """What a teacher answers for a micro-batch."""
+        ...
 
 
 def non_finite_error(
-    loop: TrainingLoop, step: int, drawn: list[MicroBatch], shares: Shares, figures: Figures, where: list[int]
+    loop: FailedLoop, step: int, drawn: list[MicroBatch], shares: Shares, figures: Figures, where: list[int]
 ) -> FindingError:
     """KD501, for a step whose loss or gradient is no number, in every process.
 
@@ -65,9 +121,7 @@ def non_finite_error(
     return FindingError(finding)
 
 
-def _culprits(
-    loop: TrainingLoop, step: int, drawn: list[MicroBatch], shares: Shares, names: Iterable[str]
-) -> list[str]:
+def _culprits(loop: FailedLoop, step: int, drawn: list[MicroBatch], shares: Shares, names: Iterable[str]) -> list[str]:
     """Of these terms those whose own gradients are not finite: the step once more, term by term."""
     if loop.backend.divided:
         return []  # a gradient of a part of the weights exists after a whole backward pass only
@@ -92,7 +146,7 @@ def _culprits(
     return list(dict.fromkeys(name for names in told for name in names))
 
 
-def _noisy(loop: TrainingLoop, drawn: list[MicroBatch]) -> dict[str, None]:
+def _noisy(loop: FailedLoop, drawn: list[MicroBatch]) -> dict[str, None]:
     """The teachers that themselves give no numbers for these rows."""
     found: dict[str, None] = {}
     for each in drawn:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kdspec.api.context import ModelContext
+from kdspec.api.model import ModelContext
 from kdspec.api.task import Head
 from kdspec.builtins.models.text_models import BiGruModel
 from kdspec.builtins.models.transformers import Transformers

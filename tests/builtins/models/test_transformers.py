@@ -11,8 +11,7 @@ import transformers
 from pydantic import ValidationError
 from transformers.utils import logging
 
-from kdspec.api.context import ModelContext, ModelFacts
-from kdspec.api.kinds import Model
+from kdspec.api.model import Model, ModelContext, ModelFacts
 from kdspec.api.task import Head
 from kdspec.builtins.models.text_models import BiGruModel
 from kdspec.builtins.models.transformers import Initialize, Transformers

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kdspec import load_registry
-from kdspec.api.context import ObjectiveContext
+from kdspec.api.distiller import ObjectiveContext
 from kdspec.api.step import Features, Step
 from kdspec.builtins.strategies.multi_teacher import MultiTeacher
 from kdspec.diagnostics.fault import Fault

@@ -1,0 +1,49 @@
+"""The kind `distiller`: a strategy, and what it is told when its objective is built."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from kdspec.api.context import BuildContext
+from kdspec.api.losses import Scoped
+from kdspec.api.match import PlannedMatch
+from kdspec.api.model import ModelFacts
+from kdspec.api.needs import Needs
+
+if TYPE_CHECKING:
+    from kdspec.api.objective import Objective
+    from kdspec.api.task import BuiltTask
+
+
+def _nothing() -> Mapping[str, Any]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveContext(BuildContext):
+    """What a distiller may read to build its objective."""
+
+    tasks: Mapping[str, BuiltTask] = field(default_factory=_nothing)
+    """The tasks of the stage by name."""
+    matches: tuple[PlannedMatch, ...] = ()
+    """The distiller's matches, expanded to layers, with widths filled in."""
+    facts: Mapping[str, ModelFacts] = field(default_factory=_nothing)
+    """What is known of each model."""
+
+
+class Distiller(Scoped):
+    """A strategy: `needs()` says which models and features it reads, `build` makes its `Objective`."""
+
+    kind: ClassVar[str] = "distiller"
+
+    @abstractmethod
+    def needs(self) -> Needs:
+        """Which models train and teach, and which features the terms read. Torch-free."""
+
+    @abstractmethod
+    def build(self, context: ObjectiveContext) -> Objective:
+        """Make the working object; the class says what it is."""

@@ -1,0 +1,168 @@
+"""The kind `model`: what it is told, what is known of it without its weights, and what it can do."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from kdspec.api.context import BuildContext
+from kdspec.api.losses import Scoped
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from kdspec.api.logits import OutputHead
+    from kdspec.api.task import Head
+    from kdspec.diagnostics.fault import Fault
+
+
+def _nothing() -> Mapping[str, Any]:
+    return MappingProxyType({})
+
+
+def _not_recorded(names: Collection[str]) -> None:
+    del names
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFacts:
+    """What is known of a model without its weights; None stands for unknown."""
+
+    layers: int | None = None
+    """Number of hidden layers; `output.hidden_states` has one more, the embedding output first."""
+    width: int | None = None
+    """Width of the hidden states."""
+    heads: int | None = None
+    """Attention heads of a layer."""
+    family: str | None = None
+    """The `model_type` of a transformers model."""
+    classes: int | None = None
+    """Classes of the head that its files have."""
+    labels: tuple[str, ...] = ()
+    """The names of these classes in the order of the logits, where its files name them."""
+    architecture: str | None = None
+    """The class that its files are of, such as `BertModel`; empty where all its weights are drawn anew."""
+    vocabulary: int | None = None
+    """Tokens that it has embeddings for, where its configuration says."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelContext(BuildContext):
+    """What a model may read."""
+
+    name: str = ""
+    """The name of the model in the spec."""
+    head: Head | None = None
+    """The head that its task needs; of several tasks the first one's. None: the model without a head."""
+    heads: Mapping[str, Head] = field(default_factory=_nothing)
+    """The head that each of its tasks needs, by task. More than one: the model learns several tasks."""
+    task: str = ""
+    """The task whose part of a model of several tasks is built on its own; empty for a whole model."""
+    learns: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
+    """The tasks of each model of the stages, by model."""
+    models: Mapping[str, Model] = field(default_factory=_nothing)
+    """The models of the spec by name, to resolve `like`."""
+    facts: Mapping[str, ModelFacts] = field(default_factory=_nothing)
+    """What is known of each model, for `Model.check`."""
+    built: Mapping[str, nn.Module] = field(default_factory=_nothing)
+    """The models that are built already, to copy layers from."""
+    weights: bool = True
+    """False: only the shapes matter. No weight is read, and none need be initialised."""
+    on_initialised: Callable[[Collection[str]], None] = _not_recorded
+    """To be called with the names of the parameters that are randomly initialised, neither read from files nor copied."""
+    trusts_code: bool = False
+    """Whether code that comes with the model's files may be run. `--trust-remote-code` says so, never a spec."""
+
+
+class Model(Scoped):
+    """An `nn.Module`, made from a `ModelContext`. Weights are loaded in `build` only.
+
+    Unless it can say otherwise, a model has no tokenizer and is saved as its `state_dict`.
+    """
+
+    kind: ClassVar[str] = "model"
+
+    @abstractmethod
+    def build(self, context: ModelContext) -> nn.Module:
+        """Make the working object; the class says what it is."""
+
+    def skeleton(self, context: ModelContext) -> nn.Module:
+        """The module for its shapes alone: tensors on the meta device do, where weights need not be read for them."""
+        return self.build(context)
+
+    def facts(self, context: ModelContext) -> ModelFacts:
+        """Layer count and widths without weights. Torch-free; what cannot be known is None."""
+        del context
+        return ModelFacts()
+
+    def copies(self, module: nn.Module, context: ModelContext) -> tuple[str, list[tuple[str, str]]] | None:
+        """Another model whose tensors some of the module's are copied from, and pairs of their names; None for none."""
+        del module, context
+        return None
+
+    def uses(self) -> tuple[str, ...]:
+        """The other models of the spec that this one is made from (`like`, `initialize`)."""
+        return ()
+
+    def can_learn(self, head: str | None) -> bool:
+        """Whether it can have this kind of head (`Task.head`) beside others, as the student of several tasks. Torch-free.
+
+        A model that says so finds the heads in `context.heads`.
+        """
+        del head
+        return False
+
+    def for_task(self, module: nn.Module, task: str, context: ModelContext) -> nn.Module:
+        """What of the module answers for a task, where `context.heads` has several.
+
+        By default all of it: the adaptor then says which of its outputs belong to which task (`by_task`).
+        """
+        del task, context
+        return module
+
+    def output_head(self, module: nn.Module, context: ModelContext) -> OutputHead | None:
+        """The linear layer that makes the logits of the module, where it is one that may be large; None: not known.
+
+        A large one is not applied in the forward pass, which ends at its input, but in the losses, chunk by chunk.
+        """
+        del module, context
+        return None
+
+    def check(self, context: ModelContext) -> Iterable[Fault]:
+        """Whether it goes together with the other models: a fault for each mistake, yielded and not raised. Torch-free.
+
+        Called by `kdspec validate` when all names are known to hold; `models` and `facts` of the context are complete.
+        A fault of the code KD305 is a warning.
+        """
+        del context
+        return ()
+
+    def tokenizer(self, context: ModelContext) -> Any | None:
+        """The tokenizer that makes this model's inputs, or None."""
+        del context
+        return None
+
+    def tokenizer_id(self, context: ModelContext) -> str | None:
+        """Something equal for two models exactly when they share their tokenizer, or None. Torch-free."""
+        del context
+        return None
+
+    def form(self) -> str:
+        """How it wants the texts of a row put together (`Reader.form`); "" as the task does it. Torch-free."""
+        return ""
+
+    def save(self, module: nn.Module, folder: Any, context: ModelContext) -> None:
+        """Write the trained model so that it can be used without kdspec."""
+        from safetensors.torch import save_model
+
+        del context
+        save_model(module, str(folder / "model.safetensors"))
+
+    def load(self, module: nn.Module, folder: Any) -> None:
+        """Read into `module` what `save` wrote."""
+        from safetensors.torch import load_model
+
+        load_model(module, str(folder / "model.safetensors"))
