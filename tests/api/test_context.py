@@ -6,8 +6,8 @@ from dataclasses import fields
 
 import pytest
 
+import kdspec
 from kdspec import BuildContext, load_registry
-from kdspec.api import context
 
 REGISTRY = load_registry()
 READS_NOTHING_MORE = (
@@ -43,7 +43,8 @@ def test_the_plain_context_has_what_every_kind_may_read_and_no_more():
 
 
 def test_each_context_is_documented():
-    contexts = [item for item in vars(context).values() if isinstance(item, type) and issubclass(item, BuildContext)]
+    exported = [getattr(kdspec, name) for name in kdspec.__all__]
+    contexts = [item for item in exported if isinstance(item, type) and issubclass(item, BuildContext)]
     assert len(contexts) == 7
     for item in contexts:
         assert item.__doc__
