@@ -20,8 +20,8 @@ from kdspec.api.context import (
     OptimizerContext,
     ProjectionContext,
 )
-from kdspec.api.evaluator import Evaluator, Metric
 from kdspec.api.distiller import Distiller, ObjectiveContext
+from kdspec.api.evaluator import Evaluator, Metric
 from kdspec.api.field_path import FieldPath, FieldPathError
 from kdspec.api.file_fields import TOKENIZER_FILES, SpecFile, SpecFolderOrHub, SpecTokenizer, has_any, local_folder
 from kdspec.api.hooks import API_VERSION, hookimpl

@@ -75,7 +75,7 @@ class FailedLoop(Protocol):
         """The terms of a micro-batch."""
         ...
 
-    def taught(self, name: str, batch: Any, drawn: MicroBatch) -> Features:
+    def taught(self, name: str, drawn: MicroBatch) -> Features:
         """What a teacher answers for a micro-batch."""
         ...
 
