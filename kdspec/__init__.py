@@ -44,7 +44,7 @@ from kdspec.api.plan import Plan, StagePlan, TaskPlan
 from kdspec.api.report import Report, Section
 from kdspec.api.spec import Spec, Training
 from kdspec.api.spec_source import SpecSource
-from kdspec.api.step import Features, Step, Term
+from kdspec.api.step import Features, Step, Term, View
 from kdspec.api.task import BuiltTask, Head, Reader, WrappedTask
 from kdspec.api.task_sampling import Sampling
 from kdspec.diagnostics.diagnostic import Diagnostic, closest, excerpt
@@ -137,6 +137,7 @@ __all__ = [
     "Term",
     "TopKLogits",
     "Training",
+    "View",
     "WrappedTask",
     "by_name",
     "closest",

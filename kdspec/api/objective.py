@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from kdspec.api.step import Step, Term
+from kdspec.api.step import Step, Term, View
 
 
 class Objective(nn.Module, ABC):
@@ -30,9 +30,28 @@ class Objective(nn.Module, ABC):
     makes_batches: bool = False
     """Whether it has batches of its own, made by `make_batches`; the same holds for it as for `changes_modules`."""
 
+    compares_steps: bool = False
+    """Whether it has terms over whole optimizer steps: `views` and `relate` are then called beside `forward`."""
+
     @abstractmethod
     def forward(self, step: Step) -> dict[str, Term]:
         """The terms of a micro-batch by name; their weighted sum is minimised."""
+
+    def views(self, step: Step) -> dict[str, View]:
+        """For each term over a whole optimizer step what its loss compares of this micro-batch.
+
+        Called twice for each micro-batch, with the same features: the second time with a graph.
+        """
+        del step
+        return {}
+
+    def relate(self, views: Mapping[str, View], progress: float) -> dict[str, Term]:
+        """The terms over a whole optimizer step, from the views of all its micro-batches and processes put together.
+
+        A term has the name of the view that it is made of.
+        """
+        del views, progress
+        return {}
 
     def on_step_begin(self, progress: float, models: Mapping[str, nn.Module]) -> None:
         """Called once per optimizer step, before the first forward pass.

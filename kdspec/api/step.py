@@ -83,6 +83,17 @@ class Step:
 
 
 @dataclass(frozen=True)
+class View:
+    """What a loss of the scope `step` compares of some rows: entry n of each tensor is of row n."""
+
+    student: tuple[Tensor, ...]
+    """Of the student; the gradient flows through these."""
+    teacher: tuple[Tensor, ...] = ()
+    mask: Tensor | None = None
+    """The tokens that count, `(rows, length)`; None where rows have no tokens, or all of them count."""
+
+
+@dataclass(frozen=True)
 class Term:
     """A part of the objective: its loss and its weight now. A term of weight 0 is best left out."""
 

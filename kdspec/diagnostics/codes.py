@@ -335,6 +335,12 @@ _TABLE = (
         "of a configuration of Accelerate are refused, so that none is silently ignored.",
     ),
     Code(
+        "KD516",
+        "no loss over a whole step",
+        "A loss that compares the rows of a whole optimizer step runs the student twice, with the same random numbers, which "
+        "this setting does not allow.",
+    ),
+    Code(
         "KD601",
         "not a configuration of TextBrewer",
         "`kdspec import-textbrewer` reads JSON, and from Python files the literal arguments of TextBrewer's classes. "

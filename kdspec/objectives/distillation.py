@@ -12,7 +12,7 @@ from kdspec.api.distiller import ObjectiveContext
 from kdspec.api.logits import as_tensor
 from kdspec.api.match import PlannedMatch
 from kdspec.api.objective import Objective
-from kdspec.api.step import Features, Step, Term
+from kdspec.api.step import Features, Step, Term, View
 from kdspec.api.task import BuiltTask
 from kdspec.diagnostics.fault import Within
 from kdspec.objectives.reductions import reduced
@@ -51,7 +51,9 @@ class DistillationObjective(Objective):
         planned = context.matches if context is not None else ()
         terms = [MatchTerm(match, context or BuildContext()) for match in planned]
         self.matches = nn.ModuleList(terms)
-        self._terms = tuple(terms)
+        self._terms = tuple(term for term in terms if not term.whole)
+        self._whole = {term.term: term for term in terms if term.whole}
+        self.compares_steps = bool(self._whole)
         if soft is not None and soft.module is not None:
             self.soft_loss = soft.module  # its parameters are ours to train
 
@@ -74,6 +76,28 @@ class DistillationObjective(Objective):
                 terms[HARD_LABELS if len(losses) == 1 else f"{HARD_LABELS}.{name}"] = Term(loss, weight)
         return terms
 
+    def views(self, step: Step) -> dict[str, View]:
+        """Of the matches whose losses compare the rows of a whole step."""
+        found = {}
+        for name, match in self._whole.items():
+            if match.weight(step.progress):
+                try:
+                    found[name] = match.view(step)
+                except Exception as error:
+                    raise match.within(step) from error
+        return found
+
+    def relate(self, views: Mapping[str, View], progress: float) -> dict[str, Term]:
+        """Their losses."""
+        found = {}
+        for name, view in views.items():
+            match = self._whole[name]
+            try:
+                found[name] = Term(match.compared(view), match.weight(progress))
+            except Exception as error:
+                raise match.at(f"`{match.planned.feature}` of the step: {shapes(view.student)}") from error
+        return found
+
     def _packing(self, step: Step) -> Packing | None:
         """What takes the tokens that count out of each layer once for all matches."""
         masks = step.student.heads("inputs_mask") if any(match.packs for match in self._terms) else ()
@@ -83,7 +107,7 @@ class DistillationObjective(Objective):
         """A group for each projection, with the options that the spec gives it."""
         return [
             {"name": match.term, "params": list(match.projection.parameters()), **match.options}
-            for match in self._terms
+            for match in (*self._terms, *self._whole.values())
             if match.projection is not None
         ]
 
@@ -99,6 +123,8 @@ class MatchTerm(nn.Module):
     def __init__(self, match: PlannedMatch, context: BuildContext) -> None:
         super().__init__()
         self.term, self.planned = match.term, match
+        self.whole = match.loss.scope == "step"
+        """Whether its loss compares the rows of a whole optimizer step."""
         self.loss = match.loss.build(context)
         self.weight = match.weight.build(context)
         self.projection = match.build_projection(context)
@@ -131,6 +157,22 @@ class MatchTerm(nn.Module):
         teacher: Any = taught[self.reduced.name] if enough and self.reduced else layers[0] if one else tuple(layers)
         return self.loss(student[0] if one else tuple(student), teacher, **over)
 
+    def view(self, step: Step) -> View:
+        """What the loss compares of a micro-batch, where it compares the rows of a whole step."""
+        match = self.planned
+        student = _layers(step.student, match.feature, match.student_layers)
+        teacher = _layers(step.teachers[match.teacher], match.feature, match.teacher_layers)
+        if self.projection is not None:
+            student = [self.projection(layer) for layer in student]
+        masks = step.student.heads("inputs_mask")
+        return View(tuple(student), tuple(teacher), masks[0] if masks else None)
+
+    def compared(self, view: View) -> Tensor | Mean:
+        """The loss over all rows of a step."""
+        one = self.planned.loss.arity == 1
+        student, teacher = (side[0] if one else side for side in (view.student, view.teacher))
+        return self.loss(student, teacher, mask=view.mask)
+
     def within(self, step: Step) -> Within:
         """Where this match is, and the shapes that it was given, for what its loss or projection has raised."""
         match, student, teacher = self.planned, step.student, step.teachers[self.planned.teacher]
@@ -140,7 +182,12 @@ class MatchTerm(nn.Module):
         notes = [f"`{match.feature}` of `{name}`: {shapes(_layers(side, match.feature, i))}" for name, side, i in sides]
         if masks := student.heads("inputs_mask"):
             notes.append(f"`inputs_mask` of `{match.student}`: {shapes(masks[:1])}")
-        return Within(f"the loss `{match.loss.name}`", match.path[_PARAMETERS:], tuple(notes))
+        return self.at(*notes)
+
+    def at(self, *notes: str) -> Within:
+        """Where this match is."""
+        match = self.planned
+        return Within(f"the loss `{match.loss.name}`", match.path[_PARAMETERS:], notes)
 
 
 def _layers(features: Features, feature: str, layers: Sequence[int]) -> list[Tensor]:

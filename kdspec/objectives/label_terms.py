@@ -13,6 +13,7 @@ from kdspec.api.kinds import Schedule
 from kdspec.api.losses import Divergence, LogitLoss, Temperature
 from kdspec.api.match import Match
 from kdspec.api.needs import LogitUse, TaskNeeds
+from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
     from kdspec.objectives.distillation import DistillationObjective
@@ -51,6 +52,12 @@ class SoftLabels(Strict):
         """The working object for these teachers."""
         from kdspec.objectives.soft_labels import Soft
 
+        for name, part in (("loss", self.loss), ("temperature", self.temperature)):
+            if part.scope == "step":
+                message = (
+                    f"the {part.words()} `{part.name}` takes the rows of a whole step, which only losses of matches may"
+                )
+                raise Fault("KD313", message, ("soft_labels", name))
         return Soft(
             teachers=tuple(teachers),
             loss=self.loss.build(context),

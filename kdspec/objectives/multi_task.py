@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from kdspec.api.objective import Objective
-from kdspec.api.step import Step, Term
+from kdspec.api.step import Step, Term, View
 from kdspec.diagnostics.fault import Fault, Within
 
 
@@ -38,6 +38,9 @@ class MultiTaskObjective(Objective):
         self.objectives = nn.ModuleList(inner)  # what is in them is trained
         self.reads_teachers_by_matches = all(each.reads_teachers_by_matches for each in inner)
         self.keeps_nothing = all(each.keeps_nothing for each in inner)
+        self.compares_steps = any(each.compares_steps for each in inner)
+        self._of_view: dict[str, tuple[str, str]] = {}
+        """For each view its task, and its name there."""
         self.changes_modules = any(each.changes_modules for each in inner)
         assert not any(each.makes_batches for each in inner), "the objective of one of several tasks has no own batches"
 
@@ -61,6 +64,27 @@ class MultiTaskObjective(Objective):
             name if name.startswith(prefix) else prefix + name: replace(term, weight=term.weight * factor)
             for name, term in terms.items()
         }
+
+    def views(self, step: Step) -> dict[str, View]:
+        """Those of the task, under the names of its terms."""
+        part, prefix = self.parts[step.task], f"{step.task}."
+        if not part.weight(step.progress):
+            return {}
+        found = {}
+        for name, view in part.objective.views(step).items():
+            outer = name if name.startswith(prefix) else prefix + name
+            self._of_view[outer], found[outer] = (step.task, name), view
+        return found
+
+    def relate(self, views: Mapping[str, View], progress: float) -> dict[str, Term]:
+        """Those of all tasks, each weighted."""
+        found = {}
+        for outer, view in views.items():
+            task, name = self._of_view[outer]
+            part = self.parts[task]
+            for term in part.objective.relate({name: view}, progress).values():
+                found[outer] = replace(term, weight=term.weight * part.weight(progress))
+        return found
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Those of all tasks."""

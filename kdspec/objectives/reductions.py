@@ -26,7 +26,8 @@ class Reduced:
 
 def reduced(match: PlannedMatch) -> Reduced | None:
     """What is enough for a match; None for one that needs its layers, or compares a feature as a whole."""
-    reduction = match.loss.reduces()
+    # A loss over a whole step gathers what it compares, which is to be the same in all micro-batches.
+    reduction = None if match.loss.scope == "step" else match.loss.reduces()
     return Reduced(reduction, match.feature, match.teacher_layers) if reduction and match.teacher_layers else None
 
 

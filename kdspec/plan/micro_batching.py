@@ -12,8 +12,8 @@ from kdspec.api.plan import TaskPlan
 from kdspec.api.spec import Spec
 from kdspec.diagnostics.finding import Finding, Mark
 
-SEPARATE = ("position", "row")
-"""The scopes of what takes each row by itself."""
+SEPARATE = ("position", "row", "step")
+"""The scopes of what does not see how a batch is cut: it takes each row by itself, or all rows of a step together."""
 
 PolicyName = Literal["random", "sorted_micro_batches", "length_grouped"]
 

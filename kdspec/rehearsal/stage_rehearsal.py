@@ -166,6 +166,8 @@ class StageRehearsal:
             self._counted("losses"),
         ):
             terms = trainable.objective(step)
+            if trainable.objective.compares_steps:
+                terms = terms | trainable.objective.relate(trainable.objective.views(step), step.progress)
         if not terms:
             raise FindingError(
                 Finding("KD306", f"stage `{self.stage.name}` has no term at its start", self.stage_models.path)

@@ -89,6 +89,10 @@ VARIANTS = {
     "means of means": (f"{TRAINING}.normalize=micro_batch", f"{ROWS}={{train: 9}}"),
     "what no loss reaches": (f"{GENERAL}.soft_labels.weight=0", f"{GENERAL}.hard_labels.weight=0"),
     "a cache": (f"{TRAINING}.teacher_cache={{use: 'on', folder: CACHE}}",),
+    "a loss over whole steps": (
+        f"{ROWS}={{train: 9}}",
+        f"{GENERAL}.matches=[{{feature: hidden, loss: alike, layers: {{3: 2}}, weight: 3}}]",
+    ),
     "batches by length": (f"{TRAINING}.batching=length_grouped",),
 }
 """What one process with the doubled batch must come to as well."""

@@ -6,7 +6,7 @@ import os
 import signal
 from typing import Any
 
-from kdspec import BuildContext, Component, Dataset, LogitLoss, Model, ModelContext, ModelFacts, hookimpl
+from kdspec import BuildContext, Component, Dataset, FeatureLoss, LogitLoss, Model, ModelContext, ModelFacts, hookimpl
 
 VOCABULARY, CLASSES, LENGTH = 11, 5, 6
 
@@ -127,6 +127,28 @@ class Scaled(LogitLoss):
         return Loss()
 
 
+class Alike(FeatureLoss):
+    """How alike the rows of a whole step are to one another, by the mean of their tokens."""
+
+    name = "alike"
+    scope = "step"
+    feature = "hidden"
+    same_width = False
+
+    def build(self, context: BuildContext) -> Any:
+        from torch.nn import functional
+
+        def similarity(states: Any, mask: Any) -> Any:
+            kept = mask[..., None].to(states.dtype)
+            pooled = functional.normalize((states * kept).sum(1) / kept.sum(1).clamp(min=1), dim=-1)
+            return pooled @ pooled.T
+
+        def loss(student: Any, teacher: Any, *, mask: Any) -> Any:
+            return (similarity(student, mask) - similarity(teacher, mask)).square().mean()
+
+        return loss
+
+
 class StopAt:
     """An observer that asks the run to stop, as Ctrl-C does, once a step is done."""
 
@@ -143,4 +165,4 @@ class StopAt:
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
     """Everything that the specs name."""
-    return [Toy, Ragged, Scaled]
+    return [Toy, Ragged, Scaled, Alike]

@@ -19,7 +19,7 @@ from kdspec.ops.mean import Mean
 
 if TYPE_CHECKING:
     from kdspec.api.plan import StagePlan
-    from kdspec.api.step import Features, Term
+    from kdspec.api.step import Features, Step, Term
     from kdspec.diagnostics.finding import SpecPath
     from kdspec.engine.processes.backend import Backend
     from kdspec.engine.step.accumulator import Figures
@@ -71,8 +71,8 @@ class FailedLoop(Protocol):
 
     def terms(
         self, step: int, micro: int, drawn: MicroBatch, *, lane: Lane | None = None
-    ) -> tuple[dict[str, Term], Features]:
-        """The terms of a micro-batch."""
+    ) -> tuple[dict[str, Term], Step]:
+        """The terms of a micro-batch, and what they are made of."""
         ...
 
     def taught(self, name: str, drawn: MicroBatch) -> Features:

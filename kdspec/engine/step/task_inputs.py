@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from kdspec.api.step import Features
 from kdspec.engine.batches.loader import Batches, Loader
 from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.engine.teacher_cache.cache import TeacherCache
 from kdspec.ops.mean import Unit
+
+TeacherFeatures = Mapping[str, Features]
+"""What each teacher says of a micro-batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,3 +49,8 @@ class MicroBatch:
         """How many of each unit count in the step."""
         student = self.batches[self.task_inputs.student.name]
         return dict.fromkeys(student.units, 0.0) if self.empty else student.units
+
+    @property
+    def size(self) -> int:
+        """How many numbers the student is given first, such as tokens, by which lanes share micro-batches."""
+        return next(iter(self.batches[self.task_inputs.student.name].tensors.values())).numel()

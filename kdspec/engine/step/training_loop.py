@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -27,14 +27,12 @@ from kdspec.engine.step.lanes.lanes import Lanes
 from kdspec.engine.step.nan_report import non_finite_error
 from kdspec.engine.step.normalization import Shares, counted, total
 from kdspec.engine.step.optimization import Optimization
-from kdspec.engine.step.task_inputs import MicroBatch, TaskInputs
+from kdspec.engine.step.task_inputs import MicroBatch, TaskInputs, TeacherFeatures
 from kdspec.engine.step.trainable import TrainableModule
+from kdspec.engine.step.whole_step import WholeTerm, check_whole_steps, over_whole_step
 from kdspec.engine.teacher_cache.cache import TeacherCache
 from kdspec.events import StepDone
 from kdspec.ops.mean import Mean, Unit
-
-TeacherFeatures = Mapping[str, Features]
-"""What each teacher says of a micro-batch."""
 
 SMALLEST_SCALE = 2.0**-20
 """A loss scale below this has been halved so often that the gradient does not overflow by chance."""
@@ -70,6 +68,9 @@ class TrainingLoop:
     lanes: Lanes | None = None
     """Where micro-batches are computed side by side."""
 
+    def __post_init__(self) -> None:
+        check_whole_steps(self)
+
     @property
     def caches(self) -> tuple[TeacherCache, ...]:
         """Those of all tasks."""
@@ -96,10 +97,11 @@ class TrainingLoop:
         units, rows = self._everywhere(counts)
         shares = Shares(counts, units, self.stage.training.normalize, parts=len(rows))
         self.optimization.set_rates(step)
+        answers, whole = over_whole_step(self, step, drawn)
         if self.lanes is None:
-            accumulator = self._one_by_one(step, drawn, shares)
+            accumulator = self._one_by_one(step, drawn, shares, answers, whole)
         else:
-            accumulator = self._side_by_side(self.lanes, step, drawn, shares)
+            accumulator = self._side_by_side(self.lanes, step, drawn, shares, answers, whole)
         if not any(accumulator.counted):
             # As if there had been no backward pass, which was there for the other ranks: an optimizer tells 0 from none.
             self.optimization.optimizer.zero_grad(set_to_none=True)
@@ -121,27 +123,34 @@ class TrainingLoop:
             micro_losses=figures.micro,
         )
 
-    def _one_by_one(self, step: int, drawn: list[MicroBatch], shares: Shares) -> Accumulator:
+    def _one_by_one(
+        self, step: int, drawn: list[MicroBatch], shares: Shares, answers: Sequence[TeacherFeatures | None],
+        whole: Mapping[str, WholeTerm],
+    ) -> Accumulator:  # fmt: skip
         accumulator = Accumulator()
         for micro, each in enumerate(drawn):
             with self.backend.accumulate(self.trainable, last=micro == len(drawn) - 1):
-                loss = self.backend.compute(
-                    self.trainable, partial(self._micro, step, micro, each, shares, accumulator)
-                )
+                work = partial(self._micro, step, micro, each, shares, accumulator, answers=answers[micro], whole=whole)
+                loss = self.backend.compute(self.trainable, work)
                 self._backward(loss, each.task, self.trainable)
         return accumulator
 
-    def _side_by_side(self, lanes: Lanes, step: int, drawn: list[MicroBatch], shares: Shares) -> Accumulator:
+    def _side_by_side(
+        self, lanes: Lanes, step: int, drawn: list[MicroBatch], shares: Shares,
+        known: Sequence[TeacherFeatures | None], whole: Mapping[str, WholeTerm],
+    ) -> Accumulator:  # fmt: skip
         """The teachers answer with all threads, and the student learns from what they say in lanes."""
-        answers = [self._answers(step, micro, each) for micro, each in enumerate(drawn)]
+        answers = [known[micro] or self.answers(step, micro, each) for micro, each in enumerate(drawn)]
         accumulators = [Accumulator() for _ in drawn]
 
         def work(lane: Lane, micro: int) -> None:
             each = drawn[micro]
-            loss = self._micro(step, micro, each, shares, accumulators[micro], lane=lane, answers=answers[micro])
+            loss = self._micro(
+                step, micro, each, shares, accumulators[micro], lane=lane, answers=answers[micro], whole=whole
+            )
             self._backward(loss, each.task, lane.trainable)
 
-        lanes.work([_size(each) for each in drawn], work)
+        lanes.work([each.size for each in drawn], work)
         return Accumulator(
             [entries for accumulator in accumulators for entries in accumulator.entries],
             [counted for accumulator in accumulators for counted in accumulator.counted],
@@ -150,7 +159,7 @@ class TrainingLoop:
     def try_out(self, lane: Lane) -> str:
         """Why a lane cannot compute beside others; empty where it can."""
         first = self._draw(0)[0]
-        answers = self._answers(0, 0, first)
+        answers = self.answers(0, 0, first)
         return lane.try_out(lambda: self.terms(0, 0, first, lane=lane, answers=answers))
 
     def _everywhere(self, counts: list[Mapping[Unit, float]]) -> tuple[dict[Unit, float], list[float]]:
@@ -202,26 +211,29 @@ class TrainingLoop:
         *,
         lane: Lane | None = None,
         answers: TeacherFeatures | None = None,
-    ) -> tuple[dict[str, Term], Features]:
-        """The losses of a micro-batch, and the features of the student that they are made of."""
+    ) -> tuple[dict[str, Term], Step]:
+        """The losses of a micro-batch, and the features that they are made of."""
+        at = self.at(step, micro, drawn, lane, answers)
+        with self.backend.autocast(), self.guard:
+            return (self.trainable if lane is None else lane.trainable).objective(at), at
+
+    def at(self, step: int, micro: int, drawn: MicroBatch, lane: Lane | None, answers: TeacherFeatures | None) -> Step:
+        """The features of a micro-batch; what is random in them is a function of seed, step, micro-batch and rank."""
         task_inputs = drawn.task_inputs
         if answers is None:
-            answers = self._answers(step, micro, drawn)
-        student, trainable = (
-            (task_inputs.student, self.trainable) if lane is None else (lane.students[drawn.task], lane.trainable)
-        )
+            answers = self.answers(step, micro, drawn)
+        elif lane is None:
+            reseed(self.seed, step, micro, self.backend.rank)
+        student = task_inputs.student if lane is None else lane.students[drawn.task]
         if lane is not None:
             lane.draws.seed(seed_of(self.seed, step, micro, self.backend.rank))
         with self.backend.autocast():
             batch = drawn.on_device[student.name]
             learnt = student(batch)
-            at = Step(
-                student=learnt, teachers=answers, task=drawn.task, batch=batch, progress=step / self.total_steps
-            )  # fmt: skip
-            with self.guard:
-                return trainable.objective(at), learnt
+        progress = step / self.total_steps
+        return Step(student=learnt, teachers=answers, task=drawn.task, batch=batch, progress=progress)
 
-    def _answers(self, step: int, micro: int, drawn: MicroBatch) -> TeacherFeatures:
+    def answers(self, step: int, micro: int, drawn: MicroBatch) -> TeacherFeatures:
         """What the teachers say of a micro-batch, from whose seed everything that follows is drawn."""
         task_inputs = drawn.task_inputs
         reseed(self.seed, step, micro, self.backend.rank)
@@ -243,11 +255,11 @@ class TrainingLoop:
 
     def _micro(
         self, step: int, micro: int, drawn: MicroBatch, shares: Shares, accumulator: Accumulator, *,
-        lane: Lane | None = None, answers: TeacherFeatures | None = None,
+        whole: Mapping[str, WholeTerm], lane: Lane | None = None, answers: TeacherFeatures | None = None,
     ) -> Tensor | None:  # fmt: skip
         """The weighted loss of a micro-batch as a part of the step's; None where there is none."""
         parts, entries, lost = [], [], False
-        terms, learnt = self.terms(step, micro, drawn, lane=lane, answers=answers)
+        terms, at = self.terms(step, micro, drawn, lane=lane, answers=answers)
         for name, term in terms.items():
             value = term.loss.value if isinstance(term.loss, Mean) else term.loss
             share = shares.of(term.loss, micro)
@@ -259,9 +271,18 @@ class TrainingLoop:
                 parts.append(value * 0)
             else:
                 lost = True
+        if whole:
+            objective = (self.trainable if lane is None else lane.trainable).objective
+            with self.backend.autocast(), self.guard:
+                views = objective.views(at)
+            for name, view in views.items():
+                of_step = whole[name]
+                entries.append(LossEntry(name, of_step.value, of_step.weight, 0.0 if drawn.empty else of_step.share))
+                accumulator.counted.append(True)
+                parts.append(_times(of_step.surrogate(micro, view), of_step.weight))
         accumulator.entries.append(entries)
         if lost and self.backend.world > 1:
-            parts += _zeros(learnt)
+            parts += _zeros(at.student)
         if len(parts) > 1 and len({part.dtype for part in parts}) == 1:
             return torch.stack(parts).sum()
         return sum(parts[1:], start=parts[0]) if parts else None
@@ -325,12 +346,6 @@ def _modules(task_inputs: TaskInputs) -> dict[str, nn.Module]:
 def _counted(drawn: MicroBatch) -> MicroBatch:
     own = drawn.task_inputs
     return replace(drawn, batches=counted(own.loader.task, drawn.batches, own.student))
-
-
-def _size(drawn: MicroBatch) -> int:
-    """How many numbers the student is given first, such as tokens."""
-    batch = drawn.batches[drawn.task_inputs.student.name]
-    return next(iter(batch.tensors.values())).numel()
 
 
 def _zeros(features: Features) -> list[Tensor]:

@@ -1,0 +1,257 @@
+"""Losses over a whole optimizer step: the rows of all its micro-batches and processes are compared at once.
+
+The student is run for every micro-batch without a graph, what the losses compare is gathered, and each loss is computed once,
+with its gradient there. Then every micro-batch is run again with the same random numbers, now with a graph, and the product
+of what is compared and of that gradient goes backward: the gradient of the weights is that of one batch with all rows, in
+the memory of one micro-batch. Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup"
+(https://arxiv.org/abs/2101.06983).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from kdspec.api.step import View
+from kdspec.diagnostics.fault import Fault
+from kdspec.diagnostics.finding import Finding, FindingError
+from kdspec.ops.mean import Mean
+
+if TYPE_CHECKING:
+    from kdspec.api.plan import StagePlan
+    from kdspec.api.step import Step
+    from kdspec.diagnostics.finding import SpecPath
+    from kdspec.engine.processes.backend import Backend
+    from kdspec.engine.processes.process_group import ProcessGroup
+    from kdspec.engine.step.lanes.lane import Lane
+    from kdspec.engine.step.lanes.lanes import Lanes
+    from kdspec.engine.step.task_inputs import MicroBatch, TeacherFeatures
+    from kdspec.engine.step.trainable import TrainableModule
+
+
+class SteppingLoop(Protocol):
+    """What is asked of a training loop: the loop itself, of which this knows no more."""
+
+    @property
+    def stage(self) -> StagePlan:
+        """The stage."""
+        ...
+
+    @property
+    def trainable(self) -> TrainableModule:
+        """The student with its objective."""
+        ...
+
+    @property
+    def backend(self) -> Backend:
+        """Where it computes."""
+        ...
+
+    @property
+    def lanes(self) -> Lanes | None:
+        """Micro-batches side by side."""
+        ...
+
+    @property
+    def total_steps(self) -> int:
+        """How many steps the stage has."""
+        ...
+
+    @property
+    def guard(self) -> AbstractContextManager[None]:
+        """Around code of the strategy."""
+        ...
+
+    @property
+    def place(self) -> Callable[[str], SpecPath]:
+        """Where the spec has a term."""
+        ...
+
+    def answers(self, step: int, micro: int, drawn: MicroBatch) -> TeacherFeatures:
+        """What the teachers say of a micro-batch."""
+        ...
+
+    def at(self, step: int, micro: int, drawn: MicroBatch, lane: Lane | None, answers: TeacherFeatures | None) -> Step:
+        """The features of a micro-batch."""
+        ...
+
+
+_Place = tuple[int, int]
+"""A micro-batch and its process: the order in which one process alone would have them."""
+
+
+@dataclass(frozen=True)
+class WholeTerm:
+    """A term over a whole step, computed, and what is left to do in each micro-batch of this process."""
+
+    value: Tensor
+    weight: float
+    share: float
+    """The part of the value that each micro-batch is recorded with."""
+    gradients: Mapping[int, tuple[Tensor, ...]]
+    """For each micro-batch the gradient of the value where its own rows are compared."""
+
+    def surrogate(self, micro: int, view: View) -> Tensor:
+        """A number whose gradient is the part that a micro-batch has in that of the value; 0 for rows that stand in."""
+        gradients = self.gradients.get(micro)
+        if gradients is None:
+            return torch.stack([tensor.sum() for tensor in view.student]).sum() * 0
+        pairs = zip(view.student, gradients, strict=True)
+        return torch.stack([(tensor * gradient).sum() for tensor, gradient in pairs]).sum()
+
+
+def check_whole_steps(loop: SteppingLoop) -> None:
+    """Find out whether losses over whole steps can be computed, before the first step.
+
+    Raises:
+        FindingError: KD516.
+    """
+    objective, training = loop.trainable.objective, loop.stage.training
+    if not objective.compares_steps:
+        return
+    # Gradients at features are small numbers that nothing has scaled; and a compiled pass without a graph draws other
+    # random numbers than one with a graph.
+    for setting, value in (("precision: fp16", loop.backend.scales), ("compile: true", training.compile)):
+        if value:
+            message = f"a loss of the scope `step` cannot be computed with `{setting}`"
+            raise FindingError(Finding("KD516", message, loop.place(""), help=f"leave out `{setting}`"))
+
+
+def over_whole_step(
+    loop: SteppingLoop, step: int, drawn: Sequence[MicroBatch]
+) -> tuple[list[TeacherFeatures | None], Mapping[str, WholeTerm]]:
+    """What the teachers say of each micro-batch, as far as it is known before the student learns, and the terms over a step.
+
+    Args:
+        loop: the loop.
+        step: the number of the step, from 0.
+        drawn: its micro-batches in this process.
+    """
+    if not loop.trainable.objective.compares_steps:
+        return [None] * len(drawn), {}
+    answers = [loop.answers(step, micro, each) for micro, each in enumerate(drawn)]
+    return list(answers), _related(loop, step, _views(loop, step, drawn, answers))
+
+
+def _views(
+    loop: SteppingLoop, step: int, drawn: Sequence[MicroBatch], answers: Sequence[TeacherFeatures]
+) -> list[dict[str, View]]:
+    """For each micro-batch what its rows are compared by, without a graph; nothing for rows that stand in."""
+    views: list[dict[str, View]] = [{} for _ in drawn]
+
+    def look(lane: Lane | None, micro: int) -> None:
+        objective = (loop.trainable if lane is None else lane.trainable).objective
+        with torch.no_grad():
+            at = loop.at(step, micro, drawn[micro], lane, answers[micro])
+            with loop.backend.autocast(), loop.guard:
+                found = objective.views(at)
+        views[micro] = {} if drawn[micro].empty else found
+
+    buffers = [(buffer, buffer.clone()) for buffer in loop.trainable.buffers()]
+    if loop.lanes is None:
+        for micro in range(len(drawn)):
+            loop.backend.best_model(loop.trainable, partial(look, None, micro))
+    else:
+        loop.lanes.work([each.size for each in drawn], look)
+    for buffer, before in buffers:  # the pass that learns is to find them as it would without this one
+        buffer.copy_(before)
+    return views
+
+
+def _related(loop: SteppingLoop, step: int, views: Sequence[Mapping[str, View]]) -> dict[str, WholeTerm]:
+    """The terms, each computed once over the rows of all micro-batches and processes."""
+    found: dict[str, WholeTerm] = {}
+    for name, by_place in _everywhere(loop.backend.process_group, views).items():
+        places = sorted(by_place)
+        whole = joined([by_place[place] for place in places])
+        leaves = tuple(tensor.to(loop.backend.device).requires_grad_() for tensor in whole.student)
+        teacher = tuple(tensor.to(loop.backend.device) for tensor in whole.teacher)
+        mask = None if whole.mask is None else whole.mask.to(loop.backend.device)
+        with torch.enable_grad(), loop.backend.autocast(), loop.guard:
+            terms = loop.trainable.objective.relate({name: View(leaves, teacher, mask)}, step / loop.total_steps)
+        for term in terms.values():
+            value = term.loss.value if isinstance(term.loss, Mean) else term.loss
+            gradients = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
+            own = dict(_own(loop.backend.rank, places, by_place, gradients))
+            found[name] = WholeTerm(value.detach(), term.weight, 1 / len(places), own)
+    return found
+
+
+def joined(views: Sequence[View]) -> View:
+    """The rows of several micro-batches, padded to the longest.
+
+    Raises:
+        Fault: KD404, where rows differ in length and there is no mask.
+    """
+    masks = [view.mask for view in views if view.mask is not None]
+    student = tuple(_padded(tensors) for tensors in zip(*(view.student for view in views), strict=True))
+    teacher = tuple(_padded(tensors) for tensors in zip(*(view.teacher for view in views), strict=True))
+    same = all(
+        len({tensor.shape[1:] for tensor in each}) == 1 for each in zip(*(v.student for v in views), strict=True)
+    )
+    if len(masks) < len(views):
+        if not same:
+            message = "rows of a step differ in length, and the student's adaptor has no `inputs_mask`"
+            raise Fault("KD404", message, help="write `inputs_mask: batch.attention_mask`")
+        return View(student, teacher)
+    return View(student, teacher, _padded(masks))
+
+
+def _padded(tensors: Sequence[Tensor]) -> Tensor:
+    sizes = [max(axis) for axis in zip(*(tensor.shape[1:] for tensor in tensors), strict=True)]
+    made = []
+    for tensor in tensors:
+        missing = [size - own for size, own in zip(sizes, tensor.shape[1:], strict=True)]
+        pad = [side for more in reversed(missing) for side in (0, more)]
+        made.append(functional.pad(tensor.detach(), pad) if any(missing) else tensor.detach())
+    return torch.cat(made)
+
+
+def _own(
+    rank: int, places: Sequence[_Place], views: Mapping[_Place, View], gradients: Sequence[Tensor]
+) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
+    """For each micro-batch of this process its rows of the gradients, without padding."""
+    start = 0
+    for micro, of in places:
+        shapes = [tensor.shape for tensor in views[micro, of].student]
+        if of == rank:
+            cuts = ((slice(start, start + shape[0]), *map(slice, shape[1:])) for shape in shapes)
+            yield micro, tuple(gradient[cut] for gradient, cut in zip(gradients, cuts, strict=True))
+        start += shapes[0][0]
+
+
+def _everywhere(group: ProcessGroup, views: Sequence[Mapping[str, View]]) -> dict[str, dict[_Place, View]]:
+    """The views of all processes, by term and by place."""
+    found: dict[str, dict[_Place, View]] = {}
+    if group.world == 1:
+        for micro, each in enumerate(views):
+            for name, view in each.items():
+                found.setdefault(name, {})[micro, 0] = view
+        return found
+    own = {
+        f"{micro}/{group.rank}/{kind}/{index}/{name}": tensor
+        for micro, each in enumerate(views)
+        for name, view in each.items()
+        for kind, tensors in (
+            ("s", view.student),
+            ("t", view.teacher),
+            ("m", () if view.mask is None else (view.mask,)),
+        )
+        for index, tensor in enumerate(tensors)
+    }
+    told = group.spread({key: tensor for there in group.bring(own) for key, tensor in there.items()})
+    parts: dict[tuple[str, _Place], dict[str, list[Tensor]]] = {}
+    for key in sorted(told, key=lambda key: int(key.split("/", 4)[3])):  # tensors of a side in their order
+        number, rank, kind, _, name = key.split("/", 4)
+        parts.setdefault((name, (int(number), int(rank))), {}).setdefault(kind, []).append(told[key])
+    for (name, place), sides in parts.items():
+        mask = sides.get("m", [None])[0]
+        found.setdefault(name, {})[place] = View(tuple(sides["s"]), tuple(sides.get("t", ())), mask)
+    return dict(sorted(found.items()))

@@ -1,0 +1,117 @@
+"""A loss over a whole optimizer step does not depend on how the step is cut: into micro-batches, lanes or processes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from kdspec.api.step import View
+from kdspec.diagnostics.fault import Fault
+from kdspec.diagnostics.finding import FindingError
+from kdspec.engine.forward.guarded_task import built
+from kdspec.engine.forward.models import Models
+from kdspec.engine.processes.backend import SingleProcess
+from kdspec.engine.run.run_folder import RunFolder
+from kdspec.engine.run.signals import StopSignal
+from kdspec.engine.run.stage_run import StageRun
+from kdspec.engine.step.normalization import Shares, total
+from kdspec.engine.step.whole_step import joined, over_whole_step
+from kdspec.events import StepDone
+
+GENERAL = "stages.distil.distiller.general"
+TRAINING = "stages.distil.training"
+ALONE = (
+    f"{GENERAL}.soft_labels.weight=0",
+    f"{GENERAL}.hard_labels.weight=0",
+    f"{GENERAL}.matches=[{{feature: hidden, loss: alike, layers: {{3: 2}}}}]",
+)
+ALIKE = "{feature: hidden, loss: alike, layers: {3: 2}, weight: 3}"
+AMONG_OTHERS = (f"{GENERAL}.matches=[{ALIKE}, {{feature: hidden, loss: hidden_mse, layers: {{0: 0}}}}]",)
+ROWS = "tasks.rows.tensors.data.ragged={train: 24, validation: 3, test: 3, gaps: 4}"
+STILL = f"{TRAINING}.optimizer={{sgd: {{lr: 0.1}}}}"
+
+
+def cut(batch_size, accumulate, *more):
+    return (ROWS, STILL, f"{TRAINING}.batch_size={batch_size}", f"{TRAINING}.accumulate={accumulate}", *more)
+
+
+@pytest.fixture
+def begun(session):
+    """A stage ready to run."""
+
+    def made(*sets):
+        of = session(*sets)
+        task = built(of.plan, "rows")
+        return StageRun(
+            of.plan, of.plan.stages[0], registry=of.registry, models=Models(of.plan, {"rows": task.head}, {}),
+            tasks={"rows": task}, folder=RunFolder(of.plan.source.folder / "begun"), backend=SingleProcess("cpu"),
+            emit=lambda _: None, stop=StopSignal(),
+        ).loop()  # fmt: skip
+
+    return made
+
+
+@pytest.mark.parametrize("terms", [ALONE, AMONG_OTHERS], ids=["alone", "among others"])
+@pytest.mark.parametrize("cuts", [(4, 2), (2, 4), (1, 8)])
+def test_cuts_into_micro_batches_change_nothing(terms, cuts, launch, same):
+    whole = launch(*cut(8, 1, *terms), folder="whole")
+    parts = launch(*cut(*cuts, *terms), folder="parts")
+    assert same.close(whole.weights, parts.weights, 1e-10)
+    for one, other in zip(whole.of(StepDone), parts.of(StepDone), strict=True):
+        assert other.terms == pytest.approx(one.terms, rel=1e-9)
+        assert other.loss == pytest.approx(one.loss, rel=1e-9)
+
+
+def test_lanes_change_nothing(launch, same):
+    one = launch(*cut(2, 4, *AMONG_OTHERS), folder="one")
+    side_by_side = launch(*cut(2, 4, *AMONG_OTHERS, f"{TRAINING}.lanes=2"), folder="lanes")
+    assert same.close(one.weights, side_by_side.weights, 1e-10)
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_with_dropout_the_gradient_is_that_of_one_graph_over_the_step(single, begun):
+    """The reference keeps the graphs of all micro-batches, each with its own random numbers."""
+    loop = begun(*cut(2, 4, *ALONE, f"models.student.toy={{dropout: 0.3, single: {str(single).lower()}}}",
+                      f"models.teacher.toy={{width: 6, depth: 3, single: {str(single).lower()}}}"))  # fmt: skip
+    loop.trainable.train()
+    drawn = loop._draw(0)
+    weights = [p for p in loop.trainable.parameters() if p.requires_grad]
+    answers = [loop.answers(0, micro, each) for micro, each in enumerate(drawn)]
+    ats = [loop.at(0, micro, each, None, answers[micro]) for micro, each in enumerate(drawn)]
+    views = [next(iter(loop.trainable.objective.views(at).values())) for at in ats]
+    together = joined(views)
+    length = together.mask.shape[1]
+    student = torch.cat([
+        torch.nn.functional.pad(view.student[0], (0, 0, 0, length - view.student[0].shape[1])) for view in views
+    ])  # fmt: skip
+    match = next(iter(loop.trainable.objective.matches))
+    value = match.loss(student, together.teacher[0], mask=together.mask)
+    expected = torch.autograd.grad(value, weights, allow_unused=True)
+    known, whole = over_whole_step(loop, 0, drawn)
+    counts = [each.units for each in drawn]
+    loop._one_by_one(0, drawn, Shares(counts, total(counts), "step"), known, whole)
+    tolerance = 1e-6 if single else 1e-12
+    (term,) = whole.values()
+    torch.testing.assert_close(term.value, value.detach(), rtol=tolerance, atol=tolerance)
+    for weight, gradient in zip(weights, expected, strict=True):
+        if gradient is not None:
+            torch.testing.assert_close(weight.grad, gradient, rtol=tolerance, atol=tolerance)
+    assert any(gradient is not None and gradient.any() for gradient in expected)
+
+
+@pytest.mark.parametrize("setting", ["precision: fp16", "compile: true"])
+def test_what_runs_a_student_otherwise_the_second_time_is_refused(setting, launch):
+    key, value = setting.split(": ")
+    with pytest.raises(FindingError, match=f"scope `step` cannot be computed with `{setting}`") as caught:
+        launch(*cut(2, 4, *ALONE, f"{TRAINING}.{key}={value}"))
+    assert caught.value.findings[0].code == "KD516"
+
+
+def test_rows_of_several_lengths_are_padded_together():
+    short, long = torch.ones(2, 3, 4), torch.ones(1, 5, 4)
+    made = joined([View((short,), (short,), torch.ones(2, 3)), View((long,), (long,), torch.ones(1, 5))])
+    assert made.student[0].shape == made.teacher[0].shape == (3, 5, 4)
+    assert made.mask.tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+    with pytest.raises(Fault, match="rows of a step differ in length"):
+        joined([View((short,), (short,)), View((long,), (long,))])
+    assert joined([View((short[:, 0],)), View((long[:, 0],))]).student[0].shape == (3, 4)
