@@ -261,6 +261,12 @@ def test_toml_in_the_documentation_can_be_read(block):
     assert tomllib.loads(block.text)
 
 
+def test_the_diagnostic_in_the_readme_is_one_that_is_recorded():
+    recorded = (ROOT / "tests" / "diagnostics" / "kd302_no_projection.txt").read_text(encoding="utf-8")
+    (shown,) = [block.text for block in blocks(ROOT / "README.md", "text") if block.text.startswith("error[")]
+    assert recorded.replace("kd302_no_projection.yaml", "distil.yaml").startswith(shown)
+
+
 def test_each_block_says_its_language():
     fences = re.compile(r"^```(.*)$", re.MULTILINE)
     for path in MARKDOWN:
