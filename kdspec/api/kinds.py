@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from kdspec.api.component import Component
+from kdspec.api.component import Component, Strict
 from kdspec.api.context import AdaptorContext, BuildContext, Input, LrScheduleContext, OptimizerContext
 from kdspec.api.losses import LogitKind, Scoped, is_number
 
@@ -86,6 +86,10 @@ class Adaptor(Component):
         """The tasks that it names, each with the keys of its parameters that lead there."""
         return {}
 
+    def feature_names(self) -> Collection[str]:
+        """The features that the spec names directly below the model in `adaptors`; torch-free."""
+        return ()
+
     @abstractmethod
     def build(self, context: AdaptorContext) -> Mapping[str, str | list[str]]:
         """Make the working object; the class says what it is."""
@@ -104,6 +108,11 @@ class Dataset(Component):
     def first(self, context: BuildContext, rows: int) -> Mapping[str, Sequence[Any]] | None:
         """The first rows of `train` by column, where they cost little time and no download; else None."""
         del context, rows
+        return None
+
+    def has_split(self, split: str) -> bool | None:
+        """Whether it has rows for a split, as far as its parameters tell; None: not known before it is built."""
+        del split
         return None
 
     @abstractmethod
@@ -129,6 +138,16 @@ class Task(Scoped):
     def has_labels(self) -> bool:
         """Whether the task's rows have labels. Torch-free."""
         return True
+
+    def has_split(self, split: str) -> bool | None:
+        """Whether there are rows for a split, as its data set or the task that it wraps says; None: not known. Torch-free."""
+        told = {part.has_split(split) for part in parts(self) if isinstance(part, Dataset | Task)}
+        return told.pop() if len(told) == 1 else None
+
+    def augmentations(self) -> str | None:
+        """The key of its augmentations, None without any. They apply to rows that a teacher answers for. Torch-free."""
+        lists = ((name, value) for name, value in fields(self) if isinstance(value, list) and value)
+        return next((name for name, value in lists if all(isinstance(item, Augmentation) for item in value)), None)
 
     def metric_names(self) -> Collection[str] | None:
         """The metrics that `evaluate` may choose by, beside `loss`; None where only the rows tell. Torch-free."""
@@ -206,6 +225,22 @@ class LrSchedule(Component):
     @abstractmethod
     def build(self, context: LrScheduleContext) -> Callable[[int], float]:
         """Make the working object; the class says what it is."""
+
+
+def fields(group: Strict) -> Iterator[tuple[str, Any]]:
+    """The parameters of a component or a group of them, as a spec calls them, with their values."""
+    for name, field in type(group).model_fields.items():
+        yield field.alias or name, getattr(group, name)
+
+
+def parts(group: Strict) -> Iterator[Component]:
+    """The components among the parameters."""
+    return (value for _, value in fields(group) if isinstance(value, Component))
+
+
+def switched_off(group: Strict) -> str | None:
+    """The key of a weight that is 0 throughout, so that nothing of a group of parameters is computed; None: it is on."""
+    return next((name for name, value in fields(group) if isinstance(value, Schedule) and value.always_zero()), None)
 
 
 def _is_integer(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
@@ -10,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Strict, by_name
 from kdspec.api.context import BuildContext, ProjectionContext
-from kdspec.api.kinds import LayerMap, MatchPreset, Schedule
+from kdspec.api.kinds import LayerMap, MatchPreset, Schedule, fields
 from kdspec.api.losses import FeatureLoss, Projection
 
 if TYPE_CHECKING:
@@ -74,6 +75,15 @@ class Match(Strict):
                 "exclusive_keys", "`layers` and `pairs` exclude each other", {"keys": ["layers", "pairs"]}
             )
         return self
+
+
+def matches_of(group: Strict) -> Iterator[tuple[Match, tuple[str | int, ...]]]:
+    """The matches among the parameters of a strategy or of a part of it, each with the keys that lead to it."""
+    for name, value in fields(group):
+        if isinstance(value, Match):
+            yield value, (name,)
+        elif isinstance(value, list):
+            yield from ((item, (name, index)) for index, item in enumerate(value) if isinstance(item, Match))
 
 
 @dataclass(frozen=True, kw_only=True)

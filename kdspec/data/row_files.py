@@ -51,6 +51,10 @@ class RowFiles(Dataset):
         tables = {name: self._split(name, files, context.folder) for name, files in splits.items()}
         return datasets.DatasetDict({name: datasets.Dataset(table) for name, table in tables.items()})
 
+    def has_split(self, split: str) -> bool:
+        """Whether files of the split are named."""
+        return split in SPLITS and getattr(self, split) is not None
+
     def first(self, context: BuildContext, rows: int) -> Mapping[str, Sequence[Any]] | None:
         """From the first file, if it is small enough to be read for that."""
         file = context.folder / os.path.expanduser(self.train[0])  # noqa: PTH111 - raises nothing

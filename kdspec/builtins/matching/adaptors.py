@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
@@ -52,6 +52,9 @@ class Paths(Adaptor):
 
     def to_plain(self) -> dict[str, str | list[str]]:
         return dict(self.features)
+
+    def feature_names(self) -> Collection[str]:
+        return self.features.keys()
 
     def build(self, context: BuildContext) -> Mapping[str, str | list[str]]:
         del context
