@@ -35,9 +35,10 @@ from kdspec.api.kinds import (
     Optimizer,
     Schedule,
     Task,
+    switched_off,
 )
 from kdspec.api.losses import Divergence, FeatureLoss, LogitKind, LogitLoss, Projection, Reduction, Scope, Temperature
-from kdspec.api.match import Match, Pair, PlannedMatch
+from kdspec.api.match import Match, Pair, PlannedMatch, matches_of
 from kdspec.api.model import Model, ModelContext, ModelFacts
 from kdspec.api.needs import LogitUse, Needs, TaskNeeds
 from kdspec.api.plan import Plan, StagePlan, TaskPlan
@@ -147,6 +148,8 @@ __all__ = [
     "invalid_value",
     "load_registry",
     "local_folder",
+    "matches_of",
+    "switched_off",
 ]
 
 

@@ -256,18 +256,8 @@ FOREIGN = {
 
 UNDECLARED = """
     api/answers.py padding_side
-    builtins/checks/no_effect.py matches data validation weight
-    builtins/checks/order_of_stages.py data
-    builtins/checks/references.py augment data matches validation weight
-    builtins/checks/teacher_classes.py soft_labels
-    builtins/checks/unused.py augment
     engine/batches/loader.py draw encode_together
     engine/evaluation/evaluate.py condense
-    plan/fit_losses.py weight probability_shift
-    plan/matches.py matches
-    plan/outline.py weight
-    plan/unused.py features
-    spec/check/logits.py weight probability_shift
 """
 """What has yet to be declared by a base class; nothing may be added."""
 

@@ -238,9 +238,10 @@ def parts(group: Strict) -> Iterator[Component]:
     return (value for _, value in fields(group) if isinstance(value, Component))
 
 
-def switched_off(group: Strict) -> str | None:
-    """The key of a weight that is 0 throughout, so that nothing of a group of parameters is computed; None: it is on."""
-    return next((name for name, value in fields(group) if isinstance(value, Schedule) and value.always_zero()), None)
+def switched_off(group: Strict) -> tuple[str, Schedule] | None:
+    """The weight of a group of parameters, with its key, if it is 0 throughout, so that nothing of it is computed."""
+    weights = ((name, value) for name, value in fields(group) if isinstance(value, Schedule))
+    return next(((name, weight) for name, weight in weights if weight.always_zero()), None)
 
 
 def _is_integer(value: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -77,13 +77,28 @@ class Match(Strict):
         return self
 
 
-def matches_of(group: Strict) -> Iterator[tuple[Match, tuple[str | int, ...]]]:
-    """The matches among the parameters of a strategy or of a part of it, each with the keys that lead to it."""
-    for name, value in fields(group):
-        if isinstance(value, Match):
+def match_keys(group: Any) -> frozenset[str]:
+    """The parameters of a strategy, or of a part of it, that hold matches by their type."""
+    if not isinstance(group, Strict):
+        return frozenset()
+    declared = {field.alias or name: field.annotation for name, field in type(group).model_fields.items()}
+    return frozenset(name for name, annotation in declared.items() if Match in _types(annotation))
+
+
+def matches_of(group: Any) -> Iterator[tuple[Match, tuple[str | int, ...]]]:
+    """The matches among these parameters, each with the keys that lead to it."""
+    keys = match_keys(group)
+    for name, value in fields(group) if keys else ():
+        if name in keys and isinstance(value, list):
+            yield from ((item, (name, index)) for index, item in enumerate(value))
+        elif name in keys and value is not None:
             yield value, (name,)
-        elif isinstance(value, list):
-            yield from ((item, (name, index)) for index, item in enumerate(value) if isinstance(item, Match))
+
+
+def _types(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for inner in get_args(annotation):
+        yield from _types(inner)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,11 +7,12 @@ from types import MappingProxyType
 from typing import Any
 
 from kdspec.api.component import Component, Strict
-from kdspec.api.kinds import Schedule
+from kdspec.api.kinds import switched_off
 from kdspec.api.losses import LogitLoss, Temperature
 from kdspec.api.needs import Needs
 from kdspec.api.spec import Spec
 from kdspec.diagnostics.finding import Finding, Mark, SpecPath
+from kdspec.objectives.label_terms import SoftLabels
 from kdspec.registry.registry import Registry
 
 _USUAL = MappingProxyType({"classes": "ce", "labels": "bce", "numbers": "mse"})
@@ -68,8 +69,7 @@ class _Fitting:
 
     def _fields(self, group: Strict, path: SpecPath, tasks: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
         loss = next((v for n in type(group).model_fields if isinstance(v := getattr(group, n), LogitLoss)), None)
-        weight = getattr(group, "weight", None)
-        idle = loss is not None and isinstance(weight, Schedule) and weight.always_zero()
+        idle = loss is not None and switched_off(group) is not None
         for name, field in type(group).model_fields.items():
             value, place = getattr(group, name), (*path, field.alias or name)
             written = name in group.model_fields_set
@@ -85,7 +85,7 @@ class _Fitting:
                 made = self.of(value, inside, tasks)
             if made is not value:
                 yield name, made
-        if loss is not None and not idle and getattr(group, "probability_shift", False) is True:
+        if isinstance(group, SoftLabels) and group.probability_shift and not idle:
             self._shift((*path, "probability_shift"), tasks)
 
     def _kinds(self, tasks: Collection[str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kdspec.api.context import BuildContext
-from kdspec.api.match import Match, PlannedMatch
+from kdspec.api.match import Match, PlannedMatch, matches_of
 from kdspec.api.model import ModelFacts
 from kdspec.api.needs import TaskNeeds
 from kdspec.api.spec import Spec
@@ -106,12 +106,11 @@ class MatchExpansion:
                 yield from wrong or self._expand(compared)
 
     def _placed(self) -> Iterator[tuple[Match, SpecPath]]:
-        """The declared matches with their places: a strategy keeps them under `matches`, if anywhere."""
+        """The declared matches with their places among the parameters of the strategy; one that it makes itself has none."""
         distiller = self.spec.stages[str(self.base[1])].distiller
-        written = getattr(self.needs.within(distiller), "matches", None)
+        written = list(matches_of(self.needs.within(distiller)))
         for match in self.needs.matches:
-            index = next((i for i, m in enumerate(written) if m is match), None) if isinstance(written, list) else None
-            yield match, self.base if index is None else (*self.base, "matches", index)
+            yield match, next(((*self.base, *keys) for other, keys in written if other is match), self.base)
 
     def _without_preset(self, match: Match, path: SpecPath) -> Iterator[Match | Finding]:
         if match.preset is None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from kdspec.api.component import Component, Strict
-from kdspec.api.kinds import Schedule
-from kdspec.api.match import PlannedMatch
+from kdspec.api.kinds import switched_off
+from kdspec.api.match import PlannedMatch, match_keys
 from kdspec.api.plan import Feature, Plan, StagePlan, TaskPlan
 from kdspec.api.spec import Spec
 from kdspec.api.spec_source import SpecSource
@@ -112,7 +112,7 @@ def _task(stage: StagePlan, task: TaskPlan, of: _Origins) -> dict[str, Any]:
         place = task.at if task.needs.at else ("stages", stage.name, "distiller")
         parameters = of.setting(written, place).get("parameters", {})
     groups = _groups(written, parameters) if isinstance(written, Strict) else {}
-    off = {*groups, "matches", *(name for name in parameters if _names(parameters[name], {*task.models}))}
+    off = {*groups, *match_keys(written), *(name for name in parameters if _names(parameters[name], {*task.models}))}
     return {
         "task": task.task,
         "teachers": list(task.teachers),
@@ -168,9 +168,12 @@ def _names(setting: Setting, models: set[str]) -> bool:
 
 
 def _term(prefix: str, name: str, setting: Setting, value: Strict) -> dict[str, Any]:
-    weight = getattr(value, "weight", None)
-    active = not (isinstance(weight, Schedule) and weight.always_zero())
-    return {"name": prefix + name, "kind": name, "active": active, "settings": setting.get("parameters", {})}
+    return {
+        "name": prefix + name,
+        "kind": name,
+        "active": switched_off(value) is None,
+        "settings": setting.get("parameters", {}),
+    }
 
 
 def _match(match: PlannedMatch, of: _Origins) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def unread(spec: Spec, stages: Sequence[StagePlan]) -> Iterator[Finding]:
     for model, adaptor in spec.adaptors.items():
         taking_part = [stage for stage in stages if model in stage.models]
         read = {n for stage in taking_part for task in stage.tasks.values() for n in task.features.get(model, {})}
-        written = getattr(adaptor, "features", {})
+        written = adaptor.feature_names()
         for name in written if taking_part else ():
             if name in read or name in _ROLES:
                 continue

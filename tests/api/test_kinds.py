@@ -110,7 +110,8 @@ def group(**parameters):
 
 def test_a_weight_of_zero_switches_a_group_off():
     assert switched_off(group()) is None
-    assert switched_off(group(weight=0)) == "weight"
+    off = group(weight=0)
+    assert switched_off(off) == ("weight", off.weight)
 
 
 def test_matches_are_found_with_their_places():

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from kdspec.api.component import Component
+from kdspec.api.component import Component, Strict
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds import Schedule
-from kdspec.api.match import Match
+from kdspec.api.kinds import switched_off
+from kdspec.api.match import Match, matches_of
 from kdspec.diagnostics.finding import Finding, Mark, SpecPath
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ def _task(source: SpecSource, task: TaskPlan) -> Iterator[Finding]:
     written = task.needs.within(task.distiller)
     yield from _switched_off(source, written, task.at)
     seen: list[tuple[Match, SpecPath]] = []
-    for index, match in enumerate(getattr(written, "matches", []) or []):
-        place = (*task.at, "matches", index)
+    for match, keys in matches_of(written):
+        place = (*task.at, *keys)
         if match.weight.always_zero():
             yield _warning("a match of weight 0 is not computed", Mark((*place, "weight"), "always 0"))
         twin = next((p for m, p in seen if m == match), None)
@@ -66,7 +66,7 @@ def _evaluation(spec: Spec, stage: StagePlan) -> Iterator[Finding]:
         if training.early_stopping is not None:
             yield _warning(f"early stopping has no effect: stage `{stage.name}` never evaluates", stopping)
         return
-    if all(getattr(getattr(spec.tasks[task], "data", None), "validation", ...) is None for task in stage.tasks):
+    if all(spec.tasks[task].has_split("validation") is False for task in stage.tasks):
         task = next(iter(stage.tasks))
         rows = Mark(("tasks", task), "has no `validation` rows", key=True)
         asked = {"evaluate": training.evaluate.model_dump(exclude_none=True), "early_stopping": training.early_stopping}
@@ -150,15 +150,16 @@ def _switched_off(source: SpecSource, distiller: Any, path: SpecPath) -> Iterato
     """Settings beside a weight of 0."""
     for name in type(distiller).model_fields:
         group = getattr(distiller, name)
-        weight = getattr(group, "weight", None)
-        if not isinstance(weight, Schedule) or not weight.always_zero():
+        zero = switched_off(group) if isinstance(group, Strict) else None
+        if zero is None:
             continue
-        off = Mark((*path, name, "weight"), "always 0")
+        key, weight = zero
+        off = Mark((*path, name, key), "always 0")
         if isinstance(source.at(off.at), Mapping) and weight.to_plain() is None:
             yield _warning(f"the schedule is 0 throughout, so that `{name}` is not computed", off)
         written = source.at((*path, name))
         keys = written if isinstance(written, Mapping) else ()
-        others = [key for key in keys if key != "weight" and not _is_default(group, key)]
+        others = [other for other in keys if other != key and not _is_default(group, other)]
         if others:
             named = ", ".join(f"`{key}`" for key in others)
             label = Mark((*path, name, others[0]), "not used", key=True)

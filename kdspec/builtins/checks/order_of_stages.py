@@ -53,5 +53,5 @@ def _with_sources(spec: Spec, models: Iterable[str]) -> set[str]:
 
 def _compared(spec: Spec, stage: StagePlan) -> bool:
     """Whether there may be rows on which models are compared at the end."""
-    data = [getattr(spec.tasks[task], "data", None) for task in stage.tasks]
-    return any(getattr(each, split, ...) is not None for each in data for split in ("validation", "test"))
+    tasks = [spec.tasks[name] for name in stage.tasks]
+    return any(task.has_split(split) is not False for task in tasks for split in ("validation", "test"))

@@ -10,7 +10,7 @@ from kdspec.diagnostics.finding import Finding, Mark
 
 if TYPE_CHECKING:
     from kdspec.api.model import ModelFacts
-    from kdspec.api.plan import Plan, StagePlan, TaskPlan
+    from kdspec.api.plan import Plan, TaskPlan
 
 CODE = "KD403"
 
@@ -22,24 +22,7 @@ def kdspec_check(plan: Plan) -> Iterator[Finding]:
     for stage in plan.stages:
         for task in stage.tasks.values():
             yield from _agree(plan, task, trained)
-        yield from _joined(plan, stage)
         trained.add(stage.student)
-
-
-def _joined(plan: Plan, stage: StagePlan) -> Iterator[Finding]:
-    """Ways of joining that are about the probabilities of classes, for logits that are something else."""
-    soft = getattr(stage.distiller, "soft_labels", None)
-    for name, task in stage.tasks.items():
-        logits = plan.spec.tasks[name].logits
-        if logits in (None, "classes") or len(task.teachers) < 2:
-            continue
-        for key, value in (("combine", "probabilities"), ("teacher_weights", "confidence")):
-            if getattr(soft, key, None) == value:
-                message = f"`{key}: {value}` is about classes of which one is right, and task `{name}` has {logits}"
-                at = (*stage.at, "soft_labels", key)
-                also = (Mark(("tasks", name), f"has {logits}", key=True),)
-                help_ = "join the logits, with a number for each teacher or none"
-                yield Finding("KD313", message, at, "does not fit the task", also=also, help=help_)
 
 
 def _agree(plan: Plan, task: TaskPlan, trained: set[str]) -> Iterator[Finding]:

@@ -71,7 +71,8 @@ def _augmentations(plan: Plan) -> Iterator[Finding]:
     """Augmented texts that no teacher answers for: their own labels may no longer be theirs, so they are not used."""
     taught = {task for stage in plan.stages if stage.teachers for task in stage.tasks}
     for name, task in plan.spec.tasks.items():
-        if getattr(task, "augment", None) and name not in taught:
-            at = ("tasks", name, task.name, "augment")
-            message = "`augment` has no effect: no stage of the task has a teacher"
+        key = task.augmentations()
+        if key is not None and name not in taught:
+            at = ("tasks", name, task.name, key)
+            message = f"`{key}` has no effect: no stage of the task has a teacher"
             yield _warning(message, at, "no teacher labels these texts")
