@@ -231,7 +231,7 @@ class _Parser:
     def integer(self, node: ast.expr) -> int:
         value = self.number(node)
         if not isinstance(value, int):
-            self.refuse("a subscript is a whole number, a text, a slice such as `1:`, `None` or `...`", node)
+            self.refuse("a subscript is an integer, a string, a slice such as `1:`, `None` or `...`", node)
         # Beyond 64 bits, tensors overflow.
         if abs(value) >= 2**63:
             self.refuse("this number is too large for a subscript", node)

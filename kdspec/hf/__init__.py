@@ -1,1 +1,1 @@
-"""Models of the transformers library: families, configurations, loading, copies of layers, heads."""
+"""Models of the transformers library: families, configurations, loading, copying layers, heads."""

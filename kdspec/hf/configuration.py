@@ -1,4 +1,4 @@
-"""A transformers configuration: changed by a spec, and fitted to a task and a tokenizer."""
+"""A transformers configuration: changed by a spec, and adapted to a task and a tokenizer."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def architecture(kind: str) -> str:
 
 
 def named(known: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The changes under the names of this family, all of which it must have: transformers takes any name in silence."""
+    """The changes under this family's names. Unknown names are faults, since transformers silently accepts any name."""
     aliases = dict(known.attribute_map)
     names = {*known.to_dict(), *aliases, *(field.name for field in fields(known))}
     for key in changes:
@@ -69,11 +69,11 @@ def named(known: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def mistakes(changes: Mapping[str, Any], facts: ModelFacts) -> Iterator[Fault]:
-    """What is surely wrong with the entries of a configuration, told without transformers.
+    """Errors in the entries of a configuration that can be found without importing transformers.
 
     Args:
         changes: the entries.
-        facts: those of the model that has them.
+        facts: the facts of the model with these entries.
     """
     sizes = {*families.LAYER_NAMES, *families.WIDTH_NAMES, *families.HEAD_NAMES, *families.OTHER_SIZES}
     for key, value in changes.items():
@@ -86,14 +86,14 @@ def mistakes(changes: Mapping[str, Any], facts: ModelFacts) -> Iterator[Fault]:
     width, heads = facts.width, facts.heads
     written = [key for key in changes if key in (*families.WIDTH_NAMES, *families.HEAD_NAMES)]
     if facts.family in families.EVEN_HEADS and width is not None and heads is not None and width % heads and written:
-        message = f"{heads} attention heads cannot share a width of {width}"
+        message = f"a width of {width} cannot be split into {heads} attention heads"
         fitting = ", ".join(str(number) for number in range(1, min(width, _MANY) + 1) if not width % number)
-        help_ = f"the width is a multiple of the number of heads: {fitting} heads would do"
+        help_ = f"the width must be a multiple of the number of heads: {fitting} heads fit"
         yield Fault("KD104", message, (written[-1],), help=help_)
 
 
 def _elsewhere(key: str) -> Fault | None:
-    """For an entry that a spec has in another place."""
+    """The fault of an entry that a spec sets in another place."""
     if key in _FROM_THE_TASK:
         return Fault(_CODE, f"`{key}` comes from the task", (key,), help="remove it here", key=True)
     if key in _OWN_KEYS:
@@ -109,16 +109,16 @@ def _unknown(key: str, message: str, near: str | None) -> Fault:
 
 def _not_a_size(key: str, value: Any) -> Iterator[Fault]:
     if value is None:
-        return  # the library's own choice, where it has one
+        return  # the library's default
     if type(value) is not int:
-        shown = f"the text `{excerpt(value)}`" if isinstance(value, str) else f"`{excerpt(str(value).lower())}`"
-        yield Fault("KD103", f"expected a whole number, not {shown}", (key,))
+        shown = f"the string `{excerpt(value)}`" if isinstance(value, str) else f"`{excerpt(str(value).lower())}`"
+        yield Fault("KD103", f"expected an integer, not {shown}", (key,))
     elif value <= 0:
         yield Fault("KD104", f"`{value}` must be greater than 0", (key,))
 
 
 def _misspelt(key: str, names: Iterable[str]) -> str | None:
-    """The name that `key` is surely meant to be: one without a change of two letters at most."""
+    """The name of which `key` is a clear misspelling: at most two letters differ."""
     near = closest(key, sorted(names))
     if near is None or len(near) < _LONG_ENOUGH:
         return None
@@ -128,7 +128,7 @@ def _misspelt(key: str, names: Iterable[str]) -> str | None:
 
 
 def stale(known: Any, changes: Mapping[str, Any]) -> list[str]:
-    """Entries of a configuration that follow from what the changes replace, or that go with the weights."""
+    """Entries of a configuration that are derived from changed ones, or that belong to the weights."""
     layers, width, heads = (known.attribute_map.get(key, key) for key in _SHAPE)
     names = ["quantization_config"]
     if layers in changes:
@@ -141,7 +141,7 @@ def stale(known: Any, changes: Mapping[str, Any]) -> list[str]:
 
 
 def fit(config: Any, head: Head, tokenizer: Any | None) -> None:
-    """Fit a configuration to the labels and the tokenizer."""
+    """Adapt a configuration to the labels and the tokenizer."""
     if head.labels:
         config.id2label = dict(enumerate(head.labels))
         config.label2id = {label: number for number, label in enumerate(head.labels)}
@@ -149,7 +149,7 @@ def fit(config: Any, head: Head, tokenizer: Any | None) -> None:
         config.problem_type = _PROBLEMS[head.kind]
     if tokenizer is None:
         return
-    if getattr(config, "pad_token_id", 0) is None:  # a decoder's head needs it to find the last token of a row
+    if getattr(config, "pad_token_id", 0) is None:  # a decoder's head finds the last token of a row by it
         config.pad_token_id = tokenizer.pad_token_id
     if getattr(config, "vocab_size", len(tokenizer)) < len(tokenizer):
         raise Fault(
@@ -160,9 +160,9 @@ def fit(config: Any, head: Head, tokenizer: Any | None) -> None:
 
 
 def unexpected(path: str, expected: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[Fault]:
-    """Where the configuration of `path` is another one than a spec says; nothing where it is not known yet."""
+    """Faults where the configuration of `path` differs from the spec; none if it is not known yet."""
     for key, value in expected.items():
         if key in found and found[key] != value:
             message = f"`{path}` has {found[key]} as `{key}`, not {value}"
-            help_ = "beside `path` it says what is there; a model of another shape is `like` this one"
+            help_ = "beside `path`, `config` must match the files; for another shape use `like` in place of `path`"
             yield Fault(_CODE, message, ("config", key), help=help_)

@@ -1,4 +1,4 @@
-"""What the configuration of a transformers model says about its shape, read without importing transformers."""
+"""The shape of a transformers model, from its configuration, without importing transformers."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ EVEN_HEADS = frozenset(
         "xlm-roberta",
     }
 )
-"""Families whose heads share the width among them, so that it must be a multiple of their number."""
+"""Families that split the width into heads, so that it must be a multiple of their number."""
 
-# Entries that look like others, so that a near miss of these is not taken for one.
+# Entries of some family: a name that is close to another entry is not a misspelling if it is one of these.
 ATTRIBUTES = frozenset(
     """
     activation activation_function attention_bias attention_dropout attention_probs_dropout_prob attn_pdrop bos_token_id
@@ -53,7 +53,7 @@ ATTRIBUTES = frozenset(
     """.split()  # noqa: SIM905 - a list of a hundred lines is no better to read
 )
 
-# Layers, width and heads of a configuration that does not say: files of older versions leave out what is the default.
+# Default layers, width and heads: files of older versions omit entries with default values.
 DEFAULTS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
     {
         "albert": (12, 4096, 64),
@@ -78,7 +78,7 @@ DEFAULTS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
 
 
 def facts(configuration: Mapping[str, Any]) -> ModelFacts:
-    """The facts of a complete configuration; None for what it leaves open or where it makes no sense."""
+    """The facts of a complete configuration; None for missing or invalid entries."""
     family = configuration.get("model_type")
     family = family if isinstance(family, str) else None
     layers, width, heads = DEFAULTS.get(family or "", (None, None, None))
@@ -109,7 +109,7 @@ def changed(before: ModelFacts, changes: Mapping[str, Any]) -> ModelFacts:
 
 
 def read(file: Path) -> Mapping[str, Any]:
-    """The configuration in a `config.json`, empty where there is none that can be read."""
+    """The configuration in a `config.json`; empty if there is none or it cannot be read."""
     try:
         configuration = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -123,7 +123,7 @@ def _architecture(configuration: Mapping[str, Any]) -> str | None:
 
 
 def _labels(configuration: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names that somebody has chosen; the library's own are `LABEL_0`, `LABEL_1` and so on."""
+    """Label names, unless they are the library's default ones: `LABEL_0`, `LABEL_1` and so on."""
     names = configuration.get("id2label")
     if _classes(configuration) is None or not isinstance(names, dict):
         return ()
@@ -133,7 +133,7 @@ def _labels(configuration: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _classes(configuration: Mapping[str, Any]) -> int | None:
-    """Of a classifier's head: two where it does not say."""
+    """The number of classes of a classifier's head, by default two."""
     architectures = configuration.get("architectures")
     if not isinstance(architectures, list) or not any("Classification" in str(name) for name in architectures):
         return None
@@ -150,7 +150,7 @@ def _number(configuration: Mapping[str, Any], names: tuple[str, ...], otherwise:
 
 
 def written(path: str, revision: str | None, folder: Path | None) -> Mapping[str, Any]:
-    """The configuration in a model's folder or, for a hub model, in what was downloaded before; empty where none is known."""
+    """The configuration in a model's folder, or in the download cache for a hub model; empty if there is none."""
     if folder is not None:
         return read(folder / "config.json")
     from huggingface_hub import try_to_load_from_cache

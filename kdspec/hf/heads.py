@@ -1,4 +1,4 @@
-"""One transformers encoder with a head for each of several tasks: the models of the tasks share their body."""
+"""One transformers encoder with a head for each of several tasks: the tasks' models share their body."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 def key(task: str) -> str:
-    """The name of a task's model among the modules: names of modules have no dots, and names of tasks no slashes."""
+    """The module name of a task's model. Module names cannot have dots; task names cannot have slashes."""
     return f"for_{task.replace('.', '/')}"
 
 
 def joined(models: Mapping[str, nn.Module]) -> nn.ModuleDict:
-    """The models of the tasks with one body between them, that of the one with most in it: some heads need a pooler.
+    """The models of the tasks with one shared body: the one with most modules, as some heads need a pooler.
 
     Raises:
-        Fault: KD503, where a model is nothing but its head.
+        Fault: KD503 if a model has no body.
     """
     from torch import nn
 
@@ -37,7 +37,7 @@ def joined(models: Mapping[str, nn.Module]) -> nn.ModuleDict:
 
 
 def parts(module: nn.Module) -> dict[str, nn.Module]:
-    """The models by their tasks, where there are several heads; else the module, under the empty name."""
+    """The models by task if there are several heads; otherwise the module, under the empty name."""
     from torch import nn
 
     if not isinstance(module, nn.ModuleDict):
@@ -46,14 +46,14 @@ def parts(module: nn.Module) -> dict[str, nn.Module]:
 
 
 def part(module: nn.Module, task: str) -> tuple[str, nn.Module]:
-    """The model of a task, or the first one where there is none of it, and what its tensors' names begin with."""
+    """The prefix of the tensor names of a task's model, and the model; the first model if the task has none."""
     found = parts(module)
     name = task if task in found else next(iter(found))
     return (f"{key(name)}." if name else ""), found[name]
 
 
 def tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers, those that several heads share once, under their first name."""
+    """Parameters and buffers; those shared by several heads once, under their first name."""
     found: dict[str, Tensor] = {}
     seen: set[int] = set()
     several = len(parts(module)) > 1
@@ -65,9 +65,9 @@ def tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def load(tasks: Mapping[str, nn.Module], folder: Path) -> None:
-    """Read each task's model from its own folder below `folder`."""
+    """Load each task's model from its folder in `folder`."""
     from safetensors.torch import load_model
 
     for task, model in tasks.items():
-        # What another task's head has added to the body, such as a pooler, is in that task's folder.
+        # Not strict: a pooler that another task's head needs is in that task's folder.
         load_model(model, str(folder / task / "model.safetensors"), strict=False)

@@ -1,4 +1,4 @@
-"""Which weights of a new model are copied from which weights of another one, and the copying."""
+"""Initialises a model from layers of another one: pairs their tensors and copies them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _CODE = "KD311"
 
 
 class Initialize(Strict):
-    """Weights that a new model takes from one that exists; what is not copied is drawn anew."""
+    """Weights that a new model copies from an existing one; all others are randomly initialised."""
 
     model_config = ConfigDict(serialize_by_alias=True)
 
     layers: list[int] = Field(min_length=1)
-    """The source's layer for each layer of the new model, in its order; counted from 0, negative ones from the end."""
+    """The source layer of each layer of the new model, in order. Counted from 0; negative ones from the end."""
     from_: str | None = Field(default=None, alias="from")
     """Name of the model to copy from. Default: the model of `like`."""
     embeddings: bool = True
@@ -33,7 +33,7 @@ class Initialize(Strict):
     """Whether pooler and head are copied, if their shapes are equal."""
 
     def pairs(self, module: nn.Module, context: ModelContext, like: str | None) -> tuple[str, list[tuple[str, str]]]:
-        """The source, and which of the tensors of `module` is which of the source's; faults are at keys of this."""
+        """The source's name, and the pairs of tensor names in `module` and source. Faults are at keys of this mapping."""
         name = self.from_ or like or ""
         assert name in context.built, f"{name} is built before what is initialised from it"
         source = context.built[name]
@@ -42,7 +42,7 @@ class Initialize(Strict):
         try:
             for task in tasks:
                 mine, theirs = heads.part(module, task), heads.part(source, task)
-                # A head is of one task: where the model has several, the source's goes to its own.
+                # A head belongs to one task: of several, only the one that the source was trained on is copied.
                 with_head = self.head and (not task or task in context.learns.get(name, ()))
                 pairs = initialization(mine[1], theirs[1], self.layers, embeddings=self.embeddings, head=with_head)
                 found += [(mine[0] + own, theirs[0] + other) for own, other in pairs]
@@ -56,20 +56,20 @@ class Initialize(Strict):
 def initialization(
     student: nn.Module, source: nn.Module, layers: Sequence[int], *, embeddings: bool = True, head: bool = True
 ) -> list[tuple[str, str]]:
-    """The names of the student's tensors that are copied, each with the source's tensor that it is copied from.
+    """The names of the student's tensors that are copied, each with the name of its source tensor.
 
-    Both are transformers models. Student layer i takes all of source layer `layers[i]`, counted from 0, or from the end
-    where negative. Of the rest, a tensor is copied where the source has one of the same name and shape: always from
-    within the body (a final norm), with `embeddings` from the embeddings, and with `head` from pooler and head.
+    Both are transformers models. Student layer i is a copy of source layer `layers[i]`, counted from 0, negative ones from
+    the end. Other tensors are copied if the source has one of the same name and shape: always in the body (a final norm),
+    with `embeddings` in the embeddings, and with `head` in pooler and head.
 
     Raises:
-        Fault: KD311, where the numbers of layers or the shapes do not fit.
+        Fault: KD311 if the numbers of layers or the shapes do not fit.
     """
     return _Pairing(student, source).pairs(layers, embeddings=embeddings, head=head)
 
 
 def mistakes(layers: Sequence[int], student: ModelFacts, source: ModelFacts) -> Iterator[Fault]:
-    """What of this can be told before the models are built."""
+    """The errors that can be found before the models are built."""
     if student.layers is not None and len(layers) != student.layers:
         help_ = "write one source layer for each layer of the student"
         yield Fault(_CODE, _wrong_number(len(layers), student.layers), ("layers",), help=help_)
@@ -77,12 +77,12 @@ def mistakes(layers: Sequence[int], student: ModelFacts, source: ModelFacts) -> 
         if source.layers is not None and not -source.layers <= layer < source.layers:
             yield _no_such_layer(layer, source.layers, ("layers", position))
     if None not in (student.width, source.width) and student.width != source.width:
-        message = f"the student is {student.width} wide, and the model that its layers come from {source.width}"
+        message = f"the student is {student.width} wide, the source of its layers {source.width}"
         yield Fault(_CODE, message, ("layers",), help="only layers of the same widths can be copied")
 
 
 def copy(student: nn.Module, source: nn.Module, pairs: Sequence[tuple[str, str]]) -> None:
-    """Copy the source's tensors into the student's, whose dtype they take."""
+    """Copy the source's tensors into the student's; they are converted to the student's dtype."""
     import torch
 
     mine, theirs = student.state_dict(), source.state_dict()
@@ -92,7 +92,7 @@ def copy(student: nn.Module, source: nn.Module, pairs: Sequence[tuple[str, str]]
 
 
 def lists_of_layers(module: nn.Module) -> list[str]:
-    """The names, each with a dot behind it, of the lists of hidden layers: one, or two in an encoder-decoder."""
+    """The names of the lists of hidden layers, each with a trailing dot: one, or two in an encoder-decoder."""
     from torch import nn
 
     depth = getattr(getattr(module, "config", None), "num_hidden_layers", None)
@@ -105,7 +105,7 @@ def lists_of_layers(module: nn.Module) -> list[str]:
 
 
 class _Side:
-    """A model seen so that one with a head and one without can be compared: names are told from the body on."""
+    """A model under canonical names, which are relative to its body: models with and without a head can be compared."""
 
     def __init__(self, module: nn.Module) -> None:
         from torch import nn
@@ -114,32 +114,32 @@ class _Side:
         prefix = getattr(module, "base_model_prefix", "")
         self._inside = f"{prefix}." if prefix and hasattr(module, prefix) else ""
         self.family: str = config.model_type
-        self.names = {self._told(name): name for name in state}
-        self.shapes = {told: tuple(state[name].shape) for told, name in self.names.items()}
+        self.names = {self._canonical(name): name for name in state}
+        self.shapes = {canonical: tuple(state[name].shape) for canonical, name in self.names.items()}
         self._lookups = tuple(
-            f"{self._told(name)}." for name, inner in module.named_modules() if isinstance(inner, nn.Embedding)
+            f"{self._canonical(name)}." for name, inner in module.named_modules() if isinstance(inner, nn.Embedding)
         )
         self.depth: int = config.num_hidden_layers
-        self.lists = [self._told(name) for name in lists_of_layers(module)]
+        self.lists = [self._canonical(name) for name in lists_of_layers(module)]
         if not self.lists:
             raise Fault(_CODE, f"the {self.family} model has no list of {self.depth} layers to copy from or to")
 
-    def _told(self, name: str) -> str:
-        """`body.` and the name within the body, or `head.` and the name of something on top of it."""
+    def _canonical(self, name: str) -> str:
+        """`body.` and the name within the body, or `head.` and the name outside it."""
         if name.startswith(self._inside):
             return f"body.{name.removeprefix(self._inside)}"
         return f"head.{name}"
 
     def layer(self, stack: str, index: int) -> dict[str, str]:
-        """The told names of a layer's tensors by their names within the layer."""
+        """The canonical names of a layer's tensors by their names within the layer."""
         start = f"{stack}{index}."
-        return {told.removeprefix(start): told for told in self.names if told.startswith(start)}
+        return {canonical.removeprefix(start): canonical for canonical in self.names if canonical.startswith(start)}
 
-    def part(self, told: str) -> str:
-        """What a tensor outside the layers belongs to: `embeddings`, `head` (with the pooler) or `body`."""
-        if told.startswith("head.") or "pooler" in told.split("."):
+    def part(self, canonical: str) -> str:
+        """The part of a tensor outside the layers: `embeddings`, `head` (with the pooler) or `body`."""
+        if canonical.startswith("head.") or "pooler" in canonical.split("."):
             return "head"
-        if told.startswith(self._lookups) or any("embed" in word for word in told.split(".")):
+        if canonical.startswith(self._lookups) or any("embed" in word for word in canonical.split(".")):
             return "embeddings"
         return "body"
 
@@ -153,7 +153,7 @@ class _Pairing:
         if len(layers) != student.depth:
             raise Fault(_CODE, _wrong_number(len(layers), student.depth), ("layers",))
         stacks = self._stacks()
-        told = [
+        found = [
             pair
             for position, layer in enumerate(layers)
             for stack in stacks
@@ -165,21 +165,21 @@ class _Pairing:
             if name.startswith(stacks) or part not in wanted or name not in source.shapes:
                 continue
             if shape == source.shapes[name]:
-                told.append((name, name))
+                found.append((name, name))
             elif part == "embeddings":
                 raise Fault(
                     _CODE,
                     f"`{student.names[name]}` is {list(shape)} in the student and {list(source.shapes[name])} in the source",
                     ("embeddings",),
-                    help="set `embeddings: false` to draw them anew",
+                    help="set `embeddings: false` to initialise them randomly",
                 )
-        return [(student.names[mine], source.names[theirs]) for mine, theirs in told]
+        return [(student.names[mine], source.names[theirs]) for mine, theirs in found]
 
     def _stacks(self) -> tuple[str, ...]:
-        """The lists of layers that both have; an encoder-decoder has two, which may differ in length."""
+        """The lists of layers of both models; an encoder-decoder has two, which may differ in length."""
         both = tuple(stack for stack in self.student.lists if stack in self.source.lists)
         if not both:
-            families = f"a {self.student.family} student cannot take the layers of a {self.source.family} model"
+            families = f"a {self.student.family} student cannot be initialised from a {self.source.family} model"
             raise Fault(_CODE, families, ("from",))
         return both
 
@@ -194,15 +194,15 @@ class _Pairing:
             number = {"student": position, "source": layer}
             raise Fault(
                 _CODE,
-                f"layer {number[has]} of the {has} has a `{name}`, layer {number[lacks]} of the {lacks} has none",
+                f"layer {number[has]} of the {has} has `{name}`, layer {number[lacks]} of the {lacks} has not",
                 at,
             )
-        for name, told in to.items():
-            shape, other = self.student.shapes[told], self.source.shapes[origin[name]]
+        for name, canonical in to.items():
+            shape, other = self.student.shapes[canonical], self.source.shapes[origin[name]]
             if shape != other:
                 raise Fault(
                     _CODE,
-                    f"`{self.student.names[told]}` is {list(shape)} in the student and {list(other)} in the source",
+                    f"`{self.student.names[canonical]}` is {list(shape)} in the student and {list(other)} in the source",
                     at,
                     help="only layers of the same widths can be copied",
                 )

@@ -1,4 +1,4 @@
-"""Loading with the transformers library: quiet, seeded, and with every doubt about the outcome turned into a fault."""
+"""Loading with the transformers library: quiet and seeded; incomplete or mismatched weights are faults."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 CODE = "KD503"
 """The code of a model that cannot be made."""
-_TRUST = "a spec runs no code; who has read that code and trusts it adds `--trust-remote-code` to the command"
+_TRUST = "a spec runs no code; if you have read and trust that code, add `--trust-remote-code` to the command"
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the progress bars and load reports of transformers, whose settings are put back."""
+    """Silence the progress bars and load reports of transformers; its settings are restored."""
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -39,7 +39,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int, name: str) -> Iterator[None]:
-    """Random numbers that depend on the seed and the name alone; the streams outside go on as if none were drawn."""
+    """Seed torch by the seed and the name alone; the random state outside is unchanged."""
     import torch
 
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
@@ -50,7 +50,7 @@ def seeded(seed: int, name: str) -> Iterator[None]:
 
 @contextmanager
 def explained(at: tuple[str | int, ...], message: str) -> Iterator[None]:
-    """What transformers raises for files and configurations, as a fault that begins with `message`."""
+    """Turn errors of transformers about files and configurations into a fault that begins with `message`."""
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
@@ -61,12 +61,12 @@ def explained(at: tuple[str | int, ...], message: str) -> Iterator[None]:
         name = f"{type(error).__name__}: " if isinstance(error, (LookupError, TypeError, AttributeError)) else ""
         text = " ".join(str(error).split())
         if "trust_remote_code" in text:
-            raise Fault(CODE, f"{message}: it brings code of its own", at, help=_TRUST) from error
+            raise Fault(CODE, f"{message}: it needs to run its own code", at, help=_TRUST) from error
         raise Fault(CODE, f"{message}: {name}{excerpt(text, 200)}", at) from error
 
 
 def fast_tokenizer(place: Path | str, revision: str, at: tuple[str | int, ...], *, trusts_code: bool = False) -> Any:
-    """The tokenizer of a folder or of the hub; `at` is what a fault points at."""
+    """The tokenizer of a folder or of the hub; `at` is the place of a fault."""
     from transformers import AutoTokenizer
 
     with quiet(), explained(at, f"the tokenizer `{place}` cannot be loaded"):
@@ -74,15 +74,15 @@ def fast_tokenizer(place: Path | str, revision: str, at: tuple[str | int, ...], 
             place, revision=revision, use_fast=True, trust_remote_code=trusts_code
         )
     if not tokenizer.is_fast or set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
-        kind = "knows no words" if tokenizer.is_fast else "is not a fast one"
+        kind = "has no vocabulary" if tokenizer.is_fast else "is not a fast one"
         raise Fault(CODE, f"the tokenizer `{place}` {kind}", at, help="kdspec needs a `tokenizer.json`")
     if tokenizer.pad_token_id is None and tokenizer.eos_token is not None:
-        tokenizer.pad_token = tokenizer.eos_token  # decoders have none; the mask tells padding from an end
+        tokenizer.pad_token = tokenizer.eos_token  # decoders have none; the attention mask marks the padding
     return tokenizer
 
 
 def refuse_pickles(folder: Path) -> None:
-    """Fault for a folder whose weights are in the old format, which can hold code."""
+    """Raise a fault if the folder's weights are pickles, which can run code."""
     if not any(folder.glob("*.safetensors")):
         pickled = [file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in sorted(folder.glob(pattern))]
         if pickled:
@@ -90,15 +90,15 @@ def refuse_pickles(folder: Path) -> None:
                 CODE,
                 f"the weights are a pickle, `{pickled[0]}`",
                 ("path",),
-                help="a pickle can run code when it is read; convert it with `save_pretrained` where you trust it",
+                help="a pickle can run code when it is loaded; if you trust it, convert it with `save_pretrained`",
             )
         raise Fault(CODE, "the folder has no safetensors, only a configuration", ("path",))
 
 
 def check(module: nn.Module, report: Mapping[str, Collection[Any]]) -> frozenset[str]:
-    """Compare what was in the files with what the model needs; the names that were drawn anew, all of the head.
+    """Compare the loaded tensors with the model, and return the names that were randomly initialised, all of the head.
 
-    A head or a pooler may be missing, and a head for other labels is replaced. Anything else is a fault.
+    A head or a pooler may be missing, and a head for other labels is replaced. Any other difference is a fault.
     """
     prefix = getattr(module, "base_model_prefix", "")
     inside = f"{prefix}." if prefix and hasattr(module, prefix) else ""
@@ -108,24 +108,24 @@ def check(module: nn.Module, report: Mapping[str, Collection[Any]]) -> frozenset
 
     missing = frozenset(report["missing_keys"])
     differing = {name: (list(has), list(needs)) for name, has, needs in report["mismatched_keys"]}
-    if lost := sorted(filter(of_body, missing)):
+    if absent := sorted(filter(of_body, missing)):
         raise Fault(
-            CODE, f"the files have no `{lost[0]}`{_more(lost)}", ("path",), help="the weights are of another model"
+            CODE, f"the files have no `{absent[0]}`{_more(absent)}", ("path",), help="the weights are of another model"
         )
-    if lost := sorted(filter(of_body, differing)):
-        has, needs = differing[lost[0]]
-        message = f"`{lost[0]}` is {has} in the files, and {needs} by the configuration{_more(lost)}"
+    if unequal := sorted(filter(of_body, differing)):
+        has, needs = differing[unequal[0]]
+        message = f"`{unequal[0]}` is {has} in the files, and {needs} by the configuration{_more(unequal)}"
         raise Fault(CODE, message, ("path",), help="`config.json` and the weights are of different models")
     starts = tuple(name.removeprefix(inside) for name in lists_of_layers(module))
     spare = sorted(name for name in report["unexpected_keys"] if name.removeprefix(inside).startswith(starts))
     if starts and spare:
-        message = f"the files have a `{spare[0]}`{_more(spare)}, for which the configuration has no place"
+        message = f"the files have `{spare[0]}`{_more(spare)}, which the configuration does not"
         raise Fault(CODE, message, ("path",), help="`config.json` and the weights are of different models")
     return missing | frozenset(differing)
 
 
 def check_order(labels: Mapping[int, str], head: Head) -> None:
-    """Fault where a loaded head has the labels of the task in another order."""
+    """Raise a fault if a loaded head has the task's labels in another order."""
     theirs = tuple(name for _, name in sorted(labels.items()))
     if theirs != head.labels and sorted(theirs) == sorted(head.labels):
         raise Fault(
@@ -141,13 +141,13 @@ def _more(names: Collection[str]) -> str:
 
 
 def weights(auto: Any, place: str, config: Any, revision: str | None, options: Mapping[str, Any]) -> tuple[Any, Any]:
-    """A model of a class of the library with the weights of a folder or the hub, and the library's report on them."""
+    """A model of a class of the library with the weights of a folder or the hub, and the library's loading report."""
     module, report = auto.from_pretrained(
         place,
         config=config,
         revision=revision or "main",
         use_safetensors=True,
-        ignore_mismatched_sizes=True,  # of the head: what else differs is found in the report
+        ignore_mismatched_sizes=True,  # for the head; `check` finds other differences in the report
         output_loading_info=True,
         **options,
     )

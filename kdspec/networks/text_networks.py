@@ -1,7 +1,7 @@
 """Small networks on token ids that are not transformers: a bidirectional GRU and a convolutional network.
 
-Both return a mapping with `logits` and `hidden_states`, the embeddings first, and do not depend on padding, on whichever
-side it is. `load` reads one back from the folder of a run.
+Both return a mapping with `logits` and `hidden_states`, the embeddings first. Their outputs do not depend on padding, left
+or right. `load` reads one from the folder of a run.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ WEIGHTS = "model.safetensors"
 
 
 class Direction(nn.Module):
-    """A GRU over the kept tokens of each row, from the first to the last or the other way."""
+    """A GRU over the non-padding tokens of each row, forwards or backwards."""
 
     def __init__(self, width: int, hidden: int, *, backward: bool) -> None:
         super().__init__()
         self.gru, self.backward_ = nn.GRU(width, hidden, batch_first=True), backward
 
     def forward(self, states: Tensor, order: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """The outputs at their tokens, (batch, length, hidden), and that of the last token read, (batch, hidden).
+        """The outputs at their tokens, (batch, length, hidden), and the final state, (batch, hidden).
 
         Args:
             states: (batch, length, width).
-            order: for each row its positions, kept ones first.
-            lengths: how many are kept, at least 1.
+            order: the positions of each row, non-padding ones first.
+            lengths: the number of non-padding tokens, at least 1.
         """
         if self.backward_:
             places = torch.arange(states.shape[1], device=states.device)
@@ -45,7 +45,7 @@ class Direction(nn.Module):
 
 
 class BiGru(nn.Module):
-    """Embeddings, layers of a GRU in both directions, and a linear head on their ends or on every token."""
+    """Embeddings, bidirectional GRU layers, and a linear head on the final states or on every token."""
 
     def __init__(
         self, *, vocabulary: int, embedding: int, hidden: int, layers: int, dropout: float, classes: int, tokens: bool
@@ -75,7 +75,7 @@ class BiGru(nn.Module):
 
 
 class TextCnn(nn.Module):
-    """Embeddings, convolutions of several widths side by side, their maxima over the tokens, and a linear head.
+    """Embeddings, parallel convolutions of several widths, max pooling over the tokens, and a linear head.
 
     Kim 2014, "Convolutional Neural Networks for Sentence Classification".
     """
@@ -89,7 +89,7 @@ class TextCnn(nn.Module):
         self.dropout, self.head = nn.Dropout(dropout), nn.Linear(filters * len(kernels), classes)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> dict[str, Any]:
-        """`logits`, (batch, classes), and `hidden_states`: the embeddings, and all filters at each token."""
+        """`logits`, (batch, classes), and `hidden_states`: the embeddings, and the filters at each token."""
         mask = _mask(input_ids, attention_mask)
         embedded = _kept(self.embeddings(input_ids), mask)
         columns = self.dropout(embedded).mT
@@ -97,27 +97,30 @@ class TextCnn(nn.Module):
         for convolution in self.convolutions:
             assert isinstance(convolution, nn.Conv1d), "made above"
             (kernel,) = convolution.kernel_size
-            # Beyond a row there are zeros, as there are at its padding.
+            # Zeros beyond the ends, as at the padding of a row: the outputs do not depend on the padded length.
             found.append(convolution(functional.pad(columns, ((kernel - 1) // 2, kernel // 2))).relu())
-        # What relu gives is not below 0, so that zeros at the padding do not change a maximum.
+        # The outputs of relu are at least 0, so zeros at padding do not change the maximum.
         states = _kept(torch.cat(found, 1).mT, mask)
         return {"logits": self.head(self.dropout(states.amax(1))), "hidden_states": (embedded, states)}
 
 
 def make(configuration: Mapping[str, Any]) -> nn.Module:
-    """The network of a configuration as `save` of its model writes it, with weights drawn anew."""
+    """The network of a configuration that its model's `save` wrote, with randomly initialised weights."""
     sizes: dict[str, Any] = dict(configuration["sizes"])
     return BiGru(**sizes) if configuration["network"] == "bigru" else TextCnn(**sizes)
 
 
 def load(folder: str | Path) -> tuple[nn.Module, Any]:
-    """The network and the tokenizer in a folder that a run has left, in evaluation mode."""
+    """The network, in evaluation mode, and the tokenizer in a folder that a run has written."""
     from transformers import AutoTokenizer
 
     module = make(json.loads((Path(folder) / CONFIGURATION).read_text(encoding="utf-8")))
     load_model(module, str(Path(folder) / WEIGHTS))
     tokenizer = AutoTokenizer.from_pretrained(str(folder))
-    tokenizer.model_input_names = ["input_ids", "attention_mask"]  # a transformers model may take token types as well
+    tokenizer.model_input_names = [
+        "input_ids",
+        "attention_mask",
+    ]  # the tokenizer may be a transformers model's, with token types
     return module.eval(), tokenizer
 
 

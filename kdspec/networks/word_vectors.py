@@ -1,4 +1,4 @@
-"""Word vectors in the text formats of GloVe and word2vec, as the embeddings of a tokenizer's tokens."""
+"""Word vectors in the text formats of GloVe and word2vec, as embeddings of a tokenizer's tokens."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _HEADER = 2  # word2vec begins with the number of words and their width
 
 
 def width(file: Path) -> int:
-    """How many numbers a word has.
+    """The width of the vectors.
 
     Raises:
-        Fault: KD502 where the first lines are no word vectors.
+        Fault: KD502 if the first lines are not word vectors.
     """
     for _, _, numbers in _lines(file):
         return len(numbers)
-    raise Fault(_CODE, "there are no word vectors in the file", ("vectors",))
+    raise Fault(_CODE, "the file has no word vectors", ("vectors",))
 
 
 def fill(table: Tensor, vocabulary: Mapping[str, int], file: Path) -> int:
-    """Write the vectors of the tokens that are words into their rows of the table, and count them.
+    """Write the vectors of tokens that are words into their rows of the table, and return their number.
 
-    A word counts as it is written and in lower case, the first of them in the file.
+    A word matches a token as it is written or in lower case; the first match in the file is used.
 
     Raises:
-        Fault: KD502 where a line has another number of numbers than the table has columns, or no word is a token.
+        Fault: KD502 if a line does not have as many numbers as the table has columns, or no word is a token.
     """
     import torch
 
@@ -44,11 +44,11 @@ def fill(table: Tensor, vocabulary: Mapping[str, int], file: Path) -> int:
             continue
         if len(numbers) != table.shape[1]:
             message = f"line {number} has {len(numbers)} numbers for `{excerpt(word)}`; the embeddings are {table.shape[1]} wide"
-            raise Fault(_CODE, message, ("vectors",), help="write `embedding` as wide as the vectors are")
+            raise Fault(_CODE, message, ("vectors",), help="set `embedding` to the width of the vectors")
         try:
             table[row] = torch.tensor([float(text) for text in numbers])
         except ValueError:
-            message = f"line {number} has something else than numbers behind `{excerpt(word)}`"
+            message = f"line {number} has a value after `{excerpt(word)}` that is not a number"
             raise Fault(_CODE, message, ("vectors",)) from None
         seen.add(row)
     if not seen:
@@ -57,7 +57,7 @@ def fill(table: Tensor, vocabulary: Mapping[str, int], file: Path) -> int:
 
 
 def _lines(file: Path) -> Iterator[tuple[int, str, list[str]]]:
-    """Number, word and numbers of each line; a header is left out."""
+    """Line number, word and values of each line, without the header."""
     try:
         with file.open(encoding="utf-8", errors="strict") as lines:
             for number, line in enumerate(lines, 1):
@@ -68,5 +68,5 @@ def _lines(file: Path) -> Iterator[tuple[int, str, list[str]]]:
                     yield number, word, numbers
     except UnicodeDecodeError:
         raise Fault(
-            _CODE, "the word vectors are not UTF-8 text", ("vectors",), help="binary files are not read"
+            _CODE, "the word vectors are not UTF-8 text", ("vectors",), help="binary files are not supported"
         ) from None

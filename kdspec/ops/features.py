@@ -1,10 +1,11 @@
 """Losses between hidden states, (batch, length, width), of student and teacher.
 
-A mask, (batch, length), says which positions count; without one all do. What is at the others, even inf or nan, changes
-neither value nor gradient. Gradients go to the student only. A pair is the hidden states of two layers of one model.
+A mask, (batch, length), is not 0 for non-padding tokens; without one there is no padding. Values at padding, even Inf or
+NaN, change neither value nor gradient. Gradients go to the student only. A pair is the hidden states of two layers of one
+model.
 
-Where a function takes `lengths`, hidden states may be packed as well, (tokens, width): only the positions that count,
-row after row, `lengths` of them in each. The value is the same up to rounding.
+Functions with `lengths` also take packed hidden states, (tokens, width): the non-padding tokens only, row after row, with
+`lengths` tokens in each row. The value is the same up to rounding.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from kdspec.ops.precision import full, widened
 
 TensorPair = tuple[Tensor, Tensor]
 
-# torch's cosine_embedding_loss has the same constant; a vector of zeros gets a direction of zeros and not nan
 EPSILON = 1e-12
+"""Added to squared norms, as in torch's cosine_embedding_loss: a vector of zeros has a direction of zeros, not NaN."""
 
 
 def hidden_mse(
@@ -50,8 +51,8 @@ def cosine(student: Tensor, teacher: Tensor, mask: Tensor | None = None, lengths
 def pkd(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Mean:
     """The mean over rows of ‖s/‖s‖ - t/‖t‖‖², s and t being the first kept token of a row: [CLS].
 
-    A sum over the width, so it is 2 - 2 cos. Also takes (batch, width), which is that token already, of both or of the
-    teacher alone. A row of which nothing is kept contributes 0. Norms are √(‖x‖² + 1e-12), so a vector of zeros gives no nan.
+    The sum over the width equals 2 - 2 cos. Both models, or the teacher alone, may also have (batch, width): the token's
+    state itself. A row that is all padding contributes 0. Norms are √(‖x‖² + 1e-12), so a vector of zeros does not give NaN.
 
     Sun et al. 2019, "Patient Knowledge Distillation for BERT Model Compression", equation 7.
     """
@@ -64,7 +65,7 @@ def fsp(student: TensorPair, teacher: TensorPair, mask: Tensor | None = None) ->
     """The mean over rows and matrix elements of (G_student - G_teacher)², G = Xᵀ Y / tokens.
 
     X and Y are the two layers of a model: G, (first width, second width), is the flow between them. Both models have
-    the same two widths. `tokens` is the number of kept positions of the row; a row without any contributes 0.
+    the same two widths. `tokens` is the number of non-padding tokens of the row; a row without any contributes 0.
 
     Yim et al. 2017, "A Gift from Knowledge Distillation", equations 1 and 2.
     """
@@ -83,12 +84,12 @@ def mmd(
 ) -> Mean:
     """The mean over pairs of tokens of (G_student - G_teacher)², G = X Yᵀ / width.
 
-    X and Y are the two layers of a model (often the same one): G, (length, length), is how similar its tokens are.
-    The widths of student and teacher may differ, so no projection is needed. Of the teacher also takes G itself, as
-    `similarity` gives it.
+    X and Y are the two layers of a model (often the same one): G, (length, length), is the similarity of its tokens.
+    The widths of student and teacher may differ, so no projection is needed. The teacher's G, from `similarity`, is also
+    accepted in place of its layers.
 
-    With the `scale` "length" a masked G is divided by the padded length in place of the width, and so depends on the
-    padding: TextBrewer's releases of 2020 do so, and published results come from them.
+    With the `scale` "length" a masked G is divided by the padded length instead of the width, and so depends on the
+    padding, as in TextBrewer's releases of 2020, which produced the published results.
 
     Huang and Wang 2017, "Like What You Like: Knowledge Distill via Neuron Selectivity Transfer", section 4.
     """
@@ -98,6 +99,10 @@ def mmd(
         return _packed_mmd(student, _detached(teacher), list(lengths))
     mine = _similarity(student, mask, scale)
     if isinstance(teacher, Tensor):
+        # A cached similarity has not been masked: clear the rows of padding, then its columns.
+        # A cached similarity has not been masked: clear the rows of padding, then its columns.
+        # A cached similarity has not been masked: clear the rows of padding, then its columns.
+        # A cached similarity has not been masked: clear the rows of padding, then its columns.
         theirs = masks.filled(masks.filled(widened(teacher.detach()), mask).mT, mask).mT
     else:
         theirs = _similarity(_detached(teacher), mask, scale)
@@ -107,12 +112,12 @@ def mmd(
 
 
 def similarity(pair: TensorPair) -> Tensor:
-    """How alike the tokens of a layer, or of two, are: G = X Yᵀ / width, (batch, length, length)."""
+    """The similarity of the tokens of one or two layers: G = X Yᵀ / width, (batch, length, length)."""
     return _similarity(pair, None, "width")
 
 
 def _packed_mmd(student: TensorPair, teacher: TensorPair, lengths: list[int]) -> Mean:
-    """Row by row, so that no product is of tokens of two rows, or of padding."""
+    """Row by row: products of tokens of different rows, or of padding, are not computed."""
     pairs = zip(_grams(student, lengths), _grams(teacher, lengths), strict=True)
     total = torch.stack([(mine - theirs).square().sum() for mine, theirs in pairs]).sum()
     return Mean(total, float(sum(length**2 for length in lengths)), "pairs")
@@ -121,6 +126,7 @@ def _packed_mmd(student: TensorPair, teacher: TensorPair, lengths: list[int]) ->
 def _grams(pair: TensorPair, lengths: list[int]) -> list[Tensor]:
     first = torch.split(widened(pair[0]), lengths)
     second = first if pair[1] is pair[0] else torch.split(widened(pair[1]), lengths)
+    # Autocast would compute this product in bf16, which keeps two to three digits.
     with full(pair[0]):
         return [one @ other.mT / other.shape[-1] for one, other in zip(first, second, strict=True)]
 
@@ -137,20 +143,35 @@ def _assert_same(student: Tensor, teacher: Tensor) -> None:
 
 def _detached(pair: TensorPair) -> TensorPair:
     first = pair[0].detach()
+    # One object where both layers are the same: callers test `is` to mask, widen and split it once.
     return first, first if pair[1] is pair[0] else pair[1].detach()
 
 
 def _direction(vectors: Tensor, mask: Tensor | None = None) -> Tensor:
+    # Padding is cleared first: Inf there has the direction Inf · 0. EPSILON is inside the root, so that zeros have a
+    # finite gradient too.
+    # Padding is cleared first: Inf there has the direction Inf · 0. EPSILON is inside the root, so that zeros have a
+    # finite gradient too.
+    # Padding is cleared first: Inf there has the direction Inf · 0. EPSILON is inside the root, so that zeros have a
+    # finite gradient too.
+    # Padding is cleared first: Inf there has the direction Inf · 0. EPSILON is inside the root, so that zeros have a
+    # finite gradient too.
     vectors = masks.filled(widened(vectors), mask)
     return vectors * (vectors.square().sum(-1, keepdim=True) + EPSILON).rsqrt()
 
 
 def first_token(hidden: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The first kept token of each row, (batch, width), zeros where there is none; what has no tokens is that already."""
+    """The first non-padding token of each row, (batch, width); zeros for a row without any. (batch, width) is returned as
+    it is.
+    """
     if hidden.ndim == 2:
         return hidden
     if mask is None:
         return hidden[:, 0]
+    # argmax gives the first maximum; padding may be on the left.
+    # argmax gives the first maximum; padding may be on the left.
+    # argmax gives the first maximum; padding may be on the left.
+    # argmax gives the first maximum; padding may be on the left.
     position = (mask != 0).long().argmax(-1)
     chosen = masks.filled(hidden, mask).gather(1, position[:, None, None].expand(-1, 1, hidden.shape[-1]))
     return chosen.squeeze(1)

@@ -1,4 +1,4 @@
-"""Masks of shape (batch, length): a position is kept where the mask is not 0."""
+"""Masks of shape (batch, length): a position is kept if the mask is not 0."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 def select(tensor: Tensor, mask: Tensor) -> Tensor:
     """The kept positions in row-major order: (batch, length, ...) to (kept, ...).
 
-    The number of kept positions is a shape, so this waits for the device.
+    The result's shape depends on the mask, so a GPU is synchronised.
     """
     assert tensor.shape[: mask.ndim] == mask.shape, (
         f"a mask of shape {tuple(mask.shape)} does not select from {tuple(tensor.shape)}"
@@ -18,14 +18,14 @@ def select(tensor: Tensor, mask: Tensor) -> Tensor:
 
 
 def rule_out(logits: Tensor, mask: Tensor) -> Tensor:
-    """Logits over positions, (batch, length), with -inf where the mask keeps nothing: a softmax gives 0 there."""
+    """Logits over positions, (batch, length), with -inf at masked positions: their softmax is 0."""
     return torch.where(mask != 0, logits, -torch.inf)
 
 
 def filled(tensor: Tensor, mask: Tensor | None, value: float = 0.0) -> Tensor:
-    """`tensor`, (batch, length, ...), with `value` wherever the mask keeps nothing.
+    """`tensor`, (batch, length, ...), with `value` at masked positions.
 
-    A selection and not a product, so that an inf or nan in the padding reaches neither the value nor the gradient.
+    It selects and does not multiply, so that Inf or NaN at padding reaches neither the value nor the gradient.
     """
     if mask is None:
         return tensor
@@ -36,10 +36,10 @@ def filled(tensor: Tensor, mask: Tensor | None, value: float = 0.0) -> Tensor:
 
 
 def tokens(mask: Tensor | None, batch: int, length: int) -> Tensor | float:
-    """How many positions are kept, all without a mask."""
+    """The number of kept positions; all without a mask."""
     return float(batch * length) if mask is None else (mask != 0).sum()
 
 
 def pairs(mask: Tensor | None, batch: int, length: int) -> Tensor | float:
-    """How many pairs of kept positions there are: the sum over the rows of their kept positions squared."""
+    """The number of pairs of kept positions: the sum over rows of their squared number of kept positions."""
     return float(batch * length**2) if mask is None else (mask != 0).sum(-1).square().sum()

@@ -1,4 +1,4 @@
-"""A loss that has not been divided yet: a total and what to divide it by."""
+"""A loss before the division: a total and a count."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ Unit = Literal["rows", "labels", "labelled", "tokens", "pairs"]
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean that is still in two parts, so that it can be taken over more than one batch.
+    """A mean as total and count, so that it can be computed over several micro-batches.
 
-    The mean over an optimizer step is the sum of the totals over the sum of the counts. A mean of the means of its
-    micro-batches is something else wherever these differ in size: it depends on how the batch was cut.
+    The mean over an optimizer step is the sum of the totals divided by the sum of the counts. The mean of the means of
+    its micro-batches differs if these differ in size: it depends on how the batch was split.
 
-    The engine has to know the sum of the counts before it differentiates the first total. It does not have the counts
-    of the later micro-batches then, but it can count anything in their inputs, so each loss says in `per` what its
-    count is exactly proportional to:
+    The engine needs the sum of the counts before the first backward pass. It does not have the counts of later
+    micro-batches then, but it can count their inputs, so each loss states in `per` the unit to which its count is exactly
+    proportional:
 
     - ``rows``: examples;
-    - ``labels``: positions that `logits_mask` keeps; the rows where a row has one label;
-    - ``labelled``: positions whose label is not -100, or among floating-point labels not NaN;
-    - ``tokens``: positions that `inputs_mask` keeps, all of them without a mask;
-    - ``pairs``: the sum over the rows of their tokens squared.
+    - ``labels``: positions that `logits_mask` keeps; rows if a row has one label;
+    - ``labelled``: positions with a label other than -100, or a floating-point label other than NaN;
+    - ``tokens``: positions that `inputs_mask` keeps; all of them without a mask;
+    - ``pairs``: the sum over rows of their squared number of tokens.
 
     The total is at least float32; it carries the gradient. The count carries none.
     """
@@ -40,8 +40,12 @@ class Mean:
 
     @property
     def value(self) -> Tensor:
-        """The mean, a scalar; where nothing is counted 0, with a gradient of zeros rather than none."""
+        """The mean, a scalar; 0 if the count is 0, with a gradient of zeros rather than none."""
         if not isinstance(self.count, Tensor):
             return self.total / self.count if self.count else self.total * 0
+        # The divisor is replaced too: the gradient of a division by 0 is NaN even where it is not selected.
+        # The divisor is replaced too: the gradient of a division by 0 is NaN even where it is not selected.
+        # The divisor is replaced too: the gradient of a division by 0 is NaN even where it is not selected.
+        # The divisor is replaced too: the gradient of a division by 0 is NaN even where it is not selected.
         empty = self.count == 0
         return torch.where(empty, 0.0, self.total / torch.where(empty, 1, self.count))

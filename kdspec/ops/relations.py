@@ -1,8 +1,8 @@
-"""Losses between self-attention relations: how alike the queries, keys or values of a layer's tokens are.
+"""Losses between self-attention relations: the similarities of a layer's queries, keys or values.
 
-Vectors are (batch, length, width), before or after they are split into heads. A mask, (batch, length), says which tokens
-count, as queries and as keys; without one all do. What is at the others changes neither value nor gradient. Gradients go
-to the student only.
+Vectors are (batch, length, width), before or after the split into heads. A mask, (batch, length), is not 0 for non-padding
+tokens; it applies to queries and keys. Values at padding change neither value nor gradient. Gradients go to the student
+only.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from kdspec.ops.precision import full, widened
 def relation(student: TensorPair, teacher: TensorPair, mask: Tensor | None = None, *, heads: int) -> Mean:
     """The mean over heads and queries of KL(R_teacher ‖ R_student), R = softmax(X Yᵀ / √d) over the kept keys.
 
-    X and Y are a pair of one model: the same vectors twice for the relation of values, (values, values), or of queries
-    and keys for the attention itself. Each is split into `heads` heads of width d; the two models need neither the same
-    width nor the same number of attention heads, as `heads` is that of the relations.
+    X and Y are a pair of one model: the same vectors twice for a relation such as (values, values), or queries and keys
+    for the attention itself. Each is split into `heads` heads of width d. This is the number of relation heads: the two
+    models may differ in width and in their number of attention heads.
 
     Wang et al. 2020, "MiniLM", equation 9 (values), and Wang et al. 2021, "MiniLMv2", equation 5.
     """
@@ -42,7 +42,7 @@ def _log_relation(pair: TensorPair, mask: Tensor | None, heads: int) -> Tensor:
     with full(first):
         scores = first @ second.mT / first.shape[-1] ** 0.5
     if mask is not None:
-        # Not -inf: a row in which nothing is kept would be nan.
+        # Not -inf: the softmax of a row that is masked throughout would be NaN, also in the gradient.
         scores = torch.where((mask != 0)[:, None, None, :], scores, torch.finfo(scores.dtype).min)
     logarithms: Tensor = scores.log_softmax(-1)
     return logarithms

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from kdspec.ops.precision import widened
 
-# A softmax at a tenth picks out the largest of logits that differ by one (p > 0.9999), so colder targets are no
-# different; and as gradients grow with 1/T, a row that is colder still would drown all the others.
+# At T = 0.1 the softmax of logits that differ by 1 is one-hot (p > 0.9999), so a lower temperature does not change the
+# target. Gradients grow with 1/T, so a row with a lower temperature would dominate all others.
 MINIMUM = 0.1
 
 
@@ -24,13 +24,13 @@ def flsw(
 ) -> Tensor:
     """Focal-loss-style weights, w = (1 - ŝ·t̂)^gamma with ŝ = s / (‖s‖ + 1e-4) and t̂ likewise.
 
-    T = base + beta (mean(w) - w), at least `minimum`: rows on which the student is far from the teacher are colder.
+    T = base + beta (mean(w) - w), at least `minimum`: rows with a student far from the teacher have a lower temperature.
     """
     assert student.shape == teacher.shape, (
         f"student logits of shape {tuple(student.shape)}, teacher logits of shape {tuple(teacher.shape)}"
     )
     cosine = (_direction(student) * _direction(teacher)).sum(-1)
-    # rounding takes the cosine of equal directions past 1, and a root of what is then negative is nan
+    # Rounding may give equal directions a cosine above 1; a fractional power of the negative difference is NaN.
     return _centred((1 - cosine).clamp_min(0) ** gamma, base, beta, minimum)
 
 
@@ -38,14 +38,14 @@ def flsw(
 def cwsm(student: Tensor, base: float, beta: float, *, minimum: float = MINIMUM) -> Tensor:
     """Confidence weights, w = 1 / (max softmax(s) + 1e-3).
 
-    T = base + beta (mean(w) - w), at least `minimum`: rows of which the student is unsure are colder.
+    T = base + beta (mean(w) - w), at least `minimum`: rows of low confidence have a lower temperature.
     """
     confidence = widened(student).softmax(-1).amax(-1)
     return _centred(1 / (confidence + 1e-3), base, beta, minimum)
 
 
 def _direction(logits: Tensor) -> Tensor:
-    # a class that is ruled out, at -inf, has no say in the direction
+    # A class at -inf (ruled out) would make the norm infinite and the direction NaN.
     logits = widened(logits)
     logits = torch.where(logits.isneginf(), 0.0, logits)
     norm: Tensor = torch.linalg.vector_norm(logits, dim=-1, keepdim=True)

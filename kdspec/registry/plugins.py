@@ -1,4 +1,4 @@
-"""Find and load plugins; one that fails is a `Problem` in the answer, not a crash."""
+"""Finds and loads plugins; one that fails becomes a `Problem`, not an exception."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Plugin:
 
 @dataclass(frozen=True)
 class Problem:
-    """A plugin that could not be used, and why."""
+    """A plugin that failed to load, and why."""
 
     distribution: str
     version: str
@@ -85,7 +85,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one plugin answered to a hook: a result or the exception that it raised."""
+    """The result of one plugin's hook, or the exception that it raised."""
 
     plugin: Plugin
     result: Any = None
@@ -93,7 +93,7 @@ class Answer:
 
 
 class Plugins:
-    """The plugins of one process, loaded once and passed on; there is no global set of them."""
+    """The plugins of one process, loaded once and passed as an argument; there is no global set."""
 
     def __init__(self) -> None:
         self.manager = pluggy.PluginManager(hooks.PROJECT)
@@ -107,7 +107,7 @@ class Plugins:
         return tuple(self._plugins.values())
 
     def add(self, plugin: Plugin) -> None:
-        """Register a module or object with hook implementations; what is wrong with it becomes a problem."""
+        """Register a module or object with hook implementations; errors become problems."""
         stated = getattr(plugin.module, "KDSPEC_API", hooks.API_VERSION)
         if stated != hooks.API_VERSION:
             reason = f"made for plugin API {stated}; this kdspec has API {hooks.API_VERSION}"
@@ -119,7 +119,7 @@ class Plugins:
         try:
             self.manager.register(plugin.module, name=key)
         except (pluggy.PluginValidationError, ValueError) as error:
-            # pluggy keeps the name of a plugin that it refused.
+            # pluggy keeps the name of a plugin that it has refused.
             if self.manager.has_plugin(key):
                 self.manager.unregister(name=key)
             self.problems.append(_problem(plugin, str(error)))
@@ -132,9 +132,9 @@ class Plugins:
         self._plugins[key] = plugin
 
     def call(self, hook: str, *, without: Collection[Plugin] = (), **arguments: Any) -> Iterator[Answer]:
-        """Call a hook plugin by plugin, so that each answer has its author and one failure stops nobody else.
+        """Call a hook of each plugin separately: results are attributed, and a failing plugin does not stop the others.
 
-        The plugins in `without` are left out.
+        Plugins in `without` are skipped.
         """
         for implementation in getattr(self.manager.hook, hook).get_hookimpls():
             plugin = self._plugins[implementation.plugin_name]
@@ -143,9 +143,9 @@ class Plugins:
             wanted = {name: arguments[name] for name in implementation.argnames}
             try:
                 result = implementation.function(**wanted)
-                # A generator runs its author's code while it is read.
+                # A generator runs the plugin's code while it is iterated, so it is exhausted within the `try`.
                 yield Answer(plugin, list(result) if isinstance(result, Iterable) else result)
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything, and must not end us
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything; the run continues
                 yield Answer(plugin, error=error)
 
 
@@ -197,8 +197,8 @@ def _load_extra(plugins: Plugins, item: Any) -> None:
 
 
 def _import_file(path: Path) -> ModuleType:
-    # The name is unique to the file, so two files of the same name do not replace each other; a module must be in
-    # sys.modules while it runs, or dataclasses and pydantic cannot resolve its annotations.
+    # The name is unique to the file, so files of the same name do not replace each other. A module must be in
+    # sys.modules while it runs: dataclasses and pydantic resolve its annotations there.
     digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
     name = f"_kdspec_plugin_{path.stem}_{digest}"
     spec = importlib.util.spec_from_file_location(name, path)

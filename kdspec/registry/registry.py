@@ -53,15 +53,15 @@ class RegistryEntry:
 
 @dataclass(frozen=True)
 class Registry:
-    """Components by kind and name. Built once by `load_registry`, passed explicitly, never changed."""
+    """Components by kind and name. It is built once by `load_registry`, passed explicitly, and immutable."""
 
     entries: tuple[RegistryEntry, ...]
     problems: tuple[Problem, ...] = ()
-    """Plugins, or single components of them, that could not be used."""
+    """Plugins, or single components, that failed to load."""
     plugins: Plugins = field(default_factory=Plugins, compare=False, repr=False)
 
     def find(self, kind: str, name: str) -> list[RegistryEntry]:
-        """The entries that `name` can mean: one, or several where packages clash, or none. A built-in always wins."""
+        """The entries of a name: none, one, or several if packages clash. Built-ins take precedence."""
         found = [entry for entry in self.entries if entry.component.kind == kind and name == entry.qualified]
         if not found:
             found = [entry for entry in self.entries if entry.component.kind == kind and name == entry.component.name]
@@ -72,7 +72,7 @@ class Registry:
         return sorted({entry.component.name for entry in self.entries if entry.component.kind == kind})
 
     def of_kind(self, kind: str) -> list[RegistryEntry]:
-        """The entries of a kind by name."""
+        """The entries of a kind, sorted by name."""
         return sorted(
             (e for e in self.entries if e.component.kind == kind), key=lambda e: (e.component.name, e.qualified)
         )
@@ -95,8 +95,8 @@ class Registry:
 def load_registry(*extra: Any, installed: bool = True) -> Registry:
     """Built-ins, installed plugins and `extra`: plugin modules, component classes, or paths of Python files.
 
-    A plugin that fails to load is among `problems` and stops nobody else. `installed=False` leaves out what happens to
-    be installed, for a result that depends on nothing but the arguments.
+    A plugin that fails to load is in `problems`; the others are loaded. With `installed=False` the result depends on the
+    arguments alone, not on installed packages.
     """
     classes = [item for item in extra if inspect.isclass(item) and issubclass(item, Component)]
     others = [item for item in extra if item not in classes]
@@ -104,7 +104,7 @@ def load_registry(*extra: Any, installed: bool = True) -> Registry:
 
 
 def assemble(loaded: Plugins, classes: Sequence[type[Component]] = ()) -> Registry:
-    """Ask every plugin for its components, refusing those that could not be named safely."""
+    """Collect the components of all plugins; invalid and ambiguous ones become problems."""
     entries: list[RegistryEntry] = []
     problems = list(loaded.problems)
     for answer in loaded.call("kdspec_components"):
@@ -130,9 +130,9 @@ def _admit(component: Any, plugin: Plugin, entries: list[RegistryEntry], problem
     else:
         same = [e for e in entries if e.component.kind == component.kind and e.component.name == component.name]
         if any(entry.plugin.distribution == plugin.distribution for entry in same):
-            reason = f"{component.words()} `{component.name}` is handed over twice"
+            reason = f"{component.words()} `{component.name}` is provided twice"
         elif any(entry.builtin for entry in same):
-            # The qualified name still reaches it; the bare one stays the built-in's.
+            # The bare name stays the built-in's; the qualified name still finds it.
             problems.append(_problem(plugin, f"{component.words()} `{component.name}` has the name of a built-in"))
     if reason is None:
         entries.append(RegistryEntry(component, plugin))

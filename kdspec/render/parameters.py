@@ -49,14 +49,14 @@ def written(value: Any) -> str:
 
 
 def words(schema: Mapping[str, Any]) -> str:
-    """The type of a value: `a number greater than 0`, `a logit loss`, `a list, each text`."""
+    """The type of a value: `a number greater than 0`, `a logit loss`, `a list, each a string`."""
     if "x-kdspec-kind" in schema:
         return _with_article(str(schema["x-kdspec-kind"]).replace("_", " "))
     if choices := schema.get("enum") or ([schema["const"]] if "const" in schema else None):
         return _either([f"`{written(choice)}`" for choice in choices])
     if options := _options(schema):
         return _either(list(dict.fromkeys(words(option) for option in options)))
-    simple = {"integer": "a whole number", "number": "a number", "string": "text", "boolean": "`true` or `false`"}
+    simple = {"integer": "an integer", "number": "a number", "string": "a string", "boolean": "`true` or `false`"}
     match schema.get("type"):
         case "array":
             items = schema.get("items") or {}

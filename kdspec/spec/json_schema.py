@@ -37,7 +37,7 @@ _PARTIAL = "partial."
 # `${VAR}` in a scalar is replaced before the spec is read, so a schema of the text must let it pass.
 _VARIABLE = r"\$\{"
 _INTEGER_KEY = "^-?[0-9]+$"
-_NOUNS = MappingProxyType({"integer": "a whole number", "number": "a number", "boolean": "`true` or `false`"})
+_NOUNS = MappingProxyType({"integer": "an integer", "number": "a number", "boolean": "`true` or `false`"})
 _IN_MAPPINGS = ("properties", "patternProperties", "definitions")
 _IN_LISTS = ("anyOf", "oneOf", "allOf")
 _ALONE = ("items", "additionalProperties", "propertyNames", "if", "then", "else")

@@ -1,4 +1,4 @@
-"""Tools for the tests of plugin authors: a registry, specs checked and run, a suite for losses, and tiny models."""
+"""Tools for plugin authors' tests: a registry, checking and running specs, a test suite for losses, and tiny models."""
 
 from __future__ import annotations
 

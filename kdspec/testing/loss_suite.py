@@ -1,4 +1,4 @@
-"""The suite that a loss must pass: what the engine relies on."""
+"""The test suite for losses: the properties that the engine relies on."""
 
 from __future__ import annotations
 
@@ -36,22 +36,24 @@ def check_loss(
     zero_at_equality: bool = False,
     non_negative: bool = False,
 ) -> None:
-    """Hold a loss to what the engine relies on.
+    """Check that a loss has the properties that the engine relies on.
 
-    The class and its parameters are documented, its defaults are valid, what it writes can be read again, and its
-    module does not import torch. The loss is a scalar or a `Mean` whose parts add up over the batch; it is finite for
-    extreme inputs in float32 and bfloat16; its gradient is right, and goes to the student alone; neither the order of
-    the batch nor, for a feature loss, the padding matters; one that `packs`
-    gives the same for tokens without padding, and one that `reduces` for what is then enough of the teacher.
+    - The class and its parameters are documented, its defaults are valid, its serialised form can be parsed, and its
+      module does not import torch.
+    - The loss is a scalar, or a `Mean` with a total and a count that add up over the batch.
+    - It is finite for extreme inputs in float32 and bfloat16.
+    - Its gradient is correct, and goes to the student alone.
+    - It does not depend on the order of the batch nor, for a feature loss, on padding.
+    - A loss that `packs` gives the same value for packed tokens, and one that `reduces` for reduced teacher features.
 
     Args:
         component: the loss with its parameters.
-        feature: what a feature loss compares: hidden states or attention maps.
-        zero_at_equality: whether to hold it to being 0 where student and teacher agree.
-        non_negative: whether to hold it to never being negative.
+        feature: the kind of feature that a feature loss compares: hidden states or attention maps.
+        zero_at_equality: whether to check that it is 0 if student and teacher are equal.
+        non_negative: whether to check that it is never negative.
 
     Raises:
-        AssertionError: it fails; the message says in what.
+        AssertionError: a check fails; the message names it.
     """
     _check_class(component)
     trial = _Trial(component, feature)
@@ -78,7 +80,7 @@ class _Inputs:
     """The arguments of one call."""
 
     student: Sides
-    """One tensor, or two where the loss takes two layers."""
+    """One tensor, or two if the loss takes two layers."""
     teacher: Sides
     others: Mapping[str, Any]
     """The keyword arguments."""
@@ -117,7 +119,7 @@ class _Trial:
             others: dict[str, Any] = {"temperature": 2.0}
             if self.component.needs_labels:
                 labels = torch.randint(CLASSES, (ROWS,), generator=generator)
-                # A row without a label is among them.
+                # One of the rows has no label.
                 others["labels"] = torch.where(torch.arange(ROWS) == 1, -100, labels)
             return _Inputs((normal(ROWS, CLASSES),), (normal(ROWS, CLASSES),), others)
         mask = (torch.arange(LENGTH) < torch.tensor(LENGTHS)[:, None]).long()
@@ -135,7 +137,7 @@ class _Trial:
         return _Inputs(student, teacher, {"mask": mask})
 
     def result(self, inputs: _Inputs) -> Tensor | Mean:
-        """What the loss answers."""
+        """The return value of the loss."""
         import torch
 
         with torch.random.fork_rng(devices=[]):
@@ -159,7 +161,7 @@ class _Trial:
         return float(self.value(inputs).detach())
 
     def gradients(self, inputs: _Inputs) -> tuple[Tensor, Sides, Sides]:
-        """The value and its gradients with respect to student and teacher, zeros where there is none."""
+        """The value and its gradients with respect to student and teacher; zeros without a gradient."""
         import torch
 
         student, teacher = (
@@ -179,15 +181,15 @@ def _check_class(component: Component) -> None:
     told = attribute_docstrings(cls)
     bare = [name for name, field in cls.model_fields.items() if not (field.description or told.get(name))]
     assert not bare, f"{who}: the parameter `{bare[0] if bare else ''}` has no docstring"
-    # The schema is what editors complete from, so it must be there and be JSON.
+    # Editors complete from the schema, so it must exist and be JSON.
     json.dumps(cls.model_json_schema())
     if not any(field.is_required() for field in cls.model_fields.values()):
         cls.model_validate({})
     written = component.written()
     parameters = written[cls.name] if isinstance(written, Mapping) else {}
-    assert cls.model_validate(parameters) == component, f"{who}: {written} does not read as what wrote it"
+    assert cls.model_validate(parameters) == component, f"{who}: {written} does not parse to an equal component"
     file = getattr(sys.modules[cls.__module__], "__file__", None)
-    assert file, f"{who}: it has to be in a file, so that its imports can be looked at"
+    assert file, f"{who}: it must be defined in a file, so that its imports can be checked"
     heavy = _heavy_imports(cls.__module__, file)
     assert not heavy, f"{who}: its module imports {heavy}; import it within `build`"
 
@@ -211,7 +213,7 @@ print(*sorted({"torch", "transformers", "datasets"} & sys.modules.keys()), sep="
 
 @functools.cache
 def _heavy_imports(module: str, file: str) -> str:
-    """Which heavy packages the import of a module brings in, seen in a process of its own."""
+    """The heavy packages that importing a module imports, checked in a new process."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     done = subprocess.run(  # noqa: S603 - our own interpreter
         [sys.executable, "-c", _PROBE, module, file], env=environment, capture_output=True, text=True, check=False
@@ -228,10 +230,10 @@ def _check_result(trial: _Trial) -> None:
     inputs = trial.inputs()
     result = trial.result(inputs)
     if not isinstance(result, (torch.Tensor, Mean)):
-        raise trial.fail(f"it gives a {type(result).__name__}, not a tensor or `Mean`")
+        raise trial.fail(f"it returns a {type(result).__name__}, not a tensor or `Mean`")
     if isinstance(result, torch.Tensor):
         if result.ndim:
-            raise trial.fail(f"it gives a tensor of shape {tuple(result.shape)}, not a scalar")
+            raise trial.fail(f"it returns a tensor of shape {tuple(result.shape)}, not a scalar")
         if trial.component.scope in ("position", "row"):
             raise trial.fail(
                 f"it gives a scalar, so its scope is not `{trial.component.scope}`; that of a `Mean` may be"
@@ -242,7 +244,9 @@ def _check_result(trial: _Trial) -> None:
         whole, *halves = (float(torch.as_tensor(getattr(mean, name)).detach()) for mean in (result, *parts))
         added = sum(halves)
         if not _close(whole, added):
-            raise trial.fail(f"the {name} of its `Mean` is {whole:g} for a batch and {added:g} for its two parts")
+            raise trial.fail(
+                f"the {name} of its `Mean` is {whole:g} for a batch and {added:g} for the sum of its halves"
+            )
 
 
 def _check_finite(trial: _Trial) -> None:
@@ -275,13 +279,13 @@ def _check_gradient(trial: _Trial) -> None:
         raise trial.fail("it gives the student no gradient")
     if any(gradient.any() for gradient in to_teacher):
         raise trial.fail("it gives the teacher a gradient; `teacher.detach()` stops it")
-    # Two rows are enough for it, and much faster than all.
+    # gradcheck differentiates each input element numerically; two rows are enough, and much faster than all.
     inputs = trial.inputs(dtype=torch.float64).rows(torch.arange(2))
     student = tuple(tensor.requires_grad_() for tensor in inputs.student)
     try:
         torch.autograd.gradcheck(lambda *tensors: trial.value(replace(inputs, student=tensors)), student)
     except GradcheckError as error:
-        raise trial.fail(f"its gradient is not that of its value: {error}") from None
+        raise trial.fail(f"its gradient differs from the numerical one: {error}") from None
 
 
 def _check_order(trial: _Trial) -> None:
@@ -300,7 +304,7 @@ def _check_temperatures(trial: _Trial) -> None:
     each = {**inputs.others, "temperature": torch.full((ROWS,), 2.0)}
     one, many = trial.number(inputs), trial.number(replace(inputs, others=each))
     if not _close(one, many):
-        raise trial.fail(f"the temperature 2 gives {one:g}, and {many:g} as one temperature a row")
+        raise trial.fail(f"the temperature 2 gives {one:g}, and {many:g} as a tensor with one temperature per row")
 
 
 def _check_padding(trial: _Trial) -> None:
@@ -311,7 +315,7 @@ def _check_padding(trial: _Trial) -> None:
     kept = mask[:, None, :, None] * mask[:, None, None, :] if square else mask[..., None]
     for tensor in gradients:
         if (tensor * (1 - kept)).any():
-            raise trial.fail("it gives the padding a gradient")
+            raise trial.fail("it gives padding a gradient")
     other = replace(
         inputs,
         student=tuple(tensor * kept + 7 * (1 - kept) for tensor in inputs.student),
@@ -323,7 +327,7 @@ def _check_padding(trial: _Trial) -> None:
         teacher=tuple(_longer(tensor, square=square) for tensor in inputs.teacher),
         others={"mask": _longer(mask[..., None], square=False)[..., 0]},
     )
-    for what, changed in (("what is in the padding", other), ("how much padding there is", longer)):
+    for what, changed in (("the values at padding", other), ("the amount of padding", longer)):
         found = trial.number(changed)
         if not _close(float(value), found):
             raise trial.fail(f"it depends on {what}: {float(value):g} and {found:g}")
@@ -340,10 +344,10 @@ def _check_packed(trial: _Trial) -> None:
     )
     found, of_packed, _ = trial.gradients(packed)
     if not _close(float(value), float(found)):
-        raise trial.fail(f"packed tokens give {float(found):g}, and with their padding {float(value):g}")
+        raise trial.fail(f"packed tokens give {float(found):g}, padded ones {float(value):g}")
     for one, other in zip(gradients, of_packed, strict=True):
         if not all(map(_close, one[kept].flatten().tolist(), other.flatten().tolist())):
-            raise trial.fail("packed tokens have another gradient than with their padding")
+            raise trial.fail("the gradients of packed and padded tokens differ")
 
 
 def _check_reduced(trial: _Trial, reduction: str | None) -> None:
@@ -358,7 +362,7 @@ def _check_reduced(trial: _Trial, reduction: str | None) -> None:
     found = loss(inputs.student[0] if one else inputs.student, enough, **inputs.others)
     value, given = trial.number(inputs), float((found.value if isinstance(found, Mean) else found).detach())
     if not _close(value, given):
-        raise trial.fail(f"what is enough of the teacher gives {given:g}, and its layers {value:g}")
+        raise trial.fail(f"reduced teacher features give {given:g}, whole layers {value:g}")
 
 
 def _longer(tensor: Tensor, *, square: bool) -> Tensor:
@@ -371,7 +375,7 @@ def _check_zero(trial: _Trial) -> None:
     inputs = trial.inputs()
     found = trial.number(replace(inputs, teacher=inputs.student))
     if abs(found) > TOLERANCE:
-        raise trial.fail(f"it is {found:g} where student and teacher agree, not 0")
+        raise trial.fail(f"it is {found:g}, not 0, for equal student and teacher")
 
 
 def _check_sign(trial: _Trial) -> None:

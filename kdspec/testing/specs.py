@@ -1,4 +1,4 @@
-"""A spec in a test: checked, planned and run from its text, with nothing but the plugins that are passed."""
+"""Specs in tests: check, plan and run a spec from its text, with only the plugins that are passed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kdspec.source.document import Document
 
 NAME = "spec.yaml"
-"""What diagnostics call the text."""
+"""The name of the text in diagnostics."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Checked:
 
 
 def registry(*extra: Any) -> Registry:
-    """The built-ins and `extra`, and nothing that happens to be installed: plugin modules, component classes or files.
+    """A registry of the built-ins and `extra` (plugin modules, component classes or files), without installed plugins.
 
     Raises:
-        AssertionError: something of `extra` could not be used.
+        AssertionError: one of `extra` failed to load.
     """
     made = load_registry(*extra, installed=False)
     assert not made.problems, "; ".join(f"{problem.name}: {problem.reason}" for problem in made.problems)
@@ -50,22 +50,22 @@ def registry(*extra: Any) -> Registry:
 
 
 def check(text: str, *plugins: Any, folder: str | Path = ".", sets: Sequence[str] = ()) -> Checked:
-    """What `kdspec validate` finds in a spec. A mistake is in the answer, never raised, unless it is one of YAML.
+    """The diagnostics of `kdspec validate` for a spec. Errors are in the result; only errors of YAML are raised.
 
     Args:
         text: the spec; environment variables in it have their defaults.
-        plugins: plugin modules, component classes or files; what is installed is left out.
-        folder: where relative paths in the spec begin.
+        plugins: plugin modules, component classes or files; installed plugins are not used.
+        folder: where relative paths in the spec start.
         sets: arguments of `--set`.
 
     Raises:
-        DiagnosticError: the text cannot be read: KD0xx.
+        DiagnosticError: the text cannot be parsed: KD0xx.
     """
     return _prepared(text, registry(*plugins), folder, sets)[0]
 
 
 def plan(text: str, components: Registry, *, folder: str | Path = ".", sets: Sequence[str] = ()) -> Plan:
-    """What would run, planned with a registry that is there already: for several specs, or a `Session` of one's own.
+    """The plan of a spec with an existing registry, for several specs or for a `Session`.
 
     The other arguments are those of `check`.
 
@@ -86,10 +86,10 @@ def run(
     sets: Sequence[str] = (),
     restart: bool = False,
 ) -> Result:
-    """Run a spec on the CPU, as `kdspec run` does; its folder is made in `output`.
+    """Run a spec on the CPU, as `kdspec run` does; its run folder is created in `output`.
 
-    The other arguments are those of `check`. With the same text and `output` it goes on with what is there, unless
-    `restart` is set.
+    The other arguments are those of `check`. With the same text and `output` an earlier run is resumed, unless `restart`
+    is set.
 
     Raises:
         DiagnosticError: the spec has errors, or the run fails: KD5xx.

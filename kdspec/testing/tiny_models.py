@@ -1,4 +1,4 @@
-"""A tiny model of transformers with a tokenizer, for tests."""
+"""A tiny transformers model with a tokenizer, for tests."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ def tiny(
     seed: int = 0,
     **config: Any,
 ) -> Path:
-    """Save in `folder` a small transformers model with seeded weights, and a tokenizer that knows every ASCII text.
+    """Save in `folder` a small transformers model with seeded weights, and a tokenizer for all ASCII text.
 
     Args:
-        folder: `from_pretrained` loads it from there.
+        folder: where `from_pretrained` can load it.
         family: a `model_type` of transformers with an encoder or decoder of equal layers, such as `bert`.
         layers: number of hidden layers.
         width: width of the hidden states, a multiple of `heads`.
-        heads: attention heads of a layer.
-        seed: what the weights are drawn from; the random state of the caller stays as it was.
-        config: more of the model's configuration, such as `hidden_dropout_prob=0.0`.
+        heads: attention heads per layer.
+        seed: the seed of the weights; the caller's random state is unchanged.
+        config: other entries of the model's configuration, such as `hidden_dropout_prob=0.0`.
     """
     import torch
     from transformers import AutoConfig, AutoModel
@@ -42,7 +42,7 @@ def tiny(
         "num_hidden_layers": layers,
         "num_attention_heads": heads,
         "intermediate_size": 2 * width,
-        # Some families count positions from behind the padding's index.
+        # Some families count positions from the padding's index + 1.
         "max_position_embeddings": MAX_LENGTH + 2,
         "pad_token_id": PIECES.index(PAD),
         "bos_token_id": PIECES.index(CLS),

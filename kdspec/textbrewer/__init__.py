@@ -1,1 +1,1 @@
-"""TextBrewer's configurations, read as data and written as a spec."""
+"""Converts TextBrewer's configurations, read as data, to a spec."""

@@ -1,4 +1,4 @@
-"""What TextBrewer's configurations may say: its names, with types and ranges checked."""
+"""The settings of TextBrewer's configurations, with types and ranges."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kdspec.api.losses import FeatureLoss, LogitLoss, Projection
 
 def _text(value: Any) -> Any:
     if not isinstance(value, str):
-        raise PydanticCustomError("string_type", "not a text")
+        raise PydanticCustomError("string_type", "not a string")
     return value
 
 
@@ -71,7 +71,7 @@ def _projected(value: Any) -> Any:
         raise PydanticCustomError("projection", 'a projection is written `["linear", student width, teacher width]`')
     options = value[3] if len(value) > 3 else {}
     if not isinstance(options, dict):
-        raise PydanticCustomError("projection", "what follows the widths is a mapping of optimizer options")
+        raise PydanticCustomError("projection", "the widths are followed by a mapping of optimizer options")
     return {"projection": value[0], "student": value[1], "teacher": value[2], "options": options}
 
 
@@ -107,7 +107,7 @@ class IntermediateMatch(Strict):
 
 
 class Configuration(Strict):
-    """A `DistillationConfig`, a `TrainingConfig` and what `train()` was given, with TextBrewer's defaults."""
+    """A `DistillationConfig`, a `TrainingConfig` and the arguments of `train()`, with TextBrewer's defaults."""
 
     temperature: Annotated[float, Field(gt=0)] = 4.0
     temperature_scheduler: Annotated[RowTemperature | None, BeforeValidator(_temperature_rule)] = by_name("none")

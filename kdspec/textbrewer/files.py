@@ -1,4 +1,4 @@
-"""Files of TextBrewer's configurations -> one configuration, with the place of each of its values."""
+"""Files of TextBrewer's configurations -> one configuration, with the location of each value."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ INTERMEDIATE = "intermediate_matches"
 
 @dataclass(frozen=True)
 class Read:
-    """What the files say together."""
+    """The combined settings of the files."""
 
     files: tuple[str, ...]
     configuration: Configuration
     given: frozenset[str]
-    """The settings that are written, as opposed to TextBrewer's defaults."""
+    """The settings that the files set; others have TextBrewer's defaults."""
     distillers: tuple[str, ...]
-    """TextBrewer's classes that a Python file makes."""
+    """TextBrewer's classes that a Python file instantiates."""
     tasks: tuple[str, ...]
-    """The names of several tasks, where a Python file has them."""
+    """The names of several tasks, if a Python file has them."""
     unknown: Mapping[str, str]
-    """Settings whose value a file computes, and the expression."""
+    """Settings with a computed value, and the expression."""
     document: Document
     diagnostics: tuple[Diagnostic, ...]
     """Warnings."""
 
 
 def read(files: Sequence[Path], registry: Registry, chosen: Sequence[str] = ()) -> Read:
-    """Read the files and put together what they say; `chosen` names the lists of matches that are meant.
+    """Read the files and combine their settings; `chosen` names the lists of matches to use.
 
     Raises:
-        DiagnosticError: with all that is wrong.
+        DiagnosticError: with every error in the files.
     """
     sources: dict[str, Source] = {}
     parts: list[FoundCalls] = []
@@ -69,8 +69,8 @@ def read(files: Sequence[Path], registry: Registry, chosen: Sequence[str] = ()) 
     try:
         configuration = Configuration.model_validate(document.data, context={"registry": registry})
     except ValidationError as error:
-        told = explain(error.errors(include_url=False), document, registry)
-        raise DiagnosticError(*told, texts=texts) from None
+        explained = explain(error.errors(include_url=False), document, registry)
+        raise DiagnosticError(*explained, texts=texts) from None
     return Read(
         files=tuple(sources),
         configuration=configuration,
@@ -131,11 +131,11 @@ def _choose(
     found: list[Diagnostic],
     files: Sequence[Path],
 ) -> None:
-    """Put the lists of matches that are meant into the settings."""
+    """Put the chosen lists of matches into the settings."""
     if INTERMEDIATE in settings:
         if chosen:
-            message = "the matches are given by `intermediate_matches` already"
-            help_ = "leave out `--matches`, or take the key out of the file"
+            message = "`intermediate_matches` already has the matches"
+            help_ = "omit `--matches`, or remove the key from the file"
             found.append(Diagnostic("KD107", message, Label(settings[INTERMEDIATE][0]), help=help_))
         return
     for name in chosen:
@@ -143,11 +143,11 @@ def _choose(
             guess = closest(name, lists)
             known = f"there are {listed(list(lists), 'and')}" if lists else "the files have none"
             help_ = f"did you mean `{guess}`?" if guess else known
-            found.append(Diagnostic(CODE, f"no list of matches is named `{name}`", help=help_))
+            found.append(Diagnostic(CODE, f"there is no list of matches `{name}`", help=help_))
     if not chosen and len(lists) > 1:
         first = next(iter(lists.values()))
         message = f"`{files[0] if len(files) == 1 else 'the files'}` has {len(lists)} lists of matches"
-        help_ = f"choose with `--matches`, which may be repeated: {', '.join(lists)}"
+        help_ = f"select with `--matches`, which may be repeated: {', '.join(lists)}"
         found.append(
             Diagnostic(CODE, message, Label(Span(first.span.file, first.span.line, 0, first.span.line, 1)), help=help_)
         )
@@ -158,20 +158,20 @@ def _choose(
         settings[INTERMEDIATE] = (meant[0].span, ListNode(meant[0].span, items))
 
 
-def first_attention(found: Read, said: int | None) -> int:
-    """The number of the first attention layer in the matches; what was `said` counts, or else what the list shows.
+def first_attention(found: Read, option: int | None) -> int:
+    """The number of the first attention layer in the matches: the `option`, or what the list shows.
 
     Raises:
-        DiagnosticError: a layer 0 where the first is said to be 1.
+        DiagnosticError: a match has layer 0, and the option is 1.
     """
     matches = found.configuration.intermediate_matches or []
-    first = counted_from(matches) or 0 if said is None else said
+    first = counted_from(matches) or 0 if option is None else option
     wrong = [
         Diagnostic(
             "KD301",
-            "attention is said to be counted from 1, and there is a layer 0",
+            "`--attention-from 1` contradicts attention layer 0",
             Label(found.document.values[INTERMEDIATE, number]),
-            help="leave out `--attention-from 1`",
+            help="omit `--attention-from 1`",
         )
         for number, match in enumerate(matches)
         if first and match.feature == "attention" and 0 in (*match.layer_T, *match.layer_S)

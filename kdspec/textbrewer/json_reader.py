@@ -22,14 +22,14 @@ _DIGITS = 19
 
 
 def read(source: Source) -> Node:
-    """The tree of a JSON text. Raises `DiagnosticError` at the first place where it is not JSON, or has a key twice."""
+    """The tree of a JSON text. Raises `DiagnosticError` at the first syntax error or duplicate key."""
     if len(source.text) > MAX_SIZE:
         raise DiagnosticError(Diagnostic("KD004", f"`{source.name}` has more than {MAX_SIZE:,} characters"))
     reader = _Reader(source)
     root = reader.value(0)
     reader.skip()
     if reader.at < len(source.text):
-        reader.stop("something follows the end of the JSON value")
+        reader.stop("unexpected text after the JSON value")
     return root
 
 
@@ -38,9 +38,9 @@ class _Reader:
         self.source, self.text, self.at = source, source.text, 0
 
     def skip(self) -> str:
-        """Go on to the next character that is not a space; it is empty at the end."""
+        """Skip spaces and return the next character; it is empty at the end."""
         space = _SPACE.match(self.text, self.at)
-        assert space is not None, "no space matches too"
+        assert space is not None, "the pattern also matches an empty string"
         self.at = space.end()
         return self.text[self.at : self.at + 1]
 
@@ -79,8 +79,8 @@ class _Reader:
         if number is None:
             self.at = start
             known = {"True": "true", "False": "false", "None": "null"}
-            help_ = f"JSON writes `{known[text]}`" if text in known else "texts stand in double quotes"
-            shown = f"`{excerpt(text)}` is no value" if text else "a value is missing"
+            help_ = f"JSON writes `{known[text]}`" if text in known else "strings need double quotes"
+            shown = f"`{excerpt(text)}` is not a value" if text else "a value is missing"
             self.stop(shown, help_ if text else None, span=span if text else None)
         whole = number[1] is None and number[2] is None
         if whole and len(text.lstrip("-")) > _DIGITS:
@@ -89,7 +89,7 @@ class _Reader:
 
     def string(self) -> str:
         try:
-            # The stubs leave out the one function that says where a string ends.
+            # The stubs lack this function, which returns the end of a string.
             text, self.at = decoder.scanstring(self.text, self.at + 1, True)  # type: ignore[attr-defined]  # as above
         except json.JSONDecodeError as error:
             self.at = error.pos
@@ -136,11 +136,11 @@ class _Reader:
         node.items[key] = (span, self.value(depth + 1))
 
     def end(self, bracket: str) -> bool:
-        """Whether the collection is over, rather than to be gone on with."""
+        """Whether the collection ends here; otherwise a comma follows."""
         found = self.skip()
         if found not in {",", bracket} or not found:
             self.stop(f"`,` or `{bracket}` is missing")
         self.at += 1
         if found == "," and self.skip() == bracket:
-            self.stop("a comma stands before the end", "remove the comma")
+            self.stop(f"a comma precedes `{bracket}`", "remove the comma")
         return found == bracket

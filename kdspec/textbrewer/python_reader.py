@@ -1,4 +1,4 @@
-"""A Python file that calls TextBrewer -> what it configures, as a tree of nodes with spans. Nothing of it is run."""
+"""A Python file that calls TextBrewer -> its configuration as a tree of nodes with spans. The file is not run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CONFIGURATIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """The classes, and their arguments in order."""
 OF_TRAIN = ("num_epochs", "num_steps", "max_grad_norm", "tau")
-"""Arguments of a distiller's `train()` that have a place in a spec."""
+"""Arguments of a distiller's `train()` that a spec can set."""
 DISTILLERS = (
     *("BasicTrainer", "BasicDistiller", "GeneralDistiller", "MultiTeacherDistiller"),
     *("MultiTaskDistiller", "EMDDistiller"),
@@ -37,12 +37,12 @@ DISTILLERS = (
 
 SEVERAL = "MultiTaskDistiller"
 _TEACHERS = 2
-"""Where its teachers are among its arguments: a mapping with a key for each task."""
+"""The position of its argument with the teachers: a mapping with a key for each task."""
 
 
 @dataclass(frozen=True)
 class Computed:
-    """An argument that is not a literal: its expression, and what to tell of it unless another file has its value."""
+    """An argument that is not a literal: its expression, and the warning unless another file has its value."""
 
     expression: str
     warning: Diagnostic
@@ -50,40 +50,40 @@ class Computed:
 
 @dataclass
 class FoundCalls:
-    """What a file says."""
+    """The settings of one file."""
 
     settings: dict[str | int, tuple[Span, Node]] = field(default_factory=dict)
     """Arguments by name."""
     matches: dict[str, ListNode] = field(default_factory=dict)
     """Lists of matches by the name of their variable, or by their key in a table."""
     distillers: dict[str, Span] = field(default_factory=dict)
-    """The distillers that are made, by class."""
+    """The classes of the distillers that are instantiated."""
     tasks: tuple[str, ...] = ()
-    """The tasks of a distiller of several, as far as the keys of its teachers can be read."""
+    """The tasks of a distiller of several tasks, if the keys of its teachers are literals."""
     unknown: dict[str, Computed] = field(default_factory=dict)
-    """Arguments whose value only running the file would tell."""
+    """Arguments with a value that is known only when the file is run."""
     diagnostics: list[Diagnostic] = field(default_factory=list)
 
 
 def read(source: Source) -> FoundCalls:
-    """What the file configures. Raises `DiagnosticError`."""
+    """The configuration of a file. Raises `DiagnosticError`."""
     if len(source.text) > MAX_SIZE:
         raise DiagnosticError(Diagnostic("KD004", f"`{source.name}` has more than {MAX_SIZE:,} characters"))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an odd escape in somebody else's text
+            warnings.simplefilter("ignore")  # invalid escapes in the file
             tree = ast.parse(source.text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = (getattr(error, "lineno", None) or 1) - 1
         column = max((getattr(error, "offset", None) or 1) - 1, 0)
         label = Label(Span(source.name, line, column, line, column + 1), "here")
-        told = getattr(error, "msg", None) or "it is nested too deeply"
-        message = f"not Python: {told}"
+        reason = getattr(error, "msg", None) or "it is nested too deeply"
+        message = f"not Python: {reason}"
         raise DiagnosticError(Diagnostic(CODE, message, label), texts={source.name: source.text}) from None
     return _Reader(source, tree).found
 
 
-class _NotLiteral(Exception):  # noqa: N818 - says where, and is always caught
+class _NotLiteral(Exception):  # noqa: N818 - carries the place, and is always caught
     def __init__(self, node: ast.AST) -> None:
         super().__init__()
         self.node = node
@@ -108,7 +108,7 @@ class _Reader:
             self.collect(name)
 
     def remember(self, node: ast.AST) -> None:
-        """Note what is assigned to a name; a name with two values has none that can be told."""
+        """Record the value assigned to a name; a name that is assigned twice has no known value."""
         if isinstance(node, ast.Assign):
             for target in node.targets:
                 if isinstance(target, ast.Name):
@@ -138,7 +138,7 @@ class _Reader:
                     self.setting(keyword.arg, keyword.value, self.key(keyword))
 
     def tasks(self, node: ast.Call) -> tuple[str, ...]:
-        """The keys of the mapping of teachers, whose values only running the file would tell."""
+        """The keys of the mapping of teachers; its values are not literals."""
         given = [keyword.value for keyword in node.keywords if keyword.arg == "model_T"]
         teachers = [*given, *node.args[_TEACHERS : _TEACHERS + 1]]
         if teachers and isinstance(teachers[0], ast.Name):
@@ -170,13 +170,13 @@ class _Reader:
             CODE,
             f"the value of `{name}` is known only when the file is run",
             Label(self.span(node), "not a literal"),
-            help=f"write the value of `{shown}` into the spec, or give it in a JSON file as well",
+            help=f"write the value of `{shown}` into the spec, or add a JSON file that has it",
             severity="warning",
         )
         self.found.unknown.setdefault(name, Computed(shown, warning))
 
     def collect(self, name: str) -> None:
-        """Keep the variable's value if it is a list of matches, or a table of such lists."""
+        """Record the variable's value if it is a list of matches or a table of such lists."""
         try:
             value = self.named(name, self.values[name][0], 0)
         except _NotLiteral:
@@ -186,7 +186,7 @@ class _Reader:
                 self.found.matches.setdefault(key, node)
 
     def literal(self, node: ast.expr, depth: int) -> Node:
-        """The value of an expression that has one without being run."""
+        """The value of an expression that can be read without running it."""
         if depth > MAX_DEPTH:
             raise _NotLiteral(node)
         span = self.span(node)
@@ -204,7 +204,7 @@ class _Reader:
         return self.composed(node, depth + 1)
 
     def composed(self, node: ast.expr, depth: int) -> Node:
-        """The value of a sum of lists, of an entry of a table, or of a call of `dict`."""
+        """The value of a sum of lists, a table entry, or a call of `dict`."""
         match node:
             case ast.BinOp(left=left, op=ast.Add(), right=right):
                 one, two = self.literal(left, depth), self.literal(right, depth)
@@ -240,7 +240,7 @@ class _Reader:
         return self.source.span(start, start + len(keyword.arg or ""))
 
     def span(self, node: ast.AST) -> Span:
-        assert isinstance(node, ast.expr), "what has a value has a place"
+        assert isinstance(node, ast.expr), "expressions have a location"
         end_line, end_column = node.end_lineno or node.lineno, node.end_col_offset or node.col_offset
         return self.source.span(self.offset(node.lineno, node.col_offset), self.offset(end_line, end_column))
 

@@ -1,4 +1,4 @@
-"""TextBrewer's list of matches -> the `matches` of a spec: pairs that share all else become one line."""
+"""TextBrewer's list of matches -> the `matches` of a spec. Pairs of layers with equal settings become one line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kdspec.textbrewer.configuration import IntermediateMatch
 
 Dialect = Literal["master", "pypi"]
 
-# Layers in TextBrewer's own lists of attention, whose example's models have nothing at index 0.
+# The layers of attention in TextBrewer's own lists; its example's models have no attention at index 0.
 _COUNTED_FROM_1: Mapping[str, frozenset[tuple[int, int]]] = MappingProxyType(
     {
         loss: frozenset({(4, 1), (8, 2), (12, 3), (3, 1), (6, 2), (9, 3), (12, 4)})
@@ -32,7 +32,7 @@ class Group:
 
 
 def counted_from(matches: Sequence[IntermediateMatch]) -> int | None:
-    """Whether the list counts attention from 0 or from 1; None where that cannot be told."""
+    """The index of the first attention layer in the list, 0 or 1; None if it is ambiguous."""
     found = [match for match in matches if match.feature == "attention"]
     if any(0 in (*match.layer_T, *match.layer_S) for match in found):
         return 0
@@ -41,11 +41,11 @@ def counted_from(matches: Sequence[IntermediateMatch]) -> int | None:
 
 
 def lines(matches: Sequence[IntermediateMatch], dialect: Dialect, first: int) -> Iterator[str]:
-    """A line for each group, with the widths that TextBrewer had typed as a comment.
+    """A line for each group, with TextBrewer's widths as a comment.
 
     Args:
         matches: the list.
-        dialect: whose `mmd`.
+        dialect: the version of TextBrewer that `mmd` should match.
         first: the number of the first attention layer in the list.
     """
     for group in _groups(matches, first):
@@ -94,7 +94,7 @@ def _loss(match: IntermediateMatch, dialect: Dialect) -> str:
 
 
 def _layers(group: Group) -> str:
-    """`layers: {teacher: student}` where that can say it, or else `pairs`."""
+    """`layers: {teacher: student}` if that suffices, otherwise `pairs`."""
     alike = all(len(set(side)) == 1 for pair in group.pairs for side in pair)
     teachers = [teacher[0] for teacher, _ in group.pairs]
     if alike and len(set(teachers)) == len(teachers):

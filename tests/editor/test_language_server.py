@@ -89,7 +89,7 @@ def test_what_is_under_the_mouse_is_explained(editor, text, shown):
         ("soft_labels: {loss: {kll: {}}}", "unknown logit loss; write a name"),
         ("soft_labels: {weight: {linear_decay: {from: many}}}", "expected a number"),
         ("soft_labels: {probability_shift: 1}", "expected `true` or `false`"),
-        ("matches: [{feature: hidden, loss: cos, layers: {4: first}}]", "expected a whole number"),
+        ("matches: [{feature: hidden, loss: cos, layers: {4: first}}]", "expected an integer"),
     ],
 )
 def test_a_mistake_is_marked_in_its_line(editor, text, message):

@@ -140,7 +140,7 @@ def test_damage_of_what_a_stage_has_left_is_noticed_before_the_next_one_reads_it
         made.run()
     (found,) = caught.value.findings
     assert found.code == "KD504"
-    assert found.message.startswith("what stage `fine_tune` has left is damaged: ")
+    assert found.message.startswith("the model of stage `fine_tune` is damaged: ")
     assert str(weights) in found.message
     record = made.folder / "stages" / "fine_tune.json"
     assert str(record) in found.help

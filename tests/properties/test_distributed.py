@@ -443,7 +443,7 @@ def test_the_other_names_the_one_that_was_killed(started):
     ((code, message, *_),) = ranks.told(0)["errors"]
     assert code == "KD514"
     assert re.fullmatch(
-        r"process 1 of 2 \(pid \d+ on \S+, last heard of in step \d\) has ended, or does not answer", message
+        r"process 1 of 2 \(pid \d+ on \S+, last heartbeat in step \d\) has ended, or does not respond", message
     )
     (failed,) = (event for event in ranks.events("run") if isinstance(event, RunFailed))
     assert failed.message == message

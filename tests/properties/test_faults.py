@@ -143,7 +143,7 @@ class TestAFolderThatGoes:
         made = session(*SAVING, plugins=[At(3, goes)])
         found = refused(made.run)
         assert found.code == "KD508"
-        assert found.message == f"the run folder `{made.folder}` is no longer the one that this run began in"
+        assert found.message == f"the run folder `{made.folder}` is no longer the one that this run started in"
         assert "run the same command again" in found.help
         if again == "gone":
             assert not made.folder.exists()
@@ -172,7 +172,7 @@ class TestRoomOnTheDisk:
         made = session()
         found = refused(made.run)
         assert found.code == "KD508"
-        assert found.message == f"there is no room for the checkpoints of stage `distil` in `{made.folder}`"
+        assert found.message == f"not enough disk space in `{made.folder}` for the checkpoints of stage `distil`"
         assert found.notes[0].startswith("a checkpoint has ")
         assert found.notes[1] == "4 kB are free"
         assert "--output" in found.help
@@ -229,9 +229,9 @@ class TestMemoryThatIsExhausted:
         assert found.message.startswith(f"out of memory in {part}")
         assert found.at is not None
         assert "accumulate" in found.help
-        assert found.notes[0].startswith("`student`, its projections and losses take ")
+        assert found.notes[0].startswith("`student`, its projections and losses use ")
         assert "the optimizer's state" in found.notes[0]
-        assert found.notes[1].startswith("teacher `teacher` takes ")
+        assert found.notes[1].startswith("teacher `teacher` uses ")
 
     @pytest.mark.parametrize("model", ["teacher", "student"])
     @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")])
@@ -460,7 +460,7 @@ stages: {s: {distiller: {supervised: {model: teacher}}, training: {steps: 1, bat
     found = refused(lambda: run(spec, tmp_path / "runs", folder=tmp_path))
     assert found.code == "KD405"
     assert found.message == "a row has 302 tokens, and model `teacher` has 66 positions"
-    assert found.help == "write `max_length: 66`: longer rows are cut"
+    assert found.help == "set `max_length: 66`; longer rows are truncated"
 
 
 @pytest.mark.parametrize("rows", [1, 2])

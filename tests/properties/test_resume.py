@@ -218,7 +218,7 @@ def test_another_spec_under_the_same_name_is_refused_with_what_differs(launch, s
         session(f"{TRAINING}.optimizer.adamw.lr=0.02", "models.teacher.toy.depth=4").run()
     (found,) = caught.value.findings
     assert found.code == "KD509"
-    assert "stage `distil` of run `toy` was begun with another spec" in found.message
+    assert "stage `distil` of run `toy` began with another spec" in found.message
     assert found.notes == (
         "`models.teacher.toy.depth` was `3` and is `4`",
         "`stages.distil.training.optimizer.adamw.lr` was `0.01` and is `0.02`",

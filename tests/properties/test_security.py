@@ -346,8 +346,8 @@ class TestTheCodeOfAModel:
         assert main(["validate", "spec.yaml"]) == 0
         assert main([command, "spec.yaml"]) == 1
         told = " ".join("".join(capsys.readouterr()).split())
-        assert "error[KD503]: `./minted` cannot be loaded: it brings code of its own --> spec.yaml:7:" in told
-        assert "adds `--trust-remote-code` to the command" in told
+        assert "error[KD503]: `./minted` cannot be loaded: it needs to run its own code --> spec.yaml:7:" in told
+        assert "add `--trust-remote-code` to the command" in told
         assert not minted.exists()
 
     def test_is_run_where_the_command_says_so(self, minted, capsys):
@@ -428,7 +428,7 @@ class TestARunFolder:
         for options in ([], ["--restart"]):
             assert main(["run", spec(), *options]) == 3
             told = " ".join("".join(capsys.readouterr()).split())
-            assert "is a link, and a run writes into its own folder alone" in told
+            assert "is a symbolic link, and a run writes only into its own folder" in told
         assert [path.name for path in precious.iterdir()] == ["file"]
         assert (precious / "file").read_text() == "mine"
 

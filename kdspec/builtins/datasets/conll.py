@@ -1,4 +1,4 @@
-"""Data sets of tagged words in columns, one word a line."""
+"""Data sets of tagged words in columns, one word per line."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Conll(RowFiles):
             with file.open(encoding="utf-8-sig") as stream:
                 fields = next((found for line in stream if (found := self._fields(line.rstrip("\r\n")))), None)
         except (OSError, ValueError):
-            return None  # the run tells what is wrong with the file
+            return None  # the run reports what is wrong with the file
         return None if fields is None else ("tokens", "tags") if len(fields) > 1 else ("tokens",)
 
     def _read(self, file: Path) -> dict[str, list[list[str]]]:
@@ -58,7 +58,7 @@ class Conll(RowFiles):
                 continue
             columns = columns or len(fields)
             if len(fields) != columns:
-                help_ = "is `separator` right? a blank line ends a sentence"
+                help_ = "check `separator`; a blank line ends a sentence"
                 raise FileMistake(f"{_columns(len(fields))}, and {columns} before", number, help=help_)
             if ended:
                 tokens.append([])
@@ -71,7 +71,7 @@ class Conll(RowFiles):
         return {"tokens": tokens, "tags": tags} if columns > 1 else {"tokens": tokens}
 
     def _lines(self, file: Path) -> Iterator[tuple[int, list[str]]]:
-        """The number of each line with its fields; none for a line that ends a sentence."""
+        """Each line's number and fields; no fields for a line that ends a sentence."""
         for number, line in enumerate(text_of(file).split("\n"), 1):
             if self.comments is None or not line.startswith(self.comments):
                 yield number, self._fields(line.removesuffix("\r"))
@@ -87,7 +87,7 @@ class Conll(RowFiles):
             return fields[0]
         if not -len(fields) <= place < len(fields):
             message = f"there is no column {place}: `{excerpt(' '.join(fields))}` has {_columns(len(fields))}"
-            raise FileMistake(message, number, help=f"columns are counted from 0; `{which}` says which")
+            raise FileMistake(message, number, help=f"columns are counted from 0; set `{which}`")
         return fields[place]
 
 
@@ -97,5 +97,5 @@ def _columns(number: int) -> str:
 
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
-    """Hand over the data set."""
+    """The data set."""
     return [Conll]

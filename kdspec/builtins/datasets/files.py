@@ -1,4 +1,4 @@
-"""Data sets: files of rows, and data sets on the hub."""
+"""Data sets from files, and from the hub."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kdspec.diagnostics.fault import Fault
 
 
 class Csv(RowFiles):
-    """Rows of fields between delimiters, in UTF-8.
+    """Delimited text files in UTF-8.
 
     A column has numbers if every field is a number or empty, and else text as it is written.
     """
@@ -43,12 +43,12 @@ class Csv(RowFiles):
 
 
 class Json(RowFiles):
-    """Objects, one a line (JSON Lines) or all in one array, in UTF-8."""
+    """Objects, one per line (JSON Lines) or all in one array, in UTF-8."""
 
     name = "json"
 
     field: str | None = None
-    """For a file that is one object: the key whose value is the array of rows."""
+    """The key of the array of rows, for a file that is one object."""
 
     def _table(self, files: list[Path], at: RowPlace) -> Any:
         return arrow(joined([read_json(file, self.field) for file in at.each(files)], at))
@@ -74,7 +74,7 @@ class Parquet(RowFiles):
 
 
 class Hub(Dataset):
-    """A data set on the Hugging Face hub, which is downloaded once. Only data is loaded, never code."""
+    """A data set on the Hugging Face hub. It is downloaded once; only data is loaded, never code."""
 
     name = "hub"
 
@@ -100,12 +100,12 @@ class Hub(Dataset):
         import datasets
 
         del context
-        if Path(self.path).is_dir():  # the library would take it in place of the hub's
+        if Path(self.path).is_dir():  # the library would load the folder, not the hub's data set
             raise Fault(
                 CODE,
-                f"`{self.path}` is a folder here",
+                f"`{self.path}` is a local folder",
                 ("path",),
-                help="its files are read by `csv`, `json` or `parquet`",
+                help="read its files with `csv`, `json` or `parquet`",
             )
         with _no_bars():
             if self.splits is not None:
@@ -119,7 +119,7 @@ class Hub(Dataset):
                 CODE,
                 f"`{self.path}` has no split `train`",
                 ("path",),
-                help=f"name its splits, which are {names}, in `splits`",
+                help=f"set `splits`; it has {names}",
             )
         return datasets.DatasetDict({name: found[name] for name in SPLITS if name in found})
 
@@ -147,5 +147,5 @@ def _no_bars() -> Iterator[None]:
 
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
-    """Hand over the data sets."""
+    """The data sets."""
     return [Csv, Json, Parquet, Hub]

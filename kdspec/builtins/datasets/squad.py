@@ -1,4 +1,4 @@
-"""Data sets of questions on texts, in the form of SQuAD."""
+"""Data sets of questions on texts, in SQuAD's format."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Squad(RowFiles):
     name = "squad"
 
     def column_names(self, context: BuildContext) -> dict[str, Collection[str]]:
-        """Always the same ones."""
+        """The columns, which do not depend on the files."""
         names = super().column_names(context)
         return {**names, "train": _COLUMNS}
 
@@ -73,7 +73,7 @@ def _answers(question: dict[str, Any], here: str) -> dict[str, list[Any]] | None
         found["text"].append(_text(answer, "text", at))
         start = _value(answer, "answer_start", at)
         if type(start) is not int:
-            raise FileMistake(f"`{at}.answer_start` is not a whole number")
+            raise FileMistake(f"`{at}.answer_start` is not an integer")
         found["answer_start"].append(start)
     return found
 
@@ -95,11 +95,11 @@ def _list(holder: Any, key: str, place: str) -> list[Any]:
 def _text(holder: Any, key: str, place: str) -> str:
     value = _value(holder, key, place)
     if not isinstance(value, str):
-        raise FileMistake(f"`{place}.{key}` is not a text")
+        raise FileMistake(f"`{place}.{key}` is not a string")
     return value
 
 
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
-    """Hand over the data set."""
+    """The data set."""
     return [Squad]

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class HiddenMse(FeatureLoss):
     """Squared difference of hidden states: `(student - teacher)²`.
 
-    Reduction: the mean over width and tokens. Mask: tokens that `inputs_mask` does not keep are left out.
-    Where the widths differ the student is projected first.
+    Reduction: the mean over width and tokens. Mask: tokens that `inputs_mask` masks are excluded.
+    If the widths differ, the student is projected first.
     Papers: Romero et al. 2015, "FitNets" (https://arxiv.org/abs/1412.6550), equation 3; Jiao et al. 2020, "TinyBERT"
     (https://arxiv.org/abs/1909.10351), equation 8. TextBrewer's `hidden_mse`.
     """
@@ -42,10 +42,10 @@ class HiddenMse(FeatureLoss):
 
 
 class CosineLoss(FeatureLoss):
-    """Angle between hidden states: `1 - cos(student, teacher)`, blind to their lengths.
+    """Angle between hidden states: `1 - cos(student, teacher)`; their norms are ignored.
 
-    Reduction: the mean over tokens. Mask: tokens that `inputs_mask` does not keep are left out.
-    Where the widths differ the student is projected first.
+    Reduction: the mean over tokens. Mask: tokens that `inputs_mask` masks are excluded.
+    If the widths differ, the student is projected first.
     Paper: Sanh et al. 2019, "DistilBERT" (https://arxiv.org/abs/1910.01108), section 2. TextBrewer's `cos`.
     """
 
@@ -66,8 +66,8 @@ class CosineLoss(FeatureLoss):
 class Pkd(FeatureLoss):
     """Patient knowledge distillation, on the first token: `‖s/‖s‖ - t/‖t‖‖²`, s and t its hidden states.
 
-    Reduction: the sum over width, the mean over rows; so it is 2 - 2 cos. Mask: the first token that `inputs_mask`
-    keeps is taken, also where the padding is on the left. Where the widths differ the student is projected first.
+    Reduction: the sum over width, the mean over rows; it equals 2 - 2 cos. Mask: the first token that `inputs_mask` keeps
+    is used, also with padding on the left. If the widths differ, the student is projected first.
     Paper: Sun et al. 2019, "Patient Knowledge Distillation for BERT Model Compression"
     (https://arxiv.org/abs/1908.09355), equation 7. TextBrewer's `pkd`.
     """
@@ -89,8 +89,8 @@ class Pkd(FeatureLoss):
 class Fsp(FeatureLoss):
     """Flow of the solution procedure between two layers X and Y: `(G_student - G_teacher)²`, G = Xᵀ Y / tokens.
 
-    Reduction: the mean over the elements of G, width by width, and over rows. Mask: tokens that `inputs_mask` does not
-    keep are neither in the product nor counted. Where the widths differ both student layers are projected first.
+    Reduction: the mean over the elements of G, width by width, and over rows. Mask: tokens that `inputs_mask` masks are
+    excluded from product and count. If the widths differ, both student layers are projected first.
     Paper: Yim et al. 2017, "A Gift from Knowledge Distillation" (CVPR 2017), equations 1 and 2. TextBrewer's `fsp`.
     """
 
@@ -107,7 +107,7 @@ class Fsp(FeatureLoss):
 
 
 class Gram(Fsp):
-    """The loss `fsp` by its other name; with X = Y it compares Gram matrices of the width.
+    """Another name of the loss `fsp`; with X = Y it compares Gram matrices of the width.
 
     `(G_student - G_teacher)²`, G = Xᵀ Y / tokens. Reduction, mask and paper are those of `fsp`. TextBrewer's `gram`.
     """
@@ -130,8 +130,8 @@ class Mmd(FeatureLoss):
     same_width = False
 
     scale: Literal["width", "length"] = "width"
-    """What G is divided by. `length` is for comparison with results of TextBrewer's releases: where there is a mask
-    they divide by the padded length, so that the loss depends on the padding."""
+    """The divisor of G. `length` reproduces TextBrewer's releases: with a mask they divide by the padded length, so the
+    loss depends on padding."""
 
     @property
     def scope(self) -> Scope:  # type: ignore[override]  # it follows from a parameter here
@@ -151,7 +151,7 @@ class Mmd(FeatureLoss):
 
 
 class Nst(Mmd):
-    """Neuron selectivity transfer: the loss `mmd` by its other name.
+    """Neuron selectivity transfer: another name of the loss `mmd`.
 
     `(G_student - G_teacher)²`, G = X Yᵀ / width. Reduction, mask and paper are those of `mmd`. TextBrewer's `nst`.
     """
@@ -175,8 +175,8 @@ class AttentionMse(FeatureLoss):
     with_other_heads = "use `attention_mse_sum`, or give the student as many heads"
 
     clip_negative: bool = False
-    """Without a mask, take what is below -0.001 in either model as 0, as TextBrewer does. It is meant for scores, the
-    numbers before the softmax, and does nothing to probabilities or where there is a mask."""
+    """Without a mask, set values below -0.001 to 0 in both models, as TextBrewer does. It is for scores, the values before
+    the softmax; it does not affect probabilities, and does nothing with a mask."""
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.attention import attention_mse
@@ -199,8 +199,8 @@ class AttentionMseSum(FeatureLoss):
     same_width = False
 
     clip_negative: bool = False
-    """Without a mask, take sums below -0.001 in either model as 0, as TextBrewer does. It is meant for scores, the
-    numbers before the softmax, and does nothing to probabilities or where there is a mask."""
+    """Without a mask, set sums below -0.001 to 0 in both models, as TextBrewer does. It is for scores, the values before
+    the softmax; it does not affect probabilities, and does nothing with a mask."""
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.attention import attention_mse_sum
@@ -212,8 +212,8 @@ class AttentionMseSum(FeatureLoss):
 class AttentionCe(FeatureLoss):
     """Cross-entropy of attention over keys: `-Σ_k p_k log q_k`, p the teacher's and q the student's, for each query.
 
-    Reduction: the mean over heads and queries. Mask: queries that `inputs_mask` does not keep are left out, and p and q
-    are scaled to sum to 1 over the keys that it keeps. Both models need the same number of heads.
+    Reduction: the mean over heads and queries. Mask: queries that `inputs_mask` masks are excluded, and p and q are scaled
+    to sum to 1 over the keys that it keeps. Both models need the same number of heads.
     Its minimum is the entropy of the teacher's attention, not 0.
     Paper: Sun et al. 2020, "MobileBERT" (https://arxiv.org/abs/2004.02984), section 3.2, as a KL divergence, which has
     the same gradient. TextBrewer's `attention_ce`, which is for scores: `from_scores`.
@@ -227,8 +227,8 @@ class AttentionCe(FeatureLoss):
     with_other_heads = "use `attention_ce_mean`"
 
     from_scores: bool = False
-    """The feature holds scores, the numbers before the softmax, so p and q are their softmax (TextBrewer). Masked keys
-    must then have large negative scores in both models."""
+    """The feature has scores, the values before the softmax; p and q are their softmax (TextBrewer). Masked keys must then
+    have large negative scores in both models."""
     clip_negative: bool = False
     """Without a mask, leave out keys with a teacher score below -0.001, as TextBrewer does; only together with
     `from_scores`."""
@@ -237,7 +237,7 @@ class AttentionCe(FeatureLoss):
     @classmethod
     def _only_scores_are_clipped(cls, value: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
         if value and not info.data.get("from_scores"):
-            raise PydanticCustomError("without_effect", "only scores can be clipped: this needs `from_scores: true`")
+            raise PydanticCustomError("without_effect", "only scores can be clipped; set `from_scores: true`")
         return value
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
@@ -250,8 +250,8 @@ class AttentionCe(FeatureLoss):
 class AttentionCeMean(AttentionCe):
     """Cross-entropy over keys of attention averaged over heads: `-Σ_k p_k log q_k`, p the teacher's mean, q the student's.
 
-    Reduction: the mean over queries. Mask: queries that `inputs_mask` does not keep are left out, and p and q are
-    scaled to sum to 1 over the keys that it keeps. The numbers of heads may differ.
+    Reduction: the mean over queries. Mask: queries that `inputs_mask` masks are excluded, and p and q are scaled to sum to
+    1 over the keys that it keeps. The numbers of heads may differ.
     Its minimum is the entropy of the teacher's mean attention, not 0.
     Paper: Yang et al. 2020, "TextBrewer" (https://arxiv.org/abs/2002.12620), its `attention_ce_mean`.
     """
@@ -268,7 +268,7 @@ class AttentionCeMean(AttentionCe):
 
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
-    """Hand over the feature losses."""
+    """The feature losses."""
     return [
         HiddenMse,
         CosineLoss,

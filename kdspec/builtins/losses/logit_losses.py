@@ -48,9 +48,9 @@ class MeanSquaredError(LogitLoss):
     """Squared difference of the tempered logits: `((student - teacher) / T)²`.
 
     Reduction: the mean over classes, and over rows or the tokens that `logits_mask` keeps.
-    T²: none, so the loss falls as 1/T²; leave the temperature at 1 unless that is wanted.
+    T²: none, so the loss falls as 1/T²; the temperature should usually be 1.
     Paper: Ba and Caruana 2014, "Do Deep Nets Really Need to be Deep?" (https://arxiv.org/abs/1312.6184), section 2.2.
-    TextBrewer's `mse`; also the one to take for regression.
+    TextBrewer's `mse`; also for regression.
     """
 
     name = "mse"
@@ -69,8 +69,8 @@ class KullbackLeibler(Divergence):
 
     p = softmax(teacher / T), q = softmax(student / T).
     Reduction: the mean over rows, or over the tokens that `logits_mask` keeps.
-    T²: included, so the gradient has about the same size at every temperature; where each row has a temperature of its
-    own, its own square. Not negative, and 0 where student and teacher agree.
+    T²: included, so the gradient has about the same size at every temperature; with a temperature for each row, each row
+    is scaled by its own T². Not negative, and 0 if student and teacher agree.
     Paper: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network" (https://arxiv.org/abs/1503.02531),
     section 2.
     """
@@ -84,7 +84,7 @@ class KullbackLeibler(Divergence):
 
 
 class BinaryCrossEntropy(LogitLoss):
-    """Binary cross-entropy of each class: `-(p_c log q_c + (1 - p_c) log(1 - q_c))`, for several labels a row.
+    """Binary cross-entropy of each class: `-(p_c log q_c + (1 - p_c) log(1 - q_c))`, for several labels per row.
 
     p = sigmoid(teacher / T), q = sigmoid(student / T): the classes do not compete, unlike those of a softmax.
     Reduction: the mean over classes, and over rows or the tokens that `logits_mask` keeps.
@@ -106,5 +106,5 @@ class BinaryCrossEntropy(LogitLoss):
 
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
-    """Hand over the logit losses."""
+    """The logit losses."""
     return [CrossEntropy, MeanSquaredError, KullbackLeibler, BinaryCrossEntropy]

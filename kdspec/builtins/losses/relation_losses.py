@@ -1,4 +1,4 @@
-"""Losses between self-attention relations of student and teacher, made of queries, keys and values."""
+"""Losses between the self-attention relations of student and teacher: of queries, keys and values."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _MANY = 96
 class MiniLM(FeatureLoss):
     """Similarity of the values of a layer's tokens: `KL(R_teacher ‖ R_student)`, R = softmax(V Vᵀ / √d) in each head.
 
-    The feature holds the values of one layer, such as `modules["bert.encoder.layer.11.attention.self.value"].output`,
-    usually of the last one of both models. The widths may differ, so no projection is needed; the paper transfers the
-    attention of that layer as well, with as many heads in both models: a match of `attention_ce` beside this one.
-    Reduction: the mean over heads and queries. Mask: tokens that `inputs_mask` does not keep are left out, as queries
-    and as keys. Not negative, and 0 where student and teacher agree.
+    The feature is the values of one layer, such as `modules["bert.encoder.layer.11.attention.self.value"].output`, usually
+    of the last layer of both models. The widths may differ, so no projection is needed. The paper also transfers the
+    attention of that layer, with equal numbers of heads: add a match of `attention_ce`.
+    Reduction: the mean over heads and queries. Mask: tokens that `inputs_mask` masks are excluded as queries and as keys.
+    Not negative, and 0 if student and teacher agree.
     Paper: Wang et al. 2020, "MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of Pre-Trained
     Transformers" (https://arxiv.org/abs/2002.10957), section 3.2.
     """
@@ -53,14 +53,14 @@ class MiniLM(FeatureLoss):
 
 
 class MiniLMv2(FeatureLoss):
-    """Relations between queries, keys and values: `KL(R_teacher ‖ R_student)`, R = softmax(X Yᵀ / √d) in each head.
+    """Relations between queries, keys and values: `KL(R_teacher ‖ R_student)`, R = softmax(X Yᵀ / √d) per head.
 
     The feature is a list of vectors of one layer, such as its query, key and value modules' outputs. `layers:
-    {0: 0, 1: 1, 2: 2}` takes each with itself, which are the relations of the paper; `pairs:
-    [{teacher: [0, 1], student: [0, 1]}]` queries with keys. Relations have a number of heads of their own, so that
-    widths and attention heads of the models may differ, and no projection is needed.
-    Reduction: the mean over heads and queries. Mask: tokens that `inputs_mask` does not keep are left out, as queries
-    and as keys. Not negative, and 0 where student and teacher agree.
+    {0: 0, 1: 1, 2: 2}` relates each to itself, as in the paper; `pairs: [{teacher: [0, 1], student: [0, 1]}]` relates
+    queries to keys. The number of relation heads is independent of the models' heads, so widths and attention heads may
+    differ, and no projection is needed.
+    Reduction: the mean over heads and queries. Mask: tokens that `inputs_mask` masks are excluded as queries and as keys.
+    Not negative, and 0 if student and teacher agree.
     Paper: Wang et al. 2021, "MiniLMv2: Multi-Head Self-Attention Relation Distillation for Compressing Pretrained
     Transformers" (https://arxiv.org/abs/2012.15828), section 3.
     """
@@ -71,7 +71,7 @@ class MiniLMv2(FeatureLoss):
     same_width = False
 
     heads: int = Field(default=48, gt=0)
-    """Relation heads: the paper takes 48 for teachers 768 wide and 64 for those 1024 wide. Divides both widths."""
+    """Relation heads: the paper uses 48 for teachers of width 768 and 64 for width 1024. Divides both widths."""
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.relations import relation
@@ -91,10 +91,10 @@ def _check_widths(vectors: tuple[Tensor, ...], heads: int, name: str) -> None:
     if uneven:
         fitting = [str(n) for n in range(1, _MANY + 1) if not any(width % n for width in widths)]
         message = f"vectors {uneven[0]} wide cannot be split into {heads} heads"
-        raise Fault("KD302", message, ("loss", name, "heads"), help=f"these would do: {', '.join(fitting)}")
+        raise Fault("KD302", message, ("loss", name, "heads"), help=f"these fit: {', '.join(fitting)}")
 
 
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
-    """Hand over the losses."""
+    """The relation losses."""
     return [MiniLM, MiniLMv2]

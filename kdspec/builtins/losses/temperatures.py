@@ -1,4 +1,4 @@
-"""Temperatures of soft labels: one for all rows, or one for each by how hard it is."""
+"""Temperatures of soft labels: one for all rows, or one for each row by its difficulty."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ConstantTemperature(Temperature):
     scope = "position"
 
     value: float = Field(gt=0)
-    """The temperature, greater than 0; 1 leaves the distributions as they are, higher ones soften them."""
+    """The temperature, greater than 0; 1 does not change the distributions, higher ones soften them."""
 
     def to_plain(self) -> float:
         return self.value
@@ -38,7 +38,7 @@ class ConstantTemperature(Temperature):
 
 
 class Flsw(Temperature):
-    """Focal-loss-style weights: rows on which the student is far from the teacher get a lower temperature.
+    """Focal-loss-style weights: rows with a student far from the teacher get a lower temperature.
 
     `T = base + beta (mean(w) - w)`, `w = (1 - cos(student, teacher))^gamma` of the logits, at least 0.1. The mean is
     over the rows of the micro-batch; no gradient flows through it.
@@ -53,7 +53,7 @@ class Flsw(Temperature):
     beta: float = Field(default=1.0, ge=0)
     """How far the rows move away from `base`; 0 for not at all."""
     gamma: float = Field(default=2.0, ge=0)
-    """How much more weight the hard rows have."""
+    """Exponent of the weights: higher ones emphasise hard rows."""
 
     def build(self, context: BuildContext) -> Callable[[Tensor, Tensor, float], float | Tensor]:
         from kdspec.ops.temperature import flsw
@@ -89,5 +89,5 @@ class Cwsm(Temperature):
 
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
-    """Hand over the temperatures."""
+    """The temperatures."""
     return [ConstantTemperature, Flsw, Cwsm]

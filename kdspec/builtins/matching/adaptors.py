@@ -1,4 +1,4 @@
-"""The adaptors of field paths: where in a model's outputs and inputs each feature is."""
+"""Adaptors of field paths: the location of each feature in a model's inputs and outputs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _parsed(text: str) -> str:
 
 
 FieldPathText = Annotated[str, AfterValidator(_parsed)]
-# The tag chooses one branch, so that a mistake is told once and not once for each form.
+# The tag selects one branch of the union, so that an error is reported once and not for each form.
 OneOrMore = Annotated[
     Annotated[FieldPathText, Tag("path")] | Annotated[list[FieldPathText], Field(min_length=1), Tag("paths")],
     Discriminator(lambda value: "paths" if isinstance(value, list) else "path"),
@@ -47,8 +47,8 @@ class Paths(Adaptor):
 
     features: dict[str, OneOrMore] = Field(min_length=1)
     """Feature name: field path, or a list of them for a feature with several heads.
-    The names that the built-in distillers read are `logits`, `logits_mask`, `labels`, `losses`, `inputs_mask`, and in
-    matches `hidden`, `attention` or any other."""
+    The built-in distillers read `logits`, `logits_mask`, `labels`, `losses`, `inputs_mask`; matches read `hidden`,
+    `attention` or any other feature."""
 
     def to_plain(self) -> dict[str, str | list[str]]:
         return dict(self.features)
@@ -62,7 +62,7 @@ class Paths(Adaptor):
 
 
 class ByTask(Adaptor):
-    """For a model with outputs for several tasks: the adaptor of each task.
+    """The adaptor of each task, for a model with outputs for several tasks.
 
     `by_task: {tasks: {reviews: {logits: output.reviews, labels: batch.label}, topics: {logits: output.topics}}}`. A
     transformers model needs none: each task reads its own head.
@@ -73,7 +73,7 @@ class ByTask(Adaptor):
     tasks: dict[str, Annotated[dict[str, OneOrMore], Field(min_length=1)]] = Field(
         min_length=1, examples=[{"reviews": {"logits": "output.reviews"}, "topics": {"logits": "output.topics"}}]
     )
-    """For each task its features, as in `paths`."""
+    """The features of each task, as in `paths`."""
 
     def build(self, context: AdaptorContext) -> Mapping[str, str | list[str]]:
         return dict(self.tasks.get(context.task, {}))
@@ -84,5 +84,5 @@ class ByTask(Adaptor):
 
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
-    """Hand over the adaptors."""
+    """The adaptors."""
     return [Paths, ByTask]

@@ -1,4 +1,4 @@
-"""Layer maps: which layer of the teacher each layer of the student follows."""
+"""Layer maps: the teacher layer that each student layer is matched with."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class Explicit(LayerMap):
     def build(self, context: BuildContext) -> Callable[[int, int], LayerPairs]:
         del context
         pairs = list(self.pairs.items())
-        # A negative index means nothing before the feature is known, so the plan resolves it.
+        # Negative indices count from the end of the feature; the plan resolves them when it knows its length.
         return lambda _teacher, _student: pairs.copy()
 
 
 class Uniform(LayerMap):
-    """Every student layer, with teacher layers evenly spaced up to the last, and the embedding output with its like.
+    """All student layers with evenly spaced teacher layers up to the last; embedding outputs with each other.
 
-    Student layer i of S follows teacher layer i T/S, rounded to the nearest and a half upwards: 12 layers to 3 are
+    Student layer i of S is matched with teacher layer i T/S, rounded to the nearest (a half upwards): 12 layers to 3 are
     0→0, 4→1, 8→2, 12→3, and 12 to 5 are 0→0, 2→1, 5→2, 7→3, 10→4, 12→5. The maps of TinyBERT and TextBrewer.
     """
 
@@ -58,9 +58,9 @@ class Uniform(LayerMap):
 
 
 class Last(LayerMap):
-    """Every student layer, with the last teacher layers in order: 12 layers to 3 are 10→1, 11→2, 12→3.
+    """All student layers with the last teacher layers in order: 12 layers to 3 are 10→1, 11→2, 12→3.
 
-    The embedding output is left out.
+    The embedding output is not matched.
     """
 
     name = "last"
@@ -76,7 +76,7 @@ class Last(LayerMap):
 
 
 class First(LayerMap):
-    """Every student layer, with the first teacher layers in order, and the embedding output with its like.
+    """All student layers with the first teacher layers in order; embedding outputs with each other.
 
     12 layers to 3 are 0→0, 1→1, 2→2, 3→3.
     """
@@ -94,16 +94,16 @@ class First(LayerMap):
 
 
 class Skip(LayerMap):
-    """Every student layer, with each k-th teacher layer: 12 layers to 5 are 2→1, 4→2, 6→3, 8→4, 10→5.
+    """All student layers with every k-th teacher layer: 12 layers to 5 are 2→1, 4→2, 6→3, 8→4, 10→5.
 
-    The embedding output is left out, and so are the teacher's last layers where k does not divide its layers.
-    After PKD-Skip, Sun et al. 2019 (https://arxiv.org/abs/1908.09355), which also leaves out the student's last layer.
+    The embedding output is not matched, nor are the teacher's last layers if k does not divide its number of layers.
+    After PKD-Skip, Sun et al. 2019 (https://arxiv.org/abs/1908.09355), which also omits the student's last layer.
     """
 
     name = "skip"
 
     step: int | None = Field(default=None, ge=1)
-    """k; left out, the teacher's layers divided by the student's, rounded down."""
+    """k. Default: the teacher's number of layers divided by the student's, rounded down."""
 
     def build(self, context: BuildContext) -> Callable[[int, int], LayerPairs]:
         del context
@@ -114,7 +114,7 @@ class Skip(LayerMap):
             if step * student > teacher:
                 raise Fault(
                     "KD301",
-                    f"every {step}. layer of a teacher of {teacher} layers is not enough for {student} student layers",
+                    f"a step of {step} through {teacher} teacher layers gives fewer than {student} student layers",
                     ("step",),
                     help=f"{teacher // student} is the largest step that fits",
                 )
@@ -128,11 +128,11 @@ def _refuse_deeper(teacher: int, student: int) -> None:
         raise Fault(
             "KD301",
             f"the student has {student} layers, more than its teacher's {teacher}",
-            help="write the pairs out: `layers: {teacher: student, ...}`",
+            help="write explicit pairs: `layers: {teacher: student, ...}`",
         )
 
 
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
-    """Hand over the layer maps."""
+    """The layer maps."""
     return [Explicit, Uniform, Last, First, Skip]

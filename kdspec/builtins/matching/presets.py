@@ -1,4 +1,4 @@
-"""TextBrewer's named lists of matches, by their names there."""
+"""TextBrewer's named lists of matches, under the same names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TO_4 = ((0, 0), (3, 1), (6, 2), (9, 3), (12, 4))
 _TO_6 = ((0, 0), (2, 1), (4, 2), (6, 3), (8, 4), (10, 5), (12, 6))
 _EVEN_ABOVE_EMBEDDINGS = ((2, 2), (4, 4), (6, 6), (8, 8), (10, 10), (12, 12))
 _EVEN = ((0, 0), *_EVEN_ABOVE_EMBEDDINGS)
-# TextBrewer counts attention maps from 1, since its example's models put nothing at 0; transformers counts from 0.
+# TextBrewer counts attention maps from 1, because its example's models have none at 0; transformers counts from 0.
 _ATTENTION_TO_3 = ((3, 0), (7, 1), (11, 2))
 _ATTENTION_TO_4 = ((2, 0), (5, 1), (8, 2), (11, 3))
 
@@ -52,7 +52,7 @@ PRESETS: Mapping[str, tuple[str, str, PresetPairs]] = types.MappingProxyType(
 
 
 class NamedPreset(MatchPreset):
-    """What the presets share; `preset` makes one for each."""
+    """The base class of the presets; `preset` makes one for each."""
 
     feature: ClassVar[str]
     loss: ClassVar[str]
@@ -65,12 +65,12 @@ class NamedPreset(MatchPreset):
 
 @cache
 def preset(name: str, feature: str, loss: str, pairs: PresetPairs) -> type[MatchPreset]:
-    """The preset `name`. A two-layer loss takes each layer with itself."""
+    """The preset `name`. A loss on pairs of layers gets each layer twice."""
     written = ", ".join(f"{teacher}→{student}" for teacher, student in pairs)
     counted = "0 is the embedding output" if feature == "hidden" else "0 is the first layer"
     contents = {
         "__doc__": f"Loss `{loss}` on `{feature}`, teacher→student {written}, where {counted}.\n\n"
-        "For a teacher of 12 layers. Where the loss needs equal widths and they differ, the student is projected.\n"
+        "For a teacher of 12 layers. If the loss needs equal widths and they differ, the student is projected.\n"
         "The preset of TextBrewer's examples of this name (https://arxiv.org/abs/2002.12620).",
         "__module__": __name__,
         "name": name,
@@ -84,5 +84,5 @@ def preset(name: str, feature: str, loss: str, pairs: PresetPairs) -> type[Match
 
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
-    """Hand over the presets."""
+    """The presets."""
     return [preset(name, *row) for name, row in PRESETS.items()]

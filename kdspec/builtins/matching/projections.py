@@ -25,15 +25,15 @@ ACTIVATIONS: Mapping[str, tuple[str, str]] = types.MappingProxyType(
         "elu": ("ELU", "x where x > 0, else exp(x) - 1"),
         "gelu": ("GELU", "x Φ(x), Φ the normal distribution function"),
         "hardshrink": ("Hardshrink", "x where |x| > 0.5, else 0"),
-        "hardsigmoid": ("Hardsigmoid", "x/6 + 1/2, kept within 0 and 1"),
+        "hardsigmoid": ("Hardsigmoid", "x/6 + 1/2, clipped to 0 and 1"),
         "hardswish": ("Hardswish", "x times hardsigmoid(x)"),
-        "hardtanh": ("Hardtanh", "x, kept within -1 and 1"),
+        "hardtanh": ("Hardtanh", "x, clipped to -1 and 1"),
         "leaky_relu": ("LeakyReLU", "x where x > 0, else 0.01 x"),
         "logsigmoid": ("LogSigmoid", "log(1 / (1 + exp(-x)))"),
         "mish": ("Mish", "x tanh(softplus(x))"),
-        "prelu": ("PReLU", "x where x > 0, else a x with a learnt, at first 0.25"),
+        "prelu": ("PReLU", "x where x > 0, else a x with a trained a, initially 0.25"),
         "relu": ("ReLU", "max(0, x)"),
-        "relu6": ("ReLU6", "x, kept within 0 and 6"),
+        "relu6": ("ReLU6", "x, clipped to 0 and 6"),
         "selu": ("SELU", "1.0507 x where x > 0, else 1.7581 (exp(x) - 1)"),
         "sigmoid": ("Sigmoid", "1 / (1 + exp(-x))"),
         "silu": ("SiLU", "x sigmoid(x)"),
@@ -50,16 +50,16 @@ ACTIVATIONS: Mapping[str, tuple[str, str]] = types.MappingProxyType(
 class Linear(Projection):
     """A linear layer `W h + b` from the student's width to the teacher's.
 
-    At first W ~ N(0, 0.02²) and b = 0, as in TextBrewer. It is trained, clipped and saved with the student.
+    Initialised as W ~ N(0, 0.02²) and b = 0, as in TextBrewer. It is trained, clipped and saved with the student.
     """
 
     name = "linear"
     scope = "position"
 
     lr: float | None = Field(default=None, gt=0)
-    """Learning rate of the projection; left out, the optimizer's."""
+    """Learning rate of the projection. Default: the optimizer's."""
     weight_decay: float | None = Field(default=None, ge=0)
-    """Weight decay of the projection; left out, the optimizer's."""
+    """Weight decay of the projection. Default: the optimizer's."""
 
     def packs(self) -> bool:
         return True
@@ -77,7 +77,7 @@ class Linear(Projection):
 
 
 class Activated(Linear):
-    """What the projections with an activation share; `activated` makes one for each."""
+    """The base class of projections with an activation; `activated` makes one for each."""
 
     activation: ClassVar[str]
     """The class in `torch.nn`."""
@@ -89,7 +89,7 @@ class Activated(Linear):
 
 
 class NoProjection(Projection):
-    """No projection, even where widths differ: what would be derived is an error instead."""
+    """No projection: different widths are an error instead of deriving one."""
 
     name = "none"
     scope = "position"
@@ -120,5 +120,5 @@ def activated(name: str, activation: str, formula: str) -> type[Projection]:
 
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
-    """Hand over the projections."""
+    """The projections."""
     return [Linear, NoProjection, *(activated(name, *activation) for name, activation in ACTIVATIONS.items())]

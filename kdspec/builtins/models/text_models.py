@@ -1,4 +1,4 @@
-"""Models of text that are not transformers: `bigru` and `textcnn`, for students that must be small and fast."""
+"""Text models that are not transformers: `bigru` and `textcnn`, for small and fast students."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FORMAT = 1
 
 
 class TextModel(Model):
-    """What the two share: where the tokens come from, word vectors, and how they are saved."""
+    """The base class of both: tokenizer, word vectors, loading and saving."""
 
     scope = "row"
     model_config = ConfigDict(serialize_by_alias=True)
@@ -42,14 +42,14 @@ class TextModel(Model):
     like: str | None = None
     """Name of the model of which it takes the tokenizer, usually its teacher."""
     tokenizer_: SpecTokenizer | None = Field(default=None, alias="tokenizer")
-    """In place of `like`: a tokenizer's folder, or its name on the hub."""
+    """Instead of `like`: a tokenizer's folder, or its name on the hub."""
     tokenizer_revision: str | None = None
     """For a `tokenizer` on the hub: branch, tag or commit."""
     vectors: SpecFile | None = None
     """Word vectors to initialise the embeddings, a text file of GloVe or word2vec, used for tokens that are words in
     it. Default: random initialisation. The student's `config.json` records how many were found."""
     embedding: int = Field(default=256, gt=0)
-    """Width of the embeddings; that of `vectors`, if there are any."""
+    """Width of the embeddings; must be that of `vectors`, if given."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of the values that is dropped in training."""
 
@@ -81,13 +81,13 @@ class TextModel(Model):
 
     @abstractmethod
     def shape(self, sizes: Mapping[str, Any]) -> tuple[int, int]:
-        """How many layers there are, and how wide their states are."""
+        """The number of layers and the width of their states."""
 
     def facts(self, context: ModelContext) -> ModelFacts:
-        """Of the sizes; there is one width only where the embeddings are as wide as the layers."""
+        """Facts from the sizes; the width is known only if embeddings and layers have the same one."""
         saved = self._saved(context)
         if self.path is not None and saved.get("network") != self.name:
-            return ModelFacts()  # what is in the folder instead is told when it is built
+            return ModelFacts()  # a folder of another network is reported when it is built
         sizes = saved.get("sizes") or self.sizes("")
         layers, width = self.shape(sizes)
         task = "".join(word.capitalize() for word in str(saved.get("task", "")).split("_"))
@@ -103,13 +103,13 @@ class TextModel(Model):
         return () if self.like is None else (self.like,)
 
     def check(self, context: ModelContext) -> Iterator[Fault]:
-        """Whether the word vectors are as wide as the embeddings."""
+        """Check that the word vectors have the width of the embeddings."""
         if self.vectors is not None and (width := word_vectors.width(context.folder / self.vectors)) != self.embedding:
             message = f"the word vectors are {width} wide, the embeddings {self.embedding}"
             yield Fault("KD302", message, ("vectors",), help=f"write `embedding: {width}`")
 
     def build(self, context: ModelContext) -> nn.Module:
-        """The network with weights of the seed and its name, on the CPU."""
+        """The network on the CPU, initialised by the seed and its name."""
         import torch
 
         from kdspec.networks import text_networks
@@ -147,7 +147,7 @@ class TextModel(Model):
         return str(place.resolve()) if isinstance(place, Path) else f"{place}@{self.tokenizer_revision or 'main'}"
 
     def save(self, module: nn.Module, folder: Any, context: ModelContext) -> None:
-        """Write the network's configuration, safetensors and tokenizer: `kdspec.networks.text_networks.load` reads them."""
+        """Write the network's configuration, safetensors and tokenizer, for `kdspec.networks.text_networks.load`."""
         super().save(module, folder, context)
         text = json.dumps(module.configuration, indent=2, ensure_ascii=False)
         (Path(folder) / "config.json").write_text(text + "\n", encoding="utf-8")
@@ -169,8 +169,8 @@ class TextModel(Model):
         """The configuration in the folder, if it is of such a network and has this head."""
         saved = dict(self._saved(context))
         if saved.get("network") != self.name or saved.get("format") != _FORMAT:
-            raise Fault(loading.CODE, f"`{self.path}` does not hold a `{self.name}` that a run has left", ("path",))
-        # Before the rows are read their labels may be assumed.
+            raise Fault(loading.CODE, f"`{self.path}` has no `{self.name}` that a run has written", ("path",))
+        # Labels may be assumed until the rows are read.
         if context.weights and (saved["task"], tuple(saved["labels"])) != (head.kind, head.labels):
             theirs, ours = ", ".join(saved["labels"]), ", ".join(head.labels)
             message = f"it was trained for `{saved['task']}` with {theirs}; the task is `{head.kind}` with {ours}"
@@ -178,7 +178,7 @@ class TextModel(Model):
         return saved
 
     def _vocabulary(self, context: ModelContext) -> int:
-        """How many tokens there are. For shapes alone the embeddings of `like` say it, where its tokenizer is not here."""
+        """The size of the vocabulary. Without the tokenizer of `like`, shapes are taken from its embeddings."""
         try:
             return len(self._tokenizer(context))
         except Fault:
@@ -192,17 +192,17 @@ class TextModel(Model):
         tokenizer = self.tokenizer(context)
         if tokenizer is None:
             message = f"`{self.like}` has no tokenizer"
-            raise Fault(loading.CODE, message, ("like",), help="write `tokenizer` in its place")
+            raise Fault(loading.CODE, message, ("like",), help="use `tokenizer` instead")
         return tokenizer
 
     def _place(self, context: ModelContext) -> Path | str:
         if self.path is not None:
             return self._folder(context)
-        assert self.tokenizer_ is not None, "one of `path`, `like` and `tokenizer` is written"
+        assert self.tokenizer_ is not None, "one of `path`, `like` and `tokenizer` is given"
         return local_folder(self.tokenizer_, context.folder) or self.tokenizer_
 
     def _folder(self, context: ModelContext) -> Path:
-        assert self.path is not None, "asked for with a path only"
+        assert self.path is not None, "called only with a path"
         return context.folder / Path(self.path).expanduser()
 
     def _saved(self, context: ModelContext) -> Mapping[str, Any]:
@@ -240,8 +240,8 @@ class BiGruModel(TextModel):
 class TextCnnModel(TextModel):
     """Convolutions of several widths over a text with max pooling; with the tokenizer of another model.
 
-    `hidden_states` are the embeddings and the filters at each token, `filters` times the number of `kernels` wide. Padding
-    does not matter.
+    `hidden_states` are the embeddings and the filters at each token, of width `filters` times the number of `kernels`.
+    Outputs do not depend on padding.
     Paper: Kim 2014, "Convolutional Neural Networks for Sentence Classification" (https://arxiv.org/abs/1408.5882).
     """
 
@@ -251,7 +251,7 @@ class TextCnnModel(TextModel):
     filters: int = Field(default=100, gt=0)
     """Filters of each width."""
     kernels: list[int] = Field(default=[3, 4, 5], min_length=1)
-    """Widths in tokens, one convolution each."""
+    """Kernel widths in tokens, one convolution for each."""
 
     @model_validator(mode="after")
     def _positive(self) -> Self:
@@ -270,5 +270,5 @@ class TextCnnModel(TextModel):
 
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
-    """Hand over the models."""
+    """The models."""
     return [BiGruModel, TextCnnModel]

@@ -1,4 +1,4 @@
-"""The models of the transformers library: from a folder or the hub, from a configuration, or like another model."""
+"""Models of the transformers library: from a folder or the hub, from a configuration, or like another model."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Transformers(Model):
         if not given:
             raise _missing("path")
         if given[0] == "path":
-            known = isinstance((self.config or {}).get("model_type"), str)  # without it, changes are meant
+            known = isinstance((self.config or {}).get("model_type"), str)  # without it, they are changes
             others = [key for key in given[1:] if key != "config" or not known]
             others += ["initialize"] if self.initialize is not None else []
             if others:
@@ -88,31 +88,31 @@ class Transformers(Model):
         return tuple(dict.fromkeys(name for name in names if name is not None))
 
     def copies(self, module: nn.Module, context: ModelContext) -> tuple[str, list[tuple[str, str]]] | None:
-        """As `initialize` says."""
+        """The copies of `initialize`."""
         how = self.initialize
         if how is None:
             return None
         return how.pairs(module, context, self.like)
 
     def facts(self, context: ModelContext) -> ModelFacts:
-        """From `config.json`, from `config`, or from those of `like` with the changes."""
+        """Facts from `config.json`, from `config`, or from those of `like` with the changes."""
         line = self._line(context)
         first = line[-1]
         if not isinstance(first, Transformers):
             known = first.facts(context)
-        elif first.like is not None:  # of no model, or in a circle
+        elif first.like is not None:  # an unknown model, or a circle
             return ModelFacts()
         else:
             written = {} if first.path is None else first.written_configuration(context)
             known = families.facts(written or first.config or {})
         for model in reversed(line):
             known = families.changed(known, (model.config if isinstance(model, Transformers) else None) or {})
-        # Of layers that are copied it is not known here what they have learnt.
+        # Whether copied layers have been trained is not known here.
         copied = None if self.initialize is not None else ""
         return known if self.path is not None else replace(known, architecture=copied)
 
     def check(self, context: ModelContext) -> Iterator[Fault]:
-        """Names and numbers of `config`, and whether `initialize` takes layers that there are."""
+        """Check the entries of `config` and the layers of `initialize`."""
         if self.config is not None:
             for fault in configuration.mistakes(self.config, context.facts[context.name]):
                 fault.at = ("config", *fault.at)
@@ -128,7 +128,7 @@ class Transformers(Model):
     def build(self, context: ModelContext) -> nn.Module:
         """The module, on the CPU. A model of `like` or `initialize` must be in the context's `models` and `built`.
 
-        Without weights it is made from the configuration alone, and holds whatever was in memory.
+        Without weights it is built from the configuration alone, with uninitialised memory.
         """
         from transformers.initialization import no_init_weights
 
@@ -140,7 +140,7 @@ class Transformers(Model):
             with (
                 nullcontext() if context.weights else no_init_weights(),
                 loading.seeded(context.seed, "/".join(filter(None, (context.name, context.task)))),
-                loading.explained(self._origin(), "the model cannot be made"),
+                loading.explained(self._origin(), "the model cannot be built"),
             ):
                 module, report = (
                     self._loaded(auto, config, context, options)
@@ -148,7 +148,7 @@ class Transformers(Model):
                     else (auto.from_config(config, **options), {})
                 )
         if not context.weights:
-            module.tie_weights()  # which is left out with the drawing of weights
+            module.tie_weights()  # skipped together with the initialisation of weights
         if loaded:
             fresh = loading.check(module, report)
             context.on_initialised(fresh)
@@ -162,7 +162,7 @@ class Transformers(Model):
         return cast("nn.Module", module)
 
     def _several(self, context: ModelContext, make: Callable[[ModelContext], nn.Module]) -> nn.Module:
-        """The models of all tasks, which share their body."""
+        """The models of all tasks, with a shared body."""
         initialised: set[str] = set()
         models = {}
         for task in context.heads:
@@ -186,7 +186,7 @@ class Transformers(Model):
         return head is not None and head in configuration.AUTO_CLASSES
 
     def for_task(self, module: nn.Module, task: str, context: ModelContext) -> nn.Module:
-        """The task's model, whose body is that of all of them."""
+        """The task's model, with the shared body."""
         del context
         return heads.part(module, task)[1]
 
@@ -203,13 +203,13 @@ class Transformers(Model):
 
         if len(context.heads) > 1:
             return self._several(context, self.skeleton)
-        with loading.quiet(), loading.explained(self._origin(), "the model cannot be made"):
+        with loading.quiet(), loading.explained(self._origin(), "the model cannot be built"):
             auto, config, _, options = self._prepared(context)
             with torch.device("meta"):
                 return cast("nn.Module", auto.from_config(config, **options))
 
     def _prepared(self, context: ModelContext) -> tuple[Any, Any, dict[int, str], dict[str, Any]]:
-        """The library's class, the configuration with the task's head, the labels it had before, and options."""
+        """The library's class, the configuration with the task's head, its former labels, and options."""
         import torch
         import transformers
 
@@ -230,11 +230,11 @@ class Transformers(Model):
         if context.head is not None:
             configuration.fit(config, context.head, self.tokenizer(context) if context.weights else None)
         if not context.weights and getattr(config, "pad_token_id", 0) is None:
-            config.pad_token_id = 0  # the tokenizer would give it
+            config.pad_token_id = 0  # otherwise the tokenizer's
         return auto, config, labels, options
 
     def tokenizer(self, context: ModelContext) -> Any | None:
-        """A fast tokenizer, or None where the model has none."""
+        """A fast tokenizer, or None if the model has none."""
         owner = self._tokenizer_owner(context)
         if not isinstance(owner, Transformers):
             return owner.tokenizer(context) if owner else None
@@ -252,7 +252,7 @@ class Transformers(Model):
         return str(place.resolve()) if isinstance(place, Path) else f"{place}@{revision}"
 
     def save(self, module: nn.Module, folder: Any, context: ModelContext) -> None:
-        """Write what `from_pretrained` reads: configuration, safetensors and tokenizer; of several tasks a folder each."""
+        """Write configuration, safetensors and tokenizer for `from_pretrained`; one folder for each of several tasks."""
         if len(context.heads) > 1:
             for task in context.heads:
                 (folder / task).mkdir()
@@ -264,14 +264,14 @@ class Transformers(Model):
         self._save(module, folder, context)
 
     def load(self, module: nn.Module, folder: Any) -> None:
-        """Read what `save` wrote."""
+        """Load the files of `save`."""
         if len(tasks := heads.parts(module)) == 1:
             super().load(module, folder)
             return
         heads.load(tasks, folder)
 
     def _save(self, module: nn.Module, folder: Any, context: ModelContext, own: Collection[str] | None = None) -> None:
-        """Without what is not its `own`: a pooler, say, that another task's head has added to the body."""
+        """Save without tensors that are not its `own`, such as a pooler that another task's head needs."""
         kept = None if own is None else {name: value for name, value in module.state_dict().items() if name in own}
         with loading.quiet():
             module.save_pretrained(str(folder), state_dict=kept)  # type: ignore[operator]  # a model of transformers, which has it
@@ -292,12 +292,12 @@ class Transformers(Model):
         return loading.weights(auto, self._at(context), config, self.revision, options)
 
     def written_configuration(self, context: ModelContext) -> Mapping[str, Any]:
-        """The configuration of `path`, from its folder or, for a hub model, from what was downloaded before."""
+        """The configuration of `path`, from its folder or, for a hub model, from the download cache."""
         assert self.path is not None
         return families.written(self.path, self.revision, local_folder(self.path, context.folder))
 
     def _line(self, context: ModelContext) -> list[Model]:
-        """This model, the one that it is like, the one that that is like, and so on."""
+        """The chain of `like`: this model, its `like`, and so on."""
         line: list[Model] = [self]
         while isinstance(model := line[-1], Transformers) and model.like is not None:
             next_ = context.models.get(model.like)
@@ -333,7 +333,7 @@ class Transformers(Model):
             before: dict[str, Any] = {}
         else:
             other = context.models.get(self.like)
-            assert other is not None, f"the check has found out that there is no model {self.like}"
+            assert other is not None, f"the check has reported the unknown model {self.like}"
             if not isinstance(other, Transformers):
                 raise Fault(
                     loading.CODE, f"`{self.like}` is not a transformers model, so it has no configuration", ("like",)
@@ -350,7 +350,7 @@ class Transformers(Model):
             return type(known).from_dict({**before, **changes})
 
     def _tokenizer_owner(self, context: ModelContext) -> Model | None:
-        """The model of the line that says which tokenizer, or None where there is none."""
+        """The first model of the chain that sets a tokenizer, or None."""
         for model in self._line(context):
             if not isinstance(model, Transformers) or model.tokenizer_ is not None:
                 return model
@@ -382,5 +382,5 @@ def _exclusive(*keys: str) -> PydanticCustomError:
 
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
-    """Hand over the models."""
+    """The models."""
     return [Transformers]

@@ -1,4 +1,4 @@
-"""Observers: curves of a run for TensorBoard, where it is installed."""
+"""Observers: curves of a run for TensorBoard, if it is installed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from kdspec.events import Evaluated, Event, StepDone
 def kdspec_observe(event: Event, session: Any) -> None:
     """Write losses, weights, learning rates and metrics to `tensorboard/` in the run's folder, over optimizer steps.
 
-    The writer is made with the first curve and closed when the run ends, however it does; without the package
-    `tensorboard` there are no curves.
+    The writer is created with the first curve and closed when the run ends or fails. Without the package `tensorboard`
+    nothing is written.
     """
     match event:
         case StepDone():

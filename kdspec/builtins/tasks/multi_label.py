@@ -167,7 +167,7 @@ class LabelledRows(LabelledTexts):
         for row, value in enumerate(rows[column][:], 1):
             values = self._split_up(value)
             if value is not None and (values is None or any(isinstance(part, (list, dict, bytes)) for part in values)):
-                kind = f"the text `{excerpt(value)}`" if isinstance(value, str) else f"a {type(value).__name__}"
+                kind = f"the string `{excerpt(value)}`" if isinstance(value, str) else f"a {type(value).__name__}"
                 message = f"row {row} of `{split}` has {kind} in `{column}`, not a list of labels"
                 help_ = "write the `separator` of the labels: `separator: ','`" if isinstance(value, str) else None
                 raise Fault(_CODE, message, ("label", 0), help=help_ or "rows are counted from 1")

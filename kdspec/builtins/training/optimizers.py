@@ -27,17 +27,17 @@ Betas = Annotated[list[Beta], Field(min_length=2, max_length=2)]
 
 
 class TorchOptimizer(Optimizer):
-    """What the optimizers share: each is a class of `torch.optim`, and its fields are that class's arguments."""
+    """The base class of the optimizers: each is a class of `torch.optim`, with its arguments as fields."""
 
     torch_name: ClassVar[str]
     """The class in `torch.optim`."""
     fusible: ClassVar[bool] = False
-    """Whether torch has one kernel for a whole step, the same update in less time."""
+    """Whether torch has a fused kernel for it: the same update in less time."""
 
     lr: float = Field(default=1e-3, gt=0)
     """Learning rate, greater than 0; `lr_schedule` multiplies it."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """What part of each weight is added to its gradient; 0 for none."""
+    """Weight decay: the fraction of each weight that is added to its gradient; 0 for none."""
 
     def build(self, context: OptimizerContext) -> Callable[[Groups], torch.optim.Optimizer]:
         import torch
@@ -61,7 +61,7 @@ class Sgd(TorchOptimizer):
     torch_name = "SGD"
 
     momentum: float = Field(default=0.0, ge=0)
-    """What part of the last update goes into the next; 0 for none."""
+    """Momentum: the fraction of the last update that is added to the next; 0 for none."""
     nesterov: bool = False
     """Nesterov's momentum; needs `momentum`."""
 
@@ -83,7 +83,7 @@ class Adam(TorchOptimizer):
     lr: float = Field(default=5e-5, gt=0)
     """Learning rate, greater than 0; `lr_schedule` multiplies it. The default is for fine-tuning a transformer."""
     betas: Betas = Field(default=[0.9, 0.999])
-    """Decay of the running means of the gradient and of its square, each 0 or more and below 1."""
+    """Decay rates of the running means of the gradient and of its square, each 0 or more and below 1."""
     eps: float = Field(default=1e-8, ge=0)
     """Added to the denominator, against division by 0."""
 
@@ -109,7 +109,7 @@ class NAdam(Adam):
     fusible = False
 
     momentum_decay: float = Field(default=4e-3, ge=0)
-    """How fast the momentum reaches `betas`."""
+    """Decay rate with which the momentum approaches `betas`."""
 
 
 class RAdam(Adam):
@@ -132,7 +132,7 @@ class Adagrad(TorchOptimizer):
     lr: float = Field(default=1e-2, gt=0)
     """Learning rate, greater than 0; `lr_schedule` multiplies it."""
     lr_decay: float = Field(default=0.0, ge=0)
-    """How fast the learning rate falls with the steps; 0 for not at all."""
+    """Decay of the learning rate over the steps; 0 for none."""
     eps: float = Field(default=1e-10, ge=0)
     """Added to the denominator, against division by 0."""
 
@@ -177,24 +177,24 @@ class Adafactor(TorchOptimizer):
 
 def _can_fuse(groups: Groups, processes: int) -> bool:
     parameters = [parameter for group in groups for parameter in group["params"]]
-    # On the CPU the kernel rounds the last elements of a tensor, which fill no vector, otherwise than those before them:
-    # the last bit would depend on how FSDP2 has divided it.
+    # On the CPU the fused kernel rounds the last elements of a tensor, which do not fill a SIMD vector, differently from
+    # the others: the last bit would depend on how FSDP2 shards the tensor.
     devices = FUSED_DEVICES if processes == 1 else FUSED_DEVICES - {"cpu"}
     return all(p.device.type in devices and str(p.dtype) in FUSED_TYPES for p in parameters)
 
 
 def _steps_or_part(value: float) -> float:
     if value >= 1 and value != int(value):
-        raise PydanticCustomError("not_whole", "from 1 on it is a number of steps, and so a whole number")
+        raise PydanticCustomError("not_whole", "from 1 it is a number of steps and must be an integer")
     return value
 
 
 Length = Annotated[float, Field(ge=0), AfterValidator(_steps_or_part)]
-"""From 1 on a number of steps, below 1 a part of all steps."""
+"""From 1 a number of steps, below 1 a fraction of all steps."""
 
 
 class ConstantLr(LrSchedule):
-    """The learning rate as the optimizer has it, throughout."""
+    """The optimizer's learning rate throughout."""
 
     name = "constant"
 
@@ -204,13 +204,13 @@ class ConstantLr(LrSchedule):
 
 
 class WarmUp(LrSchedule):
-    """What the schedules of transformers share: a warm-up, in which the factor grows from 0 to 1 in a straight line."""
+    """The base class of transformers' schedules: a warm-up, in which the factor grows linearly from 0 to 1."""
 
     warmup: Length = 0.0
     """How long the factor grows from 0: optimizer steps, or below 1 a part of all steps."""
 
     def options(self, total: int) -> Mapping[str, Any]:
-        """The arguments that only this schedule of transformers has."""
+        """The arguments that are specific to this schedule of transformers."""
         del total
         return {}
 
@@ -222,7 +222,7 @@ class WarmUp(LrSchedule):
         warmup = _steps(self.warmup, total)
         if warmup and warmup >= total:
             raise _too_long(f"a warm-up of {warmup} steps leaves none of the {total} steps of the stage", "warmup")
-        # The factor is a function of the step; transformers only gives it away bound to an optimizer.
+        # transformers returns the factor only bound to an optimizer, so the schedule is built with a dummy one.
         bystander = torch.optim.SGD([torch.zeros(1)], lr=1.0)
         schedule = get_scheduler(
             self.name,
@@ -236,7 +236,7 @@ class WarmUp(LrSchedule):
 
 
 class ConstantWithWarmup(WarmUp):
-    """A warm-up and then the learning rate as the optimizer has it."""
+    """A warm-up and then the optimizer's learning rate."""
 
     name = "constant_with_warmup"
 
@@ -245,13 +245,13 @@ class ConstantWithWarmup(WarmUp):
 
 
 class LinearDecayLr(WarmUp):
-    """A warm-up and then a straight line down to 0 at the end of the stage."""
+    """A warm-up and then a linear decay to 0 at the end of the stage."""
 
     name = "linear"
 
 
 class CosineLr(WarmUp):
-    """A warm-up and then half a cosine wave down to 0 at the end of the stage."""
+    """A warm-up and then a half cosine wave down to 0 at the end of the stage."""
 
     name = "cosine"
 
@@ -270,12 +270,12 @@ class CosineWithRestarts(WarmUp):
 
 
 class Polynomial(WarmUp):
-    """A warm-up and then a power of the part of the steps that remain: `end + (1 - end) remaining^power`."""
+    """A warm-up and then a power of the fraction of remaining steps: `end + (1 - end) remaining^power`."""
 
     name = "polynomial"
 
     power: float = Field(default=1.0, gt=0)
-    """The exponent, greater than 0; with 1 it is a straight line."""
+    """The exponent, greater than 0; with 1 the decay is linear."""
     end: float = Field(default=0.0, ge=0, lt=1)
     """The factor at the end of the stage, 0 or more and below 1."""
 
@@ -290,8 +290,8 @@ class InverseSqrt(WarmUp):
     name = "inverse_sqrt"
 
     timescale: int | None = Field(default=None, ge=1)
-    """In so many steps after the warm-up the factor falls to the root of a half; left out, as many as the warm-up, or
-    10000 where there is none."""
+    """The number of steps after the warm-up in which the factor falls to the root of a half. Default: the length of the
+    warm-up, or 10000 without one."""
 
     def options(self, total: int) -> Mapping[str, Any]:
         del total
@@ -299,14 +299,14 @@ class InverseSqrt(WarmUp):
 
 
 class WarmupStableDecay(WarmUp):
-    """A warm-up, then the learning rate as the optimizer has it, then a decay at the end of the stage."""
+    """A warm-up, then the optimizer's learning rate, then a decay at the end of the stage."""
 
     name = "warmup_stable_decay"
 
     decay: Length = 0.1
     """How long the factor falls: optimizer steps, or below 1 a part of all steps."""
     shape: Literal["linear", "cosine", "1-sqrt"] = "cosine"
-    """How it falls."""
+    """The shape of the decay."""
     end: float = Field(default=0.0, ge=0, lt=1)
     """The factor at the end of the stage and at the beginning of the warm-up, 0 or more and below 1."""
 
@@ -320,12 +320,12 @@ class WarmupStableDecay(WarmUp):
 
 
 class Exponential(LrSchedule):
-    """A factor that shrinks with each optimizer step: `gamma^step`."""
+    """A factor that decays with each optimizer step: `gamma^step`."""
 
     name = "exponential"
 
     gamma: float = Field(gt=0, le=1)
-    """What a step multiplies the learning rate by, greater than 0 and no more than 1."""
+    """The factor of each step, greater than 0 and at most 1."""
 
     def build(self, context: BuildContext) -> Callable[[int], float]:
         del context
@@ -334,14 +334,14 @@ class Exponential(LrSchedule):
 
 
 class StepLr(LrSchedule):
-    """A factor that shrinks from time to time: `gamma^⌊step / every⌋`."""
+    """A factor that decays at intervals: `gamma^⌊step / every⌋`."""
 
     name = "step"
 
     every: int = Field(ge=1)
-    """After how many optimizer steps it shrinks."""
+    """The interval in optimizer steps."""
     gamma: float = Field(default=0.1, gt=0, le=1)
-    """What the learning rate is multiplied by then, greater than 0 and no more than 1."""
+    """The factor of each interval, greater than 0 and at most 1."""
 
     def build(self, context: BuildContext) -> Callable[[int], float]:
         del context
@@ -354,12 +354,12 @@ def _steps(length: float, total: int) -> int:
 
 
 def _too_long(message: str, key: str) -> Fault:
-    return Fault("KD104", message, (key,), help="below 1 it is a part of all steps, such as 0.1")
+    return Fault("KD104", message, (key,), help="below 1 it is a fraction of all steps, such as 0.1")
 
 
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
-    """Hand over the optimizers and the learning-rate schedules."""
+    """The optimizers and the learning-rate schedules."""
     return [
         *(Sgd, Adam, AdamW, NAdam, RAdam, Adagrad, RMSprop, Adafactor),
         *(ConstantLr, ConstantWithWarmup, LinearDecayLr, CosineLr, CosineWithRestarts, Polynomial, InverseSqrt),

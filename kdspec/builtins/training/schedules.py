@@ -35,19 +35,19 @@ class ConstantWeight(Schedule):
 
 
 class LinearDecay(Schedule):
-    """A weight that falls in a straight line from the first step of the stage to its end.
+    """A weight that falls linearly from the first step of the stage to its end.
 
-    At progress x, the part of the optimizer steps that are done, it is `from + (to - from) x`.
+    At progress x, the fraction of optimizer steps that are done, it is `from + (to - from) x`.
     """
 
-    # A spec says `from`, which Python does not allow as the name of a field.
+    # A spec has `from`, which is a keyword of Python and cannot be the name of a field.
     model_config = ConfigDict(serialize_by_alias=True)
     name = "linear_decay"
 
     from_: float = Field(default=1.0, ge=0, alias="from")
     """The weight in the first step, 0 or more."""
     to: float = Field(default=0.0, ge=0)
-    """The weight towards which it falls, 0 or more and no more than `from`."""
+    """The weight at the end, 0 or more and at most `from`."""
 
     @field_validator("to")
     @classmethod
@@ -66,9 +66,9 @@ class LinearDecay(Schedule):
 
 
 class LinearGrowth(Schedule):
-    """A weight that grows in a straight line from the first step of the stage to its end.
+    """A weight that grows linearly from the first step of the stage to its end.
 
-    At progress x, the part of the optimizer steps that are done, it is `from + (to - from) x`.
+    At progress x, the fraction of optimizer steps that are done, it is `from + (to - from) x`.
     """
 
     # As in LinearDecay.
@@ -78,7 +78,7 @@ class LinearGrowth(Schedule):
     from_: float = Field(default=0.0, ge=0, alias="from")
     """The weight in the first step, 0 or more."""
     to: float = Field(default=1.0, ge=0)
-    """The weight towards which it grows, no less than `from`."""
+    """The weight at the end, at least `from`."""
 
     @field_validator("to")
     @classmethod
@@ -106,5 +106,5 @@ def _line(start: float, end: float) -> Callable[[float], float]:
 
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
-    """Hand over the schedules."""
+    """The schedules."""
     return [ConstantWeight, LinearDecay, LinearGrowth]

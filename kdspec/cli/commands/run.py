@@ -129,7 +129,7 @@ def run(
             result = session.run()
         except FindingError as error:
             progress.stop()
-            err.quiet = not session.tells_of_failure
+            err.quiet = not session.reports_failure
             show(reading.place(error.findings), reading.sources, reading.name, err, format_)
             raise typer.Exit(ExitCode.FAILED) from None
         except Interrupted as stopped:

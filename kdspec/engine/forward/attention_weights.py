@@ -1,4 +1,4 @@
-"""The weights of attention in chosen layers of a transformers model, while its other layers compute it without them."""
+"""Attention weights of selected layers of a transformers model; its other layers use SDPA, which has none."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import torch
 from torch import Tensor, nn
 
 CHOSEN = "kdspec_chosen"
-"""The name of this implementation of attention for transformers."""
+"""The name under which transformers finds this attention implementation."""
 
 _MARK = "_kdspec_weights"
 
 
 def choose(module: nn.Module, names: Collection[str]) -> bool:
-    """Have the attention modules of these names return their weights, and the others run on SDPA.
+    """Make the attention modules of these names return their weights, and the others use SDPA.
 
-    False, and nothing is changed, where all of them are chosen or the model's family does not dispatch its attention.
+    Returns False and changes nothing if all modules are chosen or the model's family does not dispatch its attention.
     """
     modules = dict(module.named_modules())
     chosen = [modules[name] for name in names]
     alike = [inner for inner in modules.values() if type(inner) in {type(each) for each in chosen}]
     config: Any = module.config
-    # GPT-2 has an attention of its own for this.
+    # With this option GPT-2 calls its own attention function, without the dispatch.
     if len(alike) == len(chosen) or getattr(config, "reorder_and_upcast_attn", False):
         return False
     if not all(map(_dispatches, chosen)):
@@ -37,7 +37,7 @@ def choose(module: nn.Module, names: Collection[str]) -> bool:
 
 
 def release(module: nn.Module) -> None:
-    """Have every layer return its weights again, if `choose` has changed that."""
+    """Make all layers return their weights again, if `choose` has changed them."""
     config: Any = getattr(module, "config", None)
     if getattr(config, "_attn_implementation", None) == CHOSEN:
         _switch(module, "eager")
@@ -63,7 +63,7 @@ def _register() -> None:
 def _attend(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, Tensor | None]:
-    """Attention as transformers calls it: `(batch, heads, length, width)`, the outputs, and the weights if chosen."""
+    """Attention with transformers' signature, on `(batch, heads, length, width)`: the outputs, and the weights if chosen."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     if not getattr(module, _MARK, False):
@@ -71,9 +71,10 @@ def _attend(
         return plain
     mask = attention_mask
     if mask is None and query.shape[2] > 1 and _is_causal(module, options):
-        # SDPA is told with a flag that tokens see none after them.
+        # Masks for SDPA are None for a purely causal mask, which SDPA gets as a flag; eager attention needs the mask.
         mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril()[None, None]
     if mask is not None and mask.dtype is torch.bool:
+        # Eager attention adds its mask. The smallest finite value, not -inf: a fully masked row would be NaN.
         mask = torch.where(mask, 0.0, torch.finfo(query.dtype).min).to(query.dtype)
     eager = sys.modules[type(module).__module__].eager_attention_forward
     outputs: tuple[Tensor, Tensor] = eager(module, query, key, value, mask, **options)
@@ -81,5 +82,5 @@ def _attend(
 
 
 def _is_causal(module: nn.Module, options: dict[str, Any]) -> bool:
-    told = options.get("is_causal")
-    return bool(getattr(module, "is_causal", True) if told is None else told)
+    option = options.get("is_causal")
+    return bool(getattr(module, "is_causal", True) if option is None else option)

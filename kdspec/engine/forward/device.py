@@ -1,4 +1,4 @@
-"""Modules on the device and in the type that a stage computes with."""
+"""Moves modules to the device and the floating-point type of a stage."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _Module = TypeVar("_Module", bound=nn.Module)
 
 
 def placed(module: _Module, device: torch.device, dtype: torch.dtype | None = None) -> _Module:
-    """The module itself, moved where it is elsewhere; `dtype` is for what is floating point.
+    """The module itself, moved to the device; `dtype` applies to floating-point tensors.
 
-    `Module.to` cannot change tensors without contents, so that those of such a module are replaced.
+    `Module.to` cannot change fake tensors in place, so the tensors of such a module are replaced.
     """
     if not any(isinstance(tensor, FakeTensor) for tensor in chain(module.parameters(), module.buffers())):
         return module.to(device=device, dtype=dtype)

@@ -1,4 +1,4 @@
-"""What goes wrong inside a component, told as a finding at the component's place in the spec."""
+"""Turns exceptions of a component into findings at the component's place in the spec."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from kdspec.diagnostics.finding import Finding, FindingError, SpecPath, of_fault
 
 
 def placing(path: SpecPath, what: str) -> AbstractContextManager[None]:
-    """A context in which faults, and exhausted memory, point at `path`; it may be entered again and again.
+    """A context in which faults and out-of-memory errors get the place `path`; it may be entered repeatedly.
 
     Args:
-        path: the component's parameters in the spec, which a fault's `at` goes on from.
-        what: who is at work, for example "model `teacher`".
+        path: the component's parameters in the spec; the `at` of a fault is relative to it.
+        what: the component in messages, for example "model `teacher`".
     """
-    return _Context(partial(_told, path, what))
+    return _Context(partial(_explained, path, what))
 
 
 def error_context(path: SpecPath, what: str) -> AbstractContextManager[None]:
-    """A context for code of a component: whatever it raises points at `path`, as for `placing`."""
-    return _Context(partial(_blamed, path, what))
+    """A context for code of a component: any exception becomes a finding at `path`, as for `placing`."""
+    return _Context(partial(_finding, path, what))
 
 
-# A library that calls `sys.exit` must not end a run as if it had come to its end.
-_Told = Exception | SystemExit
+# SystemExit too: a library that calls `sys.exit` must not end a run as if it had finished.
+_Raised = Exception | SystemExit
 
 
 class _Context:
-    # Not a generator, which takes several times as long: a step enters a dozen of these.
-    def __init__(self, tell: Callable[[_Told], Finding | None]) -> None:
-        self._tell = tell
+    # Not `contextmanager`, which takes several times as long: a step enters a dozen of these.
+    def __init__(self, explain: Callable[[_Raised], Finding | None]) -> None:
+        self._explain = explain
 
     def __enter__(self) -> None:
         return None
@@ -41,30 +41,30 @@ class _Context:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if isinstance(error, _Told) and not isinstance(error, FindingError):
-            found = self._tell(error)
+        if isinstance(error, _Raised) and not isinstance(error, FindingError):
+            found = self._explain(error)
             if found is not None:
                 raise FindingError(found) from error
 
 
-def _blamed(path: SpecPath, what: str, error: _Told) -> Finding:
-    """The finding for anything that a component raises."""
-    found = _told(path, what, error)
+def _finding(path: SpecPath, what: str, error: _Raised) -> Finding:
+    """The finding for any exception of a component."""
+    found = _explained(path, what, error)
     if found is not None:
         return found
     notes: tuple[str, ...] = ()
     if isinstance(error, Within):
         path, what, notes, error = (*path, *error.at), error.what, error.notes, _cause(error)
-    told = f": {error}" if str(error) else ""
-    message = f"{what} raised {type(error).__name__}{told}"
+    text = f": {error}" if str(error) else ""
+    message = f"{what} raised {type(error).__name__}{text}"
     help_ = "run again with `--traceback` to see where"
     return Finding("KD506", message, path, notes=notes, help=help_)
 
 
-def _told(path: SpecPath, what: str, error: _Told) -> Finding | None:
-    """The finding for what explains itself, or None."""
+def _explained(path: SpecPath, what: str, error: _Raised) -> Finding | None:
+    """The finding for faults and out-of-memory errors, or None."""
     if isinstance(error, Within):
-        return _told((*path, *error.at), error.what, _cause(error))
+        return _explained((*path, *error.at), error.what, _cause(error))
     if isinstance(error, Fault):
         return of_fault(error, path)
     if isinstance(error, MemoryError) or is_out_of_memory(error):
@@ -73,16 +73,16 @@ def _told(path: SpecPath, what: str, error: _Told) -> Finding | None:
 
 
 def _cause(error: Within) -> Exception:
-    assert isinstance(error.__cause__, Exception), "raised from the error that it is about"
+    assert isinstance(error.__cause__, Exception), "`Within` is raised from another error"
     return error.__cause__
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch says that memory has run out; on the CPU only the text tells."""
+    """Whether an error of torch is out of memory; on the CPU it is a RuntimeError, so its text decides."""
     return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
 
 
 def out_of_memory(path: SpecPath, what: str) -> Finding:
-    """The finding for exhausted memory."""
-    help_ = "lower `batch_size` and raise `accumulate` by the same factor: the result stays the same"
+    """The finding of an out-of-memory error."""
+    help_ = "lower `batch_size` and raise `accumulate` by the same factor: the gradient is the same"
     return Finding("KD511", f"out of memory in {what}", path, help=help_)

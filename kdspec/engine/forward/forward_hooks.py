@@ -1,4 +1,4 @@
-"""Where inside a model its features come from, so that they are taken there and nothing else is computed for them."""
+"""Captures features by forward hooks inside a model, and stops the forward pass after the last one."""
 
 from __future__ import annotations
 
@@ -14,44 +14,45 @@ _LAYER = re.compile(r"(?:.*?\.)??[0-9]+(?=\.|$)")
 
 
 class Complete(Exception):  # noqa: N818 - what happened, not an error
-    """Raised within a forward pass when all that is read of it is there."""
+    """Raised within a forward pass when all features are captured, to stop it."""
 
 
 @dataclass(frozen=True)
 class HookPoint:
-    """A tensor that goes into a module or comes out of it."""
+    """A tensor among the inputs or outputs of a module."""
 
     module: str
-    """Its name; empty for the model itself."""
+    """The module's name; empty for the model itself."""
     call: int
-    """Which of its calls in a forward pass, from 0: layers may share their weights."""
+    """The index of the module's call in a forward pass: modules that share weights are called several times."""
     side: Literal["input", "output"]
     part: int | str | None = None
-    """Which argument, or where in a tuple or mapping; None where the tensor is all that comes out."""
+    """The argument, or the place in a tuple or mapping; None if the output is the tensor itself."""
 
     @property
     def layer(self) -> str:
-        """The layer that the module belongs to, or the module."""
+        """The layer that contains the module, or the module."""
         found = _LAYER.match(self.module)
         return found[0] if found else self.module
 
 
 class Trace:
-    """Sees one forward pass and knows afterwards where each tensor of its output came up first."""
+    """Records one forward pass, to find where each tensor of its output was first seen."""
 
     def __init__(self) -> None:
-        # The tensors are kept, so that no other one is at the same address; their versions tell changes in place.
+        # Tensors are kept alive, so that no id is reused; their versions reveal in-place changes.
         self._found: dict[int, tuple[HookPoint, Tensor, int, int]] = {}
         self._begun: list[tuple[str, bool]] = []
 
     @contextmanager
     def of(self, module: nn.Module) -> Iterator[None]:
-        """Around a forward pass of the module."""
+        """A context around a forward pass of the module."""
         handles = []
         calls: dict[str, int] = {}
         for name, inner in module.named_modules():
-            learnt = any(True for _ in inner.parameters(recurse=False))
-            handles.append(inner.register_forward_pre_hook(self._before(name, calls, learnt=learnt), with_kwargs=True))
+            weighted = any(True for _ in inner.parameters(recurse=False))
+            before = self._before(name, calls, weighted=weighted)
+            handles.append(inner.register_forward_pre_hook(before, with_kwargs=True))
             handles.append(inner.register_forward_hook(self._after(name, calls)))
         try:
             yield
@@ -60,38 +61,38 @@ class Trace:
                 handle.remove()
 
     def hook_set(self, value: Any) -> Any:
-        """A value of tensors with a tap in place of each.
+        """A value with each of its tensors replaced by its hook point.
 
         Raises:
-            LookupError: a tensor came up nowhere, or has been changed since.
+            LookupError: a tensor is not an input or output of a module, or was changed in place.
         """
         match value:
             case Tensor():
                 tap, _, version, _ = self._found[id(value)]
-                if value._version != version:  # noqa: SLF001 - torch tells it by no other way
+                if value._version != version:  # noqa: SLF001 - there is no public way
                     raise LookupError(f"{tap.module} changes its tensors in place")
                 return tap
             case Mapping():
                 return {key: self.hook_set(item) for key, item in value.items()}
             case tuple() | list():
                 return tuple(self.hook_set(item) for item in value)
-        raise LookupError(f"a {type(value).__name__} is no tensor")
+        raise LookupError(f"a {type(value).__name__} is not a tensor")
 
     def last(self, hook_set: Sequence[HookPoint]) -> HookPoint | None:
-        """The one that is reached last, where modules with weights of their own come after it."""
+        """The hook point that is reached last, if modules with weights follow it; otherwise None."""
         places = {tap: place for tap, _, _, place in self._found.values()}
         last = max(hook_set, key=places.__getitem__)
         after = self._begun[places[last] :]
-        return last if any(learnt for _, learnt in after) else None
+        return last if any(weighted for _, weighted in after) else None
 
-    def _before(self, name: str, calls: dict[str, int], *, learnt: bool) -> Callable[..., None]:
+    def _before(self, name: str, calls: dict[str, int], *, weighted: bool) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             del module
             calls[name] = calls.get(name, -1) + 1
             given: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
             for part, value in given:
                 self._note(value, HookPoint(name, calls[name], "input", part))
-            self._begun.append((name, learnt))
+            self._begun.append((name, weighted))
 
         return hook
 
@@ -118,12 +119,12 @@ class Trace:
 
 
 class HookSet:
-    """Takes tensors out of forward passes.
+    """Captures tensors of forward passes.
 
     Args:
         module: the model.
-        wanted: for each feature a value with taps in place of its tensors.
-        stops: whether nothing else of a forward pass is read, so that it may end there.
+        wanted: for each feature a value with hook points in place of its tensors.
+        stops: whether nothing else of the forward pass is read, so that it may stop after the last one.
     """
 
     def __init__(self, module: nn.Module, wanted: Mapping[str, Any], *, stops: bool) -> None:
@@ -135,7 +136,7 @@ class HookSet:
         self._modules = [(module.get_submodule(name), hook_set) for name, hook_set in by_module.items()]
 
     def run(self, forward: Callable[[], Any]) -> tuple[Any, dict[str, Any] | None]:
-        """What the forward pass returns, None where it was ended, and the features; None where one did not come up."""
+        """The output of the forward pass, None if it was stopped, and the features, None if one was not reached."""
         taken: dict[HookPoint, Any] = {}
         handles = [handle for module, hook_set in self._modules for handle in self._hooks(module, hook_set, taken)]
         output = None
@@ -174,7 +175,7 @@ class HookSet:
 
 
 def each(value: Any) -> Iterator[HookPoint]:
-    """The taps in a value."""
+    """The hook points in a value."""
     if isinstance(value, HookPoint):
         yield value
     else:

@@ -1,4 +1,4 @@
-"""A task whose every mistake is told at its place in the spec, whoever asks it."""
+"""A wrapper of a task: exceptions of its methods become findings at its place in the spec."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many bytes are alive: a count of every storage that operations make, down when the last tensor of it is gone."""
+"""Counts live bytes: storages are added when operations create them, and subtracted when they are freed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class LiveMemory:
-    """The bytes of the tensors that have been counted and are still there; `peak` is the most at once since `mark`."""
+    """The bytes of the counted tensors that are still alive; `peak` is the maximum since `mark`."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -18,13 +18,13 @@ class LiveMemory:
         self._storages: dict[int, tuple[weakref.ref[Any] | None, int]] = {}
 
     def mark(self) -> None:
-        """Begin a new peak."""
+        """Start a new peak."""
         self.peak = self.bytes
 
     def count(self, tensor: Tensor) -> None:
-        """Count what an operation has returned, unless it is another view of what is counted already."""
+        """Count the result of an operation, unless its storage is already counted."""
         storage = tensor.untyped_storage()
-        key = storage._cdata  # noqa: SLF001 - the only identity that a storage has
+        key = storage._cdata  # noqa: SLF001 - the only identity of a storage
         if key in self._storages:
             return
         size = storage.nbytes()
@@ -37,11 +37,11 @@ class LiveMemory:
         self.peak = max(self.peak, self.bytes)
 
     def leave_out(self, tensors: Iterable[Tensor]) -> None:
-        """Never count these, which were made before and outlive it: an operation that changes one returns it too."""
+        """Exclude tensors that existed before: an in-place operation on one of them returns it too."""
         self._storages |= {tensor.untyped_storage()._cdata: (None, 0) for tensor in tensors}  # noqa: SLF001 - as above
 
 
 def size(tensors: Iterable[Tensor]) -> int:
-    """Bytes of the tensors, a storage that several share once."""
+    """Bytes of the tensors; shared storages count once."""
     storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}  # noqa: SLF001 - as above
     return sum(storages.values())

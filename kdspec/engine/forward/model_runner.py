@@ -1,4 +1,4 @@
-"""One model's forward pass: the inputs it takes, what is captured on the way, and the features an adaptor finds."""
+"""Runs one model: selects its inputs, captures tensors inside it, and evaluates its adaptor."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ from kdspec.engine.forward.teacher_precision import TeacherPrecision
 
 @dataclass(frozen=True)
 class ShortRun:
-    """How a model is run once it is known where its features come up."""
+    """A forward pass that captures features at hook points."""
 
     hook_set: HookSet
     rest: Mapping[str, Feature]
-    """Those that are looked for in its output and its batch all the same."""
+    """Features that are still read from the output and the batch."""
     flags: Mapping[str, bool]
-    """What it is asked for."""
+    """Keyword arguments that make the model return more outputs."""
     head: LargeHead | None = None
     """The head whose input is taken in place of the logits."""
 
 
 class ModelRunner:
-    """Runs one model and gives its features, asking it for nothing that no feature needs.
+    """Runs one model and returns its features; it requests only outputs that a feature needs.
 
     Args:
         name: the model's name in the spec.
@@ -83,17 +83,17 @@ class ModelRunner:
         self.accepted = _accepted(module) if chooses else None
         self._guard = error_context(("models", name, spec.models[name].name), f"model `{name}`")
         self._bound: set[tuple[str, ...]] = set()
-        """The combinations of columns that the model is known to take."""
+        """Combinations of columns that the model has accepted."""
         self.ends: HookPoint | None = None
-        """Behind what a forward pass ends, where it ends early."""
+        """The hook point after which the forward pass stops, if it stops early."""
         self._shorter: ShortRun | None = None
 
     def __call__(self, batch: Batch) -> Features:
         """The features of one batch.
 
         Raises:
-            FindingError: KD303 where a path leads nowhere, KD502 where the model does not take the batch's columns,
-                KD405 where its rows are too long for it, KD506 where it raises.
+            FindingError: KD303 if a field path has no value, KD502 if the model does not take the batch's columns, KD405 if
+                its rows are too long for it, KD506 if it raises.
         """
         inputs = self.inputs(batch)
         if self._shorter is not None and (found := self._taken(self._shorter, inputs, batch)) is not None:
@@ -102,13 +102,13 @@ class ModelRunner:
         return self._made(self._values(self.features, output, batch, captured))
 
     def shorten(self, batch: Batch) -> Features:
-        """The features of a batch; from now on they are taken where they came up, and no more than they need is done.
+        """The features of a batch; from now on hooks capture them, and the model computes no more than they need.
 
         A frozen model ends there where nothing else is read. Of one that trains nothing is left out but the weights of
         attention in layers where they are not read, and a large head.
 
         Raises:
-            FindingError: as when it is called.
+            FindingError: as for a call.
         """
         trace = Trace()
         with trace.of(self.module):
@@ -122,14 +122,14 @@ class ModelRunner:
             return headless
         wanted = {}
         for name in attention if self.trains else made:
-            with contextlib.suppress(LookupError):  # made of what comes up nowhere, such as a part of a tensor
+            with contextlib.suppress(LookupError):  # not an input or output of a module, such as a slice
                 wanted[name] = trace.hook_set(values[name])
         spared = self.selective and attention.keys() <= wanted.keys() and self._spare(wanted, attention)
         stops = wanted.keys() == made.keys() and not self.trains and not self.entire
         ends = trace.last(list(each(wanted))) if wanted and stops else None
         if wanted and (spared or (not self.trains and (self.flags or ends is not None))):
             rest = {name: feature for name, feature in self.features.items() if name not in wanted}
-            # Where attention is not spared, whether it is returned may decide whether its weights are there at all.
+            # Without `choose` the flag stays: some models compute attention weights only if they return them.
             flags = {} if spared else {name: True for name in self.flags if name == "output_attentions"}
             flags |= switches(self.module, [path for feature in rest.values() for path in feature.paths])
             self.ends, self._shorter = ends, ShortRun(HookSet(self.module, wanted, stops=stops), rest, flags)
@@ -162,7 +162,7 @@ class ModelRunner:
         return found
 
     def of(self, module: nn.Module) -> ModelRunner:
-        """The same of a copy of the module."""
+        """The same runner for a copy of the module."""
         made = copy.copy(self)
         made.module = module
         if (shorter := self._shorter) is not None:
@@ -172,7 +172,7 @@ class ModelRunner:
 
     @property
     def watched(self) -> frozenset[str]:
-        """The modules whose inputs or outputs are taken in a forward pass."""
+        """The modules with hooks in a forward pass."""
         if (shorter := self._shorter) is None:
             return frozenset(self.modules)
         return frozenset(named_modules_of(shorter.rest)) | {tap.module for tap in each(shorter.hook_set.wanted)}
@@ -186,7 +186,7 @@ class ModelRunner:
         return bool(hook_set) and outputs and choose(self.module, {tap.module for tap in hook_set})
 
     def _taken(self, shorter: ShortRun, inputs: Mapping[str, Tensor], batch: Batch) -> Features | None:
-        """The features where they come up; None where they did not, and are looked for in the output from then on."""
+        """The captured features; None if one was not reached, and from then on they are read from the output."""
         try:
             with self._guard, self._captured(named_modules_of(shorter.rest)) as captured:
                 output, found = shorter.hook_set.run(lambda: self._call(inputs, shorter.flags))
@@ -204,7 +204,7 @@ class ModelRunner:
         return self._made({name: values[name] for name in self.features})
 
     def _run(self, inputs: Mapping[str, Tensor]) -> tuple[Any, Mapping[str, dict[str, Any]]]:
-        """What the model returns, and what was captured of its modules."""
+        """The model's output, and the captured inputs and outputs of its modules."""
         try:
             with self._guard, self._captured(self.modules) as captured:
                 return self._call(inputs, self.flags), captured
@@ -222,7 +222,7 @@ class ModelRunner:
         return too_long(self.spec, self.name, self.task, self.module, inputs)
 
     def of_batch(self, batch: Batch, names: Iterable[str]) -> dict[str, Any]:
-        """Those of the features that an adaptor takes from the batch alone, without running the model."""
+        """Features that an adaptor reads from the batch alone, without running the model."""
         return self._values(names, None, batch, {})
 
     def _values(self, names: Iterable[str], output: Any, batch: Batch, captured: Mapping[str, Any]) -> dict[str, Any]:
@@ -258,7 +258,7 @@ class ModelRunner:
                 "KD502",
                 f"model `{self.name}` does not take the columns {', '.join(f'`{k}`' for k in inputs)}: {error}",
                 notes=(f"its forward takes {taken}",),
-                help="choose the columns with `columns: [...]` in the task",
+                help="select the columns with `columns: [...]` in the task",
             ) from None
 
     @contextlib.contextmanager
@@ -293,10 +293,10 @@ class ModelRunner:
         return value if feature.layers is None else self._layers(feature, feature.layers, value)
 
     def _layers(self, feature: Feature, layers: Sequence[int], value: Any) -> dict[int, Any]:
-        """The layers that are used; a tensor has rows and not layers, though it could be indexed as well."""
+        """The selected layers. A single tensor is refused: indexing it would select rows."""
         if not isinstance(value, (tuple, list)):
             kind = "one tensor" if isinstance(value, Tensor) else "nothing" if value is None else type(value).__name__
-            message = f"`{feature.name}` of `{self.name}` is {kind}, so it has no layers to choose from"
+            message = f"`{feature.name}` of `{self.name}` is {kind}, so it has no layers to select"
             help_ = "a feature with layers is a list of tensors, such as `output.hidden_states`"
             raise FindingError(Finding("KD303", message, *self._label(feature.name), help=help_))
         missing = [i for i in layers if not -len(value) <= i < len(value)]
@@ -306,7 +306,7 @@ class ModelRunner:
         return {i: value[i] for i in layers}
 
     def _out_of_range(self, feature: str, missing: Sequence[int], message: str) -> list[Finding]:
-        """At the matches that ask for a layer that is not there, or at the adaptor where none is known."""
+        """Findings at the matches that read a missing layer, or at the adaptor if there are none."""
         declared = self._label(feature)
         asking = [match for match in self.matches if match.feature == feature]
         places = dict.fromkeys(place for match in asking if (place := self._asks(match, missing)) is not None)
@@ -315,21 +315,21 @@ class ModelRunner:
         return [Finding("KD301", message, *place, also=(declared,)) for place in places]
 
     def _asks(self, match: PlannedMatch, missing: Sequence[int]) -> Mark | None:
-        """Where a match asks this model for one of the layers."""
+        """The place where a match reads one of the layers of this model."""
         taught = match.teacher == self.name and set(missing) & set(match.teacher_layers)
         if not taught and not (match.student == self.name and set(missing) & set(match.student_layers)):
             return None
-        # A layer of the teacher is a key of `layers`; pairs and layer maps are pointed at as a whole.
-        return Mark(match.layers_at, f"asked of `{self.name}`", key=bool(taught) and "layers" in match.layers_at[:-1])
+        # A teacher layer is a key of `layers`; pairs and layer maps are labelled as a whole.
+        return Mark(match.layers_at, f"read from `{self.name}`", key=bool(taught) and "layers" in match.layers_at[:-1])
 
     def _lost(self, feature: Feature, index: int, error: FieldPathError) -> FindingError:
-        message = f"`{feature.name}` of `{self.name}` is not where its path says: {error.message}"
+        message = f"`{feature.name}` of `{self.name}` is not at its path: {error.message}"
         notes = (f"the path is `{feature.paths[index]}`",)
         if self.name not in self.spec.adaptors:
             return FindingError(Finding("KD303", message, *self._label(feature.name), notes=notes))
         at = ("adaptors", self.name, feature.name, *((index,) if feature.several else ()))
         part = (error.offset, error.offset + error.length)
-        return FindingError(Finding("KD303", message, at, "not there", part=part, notes=notes))
+        return FindingError(Finding("KD303", message, at, "not found", part=part, notes=notes))
 
     def _no_module(self, path: str) -> FindingError:
         near = closest(path, [name for name, _ in self.module.named_modules() if name])
@@ -347,7 +347,7 @@ class ModelRunner:
 def _recorder(captured: dict[str, dict[str, Any]], path: str) -> Any:
     def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         del module
-        # A module called with keywords only has its inputs there, and nowhere else.
+        # A module that is called with keywords only has no positional inputs.
         captured[path] = {"input": args or tuple(kwargs.values()), "output": output}
 
     return record
@@ -360,9 +360,9 @@ def _accepted(module: nn.Module) -> frozenset[str]:
 
 @contextlib.contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients, and the former mode again afterwards."""
+    """A context of evaluation mode without gradients; the former mode is restored."""
     training = module.training
-    if training:  # walks through all modules, which takes longer than a small one's forward pass
+    if training:  # eval() visits all modules, which takes longer than a small model's forward pass
         module.eval()
     try:
         # Not inference_mode: its tensors cannot be saved for the student's backward pass.

@@ -1,4 +1,4 @@
-"""The models of a run: built when they are first needed, each once, or read back from a finished stage."""
+"""The models of a run: each is built once, when first needed, or loaded from a finished stage."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from kdspec.engine.run.durable_files import cannot_write
 
 
 class Models:
-    """The modules and tokenizers of a plan by the model's name.
+    """The modules and tokenizers of a plan by model name.
 
     Args:
         plan: the plan.
-        heads: for each task its head, once its labels are known.
-        trained: folders of models that finished stages have left.
-        weights: whether the modules are for computing, not for their shapes alone.
+        heads: the head of each task, once its labels are known.
+        trained: folders of models that finished stages have trained.
+        weights: whether the modules need weights; otherwise only their shapes are used.
     """
 
     def __init__(
@@ -36,17 +36,17 @@ class Models:
         self.plan, self.heads, self.trained, self.weights = plan, heads, trained, weights
         self._modules: dict[str, nn.Module] = {}
         self.initialised: dict[str, frozenset[str]] = {}
-        """For a model that has been built, what is neither from its files nor copied."""
+        """The randomly initialised parameters of each model that has been built: neither loaded nor copied."""
         self._attention: dict[str, str] = {}
         self._fixed: dict[str, frozenset[str]] = {}
         self._tokenizers: dict[str, Any] = {}
 
     def module(self, name: str) -> nn.Module:
-        """The model as it is now: trained by an earlier stage, or as the spec describes it."""
+        """The current model: trained by an earlier stage, or built from the spec."""
         if name not in self._modules:
             component = self.plan.spec.models[name]
             with error_context(self.path(name), f"model `{name}`"), isolated_random():
-                # A model may draw its weights from the global generators: they must not depend on what came before.
+                # A model may be initialised from the global generators: its weights must not depend on their earlier use.
                 reseed(fold(self.plan.spec.seed, "model", name), 0, 0, 0)
                 module = component.build(self.context(name))
                 if name in self.trained:
@@ -57,18 +57,18 @@ class Models:
         return self._modules[name]
 
     def put(self, name: str, module: nn.Module) -> None:
-        """Use this module, which is like the one that there is."""
+        """Replace a model's module by an equal one."""
         self._modules[name] = module
 
     def forget(self, name: str) -> None:
-        """Build the model anew when it is needed next: as it was trained, or as the spec describes it."""
+        """Drop a module, so that it is built again when needed: as it was trained, or from the spec."""
         self._modules.pop(name, None)
 
     def prepared(self, name: str, device: torch.device, *, trains: bool, eager: bool) -> nn.Module:
-        """The model as a stage needs it, whatever an earlier stage has made of it: on the device, trainable or frozen.
+        """The model as a stage needs it, whatever earlier stages did: on the device, trainable or frozen.
 
-        Parameters that the model itself keeps fixed stay so. `eager`: attention returns its weights, which with the
-        faster implementations are silently missing.
+        Parameters that the model itself freezes stay frozen. `eager`: attention returns its weights, which the faster
+        implementations silently omit.
         """
         module = placed(self.module(name), device)
         views = self._views(name)
@@ -77,18 +77,18 @@ class Models:
         wanted = "eager" if eager else self._attention[name]
         for view in views:
             if _attention(view) != wanted and self._attention[name]:
-                view.set_attn_implementation(wanted)  # type: ignore[operator]  # a model of transformers, which has it
+                view.set_attn_implementation(wanted)  # type: ignore[operator]  # transformers models have it
             turn_off = checkpointing(view, "disable")
             if turn_off is not None and any(getattr(m, "gradient_checkpointing", False) for m in view.modules()):
                 turn_off()
         return module.eval() if not trains else module
 
     def chooses(self, name: str) -> bool:
-        """Whether the model's own attention is the one that may stand in where no weights are read."""
+        """Whether the model uses SDPA, which may then be used in layers without matched attention weights."""
         return self._attention.get(name) == "sdpa"
 
     def view(self, name: str, task: str) -> nn.Module:
-        """What of the model answers for a task: all of it, or of several heads that one with what it stands on."""
+        """The part of the model for a task: the whole model, or of several heads that task's head with the body."""
         module = self.module(name)
         if len(self.plan.tasks_of.get(name, ())) < 2:
             return module
@@ -109,12 +109,12 @@ class Models:
         return Reader(None if key is None else self._tokenizers[key], form)
 
     def tokenizer_id(self, name: str) -> str | None:
-        """Something equal for models that share their tokenizer, None for a model without one."""
+        """The identity of the tokenizer, equal for models that share it; None for a model without one."""
         with error_context(self.path(name), f"the tokenizer of model `{name}`"):
             return self.plan.spec.models[name].tokenizer_id(self.context(name))
 
     def save(self, name: str, folder: Path) -> None:
-        """Write the model to a folder from which it can be used without kdspec. Raises KD508 if the disk refuses."""
+        """Write the model to a folder from which it can be loaded without kdspec. Raises KD508 if it cannot be written."""
         with error_context(self.path(name), f"saving model `{name}`"):
             try:
                 self.plan.spec.models[name].save(self.module(name), folder, self.context(name))
@@ -122,7 +122,7 @@ class Models:
                 raise cannot_write(folder, error) from error
 
     def context(self, name: str) -> ModelContext:
-        """What the model is told when it is built."""
+        """The context in which the model is built."""
         tasks = self.plan.tasks_of.get(name) or self._tasks_through(name)
         heads = {task: self.heads[task] for task in tasks if task in self.heads}
 
@@ -135,28 +135,28 @@ class Models:
         )  # fmt: skip
 
     def path(self, name: str) -> tuple[str, ...]:
-        """Where the spec has the model's parameters."""
+        """The path of the model's parameters in the spec."""
         return ("models", name, self.plan.spec.models[name].name)
 
     def _tasks_through(self, name: str) -> tuple[str, ...]:
-        """A model that is in no stage has the head of the one that is made like it, of several heads the first."""
+        """A model in no stage has the head of a model that is built from it; of several heads the first."""
         users = (m for m, component in self.plan.spec.models.items() if name in component.uses())
         return next((self.plan.tasks_of[user][:1] for user in users if user in self.plan.tasks_of), ())
 
 
 def checkpointing(module: nn.Module, what: Literal["enable", "disable"]) -> Any:
-    """The method of a transformers model that switches the checkpointing of activations, or None."""
+    """The method of a transformers model that switches gradient checkpointing, or None."""
     names = (f"activation_checkpointing_{what}", f"gradient_checkpointing_{what}")  # older versions have the latter
     return next((found for name in names if (found := getattr(module, name, None)) is not None), None)
 
 
 def _attention(module: nn.Module) -> str:
-    """The implementation of attention that a transformers model has chosen; nothing for another model."""
+    """The attention implementation of a transformers model; empty for other models."""
     return str(getattr(getattr(module, "config", None), "_attn_implementation", None) or "")
 
 
 class _Lazily(Mapping[str, nn.Module]):
-    """All models of the spec by name, built when one is asked for."""
+    """All models of the spec by name, built on access."""
 
     def __init__(self, models: Models) -> None:
         self._models = models

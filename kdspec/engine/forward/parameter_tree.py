@@ -1,4 +1,4 @@
-"""The parameters of a model as a tree of its modules: how many, how much memory, and what is shared."""
+"""The parameters of a model as a tree of its modules: numbers, memory, and shared tensors."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from kdspec.hf import loading
 
 @dataclass(frozen=True)
 class ModulePart:
-    """A module, or a tensor in one. A tensor that several modules share counts where it comes first."""
+    """A module or a tensor in one. A shared tensor is counted at its first place."""
 
     name: str
     parameters: int
-    """Numbers that can be trained."""
+    """Number of elements of its parameters."""
     buffers: int
-    """Numbers that the model holds but does not train, such as running means."""
+    """Number of elements of its buffers, such as running means, which are not trained."""
     bytes: int
     shared: str | None = None
-    """For a tensor that has been counted elsewhere: where."""
+    """The place where a shared tensor is counted."""
     parts: tuple[ModulePart, ...] = ()
 
     @property
@@ -38,15 +38,15 @@ class ModulePart:
 
 
 def tree(module: nn.Module, name: str = "model") -> ModulePart:
-    """The module with all that is in it, in the order in which it was made."""
+    """The tree of a module, in the order of its definition."""
     return _part(module, name, "", {})
 
 
 def from_folder(place: str, *, trusts_code: bool = False) -> nn.Module:
-    """The model of a folder or hub name with the head it was saved with, on the meta device: no weights are read.
+    """The model of a folder or hub name with its saved head, on the meta device: no weights are read.
 
     Raises:
-        Fault: there is no configuration, or the library does not know such a model.
+        Fault: there is no configuration, or the library does not have such a model.
     """
     with loading.quiet(), loading.explained((), f"`{place}` cannot be loaded"):
         config = transformers.AutoConfig.from_pretrained(place, trust_remote_code=trusts_code)
@@ -64,7 +64,7 @@ def from_folder(place: str, *, trusts_code: bool = False) -> nn.Module:
 
 
 def from_plan(plan: Plan, name: str) -> nn.Module:
-    """A model of a spec with its task's head, whose labels are read from the rows; weights only where it must."""
+    """A model of a spec with its task's head, with labels from the data; weights are loaded only if necessary."""
     heads = {}
     for task, component in plan.spec.tasks.items():
         with error_context(("tasks", task, component.name), f"task `{task}`"):
@@ -77,10 +77,10 @@ def from_plan(plan: Plan, name: str) -> nn.Module:
 
 def _part(module: nn.Module, name: str, path: str, seen: dict[Any, str]) -> ModulePart:
     parts = [_tensor(tensor, own, f"{path}{own}", seen, trained=trained) for own, tensor, trained in _own(module)]
-    # `named_children` would leave out a module that is there twice.
+    # `named_children` would skip a module that occurs twice.
     children = module._modules.items()  # noqa: SLF001
     inner = [_part(child, own, f"{path}{own}.", seen) for own, child in children if child is not None]
-    parts += [part for part in inner if part.parts]  # a dropout or an activation holds nothing
+    parts += [part for part in inner if part.parts]  # a dropout or an activation has no tensors
     return ModulePart(
         name,
         sum(part.parameters for part in parts),
@@ -98,7 +98,7 @@ def _own(module: nn.Module) -> Iterator[tuple[str, Tensor, bool]]:
 
 
 def _tensor(tensor: Tensor, name: str, path: str, seen: dict[Any, str], *, trained: bool) -> ModulePart:
-    # A meta tensor has no address, but its storage is an object of its own.
+    # A meta tensor has no address, so its storage object is its identity.
     storage = tensor.untyped_storage()._cdata  # noqa: SLF001
     key = (storage, tensor.storage_offset(), tensor.shape)
     first = seen.setdefault(key, path)

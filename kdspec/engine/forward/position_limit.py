@@ -1,4 +1,4 @@
-"""Rows that are longer than a model has positions for."""
+"""Rows with more tokens than a model has positions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TABLES = ("position_embeddings", "wpe", "embed_positions", "embed_position")
 
 
 def positions(module: nn.Module) -> int | None:
-    """The longest row that a model with a table of positions can take; None for a model without."""
+    """The maximum length of a row for a model with position embeddings; None for a model without."""
     tables = [
         inner.num_embeddings - (0 if inner.padding_idx is None else inner.padding_idx + 1)
         for name, inner in module.named_modules()
@@ -23,14 +23,14 @@ def positions(module: nn.Module) -> int | None:
 
 
 def too_long(spec: Spec, name: str, task: str, module: nn.Module, inputs: Mapping[str, Tensor]) -> FindingError | None:
-    """KD405 for what a model has raised whose rows are too long for it; None where they are not.
+    """KD405 if a model has raised an error and its rows are too long for it; otherwise None.
 
     Args:
         spec: the spec.
         name: the model's name.
-        task: the task that the rows are of.
+        task: the task of the rows.
         module: the model.
-        inputs: what it was given.
+        inputs: its inputs.
     """
     tokens, most = inputs.get("input_ids"), positions(module)
     if tokens is None or most is None or tokens.dim() != 2 or tokens.shape[1] <= most:
@@ -38,4 +38,4 @@ def too_long(spec: Spec, name: str, task: str, module: nn.Module, inputs: Mappin
     length = tokens.shape[1]
     message = f"a row has {length} tokens, and model `{name}` has {most} positions"
     at = ("tasks", task, spec.tasks[task].name, "max_length")
-    return FindingError(Finding("KD405", message, at, help=f"write `max_length: {most}`: longer rows are cut"))
+    return FindingError(Finding("KD405", message, at, help=f"set `max_length: {most}`; longer rows are truncated"))

@@ -1,4 +1,4 @@
-"""A first look at real features: two rows through every model, so that no shape is wrong in the first step."""
+"""Checks shapes before training: runs two real rows through every model."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from kdspec.registry.registry import Registry
 
 ROWS = 2
 
-_SAME_TOKENS = "layers can be matched only where both models see the same tokens, in paths with the same slices"
+_SAME_TOKENS = "layers can be matched only if both models see the same tokens, with the same slices in field paths"
 
 
 def look(runners: Mapping[str, ModelRunner], loader: Loader) -> dict[str, Features]:
-    """The features of each model for the first rows; from then on no more is computed than is read."""
+    """The features of each model for the first rows; from then on models compute only what is read."""
     batches = loader.to_device(loader.batches(list(range(min(ROWS, loader.rows)))))
     features: dict[str, Features] = {}
     with isolated_random():
@@ -38,10 +38,10 @@ def look(runners: Mapping[str, ModelRunner], loader: Loader) -> dict[str, Featur
 def settle(
     spec: Spec, registry: Registry, plan: TaskPlan, features: Mapping[str, Features]
 ) -> tuple[PlannedMatch, ...]:
-    """The stage's matches with the widths that the features really have, projections derived where they differ.
+    """The stage's matches with the actual widths of the features, and derived projections where they differ.
 
     Raises:
-        FindingError: KD302, KD309, KD313 or KD402 to KD404, all of them at once, where shapes do not go together.
+        FindingError: KD302, KD309, KD313 or KD402 to KD404, all of them at once, if shapes do not fit.
     """
     found: list[Finding] = []
     settled = [_Settling(spec, registry, match, features, found).match() for match in plan.matches]
@@ -53,7 +53,7 @@ def settle(
 
 
 class _Settling:
-    """One match, looked at together with its features; what does not fit is added to `found`."""
+    """Checks one match with its features; errors are added to `found`."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class _Settling:
         self.masks = features[match.student].heads("inputs_mask")
 
     def match(self) -> PlannedMatch:
-        """The match as it will be trained."""
+        """The match with its actual widths and projections."""
         planned = self.planned
         if not self._fits():
             return planned
@@ -96,7 +96,7 @@ class _Settling:
         return False
 
     def _mask(self) -> None:
-        """A loss is given the student's `inputs_mask`, `(batch, length)`, with features `(batch, length, ...)`."""
+        """A loss gets the student's `inputs_mask`, `(batch, length)`, with features of `(batch, length, ...)`."""
         for mask in self.masks[:1]:
             layer = self.student[0]
             at = layer.shape[-1:] if layer.ndim == 4 else layer.shape[1:2]
@@ -114,7 +114,8 @@ class _Settling:
         if self.planned.loss.same_heads and mine.shape[1] != theirs.shape[1]:
             name = self.planned.loss.name
             self._report(
-                "KD309", f"`{name}` compares head by head, and there are {mine.shape[1]} and {theirs.shape[1]}"
+                "KD309",
+                f"`{name}` compares head by head, and their numbers of heads are {mine.shape[1]} and {theirs.shape[1]}",
             )
         elif mine.shape[2:] != theirs.shape[2:]:
             self._report("KD402", "their lengths differ", help=_SAME_TOKENS)
@@ -123,7 +124,7 @@ class _Settling:
         planned = self.planned
         widths = [{int(tensor.shape[-1]) for tensor in side} for side in (self.student, self.teacher)]
         if planned.loss.same_width and max(map(len, widths)) > 1 and widths[0] != widths[1]:
-            self._report("KD302", "the two layers of a side differ in width, so that no projection fits both")
+            self._report("KD302", "the two layers of a side differ in width, so no projection fits both")
             return planned
         low, high = int(self.student[0].shape[-1]), int(self.teacher[0].shape[-1])
         projection, origin = planned.projection, planned.projection_origin
@@ -132,7 +133,7 @@ class _Settling:
             projection = self.registry.get("projection", DERIVED_PROJECTION)() if derived else None
             origin = "derived" if derived else "unneeded"
         if projection is None and planned.loss.same_width and low != high:
-            help_ = f"remove `projection: none`, and a linear projection {low} → {high} is derived"
+            help_ = f"remove `projection: none` to derive a linear projection {low} → {high}"
             self._report("KD302", "their widths differ, and there is no projection", "projection", help=help_)
         return replace(planned, projection=projection, projection_origin=origin, student_width=low, teacher_width=high)
 
@@ -145,7 +146,7 @@ class _Settling:
                 (planned.student, planned.student_layers, self.student),
             )
         )
-        message = f"`{planned.feature}` of `{planned.teacher}` and of `{planned.student}` do not go together: {what}"
+        message = f"`{planned.feature}` of `{planned.teacher}` and of `{planned.student}` do not fit: {what}"
         self.found.append(Finding(code, message, (*planned.path, key), notes=sides, help=help))
 
 
@@ -167,12 +168,12 @@ def _shape(value: Tensor | Logits) -> str:
 
 
 def _declared(spec: Spec, model: str, feature: str, text: str) -> tuple[Mark, ...]:
-    """Where the spec says what the feature is, if it does; else the task's adaptor does."""
+    """The place of the feature in `adaptors`; none if the task's own adaptor is used."""
     return (Mark(("adaptors", model, feature), text),) if model in spec.adaptors else ()
 
 
 def _classes(plan: TaskPlan, features: Mapping[str, Features]) -> Iterator[Finding]:
-    """Logits that are compared must be of the same classes."""
+    """Logits that are compared must have the same number of classes."""
     student = plan.student
     for name in plan.teachers:
         if "logits" not in plan.needs.reads.get(name, frozenset()):
@@ -185,12 +186,12 @@ def _classes(plan: TaskPlan, features: Mapping[str, Features]) -> Iterator[Findi
             message = f"`{student}` has {mine.classes} classes, `{name}` {theirs.classes}"
             label = Mark(("stages", plan.stage, "distiller"), "compares their logits", key=True)
             where = tuple(Mark(("models", model), f"logits {_shape(t)}", key=True) for model, t in sides)
-            help_ = "give both models the same head, or choose the classes that both have with a field path"
+            help_ = "give both models the same head, or select common classes with a field path"
             yield Finding("KD403", message, *label, also=where, help=help_)
 
 
 def _masks_of_logits(spec: Spec, plan: TaskPlan, features: Mapping[str, Features]) -> Iterator[Finding]:
-    """A mask chooses tokens, so logits of tokens need one that has a place for each of them."""
+    """A mask of logits over tokens needs one value for each token."""
     for model in plan.models:
         masks, logits = features[model].heads("logits_mask"), features[model].heads("logits")
         for mask, values in zip(masks * len(logits) if len(masks) == 1 else masks, logits, strict=False):
@@ -200,5 +201,5 @@ def _masks_of_logits(spec: Spec, plan: TaskPlan, features: Mapping[str, Features
                 message = f"`logits_mask` of `{model}` is {_shape(mask)}, its `logits` {_shape(values)}"
                 place = _declared(spec, model, "logits_mask", _shape(mask))
                 label = place[0] if place else Mark(("models", model), _shape(values), key=True)
-                help_ = "slice both alike: `output.logits[:, :-1]` goes with `batch.labels[:, 1:] != -100`"
+                help_ = "slice both the same way: `output.logits[:, :-1]` goes with `batch.labels[:, 1:] != -100`"
                 yield Finding("KD404", message, *label, help=help_)

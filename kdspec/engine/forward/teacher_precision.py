@@ -1,4 +1,4 @@
-"""The arithmetic of a frozen model, where it is another than that of the model which learns from it."""
+"""Runs a frozen model in another precision than the student's."""
 
 from __future__ import annotations
 
@@ -20,45 +20,49 @@ TYPES: Mapping[Precision, torch.dtype] = MappingProxyType(
 
 
 def in_precision(module: nn.Module, precision: Precision, home: torch.device) -> nn.Module:
-    """The module if all its weights are of that type already, else a copy that is; then the module itself goes `home`.
+    """The module if all its weights have that type, otherwise a converted copy; the module itself is moved to `home`.
 
-    Autocast would turn all weights of a frozen model anew in each forward pass, which for a micro-batch of a few rows
-    takes as long as the products themselves.
+    Autocast would convert all weights in each forward pass, which for a micro-batch of a few rows takes as long as the
+    matrix products.
     """
     dtype = TYPES[precision]
     tensors = [*module.parameters(), *module.buffers()]
     if all(tensor.dtype == dtype for tensor in tensors if tensor.is_floating_point()):
         return module
-    # What a tensor holds is not copied with the structure: tensors without contents could not be.
-    made = copy.deepcopy(module, {id(tensor): _turned(tensor, dtype) for tensor in tensors})
+    # deepcopy takes the converted tensors from its memo: it could not copy fake tensors.
+    made = copy.deepcopy(module, {id(tensor): _converted(tensor, dtype) for tensor in tensors})
     placed(module, home)
     return made
 
 
-def _turned(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    turned = tensor.detach().to(dtype) if tensor.is_floating_point() else tensor.detach().clone()
-    return nn.Parameter(turned, requires_grad=False) if isinstance(tensor, nn.Parameter) else turned
+def _converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    converted = tensor.detach().to(dtype) if tensor.is_floating_point() else tensor.detach().clone()
+    return nn.Parameter(converted, requires_grad=False) if isinstance(tensor, nn.Parameter) else converted
 
 
 class TeacherPrecision:
     """Runs a module in the precision of its weights, whatever the student's is.
 
     Args:
-        precision: that of the weights.
-        device: the type of device.
+        precision: the precision of the weights.
+        device: the device type.
     """
 
     def __init__(self, precision: Precision, device: str) -> None:
         self.dtype, self.device = TYPES[precision], "cuda" if device == "cuda" else "cpu"
 
     def run(self, module: nn.Module, inputs: Mapping[str, Tensor], flags: Mapping[str, bool]) -> Any:
-        """What the module returns for inputs of which those of floating point are turned into its type."""
+        """Run the module; floating-point inputs are converted to its type."""
         given = {name: value.to(self.dtype) if value.is_floating_point() else value for name, value in inputs.items()}
+        # The student's autocast would change the type of the teacher's products.
+        # The student's autocast would change the type of the teacher's products.
+        # The student's autocast would change the type of the teacher's products.
+        # The student's autocast would change the type of the teacher's products.
         with torch.autocast(self.device, enabled=False):
             return module(**given, **flags)
 
     def widened(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Features in float32, which losses compute in."""
+        """The features in float32, the precision of losses."""
         found: dict[str, Any] = tree_map(lambda value: value.float() if self._narrow(value) else value, dict(values))
         return found
 

@@ -1,1 +1,1 @@
-"""One process or many: backends, process groups, torchrun."""
+"""One or several processes: backends, process groups, torchrun."""

@@ -1,4 +1,4 @@
-"""Where and how precisely a run computes: the narrow seam between the training loop and processes, devices, dtypes."""
+"""The interface between the training loop and processes, devices and dtypes, and its version for one process."""
 # ruff: noqa: D102 - the protocol documents what its classes do
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class Backend(Protocol):
-    """What the loop asks of its surroundings. Every rank calls the same methods in the same order.
+    """Processes, devices and precision, for the training loop. Every rank calls the same methods in the same order.
 
-    The names fit one process, DDP and FSDP2 alike; each method says what it means in the latter two.
+    The names fit one process, DDP and FSDP2; each method documents its meaning in the latter two.
     """
 
     @property
     def process_group(self) -> ProcessGroup:
-        """The processes that train together."""
+        """The processes of the run."""
 
     @property
     def rank(self) -> int:
-        """This process among `world`."""
+        """The number of this process, from 0 to `world - 1`."""
 
     @property
     def world(self) -> int:
-        """How many processes train together."""
+        """The number of processes."""
 
     @property
     def is_main(self) -> bool:
@@ -43,15 +43,15 @@ class Backend(Protocol):
 
     @property
     def divided(self) -> bool:
-        """Whether each process has a part of the weights only."""
+        """Whether the weights are sharded over the processes."""
 
     @property
     def divides_teachers(self) -> bool:
-        """Whether `divide` does anything."""
+        """Whether `divide` shards models."""
 
     @property
     def hooks_gradients(self) -> bool:
-        """Whether gradients are waited for as autograd hands them out, parameter by parameter."""
+        """Whether hooks receive gradients from autograd, parameter by parameter."""
 
     @property
     def device(self) -> torch.device:
@@ -59,92 +59,95 @@ class Backend(Protocol):
 
     @property
     def scales(self) -> bool:
-        """Whether losses are scaled (fp16): a gradient may then overflow, and `step` copes with it."""
+        """Whether losses are scaled (fp16): a gradient may then overflow, and `step` skips the update."""
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """The module ready to train on the device, in DDP or sharded in place by FSDP2; before its optimizer is made."""
+        """The module on the device, in DDP or sharded in place by FSDP2. Call it before creating the optimizer."""
 
     def divide(self, module: nn.Module) -> bool:
-        """Divide a frozen model, on the CPU still, where the backend does that with teachers; whether it is divided.
+        """Shard a frozen model, which is still on the CPU, if the backend shards teachers; returns whether it is sharded.
 
-        Every rank runs it equally often from then on, and a forward pass that has begun comes to its end.
+        A sharded model gathers weights in its forward pass: every rank must then run it equally often and to its end.
         """
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Forward passes inside compute in the run's precision; parameters stay as they are."""
+        """Run forward passes in the run's precision; parameters keep their type."""
 
     def accumulate(self, module: nn.Module, last: bool) -> AbstractContextManager[object]:  # noqa: FBT001 - a keyword in use
-        """Around forward and backward of a micro-batch: gradients are reduced over the ranks only at the `last`.
+        """Around forward and backward of a micro-batch: gradients are reduced over the ranks at the `last` one only.
 
         For DDP this is `no_sync`, for FSDP2 `set_requires_gradient_sync`.
         """
 
     def compute(self, module: nn.Module, work: Callable[[], _T]) -> _T:
-        """What `work` gives, which runs forward passes and losses for one backward pass; to be called by every rank.
+        """Run `work`, the forward passes and losses of one backward pass; every rank must call it.
 
-        DDP learns from the tensors that come out what the backward pass will reach, and FSDP2 gathers the weights.
+        DDP finds in the returned tensors which parameters will receive gradients, and FSDP2 gathers the weights.
         """
 
-    def best_model(self, module: nn.Module, work: Callable[[], _T]) -> _T:
-        """The same for forward passes without a backward pass."""
+    def evaluate(self, module: nn.Module, work: Callable[[], _T]) -> _T:
+        """Run `work`, forward passes without a backward pass; every rank must call it."""
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of a loss that is already divided by the counts of all ranks.
 
-        DDP and FSDP2 average over the ranks, so there the loss is multiplied by `world` first.
+        DDP and FSDP2 average gradients over the ranks, so they multiply the loss by `world` first.
         """
 
     def clip(self, optimizer: Optimizer, parameters: Iterable[Tensor], max_norm: float | None) -> Tensor:
-        """The global L2 norm of the gradients before clipping them to `max_norm`, unless that is None.
+        """Clip the gradients to `max_norm`, unless that is None; returns their global L2 norm before.
 
-        To be called once a step: it undoes the scaling for all parameters of the optimizer. Under FSDP2 the norm is
-        that of the whole tensors, not of this rank's shards.
+        Call it once per step: it unscales all gradients of the optimizer. Under FSDP2 the norm is that of the whole
+        tensors, not of this rank's shards.
         """
 
     def norm(self, parameters: Iterable[Tensor]) -> Tensor:
-        """The global L2 norm of the gradients, after `clip` has undone their scaling."""
+        """The global L2 norm of the gradients, which `clip` has unscaled."""
 
     def step(self, optimizer: Optimizer) -> bool:
-        """Change the weights; False if a scaled gradient overflowed, so that this step was left out on every rank."""
+        """Update the weights; False if a scaled gradient overflowed and every rank skipped the update."""
 
     def agree(self, flag: bool) -> bool:  # noqa: FBT001 - the flag is what is agreed on
-        """Whether any rank says so: all take one branch, or the others would wait in a collective for ever."""
+        """Whether the flag is set on any rank. All ranks then take the same branch: a collective that only some of them
+        reach never ends.
+        """
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over the ranks; `tensor` itself may be returned."""
 
     def barrier(self) -> None:
-        """Wait until every rank is here."""
+        """Wait until every rank has called it."""
 
     def share_buffers(self, module: nn.Module) -> None:
-        """Give every rank the floating-point buffers of the main one, which have seen its rows alone."""
+        """Broadcast the floating-point buffers of rank 0: each rank has updated its own with its rows."""
 
     def state(self, module: nn.Module) -> dict[str, Tensor]:
-        """Parameters and buffers by the names that the module had before `wrap`; whole tensors, gathered by FSDP2.
+        """Parameters and buffers by the names that the module had before `wrap`; FSDP2 gathers whole tensors.
 
-        Every rank takes part; only the main one needs the result.
+        Every rank must call it; only rank 0 uses the result.
         """
 
     def load(self, module: nn.Module, state: Mapping[str, Tensor]) -> None:
-        """Put back what `state` gave, under any backend. Raises KD504 if names or shapes differ."""
+        """Restore a `state`, also one of another backend. Raises KD504 if names or shapes differ."""
 
     def whole(self, tensor: Tensor) -> Tensor:
-        """A tensor of the optimizer's state without division; every rank takes part."""
+        """The whole tensor of a sharded tensor of the optimizer's state; every rank must call it."""
 
     def part(self, tensor: Tensor, like: Tensor) -> Tensor:
-        """The reverse: what this rank has of a whole tensor, where its parameter `like` is divided."""
+        """The reverse of `whole`: this rank's shard of a whole tensor if the parameter `like` is sharded."""
 
     def scaler_state(self) -> dict[str, Any]:
-        """The loss scale and its history as JSON data, empty where nothing is scaled."""
+        """The loss scale and its history as JSON data; empty if losses are not scaled."""
 
     def load_scaler_state(self, state: Mapping[str, Any]) -> None:
-        """Put back what `scaler_state` gave."""
+        """Restore a `scaler_state`."""
 
 
 class SingleProcess:
-    """A backend of one process on one device.
+    """The backend of one process on one device.
 
-    `bf16` and `fp16` run forward passes under autocast with float32 parameters; `fp16` scales the loss as well.
+    `bf16` and `fp16` run forward passes under autocast with float32 parameters; `fp16` also scales the loss, because small
+    gradients underflow in float16.
     """
 
     divided = divides_teachers = hooks_gradients = False
@@ -181,18 +184,19 @@ class SingleProcess:
     def compute(self, module: nn.Module, work: Callable[[], _T]) -> _T:  # noqa: ARG002 - the seam
         return work()
 
-    def best_model(self, module: nn.Module, work: Callable[[], _T]) -> _T:  # noqa: ARG002 - the seam
+    def evaluate(self, module: nn.Module, work: Callable[[], _T]) -> _T:  # noqa: ARG002 - the seam
         return work()
 
     def backward(self, loss: Tensor) -> None:
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch has not typed it
 
     def clip(self, optimizer: Optimizer, parameters: Iterable[Tensor], max_norm: float | None) -> Tensor:
+        # Unscale first: `max_norm` bounds the gradient of the loss, not of the scaled loss.
         self._scaler.unscale_(optimizer)
-        learning = [parameter for parameter in parameters if parameter.grad is not None]
-        norm = self.norm(learning)
+        trained = [parameter for parameter in parameters if parameter.grad is not None]
+        norm = self.norm(trained)
         if max_norm is not None:
-            clip_grads_with_norm_(learning, max_norm, norm)
+            clip_grads_with_norm_(trained, max_norm, norm)
         return norm
 
     def norm(self, parameters: Iterable[Tensor]) -> Tensor:
@@ -202,7 +206,7 @@ class SingleProcess:
         scale = self._scaler.get_scale()
         self._scaler.step(optimizer)
         self._scaler.update()
-        # The scale shrinks where, and only where, the scaler found an overflow.
+        # GradScaler does not report a skipped update, but it lowers the scale if and only if it has found an overflow.
         return self._scaler.get_scale() >= scale
 
     def agree(self, flag: bool) -> bool:  # noqa: FBT001 - the seam

@@ -1,4 +1,4 @@
-"""The backends of several processes: DDP, where each has all weights, and FSDP2, where each has a part of them."""
+"""The backends of several processes: DDP, which replicates the weights, and FSDP2, which shards them."""
 # ruff: noqa: D102 - the protocol documents what its classes do
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Replicated(SingleProcess):
         if any(parameter.requires_grad for parameter in module.parameters()):
             for layer in layers(module):
                 layer.register_forward_pre_hook(_as_one, with_kwargs=True)
-            # What a step leaves out differs from rank to rank: a row without a label, a layer that a draw replaces.
-            # Buffers are shared once a step, as under FSDP2.
+            # Parameters without a gradient differ between ranks and steps (rows without labels, sampled layers), so DDP
+            # has to look for unused ones. Buffers are broadcast once per step by `share_buffers`, as under FSDP2.
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # its new name is unknown to older versions of torch
+                warnings.simplefilter("ignore", FutureWarning)  # older versions of torch do not have the new name
                 self._wrapper = self._replicated(_Spare(module).to(self.device))
         return module
 
@@ -59,23 +59,28 @@ class Replicated(SingleProcess):
         return nullcontext() if last else self._wrapper.no_sync()
 
     def backward(self, loss: Tensor) -> None:
+        # DDP and FSDP2 divide the sum of the gradients by `world`; the loss is already divided by the global count.
         super().backward(loss * self.world)
 
     def clip(self, optimizer: Optimizer, parameters: Iterable[Tensor], max_norm: float | None) -> Tensor:
         if self.device.type != "cpu":
-            # Before anything waits for the device, where a collective with a process that has ended never ends.
+            # On the CPU, and before anything synchronises the GPU: a gloo collective with a dead process raises, an NCCL
+            # one never ends.
             self.barrier()
         self._scaler.unscale_(optimizer)
-        learning = list(parameters)
-        norm = self.norm(learning)
+        trained = list(parameters)
+        norm = self.norm(trained)
         if max_norm is not None:
+            # As in torch's clip_grads_with_norm_, which cannot mix sharded and whole gradients.
             factor = torch.clamp(max_norm / (norm + 1e-6), max=1.0)
-            for gradient in _gradients(learning):
+            for gradient in _gradients(trained):
                 gradient.mul_(factor.to(gradient.device, gradient.dtype))
         return norm
 
     def norm(self, parameters: Iterable[Tensor]) -> Tensor:
-        """The same to the last bit whether gradients are whole or in pieces: a sum of rows, which no process divides."""
+        """The global norm, bit-identical for whole and sharded gradients: FSDP2 shards along rows, so the sum of squares
+        of a row is computed by one process.
+        """
         among = list(parameters)
         if not among:
             return torch.zeros((), device=self.device)
@@ -84,14 +89,14 @@ class Replicated(SingleProcess):
         return total if len(kept) != 1 else total.to(kept.pop())
 
     def _squares(self, parameter: Tensor) -> Tensor:
-        """The sum of the squares in each row of a gradient, as far as this process is to tell it; 0 for the rest."""
+        """The sum of squares of each row of a gradient; 0 for rows of other processes."""
         return _rows(parameter.grad).to(self.device) if parameter.grad is not None else self._unknown(parameter)
 
     def _unknown(self, parameter: Tensor) -> Tensor:
         return torch.zeros(parameter.shape[0] if parameter.ndim else 1, dtype=torch.float64, device=self.device)
 
     def _everywhere(self, rows: Tensor) -> Tensor:
-        """What all processes tell of the rows."""
+        """The sum over processes of the rows' sums."""
         return rows
 
     def share_buffers(self, module: nn.Module) -> None:
@@ -101,7 +106,7 @@ class Replicated(SingleProcess):
 
 
 class _Spare(nn.Module):
-    """A module with a parameter that nothing reaches: DDP warns, on every rank, where it looks for one in vain."""
+    """A module with an extra parameter that is never used: DDP warns on every rank if it finds no unused parameter."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -113,9 +118,9 @@ class _Spare(nn.Module):
 
 
 class Sharded(Replicated):
-    """FSDP2: every process has a part of the weights, gradients and optimizer state of each layer.
+    """FSDP2: every process has a shard of the weights, gradients and optimizer state of each layer.
 
-    With `divides_teachers` frozen models are divided as well, each by itself.
+    With `divides_teachers` frozen models are sharded too, each separately.
     """
 
     divided = True
@@ -127,30 +132,31 @@ class Sharded(Replicated):
         self.divides_teachers = divides_teachers
         self._mesh = init_device_mesh(self.device.type, (self.world,))
         self._numbers: list[nn.Parameter] = []
-        """Parameters that are a single number: they cannot be divided."""
+        """Scalar parameters, which cannot be sharded."""
 
     def wrap(self, module: nn.Module) -> nn.Module:
         module = module.to(self.device)
+        # DDP broadcasts rank 0's weights when it wraps a module; FSDP2 does not.
         for tensor in (*module.parameters(), *module.buffers()):
             dist.broadcast(tensor.data, src=0)
         kinds = {p.dtype for p in module.parameters() if p.requires_grad}
         if len(kinds) > 1:
             listed = ", ".join(sorted(f"`{str(kind).removeprefix('torch.')}`" for kind in kinds))
-            message = f"what is trained has parameters of several types, {listed}, which FSDP2 cannot divide together"
-            raise FindingError(Finding("KD513", message, help="write `--backend ddp`"))
+            message = f"the trained parameters have several types, {listed}, which FSDP2 cannot shard together"
+            raise FindingError(Finding("KD513", message, help="use `--backend ddp`"))
         self._numbers = self._shard(module)
         return module
 
     def divide(self, module: nn.Module) -> bool:
         if self.divides_teachers and not isinstance(module, FSDPModule):
             self._shard(module, again=True)
-            module.to(self.device)  # what could not be divided
+            module.to(self.device)  # scalar parameters and buffers
         return self.divides_teachers
 
     def _shard(self, module: nn.Module, *, again: bool | None = None) -> list[nn.Parameter]:
-        """Divide each layer, then what is left; the parameters that stay whole.
+        """Shard each layer, then the remaining parameters; returns the parameters that stay whole.
 
-        `again`: what is left is divided again after a forward pass, for there is no backward pass that wants it.
+        `again`: whether the remaining parameters are resharded after a forward pass, since no backward pass needs them.
         """
         numbers = [p for p in module.parameters() if p.ndim == 0]
         ignored = set(numbers)
@@ -163,9 +169,9 @@ class Sharded(Replicated):
         result: _T = module(work)
         return result
 
-    def best_model(self, module: nn.Module, work: Callable[[], _T]) -> _T:
+    def evaluate(self, module: nn.Module, work: Callable[[], _T]) -> _T:
         result = self.compute(module, work)
-        # What lies outside of the layers stays gathered for a backward pass, which does not come.
+        # Parameters outside the layers stay gathered for a backward pass, and there is none.
         module.reshard()  # type: ignore[operator]  # `fully_shard` has made it a module with this
         return result
 
@@ -174,6 +180,14 @@ class Sharded(Replicated):
         return nullcontext()
 
     def clip(self, optimizer: Optimizer, parameters: Iterable[Tensor], max_norm: float | None) -> Tensor:
+        # FSDP2 ignores scalar parameters, so their gradients are averaged here. Every rank must do it, with or without a
+        # gradient of its own: it is a collective.
+        # FSDP2 ignores scalar parameters, so their gradients are averaged here. Every rank must do it, with or without a
+        # gradient of its own: it is a collective.
+        # FSDP2 ignores scalar parameters, so their gradients are averaged here. Every rank must do it, with or without a
+        # gradient of its own: it is a collective.
+        # FSDP2 ignores scalar parameters, so their gradients are averaged here. Every rank must do it, with or without a
+        # gradient of its own: it is a collective.
         for number in self._numbers:
             if number.requires_grad:
                 number.grad = self._averaged(number)
@@ -195,7 +209,7 @@ class Sharded(Replicated):
         return distribute_tensor(tensor.to(self.device), like.device_mesh, like.placements, src_data_rank=None)
 
     def _averaged(self, number: nn.Parameter) -> Tensor | None:
-        """The mean of the gradients of all processes, of which some may have none; None where no process has one."""
+        """The mean of all processes' gradients, where a missing one is 0; None if no process has one."""
         own = torch.zeros_like(number) if number.grad is None else number.grad
         reached, gradient = self.sum(torch.stack([torch.full_like(own, number.grad is not None), own]))
         return gradient / self.world if reached else None
@@ -203,6 +217,10 @@ class Sharded(Replicated):
     def _squares(self, parameter: Tensor) -> Tensor:
         rows = self._unknown(parameter)
         if isinstance(gradient := parameter.grad, DTensor):
+            # FSDP2 splits dimension 0 into equal chunks; the last ones may be smaller or empty.
+            # FSDP2 splits dimension 0 into equal chunks; the last ones may be smaller or empty.
+            # FSDP2 splits dimension 0 into equal chunks; the last ones may be smaller or empty.
+            # FSDP2 splits dimension 0 into equal chunks; the last ones may be smaller or empty.
             own = _rows(gradient.to_local())
             start = min(self.rank * math.ceil(len(rows) / self.world), len(rows))
             rows[start : start + len(own)] = own
@@ -211,11 +229,11 @@ class Sharded(Replicated):
         return rows
 
     def _everywhere(self, rows: Tensor) -> Tensor:
-        return self.sum(rows)  # of each row one process tells, so that this rounds nothing
+        return self.sum(rows)  # each row is non-zero on one process only, so the sum does not round
 
 
 def layers(module: nn.Module) -> list[nn.Module]:
-    """The layers of a model: what lies in its lists of modules and has parameters; of a list in a list the outer one."""
+    """The layers of a model: the items of its module lists that have parameters; of nested lists the outer one's."""
     found: list[nn.Module] = []
     inside: set[int] = set()
     for inner in module.modules():
@@ -227,9 +245,10 @@ def layers(module: nn.Module) -> list[nn.Module]:
 
 
 def _as_one(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Have a layer's gradient by its input added up in the layer, and then to that of what reads the input elsewhere.
+    """Make autograd sum a layer's gradient by its input within the layer before adding those of other readers.
 
-    FSDP2 does so. In one sum of all, that of a match of hidden states would stand first, and the last bits differ.
+    FSDP2 does so too. In a single sum the gradient of a match of hidden states would come first, and the last bits would
+    differ between the backends.
     """
     del layer
     return tuple(map(_own, args)), {name: _own(value) for name, value in kwargs.items()}
@@ -240,12 +259,12 @@ def _own(value: Any) -> Any:
 
 
 def _rows(gradient: Tensor) -> Tensor:
-    """The sum of the squares in each row, in 64 bits."""
+    """The sum of squares of each row, in float64, so that the order of later sums does not change the float32 norm."""
     squares = gradient.to(torch.float64).square()
     return squares.flatten(1).sum(1) if gradient.ndim > 1 else squares.reshape(-1)
 
 
 def _gradients(parameters: Iterable[Tensor]) -> list[Tensor]:
-    """Those of this process."""
+    """The gradients, or their shards, on this process."""
     found = (parameter.grad for parameter in parameters)
     return [g.to_local() if isinstance(g, DTensor) else g for g in found if g is not None]

@@ -1,4 +1,4 @@
-"""Which of several processes this one is, as `torchrun` has told it, and the device that it computes on."""
+"""The rank and the device of this process, from the variables of `torchrun`."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ _PLACES = ("MASTER_ADDR", "MASTER_PORT")
 
 @dataclass(frozen=True)
 class Rank:
-    """This process among all of a run, and among those of its machine."""
+    """The rank of this process in the run and on its machine."""
 
     rank: int
     world: int
     local_rank: int
     local_world: int
     address: str = ""
-    """Where the processes meet."""
+    """The host of the process group's store."""
     port: int = 0
     attempt: str = "0"
-    """How often torchrun has started them anew."""
+    """How often torchrun has restarted the processes."""
 
 
 ALONE = Rank(rank=0, world=1, local_rank=0, local_world=1)
 
 
 def place(environ: Mapping[str, str]) -> Rank:
-    """What the variables of torchrun say; without them, and for a world of one, the process is alone.
+    """The rank in torchrun's variables; without them, and for a world of one, the process is alone.
 
     Raises:
-        FindingError: KD513 where some of them are missing, are no numbers, or contradict each other.
+        FindingError: KD513 if some of them are missing, are not numbers, or contradict each other.
     """
     if "RANK" not in environ and environ.get("WORLD_SIZE", "1") == "1":
-        return ALONE  # MASTER_ADDR alone may be left over from anything
+        return ALONE  # MASTER_ADDR alone may come from other programs
     missing = [name for name in (*_NUMBERS, *_PLACES) if not environ.get(name)]
     if missing:
         given = [f"`{name}={environ[name]}`" for name in (*_NUMBERS, *_PLACES) if environ.get(name)]
@@ -55,8 +55,8 @@ def place(environ: Mapping[str, str]) -> Rank:
         raise _refused(f"`{wrong[0]}` is `{environ[wrong[0]]}`, not a number")
     rank, world, local_rank, local_world = (int(environ[name]) for name in _NUMBERS)
     if rank >= world or local_rank >= local_world or local_world > world:
-        told = ", ".join(f"`{name}={environ[name]}`" for name in _NUMBERS)
-        raise _refused(f"the ranks do not lie below the numbers of processes: {told}")
+        listed = ", ".join(f"`{name}={environ[name]}`" for name in _NUMBERS)
+        raise _refused(f"a rank is not below its number of processes: {listed}")
     if world == 1:
         return ALONE
     return Rank(
@@ -66,10 +66,10 @@ def place(environ: Mapping[str, str]) -> Rank:
 
 
 def device(place: Rank, wanted: str | None) -> torch.device:
-    """Where this process computes: alone on `wanted` or the first GPU, one of several on a GPU of its own, or the CPU.
+    """The device of this process: `wanted` or the first GPU if it is alone; of several, a GPU each or the CPU.
 
     Raises:
-        FindingError: KD513 where several processes would share a GPU.
+        FindingError: KD513 if several processes would share a GPU.
     """
     import torch
 
@@ -78,19 +78,19 @@ def device(place: Rank, wanted: str | None) -> torch.device:
         return torch.device(kind)
     if kind != "cuda":
         message = f"{place.world} processes cannot all compute on `{kind}`"
-        help_ = "with several processes `--device` is `cpu` or `cuda`, and each takes the GPU of its number"
+        help_ = "with several processes `--device` is `cpu` or `cuda`; each uses the GPU of its local rank"
         raise FindingError(Finding("KD513", message, help=help_))
     if place.local_world > (there := torch.cuda.device_count()):
         message = f"{place.local_world} processes were started on a machine with {there} GPUs"
-        help_ = f"start one a GPU, `--nproc-per-node={there}`, or compute with `--device cpu`"
+        help_ = f"start one process per GPU, `--nproc-per-node={there}`, or use `--device cpu`"
         raise FindingError(Finding("KD513", message, help=help_))
     return torch.device("cuda", place.local_rank)
 
 
 def check(place: Rank, strategy: Strategy) -> None:
-    """A strategy for several processes needs them, and maybe a package: KD513 for one process alone, KD515 without it."""
+    """Check that the strategy's processes and package exist: KD513 for a single process, KD515 without the package."""
     if place.world == 1 and strategy != "auto":
-        message = f"`--backend {strategy}` is for several processes, and this one is alone"
+        message = f"`--backend {strategy}` needs several processes, and there is one"
         raise FindingError(Finding("KD513", message, help=HOW))
     if strategy == "accelerate" and importlib.util.find_spec("accelerate") is None:
         message = "`--backend accelerate` needs the package `accelerate`, which is not installed"
@@ -98,5 +98,5 @@ def check(place: Rank, strategy: Strategy) -> None:
 
 
 def _refused(message: str) -> FindingError:
-    note = "one that does not know of the others would train alone and write to the same folder"
+    note = "without these variables each process would train separately and write to the same folder"
     return FindingError(Finding("KD513", message, notes=(note,), help=HOW))

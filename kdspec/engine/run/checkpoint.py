@@ -1,4 +1,4 @@
-"""Checkpoints that survive a crash at any moment and are never trusted unchecked."""
+"""Checkpoints that survive a crash at any moment and are verified before use."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ASIDE = re.compile(r"\.aside-(step-\d{8,18})-[0-9a-f]{8}")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What was saved after `step` optimizer steps: tensors on the CPU by group and name, and JSON data."""
+    """The state after `step` optimizer steps: tensors on the CPU by group and name, and JSON data."""
 
     step: int
     tensors: Mapping[str, Mapping[str, Tensor]]
@@ -32,15 +32,15 @@ class Checkpoint:
 
 
 class CheckpointStore:
-    """The checkpoints of one stage, in `root/step-00000100/`: a safetensors file a group, and a manifest.
+    """The checkpoints of one stage, in `root/step-00000100/`: one safetensors file per group, and a manifest.
 
-    A folder is filled under another name, synced, and then renamed, so that a checkpoint is there whole or not at all;
-    checksums tell what happened to it since. `save` and `latest` are for the one process that holds the run's lock;
-    `steps` and `load` change nothing. `keep` counts the newest ones that are kept.
+    A folder is written under a temporary name, synced and then renamed, so that a checkpoint is complete or absent;
+    checksums detect later damage. `save` and `latest` are for the process that holds the run's lock; `steps` and `load`
+    only read. `keep` is the number of newest checkpoints that are kept.
     """
 
     def __init__(self, root: Path, keep: int = 2) -> None:
-        assert keep >= 1, "a store that keeps nothing cannot be resumed from"
+        assert keep >= 1, "resuming needs at least one checkpoint"
         self.root = root
         self.keep = keep
 
@@ -49,15 +49,15 @@ class CheckpointStore:
         if not self.root.is_dir():
             return []
         matches = [_STEP.fullmatch(path.name) for path in self.root.iterdir()]
-        # A folder that another spelling of its number would name again is not ours.
+        # Skip other spellings of a number, such as more leading zeros: `folder` would not find them again.
         return sorted(int(m[1]) for m in matches if m and m[0] == self.folder(int(m[1])).name)
 
     def folder(self, step: int) -> Path:
-        """Where the checkpoint of a step is, or would be."""
+        """The path of the checkpoint of a step."""
         return self.root / f"step-{step:08d}"
 
     def damaged(self) -> list[Path]:
-        """Checkpoints that were found damaged and put aside; where only such are left, a run must not begin anew."""
+        """Damaged checkpoints that were moved aside. If only such are left, a run must not start from the beginning."""
         return sorted(self.root.glob("step-*.corrupt-*"))
 
     def save(
@@ -67,11 +67,11 @@ class CheckpointStore:
         meta: Mapping[str, Any],
         protect: Collection[int] = (),
     ) -> Path:
-        """Write a checkpoint, prove that it can be read, and only then remove older ones; `protect` names steps to keep.
+        """Write a checkpoint, verify it, and only then remove older ones; `protect` has steps to keep.
 
-        A group becomes the name of a file. Tensors that are one (tied weights) are written once and are one again when
-        loaded. In `meta`, as in JSON, tuples become lists and keys become texts. Raises KD508 if the disk refuses, and
-        KD504 if what was written does not read back; older checkpoints then stay.
+        A group is the name of a file. Tied tensors are written once and are tied again when loaded. In `meta`, as in JSON,
+        tuples become lists and keys become strings. Raises KD508 if it cannot be written, and KD504 if its files do not
+        match their checksums when read back; older checkpoints are then kept.
         """
         groups = {file_name(group): _distinct(members) for group, members in tensors.items()}
         needed = sum(t.numel() * t.element_size() for kept, _ in groups.values() for t in kept.values())
@@ -87,6 +87,14 @@ class CheckpointStore:
                     save_file(kept, path, metadata={"format": "pt"})
                     sync(path)
                     files[name] = FileRecord(sha256(path), path.stat().st_size, aliases)
+                # The manifest is last, and the folder is synced before it is renamed: a folder with the final name has
+                # all its files on disk, also after a power cut.
+                # The manifest is last, and the folder is synced before it is renamed: a folder with the final name has
+                # all its files on disk, also after a power cut.
+                # The manifest is last, and the folder is synced before it is renamed: a folder with the final name has
+                # all its files on disk, also after a power cut.
+                # The manifest is last, and the folder is synced before it is renamed: a folder with the final name has
+                # all its files on disk, also after a power cut.
                 (temporary / MANIFEST).write_bytes(Manifest(step, files, dict(meta)).seal())
                 sync(temporary / MANIFEST)
                 sync(temporary)
@@ -96,7 +104,7 @@ class CheckpointStore:
                 raise
             self._verify(step)
             self._prune(protect)
-        # A full disk is an OSError of ours, but may come as either of the others out of safetensors.
+        # safetensors raises the two other errors for a full disk.
         except (OSError, SafetensorError, RuntimeError) as error:
             raise cannot_write(self.folder(step), error, needed) from error
         except ManifestDamage as damage:
@@ -104,9 +112,9 @@ class CheckpointStore:
         return self.folder(step)
 
     def latest(self, report: Callable[[str], None]) -> Checkpoint | None:
-        """The newest whole checkpoint, or None; a damaged one is reported, renamed `*.corrupt-<n>`, and passed over.
+        """The newest intact checkpoint, or None; a damaged one is reported, renamed `*.corrupt-<n>`, and skipped.
 
-        Also clears away what a killed process left half done. Raises KD508 if it cannot.
+        Also removes the unfinished files of a killed process. Raises KD508 if it cannot.
         """
         try:
             self._recover()
@@ -115,13 +123,13 @@ class CheckpointStore:
                     return self.load(step)
                 except FindingError as damage:
                     aside = self._set_aside(step)
-                    report(f"{damage.findings[0].message}; it is kept as `{aside.name}` and an older one is tried")
+                    report(f"{damage.findings[0].message}; it is kept as `{aside.name}`, and an older one is tried")
         except OSError as error:
             raise cannot_write(self.root, error) from error
         return None
 
     def load(self, step: int) -> Checkpoint:
-        """Read one checkpoint after checking every byte of it. Raises KD504 if it is missing or damaged."""
+        """Read one checkpoint after verifying its checksums. Raises KD504 if it is missing or damaged."""
         try:
             manifest = self._verify(step)
             tensors = {
@@ -146,7 +154,7 @@ class CheckpointStore:
                 if not path.is_file():
                     raise ManifestDamage(f"`{name}` is missing")
                 if (size := path.stat().st_size) != record.size:
-                    raise ManifestDamage(f"`{name}` has {size} bytes in place of {record.size}")
+                    raise ManifestDamage(f"`{name}` has {size} bytes instead of {record.size}")
                 if sha256(path) != record.sha256:
                     raise ManifestDamage(f"the contents of `{name}` do not match its checksum")
             except OSError as error:
@@ -156,7 +164,8 @@ class CheckpointStore:
     def _publish(self, temporary: Path, step: int) -> None:
         final = self.folder(step)
         aside = self.root / f".aside-{final.name}-{secrets.token_hex(4)}"
-        # A folder cannot replace one that has files; if we are killed between the two renames, _recover undoes the first.
+        # A rename cannot replace a folder that has files. If the process is killed between the two renames, _recover
+        # undoes the first one.
         if final.exists():
             final.rename(aside)
         try:
@@ -171,7 +180,7 @@ class CheckpointStore:
     def _prune(self, protect: Collection[int]) -> None:
         for step in self.steps()[: -self.keep]:
             if step not in protect:
-                # Out of sight first, so that a kill half-way leaves nothing that looks like a damaged checkpoint.
+                # Rename before deleting: a half-deleted folder under the final name would look like a damaged checkpoint.
                 gone = self.folder(step).rename(self.root / f".tmp-{step:08d}-{secrets.token_hex(4)}")
                 shutil.rmtree(gone)
 
@@ -194,7 +203,7 @@ class CheckpointStore:
 
 
 def _distinct(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Contiguous CPU tensors that share no memory, and for each tensor that is another one under a second name, which."""
+    """Contiguous CPU tensors without shared memory, and the aliases: for each tied tensor the name it is stored under."""
     kept: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
     names: dict[object, str] = {}
@@ -220,6 +229,6 @@ def _restored(path: Path, record: FileRecord) -> dict[str, Tensor]:
         raise ManifestDamage(f"`{path.name}` is not a safetensors file: {error}") from error
     for alias, name in record.aliases.items():
         if alias in tensors or name not in tensors:
-            raise ManifestDamage(f"`{path.name}` does not have the tensors that its manifest tells of")
+            raise ManifestDamage(f"`{path.name}` does not have the tensors in its manifest")
         tensors[alias] = tensors[name]
     return tensors

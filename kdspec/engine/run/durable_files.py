@@ -1,4 +1,4 @@
-"""Files that are whole or absent: synced writes, checksums, and what to say when the disk refuses."""
+"""Durable files: atomic synced writes, checksums, and errors of a full disk."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kdspec.diagnostics.finding import Finding, FindingError
 
 
 def sync(path: Path) -> None:
-    """Wait until a file's contents, or a folder's list of names, are on the disk."""
+    """Wait until a file's contents, or a folder's entries, are on disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -29,20 +29,22 @@ def sha256(path: Path) -> str:
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:
-    """Put a file in place of an older one, such that whoever looks, even after a crash, finds one of them whole.
+    """Replace a file atomically: readers, even after a crash, see the old or the new contents.
 
-    Text is written as UTF-8. Raises KD508 if the disk refuses; the older file then stays.
+    Text is written as UTF-8. Raises KD508 if it cannot be written; the old file is then unchanged.
     """
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         try:
-            # Exclusively, for a link planted under this name must not be followed.
+            # Exclusive creation does not follow a symbolic link planted under this name.
             with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
+                # Before the rename: a file system may commit the rename first, and a power cut would leave an empty file.
                 os.fsync(file.fileno())
             temporary.replace(path)
+            # The rename is an entry of the folder, which has to be synced too.
             sync(path.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -52,7 +54,7 @@ def atomic_write(path: Path, content: bytes | str) -> None:
 
 
 def cannot_write(path: Path, error: Exception, needed: int | None = None) -> FindingError:
-    """KD508 for `path`, with the free bytes of its disk and, where known, the bytes that were needed."""
+    """KD508 for `path`, with the free bytes of its disk and, if known, the bytes that were needed."""
     number = _number(error)
     reason = os.strerror(number).lower() if number else f"{error}".strip()
     free = _free(path)
@@ -69,13 +71,13 @@ def cannot_write(path: Path, error: Exception, needed: int | None = None) -> Fin
             notes=notes,
             help="free some space on this disk"
             if full
-            else "see that the folder exists, may be written to, and has room",
+            else "check that the folder exists and is writable, and that its disk has space",
         )
     )
 
 
 def _number(error: Exception) -> int | None:
-    """The system's number for what went wrong, which safetensors and shutil have in their texts alone."""
+    """The errno of an error; safetensors and shutil have it only in their messages."""
     if isinstance(error, OSError) and error.errno:
         return error.errno
     found = re.search(r"os error (\d+)|\[Errno (\d+)\]", f"{error}")

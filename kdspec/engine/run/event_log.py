@@ -1,4 +1,4 @@
-"""The events of a run on disk, one line of JSON each."""
+"""The events of a run on disk, as JSON lines."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from kdspec.events import (
 
 
 class EventLog:
-    """Appends events to a file that only ever grows, save for `trim`; for the one process that holds the run's lock.
+    """Appends events to a file, for the process that holds the run's lock; only `trim` shortens the file.
 
-    A line that a killed process left unfinished at the end of the file is removed at the start.
+    An incomplete last line, which a killed process leaves, is removed when the log is opened.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,7 +44,7 @@ class EventLog:
             raise cannot_write(path, error) from error
 
     def append(self, event: Event) -> None:
-        """Write one event, with the time. Raises KD508 if the disk refuses; the log is then without this event."""
+        """Write one event with the time. Raises KD508 if it cannot be written; the log is then unchanged."""
         record = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **to_json(event)}
         line = json.dumps(record, allow_nan=False).encode("ascii") + b"\n"
         try:
@@ -52,10 +52,11 @@ class EventLog:
                 size = file.tell()
                 try:
                     written = 0
-                    # A disk that fills up takes a part, and tells why only when asked for the rest.
+                    # On a full disk the first write is short, and only the next one raises the error.
                     while written < len(line):
                         written += file.write(line[written:])
-                    # Steps come often and can be done again; the rest is rare and should outlast a power cut.
+                    # An fsync per step would be slow, and steps can be repeated. Other events are rare and must survive
+                    # a power cut.
                     if not isinstance(event, StepDone | Note):
                         os.fsync(file.fileno())
                 except OSError:
@@ -65,10 +66,10 @@ class EventLog:
             raise cannot_write(self.path, error, needed=len(line)) from error
 
     def trim(self, stage: str, step: int) -> None:
-        """Forget what a run that resumes `stage` after `step` steps will do again.
+        """Remove the records that a run which resumes `stage` after `step` steps will write again.
 
-        These are the records of that stage after the step, its end, and those of the stages that first began after
-        it. What belongs to no stage stays. Raises KD003 for a damaged log, which stays as it is.
+        These are the records of that stage after the step, its end, and those of stages that began after it. Records
+        without a stage are kept. Raises KD003 for a damaged log, which is left unchanged.
         """
         if not self.path.exists():
             return
@@ -80,7 +81,7 @@ class EventLog:
 
 
 def read(path: Path) -> Iterator[Record]:
-    """The records of a log, oldest first; an unfinished last line is left out.
+    """The records of a log, oldest first; an incomplete last line is skipped.
 
     Raises KD003 if the file cannot be read or another line of it is damaged.
     """
@@ -98,7 +99,7 @@ def _is_undone(event: Event, stage: str, step: int, later: set[str]) -> bool:
         case StepDone() | Evaluated() | CheckpointSaved() | CacheState():
             return event.step > step
         case StageFinished() | StageSkipped():
-            # A stage that goes on has neither ended nor been skipped.
+            # A stage that resumes has neither ended nor been skipped.
             return True
 
 

@@ -17,9 +17,9 @@ from kdspec.engine.run.durable_files import cannot_write
 
 
 class RunLock:
-    """Holds a run folder for this process while inside; the system lets go of it however the process ends.
+    """Locks a run folder for this process; the system releases the lock however the process ends.
 
-    Entering makes the folder and raises KD505, naming the holder, if there is one. `lockf` and not `flock`: a forked
+    Entering creates the folder and raises KD505, naming the holder, if it is locked. It uses `lockf`, not `flock`: a forked
     worker would keep a `flock` after its parent was killed, and a restart would be refused.
     """
 
@@ -34,12 +34,12 @@ class RunLock:
         except OSError as error:
             raise cannot_write(self.folder, error) from error
         try:
-            # Not through a link, for the file it leads to would be overwritten.
+            # O_NOFOLLOW: the file that a symbolic link points to would be overwritten.
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         except OSError as error:
             raise cannot_write(path, error) from error
         if _held_by_this_process(descriptor):
-            # Closing any descriptor of the file would end the lock that this process has, so this one stays open.
+            # POSIX releases a process's lock when it closes any descriptor of the file, so this one stays open.
             raise self._in_use(descriptor)
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -58,12 +58,12 @@ class RunLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        # The file stays: were it removed, a process that has it open and one that makes it anew could both hold it.
+        # The file is not removed: a process that has it open and one that creates a new file could both hold a lock.
         self._write("")
         os.close(self._descriptor)
 
     def check(self) -> None:
-        """Raises KD508 where the folder of this name is not the one that is held: deleted, moved, or made anew."""
+        """Raises KD508 if the folder of this name is not the locked one: it was deleted, moved or re-created."""
         path = self.folder / ".lock"
         with suppress(OSError):
             if os.path.samestat(path.lstat(), os.fstat(self._descriptor)):
@@ -71,9 +71,9 @@ class RunLock:
         raise FindingError(
             Finding(
                 "KD508",
-                f"the run folder `{self.folder}` is no longer the one that this run began in",
-                notes=("it, or the file `.lock` in it, was deleted, moved or made anew while the run was at work",),
-                help="put it back where it was moved away, and run the same command again",
+                f"the run folder `{self.folder}` is no longer the one that this run started in",
+                notes=("it, or the file `.lock` in it, was deleted, moved or re-created during the run",),
+                help="if it was moved, move it back, and run the same command again",
             )
         )
 
@@ -93,14 +93,14 @@ class RunLock:
 
 
 def _held_by_this_process(descriptor: int) -> bool:
-    """Whether another descriptor of this process has the lock, which `lockf` itself would grant a second time."""
+    """Whether another descriptor of this process has the lock; `lockf` grants it to the same process again."""
     if not hasattr(fcntl, "F_OFD_GETLK"):
         return False
-    # struct flock: type, whence, start, length, pid. A query on behalf of an open file counts our own locks as foreign.
+    # struct flock: type, whence, start, length, pid. An F_OFD_GETLK query treats this process's locks as foreign.
     query = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     try:
         answer: tuple[int, ...] = struct.unpack("hhqqi4x", fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, query))
     except OSError:
-        # Some sandboxes and network file systems do not know the question; other processes are refused all the same.
+        # Some sandboxes and network file systems do not support the query; `lockf` still refuses other processes.
         return False
     return answer[0] != fcntl.F_UNLCK and answer[4] == os.getpid()

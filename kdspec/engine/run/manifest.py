@@ -1,4 +1,4 @@
-"""The manifest of a checkpoint: which files it has, their checksums, and a seal on the manifest itself."""
+"""The manifest of a checkpoint: its files, their checksums, and a checksum of the manifest itself."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from typing import Any
 FORMAT = 1
 MANIFEST = "manifest.json"
 
-# A name of a file in the checkpoint's own folder and nothing else: no slash, no leading dot, no drive.
+# A file name in the checkpoint's own folder only: no slash, no leading dot, no drive.
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}\.safetensors")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SEALED = re.compile(rb'(\{.*),"checksum":"([0-9a-f]{64})"\}\n', re.DOTALL)
 
 
 def file_name(group: str) -> str:
-    """The file that holds a group of tensors."""
+    """The name of the file of a group of tensors."""
     name = f"{group}.safetensors"
     assert _FILE.fullmatch(name), f"{group!r} is not a plain name and would be refused on loading"
     return name
 
 
-class ManifestDamage(Exception):  # noqa: N818 - a finding, told as KD504 by the store
-    """Raised with what is wrong, as it goes on from "the checkpoint is damaged:"."""
+class ManifestDamage(Exception):  # noqa: N818 - a finding, reported as KD504 by the store
+    """Raised with the reason that follows "the checkpoint is damaged:"."""
 
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What a file must be: its checksum, its bytes, and second names of its tensors (alias to name)."""
+    """The expected checksum and size of a file, and the aliases of its tensors (alias to name)."""
 
     sha256: str
     size: int
@@ -48,7 +48,7 @@ class Manifest:
     meta: Mapping[str, Any]
 
     def seal(self) -> bytes:
-        """JSON whose last key is the checksum of everything before it, so that a flipped bit of `meta` shows too."""
+        """JSON with the checksum of all other keys as its last key, so that damage of `meta` is detected too."""
         files = {
             name: {"sha256": record.sha256, "bytes": record.size, "aliases": dict(record.aliases)}
             for name, record in self.files.items()
@@ -60,7 +60,7 @@ class Manifest:
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
-        """Raises `Damage` for anything but what `seal` writes: the file may come from anywhere."""
+        """Read a manifest. Raises `ManifestDamage` for any other content than `seal` writes: files are not trusted."""
         try:
             if not path.is_file():
                 raise ManifestDamage("it has no manifest")
@@ -75,10 +75,10 @@ class Manifest:
             raise ManifestDamage(f"its manifest is not JSON: {error}") from error
         match data:
             case {"format": int(format_)} if format_ != FORMAT:
-                raise ManifestDamage(f"its format is {format_}, and this version of kdspec reads {FORMAT}")
+                raise ManifestDamage(f"its format is {format_}; this version of kdspec reads {FORMAT}")
             case {"format": int(), "step": int(step), "files": dict(files), "meta": dict(meta)}:
                 return cls(step, {name: _record(name, entry) for name, entry in files.items()}, meta)
-        raise ManifestDamage("its manifest lacks what a manifest has")
+        raise ManifestDamage("its manifest lacks a required key")
 
 
 def _record(name: str, entry: object) -> FileRecord:
@@ -88,4 +88,4 @@ def _record(name: str, entry: object) -> FileRecord:
         case {"sha256": str(sha256), "bytes": int(size), "aliases": dict(aliases)}:
             if _SHA256.fullmatch(sha256) and all(isinstance(target, str) for target in aliases.values()):
                 return FileRecord(sha256, size, aliases)
-    raise ManifestDamage(f"its manifest does not say what `{name}` must be")
+    raise ManifestDamage(f"its manifest has no valid record of `{name}`")

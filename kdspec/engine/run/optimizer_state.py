@@ -12,16 +12,16 @@ from torch.optim import Optimizer
 from kdspec.diagnostics.finding import Finding, FindingError
 
 _HOW = frozenset({"fused", "foreach"})
-"""Options that say how an update is computed, and not what it is: these are of the processes that there are now."""
+"""Options for the implementation of an update: they belong to the current processes, not to the checkpoint."""
 
 
 def flatten(
     optimizer: Optimizer, names: Mapping[Tensor, str], whole: Callable[[Tensor], Tensor] = lambda tensor: tensor
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """State tensors under `<parameter>/<entry>`, and everything else as JSON data.
+    """State tensors under `<parameter>/<entry>`, and all else as JSON data.
 
-    `names` names every parameter of the optimizer; `whole` puts a tensor together that is divided among processes.
-    Raises KD508 if the optimizer keeps something that is neither a tensor nor plain data.
+    `names` has the name of every parameter; `whole` gathers a sharded tensor. Raises KD508 if the state has something that
+    is neither a tensor nor plain data.
     """
     kind = type(optimizer).__name__
     found: dict[str, Tensor] = {}
@@ -35,7 +35,7 @@ def flatten(
     state = {}
     for parameter in _parameters(optimizer):
         name = names[parameter]
-        # Not optimizer.state[parameter]: that would make an entry, and an optimizer may take one for a start.
+        # Not optimizer.state[parameter]: it is a defaultdict, and optimizers treat an existing entry as initialised state.
         entries = optimizer.state.get(parameter, {})
         state[name] = {
             "shape": list(parameter.shape),
@@ -53,13 +53,13 @@ def restore(
     options: bool = True,
     part: Callable[[Tensor, Tensor], Tensor] = lambda tensor, parameter: tensor,  # noqa: ARG005 - the seam
 ) -> None:
-    """Put back what `flatten` gave, bit for bit. Parameters and groups are found by name.
+    """Restore the output of `flatten`, bit for bit. Parameters and groups are matched by name.
 
-    Without `options` the groups keep those that they have. `part` takes of a whole tensor what this process has of it, as
-    it has of the parameter.
+    Without `options` the groups keep their current options. `part` gives this process's shard of a whole tensor, according
+    to the shard of its parameter.
 
-    Raises KD504 if the optimizer is of another kind, groups its parameters otherwise, or a parameter or tensor is
-    missing, left over, or of another shape; the optimizer is then as it was.
+    Raises KD504 if the optimizer is of another kind, its groups differ, or a parameter or tensor is missing, superfluous,
+    or of another shape; the optimizer is then unchanged.
     """
     kind = type(optimizer).__name__
     if scalars.get("kind") != kind:
@@ -73,7 +73,7 @@ def restore(
         members = frozenset(names[parameter] for parameter in group["params"])
         if members not in saved:
             raise _unfit(f"the parameters `{'`, `'.join(sorted(members)[:3])}`, … do not form a group in it")
-        # A newer torch may know options which the saved group lacks; they keep their defaults.
+        # A newer torch may have options that the saved group lacks; they keep their defaults.
         found.append({key: _decode(value, tensors, used) for key, value in saved[members].items()})
         _same(found[-1].keys() & group.keys(), found[-1], "option")
     state = {}
@@ -87,7 +87,7 @@ def restore(
     for group, values in zip(optimizer.param_groups, found, strict=True):
         if options:
             group.update({key: value for key, value in values.items() if key not in _HOW})
-        # A counter on the CPU costs no synchronisation; torch keeps it on the device only where a kernel reads it there.
+        # A step counter on the CPU needs no synchronisation; torch keeps it on the device only for kernels that read it.
         on_device = group.get("capturable") or group.get("fused")
         for parameter in group["params"]:
             if entries := state[names[parameter]]:
@@ -125,7 +125,7 @@ def _encode(value: object, place: str, tensors: dict[str, Tensor], kind: str) ->
         Finding(
             "KD508",
             f"cannot write the state of the optimizer `{kind}`: `{place}` is a `{type(value).__name__}`",
-            notes=("a checkpoint holds tensors, numbers and texts, and never a pickle",),
+            notes=("a checkpoint can have tensors, numbers and strings, but no pickles",),
         )
     )
 
@@ -149,7 +149,7 @@ def _decode(value: Any, tensors: Mapping[str, Tensor], used: set[str]) -> Any:
 def _moved(value: Any, device: torch.device) -> Any:
     match value:
         case Tensor():
-            # A copy, for the optimizer works in place and the checkpoint's tensors may be used again.
+            # A copy: the optimizer updates its state in place, and the checkpoint's tensors may be used again.
             return value.detach().to(device, copy=True)
         case tuple() | list():
             return type(value)(_moved(item, device) for item in value)

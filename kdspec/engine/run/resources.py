@@ -1,4 +1,4 @@
-"""Room: for the checkpoints of a stage on the disk before its first step, and what has filled a device's memory."""
+"""Disk space for a stage's checkpoints, checked before its first step, and memory use in out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from kdspec.events import StepDone
 
 
 def check_disk(folder: RunFolder, stage: str, loop: TrainingLoop, saves: int, at: SpecPath) -> None:
-    """Find out that a disk is too small before hours of training tell it.
+    """Check before training that the disk has space for the stage's checkpoints.
 
-    What is counted is the least that the stage writes: it may need more, and the disk may fill up from elsewhere.
+    The estimate is a lower bound: the stage may write more, and other programs may fill the disk.
 
     Args:
         folder: the folder of the run.
         stage: the stage.
         loop: its models and its optimizer.
-        saves: how many checkpoints it will write.
-        at: where the spec says how many are kept.
+        saves: the number of checkpoints that it will write.
+        at: the place of `checkpoint.keep` in the spec.
 
     Raises:
         FindingError: KD508.
@@ -33,25 +33,25 @@ def check_disk(folder: RunFolder, stage: str, loop: TrainingLoop, saves: int, at
     store = folder.checkpoints(stage, loop.stage.training.checkpoint.keep)
     weights = _bytes(_state(loop.trainable))
     one = weights + _optimizer_bytes(loop.optimization.optimizer)
-    # The newest one is written before the oldest one goes.
+    # The newest checkpoint is written before the oldest one is removed.
     copies = max(min(saves, store.keep + 1 - len(store.steps())), min(saves, 1))
     needed = copies * one + _bytes(_state(loop.trainable.student))
     try:
         free = shutil.disk_usage(folder.path).free
-    except OSError:  # told of when something is written
+    except OSError:  # the first write will report it
         return
     if needed > free:
-        message = f"there is no room for the checkpoints of stage `{stage}` in `{folder.path}`"
+        message = f"not enough disk space in `{folder.path}` for the checkpoints of stage `{stage}`"
         notes = (
-            f"a checkpoint has {_told(one)}, and up to {copies} lie there at once: with the student {_told(needed)}",
-            f"{_told(free)} are free",
+            f"a checkpoint has {_size(one)}, and up to {copies} are kept at once: with the student {_size(needed)}",
+            f"{_size(free)} are free",
         )
         help_ = "free some space, choose another folder with `--output`, or keep fewer with `checkpoint: {keep: 1}`"
         raise FindingError(Finding("KD508", message, at, notes=notes, help=help_))
 
 
 def explaining(loop: TrainingLoop, start: int) -> Iterator[StepDone]:
-    """The steps of a loop; where memory runs out the error says what lies in it."""
+    """The steps of a loop; an out-of-memory error gets notes on what uses the memory."""
     try:
         yield from loop.run(start)
     except FindingError as error:
@@ -62,24 +62,24 @@ def explaining(loop: TrainingLoop, start: int) -> Iterator[StepDone]:
 
 def _explained(error: FindingError, loop: TrainingLoop) -> FindingError:
     notes = tuple(_held(loop))
-    told = (replace(d, notes=(*d.notes, *notes)) if d.code == "KD511" else d for d in error.findings)
-    return FindingError(*told)
+    explained = (replace(d, notes=(*d.notes, *notes)) if d.code == "KD511" else d for d in error.findings)
+    return FindingError(*explained)
 
 
 def _held(loop: TrainingLoop) -> Iterator[str]:
     weights = list(loop.trainable.parameters())
-    learning = [p for p in weights if p.requires_grad]
+    trained = [p for p in weights if p.requires_grad]
     state = _optimizer_bytes(loop.optimization.optimizer)
-    student = f"`{loop.stage.student}`, its projections and losses take {_told(_bytes(weights))}"
-    yield f"{student}, their gradients {_told(_bytes(learning))}, and the optimizer's state {_told(state)}"
+    student = f"`{loop.stage.student}`, its projections and losses use {_size(_bytes(weights))}"
+    yield f"{student}, their gradients {_size(_bytes(trained))}, and the optimizer's state {_size(state)}"
     teachers = {t.name: t.module for task_inputs in loop.inputs_of.values() for t in task_inputs.teachers.values()}
     for name, module in teachers.items():
-        yield f"teacher `{name}` takes {_told(_bytes(module.parameters()))}"
-    yield "the rest is what the layers keep of a micro-batch for the backward pass, and grows with its rows and tokens"
+        yield f"teacher `{name}` uses {_size(_bytes(module.parameters()))}"
+    yield "the rest is activations of a micro-batch for the backward pass, which grow with its rows and tokens"
 
 
 def _optimizer_bytes(optimizer: Optimizer) -> int:
-    """What the state takes, or will take after the first step where the optimizer is one that is known."""
+    """The bytes of the optimizer's state, or of the state after the first step for optimizers of torch."""
     there = [value for entries in optimizer.state.values() for value in entries.values() if isinstance(value, Tensor)]
     if there:
         return _bytes(there)
@@ -90,7 +90,7 @@ def _optimizer_bytes(optimizer: Optimizer) -> int:
 
 
 def _state(module: nn.Module) -> list[Tensor]:
-    """What a checkpoint holds of a module, each tensor once."""
+    """The tensors of a module in a checkpoint, each once."""
     return [*module.parameters(), *module.buffers()]
 
 
@@ -98,7 +98,7 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
     return sum({id(tensor): tensor.numel() * tensor.element_size() for tensor in tensors}.values())
 
 
-def _told(size: int) -> str:
+def _size(size: int) -> str:
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= scale:
             return f"{size / scale:.3g} {unit}"

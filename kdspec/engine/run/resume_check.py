@@ -1,4 +1,4 @@
-"""What makes a run the same run: a stage that was begun goes on with the spec that it was begun with, or not at all."""
+"""Checks that a run is resumed with the spec that its stages began with."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LISTED = 8
 
 @dataclass(frozen=True)
 class SpecChange:
-    """Stages that go on with another spec than they were begun with."""
+    """Stages that resume with another spec than they began with."""
 
     stages: tuple[str, ...]
     differences: tuple[str, ...]
@@ -28,35 +28,35 @@ class SpecChange:
 
 
 def hold(plan: Plan, folder: RunFolder, *, resume: bool = False) -> SpecChange:
-    """Compare the stages that have been begun with the plan, then remember the plan in their place.
+    """Compare the stages that have begun with the plan, then record the plan for them.
 
-    With `resume` stages of which the spec has changed go on all the same, those that have ended from their last
-    checkpoint; `accept` remembers the plan for them.
+    With `resume` stages with a changed spec resume, finished ones from their last checkpoint; `accept` then records the
+    plan for them.
 
     Raises:
-        FindingError: KD509, with what differs.
+        FindingError: KD509, with the differences.
     """
     now, former = _digests(plan), _former(folder)
     begun = {name for name in now if folder.checkpoints(name).steps()} | folder.finished(now).keys()
     changed = tuple(name for name in now if name in begun and former.get(name) != now[name])
     differences = (*_other_trust(plan, changed, former), *_differences(plan, folder)) if changed else ()
     if changed and not resume:
-        message = f"stage `{changed[0]}` of run `{plan.spec.name}` was begun with another spec"
-        label = Mark(("stages", changed[0]), "not as it was begun", key=True)
+        message = f"stage `{changed[0]}` of run `{plan.spec.name}` began with another spec"
+        label = Mark(("stages", changed[0]), "changed since it began", key=True)
         help_ = (
-            "give the spec another `name`, begin anew with `--restart` (the old run is put aside), "
-            "or go on with the changed spec with `--resume`"
+            "give the spec another `name`, start again with `--restart` (the old run is moved aside), "
+            "or resume with the changed spec with `--resume`"
         )
         raise FindingError(Finding("KD509", message, *label, notes=differences, help=help_))
     for name in changed:
         folder.reopen(name)
-    # Not those of the changed stages: what they were begun with is true of their checkpoints until there is a new one.
+    # Changed stages keep their old digest until they have a new checkpoint: it describes the checkpoints on disk.
     _remember(folder, former, {**now, **{name: former.get(name) for name in changed}})
     return SpecChange(changed, differences)
 
 
 def accept(plan: Plan, folder: RunFolder, stage: str) -> None:
-    """Remember the plan for a stage that has gone on with a changed spec, now that its state is on the disk."""
+    """Record the plan for a stage that has resumed with a changed spec, when its first checkpoint is on disk."""
     former = _former(folder)
     _remember(folder, former, {**former, stage: _digests(plan)[stage]})
 
@@ -80,20 +80,20 @@ def _remember(folder: RunFolder, former: Mapping[str, str | None], now: Mapping[
 
 
 def other_versions(former: Mapping[str, str], now: Mapping[str, str]) -> str | None:
-    """Which libraries are not those that the run was begun with, in a sentence; None where all are."""
+    """A sentence on libraries with other versions than when the run began; None if all are the same."""
     changed = [f"{name} {former[name]} → {now[name]}" for name in now if former.get(name, now[name]) != now[name]]
     if not changed:
         return None
-    return f"this run goes on with other versions than before ({', '.join(changed)}): numbers may differ slightly"
+    return f"this run resumes with other versions than before ({', '.join(changed)}): results may differ slightly"
 
 
 def _digest(plan: Plan, stage: str, *, trusts_code: bool) -> str:
-    """A fingerprint of all that the result of a stage depends on: itself and the stages before it."""
+    """A fingerprint of all settings that the result of a stage depends on: its own and those of earlier stages."""
     written = plan.spec.model_dump(mode="json", by_alias=True)
     names = list(written["stages"])
     stages = {name: written["stages"][name] for name in names[: names.index(stage) + 1]}
     for each in stages.values():
-        for key in ("log_every", "checkpoint"):  # what neither data nor weights depend on
+        for key in ("log_every", "checkpoint"):  # neither data nor weights depend on these
             each["training"].pop(key)
         each["training"]["teacher_cache"].pop("folder")
     models = _models(plan, set(stages))
@@ -103,14 +103,14 @@ def _digest(plan: Plan, stage: str, *, trusts_code: bool) -> str:
         "models": {name: model for name, model in written["models"].items() if name in models},
         "adaptors": {name: adaptor for name, adaptor in written["adaptors"].items() if name in models},
         "stages": stages,
-        # Only where it is so: for all other runs nothing has changed.
+        # Only if set, so that the digests of other runs stay the same.
         **({"trusts_code": True} if trusts_code else {}),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _models(plan: Plan, stages: set[str]) -> set[str]:
-    """The models of the stages, and those that they are made from."""
+    """The models of the stages, and those that they are built from."""
     waiting = [model for stage in plan.stages if stage.name in stages for model in stage.models]
     found: set[str] = set()
     while waiting:
@@ -122,14 +122,14 @@ def _models(plan: Plan, stages: set[str]) -> set[str]:
 
 
 def _other_trust(plan: Plan, changed: tuple[str, ...], former: Mapping[str, str | None]) -> Iterator[str]:
-    """Whether models could bring code when the run began, and cannot now, or the reverse."""
+    """The difference in `--trust-remote-code` between the beginning of the run and now."""
     before = not plan.source.trusts_code
     if any(former.get(name) == _digest(plan, name, trusts_code=before) for name in changed):
         yield "`--trust-remote-code` " + ("was given and is not" if before else "was not given and is")
 
 
 def _differences(plan: Plan, folder: RunFolder) -> list[str]:
-    """What differs between the spec that the run was begun with and this one, one line each."""
+    """The differences between the spec that the run began with and this one, one line each."""
     try:
         former = yaml.safe_load(folder.text("spec.yaml") or "{}")
     except yaml.YAMLError:

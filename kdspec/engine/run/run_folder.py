@@ -1,4 +1,4 @@
-"""The folder of a run: what finished stages have left, the table, the student, and what an earlier run left behind."""
+"""The folder of a run: finished stages, their models, the table, the student, and the files of earlier runs."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ from kdspec.plan.resolved import resolved
 
 
 class RunFolder:
-    """Reads and writes the folder, for the one process that holds its lock. Raises KD508 where the disk refuses."""
+    """Reads and writes the folder, for the process that holds its lock. Raises KD508 if it cannot be written."""
 
     def __init__(self, path: Path, lock: RunLock | None = None) -> None:
         self.path, self.lock = path, lock
 
     def refuse_links(self) -> None:
-        """Raises KD508 where the folder, or what is in it, is a link: a run writes, moves and deletes in there alone."""
+        """Raises KD508 if the folder or a file in it is a symbolic link: a run writes, moves and deletes only in it."""
         for path in _links(self.path):
-            message = f"`{path}` is a link, and a run writes into its own folder alone"
-            help_ = "remove the link; `--output` names another place for all that a run writes"
+            message = f"`{path}` is a symbolic link, and a run writes only into its own folder"
+            help_ = "remove the link; use `--output` to write elsewhere"
             raise FindingError(Finding("KD508", message, help=help_))
 
     def check(self) -> None:
-        """Raises KD508 where the folder that is held has gone, or another has its name."""
+        """Raises KD508 if the locked folder is gone or another one has its name."""
         if self.lock is not None:
             self.lock.check()
 
     @property
     def student(self) -> Path:
-        """The student of the run, to be used without kdspec."""
+        """The student of the run, which can be loaded without kdspec."""
         return self.path / "student"
 
     @property
@@ -60,10 +60,10 @@ class RunFolder:
         return CheckpointStore(self.path / "checkpoints" / stage, keep)
 
     def finished(self, stages: Iterable[str]) -> dict[str, StageFinished]:
-        """How those of the stages ended that have, and whose model is still there.
+        """The finished stages that still have their model, with the events of their ends.
 
         Raises:
-            FindingError: KD504 where the weights of such a model are not those that the stage has left.
+            FindingError: KD504 if the weights of such a model do not match their checksums.
         """
         ends = {name: self._json(self._record(name)) for name in stages}
         events: dict[str, Event] = {}
@@ -82,20 +82,20 @@ class RunFolder:
         return there
 
     def finish(self, event: StageFinished) -> None:
-        """Keep that a stage has ended: it is not run again."""
+        """Record that a stage has ended, so that it is not run again."""
         self.check()
         self._make(self._record(event.stage).parent)
         record = {**to_json(event), "weights": _checksums(self.path / event.folder)}
         atomic_write(self._record(event.stage), json.dumps(record, indent=2) + "\n")
 
     def reopen(self, stage: str) -> None:
-        """Forget that a stage has ended, and the run with it: it goes on from its last checkpoint."""
+        """Remove the record that a stage and the run have ended: the stage resumes from its last checkpoint."""
         for path in (self.path / "table.json", self._record(stage)):
             with _writing(path):
                 path.unlink(missing_ok=True)
 
     def table(self) -> tuple[ResultRow, ...] | None:
-        """The table of a run that has come to its end."""
+        """The table of a finished run."""
         rows = self._json(self.path / "table.json", [])
         try:
             return tuple(ResultRow(**row) for row in rows) if rows and self.student.is_dir() else None
@@ -103,22 +103,22 @@ class RunFolder:
             return None
 
     def keep_table(self, rows: Iterable[ResultRow]) -> None:
-        """Keep the table: the run is at its end."""
+        """Write the table, which marks the run as finished."""
         atomic_write(self.path / "table.json", json.dumps([vars(row) for row in rows], indent=2) + "\n")
 
     def text(self, name: str) -> str | None:
-        """What a file holds, or None."""
+        """The text of a file, or None."""
         try:
             return (self.path / name).read_text(encoding="utf-8")
         except (OSError, ValueError):
             return None
 
     def write(self, name: str, text: str) -> None:
-        """Put a file in place of an older one."""
+        """Replace a file atomically."""
         atomic_write(self.path / name, text)
 
     def write_plan(self, plan: Plan) -> None:
-        """Keep the complete spec, and the plan as data with the folder that the spec's paths begin from."""
+        """Write the complete spec, and the plan as data with the folder that the spec's paths start in."""
         self.write("spec.yaml", resolved(plan))
         try:
             origin = os.path.relpath(plan.source.folder.resolve(), self.path.resolve())
@@ -128,12 +128,12 @@ class RunFolder:
 
     @property
     def origin(self) -> Path | None:
-        """What relative paths in the spec begin from; None where that was not kept."""
+        """The folder that relative paths in the spec start in; None if it is not recorded."""
         kept = self._json(self.path / "plan.json", {})
         return self.path / kept["folder"] if isinstance(kept, dict) and isinstance(kept.get("folder"), str) else None
 
     def replace(self, folder: Path, fill: Callable[[Path], object]) -> None:
-        """Make a folder anew and put it in place of an older one, such that it is there whole or not at all."""
+        """Fill a new folder and replace an older one with it, so that it is complete or absent."""
         self.check()
         fresh, old = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
         with _writing(folder):
@@ -143,6 +143,14 @@ class RunFolder:
             fill(fresh)
             for path in (*fresh.rglob("*"), fresh):
                 sync(path)
+            # A rename cannot replace a folder that has files. If the process is killed between the two renames, the folder
+            # is absent, and the stage that wrote it ends again from its last checkpoint.
+            # A rename cannot replace a folder that has files. If the process is killed between the two renames, the folder
+            # is absent, and the stage that wrote it ends again from its last checkpoint.
+            # A rename cannot replace a folder that has files. If the process is killed between the two renames, the folder
+            # is absent, and the stage that wrote it ends again from its last checkpoint.
+            # A rename cannot replace a folder that has files. If the process is killed between the two renames, the folder
+            # is absent, and the stage that wrote it ends again from its last checkpoint.
             if folder.exists():
                 folder.rename(old)
             fresh.rename(folder)
@@ -150,11 +158,11 @@ class RunFolder:
             shutil.rmtree(old, ignore_errors=True)
 
     def export(self, model: Path) -> None:
-        """Copy a model to where the student is looked for."""
+        """Copy a model to the student's folder."""
         self.replace(self.student, lambda fresh: shutil.copytree(model, fresh, dirs_exist_ok=True))
 
     def put_aside(self) -> None:
-        """Move what an earlier run has left into a folder of its own; nothing is deleted."""
+        """Move the files of an earlier run into a folder `earlier-<n>`; nothing is deleted."""
         names = [path for path in self.path.iterdir() if not path.name.startswith((".lock", "earlier-"))]
         if not names:
             return
@@ -167,13 +175,15 @@ class RunFolder:
                 path.rename(aside / path.name)
 
     def _check_weights(self, stage: str, folder: Path, known: Any) -> None:
-        """A stage that an older kdspec has run has no checksums."""
+        """Compare a stage's weights with its checksums; stages run by older versions have none."""
         now = _checksums(folder) if isinstance(known, dict) else known
         if now == known:
             return
         wrong = sorted(name for name in now.keys() | known.keys() if now.get(name) != known.get(name))
-        message = f"what stage `{stage}` has left is damaged: `{folder / wrong[0]}` does not match its checksum"
-        help_ = f"put the file back, or remove `{self._record(stage)}`: the stage then ends once more, from its last checkpoint"
+        message = f"the model of stage `{stage}` is damaged: `{folder / wrong[0]}` does not match its checksum"
+        help_ = (
+            f"restore the file, or remove `{self._record(stage)}` to finish the stage again from its last checkpoint"
+        )
         raise FindingError(Finding("KD504", message, help=help_))
 
     def _record(self, stage: str) -> Path:
@@ -195,7 +205,7 @@ def _checksums(folder: Path) -> dict[str, str]:
 
 
 def _links(folder: Path) -> Iterator[Path]:
-    """Those that a run would follow, first the folder itself; what an earlier run has left is never written to."""
+    """The symbolic links that a run would follow; folders of earlier runs are never written to."""
     if folder.is_symlink():
         yield folder
         return
@@ -208,6 +218,6 @@ def _links(folder: Path) -> Iterator[Path]:
 def _writing(path: Path) -> Iterator[None]:
     try:
         yield
-    # A full disk is an OSError of ours, but comes out of safetensors as an error of its own.
+    # safetensors raises its own error for a full disk.
     except (OSError, SafetensorError) as error:
         raise cannot_write(path, error) from error

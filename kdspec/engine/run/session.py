@@ -103,7 +103,7 @@ class Session:
     """Where observers keep what they need from one event to the next."""
     at_end: ExitStack = field(default_factory=ExitStack)
     """Closes what observers have opened, however the run ends."""
-    tells_of_failure: bool = True
+    reports_failure: bool = True
     """After a failure: whether it is for this process to tell of it. Of one that all have met the main one tells."""
     _failed: list[Plugin] = field(default_factory=list)
     """Observers that raised, and are not called again."""
@@ -136,7 +136,7 @@ class Session:
                 return self._stages(stop, began, self._begin(cached_teachers))
             except (FindingError, RuntimeError) as error:
                 cause = self._team.explained(error)
-                self.tells_of_failure = not self._team.others_tell()
+                self.reports_failure = not self._team.main_reports()
                 if isinstance(cause, FindingError):
                     first = cause.findings[0]
                     # The disk that has refused may refuse this too, which must not hide why the run has failed.

@@ -1,4 +1,4 @@
-"""Stopping on a signal at a moment of the run's own choosing."""
+"""Stops a run on a signal at the end of its step."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Any, Self
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _ECHO = 3.0
-"""Seconds in which torchrun passes on a signal that a process has had already."""
+"""Seconds within which torchrun may forward a signal that the process has already received."""
 
 
 class StopSignal:
-    """Inside, the first SIGINT or SIGTERM only sets `requested`; a second one ends the process at once.
+    """A context in which the first SIGINT or SIGTERM only sets `requested`, and a second one ends the process at once.
 
-    `requested` is the signal's number, or None. The exit status of the second is 128 plus its number. Outside of the
-    main thread, where Python takes no signals, nothing happens.
+    `requested` is the signal's number, or None. The exit status after a second signal is 128 plus its number. Outside the
+    main thread, where Python delivers no signals, nothing happens.
 
-    A `patient` one is for a process that torchrun has started, which passes on the signals that the terminal or the
-    scheduler has sent already: another one within a few seconds is the same. After an error it stays deaf, for torchrun
-    terminates all others as soon as the first process has ended, and they have still to tell why.
+    With `patient`, for processes of torchrun, a repeated signal within a few seconds is the same signal: torchrun forwards
+    signals that the terminal or the scheduler has already sent to the process. After an error it keeps ignoring signals:
+    torchrun terminates all processes as soon as the first one has ended, and they still have to report the reason.
     """
 
     def __init__(self, *, patient: bool = False) -> None:
@@ -38,7 +38,7 @@ class StopSignal:
         self._process = os.getpid()
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
-                # One that is ignored, as in a background job, stays ignored; one of another language has no value here.
+                # Ignored signals, as in a background job, stay ignored; None is a handler that Python did not install.
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._before[number] = signal.signal(number, self._receive)
         return self
@@ -53,8 +53,8 @@ class StopSignal:
     def _receive(self, number: int, frame: FrameType | None) -> None:
         del frame
         if os.getpid() != self._process:
-            # A forked worker has this handler too. It must die when it is terminated, and live on when a Ctrl-C in the
-            # terminal reaches the whole group, for the run needs it to finish its step.
+            # A forked worker inherits this handler. SIGTERM must end it. A Ctrl-C reaches the whole process group and must
+            # not, because the run needs its workers to finish the step.
             if number == signal.SIGTERM:
                 os._exit(128 + number)
             return

@@ -243,7 +243,7 @@ class StageRun:
             )
         if not judged:
             return None
-        through = partial(self.backend.best_model, loop.trainable)
+        through = partial(self.backend.evaluate, loop.trainable)
         best_model = BestModelTracker(self.plan, self.stage, judged, self.backend.process_group, through)
         if not self.progress.step:
             best_model.check()

@@ -1,4 +1,4 @@
-"""The rule that a model with one head has one set of labels, whatever stages it takes part in."""
+"""The rule that a model with one head has one set of labels in all stages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kdspec.diagnostics.finding import Finding, Mark
 
 
 def conflicts(plan: Plan, heads: Mapping[str, Head]) -> Iterator[Finding]:
-    """Models that are used for a task with other labels than those of their head, as far as `heads` are known."""
+    """Models that are used for a task with other labels than their head's, if both `heads` are known."""
     for stage in plan.stages:
         for part in stage.tasks.values():
             for model in part.models:
@@ -24,10 +24,10 @@ def conflicts(plan: Plan, heads: Mapping[str, Head]) -> Iterator[Finding]:
                 role = "is to learn" if model == part.student else "is to teach"
                 yield Finding(
                     "KD403",
-                    f"`{model}` has the head of task `{own[-1]}`, whose labels are not those of task `{part.task}`",
+                    f"`{model}` has the head of task `{own[-1]}`, and the labels of task `{part.task}` differ",
                     *Mark(path, f"here it {role} `{part.task}`", key=bool(part.needs.at)),
                     also=tuple(Mark(("tasks", task), _listed(heads[task]), key=True) for task in (part.task, own[-1])),
-                    help="a model has one head, but for the student of `multi_task`; name a model for each task",
+                    help="a model has one head, except the student of `multi_task`; use one model for each task",
                 )
 
 

@@ -118,7 +118,7 @@ class Compilation:
 
 def _run(loop: TrainingLoop, forward: ModelRunner, batch: Batch) -> None:
     with isolated_random(), frozen(forward.module), loop.backend.autocast():
-        loop.backend.best_model(loop.trainable, partial(forward, batch))
+        loop.backend.evaluate(loop.trainable, partial(forward, batch))
 
 
 def parts(forward: ModelRunner) -> Iterator[nn.Module]:

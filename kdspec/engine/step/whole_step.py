@@ -157,7 +157,7 @@ def _views(
     buffers = [(buffer, buffer.clone()) for buffer in loop.trainable.buffers()]
     if loop.lanes is None:
         for micro in range(len(drawn)):
-            loop.backend.best_model(loop.trainable, partial(look, None, micro))
+            loop.backend.evaluate(loop.trainable, partial(look, None, micro))
     else:
         loop.lanes.work([each.size for each in drawn], look)
     for buffer, before in buffers:  # the pass that learns is to find them as it would without this one

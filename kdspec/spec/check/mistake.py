@@ -72,7 +72,7 @@ class Mistake:
 
 
 def instead(wanted: str, value: Any) -> str:
-    """`expected a number, not the text `ten``."""
+    """`expected a number, not the string `ten``."""
     return f"expected {wanted}, but there is nothing" if value is None else f"expected {wanted}, not {shown(value)}"
 
 
@@ -83,7 +83,7 @@ def shown(value: Any) -> str:
     if isinstance(value, (int, float)):
         return f"`{value}`"
     if isinstance(value, str):
-        return f"the text `{value}`" if len(value) <= _LONG else f"a text of {len(value)} characters"
+        return f"the string `{value}`" if len(value) <= _LONG else f"a string of {len(value)} characters"
     if isinstance(value, dict):
         return "a mapping" if value else "an empty mapping"
     return "a list" if isinstance(value, (list, tuple)) else type(value).__name__

@@ -11,13 +11,13 @@ from kdspec.spec.check.mistake import Mistake, instead, listed, shown
 
 _EXPECTED: Mapping[str, str] = MappingProxyType(
     {
-        "int_type": "a whole number",
-        "int_parsing": "a whole number",
-        "int_from_float": "a whole number",
+        "int_type": "an integer",
+        "int_parsing": "an integer",
+        "int_from_float": "an integer",
         "float_type": "a number",
         "float_parsing": "a number",
-        "string_type": "text",
-        "string_sub_type": "text",
+        "string_type": "a string",
+        "string_sub_type": "a string",
         "bool_type": "`true` or `false`",
         "bool_parsing": "`true` or `false`",
         "list_type": "a list",
@@ -98,7 +98,7 @@ def file_not_found(mistake: Mistake) -> Diagnostic:
 
 
 def number(text: str) -> float | None:
-    """The finite number that a text would be without quotes."""
+    """The finite number that a string would be without quotes."""
     try:
         value = float(text)
     except ValueError:
@@ -115,12 +115,12 @@ def _wrong_type(mistake: Mistake, wanted: str) -> Diagnostic:
 def _requoted(mistake: Mistake, wanted: str) -> tuple[str | None, Edit | None]:
     """What to do about a value that is right but for its quotes, or for YAML 1.1's booleans."""
     seen = mistake.seen
-    if isinstance(seen, str) and wanted in {"a number", "a whole number"} and number(seen) is not None:
+    if isinstance(seen, str) and wanted in {"a number", "an integer"} and number(seen) is not None:
         return "remove the quotes", mistake.rewrite(seen, seen)
     if isinstance(seen, str) and wanted == "`true` or `false`" and seen.lower() in _TRUE | _FALSE:
         meant = "true" if seen.lower() in _TRUE else "false"
-        return f"write `{meant}`: `{seen}` is text here", mistake.rewrite(seen, meant)
-    if wanted == "text" and isinstance(seen, (int, float)):
+        return f"write `{meant}`: `{seen}` is a string here", mistake.rewrite(seen, meant)
+    if wanted == "a string" and isinstance(seen, (int, float)):
         text = str(seen).lower() if isinstance(seen, bool) else str(seen)
         return f'put it in quotes: `"{text}"`', mistake.rewrite(text, f'"{text}"')
     return None, None

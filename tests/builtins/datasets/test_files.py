@@ -197,4 +197,4 @@ def test_a_hub_data_set_that_cannot_be_reached():
 def test_a_folder_is_not_taken_for_the_hub(tmp_path, monkeypatch):
     (tmp_path / "glue").mkdir()
     monkeypatch.chdir(tmp_path)
-    fault(lambda: Hub(path="glue").build(BuildContext()), ("path",), "is a folder here")
+    fault(lambda: Hub(path="glue").build(BuildContext()), ("path",), "is a local folder")

@@ -49,7 +49,7 @@ def test_the_columns_are_known_without_the_file():
         ({"data": {}}, "`data` is not a list"),
         ({"data": []}, "the file has no questions"),
         ({"data": [{"paragraphs": [{"qas": []}]}]}, "`data[0].paragraphs[0]` has no key `context`"),
-        ({"data": [{"paragraphs": [{"context": 1, "qas": []}]}]}, "`data[0].paragraphs[0].context` is not a text"),
+        ({"data": [{"paragraphs": [{"context": 1, "qas": []}]}]}, "`data[0].paragraphs[0].context` is not a string"),
         (
             {
                 "data": [
@@ -68,5 +68,5 @@ def test_a_file_of_another_form(whole, message, read):
 
 
 def test_an_answer_begins_at_a_whole_number(read):
-    with pytest.raises(Fault, match="answer_start` is not a whole number"):
+    with pytest.raises(Fault, match="answer_start` is not an integer"):
         read({"id": "a", "question": "", "answers": [{"text": "Oslo", "answer_start": "7"}]})

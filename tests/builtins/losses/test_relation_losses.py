@@ -86,4 +86,4 @@ def test_heads_that_do_not_divide_the_widths_are_told_at_their_place(match, fold
     (found,) = caught.value.diagnostics
     assert found.code == "KD302"
     assert "8 wide cannot be split into 3 heads" in found.message
-    assert found.help == "these would do: 1, 2, 4, 8"
+    assert found.help == "these fit: 1, 2, 4, 8"

@@ -134,7 +134,7 @@ def test_what_a_run_has_left_teaches_in_another(folder):
     teacher = next(row for row in result.table if row.model == "teacher")
     assert teacher.parameters == sum(p.numel() for p in load(left)[0].parameters())
     for wrong, message in (
-        ("models.teacher={textcnn: {path: LEFT}}", "does not hold a `textcnn`"),
+        ("models.teacher={textcnn: {path: LEFT}}", "has no `textcnn`"),
         ("tasks.reviews.sequence_classification.labels=[yes, no]", "with no, yes; the task is"),
     ):
         with pytest.raises(DiagnosticError, match=message):

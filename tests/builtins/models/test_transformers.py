@@ -249,7 +249,7 @@ def rewrite(folder, **changes):
     ("changes", "says"),
     [
         ({"num_hidden_layers": 5}, "the files have no `encoder.layer.4"),
-        ({"num_hidden_layers": 3}, "the files have a `encoder.layer.3"),
+        ({"num_hidden_layers": 3}, "the files have `encoder.layer.3"),
         ({"hidden_size": 16}, "is [8] in the files, and [16] by the configuration"),
         ({"vocab_size": 50}, "`embeddings.word_embeddings.weight` is [20, 8] in the files"),
     ],
@@ -639,6 +639,6 @@ def test_a_configuration_beside_a_path_changes_nothing_and_must_be_true(tiny):
     wrong = Transformers(path="tiny", config=same | {"num_hidden_layers": 7})
     (fault,) = wrong.check(replace(context, facts={"m": wrong.facts(context)}))
     assert (fault.code, fault.at) == ("KD503", ("config", "num_hidden_layers"))
-    assert "`like` this one" in fault.help
+    assert "use `like` in place of `path`" in fault.help
     with pytest.raises(Fault, match="as `num_hidden_layers`, not 7"):
         wrong.build(context)

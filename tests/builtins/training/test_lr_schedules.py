@@ -109,7 +109,7 @@ def test_an_impossible_parameter_is_refused(name, parameters):
 
 
 def test_a_fractional_number_of_steps_is_explained():
-    with pytest.raises(ValidationError, match="from 1 on it is a number of steps"):
+    with pytest.raises(ValidationError, match="from 1 it is a number of steps"):
         SCHEDULES["linear"](warmup=1.5)
 
 

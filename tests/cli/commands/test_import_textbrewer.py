@@ -387,7 +387,7 @@ def test_the_schema_comes_with_a_file(kdspec, tmp_path, monkeypatch):
         ('{"temperature_scheduler": null}', "KD104", "1:27", "`constant`, `flsw` and `cwsm`"),
         ('{"kd_loss_type": "kll"}', "KD201", "1:18", "did you mean `kl`?"),
         ('{"kd_loss_weight_scheduler": "linear"}', "KD201", "1:30", "unknown schedule"),
-        ('{"kd_loss_weight_scheduler": 0.5}', "KD103", "1:30", "expected text"),
+        ('{"kd_loss_weight_scheduler": 0.5}', "KD103", "1:30", "expected a string"),
         ('{"probability_shift": 1}', "KD103", "1:23", "`true` or `false`"),
         ('[{"layer_T": 1}]', "KD102", "1:2", "missing key `layer_S`"),
         (json.dumps([match(1, 1, feature="hiden")]), "KD104", "1:42", "did you mean `hidden`?"),

@@ -28,7 +28,7 @@ class FakeSession:
         vars(self).update(options, plan=plan, registry=registry, options=options)
         self.folder = options["output"] / plan.spec.name
         self.kept = {}
-        self.tells_of_failure = True
+        self.reports_failure = True
         self.made.append(self)
 
     def run(self):

@@ -127,7 +127,7 @@ def test_a_tensor_has_no_layers(path, forward):
     module.forward = lambda ids, mask: {"logits": torch.zeros(2, 3), "nothing": None}
     (found,) = refused(lambda: forward(feature("hidden", path, layers=(1,)), module=module)(BATCH))
     assert found.code == "KD303"
-    assert "has no layers to choose from" in found.message or "`nothing`" in found.message
+    assert "has no layers to select" in found.message or "`nothing`" in found.message
 
 
 class Listening(nn.Module):

@@ -97,7 +97,7 @@ def test_the_table_shows_the_levels_that_are_asked_for():
     assert "running_mean" not in "".join(text)
     whole = module_tree.table(tree(module, "net"), 5).plain
     assert whole.count("buffer\n") == 3
-    assert "1,552 parameters and 3 numbers in buffers" in module_tree.caption(tree(module))
+    assert "1,552 parameters and 3 values in buffers" in module_tree.caption(tree(module))
 
 
 def test_the_data_says_where_a_shared_tensor_is():

@@ -47,17 +47,23 @@ def test_what_goes_with_the_run_is_taken(tmp_path, text, precision):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("{distributed_type: FSDP, fsdp_config: {fsdp_version: 2}}", "is for `FSDP`, which is no part of this backend"),
-        ("{distributed_type: DEEPSPEED, deepspeed_config: {zero_stage: 2}}", "is for `DEEPSPEED`, which is no part of"),
-        ("distributed_type: 'NO'", "is for `NO`, which is no part of this backend"),
-        ("{distributed_type: MULTI_GPU, num_processes: 8}", "is for 8 processes, and torchrun has started 2"),
-        ("{distributed_type: MULTI_GPU, mixed_precision: bf16}", "and the spec `precision: fp32`"),
+        (
+            "{distributed_type: FSDP, fsdp_config: {fsdp_version: 2}}",
+            "is for `FSDP`, which this backend does not support",
+        ),
+        (
+            "{distributed_type: DEEPSPEED, deepspeed_config: {zero_stage: 2}}",
+            "is for `DEEPSPEED`, which this backend does not",
+        ),
+        ("distributed_type: 'NO'", "is for `NO`, which this backend does not support"),
+        ("{distributed_type: MULTI_GPU, num_processes: 8}", "is for 8 processes, but torchrun has started 2"),
+        ("{distributed_type: MULTI_GPU, mixed_precision: bf16}", "but the spec `precision: fp32`"),
         ("{distributed_type: MULTI_GPU, dynamo_config: {dynamo_backend: INDUCTOR}}", "`dynamo_config` in"),
         ("{distributed_type: MULTI_GPU, wings: 2}", "unknown keys \\(\\['wings'\\]\\)"),
         ("{num_processes: 2}", "A `distributed_type` must be specified"),
-        ("distributed_type: SWARM", "is no configuration of Accelerate: 'SWARM' is not a valid DistributedType"),
-        ("[", "is no configuration of Accelerate"),
-        ("- 1", "is no configuration of Accelerate"),
+        ("distributed_type: SWARM", "is not a configuration of Accelerate: 'SWARM' is not a valid DistributedType"),
+        ("[", "is not a configuration of Accelerate"),
+        ("- 1", "is not a configuration of Accelerate"),
     ],
 )
 def test_what_would_be_without_effect_is_refused(tmp_path, text, told):
@@ -73,8 +79,8 @@ def test_a_file_that_is_not_there_is_told_of(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("ACCELERATE_USE_DEEPSPEED", "true", "which is no part of this backend"),
-        ("ACCELERATE_USE_FSDP", "True", "which is no part of this backend"),
+        ("ACCELERATE_USE_DEEPSPEED", "true", "which this backend does not support"),
+        ("ACCELERATE_USE_FSDP", "True", "which this backend does not support"),
         ("ACCELERATE_MIXED_PRECISION", "bf16", "to `bf16`, which would have no effect"),
         ("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR", "to `inductor`, which would have no effect"),
     ],
@@ -95,4 +101,4 @@ def test_without_the_package_the_extra_is_named(monkeypatch):
 
 def test_a_configuration_needs_the_backend(capsys):
     assert main(["run", "spec.yaml", "--accelerate-config", "accelerate.yaml"]) == 2
-    assert "it needs `--backend accelerate`" in capsys.readouterr().err
+    assert "needs `--backend accelerate`" in capsys.readouterr().err

@@ -45,7 +45,7 @@ def test_one_that_lives_but_does_not_come_is_named(three):
     three[1].post("waits", "")
     told = three[0].culprit()
     assert told.startswith("process 2 of 3 (")
-    assert told.endswith("did not come to where the others wait, and may be too slow")
+    assert told.endswith("did not reach the collective that the others wait in, and may be too slow")
 
 
 def test_one_that_gives_no_sign_is_named_with_its_process_and_step(three):
@@ -53,8 +53,8 @@ def test_one_that_gives_no_sign_is_named_with_its_process_and_step(three):
     while (three[0]._read("beat", 1) or "").split()[-1] != "7":
         time.sleep(0.01)
     three[1].stop()
-    named = f"process 1 of 3 (pid {os.getpid()} on {socket.gethostname()}, last heard of in step 7)"
-    assert three[0].culprit() == f"{named} has ended, or does not answer"
+    named = f"process 1 of 3 (pid {os.getpid()} on {socket.gethostname()}, last heartbeat in step 7)"
+    assert three[0].culprit() == f"{named} has ended, or does not respond"
 
 
 def test_two_that_give_no_sign_are_both_named(three):
@@ -63,7 +63,7 @@ def test_two_that_give_no_sign_are_both_named(three):
     told = three[2].culprit()
     assert told.startswith("process 0 of 3 (")
     assert " and process 1 of 3 (" in told
-    assert told.endswith("have ended, or do not answer")
+    assert told.endswith("have ended, or do not respond")
 
 
 def test_one_that_failed_is_named_with_its_reason_and_those_that_followed_it_are_not(three):
@@ -95,5 +95,5 @@ def test_a_store_that_has_ended_stops_the_process_as_a_scheduler_would(three, mo
         def set(self, key, value):
             raise RuntimeError("connection closed")
 
-    three[0]._tell(Ended())
+    three[0]._beat(Ended())
     assert sent == [(os.getpid(), signal.SIGTERM)]

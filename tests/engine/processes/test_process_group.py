@@ -27,7 +27,7 @@ def test_of_one_process_everything_is_its_own():
         assert process_group.bring(tensors)[0]["a"].tolist() == [1, 1]
         error = RuntimeError("gloo: connection closed")
         assert process_group.explained(error) is error
-        assert not process_group.others_tell()
+        assert not process_group.main_reports()
 
 
 @pytest.mark.slow
@@ -42,5 +42,5 @@ def test_processes_that_never_meet_are_told_where_they_should(monkeypatch):
     with pytest.raises(FindingError, match="KD514") as caught, process_group:
         pass
     (found,) = caught.value.findings
-    assert found.message == f"process 0 of 2 has not met all others at `127.0.0.1:{port}`"
+    assert found.message == f"process 0 of 2 could not connect to all others at `127.0.0.1:{port}`"
     assert found.notes

@@ -45,9 +45,9 @@ def test_where_one_variable_is_missing_it_does_not_train_alone(name):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"RANK": "4"}, "the ranks do not lie below"),
-        ({"LOCAL_RANK": "2"}, "the ranks do not lie below"),
-        ({"LOCAL_WORLD_SIZE": "8"}, "the ranks do not lie below"),
+        ({"RANK": "4"}, "a rank is not below"),
+        ({"LOCAL_RANK": "2"}, "a rank is not below"),
+        ({"LOCAL_WORLD_SIZE": "8"}, "a rank is not below"),
         ({"WORLD_SIZE": "two"}, "`WORLD_SIZE` is `two`, not a number"),
         ({"MASTER_PORT": "-1"}, "`MASTER_PORT` is `-1`, not a number"),
     ],
@@ -79,7 +79,7 @@ def test_without_a_gpu_all_compute_on_the_cpu(monkeypatch):
 def test_a_backend_for_several_is_refused_to_one():
     check(TWO, "fsdp")
     check(ALONE, "auto")
-    with pytest.raises(FindingError, match="`--backend ddp` is for several processes"):
+    with pytest.raises(FindingError, match="`--backend ddp` needs several processes"):
         check(ALONE, "ddp")
 
 

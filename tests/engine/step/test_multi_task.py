@@ -258,4 +258,4 @@ def test_a_teacher_of_another_task_is_told_before_anything_is_trained(texts):
         texts(f"{TOGETHER}.tasks.topics.teacher=films_teacher")
     found = caught.value.findings[0]
     assert found.code == "KD403"
-    assert "`films_teacher` has the head of task `topics`, whose labels are not those of task `films`" in found.message
+    assert "`films_teacher` has the head of task `topics`, and the labels of task `films` differ" in found.message

@@ -1,1 +1,1 @@
-"""Micro-batches of a step side by side: each lane of them in a thread, with gradients and a generator of its own."""
+"""Micro-batches of a step in parallel on the CPU: each lane is a thread with its own gradients and random generator."""

@@ -1,4 +1,4 @@
-"""Whether the micro-batches of a stage can be computed side by side, and the lanes for it."""
+"""Builds the lanes of a stage, or finds out why its micro-batches cannot be computed in parallel."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from kdspec.engine.step.training_loop import TrainingLoop
 
 
 def build_lanes(loop: TrainingLoop, again: Callable[[nn.Module], TrainableModule]) -> Lanes | str:
-    """The lanes that the stage's settings ask for, as far as a step has work for them, or why there cannot be any.
+    """The lanes of the stage's settings, at most one per micro-batch of a step, or the reason why there are none.
 
     Args:
-        loop: the stage, whose first micro-batch is tried out.
-        again: makes the bundle of a student once more.
+        loop: the stage; its first micro-batch is run as a trial.
+        again: builds another trainable module around a copy of the student.
     """
     backend, training = loop.backend, loop.stage.training
     if backend.device.type != "cpu":
         return f"a {backend.device.type} device computes one micro-batch at a time"
     if backend.world > 1:
-        return "several processes compute side by side already"
-    for told, value in (
+        return "several processes already compute in parallel"
+    for setting, value in (
         ("precision: fp16", backend.scales),
         ("gradient_checkpointing: true", training.gradient_checkpointing),
         ("compile: true", training.compile),
     ):
         if value:
-            return f"not with `{told}`"
+            return f"not with `{setting}`"
     if not loop.trainable.objective.keeps_nothing:
-        return "the objective of the strategy may keep something from one micro-batch to the next"
+        return "the objective of the strategy may keep state between micro-batches"
     if loop.trainable.works_on_models:
-        return "the strategy makes its own batches or changes modules"
+        return "the strategy builds its own batches or changes modules"
     count = min(training.lanes, len(loop.draws.of(0)))
     if count == 1:
-        return "a step has one micro-batch, which cannot be cut; write `accumulate`"
+        return "a step has one micro-batch, which cannot be split; set `accumulate`"
     first = Lane(loop.trainable, {task: task_inputs.student for task, task_inputs in loop.inputs_of.items()})
     loop.trainable.train()
     if why := loop.try_out(first):

@@ -1,4 +1,4 @@
-"""A lane: what it takes to compute micro-batches beside others, and never to wait for them."""
+"""A lane: a student, an objective, gradients and a generator for one thread, without locks."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from kdspec.engine.step.trainable import TrainableModule
 
 
 class Lane:
-    """A student and an objective with their gradients, and a generator for what is random in them.
+    """A student and an objective with their gradients, and a generator for their dropout.
 
     Args:
-        bundle: what is trained.
-        students: the student's forward pass for each task.
+        trainable: the module that is trained.
+        students: the student's runner for each task.
     """
 
     def __init__(self, trainable: TrainableModule, students: Mapping[str, ModelRunner]) -> None:
@@ -29,35 +29,37 @@ class Lane:
         self.draws = LaneDropout()
 
     def try_out(self, work: Callable[[], object]) -> str:
-        """What a forward pass, which `work` does, stirs that threads have in common; empty where it stirs nothing.
+        """Run `work`, a forward pass, and return the shared state that it changes; an empty string if none.
 
-        Buffers of the student are put back.
+        Buffers of the student are restored.
         """
         kept = [(buffer, buffer.clone()) for buffer in self.trainable.buffers()]
         before = _generators()
         with self.draws:
             work()
         if _generators() != before:
-            return "the student or a loss draws random numbers that threads would take from each other"
+            return "the student or a loss uses a random generator that threads would share"
         changed = [(buffer, old) for buffer, old in kept if not torch.equal(buffer, old)]
         for buffer, old in changed:
             buffer.copy_(old)
-        return "the student or a loss keeps something from one batch to the next" if changed else ""
+        return "the student or a loss keeps state between batches" if changed else ""
 
 
 class ModuleReplica(Lane):
-    """A lane beside the first: its weights are those of the first, its gradients its own until they are added there.
+    """A lane that shares the weights of the first one, with its own gradients until they are added to the first's.
 
-    The modules are others, since what hooks take from a forward pass must be of its own thread.
+    Its modules are copies, because forward hooks must capture tensors of their own thread only.
 
     Args:
-        first: the lane whose weights they are.
-        again: makes the bundle of a student once more.
-        add: adds to the gradients of embeddings of the first.
+        first: the lane with the weights.
+        again: builds another trainable module around a copy of the student.
+        add: adds to the gradients of the first lane's embeddings.
     """
 
     def __init__(self, first: Lane, again: Callable[[nn.Module], TrainableModule], add: Add) -> None:
         student = first.trainable.student
+        # New parameters on the same memory: `.grad` belongs to the parameter, so each lane has its own gradients. The
+        # memo of deepcopy maps the tensors to them (or to themselves), so that no weight is copied.
         self._own = {id(p): nn.Parameter(p.detach()) for p in first.trainable.parameters() if p.requires_grad}
         kept: dict[int, Tensor] = {id(tensor): tensor for tensor in (*student.parameters(), *student.buffers())}
         modules = [forward.module for forward in first.students.values()]
@@ -90,11 +92,11 @@ class ModuleReplica(Lane):
         self._looked_up.clear()
 
     def close(self) -> None:
-        """Gradients of embeddings go their ordinary way from now on."""
+        """Restore the ordinary gradients of embeddings."""
         self._embeddings.close()
 
 
 def _generators() -> tuple[bytes, object, bytes]:
-    """The state of every global generator that a CPU draws from."""
-    numeric = np.random.get_state(legacy=False)  # noqa: NPY002 - the global one that other packages draw from
+    """The states of all global random generators of the CPU."""
+    numeric = np.random.get_state(legacy=False)  # noqa: NPY002 - the global one, which other packages use
     return bytes(torch.default_generator.get_state().numpy()), random.getstate(), repr(numeric).encode()

@@ -1,4 +1,4 @@
-"""The lanes of a stage: who computes which micro-batch of a step, and the threads in which they do."""
+"""The lanes of a stage: assigns the micro-batches of a step to threads, and adds up their gradients."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from kdspec.engine.step.lanes.lane import Lane, ModuleReplica
 
 
 class Lanes:
-    """The first lane computes in the main thread, each of the others in one of its own.
+    """The first lane runs in the main thread, each other one in its own thread.
 
-    Which micro-batches a lane has is a function of their sizes, each lane does its own in their order, and gradients are
-    added lane by lane: so the numbers are the same in every run, however long each thread takes.
+    The micro-batches of a lane are a function of their sizes, each lane processes them in order, and gradients are added
+    lane by lane: results are the same in every run, whatever the timing of the threads.
     """
 
     def __init__(self, first: Lane, others: Sequence[ModuleReplica]) -> None:
@@ -24,20 +24,24 @@ class Lanes:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of lanes."""
         return 1 + len(self.others)
 
     def work(self, sizes: Sequence[int], do: Callable[[Lane, int], None]) -> None:
-        """Have `do` compute each micro-batch, given by its number, in a lane.
+        """Call `do` for each micro-batch, by its index, in a lane.
 
         Args:
-            sizes: of the micro-batches.
-            do: adds to the gradients of the lane.
+            sizes: the sizes of the micro-batches.
+            do: computes a micro-batch and adds to the gradients of the lane.
         """
         shares = dealt(sizes, self.count)
         threads = torch.get_num_threads()
 
         def in_turn(lane: Lane, numbers: Sequence[int]) -> None:
+            # The setting is per thread; all lanes together use as many threads as one would.
+            # The setting is per thread; all lanes together use as many threads as one would.
+            # The setting is per thread; all lanes together use as many threads as one would.
+            # The setting is per thread; all lanes together use as many threads as one would.
             torch.set_num_threads(max(threads // self.count, 1))
             with lane.draws:
                 for number in numbers:
@@ -47,6 +51,7 @@ class Lanes:
         try:
             in_turn(self.first, shares[0])
         finally:
+            # Also after an error: other lanes still write gradients and read the weights.
             wait(running)
             torch.set_num_threads(threads)
         for each in running:
@@ -55,7 +60,7 @@ class Lanes:
             lane.give()
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads and restore the modules."""
         self._pool.shutdown()
         for lane in self.others:
             lane.close()

@@ -242,18 +242,18 @@ stages:
         (
             (f"{TRAINING}.normalize=micro_batch",),
             (),
-            "a step has one micro-batch, which cannot be cut; write `accumulate`",
+            "a step has one micro-batch, which cannot be split; set `accumulate`",
         ),
         (
             (of_matches("drawing"),),
             (Drawing,),
-            "the student or a loss draws random numbers that threads would take from each other",
+            "the student or a loss uses a random generator that threads would share",
         ),
-        ((of_matches("counting"),), (Counting,), "the student or a loss keeps something from one batch to the next"),
+        ((of_matches("counting"),), (Counting,), "the student or a loss keeps state between batches"),
         (
             ("stages.distil.distiller={own: {student: student}}",),
             (Own,),
-            "the objective of the strategy may keep something from one micro-batch to the next",
+            "the objective of the strategy may keep state between micro-batches",
         ),
     ],
 )
