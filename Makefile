@@ -10,7 +10,7 @@ PYTHON := $(VENV)/bin/python
 PIP_INSTALL := $(PYTHON) -m pip install --disable-pip-version-check --quiet --no-build-isolation -c constraints.txt
 PLUGINS := $(sort $(wildcard plugins/*/pyproject.toml))
 
-# A stamp is written last and says that a step is done: later calls skip it and need no network.
+# A stamp is written last and marks a step as done: later calls skip it and need no network.
 READY := $(VENV)/.kdspec-ready
 READY_PLUGINS := $(VENV)/.kdspec-plugins
 # MADE marks an environment that this file may delete; UNFINISHED one that was interrupted and cannot be trusted.
@@ -41,7 +41,7 @@ test: setup fetch lint editor ## everything: lint, types, all tests and those of
 	$(PYTEST) $(PARALLEL)
 	for tests in $(wildcard plugins/*/tests); do $(PYTEST) "$$tests" || exit 1; done
 
-fast: setup ## the tests that take no more than a second or two each
+fast: setup ## the tests that take at most a second or two each
 	$(PYTEST) $(PARALLEL) -m "not slow"
 
 lint: setup ## ruff and mypy
@@ -49,7 +49,7 @@ lint: setup ## ruff and mypy
 	$(PYTHON) -m ruff format --check
 	$(PYTHON) -m mypy kdspec specs tests/typing $(wildcard plugins/*/kdspec_*)
 
-editor: ## install the YAML language server for its tests, where there is npm
+editor: ## install the YAML language server for its tests, if npm is installed
 	@if [ -e $(READY_EDITOR) ]; then exit; fi; \
 	if ! command -v npm >/dev/null; then \
 	    echo "note: npm is not installed, so the tests with an editor's language server are left out"; exit; \
@@ -61,14 +61,14 @@ editor: ## install the YAML language server for its tests, where there is npm
 	    echo "note: $(LANGUAGE_SERVER) cannot be installed, so the tests with it are left out"; \
 	fi
 
-setup: $(READY) $(READY_PLUGINS) ## make the environment in .venv (VENV=folder for another)
+setup: $(READY) $(READY_PLUGINS) ## create the environment in .venv (VENV=folder for another)
 
-fetch: setup ## bring the models and data that specs/ use into specs/assets
+fetch: setup ## download the models and data of specs/ into specs/assets
 	$(PYTHON) specs/fetch.py
 
 $(READY): pyproject.toml constraints.txt
 	@if [ -e $(UNFINISHED) ]; then \
-	    echo "$(VENV) was left unfinished: making it anew"; rm -rf $(VENV); \
+	    echo "$(VENV) was left unfinished: creating it again"; rm -rf $(VENV); \
 	fi; \
 	if [ ! -e $(PYTHON) ]; then \
 	    if [ -n "$$(ls -A $(VENV) 2>/dev/null || true)" ] && [ ! -e $(MADE) ]; then \

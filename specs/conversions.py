@@ -1,6 +1,6 @@
 """How what is inside the packages becomes plain files: each function fills a folder from the unpacked members.
 
-Splits are cut from an order by hash, which is alike on every version of Python, as the random module does not promise.
+Splits are taken from an order by hash, which is the same on every version of Python; the random module does not promise that.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def keep(unpacked: Path, folder: Path) -> None:
 
 
 def headlines(unpacked: Path, folder: Path) -> None:
-    """Unique headlines, cut into four files that share none."""
+    """Unique headlines, split into four disjoint files."""
     labels: dict[str, str] = {}
     with (unpacked / "samples.jsonl").open(encoding="utf-8") as lines:
         for line in lines:
@@ -58,21 +58,21 @@ def questions(unpacked: Path, folder: Path) -> None:
 
 def reviews(unpacked: Path, folder: Path) -> None:
     """Sentences of film reviews with the mean of twenty people's judgements, from -4 (worst) to 4 (best)."""
-    judged: dict[str, str] = {}
+    scores: dict[str, str] = {}
     with tarfile.open(unpacked / "reviews.tar.gz") as archive:
         source = archive.extractfile("hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt")
         assert source is not None  # noqa: S101 - the archive is the pinned one
         for line in source.read().decode("utf-8").splitlines():
             _, valence, sentence = line.split("\t", 2)
-            judged.setdefault(sentence.strip(), f"{float(valence):.3f}")
-    labelled_texts(folder, ("sentence", "valence"), judged, {"train": 5_000, "validation": 1_000, "test": 4_000})
+            scores.setdefault(sentence.strip(), f"{float(valence):.3f}")
+    labelled_texts(folder, ("sentence", "valence"), scores, {"train": 5_000, "validation": 1_000, "test": 4_000})
     (unpacked / "LICENSE").rename(folder / "LICENSE")
 
 
 def contracts(unpacked: Path, folder: Path) -> None:
     """Sentences of loan agreements with the people, places and organisations in them, as two tasks.
 
-    `*.txt` has a token and its IOB tag a line; `kinds-*.csv` says which kinds of names a sentence has, if any.
+    `*.txt` has a token and its IOB tag per line; `kinds-*.csv` has the kinds of names in a sentence, if any.
     """
     found = []
     with (unpacked / "samples.jsonl").open(encoding="utf-8") as lines:
@@ -82,9 +82,9 @@ def contracts(unpacked: Path, folder: Path) -> None:
     unique = {" ".join(token for token, _ in sentence): sentence for sentence in found}
     order = shuffled(unique.values(), lambda sentence: " ".join(token for token, _ in sentence))
     for name, size in (("train", 700), ("validation", 150), ("test", len(unique) - 850)):
-        cut = list(islice(order, size))
-        write_tagged(folder / f"{name}.txt", cut)
-        rows = ((" ".join(token for token, _ in sentence), "|".join(kinds(sentence))) for sentence in cut)
+        split = list(islice(order, size))
+        write_tagged(folder / f"{name}.txt", split)
+        rows = ((" ".join(token for token, _ in sentence), "|".join(kinds(sentence))) for sentence in split)
         write_csv(folder / f"kinds-{name}.csv", ("text", "kinds"), rows)
     (unpacked / "LICENSE").rename(folder / "LICENSE")
 
@@ -104,10 +104,10 @@ def tagged(tokens: list[str], mentions: str) -> list[tuple[str, str]]:
 
 
 def squad(unpacked: Path, folder: Path) -> None:
-    """English questions: articles of Wikipedia and the New York Times to learn from, SQuAD's own to be judged by.
+    """English questions: articles of Wikipedia and the New York Times for training, SQuAD's own for evaluation.
 
     `short-*.json` are the same for a processor: of each text the sentences round an answer, `unlabelled` what asks about the
-    news, posts on Reddit and reviews of products, and two questions a text to be judged by.
+    news, posts on Reddit and reviews of products, and two questions per text for evaluation.
     """
     read = {path.stem: json.loads(path.read_text(encoding="utf-8"))["data"] for path in unpacked.glob("*.json")}
     articles = shuffled(read["squad"], lambda article: article["title"])

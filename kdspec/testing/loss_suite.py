@@ -178,8 +178,8 @@ def _check_class(component: Component) -> None:
     cls = type(component)
     who = f"{cls.words()} `{cls.name}`"
     assert (cls.__dict__.get("__doc__") or "").strip(), f"{who}: its class has no docstring"
-    told = attribute_docstrings(cls)
-    bare = [name for name, field in cls.model_fields.items() if not (field.description or told.get(name))]
+    documented = attribute_docstrings(cls)
+    bare = [name for name, field in cls.model_fields.items() if not (field.description or documented.get(name))]
     assert not bare, f"{who}: the parameter `{bare[0] if bare else ''}` has no docstring"
     # Editors complete from the schema, so it must exist and be JSON.
     json.dumps(cls.model_json_schema())

@@ -144,7 +144,7 @@ class TestWhatIsNotAPath:
     def test_it_is_refused_at_its_place(self, text, place):
         assert error(text)[1] == place
 
-    def test_the_message_says_what_is_allowed_and_guesses_what_was_meant(self):
+    def test_the_message_lists_what_is_allowed_and_suggests_the_nearest(self):
         message, _ = error("ouput.logits")
         assert "`batch`" in message
         assert message.endswith("did you mean `output`?")

@@ -34,7 +34,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_tells_its_shape_and_classes(kind):
+def test_every_kind_has_its_shape_and_classes(kind):
     logits = KINDS[kind]
     assert (tuple(logits.shape), logits.positions, logits.classes) == ((ROWS, LENGTH), 6, CLASSES)
 
@@ -65,7 +65,7 @@ def test_dense_logits_are_the_tensor_itself():
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_head_is_the_linear_layer_that_it_stands_for(bias):
+def test_head_logits_equal_the_linear_layer(bias):
     logits = head(bias=bias)
     expected = logits.hidden @ logits.weight.T + (logits.bias if bias else 0)
     torch.testing.assert_close(logits.dense(), expected)

@@ -37,7 +37,7 @@ def test_a_divergence_is_a_loss_between_logits_with_temperature_and_mean():
     assert (found.count, found.per) == (4.0, "labels")
 
 
-def test_a_divergence_says_whether_it_has_the_factor_of_the_squared_temperature():
+def test_a_divergence_states_whether_it_has_the_factor_of_the_squared_temperature():
     student, teacher = draw(4, 3), draw(4, 3, seed=1)
     each = torch.tensor([1.0, 2.0, 3.0, 4.0])
     squared = Reverse().build(BuildContext())(student, teacher, temperature=each)

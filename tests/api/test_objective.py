@@ -56,7 +56,7 @@ def test_an_objective_needs_a_forward_method():
         type("Empty", (Objective,), {})()
 
 
-def test_a_subclass_of_our_objective_keeps_what_it_declares_unless_it_says_otherwise():
+def test_a_subclass_of_our_objective_inherits_what_it_declares():
     class Same(DistillationObjective):
         pass
 

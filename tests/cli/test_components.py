@@ -88,7 +88,7 @@ def test_a_schedule_is_not_a_learning_rate_schedule(kdspec):
     assert "lr schedules" not in kdspec("list", "schedule").out
 
 
-def test_a_misspelt_kind_is_told(kdspec):
+def test_a_misspelt_kind_is_reported(kdspec):
     outcome = kdspec("list", "mdel")
     assert (outcome.code, outcome.out) == (2, "")
     assert "there is no kind `mdel`; did you mean `model`?" in outcome.err
@@ -212,7 +212,7 @@ def test_a_plugin_whose_commands_fail_costs_a_warning(kdspec, tmp_path):
     assert "warning: the commands of bad could not be added: ZeroDivisionError" in outcome.err
 
 
-def test_explain_tells_the_story_of_a_code(kdspec):
+def test_explain_prints_the_page_of_a_code(kdspec):
     out = kdspec("explain", "kd201").out
     assert out.startswith("KD201: unknown component\n\nNo plugin provides")
 

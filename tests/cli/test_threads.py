@@ -18,7 +18,7 @@ def test_threads_that_wait_sleep_soon():
 
 
 @pytest.mark.parametrize("said", [{"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "5"}])
-def test_what_the_user_says_of_it_holds(said):
+def test_a_setting_of_the_user_is_kept(said):
     environment = dict(said)
     share_processors(environment)
     assert environment == said

@@ -70,5 +70,5 @@ def test_words_of_one_number_in_two_places_are_two():
         ("我", [2], None),
     ],
 )
-def test_words_are_told_by_their_lengths(text, lengths, expected):
+def test_words_of_a_text_are_found_by_their_lengths(text, lengths, expected):
     assert word_of_each(text, lengths) == expected

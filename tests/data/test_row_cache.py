@@ -96,7 +96,7 @@ def test_a_disk_that_refuses_costs_nothing_but_time(tokenizer, tmp_path, monkeyp
     assert len(texts.encode(TEXTS, tokenizer, None)) == 3
 
 
-def test_what_was_used_longest_ago_makes_room(tokenizer, files, monkeypatch):
+def test_the_least_recently_used_rows_are_evicted(tokenizer, files, monkeypatch):
     for limit in (4, 5, 6):
         texts.encode(TEXTS, tokenizer, limit)
         for age, file in enumerate(sorted(files(), key=lambda file: -file.stat().st_mtime)):

@@ -176,11 +176,11 @@ def test_the_key_of_the_rows(file, content, says):
         ("a," * 40000 + "b\n", None),
     ],
 )
-def test_the_columns_of_a_table_are_told_by_its_beginning(content, names, file):
+def test_the_columns_of_a_table_are_read_from_its_beginning(content, names, file):
     assert csv_columns(file(content), ",", quoting=True) == names
 
 
-def test_a_header_that_is_wrong_is_told_at_once(file):
+def test_a_header_that_is_wrong_is_reported_at_once(file):
     assert "two columns" in mistake(lambda: csv_columns(file("a,a\n"), ",", quoting=False)).message
     assert "empty" in mistake(lambda: csv_columns(file(""), ",", quoting=False)).message
     assert "cannot be read" in mistake(lambda: csv_columns(file("").with_name("gone"), ",", quoting=False)).message

@@ -26,7 +26,7 @@ LONG = {
 
 
 @pytest.mark.parametrize("scheme", SAME)
-def test_a_scheme_stands_for_spans_and_back(scheme):
+def test_a_scheme_encodes_spans_and_decodes_them(scheme):
     tags = SAME[scheme].split()
     assert tag_schemes.spans(tags) == SPANS
     assert tag_schemes.written(SPANS, 6, scheme) == tags

@@ -69,7 +69,7 @@ def test_an_augmented_text_keeps_to_the_limit(tokenizer):
     assert max(len(row["input_ids"]) for row in changed) == 4
 
 
-def test_a_tokenizer_without_a_mask_is_told_at_the_augmentation(tokenizer):
+def test_a_tokenizer_without_a_mask_is_reported_at_the_augmentation(tokenizer):
     class Plain(Upper):
         """The same without masks."""
 

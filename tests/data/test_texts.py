@@ -26,7 +26,7 @@ def test_numbers_are_texts_as_a_spec_writes_them():
 
 
 @pytest.mark.parametrize(("values", "what"), [(["a", None], "no text"), ([["a"], ["b"]], "a list")])
-def test_a_row_without_a_text_is_told(values, what):
+def test_a_row_without_a_text_is_reported(values, what):
     with pytest.raises(Fault, match=what) as caught:
         texts.read(rows(text=values), "train", "text", ("text", 0))
     assert (caught.value.code, caught.value.at) == ("KD502", ("text", 0))
@@ -54,7 +54,7 @@ def test_padding_is_on_the_side_of_the_tokenizer(tokenizer, monkeypatch):
     assert texts.padded([[1, 2, 3], [4]], -100, tokenizer).tolist() == [[1, 2, 3], [-100, -100, 4]]
 
 
-def test_a_batch_has_what_the_plan_says(tokenizer):
+def test_a_batch_has_the_columns_of_the_plan(tokenizer):
     batch = texts.collate(texts.encode([["a b", "a"], ["c", "d e"]], tokenizer, None), tokenizer)
     assert batch.keys() == texts.example(2, None, None).keys()
     assert {value.shape for value in batch.values()} == {batch["input_ids"].shape}

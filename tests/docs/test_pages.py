@@ -267,7 +267,7 @@ def test_the_diagnostic_in_the_readme_is_one_that_is_recorded():
     assert recorded.replace("kd302_no_projection.yaml", "distil.yaml").startswith(shown)
 
 
-def test_each_block_says_its_language():
+def test_each_block_has_a_language():
     fences = re.compile(r"^```(.*)$", re.MULTILINE)
     for path in MARKDOWN:
         opening = fences.findall(path.read_text(encoding="utf-8"))[::2]
@@ -364,7 +364,7 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_the_changelog_says_what_is_new():
+def test_the_changelog_has_an_entry():
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     unreleased = text.partition("## [Unreleased]")[2].partition("\n## ")[0]
     assert re.search(r"^- \S", unreleased, re.MULTILINE)
@@ -386,7 +386,7 @@ def test_all_names_what_is_public_in_order():
 
 
 @pytest.mark.parametrize("name", kdspec.__all__)
-def test_a_public_name_can_be_imported_and_says_what_it_is(name):
+def test_a_public_name_can_be_imported_and_has_a_docstring(name):
     value = getattr(kdspec, name)
     if inspect.isclass(value) or inspect.isfunction(value):
         assert inspect.getdoc(value)

@@ -46,8 +46,8 @@ SHOWN = {
         "tests/builtins/strategies/test_multi_teacher.py::test_losses_are_terms_of_their_own_with_the_teachers_weights",
     ],
     9: [
-        f"{RUNS}::test_tasks_are_drawn_for_each_micro_batch_in_proportion_to_their_batches_to_the_power_of_tau",
-        "tests/engine/batches/test_task_sampler.py::test_tasks_are_drawn_as_often_as_sampling_says",
+        f"{RUNS}::test_each_micro_batch_samples_a_task_in_proportion_to_its_batches_to_the_power_of_tau",
+        "tests/engine/batches/test_task_sampler.py::test_tasks_are_sampled_in_the_proportions_of_sampling",
         "tests/engine/step/test_multi_task.py::test_terms_have_the_name_and_the_weight_of_their_task",
     ],
     10: [
@@ -67,7 +67,7 @@ SHOWN = {
     14: [
         f"{GOLDEN}::test_the_weight_of_the_soft_labels_decays_with_the_steps_done",
         f"{RUNS}::test_a_schedule_is_a_function_of_the_steps_done_and_does_not_change_the_spec",
-        "tests/cli/commands/test_import_textbrewer.py::test_the_weight_that_a_schedule_replaces_is_told_of",
+        "tests/cli/commands/test_import_textbrewer.py::test_the_weight_that_a_schedule_replaces_is_noted",
     ],
     15: [
         f"{VALUES}::test_temperatures_g5_g7",
@@ -85,7 +85,7 @@ SHOWN = {
     ],
     19: [f"{RUNS}::test_the_student_is_saved_as_its_own_weights_and_nothing_else"],
     20: [
-        f"{RUNS}::test_a_step_is_done_then_judged_then_saved",
+        f"{RUNS}::test_a_step_is_trained_then_evaluated_then_saved",
         "tests/engine/evaluation/test_best_model.py::test_evaluation_does_not_change_training",
     ],
     21: [
@@ -111,7 +111,7 @@ SHOWN = {
     ],
     27: [
         f"{RUNS}::test_mistakes_of_a_spec_are_found_before_anything_is_loaded",
-        "tests/cli/commands/test_import_textbrewer.py::test_what_is_wrong_is_told_with_line_and_column",
+        "tests/cli/commands/test_import_textbrewer.py::test_errors_are_reported_with_line_and_column",
     ],
     28: [f"{RUNS}::test_a_feature_from_inside_a_module_can_be_matched"],
     29: [

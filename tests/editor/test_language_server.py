@@ -38,7 +38,7 @@ def test_a_component_is_completed_with_the_parameters_that_it_needs(editor):
 
 
 @pytest.mark.parametrize("place", ["soft_labels:\n  loss: |", "soft_labels: {loss: |}", "soft_labels:\n  loss:\n    |"])
-def test_names_of_components_are_completed_and_told_about(editor, place):
+def test_names_of_components_are_completed_and_described(editor, place):
     found = editor.completions(general(place))
     assert {"ce", "kl", "mse"} <= set(found)
     assert "KL divergence" in found["kl"]["documentation"]["value"]

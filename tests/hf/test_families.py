@@ -55,13 +55,13 @@ def test_changes_win():
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"a": 1}}', "[" * 100_000, "\xff\xfe"])
-def test_a_malformed_file_says_nothing(text, tmp_path):
+def test_a_malformed_file_gives_no_facts(text, tmp_path):
     file = tmp_path / "config.json"
     file.write_text(text, encoding="latin-1")
     assert families.facts(families.read(file)) == ModelFacts()
 
 
-def test_a_file_that_is_not_there_says_nothing(tmp_path):
+def test_a_missing_file_gives_no_facts(tmp_path):
     assert families.read(tmp_path / "config.json") == {}
     assert families.read(tmp_path) == {}
 

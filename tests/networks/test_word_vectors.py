@@ -35,7 +35,7 @@ def test_the_first_of_a_word_in_two_cases_counts(tmp_path):
         ("nothing 1 2\n", "no word of the file is a token"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_told_by_line(text, message, tmp_path):
+def test_errors_of_a_file_are_reported_by_line(text, message, tmp_path):
     with pytest.raises(Fault, match=message):
         filled(tmp_path / "v.txt", text)
 

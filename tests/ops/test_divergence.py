@@ -212,7 +212,7 @@ def test_bce_takes_a_temperature_for_each_row():
     assert bce_soft(student, teacher, temperatures).value.item() == pytest.approx((sum(rows) / 3).item())
 
 
-def test_hard_losses_leave_out_what_is_no_number():
+def test_hard_losses_ignore_nan_labels():
     logits, labels = pair(4, 3)[0].requires_grad_(), torch.full((4, 3), torch.nan, dtype=torch.float64)
     for loss in (binary_cross_entropy, squared_error):
         none = loss(logits, labels)

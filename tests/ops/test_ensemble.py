@@ -55,7 +55,7 @@ def test_confidence_is_that_of_zhang_et_al():
     assert torch.allclose(found.sum(0), torch.ones(4, dtype=torch.float64))
 
 
-def test_without_a_label_the_entropy_stands_for_the_cross_entropy():
+def test_without_a_label_the_entropy_replaces_the_cross_entropy():
     rows = [softmax(teacher[0].tolist()) for teacher in TEACHERS]
     entropies = [-sum(p * math.log(p) for p in row) for row in rows]
     expected = [(1 - part) / 2 for part in softmax(entropies)]

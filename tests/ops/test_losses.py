@@ -133,7 +133,7 @@ def test_a_batch_is_the_sum_of_its_parts(name, loss, shape):
 
 
 @masked_losses
-def test_a_count_is_what_its_unit_says(name, loss, shape):
+def test_a_count_is_proportional_to_its_unit(name, loss, shape):
     student, teacher = inputs(*shape)
     lengths = [3, 3, 3]
     unit = UNITS.get(name) or ("pairs" if "mse" in name else "tokens")

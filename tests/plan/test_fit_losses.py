@@ -64,7 +64,7 @@ def test_what_is_left_out_goes_with_the_task(task, soft, expected, tmp_path):
         ("regression", "{probability_shift: true}", "task `rows` has numbers"),
     ],
 )
-def test_what_does_not_is_told(task, soft, words, tmp_path):
+def test_what_does_not_fit_is_reported(task, soft, words, tmp_path):
     [error] = checked(task, soft, tmp_path).errors
     assert error.code == "KD313"
     assert words in error.message

@@ -22,7 +22,7 @@ from kdspec.plan.layer_counts import count, is_layered
         (["output.start_logits", "output.end_logits"], None),
     ],
 )
-def test_the_names_of_transformers_tell_layers_from_tensors(path, answer):
+def test_layers_are_distinguished_from_tensors_by_transformers_names(path, answer):
     assert is_layered(path) is answer
 
 

@@ -206,7 +206,7 @@ def test_a_preset_is_scaled_by_the_weight_of_its_match(expand):
         ("{feature: hidden, loss: cos, layers: {6: 2}, teacher: nobody}", (), ["KD204"]),
     ],
 )
-def test_what_cannot_be_is_told_with_its_place(match, sets, expected, expand):
+def test_an_invalid_match_is_reported_at_its_place(match, sets, expected, expand):
     found = [d for d in expand(f"[{match}]", *sets) if d.severity == "error"]
     assert codes(found) == expected
     assert all(finding.at is not None for finding in found)

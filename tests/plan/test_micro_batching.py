@@ -162,7 +162,7 @@ def test_what_models_show_changes_a_choice_and_leaves_what_is_written(planned):
     assert chosen(written).doubted("a reason").doubt == "a reason"
 
 
-def test_the_plan_tells_what_was_chosen(planned):
+def test_the_plan_shows_the_choice(planned):
     plan, _ = planned()
     (stage,) = outline(plan)["stages"]
     assert stage["training"]["batching"] == {"value": "sorted_micro_batches", "origin": "derived"}

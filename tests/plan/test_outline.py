@@ -35,7 +35,7 @@ def outlined(components):
     return make
 
 
-def test_it_is_json_and_says_its_format(outlined):
+def test_it_is_json_with_its_format(outlined):
     data = outlined()
     assert data["format"] == FORMAT == 1
     assert json.loads(json.dumps(data)) == data
@@ -72,7 +72,7 @@ def test_a_short_form_of_a_mapping_is_a_value(outlined):
     assert stage["training"]["max_grad_norm"] == {"value": 0.5, "origin": "written"}
 
 
-def test_nothing_said_about_evaluation_is_once_an_epoch_by_the_tasks_metric(outlined):
+def test_evaluation_is_once_an_epoch_by_the_tasks_metric_by_default(outlined):
     (stage,) = outlined()["stages"]
     evaluate = stage["training"]["evaluate"]["parameters"]
     assert evaluate["every_epochs"] == {"value": 1.0, "origin": "default"}
@@ -106,7 +106,7 @@ def test_pairs_that_a_layer_map_makes_are_derived(outlined, layers, origin):
     assert {term["layers"]["origin"] for term in terms if term["kind"] == "match"} == {origin}
 
 
-def test_a_derived_projection_says_so(outlined):
+def test_a_derived_projection_is_marked(outlined):
     narrow = "config: {num_hidden_layers: 2, hidden_size: 32}"
     terms = outlined("config: {num_hidden_layers: 2}", narrow)["stages"][0]["terms"]
     assert terms[-1]["settings"]["projection"]["component"] == "linear"
@@ -141,7 +141,7 @@ def test_models_say_what_they_do_in_which_stage(outlined):
     ]
 
 
-def test_it_tells_which_layers_of_a_feature_are_read(outlined):
+def test_it_lists_the_layers_of_a_feature_that_are_read(outlined):
     reads = outlined()["stages"][0]["reads"]
     assert reads["teacher"]["hidden"] == {"paths": ["output.hidden_states"], "layers": [0, 3, 6]}
     assert reads["student"]["logits"]["layers"] is None

@@ -63,7 +63,7 @@ def test_components_in_a_good_mood_are_planned(errors):
     assert errors() == ()
 
 
-def test_facts_that_cannot_be_told_are_a_diagnostic(errors):
+def test_facts_that_raise_are_a_diagnostic(errors):
     (found,) = errors("models.one.moody.mood=bad")
     assert (found.code, found.message) == ("KD506", "model `one` raised RuntimeError: not today")
     (found,) = errors("models.one.moody.mood=sorry")
@@ -71,7 +71,7 @@ def test_facts_that_cannot_be_told_are_a_diagnostic(errors):
     assert found.primary.span.file == "--set"
 
 
-def test_needs_that_cannot_be_told_are_a_diagnostic(errors):
+def test_needs_that_raise_are_a_diagnostic(errors):
     (found,) = errors("stages.train.distiller.moody.mood=bad")
     assert (found.code, found.message) == ("KD506", "the strategy `moody` raised KeyError: 'needs'")
     assert found.primary is not None

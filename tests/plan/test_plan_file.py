@@ -82,7 +82,7 @@ def test_what_is_no_plan_is_refused(text, planned, capsys):
     assert "KD003" in capsys.readouterr().err
 
 
-def test_a_plan_that_cannot_be_written_is_told_of(planned, capsys):
+def test_a_plan_that_cannot_be_written_is_reported(planned, capsys):
     assert main(["plan", "--static", "specs/spec.yaml", "-o", "gone/plan.json"]) == 2
     assert "KD508" in capsys.readouterr().err
 

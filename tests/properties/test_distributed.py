@@ -343,7 +343,7 @@ def test_accelerate_comes_to_the_bits_of_ddp(variant, two, same):
 
 
 @pytest.mark.parametrize("way", ["from-accelerate-to-ddp", "from-fsdp-to-accelerate"])
-def test_a_run_goes_on_under_accelerate_and_after_it(way, two, jobs_of, same):
+def test_a_run_resumes_under_accelerate_and_after_it(way, two, jobs_of, same):
     first, second = jobs_of[way]
     assert [two.told(first, rank)["signal"] for rank in (0, 1)] == [signal.SIGTERM, signal.SIGTERM]
     assert "finished" in two.told(second)
@@ -369,7 +369,7 @@ def test_divided_teachers_teach_the_same(two, one, same):
 
 
 @pytest.mark.parametrize("backend", ["ddp", "fsdp"])
-def test_every_row_counts_once_in_what_is_told(backend, two, one):
+def test_every_row_counts_once_in_the_log(backend, two, one):
     alone, there = one("judged", *JUDGED, DOUBLED).events("judged"), two.events(f"judged-{backend}")
     for kind, numbers in ((StepDone, ("loss", "grad_norm")), (Evaluated, ("metrics",))):
         mine, theirs = ([each for each in events if isinstance(each, kind)] for events in (alone, there))
@@ -393,7 +393,7 @@ def test_several_tasks_come_to_the_weights_of_the_doubled_batch(backend, two, on
 
 
 @pytest.mark.parametrize("backend", ["ddp", "fsdp"])
-def test_a_signal_to_one_stops_both_and_the_other_backend_goes_on(backend, two, jobs_of, same):
+def test_a_signal_to_one_stops_both_and_the_other_backend_resumes(backend, two, jobs_of, same):
     first, second = jobs_of[f"stopped-{backend}"]
     assert [two.told(first, rank)["signal"] for rank in (0, 1)] == [signal.SIGTERM, signal.SIGTERM]
     assert "finished" in two.told(second)
@@ -406,7 +406,7 @@ def test_a_signal_to_one_stops_both_and_the_other_backend_goes_on(backend, two, 
 
 
 @pytest.mark.parametrize("backend", ["ddp", "fsdp"])
-def test_one_process_goes_on_where_two_have_stopped(backend, two, one, made, same):
+def test_one_process_resumes_a_run_of_two(backend, two, one, made, same):
     result = made(f"two/halved-{backend}", ACCIDENT).run()
     assert not result.already_finished
     assert same.close(two.weights(f"halved-{backend}"), one("constant", ACCIDENT, DOUBLED).weights("constant"), 1e-12)
@@ -449,7 +449,7 @@ def test_the_other_names_the_one_that_was_killed(started):
     assert failed.message == message
 
 
-def test_the_other_tells_why_one_has_failed(started):
+def test_the_other_process_reports_the_reason_of_a_failure(started):
     ranks = started["error"]
     ((code, message, *_),) = ranks.told(0, rank=1)["errors"]
     assert (code, message) == ("KD506", "learning-rate schedule `accident` raised ValueError: no more")

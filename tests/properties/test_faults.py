@@ -60,7 +60,7 @@ def left(folder):
 class TestADiskThatRefuses:
     @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT])
     @pytest.mark.parametrize("all_of_it", [False, True])
-    def test_it_stops_the_run_which_goes_on_when_it_is_mended(
+    def test_it_stops_the_run_which_resumes_when_it_is_corrected(
         self, number, all_of_it, launch, session, monkeypatch, same
     ):
         """Only files of checkpoints are refused, or everything is that must be on the disk."""
@@ -115,7 +115,7 @@ class TestADiskThatRefuses:
             subprocess.run(["umount", "--lazy", str(runs)], check=True)
         assert same.bits(weights, launch(*SAVING, folder="whole").weights)
 
-    def test_a_log_that_cannot_be_written_is_told(self, session, monkeypatch):
+    def test_a_log_that_cannot_be_written_is_reported(self, session, monkeypatch):
         def refuse(*_):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -167,7 +167,7 @@ class TestRoomOnTheDisk:
 
         return set_
 
-    def test_too_little_for_the_checkpoints_is_told_before_the_first_step(self, session, free):
+    def test_too_little_disk_space_for_checkpoints_is_reported_before_the_first_step(self, session, free):
         free(4000)
         made = session()
         found = refused(made.run)
@@ -178,14 +178,14 @@ class TestRoomOnTheDisk:
         assert "--output" in found.help
         assert not [r for r in read(made.folder / "events.jsonl") if isinstance(r.event, StepDone)]
 
-    def test_what_is_told_is_what_is_written(self, session, free, launch):
+    def test_the_estimate_is_not_above_what_is_written(self, session, free, launch):
         """The estimate is never above what lies there in the end, so that no run is refused that would have fitted."""
         ran = launch(f"{TRAINING}.checkpoint={{every_steps: 1, keep: 1}}", folder="whole")
         files = [*ran.folder.glob("checkpoints/distil/*/*.safetensors"), *ran.folder.glob("student/*.safetensors")]
         free(sum(path.stat().st_size for path in files))
         launch(f"{TRAINING}.checkpoint={{every_steps: 6, keep: 1}}")
 
-    def test_a_run_that_goes_on_counts_what_is_there(self, session, toys, launch, free):
+    def test_a_run_that_resumes_counts_existing_checkpoints(self, session, toys, launch, free):
         with pytest.raises(Interrupted):
             session(*SAVING, plugins=[toys.StopAt(4)]).run()
         whole = sum(p.stat().st_size for p in session().folder.rglob("step-00000004/*.safetensors"))
@@ -319,7 +319,7 @@ class TestALossThatIsNoNumber:
         assert found.code == "KD501"
         assert any("its batch could not be saved" in note for note in found.notes)
 
-    def test_a_teacher_that_gives_no_numbers_is_named(self, session):
+    def test_a_teacher_with_non_finite_logits_is_named(self, session):
         made = session(
             "models.teacher={numb: {}}", "adaptors.teacher={logits: output.logits}", *ONE_TERM, plugins=[Numb]
         )
@@ -360,7 +360,7 @@ class TestAPluginThatEndsTheProcess:
 
 
 class TestASpecThatHasChanged:
-    def test_resume_goes_on_with_it_and_tells_what_has(self, session, toys, launch):
+    def test_resume_continues_with_the_changes_and_reports_them(self, session, toys, launch):
         change = (f"{TRAINING}.epochs=3", f"{TRAINING}.optimizer.adamw={{lr: 0.02, weight_decay: 0.1}}")
         with pytest.raises(Interrupted):
             session(plugins=[toys.StopAt(2)]).run()
@@ -381,7 +381,7 @@ class TestASpecThatHasChanged:
         assert group["options"]["weight_decay"] == 0.1
         assert session(*change).run().already_finished, "it is that of the changed spec now"
 
-    def test_a_finished_run_goes_on_too(self, session, launch):
+    def test_a_finished_run_resumes_too(self, session, launch):
         launch()
         made = session(f"{TRAINING}.epochs=3")
         made.resume = True
@@ -408,7 +408,7 @@ class TestASpecThatHasChanged:
         assert found.code == "KD509"
         assert found.notes == ("`stages.distil.training.optimizer.adamw.lr` was `0.01` and is `0.02`",)
 
-    def test_weights_that_do_not_fit_are_told_and_nothing_is_lost(self, session, toys, launch):
+    def test_weights_that_do_not_fit_are_reported_and_nothing_is_lost(self, session, toys, launch):
         with pytest.raises(Interrupted):
             session(plugins=[toys.StopAt(2)]).run()
         made = session("models.student.toy.width=5")
@@ -446,7 +446,7 @@ def test_a_clock_that_jumps_changes_nothing(session, launch, monkeypatch, same):
     assert same.bits(load_file(result.student / "model.safetensors"), whole.weights)
 
 
-def test_rows_longer_than_the_model_allows_are_told_with_what_to_write(tmp_path):
+def test_rows_longer_than_the_model_allows_are_reported_with_the_fix(tmp_path):
     tiny(tmp_path / "teacher", layers=1, labels=["x", "y"])
     text = " ".join("abc" * 100)
     (tmp_path / "rows.csv").write_text(f"text,label\na,x\n{text},y\n")

@@ -283,7 +283,7 @@ def test_a_spec_before_its_mutation_is_fine(name, good):
     assert told(spec, spec.text) == (spec.document.data, False)
 
 
-def test_mistakes_are_told_of_before_anything_is_loaded(good):
+def test_errors_are_reported_before_anything_is_loaded(good):
     judge([tried(good(name), name, SHORT) for name in SPECS])
 
 
@@ -294,5 +294,5 @@ def pytest_generate_tests(metafunc):
 
 
 @pytest.mark.slow
-def test_many_mistakes_are_told_of_before_anything_is_loaded(many, good):
+def test_many_errors_are_reported_before_anything_is_loaded(many, good):
     judge([tried(good(many), many, LONG)])

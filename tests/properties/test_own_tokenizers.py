@@ -117,7 +117,7 @@ def test_words_are_compared_whatever_tokens_they_are_made_of(own):
 
 
 @pytest.mark.parametrize(("task", "code"), [("masked_lm", "KD503"), ("question_answering", "KD402")])
-def test_what_cannot_be_aligned_is_told(task, code, own):
+def test_tokenizers_that_cannot_be_aligned_are_reported(task, code, own):
     with pytest.raises((DiagnosticError, FindingError)) as caught:  # by a rule, or by the model
         own(spec(task))
     (found,) = caught.value.args

@@ -60,7 +60,7 @@ def interrupt(session, toys, *sets, step, stage="distil", **options):
 
 
 @pytest.mark.parametrize("step", [1, 3, 5])
-def test_a_run_stopped_after_any_step_goes_on_from_there(step, launch, session, toys, same):
+def test_a_run_stopped_after_any_step_resumes_from_there(step, launch, session, toys, same):
     whole = launch(DROPOUT, *JUDGED, folder="whole")
     interrupt(session, toys, DROPOUT, *JUDGED, step=step)
     ran = launch(DROPOUT, *JUDGED)
@@ -74,7 +74,7 @@ def test_a_run_stopped_after_any_step_goes_on_from_there(step, launch, session, 
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_mixed_precision_goes_on_too(precision, launch, session, toys, same):
+def test_mixed_precision_resumes_too(precision, launch, session, toys, same):
     """The loss scale of fp16 and its history are part of the state."""
     changes = (f"{TRAINING}.precision={precision}", "models.student.toy={single: true, dropout: 0.1}", *(
         "models.teacher.toy={single: true}", "stages.distil.distiller.general.matches=[]"
@@ -128,7 +128,7 @@ def test_of_several_stages_the_finished_ones_are_not_run_again(stage, step, laun
     )
 
 
-def test_a_finished_run_does_nothing_and_says_so(launch):
+def test_a_finished_run_is_not_run_again(launch):
     first = launch()
     before = {
         path: path.stat().st_mtime_ns for path in first.folder.rglob("*") if path.is_file() and path.name != ".lock"
@@ -159,7 +159,7 @@ def test_only_the_end_is_done_again_where_it_was_lost(lost, launch, same):
 
 
 @pytest.mark.parametrize("word", ['"CheckpointSaved"', '"StageFinished"'])
-def test_the_log_tells_of_what_is_on_the_disk_though_the_run_was_killed_in_between(word, launch, session, toys):
+def test_the_log_matches_the_disk_after_a_kill_in_between(word, launch, session, toys):
     whole = launch(text=TWO_STAGES, folder="whole")
     interrupt(session, toys, text=TWO_STAGES, step=1)
     log = next(whole.folder.parent.parent.joinpath("runs").rglob("events.jsonl"))
@@ -188,7 +188,7 @@ def test_a_damaged_checkpoint_costs_some_steps_and_nothing_else(file, launch, se
     assert story(ran.events) == story(whole.events)
 
 
-def test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew(launch, session, toys):
+def test_a_run_with_damaged_checkpoints_only_does_not_start_again(launch, session, toys):
     interrupt(session, toys, step=2)
     made = session()
     for manifest in made.folder.rglob("manifest.json"):
@@ -229,7 +229,7 @@ def test_another_spec_under_the_same_name_is_refused_with_what_differs(launch, s
     assert launch().of(RunStarted)[-1].resumed_at == 2
 
 
-def test_other_versions_of_the_libraries_are_noted_where_a_run_goes_on(launch, session, toys, monkeypatch):
+def test_other_versions_of_the_libraries_are_noted_when_a_run_resumes(launch, session, toys, monkeypatch):
     interrupt(session, toys, step=2)
     now = dict(model_folder.versions())
     monkeypatch.setattr(model_folder, "versions", lambda: now | {"torch": "0.1"})

@@ -327,7 +327,7 @@ def test_answers_may_come_from_a_cache_or_reductions_of_them(task, laboratory, m
 
 
 @pytest.mark.parametrize("task", DRAWN_ANEW)
-def test_rows_that_are_drawn_anew_have_no_cache(task, laboratory):
+def test_resampled_rows_have_no_cache(task, laboratory):
     with pytest.raises(FindingError, match="cannot be cached"):
         laboratory(task)[0].loop("teacher_cache=on")
 

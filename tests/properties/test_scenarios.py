@@ -57,7 +57,7 @@ SCENARIOS = (
     scenario(7, "misspelt keys, losses and layers", "tests/properties/test_mutations.py", CORPUS),
     scenario(8, "names and links that lead elsewhere", SECURITY + "test_names_of_it_stay_in_the_folder", SECURITY + "test_links_in_it_are_refused_and_what_they_lead_to_is_not_touched"),
     scenario(9, "an import path in a spec", SECURITY + "test_names_nothing_to_import", SECURITY + "test_has_no_expressions_in_its_field_paths", but="code comes from a file that `--plugin` names"),
-    scenario(10, "remote code of a model", SECURITY + "test_cannot_allow_code_or_pickles", SECURITY + "test_cannot_allow_the_code_of_a_model", SECURITY + "test_code_beside_it_is_not_run", MODELS + "test_code_in_a_folder_is_not_run", SECURITY + "test_is_not_run_without_being_asked_for", SECURITY + "test_is_run_where_the_command_says_so", but="the flag is `--trust-remote-code`"),
+    scenario(10, "remote code of a model", SECURITY + "test_cannot_allow_code_or_pickles", SECURITY + "test_cannot_allow_the_code_of_a_model", SECURITY + "test_code_beside_it_is_not_run", MODELS + "test_code_in_a_folder_is_not_run", SECURITY + "test_is_not_run_without_being_asked_for", SECURITY + "test_it_runs_if_the_command_allows_it", but="the flag is `--trust-remote-code`"),
     scenario(11, "pickled weights", MODELS + "test_a_pickle_is_refused", SECURITY + "test_a_pickle_is_not_read"),
     scenario(12, "archives and scripts of data sets", "tests/builtins/datasets/test_files.py", but="kdspec unpacks no archive, and the library of data sets runs no scripts any more"),
     scenario(13, "a secret in a spec", SECURITY + "test_it_is_refused_and_never_shown", SECURITY + "test_a_variable_with_a_secret_is_refused_by_its_name_whatever_it_holds"),
@@ -66,28 +66,28 @@ SCENARIOS = (
     # Plugins.
     scenario(16, "a plugin that fails on import", "tests/cli/test_components.py::test_plugins_reports_a_broken_one_and_succeeds", "tests/cli/test_components.py::test_another_command_refuses_a_broken_plugin_that_was_asked_for", but="one that hangs is not interrupted"),
     scenario(17, "two plugins with one name, or that of a built-in", CORPUS, "tests/cli/test_components.py::test_a_plugin_is_named_as_the_provider_and_does_not_shadow"),
-    scenario(18, "a hook that is none", "tests/properties/test_scenarios.py::test_a_hook_that_is_none_is_told"),
-    scenario(19, "an observer that raises, or ends the process", "tests/engine/run/test_session.py::test_an_observer_that_raises_is_reported_once_and_the_run_goes_on", FAULTS + "test_an_observer_is_dropped", but="no observer can stop a run"),
-    scenario(20, "a plugin for another version", "tests/properties/test_scenarios.py::test_a_plugin_for_another_version_is_told_with_both"),
+    scenario(18, "a hook that is none", "tests/properties/test_scenarios.py::test_an_unknown_hook_is_reported"),
+    scenario(19, "an observer that raises, or ends the process", "tests/engine/run/test_session.py::test_an_observer_that_raises_is_reported_once_and_the_run_continues", FAULTS + "test_an_observer_is_dropped", but="no observer can stop a run"),
+    scenario(20, "a plugin for another version", "tests/properties/test_scenarios.py::test_a_plugin_for_another_version_is_reported_with_both_versions"),
     # Checkpoints and going on.
     scenario(21, "SIGKILL at random moments", "tests/properties/test_kills.py", "tests/properties/kills.py", RESUME + "test_a_run_killed_at_random_moments_ends_as_one_that_was_not", STORE + "test_a_process_killed_at_any_moment_leaves_its_newest_checkpoint"),
-    scenario(22, "the same with mixed precision, accumulation, several tasks", RESUME + "test_mixed_precision_goes_on_too", "tests/engine/step/test_multi_task.py", "tests/properties/test_kills.py", but="there are no workers whose number could change"),
+    scenario(22, "the same with mixed precision, accumulation, several tasks", RESUME + "test_mixed_precision_resumes_too", "tests/engine/step/test_multi_task.py", "tests/properties/test_kills.py", but="there are no workers whose number could change"),
     scenario(23, "a killed rank", DISTRIBUTED + "test_the_other_names_the_one_that_was_killed", DISTRIBUTED + "test_after_accidents_the_run_ends_in_the_weights_of_one_that_was_left_alone"),
-    scenario(24, "going on under another backend", DISTRIBUTED + "test_a_signal_to_one_stops_both_and_the_other_backend_goes_on", DISTRIBUTED + "test_one_process_goes_on_where_two_have_stopped", DISTRIBUTED + "test_a_run_goes_on_under_accelerate_and_after_it"),
+    scenario(24, "going on under another backend", DISTRIBUTED + "test_a_signal_to_one_stops_both_and_the_other_backend_resumes", DISTRIBUTED + "test_one_process_resumes_a_run_of_two", DISTRIBUTED + "test_a_run_resumes_under_accelerate_and_after_it"),
     scenario(25, "a damaged file of the newest checkpoint", "tests/properties/test_damage.py", STORE + "test_every_damage_is_found_reported_and_passed_over", "tests/engine/run/test_manifest.py::test_every_flipped_bit_is_seen"),
-    scenario(26, "all checkpoints damaged", RESUME + "test_a_run_whose_checkpoints_are_all_damaged_does_not_begin_anew"),
-    scenario(27, "a full disk while a checkpoint is saved", FAULTS + "test_it_stops_the_run_which_goes_on_when_it_is_mended", FAULTS + "test_a_full_file_system_does_too", STORE + "test_a_disk_that_refuses_in_mid_save_costs_only_that_save", but="the first refusal stops the run"),
-    scenario(28, "a folder that becomes read-only or vanishes", FAULTS + "test_it_stops_the_run_which_goes_on_when_it_is_mended", FAULTS + "test_the_run_stops_and_does_not_write_into_another"),
-    scenario(29, "too little room, found before the first step", FAULTS + "test_too_little_for_the_checkpoints_is_told_before_the_first_step", but="a plan does not know the disk of the run"),
-    scenario(30, "a spec that has changed", RESUME + "test_another_spec_under_the_same_name_is_refused_with_what_differs", RESUME + "test_what_the_weights_do_not_depend_on_may_change", FAULTS + "test_resume_goes_on_with_it_and_tells_what_has", but="more epochs change the learning rates, so they need `--resume`"),
-    scenario(31, "other versions of the libraries", RESUME + "test_other_versions_of_the_libraries_are_noted_where_a_run_goes_on"),
+    scenario(26, "all checkpoints damaged", RESUME + "test_a_run_with_damaged_checkpoints_only_does_not_start_again"),
+    scenario(27, "a full disk while a checkpoint is saved", FAULTS + "test_it_stops_the_run_which_resumes_when_it_is_corrected", FAULTS + "test_a_full_file_system_does_too", STORE + "test_a_disk_that_refuses_in_mid_save_costs_only_that_save", but="the first refusal stops the run"),
+    scenario(28, "a folder that becomes read-only or vanishes", FAULTS + "test_it_stops_the_run_which_resumes_when_it_is_corrected", FAULTS + "test_the_run_stops_and_does_not_write_into_another"),
+    scenario(29, "too little room, found before the first step", FAULTS + "test_too_little_disk_space_for_checkpoints_is_reported_before_the_first_step", but="a plan does not know the disk of the run"),
+    scenario(30, "a spec that has changed", RESUME + "test_another_spec_under_the_same_name_is_refused_with_what_differs", RESUME + "test_what_the_weights_do_not_depend_on_may_change", FAULTS + "test_resume_continues_with_the_changes_and_reports_them", but="more epochs change the learning rates, so they need `--resume`"),
+    scenario(31, "other versions of the libraries", RESUME + "test_other_versions_of_the_libraries_are_noted_when_a_run_resumes"),
     scenario(32, "the best checkpoint is missing", RESUME + "test_without_the_best_checkpoint_the_last_student_is_kept", RESUME + "test_the_best_student_survives"),
     scenario(33, "a run folder in another place", STORE + "test_a_checkpoint_can_be_moved", FAULTS + "test_the_run_stops_and_does_not_write_into_another"),
     scenario(34, "a hostile checkpoint", SECURITY + "test_a_pickle_in_it_is_not_read", SECURITY + "test_names_that_lead_elsewhere_are_refused", SECURITY + "test_other_files_in_its_folder_are_not_opened"),
     scenario(35, "a power cut", STORE + "test_the_disk_has_all_of_it_before_the_name_is_given", "tests/engine/run/test_durable_files.py::test_contents_are_on_the_disk_before_the_name_and_the_name_before_returning"),
     # Processes and signals.
     scenario(36, "a signal at any moment", "tests/properties/test_interrupts.py", "tests/engine/run/test_signals.py", but="SIGUSR1 is not taken"),
-    scenario(37, "a signal to one of two processes", DISTRIBUTED + "test_a_signal_to_one_stops_both_and_the_other_backend_goes_on"),
+    scenario(37, "a signal to one of two processes", DISTRIBUTED + "test_a_signal_to_one_stops_both_and_the_other_backend_resumes"),
     scenario(38, "two runs in one folder", "tests/engine/run/test_lock.py", but="no network file system is at hand"),
     scenario(39, "a worker that dies or hangs", but="rows are made in the process itself: there are no workers"),
     scenario(40, "uneven data", ORDER + "test_every_rank_gets_equally_many_micro_batches", ORDER + "test_a_rank_without_rows_gets_an_empty_micro_batch", DISTRIBUTED + "test_two_processes_come_to_the_weights_of_one_with_the_doubled_batch", but="a data set below one batch is fine: a rank without rows takes part all the same"),
@@ -95,7 +95,7 @@ SCENARIOS = (
     scenario(42, "processes that do not know of each other", "tests/engine/processes/test_torchrun.py::test_where_one_variable_is_missing_it_does_not_train_alone", "tests/engine/processes/test_torchrun.py::test_variables_that_contradict_each_other_are_refused", "tests/engine/processes/test_torchrun.py::test_a_backend_for_several_is_refused_to_one"),
     # Numbers and memory.
     scenario(43, "a loss that is not finite", TRAINING + "test_a_loss_that_is_not_finite_is_named_and_the_weights_are_unharmed", FAULTS + "test_its_batch_is_saved_with_the_rows", DISTRIBUTED + "test_a_loss_that_is_infinite_on_one_stops_both", but="the first one stops the run"),
-    scenario(44, "NaN of a teacher, of a gradient, of fp16", FAULTS + "test_a_teacher_that_gives_no_numbers_is_named", TRAINING + "test_a_gradient_that_is_not_finite_names_its_term", TRAINING + "test_a_gradient_that_overflows_whatever_the_scale_stops_the_run"),
+    scenario(44, "NaN of a teacher, of a gradient, of fp16", FAULTS + "test_a_teacher_with_non_finite_logits_is_named", TRAINING + "test_a_gradient_that_is_not_finite_names_its_term", TRAINING + "test_a_gradient_that_overflows_whatever_the_scale_stops_the_run"),
     scenario(45, "extreme logits, masks and temperatures", "tests/testing/test_loss_suite.py::test_every_builtin_loss_passes", "tests/ops/test_divergence.py", "tests/ops/test_attention.py"),
     scenario(46, "attention that the fast implementation does not return", "tests/properties/test_transformers.py::test_attention_has_weights_where_they_are_read_and_only_there"),
     scenario(47, "exhausted memory", FAULTS + "test_the_part_is_named_and_what_else_lies_in_it", FAULTS + "test_a_model_is_named", but="batches are not cut by themselves: the message says how"),
@@ -133,7 +133,7 @@ def test_a_scenario_has_tests_that_exist_or_a_reason(each):
         assert not test or test in names_in(file), name
 
 
-def test_a_hook_that_is_none_is_told(tmp_path):
+def test_an_unknown_hook_is_reported(tmp_path):
     hook = "from kdspec import hookimpl\n@hookimpl\ndef {}: return []\n"
     for number, line in enumerate(("kdspec_component()", "kdspec_components(extra)", "kdspec_check(plans)")):
         file = tmp_path / f"plugin{number}.py"
@@ -143,7 +143,7 @@ def test_a_hook_that_is_none_is_told(tmp_path):
         assert "kdspec_co" in problem.reason or "kdspec_check" in problem.reason
 
 
-def test_a_plugin_for_another_version_is_told_with_both(tmp_path):
+def test_a_plugin_for_another_version_is_reported_with_both_versions(tmp_path):
     file = tmp_path / "later.py"
     file.write_text(f"KDSPEC_API = {API_VERSION + 1}\n")
     (problem,) = load_registry(file, installed=False).problems

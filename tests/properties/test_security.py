@@ -350,7 +350,7 @@ class TestTheCodeOfAModel:
         assert "add `--trust-remote-code` to the command" in told
         assert not minted.exists()
 
-    def test_is_run_where_the_command_says_so(self, minted, capsys):
+    def test_it_runs_if_the_command_allows_it(self, minted, capsys):
         assert main(["validate", "spec.yaml", "--trust-remote-code"]) == 0
         assert not minted.exists()
         assert main(["plan", "spec.yaml", "--trust-remote-code"]) == 0

@@ -258,7 +258,7 @@ def test_the_student_is_saved_as_its_own_weights_and_nothing_else(launch, sessio
     assert all(torch.equal(ran.weights[name], tensor) for name, tensor in module.state_dict().items())
 
 
-def test_a_step_is_done_then_judged_then_saved(launch):
+def test_a_step_is_trained_then_evaluated_then_saved(launch):
     rows = "tasks.rows.tensors.data.ragged={train: 4, validation: 3}"
     ran = launch(rows, f"{TRAINING}.evaluate={{}}", f"{TRAINING}.epochs=2")
     kinds = [type(e) for e in ran.events if isinstance(e, (StepDone, Evaluated, CheckpointSaved, StageFinished))]
@@ -303,7 +303,7 @@ def test_several_teachers_are_the_mean_of_their_raw_logits_for_each_head_then_on
     assert totals[1] == pytest.approx(totals[2], abs=1e-12)
 
 
-def test_tasks_are_drawn_for_each_micro_batch_in_proportion_to_their_batches_to_the_power_of_tau():
+def test_each_micro_batch_samples_a_task_in_proportion_to_its_batches_to_the_power_of_tau():
     """Statement 9, with examples in place of batches, weights of tasks, and draws that the seed decides."""
     rows = {"a": 64, "b": 9}  # 8 batches of 8 rows, and 2
     for tau, share in ((1.0, 8 / 10), (0.5, 8**0.5 / (8**0.5 + 2**0.5)), (0.0, 0.5)):

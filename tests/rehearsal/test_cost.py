@@ -212,7 +212,7 @@ def test_mixed_precision_halves_what_is_kept(rehearsed, precision):
     assert mixed.memory.models == plain.memory.models
 
 
-def test_a_teacher_in_a_shorter_type_takes_half_of_the_room(rehearsed):
+def test_a_teacher_in_half_precision_takes_half_of_the_memory(rehearsed):
     plain = rehearsed(SPEC).stage
     short = rehearsed(SPEC, sets=["stages.distil.training.teacher_precision=bf16"]).stage
     assert short.memory.models < plain.memory.models

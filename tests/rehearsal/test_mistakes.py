@@ -122,13 +122,13 @@ def test_a_mistake(rehearsed, change, code, place, told):
         assert outcome.pointed(first) == place
 
 
-def test_both_shapes_are_told_of(rehearsed):
+def test_both_shapes_are_reported(rehearsed):
     outcome = rehearsed(SPEC, NETS, change=[("{net: {width: 6}}", "{net: {width: 6, longer: 2}}")])
     (found,) = outcome.found.findings
     assert found.notes == ("`hidden` 2 of `teacher` is (3, 7, 6)", "`hidden` 2 of `student` is (3, 5, 4)")
 
 
-def test_what_a_loss_was_given_is_told_of(rehearsed):
+def test_the_inputs_of_a_failing_loss_are_reported(rehearsed):
     outcome = rehearsed(SPEC, NETS, change=[("hidden_mse", "cuts")])
     (found,) = outcome.found.findings
     assert found.notes == (
@@ -138,7 +138,7 @@ def test_what_a_loss_was_given_is_told_of(rehearsed):
     )
 
 
-def test_several_mistakes_are_told_of_together(rehearsed):
+def test_several_errors_are_reported_together(rehearsed):
     both = f"{MATCH}\n          - {{feature: hidden, loss: hidden_mse, layers: {{1: 1}}, projection: none}}"
     outcome = rehearsed(SPEC, NETS, change=[("{net: {width: 6}}", "{net: {width: 6, longer: 2}}"), (MATCH, both)])
     assert outcome.codes == ["KD402", "KD402", "KD302"]
@@ -179,7 +179,7 @@ def test_a_length_that_nobody_has_written_is_no_mistake(rehearsed):
     assert outcome.stage.inputs["input_ids"].shape == (4, 20)
 
 
-def test_classes_that_only_the_rows_tell_are_assumed(rehearsed):
+def test_classes_that_depend_on_the_data_are_assumed(rehearsed):
     outcome = rehearsed(TEXTS, change=[("max_length: 32", "max_length: 16")])
     assert outcome.found.classes_assumed == {"reviews": 2}
     assert outcome.stage.features["student"]["logits"][0].shape == (4, 2)

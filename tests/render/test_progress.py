@@ -64,7 +64,7 @@ def screen(*events, width=100, seconds=5.0):
     return captured.get()
 
 
-def test_a_log_tells_of_stages_evaluations_and_notes():
+def test_a_log_has_stages_evaluations_and_notes():
     assert log(
         STARTED,
         StageSkipped("tune", "finished already"),
@@ -121,7 +121,7 @@ def test_the_panel_shows_stage_speed_and_terms():
     ]
 
 
-def test_the_panel_says_what_it_waits_for():
+def test_the_panel_shows_what_it_waits_for():
     assert "starting" in screen()
     assert "loading models and data" in screen(STARTED)
 
@@ -132,7 +132,7 @@ def test_the_panel_fits_any_terminal(width):
     assert max(map(len, text.splitlines())) <= width
 
 
-def test_the_panel_is_drawn_by_another_thread_while_events_come():
+def test_another_thread_draws_the_panel_while_events_come():
     progress = Progress(Console(file=io.StringIO(), width=100))
     console = Console(file=io.StringIO(), width=100)
 

@@ -58,7 +58,7 @@ def test_a_student_stands_beside_its_teacher():
         ({"parameters": 0}, "parameters", ("0", "")),
     ],
 )
-def test_a_ratio_is_told_only_where_it_says_something(changes, name, cell):
+def test_a_ratio_is_shown_only_if_it_is_meaningful(changes, name, cell):
     assert cells([TEACHER, STUDENT | changes], name)[1] == cell
 
 
@@ -79,7 +79,7 @@ def test_counts_are_short(number, text):
     assert count(number) == text
 
 
-def test_the_caption_says_what_the_figures_are_of():
+def test_the_caption_describes_the_figures():
     told = caption([TEACHER, STUDENT])
     assert told == "metrics of the test rows; agreement: rows with the teacher's class; latency: one row, median"
     nothing = STUDENT | {"split": "", "agreement": None, "latency_ms": None}

@@ -20,7 +20,7 @@ def parsed(points, **options):
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**7), st.floats()), max_size=300))
-def test_any_curve_is_drawn_within_the_picture_or_not_at_all(points):
+def test_any_curve_is_within_the_picture_or_omitted(points):
     curve = sorted(points, key=lambda point: point[0])
     if not any(math.isfinite(y) and abs(y) < 1e300 for _, y in curve):
         return

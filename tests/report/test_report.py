@@ -148,13 +148,13 @@ def test_whatever_a_run_holds_is_escaped(run):
     assert shown.text.count("alert(1)") > 5
 
 
-def test_a_run_that_goes_on_has_a_report(run):
+def test_a_run_in_progress_has_a_report(run):
     shown = page(run(STARTED, StageStarted("distil", 3, 1.0, 24, 0), step(1)))
     assert "not finished" in shown.text
     assert "Models" not in shown.text
 
 
-def test_a_failure_is_told(run):
+def test_a_failure_is_reported(run):
     assert "failed: KD501 a loss" in page(run(STARTED, RunFailed("KD501", "a loss"))).text
 
 
@@ -163,7 +163,7 @@ def test_a_refused_start_is_no_end_of_the_run_before(run):
     assert isinstance(end.event, RunFinished)
 
 
-def test_a_run_that_goes_on_after_a_failure_is_not_finished(run):
+def test_a_run_that_resumes_after_a_failure_is_not_finished(run):
     assert report.read(run(STARTED, RunFailed("KD501", "a loss"), STARTED)).end is None
 
 

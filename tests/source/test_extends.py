@@ -237,7 +237,7 @@ class TestSet:
             ("n.o.p=x=y", {"a": 1, "l": [{"x": 1}, 2], "m": {6: 2}, "n": {"o": {"p": "x=y"}}}),
         ],
     )
-    def test_a_value_is_put_where_the_path_says(self, argument, expected):
+    def test_a_value_is_put_at_its_path(self, argument, expected):
         assert data("a: 1\nl: [{x: 1}, 2]\nm: {6: 2}", argument) == expected
 
     def test_a_key_that_is_a_text_of_digits_is_found(self):

@@ -121,7 +121,7 @@ def test_nothing_unfinished_and_no_archive_is_left(run, root):
     assert names(root / ".downloads") == []
 
 
-def test_what_is_being_fetched_is_said_with_size_package_and_licence(run, capsys, asset):
+def test_each_download_is_printed_with_size_package_and_licence(run, capsys, asset):
     run()
     out = capsys.readouterr().out
     assert "words: not fetched" in out
@@ -327,7 +327,7 @@ def test_pip_is_asked_for_the_pinned_version_alone(fetch, asset, monkeypatch, tm
     assert "--no-cache-dir" in past_cache
 
 
-def test_no_network_says_what_pip_said_and_what_to_do(fetch, asset, monkeypatch, root, capsys):
+def test_without_a_network_pip_s_error_and_the_fix_are_printed(fetch, asset, monkeypatch, root, capsys):
     answer(monkeypatch, 1, "WARNING: retrying\nERROR: No matching distribution found for wordlist==1.0\n")
     assert fetch.main([], table=(asset,), root=root) == 1
     error = capsys.readouterr().err
@@ -337,7 +337,7 @@ def test_no_network_says_what_pip_said_and_what_to_do(fetch, asset, monkeypatch,
     assert "WARNING" not in error
 
 
-def test_a_python_without_pip_says_so(fetch, asset, monkeypatch, root, capsys):
+def test_a_python_without_pip_is_reported(fetch, asset, monkeypatch, root, capsys):
     answer(monkeypatch, 1, f"{sys.executable}: No module named pip\n")
     assert fetch.main([], table=(asset,), root=root) == 1
     assert "has no pip" in capsys.readouterr().err

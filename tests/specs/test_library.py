@@ -54,7 +54,7 @@ def test_a_spec_of_the_library_is_valid_without_a_warning(file, library, registr
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_a_spec_of_the_library_says_what_it_shows(file):
+def test_a_spec_of_the_library_has_a_comment_on_what_it_shows(file):
     assert re.match(r"# [A-Z].{20,}", (SPECS / file).read_text(encoding="utf-8"))
 
 

@@ -61,7 +61,7 @@ def test_the_diagnostics_are_those_of_the_check_and_of_the_plan(chain, folder):
     assert [d.code for d in without.errors] == ["KD303"]
 
 
-def test_a_run_has_a_result_and_goes_on_with_what_is_there(chain, folder, tmp_path):
+def test_a_run_has_a_result_and_is_resumed(chain, folder, tmp_path):
     first = run(SPEC, tmp_path, chain, Halved, folder=folder)
     assert first.folder == tmp_path / "small"
     assert (first.student / "model.safetensors").is_file()

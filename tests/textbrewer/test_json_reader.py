@@ -70,7 +70,7 @@ def test_spans_cover_what_is_written():
         ("1" * 30, "KD004", 1, 1, "too large"),
     ],
 )
-def test_what_is_wrong_is_told_with_line_and_column(text, code, line, column, told):
+def test_errors_are_reported_with_line_and_column(text, code, line, column, told):
     with pytest.raises(DiagnosticError) as caught:
         read(Source("a.json", text))
     (found,) = caught.value.diagnostics

@@ -87,7 +87,7 @@ def test_a_value_that_is_computed_is_a_warning_at_its_place(value):
     assert computed.warning.primary.span.line >= 4
 
 
-def test_arguments_in_a_mapping_are_told_of():
+def test_arguments_in_a_mapping_are_reported():
     assert "`**`" in found("DistillationConfig(**kwargs)").unknown["**"].warning.message
 
 
@@ -97,7 +97,7 @@ def test_two_configurations_that_differ_are_a_mistake():
 
 
 @pytest.mark.parametrize("text", ["DistillationConfig(", "a = '\\N{nothing}'", "(" * 500, "a = " + "-" * 100_000 + "1"])
-def test_what_is_not_python_is_told_of(text):
+def test_invalid_python_is_reported(text):
     with pytest.raises(DiagnosticError) as caught:
         read(Source("a.py", text))
     assert caught.value.diagnostics[0].code == "KD601"

@@ -248,7 +248,7 @@ def test_a_loss_of_a_plugin_that_gives_a_scalar_will_do():
     assert made(golden())["emd.hidden"].loss.ndim == 0
 
 
-def test_other_numbers_of_layers_than_the_configuration_tells_are_told():
+def test_other_numbers_of_layers_than_the_configuration_has_are_reported():
     with pytest.raises(Exception, match="`hidden` of `t` has 5 tensors; `emd` moves the embedding output and 3 layers"):
         objective(2, 3)(golden())
 
@@ -278,7 +278,7 @@ def test_mistakes_are_found_before_anything_runs(change, code, message, folder):
     assert message in errors[0].message
 
 
-def test_a_run_with_everything_goes_on_bit_for_bit(folder):
+def test_a_run_with_everything_resumes_bit_for_bit(folder):
     """The weights of the layers are part of the state: they are in the checkpoint."""
     sets = [f"{MOVED}.adaptive={{temperature: 0.5}}", f"{MOVED}.attention={{}}", f"{MOVED}.hard_labels={{weight: 1}}"]
     whole = run(SPEC, folder / "whole", kdspec_emd, folder=folder, sets=sets)

@@ -103,7 +103,7 @@ def test_groups_are_given_what_the_layer_is_given():
     assert layers[1](hidden_states=layers[0](hidden_states=x, mask=mask), mask=mask).item() == expected
 
 
-def test_places_are_drawn_one_by_one_with_the_probability_of_the_rate():
+def test_places_are_sampled_independently_with_the_probability_of_the_rate():
     layers = mixing(0.3).layers
     torch.manual_seed(0)
     found = [through(layers, torch.ones(1)).item() for _ in range(4000)]
@@ -157,7 +157,7 @@ def test_what_is_frozen_learns_again_after_the_end():
     assert frozen.requires_grad
 
 
-def test_layers_that_are_not_drawn_have_gradients_of_zeros():
+def test_layers_that_are_not_sampled_have_gradients_of_zeros():
     made = mixing(0.0)
     zero = made.zero()
     zero.backward()
@@ -235,7 +235,7 @@ def test_the_rate_matters_and_a_small_one_trains_all_the_same(folder):
 
 
 @pytest.mark.parametrize("sets", [(), (f"{TRAINING}.gradient_checkpointing=true",)])
-def test_a_run_that_was_stopped_goes_on_bit_for_bit(folder, sets):
+def test_a_run_that_was_stopped_resumes_bit_for_bit(folder, sets):
     whole = run(SPEC, folder / "whole", kdspec_theseus, folder=folder, sets=sets)
     (folder / "stop.py").write_text(STOP)
     with pytest.raises(Exception, match="stopped by signal"):
@@ -278,7 +278,7 @@ def test_a_later_stage_trains_the_student_alone(folder):
         ([f"{THESEUS}.layers=bert.encoder.layers"], "KD303", "no list of 2 layers at `bert.encoder.layers`"),
     ],
 )
-def test_models_that_do_not_go_together_are_told(folder, sets, code, message):
+def test_models_that_do_not_fit_are_reported(folder, sets, code, message):
     with pytest.raises(Exception, match=message) as caught:
         run(SPEC, folder / "runs", kdspec_theseus, folder=folder, sets=sets)
     assert caught.value.diagnostics[0].code == code

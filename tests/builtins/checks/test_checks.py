@@ -58,7 +58,7 @@ def told(answer):
     return check(SPEC, doubtful(answer), DoubtfulTask, folder=TINY).diagnostics
 
 
-def test_a_fault_is_told_at_the_parameter():
+def test_a_fault_is_reported_at_the_parameter():
     (found,) = told(lambda *_: [Fault("KD104", "too small", ("size",), help="take more")])
     assert str(found) == "spec.yaml:7:22: KD104 too small"
     assert (found.severity, found.help) == ("error", "take more")

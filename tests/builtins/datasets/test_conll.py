@@ -72,7 +72,7 @@ def test_the_columns_of_a_file_that_cannot_be_read_are_not_known(tmp_path):
         ("", {}, "train.txt: the file has no words"),
     ],
 )
-def test_a_mistake_is_told_with_its_line(text, fields, message, read):
+def test_a_mistake_is_reported_with_its_line(text, fields, message, read):
     with pytest.raises(Fault) as caught:
         read(text, **fields)
     assert (caught.value.code, caught.value.at) == ("KD502", ("train", 0))

@@ -53,7 +53,7 @@ def test_a_file_without_a_header(tmp_path, build):
     }
 
 
-def test_numbers_are_told_apart_over_all_files_of_a_split(tmp_path, build):
+def test_columns_of_numbers_are_detected_over_all_files_of_a_split(tmp_path, build):
     (tmp_path / "a.csv").write_text("label\n1\n")
     (tmp_path / "b.csv").write_text("label\nx\n")
     assert build(Csv(train=["a.csv", "b.csv"]))["train"]["label"][:] == ["1", "x"]

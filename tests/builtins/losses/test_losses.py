@@ -93,7 +93,7 @@ def test_mmd_compares_models_of_different_widths():
     assert Mmd().build(BuildContext())((narrow, narrow), (wide, wide), mask=MASK).value.isfinite()
 
 
-def test_attention_mse_does_not_clip_unless_told_to():
+def test_attention_mse_does_not_clip_by_default():
     default, clipped = AttentionMse().build(BuildContext()), AttentionMse(**CLIP).build(BuildContext())
     assert default(*SCORES, mask=None).value > clipped(*SCORES, mask=None).value
 

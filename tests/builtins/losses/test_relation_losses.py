@@ -78,7 +78,7 @@ def test_a_student_of_other_width_and_heads_learns_relations(folder):
 
 
 @pytest.mark.parametrize("match", [0, 1])
-def test_heads_that_do_not_divide_the_widths_are_told_at_their_place(match, folder):
+def test_heads_that_do_not_divide_the_widths_are_reported_at_their_place(match, folder):
     name = "minilm_v2" if match else "minilm"
     change = f"stages.distil.distiller.general.matches.{match}.loss.{name}.heads=3"
     with pytest.raises(DiagnosticError) as caught:

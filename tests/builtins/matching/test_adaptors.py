@@ -36,7 +36,7 @@ def test_what_is_built_belongs_to_the_caller():
     assert adaptor.build(BuildContext()) == FEATURES
 
 
-def test_a_bad_path_is_told_with_the_place_in_its_text():
+def test_a_bad_path_is_reported_with_the_place_in_its_text():
     [error] = errors({"logits": "output.logits", "hidden": "outputs.hidden_states"})
     assert error["type"] == "field_path"
     assert error["loc"][:2] == ("features", "hidden")
@@ -44,7 +44,7 @@ def test_a_bad_path_is_told_with_the_place_in_its_text():
     assert "`outputs`" in error["msg"]
 
 
-def test_a_bad_path_in_a_list_is_told_at_its_place():
+def test_a_bad_path_in_a_list_is_reported_at_its_place():
     [error] = errors({"logits": ["output.logits", "output.."]})
     assert error["loc"][-1] == 1
 

@@ -104,7 +104,7 @@ def test_mistakes_are_found_before_anything_runs(sets, code, message, folder):
     assert message in f"{errors[0].message} {errors[0].primary}"
 
 
-def test_a_run_that_was_stopped_goes_on_bit_for_bit(folder):
+def test_a_run_that_was_stopped_resumes_bit_for_bit(folder):
     stop = """
 import os, signal
 from kdspec import hookimpl
@@ -166,7 +166,7 @@ def test_a_bigru_tags_each_token(folder):
     assert module(**tokenizer(["good film"], return_tensors="pt"))["logits"].ndim == 3
 
 
-def test_a_task_for_which_it_has_no_head_is_told(folder):
+def test_a_task_for_which_it_has_no_head_is_reported(folder):
     (folder / "tags.conll").write_text("good B-x\nfilm O\n\nbad O\n\n")
     tags = "tasks={tags: {token_classification: {data: {conll: {train: tags.conll}}}}}"
     with pytest.raises(DiagnosticError) as caught:

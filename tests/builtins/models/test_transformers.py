@@ -207,7 +207,7 @@ def test_the_same_seed_and_name_draw_the_same_weights(tiny, fields):
 
 
 @pytest.mark.parametrize(("dtype", "expected"), [(None, torch.float32), ("bfloat16", torch.bfloat16)])
-def test_the_weights_are_float32_unless_the_spec_says_otherwise(tiny, dtype, expected):
+def test_the_weights_are_float32_by_default(tiny, dtype, expected):
     half = transformers.AutoModel.from_pretrained(tiny, dtype=torch.bfloat16)
     half.save_pretrained(tiny)
     models = {"a": Transformers(path="tiny", dtype=dtype), "b": Transformers(like="a", dtype=dtype)}

@@ -99,7 +99,7 @@ def test_the_plan_has_what_is_done_with_each_task(tmp_path):
         ),
     ],
 )
-def test_a_mistake_is_told(tmp_path, written, code, told):
+def test_a_mistake_is_reported(tmp_path, written, code, told):
     (error,) = found(tmp_path, written).errors
     assert error.code == code
     assert told in error.message
@@ -107,7 +107,7 @@ def test_a_mistake_is_told(tmp_path, written, code, told):
         assert error.help.startswith("did you mean")
 
 
-def test_a_task_without_a_head_on_the_student_is_told(tmp_path):
+def test_a_task_without_a_head_on_the_student_is_reported(tmp_path):
     checked = found(tmp_path, f"tasks: {{{FINE}, columns: {{hard_labels: {{weight: 1}}}}}}")
     (error,) = [error for error in checked.errors if error.code == "KD314"]
     assert error.message == "student `student` can have no head for task `columns`"
@@ -121,7 +121,7 @@ def test_a_metric_of_a_task_or_their_mean_may_choose(tmp_path, metric):
 
 
 @pytest.mark.parametrize(("metric", "guess"), [("films.acuracy", "films.accuracy"), ("accuracy", None)])
-def test_a_metric_of_no_task_is_told(tmp_path, metric, guess):
+def test_a_metric_of_no_task_is_reported(tmp_path, metric, guess):
     training = f"training: {{steps: 1, evaluate: {{metric: {metric}}}}}\n"
     (error,) = found(tmp_path, BOTH, training).errors
     assert error.message == f"unknown metric `{metric}`"
@@ -129,7 +129,7 @@ def test_a_metric_of_no_task_is_told(tmp_path, metric, guess):
         assert error.help == f"did you mean `{guess}`?"
 
 
-def test_what_has_no_effect_is_told(tmp_path):
+def test_what_has_no_effect_is_reported(tmp_path):
     off = "topics: {teacher: two, weight: 0}"
     messages = [d.message for d in found(tmp_path, f"tasks: {{{FINE}, {off}}}").diagnostics]
     assert "task `topics` is drawn, and nothing of it is learnt" in messages
@@ -138,7 +138,7 @@ def test_what_has_no_effect_is_told(tmp_path):
     assert "`temperature` of `soft_labels` has no effect" in messages
 
 
-def test_a_task_of_by_task_that_there_is_not_is_told(tmp_path):
+def test_an_unknown_task_of_by_task_is_reported(tmp_path):
     written = BOTH + "\n"
     text = SPEC.replace(BOTH, written.rstrip()).replace(
         "stages:\n", "adaptors: {student: {by_task: {tasks: {flims: {logits: output.logits}}}}}\nstages:\n", 1
@@ -148,7 +148,7 @@ def test_a_task_of_by_task_that_there_is_not_is_told(tmp_path):
     assert errors[0].help == "did you mean `films`?"
 
 
-def test_a_feature_that_the_adaptor_lacks_for_a_task_is_told(tmp_path):
+def test_a_feature_that_the_adaptor_lacks_for_a_task_is_reported(tmp_path):
     adaptor = "adaptors: {student: {by_task: {tasks: {films: {logits: output.logits}}}}}\nstages:\n"
     errors = check(SPEC.replace("stages:\n", adaptor, 1), folder=tmp_path).errors
     assert [error.message for error in errors] == ["the adaptor of `student` has no feature `logits` for task `topics`"]

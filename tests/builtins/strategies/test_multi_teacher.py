@@ -155,14 +155,14 @@ def test_it_is_valid(tmp_path):
         (BOTH + ", matches: [{feature: hidden, loss: cos, layers: {1: 1}, teacher: tow}]", "KD204", "teacher `tow`"),
     ],
 )
-def test_a_mistake_is_told_at_its_place(tmp_path, written, code, told):
+def test_a_mistake_is_reported_at_its_place(tmp_path, written, code, told):
     (error,) = found(tmp_path, written).errors
     assert error.code == code
     assert told in error.message
     assert error.primary.span.line == (SPEC[: SPEC.index(BOTH)].count("\n"))
 
 
-def test_settings_beside_a_weight_of_0_are_told(tmp_path):
+def test_settings_beside_a_weight_of_0_are_reported(tmp_path):
     written = BOTH + ", soft_labels: {weight: 0, combine: losses}, hard_labels: {weight: 1}"
     (warning,) = found(tmp_path, written).diagnostics
     assert "`combine` of `soft_labels` has no effect" in warning.message

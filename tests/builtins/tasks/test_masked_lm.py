@@ -112,7 +112,7 @@ def test_words_of_a_column_are_masked_together(words, tokenizer):
         ({"text": ["a b"], "w": [[1.5]]}, {"segmented": "w"}, ("segmented",), "no words"),
     ],
 )
-def test_wrong_rows_are_told_at_their_place(rows, fields, at, message, tokenizer):
+def test_wrong_rows_are_reported_at_their_place(rows, fields, at, message, tokenizer):
     with pytest.raises(Fault, match=message) as caught:
         encoded(built(rows, **fields), "train", tokenizer)
     assert caught.value.at == at

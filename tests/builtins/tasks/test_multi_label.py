@@ -105,7 +105,7 @@ def test_unlabelled_rows_have_none():
         ({"train": ROWS}, {"text": "txt"}, "KD312", ("text", 0), "no column `txt`"),
     ],
 )
-def test_wrong_rows_are_told_at_their_place(splits, fields, code, at, message):
+def test_wrong_rows_are_reported_at_their_place(splits, fields, code, at, message):
     with pytest.raises(Fault, match=message) as caught:
         built(splits, **fields)
     assert (caught.value.code, caught.value.at) == (code, at)

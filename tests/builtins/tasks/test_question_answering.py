@@ -171,7 +171,7 @@ def test_an_answer_is_where_its_tokens_are(tokenizer):
     assert example["context_mask"] == [1, 0, 0, *[1] * 10, 0]
 
 
-def test_a_part_of_a_token_stands_for_all_of_it(tokenizer):
+def test_an_answer_within_a_token_is_the_whole_token(tokenizer):
     whole = [[0, 2], [3, 5]]
     assert TEXT[whole[1][0] : whole[1][1]] == "cd"
     found = built({"train": rows("d e")})

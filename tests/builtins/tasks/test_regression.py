@@ -73,7 +73,7 @@ def test_rows_without_a_number():
         (ROWS, {"label": "score"}, "KD312", "no column `score`"),
     ],
 )
-def test_wrong_rows_are_told_at_their_place(rows, fields, code, message):
+def test_wrong_rows_are_reported_at_their_place(rows, fields, code, message):
     with pytest.raises(Fault, match=message) as caught:
         built({"train": rows}, **fields)
     assert (caught.value.code, caught.value.at) == (code, ("label", 0))
@@ -104,7 +104,7 @@ def test_metrics_over_what_is_known():
     assert metrics_of(built(), [logits], [torch.full((4, 2), math.nan)]) == {}
 
 
-def test_a_correlation_with_a_constant_is_no_number():
+def test_a_correlation_with_a_constant_is_nan():
     found = metrics_of(built(), [torch.full((3, 1), 0.1)], [torch.tensor([[1.0], [2.0], [3.0]])])
     assert math.isnan(found["pearson"])
     assert math.isnan(found["spearman"])

@@ -215,7 +215,7 @@ def test_long_texts_are_cut(tokenizer):
 
 
 @pytest.mark.parametrize(("text", "limit"), [("text", 2), (["text", "text"], 3)])
-def test_a_limit_that_leaves_no_room(tokenizer, text, limit):
+def test_a_maximum_length_without_space_for_text_is_refused(tokenizer, text, limit):
     component = built(text=text, max_length=limit)
     assert str(limit) in fault(lambda: encoded(component, "train", tokenizer), "KD502", ("max_length",)).message
 

@@ -23,12 +23,12 @@ def test_a_constant_is_the_same_throughout():
     assert at(ConstantWeight(value=0.5), 0.0, 0.3, 1.0) == [0.5, 0.5, 0.5]
 
 
-def test_decay_falls_from_one_to_zero_unless_told_otherwise():
+def test_decay_falls_from_one_to_zero_by_default():
     assert at(LinearDecay(), 0.0, 0.25, 1.0) == [1.0, 0.75, 0.0]
     assert at(LinearDecay.model_validate({"from": 4, "to": 2}), 0.0, 0.5, 1.0) == [4.0, 3.0, 2.0]
 
 
-def test_growth_rises_from_zero_to_one_unless_told_otherwise():
+def test_growth_rises_from_zero_to_one_by_default():
     assert at(LinearGrowth(), 0.0, 0.25, 1.0) == [0.0, 0.25, 1.0]
     assert at(LinearGrowth.model_validate({"from": 2, "to": 4}), 0.0, 0.5, 1.0) == [2.0, 3.0, 4.0]
 

@@ -117,7 +117,7 @@ def test_one_thing_is_done_at_a_time(arguments, kdspec, spec):
     assert kdspec("cache", *arguments).code == 2
 
 
-def test_a_spec_with_mistakes_is_told_of(kdspec, spec):
+def test_errors_of_a_spec_are_reported(kdspec, spec):
     spec(TRAINING, "    training: {epochs: 2, teacher_cache: onn}")
     outcome = kdspec("cache", "spec.yaml")
     assert outcome.code == 1

@@ -118,7 +118,7 @@ def test_the_defaults_are_those_of_textbrewer(imported):
     assert training["evaluate"] == {"every_epochs": 1}
 
 
-def test_the_weight_that_a_schedule_replaces_is_told_of(imported):
+def test_the_weight_that_a_schedule_replaces_is_noted(imported):
     _, text = imported({"kd_loss_weight": 0.5, "kd_loss_weight_scheduler": "linear_decay"})
     assert "0.5 in the first step" in text
     assert "{linear_decay: {from: 0.5}}" in text
@@ -294,7 +294,7 @@ def test_a_script_names_its_tasks(kdspec, tmp_path, monkeypatch):
         ),
     ],
 )
-def test_tasks_that_do_not_fit_together_are_told_of(kdspec, tmp_path, monkeypatch, options, told):
+def test_tasks_that_do_not_fit_together_are_reported(kdspec, tmp_path, monkeypatch, options, told):
     monkeypatch.chdir(tmp_path)
     Path("config.json").write_text("{}")
     outcome = kdspec("import-textbrewer", "config.json", *options)
@@ -403,14 +403,14 @@ def test_the_schema_comes_with_a_file(kdspec, tmp_path, monkeypatch):
         ('{"TrainingConfig": {"fp16_opt_level": "O4"}}', "KD104", "1:39", "`O3`"),
     ],
 )
-def test_what_is_wrong_is_told_with_line_and_column(refused, text, code, place, told):
+def test_errors_are_reported_with_line_and_column(refused, text, code, place, told):
     err = refused(text)
     assert f"error[{code}]" in err
     assert f"config.json:{place}\n" in err
     assert told in err
 
 
-def test_a_setting_in_two_files_is_told_with_both_places(kdspec, tmp_path, monkeypatch):
+def test_a_setting_in_two_files_is_reported_with_both_places(kdspec, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("a.json", "b.json"):
         Path(name).write_text('{"temperature": 8}')

@@ -109,7 +109,7 @@ def test_data_is_read_by_its_suffix(new, tmp_path, name, reader):
     assert task["data"] == {reader: {"train": f"./{name}"}}
 
 
-def test_data_that_is_not_there_is_told_of(new):
+def test_missing_data_is_reported(new):
     outcome = new("--data", "rows.csv")
     assert outcome.code == 1
     assert "KD310" in outcome.err
@@ -136,7 +136,7 @@ def test_nothing_is_replaced_unless_forced(new, tmp_path, name):
         ({"teacher": "like:2"}, "KD310"),
     ],
 )
-def test_what_cannot_be_used_is_told_of(new, arguments, told):
+def test_unusable_arguments_are_reported(new, arguments, told):
     outcome = new(**arguments)
     assert outcome.code in {1, 2}
     assert told in outcome.err

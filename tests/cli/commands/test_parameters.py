@@ -47,7 +47,7 @@ def test_a_spec_without_a_model_is_wrong_usage(kdspec, spec):
     assert "which model of the spec?" in outcome.err
 
 
-def test_a_spec_with_errors_is_told_of(kdspec, spec):
+def test_errors_of_a_spec_are_reported(kdspec, spec):
     outcome = kdspec("parameters", f"{spec('kdspec: 1', 'kdspec: 2')}:student")
     assert outcome.code == 1
     assert "KD104" in outcome.err

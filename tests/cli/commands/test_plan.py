@@ -17,7 +17,7 @@ def test_a_plan_is_shown_on_standard_output(kdspec, spec):
     assert "~ default" in outcome.out
 
 
-def test_json_says_its_format(kdspec, spec):
+def test_json_has_its_format(kdspec, spec):
     spec()
     data = json.loads(kdspec("plan", "--json", "spec.yaml").out)
     assert (data["format"], data["name"]) == (1, "tiny")

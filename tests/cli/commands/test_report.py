@@ -21,7 +21,7 @@ def folder(tmp_path, monkeypatch):
     return path
 
 
-def test_it_writes_the_page_and_says_where(kdspec, folder):
+def test_it_writes_the_page_and_prints_its_path(kdspec, folder):
     outcome = kdspec("report", "runs/tiny")
     assert (outcome.code, outcome.out, outcome.err) == (0, "runs/tiny/report.html\n", "")
     assert (folder / "report.html").is_file()
@@ -41,6 +41,6 @@ def test_a_folder_that_is_not_a_run_is_wrong_usage(kdspec, tmp_path):
     assert "is not the folder of a run" in outcome.err
 
 
-def test_a_damaged_log_is_told(kdspec, folder):
+def test_a_damaged_log_is_reported(kdspec, folder):
     (folder / "events.jsonl").write_text("{}\n", encoding="utf-8")
     assert "error[KD003]" in kdspec("report", "runs/tiny").err

@@ -125,7 +125,7 @@ def test_a_warning_does_not(kdspec, spec, engine):
 @pytest.mark.parametrize(
     ("format_", "shown"), [("full", "error[KD501]: a loss"), ("concise", "KD501 a loss"), ("json", '"code": "KD501"')]
 )
-def test_a_run_that_fails_is_told_with_its_place(kdspec, spec, engine, format_, shown):
+def test_a_failing_run_is_reported_with_its_place(kdspec, spec, engine, format_, shown):
     spec()
 
     def error(self):
@@ -139,7 +139,7 @@ def test_a_run_that_fails_is_told_with_its_place(kdspec, spec, engine, format_, 
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_names_the_command_that_goes_on(kdspec, spec, engine, number, code):
+def test_an_interrupted_run_prints_the_command_that_resumes_it(kdspec, spec, engine, number, code):
     spec(name="my spec.yaml")
     engine(Interrupted(number))
     outcome = kdspec("run", "my spec.yaml", "--set", "seed=7", "--restart", "--output", "out", "--device", "cpu")
@@ -158,7 +158,7 @@ def test_the_command_names_the_plugins(kdspec, spec, engine, tmp_path):
     assert outcome.err.endswith("  kdspec run spec.yaml --plugin mine.py\n")
 
 
-def test_a_finished_run_says_so_and_shows_its_table(kdspec, spec, engine):
+def test_a_finished_run_is_reported_with_its_table(kdspec, spec, engine):
     spec()
     engine(finished=True)
     outcome = kdspec("run", "spec.yaml")
@@ -189,7 +189,7 @@ def test_a_device_that_cannot_be_used_is_wrong_usage(kdspec, spec, engine, devic
     assert f"`{device}` cannot be used" in outcome.err
 
 
-def test_a_folder_that_cannot_be_made_is_told(kdspec, spec):
+def test_a_folder_that_cannot_be_created_is_reported(kdspec, spec):
     spec()
     Path("taken").write_text("", encoding="utf-8")
     outcome = kdspec("run", "spec.yaml", "--output", "taken/runs")

@@ -157,7 +157,7 @@ def test_fix_changes_nothing_but_the_mistake(kdspec, spec):
     assert [entry.name for entry in path.parent.iterdir()] == ["spec.yaml"]
 
 
-def test_fix_goes_on_with_what_the_first_mistake_had_hidden(kdspec, spec):
+def test_fix_also_corrects_errors_that_the_first_ones_had_hidden(kdspec, spec):
     path = spec("teacher: teacher\n        student", "teacher: techer\n        studnet")
     assert kdspec("validate", "--fix", "spec.yaml").code == 0
     assert "teacher: teacher\n        student: student" in path.read_text()
@@ -198,7 +198,7 @@ def test_fix_refuses_standard_input(kdspec):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_fix_tells_of_a_folder_that_cannot_be_written_to(kdspec, spec, tmp_path):
+def test_fix_reports_a_folder_that_is_not_writable(kdspec, spec, tmp_path):
     spec("temperature: 4", "temprature: 4")
     tmp_path.chmod(0o500)
     outcome = kdspec("validate", "--fix", "spec.yaml")

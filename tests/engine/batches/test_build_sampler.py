@@ -91,24 +91,24 @@ def test_a_budget_of_tokens_is_kept(texts, monkeypatch):
     assert max(seen[4:]) <= 120  # the first look at the models is of two rows
 
 
-def test_a_run_tells_how_much_is_padding(texts):
+def test_a_run_reports_its_padding(texts):
     (told,) = [note for note in texts().notes if "padding" in note]
     assert told.startswith("stage `distil`: micro-batches of similar length: ")
     assert "in random batches" in told
 
 
-def test_length_grouped_steps_are_told_too(texts):
+def test_length_grouped_batches_are_reported_too(texts):
     ran = texts(f"{TRAINING}.batching=length_grouped")
     assert any("length-grouped batches" in note for note in ran.notes)
     assert [len(step.micro_losses) for step in ran.of(StepDone)][:2] == [2, 2]
 
 
-def test_random_batches_are_not_told_of(texts):
+def test_padding_of_random_batches_is_not_reported(texts):
     assert not any("padding" in note for note in texts(f"{TRAINING}.batching=random").notes)
 
 
 @pytest.mark.parametrize("by", ["sorted_micro_batches", "length_grouped"])
-def test_a_stopped_run_goes_on_with_the_same_batches(by, texts, toys):
+def test_a_stopped_run_resumes_with_the_same_batches(by, texts, toys):
     changes = (f"{TRAINING}.batching={by}", f"{TRAINING}.steps=5", f"{TRAINING}.checkpoint.every_steps=1")
     whole = texts(*changes, folder="whole")
     with pytest.raises(Interrupted):

@@ -38,7 +38,7 @@ def test_without_an_epoch_rows_are_as_they_are_encoded():
     assert numbers([0, 3, 4]) == [5.0, 35.0, 10.0]
 
 
-def test_what_is_drawn_depends_on_seed_epoch_and_row_alone():
+def test_samples_depend_on_seed_epoch_and_row_alone():
     assert numbers([1, 5], 2) == numbers([5, 1], 2)[::-1] == numbers([1], 2) + numbers([5], 2)
     assert numbers([1], 2) != numbers([1], 3)
     assert numbers([1], 2) != numbers([1], 2, seed=1)
@@ -50,7 +50,7 @@ def test_every_tokenizer_draws_alike():
     assert torch.equal(batches["student"].named["x"], batches["teacher"].named["x"])
 
 
-def test_a_task_is_told_whether_a_teacher_answers():
+def test_a_task_gets_whether_a_teacher_labels_the_rows():
     assert numbers([2], 0, taught=True)[0] - numbers([2], 0)[0] == 1.0
 
 

@@ -69,7 +69,7 @@ def test_fold_is_frozen():
 
 
 @given(st.lists(st.integers() | st.text(), max_size=4), st.lists(st.integers() | st.text(), max_size=4))
-def test_fold_tells_different_parts_apart(one, two):
+def test_fold_differs_for_different_parts(one, two):
     assert 0 <= fold(*one) < 2**63
     assert (fold(*one) == fold(*two)) == (one == two)
 

@@ -74,7 +74,7 @@ def test_ranks_have_the_same_tasks_and_other_rows():
         ({"proportions": {"a": 1.0, "b": 4.0}}, 0.2),
     ],
 )
-def test_tasks_are_drawn_as_often_as_sampling_says(sampling, expected):
+def test_tasks_are_sampled_in_the_proportions_of_sampling(sampling, expected):
     one = mixture({"a": 90, "b": 29}, batch_size=10, **sampling)  # 9 batches and 3
     assert one.probabilities["a"] == pytest.approx(expected)
     drawn = Counter(one.of(step)[0].task for step in range(4000))

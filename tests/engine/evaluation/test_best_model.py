@@ -103,7 +103,7 @@ def scripted(launch, values, higher, *sets):
         ("[nan, nan, nan, nan]", True, None),
     ],
 )
-def test_the_metric_says_which_direction_is_better(values, higher, best, launch):
+def test_the_metric_has_a_direction(values, higher, best, launch):
     """The first of equals stays, and what is no number is never the best."""
     ran, end = scripted(launch, values, higher)
     assert end.best_step == best
@@ -117,7 +117,7 @@ def test_another_metric_can_choose(launch):
     assert end.best_step == 1
 
 
-def test_the_task_says_nothing_of_a_metric_that_it_does_not_have(launch):
+def test_a_metric_that_the_task_lacks_is_reported(launch):
     with pytest.raises(FindingError) as caught:
         scripted(launch, "[1, 2, 3, 4]", True, f"{TRAINING}.evaluate.metric=othr")
     (found,) = caught.value.findings
@@ -141,7 +141,7 @@ def test_without_validation_rows_the_last_student_is_kept_and_that_is_noted(laun
     assert same.bits(ran.weights, student)
 
 
-def test_without_labels_there_is_nothing_to_judge_by(launch):
+def test_without_labels_the_last_student_is_kept(launch):
     changes = (ROWS, f"{TRAINING}.evaluate={{}}", "adaptors.student={logits: output.logits, hidden: output.hidden}")
     changes = (*changes, "tasks.rows.tensors.labels=null", "tasks.rows.tensors.columns=[ids, mask]")
     ran = launch(*changes, f"{GENERAL}.hard_labels.weight=0")
@@ -224,7 +224,7 @@ def several(*tasks):
     return BestModelTracker(SimpleNamespace(spec=spec), stage, made)
 
 
-def test_a_run_that_goes_on_with_another_metric_compares_by_that_one(monkeypatch):
+def test_a_run_that_resumes_with_another_metric_compares_by_it(monkeypatch):
     best_model = several(("a", "accuracy", False))
     best_model.written = "a.loss"
     progress = EvaluationProgress(step=2, best_step=1, best_metrics={"a.accuracy": 0.9, "a.loss": 1.5})

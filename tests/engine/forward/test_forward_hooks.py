@@ -41,7 +41,7 @@ def net():
 X = torch.randn(2, 2)
 
 
-def test_a_layer_that_is_called_twice_is_told_by_its_call(net):
+def test_calls_of_a_layer_are_distinguished(net):
     trace, output = traced(net, X)
     assert trace.hook_set(output["hidden"]) == (
         HookPoint("embed", 0, "output"),

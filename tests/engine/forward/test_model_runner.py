@@ -83,7 +83,7 @@ def test_a_list_of_paths_has_layers_and_heads(forward):
     assert torch.equal(found.logits[0].dense() * 2, found.logits[1].dense())
 
 
-def test_what_a_path_does_not_lead_to_is_told_for_every_feature_at_once(forward):
+def test_wrong_paths_are_reported_for_every_feature_at_once(forward):
     made = forward(
         feature("logits", "output.logit"), feature("hidden", "output.hiden"), feature("labels", "batch.label")
     )

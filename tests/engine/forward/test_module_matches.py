@@ -115,7 +115,7 @@ def test_a_match_on_a_module_reaches_what_is_below_it_and_nothing_else(texts, la
     ],
     ids=["transformers", "transformers, activations recomputed", "a module of a plugin"],
 )
-def test_a_run_with_such_matches_goes_on_bit_for_bit(text, sets, texts, launch, session, toys, same):
+def test_a_run_with_such_matches_resumes_bit_for_bit(text, sets, texts, launch, session, toys, same):
     text = {"texts": texts, "toys": TOYS}[text]
     whole = launch(*sets, text=text, folder="whole")
     with pytest.raises(Interrupted):
@@ -139,7 +139,7 @@ def test_a_plugins_module_is_matched_before_its_activation(launch):
     assert ran.checkpoint(20)["objective.matches.0.projection.0.weight"].shape == (6, 4)
 
 
-def test_a_module_that_is_not_there_is_told_with_the_nearest(texts, launch):
+def test_a_missing_module_is_reported_with_the_nearest_name(texts, launch):
     wrong = 'adaptors.student.value=modules["bert.encoder.layer.1.attention.self.values"].output'
     with pytest.raises(FindingError) as caught:
         launch(wrong, text=texts)

@@ -100,7 +100,7 @@ def test_the_table_shows_the_levels_that_are_asked_for():
     assert "1,552 parameters and 3 values in buffers" in module_tree.caption(tree(module))
 
 
-def test_the_data_says_where_a_shared_tensor_is():
+def test_the_data_has_the_place_of_a_shared_tensor():
     module = nn.ModuleDict({"one": nn.Linear(3, 5, bias=False)})
     module["two"] = module["one"]
     plain = module_tree.data(tree(module))

@@ -125,7 +125,7 @@ def test_a_feature_that_is_nothing_cannot_be_compared(launch):
     assert "NoneType" in found[0].message
 
 
-def test_all_that_is_wrong_is_told_at_once(launch):
+def test_all_errors_are_reported_at_once(launch):
     second = "{feature: other, loss: cos, layers: {0: 0}}"
     changes = (
         *shaped({"logits": [3], "layer": [6, 5]}, {}),

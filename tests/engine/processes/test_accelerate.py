@@ -71,7 +71,7 @@ def test_what_would_be_without_effect_is_refused(tmp_path, text, told):
         checked(tmp_path, text)
 
 
-def test_a_file_that_is_not_there_is_told_of(tmp_path):
+def test_a_missing_file_is_reported(tmp_path):
     with pytest.raises(FindingError, match=r"KD515 .* does not exist"):
         read(tmp_path / "accelerate.yaml")
 
@@ -85,7 +85,7 @@ def test_a_file_that_is_not_there_is_told_of(tmp_path):
         ("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR", "to `inductor`, which would have no effect"),
     ],
 )
-def test_what_accelerate_launch_has_told_is_refused_alike(name, value, told):
+def test_variables_of_accelerate_launch_are_refused_too(name, value, told):
     usual = {"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_DYNAMO_BACKEND": "NO", "ACCELERATE_USE_FSDP": "false"}
     check_environment(usual, "fp32")
     with pytest.raises(FindingError, match=f"KD515 `accelerate launch` has set `{name}`.* {told}"):

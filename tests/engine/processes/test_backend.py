@@ -123,7 +123,7 @@ def test_an_overflow_leaves_the_step_out_and_lowers_the_scale():
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_a_step_changes_the_weights_and_says_so(precision):
+def test_a_step_changes_the_weights_and_returns_true(precision):
     backend = SingleProcess(precision=precision)
     net, optimizer = net_and_optimizer()
     before = bits(net)
@@ -154,7 +154,7 @@ def test_state_and_scaler_state_are_all_a_resume_needs(precision):
     assert second.scaler_state() == backend.scaler_state()
 
 
-def test_weights_that_do_not_fit_are_told_with_what_differs():
+def test_weights_that_do_not_fit_are_reported_with_their_differences():
     net, _ = net_and_optimizer()
     state = net.state_dict()
     del state["0.bias"]

@@ -81,7 +81,7 @@ def test_one_that_left_because_of_another_is_not_the_reason(three):
     assert "process 2" not in three[0].culprit()
 
 
-def test_whether_the_main_process_tells_is_waited_for(three):
+def test_a_process_waits_for_the_report_of_the_main_process(three):
     assert not three[1].wait(("fell", "left"), 0, seconds=0.05)
     three[0].post("left", "because of 2")
     assert three[1].wait(("fell", "left"), 0, seconds=5)

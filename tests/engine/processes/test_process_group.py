@@ -31,7 +31,7 @@ def test_of_one_process_everything_is_its_own():
 
 
 @pytest.mark.slow
-def test_processes_that_never_meet_are_told_where_they_should(monkeypatch):
+def test_processes_that_never_connect_get_the_address_in_the_error(monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -31,7 +31,7 @@ def test_of_a_world_of_one_it_is_alone_as_well():
     assert place(VARIABLES | zeros) == ALONE
 
 
-def test_torchrun_tells_who_it_is_and_where_all_meet():
+def test_rank_and_address_are_read_from_torchrun():
     assert place(VARIABLES) == Rank(3, 4, 1, 2, address="first", port=29500, attempt="2")
 
 

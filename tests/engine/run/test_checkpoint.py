@@ -368,7 +368,7 @@ class TestDamage:
         assert [path.name for path in two.damaged()] == [f"step-00000020.corrupt-{n}" for n in (1, 2, 3)]
         assert (two.damaged()[0] / "optimizer.safetensors").exists()
 
-    def test_a_store_with_nothing_but_damage_says_so(self, two):
+    def test_a_store_with_damaged_checkpoints_only_reports_them(self, two):
         """And goes on saying so at the next start, so that no run begins anew in silence."""
         for step in (10, 20):
             (two.folder(step) / "manifest.json").write_text("{}")

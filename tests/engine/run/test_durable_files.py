@@ -78,7 +78,7 @@ def test_contents_are_on_the_disk_before_the_name_and_the_name_before_returning(
     assert happened == ["file", "rename", "folder"]
 
 
-def test_a_full_disk_is_told_with_both_numbers(tmp_path):
+def test_a_full_disk_is_reported_with_needed_and_free_bytes(tmp_path):
     (diagnostic,) = cannot_write(tmp_path / "no" / "such" / "folder", OSError(28, "whatever"), 10**18).findings
     assert "no space left on device" in diagnostic.message
     assert diagnostic.notes[0] == f"{10**18} bytes are needed"

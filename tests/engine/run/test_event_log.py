@@ -110,7 +110,7 @@ class TestTornLines:
     @pytest.mark.parametrize(
         "line", ["", "{}", "[1]", "null", '{"time": "now", "event": "Note"}', "[" * 100_000, "\udc80"]
     )
-    def test_any_other_damaged_line_is_told_by_its_number(self, path, line):
+    def test_any_other_damaged_line_is_reported_by_its_number(self, path, line):
         log = log_of(path, STARTED)
         with path.open("ab") as file:
             file.write(line.encode(errors="surrogateescape") + b"\n")

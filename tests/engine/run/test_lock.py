@@ -41,7 +41,7 @@ def other_process(folder, *options):
         yield process
 
 
-def test_a_second_process_is_refused_and_told_who_has_the_folder(tmp_path):
+def test_a_second_process_is_refused_with_the_name_of_the_holder(tmp_path):
     with other_process(tmp_path) as holder:
         for _ in range(2):
             with pytest.raises(FindingError) as caught, RunLock(tmp_path):
@@ -80,7 +80,7 @@ def test_the_same_process_is_refused_too_and_the_first_lock_holds(tmp_path):
         pass
 
 
-def test_a_system_that_cannot_tell_its_own_locks_still_locks(tmp_path, monkeypatch):
+def test_a_system_without_the_query_for_own_locks_still_locks(tmp_path, monkeypatch):
     real = fcntl.fcntl
 
     def unknown(descriptor, command, *query):
@@ -95,7 +95,7 @@ def test_a_system_that_cannot_tell_its_own_locks_still_locks(tmp_path, monkeypat
         pass
 
 
-def test_the_file_says_who_holds_it_and_is_empty_after(tmp_path):
+def test_the_file_names_its_holder_and_is_empty_afterwards(tmp_path):
     with RunLock(tmp_path / "runs" / "new"):
         holder = (tmp_path / "runs" / "new" / ".lock").read_text()
         who, since = holder.split(" since ")

@@ -78,7 +78,7 @@ def bits(net):
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
-def test_training_goes_on_bit_for_bit(tmp_path, kind):
+def test_training_resumes_bit_for_bit(tmp_path, kind):
     net = net_of(0)
     optimizer = OPTIMIZERS[kind](groups_of(net))
     train(net, optimizer, 0, 3)
@@ -129,7 +129,7 @@ def test_flattening_changes_nothing():
     assert not optimizer.state
 
 
-def test_how_an_update_is_computed_is_for_the_optimizer_that_goes_on(tmp_path):
+def test_options_for_the_implementation_stay_those_of_the_resuming_optimizer(tmp_path):
     net = net_of(0)
     optimizer = OPTIMIZERS["fused"](groups_of(net))
     train(net, optimizer, 0, 1)

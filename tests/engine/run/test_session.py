@@ -63,7 +63,7 @@ def test_steps_are_logged_each_so_many(launch):
     assert [event.step for event in ran.of(StepDone)] == [1, 4, 6]
 
 
-def test_an_observer_that_raises_is_reported_once_and_the_run_goes_on(launch, same):
+def test_an_observer_that_raises_is_reported_once_and_the_run_continues(launch, same):
     alone = launch(folder="alone")
     bad, good = Observer("bad_one", "StepDone"), Observer("good_one")
     ran = launch(plugins=[bad, good])
@@ -116,7 +116,7 @@ def test_curves_are_written_and_closed_however_the_run_ends(end, session, toys, 
         assert [point.step for point in curves.Scalars("distil/loss")] == list(range(1, 7))
 
 
-def test_a_failed_run_says_so_in_its_log(session):
+def test_a_failed_run_is_logged_as_failed(session):
     made = session(f"{TRAINING}.optimizer={{sgd: {{lr: 1.0e+200}}}}", f"{TRAINING}.max_grad_norm=null")
     refused(made.run)
     last = json.loads((made.folder / "events.jsonl").read_text().splitlines()[-1])
@@ -134,7 +134,7 @@ def test_a_folder_in_use_is_refused(session):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_may_not_be_written_to_is_told(session, tmp_path):
+def test_a_folder_that_is_not_writable_is_reported(session, tmp_path):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs").chmod(stat.S_IRUSR | stat.S_IXUSR)
     try:
@@ -144,14 +144,14 @@ def test_a_folder_that_may_not_be_written_to_is_told(session, tmp_path):
     assert found.code == "KD508"
 
 
-def test_a_file_in_place_of_the_folder_is_told(session, tmp_path):
+def test_a_file_in_place_of_the_folder_is_reported(session, tmp_path):
     (tmp_path / "runs").write_text("")
     (found,) = refused(session().run)
     assert found.code == "KD508"
 
 
 @pytest.mark.parametrize("name", ["stages", "models", "checkpoints"])
-def test_a_file_in_the_way_is_told_and_nothing_is_lost(name, session, launch):
+def test_a_file_in_the_way_is_reported_and_nothing_is_lost(name, session, launch):
     made = session()
     made.folder.mkdir(parents=True)
     (made.folder / name).write_text("mine")
@@ -224,7 +224,7 @@ def test_unlabelled_rows_teach_only_where_there_is_a_teacher(launch):
     assert alone.of(StageStarted)[0].rows == 4
 
 
-def test_a_task_without_rows_is_told(session, monkeypatch):
+def test_a_task_without_rows_is_reported(session, monkeypatch):
     from kdspec.builtins.tasks.tensors import TensorRows
 
     monkeypatch.setattr(TensorRows, "rows", lambda self, split: 0)

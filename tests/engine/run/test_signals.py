@@ -62,7 +62,7 @@ def test_handlers_are_put_back_even_after_an_error(number):
     assert signal.getsignal(number) == before
 
 
-def test_each_use_begins_anew():
+def test_each_use_starts_unset():
     stop = StopSignal()
     with stop:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -130,7 +130,7 @@ def test_one_that_comes_later_ends_a_patient_process_too(number, monkeypatch):
 
 
 @BOTH
-def test_after_an_error_a_patient_process_has_the_time_to_tell_of_it(number):
+def test_after_an_error_a_patient_process_has_time_to_report_it(number):
     def told():
         try:
             with StopSignal(patient=True):

@@ -166,7 +166,7 @@ def test_a_hook_that_is_there_already_parts_a_layer_too():
 
 
 @pytest.mark.slow
-def test_it_tells_that_a_processor_is_seldom_faster(texts, graphs):
+def test_it_warns_that_the_cpu_is_seldom_faster(texts, graphs):
     assert ON_A_PROCESSOR in texts().notes
     assert "compile" not in " ".join(texts(PLAIN, folder="plain").notes)
 
@@ -201,7 +201,7 @@ def test_modules_of_ones_own_are_compiled_too(launch, session, graphs, same):
     assert same.close(found.weights, plain.weights, 1e-5)
 
 
-def test_without_a_compiler_the_run_goes_on_and_says_why(texts, monkeypatch, same):
+def test_without_a_compiler_the_run_continues_and_reports_the_reason(texts, monkeypatch, same):
     def none(graph, inputs):
         raise RuntimeError("No working C++ compiler found.\nSearched: g++")
 
@@ -239,7 +239,7 @@ def test_there_are_no_lanes_beside_it(texts, graphs):
     assert why in texts(f"{TRAINING}.lanes=2").notes
 
 
-def test_where_torch_does_not_compile_at_all_the_run_goes_on_too(texts, monkeypatch):
+def test_if_torch_cannot_compile_the_run_continues(texts, monkeypatch):
     def refuse(*_, **__):
         raise RuntimeError("torch.compile is not supported on Python 3.99+")
 
@@ -254,7 +254,7 @@ def test_a_strategy_that_changes_modules_is_left_alone(texts, graphs):
 
 
 @pytest.mark.slow
-def test_a_gradient_that_is_no_number_is_traced_to_its_term(texts, graphs):
+def test_a_non_finite_gradient_is_traced_to_its_term(texts, graphs):
     with pytest.raises(FindingError) as caught:
         texts(f"{MATCHES}=[{{feature: hidden, loss: endless, layers: {{2: 1}}, projection: linear}}]", NEVER,
               plugins=(Endless,))  # fmt: skip

@@ -134,13 +134,13 @@ def test_the_metric_of_one_task_may_choose(toys_together):
     assert ran.of(StageFinished)[0].metrics["others.loss"] == min(losses)
 
 
-def test_a_metric_that_no_task_has_is_told_before_the_first_step(toys_together):
+def test_an_unknown_metric_is_reported_before_the_first_step(toys_together):
     with pytest.raises(DiagnosticError, match=r"unknown metric `others\.acuracy`"):
         toys_together(f"{TRAINING}.evaluate={{metric: others.acuracy}}")
 
 
 @pytest.mark.parametrize("step", [1, 5])
-def test_a_run_that_was_stopped_in_mid_epoch_goes_on_to_the_same_weights(step, toys_together, session, toys, same):
+def test_a_run_stopped_within_an_epoch_resumes_to_the_same_weights(step, toys_together, session, toys, same):
     whole = toys_together(folder="whole")
     with pytest.raises(Interrupted):
         session(text=TOYS, plugins=[Forked, toys.StopAt(step)]).run()
@@ -152,7 +152,7 @@ def test_a_run_that_was_stopped_in_mid_epoch_goes_on_to_the_same_weights(step, t
     assert [event.terms for event in ran.of(StepDone)] == [event.terms for event in whole.of(StepDone)]
 
 
-def test_tasks_are_told_with_their_shares(toys_together):
+def test_tasks_are_reported_with_their_shares(toys_together):
     ran = toys_together(f"{TOGETHER}.sampling={{proportions: {{rows: 3, others: 1}}}}")
     told = "draws its micro-batches from `rows` 75.0%, `others` 25.0%; an epoch is 10 of them"
     assert any(told in note for note in ran.notes)
@@ -253,7 +253,7 @@ def test_finished_stages_are_read_back(texts, session, toys, same):
         assert same.bits(tensors, load_file(ran.folder / "student" / task / "model.safetensors"))
 
 
-def test_a_teacher_of_another_task_is_told_before_anything_is_trained(texts):
+def test_a_teacher_of_another_task_is_reported_before_anything_is_trained(texts):
     with pytest.raises(FindingError) as caught:
         texts(f"{TOGETHER}.tasks.topics.teacher=films_teacher")
     found = caught.value.findings[0]

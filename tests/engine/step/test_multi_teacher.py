@@ -73,7 +73,7 @@ def test_each_match_follows_its_own_teacher(launch):
     }
 
 
-def test_a_stopped_run_goes_on_to_the_same_weights(launch, session, toys, same):
+def test_a_stopped_run_resumes_to_the_same_weights(launch, session, toys, same):
     whole = launch(*JOINED, folder="whole")
     with pytest.raises(Interrupted):
         session(*JOINED, plugins=[toys.StopAt(3)]).run()
@@ -112,7 +112,7 @@ def test_teachers_with_different_tokenizers_get_batches_of_their_own(launch, tmp
         (("good", "bad"), "have the same classes in another order"),
     ],
 )
-def test_heads_of_other_classes_are_told_before_anything_is_loaded(labels, told, tmp_path):
+def test_heads_of_other_classes_are_reported_before_anything_is_loaded(labels, told, tmp_path):
     heads(tmp_path, ("bad", "good"), "words")
     heads(tmp_path, labels, "letters")
     (tmp_path / "rows.jsonl").write_text('{"text": "x", "label": "bad"}\n{"text": "y", "label": "good"}\n')
@@ -126,7 +126,7 @@ def test_heads_of_other_classes_are_told_before_anything_is_loaded(labels, told,
     assert check(TEXTS, folder=tmp_path).errors == ()  # trained, both have the head of the task
 
 
-def test_teachers_with_other_classes_are_told_at_the_first_batch(launch):
+def test_teachers_with_other_classes_are_reported_at_the_first_batch(launch):
     """Where no configuration tells: each teacher is compared with the student."""
     narrow = "adaptors.second={logits: 'output.logits[:, :3]', hidden: output.hidden}"
     with pytest.raises(FindingError) as caught:

@@ -129,7 +129,7 @@ def test_a_plain_tensor_counts_by_rows():
     assert shares.of(Mean(torch.ones(()), 2.0, "tokens"), 1) == 0.75
 
 
-def test_a_label_that_is_no_number_is_none():
+def test_labels_with_nan_are_counted_without_it():
     labels = torch.tensor([[0.0, 1.0], [1.0, torch.nan], [torch.nan, torch.nan]])
     counted = count(Batch(inputs={"": {"x": torch.zeros(3, 2)}}, targets={"labels": labels}, rows=range(3)), {})
     assert (counted["rows"], counted["labels"], counted["labelled"]) == (3, 3, 3)

@@ -208,7 +208,7 @@ def test_a_loss_without_a_gradient_is_an_error(launch):
         ("build", "raised KeyError"),
     ],
 )
-def test_what_a_loss_raises_is_told_at_its_place(when, message, launch, session):
+def test_what_a_loss_raises_is_reported_at_its_place(when, message, launch, session):
     loss = f"{GENERAL}.soft_labels={{loss: {{raising: {{when: {when}}}}}}}"
     (found,) = refused(lambda: launch(loss, plugins=[Raising]))
     assert found.code == "KD506"
@@ -324,7 +324,7 @@ class Fixed(Task):
 @pytest.mark.parametrize(
     "method", ["rows", "encode", "draw", "collate", "units", "hard_loss", "evaluator", "add", "merge"]
 )
-def test_what_a_task_raises_is_told_at_its_place(method, launch, session):
+def test_what_a_task_raises_is_reported_at_its_place(method, launch, session):
     task = f"tasks={{rows: {{fixed: {{method: {method}}}}}}}"
     changes = (task, "adaptors={}", f"{GENERAL}.matches=[]", f"{TRAINING}.evaluate={{}}")
     (found,) = refused(lambda: launch(*changes, plugins=[Fixed]))
@@ -365,7 +365,7 @@ class BadSchedule(LrSchedule):
         ),
     ],
 )
-def test_what_an_optimizer_or_schedule_raises_is_told_at_its_place(change, message, launch):
+def test_what_an_optimizer_or_schedule_raises_is_reported_at_its_place(change, message, launch):
     (found,) = refused(lambda: launch(f"{TRAINING}.{change}", plugins=[Bad, BadSchedule]))
     assert (found.code, found.message) == ("KD506", message)
 

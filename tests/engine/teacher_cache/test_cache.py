@@ -253,7 +253,7 @@ def test_the_budget_counts_the_rows_of_other_data(launch, home):
 
 
 @pytest.mark.parametrize("at", [5000, -1])
-def test_a_damaged_sample_is_told_and_computed_again_with_those_that_it_was_computed_with(at, launch, home):
+def test_a_damaged_sample_is_reported_and_its_batch_is_computed_again(at, launch, home):
     whole = launch()
     (segments,) = (home / "caches").glob(f"*/*{SEGMENT}")
     flip(segments, at)
@@ -358,7 +358,7 @@ def test_auto_does_not_cache_rows_that_are_seen_once(launch, monkeypatch):
     assert launch(f"{CACHE}.use=auto", f"{TRAINING}.epochs=1").cache.reason == "each row is seen once"
 
 
-def test_the_largest_logits_without_effect_are_told(launch):
+def test_top_k_without_effect_is_reported(launch):
     ran = launch(f"{CACHE}.top_k=1")
     assert any("`top_k` has no effect on teacher `teacher`" in text for text in ran.warnings)
 

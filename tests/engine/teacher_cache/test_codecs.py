@@ -119,7 +119,7 @@ def test_the_largest_logits_take_eight_bytes_each_and_four_for_each_temperature(
 @pytest.mark.parametrize(
     "choice", [CodecChoice(), CodecChoice("float16"), CodecChoice("int8"), CodecChoice(top_k=2, temperatures=(1.0,))]
 )
-def test_a_sample_without_tokens_takes_no_room(choice):
+def test_a_sample_without_tokens_takes_no_space(choice):
     tokens = Slot("logits", "whole", 0, "float32", (TOKENS, 40), "logits")
     codec = choice.codec(tokens)
     assert codec.encode(tokens, torch.zeros(0, 40)) == b""

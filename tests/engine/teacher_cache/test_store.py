@@ -95,7 +95,7 @@ def test_a_segment_that_was_begun_does_not_count_and_is_removed(opened, segments
     assert segments() == []
 
 
-def test_a_record_that_is_half_written_counts_for_nothing_and_those_behind_it_do(opened, monkeypatch, tmp_path):
+def test_a_half_written_record_is_ignored_and_later_ones_are_read(opened, monkeypatch, tmp_path):
     first, real = opened(), os.pwrite
 
     def killed(descriptor, content, offset):
@@ -204,7 +204,7 @@ def test_a_full_disk_leaves_the_samples_absent(opened, monkeypatch):
     assert bytes(opened().view(KEYS[0])) == CONTENT[0]
 
 
-def test_the_folder_tells_what_it_holds(opened, tmp_path):
+def test_the_folder_describes_its_contents(opened, tmp_path):
     opened()
     assert json.loads((tmp_path / "cache" / ABOUT).read_text()) == {"teacher": "large"}
 

@@ -74,7 +74,7 @@ def test_positions_that_are_ruled_out_leave_a_gradient_that_is_finite(questions,
     assert all(torch.isfinite(torch.tensor(list(event.terms.values()))).all() for event in ran.of(StepDone))
 
 
-def test_an_answer_elsewhere_is_told_with_its_row(questions, tmp_path):
+def test_a_wrong_answer_position_is_reported_with_its_row(questions, tmp_path):
     text = (tmp_path / "train.json").read_text().replace('"answer_start": 9', '"answer_start": 8')
     (tmp_path / "train.json").write_text(text)
     with pytest.raises(FindingError) as caught:

@@ -136,7 +136,7 @@ def seen(monkeypatch):
 
 @pytest.mark.usefixtures("rows")
 @pytest.mark.parametrize("task", ["augmented", "masked_lm", "grouped"])
-def test_what_is_drawn_goes_on_where_a_run_has_stopped(task, seen, session, launch, toys, same):
+def test_sampling_resumes_where_a_run_was_stopped(task, seen, session, launch, toys, same):
     whole = launch(text=spec(task), folder="whole")
     drawn = list(seen)
     seen.clear()

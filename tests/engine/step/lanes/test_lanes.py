@@ -196,7 +196,7 @@ def test_there_are_no_more_lanes_than_a_step_has_rows_for(texts):
     assert effects(texts(f"{TRAINING}.lanes=64")) == ["stage `distil`: 6 micro-batches side by side"]
 
 
-def test_dropout_is_drawn(texts, same):
+def test_dropout_is_sampled(texts, same):
     assert not same.close(texts(folder="one").weights, texts(dropout=False, folder="two").weights, 1e-4)
 
 
@@ -257,7 +257,7 @@ stages:
         ),
     ],
 )
-def test_where_there_can_be_no_lanes_the_run_says_why(changes, plugins, why, texts):
+def test_without_lanes_the_run_reports_the_reason(changes, plugins, why, texts):
     # A loss of a plugin may take rows together, so that batches are not cut.
     more = (f"{TRAINING}.accumulate=2",) if "normalize" not in changes[0] else ()
     ran = texts(*changes, *more, plugins=plugins)
@@ -292,7 +292,7 @@ def test_a_buffer_is_put_back_after_the_trial(texts, same):
     assert same.bits(one.weights, more.weights)
 
 
-def test_what_goes_wrong_in_a_lane_is_told_as_anywhere(texts):
+def test_errors_in_a_lane_are_reported_as_elsewhere(texts):
     with pytest.raises(FindingError) as caught:
         texts(of_matches("elsewhere"), f"{TRAINING}.accumulate=2", plugins=[Elsewhere])
     (found,) = caught.value.findings
