@@ -42,7 +42,8 @@ class SoftLabels(Strict):
             return LogitUse(why=f"the temperature `{self.temperature.name}` depends on all logits", at=("temperature",))
         if self.probability_shift:
             return LogitUse(
-                why="the logit of the label, which is shifted, may be none of them", at=("probability_shift",)
+                why="`probability_shift` moves the logit of the label, which may not be among them",
+                at=("probability_shift",),
             )
         if len(teachers) > 1:
             return LogitUse(why="those of several teachers are averaged")

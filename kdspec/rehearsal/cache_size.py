@@ -1,4 +1,4 @@
-"""What a teacher cache would keep of a row, as its codecs say, from features without contents."""
+"""The size of a row in a teacher cache, by its codecs, from features without contents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where teacher caches lie, and whether one pays."""
+"""Where teacher caches lie, and the decision whether a teacher is cached."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def decide(settings: TeacherCacheSettings, facts: CacheFacts, device: str) -> Ca
     """Whether to cache a teacher, as far as the facts tell.
 
     Args:
-        settings: what the spec says.
+        settings: those of the stage.
         facts: what is known so far; a decision against the cache is not changed by what becomes known later.
         device: the type of what the teacher runs on.
     """
@@ -82,13 +82,13 @@ def decide(settings: TeacherCacheSettings, facts: CacheFacts, device: str) -> Ca
         return CacheDecision(use=False, reason=facts.obstacle)
     if auto and facts.epochs is not None and facts.epochs <= 1:
         return CacheDecision(use=False, reason="each row is seen once")
-    known = facts.flops is not None and facts.row_bytes is not None
-    if auto and known and not pays(facts.flops or 0, facts.row_bytes or 0, device):
+    flops, size = facts.flops, facts.row_bytes
+    if auto and flops is not None and size is not None and not pays(flops, size, device):
         return CacheDecision(use=False, reason="running it takes no longer than reading")
     if facts.bytes is not None:
         if facts.bytes > settings.bytes:
-            size = f"it would take {facts.bytes / 1e9:.3g} GB"
-            return CacheDecision(use=False, reason=f"{size}, and the budget is {settings.budget}")
+            needed = f"it would take {facts.bytes / 1e9:.3g} GB"
+            return CacheDecision(use=False, reason=f"{needed}, and the budget is {settings.budget}")
         return CacheDecision(use=True, reason="")
     if not auto:
         return CacheDecision(use=True, reason=f"if all rows fit into {settings.budget}")

@@ -1,4 +1,4 @@
-"""Whether a teacher cache may keep the largest logits alone: where their probabilities at known temperatures are all that is read."""
+"""The rule of `top_k` in the teacher cache: soft labels are divergences at constant temperatures."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 
 @hookimpl
 def kdspec_check(plan: Plan) -> Iterator[Finding]:
-    """Stages that keep the largest logits, and have a term that reads all of them."""
+    """Stages that cache the largest logits, and have a term that needs all of them."""
     for stage in plan.stages:
         settings = stage.training.teacher_cache
         if settings.use == "off" or settings.top_k is None:
             continue
-        kept = Mark(("stages", stage.name, "training", "teacher_cache", "top_k"), "the rest as one number")
+        kept = Mark(("stages", stage.name, "training", "teacher_cache", "top_k"), "the others are one outcome")
         for task in stage.tasks.values():
             for teacher in task.teachers:
                 if (use := _all_of(task.needs, teacher)) is not None:
                     yield Finding(
                         "KD315",
-                        f"`top_k` keeps too little of the logits of teacher `{teacher}`: {use.why}",
+                        f"`top_k` caches too few logits of teacher `{teacher}`: {use.why}",
                         *kept,
-                        also=(Mark((*task.at, *use.at), "reads all of them"),),
+                        also=(Mark((*task.at, *use.at), "needs all logits"),),
                         help="leave out `top_k`, or take a divergence such as `kl` with a number as its temperature",
                     )
 
@@ -42,5 +42,5 @@ def _all_of(needs: TaskNeeds, teacher: str) -> LogitUse | None:
         return LogitUse(why="a match compares all logits", at=("matches",))
     if "logits" not in needs.reads.get(teacher, ()):
         return None
-    use = needs.logits.get(teacher, LogitUse(why="the strategy does not say that a part of them is enough"))
+    use = needs.logits.get(teacher, LogitUse(why="the strategy does not declare how it reads them"))
     return use if use.why is not None else None

@@ -61,7 +61,7 @@ def cached_rows(root: Path) -> list[CachedRows]:
 
 
 def remove(root: Path, key: str) -> list[CachedTeacher | CachedRows]:
-    """Remove what has a key that begins so, and tell what it was. Raises KD508 where the disk refuses."""
+    """Remove what has a key that begins so, and return what it was. Raises KD508 if that fails."""
     kept: list[CachedTeacher | CachedRows] = [*cached_teachers(root), *cached_rows(root)]
     chosen = [each for each in kept if each.key.startswith(key)]
     for each in chosen:
@@ -91,7 +91,7 @@ def _found(root: Path) -> Iterator[CachedTeacher]:
             on_disk = sum(file.stat().st_blocks * 512 for file in folder.iterdir())
         except (OSError, ValueError, RecursionError):
             continue
-        yield CachedTeacher(folder.name, *_told(about if isinstance(about, dict) else {}), samples, on_disk, used)
+        yield CachedTeacher(folder.name, *_described(about if isinstance(about, dict) else {}), samples, on_disk, used)
 
 
 def _samples(index: Path) -> int:
@@ -105,12 +105,12 @@ def _found_rows(folder: Path) -> Iterator[CachedRows]:
         if file.is_symlink() or file.suffix != row_cache.SUFFIX or not _is_key(file.stem, _KEY_OF_ROWS):
             continue
         try:
-            told, size, used = row_cache.about(file), file.stat().st_size, _time(file)
+            described, size, used = row_cache.about(file), file.stat().st_size, _time(file)
         except OSError:
             continue
-        rows = told.get("rows", "")
+        rows = described.get("rows", "")
         yield CachedRows(
-            key=file.stem, tokenizer=told.get("tokenizer", ""), text=told.get("text", ""),
+            key=file.stem, tokenizer=described.get("tokenizer", ""), text=described.get("text", ""),
             rows=int(rows) if rows.isdecimal() else 0, on_disk=size, used=used,
         )  # fmt: skip
 
@@ -123,7 +123,7 @@ def _time(file: Path) -> str:
     return datetime.fromtimestamp(file.stat().st_mtime, UTC).isoformat(timespec="seconds")
 
 
-def _told(about: dict[str, Any]) -> tuple[str, str, tuple[str, ...]]:
+def _described(about: dict[str, Any]) -> tuple[str, str, tuple[str, ...]]:
     features = about.get("features")
     names = tuple(map(str, features)) if isinstance(features, list) else ()
     return str(about.get("teacher", "")), str(about.get("run", "")), names

@@ -1,4 +1,4 @@
-"""Which codec keeps which feature, as the settings of the spec say."""
+"""Which codec stores which feature, by the settings of the spec."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kdspec.engine.teacher_cache.top_k import TopK
 
 @dataclass(frozen=True)
 class CodecChoice:
-    """How a cache keeps its values; see `TeacherCacheSettings` of the spec."""
+    """How a cache stores its values; see `TeacherCacheSettings` of the spec."""
 
     dtype: Literal["exact", "float16", "int8"] = "exact"
     top_k: int | None = None
@@ -24,13 +24,13 @@ class CodecChoice:
 
     @classmethod
     def of(cls, settings: TeacherCacheSettings, use: LogitUse | None) -> CodecChoice:
-        """What the settings say of a teacher; how its logits are read counts where they ask for `top_k`."""
+        """The choice for a teacher. How its logits are read matters with `top_k` alone."""
         read = settings.top_k is not None and use is not None
         given: tuple[float, ...] = tuple(sorted(set(use.temperatures))) if read and use is not None else ()
         return cls(settings.dtype, settings.top_k, given)
 
     def codec(self, slot: Slot) -> Codec:
-        """The codec of a slot. Whole numbers, and what would become no smaller, stay as they are."""
+        """The codec of a slot. Integers, and values that would not become smaller, are stored as they are."""
         if slot.dtype not in FLOATS or not slot.shape:
             return DENSE["dense"]
         last, logits = slot.shape[-1], slot.feature == "logits"

@@ -29,15 +29,15 @@ def fill(
     emit: Callable[[Event], None],
     progress: Callable[[CacheState, int, int], None],
 ) -> Iterator[CacheState]:
-    """Run every frozen teacher for all rows that it will be asked for, but where a stage says `off`.
+    """Run every frozen teacher for all rows of its stages, except stages with `off`.
 
     Args:
         plan: the plan.
         registry: its components.
         output: where the runs are: a teacher that is trained by an earlier stage is that of the finished stage.
         device: where to compute; the first GPU, or the CPU where there is none.
-        emit: told of notes.
-        progress: told of a cache, the rows that are done, and those that there are.
+        emit: called with notes.
+        progress: called with a cache, the samples that are done, and how many there are.
 
     Raises:
         FindingError: KD512 where a teacher cannot be cached, or has not been trained yet.

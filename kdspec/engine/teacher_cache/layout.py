@@ -54,7 +54,7 @@ class Layout:
 
         Args:
             sample: its number.
-            values: what the teacher says of the rows of a batch, by slot, with their padding.
+            values: the teacher's outputs for the rows of a batch, by slot, with padding.
             row: which of these rows it is.
             kept: which positions of the rows count.
 

@@ -31,7 +31,7 @@ from kdspec.spec import teacher_cache
 from kdspec.spec.teacher_cache import CacheFacts
 
 _SPARE = 1.1
-"""Room that must be free on the disk, in sizes of what is still missing."""
+"""Free disk space that is needed, in sizes of the missing samples."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class CacheOpener:
         epochs: how often the rows are seen; None where the cache is for later runs.
         prepares: whether the strategy makes batches of its own or changes modules.
         reduces: whether it reads teachers by matches alone, so that what is enough for these is enough.
-        warn: told of what goes wrong without stopping anything.
+        warn: called with problems that do not stop the run.
     """
 
     plan: Plan
@@ -68,7 +68,7 @@ class CacheOpener:
 
     @property
     def settings(self) -> TeacherCacheSettings:
-        """What the spec says."""
+        """The settings of the stage."""
         return self.task.training.teacher_cache
 
     @property
@@ -105,8 +105,8 @@ class CacheOpener:
         """The cache of one teacher.
 
         Raises:
-            Uncacheable: it cannot be cached, or it does not pay and the spec leaves that to us.
-            OSError: the disk refuses.
+            Uncacheable: it cannot be cached, or it does not pay and the spec says `auto`.
+            OSError: the disk cannot be read or written.
         """
         masks = self._masks(teacher)
         enough = reductions(self.task.matches, teacher.name) if self.reduces else ()
@@ -197,7 +197,7 @@ def _check_room(folder: Path, missing: int) -> None:
 
 
 def opened(stage: str, cache: TeacherCache, use: CacheUse, step: int = 0) -> CacheState:
-    """What there is to tell of a cache now, and of its use by one or all processes."""
+    """The state of a cache, with its use by one or all processes."""
     layout, rows = cache.layout, cache.samples.loader.rows
     return CacheState(
         stage=stage,
@@ -218,7 +218,7 @@ def opened(stage: str, cache: TeacherCache, use: CacheUse, step: int = 0) -> Cac
 
 
 def _unused(stage: str, teacher: str, *, reason: str) -> CacheState:
-    """That a teacher is not cached, and why."""
+    """The state of a teacher that is not cached, and why."""
     return CacheState(
         stage=stage, step=0, teacher=teacher, used=False, reason=reason, folder="", features=(), rows=0, row_bytes=0,
         bytes=0, hits=0, computed=0,

@@ -1,4 +1,4 @@
-"""The index of a store: a record for each segment, of the samples that were computed together, where they lie, and their checksums."""
+"""The index of a store: for each segment a record of the samples computed together, with their places and checksums."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ KEY = 16
 """Bytes of a sample's key."""
 CHECKSUM = 16
 ELSEWHERE = -1
-"""The size of a sample that was computed with the others, and of which an earlier segment has the value."""
+"""The size of a sample that was computed with the others and is stored in an earlier segment."""
 
 _MAGIC = b"kdspec\x00\x03"
 _HEAD = struct.Struct("<8s16s16sqq")
@@ -61,7 +61,7 @@ class Record:
 def records(data: bytes) -> tuple[list[Record], int]:
     """The records in a part of an index, and how many of its bytes need not be read again.
 
-    What is damaged is skipped. A record at the end that is not whole may be one that is just being written.
+    Damaged records are skipped. An incomplete record at the end may still be growing, so it is read again.
     """
     found: list[Record] = []
     at = done = 0
@@ -76,16 +76,16 @@ def records(data: bytes) -> tuple[list[Record], int]:
 
 
 def checksum(key: bytes, content: bytes | bytearray | memoryview) -> bytes:
-    """Never that of another sample, so that a value in a wrong place is found out."""
+    """A keyed hash: never that of another sample, so that a value in a wrong place is detected."""
     return hashlib.blake2b(content, digest_size=CHECKSUM, key=key).digest()
 
 
 def _decoded(data: bytes, at: int) -> Record | None:
     if at + _HEAD.size > len(data):
         return None
-    _, told, file, offset, count = _HEAD.unpack_from(data, at)
+    _, expected, file, offset, count = _HEAD.unpack_from(data, at)
     end = at + _HEAD.size + _ENTRY.size * count
-    if not 0 < count <= len(data) or offset < 0 or end > len(data) or _sum(data[at + _COVERED : end]) != told:
+    if not 0 < count <= len(data) or offset < 0 or end > len(data) or _sum(data[at + _COVERED : end]) != expected:
         return None
     entries = tuple(Entry(*parts) for parts in _ENTRY.iter_unpack(data[at + _HEAD.size : end]))
     return Record(file.hex(), offset, entries)

@@ -91,14 +91,14 @@ def rebuilt(slots: Sequence[Slot], values: Sequence[Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Sight:
-    """What a teacher says of one row alone, and how long that row is for each mask."""
+    """A teacher's outputs for one row alone, and the length of that row for each mask."""
 
     features: Features
     lengths: Mapping[MaskName, int]
 
 
 def slots_of(first: Sight, second: Sight, names: Sequence[str]) -> tuple[Slot, ...]:
-    """The slots of a teacher, from what it says of a short and of a long row.
+    """The slots of a teacher, from its outputs for a short and for a long row.
 
     Raises:
         Uncacheable: a feature is not of rows, or an axis follows neither the rows nor the tokens.

@@ -1,4 +1,4 @@
-"""The files of one cache: segments of samples that are appended and never changed, an index of them, and room for several processes at once."""
+"""The files of one cache: append-only segments of samples and their index, which several processes may use at once."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Store:
     """A folder with values of one teacher by sample; every method may raise `OSError`.
 
     Each process appends to a file of its own, so that none writes where another reads. A segment is written before its
-    record in the index, so that one that a killed process has begun does not count, and a record counts as a whole or
-    not at all. Of several values of a sample the first whole one holds: what a run has read it reads again. A sample is
-    checked once in each process.
+    record in the index: after a kill there is a segment without a record, which is removed, or an incomplete record, which
+    is skipped. A stored sample is never replaced by other bits: of several values the first undamaged one is read. The
+    checksum of a sample is verified once in each process.
 
     Args:
         folder: its own folder, which is made.
@@ -82,7 +82,7 @@ class Store:
         return key in self._places
 
     def refresh(self) -> None:
-        """Take in what other processes have written."""
+        """Read the records that were appended since, by other processes too."""
         size = os.fstat(self._index).st_size
         if size < self._read:  # damaged while it was open: what was read stays known, and has checksums
             self._read = 0
@@ -93,17 +93,17 @@ class Store:
             self._take(record)
 
     def has(self, key: bytes) -> bool:
-        """Whether the sample is there and whole.
+        """Whether the sample is stored, with the right checksum.
 
         Raises:
-            CacheDamage: it is there, and not whole. It is as if absent from then on.
+            CacheDamage: it is stored with other bytes. From then on it is absent.
         """
         if key in self._checked:
             return True
         places = self._places.get(key, [])
         damaged = bool(places)
         while places:
-            if self._whole(key, places[0]):
+            if self._verified(key, places[0]):
                 self._checked.add(key)
                 return True
             self._damaged[key] = places.pop(0).record
@@ -121,13 +121,13 @@ class Store:
         """The bytes of a sample that `has` has found."""
         place = self._places[key][0]
         view = self._mapped(place)
-        assert view is not None, "what was whole is still there"
+        assert view is not None, "what was verified is still mapped"
         return view
 
     def write(self, keys: Sequence[bytes], contents: Sequence[bytes | bytearray]) -> None:
-        """Keep samples that were computed together. If the disk refuses them, they stay absent.
+        """Store samples that were computed together. If the write fails, they stay absent.
 
-        What another process has written meanwhile holds, and is not written again.
+        A sample that another process has stored meanwhile is not stored again.
         """
         with self._locked(_APPENDING):
             self.refresh()
@@ -151,7 +151,7 @@ class Store:
             yield
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         for view in self._maps.values():
             mapped = view.obj
             view.release()
@@ -172,7 +172,7 @@ class Store:
         except CacheDamage:
             return False
 
-    def _whole(self, key: bytes, place: _Place) -> bool:
+    def _verified(self, key: bytes, place: _Place) -> bool:
         view = self._mapped(place)
         return view is not None and checksum(key, view) == place.checksum
 
@@ -203,7 +203,7 @@ class Store:
         if self._own is None:
             name = secrets.token_hex(16)
             descriptor = _open(self.folder / f"{name}{SEGMENT}", os.O_EXCL)
-            with suppress(OSError):  # says that the file is in use
+            with suppress(OSError):  # marks the file as in use
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._own = name, descriptor
         return self._own
@@ -247,7 +247,7 @@ def _open_to_read(path: Path) -> int:
 
 def _write(descriptor: int, content: bytes, offset: int) -> None:
     rest = memoryview(content)
-    # A disk that fills up takes a part, and tells why only when asked for the rest.
+    # On a disk that is nearly full a write is short, and only the next one raises.
     while rest:
         written = os.pwrite(descriptor, rest, offset)
         rest, offset = rest[written:], offset + written
