@@ -25,7 +25,7 @@ from kdspec.engine.run.task_heads import conflicts
 from kdspec.hf import heads
 from kdspec.registry.registry import Registry
 from kdspec.rehearsal.result import Initialization, ModelSize, Rehearsal, RehearsedStage, together
-from kdspec.rehearsal.stage_rehearsal import StageRehearsal, unclear
+from kdspec.rehearsal.stage_rehearsal import StageRehearsal, made_up, unclear
 
 CLASSES = 2
 """How many are assumed where neither task nor models say."""
@@ -263,7 +263,8 @@ class _Rehearsing:
             return
         features = {name: _random(features) for name, features in first.kept.items()}
         try:
-            first.terms(first.stage_models.trainable(nn.Linear(1, 1), first.found.matches), features)
+            trainable = first.stage_models.trainable(nn.Linear(1, 1), first.found.matches)
+            first.terms(trainable, features, made_up(first.inputs))
         except FindingError as again:
             self.findings += again.findings
             return

@@ -98,13 +98,10 @@ class StageRehearsal:
         cached_teachers = [
             t for forward in runners.values() for t in (*forward.module.parameters(), *forward.module.buffers())
         ]
-        made = {name: _tensor(given) for name, given in self.inputs.items()}
-        targets = {name: tensor for name, tensor in made.items() if self.inputs[name].target}
-        inputs = {name: tensor for name, tensor in made.items() if name not in targets}
-        self.batch = Batch(inputs={"": inputs}, targets=targets)
-        self.found.inputs = {name: _shape(tensor) for name, tensor in made.items()}
+        self.batch = made_up(self.inputs)
+        self.found.inputs = {name: _shape(self.batch.named[name]) for name in self.inputs}
         self.watch = Watch(contents=contents)
-        self.watch.alive.leave_out([*made.values(), *cached_teachers])
+        self.watch.alive.leave_out([*self.batch.tensors.values(), *cached_teachers])
         with self.watch:
             self.kept = self._features(runners, self.batch)
             self.found.matches = settle(self.spec, self.registry, self.task, self.kept)
@@ -152,14 +149,14 @@ class StageRehearsal:
 
     def _loss(self, trainable: TrainableModule) -> Tensor:
         """The weighted sum. A micro-batch that is the whole step has all of its units, so that no term is scaled."""
-        terms = self.terms(trainable, self.kept).values()
+        terms = self.terms(trainable, self.kept, self.batch).values()
         parts = [(t.loss.value if isinstance(t.loss, Mean) else t.loss) * t.weight for t in terms]
         return sum(parts[1:], start=parts[0])
 
-    def terms(self, trainable: TrainableModule, features: Mapping[str, Features]) -> dict[str, Term]:
-        """The strategy's terms for these features."""
+    def terms(self, trainable: TrainableModule, features: Mapping[str, Features], batch: Batch) -> dict[str, Term]:
+        """The strategy's terms for these features of a batch."""
         taught = {name: features[name] for name in self.task.teachers}
-        step = Step(student=features[self.task.student], teachers=taught, task=self.task.task, batch=self.batch)
+        step = Step(student=features[self.task.student], teachers=taught, task=self.task.task, batch=batch)
         with (
             self.backend.autocast(),
             error_context(self.stage_models.path, "the objective"),
@@ -267,6 +264,18 @@ def unclear(error: FindingError) -> bool:
     return error.findings[0].code == "KD506"
 
 
+def made_up(inputs: Mapping[str, Input]) -> Batch:
+    """A batch of these inputs and labels, all numbers of each of them the same."""
+    made = {name: _tensor(given) for name, given in inputs.items()}
+    targets = {name: tensor for name, tensor in made.items() if inputs[name].target}
+    rows = next((given.shape[0] for given in inputs.values() if given.shape), 0)
+    return Batch(
+        inputs={"": {name: tensor for name, tensor in made.items() if name not in targets}},
+        targets=targets,
+        rows=range(rows),
+    )
+
+
 def _tensor(given: Input) -> Tensor:
     return torch.full(given.shape, given.value, dtype=getattr(torch, given.dtype))
 
@@ -275,7 +284,8 @@ def _first_row(batch: Batch) -> Batch:
     def cut(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor[:1] for name, tensor in tensors.items()}
 
-    return Batch(inputs={name: cut(tensors) for name, tensors in batch.inputs.items()}, targets=cut(batch.targets))
+    inputs = {name: cut(tensors) for name, tensors in batch.inputs.items()}
+    return Batch(inputs=inputs, targets=cut(batch.targets), rows=batch.rows[:1])
 
 
 def _shape(value: Tensor | Logits, layer: int | None = None) -> Shape:

@@ -6,6 +6,7 @@ import torch
 
 from kdspec import Batch, BuiltTask, Reader
 from kdspec.engine.batches.loader import Loader
+from kdspec.events import StepDone
 
 
 class Noisy(BuiltTask):
@@ -66,3 +67,13 @@ def test_a_batch_says_which_rows_it_has_and_how_they_were_encoded():
     batch = loader().batches([4, 1])["student"]
     assert batch.rows == (4, 1)
     assert [row["x"] for row in batch.encoded] == [10.0, 15.0]
+
+
+def test_each_batch_goes_to_the_device_once_in_a_step(launch, monkeypatch):
+    """Teacher and student read the same tensors, whoever asks for them first."""
+    moved, to_device = [], Loader.to_device
+    monkeypatch.setattr(Loader, "to_device", lambda self, batches: moved.append(batches) or to_device(self, batches))
+    ran = launch("stages.distil.training.accumulate=2")
+    assert len(moved) == len({id(batches) for batches in moved})
+    drawn = sum(len(step.micro_losses) for step in ran.of(StepDone))
+    assert len(moved) == drawn + 1  # the first rows, by which shapes are checked
