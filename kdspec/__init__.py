@@ -21,7 +21,7 @@ from kdspec.api.context import (
     ProjectionContext,
 )
 from kdspec.api.distiller import Distiller, ObjectiveContext
-from kdspec.api.evaluator import Evaluator, Metric
+from kdspec.api.evaluator import Evaluator, Metric, State
 from kdspec.api.field_path import FieldPath, FieldPathError
 from kdspec.api.file_fields import TOKENIZER_FILES, SpecFile, SpecFolderOrHub, SpecTokenizer, has_any, local_folder
 from kdspec.api.hooks import API_VERSION, hookimpl
@@ -46,7 +46,7 @@ from kdspec.api.report import Report, Section
 from kdspec.api.spec import Spec, Training
 from kdspec.api.spec_source import SpecSource
 from kdspec.api.step import Features, Step, Term, View
-from kdspec.api.task import BuiltTask, Head, Reader, WrappedTask
+from kdspec.api.task import BuiltTask, Head, Reader, Row, WrappedTask
 from kdspec.api.task_sampling import Sampling
 from kdspec.diagnostics.diagnostic import Diagnostic, closest, excerpt
 from kdspec.diagnostics.fault import Fault
@@ -117,6 +117,7 @@ __all__ = [
     "Reduction",
     "Registry",
     "Report",
+    "Row",
     "Sampling",
     "Schedule",
     "Scope",
@@ -129,6 +130,7 @@ __all__ = [
     "SpecSource",
     "SpecTokenizer",
     "StagePlan",
+    "State",
     "Step",
     "Strict",
     "Task",
