@@ -101,6 +101,11 @@ class StageModels:
                 objective = self.stage.distiller.build(context)
                 if not isinstance(objective, Objective):
                     raise TypeError(f"`build` made a {type(objective).__name__}, which is no `kdspec.Objective`")
+                parts = (part for part in objective.modules() if isinstance(part, Objective))
+                if any(part.compares_steps for part in parts) and not objective.compares_steps:
+                    raise TypeError(
+                        "a part has terms over whole steps; hand on its `compares_steps`, `views` and `relate`"
+                    )
         trainable = TrainableModule(student, objective)
         dtype = next((p.dtype for p in student.parameters() if p.is_floating_point()), None)
         placed(trainable.objective, self.device, dtype)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdspec import DistillationObjective, Fault, Features, Mean, Objective, Step, Term
+from kdspec import DistillationObjective, Fault, Features, Mean, Objective, Step, Term, View
 from kdspec_emd.ops import plan, unit_costs, weights
 
 Pairwise = list[list[Tensor | Mean]]
@@ -61,6 +61,7 @@ class Emd(Objective):
         self.register_buffer("student_weights", torch.full((student[1],), 1 / student[1]))
         self.register_buffer("teacher_weights", torch.full((teacher[1],), 1 / teacher[1]))
         self._units: list[list[tuple[Tensor, Tensor]]] = []
+        self.compares_steps = inner.compares_steps
 
     def forward(self, step: Step) -> dict[str, Term]:
         """The terms whose weight is not 0 now."""
@@ -76,6 +77,14 @@ class Emd(Objective):
         if self.temperature is not None and units:
             self._units.append(units)
         return terms
+
+    def views(self, step: Step) -> dict[str, View]:
+        """Those of `inner`."""
+        return self.inner.views(step)
+
+    def relate(self, views: Mapping[str, View], progress: float) -> dict[str, Term]:
+        """The terms of `inner` over a whole optimizer step."""
+        return self.inner.relate(views, progress)
 
     def on_step_end(self, progress: float) -> None:
         """Weigh the layers by what they have cost in the micro-batches of this step."""

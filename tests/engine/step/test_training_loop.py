@@ -495,6 +495,35 @@ def test_an_objective_of_another_class_is_refused(launch):
     assert "`build` made a function, which is no `kdspec.Objective`" in found.message
 
 
+class Hiding(Silent):
+    """A strategy that has a part with terms over whole steps, and does not hand these on."""
+
+    name = "hiding"
+
+    def build(self, context):
+        class Inner(Objective):
+            compares_steps = True
+
+            def forward(self, step):
+                return {}
+
+        class Outer(Objective):
+            def __init__(self):
+                super().__init__()
+                self.inner = Inner()
+
+            def forward(self, step):
+                return self.inner(step)
+
+        return Outer()
+
+
+def test_terms_over_whole_steps_are_not_lost_in_a_part_of_an_objective(launch):
+    (found,) = refused(lambda: launch("stages.distil.distiller=hiding", plugins=[Hiding]))
+    assert found.code == "KD506"
+    assert "a part has terms over whole steps" in found.message
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_mixed_precision_trains_about_the_same(precision, launch):
     single = ("models.student.toy.single=true", "models.teacher.toy.single=true")
