@@ -38,10 +38,10 @@ def test_the_loss_is_between_the_largest_classes_and_all_others_as_one(loss, tem
     for computed in (11, 0):
         made = loop(loss, temperature, f"{{use: on, top_k: {K}, folder: {tmp_path}}}")
         drawn = made._draw(0)[0]
-        terms, student = made.terms(0, 0, drawn)
+        terms, step = made.terms(0, 0, drawn)
         teacher = drawn.task_inputs.teachers["teacher"](drawn.batches["teacher"]).logits[0].dense()
         listed = teacher.topk(K).indices
-        log_p, log_q = (outcomes(each, listed, temperature) for each in (teacher, student.logits[0].dense()))
+        log_p, log_q = (outcomes(each, listed, temperature) for each in (teacher, step.student.logits[0].dense()))
         entropy = (log_p.exp() * log_p).sum(-1) if loss == "kl" else 0.0
         factor = temperature**2 if loss == "kl" else 1
         expected = factor * (entropy - (log_p.exp() * log_q).sum(-1)).mean()

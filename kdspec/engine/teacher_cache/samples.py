@@ -28,8 +28,8 @@ Counts = Mapping[MaskName, NDArray[np.int64]]
 class Samples:
     """What a teacher is given, row by row. Rows of which it reads the same are one sample.
 
-    What a teacher says of a row depends, in the last bits, on what is computed together with it. So samples that are
-    missing are computed in blocks of similar length, which are a function of the rows alone: not of the order of
+    The last bits of a teacher's output for a row depend on the rows that are computed together with it. So missing
+    samples are computed in blocks of similar length, which are a function of the rows alone: not of the order of
     training, nor of when and how often a run was stopped.
 
     Args:
