@@ -107,7 +107,7 @@ def _notes(batches: BatchingPlan, order: DataOrder, loader: Loader, stage: str) 
         notes.append(Note("warning", f"stage `{stage}`: the gradient may depend on the cuts: {batches.doubt}"))
     if order.grouped is None and order.cutting is None:
         if not loader.lengths.any() and not batches.chosen and batches.name != "random":
-            text = f"stage `{stage}`: rows without `input_ids` have no length, so batches are random"
+            text = f"stage `{stage}`: rows without `{loader.task.length_key}` have no length, so batches are random"
             notes.append(Note("warning", text))
         return notes
     if order.grouped is None and not batches.cut:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from kdspec.api.step import Features
 from kdspec.engine.batches import build_sampler
 from kdspec.engine.batches.build_sampler import cost_of_a_cut
 from kdspec.engine.run.stage_run import Interrupted
@@ -123,10 +124,8 @@ def test_a_batch_norm_in_the_student_is_not_cut():
 
 
 def test_logits_of_tokens_need_a_mask_to_be_cut():
-    features = {"logits": (torch.zeros(2, 3, 4),)}
-    assert "logits_mask" in build_sampler._doubt(
-        nn.Linear(2, 2), SimpleNamespace(heads=lambda name: features.get(name, ()))
-    )
+    features = Features({"logits": torch.zeros(2, 3, 4)})
+    assert "logits_mask" in build_sampler._doubt(nn.Linear(2, 2), features)
 
 
 def test_a_cut_costs_fewer_tokens_of_a_wider_model():
