@@ -37,10 +37,20 @@ from kdspec.api.kinds import (
     Task,
     switched_off,
 )
-from kdspec.api.losses import Divergence, FeatureLoss, LogitKind, LogitLoss, Projection, Reduction, Scope, Temperature
+from kdspec.api.losses import (
+    LOGIT_KINDS,
+    Divergence,
+    FeatureLoss,
+    LogitKind,
+    LogitLoss,
+    Projection,
+    Reduction,
+    Scope,
+    Temperature,
+)
 from kdspec.api.match import Match, Pair, PlannedMatch, matches_of
 from kdspec.api.model import Model, ModelContext, ModelFacts
-from kdspec.api.needs import LogitUse, Needs, TaskNeeds
+from kdspec.api.needs import ClassesOnly, LogitUse, Needs, TaskNeeds
 from kdspec.api.plan import Plan, StagePlan, TaskPlan
 from kdspec.api.report import Report, Section
 from kdspec.api.spec import Spec, Training
@@ -62,6 +72,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "API_VERSION",
+    "LOGIT_KINDS",
     "TOKENIZER_FILES",
     "Adaptor",
     "AdaptorContext",
@@ -69,6 +80,7 @@ __all__ = [
     "Batch",
     "BuildContext",
     "BuiltTask",
+    "ClassesOnly",
     "Component",
     "Dataset",
     "DenseLogits",

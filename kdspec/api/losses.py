@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kdspec.api.component import Component
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 LogitKind = Literal["classes", "labels", "numbers"]
 """What the logits of a row or token stand for: classes of which one is right, labels of which each holds or does not,
 or numbers that are predicted as they are."""
+
+LOGIT_KINDS: Mapping[LogitKind, str] = MappingProxyType(
+    {
+        "classes": "classes of which one is right",
+        "labels": "labels of which several may hold",
+        "numbers": "numbers",
+    }
+)
+"""What logits stand for, in words."""
 
 
 Reduction = Literal["first", "similarity"]

@@ -28,6 +28,23 @@ class LogitUse:
     """The keys of the strategy's parameters where the spec says so, or has the temperature."""
 
 
+HARD_LABELS = "hard_labels"
+"""The name of the term of hard labels, which a strategy may have without a parameter of that name; several heads have a
+suffix each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassesOnly:
+    """A setting that is a mistake where logits stand for something else than classes of which one is right."""
+
+    at: tuple[str | int, ...]
+    """Keys of the strategy's parameters that lead to it."""
+    why: str
+    """What it does, as a clause: `it corrects the one right class`."""
+    help: str
+    """What to do about it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskNeeds:
     """What a strategy needs to learn one task."""
@@ -46,6 +63,8 @@ class TaskNeeds:
     """Whether the student's hard loss is read: its `losses` where its adaptor has them, else `logits` and `labels`."""
     unlabelled: bool = False
     """Whether rows without labels teach anything, so that the `unlabelled` split joins the training rows."""
+    classes_only: tuple[ClassesOnly, ...] = ()
+    """Settings in use that need logits of classes."""
     matches: tuple[Match, ...] = ()
     """Matches between layers; the plan expands them and gives them back in `ObjectiveContext.matches`."""
     default_teacher: str | None = None

@@ -11,6 +11,7 @@ from kdspec.api.context import BuildContext
 from kdspec.api.distiller import ObjectiveContext
 from kdspec.api.logits import as_tensor
 from kdspec.api.match import PlannedMatch
+from kdspec.api.needs import HARD_LABELS
 from kdspec.api.objective import Objective
 from kdspec.api.step import Features, Step, Term, View
 from kdspec.api.task import BuiltTask
@@ -24,8 +25,6 @@ _PARAMETERS = len(("stages", "its name", "distiller", "its component"))  # a mat
 
 SOFT_LABELS = "soft_labels"
 """The name of the term of soft labels; several heads or teachers have a suffix each."""
-HARD_LABELS = "hard_labels"
-"""The name of the term of hard labels; several heads have a suffix each."""
 
 
 class DistillationObjective(Objective):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from kdspec.api.distiller import ObjectiveContext
 from kdspec.api.kinds import Schedule
 from kdspec.api.losses import Divergence, LogitLoss, Temperature
 from kdspec.api.match import Match
-from kdspec.api.needs import LogitUse, TaskNeeds
+from kdspec.api.needs import ClassesOnly, LogitUse, TaskNeeds
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
@@ -32,6 +32,13 @@ class SoftLabels(Strict):
     """Factor in the total: a number or a schedule."""
     probability_shift: bool = False
     """Swap the teacher's largest logit with that of the label, so that the teacher is never wrong."""
+
+    def classes_only(self, teachers: Sequence[str]) -> Iterator[ClassesOnly]:
+        """The settings in use that need logits of classes."""
+        del teachers
+        if self.probability_shift:
+            why = "`probability_shift` corrects the one right class"
+            yield ClassesOnly(at=("probability_shift",), why=why, help="leave it out")
 
     def logit_use(self, teachers: Sequence[str]) -> LogitUse:
         """How these terms read the logits of each of the teachers."""
@@ -97,6 +104,9 @@ def needs(
         reads={student: logits | ({"labels"} if with_labels else set()), **dict.fromkeys(teachers, logits)},
         optional={student: masks | {"inputs_mask"}, **dict.fromkeys(teachers, masks)},
         logits={name: replace(use, at=("soft_labels", *use.at)) for name in teachers} if softly else {},
+        classes_only=tuple(
+            replace(each, at=("soft_labels", *each.at)) for each in soft.classes_only(teachers) if softly
+        ),
         hard_labels=not hard.weight.always_zero(),
         unlabelled=softly or bool(matches),
         matches=tuple(match for match in matches if not match.weight.always_zero()),

@@ -8,21 +8,13 @@ from typing import Any
 
 from kdspec.api.component import Component, Strict
 from kdspec.api.kinds import switched_off
-from kdspec.api.losses import LogitLoss, Temperature
+from kdspec.api.losses import LOGIT_KINDS, LogitKind, LogitLoss, Temperature
 from kdspec.api.needs import Needs
 from kdspec.api.spec import Spec
 from kdspec.diagnostics.finding import Finding, Mark, SpecPath
-from kdspec.objectives.label_terms import SoftLabels
 from kdspec.registry.registry import Registry
 
 _USUAL = MappingProxyType({"classes": "ce", "labels": "bce", "numbers": "mse"})
-_WORDS = MappingProxyType(
-    {
-        "classes": "classes of which one is right",
-        "labels": "labels of which several may hold",
-        "numbers": "numbers",
-    }
-)
 
 
 def fitted(spec: Spec, needs: Mapping[str, Needs], registry: Registry) -> tuple[Spec, tuple[Finding, ...]]:
@@ -85,12 +77,10 @@ class _Fitting:
                 made = self.of(value, inside, tasks)
             if made is not value:
                 yield name, made
-        if isinstance(group, SoftLabels) and group.probability_shift and not idle:
-            self._shift((*path, "probability_shift"), tasks)
 
-    def _kinds(self, tasks: Collection[str]) -> dict[str, str]:
+    def _kinds(self, tasks: Collection[str]) -> dict[LogitKind, str]:
         """For each kind of logits a task that has it, where tasks say so."""
-        kinds: dict[str, str] = {}
+        kinds: dict[LogitKind, str] = {}
         for task in tasks:
             if (kind := self.spec.tasks[task].logits) is not None:
                 kinds.setdefault(kind, task)
@@ -105,8 +95,8 @@ class _Fitting:
         if not written and len(kinds) == 1:
             made: LogitLoss = self.registry.get("logit_loss", usual)()
             return made
-        compared = " or ".join(_WORDS[one] for one in _USUAL if one in loss.compares)
-        message = f"`{loss.name}` compares {compared}; task `{kinds[kind]}` has {_WORDS[kind]}"
+        compared = " or ".join(LOGIT_KINDS[one] for one in _USUAL if one in loss.compares)
+        message = f"`{loss.name}` compares {compared}; task `{kinds[kind]}` has {LOGIT_KINDS[kind]}"
         self._report(message, path, kinds[kind], f"write `loss: {usual}`", (loss.name, usual))
         return loss
 
@@ -132,12 +122,6 @@ class _Fitting:
         made: Temperature = self.registry.get("temperature", name)(**parameters)
         return made
 
-    def _shift(self, path: SpecPath, tasks: tuple[str, ...]) -> None:
-        for kind, task in self._kinds(tasks).items():
-            if kind != "classes":
-                message = f"`probability_shift` corrects the one right class; task `{task}` has {_WORDS[kind]}"
-                self._report(message, path, task, "leave it out", None)
-
     def _report(self, message: str, path: SpecPath, task: str, help_: str, fix: tuple[str, str] | None) -> None:
-        where = Mark(("tasks", task), f"has {_WORDS[self.spec.tasks[task].logits or 'classes']}", key=True)
+        where = Mark(("tasks", task), f"has {LOGIT_KINDS[self.spec.tasks[task].logits or 'classes']}", key=True)
         self.found.append(Finding("KD313", message, path, "does not fit the task", also=(where,), help=help_, fix=fix))

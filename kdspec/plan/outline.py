@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 from kdspec.api.component import Component, Strict
 from kdspec.api.kinds import switched_off
+from kdspec.api.losses import LogitLoss
 from kdspec.api.match import PlannedMatch, match_keys
+from kdspec.api.needs import HARD_LABELS
 from kdspec.api.plan import Feature, Plan, StagePlan, TaskPlan
 from kdspec.api.spec import Spec
 from kdspec.api.spec_source import SpecSource
@@ -140,11 +142,11 @@ def _terms(
     stage: StagePlan, task: TaskPlan, of: _Origins, groups: Mapping[str, Strict], parameters: Mapping[str, Setting]
 ) -> list[dict[str, Any]]:
     prefix = f"{task.task}." if stage.several else ""
-    terms = [_term(prefix, name, parameters[name], value) for name, value in groups.items()]
-    if task.needs.hard_labels and "hard_labels" not in groups:
-        terms.append({"name": f"{prefix}hard_labels", "kind": "hard_labels", "active": True, "settings": {}})
-    if stage.several and not task.teachers:
-        terms = [term for term in terms if term["kind"] != "soft_labels"]
+    # What compares logits is no term of a task without a teacher.
+    there = {name: value for name, value in groups.items() if task.teachers or not _compares_logits(value)}
+    terms = [_term(prefix, name, parameters[name], value) for name, value in there.items()]
+    if task.needs.hard_labels and HARD_LABELS not in groups:
+        terms.append({"name": f"{prefix}{HARD_LABELS}", "kind": HARD_LABELS, "active": True, "settings": {}})
     return [*terms, *(_match(match, of) for match in task.matches)]
 
 
@@ -158,6 +160,10 @@ def _fields(model: Strict) -> Iterator[tuple[str, Any]]:
     """Names as a spec writes them, and values."""
     for name, field in type(model).model_fields.items():
         yield field.alias or name, getattr(model, name)
+
+
+def _compares_logits(parameters: Strict) -> bool:
+    return any(isinstance(value, LogitLoss) for _, value in _fields(parameters))
 
 
 def _names(setting: Setting, models: set[str]) -> bool:

@@ -1,4 +1,4 @@
-"""The rule of teachers whose answers are joined: the same classes in the same order."""
+"""The rules about classes: those of joined teachers are the same, and what is about classes has logits of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from kdspec.api.hooks import hookimpl
+from kdspec.api.losses import LOGIT_KINDS
 from kdspec.diagnostics.finding import Finding, Mark
 
 if TYPE_CHECKING:
@@ -22,7 +23,20 @@ def kdspec_check(plan: Plan) -> Iterator[Finding]:
     for stage in plan.stages:
         for task in stage.tasks.values():
             yield from _agree(plan, task, trained)
+            yield from _classes_only(plan, task)
         trained.add(stage.student)
+
+
+def _classes_only(plan: Plan, task: TaskPlan) -> Iterator[Finding]:
+    """Settings about the classes of which one is right, for logits that are something else."""
+    logits = plan.spec.tasks[task.task].logits
+    if logits is None or logits == "classes":
+        return
+    has = LOGIT_KINDS[logits]
+    for each in task.needs.classes_only:
+        message = f"{each.why}; task `{task.task}` has {has}"
+        also = (Mark(("tasks", task.task), f"has {has}", key=True),)
+        yield Finding("KD313", message, (*task.at, *each.at), "does not fit the task", also=also, help=each.help)
 
 
 def _agree(plan: Plan, task: TaskPlan, trained: set[str]) -> Iterator[Finding]:

@@ -12,17 +12,14 @@ from kdspec.api.context import BuildContext
 from kdspec.api.distiller import Distiller, ObjectiveContext
 from kdspec.api.hooks import hookimpl
 from kdspec.api.match import Match
-from kdspec.api.needs import LogitUse, Needs
-from kdspec.diagnostics.finding import Finding, Mark
+from kdspec.api.needs import ClassesOnly, LogitUse, Needs
 from kdspec.objectives import label_terms
 from kdspec.objectives.label_terms import HardLabels, SoftLabels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kdspec.api.losses import LogitKind
     from kdspec.api.objective import Objective
-    from kdspec.api.plan import Plan, StagePlan
     from kdspec.objectives.soft_labels import Soft
 
 TeacherWeights = Annotated[
@@ -60,6 +57,16 @@ class JoinedSoftLabels(SoftLabels):
         """Losses with each teacher read each by itself; else they are joined."""
         use = super().logit_use(teachers[:1] if self.combine == "losses" else teachers)
         return replace(use, at=("combine",)) if len(teachers) > 1 and use.why and not use.at else use
+
+    def classes_only(self, teachers: Sequence[str]) -> Iterator[ClassesOnly]:
+        """Joining probabilities, too, where there is something to join."""
+        yield from super().classes_only(teachers)
+        joined = (("combine", self.combine, "probabilities"), ("teacher_weights", self.teacher_weights, "confidence"))
+        for key, value, about in joined:
+            if value == about and len(teachers) > 1:
+                why = f"`{key}: {value}` is about classes of which one is right"
+                help_ = "join the logits, with a number for each teacher or none"
+                yield ClassesOnly(at=(key,), why=why, help=help_)
 
     def build(self, context: BuildContext, teachers: Sequence[str]) -> Soft:
         """The working object for these teachers."""
@@ -121,30 +128,6 @@ class MultiTeacher(Distiller):
 
     def build(self, context: ObjectiveContext) -> Objective:
         return label_terms.objective(context, self.teachers, soft=self.soft_labels, hard=self.hard_labels)
-
-
-@hookimpl
-def kdspec_check(plan: Plan) -> Iterator[Finding]:
-    """Ways of joining that are about the probabilities of classes, for logits that are something else."""
-    for stage in plan.stages:
-        if isinstance(stage.distiller, MultiTeacher) and len(stage.distiller.teachers) > 1:
-            for task in stage.tasks:
-                yield from _unfit(stage, stage.distiller.soft_labels, task, plan.spec.tasks[task].logits)
-
-
-def _unfit(stage: StagePlan, soft: JoinedSoftLabels, task: str, logits: LogitKind | None) -> Iterator[Finding]:
-    if logits in (None, "classes"):
-        return
-    for key, value, written in (
-        ("combine", "probabilities", soft.combine),
-        ("teacher_weights", "confidence", soft.teacher_weights),
-    ):
-        if written == value:
-            message = f"`{key}: {value}` is about classes of which one is right, and task `{task}` has {logits}"
-            also = (Mark(("tasks", task), f"has {logits}", key=True),)
-            help_ = "join the logits, with a number for each teacher or none"
-            at = (*stage.at, "soft_labels", key)
-            yield Finding("KD313", message, at, "does not fit the task", also=also, help=help_)
 
 
 @hookimpl

@@ -174,4 +174,4 @@ def test_what_is_about_classes_is_refused_for_numbers(tmp_path, key):
     text = SPEC.replace("sequence_classification", "regression").replace(BOTH, BOTH + f", soft_labels: {{{key}}}")
     (error,) = check(text, folder=tmp_path).errors
     assert error.code == "KD313"
-    assert error.message == f"`{key}` is about classes of which one is right, and task `reviews` has numbers"
+    assert error.message == f"`{key}` is about classes of which one is right; task `reviews` has numbers"
