@@ -411,7 +411,7 @@ def test_one_process_resumes_a_run_of_two(backend, two, one, made, same):
     assert not result.already_finished
     assert same.close(two.weights(f"halved-{backend}"), one("constant", ACCIDENT, DOUBLED).weights("constant"), 1e-12)
     notes = [event.text for event in two.events(f"halved-{backend}") if isinstance(event, Note)]
-    assert any("was begun by 2 processes, and goes on with 1" in note for note in notes)
+    assert any("was started with 2 processes and resumes with 1" in note for note in notes)
 
 
 @pytest.mark.parametrize("backend", ["ddp", "fsdp"])

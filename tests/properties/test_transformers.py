@@ -197,14 +197,14 @@ UNTRAINED = "stages={distil: {distiller: {general: {teacher: teacher, student: s
 
 
 def noise(ran):
-    return [note for note in ran.notes if "teaches noise" in note]
+    return [note for note in ran.notes if "predictions are noise" in note]
 
 
 def test_a_teacher_whose_head_nobody_trained_is_warned_of(texts):
     ran = texts(UNTRAINED)
     (note,) = noise(ran)
     assert note.startswith(
-        "teacher `teacher` has never been trained, so it teaches noise; drawn anew: `classifier.bias`"
+        "teacher `teacher` has randomly initialised weights, `classifier.bias` and 1 more, and no stage trains it"
     )
     assert "train it in a stage before `distil`" in note
 

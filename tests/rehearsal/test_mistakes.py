@@ -52,7 +52,7 @@ def test_a_good_spec_has_nothing(rehearsed):
         ),
         pytest.param(
             [(TEACHER, "{logits: output.logits, hidden: output.hiden}")],
-            "KD303", ".hiden", "`hidden` of `teacher` is not where its path says", id="not returned",
+            "KD303", ".hiden", "`hidden` of `teacher` is not at its path", id="not returned",
         ),
         pytest.param(
             [(MATCH, "{feature: hidden, loss: hidden_mse, layers: {2: 5}}")],

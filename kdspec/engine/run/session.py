@@ -1,4 +1,4 @@
-"""A run: the stages of a plan in order, in a folder that one process holds, with an event for whatever happens."""
+"""A run: the stages of a plan in order, in a locked folder, with events for observers and the log."""
 
 from __future__ import annotations
 
@@ -48,45 +48,45 @@ from kdspec.registry.registry import Registry
 
 @dataclass(frozen=True)
 class Result:
-    """What a run has come to."""
+    """The result of a run."""
 
     folder: Path
     table: tuple[ResultRow, ...]
-    """A row for each model that took part."""
+    """A row for each model of the run."""
     student: Path
     """The folder of the student."""
     stages: tuple[StageFinished, ...] = ()
-    """Those that were run now."""
+    """The stages that this start has run."""
     already_finished: bool = False
-    """Whether there was nothing left to do."""
+    """Whether the run was already finished."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Opening:
-    """What an earlier start has left."""
+    """The state that an earlier start has left."""
 
     finished: dict[str, StageFinished]
     changed: tuple[str, ...]
-    """Stages that go on with another spec than they were begun with."""
+    """Stages that resume with another spec than they began with."""
     over: bool
-    """Whether there is nothing left to do."""
+    """Whether the run is already finished."""
 
 
 @dataclass
 class Session:
-    """A plan on its way to a result.
+    """Runs a plan.
 
     Args:
         plan: what to run.
         registry: the components and observers.
-        output: the folder in which the run's own folder lies.
-        restart: begin anew, putting aside what an earlier run with this name has left.
-        resume: go on with what an earlier run has left though the spec has changed since.
-        device: where to compute; the first GPU, or the CPU where there is none. Of several processes each has a GPU.
+        output: the folder that contains the run folder.
+        restart: start from the beginning, moving the files of an earlier run aside.
+        resume: resume an earlier run although the spec has changed since.
+        device: the device; by default the first GPU, or the CPU without one. Several processes have a GPU each.
         backend: how several processes train together: `ddp`, which `auto` is too, `fsdp`, or `accelerate`.
         accelerate_config: a file of `accelerate config` for that backend.
-        shard_teachers: whether `fsdp` divides frozen models too.
-        team: the processes, where they have met already; those that torchrun has started by default.
+        shard_teachers: whether `fsdp` shards frozen models too.
+        team: the process group, if it exists already; by default that of torchrun.
     """
 
     plan: Plan
@@ -100,13 +100,13 @@ class Session:
     shard_teachers: bool = False
     process_group: ProcessGroup | None = None
     kept: dict[str, Any] = field(default_factory=dict)
-    """Where observers keep what they need from one event to the next."""
+    """State of observers between events."""
     at_end: ExitStack = field(default_factory=ExitStack)
-    """Closes what observers have opened, however the run ends."""
+    """Closes resources of observers, however the run ends."""
     reports_failure: bool = True
-    """After a failure: whether it is for this process to tell of it. Of one that all have met the main one tells."""
+    """After a failure: whether this process reports it. A failure of all processes is reported by rank 0."""
     _failed: list[Plugin] = field(default_factory=list)
-    """Observers that raised, and are not called again."""
+    """Observers that have raised an exception; they are not called again."""
     _log: EventLog | None = None
     """Only the main process has one."""
 
@@ -118,14 +118,13 @@ class Session:
     def run(self) -> Result:
         """Run the stages that are not finished, then compare the models.
 
-        The plan is taken as it is; `kdspec.rehearsal.rehearse.rehearse`, which `kdspec run` calls before, tells of
-        mistakes that only shapes show without reading a weight. Without it they are found when the models are built,
-        and before the first step all the same.
+        The plan is run as it is. `kdspec run` calls `kdspec.rehearsal.rehearse.rehearse` before, which reports errors of
+        shapes without reading weights. Otherwise they are found when the models are built, before the first step.
 
-        Of several processes all call it. The main one writes the folder, tells the observers, and has the table.
+        All processes call it. Rank 0 writes the folder, calls the observers, and has the table.
 
         Raises:
-            Interrupted: a signal came; the same command continues.
+            Interrupted: a signal arrived; the same command resumes the run.
             FindingError: KD5xx.
         """
         began = time.perf_counter()
@@ -139,7 +138,7 @@ class Session:
                 self.reports_failure = not self._team.main_reports()
                 if isinstance(cause, FindingError):
                     first = cause.findings[0]
-                    # The disk that has refused may refuse this too, which must not hide why the run has failed.
+                    # A full disk may fail here too, and must not hide the reason why the run has failed.
                     with suppress(FindingError):
                         self.emit(RunFailed(first.code, first.message))
                 if cause is error:
@@ -149,7 +148,7 @@ class Session:
                 self._close()
 
     def _begin(self, cached_teachers: ExitStack) -> _Opening:
-        """Take the folder, and tell every process what is in it."""
+        """Lock the folder, and share its state with every process."""
         self._log = opening = None
         self._folder = RunFolder(self.folder)
         if self._team.is_main:
@@ -157,7 +156,7 @@ class Session:
             self._folder = RunFolder(self.folder, cached_teachers.enter_context(RunLock(self.folder)))
             if self.restart:
                 self._folder.put_aside()
-            # Before the log is opened: a start that is refused is nothing that has happened in the run.
+            # Before the log is opened: a refused start is not an event of the run.
             self._change = resume_check.hold(self.plan, self._folder, resume=self.resume)
             self._log = EventLog(self._folder.log)
             names = list(self.plan.spec.stages)
@@ -168,15 +167,15 @@ class Session:
                 "changed": self._change.stages,
                 "over": rows is not None and "RunFinished" in self._logged(),
             }
-        told = self._team.share(opening)
-        ends = {name: from_json(event) for name, event in told["finished"].items()}
+        shared = self._team.share(opening)
+        ends = {name: from_json(event) for name, event in shared["finished"].items()}
         finished = {name: event for name, event in ends.items() if isinstance(event, StageFinished)}
-        return _Opening(finished=finished, changed=tuple(told["changed"]), over=told["over"])
+        return _Opening(finished=finished, changed=tuple(shared["changed"]), over=shared["over"])
 
     def emit(self, event: Event) -> None:
-        """Record an event and show it to the observers; one that raises is reported once and left alone.
+        """Log an event and pass it to the observers; one that raises is reported once and not called again.
 
-        Only the main process does.
+        Only rank 0 does this.
         """
         if self._log is None:
             return
@@ -185,7 +184,7 @@ class Session:
         for answer in answers:
             if answer.error is not None:
                 self._failed.append(answer.plugin)
-                self.emit(Note("warning", f"{_told(answer.plugin, answer.error)}; it is not called again"))
+                self.emit(Note("warning", f"{_observer_error(answer.plugin, answer.error)}; it is not called again"))
 
     def _keep(self, event: Event) -> None:
         if self._log is not None:
@@ -215,7 +214,7 @@ class Session:
         done = []
         for stage in self.plan.stages:
             if stage.name in finished:
-                self.emit(StageSkipped(stage.name, "finished already"))
+                self.emit(StageSkipped(stage.name, "already finished"))
                 continue
             start = found if stage.name == open_[0] or not process_group.is_main else self._newest(stage.name)
             done.append(
@@ -228,22 +227,22 @@ class Session:
         rows = table(self.plan, models, tasks, self._backend("fp32", trains=False))
         if process_group.is_main:
             folder.export(models.trained[self._final().student])
-            # The event before the file: a run without the file goes on from here, one with it does not.
+            # The event is logged before the file is written: a run without the file resumes here, one with it is over.
             self.emit(RunFinished(time.perf_counter() - began, named(rows)))
             folder.keep_table(rows)
         process_group.barrier()
         return Result(self.folder, rows, folder.student, tuple(done))
 
     def _start(self, finished: dict[str, StageFinished], open_: list[str]) -> Checkpoint | None:
-        """The checkpoint that the first open stage goes on from, with the log telling of what is on the disk."""
+        """The checkpoint that the first open stage resumes from; the log is brought in step with the disk."""
         notes = [Note("warning", _changed(self._change))] if self._change.stages else []
         if not notes:
             self._folder.write_plan(self.plan)
         found = self._newest(open_[0], notes) if open_ else None
         if (found is not None or finished) and (
-            told := resume_check.other_versions(self._versions(), model_folder.versions())
+            text := resume_check.other_versions(self._versions(), model_folder.versions())
         ):
-            notes.append(Note("warning", told))
+            notes.append(Note("warning", text))
         self._mend_log(finished, open_[0] if open_ else None, found)
         names = tuple(self.plan.spec.stages)
         self.emit(
@@ -281,7 +280,7 @@ class Session:
         return event
 
     def _accept(self, stage: str) -> None:
-        """From now on this stage is that of the changed spec."""
+        """Record that this stage now has the changed spec."""
         if self._team.is_main:
             resume_check.accept(self.plan, self._folder, stage)
             self._folder.write_plan(self.plan)
@@ -290,7 +289,7 @@ class Session:
         process_group = self._team
         if process_group.world == 1:
             return SingleProcess(process_group.device, precision, process_group)
-        from kdspec.engine.processes.ddp_fsdp import Replicated, Sharded  # what one process alone has no use for
+        from kdspec.engine.processes.ddp_fsdp import Replicated, Sharded  # a single process does not need them
 
         if self.backend == "accelerate" and trains:
             from kdspec.engine.processes.accelerate import Accelerated
@@ -301,14 +300,14 @@ class Session:
         return Sharded(process_group, precision, divides_teachers=self.shard_teachers)
 
     def _newest(self, stage: str, notes: list[Note] | None = None) -> Checkpoint | None:
-        """The checkpoint from which a stage goes on; what was found damaged is noted, at once or in `notes`."""
+        """The checkpoint from which a stage resumes; damaged ones are noted, at once or in `notes`."""
         store = self._folder.checkpoints(stage)
         report = self.emit if notes is None else notes.append
         found = store.latest(lambda text: report(Note("warning", text)))
         if found is None and (damaged := store.damaged()):
-            label = Mark(("stages", stage), "cannot go on", key=True)
+            label = Mark(("stages", stage), "cannot be resumed", key=True)
             message = f"every checkpoint of stage `{stage}` is damaged"
-            help_ = "begin anew with `--restart`; nothing has been deleted"
+            help_ = "start again with `--restart`; nothing has been deleted"
             notes_ = tuple(f"`{path}`" for path in damaged)
             raise FindingError(Finding("KD504", message, *label, notes=notes_, help=help_))
         return found
@@ -320,7 +319,7 @@ class Session:
         return starts[-1].versions if starts else {}
 
     def _logged(self) -> set[object]:
-        """What the log has: the classes of its events, and of those that tell of a state on the disk their data."""
+        """The contents of the log: the classes of its events, and the data of events about files."""
         found: set[object] = set()
         for record in read(self._folder.log) if self._folder.log.exists() else ():
             event = record.event
@@ -331,7 +330,7 @@ class Session:
         return found
 
     def _mend_log(self, finished: dict[str, StageFinished], goes_on: str | None, found: Checkpoint | None) -> None:
-        """Make the log tell of what is on the disk, neither more nor less, wherever the last start was killed."""
+        """Bring the log in step with the disk, wherever the last start was killed."""
         assert self._log is not None, "the main process has a log"
         if goes_on is not None:
             self._log.trim(goes_on, _step(found) or 0)
@@ -356,8 +355,8 @@ def _step(checkpoint: Checkpoint | None) -> int | None:
 def _changed(change: resume_check.SpecChange) -> str:
     stages = ", ".join(f"`{name}`" for name in change.stages)
     what = f": {'; '.join(change.differences)}" if change.differences else ""
-    return f"going on with a changed spec in {stages}{what}"
+    return f"resuming with a changed spec in {stages}{what}"
 
 
-def _told(plugin: Plugin, error: BaseException) -> str:
+def _observer_error(plugin: Plugin, error: BaseException) -> str:
     return f"observer {plugin.distribution} ({plugin.origin}) raised {type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""One stage, from its models to a trained student: set up, resumed, trained, judged, saved."""
+"""One stage, from its models to a trained student: builds, resumes, trains, evaluates and saves it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Interrupted(Exception):  # noqa: N818 - what happened, not an error
 
 
 class StageRun:
-    """A stage at work. Everything it needs is passed in; `run` does all of it."""
+    """Runs a stage. All that it needs is passed in."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class StageRun:
         stop: StopSignal,
         accept: Callable[[], None] | None = None,
     ) -> None:
-        """`accept` is there where the stage goes on with a changed spec: called once its state is that of the new one."""
+        """`accept` is given if the stage resumes with a changed spec; it is called after the first checkpoint of that spec."""
         self.plan, self.stage, self.registry, self.models, self.tasks = plan, stage, registry, models, tasks
         self.folder, self.backend, self.emit, self.stop = folder, backend, emit, stop
         self.accept = accept
@@ -83,10 +83,10 @@ class StageRun:
         self.store = folder.checkpoints(stage.name, self.training.checkpoint.keep)
 
     def run(self, found: Checkpoint | None) -> StageFinished:
-        """Train from a checkpoint of the main process, or from the start, to the end.
+        """Train from a checkpoint of rank 0, or from the beginning, to the end.
 
         Raises:
-            Interrupted: a signal came; the state is saved.
+            Interrupted: a signal arrived; the state is saved.
             FindingError: KD5xx.
         """
         began = time.perf_counter()
@@ -97,7 +97,7 @@ class StageRun:
             loop = self.loop()
             if found is not None:
                 self._resume(loop, found)
-            self._check_room(loop)
+            self._check_disk(loop)
             before = self.progress.seconds
             epochs = loop.total_steps / loop.draws.steps_per_epoch
             rows = sum(task_inputs.loader.rows for task_inputs in loop.inputs_of.values())
@@ -116,7 +116,7 @@ class StageRun:
                 uses = self._cache_uses(loop)
             finally:
                 for cache, use in zip(loop.caches, uses, strict=True):
-                    # A disk that refuses this must not hide why the stage ends.
+                    # A full disk must not hide the reason why the stage ends.
                     with suppress(FindingError):
                         self.emit(cache_opened(self.stage.name, cache, use or cache.use, self.progress.step))
                     cache.close()
@@ -125,12 +125,12 @@ class StageRun:
             return self._finish(loop)
 
     def _cache_uses(self, loop: TrainingLoop) -> list[CacheUse]:
-        """What all processes together have done with each cache."""
-        told = self.backend.process_group.collect([[cache.use.hits, cache.use.computed] for cache in loop.caches])
-        return [sum((CacheUse(*numbers) for numbers in of_cache), CacheUse()) for of_cache in zip(*told, strict=True)]
+        """The use of each cache, summed over all processes."""
+        each = self.backend.process_group.collect([[cache.use.hits, cache.use.computed] for cache in loop.caches])
+        return [sum((CacheUse(*numbers) for numbers in of_cache), CacheUse()) for of_cache in zip(*each, strict=True)]
 
     def loop(self) -> TrainingLoop:
-        """Everything of the stage put together, before its first step."""
+        """The training loop of the stage, before its first step."""
         training = self.training
         stage_models = StageModels(self.plan, self.stage, self.models, self.tasks, self.backend.device, self.backend)
         inputs_of = self.inputs_of = StageInputs(stage_models, self.registry, self.backend, self.begun)
@@ -162,7 +162,7 @@ class StageRun:
             return loop
         lanes = build_lanes(loop, partial(stage_models.trainable, matches=inputs_of.matches))
         if isinstance(lanes, Lanes):
-            inputs_of.notes.append(Note("info", f"stage `{self.stage.name}`: {lanes.count} micro-batches side by side"))
+            inputs_of.notes.append(Note("info", f"stage `{self.stage.name}`: {lanes.count} micro-batches in parallel"))
             return replace(loop, lanes=lanes)
         text = f"`lanes: {training.lanes}` of stage `{self.stage.name}` has no effect: {lanes}"
         inputs_of.notes.append(Note("warning", text))
@@ -170,9 +170,9 @@ class StageRun:
 
     def _undivided(self) -> FindingError:
         name = self.stage.distiller.name
-        message = f"the strategy `{name}` works on the models between their forward passes, when FSDP2 has them divided"
-        label = Mark(self.path[:-1], "makes its own batches or changes modules", key=True)
-        return FindingError(Finding("KD513", message, *label, help="write `--backend ddp`"))
+        message = f"the strategy `{name}` uses the models between their forward passes, when FSDP2 has sharded them"
+        label = Mark(self.path[:-1], "builds its own batches or changes modules", key=True)
+        return FindingError(Finding("KD513", message, *label, help="use `--backend ddp`"))
 
     def _place_of(self, matches: tuple[PlannedMatch, ...], objective: Objective) -> Callable[[str], SpecPath]:
         paths = {match.term: match.path for match in matches}
@@ -184,34 +184,34 @@ class StageRun:
 
     def _train(self, loop: TrainingLoop, seconds: Callable[[], float]) -> None:
         progress, kept = self.progress, self.training.checkpoint
-        best_model = self._judge(loop)
+        best_model = self._best_model_tracker(loop)
         per_epoch = loop.draws.steps_per_epoch
-        judged = self.training.evaluate or kept
-        judging_days = Triggers(loop.total_steps, per_epoch, judged.every_steps, judged.every_epochs)
-        saving_days = Triggers(loop.total_steps, per_epoch, kept.every_steps, kept.every_epochs)
+        evaluate = self.training.evaluate or kept
+        evaluations = Triggers(loop.total_steps, per_epoch, evaluate.every_steps, evaluate.every_epochs)
+        saves = Triggers(loop.total_steps, per_epoch, kept.every_steps, kept.every_epochs)
         if self._patience_is_over():
             return
         for done in resources.explaining(loop, progress.step):
             progress.step = self.backend.process_group.heartbeat.step = done.step
             if done.step == 1 and loop.idle:
-                self.emit(_idle(self.stage.student, loop.idle))
+                self.emit(_without_gradient(self.stage.student, loop.idle))
             if done.step % self.training.log_every == 0 or done.step in (1, loop.total_steps):
                 self.emit(done)
             better = False
-            if best_model is not None and judging_days.due(done.step):
+            if best_model is not None and evaluations.due(done.step):
                 self.emit(evaluated := best_model(progress))
                 better = evaluated.best
             stopped = self.backend.process_group.largest(self.stop.requested or 0)
             over = self._patience_is_over()
             progress.seconds = seconds()
-            if better or stopped or over or saving_days.due(done.step):
+            if better or stopped or over or saves.due(done.step):
                 self._save(loop)
             if over:
                 return
             if stopped and done.step < loop.total_steps:
                 raise Interrupted(stopped)
 
-    def _check_room(self, loop: TrainingLoop) -> None:
+    def _check_disk(self, loop: TrainingLoop) -> None:
         kept = self.training.checkpoint
         period = kept.every_steps or (kept.every_epochs or 1) * loop.draws.steps_per_epoch
         saves = math.ceil((loop.total_steps - self.progress.step) / period)
@@ -219,16 +219,16 @@ class StageRun:
         if self.backend.is_main:
             resources.check_disk(self.folder, self.stage.name, loop, saves, at)
 
-    def _judge(self, loop: TrainingLoop) -> BestModelTracker | None:
-        """Who evaluates, or None, with a note, where the student cannot be judged."""
+    def _best_model_tracker(self, loop: TrainingLoop) -> BestModelTracker | None:
+        """The tracker of the best student, or None with a note if there is nothing to evaluate on."""
         if self.training.evaluate is None:
             return None
-        student, judged = self.stage.student, []
+        student, evaluated_tasks = self.stage.student, []
         for part in self.stage.tasks.values():
             evaluator = self.tasks[part.task].evaluator("validation")
             features = evaluated_features(self.plan, student, part.task, evaluator)
             if not (features and self.tasks[part.task].rows("validation")):
-                self._tell_unjudged(part, "no labels to judge by" if not features else "no validation rows")
+                self._note_unevaluated(part, "no labels to evaluate on" if not features else "no validation rows")
                 continue
             task_inputs = loop.inputs_of[part.task]
             forward = ModelRunner(
@@ -236,39 +236,41 @@ class StageRun:
                 chooses=task_inputs.student.accepted is not None, spec=self.spec, task=part.task,
             )  # fmt: skip
             loader = self.inputs_of.loader(part, "validation", student)
-            judged.append(
+            evaluated_tasks.append(
                 EvaluatedTask(
                     task=part.task, built=self.tasks[part.task], forward=forward, loader=loader, evaluator=evaluator
                 )
             )
-        if not judged:
+        if not evaluated_tasks:
             return None
         through = partial(self.backend.evaluate, loop.trainable)
-        best_model = BestModelTracker(self.plan, self.stage, judged, self.backend.process_group, through)
+        best_model = BestModelTracker(self.plan, self.stage, evaluated_tasks, self.backend.process_group, through)
         if not self.progress.step:
             best_model.check()
         return best_model
 
-    def _tell_unjudged(self, part: TaskPlan, what: str) -> None:
+    def _note_unevaluated(self, part: TaskPlan, what: str) -> None:
         if self.progress.step:
             return
         if self.stage.several:
-            text = f"task `{part.task}` of stage `{self.stage.name}` has {what}: it has no say in which student is best"
+            text = f"task `{part.task}` of stage `{self.stage.name}` has {what}: it is ignored when selecting the best student"
         else:
             also = ", and it does not stop early" if self.training.early_stopping else ""
             text = f"stage `{self.stage.name}` has {what}: its last student is kept{also}"
         self.emit(Note("info", text))
 
     def _warn_of_noise(self, teacher: ModelRunner) -> None:
-        """A teacher whose head, or all of it, was drawn anew and never trained teaches noise."""
+        """Warn of a teacher with randomly initialised weights that no stage has trained: its predictions are noise."""
         initialised = sorted(self.models.initialised.get(teacher.name, ()))
         if teacher.name in self.models.trained or not initialised:
             return
         everything = len(initialised) == len(dict(teacher.module.named_parameters()))
         if everything or teacher.features.keys() & {"logits", "losses"}:
             more = f" and {len(initialised) - 1} more" if len(initialised) > 1 else ""
-            text = f"teacher `{teacher.name}` has never been trained, so it teaches noise; drawn anew: `{initialised[0]}`{more}"
-            self.emit(Note("warning", f"{text}; train it in a stage before `{self.stage.name}`"))
+            text = f"teacher `{teacher.name}` has randomly initialised weights, `{initialised[0]}`{more}, and no stage trains it"
+            self.emit(
+                Note("warning", f"{text}: its predictions are noise; train it in a stage before `{self.stage.name}`")
+            )
 
     def _patience_is_over(self) -> bool:
         stopping = self.training.early_stopping
@@ -276,7 +278,7 @@ class StageRun:
 
     def _save(self, loop: TrainingLoop) -> None:
         optimizer, names = loop.optimization.optimizer, _names(loop.trainable)
-        # Every process takes part in putting together what is divided.
+        # On every process: gathering sharded tensors is a collective.
         tensors, scalars = optimizer_state.flatten(optimizer, names, self.backend.whole)
         weights = self.backend.state(loop.trainable)
         if self.backend.is_main:
@@ -290,7 +292,7 @@ class StageRun:
             best = () if self.progress.best_step is None else (self.progress.best_step,)
             self.store.save(self.progress.step, {"weights": weights, "optimizer": tensors}, meta, protect=best)
             self.emit(saved(self.stage.name, self.progress.step))
-        self.backend.barrier()  # nobody ends before it is on the disk
+        self.backend.barrier()  # no process may end before the checkpoint is on disk
         if self.accept is not None:
             self.accept()
 
@@ -299,19 +301,17 @@ class StageRun:
         tensors: Mapping[str, Tensor] = found.tensors.get("optimizer", {})
         optimizer_state.restore(
             loop.optimization.optimizer, _names(loop.trainable), tensors, found.meta["optimizer"],
-            options=self.accept is None,  # those of a changed spec hold
+            options=self.accept is None,  # a changed spec has its own
             part=self.backend.part,
         )  # fmt: skip
         self.backend.load_scaler_state(found.meta["scaler"])
         self.progress = EvaluationProgress(**found.meta["progress"])
         if self.begun != self.backend.world:
-            text = (
-                f"stage `{self.stage.name}` was begun by {self.begun} processes, and goes on with {self.backend.world}"
-            )
-            self.emit(Note("info", f"{text}: each step has the rows that it would have had, dropout is drawn anew"))
+            text = f"stage `{self.stage.name}` was started with {self.begun} processes and resumes with {self.backend.world}"
+            self.emit(Note("info", f"{text}: batches are unchanged, dropout masks differ"))
 
     def _finish(self, loop: TrainingLoop) -> StageFinished:
-        """Keep the best student, or the last where none was judged."""
+        """Keep the best student, or the last one if none was evaluated."""
         progress, student = self.progress, self.stage.student
         if progress.step < loop.total_steps:
             text = f"stage `{self.stage.name}` stopped early, after {progress.step} of {loop.total_steps} steps"
@@ -321,30 +321,30 @@ class StageRun:
         metrics = progress.best_metrics or {}
         folder = self.folder.model(student)
         if self.backend.divided:
-            self._put_together(loop, student)
+            self._gather(loop, student)
         if self.backend.is_main:
             self.folder.replace(folder, lambda fresh: self._export(fresh, metrics))
-        self.backend.barrier()  # from here on every process may read it
+        self.backend.barrier()  # other processes may read the model from here
         self.models.trained[student] = folder
         at = str(folder.relative_to(self.folder.path))
         return StageFinished(self.stage.name, progress.step, progress.seconds, progress.best_step, metrics, at)
 
-    def _put_together(self, loop: TrainingLoop, student: str) -> None:
-        """Ordinary modules in place of divided ones, of the student with what it has learnt."""
+    def _gather(self, loop: TrainingLoop, student: str) -> None:
+        """Replace the sharded student by an ordinary module with its trained weights."""
         self._whole.load_state_dict(self.backend.state(loop.trainable.student))
         self.models.put(student, self._whole)
         for teacher in self.stage.teachers if self.backend.divides_teachers else ():
             self.models.forget(teacher)
 
     def _go_back(self, loop: TrainingLoop, progress: EvaluationProgress) -> None:
-        """To the best student; where its checkpoint has been lost the last one must do."""
+        """Load the best student; without its checkpoint the last one is kept."""
         assert progress.best_step is not None
         best = None
         if self.backend.is_main:
             try:
                 best = self.store.load(progress.best_step)
             except FindingError as error:
-                text = f"{error.findings[0].message}: the last student is kept in place of the best"
+                text = f"{error.findings[0].message}: the last student is kept instead of the best"
                 self.emit(Note("warning", text))
         if (best := spread(best, self.backend.process_group)) is not None:
             self.backend.load(loop.trainable, best.tensors["weights"])
@@ -357,26 +357,30 @@ class StageRun:
 
 
 def spread(found: Checkpoint | None, process_group: ProcessGroup) -> Checkpoint | None:
-    """The checkpoint that the main process has, for all of them."""
+    """Broadcast the checkpoint of rank 0."""
     if process_group.world == 1:
         return found
-    told = process_group.share(None if found is None else [found.step, found.meta, list(found.tensors)])
-    if told is None:
+    shared = process_group.share(None if found is None else [found.step, found.meta, list(found.tensors)])
+    if shared is None:
         return None
-    step, meta, groups = told
+    step, meta, groups = shared
     return Checkpoint(
         step, {group: process_group.spread(found.tensors[group] if found else {}) for group in groups}, meta
     )
 
 
 def saved(stage: str, step: int) -> CheckpointSaved:
-    """The event for a checkpoint that is on the disk."""
+    """The event of a checkpoint on disk."""
     return CheckpointSaved(stage, step, f"checkpoints/{stage}/step-{step:08d}")
 
 
-def _idle(student: str, names: list[str]) -> Note:
+def _without_gradient(student: str, names: list[str]) -> Note:
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return Note("info", f"no loss reaches `{names[0]}`{more} of `{student}`: what was there at the start stays")
+    if more:
+        text = f"parameters `{names[0]}`{more} of `{student}` receive no gradient and keep their initial values"
+    else:
+        text = f"parameter `{names[0]}` of `{student}` receives no gradient and keeps its initial value"
+    return Note("info", text)
 
 
 def _names(trainable: nn.Module) -> dict[Tensor, str]:

@@ -95,6 +95,6 @@ def test_what_a_rehearsal_finds_is_on_standard_error_and_there_is_no_plan(kdspec
     spec("stages:", "adaptors:\n  teacher: {logits: output.logit, hidden: output.hidden_states}\nstages:")
     outcome = kdspec("plan", "spec.yaml")
     assert (outcome.code, outcome.out) == (1, "")
-    assert "error[KD303]: `logits` of `teacher` is not where its path says" in outcome.err
+    assert "error[KD303]: `logits` of `teacher` is not at its path" in outcome.err
     assert outcome.err.endswith("1 error in spec.yaml\n")
     assert kdspec("plan", "--static", "spec.yaml").code == 0

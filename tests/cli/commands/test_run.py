@@ -223,4 +223,4 @@ def test_a_run_is_rehearsed_before_it_begins(kdspec, spec, engine):
     fake = engine()
     outcome = kdspec("run", "spec.yaml")
     assert (outcome.code, outcome.out, fake.made) == (1, "", [])
-    assert "error[KD303]: `logits` of `teacher` is not where its path says" in outcome.err
+    assert "error[KD303]: `logits` of `teacher` is not at its path" in outcome.err

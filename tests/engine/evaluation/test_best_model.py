@@ -145,7 +145,7 @@ def test_without_labels_the_last_student_is_kept(launch):
     changes = (ROWS, f"{TRAINING}.evaluate={{}}", "adaptors.student={logits: output.logits, hidden: output.hidden}")
     changes = (*changes, "tasks.rows.tensors.labels=null", "tasks.rows.tensors.columns=[ids, mask]")
     ran = launch(*changes, f"{GENERAL}.hard_labels.weight=0")
-    assert ran.notes == ["stage `distil` has no labels to judge by: its last student is kept"]
+    assert ran.notes == ["stage `distil` has no labels to evaluate on: its last student is kept"]
     (teacher, student) = ran.result.table
     assert (student.metrics, student.split) == ({}, "validation")
     assert teacher.latency_ms > 0

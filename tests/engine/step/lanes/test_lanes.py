@@ -143,7 +143,7 @@ def of_matches(loss):
 
 
 def effects(ran):
-    return [note for note in ran.notes if "lanes" in note or "side by side" in note]
+    return [note for note in ran.notes if "lanes" in note or "in parallel" in note]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_the_numbers_are_those_of_one_after_another(by, changes, texts, monkeypa
         assert second.terms == pytest.approx(first.terms, rel=1e-5, abs=1e-7)
         assert second.grad_norm == pytest.approx(first.grad_norm, rel=1e-5)
     lanes = 3 if "lanes=3" in "".join(changes) else 2
-    assert effects(more) == [f"stage `distil`: {lanes} micro-batches side by side"]
+    assert effects(more) == [f"stage `distil`: {lanes} micro-batches in parallel"]
 
 
 @pytest.mark.parametrize(("first", "second"), [(1, 2), (2, 2), (4, 4)])
@@ -193,7 +193,7 @@ def test_lanes_compute_in_the_precision_of_the_stage(texts):
 
 
 def test_there_are_no_more_lanes_than_a_step_has_rows_for(texts):
-    assert effects(texts(f"{TRAINING}.lanes=64")) == ["stage `distil`: 6 micro-batches side by side"]
+    assert effects(texts(f"{TRAINING}.lanes=64")) == ["stage `distil`: 6 micro-batches in parallel"]
 
 
 def test_dropout_is_sampled(texts, same):
@@ -231,7 +231,7 @@ stages:
     training: {steps: 3, batch_size: 4, accumulate: 3, evaluate: null, log_every: 1, lanes: 2}
 """
     )
-    assert effects(ran) == ["stage `distil`: 2 micro-batches side by side"]
+    assert effects(ran) == ["stage `distil`: 2 micro-batches in parallel"]
     assert {term for step in ran.of(StepDone) for term in step.terms} == {"first.hard_labels", "second.hard_labels"}
 
 
@@ -269,7 +269,7 @@ def test_an_objective_of_its_own_has_lanes_where_it_declares_that_it_keeps_nothi
     ran = texts(
         "stages.distil.distiller={own: {student: student, declared: true}}", f"{TRAINING}.accumulate=2", plugins=(Own,)
     )
-    assert effects(ran) == ["stage `distil`: 2 micro-batches side by side"]
+    assert effects(ran) == ["stage `distil`: 2 micro-batches in parallel"]
 
 
 def test_scaled_losses_have_no_lanes(texts, monkeypatch):
