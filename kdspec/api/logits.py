@@ -235,10 +235,10 @@ class TopKLogits(Logits):
         """There is no such tensor.
 
         Raises:
-            Fault: KD313.
+            Fault: KD315.
         """
         message = f"of {self.classes} logits only the largest {self.ids.shape[-1]} are known, and all are asked for"
-        raise Fault("KD313", message, help="keep all logits: leave out `top_k` of `teacher_cache`")
+        raise Fault("KD315", message, help="keep all logits: leave out `top_k` of `teacher_cache`")
 
     def mapped(self, function: Callable[[Tensor], Tensor]) -> Self:
         """With other lists, and other rests."""
@@ -249,13 +249,13 @@ class TopKLogits(Logits):
         """Of the k listed classes and, last, of all others together: `(*shape, k + 1)`, at this temperature.
 
         Raises:
-            Fault: KD313, where the rest is not known at this temperature.
+            Fault: KD315, where the rest is not known at this temperature.
         """
         rest = self.log_rest.get(float(temperature))
         if rest is None:
             known = ", ".join(f"{each:g}" for each in sorted(self.log_rest)) or "none"
             message = f"the probability outside of the largest logits is not known at the temperature {temperature:g}"
-            raise Fault("KD313", message, notes=(f"it is known at: {known}",))
+            raise Fault("KD315", message, notes=(f"it is known at: {known}",))
         return self._outcomes(widened(self.values) / temperature, widened(rest)[..., None])
 
     def log_outcomes(self, logits: Tensor, temperature: float) -> Tensor:

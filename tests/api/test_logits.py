@@ -99,13 +99,13 @@ def test_logits_up_to_a_constant_a_position_are_the_same():
 def test_a_temperature_at_which_the_rest_is_not_known_is_refused():
     with pytest.raises(Fault, match="not known at the temperature 4") as caught:
         largest(draw(5, CLASSES), 3, 1.0, 2.5).log_probabilities(4.0)
-    assert (caught.value.code, caught.value.notes) == ("KD313", ("it is known at: 1, 2.5",))
+    assert (caught.value.code, caught.value.notes) == ("KD315", ("it is known at: 1, 2.5",))
 
 
 def test_the_largest_logits_are_never_spread_over_the_vocabulary():
     with pytest.raises(Fault, match="of 7 logits only the largest 3 are known") as caught:
         largest(draw(5, CLASSES), 3, 1.0).dense()
-    assert caught.value.code == "KD313"
+    assert caught.value.code == "KD315"
 
 
 def test_a_list_of_all_classes_has_no_rest_and_a_finite_gradient():

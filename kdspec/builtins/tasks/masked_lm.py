@@ -271,10 +271,13 @@ class TokenMetrics(Evaluator):
 
         logits, right = outputs(features)[0], labels(features, batch)[0]
         masked = right != IGNORE
-        said, right = logits.select(masked).dense(), right[masked]
-        probable = said.double().log_softmax(-1).gather(-1, right[:, None])
-        guessed = said.argmax(-1, keepdim=True) == right[:, None]
-        return {"tokens": torch.cat([probable, guessed], -1).float()}
+        right, found = right[masked][:, None], [torch.zeros(0, 2, device=right.device)]
+        for part in logits.select(masked).chunks():
+            said, here, right = part.dense(), right[: part.positions], right[part.positions :]
+            probable = said.double().log_softmax(-1).gather(-1, here)
+            guessed = said.argmax(-1, keepdim=True) == here
+            found.append(torch.cat([probable, guessed], -1).float())
+        return {"tokens": torch.cat(found)}
 
     def merge(self, states: Sequence[State]) -> dict[str, float]:
         """The loss is the mean of the logarithms, and the perplexity its exponential."""

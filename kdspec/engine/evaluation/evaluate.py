@@ -62,6 +62,8 @@ def evaluate(
     folds += also if known else []
     own: dict[str, Tensor] = {}
     with isolated_random(), frozen(forward.module):
+        if forward.head is not None and order:
+            forward.shorten(loader.batch(forward.name, order[:1]).to(loader.device))
         # All processes run the model equally often, since a divided one needs all of them.
         for first in range(0, len(starts), process_group.world):
             number = first + process_group.rank

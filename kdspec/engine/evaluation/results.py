@@ -16,6 +16,7 @@ from kdspec.engine.evaluation.agreement import AGREEMENT, Agreement
 from kdspec.engine.evaluation.best_model import evaluated_features
 from kdspec.engine.evaluation.evaluate import evaluate, latency
 from kdspec.engine.export import model_folder
+from kdspec.engine.forward.large_head import large_head
 from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.engine.forward.models import Models
 from kdspec.engine.processes.backend import Backend
@@ -65,8 +66,9 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: B
             reader, evaluator = models.reader(name), task.evaluator(split)
             features = evaluated_features(plan, name, task_name, evaluator)
             forward = ModelRunner(
-                name, module, features, chooses=reader.tokenizer is not None, spec=plan.spec, task=task_name
-            )
+                name, module, features, chooses=reader.tokenizer is not None, spec=plan.spec, task=task_name,
+                head=None if divided else large_head(plan.spec.models[name], module, models.context(name)),
+            )  # fmt: skip
             loader = Loader(task, split, {name: reader}, device=backend.device)
             if features:
                 its, states = chosen.get(task_name, (reader, None))

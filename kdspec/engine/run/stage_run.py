@@ -234,6 +234,8 @@ class StageRun:
             forward = ModelRunner(
                 student, task_inputs.student.module, features,
                 chooses=task_inputs.student.accepted is not None, spec=self.spec, task=part.task,
+                # The weights of a divided model are there in its forward pass alone.
+                head=None if self.backend.divided else task_inputs.student.head,
             )  # fmt: skip
             loader = self.inputs_of.loader(part, "validation", student)
             evaluated_tasks.append(
