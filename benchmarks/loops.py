@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from kdspec.engine.forward.guarded_task import guarded
+from kdspec.engine.forward.guarded_task import built
 from kdspec.engine.forward.models import Models
 from kdspec.engine.processes.backend import SingleProcess
 from kdspec.engine.run.run_folder import RunFolder
@@ -23,9 +23,8 @@ def loop(text: str, folder: Path, sets: Sequence[str] = ()) -> TrainingLoop:
     made = prepare(compose(text, "benchmark", folder, sets), known)
     plan = made.plan
     assert plan is not None, made.errors
-    spec = plan.spec
     stage = plan.stages[0]
-    tasks = {name: guarded(spec, name, spec.tasks[name].build(plan.context(name))) for name in stage.tasks}
+    tasks = {name: built(plan, name) for name in stage.tasks}
     run = StageRun(
         plan, stage, registry=known, models=Models(plan, {name: task.head for name, task in tasks.items()}, {}),
         tasks=tasks, folder=RunFolder(folder), backend=SingleProcess(precision=stage.training.precision),
