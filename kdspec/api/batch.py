@@ -1,4 +1,4 @@
-"""A micro-batch: what one model reads of some rows, and what it is to say of them."""
+"""A micro-batch: the inputs of some rows as one model reads them, and their labels."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ class Batch:
     """Some rows of a task as tensors, for the models of one reader."""
 
     inputs: Mapping[str, Mapping[str, Tensor]]
-    """What a model is given, by field: the one field "" where a row is one text, or whatever a model reads at once."""
+    """The model inputs by field. A row that is one text, or is read by one forward pass, has the one field ""."""
     targets: Mapping[str, Tensor] = field(default_factory=_nothing)
-    """The labels, aligned with what they are compared with. A model is given these only where its own loss is read."""
+    """The labels, aligned with the logits. A model gets them as inputs only if its own loss is read."""
     rows: Sequence[int] = ()
-    """The numbers of the rows in their split, in the order of the tensors; the engine fills them in."""
+    """Row numbers in the split, in the order of the tensors; set by the engine."""
     units: Mapping[Unit, float] = field(default_factory=_nothing)
-    """How many of each unit there are, as `BuiltTask.units` counts them before the batch goes to the device."""
+    """Number of each unit in the batch, from `BuiltTask.units`, counted before the batch is moved to the device."""
     weights: Tensor | None = None
-    """A weight for each row; None where all of them count alike."""
+    """A weight for each row; None: all rows have the same weight."""
     encoded: Sequence[Mapping[str, Any]] = ()
-    """Each row as `BuiltTask.encode` has made it, for an evaluator that needs more than tensors; the engine fills it in."""
+    """Each row as `BuiltTask.encode` returned it, for evaluators that need more than tensors; set by the engine."""
 
     @property
     def named(self) -> dict[str, Any]:
-        """What `batch` is in a field path: the inputs of the field "" and the targets by name, and the other fields."""
+        """The value of `batch` in a field path: the inputs of the field "" and the targets by name, and the other fields."""
         others = {name: tensors for name, tensors in self.inputs.items() if name}
         return {**others, **self.inputs.get("", {}), **self.targets}
 
@@ -53,7 +53,7 @@ class Batch:
         return {**inputs, **self.targets, **weights}
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch with its tensors on a device, where they may still be on their way."""
+        """The batch with its tensors on a device. Copies are asynchronous (`non_blocking`)."""
 
         def moved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}

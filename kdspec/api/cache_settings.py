@@ -1,4 +1,4 @@
-"""The settings of the teacher cache in a spec: whether it is used, how values are kept, how much room they may take."""
+"""The settings of the teacher cache in a spec: whether it is used, how values are stored, and its maximum size."""
 
 from __future__ import annotations
 
@@ -42,10 +42,11 @@ class TeacherCacheSettings(Strict):
     """Precision of the stored values. `exact`: as the teacher computes them. `float16`: half of the disk space. `int8`:
     hidden states and attention in a quarter of it, with a scale for each token; logits in float16."""
     top_k: Annotated[int, Field(gt=0)] | None = None
-    """Keep this many of the largest logits of a row or token; the probability of all others is one more outcome, kept as a
-    number for each temperature of the soft labels, which are a divergence such as `kl` at a constant temperature."""
+    """Store only this many of the largest logits of each row or token. The total probability of all others is one more
+    outcome, stored as a number for each temperature. The loss of the soft labels must be a divergence such as `kl`, and
+    its temperature constant."""
     budget: Size = "20GB"
-    """Maximum size of one cache on disk: a number of bytes, with `kB`, `MB`, `GB` or `GiB` behind it."""
+    """Maximum size of one cache on disk: a number of bytes, or one with a unit such as `kB`, `MB`, `GB` or `GiB`."""
     folder: Annotated[str, Field(min_length=1)] | None = None
     """Folder of the caches. Default: the folder that the environment variable `KDSPEC_CACHE` names, or
     `kdspec/teachers` in the user's cache folder."""

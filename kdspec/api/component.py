@@ -44,11 +44,11 @@ class Strict(BaseModel):
     ) -> dict[str, Any]:
         made = handler(schema)
         properties = handler.resolve_ref_schema(made).get("properties", {})
-        told = attribute_docstrings(cls)
+        described = attribute_docstrings(cls)
         for name, field in cls.model_fields.items():
             key = field.alias or name
-            if name in told and key in properties:
-                properties[key].setdefault("description", told[name])
+            if name in described and key in properties:
+                properties[key].setdefault("description", described[name])
         return made
 
     @model_validator(mode="wrap")
@@ -71,13 +71,13 @@ class Component(Strict):
     """
 
     kind: ClassVar[str] = ""
-    """What it is, for example `logit_loss`; set by the kind, never by a component."""
+    """The kind, for example `logit_loss`; set by the kind's class, never by a component."""
     name: ClassVar[str] = ""
-    """How a spec calls it; empty for a kind."""
+    """The name in a spec; empty for a kind."""
 
     @abstractmethod
     def build(self, context: Any) -> Any:
-        """Make the working object. Heavy imports (torch, transformers) belong in here."""
+        """Make the working object. Import torch and transformers here, not at the top of the module."""
 
     @classmethod
     def concrete(cls) -> bool:
@@ -91,7 +91,7 @@ class Component(Strict):
         return None
 
     def to_plain(self) -> Any:
-        """The short form of this component, or None where it has none."""
+        """The short form of this component, or None if it has none."""
         return None
 
     def written(self) -> Any:
@@ -185,10 +185,10 @@ class Entry(Protocol):
 
 
 class Finder(Protocol):
-    """What a component needs of a registry while a spec is validated."""
+    """The lookups of a registry that a component uses while a spec is validated."""
 
     def find(self, kind: str, name: str) -> list[Entry]:
-        """What the name can mean."""
+        """All components that the name can refer to."""
 
     def names(self, kind: str) -> list[str]:
         """All names of the kind."""
@@ -200,7 +200,7 @@ def by_name(value: Any, *, description: str | None = None) -> Any:
 
 
 def invalid_value(message: str, *at: str | int, type_: Any = "wrong_value", **context: Any) -> ValidationError:
-    """A mistake at a place below the value that is being validated, for a validator to raise."""
+    """An error at a place below the value that is being validated, for a validator to raise."""
     return _failure(_detail(type_, "{text}", at, None, text=message, **context))
 
 
@@ -223,6 +223,6 @@ def _restated(error: Any, model: type[BaseModel] | None, *prefix: str) -> InitEr
     if model is not None and type_ == "extra_forbidden" and len(loc) == 1:
         known = [field.alias or name for name, field in model.model_fields.items()]
         return _detail("unknown_key", "unknown key `{key}`", loc, error["input"], key=str(loc[0]), candidates=known)
-    # The message is filled in already, so it travels as a value: braces in it are text, not places to fill.
+    # The message is formatted already, so it is passed on as a value: braces in it are text, not placeholders.
     context["text"] = error["msg"]
     return _detail(type_, "{text}", loc, error["input"], **context)

@@ -13,9 +13,9 @@ class Input:
     shape: tuple[int, ...]
     """Of a batch: rows first."""
     dtype: str = "int64"
-    """As torch calls it."""
+    """The dtype's name in torch."""
     value: int = 1
-    """Something that it may hold: 1 for a mask or a token, 0 for a label."""
+    """A valid value: 1 for a mask or a token, 0 for a label."""
     target: bool = False
     """Whether it is among `Batch.targets`, and not an input."""
 
@@ -28,9 +28,9 @@ class BuildContext:
     """
 
     folder: Path = Path()
-    """The folder of the spec: what relative paths in a spec are relative to."""
+    """The folder of the spec; relative paths in the spec start there."""
     seed: int = 0
-    """The seed of the run, for a component that draws random numbers when it is built."""
+    """The seed of the run, for a component that uses random numbers when it is built."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,5 +64,5 @@ class OptimizerContext(BuildContext):
     """What an optimizer may read."""
 
     processes: int = 1
-    """How many processes train together. With more than one, a tensor may be a shard of the parameter: the update of an
-    element must not depend on its position in the tensor."""
+    """Number of processes that train together. With more than one, a tensor may be a shard of the parameter: the update
+    of an element must not depend on its position in the tensor."""

@@ -1,4 +1,4 @@
-"""The kind `distiller`: a strategy, and what it is told when its objective is built."""
+"""The kind `distiller`: a strategy, and the context from which its objective is built."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class ObjectiveContext(BuildContext):
     matches: tuple[PlannedMatch, ...] = ()
     """The distiller's matches, expanded to layers, with widths filled in."""
     facts: Mapping[str, ModelFacts] = field(default_factory=_nothing)
-    """What is known of each model."""
+    """The facts of each model."""
 
 
 class Distiller(Scoped):
-    """A strategy: `needs()` says which models and features it reads, `build` makes its `Objective`."""
+    """A strategy: `needs()` returns the models and features that it reads, `build` makes its `Objective`."""
 
     kind: ClassVar[str] = "distiller"
 
@@ -46,4 +46,4 @@ class Distiller(Scoped):
 
     @abstractmethod
     def build(self, context: ObjectiveContext) -> Objective:
-        """Make the working object; the class says what it is."""
+        """Make the objective of a stage."""

@@ -1,6 +1,6 @@
-"""Attribute docstrings, read from the source of a class when somebody asks for them.
+"""Attribute docstrings, read from the source of a class on demand.
 
-pydantic can do this for every class as it is made, which costs a third of the time of `kdspec validate`.
+pydantic can read them whenever a class is created, but that takes a third of the time of `kdspec validate`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from itertools import pairwise
 def attribute_docstrings(cls: type) -> dict[str, str]:
     """The docstrings below the attributes of a class and of those it derives from, by attribute.
 
-    A class whose source is not in a file has none.
+    A class without a source file has none.
     """
     found: dict[str, str] = {}
     for parent in reversed(cls.__mro__):
@@ -27,17 +27,17 @@ def attribute_docstrings(cls: type) -> dict[str, str]:
     return found
 
 
-@cache  # a file has many classes, and reading it is most of the work
+@cache  # a file has many classes, and parsing it takes most of the time
 def _of_file(file: str) -> Mapping[str, Mapping[str, str]]:
     try:
         tree = ast.parse("".join(linecache.getlines(file)))
-    except SyntaxError:  # the file has changed since it was imported, or is none of Python's
+    except SyntaxError:  # the file has changed since it was imported, or is not Python
         return {}
     return dict(_classes(tree, ""))
 
 
 def _classes(node: ast.AST, prefix: str) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """The classes below a node, by what they are called from the module on."""
+    """The classes below a node, by qualified name."""
     for child in ast.iter_child_nodes(node):
         inner = prefix
         if isinstance(child, ast.ClassDef):

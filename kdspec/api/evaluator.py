@@ -1,4 +1,4 @@
-"""How the outputs of a model for a whole split become metrics: batch by batch, as a fold."""
+"""Evaluators: metrics of a model's outputs for a whole split, computed batch by batch as a fold."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from kdspec.api.step import Features
 
 State = Mapping[str, "Tensor"]
-"""What of one batch the metrics need, by name: small tensors, such as the class chosen for each row."""
+"""The data of one batch that the metrics need, by name: small tensors, such as the class predicted for each row."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that tells how good a model is."""
+    """A number that measures a model."""
 
     name: str
     higher_is_better: bool = True
@@ -33,37 +33,37 @@ class Evaluator(ABC):
     """A fold over the batches of a split. The engine moves the states between processes and keeps nothing else."""
 
     reads: frozenset[str] = frozenset({"logits"})
-    """The features that it cannot do without."""
+    """The features that it requires."""
     optional: frozenset[str] = frozenset({"labels", "logits_mask"})
-    """The features that it reads where the adaptor of a model has them."""
+    """The features that it reads if the adaptor of a model has them."""
     primary: Metric = LOSS
-    """The metric by which the best student is chosen."""
+    """The metric that selects the best student."""
     others: tuple[Metric, ...] = ()
-    """The other metrics that it may give; needed for those of which less is better."""
+    """The other metrics that it may return. Metrics for which lower is better must be listed."""
     gives_loss: bool = False
-    """Whether `loss` is among its metrics, so that the engine computes none."""
+    """Whether `loss` is among its metrics, so that the engine does not compute it."""
 
     @abstractmethod
     def add(self, features: Features, batch: Batch) -> State:
-        """The state of one batch; empty where nothing of it counts.
+        """The state of one batch; empty if no row of it enters the metrics.
 
         Args:
             features: of the model, on its device.
-            batch: the rows as the model was given them, on the device too.
+            batch: the batch that the model was given, on the same device.
         """
 
     @abstractmethod
     def merge(self, states: Sequence[State]) -> Mapping[str, float]:
-        """The metrics of all batches, from their states in order; empty where no row counts."""
+        """The metrics of all batches, from their states in order; empty if no row enters the metrics."""
 
     def metric(self, name: str) -> Metric:
-        """One of the metrics by its name; more is better where it is not told."""
+        """One of the metrics by its name. For a metric that is not listed, higher is better."""
         known = {metric.name: metric for metric in (LOSS, *self.others, self.primary)}
         return known.get(name, Metric(name))
 
 
 class LossAlone(Evaluator):
-    """For a task without metrics: its models are judged by the hard loss, which the engine computes."""
+    """For a task without metrics: its models are evaluated by the hard loss, which the engine computes."""
 
     def add(self, features: Features, batch: Batch) -> State:
         """Nothing."""

@@ -1,4 +1,4 @@
-"""Field paths: the few Python expressions that say where in a model's output a feature is."""
+"""Field paths: a small subset of Python expressions that locate a feature in a model's output."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _ROOTS = '`output`, `batch`, or `modules["name"].input` or `.output`'
 
 
 class FieldPath:
-    """A parsed field path. Raises `FieldPathError` where the text is not one.
+    """A parsed field path. Raises `FieldPathError` if the text is not valid.
 
-    `root`, `module`, `side`, `attributes` and `subscripts` are those of the first reference; a comparison between
-    two paths has a second one (`references`).
+    `root`, `module`, `side`, `attributes` and `subscripts` belong to the first reference; a comparison of two paths has a
+    second one (`references`).
     """
 
     __slots__ = ("_compare", "_other", "_text", "references")
@@ -69,7 +69,7 @@ class FieldPath:
 
     @property
     def subscripts(self) -> int | slice | None:
-        """The number or slice right after the names, such as `slice(1, None)`; None where there is none."""
+        """The number or slice right after the names, such as `slice(1, None)`; None if there is none."""
         return self.references[0].subscripts
 
     def evaluate(
@@ -79,7 +79,7 @@ class FieldPath:
         batch: Mapping[str, Any] | None = None,
         modules: Mapping[str, Any] | None = None,
     ) -> Any:
-        """The value in what a model returned, what it was given, and what was captured of its modules.
+        """The value in a model's output, its inputs, or the captured inputs and outputs of its modules.
 
         A captured module has `input` and `output`, as attributes or keys. Raises `FieldPathError`.
         """
@@ -111,7 +111,7 @@ def parse(text: str) -> FieldPath:
 
 
 class _Parser:
-    """Walks Python's syntax tree of the text, which is never compiled, and takes only what a path may have."""
+    """Walks Python's syntax tree of the text, which is never compiled, and accepts only what a path may contain."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -144,7 +144,7 @@ class _Parser:
         for offset, character in enumerate(text):
             if not character.isprintable() or character in "#;\\":
                 raise FieldPathError("this character is not allowed in a field path", offset, 1)
-        # Without its leading blanks, which Python takes for indentation; positions are set right in `span`.
+        # Without its leading blanks, which Python reads as indentation; `span` corrects the positions.
         stripped = text.lstrip()
         try:
             with warnings.catch_warnings():
@@ -158,7 +158,7 @@ class _Parser:
             raise FieldPathError("not a field path: too deeply nested", 0, len(text)) from error
 
     def span(self, node: ast.expr) -> tuple[int, int]:
-        """Offset and end in characters. Python's are in bytes of UTF-8."""
+        """Offset and end in characters; Python's are in UTF-8 bytes."""
         blanks = len(self.text) - len(self.text.lstrip())
         encoded = self.text[blanks:].encode()
         start, end = (

@@ -1,6 +1,6 @@
-"""Types of fields that name a file or a folder: relative to the spec, and looked for while the spec is validated."""
+"""Types of fields that name a file or a folder: relative to the spec, and checked when the spec is validated."""
 
-# ruff: noqa: PTH111, PTH112, PTH113, PTH117, PTH118 - os.path answers where pathlib raises:
+# ruff: noqa: PTH111, PTH112, PTH113, PTH117, PTH118 - os.path returns a value where pathlib raises:
 # NUL bytes, over-long names, unknown users.
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TOKENIZER_FILES = (
     "spiece.model",
     "sentencepiece.bpe.model",
 )
-"""A folder with none of these has no tokenizer; what transformers would make of it knows no words."""
+"""A folder with none of these has no tokenizer; transformers would load one with an empty vocabulary."""
 
 _HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?", re.ASCII)
 _MANY = 2000
@@ -34,7 +34,7 @@ _SLIPS = 2
 
 
 def local_folder(value: str, folder: Path) -> Path | None:
-    """The folder that `value` means, which need not exist, or None where it is a hub id."""
+    """The folder that `value` names, which need not exist, or None if it is a hub id."""
     path = os.path.expanduser(value)
     if value.startswith((".", "/", "~")) or value.count("/") > 1 or os.path.isdir(folder / path):
         return folder / path
@@ -87,7 +87,7 @@ def _folder_or_hub(*needed: str) -> BeforeValidator:
 
 
 SpecFile = Annotated[str, BeforeValidator(_file)]
-"""A file that exists. Without a spec, in Python, nothing is looked for until `build`."""
+"""A file that exists. Without a spec, in Python, it is not checked until `build`."""
 
 SpecFolderOrHub = Annotated[str, _folder_or_hub("config.json")]
 """A model's folder or its name on the hub, `name` or `owner/name`; one that begins with `.`, `/` or `~` is a folder."""
@@ -106,7 +106,7 @@ def _below(base: Path, value: str) -> str:
 
 
 def _moved(value: Located, base: Path) -> str:
-    """The same file, as the spec would have named it that extends the one in which it is written."""
+    """The path of a file named in a base spec, relative to the folder of the spec that extends it."""
     there = _below(Path(value.folder), value)
     if os.path.isabs(value) or value.startswith("~"):
         return str(value)
@@ -118,7 +118,7 @@ def _moved(value: Located, base: Path) -> str:
 
 
 def _slip(value: str, base: Path) -> str | None:
-    """The folder with a `config.json` that a name on the hub differs from in two letters at most, and in no digit."""
+    """A folder with a `config.json` whose name is at most two letters away from this hub name, with equal digits."""
     found = Path()
     for name in value.split("/"):
         try:

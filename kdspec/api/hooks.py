@@ -1,4 +1,4 @@
-"""The hooks: everything that a plugin can do, in one page."""
+"""The hooks that a plugin can implement."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def kdspec_components() -> Iterable[type[Component]]:  # type: ignore[empty-body]  # plugins have the bodies
-    """Hand over component classes: everything that a spec can name.
+    """Return component classes: everything that a spec can name.
 
     Called once when plugins are loaded. A class that is not documented, has no name or shadows a built-in is reported.
     """
@@ -32,21 +32,21 @@ def kdspec_components() -> Iterable[type[Component]]:  # type: ignore[empty-body
 
 @hookspec
 def kdspec_check(plan: Plan) -> Iterable[Finding]:  # type: ignore[empty-body]  # plugins have the bodies
-    """Find what is wrong with a plan, or has no effect in it.
+    """Find errors in a plan, and settings without effect.
 
-    Called when every name of the spec is resolved, though other things may be wrong with it. A finding has its path in
-    the spec; `plan.source` is what was written there. Torch must not be imported here.
+    Called when every name of the spec is resolved; the plan may have other errors. A finding has its path in the spec;
+    `plan.source` is the data as written. Torch must not be imported here.
     """
 
 
 @hookspec
 def kdspec_observe(event: Event, session: Any) -> None:
-    """Look at something that happened in a run: progress, logs, trackers. Never steers.
+    """Observe an event of a run, for progress, logs and trackers. It cannot change the run.
 
     Called for every event of `kdspec.events`, in order, in the process of rank 0. An observer that raises is reported
     once with its package and not called again in this run. `session.folder` is the run's folder, `session.kept` a
-    mapping for what is needed from one event to the next, and `session.at_end.callback(close)` closes what was opened,
-    however the run ends.
+    mapping for data needed from one event to the next, and `session.at_end.callback(close)` registers a function that is
+    called when the run ends, also after an error.
     """
 
 
@@ -57,4 +57,4 @@ def kdspec_report(report: Report) -> Iterable[Section]:  # type: ignore[empty-bo
 
 @hookspec
 def kdspec_commands(commands: Any) -> None:
-    """Add commands to the command line: `commands` is the `typer.Typer` that holds our own, registered the same way."""
+    """Add commands to the command line: `commands` is the `typer.Typer` that has the built-in ones."""

@@ -1,4 +1,4 @@
-"""The kinds of component: what each is for, and what its `build(context)` returns."""
+"""The kinds of component: the purpose of each, and what its `build(context)` returns."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ class Schedule(Component):
         return ("constant", {"value": value}) if is_number(value) else None
 
     def always_zero(self) -> bool:
-        """Whether the weight is 0 throughout, so that its term need not be computed at all."""
+        """Whether the weight is 0 throughout, so that its term is never computed."""
         return False
 
     @abstractmethod
     def build(self, context: BuildContext) -> Callable[[float], float]:
-        """Make the working object; the class says what it is."""
+        """Make the working object; the docstring of the class describes it."""
 
 
 class LayerMap(Component):
-    """`f(teacher_layers, student_layers) -> [(teacher, student), ...]`, counted as `hidden_states` is.
+    """`f(teacher_layers, student_layers) -> [(teacher, student), ...]`, with the layer numbers of `hidden_states`.
 
     The arguments are numbers of hidden layers. For `hidden` index 0 is the embedding output and n the last layer; the
     plan turns the pairs into 0-based ones for `attention`, which has no embedding output. Torch-free.
@@ -46,18 +46,18 @@ class LayerMap(Component):
 
     kind: ClassVar[str] = "layer_map"
     as_written: ClassVar[bool] = False
-    """Whether the pairs are indices into the feature as they stand (negative ones from the end), not layer numbers."""
+    """Whether the pairs are indices into the feature (negative ones count from the end), not layer numbers."""
 
     @classmethod
     def from_plain(cls, value: Any) -> tuple[str, dict[str, Any]] | None:
-        """A mapping of integers holds the pairs themselves."""
+        """A mapping of integers is the pairs themselves."""
         if isinstance(value, Mapping) and value and all(_is_integer(key) for key in value):
             return "explicit", {"pairs": dict(value)}
         return None
 
     @abstractmethod
     def build(self, context: BuildContext) -> Callable[[int, int], list[tuple[int, int]]]:
-        """Make the working object; the class says what it is."""
+        """Make the working object; the docstring of the class describes it."""
 
 
 class MatchPreset(Component):
@@ -67,7 +67,7 @@ class MatchPreset(Component):
 
     @abstractmethod
     def build(self, context: BuildContext) -> list[dict[str, Any]]:
-        """Make the working object; the class says what it is."""
+        """Make the working object; the docstring of the class describes it."""
 
 
 class Adaptor(Component):
@@ -77,22 +77,22 @@ class Adaptor(Component):
 
     @classmethod
     def from_plain(cls, value: Any) -> tuple[str, dict[str, Any]] | None:
-        """A mapping of texts holds the paths themselves."""
+        """A mapping of texts is the paths themselves."""
         if isinstance(value, Mapping) and value and not any(isinstance(item, Mapping) for item in value.values()):
             return "paths", {"features": dict(value)}
         return None
 
     def tasks_named(self) -> Mapping[str, tuple[str | int, ...]]:
-        """The tasks that it names, each with the keys of its parameters that lead there."""
+        """The tasks that it names, each with the path to it in the parameters."""
         return {}
 
     def feature_names(self) -> Collection[str]:
-        """The features that the spec names directly below the model in `adaptors`; torch-free."""
+        """The features that the spec names directly below the model in `adaptors`. Torch-free."""
         return ()
 
     @abstractmethod
     def build(self, context: AdaptorContext) -> Mapping[str, str | list[str]]:
-        """Make the working object; the class says what it is."""
+        """Make the working object; the docstring of the class describes it."""
 
 
 class Dataset(Component):
@@ -101,23 +101,23 @@ class Dataset(Component):
     kind: ClassVar[str] = "dataset"
 
     def column_names(self, context: BuildContext) -> Mapping[str, Collection[str]]:
-        """The names of each split's columns, where a look at the files tells them, or a `Fault` raised. Torch-free."""
+        """The column names of each split, as far as the files show them cheaply; may raise a `Fault`. Torch-free."""
         del context
         return {}
 
     def first(self, context: BuildContext, rows: int) -> Mapping[str, Sequence[Any]] | None:
-        """The first rows of `train` by column, where they cost little time and no download; else None."""
+        """The first rows of `train` by column; None if they take long or need a download."""
         del context, rows
         return None
 
     def has_split(self, split: str) -> bool | None:
-        """Whether it has rows for a split, as far as its parameters tell; None: not known before it is built."""
+        """Whether it has rows for a split, judging from its parameters; None: not known before it is built."""
         del split
         return None
 
     @abstractmethod
     def build(self, context: BuildContext) -> Any:
-        """Make the working object; the class says what it is."""
+        """Make the working object; the docstring of the class describes it."""
 
 
 class Task(Scoped):
@@ -125,14 +125,14 @@ class Task(Scoped):
 
     kind: ClassVar[str] = "task"
     head: ClassVar[str | None] = None
-    """The kind of head of its models (`Head.kind`), told before any row is read; None for the bare model."""
+    """The kind of head of its models (`Head.kind`), known before any row is read; None for the bare model."""
     logits: ClassVar[LogitKind | None] = None
-    """What its logits stand for, so that a loss for something else is a mistake; None: not said."""
+    """The meaning of its logits. A loss for logits of another kind is an error. None: not declared."""
     positions: ClassVar[bool] = False
-    """Whether the logits choose among the tokens of a row, so that all models of a stage need the same tokenizer."""
+    """Whether the logits are over the tokens of a row, so that all models of a stage need the same tokenizer."""
 
     def adaptor(self) -> Mapping[str, str | list[str]]:
-        """The field paths of this task's features, for a model whose adaptor the spec does not write. Torch-free."""
+        """The field paths of this task's features, for a model without an adaptor in the spec. Torch-free."""
         return {}
 
     def has_labels(self) -> bool:
@@ -140,54 +140,54 @@ class Task(Scoped):
         return True
 
     def has_split(self, split: str) -> bool | None:
-        """Whether there are rows for a split, as its data set or the task that it wraps says; None: not known. Torch-free."""
-        told = {part.has_split(split) for part in parts(self) if isinstance(part, Dataset | Task)}
-        return told.pop() if len(told) == 1 else None
+        """Whether there are rows for a split, from its data set or the task that it wraps; None: not known. Torch-free."""
+        found = {part.has_split(split) for part in parts(self) if isinstance(part, Dataset | Task)}
+        return found.pop() if len(found) == 1 else None
 
     def augmentations(self) -> str | None:
-        """The key of its augmentations, None without any. They apply to rows that a teacher answers for. Torch-free."""
+        """The key of its augmentations; None without any. They apply to rows that a teacher labels. Torch-free."""
         lists = ((name, value) for name, value in fields(self) if isinstance(value, list) and value)
         return next((name for name, value in lists if all(isinstance(item, Augmentation) for item in value)), None)
 
     def metric_names(self) -> Collection[str] | None:
-        """The metrics that `evaluate` may choose by, beside `loss`; None where only the rows tell. Torch-free."""
+        """The metrics that `evaluate` may select by, besides `loss`; None if they depend on the rows. Torch-free."""
         return None
 
     def varies(self) -> str | None:
-        """Why a training row has other inputs in each epoch, as a clause (`its texts are augmented`); None: it has not.
+        """Why the inputs of a training row differ in each epoch, as a clause (`its texts are augmented`); None: they do not.
 
-        A teacher's answers for such rows cannot be kept from one epoch to the next. Torch-free.
+        Teacher outputs for such rows cannot be cached. Torch-free.
         """
         return None
 
     def logit_positions(self, tokens: int) -> int:
-        """Of a training row with so many tokens, how many have logits that losses read; torch-free."""
+        """The number of tokens with logits that losses read, for a training row of this many tokens. Torch-free."""
         return tokens
 
     def check(self, context: BuildContext) -> Iterable[Fault]:
-        """Whether it goes together with its files, as far as little reading shows; see `Model.check`."""
+        """Whether it is compatible with its files, as far as reading little of them shows; see `Model.check`."""
         del context
         return ()
 
     def example(self, context: BuildContext, rows: int, longest: int | None) -> Mapping[str, Input] | None:
-        """The inputs of a batch in which every row is as long as rows can be, but for those longer than `longest`.
+        """The inputs of a batch in which every row has the maximum length, at most `longest`.
 
-        Plans show shapes, cost and memory of a task that has this and `without_rows`. None: not known without data.
+        Plans show shapes, cost and memory of tasks that have this and `without_rows`. None: not known without data.
         Torch-free.
         """
         del context, rows, longest
         return None
 
     def without_rows(self) -> BuiltTask | None:
-        """The built task without its rows, for its head and loss; without labels if only rows have them.
+        """The built task without its rows, for its head and loss; without labels if these come from the rows.
 
-        None: it cannot be made.
+        None: it cannot be built without rows.
         """
         return None
 
     @abstractmethod
     def build(self, context: BuildContext) -> BuiltTask:
-        """Make the working object; the class says what it is."""
+        """Make the working object; the docstring of the class describes it."""
 
 
 class Augmentation(Component):
@@ -200,11 +200,11 @@ class Augmentation(Component):
 
     kind: ClassVar[str] = "augmentation"
     masks: ClassVar[bool] = False
-    """Whether it puts in `[MASK]`, which stands for the mask token of each tokenizer."""
+    """Whether it inserts `[MASK]`, which is replaced by the mask token of each tokenizer."""
 
     @abstractmethod
     def build(self, context: BuildContext) -> Callable[[list[str], Random], list[str]]:
-        """Make the working object; the class says what it is."""
+        """Make the working object; the docstring of the class describes it."""
 
 
 class Optimizer(Component):
@@ -214,21 +214,21 @@ class Optimizer(Component):
 
     @abstractmethod
     def build(self, context: OptimizerContext) -> Callable[[list[dict[str, Any]]], torch.optim.Optimizer]:
-        """Make the working object; the class says what it is."""
+        """Make the working object; the docstring of the class describes it."""
 
 
 class LrSchedule(Component):
-    """`f(step) -> float`, the factor of the learning rate at a step counted from 0; from an `LrScheduleContext`."""
+    """`f(step) -> float`, the factor of the learning rate at a step; the first step is 0."""
 
     kind: ClassVar[str] = "lr_schedule"
 
     @abstractmethod
     def build(self, context: LrScheduleContext) -> Callable[[int], float]:
-        """Make the working object; the class says what it is."""
+        """Make the working object; the docstring of the class describes it."""
 
 
 def fields(group: Strict) -> Iterator[tuple[str, Any]]:
-    """The parameters of a component or a group of them, as a spec calls them, with their values."""
+    """The parameters of a component or a group of them, by their names in a spec, with their values."""
     for name, field in type(group).model_fields.items():
         yield field.alias or name, getattr(group, name)
 
@@ -239,7 +239,7 @@ def parts(group: Strict) -> Iterator[Component]:
 
 
 def switched_off(group: Strict) -> tuple[str, Schedule] | None:
-    """The weight of a group of parameters, with its key, if it is 0 throughout, so that nothing of it is computed."""
+    """The weight of a group of parameters and its key, if it is 0 throughout: the group is then never computed."""
     weights = ((name, value) for name, value in fields(group) if isinstance(value, Schedule))
     return next(((name, weight) for name, weight in weights if weight.always_zero()), None)
 

@@ -1,4 +1,4 @@
-"""The logits of a model as a value: a tensor, a large head that is not applied yet, or the largest with the rest as one."""
+"""Logits as values: a tensor, a large head that is not applied yet, or the top k with the total of all others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kdspec.ops.precision import widened
 from kdspec.ops.vocabulary import chunk_size, summed_over_chunks
 
 PositionLoss = Callable[[Tensor, slice], Mean]
-"""Given logits and which of the positions they are of, a loss that takes each position by itself."""
+"""A loss of the scope `position`, of logits and the slice of positions that they belong to."""
 
 
 class Logits(ABC):
@@ -28,12 +28,12 @@ class Logits(ABC):
     @property
     @abstractmethod
     def classes(self) -> int:
-        """How many classes there are at each position."""
+        """Number of classes at each position."""
 
     @property
     @abstractmethod
     def shape(self) -> torch.Size:
-        """The leading shape: `(rows,)`, `(rows, length)`, or `(positions,)` where a mask has selected."""
+        """The leading shape: `(rows,)`, `(rows, length)`, or `(positions,)` after a mask was applied."""
 
     @abstractmethod
     def dense(self) -> Tensor:
@@ -41,38 +41,38 @@ class Logits(ABC):
 
     @abstractmethod
     def mapped(self, function: Callable[[Tensor], Tensor]) -> Self:
-        """The same with what `function` makes of each tensor that has an entry a position."""
+        """The logits with `function` applied to each tensor that has one entry per position."""
 
     @property
     @abstractmethod
     def tensors(self) -> tuple[Tensor, ...]:
-        """What they are made of; a gradient of the logits reaches these."""
+        """The tensors that they are computed from; a gradient of the logits reaches these."""
 
     def mean(self, loss: PositionLoss, parameters: Sequence[Tensor] = ()) -> Mean:
-        """What `loss` gives for all positions, of which each counts by itself.
+        """The value of a loss of the scope `position` over all positions.
 
-        It is called with all logits, `(*shape, classes)`, and a slice of all positions; of a large head with the logits
-        of some positions, `(positions, classes)`, and which of the positions in row-major order these are, again and
-        again: the totals are added, and so are the counts.
+        `loss` is called with all logits, `(*shape, classes)`, and a slice of all positions. For a large head it is called
+        once per chunk, with the logits `(positions, classes)` of the chunk and its slice in row-major order; totals and
+        counts are summed.
 
         Args:
-            loss: gives a `Mean` over the positions that it is given.
-            parameters: what it depends on besides, that is trained.
+            loss: returns a `Mean` over the positions that it is given.
+            parameters: trained tensors that it depends on, besides the logits.
         """
         del parameters
         return loss(self.dense(), slice(None))
 
     @property
     def positions(self) -> int:
-        """How many positions there are."""
+        """Number of positions."""
         return math.prod(self.shape)
 
     def select(self, mask: Tensor) -> Self:
-        """Those of the positions that a mask of the leading shape keeps, `(positions,)`; it keeps what is not 0."""
+        """The positions at which a mask of the leading shape is not 0, `(positions,)`."""
         return self.mapped(lambda tensor: select(tensor, mask))
 
     def chunks(self, size: int | None = None) -> Iterator[Self]:
-        """All positions in row-major order, in parts of at most `size` of them; by default of what fits into a chunk."""
+        """All positions in row-major order, in chunks of at most `size` of them; by default `ops.vocabulary.chunk_size`."""
         flat, size = self.flat(), size or chunk_size(self.positions, self.classes)
         for start in range(0, self.positions, size):
             yield flat.part(slice(start, start + size))
@@ -89,7 +89,7 @@ class Logits(ABC):
 
 @dataclass(frozen=True, eq=False)
 class DenseLogits(Logits):
-    """Logits that are there: what a head of few classes gives."""
+    """Logits as one tensor."""
 
     tensor: Tensor
     """`(*shape, classes)`."""
@@ -106,7 +106,7 @@ class DenseLogits(Logits):
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """The one."""
+        """The tensor, alone."""
         return (self.tensor,)
 
     def dense(self) -> Tensor:
@@ -120,7 +120,7 @@ class DenseLogits(Logits):
 
 @dataclass(frozen=True)
 class HeadPost:
-    """What a model does to the logits that its head gives: `cap · tanh(scale · z / cap)`."""
+    """Scaling and soft cap of the logits of a model's head: `cap · tanh(scale · z / cap)`."""
 
     scale: float = 1.0
     soft_cap: float | None = None
@@ -135,9 +135,9 @@ class HeadPost:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputHead:
-    """The last linear layer of a model, which makes logits of hidden states: `post(hidden @ weight.T + bias)`.
+    """The last linear layer of a model, from hidden states to logits: `post(hidden @ weight.T + bias)`.
 
-    It is looked up by its name when it is applied: weights may be gathered for a forward pass alone, or be tied.
+    It is looked up by name when it is applied, since weights may be gathered for a forward pass only, or be tied.
     """
 
     path: str
@@ -147,10 +147,10 @@ class OutputHead:
 
 @dataclass(frozen=True, eq=False)
 class HeadLogits(Logits):
-    """Logits that are not computed yet: a large head, and the hidden states that it is for.
+    """Logits that are not computed yet: a large head and its input, the hidden states.
 
-    All logits of a batch of texts over a vocabulary take gigabytes. A loss of the scope `position` is given them chunk by
-    chunk; `dense` makes all of them at once.
+    All logits of a batch of texts over a vocabulary take gigabytes. A loss of the scope `position` gets them chunk by
+    chunk; `dense` computes all of them at once.
     """
 
     hidden: Tensor
@@ -181,7 +181,7 @@ class HeadLogits(Logits):
         return self.post(functional.linear(self.hidden, self.weight, self.bias))
 
     def mean(self, loss: PositionLoss, parameters: Sequence[Tensor] = ()) -> Mean:
-        """The sum over chunks; the gradient is taken while they are there, and can be taken once."""
+        """The sum over chunks. Each chunk's gradient is computed with its logits, so backward can run only once."""
         parts: list[Mean] = []
 
         def summed(rows: slice, logits: Tensor) -> Tensor:
@@ -199,17 +199,17 @@ class HeadLogits(Logits):
 
 
 class TopKLogits(Logits):
-    """The largest logits of a teacher, and what the others come to, which count as one more outcome.
+    """The k largest logits of a teacher, and the total of all others as one more outcome.
 
-    The probability outside of the list is never spread over the vocabulary: of k logits there are k + 1 outcomes, for the
-    student too. How much it is depends on the temperature, so it is known at those alone that `log_rest` has.
+    The probability outside of the top k is never spread over the vocabulary: there are k + 1 outcomes, for the student
+    too. It depends on the temperature, so it is known only at the temperatures in `log_rest`.
 
     Args:
-        ids: the classes of the list, `(*shape, k)`, each of them once.
-        values: their logits, `(*shape, k)`, up to a number that is the same for all classes of a position.
+        ids: the classes of the top k, `(*shape, k)`, each of them once.
+        values: their logits, `(*shape, k)`, up to a constant that is the same for all classes of a position.
         log_rest: for each temperature T the logarithm of the sum of `exp(z / T)` over all other classes, `(*shape,)`; the
-            logits z are up to the same number as `values`.
-        classes: how many classes the teacher has, on the list or not.
+            logits z are up to the same constant as `values`.
+        classes: number of classes of the teacher, in the top k or not.
     """
 
     def __init__(self, ids: Tensor, values: Tensor, log_rest: Mapping[float, Tensor], classes: int) -> None:
@@ -218,38 +218,38 @@ class TopKLogits(Logits):
 
     @property
     def classes(self) -> int:
-        """Those of the teacher, on the list or not."""
+        """Those of the teacher, in the top k or not."""
         return self._classes
 
     @property
     def shape(self) -> torch.Size:
-        """All axes of the list but the last."""
+        """All axes of `ids` but the last."""
         return self.ids.shape[:-1]
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """The list and the rests."""
+        """The top k and the totals of all others."""
         return (self.ids, self.values, *self.log_rest.values())
 
     def dense(self) -> Tensor:
-        """There is no such tensor.
+        """Not possible: only the top k are known.
 
         Raises:
             Fault: KD315.
         """
-        message = f"of {self.classes} logits only the largest {self.ids.shape[-1]} are known, and all are asked for"
+        message = f"all {self.classes} logits are needed, and only the largest {self.ids.shape[-1]} are known"
         raise Fault("KD315", message, help="keep all logits: leave out `top_k` of `teacher_cache`")
 
     def mapped(self, function: Callable[[Tensor], Tensor]) -> Self:
-        """With other lists, and other rests."""
+        """With other tensors for the top k and for the totals of all others."""
         rest = {temperature: function(tensor) for temperature, tensor in self.log_rest.items()}
         return type(self)(function(self.ids), function(self.values), rest, self.classes)
 
     def log_probabilities(self, temperature: float) -> Tensor:
-        """Of the k listed classes and, last, of all others together: `(*shape, k + 1)`, at this temperature.
+        """Log-probabilities of the top k and, last, of all other classes together: `(*shape, k + 1)`.
 
         Raises:
-            Fault: KD315, where the rest is not known at this temperature.
+            Fault: KD315, if the total of all others is not known at this temperature.
         """
         rest = self.log_rest.get(float(temperature))
         if rest is None:
@@ -259,22 +259,22 @@ class TopKLogits(Logits):
         return self._outcomes(widened(self.values) / temperature, widened(rest)[..., None])
 
     def log_outcomes(self, logits: Tensor, temperature: float) -> Tensor:
-        """What logits of all classes, `(*shape, classes)`, say of the same k + 1 outcomes; a gradient flows through it."""
+        """Log-probabilities of the same k + 1 outcomes from logits of all classes, `(*shape, classes)`; differentiable."""
         tempered = widened(logits) / temperature
         listed = tempered.gather(-1, self.ids)
         return self._outcomes(listed, tempered.scatter(-1, self.ids, -torch.inf).logsumexp(-1, keepdim=True))
 
     def _outcomes(self, listed: Tensor, rest: Tensor) -> Tensor:
-        # A list of all classes leaves nothing, whose logarithm would have a gradient of NaN.
+        # If the top k are all classes, the rest is 0, and its logarithm would have a gradient of NaN.
         complete = self.ids.shape[-1] >= self.classes
         return (listed if complete else torch.cat([listed, rest], -1)).log_softmax(-1)
 
 
 def as_logits(value: Any) -> Any:
-    """A tensor as logits that are there; anything else as it is."""
+    """A tensor as `DenseLogits`; anything else unchanged."""
     return DenseLogits(value) if isinstance(value, Tensor) else value
 
 
 def as_tensor(value: Any) -> Any:
-    """Logits as one tensor; anything else as it is."""
+    """Logits as one tensor; anything else unchanged."""
     return value.dense() if isinstance(value, Logits) else value

@@ -1,4 +1,4 @@
-"""The kinds of component that compute something of a batch of rows: losses, projections and temperatures."""
+"""The kinds of component that compute on a batch of rows: losses, projections and temperatures."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 LogitKind = Literal["classes", "labels", "numbers"]
-"""What the logits of a row or token stand for: classes of which one is right, labels of which each holds or does not,
-or numbers that are predicted as they are."""
+"""The meaning of the logits of a row or token: classes of which one is right, labels each of which is true or false, or
+predicted numbers."""
 
 LOGIT_KINDS: Mapping[LogitKind, str] = MappingProxyType(
     {
@@ -28,60 +28,60 @@ LOGIT_KINDS: Mapping[LogitKind, str] = MappingProxyType(
         "numbers": "numbers",
     }
 )
-"""What logits stand for, in words."""
+"""The kinds of logits in words, for messages."""
 
 
 Reduction = Literal["first", "similarity"]
-"""What may be enough of a teacher's hidden states: the first token that counts, `(batch, width)`, or how alike the tokens
-of one layer, or of a pair, are: X Yᵀ / width, `(batch, length, length)`."""
+"""A reduction of a teacher's hidden states: the first non-padding token, `(batch, width)`, or the similarity of the tokens
+of one layer or of two, X Yᵀ / width, `(batch, length, length)`."""
 
 
 Scope = Literal["position", "row", "micro_batch", "step"]
-"""What a component has to see at once: one token or row, one row with all its tokens, the rows of a micro-batch, or those
-of a whole optimizer step over all processes."""
+"""What a component needs at once: one token or row, one row with all its tokens, the rows of a micro-batch, or those of a
+whole optimizer step over all processes."""
 
 
 class Scoped(Component):
-    """What the kinds have in common that compute something of a batch of rows while a student is trained."""
+    """The base of the kinds that compute on a batch of rows during training."""
 
     scope: ClassVar[Scope] = "micro_batch"
-    """What it has to see at once.
+    """What it needs at once.
 
-    - `position`: each token, or each row where a row has one vector of logits, by itself.
-    - `row`: each row by itself, however far it is padded.
+    - `position`: each token alone, or each row alone if a row has one vector of logits.
+    - `row`: each row alone, with any amount of padding.
     - `micro_batch`: the rows of a micro-batch together; nothing is promised.
     - `step`: the rows of an optimizer step together, over all its micro-batches and processes.
 
-    A loss of the scope `position` or `row` gives a `Mean` whose total is the sum of what it computes of each. Where all
-    parts of a stage have these scopes, a batch may be cut into smaller ones with the same gradient, which saves padding
-    (`training.batching`). What averages over the batch by itself, compares rows, or may do either, keeps the default.
+    A loss of the scope `position` or `row` returns a `Mean` with the sum over positions or rows as its total. If all parts
+    of a stage have these scopes, a batch can be split into smaller ones with the same gradient, which saves padding
+    (`training.batching`). Keep the default for a loss that averages over the batch, or may compare rows.
     """
 
 
 class LogitLoss(Scoped):
     """Compares logits: `f(student, teacher, *, temperature) -> Tensor | Mean`, with `labels=` where `needs_labels`.
 
-    Logits are `(batch, classes)`, or `(tokens, classes)` for token tasks, where a mask has already chosen the tokens.
+    Logits are `(batch, classes)`, or `(tokens, classes)` for token tasks, with padding already removed by a mask.
     `temperature` is a float or one value a row. The loss may be an `nn.Module` with parameters of its own: they are
     trained, clipped and saved with the student.
     """
 
     kind: ClassVar[str] = "logit_loss"
     needs_labels: ClassVar[bool] = False
-    """Whether the loss also takes `labels`, `(rows,)`, -100 where there is none."""
+    """Whether the loss also takes `labels`, `(rows,)`, -100 for a row without a label."""
     compares: ClassVar[frozenset[LogitKind]] = frozenset({"classes"})
-    """What logits may stand for: a softmax over labels that hold together, or over a number, teaches nothing."""
+    """The kinds of logits that it compares. A softmax over independent labels, or over one number, has no meaning."""
 
     @abstractmethod
     def build(self, context: BuildContext) -> Callable[..., Tensor | Mean]:
-        """Make the working object; the class says what it is."""
+        """Make the working object; the docstring of the class describes it."""
 
 
 class Divergence(LogitLoss):
-    """A logit loss that compares two distributions: of each position `value(log_p, log_q)`, and nothing else.
+    """A logit loss that compares two distributions at each position, by `value(log_p, log_q)`.
 
-    Temperature, mask, chunks and the mean are not its own. Where of a teacher only the largest logits are known, the
-    distributions are over these classes and, as one more outcome, all others together.
+    kdspec applies temperature, mask, chunks and mean. If only the largest logits of a teacher are known, the distributions
+    are over these classes and, as one more outcome, all others together.
     """
 
     scope: ClassVar[Scope] = "position"
@@ -93,8 +93,8 @@ class Divergence(LogitLoss):
         """The divergence at each position, `(positions,)`.
 
         Args:
-            log_p: logarithms of the teacher's probabilities at the temperature, `(positions, outcomes)`, in float32 at
-                least; -inf for what the teacher rules out.
+            log_p: logarithms of the teacher's probabilities at the temperature, `(positions, outcomes)`, in float32 or
+                float64; -inf for an outcome with the probability 0.
             log_q: those of the student; the gradient flows through them.
         """
 
@@ -107,43 +107,43 @@ class Divergence(LogitLoss):
 
 
 class FeatureLoss(Scoped):
-    """Compares inner features: `f(student, teacher, *, mask) -> Tensor | Mean`.
+    """Compares intermediate features: `f(student, teacher, *, mask) -> Tensor | Mean`.
 
-    Hidden states are `(batch, length, width)`, attention `(batch, heads, length, length)`; where `arity` is 2 each
-    side is a pair of tensors. `mask` is `(batch, length)`, 1 for a token and 0 for padding, or None.
+    Hidden states are `(batch, length, width)`, attention `(batch, heads, length, length)`; if `arity` is 2, each side is a
+    pair of tensors. `mask` is `(batch, length)`, 1 for a token and 0 for padding, or None.
     """
 
     kind: ClassVar[str] = "feature_loss"
     arity: ClassVar[int] = 1
-    """How many layers of each model the loss takes: 1 or 2."""
+    """Number of layers of each model that the loss takes: 1 or 2."""
     same_width: ClassVar[bool] = True
-    """Whether both sides must have the same width, so that a projection is derived where they differ."""
+    """Whether both sides must have the same width. If they differ, a projection is derived."""
     same_heads: ClassVar[bool] = False
     """Whether both sides must have the same number of attention heads."""
     with_other_heads: ClassVar[str | None] = None
-    """What to do where they have not, for the user."""
+    """The fix to suggest if they differ."""
     feature: ClassVar[Literal["hidden", "attention"] | None] = None
-    """Which of these two it is made for, so that the other one is a mistake; features of other names it may take."""
+    """The one of these two that it compares; the other one is then an error. Features of other names are allowed."""
 
     def packs(self) -> bool:
         """Whether the built loss also takes hidden states without padding.
 
-        It is then given, where that is faster, the tokens that count and no others, `(tokens, width)` row after row,
-        with `lengths=`, how many each row has, in place of `mask=`. Its value must be the same up to rounding.
+        Where that is faster, it then gets the non-padding tokens only, `(tokens, width)` row after row, with `lengths=`,
+        the number of tokens of each row, in place of `mask=`. Its value must be the same up to rounding.
         """
         return False
 
     def reduces(self) -> Reduction | None:
-        """What is enough of the teacher's layer, or of its pair of layers, to compute the loss.
+        """The reduction of the teacher's layer, or of its pair of layers, that is enough to compute the loss.
 
-        The built loss then also takes that as `teacher`, a tensor, with `mask=`. A cache keeps it in place of the hidden
-        states where no other loss needs these. In padding it may be 0.
+        The built loss must then also accept the reduction as `teacher`, a tensor, with `mask=`. The teacher cache stores
+        it in place of the hidden states if no other loss needs these. It may be 0 at padding tokens.
         """
         return None
 
     @abstractmethod
     def build(self, context: BuildContext) -> Callable[..., Tensor | Mean]:
-        """Make the working object; the class says what it is."""
+        """Make the working object; the docstring of the class describes it."""
 
 
 class Projection(Scoped):
@@ -151,18 +151,18 @@ class Projection(Scoped):
 
     kind: ClassVar[str] = "projection"
     projects: ClassVar[bool] = True
-    """False for the one that stands for no projection."""
+    """False for `none`, which means no projection."""
 
     @abstractmethod
     def build(self, context: ProjectionContext) -> nn.Module:
-        """Make the working object; the class says what it is."""
+        """Make the working object; the docstring of the class describes it."""
 
     def packs(self) -> bool:
-        """Whether what it makes of a token depends on no other token, so that it also takes `(tokens, width)`."""
+        """Whether each token is projected independently of the others, so that `(tokens, width)` is accepted too."""
         return False
 
     def optimizer_options(self) -> Mapping[str, Any]:
-        """Options of the projection's own optimizer group (`lr`, `weight_decay`); what is left out is the stage's."""
+        """Options of the projection's own optimizer group (`lr`, `weight_decay`); others are those of the stage."""
         return {}
 
 
@@ -177,14 +177,14 @@ class Temperature(Scoped):
         return ("constant", {"value": value}) if is_number(value) else None
 
     def fixed(self) -> Collection[float] | None:
-        """The temperatures that there will be, where they do not depend on logits; None where they do."""
+        """All temperatures of the stage, if they do not depend on logits; None if they do."""
         return None
 
     @abstractmethod
     def build(self, context: BuildContext) -> Callable[[Tensor, Tensor, float], float | Tensor]:
-        """Make the working object; the class says what it is."""
+        """Make the working object; the docstring of the class describes it."""
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value of a spec is a number, which a truth value is not."""
+    """Whether a value of a spec is a number; a boolean is not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,4 +1,4 @@
-"""A match: one feature of a teacher layer that the student's layer learns to follow."""
+"""A match: a loss between one feature of a teacher layer and the same feature of a student layer."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Indices = Annotated[
 
 
 DERIVED_PROJECTION = "linear"
-"""The projection of a match that leaves it open, where widths differ."""
+"""The default projection of a match if widths differ."""
 
 
 class Pair(Strict):
-    """Layers of both models that belong together; lists of two for a two-layer loss."""
+    """Matched layers of both models; lists of two for a two-layer loss."""
 
     teacher: Indices
     """Teacher layer, or two of them for a two-layer loss."""
@@ -63,7 +63,7 @@ class Match(Strict):
         if self.preset is not None and given:
             raise PydanticCustomError(
                 "exclusive_keys",
-                "`preset` stands in place of `{other}`",
+                "`preset` excludes `{other}`",
                 {"keys": ["preset", *given], "other": given[0]},
             )
         if self.preset is None:
@@ -78,7 +78,7 @@ class Match(Strict):
 
 
 def match_keys(group: Any) -> frozenset[str]:
-    """The parameters of a strategy, or of a part of it, that hold matches by their type."""
+    """The parameters of a strategy, or of a part of it, that have matches by their type."""
     if not isinstance(group, Strict):
         return frozenset()
     declared = {field.alias or name: field.annotation for name, field in type(group).model_fields.items()}
@@ -86,7 +86,7 @@ def match_keys(group: Any) -> frozenset[str]:
 
 
 def matches_of(group: Any) -> Iterator[tuple[Match, tuple[str | int, ...]]]:
-    """The matches among these parameters, each with the keys that lead to it."""
+    """The matches among these parameters, each with its path."""
     keys = match_keys(group)
     for name, value in fields(group) if keys else ():
         if name in keys and isinstance(value, list):
@@ -103,7 +103,7 @@ def _types(annotation: Any) -> Iterator[Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedMatch:
-    """A match of one pair of layers, with everything that was left to the plan filled in."""
+    """A match of one pair of layers, with all defaults resolved by the plan."""
 
     term: str
     """Its name in logs and plans, unique in the stage."""
@@ -112,23 +112,23 @@ class PlannedMatch:
     teacher: str
     student: str
     teacher_layers: tuple[int, ...] = ()
-    """Counted from 0, never negative; two for a two-layer loss; empty where the feature is compared as a whole."""
+    """Counted from 0, never negative; two for a two-layer loss; empty if the feature is compared as a whole."""
     student_layers: tuple[int, ...] = ()
     weight: Schedule
     projection: Projection | None = None
     projection_origin: Literal["written", "derived", "off", "unneeded", "unknown"] = "unneeded"
-    """`unknown` where a width is not known before the models are built; then it is derived at the first batch."""
+    """`unknown` if a width is not known before the models are built; the projection is then derived at the first batch."""
     teacher_width: int | None = None
     student_width: int | None = None
     path: tuple[str | int, ...] = ()
-    """Where the spec has it."""
+    """Its path in the spec."""
     layers_at: tuple[str | int, ...] = ()
-    """Where the spec has its layers: the pair, or what the pair was made from."""
+    """The path of its layers in the spec: the pair, or the layer map that gave the pair."""
     task: str = ""
     """Its task, in a stage of several."""
 
     def build_projection(self, context: BuildContext) -> nn.Module | None:
-        """The projection from the student's width to the teacher's; None where the match has none."""
+        """The projection from the student's width to the teacher's; None if the match has none."""
         if self.projection is None:
             return None
         assert self.student_width is not None, "a projection needs the student's width"

@@ -1,4 +1,4 @@
-"""The kind `model`: what it is told, what is known of it without its weights, and what it can do."""
+"""The kind `model`: its context, its facts without weights, and its methods."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _not_recorded(names: Collection[str]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
-    """What is known of a model without its weights; None stands for unknown."""
+    """The facts of a model that are known without its weights; None: unknown."""
 
     layers: int | None = None
     """Number of hidden layers; `output.hidden_states` has one more, the embedding output first."""
@@ -40,13 +40,13 @@ class ModelFacts:
     family: str | None = None
     """The `model_type` of a transformers model."""
     classes: int | None = None
-    """Classes of the head that its files have."""
+    """Number of classes of the head in its files."""
     labels: tuple[str, ...] = ()
-    """The names of these classes in the order of the logits, where its files name them."""
+    """The names of these classes in the order of the logits, if its files name them."""
     architecture: str | None = None
-    """The class that its files are of, such as `BertModel`; empty where all its weights are drawn anew."""
+    """The class in its files, such as `BertModel`; empty if all its weights are initialised randomly."""
     vocabulary: int | None = None
-    """Tokens that it has embeddings for, where its configuration says."""
+    """Number of tokens with embeddings, from its configuration."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,50 +56,50 @@ class ModelContext(BuildContext):
     name: str = ""
     """The name of the model in the spec."""
     head: Head | None = None
-    """The head that its task needs; of several tasks the first one's. None: the model without a head."""
+    """The head that its task needs; the first task's if there are several. None: the model without a head."""
     heads: Mapping[str, Head] = field(default_factory=_nothing)
     """The head that each of its tasks needs, by task. More than one: the model learns several tasks."""
     task: str = ""
-    """The task whose part of a model of several tasks is built on its own; empty for a whole model."""
+    """The task for which a part of a model of several tasks is built on its own; empty for a whole model."""
     learns: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
     """The tasks of each model of the stages, by model."""
     models: Mapping[str, Model] = field(default_factory=_nothing)
     """The models of the spec by name, to resolve `like`."""
     facts: Mapping[str, ModelFacts] = field(default_factory=_nothing)
-    """What is known of each model, for `Model.check`."""
+    """The facts of each model, for `Model.check`."""
     built: Mapping[str, nn.Module] = field(default_factory=_nothing)
     """The models that are built already, to copy layers from."""
     weights: bool = True
-    """False: only the shapes matter. No weight is read, and none need be initialised."""
+    """False: only the shapes are needed. No weight is read, and none need be initialised."""
     on_initialised: Callable[[Collection[str]], None] = _not_recorded
     """To be called with the names of the parameters that are randomly initialised, neither read from files nor copied."""
     trusts_code: bool = False
-    """Whether code that comes with the model's files may be run. `--trust-remote-code` says so, never a spec."""
+    """Whether code in the model's files may be run. `--trust-remote-code` allows it; a spec cannot."""
 
 
 class Model(Scoped):
     """An `nn.Module`, made from a `ModelContext`. Weights are loaded in `build` only.
 
-    Unless it can say otherwise, a model has no tokenizer and is saved as its `state_dict`.
+    By default a model has no tokenizer and is saved as its `state_dict`.
     """
 
     kind: ClassVar[str] = "model"
 
     @abstractmethod
     def build(self, context: ModelContext) -> nn.Module:
-        """Make the working object; the class says what it is."""
+        """Make the module."""
 
     def skeleton(self, context: ModelContext) -> nn.Module:
-        """The module for its shapes alone: tensors on the meta device do, where weights need not be read for them."""
+        """The module for its shapes alone; its tensors may be on the meta device."""
         return self.build(context)
 
     def facts(self, context: ModelContext) -> ModelFacts:
-        """Layer count and widths without weights. Torch-free; what cannot be known is None."""
+        """Layer count, widths and the like, without weights; None for what is not known. Torch-free."""
         del context
         return ModelFacts()
 
     def copies(self, module: nn.Module, context: ModelContext) -> tuple[str, list[tuple[str, str]]] | None:
-        """Another model whose tensors some of the module's are copied from, and pairs of their names; None for none."""
+        """The model that some tensors of the module are copied from, with pairs of tensor names; None for none."""
         del module, context
         return None
 
@@ -110,48 +110,48 @@ class Model(Scoped):
     def can_learn(self, head: str | None) -> bool:
         """Whether it can have this kind of head (`Task.head`) beside others, as the student of several tasks. Torch-free.
 
-        A model that says so finds the heads in `context.heads`.
+        If true, `build` finds the heads in `context.heads`.
         """
         del head
         return False
 
     def for_task(self, module: nn.Module, task: str, context: ModelContext) -> nn.Module:
-        """What of the module answers for a task, where `context.heads` has several.
+        """The part of the module that computes the outputs of a task, if `context.heads` has several.
 
-        By default all of it: the adaptor then says which of its outputs belong to which task (`by_task`).
+        By default the whole module: the adaptor then assigns its outputs to tasks (`by_task`).
         """
         del task, context
         return module
 
     def output_head(self, module: nn.Module, context: ModelContext) -> OutputHead | None:
-        """The linear layer that makes the logits of the module, where it is one that may be large; None: not known.
+        """The linear layer that computes the logits of the module, if it may be large; None: not known.
 
-        A large one is not applied in the forward pass, which ends at its input, but in the losses, chunk by chunk.
+        A large head is not applied in the forward pass, which ends at its input, but in the losses, chunk by chunk.
         """
         del module, context
         return None
 
     def check(self, context: ModelContext) -> Iterable[Fault]:
-        """Whether it goes together with the other models: a fault for each mistake, yielded and not raised. Torch-free.
+        """Whether it is compatible with the other models: yields a fault for each error. Torch-free.
 
-        Called by `kdspec validate` when all names are known to hold; `models` and `facts` of the context are complete.
-        A fault of the code KD305 is a warning.
+        Called by `kdspec validate` when all names are resolved; `models` and `facts` of the context are complete.
+        A fault with the code KD305 is a warning.
         """
         del context
         return ()
 
     def tokenizer(self, context: ModelContext) -> Any | None:
-        """The tokenizer that makes this model's inputs, or None."""
+        """The tokenizer of this model, or None."""
         del context
         return None
 
     def tokenizer_id(self, context: ModelContext) -> str | None:
-        """Something equal for two models exactly when they share their tokenizer, or None. Torch-free."""
+        """Tokenizer identity: equal if and only if two models use the same tokenizer; None without one. Torch-free."""
         del context
         return None
 
     def form(self) -> str:
-        """How it wants the texts of a row put together (`Reader.form`); "" as the task does it. Torch-free."""
+        """How it needs the texts of a row joined (`Reader.form`); "": as the task does it. Torch-free."""
         return ""
 
     def save(self, module: nn.Module, folder: Any, context: ModelContext) -> None:
@@ -162,7 +162,7 @@ class Model(Scoped):
         save_model(module, str(folder / "model.safetensors"))
 
     def load(self, module: nn.Module, folder: Any) -> None:
-        """Read into `module` what `save` wrote."""
+        """Load the weights that `save` wrote into `module`."""
         from safetensors.torch import load_model
 
         load_model(module, str(folder / "model.safetensors"))

@@ -1,4 +1,4 @@
-"""What a distiller declares that it needs of models, tasks and data; plan, capture and cache come from it."""
+"""The needs that a distiller declares: models, tasks, features and data. Plan, hooks and cache follow from them."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ class LogitUse:
     """How the terms of a strategy read the logits of a teacher."""
 
     temperatures: tuple[float, ...] = ()
-    """Those at which divergences read the probabilities, where nothing else reads the logits."""
+    """The temperatures at which divergences read the probabilities, if nothing else reads the logits."""
     why: str | None = None
-    """Why all logits are needed, as a clause (`the loss `mse` compares all logits`); None: the probabilities will do."""
+    """Why all logits are needed, as a clause (`the loss `mse` compares all logits`); None: probabilities are enough."""
     at: tuple[str | int, ...] = ()
-    """The keys of the strategy's parameters where the spec says so, or has the temperature."""
+    """The path in the strategy's parameters to the cause, or to the temperature."""
 
 
 HARD_LABELS = "hard_labels"
-"""The name of the term of hard labels, which a strategy may have without a parameter of that name; several heads have a
-suffix each."""
+"""The name of the hard-label term. A strategy may have the term without a parameter of that name; with several heads, each
+term has a suffix."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassesOnly:
-    """A setting that is a mistake where logits stand for something else than classes of which one is right."""
+    """A setting that is an error unless the logits are classes of which one is right."""
 
     at: tuple[str | int, ...]
-    """Keys of the strategy's parameters that lead to it."""
+    """Its path in the strategy's parameters."""
     why: str
     """What it does, as a clause: `it corrects the one right class`."""
     help: str
-    """What to do about it."""
+    """How to fix it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,28 +50,28 @@ class TaskNeeds:
     """What a strategy needs to learn one task."""
 
     task: str | None = None
-    """The task; None stands for the only one of the spec."""
+    """The task; None: the only one of the spec."""
     teachers: tuple[str, ...] = ()
     """The frozen models."""
     reads: Mapping[str, frozenset[str]] = field(default_factory=_none)
-    """For each model the features that must be there (`logits`, `labels`, `losses`, ...)."""
+    """For each model the features that it must have (`logits`, `labels`, `losses`, ...)."""
     optional: Mapping[str, frozenset[str]] = field(default_factory=_none)
-    """For each model the features that are read where its adaptor has them (`logits_mask`, `inputs_mask`)."""
+    """For each model the features that are read if its adaptor has them (`logits_mask`, `inputs_mask`)."""
     logits: Mapping[str, LogitUse] = field(default_factory=lambda: MappingProxyType({}))
-    """For each teacher how its logits are read; all of them where this says nothing of it."""
+    """For each teacher how its logits are read; for teachers that are not listed, all logits are read."""
     hard_labels: bool = False
-    """Whether the student's hard loss is read: its `losses` where its adaptor has them, else `logits` and `labels`."""
+    """Whether the student's hard loss is read: its `losses` if its adaptor has them, else `logits` and `labels`."""
     unlabelled: bool = False
-    """Whether rows without labels teach anything, so that the `unlabelled` split joins the training rows."""
+    """Whether the student learns from rows without labels; the `unlabelled` split is then added to the training rows."""
     classes_only: tuple[ClassesOnly, ...] = ()
     """Settings in use that need logits of classes."""
     matches: tuple[Match, ...] = ()
-    """Matches between layers; the plan expands them and gives them back in `ObjectiveContext.matches`."""
+    """Matches between layers; the plan expands them and passes them on in `ObjectiveContext.matches`."""
     default_teacher: str | None = None
-    """The teacher of a match that names none; the first teacher where this is None."""
+    """The teacher of a match that names none; None: the first teacher."""
     at: tuple[str | int, ...] = ()
-    """Keys of the strategy's parameters below which it has its `matches` and labels for this task, so that mistakes are
-    told there; empty where these are parameters of the strategy itself."""
+    """Path in the strategy's parameters below which its `matches` and labels for this task are, so that errors are
+    reported there; empty if these are parameters of the strategy itself."""
 
     @property
     def learns(self) -> bool:
@@ -79,7 +79,7 @@ class TaskNeeds:
         return bool(any(self.reads.values()) or self.hard_labels or self.matches)
 
     def within(self, distiller: Any) -> Any:
-        """The part of a strategy's parameters that `at` leads to."""
+        """The part of a strategy's parameters at the path `at`."""
         found: Any = distiller
         for key in self.at:
             found = getattr(found, str(key)) if isinstance(found, Strict) else found[key]
@@ -88,18 +88,18 @@ class TaskNeeds:
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What a strategy needs: the model that trains, and for each task the models that teach and the features read.
+    """The needs of a strategy: its student, and for each task the teachers and the features read.
 
-    The student of several tasks has a head for each of them; in a step of a task the objective finds its name in
-    `Step.task`, and no other teachers than those of that task.
+    The student of several tasks has a head for each of them. In a step of a task, `Step.task` is its name and
+    `Step.teachers` has the teachers of that task only.
     """
 
     student: str
-    """The model that trains."""
+    """The model that is trained."""
     tasks: tuple[TaskNeeds, ...] = (TaskNeeds(),)
     """At least one; several have names."""
     sampling: Sampling | None = None
-    """How several tasks share the micro-batches; in proportion to their data where this is None."""
+    """How several tasks share the micro-batches; None: in proportion to their data."""
 
     def __post_init__(self) -> None:
         assert self.tasks, "a strategy learns a task"

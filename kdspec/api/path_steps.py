@@ -1,4 +1,4 @@
-"""A parsed path into a value: where it begins, its steps, and what is said when one leads nowhere."""
+"""A parsed path into a value: its root, its steps, and the error messages when a step fails."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Subscript = str | Index | tuple[Index, ...]
 
 
 class FieldPathError(Exception):
-    """What is wrong with a path, or with following it, and where in its text."""
+    """An error in a path, or when following it, with its place in the text."""
 
     def __init__(self, message: str, offset: int, length: int) -> None:
         super().__init__(message)
@@ -76,16 +76,16 @@ def _take(value: Any, step: PathStep) -> Any:
     try:
         found = _named(value, step.value) if step.is_name and isinstance(step.value, str) else value[step.value]
     except (IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        message = f"{_shown(step)} is not there; {_describe(value)}"
+        message = f"{_shown(step)} does not exist; {_describe(value)}"
         raise FieldPathError(message, step.offset, step.length) from error
     if found is None:
-        message = f"{_shown(step)} is None: the model was not asked for it, or does not give it; {_describe(value)}"
+        message = f"{_shown(step)} is None: the model does not return it; {_describe(value)}"
         raise FieldPathError(message, step.offset, step.length)
     return found
 
 
 def _named(value: Any, name: str) -> Any:
-    """The attribute, or else the key. Methods do not count, so that a key may be called `items`."""
+    """The attribute, or else the key. Methods are ignored, so that a key may be called `items`."""
     found = getattr(value, name, None)
     if found is not None and not callable(found):
         return found
@@ -101,7 +101,7 @@ def _shown(step: PathStep) -> str:
 
 
 def _describe(value: Any) -> str:
-    """What there is in place of what was looked for."""
+    """A clause that describes the value in which a step failed."""
     if isinstance(value, Mapping):
         return _list("there are", [str(key) for key in value if value[key] is not None])
     if hasattr(value, "shape"):

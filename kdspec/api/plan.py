@@ -1,4 +1,4 @@
-"""The plan: what would run, with every name, task and layer resolved. The engine runs it, and rules read it."""
+"""The plan: a spec with every name, task and layer resolved. The engine runs it, and checks read it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from kdspec.diagnostics.finding import SpecPath
 
 @dataclass(frozen=True, kw_only=True)
 class Feature:
-    """One feature of one model: where it is, and which layers of it are used."""
+    """One feature of one model: its field paths, and the layers that are used."""
 
     name: str
     paths: tuple[FieldPath, ...]
     several: bool
     """Whether the adaptor gives a list, one path a head."""
     layers: tuple[int, ...] | None = None
-    """The layers that matches use; None where the feature is used as a whole."""
+    """The layers that matches use; None if the feature is used as a whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskPlan:
-    """What one stage does with one of its tasks."""
+    """One task of a stage: the strategy's needs for it, its matches and its features."""
 
     stage: str
     """The name of the stage."""
@@ -50,34 +50,34 @@ class TaskPlan:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The models that take part, the student first."""
+        """All models, the student first."""
         return (self.student, *self.needs.teachers)
 
     @property
     def at(self) -> SpecPath:
-        """Where the spec has what the strategy does with this task."""
+        """The path of the strategy's parameters for this task."""
         return ("stages", self.stage, "distiller", self.distiller.name, *self.needs.at)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StagePlan:
-    """A stage with nothing left open."""
+    """A stage, fully resolved."""
 
     name: str
     distiller: Distiller
     training: Training
     needs: Needs
     tasks: Mapping[str, TaskPlan]
-    """What it does with each of its tasks; there is at least one."""
+    """The tasks by name; there is at least one."""
 
     @property
     def several(self) -> bool:
-        """Whether there are several tasks, so that terms and metrics have the name of theirs."""
+        """Whether there are several tasks; the names of terms and metrics then begin with their task."""
         return len(self.tasks) > 1
 
     @property
     def student(self) -> str:
-        """The model that trains."""
+        """The model that is trained."""
         return self.needs.student
 
     @property
@@ -87,7 +87,7 @@ class StagePlan:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The models that take part, the student first."""
+        """All models, the student first."""
         return (self.student, *self.teachers)
 
     @property
@@ -97,33 +97,33 @@ class StagePlan:
 
     @property
     def at(self) -> SpecPath:
-        """Where the spec has the strategy's parameters."""
+        """The path of the strategy's parameters."""
         return ("stages", self.name, "distiller", self.distiller.name)
 
     def only(self, task: str) -> StagePlan:
-        """The stage with one of its tasks."""
+        """The stage with only one of its tasks."""
         return replace(self, tasks={task: self.tasks[task]})
 
     def trained(self, training: Training) -> StagePlan:
-        """The same stage with other settings of its training."""
+        """The stage with other training settings."""
         tasks = {name: replace(task, training=training) for name, task in self.tasks.items()}
         return replace(self, training=training, tasks=tasks)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What would run."""
+    """A spec with everything resolved."""
 
     spec: Spec
     source: SpecSource
     facts: Mapping[str, ModelFacts]
-    """For each model what is known without its weights."""
+    """The facts of each model."""
     stages: tuple[StagePlan, ...]
     tasks_of: Mapping[str, tuple[str, ...]]
     """For each model the tasks whose heads it has; more than one for the student of several tasks."""
 
     def context(self, model: str) -> ModelContext:
-        """What a model is told before any weight exists."""
+        """The context of a model before any weights are loaded."""
         return ModelContext(
             folder=self.source.folder, seed=self.spec.seed, name=model, models=self.spec.models,
             facts=self.facts, learns=self.tasks_of, trusts_code=self.source.trusts_code,

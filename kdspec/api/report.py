@@ -1,4 +1,4 @@
-"""A run as its folder tells it, and what plugins add to its report."""
+"""The report of a run: the data of its folder, and the sections that plugins add."""
 
 from __future__ import annotations
 

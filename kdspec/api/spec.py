@@ -114,11 +114,11 @@ class Batching(Strict):
     `length_grouped`: each step has rows of similar length; the steps are in random order. `auto`:
     `sorted_micro_batches` if that leaves the gradient unchanged, else `random`; `kdspec plan` reports which and why."""
     tokens: PositiveInt | None = None
-    """Maximum number of tokens of a micro-batch, padding included, in place of `batch_size` rows: the rows of a step are
+    """Maximum number of tokens of a micro-batch, padding included, in place of `batch_size` rows. The rows of a step are
     sorted by length and split to fit. A longer row is a micro-batch of its own."""
 
     @model_validator(mode="after")
-    def _cut(self) -> Self:
+    def _tokens(self) -> Self:
         if self.by == "random" and self.tokens is not None:
             raise PydanticCustomError("without_effect", "with `by: random` micro-batches are not split by `tokens`")
         return self
@@ -153,7 +153,7 @@ class Training(Strict):
     ] = by_name(1.0)
     """Gradient clipping: the largest norm, as a number or `{value, scope}`. `null`: no clipping."""
     normalize: Literal["step", "micro_batch"] = "step"
-    """`step`: every row or token of an optimizer step counts the same; `micro_batch`: every micro-batch does."""
+    """`step`: every row or token of an optimizer step has the same weight; `micro_batch`: every micro-batch does."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Mixed precision of the student's forward and backward pass (autocast); weights stay in fp32."""
     teacher_precision: Literal["fp32", "bf16", "fp16"] | None = None
@@ -192,11 +192,11 @@ class Training(Strict):
     @model_validator(mode="after")
     def _batches(self) -> Self:
         batching = self.batching
-        cut = batching.tokens is not None or batching.by == "sorted_micro_batches"
-        if cut and self.normalize == "micro_batch":
+        split = batching.tokens is not None or batching.by == "sorted_micro_batches"
+        if split and self.normalize == "micro_batch":
             raise PydanticCustomError(
                 "without_effect",
-                "length-sorted micro-batches cannot all count the same; write `normalize: step`",
+                "length-sorted micro-batches cannot all have the same weight; write `normalize: step`",
             )
         if batching.by == "length_grouped" and not self.shuffle:
             raise PydanticCustomError("without_effect", "length-grouped batches are shuffled; write `shuffle: true`")

@@ -1,4 +1,4 @@
-"""What a spec was read from, as far as more than showing mistakes needs it."""
+"""The source of a spec: its plain data and folder, for rules that need more than the validated spec."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _NOTHING: Final = object()
 
 @dataclass(frozen=True, kw_only=True)
 class SpecSource:
-    """The plain data that was written, and what is said beside the text."""
+    """The plain data of a spec, as written, and its context."""
 
     data: Any
-    """The spec as mappings, lists and scalars, with what it extends, and without any default."""
+    """The spec as mappings, lists and scalars, merged with the spec that it extends, without defaults."""
     folder: pathlib.Path = pathlib.Path()
     """Where relative paths in the spec start."""
     trusts_code: bool = False
-    """Whether who gave the text lets the models that it names bring code. Nothing in the text can say so."""
+    """Whether the user allows models to run code from their files. The text of a spec cannot set this."""
 
     def at(self, path: SpecPath) -> Any:
-        """What is written at a path, or None."""
+        """The value at a path, or None."""
         found = self._written(path)
         return None if found is _NOTHING else found
 
@@ -46,7 +46,7 @@ class SpecSource:
             if not isinstance(found, (dict, list)):
                 return _NOTHING
             try:
-                found = found[segment]  # type: ignore[index]  # a wrong one is what is asked about
+                found = found[segment]  # type: ignore[index]  # a wrong segment raises, and is caught
             except (KeyError, IndexError, TypeError):
                 return _NOTHING
         return found

@@ -1,4 +1,4 @@
-"""What an objective is given in a step, and what it answers."""
+"""The input of an objective in a step, and its output."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 class Features(Mapping[str, Any]):
     """The features of one model in one step: a tensor, a tuple of tensors, or for a layered feature `{index: tensor}`.
 
-    A feature that the adaptor gives as a list (several logits heads) is a tuple of tensors. Of a layered feature
-    (`hidden`, `attention`) only the layers that a match uses are there, under their index counted from 0.
+    A feature that the adaptor gives as a list (several logits heads) is a tuple of tensors. A layered feature (`hidden`,
+    `attention`) has only the layers that a match uses, by index from 0.
 
-    `logits` are values of the class `Logits`, one or a tuple, and a tensor given for them becomes `DenseLogits`: those of
-    a large head are computed when a loss asks for them, and of a recorded teacher only the largest may be known.
+    `logits` are values of the class `Logits`, one or a tuple; a tensor is converted to `DenseLogits`. The logits of a
+    large head are computed when a loss reads them. Of a cached teacher only the largest may be known.
     """
 
     def __init__(self, values: Mapping[str, Any]) -> None:
@@ -45,11 +45,11 @@ class Features(Mapping[str, Any]):
 
     @property
     def logits(self) -> tuple[Logits, ...]:
-        """The logits by head; empty where the model does not have them."""
+        """The logits by head; empty if the model does not have them."""
         return self.heads("logits")
 
     def heads(self, name: str) -> tuple[Any, ...]:
-        """The feature as a tuple of tensors, one a head; empty where the model does not have it."""
+        """The feature as a tuple of tensors, one per head; empty if the model does not have it."""
         value = self._values.get(name)
         if value is None:
             return ()
@@ -65,37 +65,37 @@ class Features(Mapping[str, Any]):
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What an objective is given for one micro-batch."""
+    """The input of an objective for one micro-batch."""
 
     student: Features
     teachers: Mapping[str, Features] = field(default_factory=lambda: MappingProxyType({}))
     task: str = ""
     """The task of this micro-batch."""
     batch: Batch = field(default_factory=lambda: Batch(inputs={}))
-    """The rows as the student is given them."""
+    """The batch of the student."""
     progress: float = 0.0
-    """Optimizer steps done so far, as a part of the stage: 0 before the first."""
+    """Fraction of the stage's optimizer steps that are done: 0 before the first."""
 
     @property
     def labels(self) -> tuple[Tensor, ...]:
-        """The labels, one tensor a head; empty where the task has none."""
+        """The labels, one tensor per head; empty if the task has none."""
         return self.student.heads("labels")
 
 
 @dataclass(frozen=True)
 class View:
-    """What a loss of the scope `step` compares of some rows: entry n of each tensor is of row n."""
+    """The tensors of some rows that a loss of the scope `step` compares: entry n of each tensor belongs to row n."""
 
     student: tuple[Tensor, ...]
-    """Of the student; the gradient flows through these."""
+    """Those of the student; the gradient flows through them."""
     teacher: tuple[Tensor, ...] = ()
     mask: Tensor | None = None
-    """The tokens that count, `(rows, length)`; None where rows have no tokens, or all of them count."""
+    """The non-padding tokens, `(rows, length)`; None if rows have no tokens, or none is padding."""
 
 
 @dataclass(frozen=True)
 class Term:
-    """A part of the objective: its loss and its weight now. A term of weight 0 is best left out."""
+    """A part of the objective: its loss and its current weight. Leave out terms of weight 0."""
 
     loss: Tensor | Mean
     weight: float = 1.0

@@ -1,4 +1,4 @@
-"""A task at work: the head that it asks for, its rows as batches, and what a model's outputs for them are worth."""
+"""A built task: the head that it needs, its rows as batches, its hard loss and its evaluator."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ if TYPE_CHECKING:
     from kdspec.ops.mean import Mean, Unit
 
 Row = Mapping[str, Any]
-"""A row that is encoded: what `collate` makes tensors of, without padding."""
+"""An encoded row, without padding; `collate` makes tensors of it."""
 
 _NO_LABEL = -100
 
 
 @dataclass(frozen=True)
 class Head:
-    """What a task asks of the model that learns it."""
+    """The head that a task needs of a model."""
 
     kind: str | None = None
-    """What the head is for, such as `sequence_classification`: by it a transformers model chooses its auto class. None
-    asks for the bare model."""
+    """The kind of head, such as `sequence_classification`; a transformers model selects its auto class by it. None: the
+    bare model."""
     labels: tuple[str, ...] = ()
-    """The label names in the order of the logits; empty where the task has none."""
+    """The label names in the order of the logits; empty if the task has none."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reader:
-    """How a model reads a row. Models whose readers are equal share encoded rows and batches."""
+    """How a model reads a row. Models with equal readers share encoded rows and batches."""
 
     tokenizer: Any | None = None
-    """What cuts texts into tokens; None for a model that reads none."""
+    """The tokenizer; None for a model without tokens."""
     form: str = ""
-    """How the texts of a row are put together; "" as the task does it."""
+    """How the texts of a row are joined; "": as the task does it."""
 
     def __eq__(self, other: object) -> bool:
         """Whether the tokenizer is the same object, and the form the same."""
@@ -52,35 +52,35 @@ class Reader:
 
 
 class BuiltTask(ABC):
-    """A task with its rows. Row numbers of a split are stable: they are what the data order is made of."""
+    """A task with its rows. Row numbers of a split are stable; the data order is a permutation of them."""
 
     head: Head = Head()
     length_key: str = "input_ids"
-    """The entry of an encoded row that is as long as the row; where there is none, rows have no length."""
+    """The entry of an encoded row that is as long as the row; if it does not exist, rows have no length."""
 
     @abstractmethod
     def rows(self, split: str) -> int:
-        """How many rows the split (`train`, `validation`, `test`, `unlabelled`) has, 0 where there is none.
+        """Number of rows of the split (`train`, `validation`, `test`, `unlabelled`); 0 if there is none.
 
-        `encode` may cut a long one into several, which then have numbers of their own.
+        `encode` may split a long row into several, each with its own number.
         """
 
     @abstractmethod
     def encode(self, split: str, readers: Sequence[Reader]) -> Sequence[Sequence[Row]]:
-        """The split's rows as each reader reads them, by row number: a sequence for each of the readers.
+        """The encoded rows of the split: one sequence per reader, by row number.
 
-        Row n is the same part of the data for all of them. Most engines ask for several readers at once, since a task may
-        have to cut long rows alike, or may find that the readers do not go together.
+        Row n is the same part of the data for all readers. They are encoded together, since a task may have to split long
+        rows at the same places for all of them, or may find that readers are incompatible.
         """
 
     def draw(self, rows: Sequence[Row], generators: Sequence[Random], reader: Reader, *, taught: bool) -> Sequence[Row]:
-        """Rows of `encode` as an epoch of training has them; the same in each, unless a task says otherwise.
+        """Training rows as sampled in one epoch; by default unchanged.
 
         Args:
-            rows: as `encode` has made them.
-            generators: one a row, seeded by the run, the epoch and the row, and alike for every reader.
-            reader: whose rows they are.
-            taught: whether a teacher answers for the rows too.
+            rows: rows of `encode`.
+            generators: one per row, seeded by the run, the epoch and the row; the same for every reader.
+            reader: the reader of the rows.
+            taught: whether a teacher computes outputs for the rows too.
         """
         del generators, reader, taught
         return rows
@@ -90,23 +90,23 @@ class BuiltTask(ABC):
         """One padded batch of encoded rows, on the CPU."""
 
     def hard_loss(self, features: Features, batch: Batch) -> Mapping[str, Mean]:
-        """The losses of a model's outputs against the labels, by name; none where the task has no labels.
+        """The losses of a model's outputs against the labels, by name; empty if the task has no labels.
 
-        Each is averaged over the labelled rows or tokens. One loss is the term `hard_labels` of a strategy, whatever its
-        name; several are `hard_labels.<name>`.
+        Each is averaged over the labelled rows or tokens. A single loss is the term `hard_labels` of a strategy, regardless
+        of its name; several are `hard_labels.<name>`.
         """
         del features, batch
         return {}
 
     def units(self, batch: Batch, masks: Mapping[str, Tensor]) -> Mapping[Unit, float]:
-        """How many of each unit a batch has, told from its inputs alone.
+        """Number of each unit in a batch, from its inputs alone.
 
-        A loss says which unit its count is proportional to (`Mean.per`), so its share of an optimizer step is known before
-        the later micro-batches have been computed. Reads the values of masks and labels, so the batch is on the CPU.
+        The count of a loss is proportional to one of the units (`Mean.per`), so its share of an optimizer step is known
+        before later micro-batches are computed. Reads the values of masks and labels, so the batch is on the CPU.
 
         Args:
             batch: of the student.
-            masks: `inputs_mask` and `logits_mask`, as far as the student's adaptor takes them from the batch.
+            masks: `inputs_mask` and `logits_mask`, if the student's adaptor reads them from the batch.
         """
         rows, target = len(batch.rows), next((batch.targets[name] for name in sorted(batch.targets)), None)
         mask, kept = masks.get("inputs_mask"), masks.get("logits_mask")
@@ -120,7 +120,7 @@ class BuiltTask(ABC):
         classes = target is not None and not target.is_floating_point()
         positions = target.numel() if classes and target is not None else rows
         if kept is not None and target is not None and target.ndim < kept.ndim:
-            kept = None  # one label for all the positions of a row: they are the classes
+            kept = None  # one label for all positions of a row: the positions are the classes
         known = None if target is None else target != _NO_LABEL if classes else ~target.isnan()
         return {
             "rows": float(rows),
@@ -131,16 +131,16 @@ class BuiltTask(ABC):
         }
 
     def evaluator(self, split: str) -> Evaluator:
-        """What makes metrics of a model's outputs for a split; without an own one it is judged by its loss alone."""
+        """The evaluator of a model's outputs for a split; by default it computes only the loss."""
         del split
         return LossAlone()
 
 
 class WrappedTask(BuiltTask):
-    """A task around another one: all that it does not do itself is the other's.
+    """A task around another one, to which it delegates whatever it does not override.
 
     Args:
-        task: the other one.
+        task: the wrapped task.
     """
 
     def __init__(self, task: BuiltTask) -> None:
@@ -148,29 +148,29 @@ class WrappedTask(BuiltTask):
         self.head, self.length_key = task.head, task.length_key
 
     def rows(self, split: str) -> int:
-        """As the other task has them."""
+        """That of the wrapped task."""
         return self.task.rows(split)
 
     def encode(self, split: str, readers: Sequence[Reader]) -> Sequence[Sequence[Row]]:
-        """As the other task does it."""
+        """As the wrapped task does it."""
         return self.task.encode(split, readers)
 
     def draw(self, rows: Sequence[Row], generators: Sequence[Random], reader: Reader, *, taught: bool) -> Sequence[Row]:
-        """As the other task does it."""
+        """As the wrapped task does it."""
         return self.task.draw(rows, generators, reader, taught=taught)
 
     def collate(self, rows: Sequence[Row], reader: Reader) -> Batch:
-        """As the other task does it."""
+        """As the wrapped task does it."""
         return self.task.collate(rows, reader)
 
     def hard_loss(self, features: Features, batch: Batch) -> Mapping[str, Mean]:
-        """Those of the other task."""
+        """Those of the wrapped task."""
         return self.task.hard_loss(features, batch)
 
     def units(self, batch: Batch, masks: Mapping[str, Tensor]) -> Mapping[Unit, float]:
-        """As the other task counts them."""
+        """As the wrapped task counts them."""
         return self.task.units(batch, masks)
 
     def evaluator(self, split: str) -> Evaluator:
-        """That of the other task."""
+        """That of the wrapped task."""
         return self.task.evaluator(split)

@@ -11,14 +11,14 @@ from kdspec.api.component import Strict, invalid_value
 
 
 class Sampling(Strict):
-    """The probability of each task, for every micro-batch: its size to the power of `tau`, or proportions of your own."""
+    """The probability of each task for a micro-batch: its size to the power of `tau`, normalised, or given proportions."""
 
     tau: float = Field(default=1.0, ge=0)
     """Exponent of a task's size: 1 samples tasks in proportion to their data, 0 gives all the same share."""
     size: Literal["batches", "examples"] = "batches"
-    """What the size of a task is: batches of `batch_size` rows, as TextBrewer counts, or examples."""
+    """Unit of a task's size: batches of `batch_size` rows, as in TextBrewer, or examples."""
     proportions: dict[str, Annotated[float, Field(gt=0)]] | None = None
-    """In place of sizes, a number for each task: `{reviews: 3, topics: 1}` draws three times as many of the first."""
+    """In place of sizes, a number for each task: `{reviews: 3, topics: 1}` samples three times as many of the first."""
 
     @model_validator(mode="after")
     def _one_rule(self) -> Self:

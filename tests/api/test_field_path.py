@@ -232,7 +232,7 @@ class TestWhatIsNotThere:
         [
             ("output.logit", ".logit", "there are `logits`"),
             ("output['logit']", "['logit']", "object is not subscriptable"),
-            ("output.hidden", ".hidden", "is None: the model was not asked for it"),
+            ("output.hidden", ".hidden", "is None: the model does not return it"),
             ("output.pair.c", ".c", "there are `a`, `b`"),
             ("output.several[3]", "[3]", "a tuple of 2"),
             ("output.several.x", ".x", "a tuple of 2"),

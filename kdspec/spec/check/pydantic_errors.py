@@ -73,11 +73,11 @@ def _exclusive(mistake: Mistake) -> Diagnostic:
     spans = sorted(span for key in keys if (span := mistake.document.keys.get((*mistake.path, key))))
     message = mistake.message
     if len(keys) > 2:
-        message = f"`{keys[0]}` stands in place of {listed(keys[1:], 'and')}"
+        message = f"`{keys[0]}` excludes {listed(keys[1:], 'and')}"
     if not spans:
         return Diagnostic("KD107", message, mistake.value())
     others = tuple(Label(span, "given here") for span in spans[:-1])
-    return Diagnostic("KD107", message, Label(spans[-1], "cannot stand beside it"), others)
+    return Diagnostic("KD107", message, Label(spans[-1], "conflicts with it"), others)
 
 
 def _bad_name(mistake: Mistake) -> Diagnostic:
