@@ -103,7 +103,7 @@ def test_a_temperature_at_which_the_rest_is_not_known_is_refused():
 
 
 def test_the_largest_logits_are_never_spread_over_the_vocabulary():
-    with pytest.raises(Fault, match="of 7 logits only the largest 3 are known") as caught:
+    with pytest.raises(Fault, match="all 7 logits are needed, and only the largest 3 are known") as caught:
         largest(draw(5, CLASSES), 3, 1.0).dense()
     assert caught.value.code == "KD315"
 
