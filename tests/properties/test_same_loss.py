@@ -16,9 +16,8 @@ from kdspec.engine.batches import build_sampler
 from kdspec.engine.forward.guarded_task import built
 from kdspec.engine.forward.models import Models
 from kdspec.engine.processes.backend import SingleProcess
+from kdspec.engine.run.build_stage import StageSetup, build_stage
 from kdspec.engine.run.run_folder import RunFolder
-from kdspec.engine.run.signals import StopSignal
-from kdspec.engine.run.stage_run import StageRun
 from kdspec.engine.step.normalization import Shares, total
 from kdspec.engine.teacher_cache.cache import CacheUse
 from kdspec.objectives.distillation import DistillationObjective
@@ -181,10 +180,11 @@ class Laboratory:
 def begun(plan, name, registry, folder):
     """The first stage ready to run."""
     task = built(plan, name)
-    return StageRun(
-        plan, plan.stages[0], registry=registry, models=Models(plan, {name: task.head}, {}), tasks={name: task},
-        folder=RunFolder(folder), backend=SingleProcess("cpu"), emit=lambda _: None, stop=StopSignal(),
-    ).loop()  # fmt: skip
+    setup = StageSetup(
+        plan=plan, stage=plan.stages[0], registry=registry, models=Models(plan, {name: task.head}, {}), tasks={name: task},
+        folder=RunFolder(folder), backend=SingleProcess("cpu"),
+    )  # fmt: skip
+    return build_stage(setup, 1, warn=print).loop
 
 
 TEXTS = ("a good film", "dull", "very bad indeed", "nice", "good", "a good plot", "thin and very long")

@@ -11,9 +11,8 @@ from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.forward.guarded_task import built
 from kdspec.engine.forward.models import Models
 from kdspec.engine.processes.backend import SingleProcess
+from kdspec.engine.run.build_stage import StageSetup, build_stage
 from kdspec.engine.run.run_folder import RunFolder
-from kdspec.engine.run.signals import StopSignal
-from kdspec.engine.run.stage_run import StageRun
 from kdspec.engine.step.normalization import Shares, total
 from kdspec.engine.step.whole_step import joined, over_whole_step
 from kdspec.events import StepDone
@@ -42,11 +41,11 @@ def begun(session):
     def made(*sets):
         of = session(*sets)
         task = built(of.plan, "rows")
-        return StageRun(
-            of.plan, of.plan.stages[0], registry=of.registry, models=Models(of.plan, {"rows": task.head}, {}),
+        setup = StageSetup(
+            plan=of.plan, stage=of.plan.stages[0], registry=of.registry, models=Models(of.plan, {"rows": task.head}, {}),
             tasks={"rows": task}, folder=RunFolder(of.plan.source.folder / "begun"), backend=SingleProcess("cpu"),
-            emit=lambda _: None, stop=StopSignal(),
-        ).loop()  # fmt: skip
+        )  # fmt: skip
+        return build_stage(setup, 1, warn=print).loop
 
     return made
 

@@ -22,12 +22,14 @@ from kdspec.engine.processes.backend import Backend, Precision, SingleProcess
 from kdspec.engine.processes.process_group import ProcessGroup
 from kdspec.engine.processes.torchrun import Strategy
 from kdspec.engine.run import resume_check
+from kdspec.engine.run.build_stage import StageSetup
 from kdspec.engine.run.checkpoint import Checkpoint
 from kdspec.engine.run.event_log import EventLog, read
 from kdspec.engine.run.lock import RunLock
 from kdspec.engine.run.run_folder import RunFolder
 from kdspec.engine.run.signals import StopSignal
-from kdspec.engine.run.stage_run import Interrupted, StageRun, saved
+from kdspec.engine.run.stage_checkpoints import saved
+from kdspec.engine.run.stage_run import Interrupted, run_stage
 from kdspec.engine.run.task_heads import conflicts
 from kdspec.events import (
     Event,
@@ -266,16 +268,16 @@ class Session:
         found: Checkpoint | None,
         changed: tuple[str, ...],
     ) -> StageFinished:
-        run = StageRun(
-            self.plan, stage, registry=self.registry, models=models, tasks=tasks, folder=self._folder,
-            backend=self._backend(stage.training.precision), emit=self.emit, stop=stop,
-            accept=partial(self._accept, stage.name) if stage.name in changed else None,
+        setup = StageSetup(
+            plan=self.plan, stage=stage, registry=self.registry, models=models, tasks=tasks, folder=self._folder,
+            backend=self._backend(stage.training.precision),
         )  # fmt: skip
-        event = run.run(found)
+        accept = partial(self._accept, stage.name) if stage.name in changed else None
+        event = run_stage(setup, found, emit=self.emit, stop=stop, accept=accept)
         if self._team.is_main:
             self._folder.finish(event)
-        if run.accept is not None:
-            run.accept()
+        if accept is not None:
+            accept()
         self.emit(event)
         return event
 

@@ -1,4 +1,4 @@
-"""The lessons of a stage: for each task its rows in their order, its models, and what of the teachers is kept."""
+"""Builds the inputs of a stage: for each task its rows in their order, its models, and the caches of its teachers."""
 
 from __future__ import annotations
 
@@ -39,8 +39,6 @@ class StageInputs:
         self.matches: tuple[PlannedMatch, ...] = ()
         self.notes: list[Note] = []
         """What to tell before the first step."""
-        self.caches: list[CacheState] = []
-        """What was decided for each teacher."""
         orders = {}
         for part in self.stage.tasks.values():
             loader = self.loader(part, "train", *part.models, unlabelled=part.needs.unlabelled)
@@ -74,15 +72,18 @@ class StageInputs:
             unlabelled=unlabelled, seed=self._seed(part), taught=bool(part.teachers), device=self.backend.device,
         )  # fmt: skip
 
-    def keep(self, steps: int, *, prepares: bool, reduces: bool, warn: Callable[[str], None]) -> None:
-        """Open the caches of the teachers, for a stage of so many steps.
+    def with_caches(
+        self, steps: int, *, prepares: bool, reduces: bool, warn: Callable[[str], None]
+    ) -> tuple[dict[str, TaskInputs], list[CacheState]]:
+        """The tasks with the caches of their teachers, and what was decided for each teacher.
 
         Args:
             steps: optimizer steps of the stage.
             prepares: whether the strategy makes batches of its own or changes modules.
             reduces: whether it reads teachers by matches alone.
-            warn: told of what goes wrong without stopping anything.
+            warn: called with problems of a cache that do not stop the run.
         """
+        by_task, states = dict[str, TaskInputs](), list[CacheState]()
         for part in self.stage.tasks.values():
             task_inputs = self.by_task[part.task]
             opening = CacheOpener(
@@ -90,8 +91,9 @@ class StageInputs:
                 prepares=prepares, reduces=reduces, warn=warn,
             )  # fmt: skip
             found = opening.open(task_inputs.teachers)
-            self.by_task[part.task] = replace(task_inputs, caches=found.caches)
-            self.caches += found.states
+            by_task[part.task] = replace(task_inputs, caches=found.caches)
+            states += found.states
+        return by_task, states
 
     def _accumulate(self) -> int:
         """The micro-batches of a process and step, or of a draw where the mixture puts those of several tasks together."""

@@ -12,11 +12,10 @@ from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.forward.guarded_task import built
 from kdspec.engine.forward.models import Models
 from kdspec.engine.processes.backend import SingleProcess
+from kdspec.engine.run.build_stage import StageSetup, build_stage
 from kdspec.engine.run.run_folder import RunFolder
-from kdspec.engine.run.signals import StopSignal
-from kdspec.engine.run.stage_run import StageRun
 from kdspec.engine.teacher_cache.open_cache import opened
-from kdspec.events import CacheState, Event
+from kdspec.events import CacheState, Event, Note
 from kdspec.registry.registry import Registry
 
 
@@ -57,11 +56,12 @@ def fill(
             backend = SingleProcess(
                 device or ("cuda" if torch.cuda.is_available() else "cpu"), stage.training.precision
             )
-            run = StageRun(
-                plan, _insisting(stage), registry=registry, models=models, tasks={name: tasks[name] for name in stage.tasks},
-                folder=folder, backend=backend, emit=emit, stop=StopSignal(),
+            setup = StageSetup(
+                plan=plan, stage=_insisting(stage), registry=registry, models=models,
+                tasks={name: tasks[name] for name in stage.tasks}, folder=folder, backend=backend,
             )  # fmt: skip
-            for cache in run.loop().caches:
+            built_stage = build_stage(setup, backend.world, warn=lambda text: emit(Note("warning", text)))
+            for cache in built_stage.loop.caches:
                 for block in range(cache.samples.blocks):
                     if not cache.fill([block]):
                         break
