@@ -56,7 +56,7 @@ def interrupting(monkeypatch, owner, name, number, *, call=1, times=1):
 # Where, in which call, and after which step the run stops: one that comes while step 4 is saved finds step 5 next.
 MOMENTS = {
     "reading the data": (TensorRows, "encode", 1, 1),
-    "drawing a batch": (Loader, "batches", 4, 1),
+    "drawing a batch": (Loader, "batches", 3, 1),
     "evaluating": (best_model, "evaluate", 3, 4),
     "saving": (checkpoint, "save_file", 3, 5),
     "publishing": (checkpoint.CheckpointStore, "_publish", 2, 5),
