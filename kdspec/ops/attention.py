@@ -148,9 +148,6 @@ def _ce(student: Tensor, teacher: Tensor, mask: Tensor | None, floor: float) -> 
     if kept is not None:
         student, teacher = torch.where(kept[1], student, 0.0), torch.where(kept[1], teacher, 0.0)
     # A query whose keys are all masked has the sum 0: the floors avoid 0 / 0 and log 0.
-    # A query whose keys are all masked has the sum 0: the floors avoid 0 / 0 and log 0.
-    # A query whose keys are all masked has the sum 0: the floors avoid 0 / 0 and log 0.
-    # A query whose keys are all masked has the sum 0: the floors avoid 0 / 0 and log 0.
     p = teacher / teacher.sum(-1, keepdim=True).clamp_min(floor)
     log_q = student.clamp_min(floor).log() - student.sum(-1, keepdim=True).clamp_min(floor).log()
     return _over_queries(p * log_q, mask)
@@ -159,12 +156,6 @@ def _ce(student: Tensor, teacher: Tensor, mask: Tensor | None, floor: float) -> 
 def _ce_of_scores(student: Tensor, teacher: Tensor, mask: Tensor | None, *, clip_negative: bool) -> Mean:
     kept = _kept(mask, student, teacher)
     if kept is not None:
-        # Rows of padding queries may be -inf throughout, and their softmax NaN: zeros before the softmax keep the
-        # gradient finite too. Their terms are removed by p = 0.
-        # Rows of padding queries may be -inf throughout, and their softmax NaN: zeros before the softmax keep the
-        # gradient finite too. Their terms are removed by p = 0.
-        # Rows of padding queries may be -inf throughout, and their softmax NaN: zeros before the softmax keep the
-        # gradient finite too. Their terms are removed by p = 0.
         # Rows of padding queries may be -inf throughout, and their softmax NaN: zeros before the softmax keep the
         # gradient finite too. Their terms are removed by p = 0.
         queries, pairs = kept

@@ -48,9 +48,6 @@ def mean_probabilities(
         t = temperature.to(stacked.dtype)
         t = t if t.ndim == 0 else t[..., None]
     # In logarithms: the mean of probabilities that underflow to 0 would have the logarithm -inf.
-    # In logarithms: the mean of probabilities that underflow to 0 would have the logarithm -inf.
-    # In logarithms: the mean of probabilities that underflow to 0 would have the logarithm -inf.
-    # In logarithms: the mean of probabilities that underflow to 0 would have the logarithm -inf.
     logs = (stacked / t).log_softmax(-1)
     share = -math.log(len(teachers)) if weights is None else _column(weights, stacked).log()
     return (logs + share).logsumexp(0) * t
@@ -76,9 +73,6 @@ def confidence(teachers: Sequence[Tensor], labels: Tensor | None = None) -> Tens
     wrong = -torch.where(p > 0, p * logs, 0.0).sum(-1)  # 0 log 0 is 0
     if labels is not None and labels.shape == stacked.shape[1:-1] and not labels.is_floating_point():
         labelled = labels != IGNORE
-        # gather needs valid indices; the value for -100 is replaced below.
-        # gather needs valid indices; the value for -100 is replaced below.
-        # gather needs valid indices; the value for -100 is replaced below.
         # gather needs valid indices; the value for -100 is replaced below.
         index = torch.where(labelled, labels, 0)[None, ..., None].expand(*wrong.shape, 1)
         wrong = torch.where(labelled, -logs.gather(-1, index).squeeze(-1), wrong)

@@ -100,9 +100,6 @@ def mmd(
     mine = _similarity(student, mask, scale)
     if isinstance(teacher, Tensor):
         # A cached similarity has not been masked: clear the rows of padding, then its columns.
-        # A cached similarity has not been masked: clear the rows of padding, then its columns.
-        # A cached similarity has not been masked: clear the rows of padding, then its columns.
-        # A cached similarity has not been masked: clear the rows of padding, then its columns.
         theirs = masks.filled(masks.filled(widened(teacher.detach()), mask).mT, mask).mT
     else:
         theirs = _similarity(_detached(teacher), mask, scale)
@@ -150,12 +147,6 @@ def _detached(pair: TensorPair) -> TensorPair:
 def _direction(vectors: Tensor, mask: Tensor | None = None) -> Tensor:
     # Padding is cleared first: Inf there has the direction Inf · 0. EPSILON is inside the root, so that zeros have a
     # finite gradient too.
-    # Padding is cleared first: Inf there has the direction Inf · 0. EPSILON is inside the root, so that zeros have a
-    # finite gradient too.
-    # Padding is cleared first: Inf there has the direction Inf · 0. EPSILON is inside the root, so that zeros have a
-    # finite gradient too.
-    # Padding is cleared first: Inf there has the direction Inf · 0. EPSILON is inside the root, so that zeros have a
-    # finite gradient too.
     vectors = masks.filled(widened(vectors), mask)
     return vectors * (vectors.square().sum(-1, keepdim=True) + EPSILON).rsqrt()
 
@@ -168,9 +159,6 @@ def first_token(hidden: Tensor, mask: Tensor | None = None) -> Tensor:
         return hidden
     if mask is None:
         return hidden[:, 0]
-    # argmax gives the first maximum; padding may be on the left.
-    # argmax gives the first maximum; padding may be on the left.
-    # argmax gives the first maximum; padding may be on the left.
     # argmax gives the first maximum; padding may be on the left.
     position = (mask != 0).long().argmax(-1)
     chosen = masks.filled(hidden, mask).gather(1, position[:, None, None].expand(-1, 1, hidden.shape[-1]))

@@ -44,8 +44,5 @@ class Mean:
         if not isinstance(self.count, Tensor):
             return self.total / self.count if self.count else self.total * 0
         # The divisor is replaced too: the gradient of a division by 0 is NaN even where it is not selected.
-        # The divisor is replaced too: the gradient of a division by 0 is NaN even where it is not selected.
-        # The divisor is replaced too: the gradient of a division by 0 is NaN even where it is not selected.
-        # The divisor is replaced too: the gradient of a division by 0 is NaN even where it is not selected.
         empty = self.count == 0
         return torch.where(empty, 0.0, self.total / torch.where(empty, 1, self.count))

@@ -1,1 +1,1 @@
-"""A plan's training step on tensors without contents: shapes, sizes and cost, from configurations alone."""
+"""Runs a plan's training step on fake tensors: shapes, sizes and cost, from configurations alone."""

@@ -1,4 +1,4 @@
-"""Tensors whose shape depends on contents: where these are unknown, every position is kept and all values are equal."""
+"""Operations with data-dependent shapes: on fake tensors every position is kept and all values are equal."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _aten = torch.ops.aten
 
 
 def assumed(func: Any, args: tuple[Any, ...]) -> Any | None:
-    """What one of the few operations gives that a `FakeTensorMode` has no answer for; None for any other.
+    """The result of an operation that `FakeTensorMode` does not support; None for any other operation.
 
-    A mask selects everything, which is the largest shape that a batch can lead to.
+    A mask selects everything, which gives the largest possible shape.
     """
     if func is _aten.index.Tensor:
         return _selected(*args)
@@ -28,7 +28,7 @@ def assumed(func: Any, args: tuple[Any, ...]) -> Any | None:
 
 
 def _selected(tensor: Tensor, indices: Sequence[Tensor | None]) -> Tensor | None:
-    """`tensor[mask]`, or None where no mask is the only index."""
+    """`tensor[mask]`, or None if a mask is not the only index."""
     places = [place for place, index in enumerate(indices) if index is not None]
     mask = indices[places[0]]
     if len(places) != 1 or mask is None or mask.dtype not in (torch.bool, torch.uint8):
@@ -38,7 +38,7 @@ def _selected(tensor: Tensor, indices: Sequence[Tensor | None]) -> Tensor | None
 
 
 def _unique(tensor: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """One value, with the place of each element in it and how often it is there."""
+    """One value, the index of each element, and the count."""
     return (
         tensor.new_empty(min(tensor.numel(), 1)),
         tensor.new_empty(tensor.shape, dtype=torch.int64),

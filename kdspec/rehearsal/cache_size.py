@@ -1,4 +1,4 @@
-"""The size of a row in a teacher cache, by its codecs, from features without contents."""
+"""The size of a row in a teacher cache, from the shapes of its features and their codecs."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def row_bytes(
     codecs: CodecChoice,
     kept: Callable[[int], int],
 ) -> int:
-    """The bytes of a row as long as those of the batch.
+    """The bytes of a row of the batch's length.
 
     Args:
-        features: of a batch of such rows.
-        planned: what the stage reads of the teacher.
-        reduced: what the cache keeps in place of layers.
-        codecs: how it keeps values.
-        kept: of so many tokens, how many have logits that count.
+        features: the teacher's features of a batch of such rows.
+        planned: the features that the stage reads of the teacher.
+        reduced: the reductions that the cache stores in place of layers.
+        codecs: how it stores values.
+        kept: the number of positions with unmasked logits in a row of this length.
     """
     made = [feature.name for feature in planned if any(path.root != "batch" for path in feature.paths)]
     counts = [(slot, kept(length) if masked else 0) for slot, length, masked in _slots(features, made, reduced)]
@@ -37,7 +37,7 @@ def row_bytes(
 
 
 def _slots(features: Features, names: Sequence[str], reduced: Sequence[Reduced]) -> Iterator[tuple[Slot, int, bool]]:
-    """The slots of a row, each with its length, and whether a mask chooses among its tokens."""
+    """The slots of a row, each with its length, and whether a mask selects its tokens."""
     gone = {(each.feature, layer) for each in reduced for layer in each.layers}
     for name in names:
         value = features[name]

@@ -1,4 +1,4 @@
-"""A plan rehearsed: each stage's step from configurations alone, before a weight or a row is read."""
+"""Rehearses a plan: runs each stage's step from configurations alone, before weights or rows are read."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ from kdspec.rehearsal.result import Initialization, ModelSize, Rehearsal, Rehear
 from kdspec.rehearsal.stage_rehearsal import StageRehearsal, made_up, unclear
 
 CLASSES = 2
-"""How many are assumed where neither task nor models say."""
+"""Classes that are assumed if neither the task nor the models give a number."""
 LABELLED = ("sequence_classification", "multi_label", "token_classification")
 """Heads with a class for each label."""
 SMALL = 30_000_000
-"""Parameters of models that may be built with contents, where a rehearsal without has failed."""
+"""Maximum parameters of models that are built with real weights after a rehearsal on fake tensors has failed."""
 FEW = 2
-"""Rows of a batch with contents."""
+"""Rows of a batch of real numbers."""
 MANY = 50_000_000
-"""Numbers that are too many to be drawn for losses that need contents."""
+"""Maximum elements of features that are sampled for losses that need real numbers."""
 
 
 def rehearse(plan: Plan, registry: Registry) -> Rehearsal:
-    """The training step of every stage on tensors without contents.
+    """Run the training step of every stage on fake tensors, which have shapes but no contents.
 
-    Nothing is raised for a mistake in the spec: it is in `findings`, errors and notes alike.
+    Mistakes in the spec are not raised: they are in `findings`, with severity error, warning or note.
     """
     return _Rehearsing(plan, registry).rehearsal()
 
@@ -60,7 +60,7 @@ class _Rehearsing:
         self.broken: set[str] = set()
 
     def rehearsal(self) -> Rehearsal:
-        """Everything, with what went wrong."""
+        """All stages, with the findings."""
         known = {name: head for name, head in self.heads.items() if name not in self.assumed}
         self.findings += conflicts(self.plan, known)
         if any(finding.severity == "error" for finding in self.findings):
@@ -76,7 +76,7 @@ class _Rehearsing:
         )
 
     def _used(self) -> list[str]:
-        """The models of the stages, each after those that it is made from."""
+        """The models of the stages, each after those from which it is built."""
         models = self.spec.models
         found: list[str] = []
 
@@ -101,7 +101,7 @@ class _Rehearsing:
             return None
 
     def _head(self, task: str) -> Head | None:
-        """The head that the task asks for; with labels by number where only its rows have their names."""
+        """The head of the task; its labels are numbered if only its rows have their names."""
         built, component = self.tasks[task], self.spec.tasks[task]
         head = built.head if built is not None else Head(kind=component.head)
         if component.head is None:
@@ -149,7 +149,7 @@ class _Rehearsing:
             copied=tuple(pairs),
             new=tuple(tensor for tensor in mine if tensor not in copied),
             unused=tuple(tensor for tensor in theirs if tensor not in taken),
-            # of tied weights each name is copied, and the tensor is one
+            # tied weights are one tensor with several names, so it is counted once
             copied_parameters=sum(p.numel() for tensor, p in module.named_parameters() if tensor in copied),
         )
 
@@ -163,7 +163,7 @@ class _Rehearsing:
     def _task_of(
         self, stage: StagePlan, known: Mapping[str, BuiltTask], sizes: Mapping[str, ModelSize]
     ) -> RehearsedStage:
-        """A stage with one of its tasks, of which `known` has those that could be built."""
+        """A stage with one of its tasks; `known` has the tasks that could be built."""
         rows, task = stage.training.batch_size, next(iter(stage.tasks))
         empty = RehearsedStage(name=stage.name, rows=rows)
         if self.broken & set(stage.models):
@@ -199,7 +199,7 @@ class _Rehearsing:
         return StageRehearsal(self.plan, stage, registry=self.registry, models=models, tasks=tasks, inputs=inputs)
 
     def _inputs(self, stage: StagePlan, rows: int) -> Mapping[str, Input] | None:
-        """A batch as long as rows can be, for models with as many positions."""
+        """A batch of rows of maximum length, at most the number of positions of the models."""
         name = next(iter(stage.tasks))
         task = self.spec.tasks[name]
         context = BuildContext(folder=self.plan.source.folder, seed=self.spec.seed)
@@ -212,7 +212,7 @@ class _Rehearsing:
             short = [model for model, found in places.items() if found < tokens.shape[1]]
             if not short:
                 return inputs
-            # Where no length is written, the tokenizer has one that fits its model.
+            # Without `max_length` in the spec, a run takes the maximum length of the tokenizer, which fits its model.
             if self.plan.source.has(("tasks", name, task.name, "max_length")):
                 self._too_long(name, tokens.shape[1], {model: places[model] for model in short})
             return task.example(context, rows, min(places.values()))
@@ -228,7 +228,7 @@ class _Rehearsing:
     def _with_contents(
         self, first: StageRehearsal, sizes: Mapping[str, ModelSize], error: FindingError
     ) -> RehearsedStage:
-        """The stage once more with small real models, where they are small."""
+        """Rehearse the stage again with real weights and numbers, if its models are small."""
         stage, reason = first.stage, error.findings[0]
         notes = (f"without contents, {reason.message}",)
         if sum(sizes[name].parameters for name in stage.models) > SMALL:
@@ -241,7 +241,7 @@ class _Rehearsing:
             with error_context(second.stage_models.path, f"stage `{stage.name}`"):
                 second.run(contents=True)
         except FindingError as again:
-            # The values are made up, so that a model may refuse them for what no real row has.
+            # A model may refuse the made-up values for a reason that no real row has, so this is only a warning.
             made_up = "the inputs were made up"
             self.findings += (
                 replace(d, severity="warning", notes=(*d.notes, made_up)) if d.code == "KD506" else d
@@ -253,7 +253,7 @@ class _Rehearsing:
         return second.result()
 
     def _losses_with_contents(self, first: StageRehearsal, error: FindingError) -> None:
-        """The losses once more on random numbers, which tell a mistake from a loss that needs contents."""
+        """Compute the losses again on random numbers, to distinguish a mistake from a loss that needs real numbers."""
         stage, reason = first.stage, error.findings[0]
         notes = (f"without contents, {reason.message}",)
         numbers = sum(_numbers(value) for features in first.kept.values() for value in features.values())
@@ -298,7 +298,7 @@ def _random(features: Features) -> Features:
 
 
 def _numbers(value: Any) -> int:
-    """How many numbers a feature is made of."""
+    """The number of elements of a feature."""
     match value:
         case Tensor():
             return value.numel()

@@ -1,4 +1,4 @@
-"""What a rehearsal has found out: shapes, numbers of parameters, cost and memory. Plain data, without torch."""
+"""The result of a rehearsal: shapes, parameter counts, cost and memory. Plain data, without torch."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Shape:
 
     shape: tuple[int, ...]
     dtype: str
-    """As torch calls it, without `torch.`: `float32`."""
+    """The name of the torch type, without `torch.`: `float32`."""
     layer: int | None = None
     """Its index in a layered feature."""
 
     @property
     def numel(self) -> int:
-        """How many numbers it holds."""
+        """The number of elements."""
         return math.prod(self.shape)
 
     def __str__(self) -> str:
@@ -33,18 +33,18 @@ class Shape:
 
 @dataclass(frozen=True, kw_only=True)
 class Initialization:
-    """Which tensors of a model are copied from another one."""
+    """How a model is initialised from another one."""
 
     source: str
-    """The model that they come from."""
+    """The other model."""
     copied: tuple[tuple[str, str], ...]
-    """Pairs of a tensor's name and that of the source's tensor."""
+    """Pairs of tensor names: in this model, and in the source."""
     new: tuple[str, ...]
-    """Tensors that are drawn anew."""
+    """Tensors that are randomly initialised."""
     unused: tuple[str, ...]
-    """Tensors of the source that nothing is made from."""
+    """Tensors of the source that are not copied."""
     copied_parameters: int
-    """How many numbers are copied."""
+    """Number of parameters that are copied."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +52,9 @@ class ModelSize:
     """A model as it is built."""
 
     parameters: int
-    """Numbers that can be trained; one that several modules share counts once."""
+    """Number of parameters; a shared one counts once."""
     bytes: int
-    """Of parameters and buffers."""
+    """Bytes of parameters and buffers."""
     initialization: Initialization | None = None
 
 
@@ -72,7 +72,7 @@ class Flops:
 
     @property
     def total(self) -> int:
-        """Everything that one row costs."""
+        """All operations for one row."""
         return sum(self.teachers.values()) + self.forward + self.losses + self.backward
 
 
@@ -86,41 +86,41 @@ class Memory:
     optimizer: int
     """The optimizer's state."""
     activations: int
-    """What else there is at the worst moment: mostly what the backward pass needs."""
+    """The rest at the peak: mostly tensors saved for the backward pass."""
 
     @property
     def peak(self) -> int:
-        """The most at any moment."""
+        """The maximum over the step."""
         return self.models + self.gradients + self.optimizer + self.activations
 
 
 @dataclass(frozen=True, kw_only=True)
 class RehearsedStage:
-    """One stage. What could not be found out is None or empty, and a finding says why."""
+    """One stage. A part that could not be rehearsed is None or empty, and a finding gives the reason."""
 
     name: str
     rows: int
     """Rows of the micro-batch that was rehearsed: the stage's batch size."""
     inputs: Mapping[str, Shape] = field(default_factory=dict)
-    """The batch, every row as long as rows can be."""
+    """The batch, with rows of maximum length."""
     features: Mapping[str, Mapping[str, tuple[Shape, ...]]] = field(default_factory=dict)
-    """For each model the features that are read: a shape a layer, or one a head."""
+    """For each model the features that are read: a shape for each layer or head."""
     matches: tuple[PlannedMatch, ...] = ()
-    """With the widths that were found, and projections where they are derived."""
+    """The matches with actual widths and derived projections."""
     groups: Mapping[str, int] = field(default_factory=dict)
-    """For each group of the optimizer the numbers that it trains."""
-    idle: tuple[str, ...] = ()
-    """Parameters of the student that no term reaches: they keep their values but for weight decay."""
+    """The number of trained parameters of each optimizer group."""
+    unused: tuple[str, ...] = ()
+    """Parameters of the student that receive no gradient: only weight decay changes them."""
     ends: Mapping[str, str] = field(default_factory=dict)
-    """For each teacher of which only the beginning is computed, the layer or module after which nothing is read."""
+    """For each teacher that stops early, the layer or module after which its forward pass stops."""
     flops: Flops | None = None
     memory: Memory | None = None
     cache: Mapping[str, int] = field(default_factory=dict)
-    """For each teacher the bytes that its features take for one row, kept as the spec says."""
+    """For each teacher the bytes of one row in its cache, with the settings of the spec."""
     caching: Mapping[str, str] = field(default_factory=dict)
-    """For each teacher whether that is kept: `kept in` a folder and on what condition, or `not kept:` and why."""
+    """For each teacher whether it is cached: `cached in` a folder and the condition, or `not cached:` and the reason."""
     tasks: Mapping[str, RehearsedStage] = field(default_factory=dict)
-    """Of several tasks, what each has shown; `inputs`, `features`, `ends` and `flops` are then there only."""
+    """The result of each task of a stage with several; only these then have `inputs`, `features`, `ends` and `flops`."""
 
 
 def together(name: str, tasks: Mapping[str, RehearsedStage], models: int) -> RehearsedStage:
@@ -128,14 +128,14 @@ def together(name: str, tasks: Mapping[str, RehearsedStage], models: int) -> Reh
 
     Args:
         name: the stage.
-        tasks: what each has shown, with an objective that is that of all.
+        tasks: the result of each task, rehearsed with the objective of the stage.
         models: bytes of all models of the stage.
     """
     parts = list(tasks.values())
     groups: dict[str, int] = {}
     for part in parts:
         for group, count in part.groups.items():
-            # Projections are of one task, what else is trained is there in all of them.
+            # Projections belong to one task; all other groups are shared by the tasks, so they are counted once.
             groups[group] = groups.get(group, 0) + count if group.startswith("projection") else count
     memories = [part.memory for part in parts if part.memory is not None]
     memory = None
@@ -147,7 +147,7 @@ def together(name: str, tasks: Mapping[str, RehearsedStage], models: int) -> Reh
         rows=max(part.rows for part in parts),
         matches=tuple(match for part in parts for match in part.matches),
         groups=groups,
-        idle=tuple(idle for idle in parts[0].idle if all(idle in part.idle for part in parts)),
+        unused=tuple(unused for unused in parts[0].unused if all(unused in part.unused for part in parts)),
         memory=memory,
         cache={teacher: size for part in parts for teacher, size in part.cache.items()},
         caching={teacher: how for part in parts for teacher, how in part.caching.items()},
@@ -162,7 +162,7 @@ class Rehearsal:
     models: Mapping[str, ModelSize] = field(default_factory=dict)
     stages: tuple[RehearsedStage, ...] = ()
     classes_assumed: Mapping[str, int] = field(default_factory=dict)
-    """For a task whose labels only its rows tell: the number of classes that was rehearsed."""
+    """The assumed number of classes of each task with labels that are known only from its rows."""
     findings: tuple[Finding, ...] = ()
 
     @property
@@ -190,7 +190,7 @@ def as_data(rehearsal: Rehearsal) -> dict[str, Any]:
 
 
 def settled(plan: Plan, rehearsal: Rehearsal) -> Plan:
-    """The plan with the widths and projections that the rehearsal has found."""
+    """The plan with the widths and projections found by the rehearsal."""
     found = {stage.name: stage.matches for stage in rehearsal.stages if stage.matches}
     return replace(plan, stages=tuple(_settled(stage, found.get(stage.name, stage.matches)) for stage in plan.stages))
 

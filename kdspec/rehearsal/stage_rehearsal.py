@@ -1,4 +1,4 @@
-"""One stage's training step on tensors without contents, by the parts that the engine trains with."""
+"""Rehearses one stage: its training step on fake tensors, with the parts that the engine trains with."""
 
 from __future__ import annotations
 
@@ -39,30 +39,30 @@ from kdspec.spec.teacher_cache import CacheFacts, decide, shown
 
 @dataclass
 class RehearsedStep:
-    """What one stage has shown so far: kept where a later part goes wrong."""
+    """The results so far; they are kept if a later part fails."""
 
     inputs: dict[str, Shape] = field(default_factory=dict)
     shapes: dict[str, dict[str, tuple[Shape, ...]]] = field(default_factory=dict)
     cache: dict[str, int] = field(default_factory=dict)
-    """Of each teacher the bytes of a row."""
+    """Bytes of a row for each teacher."""
     matches: tuple[PlannedMatch, ...] = ()
     groups: dict[str, int] = field(default_factory=dict)
-    idle: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
     ends: dict[str, str] = field(default_factory=dict)
     flops: dict[str, int] = field(default_factory=dict)
     memory: Memory | None = None
 
 
 class StageRehearsal:
-    """Runs the step of a stage once; `found` has what it showed.
+    """Runs the step of a stage once; `found` has the results.
 
     Args:
-        plan: the plan that has the stage.
+        plan: the plan of the stage.
         stage: the stage, with one task.
-        registry: for a projection that is derived.
-        models: builds the modules, on tensors without contents or with them.
-        tasks: the stage's tasks, of which no rows are needed.
-        inputs: what a batch is made of.
+        registry: the source of derived projections.
+        models: builds the modules, on fake or real tensors.
+        tasks: the stage's tasks; their rows are not needed.
+        inputs: the tensors of a batch.
     """
 
     def __init__(
@@ -79,20 +79,20 @@ class StageRehearsal:
         self.spec, self.inputs = plan.spec, inputs
         (self.task,) = stage.tasks.values()
         self.stage_models = StageModels(plan, stage, models, tasks, torch.device("cpu"))
-        # Scaling the loss of fp16 looks at values, and changes no shape.
+        # The loss scaling of fp16 reads values, which fake tensors do not have; shapes and sizes are those of bf16.
         precision = "bf16" if stage.training.precision == "fp16" else stage.training.precision
         self.backend = SingleProcess("cpu", precision)
         self.found = RehearsedStep()
         self.watch = Watch(contents=True)
         self.batch = Batch(inputs={})
         self.kept: dict[str, Features] = {}
-        """The features, from when all models have given theirs to when the losses are done."""
+        """The features of all models, until the losses are computed."""
 
     def run(self, *, contents: bool) -> None:
-        """Forward, losses, backward and, without contents, the optimizer's step, which tells the memory.
+        """Forward, losses, backward and, on fake tensors, the optimizer's step, which gives the memory.
 
         Raises:
-            FindingError: KD3xx, KD4xx and KD510 for mistakes; KD506 for what a component has raised.
+            FindingError: KD3xx, KD4xx and KD510 for mistakes; KD506 if a component raises.
         """
         runners = self.stage_models.runners(self.task)
         cached_teachers = [
@@ -114,7 +114,7 @@ class StageRehearsal:
             self.found.groups = {group["name"]: sum(p.numel() for p in group["params"]) for group in groups}
             self._backward(trainable, self._loss(trainable))
             self.kept = {}
-            self.found.idle = tuple(
+            self.found.unused = tuple(
                 n for n, p in trainable.student.named_parameters() if p.requires_grad and p.grad is None
             )
             if not contents:
@@ -126,12 +126,12 @@ class StageRehearsal:
         mistakes: list[Finding] = []
         for name in (*self.task.teachers, self.task.student):
             forward = runners[name]
-            taught = name != self.task.student
-            forward.module.train(not taught)
+            is_teacher = name != self.task.student
+            forward.module.train(not is_teacher)
             try:
                 with frozen(forward.module), self.backend.autocast():
                     forward.shorten(_first_row(batch))
-                mode = frozen(forward.module) if taught else nullcontext()
+                mode = frozen(forward.module) if is_teacher else nullcontext()
                 with mode, self.backend.autocast(), self._counted(name):
                     features[name] = forward(batch)
             except FindingError as error:
@@ -148,15 +148,15 @@ class StageRehearsal:
         return features
 
     def _loss(self, trainable: TrainableModule) -> Tensor:
-        """The weighted sum. A micro-batch that is the whole step has all of its units, so that no term is scaled."""
+        """The weighted sum of the terms. The micro-batch is the whole step, so no term is scaled."""
         terms = self.terms(trainable, self.kept, self.batch).values()
         parts = [(t.loss.value if isinstance(t.loss, Mean) else t.loss) * t.weight for t in terms]
         return sum(parts[1:], start=parts[0])
 
     def terms(self, trainable: TrainableModule, features: Mapping[str, Features], batch: Batch) -> dict[str, Term]:
         """The strategy's terms for these features of a batch."""
-        taught = {name: features[name] for name in self.task.teachers}
-        step = Step(student=features[self.task.student], teachers=taught, task=self.task.task, batch=batch)
+        teachers = {name: features[name] for name in self.task.teachers}
+        step = Step(student=features[self.task.student], teachers=teachers, task=self.task.task, batch=batch)
         with (
             self.backend.autocast(),
             error_context(self.stage_models.path, "the objective"),
@@ -189,7 +189,7 @@ class StageRehearsal:
         self.found.flops[name] = self.watch.flops - before
 
     def _memory(self, groups: list[dict[str, Any]], models: int, added: int) -> Memory | None:
-        """The most that is alive in a step after the first, when the optimizer has its state already."""
+        """The peak memory of a step after the first, when the optimizer has its state."""
         training = self.stage.training
         learning = [p for group in groups for p in group["params"] if p.grad is not None]
         gradients = size(p.grad for p in learning)
@@ -201,17 +201,17 @@ class StageRehearsal:
             limit = None if training.max_grad_norm is None else training.max_grad_norm.value
             self.backend.clip(optimizer, learning, limit)
             optimizer.step()
-        except Exception:  # noqa: BLE001 - an optimizer that looks at values: its memory stays unknown
+        except Exception:  # noqa: BLE001 - an optimizer that reads values: its memory stays unknown
             return None
         state = size(v for values in optimizer.state.values() for v in values.values() if isinstance(v, Tensor))
         peak = max(forward_backward + state, self.watch.alive.peak - added)
-        lanes = self.stage.training.lanes  # each has gradients of its own
+        lanes = self.stage.training.lanes  # each lane has its own gradients
         return Memory(
             models=models + added, gradients=gradients * lanes, optimizer=state, activations=peak - gradients - state
         )  # fmt: skip
 
     def result(self) -> RehearsedStage:
-        """What was found, per row where it grows with the rows."""
+        """The result, per row for sizes that grow with the rows."""
         found, rows = self.found, self.stage.training.batch_size
         given = next(iter(found.inputs.values())).shape[0] if found.inputs else rows
         flops = self._flops(given)
@@ -223,7 +223,7 @@ class StageRehearsal:
             features=found.shapes,
             matches=found.matches,
             groups=found.groups,
-            idle=found.idle,
+            unused=found.unused,
             ends=found.ends,
             flops=flops,
             memory=found.memory,
@@ -237,8 +237,8 @@ class StageRehearsal:
         varies = next((why for task in self.stage.tasks if (why := self.spec.tasks[task].varies()) is not None), None)
         facts = CacheFacts(obstacle=varies, epochs=training.epochs, flops=flops, row_bytes=size)
         decision = decide(training.teacher_cache, facts, "cuda" if torch.cuda.is_available() else "cpu")
-        kept = f"kept in {shown(training.teacher_cache)}"
-        return f"{kept} {decision.reason}" if decision.use else f"not kept: {decision.reason}"
+        cached = f"cached in {shown(training.teacher_cache)}"
+        return f"{cached} {decision.reason}" if decision.use else f"not cached: {decision.reason}"
 
     def _flops(self, rows: int) -> Flops | None:
         flops = {name: total // rows for name, total in self.found.flops.items()}
@@ -252,7 +252,7 @@ class StageRehearsal:
         )
 
     def _cache(self, features: Features, name: str, *, reduces: bool) -> int:
-        """Bytes of a row that a cache would keep: of the features that come from the model, not from its batch."""
+        """Bytes of a row in a cache: the features that come from the model, not from the batch."""
         enough = reductions(self.task.matches, name) if reduces else ()
         codecs = CodecChoice.of(self.stage.training.teacher_cache, self.task.needs.logits.get(name))
         kept = self.spec.tasks[self.task.task].logit_positions
@@ -260,12 +260,12 @@ class StageRehearsal:
 
 
 def unclear(error: FindingError) -> bool:
-    """Whether the error may lie in that tensors have no contents, not in the spec."""
+    """Whether the cause of the error may be the fake tensors instead of the spec."""
     return error.findings[0].code == "KD506"
 
 
 def made_up(inputs: Mapping[str, Input]) -> Batch:
-    """A batch of these inputs and labels, all numbers of each of them the same."""
+    """A batch of these inputs and labels; each tensor is constant."""
     made = {name: _tensor(given) for name, given in inputs.items()}
     targets = {name: tensor for name, tensor in made.items() if inputs[name].target}
     rows = next((given.shape[0] for given in inputs.values() if given.shape), 0)
@@ -281,11 +281,11 @@ def _tensor(given: Input) -> Tensor:
 
 
 def _first_row(batch: Batch) -> Batch:
-    def cut(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def first(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor[:1] for name, tensor in tensors.items()}
 
-    inputs = {name: cut(tensors) for name, tensors in batch.inputs.items()}
-    return Batch(inputs=inputs, targets=cut(batch.targets), rows=batch.rows[:1])
+    inputs = {name: first(tensors) for name, tensors in batch.inputs.items()}
+    return Batch(inputs=inputs, targets=first(batch.targets), rows=batch.rows[:1])
 
 
 def _shape(value: Tensor | Logits, layer: int | None = None) -> Shape:

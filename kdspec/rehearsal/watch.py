@@ -1,4 +1,4 @@
-"""Every operation of a step seen as it is done: its cost, what it leaves in memory, and answers that need contents."""
+"""Intercepts every operation of a step: counts its cost and memory, and replaces data-dependent shapes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _DEVICE = torch.ops.prim.device.default
 
 
 class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has not typed it
-    """Inside of it operations are counted. To be entered after a `FakeTensorMode`, if there is one.
+    """A mode that counts operations. Enter it after `FakeTensorMode`, if both are used.
 
     Args:
-        contents: whether tensors have any; if not, what depends on them is assumed, and memory is counted.
+        contents: whether tensors are real; if not, data-dependent shapes are assumed, and memory is counted.
     """
 
     def __init__(self, *, contents: bool) -> None:
@@ -34,9 +34,9 @@ class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Do the operation and count it."""
+        """Run the operation and count it."""
         del types
-        if func is _DEVICE and isinstance(args[0], FakeTensor):  # asked for more often than anything is computed
+        if func is _DEVICE and isinstance(args[0], FakeTensor):  # the most frequent call of all: skip the dispatch
             return args[0].fake_device
         named = kwargs or {}
         made = None if self.contents else assumed(func, args)

@@ -34,9 +34,9 @@ def details(stage: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[tup
         trained = ", ".join(f"{clean(name)} {number(count)}" for name, count in stage["groups"].items())
         frozen = [f"{clean(name)} {number(models[name]['parameters'])}" for name in stage["cache"] if name in models]
         yield "parameters", Text(f"trained: {trained}" + (f"; frozen: {', '.join(frozen)}" if frozen else ""))
-    if stage["idle"]:
-        few = ", ".join(map(clean, stage["idle"][:_FEW]))
-        more = f" and {len(stage['idle']) - _FEW} more" if len(stage["idle"]) > _FEW else ""
+    if stage["unused"]:
+        few = ", ".join(map(clean, stage["unused"][:_FEW]))
+        more = f" and {len(stage['unused']) - _FEW} more" if len(stage["unused"]) > _FEW else ""
         yield "not trained", Text(f"{few}{more}: they receive no gradient", "yellow")
     if stage["flops"]:
         yield "cost", Text(_cost(stage["flops"]))

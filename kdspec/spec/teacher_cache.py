@@ -1,4 +1,4 @@
-"""Where teacher caches lie, and the decision whether a teacher is cached."""
+"""The folder of teacher caches, and the decision whether a teacher is cached."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from types import MappingProxyType
 from kdspec.api.cache_settings import TeacherCacheSettings
 from kdspec.data.cache_folder import VARIABLE, cache_folder
 
-# Operations a second that a teacher runs at, generously, so that a cache which is chosen does pay.
+# Operations per second of a teacher: a high estimate, so that `auto` chooses a cache only if it saves time.
 _SPEED: Mapping[str, float] = MappingProxyType({"cpu": 1e11, "cuda": 3e13})
 _READING = 1.5e9
-"""Bytes a second that come from a cache in memory to a batch."""
+"""Bytes per second from a cache in memory to a batch."""
 _ROW = 3e-5
-"""Seconds that a row takes beside its bytes."""
+"""Seconds per row, in addition to its bytes."""
 
 
 def root(settings: TeacherCacheSettings | None, base: Path) -> Path:
-    """The folder of the caches; one that the spec names is relative to `base`."""
+    """The folder of the caches; a folder in the spec is relative to `base`."""
     if settings is not None and settings.folder is not None:
         return base / Path(settings.folder).expanduser()
     return cache_folder()
 
 
 def shown(settings: TeacherCacheSettings) -> str:
-    """The folder of the caches in words that are the same for every user."""
+    """The folder of the caches for display, the same text for every user."""
     if settings.folder is not None:
         return settings.folder
     return f"${VARIABLE}" if os.environ.get(VARIABLE) else "~/.cache/kdspec/teachers"
 
 
 def pays(flops: float, size: float, device: str) -> bool:
-    """Whether a row of `size` bytes is read in less than half of the time that its teacher takes.
+    """Whether reading a row of `size` bytes takes less than half the time of computing it.
 
-    `flops` are those of the teacher for the row, `device` is the type of what it runs on.
+    `flops` are the teacher's operations for a row, `device` is the type of its device.
     """
     running = flops / _SPEED.get(device, _SPEED["cuda"])
     return running > 2 * (_ROW + size / _READING)
@@ -44,18 +44,18 @@ def pays(flops: float, size: float, device: str) -> bool:
 
 @dataclass(frozen=True)
 class CacheFacts:
-    """What is known of a teacher and its rows when it is decided whether to cache it; None for what is not."""
+    """The facts about a teacher and its rows on which the decision depends; None if not known yet."""
 
     obstacle: str | None = None
-    """Why it cannot be cached, whatever the settings."""
+    """The reason why it cannot be cached with any settings."""
     epochs: float | None = None
-    """How often rows are seen."""
+    """How often each row is read."""
     flops: float | None = None
-    """Operations of the teacher for a row."""
+    """The teacher's operations per row."""
     row_bytes: float | None = None
-    """What a row takes in the cache."""
+    """Bytes per row in the cache."""
     bytes: float | None = None
-    """What the cache takes with all rows."""
+    """Bytes of the complete cache."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +64,16 @@ class CacheDecision:
 
     use: bool
     reason: str
-    """Empty where it is used and nothing is left to be known."""
+    """Empty if it is cached without a condition."""
 
 
 def decide(settings: TeacherCacheSettings, facts: CacheFacts, device: str) -> CacheDecision:
-    """Whether to cache a teacher, as far as the facts tell.
+    """Whether to cache a teacher, according to the facts so far.
 
     Args:
         settings: those of the stage.
-        facts: what is known so far; a decision against the cache is not changed by what becomes known later.
-        device: the type of what the teacher runs on.
+        facts: what is known so far; facts that become known later never turn a "no" into a "yes".
+        device: the type of the teacher's device.
     """
     auto = settings.use == "auto"
     if settings.use == "off":
@@ -84,7 +84,7 @@ def decide(settings: TeacherCacheSettings, facts: CacheFacts, device: str) -> Ca
         return CacheDecision(use=False, reason="each row is seen once")
     flops, size = facts.flops, facts.row_bytes
     if auto and flops is not None and size is not None and not pays(flops, size, device):
-        return CacheDecision(use=False, reason="running it takes no longer than reading")
+        return CacheDecision(use=False, reason="recomputing the teacher is as fast as reading the cache")
     if facts.bytes is not None:
         if facts.bytes > settings.bytes:
             needed = f"it would take {facts.bytes / 1e9:.3g} GB"

@@ -96,7 +96,7 @@ SHOWN = {
         "tests/properties/test_own_tokenizers.py::test_texts_have_a_batch_for_each_model",
         f"{CACHE}::test_every_row_is_computed_once_and_read_in_each_epoch",
         f"{CACHE}::test_a_second_run_does_not_run_the_teacher",
-        "tests/properties/test_same_loss.py::test_answers_may_come_from_a_cache_or_reductions_of_them",
+        "tests/properties/test_same_loss.py::test_teacher_outputs_may_come_from_a_cache_or_its_reductions",
         f"{CACHE}::test_what_changes_the_values_has_a_cache_of_its_own",
     ],
     23: ["tests/plan/test_matches.py::test_names_of_terms_are_unique"],
@@ -119,7 +119,7 @@ SHOWN = {
         f"{RUNS}::test_training_again_in_the_same_process_changes_nothing",
         f"{RUNS}::test_fewer_steps_than_between_two_checkpoints_are_saved_at_the_end",
         f"{RUNS}::test_a_loss_of_weight_0_is_not_computed",
-        "tests/properties/test_same_loss.py::test_answers_may_come_from_a_cache_or_reductions_of_them",
+        "tests/properties/test_same_loss.py::test_teacher_outputs_may_come_from_a_cache_or_its_reductions",
     ],
 }
 """Tests by the number of the statement: the total (1), soft labels (2-6), hard labels (7), several teachers (8),

@@ -350,7 +350,7 @@ def test_a_run_resumes_under_accelerate_and_after_it(way, two, jobs_of, same):
     assert same.bits(two.weights(way), two.weights("dropout-ddp"))
 
 
-def test_a_teacher_that_is_cut_and_attention_of_chosen_layers_go_with_every_backend(two, one, same):
+def test_early_exit_of_teachers_and_attention_of_selected_layers_work_with_every_backend(two, one, same):
     for output in ("layers-fsdp", "layers-divided"):
         assert same.bits(two.weights(output), two.weights("layers-ddp"))
     doubled = [f"stages.{name}.training.batch_size=4" for name in ("cut", "chosen")]

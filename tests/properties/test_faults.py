@@ -325,7 +325,7 @@ class TestALossThatIsNoNumber:
         )
         found = refused(made.run)
         assert found.code == "KD501"
-        assert "teacher `teacher` gives NaN as its `logits`" in found.notes
+        assert "`logits` of teacher `teacher` has NaN" in found.notes
 
 
 class Leaving(FeatureLoss):

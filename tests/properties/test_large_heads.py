@@ -149,4 +149,4 @@ def test_a_plan_knows_what_a_large_head_saves(session, chunks):
     parts = rehearse(planned, registry())
     assert [finding.code for finding in parts.findings] == [finding.code for finding in whole.findings]
     assert parts.stages[0].features["student"]["logits"] == whole.stages[0].features["student"]["logits"]
-    assert parts.stages[0].idle == whole.stages[0].idle == ()
+    assert parts.stages[0].unused == whole.stages[0].unused == ()

@@ -294,7 +294,7 @@ def test_a_batch_may_be_padded_to_128(task, laboratory, monkeypatch):
 
 
 @pytest.mark.parametrize("task", WRITTEN)
-def test_a_batch_may_be_cut(task, laboratory, monkeypatch):
+def test_a_batch_may_be_split(task, laboratory, monkeypatch):
     of, expected = laboratory(task)
     loop = of.loop(*cut(monkeypatch))
     assert len(loop._draw(0)) > 2
@@ -310,7 +310,7 @@ def test_a_batch_may_be_without_padding(task, laboratory, monkeypatch):
 
 
 @pytest.mark.parametrize("task", WRITTEN.keys() - DRAWN_ANEW.keys())
-def test_answers_may_come_from_a_cache_or_reductions_of_them(task, laboratory, monkeypatch, tmp_path):
+def test_teacher_outputs_may_come_from_a_cache_or_its_reductions(task, laboratory, monkeypatch, tmp_path):
     """Filled by the batch as it is, and read by one that is cut and packed: everything at once."""
     of, expected = laboratory(task)
     kept = f"teacher_cache={{use: on, folder: {tmp_path}}}"
@@ -357,7 +357,7 @@ def test_a_transport_of_layers_is_that_of_its_micro_batch_but_may_be_padded_and_
         cache.close()
 
 
-def test_rows_of_tensors_may_be_cut_and_cached(session, shared_registry, tmp_path):
+def test_rows_of_tensors_may_be_split_and_cached(session, shared_registry, tmp_path):
     """The task of `APART`."""
     training = "stages.distil.training"
 

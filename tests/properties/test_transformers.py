@@ -200,7 +200,7 @@ def noise(ran):
     return [note for note in ran.notes if "predictions are noise" in note]
 
 
-def test_a_teacher_whose_head_nobody_trained_is_warned_of(texts):
+def test_an_untrained_head_of_a_teacher_is_warned_about(texts):
     ran = texts(UNTRAINED)
     (note,) = noise(ran)
     assert note.startswith(

@@ -52,7 +52,7 @@ def begun(session):
 
 @pytest.mark.parametrize("terms", [ALONE, AMONG_OTHERS], ids=["alone", "among others"])
 @pytest.mark.parametrize("cuts", [(4, 2), (2, 4), (1, 8)])
-def test_cuts_into_micro_batches_change_nothing(terms, cuts, launch, same):
+def test_splitting_into_micro_batches_changes_nothing(terms, cuts, launch, same):
     whole = launch(*cut(8, 1, *terms), folder="whole")
     parts = launch(*cut(*cuts, *terms), folder="parts")
     assert same.close(whole.weights, parts.weights, 1e-10)

@@ -235,10 +235,10 @@ def test_rows_cost_the_same_in_any_batch(rehearsed):
     assert one.cache == {"teacher": 4 * (3 * 32 * 64 + 4 * 32 * 32 + 3)}
 
 
-def test_what_no_term_reaches_is_idle(rehearsed):
+def test_parameters_without_a_gradient_are_unused(rehearsed):
     change = [("soft_labels: {loss: kl}", "soft_labels: {weight: 0}"), ("weight: 0.5", "weight: 0")]
     stage = rehearsed(SPEC, change=change).stage
-    assert set(stage.idle) == {
+    assert set(stage.unused) == {
         "bert.pooler.dense.weight", "bert.pooler.dense.bias", "classifier.weight", "classifier.bias",
     }  # fmt: skip
 

@@ -86,7 +86,7 @@ def test_shapes_and_sizes_are_those_of_the_real_model(rehearsed, family):
         assert {s.layer: s.shape for s in features["attention"]}.items() <= layers(output.attentions).items()
         (logits,) = features["logits"]
         assert (logits.shape, logits.dtype) == (output.logits.shape, "float32")
-    assert outcome.stage.idle == ()
+    assert outcome.stage.unused == ()
 
 
 SHORT = f"""\

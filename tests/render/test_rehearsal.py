@@ -29,7 +29,7 @@ STAGE = RehearsedStage(
         "student": {"blocks": (Shape((8, 16, 64), "float32", 0), Shape((8, 16, 32), "float32", 1))},
     },
     groups={"student": 1_234_567, "projection": 2080},
-    idle=("a.weight", "a.bias", "b.weight", "b.bias"),
+    unused=("a.weight", "a.bias", "b.weight", "b.bias"),
     flops=Flops(teachers={"teacher": 2_000_000}, forward=1_000_000, losses=0, backward=2_000_000),
     memory=Memory(models=2**20, gradients=2**19, optimizer=2**20, activations=3 * 2**18),
     cache={"teacher": 3000},

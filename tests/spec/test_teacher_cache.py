@@ -67,7 +67,7 @@ SLOW, FAST = {"flops": 1e12, "row_bytes": 100}, {"flops": 1.0, "row_bytes": 100}
         ({"obstacle": "rows differ"}, {"use": "on"}, (False, "rows differ")),
         ({"epochs": 1}, {}, (False, "each row is seen once")),
         ({"epochs": 1}, {"use": "on"}, (True, "if all rows fit into 20GB")),
-        (FAST, {}, (False, "running it takes no longer than reading")),
+        (FAST, {}, (False, "recomputing the teacher is as fast as reading the cache")),
         (FAST, {"use": "on"}, (True, "if all rows fit into 20GB")),
         (SLOW, {}, (True, "if rows are seen more than once and all of them fit into 20GB")),
         (SLOW | {"epochs": 3}, {}, (True, "if all of them fit into 20GB")),

@@ -1,1 +1,1 @@
-"""Which rows are in which micro-batch, and how rows become tensors."""
+"""Samples rows, splits them into micro-batches, and turns rows into tensors."""

@@ -1,4 +1,4 @@
-"""The batches of a stage, from what the plan says of them and what models and rows show."""
+"""Chooses the data order of a stage from its plan, its models and the lengths of its rows."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from kdspec.engine.batches.sampler import DataOrder
 from kdspec.events import Note
 from kdspec.plan.micro_batching import BatchingPlan
 
-# So many tokens a cut takes whatever the model: all weights are read once more, their gradients are added once more, and
-# products with fewer tokens do not fill a processor.
+# Tokens that one more micro-batch costs for any model: all weights are read again, their gradients are added again, and
+# products with fewer tokens do not fill a CPU.
 _LEAST = 64
-# In the time that the calls of a layer take, forward and backward, a token could be multiplied with so many parameters.
+# Parameters that could be multiplied with a token in the time of the calls of a layer, forward and backward.
 _CALLS = 16_000_000
-# An accelerator computes so many more tokens in the time of a call. Not measured but estimated: rather too few cuts.
+# How many times more tokens an accelerator computes in the time of a call. Estimated, not measured; it splits rarely.
 _ON_A_DEVICE = 64
-_UNCUT = 2**40
+_NEVER_SPLIT = 2**40
 """At this cost the rows of a lane stay together."""
 _STEPS = 100
-"""Of so many steps the padding is told."""
+"""Number of steps from which the logged share of padding is computed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerChoice:
-    """In which order rows come and how they are cut, and what to tell of it."""
+    """The order of rows with their split into micro-batches, and notes on it."""
 
     order: DataOrder
     notes: tuple[Note, ...]
@@ -44,42 +44,42 @@ def arrange(
     """The order of the stage's rows.
 
     Args:
-        batches: what the plan says.
+        batches: the plan of the batches.
         loader: the rows.
         training: the settings of the stage.
         student: the model that trains.
-        features: of the student, for a first batch.
-        teachers: the models that run beside it.
+        features: the student's features for a first batch.
+        teachers: the models that run in addition to it.
         stage: its name.
         seed: its seed.
-        world: how many processes train together.
+        world: the number of processes.
     """
     lanes = training.lanes if world == 1 and loader.device.type == "cpu" else 1
     if (batches.cut or lanes > 1) and not batches.doubt and (doubt := _doubt(student, features)):
         batches = batches.doubted(doubt)
     grouped = batches.name == "length_grouped"
     vary = (batches.cut or grouped) and len(set(loader.lengths.tolist())) > 1
-    cutting = None
+    length_split = None
     if batches.cut and (vary or (batches.tokens is not None and loader.lengths.any())):
-        cost = cost_of_a_cut(student, teachers, loader.device.type)
-        cutting = LengthSplit(
+        cost = split_cost(student, teachers, loader.device.type)
+        length_split = LengthSplit(
             lengths=loader.lengths, cost=cost, tokens=batches.tokens, lanes=1 if batches.doubt else lanes
         )
     elif lanes > 1 and not batches.doubt:
-        cutting = LengthSplit(lengths=loader.lengths, cost=_UNCUT, lanes=lanes)
+        length_split = LengthSplit(lengths=loader.lengths, cost=_NEVER_SPLIT, lanes=lanes)
     order = DataOrder(
         loader.rows, training.batch_size, training.accumulate, seed, shuffle=training.shuffle, world=world,
-        grouped=loader.lengths if grouped and vary else None, cutting=cutting,
+        grouped=loader.lengths if grouped and vary else None, length_split=length_split,
     )  # fmt: skip
     return SamplerChoice(order=order, notes=tuple(_notes(batches, order, loader, stage)))
 
 
-def cost_of_a_cut(student: nn.Module, teachers: Sequence[nn.Module], device: str) -> int:
-    """The tokens that could be computed in the time that one more micro-batch takes, a function of the models' sizes.
+def split_cost(student: nn.Module, teachers: Sequence[nn.Module], device: str) -> int:
+    """The cost of one more micro-batch, as the number of tokens computed in the same time; depends on the models' sizes.
 
-    That time is of the calls, whose number grows with the layers; the time of a token grows with their parameters.
+    The cost is that of the calls, which grows with the layers; the time of a token grows with their parameters.
     """
-    # Of the student, one forward and two backward products with each parameter; of a teacher one.
+    # The student has one forward and two backward products with each parameter, a teacher has one.
     calls, products = 0, 0
     for times, module in ((3, student), *((1, teacher) for teacher in teachers)):
         layers = [inner for inner in module.modules() if isinstance(inner, nn.Linear)]
@@ -92,20 +92,20 @@ def cost_of_a_cut(student: nn.Module, teachers: Sequence[nn.Module], device: str
 
 
 def _doubt(student: nn.Module, features: Features) -> str:
-    """What a look at the models tells against cuts."""
+    """A reason in the models why splitting may change the gradient; empty if there is none."""
     mixing = next((name for name, module in student.named_modules() if isinstance(module, _BatchNorm)), None)
     if mixing is not None:
         return f"`{mixing}` of the student normalises over the batch"
     if not features.heads("logits_mask") and any(len(logits.shape) > 1 for logits in features.logits):
-        return "logits of tokens are averaged over padding too, for there is no `logits_mask`"
+        return "there is no `logits_mask`, so logits of tokens are averaged over padding too"
     return ""
 
 
 def _notes(batches: BatchingPlan, order: DataOrder, loader: Loader, stage: str) -> list[Note]:
     notes = []
     if batches.doubt and batches.cut:
-        notes.append(Note("warning", f"stage `{stage}`: the gradient may depend on the cuts: {batches.doubt}"))
-    if order.grouped is None and order.cutting is None:
+        notes.append(Note("warning", f"stage `{stage}`: splitting batches may change the gradient: {batches.doubt}"))
+    if order.grouped is None and order.length_split is None:
         if not loader.lengths.any() and not batches.chosen and batches.name != "random":
             text = f"stage `{stage}`: rows without `{loader.task.length_key}` have no length, so batches are random"
             notes.append(Note("warning", text))
@@ -115,9 +115,9 @@ def _notes(batches: BatchingPlan, order: DataOrder, loader: Loader, stage: str) 
     steps = range(min(_STEPS, order.steps_per_epoch))
     made = _padding(loader, [order.micro_batches(step) for step in steps])
     plain = DataOrder(order.rows, order.batch_size, order.accumulate, order.seed, shuffle=order.shuffle)
-    drawn = _padding(loader, [plain.micro_batches(step) for step in steps if step < plain.steps_per_epoch])
+    random = _padding(loader, [plain.micro_batches(step) for step in steps if step < plain.steps_per_epoch])
     what = "length-grouped batches" if order.grouped is not None else "micro-batches of similar length"
-    text = f"stage `{stage}`: {what}: {made:.0%} of their tokens are padding, {drawn:.0%} in random batches"
+    text = f"stage `{stage}`: {what}: {made:.0%} of their tokens are padding, {random:.0%} in random batches"
     return [*notes, Note("info", text)]
 
 

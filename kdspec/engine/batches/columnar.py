@@ -1,4 +1,4 @@
-"""Encoded rows in flat arrays: Python's lists of numbers take about ten times the memory."""
+"""Encoded rows in flat arrays: lists of Python integers need about ten times the memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Example = Mapping[str, Any]
 
 
 class Packed(Sequence[Example]):
-    """The rows as they were, lists of integers in them held as one array a column; `row[key]` is a list again."""
+    """The rows with each column of integer lists stored as one array; `row[key]` returns a list again."""
 
     def __init__(self, examples: Sequence[Example]) -> None:
         keys = list(examples[0])
@@ -33,7 +33,7 @@ class Packed(Sequence[Example]):
         return {key: column[index] for key, column in self._columns.items()}
 
     def lengths(self, key: str) -> NDArray[np.int64] | None:
-        """How long each row's list is; None where the column is not of lists of integers."""
+        """The length of each row's list; None if the column does not have lists of integers."""
         column = self._columns.get(key)
         return column.lengths if isinstance(column, _Lists) else None
 
@@ -66,7 +66,7 @@ class _Lists(Sequence[list[int]]):
 
 
 def packed(examples: Sequence[Example]) -> Sequence[Example]:
-    """The same rows, packed where they are a plain list whose rows have the same keys."""
+    """The same rows, packed if they are a plain list of dicts with the same keys."""
     if type(examples) is not list or not examples:
         return examples
     keys = examples[0].keys()
@@ -74,7 +74,7 @@ def packed(examples: Sequence[Example]) -> Sequence[Example]:
 
 
 def _column(values: list[Any]) -> Sequence[Any]:
-    """The values of all rows by row; what is not made of lists of plain integers stays as it is."""
+    """The values of a column, packed if they are lists of plain integers."""
     if not all(type(value) is list for value in values) or set(map(type, chain.from_iterable(values))) != {int}:
         return values
     try:

@@ -1,4 +1,4 @@
-"""Rows of one step cut into micro-batches of similar length, where that saves more padding than it costs."""
+"""Splits the rows of a step into micro-batches of similar length, where that saves more padding than it costs."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 _NEVER = np.iinfo(np.int64).max // 2
-"""More than any cost, and still to be added to."""
+"""More than any cost, and small enough that a sum does not overflow."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LengthSplit:
-    """Cuts rows into pieces, a pure function of their lengths.
+    """Splits rows into micro-batches, as a pure function of their lengths.
 
-    With the rows sorted by length, longest first, of all ways to cut them that are allowed the one is taken that has
-    the least padded tokens and `cost` for each piece together. With a `Mean` for each loss, normalised over the
-    optimizer step, the gradient does not depend on the cuts.
+    The rows are sorted by length, longest first. Of all allowed splits of this order the one with the fewest padded
+    tokens plus `cost` for each micro-batch is chosen. If every loss is a `Mean`, normalised over the optimizer step,
+    the gradient does not depend on the split.
     """
 
     lengths: NDArray[np.int64]
     """Tokens of each row by its number."""
     cost: int
-    """How many tokens could be computed in the time that one more micro-batch takes."""
+    """The cost of one more micro-batch, in tokens that could be computed in the same time."""
     tokens: int | None = None
-    """How many tokens a piece may have, padding included; a longer row is alone."""
+    """Maximum tokens of a micro-batch, including padding; a longer row is alone."""
     lanes: int = 1
-    """Among how many the rows are dealt, equally many tokens to each, before those of each are cut."""
+    """Number of lanes that first get rows with about equally many tokens; the rows of each lane are then split."""
 
-    def pieces(self, rows: Sequence[int], most: int) -> list[list[int]]:
-        """The rows in pieces of `most` rows or fewer, or of `tokens` tokens or fewer where that is set."""
+    def split(self, rows: Sequence[int], most: int) -> list[list[int]]:
+        """The micro-batches: of at most `most` rows, or of at most `tokens` tokens if that is set."""
         numbers = np.asarray(rows, dtype=np.int64)
         order = np.argsort(-self.lengths[numbers], kind="stable")
         numbers = numbers[order]
         shares = dealt(self.lengths[numbers].tolist(), self.lanes)
-        return [piece for share in shares if share for piece in self._cut(numbers[share], most)]
+        return [micro for share in shares if share for micro in self._of_lane(numbers[share], most)]
 
-    def _cut(self, numbers: NDArray[np.int64], most: int) -> list[list[int]]:
+    def _of_lane(self, numbers: NDArray[np.int64], most: int) -> list[list[int]]:
         ends = self._ends(self.lengths[numbers], len(numbers) if self.tokens is not None else most)
         return [numbers[first:end].tolist() for first, end in zip([0, *ends[:-1]], ends, strict=True)]
 
     def _ends(self, lengths: NDArray[np.int64], most: int) -> list[int]:
-        """Where each piece of the sorted lengths ends: the shortest path over the places where it may be cut."""
+        """The ends of the micro-batches in the sorted lengths, by dynamic programming over the possible ends."""
         count = len(lengths)
         best = np.zeros(count + 1, dtype=np.int64)
         begin = np.zeros(count + 1, dtype=np.int64)
@@ -64,9 +64,9 @@ class LengthSplit:
 
 
 def dealt(sizes: Sequence[int], lanes: int) -> list[list[int]]:
-    """The numbers of things of these sizes for each of some lanes, that none has much more than another.
+    """Distribute items of these sizes over lanes, so that the sums are similar; returns the indices of each lane.
 
-    The largest is dealt first, each to the lane that has least so far. Those of a lane are in their order.
+    Items go, largest first, to the lane with the smallest sum so far. The indices of a lane are sorted.
     """
     shares: list[list[int]] = [[] for _ in range(lanes)]
     sums = [0] * lanes
@@ -77,10 +77,10 @@ def dealt(sizes: Sequence[int], lanes: int) -> list[list[int]]:
     return [sorted(share) for share in shares]
 
 
-def spread(pieces: list[list[int]], count: int) -> list[list[int]]:
-    """The pieces as exactly `count` of them: the ones with most rows are halved, and empty ones follow at last."""
-    pieces = [*pieces]
-    while len(pieces) < count and pieces and len(widest := max(pieces, key=len)) > 1:
-        at, half = pieces.index(widest), (len(widest) + 1) // 2
-        pieces[at : at + 1] = [widest[:half], widest[half:]]
-    return [*pieces, *([] for _ in range(count - len(pieces)))]
+def spread(micro_batches: list[list[int]], count: int) -> list[list[int]]:
+    """Exactly `count` micro-batches: those with the most rows are halved, then empty ones are added."""
+    micro_batches = [*micro_batches]
+    while len(micro_batches) < count and micro_batches and len(widest := max(micro_batches, key=len)) > 1:
+        at, half = micro_batches.index(widest), (len(widest) + 1) // 2
+        micro_batches[at : at + 1] = [widest[:half], widest[half:]]
+    return [*micro_batches, *([] for _ in range(count - len(micro_batches)))]

@@ -1,4 +1,4 @@
-"""Rows to batches: each row encoded once for each reader of a stage, padded when it is asked for."""
+"""Turns rows into batches: each row is encoded once for each reader of a stage, and padded when it is read."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from kdspec.engine.batches.columnar import Packed, packed
 from kdspec.engine.batches.sampler import fold
 
 Batches = Mapping[str, Batch]
-"""The same rows for each model by its name; models with equal readers have one batch between them."""
+"""The same rows for each model by its name; models with equal readers share one batch."""
 
 
 class Loader:
     """The rows of one task and split as batches, one for each reader among the models of a stage.
 
-    With `unlabelled` the rows of that split follow those of `split`. What a task draws for a row of an epoch is a function
-    of `seed`, the epoch and the row; `taught` says whether a teacher answers for the rows.
-    What counts as a row is what the task encodes as one: a long text may be several.
+    With `unlabelled` the rows of that split follow those of `split`. The random values of a task, such as an augmentation,
+    are a function of `seed`, the epoch and the row; `taught` is whether teachers give outputs for the rows.
+    A row is what the task encodes as one: a long text may be several rows.
     """
 
     def __init__(
@@ -47,16 +47,16 @@ class Loader:
 
     @property
     def rows(self) -> int:
-        """How many rows there are."""
+        """The number of rows."""
         return sum(map(len, self._encoded[self._first]))
 
     def batches(self, rows: Sequence[int], epoch: int | None = None) -> dict[str, Batch]:
-        """The batch of these rows for each model by its name, on the CPU, where their units are counted.
+        """The batch of these rows for each model by its name, on the CPU.
 
-        With an epoch they are as it has them, which for some tasks differs from one to the next.
+        With an epoch, the random values of that epoch are used, if the task has some.
         """
         made = {
-            reader: self._collated(self._drawn(reader, rows, epoch), reader, rows)
+            reader: self._collated(self._sampled(reader, rows, epoch), reader, rows)
             for reader in dict.fromkeys(self.readers.values())
         }
         return {model: made[reader] for model, reader in self.readers.items()}
@@ -80,11 +80,11 @@ class Loader:
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
-        """How many tokens each row has for the first model, as the task's `length_key` says: 0 for rows without."""
+        """The number of tokens of each row for the first model, by the task's `length_key`; 0 without."""
         return self._lengths(self._first)
 
     def lengths_for(self, model: str) -> NDArray[np.int64]:
-        """How many tokens each row has for one of the models."""
+        """The number of tokens of each row for one of the models."""
         return self._lengths(self.readers[model])
 
     @property
@@ -95,12 +95,12 @@ class Loader:
         return np.concatenate([_lengths(part, self.task.length_key) for part in self._encoded[reader]])
 
     def _rows(self, reader: Reader, rows: Sequence[int]) -> list[Row]:
-        """The rows as the task has encoded them."""
+        """The encoded rows."""
         parts = self._encoded[reader]
         first = len(parts[0])
         return [parts[0][row] if row < first else parts[1][row - first] for row in rows]
 
-    def _drawn(self, reader: Reader, rows: Sequence[int], epoch: int | None) -> Sequence[Row]:
+    def _sampled(self, reader: Reader, rows: Sequence[int], epoch: int | None) -> Sequence[Row]:
         encoded = self._rows(reader, rows)
         if epoch is None:
             return encoded
@@ -118,7 +118,7 @@ class Loader:
 
 
 class _Generators(Sequence[random.Random]):
-    """A generator for each row of an epoch, made when it is asked for: most tasks draw nothing."""
+    """A generator for each row of an epoch, created on access: most tasks use none."""
 
     def __init__(self, seed: int, epoch: int, rows: Sequence[int]) -> None:
         self._seed, self._epoch, self._rows = seed, epoch, rows

@@ -1,4 +1,4 @@
-"""Randomness and data order as pure functions of the seed and the step."""
+"""Random seeds and the data order, as pure functions of the seed and the step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kdspec.engine.batches.length_split import LengthSplit, spread
 
 
 def fold(*parts: int | str) -> int:
-    """One stable number of 63 bits out of several parts: the same in every process, unlike `hash`.
+    """A stable 63-bit number from several parts: the same in every process, unlike `hash`.
 
     `1` and `"1"` differ, and so do `("a", "b")` and `("ab",)`.
     """
@@ -28,19 +28,19 @@ def fold(*parts: int | str) -> int:
 
 
 def _cuda_runs() -> bool:
-    # A generator of CUDA exists once CUDA does; before that torch would queue each call.
-    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]  # torch has not typed it
+    # CUDA has generators only once it is initialised; before that torch would queue each call.
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]  # untyped in torch
 
 
 def seed_of(seed: int, step: int, micro: int, rank: int) -> int:
-    """What is random in one micro-batch follows from this, so that dropout needs no state in a checkpoint."""
+    """The seed of one micro-batch. It is a function of the step, so a checkpoint needs no generator state."""
     return fold(seed, "step", step, micro, rank)
 
 
 def reseed(seed: int, step: int, micro: int, rank: int) -> None:
     """Seed every global generator for one micro-batch."""
     value = seed_of(seed, step, micro, rank)
-    # Not torch.manual_seed: it visits every device type, a hundred times slower, and this runs once a micro-batch.
+    # Not torch.manual_seed: it visits every device type and is a hundred times slower; this runs once per micro-batch.
     torch.default_generator.manual_seed(value)
     if _cuda_runs():
         torch.cuda.manual_seed_all(value)
@@ -50,7 +50,7 @@ def reseed(seed: int, step: int, micro: int, rank: int) -> None:
 
 @contextmanager
 def isolated_random() -> Iterator[None]:
-    """Leave every global generator as it was found, so that what runs inside cannot change training."""
+    """A context that restores every global generator, so that code inside cannot change training."""
     cpu = torch.default_generator.get_state()
     cuda = torch.cuda.get_rng_state_all() if _cuda_runs() else None
     plain = random.getstate()
@@ -66,19 +66,19 @@ def isolated_random() -> Iterator[None]:
 
 
 _STEPS_TOGETHER = 50
-"""Of so many steps the rows are sorted together to group them by length: more would make the steps of the longest rows
-the same ones in each epoch, fewer would pad more."""
+"""Number of steps in which rows are sorted by length together: with more, the steps of the longest rows would be the
+same in each epoch; with fewer, there would be more padding."""
 
 
 class DataOrder:
-    """Which rows each optimizer step sees: a function of (seed, step), with nothing to save or restore.
+    """The rows of each optimizer step: a function of (seed, step), with no state to save or restore.
 
-    An epoch is cut into micro-batches of `batch_size` rows, dealt to the ranks in turn, `accumulate` of them a rank
-    and step. So two ranks see in one step the rows that one process with twice the accumulation sees. No row is
-    dropped: the last micro-batch of an epoch may be smaller and its last step may have fewer micro-batches.
+    An epoch is split into micro-batches of `batch_size` rows, which go to the ranks in turn, `accumulate` of them per rank
+    and step. So two ranks have in one step the rows of one process with twice the accumulation. No row is dropped: the last
+    micro-batch of an epoch may be smaller, and its last step may have fewer micro-batches.
 
-    With `grouped` lengths the rows of a step are of similar length, so that ranks have equally much to do, and the
-    steps of an epoch come in random order. With a `cutting` each rank's rows of a step are cut anew.
+    With `grouped` lengths the rows of a step are of similar length, so that ranks have equal work, and the steps of an
+    epoch are in random order. With a `length_split` each rank's rows of a step are split again by length.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class DataOrder:
         shuffle: bool = True,
         world: int = 1,
         grouped: NDArray[np.int64] | None = None,
-        cutting: LengthSplit | None = None,
+        length_split: LengthSplit | None = None,
     ) -> None:
         assert min(rows, batch_size, accumulate, world) >= 1, "an order needs rows, and sizes of at least one"
         self.rows = rows
@@ -101,14 +101,14 @@ class DataOrder:
         self.shuffle = shuffle
         self.world = world
         self.grouped = grouped
-        self.cutting = cutting
+        self.length_split = length_split
         self._epoch = self._step = -1
-        self._pieces: list[list[list[int]]] = []
+        self._micro_batches: list[list[list[int]]] = []
         self._order = torch.empty(0, dtype=torch.int64)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps that one pass over the rows takes; the last may be a short one."""
+        """Optimizer steps of one pass over the rows; the last may have fewer rows."""
         return -(-self.rows // self.step_rows)
 
     def epoch_of(self, step: int) -> int:
@@ -121,23 +121,23 @@ class DataOrder:
         return self.batch_size * self.accumulate * self.world
 
     def micro_batches(self, step: int, rank: int = 0) -> list[list[int]]:
-        """The row indices of each micro-batch of a zero-based step, which counts on through the epochs.
+        """The row indices of each micro-batch of a zero-based step, counted over all epochs.
 
-        Every rank gets equally many micro-batches, or collectives would wait for ever; one is empty where the rows of
-        the epoch have run out.
+        Every rank gets the same number of micro-batches, because collective operations wait for all ranks; some are empty
+        at the end of an epoch.
         """
         assert step >= 0, "steps count from zero"
         assert 0 <= rank < self.world, "a rank lies below the world size"
-        if self.cutting is None:
-            return self.drawn(step, rank)
+        if self.length_split is None:
+            return self.unsplit(step, rank)
         if step != self._step:
-            ranks = (self.drawn(step, each) for each in range(self.world))
-            self._pieces = [self.cutting.pieces(list(chain(*drawn)), self.batch_size) for drawn in ranks]
+            ranks = (self.unsplit(step, each) for each in range(self.world))
+            self._micro_batches = [self.length_split.split(list(chain(*rows)), self.batch_size) for rows in ranks]
             self._step = step
-        return spread(self._pieces[rank], max(map(len, self._pieces)))
+        return spread(self._micro_batches[rank], max(map(len, self._micro_batches)))
 
-    def drawn(self, step: int, rank: int = 0) -> list[list[int]]:
-        """The micro-batches of a step before they are cut by length."""
+    def unsplit(self, step: int, rank: int = 0) -> list[list[int]]:
+        """The micro-batches of a step before they are split by length."""
         epoch, position = divmod(step, self.steps_per_epoch)
         order = self._rows_of(epoch)
         round_rows = self.batch_size * self.world
@@ -159,14 +159,14 @@ class DataOrder:
         return self._order
 
     def _sorted(self, order: Tensor, lengths: Tensor, generator: torch.Generator) -> Tensor:
-        """A random order with the rows of many steps sorted by length at a time, and then the steps shuffled."""
+        """Sort the rows of many steps at a time by length, then shuffle the steps."""
         size = self.step_rows
         full = self.rows // size
-        # A fifth of the rows at most, or small data would have the same steps in each epoch.
+        # At most a fifth of the rows, otherwise small data sets would have the same steps in each epoch.
         together = size * max(1, min(_STEPS_TOGETHER, full // 5))
         if not full:
             return order
         parts = (order[first : min(first + together, full * size)] for first in range(0, full * size, together))
         by_length = [part[lengths[part].argsort(stable=True)] for part in parts]
         steps = torch.cat(by_length).view(full, size)[torch.randperm(full, generator=generator)].flatten()
-        return torch.cat([steps, order[full * size :]])  # a step that is not full is the last
+        return torch.cat([steps, order[full * size :]])  # the incomplete step stays last

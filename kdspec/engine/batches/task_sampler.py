@@ -1,4 +1,4 @@
-"""Which task, and which of its rows, each micro-batch of a step sees: a function of the seed and the step."""
+"""The task and the rows of each micro-batch: a function of the seed and the step."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor
 from kdspec.engine.batches.sampler import DataOrder, fold
 
 _BLOCK = 4096
-"""Micro-batches whose tasks are drawn with one generator; part of what a run's numbers depend on."""
+"""Number of micro-batches with tasks sampled from one generator; a change would change the results of runs."""
 
 
 @dataclass(frozen=True)
 class Draw:
-    """A micro-batch: rows of one task, in a pass over them."""
+    """A micro-batch: rows of one task, in one of its epochs."""
 
     task: str
     rows: list[int]
@@ -25,7 +25,7 @@ class Draw:
 
 
 class Draws(Protocol):
-    """What a stage learns from, step by step."""
+    """The micro-batches of a stage, step by step."""
 
     @property
     def steps_per_epoch(self) -> int:
@@ -35,21 +35,21 @@ class Draws(Protocol):
         """The zero-based epoch of a zero-based step."""
 
     def passes(self, task: str, steps: int) -> float:
-        """How often so many steps see each row of a task, on average."""
+        """The mean number of times that each row of a task is read in this number of steps."""
 
     def of(self, step: int, rank: int = 0) -> list[Draw]:
-        """The micro-batches of a zero-based step for one rank; every rank has as many, of the same tasks."""
+        """The micro-batches of a zero-based step for one rank; every rank has equally many, of the same tasks."""
 
 
 class SingleTask:
-    """The rows of a task in their order."""
+    """The micro-batches of a single task."""
 
     def __init__(self, task: str, order: DataOrder) -> None:
         self.task, self.order = task, order
 
     @property
     def steps_per_epoch(self) -> int:
-        """Those of a pass over the rows."""
+        """Optimizer steps of one pass over the rows."""
         return self.order.steps_per_epoch
 
     def epoch_of(self, step: int) -> int:
@@ -57,7 +57,7 @@ class SingleTask:
         return self.order.epoch_of(step)
 
     def passes(self, task: str, steps: int) -> float:
-        """How often so many steps see each row."""
+        """The mean number of times that each row is read in this number of steps."""
         assert task == self.task, "there is one task"
         return steps / self.order.steps_per_epoch
 
@@ -68,15 +68,15 @@ class SingleTask:
 
 
 class TaskMixture:
-    """Micro-batches of several tasks, the task of each drawn at random.
+    """Micro-batches of several tasks; the task of each is sampled at random.
 
-    A step has `accumulate` of them, and each takes the next batch of its task, whose rows come in an order of their own.
-    So which rows it has depends on how often the task was drawn before, which is counted from the same draws: there is
-    nothing to save. An epoch is as many micro-batches as all tasks have together.
+    A step has `accumulate` of them, and each has the next rows in the order of its task. Which rows these are depends on
+    how often the task was sampled before, which is recomputed from the seed: there is no state to save. An epoch has as
+    many micro-batches as all tasks have together.
 
     Args:
-        orders: the rows of each task, in steps of one micro-batch a rank.
-        probabilities: of each task.
+        orders: the rows of each task, in steps of one micro-batch per rank.
+        probabilities: the probability of each task.
         accumulate: micro-batches of a step, on each rank.
         seed: the seed of the stage.
     """
@@ -90,7 +90,7 @@ class TaskMixture:
         self._bounds = torch.tensor([probabilities[task] for task in self.tasks], dtype=torch.float64).cumsum(0)[:-1]
         self._block = (-1, torch.empty(0, dtype=torch.int64))
         self._before: list[Tensor] = [torch.zeros(len(self.tasks), dtype=torch.int64)]
-        """For each block how often each task is drawn before it, as far as that has been asked for."""
+        """For each block the number of times that each task is sampled before it, computed on demand."""
 
     @property
     def batches(self) -> int:
@@ -99,7 +99,7 @@ class TaskMixture:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps of an epoch; a part of one counts as one."""
+        """Optimizer steps of an epoch, rounded up."""
         return -(-self.batches // self.accumulate)
 
     def epoch_of(self, step: int) -> int:
@@ -107,7 +107,7 @@ class TaskMixture:
         return step // self.steps_per_epoch
 
     def passes(self, task: str, steps: int) -> float:
-        """How often so many steps see each row of a task, on average."""
+        """The mean number of times that each row of a task is read in this number of steps."""
         return steps * self.accumulate * self.probabilities[task] / self.orders[task].steps_per_epoch
 
     def of(self, step: int, rank: int = 0) -> list[Draw]:
@@ -125,7 +125,7 @@ class TaskMixture:
         return found
 
     def _drawn(self, block: int) -> Tensor:
-        """The numbers of the tasks of a block's micro-batches."""
+        """The indices of the tasks of a block's micro-batches."""
         if self._block[0] != block:
             generator = torch.Generator().manual_seed(fold(self.seed, "tasks", block))
             values = torch.rand(_BLOCK, generator=generator, dtype=torch.float64)

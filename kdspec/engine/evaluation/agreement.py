@@ -1,4 +1,4 @@
-"""How often two models say the same of a split, whatever the labels are."""
+"""How often two models predict the same class on a split, whatever the labels are."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ AGREEMENT = Metric("agreement")
 
 
 class Agreement(Evaluator):
-    """The part of rows for which a model chooses the same class as the one whose states are the `reference`.
+    """The share of rows for which a model predicts the same class as the reference model.
 
-    Of tokens those count that have a label; where there are several heads, a row counts if all of them agree. Where each
-    label of a row holds or does not, the part of these decisions that are the same. There is none for models that do not
-    choose of the same classes.
+    For tokens only those with a label are compared; with several heads all of them must agree. For multi-label tasks it is
+    the share of equal decisions. There is no agreement between models with different classes.
 
     Args:
-        kind: what the logits stand for.
-        reference: the states of the other model; None for that one itself.
+        kind: the kind of the logits.
+        reference: the states of the reference model; None for that model itself.
     """
 
     primary = AGREEMENT
@@ -34,21 +33,21 @@ class Agreement(Evaluator):
         self.kind, self.reference = kind, reference
 
     def add(self, features: Features, batch: Batch) -> State:
-        """For each head the choices, row after row; how many each row has; and of how many classes they are."""
+        """For each head the predictions of all rows, their number for each row, and the number of classes."""
         found = {"rows": torch.tensor(batch.rows)}
         labels = features.heads("labels") or tuple(batch.targets.values())
         for head, logits in enumerate(outputs(features)):
-            right = labels[min(head, len(labels) - 1)] if labels else None
+            label = labels[min(head, len(labels) - 1)] if labels else None
             of_tokens = len(logits.shape) == 2
             if len(logits.shape) not in (1, 2) or logits.classes < 2:
                 return {"rows": found["rows"]}
-            if of_tokens and (right is None or logits.shape != right.shape):
+            if of_tokens and (label is None or logits.shape != label.shape):
                 return {"rows": found["rows"]}
             known = torch.ones(logits.positions, 1, dtype=torch.bool)
-            if of_tokens and right is not None:
-                known = right != -100
-            said = (logits.select(known) if of_tokens else logits).dense().float()
-            chosen = said > 0 if self.kind == "labels" else said.argmax(-1, keepdim=True)
+            if of_tokens and label is not None:
+                known = label != -100
+            scores = (logits.select(known) if of_tokens else logits).dense().float()
+            chosen = scores > 0 if self.kind == "labels" else scores.argmax(-1, keepdim=True)
             found |= {
                 f"chosen.{head}": chosen.flatten(),
                 f"counts.{head}": known.sum(1) * chosen.shape[-1],
@@ -57,7 +56,7 @@ class Agreement(Evaluator):
         return found
 
     def merge(self, states: Sequence[State]) -> Mapping[str, float]:
-        """`agreement`, where the two can be compared."""
+        """`agreement`, or nothing if the two models cannot be compared."""
         if self.reference is None or self.kind == "numbers":
             return {}
         heads = sum(name.startswith("chosen.") for name in states[0]) if states else 0
@@ -73,7 +72,7 @@ class Agreement(Evaluator):
 
 
 def _choices(states: Sequence[State], head: int) -> tuple[set[int], Tensor] | None:
-    """Of how many classes, and which, in the order of the rows; None where there are none to choose from."""
+    """The numbers of classes, and the predictions in the order of the rows; None without classes."""
     of_row: dict[int, Tensor] = {}
     classes = set()
     for state in states:

@@ -1,4 +1,4 @@
-"""How fast the models of a finished run are, and how much memory they take, for rows of its own data."""
+"""Measures the speed and memory of the models of a finished run on rows of its own data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from kdspec.engine.run.run_folder import RunFolder
 from kdspec.engine.run.task_heads import conflicts
 
 BATCHES = 8
-"""The most batches that one round of the throughput is taken over."""
+"""Maximum batches of one round of the throughput measurement."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,43 +37,42 @@ class Speed:
 
     model: str
     role: str
-    """`teacher`, `student`, or `baseline` for a student that was not taught."""
+    """`teacher`, `student`, or `baseline` for a student trained without distillation."""
     task: str
     split: str
-    """The rows: `test`, `validation` or `train`, the first that there is."""
+    """The rows: the first available split of `test`, `validation` and `train`."""
     parameters: int
     latency_ms: float
-    """Median milliseconds of a forward pass of one row of middling length."""
+    """Median milliseconds of a forward pass of one row of medium length."""
     rows_per_second: float
-    """In batches of rows of similar length, median of the rounds."""
+    """Throughput in batches of rows of similar length, median of the rounds."""
     tokens_per_second: float | None
-    """Without padding; None for rows that are not of tokens."""
+    """Non-padding tokens; None for rows without tokens."""
     weight_bytes: int
-    """Of parameters and buffers."""
+    """Bytes of parameters and buffers."""
     peak_bytes: int
-    """The most that a forward pass of a batch takes, weights included: on the CPU what tensors hold, on a GPU what is
-    allocated."""
+    """Peak memory of a forward pass of a batch, including weights: bytes of tensors on a CPU, allocated bytes on a GPU."""
 
 
 def measure(
     plan: Plan, folder: RunFolder, *, device: torch.device, batch_size: int, rounds: int, tell: Callable[[str], None]
 ) -> tuple[Speed, ...]:
-    """Every model that took part in a run, teachers first.
+    """Measure every model of a run, teachers first.
 
     Args:
-        plan: of the run.
-        folder: what it has left; stages that are not there are those of models as the spec describes them.
+        plan: the plan of the run.
+        folder: the folder of the run; models of unfinished stages are built from the spec.
         device: where to compute.
-        batch_size: rows of a batch.
-        rounds: how often the throughput is taken.
-        tell: told of each model before it is measured.
+        batch_size: rows per batch.
+        rounds: repetitions of the throughput measurement.
+        tell: called with the name of each model before it is measured.
 
     Raises:
-        FindingError: KD5xx, where data or models cannot be loaded.
+        FindingError: KD5xx if data or models cannot be loaded.
     """
     tasks = {name: built(plan, name) for name in dict.fromkeys(t for stage in plan.stages for t in stage.tasks)}
     heads = {name: task.head for name, task in tasks.items()}
-    assert not tuple(conflicts(plan, heads)), "a run has been through this"
+    assert not tuple(conflicts(plan, heads)), "the run has checked this"
     ends = folder.finished([stage.name for stage in plan.stages])
     students = {stage.name: stage.student for stage in plan.stages}
     models = Models(plan, heads, {students[name]: folder.path / event.folder for name, event in ends.items()})
@@ -152,7 +151,7 @@ def _peak(forward: ModelRunner, batch: Batch) -> int:
 
 
 class _Seen(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has not typed it
-    """Counts the tensors that operations make while they are there."""
+    """Counts the live tensors that operations create."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch has not typed it

@@ -1,4 +1,4 @@
-"""The judge of a stage: evaluates the student on the validation rows and tells whether it is the best so far."""
+"""Evaluates the student of a stage on the validation rows, and tracks the best model so far."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from kdspec.events import Evaluated
 from kdspec.plan.features import locate
 
 MEAN = "mean"
-"""How the mean of the tasks' own metrics is called."""
+"""The name of the mean of the tasks' primary metrics."""
 
 
 @dataclass
 class EvaluationProgress:
-    """What a stage has reached, beside the weights; saved with every checkpoint."""
+    """The progress of a stage, saved with every checkpoint."""
 
     step: int = 0
     best_step: int | None = None
     best_metrics: dict[str, float] | None = None
     without_better: int = 0
-    """Evaluations in a row that brought nothing better."""
+    """Consecutive evaluations without improvement."""
     seconds: float = 0.0
-    """How long it took to come here, in all starts of the run together."""
+    """Training time so far, over all starts of the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluatedTask:
-    """One task of a stage in the eyes of its judge.
+    """One task of a stage, for evaluation.
 
-    `forward` is the student with the features that `judging` names, `feed` has the validation rows.
+    `forward` is the student with the features that evaluation reads, `loader` has the validation rows.
     """
 
     task: str
@@ -51,19 +51,19 @@ class EvaluatedTask:
 
     @property
     def own(self) -> str:
-        """The task's own metric, or the loss."""
+        """The task's primary metric, or the loss."""
         return self.evaluator.primary.name
 
     def higher(self, metric: str) -> bool:
-        """Whether more of a metric is better."""
+        """Whether a higher value of a metric is better."""
         return self.evaluator.metric(metric).higher_is_better
 
 
 class BestModelTracker:
     """Evaluates one stage's student.
 
-    Of several tasks each metric is called by task and name, `topics.accuracy`; `mean` is that of the tasks' own metrics.
-    Where several processes train, all of them call it: they share the work. `through` runs a forward pass.
+    With several tasks each metric has the name of its task too, as `topics.accuracy`; `mean` is the mean of the tasks' primary
+    metrics. All processes call it, because they share the batches. `through` runs a forward pass.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class BestModelTracker:
         through: Callable[[Callable[[], Features]], Features] = lambda work: work(),
     ) -> None:
         self.plan, self.stage, self.tasks, self.process_group, self.through = plan, stage, tasks, process_group, through
-        assert stage.training.evaluate is not None, "a stage that never evaluates needs no judge"
+        assert stage.training.evaluate is not None, "a stage without evaluation has no best model"
         self.written = stage.training.evaluate.metric
 
     def check(self) -> None:
-        """Find out whether there is the metric that the spec names, while nothing has been trained yet.
+        """Check before training that the metric in the spec exists.
 
         Raises:
             FindingError: KD502.
@@ -92,12 +92,12 @@ class BestModelTracker:
             self._value(self._metrics(few=True))
 
     def __call__(self, progress: EvaluationProgress) -> Evaluated:
-        """Evaluate the student and take down in `progress` what came out."""
+        """Evaluate the student and record the result in `progress`."""
         metrics = self._metrics()
         value = self._value(metrics)
-        # Of its metrics, since a changed spec may choose by another one.
+        # From all metrics of the best model, because a changed spec may select by another metric.
         best = None if progress.best_metrics is None else self._value(progress.best_metrics)
-        # A metric that is no number is never the best.
+        # A NaN is never the best: comparisons with NaN are False, so that it would also never be replaced.
         better = not math.isnan(value) and (best is None or (value > best if self._higher() else value < best))
         if better:
             progress.best_step, progress.best_metrics = progress.step, metrics
@@ -107,7 +107,7 @@ class BestModelTracker:
 
     @property
     def metric(self) -> str:
-        """The metric that chooses: the one of the spec, else the task's own or the mean of those of several."""
+        """The metric for model selection: that of the spec, else the task's primary metric or the mean over tasks."""
         return self.written or (MEAN if self.stage.several else self.tasks[0].own)
 
     def _metrics(self, *, few: bool = False) -> dict[str, float]:
@@ -133,11 +133,13 @@ class BestModelTracker:
         return found
 
     def _higher(self) -> bool:
-        for each in sorted(self.tasks, key=lambda each: -len(each.task)):  # one name may begin with another and a dot
+        for each in sorted(
+            self.tasks, key=lambda each: -len(each.task)
+        ):  # the longest name first: `a.b` and `a` may both be tasks
             prefix = f"{each.task}." if self.stage.several else ""
             if self.metric.startswith(prefix):
                 return each.higher(self.metric.removeprefix(prefix))
-        return self.tasks[0].higher(self.tasks[0].own)  # of the mean, in which all go the same way
+        return self.tasks[0].higher(self.tasks[0].own)  # the mean: all its metrics have the same direction
 
     def _check_mean(self) -> None:
         rising = {each.higher(each.own) for each in self.tasks}
@@ -145,11 +147,11 @@ class BestModelTracker:
             return
         label = Mark(("stages", self.stage.name, "training", "evaluate"), "by the mean of the tasks'", key=True)
         notes = tuple(
-            f"of `{each.own}` of `{each.task}` {'more' if each.higher(each.own) else 'less'} is better"
+            f"`{each.own}` of `{each.task}`: {'higher' if each.higher(each.own) else 'lower'} is better"
             for each in self.tasks
         )
         message = f"the metrics of the tasks of stage `{self.stage.name}` have no mean"
-        help_ = f"name the one that chooses: `evaluate: {{metric: {self.tasks[0].task}.{self.tasks[0].own}}}`"
+        help_ = f"name the metric for model selection: `evaluate: {{metric: {self.tasks[0].task}.{self.tasks[0].own}}}`"
         raise FindingError(Finding("KD502", message, *label, notes=notes, help=help_))
 
     def _value(self, metrics: Mapping[str, float]) -> float:
@@ -159,11 +161,11 @@ class BestModelTracker:
         at = ("stages", self.stage.name, "training", "evaluate", "metric")
         known = ", ".join(f"`{key}`" for key in metrics) or "none"
         near = closest(name, list(metrics))
-        whose = f"stage `{self.stage.name}`" if self.stage.several else f"task `{self.tasks[0].task}`"
+        owner = f"stage `{self.stage.name}`" if self.stage.several else f"task `{self.tasks[0].task}`"
         raise FindingError(
             Finding(
                 "KD502",
-                f"{whose} has no metric `{name}`",
+                f"{owner} has no metric `{name}`",
                 at,
                 notes=(f"there are: {known}",),
                 help=f"did you mean `{near}`?" if near else None,
@@ -173,9 +175,9 @@ class BestModelTracker:
 
 
 def evaluated_features(plan: Plan, model: str, task: str, evaluator: Evaluator) -> dict[str, Feature]:
-    """The features that evaluation reads: those of the evaluator, and the loss that a model makes itself and learns from.
+    """The features that evaluation reads: those of the evaluator, and a loss that the model itself returns and trains on.
 
-    Empty where there is nothing to judge by.
+    Empty if there is nothing to evaluate.
     """
     found = locate(plan.spec, model, task, tuple(sorted({*evaluator.reads, *evaluator.optional, "losses"})))
     known = evaluator.reads <= found.keys() and plan.spec.tasks[task].has_labels()

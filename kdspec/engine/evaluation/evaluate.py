@@ -1,4 +1,4 @@
-"""How good a model is: the metrics of a task on a split, as a fold over its batches; and how fast it is."""
+"""Evaluates a model: the metrics of a task on a split, as a fold over batches, and the latency."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from kdspec.ops.mean import Mean
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a model is worth on a split."""
+    """The result of an evaluation on a split."""
 
     metrics: dict[str, float]
     states: tuple[tuple[State, ...], ...] = ()
-    """In the main process those of each further evaluator, by batch; none of a batch that has nothing for it."""
+    """In the main process the states of each additional evaluator, by batch; batches without a state are left out."""
 
 
 def evaluate(
@@ -45,12 +45,12 @@ def evaluate(
     process_group: ProcessGroup | None = None,
     through: Callable[[Callable[[], Features]], Features] = lambda work: work(),
 ) -> Outcome:
-    """The metrics of one model on the loader's split, or on some rows of it, and its loss where that can be computed.
+    """The metrics of one model on the loader's split, or on some rows of it, and its loss if that can be computed.
 
-    Rows are taken by length, so that batches have little padding; neither the result nor training depends on it.
-    Several processes share the batches, each of which is computed by one of them; all get the metrics, and the main one
-    the states. `through` runs a forward pass of a model that is divided among them. The task's `evaluator` and those
-    that are asked `also` are so where the model has the features that they read.
+    Rows are sorted by length, so that batches have little padding; neither the result nor training depends on it. Each
+    batch is computed by one of the processes; all get the metrics, and the main one the states. `through` runs a forward
+    pass of a model that is sharded among them. The task's `evaluator` and the additional ones in `also` are used if the
+    model has the features that they read.
     """
     process_group = process_group or ProcessGroup()
     order = sorted(range(loader.rows) if rows is None else rows, key=loader.lengths.__getitem__)
@@ -64,7 +64,7 @@ def evaluate(
     with isolated_random(), frozen(forward.module):
         if forward.head is not None and order:
             forward.shorten(loader.batch(forward.name, order[:1]).to(loader.device))
-        # All processes run the model equally often, since a divided one needs all of them.
+        # All processes run the model equally often: the collectives of a sharded model wait for all of them.
         for first in range(0, len(starts), process_group.world):
             number = first + process_group.rank
             start = starts[min(number, len(starts) - 1)]
@@ -96,11 +96,11 @@ def _by_evaluator(found: Mapping[str, Tensor], evaluators: int) -> tuple[tuple[S
 
 
 class HardLoss(Evaluator):
-    """The loss of the labels over a split, in float64, whatever the model computes in.
+    """The loss on the labels of a split, in float64 whatever the model's precision.
 
     Args:
-        task: the task, whose hard loss it is, but where a model's own is read.
-        labelled: whether what the task makes its loss of is there.
+        task: the task with the hard loss, which is used unless the model returns its own loss.
+        labelled: whether the features for the task's loss are available.
     """
 
     reads = frozenset[str]()
@@ -123,14 +123,14 @@ class HardLoss(Evaluator):
         return {"losses": torch.tensor(pairs, dtype=torch.float64)} if pairs else {}
 
     def merge(self, states: Sequence[State]) -> Mapping[str, float]:
-        """The sum of the totals over that of the counts."""
+        """The sum of the totals divided by the sum of the counts."""
         totals = [pair for state in states for pair in state["losses"].tolist()]
         labelled = sum(count for _, count in totals)
         return {"loss": sum(total for total, _ in totals) / labelled} if labelled else {}
 
 
 def _widened(features: Features) -> Features:
-    """On the CPU, and in float64 where they are numbers."""
+    """The features on the CPU, floating-point ones in float64."""
 
     def made(value: Any) -> Any:
         match value:
@@ -153,7 +153,7 @@ def _widened(features: Features) -> Features:
 
 
 def latency(forward: ModelRunner, loader: Loader, runs: int = 30) -> float:
-    """The median time of a forward pass of one row in seconds: rows of the feed of middling length, as they are."""
+    """The median time of a forward pass of one row in seconds, for rows of medium length, without padding."""
     by_length = sorted(range(min(loader.rows, 10 * runs)), key=loader.lengths.__getitem__)
     first = max(0, (len(by_length) - runs) // 2)
     rows = by_length[first : first + runs]

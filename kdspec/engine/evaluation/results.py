@@ -1,4 +1,4 @@
-"""The table at the end of a run: each model's quality, size and speed beside the others'."""
+"""The table at the end of a run: quality, size and speed of each model."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class ResultRow:
-    """One model, with the head for one task. Its metrics are those of `split`, which no stage has learnt from."""
+    """One model, with the head for one task. Its metrics are those of `split`, on which no stage has trained."""
 
     model: str
     role: str
-    """`teacher`, `student`, or `baseline` for a student that was not taught."""
+    """`teacher`, `student`, or `baseline` for a student trained without distillation."""
     task: str
     split: str
     metrics: dict[str, float]
     agreement: float | None
-    """The part of rows for which it chooses the class of the task's teacher, of several the first."""
+    """The share of rows for which it predicts the class of the task's teacher, the first of several."""
     parameters: int
     bytes: int
     """Size of its weights on disk."""
@@ -44,14 +44,14 @@ class ResultRow:
 
 
 def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: Backend) -> tuple[ResultRow, ...]:
-    """Evaluate every model that took part on the test rows, or the validation rows where there are none.
+    """Evaluate every model of the run on the test rows, or on the validation rows if there are none.
 
-    Several processes share the work; the table of the main one counts.
+    Several processes share the work; only the table of the main one is complete.
     """
     references = _references(plan)
     rows: list[ResultRow] = []
     chosen: dict[str, tuple[Reader, Sequence[State]]] = {}
-    """For each task how its reference reads rows, and what it chooses."""
+    """For each task the reader of its reference model, and the model's predictions."""
     for name, task_name in in_order(plan):
         task, component = tasks[task_name], plan.spec.tasks[task_name]
         split = next((s for s in ("test", "validation") if task.rows(s)), None)
@@ -72,7 +72,7 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: B
             loader = Loader(task, split, {name: reader}, device=backend.device)
             if features:
                 its, states = chosen.get(task_name, (reader, None))
-                # Positions mean the same for one reader alone.
+                # Positions are comparable only between models with the same reader.
                 comparable = states if its == reader or not component.positions else None
                 outcome = evaluate(
                     forward, task, loader, BATCH, evaluator=evaluator,
@@ -105,31 +105,31 @@ def named(rows: Sequence[ResultRow]) -> dict[str, dict[str, object]]:
 
 
 def _references(plan: Plan) -> dict[str, str]:
-    """For each task the teacher that the others are compared with: the first of the last stage that has one."""
+    """For each task the teacher with which the others are compared: the first one of the last stage with teachers."""
     return {each.task: each.teachers[0] for each in _tasks(plan) if each.teachers}
 
 
 def in_order(plan: Plan) -> list[tuple[str, str]]:
-    """Models with their tasks: teachers first, then students by their stages; the last reference before all."""
+    """Models with their tasks: the last reference first, then other teachers, then students by their stages."""
     references = _references(plan)
     tasks = _tasks(plan)
-    taught_last = next((stage for stage in reversed(plan.stages) if stage.teachers), None)
-    last = () if taught_last is None else taught_last.tasks.values()
+    distilled_last = next((stage for stage in reversed(plan.stages) if stage.teachers), None)
+    last = () if distilled_last is None else distilled_last.tasks.values()
     first = [references[each.task] for each in last if each.teachers]
     teachers = [name for each in tasks for name in each.teachers]
     students = [each.student for each in tasks]
-    taught = [each.student for each in tasks if each.teachers]
-    names = dict.fromkeys((*first, *teachers, *taught, *students))
+    distilled = [each.student for each in tasks if each.teachers]
+    names = dict.fromkeys((*first, *teachers, *distilled, *students))
     return [(name, task) for name in names for task in plan.tasks_of[name]]
 
 
 def role(plan: Plan, name: str) -> str:
-    """`teacher`, `student`, or `baseline` for a student that was not taught."""
+    """`teacher`, `student`, or `baseline` for a student trained without distillation."""
     tasks = _tasks(plan)
     if any(name in each.teachers for each in tasks):
         return "teacher"
-    taught = any(each.student == name and each.teachers for each in tasks)
-    return "student" if taught else "baseline"
+    distilled = any(each.student == name and each.teachers for each in tasks)
+    return "student" if distilled else "baseline"
 
 
 def _tasks(plan: Plan) -> list[TaskPlan]:
@@ -138,7 +138,7 @@ def _tasks(plan: Plan) -> list[TaskPlan]:
 
 
 def _saved(models: Models, name: str, task: str) -> int:
-    """Bytes on the disk of a model that has been trained, with the head for a task."""
+    """Bytes on disk of a trained model with the head for a task; 0 for an untrained one."""
     if name not in models.trained:
         return 0
     of_task = models.trained[name] / task
@@ -148,7 +148,7 @@ def _saved(models: Models, name: str, task: str) -> int:
 
 
 def count(module: nn.Module) -> int:
-    """How many numbers its parameters are."""
+    """The number of its parameters."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 

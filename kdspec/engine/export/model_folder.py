@@ -16,13 +16,13 @@ from kdspec.plan.resolved import as_yaml
 
 @cache
 def versions() -> Mapping[str, str]:
-    """The versions that a result depends on."""
+    """The versions of the libraries on which a result depends."""
     names = ("kdspec", "torch", "transformers", "datasets", "safetensors")
     return MappingProxyType({name: importlib.metadata.version(name) for name in names})
 
 
 def write_card(folder: Path, plan: Plan, stage: StagePlan, metrics: Mapping[str, float]) -> None:
-    """Write `README.md`: what was trained, from what, how, and how good it is."""
+    """Write `README.md`: the model, its teachers, the strategy, the metrics and the stage's spec."""
     spec = plan.spec
     teachers = ", ".join(f"`{name}`" for name in stage.teachers)
     how = f"distilled from {teachers}" if teachers else "trained on labels"
@@ -59,9 +59,14 @@ def write_card(folder: Path, plan: Plan, stage: StagePlan, metrics: Mapping[str,
 
 def _folders(folder: Path, stage: StagePlan) -> list[str]:
     tasks = [task for task in stage.tasks if (folder / task).is_dir()]
-    told = [f"- `{task}/`: the model with the head for task `{task}`, and its tokenizer" for task in tasks]
+    entries = [f"- `{task}/`: the model with the head for task `{task}`, and its tokenizer" for task in tasks]
     return (
-        ["One encoder learnt several tasks; each folder has it with one head, for `from_pretrained`:", "", *told, ""]
+        [
+            "One encoder was trained on several tasks; each folder has it with one head, for `from_pretrained`:",
+            "",
+            *entries,
+            "",
+        ]
         if tasks
         else []
     )

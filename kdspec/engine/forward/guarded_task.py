@@ -31,7 +31,7 @@ def built(plan: Plan, name: str) -> BuiltTask:
 
 
 class GuardedTask(WrappedTask):
-    """The same task; what one of its methods raises becomes a diagnostic about task `name`."""
+    """The same task; an exception of its methods becomes a finding about task `name`."""
 
     def __init__(self, spec: Spec, name: str, task: BuiltTask) -> None:
         super().__init__(task)

@@ -14,7 +14,7 @@ from kdspec.api.model import Model, ModelContext
 from kdspec.engine.forward.forward_hooks import HookPoint, each
 
 LEAST = 2**13
-"""Classes below which the logits of a batch are no burden; they are then computed in the forward pass, as ever."""
+"""Minimum classes of a large head; logits of smaller heads are computed in the forward pass."""
 _TOLERANCE = 1e-3
 _FEW = 16
 """Positions that are enough to tell whether it is the right head."""
@@ -26,15 +26,15 @@ class LargeHead:
     def __init__(self, head: OutputHead) -> None:
         self.head = head
         self.input = HookPoint(head.path, 0, "input", 0)
-        """What the head is given first."""
+        """The first input of the head."""
 
     def logits(self, module: nn.Module, hidden: Tensor) -> HeadLogits:
-        """The logits of hidden states, not computed yet."""
+        """The logits of hidden states, computed when they are used."""
         linear: Any = module.get_submodule(self.head.path)
         return HeadLogits(hidden, linear.weight, linear.bias, self.head.post)
 
     def behind(self, wanted: Mapping[str, Any]) -> bool:
-        """Whether any of what is taken comes up in the head or behind it."""
+        """Whether a captured tensor is an output of the head or of a module that contains it."""
         taken = [tap for name, value in wanted.items() if name != "logits" for tap in each(value)]
         return any(
             tap.side == "output" and f"{self.head.path}.".startswith(f"{tap.module}.".lstrip(".")) for tap in taken
@@ -51,7 +51,7 @@ class LargeHead:
 
 
 def large_head(model: Model, module: nn.Module, context: ModelContext) -> LargeHead | None:
-    """The head of a model that has a large one, and says where."""
+    """The head of a model that declares a large one, else None."""
     head = model.output_head(module, context)
     if head is None:
         return None

@@ -1,4 +1,4 @@
-"""What a model is asked for, so that it returns what field paths read and nothing else."""
+"""The outputs that a model has to return for field paths, so that it computes no others."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def named_modules_of(features: Mapping[str, Feature]) -> list[str]:
 
 
 def switches(module: nn.Module, paths: Sequence[FieldPath]) -> dict[str, bool]:
-    """The switches that make a transformers model return what is needed; another module is called as it is."""
-    # Its import takes seconds; without it there is no model of it.
+    """The keyword arguments that make a transformers model return what is read; none for other modules."""
+    # Not imported here, which takes seconds: if nothing has imported it, the module is not a model of it.
     library = sys.modules.get("transformers")
     if library is None or not isinstance(module, library.PreTrainedModel):
         return {}
@@ -30,6 +30,6 @@ def switches(module: nn.Module, paths: Sequence[FieldPath]) -> dict[str, bool]:
 
 
 def reads_attention(features: Mapping[str, Feature]) -> bool:
-    """Whether a feature is made of what attention weighs by, which only eager attention returns."""
+    """Whether a feature reads attention weights, which only eager attention returns."""
     paths = [path for feature in features.values() for path in feature.paths]
     return any(name.endswith("attentions") for path in paths if path.root == "output" for name in path.attributes)

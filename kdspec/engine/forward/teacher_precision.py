@@ -55,9 +55,6 @@ class TeacherPrecision:
         """Run the module; floating-point inputs are converted to its type."""
         given = {name: value.to(self.dtype) if value.is_floating_point() else value for name, value in inputs.items()}
         # The student's autocast would change the type of the teacher's products.
-        # The student's autocast would change the type of the teacher's products.
-        # The student's autocast would change the type of the teacher's products.
-        # The student's autocast would change the type of the teacher's products.
         with torch.autocast(self.device, enabled=False):
             return module(**given, **flags)
 

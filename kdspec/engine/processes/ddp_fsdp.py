@@ -182,12 +182,6 @@ class Sharded(Replicated):
     def clip(self, optimizer: Optimizer, parameters: Iterable[Tensor], max_norm: float | None) -> Tensor:
         # FSDP2 ignores scalar parameters, so their gradients are averaged here. Every rank must do it, with or without a
         # gradient of its own: it is a collective.
-        # FSDP2 ignores scalar parameters, so their gradients are averaged here. Every rank must do it, with or without a
-        # gradient of its own: it is a collective.
-        # FSDP2 ignores scalar parameters, so their gradients are averaged here. Every rank must do it, with or without a
-        # gradient of its own: it is a collective.
-        # FSDP2 ignores scalar parameters, so their gradients are averaged here. Every rank must do it, with or without a
-        # gradient of its own: it is a collective.
         for number in self._numbers:
             if number.requires_grad:
                 number.grad = self._averaged(number)
@@ -217,9 +211,6 @@ class Sharded(Replicated):
     def _squares(self, parameter: Tensor) -> Tensor:
         rows = self._unknown(parameter)
         if isinstance(gradient := parameter.grad, DTensor):
-            # FSDP2 splits dimension 0 into equal chunks; the last ones may be smaller or empty.
-            # FSDP2 splits dimension 0 into equal chunks; the last ones may be smaller or empty.
-            # FSDP2 splits dimension 0 into equal chunks; the last ones may be smaller or empty.
             # FSDP2 splits dimension 0 into equal chunks; the last ones may be smaller or empty.
             own = _rows(gradient.to_local())
             start = min(self.rank * math.ceil(len(rows) / self.world), len(rows))

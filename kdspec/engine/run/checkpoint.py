@@ -88,13 +88,7 @@ class CheckpointStore:
                     sync(path)
                     files[name] = FileRecord(sha256(path), path.stat().st_size, aliases)
                 # The manifest is last, and the folder is synced before it is renamed: a folder with the final name has
-                # all its files on disk, also after a power cut.
-                # The manifest is last, and the folder is synced before it is renamed: a folder with the final name has
-                # all its files on disk, also after a power cut.
-                # The manifest is last, and the folder is synced before it is renamed: a folder with the final name has
-                # all its files on disk, also after a power cut.
-                # The manifest is last, and the folder is synced before it is renamed: a folder with the final name has
-                # all its files on disk, also after a power cut.
+                # all its files on disk, also after a power failure.
                 (temporary / MANIFEST).write_bytes(Manifest(step, files, dict(meta)).seal())
                 sync(temporary / MANIFEST)
                 sync(temporary)

@@ -41,7 +41,7 @@ def atomic_write(path: Path, content: bytes | str) -> None:
             with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
-                # Before the rename: a file system may commit the rename first, and a power cut would leave an empty file.
+                # Before the rename: a file system may commit the rename first, and a power failure would leave an empty file.
                 os.fsync(file.fileno())
             temporary.replace(path)
             # The rename is an entry of the folder, which has to be synced too.

@@ -56,7 +56,7 @@ class EventLog:
                     while written < len(line):
                         written += file.write(line[written:])
                     # An fsync per step would be slow, and steps can be repeated. Other events are rare and must survive
-                    # a power cut.
+                    # a power failure.
                     if not isinstance(event, StepDone | Note):
                         os.fsync(file.fileno())
                 except OSError:

@@ -99,8 +99,8 @@ def _held_by_this_process(descriptor: int) -> bool:
     # struct flock: type, whence, start, length, pid. An F_OFD_GETLK query treats this process's locks as foreign.
     query = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
     try:
-        answer: tuple[int, ...] = struct.unpack("hhqqi4x", fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, query))
+        reply: tuple[int, ...] = struct.unpack("hhqqi4x", fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, query))
     except OSError:
         # Some sandboxes and network file systems do not support the query; `lockf` still refuses other processes.
         return False
-    return answer[0] != fcntl.F_UNLCK and answer[4] == os.getpid()
+    return reply[0] != fcntl.F_UNLCK and reply[4] == os.getpid()

@@ -145,12 +145,6 @@ class RunFolder:
                 sync(path)
             # A rename cannot replace a folder that has files. If the process is killed between the two renames, the folder
             # is absent, and the stage that wrote it ends again from its last checkpoint.
-            # A rename cannot replace a folder that has files. If the process is killed between the two renames, the folder
-            # is absent, and the stage that wrote it ends again from its last checkpoint.
-            # A rename cannot replace a folder that has files. If the process is killed between the two renames, the folder
-            # is absent, and the stage that wrote it ends again from its last checkpoint.
-            # A rename cannot replace a folder that has files. If the process is killed between the two renames, the folder
-            # is absent, and the stage that wrote it ends again from its last checkpoint.
             if folder.exists():
                 folder.rename(old)
             fresh.rename(folder)

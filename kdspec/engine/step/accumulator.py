@@ -1,4 +1,4 @@
-"""What the micro-batches of one optimizer step have come to, read off the device all at once."""
+"""The losses of one optimizer step, collected on the device and read in one transfer."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ class LossEntry(NamedTuple):
     value: Tensor
     weight: float
     share: float
-    """The part that this micro-batch has in the step."""
+    """The share of this micro-batch in the step's mean."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """The numbers of one optimizer step."""
+    """The losses and the gradient norm of one optimizer step."""
 
     loss: float
     norm: float
     terms: dict[str, float]
-    """Not weighted."""
+    """The value of each term, unweighted."""
     micro: tuple[float, ...]
     """The weighted loss of each micro-batch on its own."""
 
     @property
     def bad_terms(self) -> list[str]:
-        """The terms that are not finite."""
+        """The terms with a non-finite value."""
         return [name for name, value in self.terms.items() if not math.isfinite(value)]
 
 
 @dataclass
 class Accumulator:
-    """One optimizer step's values, micro-batch by micro-batch, still on the device."""
+    """The values of one optimizer step, by micro-batch, still on the device."""
 
     entries: list[list[LossEntry]] = field(default_factory=list)
     counted: list[bool] = field(default_factory=list)
-    """Whether each of them counts for something in a micro-batch of any rank."""
+    """For each entry whether a micro-batch of any rank contributes to its term."""
 
     @property
     def weights(self) -> dict[str, float]:
@@ -52,7 +52,7 @@ class Accumulator:
         return {entry.term: entry.weight for entries in self.entries for entry in entries}
 
     def read(self, *more: Tensor) -> tuple[Figures, list[float]]:
-        """Everything as numbers, `more` with it, in one transfer: the only time in a step that the device is waited for.
+        """Read all values, and those of `more`, in one transfer: the only synchronisation with the device in a step.
 
         The norm of the figures is the first of `more`.
         """
@@ -73,21 +73,22 @@ class Accumulator:
         return Figures(loss, extra[0], terms, tuple(micro)), extra
 
 
-def together(norm: float, told: Sequence[Sequence[Any]]) -> Figures:
-    """The figures of the whole step from those of each rank: loss, terms, losses of the micro-batches, which are empty.
+def together(norm: float, ranks: Sequence[Sequence[Any]]) -> Figures:
+    """The figures of the whole step from those of each rank: loss, terms, micro-batch losses, and which are empty.
 
-    The micro-batches are in the order in which one process alone would have them.
+    The micro-batches are in the order of a single process.
     """
     terms: dict[str, float] = {}
-    for _, own, *_ in told:
+    for _, own, *_ in ranks:
         for name, value in own.items():
             terms[name] = terms.get(name, 0.0) + value
-    micro = zip(*(zip(losses, empty, strict=True) for *_, losses, empty in told), strict=True)
-    kept = tuple(loss for ranks in micro for loss, empty in ranks if not empty)
-    return Figures(sum(loss for loss, *_ in told), norm, terms, kept)
+    micro = zip(*(zip(losses, empty, strict=True) for *_, losses, empty in ranks), strict=True)
+    kept = tuple(loss for of_ranks in micro for loss, empty in of_ranks if not empty)
+    return Figures(sum(loss for loss, *_ in ranks), norm, terms, kept)
 
 
 def _numbers(values: Sequence[Tensor]) -> list[float]:
+    # `stack` needs one type and device; float64 holds the values of every type exactly.
     if len({(value.dtype, value.device) for value in values}) > 1:
         device = values[-1].device
         values = [value.to(device=device, dtype=torch.float64) for value in values]

@@ -1,4 +1,4 @@
-"""A stage put together: its models with their features, what is trained and what is frozen, its objective."""
+"""Builds the models of a stage, trained or frozen, with their features, and its objective."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from kdspec.engine.step.trainable import TrainableModule
 
 
 class StageModels:
-    """Makes the parts of one stage; a run and a rehearsal train the same thing because both come from here."""
+    """Builds the parts of one stage, for a run and for a rehearsal, so that both train the same."""
 
     def __init__(
         self,
@@ -37,14 +37,14 @@ class StageModels:
         device: torch.device,
         backend: Backend | None = None,
     ) -> None:
-        """`backend` may divide the teachers among processes."""
+        """`backend` may shard the teachers among processes."""
         self.plan, self.stage, self.models, self.tasks, self.device = plan, stage, models, tasks, device
         self.spec, self.backend = plan.spec, backend
         self.path = stage.at
         self.seed = fold(plan.spec.seed, "stage", stage.name)
 
     def runners(self, part: TaskPlan) -> dict[str, ModelRunner]:
-        """The models of one task of the stage with the features that are read of them.
+        """The models of one task of the stage, with the features that are read of them.
 
         The student trains, the teachers are frozen.
         """
@@ -52,7 +52,7 @@ class StageModels:
 
     def _forward(self, part: TaskPlan, name: str) -> ModelRunner:
         trains = name == self.stage.student
-        # What several tasks share is prepared for all of them at once.
+        # Tasks may share a model, so it is prepared for the features of all tasks at once.
         eager = any(reads_attention(each.features[name]) for each in self.stage.tasks.values() if name in each.models)
         divided = not trains and self.backend is not None and self.backend.divides_teachers
         self.models.prepared(name, torch.device("cpu") if divided else self.device, trains=trains, eager=eager)
@@ -68,7 +68,7 @@ class StageModels:
             chooses=self.models.tokenizer_id(name) is not None, spec=self.spec, task=part.task, matches=part.matches,
             trains=trains, entire=divided,
             arithmetic=None if precision is None else TeacherPrecision(precision, self.device.type),
-            # What several tasks share may be read in other layers for each of them.
+            # Tasks that share a model may read different layers of it.
             selective=eager and not self.stage.several and self.models.chooses(name),
             head=large_head(self.spec.models[name], module, self.models.context(name)),
         )  # fmt: skip
@@ -94,17 +94,17 @@ class StageModels:
             facts=self.plan.facts,
         )
         with isolated_random():
-            # Projections start from the seed, whatever was drawn before.
+            # Projections are initialised from the seed alone, whatever random numbers were used before.
             reseed(fold(self.seed, "objective"), 0, 0, 0)
             name = self.stage.distiller.name
             with error_context(self.path, f"the objective of `{name}`"):
                 objective = self.stage.distiller.build(context)
                 if not isinstance(objective, Objective):
-                    raise TypeError(f"`build` made a {type(objective).__name__}, which is no `kdspec.Objective`")
+                    raise TypeError(f"`build` returned a {type(objective).__name__}, not a `kdspec.Objective`")
                 parts = (part for part in objective.modules() if isinstance(part, Objective))
                 if any(part.compares_steps for part in parts) and not objective.compares_steps:
                     raise TypeError(
-                        "a part has terms over whole steps; hand on its `compares_steps`, `views` and `relate`"
+                        "a part has terms over whole steps; forward its `compares_steps`, `views` and `relate`"
                     )
         trainable = TrainableModule(student, objective)
         dtype = next((p.dtype for p in student.parameters() if p.is_floating_point()), None)

@@ -1,4 +1,4 @@
-"""The parts of a stage's models that `torch.compile` has: layers, or what is between the places of features."""
+"""Applies `torch.compile` to parts of a stage's models: layers, or the modules between feature hooks."""
 
 from __future__ import annotations
 
@@ -20,41 +20,41 @@ from kdspec.engine.step.training_loop import TrainingLoop
 from kdspec.events import Note
 
 RECOMPILATIONS = 32
-"""Of one module's code: all models may share it, each with its width and type, for training and for evaluation."""
+"""Recompilations of one module's code: all models may share it, with other widths and types, in training and evaluation."""
 
 _HOLDERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-"""Modules of torch that have others inside; only the first is called itself."""
+"""Container modules of torch; only the first is called itself."""
 
 
 class Compilation:
-    """Compiles parts of models in place until it is closed; the modules and the names of their weights stay as they are.
+    """Compiles parts of models in place until it is closed; modules and parameter names are unchanged.
 
-    A part is a layer, for they are mostly alike, so that one of them is compiled for all; or the model where it has none.
-    Where hooks are inside, which take features from there, it is the modules between them: a hook ends what can be compiled
-    in one piece, and those that are others in each forward pass would have it compiled anew each time.
+    A part is a layer: layers are mostly alike, so that the code of one is compiled for all. A model without layers is one
+    part. If feature hooks are inside a layer, the parts are the modules between them: a hook breaks the graph, and hooks
+    that are new in each forward pass would cause a recompilation each time.
     """
 
     def __init__(self) -> None:
         self._ends = ExitStack()
         self._kept: list[tuple[nn.Module, Any]] = []
-        """What is compiled, with the forward method that it had of its own, if any."""
+        """The compiled modules, each with the forward method of its instance, if it had one."""
 
-    def of(self, loop: TrainingLoop, tell: Callable[[Note], None]) -> None:
-        """Compile the student of a stage, and the teachers that are not cached already, and tell what has become of it.
+    def of(self, loop: TrainingLoop, report: Callable[[Note], None]) -> None:
+        """Compile the student of a stage and the teachers that are not completely cached, and report the outcome.
 
         Args:
             loop: the stage, ready to begin.
-            tell: told in notes.
+            report: called with a note on each model.
         """
-        from torch._dynamo import config  # two seconds
+        from torch._dynamo import config  # the import takes two seconds
 
         where = f"stage `{loop.stage.name}`"
         if loop.trainable.works_on_models:
-            tell(Note("warning", f"`compile: true` of {where} has no effect: its strategy changes modules as it goes"))
+            report(Note("warning", f"`compile: true` of {where} has no effect: its strategy changes modules"))
             return
         self._ends.enter_context(config.patch(recompile_limit=RECOMPILATIONS))
         self._ends.enter_context(warnings.catch_warnings())
-        # The tracer looks at whatever its inputs have.
+        # The tracer reads `.grad` of its inputs, which warns for tensors that are not leaves.
         warnings.filterwarnings("ignore", "The .grad attribute of a Tensor", UserWarning)
         for task_inputs in loop.inputs_of.values():
             complete = {name for name, cache in task_inputs.caches.items() if cache.complete}
@@ -68,25 +68,28 @@ class Compilation:
                     count = self._add(forward, partial(_run, loop, forward, batches[forward.name]))
                     many = "one part is" if count == 1 else f"{count} parts are"
                     text = f"{where}, `{forward.name}`: {many} compiled in the first steps, which takes a while"
-                    tell(Note("info", text))
+                    report(Note("info", text))
                 except LookupError as error:
-                    tell(Note("warning", f"`compile: true` of {where} has no effect on `{forward.name}`: {error}"))
+                    report(Note("warning", f"`compile: true` of {where} has no effect on `{forward.name}`: {error}"))
         if loop.backend.device.type == "cpu":
-            tell(
-                Note("info", f"{where}: a processor is seldom faster with `compile: true`; compare some steps without")
+            report(
+                Note(
+                    "info",
+                    f"{where}: a CPU is seldom faster with `compile: true`; compare the speed with and without it",
+                )
             )
 
     def _add(self, forward: ModelRunner, run: Callable[[], object]) -> int:
-        """Compile the parts of a model, and try them; how many there are.
+        """Compile the parts of a model, run them once, and return their number.
 
         Raises:
-            LookupError: why nothing is compiled; then the model is as it was.
+            LookupError: nothing is compiled, for the reason in its text; the model is then unchanged.
         """
         begun = len(self._kept)
         found = list(parts(forward))
         if not found:
-            raise LookupError("it is made of single operations")
-        done = {module for module, _ in self._kept}  # of what several tasks share
+            raise LookupError("it has no part with several operations")
+        done = {module for module, _ in self._kept}  # tasks may share modules
         try:
             for part in found:
                 if part not in done:
@@ -95,14 +98,13 @@ class Compilation:
                     self._kept.append((part, own))
             run()
         except (FindingError, RuntimeError) as error:
-            # The model has run with these rows before, so that it is the compiler that fails; of some versions of Python
-            # it has none.
+            # The model has already run with these rows, so the cause is the compiler, which some versions of Python lack.
             self._undo(begun)
             raise LookupError(_reason(error)) from error
         return len(found)
 
     def close(self) -> None:
-        """Have all modules run as they did."""
+        """Restore the original forward methods."""
         if self._kept:
             self._undo(0)
             torch.compiler.reset()
@@ -132,7 +134,7 @@ def parts(forward: ModelRunner) -> Iterator[nn.Module]:
 
 
 def _layers(module: nn.Module) -> Iterator[nn.Module]:
-    """What is in lists of modules, lists in lists left out."""
+    """The members of module lists; a list inside a list is not entered."""
     for inner in module.children():
         if isinstance(module, nn.ModuleList):
             yield inner
@@ -142,7 +144,7 @@ def _layers(module: nn.Module) -> Iterator[nn.Module]:
 
 def _without(module: nn.Module, hooked: Collection[nn.Module]) -> Iterator[nn.Module]:
     if type(module).__module__.startswith("torch.nn.modules") and not isinstance(module, _HOLDERS):
-        return  # nothing to put together
+        return  # one operation, so there is nothing to fuse
     whole = not isinstance(module, _HOLDERS[1:])
     if whole and not any(inner in hooked for inner in module.modules() if inner is not module):
         yield module
@@ -152,10 +154,10 @@ def _without(module: nn.Module, hooked: Collection[nn.Module]) -> Iterator[nn.Mo
 
 
 def _reason(error: BaseException | None) -> str:
-    """What the compiler said, in one line."""
+    """The compiler's error message in one line."""
     while isinstance(error, FindingError):  # the model raised it
         error = error.__cause__
     lines = [line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()]
-    if lines[1:] and lines[0].endswith(" raised:"):  # torch's own error, of another one
+    if lines[1:] and lines[0].endswith(" raised:"):  # an error of torch that wraps another one
         return lines[1]
     return ": ".join([type(error).__name__, *lines[:1]])

@@ -1,4 +1,4 @@
-"""Gradients of large embeddings, added where they are kept: without a whole table of zeros for each micro-batch."""
+"""Accumulates gradients of large embeddings in place, without a dense gradient for each micro-batch."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import torch
 from torch import Tensor, nn
 
 LEAST = 2**20
-"""Weights of an embedding that it pays for: smaller tables are filled and added in no time."""
+"""Minimum elements of an embedding for which this pays: dense gradients of smaller ones are cheap."""
 
 Add = Callable[[Tensor, Tensor, Tensor], None]
-"""Given a weight, numbers of its rows, and what to add to the gradients of these."""
+"""Adds to a weight's gradient: called with the weight, the row numbers, and the gradients of these rows."""
 
 
 class InPlace:
-    """A context in which backward passes add to the gradients of large embeddings directly.
+    """A context in which backward passes add to the gradients of large embeddings in place.
 
-    A batch has some thousand of the rows of a vocabulary. Autograd makes a gradient of all rows, mostly zeros, and adds it
-    to the one that there is: for 28,996 rows of 768 weights twice 90 MB in each micro-batch. The sums are the same, but added
-    row by row, so that with several micro-batches last digits may differ. Not for a gradient that hooks wait for, as those
-    of DDP do.
+    A batch reads some thousand rows of a vocabulary. Autograd creates a gradient of all rows, mostly zeros, and adds it to
+    the existing one: for 28,996 rows of 768 weights twice 90 MB in each micro-batch. The sums are the same, but are added
+    row by row, so that with several micro-batches the last digits may differ. Gradient hooks, such as those of DDP, are
+    not called.
 
     Args:
-        module: what has embeddings.
-        keep: whether a gradient that has been used is kept for the next step, when its rows are set to 0 and no others.
-            Not where anything adds to other rows of it, or multiplies them with what is not finite.
-        add: what to do with what there is to add, in place of adding it.
+        module: the module with the embeddings.
+        keep: whether the gradient tensor is reused in the next step, with only the rows of this step set to 0. Not allowed
+            if anything else adds to other rows of it or multiplies them by a non-finite number.
+        add: called in place of adding to the gradient.
     """
 
     def __init__(self, module: nn.Module, *, keep: bool = False, add: Add | None = None) -> None:
@@ -48,7 +48,7 @@ class InPlace:
         self.close()
 
     def close(self) -> None:
-        """Gradients go their ordinary way from now on."""
+        """Leave gradients to autograd from now on."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -58,7 +58,7 @@ class InPlace:
         self._tables[id(weight)].add(rows, gradients)
 
     def _look_up(self, module: nn.Embedding, args: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-        """The same output with another way back; the way that it came is left out, as nothing is made of it."""
+        """The same output with another backward function; the original graph is detached."""
         if not (output.requires_grad and args):
             return None
         found: Tensor = _Lookup.apply(args[0], module.weight, output.detach(), module.padding_idx, self._add)  # type: ignore[no-untyped-call] # untyped in torch
@@ -72,7 +72,7 @@ class _Table:
         self.weight, self.keep = weight, keep
         self._kept: Tensor | None = None
         self._rows: list[Tensor] = []
-        """Those that are not 0 in what is kept."""
+        """The rows of the kept gradient that are not 0."""
 
     def add(self, rows: Tensor, gradients: Tensor) -> None:
         if self.weight.grad is None:
@@ -81,7 +81,7 @@ class _Table:
         self._rows.append(rows)
 
     def watch(self) -> list[Any]:
-        """Hooks by which autograd tells that it has added to any of the rows: the weight is used elsewhere too."""
+        """Hooks that detect gradients from autograd: the weight is then also used elsewhere, such as in a tied head."""
         if not (self.keep and self.weight.requires_grad):
             self.keep = False
             return []
@@ -121,7 +121,7 @@ class _Lookup(torch.autograd.Function):
         (ids,) = ctx.saved_tensors
         rows, gradients = ids.reshape(-1), gradient.reshape(-1, gradient.shape[-1])
         if ctx.padding is not None:
-            told = rows != ctx.padding
-            rows, gradients = rows[told], gradients[told]
+            real = rows != ctx.padding
+            rows, gradients = rows[real], gradients[real]
         ctx.add(ctx.weight, rows, gradients)
         return None, None, None, None, None

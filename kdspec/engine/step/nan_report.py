@@ -1,4 +1,4 @@
-"""What led to a loss that is not finite: the terms and teachers to blame, and the batch of the step on disk."""
+"""Reports a non-finite loss or gradient: the responsible terms and teachers, and the batch of the step on disk."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class FailedLoop(Protocol):
-    """What is asked of a training loop whose step came to no number: the loop itself, of which this knows no more."""
+    """The part of a training loop that a report on a non-finite step uses."""
 
     @property
     def stage(self) -> StagePlan:
@@ -51,59 +51,59 @@ class FailedLoop(Protocol):
 
     @property
     def embeddings(self) -> InPlace:
-        """The gradients that do not go their ordinary way."""
+        """The embedding gradients that bypass autograd."""
         ...
 
     @property
     def lanes(self) -> Lanes | None:
-        """Micro-batches side by side."""
+        """The lanes for micro-batches in parallel, if any."""
         ...
 
     @property
     def place(self) -> Callable[[str], SpecPath]:
-        """Where the spec has a term."""
+        """Gives the place of a term in the spec."""
         ...
 
     @property
     def keep_batch(self) -> Callable[[int, list[MicroBatch], Mapping[str, float]], str]:
-        """Saves the batch of a step; says where."""
+        """Saves the batch of a step; returns a sentence with the place."""
         ...
 
     def terms(
         self, step: int, micro: int, drawn: MicroBatch, *, lane: Lane | None = None
     ) -> tuple[dict[str, Term], Step]:
-        """The terms of a micro-batch, and what they are made of."""
+        """The terms of a micro-batch, and the features from which they are computed."""
         ...
 
     def taught(self, name: str, drawn: MicroBatch) -> Features:
-        """What a teacher answers for a micro-batch."""
+        """The features of a teacher for a micro-batch."""
         ...
 
 
 def non_finite_error(
     loop: FailedLoop, step: int, drawn: list[MicroBatch], shares: Shares, figures: Figures, where: list[int]
 ) -> FindingError:
-    """KD501, for a step whose loss or gradient is no number, in every process.
+    """KD501 for a step with a non-finite loss or gradient; called by all processes.
 
     Args:
-        loop: the loop, before the optimizer's step.
+        loop: the training loop, before the optimizer's step.
         step: the number of the step, from 0.
         drawn: its micro-batches.
-        shares: the part that each has in the loss.
-        figures: what the step came to.
-        where: the processes whose rows it comes from, where there are several and the loss tells.
+        shares: the share of each in the loss.
+        figures: the losses and the norm of the step.
+        where: the processes with a non-finite loss, if there are several processes.
     """
     bad, what = figures.bad_terms, "the term"
     if not bad:
-        bad, what = _culprits(loop, step, drawn, shares, figures.terms), "the gradient of the term"
+        bad, what = _bad_gradients(loop, step, drawn, shares, figures.terms), "the gradient of the term"
     fine = [name for name in figures.terms if name not in bad]
     message = f"{what} `{bad[0]}`" if bad else f"the gradient (its norm is {figures.norm})"
     others = tuple(f"`{name}` is not finite either" for name in bad[1:])
     ranks = (f"it comes from the rows of process {', '.join(map(str, where))}",) if where else ()
     note = (f"finite in this step: {', '.join(f'`{n}`' for n in fine)}",) if fine and bad else ()
-    # One process writes: the first whose rows it comes from.
+    # One process writes the batch: the first with a non-finite loss.
     writes = loop.backend.rank == (where[0] if where else 0)
-    own = [*_noisy(loop, drawn), *([loop.keep_batch(step + 1, drawn, figures.terms)] if writes else [])]
+    own = [*_bad_teachers(loop, drawn), *([loop.keep_batch(step + 1, drawn, figures.terms)] if writes else [])]
     kept = dict.fromkeys(line for lines in loop.backend.process_group.collect(own) for line in lines)
     finding = Finding(
         "KD501",
@@ -121,17 +121,19 @@ def non_finite_error(
     return FindingError(finding)
 
 
-def _culprits(loop: FailedLoop, step: int, drawn: list[MicroBatch], shares: Shares, names: Iterable[str]) -> list[str]:
-    """Of these terms those whose own gradients are not finite: the step once more, term by term."""
+def _bad_gradients(
+    loop: FailedLoop, step: int, drawn: list[MicroBatch], shares: Shares, names: Iterable[str]
+) -> list[str]:
+    """The terms with non-finite gradients: the step is computed again, term by term."""
     if loop.backend.divided:
-        return []  # a gradient of a part of the weights exists after a whole backward pass only
+        return []  # gradients of sharded weights exist only after a complete backward pass
     loop.embeddings.close()
     parameters = [p for p in loop.trainable.parameters() if p.requires_grad]
     found: dict[str, None] = {}
     lane = None if loop.lanes is None else loop.lanes.first
     for micro, each in enumerate(drawn):
         for name in names:
-            # A forward pass for each: a compiled one has no more than one backward pass.
+            # A forward pass for each term: a compiled one supports only one backward pass.
             with lane.draws if lane is not None else nullcontext():
                 terms, _ = loop.terms(step, micro, each, lane=lane)
             if (term := terms.get(name)) is None:
@@ -142,25 +144,25 @@ def _culprits(loop: FailedLoop, step: int, drawn: list[MicroBatch], shares: Shar
             gradients: Any = torch.autograd.grad(value, parameters, allow_unused=True)
             if not all(gradient is None or gradient.isfinite().all() for gradient in gradients):
                 found[name] = None
-    told = loop.backend.process_group.collect(list(found))
-    return list(dict.fromkeys(name for names in told for name in names))
+    everywhere = loop.backend.process_group.collect(list(found))
+    return list(dict.fromkeys(name for names in everywhere for name in names))
 
 
-def _noisy(loop: FailedLoop, drawn: list[MicroBatch]) -> dict[str, None]:
-    """The teachers that themselves give no numbers for these rows."""
+def _bad_teachers(loop: FailedLoop, drawn: list[MicroBatch]) -> dict[str, None]:
+    """A sentence for each teacher feature with a NaN for these rows."""
     found: dict[str, None] = {}
     for each in drawn:
         for name, teacher in each.task_inputs.teachers.items():
             if teacher.features:
                 with loop.backend.autocast():
-                    found |= dict.fromkeys(without_numbers(name, loop.taught(name, each)))
+                    found |= dict.fromkeys(nan_features(name, loop.taught(name, each)))
     return found
 
 
 def keep(folder: RunFolder, stage: str, step: int, drawn: Sequence[MicroBatch], terms: Mapping[str, float]) -> str:
-    """Save the micro-batches of a step as safetensors, with their row numbers; a sentence that says where.
+    """Save the micro-batches of a step as safetensors, with their row numbers; returns a sentence with the place.
 
-    A disk that refuses costs the batch, and not the diagnostic that it belongs to.
+    If the disk cannot be written, only the batch is lost, not the diagnostic.
 
     Args:
         folder: the folder of the run.
@@ -197,11 +199,11 @@ def _write(fresh: Path, stage: str, step: int, drawn: Sequence[MicroBatch], term
     (fresh / "about.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
-def without_numbers(name: str, features: Mapping[str, Any]) -> Iterator[str]:
+def nan_features(name: str, features: Mapping[str, Any]) -> Iterator[str]:
     """A sentence for each feature of a teacher that has a NaN."""
     for feature, value in features.items():
         if any(tensor.is_floating_point() and bool(tensor.isnan().any()) for tensor in _tensors(value)):
-            yield f"teacher `{name}` gives NaN as its `{feature}`"
+            yield f"`{feature}` of teacher `{name}` has NaN"
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -1,4 +1,4 @@
-"""How a loss of one micro-batch enters the optimizer step: every row or token of the step counts the same."""
+"""The share of a micro-batch's loss in its optimizer step: every row or token of the step has equal weight."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from kdspec.ops.mean import Mean, Unit
 UNITS: tuple[Unit, ...] = ("rows", "labels", "labelled", "tokens", "pairs")
 
 UnitCounts = Mapping[Unit, float]
-"""How many there are of each unit."""
+"""The number of each unit."""
 
 
 def counted(task: BuiltTask, batches: Batches, student: ModelRunner) -> Batches:
-    """The batches with their units, as the task counts them in that of the student.
+    """The batches with their units, which the task counts in the student's batch.
 
-    Masks are those that the student's adaptor takes from the batch, so that a spec may name others than the task does.
+    The masks are those of the student's adaptor, so that a spec may name other masks than the task.
     """
     batch = batches[student.name]
     units = task.units(batch, masks(batch, student.features))
@@ -33,7 +33,7 @@ def counted(task: BuiltTask, batches: Batches, student: ModelRunner) -> Batches:
 
 
 def masks(batch: Batch, features: Mapping[str, Feature]) -> dict[str, Tensor]:
-    """The masks that an adaptor takes from a batch."""
+    """The masks that an adaptor reads from a batch."""
     found = {}
     for name in ("inputs_mask", "logits_mask"):
         feature = features.get(name)
@@ -51,13 +51,13 @@ def total(counts: Sequence[UnitCounts]) -> dict[Unit, float]:
 
 
 class Shares:
-    """The part that each micro-batch has in its optimizer step, unit by unit.
+    """The share of each micro-batch in its optimizer step, by unit.
 
     Args:
         counts: the units of each micro-batch of this rank.
         total: their sum over micro-batches and ranks.
-        mode: `step`, or `micro_batch` for a mean of means, in which every micro-batch counts the same.
-        parts: how many micro-batches all ranks have; those of this rank by default.
+        mode: `step`, or `micro_batch` for a mean of means, with equal weight for every micro-batch.
+        parts: the number of micro-batches of all ranks; by default that of this rank.
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class Shares:
         self.parts = len(counts) if parts is None else parts
 
     def of(self, loss: Tensor | Mean, micro: int) -> float:
-        """By what to multiply the mean of micro-batch `micro`; summed over them it is then the step's mean.
+        """The factor of the mean of micro-batch `micro`; the sum of the products is the mean of the step.
 
-        0 where the micro-batch has nothing that the loss is about. The mean of nothing may then be anything, a model's
-        own loss is NaN, so it must be left out rather than multiplied.
+        0 if the micro-batch has no units of the loss. Its mean may then be NaN, as a model's own loss is, and 0 * NaN is
+        NaN: leave the term out instead of multiplying it.
         """
         unit = _unit(loss)
         here = self.counts[micro][unit]
@@ -83,7 +83,7 @@ class Shares:
         return 1 / self.parts if self.mode == "micro_batch" else here / self.total[unit]
 
     def counts_anywhere(self, loss: Tensor | Mean) -> bool:
-        """Whether any micro-batch of any rank has something that the loss is about."""
+        """Whether a micro-batch of any rank has units of the loss."""
         return self.total[_unit(loss)] > 0
 
 

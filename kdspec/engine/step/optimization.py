@@ -1,4 +1,4 @@
-"""The optimizer of a stage: its groups, its learning rates, and the proof that no parameter is left out."""
+"""The optimizer of a stage: its groups, its learning rates, and a check that no parameter is left out."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ class Optimization:
     """The optimizer over student, projections and loss parameters, with learning rates as a function of the step.
 
     Raises:
-        FindingError: KD306 where there is nothing to train, KD510 where a parameter of the bundle is in no group.
+        FindingError: KD306 if there is nothing to train, KD510 if a parameter of the trainable module is in no group.
     """
 
     def __init__(self, stage: StagePlan, trainable: TrainableModule, total_steps: int, processes: int = 1) -> None:
         path = ("stages", stage.name, "training")
         optimizer, schedule = stage.training.optimizer, stage.training.lr_schedule
         self.guard = error_context((*path, "optimizer", optimizer.name), f"optimizer `{optimizer.name}`")
-        """Around what the optimizer does: what it raises becomes a diagnostic."""
+        """A context for calls of the optimizer: exceptions become diagnostics."""
         self._scheduling = error_context(
             (*path, "lr_schedule", schedule.name), f"learning-rate schedule `{schedule.name}`"
         )
         groups = parameter_groups(trainable, ("stages", stage.name, "distiller"))
         if not any(group["params"] for group in groups):
-            label = Mark(("models", stage.student), "nothing in it can be trained", key=True)
+            label = Mark(("models", stage.student), "it has no trainable parameters", key=True)
             raise FindingError(Finding("KD306", f"stage `{stage.name}` has nothing to train", *label))
         self.names = [group.pop("name") for group in groups]
         self.student: list[nn.Parameter] = groups[0]["params"]
@@ -60,10 +60,10 @@ class Optimization:
 
 
 def parameter_groups(trainable: TrainableModule, at: SpecPath) -> list[dict[str, Any]]:
-    """The groups with their names: student, those that the objective asks for, and what else of it can be trained.
+    """The groups with their names: student, the objective's own groups, and its other trainable parameters.
 
     Raises:
-        FindingError: KD510 at the path `at`, where a parameter of the bundle is in no group.
+        FindingError: KD510 at the path `at` if a parameter of the trainable module is in no group.
     """
     groups = [{"name": STUDENT, "params": _trainable(trainable.student.parameters())}]
     plain: list[nn.Parameter] = []
@@ -87,7 +87,7 @@ def _trainable(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
 
 
 def _audit(trainable: TrainableModule, groups: Iterable[Mapping[str, Any]], at: SpecPath) -> None:
-    """Nothing that could be trained may stay out of the optimizer, or out of what is clipped and saved."""
+    """Check that every trainable parameter is in the optimizer, and every trained one is clipped and saved."""
     trained = {id(parameter) for group in groups for parameter in group["params"]}
     saved = {id(parameter) for parameter in trainable.parameters()}
     names = [name for name, p in trainable.named_parameters() if p.requires_grad and id(p) not in trained]
@@ -101,7 +101,7 @@ def _audit(trainable: TrainableModule, groups: Iterable[Mapping[str, Any]], at: 
 
 
 def _hidden(objective: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Parameters that a module keeps in a plain list, tuple or dict, where torch does not see them."""
+    """Parameters that a module has in a plain list, tuple or dict, where torch does not find them."""
     internal = vars(nn.Module()).keys()
     for prefix, module in objective.named_modules():
         for key, value in vars(module).items():

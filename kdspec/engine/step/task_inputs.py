@@ -1,4 +1,4 @@
-"""One task of a stage, and a micro-batch that is drawn of it."""
+"""The inputs of one task of a stage, and its micro-batches."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from kdspec.engine.teacher_cache.cache import TeacherCache
 from kdspec.ops.mean import Unit
 
 TeacherFeatures = Mapping[str, Features]
-"""What each teacher says of a micro-batch."""
+"""The features of each teacher for a micro-batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskInputs:
-    """One task of a stage: its rows, and the models with what is read of them for it."""
+    """One task of a stage: its rows, and its models with the features that are read."""
 
     student: ModelRunner
     teachers: Mapping[str, ModelRunner]
     loader: Loader
     caches: Mapping[str, TeacherCache] = field(default_factory=dict)
-    """Of the teachers that have one."""
+    """The caches of the cached teachers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MicroBatch:
-    """A micro-batch and the task that it is of."""
+    """A micro-batch of one task."""
 
     task: str
     task_inputs: TaskInputs
     rows: list[int]
     batches: Batches
-    """On the CPU; those that a strategy has made itself may be where it has left them."""
+    """On the CPU; batches that a strategy makes itself may be on its own device."""
     empty: bool = False
-    """Whether the rows only stand in, since this process has none: they count for nothing."""
+    """Whether the rows are placeholders, because this process has none left: they do not contribute to the losses."""
 
     @cached_property
     def on_device(self) -> Batches:
-        """The batches on the device of the models, to which they are copied once, when they are needed."""
+        """The batches on the device of the models; copied once, when they are first used."""
         return self.task_inputs.loader.to_device(self.batches)
 
     @property
     def units(self) -> Mapping[Unit, float]:
-        """How many of each unit count in the step."""
+        """The number of each unit in the step."""
         student = self.batches[self.task_inputs.student.name]
         return dict.fromkeys(student.units, 0.0) if self.empty else student.units
 
     @property
     def size(self) -> int:
-        """How many numbers the student is given first, such as tokens, by which lanes share micro-batches."""
+        """The number of elements of the student's first input, such as tokens; lanes share micro-batches by it."""
         return next(iter(self.batches[self.task_inputs.student.name].tensors.values())).numel()

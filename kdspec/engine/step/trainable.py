@@ -1,4 +1,4 @@
-"""All that a stage trains in one module: the student, and the objective with its projections and loss parameters."""
+"""The module that a stage trains: the student, and the objective with its projections and loss parameters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _T = TypeVar("_T")
 
 
 class TrainableModule(nn.Module):
-    """The student and the objective. Only what is in here is trained, clipped and saved."""
+    """The student and the objective. Only its parameters are trained, clipped and saved."""
 
     def __init__(self, student: nn.Module, objective: Objective) -> None:
         super().__init__()
@@ -21,12 +21,12 @@ class TrainableModule(nn.Module):
         self.objective = objective
 
     def forward(self, work: Callable[[], _T]) -> _T:
-        """What `work` gives. DDP and FSDP2 do theirs where a module is called; its parts are called in there."""
+        """Return the result of `work`, which calls the parts. DDP and FSDP2 act only when the wrapped module is called."""
         return work()
 
     @property
     def works_on_models(self) -> bool:
-        """Whether the strategy needs the modules of the models between their forward passes."""
+        """Whether the strategy uses the modules of the models between their forward passes."""
         return self.objective.changes_modules or self.objective.makes_batches
 
     def idle(self) -> list[str]:
@@ -34,14 +34,14 @@ class TrainableModule(nn.Module):
         return [name for name, p in self.student.named_parameters() if p.requires_grad and p.grad is None]
 
     def stray(self, loss: Tensor) -> list[nn.Parameter]:
-        """The parameters that a loss depends on, but that are not in here: hidden in a closure, say."""
+        """Parameters of a loss that are outside this module, for example in a closure."""
         inside = {id(parameter) for parameter in self.parameters()}
         reached = [leaf for leaf in _leaves(loss) if isinstance(leaf, nn.Parameter)]
         return [leaf for leaf in reached if id(leaf) not in inside]
 
 
 def _leaves(loss: Tensor) -> list[Tensor]:
-    """What a backward pass from `loss` would accumulate gradients in."""
+    """The leaf tensors in which a backward pass from `loss` would accumulate gradients."""
     waiting: list[Any] = [loss.grad_fn]
     seen: set[Any] = set()
     leaves = []

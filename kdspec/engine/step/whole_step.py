@@ -1,9 +1,10 @@
-"""Losses over a whole optimizer step: the rows of all its micro-batches and processes are compared at once.
+"""Losses over a whole optimizer step, which compare the rows of all its micro-batches and processes.
 
-The student is run for every micro-batch without a graph, what the losses compare is gathered, and each loss is computed once,
-with its gradient there. Then every micro-batch is run again with the same random numbers, now with a graph, and the product
-of what is compared and of that gradient goes backward: the gradient of the weights is that of one batch with all rows, in
-the memory of one micro-batch. Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup"
+First the student is run for every micro-batch without a graph, the compared tensors are gathered, and each loss is computed
+once, with its gradient at these tensors. Then every micro-batch is run again with the same random numbers, now with a graph,
+and the product of its tensors and of that gradient is differentiated: the gradient of the weights is that of one batch with
+all rows, in the memory of one micro-batch.
+Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup"
 (https://arxiv.org/abs/2101.06983).
 """
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class SteppingLoop(Protocol):
-    """What is asked of a training loop: the loop itself, of which this knows no more."""
+    """The part of a training loop that losses over a whole step use."""
 
     @property
     def stage(self) -> StagePlan:
@@ -56,26 +57,26 @@ class SteppingLoop(Protocol):
 
     @property
     def lanes(self) -> Lanes | None:
-        """Micro-batches side by side."""
+        """The lanes for micro-batches in parallel, if any."""
         ...
 
     @property
     def total_steps(self) -> int:
-        """How many steps the stage has."""
+        """The number of steps of the stage."""
         ...
 
     @property
     def guard(self) -> AbstractContextManager[None]:
-        """Around code of the strategy."""
+        """A context for code of the strategy: exceptions become findings."""
         ...
 
     @property
     def place(self) -> Callable[[str], SpecPath]:
-        """Where the spec has a term."""
+        """Gives the place of a term in the spec."""
         ...
 
     def answers(self, step: int, micro: int, drawn: MicroBatch) -> TeacherFeatures:
-        """What the teachers say of a micro-batch."""
+        """The teachers' features for a micro-batch."""
         ...
 
     def at(self, step: int, micro: int, drawn: MicroBatch, lane: Lane | None, answers: TeacherFeatures | None) -> Step:
@@ -84,22 +85,22 @@ class SteppingLoop(Protocol):
 
 
 _Place = tuple[int, int]
-"""A micro-batch and its process: the order in which one process alone would have them."""
+"""A micro-batch and its process; their order is that of the micro-batches of a single process."""
 
 
 @dataclass(frozen=True)
 class WholeTerm:
-    """A term over a whole step, computed, and what is left to do in each micro-batch of this process."""
+    """A computed term over a whole step, and its gradients for the micro-batches of this process."""
 
     value: Tensor
     weight: float
     share: float
-    """The part of the value that each micro-batch is recorded with."""
+    """The share of the value that is recorded for each micro-batch."""
     gradients: Mapping[int, tuple[Tensor, ...]]
-    """For each micro-batch the gradient of the value where its own rows are compared."""
+    """For each micro-batch the gradient of the value at the tensors of its own rows."""
 
     def surrogate(self, micro: int, view: View) -> Tensor:
-        """A number whose gradient is the part that a micro-batch has in that of the value; 0 for rows that stand in."""
+        """A scalar with the micro-batch's share of the value's gradient; 0 for placeholder rows."""
         gradients = self.gradients.get(micro)
         if gradients is None:
             return torch.stack([tensor.sum() for tensor in view.student]).sum() * 0
@@ -108,7 +109,7 @@ class WholeTerm:
 
 
 def check_whole_steps(loop: SteppingLoop) -> None:
-    """Find out whether losses over whole steps can be computed, before the first step.
+    """Check before the first step that losses over whole steps can be computed.
 
     Raises:
         FindingError: KD516.
@@ -116,8 +117,8 @@ def check_whole_steps(loop: SteppingLoop) -> None:
     objective, training = loop.trainable.objective, loop.stage.training
     if not objective.compares_steps:
         return
-    # Gradients at features are small numbers that nothing has scaled; and a compiled pass without a graph draws other
-    # random numbers than one with a graph.
+    # fp16: the gradients at the features are not covered by the loss scaling and would underflow. compile: a compiled pass
+    # without a graph samples other dropout masks than the pass with a graph, so the two passes would not match.
     for setting, value in (("precision: fp16", loop.backend.scales), ("compile: true", training.compile)):
         if value:
             message = f"a loss of the scope `step` cannot be computed with `{setting}`"
@@ -127,7 +128,7 @@ def check_whole_steps(loop: SteppingLoop) -> None:
 def over_whole_step(
     loop: SteppingLoop, step: int, drawn: Sequence[MicroBatch]
 ) -> tuple[list[TeacherFeatures | None], Mapping[str, WholeTerm]]:
-    """What the teachers say of each micro-batch, as far as it is known before the student learns, and the terms over a step.
+    """The teachers' features for each micro-batch, if they are already computed, and the terms over the whole step.
 
     Args:
         loop: the loop.
@@ -143,7 +144,7 @@ def over_whole_step(
 def _views(
     loop: SteppingLoop, step: int, drawn: Sequence[MicroBatch], answers: Sequence[TeacherFeatures]
 ) -> list[dict[str, View]]:
-    """For each micro-batch what its rows are compared by, without a graph; nothing for rows that stand in."""
+    """For each micro-batch the compared tensors of its rows, without a graph; nothing for placeholder rows."""
     views: list[dict[str, View]] = [{} for _ in drawn]
 
     def look(lane: Lane | None, micro: int) -> None:
@@ -160,7 +161,10 @@ def _views(
             loop.backend.evaluate(loop.trainable, partial(look, None, micro))
     else:
         loop.lanes.work([each.size for each in drawn], look)
-    for buffer, before in buffers:  # the pass that learns is to find them as it would without this one
+    for (
+        buffer,
+        before,
+    ) in buffers:  # batch norm updates its statistics in this pass too: the second pass must start alike
         buffer.copy_(before)
     return views
 
@@ -188,7 +192,7 @@ def joined(views: Sequence[View]) -> View:
     """The rows of several micro-batches, padded to the longest.
 
     Raises:
-        Fault: KD404, where rows differ in length and there is no mask.
+        Fault: KD404 if rows differ in length and there is no mask.
     """
     masks = [view.mask for view in views if view.mask is not None]
     student = tuple(_padded(tensors) for tensors in zip(*(view.student for view in views), strict=True))
@@ -217,13 +221,13 @@ def _padded(tensors: Sequence[Tensor]) -> Tensor:
 def _own(
     rank: int, places: Sequence[_Place], views: Mapping[_Place, View], gradients: Sequence[Tensor]
 ) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
-    """For each micro-batch of this process its rows of the gradients, without padding."""
+    """For each micro-batch of this process the gradients of its rows, without padding."""
     start = 0
     for micro, of in places:
         shapes = [tensor.shape for tensor in views[micro, of].student]
         if of == rank:
-            cuts = ((slice(start, start + shape[0]), *map(slice, shape[1:])) for shape in shapes)
-            yield micro, tuple(gradient[cut] for gradient, cut in zip(gradients, cuts, strict=True))
+            own = ((slice(start, start + shape[0]), *map(slice, shape[1:])) for shape in shapes)
+            yield micro, tuple(gradient[part] for gradient, part in zip(gradients, own, strict=True))
         start += shapes[0][0]
 
 
@@ -246,11 +250,11 @@ def _everywhere(group: ProcessGroup, views: Sequence[Mapping[str, View]]) -> dic
         )
         for index, tensor in enumerate(tensors)
     }
-    told = group.spread({key: tensor for there in group.bring(own) for key, tensor in there.items()})
+    everywhere = group.spread({key: tensor for there in group.bring(own) for key, tensor in there.items()})
     parts: dict[tuple[str, _Place], dict[str, list[Tensor]]] = {}
-    for key in sorted(told, key=lambda key: int(key.split("/", 4)[3])):  # tensors of a side in their order
+    for key in sorted(everywhere, key=lambda key: int(key.split("/", 4)[3])):  # the tensors of a side in their order
         number, rank, kind, _, name = key.split("/", 4)
-        parts.setdefault((name, (int(number), int(rank))), {}).setdefault(kind, []).append(told[key])
+        parts.setdefault((name, (int(number), int(rank))), {}).setdefault(kind, []).append(everywhere[key])
     for (name, place), sides in parts.items():
         mask = sides.get("m", [None])[0]
         found.setdefault(name, {})[place] = View(tuple(sides["s"]), tuple(sides.get("t", ())), mask)

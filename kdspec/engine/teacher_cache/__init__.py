@@ -1,1 +1,1 @@
-"""The teacher cache: what a frozen teacher says of each row, kept on the disk."""
+"""The teacher cache: outputs of frozen teachers for each row, on disk."""

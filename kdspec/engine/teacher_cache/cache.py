@@ -1,4 +1,4 @@
-"""One teacher's cache at work: the features of a batch from the disk, after the teacher has computed what is missing."""
+"""One teacher's cache in use: reads the features of a batch from disk, and runs the teacher for missing samples."""
 
 from __future__ import annotations
 
@@ -31,32 +31,32 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class CacheUse:
-    """How much a cache was used."""
+    """How often a cache was read, and how often the teacher was run."""
 
     hits: int = 0
-    """Rows that were read."""
+    """Number of rows read."""
     computed: int = 0
-    """Samples that the teacher was run for."""
+    """Number of samples for which the teacher was run."""
 
     def __add__(self, other: CacheUse) -> CacheUse:
         return CacheUse(self.hits + other.hits, self.computed + other.computed)
 
 
 class TeacherCache:
-    """Reads rows of any order and batch; samples that nobody has computed yet are computed now, with those of their block.
+    """Reads rows in any order and batch; a missing sample is computed together with its block.
 
-    What is read for a row never depends on its batch: the value that was kept is used from the first time on. When it
-    has all samples the teacher leaves its device.
+    The value of a row never depends on its batch: the stored value is used from the first time on. Once all samples are
+    stored, the teacher is moved off its device.
 
     Args:
         forward: the teacher.
-        samples: its rows as samples.
+        samples: the rows as samples.
         layout: the bytes of each sample.
         store: the files.
-        masks: which tokens count.
-        autocast: the arithmetic that the teacher runs in.
+        masks: which tokens are not padding.
+        autocast: the precision in which the teacher runs.
         device: where it runs.
-        warn: told of what goes wrong without stopping anything.
+        warn: called with problems that do not stop the run.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ class TeacherCache:
         self.autocast, self.device, self.warn = autocast, device, warn
         self.names = tuple(dict.fromkeys(slot.feature for slot in layout.slots))
         self.use = CacheUse()
-        """What this process has done with it."""
+        """The use by this process."""
         self.failed = False
-        """Whether the disk has refused, so that the teacher is run for every batch from then on."""
+        """Whether reading or writing has failed; the teacher then runs for every batch."""
         self._have = bytearray(samples.blocks)
         self._known = [name for name, feature in forward.features.items() if name not in self.names]
         self._masks = {slot.mask for slot in layout.slots if slot.mask is not None}
@@ -86,17 +86,18 @@ class TeacherCache:
 
     @property
     def complete(self) -> bool:
-        """Whether no sample is missing on the disk."""
+        """Whether all samples are on disk."""
         return all(key in self.store for key in self.samples.keys)
 
     def __call__(self, batch: Batch, rows: Sequence[int], here: Batch | None = None) -> Features | None:
-        """The teacher's features of a batch; None where the teacher has to be run, since the disk has refused.
+        """The teacher's features for a batch; None if the cache has failed, so that the teacher has to be run.
 
         Args:
-            batch: the rows for the teacher, padded as they may be.
-            rows: their numbers.
-            here: the same batch on the CPU, so that the device is not waited for.
+            batch: the rows for the teacher, with any padding.
+            rows: their row numbers.
+            here: the same batch on the CPU, which avoids waiting for the device.
         """
+        # Blocks, not single rows: the last bits of an output depend on the rows that are computed with it.
         samples = self.samples.of_row[list(rows)]
         if self.failed or not self.fill(np.unique(self.samples.block_of[samples]).tolist()):
             return None
@@ -112,7 +113,7 @@ class TeacherCache:
         return Features({**features, **self.forward.of_batch(batch, self._known)})
 
     def fill(self, blocks: Sequence[int]) -> bool:
-        """Have the teacher compute what is missing of blocks; whether all of them are there then."""
+        """Compute the missing samples of some blocks; returns whether all of their samples are then stored."""
         for block in blocks:
             if self._have[block]:
                 continue
@@ -127,7 +128,7 @@ class TeacherCache:
         return True
 
     def give_up(self, reason: str) -> None:
-        """Go on without the cache."""
+        """Continue without the cache."""
         self.failed = True
         self._settle(complete=False)
         name, folder = self.forward.name, self.store.folder
@@ -136,17 +137,17 @@ class TeacherCache:
         )
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self.store.close()
 
     def _settle(self, *, complete: bool) -> None:
-        """A teacher that is not needed makes room on its device."""
+        """Free the device memory of a teacher that is not needed."""
         if complete != self._resting:
             placed(self.forward.module, CPU if complete else self.device)
             self._resting = complete
 
     def _fetch(self, block: range) -> None:
-        """Make sure of the samples of one block, which another process may be computing just now."""
+        """Make sure that the samples of a block are stored; another process may be computing them now."""
         if not self._missing(block):
             return
         with self.store.alone([self.samples.keys[sample] for sample in block]):
@@ -160,7 +161,7 @@ class TeacherCache:
                 missing = left
 
     def _missing(self, block: range) -> list[int]:
-        """The samples of a block that are not there, or not whole."""
+        """The samples of a block that are absent or incomplete."""
         missing, damaged = [], 0
         for sample in block:
             try:
@@ -180,7 +181,7 @@ class TeacherCache:
         return self.store.has(key) and len(self.store.view(key)) == self.layout.sizes[sample]
 
     def _together(self, missing: Sequence[int]) -> list[int]:
-        """The samples of one batch: those that a damaged one was computed with, which gives its bits again; else all."""
+        """The samples to compute as one batch: for a damaged sample its former batch, else all missing ones."""
         for sample in missing:
             keys = self.store.together(self.samples.keys[sample])
             if keys and all(key in self.samples.numbers for key in keys):
@@ -206,7 +207,7 @@ class TeacherCache:
         views: Sequence[memoryview],
         kept: Mapping[MaskName, NDArray[np.bool_]],
     ) -> Any:
-        """One slot of a batch; what no token of a mask has is 0."""
+        """One slot of a batch; masked positions are 0."""
         codec, mask = self.layout.codecs[number], None if slot.mask is None else kept[slot.mask]
         parts = codec.parts(slot)
         length = 0 if mask is None else mask.shape[1]
@@ -223,7 +224,7 @@ class TeacherCache:
 
 
 def _here(value: Tensor | Logits) -> Tensor | Logits:
-    """The value on the CPU; of a large head the logits are not computed yet."""
+    """The value on the CPU; logits of a large head stay uncomputed."""
     return value if isinstance(value, HeadLogits) else as_tensor(value).detach().to(CPU)
 
 

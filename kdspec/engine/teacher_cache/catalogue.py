@@ -1,4 +1,4 @@
-"""The caches in a folder, of teachers' answers and of encoded rows: what they hold, how large they are, their removal."""
+"""Lists and removes the caches in a folder: of teacher outputs and of encoded rows."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class CachedTeacher:
     key: str
     teacher: str
     run: str
-    """The run that began it."""
+    """The run that created it."""
     features: tuple[str, ...]
     samples: int
-    """How many rows it has values of, of whatever data."""
+    """Number of samples, of all data sets together."""
     on_disk: int
     used: str
     """When it was last opened, in UTC."""
@@ -41,9 +41,9 @@ class CachedRows:
 
     key: str
     tokenizer: str
-    """The folder or name that it came from."""
+    """The folder or name from which it was loaded."""
     text: str
-    """How the first text begins."""
+    """The beginning of the first text."""
     rows: int
     on_disk: int
     used: str
@@ -51,17 +51,17 @@ class CachedRows:
 
 
 def cached_teachers(root: Path) -> list[CachedTeacher]:
-    """The caches in a folder, the one that was used last first; what is no cache is left out."""
+    """The teacher caches in a folder, last used first; other folders are skipped."""
     return sorted(_found(root), key=lambda cache: cache.used, reverse=True)
 
 
 def cached_rows(root: Path) -> list[CachedRows]:
-    """The encoded rows in a folder of caches, those that were used last first."""
+    """The caches of encoded rows in a folder, last used first."""
     return sorted(_found_rows(root / row_cache.FOLDER), key=lambda rows: rows.used, reverse=True)
 
 
 def remove(root: Path, key: str) -> list[CachedTeacher | CachedRows]:
-    """Remove what has a key that begins so, and return what it was. Raises KD508 if that fails."""
+    """Remove the caches with this prefix of their key, and return them. Raises KD508 if that fails."""
     kept: list[CachedTeacher | CachedRows] = [*cached_teachers(root), *cached_rows(root)]
     chosen = [each for each in kept if each.key.startswith(key)]
     for each in chosen:
@@ -95,7 +95,7 @@ def _found(root: Path) -> Iterator[CachedTeacher]:
 
 
 def _samples(index: Path) -> int:
-    """How many samples there are; none in a cache of an earlier version."""
+    """Number of samples; 0 for a cache of an earlier version."""
     found, _ = records(index.read_bytes() if index.is_file() else b"")
     return len({entry.key for record in found for entry, _ in record.places()})
 

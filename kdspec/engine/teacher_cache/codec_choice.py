@@ -1,4 +1,4 @@
-"""Which codec stores which feature, by the settings of the spec."""
+"""Chooses the codec of each feature from the settings of the spec."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class CodecChoice:
     dtype: Literal["exact", "float16", "int8"] = "exact"
     top_k: int | None = None
     temperatures: tuple[float, ...] = ()
-    """Those at which soft labels read the logits, for each of which `top_k` keeps the rest."""
+    """Temperatures at which the logits are read; `top_k` stores the remaining probability for each."""
 
     @classmethod
     def of(cls, settings: TeacherCacheSettings, use: LogitUse | None) -> CodecChoice:
-        """The choice for a teacher. How its logits are read matters with `top_k` alone."""
+        """The choice for a teacher. The use of its logits matters only with `top_k`."""
         read = settings.top_k is not None and use is not None
         given: tuple[float, ...] = tuple(sorted(set(use.temperatures))) if read and use is not None else ()
         return cls(settings.dtype, settings.top_k, given)
 
     def codec(self, slot: Slot) -> Codec:
-        """The codec of a slot. Integers, and values that would not become smaller, are stored as they are."""
+        """The codec of a slot. Integers, and values that would not become smaller, are stored unchanged."""
         if slot.dtype not in FLOATS or not slot.shape:
             return DENSE["dense"]
         last, logits = slot.shape[-1], slot.feature == "logits"
@@ -41,5 +41,5 @@ class CodecChoice:
         return DENSE["half" if self.dtype == "float16" or logits else "int8"]
 
     def size(self, slots: Sequence[Slot], tokens: Sequence[int]) -> int:
-        """The bytes of a sample that has so many tokens for each slot."""
+        """The bytes of a sample with this number of tokens for each slot."""
         return sum(self.codec(slot).size(slot, count) for slot, count in zip(slots, tokens, strict=True))

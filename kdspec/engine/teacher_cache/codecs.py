@@ -1,4 +1,4 @@
-"""How a cache keeps values: a class for each kind, with the bytes that it takes, and the way to bytes and back."""
+"""Codecs of a teacher cache: the size of values, and their conversion to bytes and back."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ FLOATS = ("float64", "float32", "bfloat16", "float16")
 
 @dataclass(frozen=True)
 class Part:
-    """A tensor of which a decoded value is made."""
+    """One of the tensors of a decoded value."""
 
     shape: tuple[int, ...]
-    """Of one sample, `TOKENS` for an axis of tokens."""
+    """The shape for one sample, with `TOKENS` for an axis of tokens."""
     dtype: torch.dtype
 
     def of(self, tokens: int) -> tuple[int, ...]:
-        """The shape of a sample with so many tokens."""
+        """The shape of a sample with this number of tokens."""
         return tuple(tokens if size == TOKENS else size for size in self.shape)
 
 
 class Codec(ABC):
-    """Keeps the values of a slot."""
+    """Encodes and decodes the values of a slot."""
 
     name: ClassVar[str]
 
     @abstractmethod
     def size(self, slot: Slot, tokens: int) -> int:
-        """The bytes that a sample with so many tokens takes."""
+        """The bytes of a sample with this number of tokens."""
 
     @abstractmethod
     def encode(self, slot: Slot, value: Tensor) -> bytes:
         """The bytes of a sample.
 
         Raises:
-            Uncacheable: the codec does not hold such numbers.
+            Uncacheable: the codec cannot represent these numbers.
         """
 
     @abstractmethod
     def decode(self, slot: Slot, buffer: memoryview, offset: int, tokens: int) -> tuple[NDArray[Any], ...]:
-        """The value of a sample, an array for each of its parts; bfloat16, which numpy does not know, as its bits."""
+        """The value of a sample, an array for each of its parts; bfloat16, which numpy lacks, as its bits."""
 
     def parts(self, slot: Slot) -> tuple[Part, ...]:
-        """What a decoded value is made of; most have one tensor, as wide as float32 at least, in which losses work."""
+        """The tensors of a decoded value; by default one, in float32 or wider, the precision of losses."""
         return (Part(slot.shape, torch.promote_types(dtype_of(slot), torch.float32)),)
 
     def put_together(self, slot: Slot, tensors: Sequence[Tensor]) -> Any:
@@ -64,12 +64,12 @@ class Codec(ABC):
 
 
 class Dense(Codec):
-    """Numbers as the teacher computes them."""
+    """Numbers in the teacher's own type."""
 
     name = "dense"
 
     def size(self, slot: Slot, tokens: int) -> int:
-        """As many as in memory."""
+        """As in memory."""
         return slot.numbers(tokens) * dtype_of(slot).itemsize
 
     def encode(self, slot: Slot, value: Tensor) -> bytes:
@@ -78,12 +78,12 @@ class Dense(Codec):
         return array(value).tobytes()
 
     def decode(self, slot: Slot, buffer: memoryview, offset: int, tokens: int) -> tuple[NDArray[Any], ...]:
-        """Their bits, which are not copied."""
+        """Their bits, not copied."""
         found = np.frombuffer(buffer, numpy_type(slot.dtype), slot.numbers(tokens), offset)
         return (found.reshape(slot.of(tokens)),)
 
     def parts(self, slot: Slot) -> tuple[Part, ...]:
-        """One tensor of the teacher's type: bits are only copied."""
+        """One tensor of the teacher's type."""
         return (Part(slot.shape, dtype_of(slot)),)
 
 
@@ -93,18 +93,18 @@ class Half(Codec):
     name = "half"
 
     def size(self, slot: Slot, tokens: int) -> int:
-        """Two a number."""
+        """Two bytes per number."""
         return slot.numbers(tokens) * 2
 
     def encode(self, slot: Slot, value: Tensor) -> bytes:
-        """Rounded; a number that is too large raises `Uncacheable`."""
+        """Rounded; a number too large for float16 raises `Uncacheable`."""
         half = value.half()
         if not torch.equal(half.isinf(), value.isinf()):
-            raise Uncacheable(f"`{slot.feature}` has numbers that are too large for float16")
+            raise Uncacheable(f"`{slot.feature}` has numbers too large for float16")
         return array(half).tobytes()
 
     def decode(self, slot: Slot, buffer: memoryview, offset: int, tokens: int) -> tuple[NDArray[Any], ...]:
-        """In float16, which is widened where it is copied."""
+        """In float16; it is widened when it is copied into the batch."""
         return (np.frombuffer(buffer, np.float16, slot.numbers(tokens), offset).reshape(slot.of(tokens)),)
 
 
@@ -114,17 +114,17 @@ class EightBits(Codec):
     name = "int8"
 
     def size(self, slot: Slot, tokens: int) -> int:
-        """One a number, and four a vector."""
+        """One byte per number, and four per vector."""
         return slot.numbers(tokens) + 4 * slot.vectors(tokens)
 
     def encode(self, slot: Slot, value: Tensor) -> bytes:
-        """Scales, then units; a number that is not finite raises `Uncacheable`."""
+        """Scales, then units; a non-finite number raises `Uncacheable`."""
         if not value.numel():
             return b""
         numbers = value.float()
         scales = numbers.abs().amax(-1, keepdim=True) / 127
         if not scales.isfinite().all():
-            raise Uncacheable(f"`{slot.feature}` has numbers that are not finite, which eight bits do not hold")
+            raise Uncacheable(f"`{slot.feature}` has non-finite numbers, which int8 cannot represent")
         units = torch.where(scales > 0, numbers / scales, 0).round().clamp(-127, 127).to(torch.int8)
         return array(scales).tobytes() + array(units).tobytes()
 
@@ -148,11 +148,11 @@ def dtype_of(slot: Slot) -> torch.dtype:
 
 
 def numpy_type(dtype: str) -> np.dtype[Any]:
-    """The type of numpy for the bits of a tensor."""
+    """The numpy type for the bits of a tensor."""
     return np.dtype("uint16" if dtype == "bfloat16" else dtype)
 
 
 def array(tensor: Tensor) -> NDArray[Any]:
-    """A tensor of the CPU as numpy's, bfloat16 as its bits; it shares the memory where it is contiguous."""
+    """A CPU tensor as an array, bfloat16 as its bits; a contiguous tensor shares its memory."""
     plain = tensor.detach().contiguous()
     return (plain.view(torch.uint16) if plain.dtype is torch.bfloat16 else plain).numpy()

@@ -1,4 +1,4 @@
-"""The caches of a plan filled before it runs."""
+"""Fills the teacher caches of a plan before it runs."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def fill(
     Args:
         plan: the plan.
         registry: its components.
-        output: where the runs are: a teacher that is trained by an earlier stage is that of the finished stage.
-        device: where to compute; the first GPU, or the CPU where there is none.
+        output: the folder of the runs; a teacher trained by an earlier stage is loaded from there.
+        device: where to compute; by default the first GPU, or the CPU if there is none.
         emit: called with notes.
-        progress: called with a cache, the samples that are done, and how many there are.
+        progress: called with a cache, the number of samples done, and their total.
 
     Raises:
-        FindingError: KD512 where a teacher cannot be cached, or has not been trained yet.
+        FindingError: KD512 if a teacher cannot be cached or has not been trained yet.
     """
     folder = RunFolder(output / plan.spec.name)
     finished = folder.finished(list(plan.spec.stages))
@@ -74,7 +74,7 @@ def fill(
 
 
 def _insisting(stage: StagePlan) -> StagePlan:
-    """The stage with a cache that is on: it is filled for later runs, whether it pays in this one or not."""
+    """The stage with its cache `on`: it is filled for later runs, even if it does not pay in this one."""
     settings = stage.training.teacher_cache.model_copy(update={"use": "on"})
     training = stage.training.model_copy(update={"teacher_cache": settings})
     return stage.trained(training)
@@ -82,5 +82,5 @@ def _insisting(stage: StagePlan) -> StagePlan:
 
 def _untrained(stage: StagePlan, teacher: str) -> FindingError:
     label = Mark(("stages", stage.name), f"learns from `{teacher}`", key=True)
-    message = f"teacher `{teacher}` cannot be cached yet: an earlier stage trains it, and has not been run"
-    return FindingError(Finding("KD512", message, *label, help="`kdspec run` fills the cache when it comes to it"))
+    message = f"teacher `{teacher}` cannot be cached yet: an earlier stage trains it and has not been run"
+    return FindingError(Finding("KD512", message, *label, help="`kdspec run` fills the cache after that stage"))

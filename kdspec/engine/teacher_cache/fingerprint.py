@@ -1,4 +1,4 @@
-"""What a cache is known by: a checksum of all that the values depend on beside the sample itself."""
+"""The key of a cache: a checksum of everything but the sample that its values depend on."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from kdspec.engine.teacher_cache.reduce import Reducing
 from kdspec.engine.teacher_cache.slots import Slot
 
 FORMAT = 3
-"""Changes with the layout of the files, and with what is computed for them."""
+"""Changes with the layout of the files and with the computation of their values."""
 
 _LIBRARIES = ("torch", "transformers")
-# A model's configuration tells where it came from and who saved it, which changes nothing.
+# Entries of a model's configuration that do not affect its outputs: where it came from and who saved it.
 _PROVENANCE = frozenset({"_name_or_path", "name_or_path", "transformers_version", "architectures"})
 
 
@@ -30,10 +30,10 @@ def key(forward: ModelRunner | Reducing, slots: Sequence[Slot], codecs: CodecCho
     """The name of a cache: 32 hexadecimal digits.
 
     Args:
-        forward: the teacher, whose parameters, buffers, structure and field paths count.
-        slots: what is kept of a sample.
-        codecs: how it is kept.
-        precision: the arithmetic that the teacher runs in.
+        forward: the teacher; the key depends on its parameters, buffers, structure and field paths.
+        slots: the stored tensors of a sample.
+        codecs: how they are stored.
+        precision: the precision in which the teacher runs.
     """
     names = dict.fromkeys(slot.feature for slot in slots)
     parts = {
@@ -49,7 +49,7 @@ def key(forward: ModelRunner | Reducing, slots: Sequence[Slot], codecs: CodecCho
 
 
 def teacher(module: nn.Module) -> str:
-    """A checksum of a model: its tensors by name, how it is put together, and the code of what is no library's."""
+    """A checksum of a model: its tensors by name, its structure, and the code of classes outside the libraries."""
     digest = hashlib.sha256(repr(module).encode())
     as_data = getattr(getattr(module, "config", None), "to_dict", None)
     if as_data is not None:
@@ -67,13 +67,13 @@ def _plain(configuration: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sources(module: nn.Module) -> set[str]:
-    """The code of the model's classes; what belongs to a library is known by its version."""
+    """The code of the model's classes; for those of a library its version is used instead."""
     found = set()
     for cls in {type(inner) for inner in module.modules()}:
         if cls.__module__.partition(".")[0] in _LIBRARIES:
             continue
         try:
             found.add(inspect.getsource(cls))
-        except (OSError, TypeError):  # made at run time
+        except (OSError, TypeError):  # created at run time, without a source file
             found.add(f"{cls.__module__}.{cls.__qualname__}")
     return found

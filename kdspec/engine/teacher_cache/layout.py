@@ -1,4 +1,4 @@
-"""The bytes of a sample: its slots one behind another, each as its codec keeps it."""
+"""The bytes of a sample: its slots one after another, each encoded by its codec."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from kdspec.engine.teacher_cache.slots import MaskName, Slot, Uncacheable, of_ro
 
 
 class Layout:
-    """Where the slots of every sample begin.
+    """The offsets of the slots of every sample.
 
     Args:
-        slots: what there is of a sample.
-        counts: how many tokens each sample has.
-        codecs: how values are kept.
-        samples: how many samples there are.
+        slots: the stored tensors of a sample.
+        counts: the number of tokens of each sample.
+        codecs: how values are stored.
+        samples: the number of samples.
     """
 
     def __init__(self, slots: Sequence[Slot], counts: Counts, codecs: CodecChoice, samples: int) -> None:
@@ -31,16 +31,16 @@ class Layout:
         self.tokens: NDArray[np.int64] = np.stack(
             [np.zeros(samples, np.int64) if slot.mask is None else counts[slot.mask] for slot in self.slots], 1
         )
-        """For each sample and slot the tokens that count: `(samples, slots)`."""
+        """For each sample and slot the number of non-padding tokens: `(samples, slots)`."""
         ends = np.cumsum(self._sizes(), 1)
         self.starts: NDArray[np.int64] = np.concatenate([np.zeros((samples, 1), np.int64), ends[:, :-1]], 1)
-        """Where each slot of a sample begins: `(samples, slots)`."""
+        """The offset of each slot of a sample: `(samples, slots)`."""
         self.sizes: NDArray[np.int64] = ends[:, -1]
         """The bytes of each sample."""
 
     @property
     def bytes(self) -> int:
-        """What all samples take."""
+        """The bytes of all samples."""
         return int(self.sizes.sum())
 
     def mean(self) -> float:
@@ -53,13 +53,13 @@ class Layout:
         """The bytes of a sample.
 
         Args:
-            sample: its number.
+            sample: the number of the sample.
             values: the teacher's outputs for the rows of a batch, by slot, with padding.
             row: which of these rows it is.
-            kept: which positions of the rows count.
+            kept: which positions of the rows are not masked.
 
         Raises:
-            Uncacheable: a codec does not hold such numbers.
+            Uncacheable: a codec cannot represent these numbers.
         """
         content = bytearray(int(self.sizes[sample]))
         for number, (slot, value) in enumerate(zip(self.slots, values, strict=True)):
@@ -75,7 +75,7 @@ class Layout:
         return content
 
     def _sizes(self) -> NDArray[np.int64]:
-        """For each sample and slot its bytes; few numbers of tokens differ."""
+        """The bytes of each sample and slot."""
         sizes = np.zeros_like(self.tokens)
         for number, (slot, codec) in enumerate(zip(self.slots, self.codecs, strict=True)):
             tokens, which = np.unique(self.tokens[:, number], return_inverse=True)

@@ -1,4 +1,4 @@
-"""Which tokens of a batch the losses read: a cache keeps these and no others."""
+"""The tokens of a batch that losses read: a cache stores only these."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from kdspec.engine.teacher_cache.slots import MaskName
 
 @dataclass(frozen=True)
 class Masks:
-    """The features that are masks, of the inputs and of the logits."""
+    """The mask features, for the inputs and for the logits."""
 
     inputs: Feature | None
     logits: Feature | None
 
     def of(self, batch: Batch) -> dict[MaskName, NDArray[np.bool_]]:
-        """The masks, `(rows, length)`, that the batch has."""
+        """The masks of the batch, `(rows, length)`."""
         written: dict[MaskName, Feature | None] = {"inputs": self.inputs, "logits": self.logits}
         found: dict[MaskName, Tensor | None] = {
             name: None if feature is None else _any(batch, feature) for name, feature in written.items()
@@ -32,12 +32,12 @@ class Masks:
 
 
 def _any(batch: Batch, feature: Feature) -> Tensor | None:
-    """Where one of the feature's masks keeps a token."""
+    """The positions that at least one of the feature's masks keeps."""
     if any(path.root != "batch" for path in feature.paths):
         return None
     try:
         masks = [path.evaluate(batch=batch.named) for path in feature.paths]
-    except FieldPathError:  # a task whose rows have no padding may have no mask either
+    except FieldPathError:  # a task without padding may have no mask
         return None
     if any(not isinstance(mask, Tensor) or mask.shape != masks[0].shape for mask in masks):
         return None

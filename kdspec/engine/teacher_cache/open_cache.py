@@ -1,4 +1,4 @@
-"""The caches of a stage's teachers: whether each is cached, and those that are, opened."""
+"""Decides for each teacher of a stage whether it is cached, and opens the caches."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SPARE = 1.1
 
 @dataclass(frozen=True)
 class OpenedCaches:
-    """The caches of those teachers that are cached, and what was decided for each."""
+    """The opened caches, and the decision for each teacher."""
 
     caches: Mapping[str, TeacherCache]
     states: tuple[CacheState, ...]
@@ -48,12 +48,12 @@ class CacheOpener:
 
     Args:
         plan: the plan.
-        task: what the stage does with one task.
+        task: the plan of one task of the stage.
         loader: its training rows.
         backend: where and how the teachers run.
-        epochs: how often the rows are seen; None where the cache is for later runs.
-        prepares: whether the strategy makes batches of its own or changes modules.
-        reduces: whether it reads teachers by matches alone, so that what is enough for these is enough.
+        epochs: how often each row is read; None if the cache is for later runs.
+        prepares: whether the strategy makes its own batches or changes modules.
+        reduces: whether it reads teachers only by matches, so that reductions of their layers suffice.
         warn: called with problems that do not stop the run.
     """
 
@@ -80,12 +80,12 @@ class CacheOpener:
         """The caches by the teacher's name.
 
         Raises:
-            FindingError: KD512 where the spec says `on` and a teacher cannot be cached.
+            FindingError: KD512 if the setting is `on` and a teacher cannot be cached.
         """
         made: dict[str, TeacherCache] = {}
         states = []
         for name, forward in teachers.items():
-            if self.settings.use == "off" or not forward.features:  # only its modules are wanted
+            if self.settings.use == "off" or not forward.features:  # only its modules are used
                 continue
             try:
                 made[name] = self._cache(forward)
@@ -105,7 +105,7 @@ class CacheOpener:
         """The cache of one teacher.
 
         Raises:
-            Uncacheable: it cannot be cached, or it does not pay and the spec says `auto`.
+            Uncacheable: it cannot be cached, or the setting is `auto` and caching does not pay.
             OSError: the disk cannot be read or written.
         """
         masks = self._masks(teacher)
@@ -118,11 +118,11 @@ class CacheOpener:
         seen = survey(forward, names, self.loader, masks, self.backend, codecs)
         facts = replace(facts, flops=seen.flops, row_bytes=seen.row_bytes)
         self._insist(facts)
-        if self.loader.rows * seen.row_bytes > 2 * self.settings.bytes:  # clear before every row is looked at
+        if self.loader.rows * seen.row_bytes > 2 * self.settings.bytes:  # clear without reading every row
             self._insist(replace(facts, bytes=self.loader.rows * seen.row_bytes))
         if codecs.top_k is not None and not any(codecs.codec(slot).name == "top_k" for slot in seen.slots):
             self.warn(
-                f"`top_k` has no effect on teacher `{forward.name}`: keeping all of its logits takes no more room"
+                f"`top_k` has no effect on teacher `{forward.name}`: storing all of its logits takes no more disk space"
             )
         samples = Samples(self.loader, forward.name, forward.inputs, masks)
         layout = Layout(seen.slots, samples.counts, codecs, len(samples.keys))
@@ -131,9 +131,9 @@ class CacheOpener:
         store = Store(folder, self._about(forward.name, seen.slots))
         try:
             missing = sum(int(s) for k, s in zip(samples.keys, layout.sizes, strict=True) if k not in store)
-            # Samples of other rows of the same teacher may lie there too.
+            # The folder may already have samples of other rows of the same teacher.
             self._insist(replace(facts, bytes=store.size + missing))
-            _check_room(folder, missing)
+            _check_disk_space(folder, missing)
         except Uncacheable:
             store.close()
             raise
@@ -143,15 +143,15 @@ class CacheOpener:
         )  # fmt: skip
 
     def _obstacle(self, names: list[str]) -> str | None:
-        """Why a teacher of which these features are read cannot be cached, whatever it costs."""
+        """The reason why a teacher cannot be cached with any settings; `names` are the features read from it."""
         if self.prepares:
             return "the strategy makes its own batches or changes modules"
         if self.backend.divides_teachers:
-            return "its weights are divided among the processes"
+            return "its weights are sharded among the processes"
         task = self.task.task
         if (why := self.plan.spec.tasks[task].varies()) is not None:
             return f"in task `{task}` {why}"
-        return None if names else "nothing is read of it but its inputs"
+        return None if names else "only its inputs are read"
 
     def _insist(self, facts: CacheFacts) -> None:
         decision = teacher_cache.decide(self.settings, facts, self.backend.device.type)
@@ -159,7 +159,7 @@ class CacheOpener:
             raise Uncacheable(decision.reason)
 
     def _masks(self, forward: ModelRunner) -> Masks:
-        """The masks that losses are given are the student's; both models see the same tokens where layers are matched."""
+        """Losses get the student's mask; where layers are matched, both models see the same tokens."""
         student = self.task.features[self.task.student]
         inputs = student.get("inputs_mask") or forward.features.get("inputs_mask")
         if inputs is None and not self.task.matches:
@@ -167,7 +167,7 @@ class CacheOpener:
         return Masks(inputs, forward.features.get("logits_mask"))
 
     def _precision(self) -> str:
-        """The arithmetic of the teachers: weights in bf16 give other last digits than autocast, and so do compiled layers."""
+        """The precision of the teachers: bf16 weights and compiled layers give other last digits than autocast."""
         training = self.task.training
         own = training.teacher_precision
         return (training.precision if own is None else f"weights in {own}") + (", compiled" if training.compile else "")
@@ -186,18 +186,18 @@ class CacheOpener:
     def _refused(self, teacher: str, reason: str) -> FindingError:
         label = Mark(("stages", self.task.stage, "training", "teacher_cache"), "on")
         message = f"teacher `{teacher}` of stage `{self.task.stage}` cannot be cached: {reason}"
-        help_ = "`auto` caches where that can be, and tells where not"
+        help_ = "`auto` caches where possible and logs the reason elsewhere"
         return FindingError(Finding("KD512", message, *label, help=help_))
 
 
-def _check_room(folder: Path, missing: int) -> None:
+def _check_disk_space(folder: Path, missing: int) -> None:
     free = shutil.disk_usage(folder).free
     if missing * _SPARE > free:
         raise Uncacheable(f"it would take {missing / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free in {folder}")
 
 
 def opened(stage: str, cache: TeacherCache, use: CacheUse, step: int = 0) -> CacheState:
-    """The state of a cache, with its use by one or all processes."""
+    """The event for a cache, with its use by one or all processes."""
     layout, rows = cache.layout, cache.samples.loader.rows
     return CacheState(
         stage=stage,
@@ -218,7 +218,7 @@ def opened(stage: str, cache: TeacherCache, use: CacheUse, step: int = 0) -> Cac
 
 
 def _unused(stage: str, teacher: str, *, reason: str) -> CacheState:
-    """The state of a teacher that is not cached, and why."""
+    """The event for a teacher that is not cached, with the reason."""
     return CacheState(
         stage=stage, step=0, teacher=teacher, used=False, reason=reason, folder="", features=(), rows=0, row_bytes=0,
         bytes=0, hits=0, computed=0,

@@ -1,4 +1,4 @@
-"""A teacher of whose layers only what is enough for the losses is kept."""
+"""Replaces layers of a teacher by the smaller values that its losses read from them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from kdspec.ops.features import first_token, similarity
 
 
 class Reducing:
-    """Stands in for a teacher's `Forward`, with reductions among its features in place of the layers that they are of.
+    """Wraps a teacher's `ModelRunner`; its features have reductions in place of the reduced layers.
 
     Args:
         forward: the teacher.
-        reduced: what is enough of it.
-        mask: which tokens count.
+        reduced: the reductions that suffice for the losses.
+        mask: which tokens are not padding.
     """
 
     def __init__(self, forward: ModelRunner, reduced: Sequence[Reduced], mask: Feature | None) -> None:
@@ -38,7 +38,7 @@ class Reducing:
             self.features[each.name] = replace(forward.features[each.feature], name=each.name, layers=None)
 
     def __call__(self, batch: Batch) -> Features:
-        """The features of one batch, as a cache keeps them."""
+        """The features of one batch, as a cache stores them."""
         found = self.forward(batch)
         values: dict[str, Any] = {}
         for name, feature in self.features.items():
@@ -50,7 +50,7 @@ class Reducing:
         return Features(values | {each.name: _of(each, found, mask) for each in self.reduced})
 
     def of_batch(self, batch: Batch, names: Iterable[str]) -> Mapping[str, Any]:
-        """As of the teacher."""
+        """As for the teacher."""
         return self.forward.of_batch(batch, names)
 
 

@@ -1,4 +1,4 @@
-"""The rows of a stage as samples: a key for what a teacher reads of each, and the batches in which it computes them."""
+"""The rows of a stage as samples: a key of each one's inputs, and the blocks in which a teacher computes them."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from kdspec.engine.teacher_cache.segment_index import KEY
 from kdspec.engine.teacher_cache.slots import MaskName
 
 ROWS = 32
-"""The most samples of a block."""
+"""Maximum samples of a block."""
 TOKENS = 4096
-"""The most tokens of a block, padding included, but for a single sample."""
+"""Maximum tokens of a block, including padding; a longer sample is a block of its own."""
 
 Counts = Mapping[MaskName, NDArray[np.int64]]
-"""For each mask how many tokens count in each sample."""
+"""For each mask the number of non-padding tokens of each sample."""
 
 
 class Samples:
-    """What a teacher is given, row by row. Rows of which it reads the same are one sample.
+    """The inputs of a teacher, row by row. Rows with equal inputs are one sample.
 
-    The last bits of a teacher's output for a row depend on the rows that are computed together with it. So missing
-    samples are computed in blocks of similar length, which are a function of the rows alone: not of the order of
-    training, nor of when and how often a run was stopped.
+    The last bits of a teacher's output for a row depend on the other rows of its batch. Missing samples are therefore
+    computed in blocks of similar length that depend only on the rows: not on the order of training, nor on when and how
+    often a run was stopped.
 
     Args:
         loader: the rows.
         model: the teacher's name.
-        inputs: what the teacher is given of a batch.
-        masks: which tokens count.
+        inputs: gives the teacher's inputs of a batch.
+        masks: which tokens are not padding.
     """
 
     def __init__(
@@ -46,13 +46,13 @@ class Samples:
         sizes = loader.lengths_for(model)
         order: list[int] = np.argsort(sizes, kind="stable").tolist()
         self.of_row = np.empty(loader.rows, np.int64)
-        """For each row the number of its sample; they are numbered in the order of their lengths."""
+        """The sample number of each row; samples are numbered in the order of their lengths."""
         self.numbers: dict[bytes, int] = {}
         """The number of a sample by its key."""
         self._first: list[int] = []
         counts: dict[MaskName, list[int]] = {}
         for rows in _alike(order, sizes):
-            # Rows of the same length have no padding beside each other, so that a key is of its row alone.
+            # Rows of one length need no padding, so that a key depends only on its own row.
             batch = loader.batch(model, rows)
             kept = masks.of(batch)
             given = sorted(inputs(batch).items())
@@ -66,14 +66,14 @@ class Samples:
                 self.of_row[row] = self.numbers[key]
         self.keys: tuple[bytes, ...] = tuple(self.numbers)
         self.counts: Counts = {name: np.array(found, np.int64) for name, found in counts.items()}
-        self.starts = np.array([*_cuts(sizes[self._first].tolist()), len(self.keys)], np.int64)
-        """The samples at which blocks begin, and their number."""
+        self.starts = np.array([*_block_starts(sizes[self._first].tolist()), len(self.keys)], np.int64)
+        """The first sample of each block, and at the end the number of samples."""
         self.block_of = np.searchsorted(self.starts, np.arange(len(self.keys)), side="right") - 1
-        """For each sample its block."""
+        """The block of each sample."""
 
     @property
     def blocks(self) -> int:
-        """How many there are."""
+        """The number of blocks."""
         return len(self.starts) - 1
 
     def block(self, number: int) -> range:
@@ -86,7 +86,7 @@ class Samples:
 
 
 def _alike(order: Sequence[int], sizes: NDArray[np.int64]) -> Iterator[list[int]]:
-    """Rows of one length in batches; of rows whose length is not known, each alone."""
+    """Rows of one length in batches; each row of unknown length alone."""
     rows: list[int] = []
     for row in order:
         if rows and (len(rows) == ROWS or not sizes[row] or sizes[row] != sizes[rows[0]]):
@@ -108,8 +108,8 @@ def _key(inputs: Sequence[tuple[str, Tensor]], kept: Mapping[MaskName, NDArray[n
     return digest.digest()[:KEY]
 
 
-def _cuts(lengths: Sequence[int]) -> Iterator[int]:
-    """Where blocks begin, in samples sorted by length."""
+def _block_starts(lengths: Sequence[int]) -> Iterator[int]:
+    """The first samples of the blocks; `lengths` is sorted."""
     start = 0
     for place, length in enumerate(lengths):
         if not place or place - start >= ROWS or (place - start + 1) * length > TOKENS:

@@ -11,7 +11,7 @@ KEY = 16
 """Bytes of a sample's key."""
 CHECKSUM = 16
 ELSEWHERE = -1
-"""The size of a sample that was computed with the others and is stored in an earlier segment."""
+"""In place of a size: the sample was computed with the others, but is stored in an earlier segment."""
 
 _MAGIC = b"kdspec\x00\x03"
 _HEAD = struct.Struct("<8s16s16sqq")
@@ -35,7 +35,7 @@ class Record:
     """One segment: the samples that a teacher has computed in one batch, in the order of that batch."""
 
     file: str
-    """Its name without what all files of segments have: 32 hexadecimal digits."""
+    """The name of the file without its suffix: 32 hexadecimal digits."""
     offset: int
     entries: tuple[Entry, ...]
 
@@ -50,7 +50,7 @@ class Record:
         return tuple(entry.key for entry in self.entries)
 
     def places(self) -> Iterator[tuple[Entry, int]]:
-        """The samples whose values the segment has, each with its offset in the file."""
+        """The samples that are stored in the segment, each with its offset in the file."""
         at = self.offset
         for entry in self.entries:
             if entry.size != ELSEWHERE:
@@ -76,7 +76,7 @@ def records(data: bytes) -> tuple[list[Record], int]:
 
 
 def checksum(key: bytes, content: bytes | bytearray | memoryview) -> bytes:
-    """A keyed hash: never that of another sample, so that a value in a wrong place is detected."""
+    """A hash keyed by the sample, so that the value of another sample is detected."""
     return hashlib.blake2b(content, digest_size=CHECKSUM, key=key).digest()
 
 
@@ -96,7 +96,7 @@ def _sum(content: bytes) -> bytes:
 
 
 def segment(file: str, offset: int, keys: Sequence[bytes], contents: Sequence[bytes | bytearray | None]) -> Record:
-    """The record of a segment; without content stands a sample that has its value elsewhere."""
+    """The record of a segment; the content is None for a sample that is stored elsewhere."""
     entries = tuple(
         Entry(key, ELSEWHERE, bytes(CHECKSUM)) if content is None else Entry(key, len(content), checksum(key, content))
         for key, content in zip(keys, contents, strict=True)

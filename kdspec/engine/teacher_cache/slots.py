@@ -1,4 +1,4 @@
-"""The places of a row in a cache: one for each tensor that a teacher gives, with its shape by the row's tokens."""
+"""The slots of a row in a cache: one for each tensor of a teacher's output, with its shape."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ SlotPlace = Literal["whole", "layer", "head"]
 MaskName = Literal["inputs", "logits"]
 
 TOKENS = -1
-"""In a shape: as many as the row has tokens that count."""
+"""In a shape: the number of non-padding tokens of the row."""
 
 
-class Uncacheable(Exception):  # noqa: N818 - a finding, told to the user with its stage
-    """Raised with the reason, as it goes on from "the teacher is not cached:"."""
+class Uncacheable(Exception):  # noqa: N818 - a finding, reported with its stage
+    """Raised with the reason that follows "the teacher is not cached:"."""
 
 
 @dataclass(frozen=True)
@@ -33,35 +33,35 @@ class Slot:
     feature: str
     place: SlotPlace
     index: int
-    """Of the layer or the head."""
+    """The index of the layer or the head."""
     dtype: str
-    """As torch calls it, without `torch.`."""
+    """The name of the torch type, without `torch.`."""
     shape: tuple[int, ...]
-    """Of one row, `TOKENS` for an axis of tokens."""
+    """The shape for one row, with `TOKENS` for an axis of tokens."""
     mask: MaskName | None = None
-    """Which tokens count, where it has some."""
+    """The mask of its tokens, if it has an axis of tokens."""
 
     def numbers(self, tokens: int) -> int:
-        """How many numbers a row with so many tokens has."""
+        """The number of elements for a row with this number of tokens."""
         return math.prod(self.of(tokens))
 
     def vectors(self, tokens: int) -> int:
-        """How many vectors along the last axis these are."""
+        """The number of vectors along the last axis."""
         return math.prod(self.of(tokens)[:-1]) if self.numbers(tokens) else 0
 
     def of(self, tokens: int) -> tuple[int, ...]:
-        """The shape of a row with so many tokens."""
+        """The shape for a row with this number of tokens."""
         return tuple(tokens if size == TOKENS else size for size in self.shape)
 
 
 def tensors(features: Features, names: Sequence[str]) -> Iterator[tuple[str, SlotPlace, int, Tensor]]:
-    """The tensors of the named features with the places that they have in them; logits with a value for every class."""
+    """The tensors of the named features with their places; logits are dense."""
     for name, kind, index, value in values(features, names):
         yield name, kind, index, as_tensor(value)
 
 
 def values(features: Features, names: Sequence[str]) -> Iterator[tuple[str, SlotPlace, int, Tensor | Logits]]:
-    """The values of the named features with the places that they have in them, logits as the teacher gives them."""
+    """The values of the named features with their places; logits as the teacher returns them."""
     for name in names:
         value = features[name]
         kind: SlotPlace = "whole"
@@ -77,7 +77,7 @@ def values(features: Features, names: Sequence[str]) -> Iterator[tuple[str, Slot
 
 
 def rebuilt(slots: Sequence[Slot], values: Sequence[Any]) -> dict[str, Any]:
-    """The features of which `tensors` made the slots, with other tensors in their places."""
+    """The inverse of `tensors`: features from a value for each slot."""
     found: dict[str, Any] = {}
     for slot, value in zip(slots, values, strict=True):
         if slot.place == "layer":
@@ -101,7 +101,7 @@ def slots_of(first: Sight, second: Sight, names: Sequence[str]) -> tuple[Slot, .
     """The slots of a teacher, from its outputs for a short and for a long row.
 
     Raises:
-        Uncacheable: a feature is not of rows, or an axis follows neither the rows nor the tokens.
+        Uncacheable: a feature has no row axis, or the size of an axis varies without following the tokens.
     """
     pairs = zip(tensors(first.features, names), tensors(second.features, names), strict=True)
     return tuple(_slot(name, place, index, a, b, (first, second)) for (name, place, index, a), (*_, b) in pairs)
@@ -128,7 +128,7 @@ def _slot(name: str, place: SlotPlace, index: int, a: Tensor, b: Tensor, sights:
 def of_row(slot: Slot, value: Tensor | Logits, row: int, mask: NDArray[np.bool_] | None) -> Tensor:
     """The value of a row on the CPU, at the positions that a mask keeps.
 
-    Of a large head no more logits are computed than are kept, and those of one row at a time.
+    For a large head only the kept logits are computed, one row at a time.
     """
     if isinstance(value, Tensor):
         return value[row] if mask is None else _select(slot, value[row], mask)
@@ -147,7 +147,7 @@ def _select(slot: Slot, value: Tensor, mask: NDArray[np.bool_]) -> Tensor:
 
 
 def index_of(shape: Sequence[int], mask: NDArray[np.bool_], count: int) -> tuple[Any, ...]:
-    """An index of the `count` positions that a mask keeps, on each axis of tokens; slices, which are faster, without gaps."""
+    """An index of the `count` positions that a mask keeps, on each axis of tokens; faster slices if they have no gaps."""
     first = int(mask.argmax()) if count else 0
     if mask[first : first + count].all():
         return tuple(slice(first, first + count) if size == TOKENS else slice(None) for size in shape)

@@ -19,11 +19,11 @@ from kdspec.engine.teacher_cache.segment_index import Record, checksum, records,
 
 LOCK, SEGMENT = ".lock", ".samples"
 _APPENDING = 2**62
-"""The byte of the lock file that is locked while the index grows; those before it stand for units of computation."""
+"""The byte of the lock file that is locked while the index grows; each lower byte is the lock of a unit of computation."""
 
 
-class CacheDamage(Exception):  # noqa: N818 - a finding, after which the sample is computed again
-    """Raised for a sample whose bytes are not those of its checksum."""
+class CacheDamage(Exception):  # noqa: N818 - not an error: the sample is computed again
+    """Raised for a sample with bytes that do not match its checksum."""
 
 
 class _Place(NamedTuple):
@@ -34,7 +34,7 @@ class _Place(NamedTuple):
 
 
 class Store:
-    """A folder with values of one teacher by sample; every method may raise `OSError`.
+    """A folder with the values of one teacher by sample; every method may raise `OSError`.
 
     Each process appends to a file of its own, so that none writes where another reads. A segment is written before its
     record in the index: after a kill there is a segment without a record, which is removed, or an incomplete record, which
@@ -42,7 +42,7 @@ class Store:
     checksum of a sample is verified once in each process.
 
     Args:
-        folder: its own folder, which is made.
+        folder: its own folder; created if absent.
         about: what the folder holds, for people and for the list of caches.
     """
 
@@ -74,7 +74,7 @@ class Store:
 
     @property
     def size(self) -> int:
-        """What all segments have, of whatever rows."""
+        """The bytes of all segments, of any data set."""
         return sum(path.stat().st_size for path in self.folder.glob(f"*{SEGMENT}"))
 
     def __contains__(self, key: bytes) -> bool:
@@ -82,9 +82,9 @@ class Store:
         return key in self._places
 
     def refresh(self) -> None:
-        """Read the records that were appended since, by other processes too."""
+        """Read the records appended since the last call, also by other processes."""
         size = os.fstat(self._index).st_size
-        if size < self._read:  # damaged while it was open: what was read stays known, and has checksums
+        if size < self._read:  # truncated while open: known records stay, checksums protect them
             self._read = 0
         data = os.pread(self._index, size - self._read, self._read)
         found, done = records(data)
@@ -93,10 +93,10 @@ class Store:
             self._take(record)
 
     def has(self, key: bytes) -> bool:
-        """Whether the sample is stored, with the right checksum.
+        """Whether the sample is stored and matches its checksum.
 
         Raises:
-            CacheDamage: it is stored with other bytes. From then on it is absent.
+            CacheDamage: it is damaged; it is treated as absent from then on.
         """
         if key in self._checked:
             return True
@@ -113,12 +113,12 @@ class Store:
         return False
 
     def together(self, key: bytes) -> tuple[bytes, ...]:
-        """The samples, this one among them, that it was computed with when its value was found to be damaged."""
+        """All samples of the batch in which a damaged sample was computed; empty if the sample is not damaged."""
         record = self._damaged.get(key)
         return () if record is None else record.keys()
 
     def view(self, key: bytes) -> memoryview:
-        """The bytes of a sample that `has` has found."""
+        """The bytes of a sample; `has` must have returned True for it."""
         place = self._places[key][0]
         view = self._mapped(place)
         assert view is not None, "what was verified is still mapped"
@@ -144,7 +144,7 @@ class Store:
 
     @contextmanager
     def alone(self, keys: Sequence[bytes]) -> Iterator[None]:
-        """Wait until no other process computes these samples, and let none begin meanwhile."""
+        """Lock these samples against computation by other processes; waits for the lock."""
         unit = int.from_bytes(hashlib.blake2b(b"".join(keys), digest_size=7).digest()) % _APPENDING
         with self._locked(unit):
             self.refresh()
@@ -177,11 +177,11 @@ class Store:
         return view is not None and checksum(key, view) == place.checksum
 
     def _mapped(self, place: _Place) -> memoryview | None:
-        """The bytes at a place; None where the file ends before."""
+        """The bytes at a place; None if the file is shorter."""
         name, end = place.record.file, place.offset + place.size
         if name not in self._maps or len(self._maps[name]) < end:
             try:
-                # Its own it has open, and may go on with where somebody has removed the cache.
+                # The descriptor of its own file still works after somebody has removed the cache.
                 own = self._own is not None and self._own[0] == name
                 descriptor = (
                     os.dup(self._own[1]) if own and self._own else _open_to_read(self.folder / f"{name}{SEGMENT}")
@@ -192,14 +192,14 @@ class Store:
                 size = os.fstat(descriptor).st_size
                 if size < max(end, 1):
                     return None
-                # The smaller map goes when the last tensor that is read from it does.
+                # The old, smaller map is freed with the last array that refers to it.
                 self._maps[name] = memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ))
             finally:
                 os.close(descriptor)
         return self._maps[name][place.offset : end]
 
     def _segments(self) -> tuple[str, int]:
-        """The file that this process appends to, made at its first segment."""
+        """The file to which this process appends; created for its first segment."""
         if self._own is None:
             name = secrets.token_hex(16)
             descriptor = _open(self.folder / f"{name}{SEGMENT}", os.O_EXCL)
@@ -209,7 +209,7 @@ class Store:
         return self._own
 
     def _remove_unreferenced(self) -> None:
-        """Remove segments that no record leads to, after a kill or where the index was lost, unless they are in use."""
+        """Remove segments without a record, which a kill or a lost index leaves, unless they are in use."""
         with self._locked(_APPENDING):
             self.refresh()
             known = {place.record.file for places in self._places.values() for place in places}
@@ -227,7 +227,7 @@ class Store:
     @contextmanager
     def _locked(self, byte: int) -> Iterator[None]:
         held = False
-        with suppress(OSError):  # a file system without locks: then two may compute the same, and the first one holds
+        with suppress(OSError):  # without file locks two processes may compute the same sample; the first record wins
             fcntl.lockf(self._lock, fcntl.LOCK_EX, 1, byte)
             held = True
         try:

@@ -1,4 +1,4 @@
-"""A look at what a teacher says of a few rows, before all of them are looked at: its slots, its cost, its size."""
+"""Runs a teacher on a few rows to find its slots, its cost and the size of a row."""
 
 from __future__ import annotations
 
@@ -21,36 +21,37 @@ from kdspec.engine.teacher_cache.reduce import Reducing
 from kdspec.engine.teacher_cache.slots import Sight, Slot, Uncacheable, slots_of, tensors
 
 _ROWS = 64
-"""Rows by whose lengths the size of a row is judged."""
+"""Number of rows from which the mean size of a row is estimated."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What was seen."""
+    """The result of a survey."""
 
     slots: tuple[Slot, ...]
     flops: float
-    """Operations for an average row."""
+    """Operations per row, on average."""
     row_bytes: float
-    """What an average row takes."""
+    """Bytes per row, on average."""
 
 
 def survey(
     forward: ModelRunner | Reducing, names: Sequence[str], loader: Loader, masks: Masks, backend: Backend, codecs: CodecChoice
 ) -> Survey:  # fmt: skip
-    """Look at the shortest and the longest row of a teacher, and at the lengths of some others.
+    """Run the teacher on the shortest and the longest row, and count the tokens of some others.
 
     Raises:
-        Uncacheable: what it says of a row is not the same each time, or does not follow the rows and their tokens.
+        Uncacheable: its outputs for a row are not deterministic, or their shapes do not follow rows and tokens.
     """
     sizes = loader.lengths_for(forward.name)
     ends = (int(sizes.argmin()), int(sizes.argmax()) or loader.rows - 1)
     with FlopCounterMode(display=False) as counter:
         sights = [_sight(forward, loader, row, masks, backend, seed=0) for row in ends]
+    # With another seed: a dropout that stays active in eval mode, or a random input, shows as a difference.
     again = _sight(forward, loader, ends[-1], masks, backend, seed=1)
     pairs = zip(tensors(sights[-1].features, names), tensors(again.features, names), strict=True)
     if not all(torch.equal(a.nan_to_num(), b.nan_to_num()) for (*_, a), (*_, b) in pairs):
-        raise Uncacheable("it, or its inputs, are drawn anew each time")
+        raise Uncacheable("its outputs or its inputs are random")
     slots = slots_of(sights[0], sights[-1], names)
     rows = np.unique(np.linspace(0, loader.rows - 1, _ROWS).astype(int)).tolist()
     counts = {name: mask.sum(1) for name, mask in masks.of(loader.batch(forward.name, rows)).items()}

@@ -1,4 +1,4 @@
-"""The largest logits of each position, and for each temperature the probability of all others as one number."""
+"""The codec of the largest logits of each position, with the total probability of the others at each temperature."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from kdspec.engine.teacher_cache.slots import Slot
 
 @dataclass(frozen=True)
 class TopK(Codec):
-    """Keeps the `count` largest logits of a position, their classes, and what the others come to.
+    """Stores the `count` largest logits of a position, their classes, and the rest at each temperature.
 
-    What the others come to at temperature T is log Σ exp(z / T) over them. It is a number of its own for each
-    temperature: it does not follow from that at another one.
+    The rest at temperature T is log Σ exp(z / T) over the other classes. It is stored for each temperature, because it
+    does not follow from the rest at another one.
     """
 
     count: int
@@ -31,7 +31,7 @@ class TopK(Codec):
     name = "top_k"
 
     def size(self, slot: Slot, tokens: int) -> int:
-        """For each position 8 a logit, and 4 a temperature."""
+        """For each position 8 bytes per logit and 4 per temperature."""
         return slot.vectors(tokens) * (8 * self.count + 4 * len(self.temperatures))
 
     def encode(self, slot: Slot, value: Tensor) -> bytes:
@@ -46,7 +46,7 @@ class TopK(Codec):
         return b"".join(array(part).tobytes() for part in (at.to(torch.int32), largest, *rests))
 
     def decode(self, slot: Slot, buffer: memoryview, offset: int, tokens: int) -> tuple[NDArray[Any], ...]:
-        """An array for each of the parts."""
+        """An array for each part."""
         leading, found = slot.of(tokens)[:-1], []
         for part in self.parts(slot):
             shape = (*leading, *part.shape[len(leading) :])
@@ -63,6 +63,6 @@ class TopK(Codec):
         return (Part(several, torch.int64), Part(several, torch.float32), *rests)
 
     def put_together(self, slot: Slot, tensors: Sequence[Tensor]) -> TopKLogits:
-        """The list and the rests, which are never spread over the other classes."""
+        """The list and the rests; the dense logits are never built."""
         ids, values, *rests = tensors
         return TopKLogits(ids, values, dict(zip(self.temperatures, rests, strict=True)), slot.shape[-1])

@@ -12,7 +12,7 @@ from torch import nn
 
 from kdspec.api.step import Features
 from kdspec.engine.batches import build_sampler
-from kdspec.engine.batches.build_sampler import cost_of_a_cut
+from kdspec.engine.batches.build_sampler import split_cost
 from kdspec.engine.run.stage_run import Interrupted
 from kdspec.events import StepDone
 from kdspec.testing import tiny
@@ -43,7 +43,7 @@ TRAINING = "stages.distil.training"
 @pytest.fixture
 def texts(launch, tmp_path, monkeypatch):
     """Runs the spec with tiny models without dropout; cuts cost nothing, so that there are many."""
-    monkeypatch.setattr(build_sampler, "cost_of_a_cut", lambda *_: 0)
+    monkeypatch.setattr(build_sampler, "split_cost", lambda *_: 0)
     off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     for seed, name in enumerate(("teacher", "student")):
         tiny(tmp_path / name, seed=seed, **off)
@@ -60,7 +60,7 @@ def texts(launch, tmp_path, monkeypatch):
     ],
     ids=["match", "tokens"],
 )
-def test_cuts_leave_the_gradient_as_it_is(changes, texts):
+def test_splitting_leaves_the_gradient_unchanged(changes, texts):
     """Over steps of which the last is short, and rows of which some have no label; every loss is in `test_same_loss`."""
     whole = texts(
         *(change for change in changes if "tokens" not in change), f"{TRAINING}.batching=random", folder="one"
@@ -118,18 +118,18 @@ def test_a_stopped_run_resumes_with_the_same_batches(by, texts, toys):
     assert all(torch.equal(resumed.weights[name], tensor) for name, tensor in whole.weights.items())
 
 
-def test_a_batch_norm_in_the_student_is_not_cut():
+def test_batches_are_not_split_with_batch_norm_in_the_student():
     student = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     assert "normalises over the batch" in build_sampler._doubt(student, SimpleNamespace(heads=lambda _: ()))
 
 
-def test_logits_of_tokens_need_a_mask_to_be_cut():
+def test_batches_with_logits_of_tokens_are_split_only_with_a_mask():
     features = Features({"logits": torch.zeros(2, 3, 4)})
     assert "logits_mask" in build_sampler._doubt(nn.Linear(2, 2), features)
 
 
-def test_a_cut_costs_fewer_tokens_of_a_wider_model():
+def test_a_split_costs_fewer_tokens_for_a_wider_model():
     narrow, wide = (nn.Sequential(*(nn.Linear(width, width) for _ in range(6))) for width in (64, 512))
-    assert cost_of_a_cut(narrow, [], "cpu") > cost_of_a_cut(wide, [], "cpu") > 0
-    assert cost_of_a_cut(wide, [], "cuda") > cost_of_a_cut(wide, [], "cpu")
-    assert cost_of_a_cut(nn.ReLU(), [], "cpu") > 0
+    assert split_cost(narrow, [], "cpu") > split_cost(wide, [], "cpu") > 0
+    assert split_cost(wide, [], "cuda") > split_cost(wide, [], "cpu")
+    assert split_cost(nn.ReLU(), [], "cpu") > 0

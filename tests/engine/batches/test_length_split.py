@@ -21,8 +21,8 @@ def price(lengths: list[int], pieces: list[list[int]], cost: int) -> int:
 
 
 @given(LENGTHS, st.integers(0, 40), st.integers(1, 8))
-def test_pieces_have_every_row_once_and_no_more_rows_than_allowed(lengths, cost, most):
-    pieces = cutting(lengths, cost).pieces(range(len(lengths)), most)
+def test_micro_batches_have_every_row_once_and_at_most_the_allowed_rows(lengths, cost, most):
+    pieces = cutting(lengths, cost).split(range(len(lengths)), most)
     assert sorted(itertools.chain(*pieces)) == list(range(len(lengths)))
     assert all(1 <= len(piece) <= most for piece in pieces)
     in_turn = [lengths[row] for piece in pieces for row in piece]
@@ -31,7 +31,7 @@ def test_pieces_have_every_row_once_and_no_more_rows_than_allowed(lengths, cost,
 
 @settings(max_examples=50)
 @given(LENGTHS, st.integers(0, 40), st.integers(1, 8), st.none() | st.integers(1, 60))
-def test_no_other_cuts_cost_less(lengths, cost, most, tokens):
+def test_no_other_split_costs_less(lengths, cost, most, tokens):
     rows = sorted(range(len(lengths)), key=lambda row: -lengths[row])
 
     def allowed(piece: list[int]) -> bool:
@@ -45,26 +45,26 @@ def test_no_other_cuts_cost_less(lengths, cost, most, tokens):
         pieces = [rows[first:end] for first, end in itertools.pairwise(ends)]
         if all(map(allowed, pieces)):
             every.append(price(lengths, pieces, cost))
-    found = cutting(lengths, cost, tokens).pieces(range(len(lengths)), most)
+    found = cutting(lengths, cost, tokens).split(range(len(lengths)), most)
     assert all(map(allowed, found))
     assert price(lengths, found, cost) == min(every)
 
 
-def test_rows_of_one_length_are_not_cut():
-    assert cutting([7] * 6, cost=1).pieces(range(6), 6) == [[0, 1, 2, 3, 4, 5]]
+def test_rows_of_one_length_are_not_split():
+    assert cutting([7] * 6, cost=1).split(range(6), 6) == [[0, 1, 2, 3, 4, 5]]
 
 
-def test_a_cut_that_costs_more_than_it_saves_is_not_made():
-    assert len(cutting([10, 2, 2], cost=15).pieces(range(3), 3)) == 2
-    assert len(cutting([10, 2, 2], cost=17).pieces(range(3), 3)) == 1
+def test_rows_are_not_split_if_it_costs_more_than_it_saves():
+    assert len(cutting([10, 2, 2], cost=15).split(range(3), 3)) == 2
+    assert len(cutting([10, 2, 2], cost=17).split(range(3), 3)) == 1
 
 
 def test_a_row_longer_than_the_tokens_allowed_is_alone():
-    assert cutting([9, 2, 2], tokens=4).pieces(range(3), 1) == [[0], [1, 2]]
+    assert cutting([9, 2, 2], tokens=4).split(range(3), 1) == [[0], [1, 2]]
 
 
-def test_no_rows_are_no_pieces():
-    assert cutting([1]).pieces([], 4) == []
+def test_no_rows_give_no_micro_batches():
+    assert cutting([1]).split([], 4) == []
 
 
 @given(PIECES, st.integers(0, 12))

@@ -63,7 +63,7 @@ def test_models_with_equal_readers_share_their_batch():
     assert batches["student"] is not batches["other"]
 
 
-def test_a_batch_says_which_rows_it_has_and_how_they_were_encoded():
+def test_a_batch_has_its_row_numbers_and_their_encoding():
     batch = loader().batches([4, 1])["student"]
     assert batch.rows == (4, 1)
     assert [row["x"] for row in batch.encoded] == [10.0, 15.0]

@@ -155,13 +155,13 @@ def step_rows(order: DataOrder, step: int) -> list[int]:
 
 
 @given(ORDERS, CUTTINGS, st.integers(0, 40))
-def test_cuts_leave_each_step_its_rows(order, cutting, step):
-    assert step_rows(copy_of(order, cutting=cutting), step) == step_rows(order, step)
+def test_splitting_leaves_the_rows_of_each_step_unchanged(order, cutting, step):
+    assert step_rows(copy_of(order, length_split=cutting), step) == step_rows(order, step)
 
 
 @given(ORDERS, CUTTINGS, st.integers(0, 40))
 def test_every_rank_gets_equally_many_pieces_and_keeps_its_rows(order, cutting, step):
-    cut = copy_of(order, cutting=cutting)
+    cut = copy_of(order, length_split=cutting)
     assert len({len(cut.micro_batches(step, rank)) for rank in range(order.world)}) == 1
     assert all(cut.micro_batches(step, 0))
     for rank in range(order.world):
@@ -170,8 +170,8 @@ def test_every_rank_gets_equally_many_pieces_and_keeps_its_rows(order, cutting, 
 
 
 @given(ORDERS, CUTTINGS, st.integers(0, 40))
-def test_cuts_depend_on_nothing_but_seed_and_step(order, cutting, step):
-    cut = copy_of(order, cutting=cutting)
+def test_the_split_depends_only_on_seed_and_step(order, cutting, step):
+    cut = copy_of(order, length_split=cutting)
     epoch_rows(cut, 2)
     assert cut.micro_batches(step) == copy_of(cut).micro_batches(step)
 

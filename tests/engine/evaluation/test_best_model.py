@@ -243,5 +243,5 @@ def test_metrics_of_which_more_and_less_are_better_have_no_mean():
         several(("a", "accuracy", False), ("a.b", "mae", True)).check()
     (found,) = caught.value.findings
     assert found.message == "the metrics of the tasks of stage `distil` have no mean"
-    assert found.notes == ("of `accuracy` of `a` more is better", "of `mae` of `a.b` less is better")
-    assert found.help == "name the one that chooses: `evaluate: {metric: a.accuracy}`"
+    assert found.notes == ("`accuracy` of `a`: higher is better", "`mae` of `a.b`: lower is better")
+    assert found.help == "name the metric for model selection: `evaluate: {metric: a.accuracy}`"

@@ -242,7 +242,7 @@ class TestRecovering:
         assert_whole(two.latest(unexpected), 20)
         assert names_in(two.root) == ["step-00000010", "step-00000020"]
 
-    def test_a_replacement_cut_off_between_its_renames_is_undone(self, two):
+    def test_a_replacement_interrupted_between_its_renames_is_undone(self, two):
         two.folder(20).rename(two.root / ".aside-step-00000020-0123abcd")
         assert_whole(two.latest(unexpected), 20)
 

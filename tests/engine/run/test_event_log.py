@@ -193,7 +193,7 @@ def test_an_event_that_does_not_fit_on_the_disk_leaves_no_torn_line(path, room):
     assert path.read_bytes().count(b"\n") == 2
 
 
-def test_any_cut_of_a_log_can_be_read_and_continued(path):
+def test_a_log_truncated_anywhere_can_be_read_and_continued(path):
     log_of(path, STARTED, *stage_events("a", 4))
     whole, dice = path.read_bytes(), random.Random(0)
     for _ in range(40):

@@ -46,7 +46,7 @@ MATCHES = "stages.distil.distiller.general.matches"
 PLAIN = f"{TRAINING}.compile=false"
 NEVER = f"{TRAINING}.teacher_cache=off"
 WORDS = ("a good film", "dull", "the plot was thin, and long", "nice", "very bad indeed", "good", "so so so so", "x y")
-ON_A_PROCESSOR = "stage `distil`: a processor is seldom faster with `compile: true`; compare some steps without"
+ON_A_CPU = "stage `distil`: a CPU is seldom faster with `compile: true`; compare the speed with and without it"
 
 
 class Endless(FeatureLoss):
@@ -88,7 +88,7 @@ def texts(launch, session, tmp_path):
 
 
 def effects(ran):
-    return [note for note in ran.notes if "compile" in note and note != ON_A_PROCESSOR]
+    return [note for note in ran.notes if "compile" in note and note != ON_A_CPU]
 
 
 def losses(ran):
@@ -167,7 +167,7 @@ def test_a_hook_that_is_there_already_parts_a_layer_too():
 
 @pytest.mark.slow
 def test_it_warns_that_the_cpu_is_seldom_faster(texts, graphs):
-    assert ON_A_PROCESSOR in texts().notes
+    assert ON_A_CPU in texts().notes
     assert "compile" not in " ".join(texts(PLAIN, folder="plain").notes)
 
 
@@ -249,7 +249,7 @@ def test_if_torch_cannot_compile_the_run_continues(texts, monkeypatch):
 
 def test_a_strategy_that_changes_modules_is_left_alone(texts, graphs):
     ran = texts("stages.distil.distiller={preparing: {}}", plugins=(Preparing,))
-    assert effects(ran) == ["`compile: true` of stage `distil` has no effect: its strategy changes modules as it goes"]
+    assert effects(ran) == ["`compile: true` of stage `distil` has no effect: its strategy changes modules"]
     assert not graphs
 
 

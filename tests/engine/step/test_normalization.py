@@ -59,7 +59,7 @@ def test_a_step_without_any_labels_learns_what_else_there_is(launch):
     assert ran.of(StepDone)[0].grad_norm > 0
 
 
-def test_the_mean_of_means_depends_on_the_cut(launch, same):
+def test_the_mean_of_means_depends_on_the_split(launch, same):
     mode = f"{TRAINING}.normalize=micro_batch"
     whole = launch(mode, GAPS, *cut(8, 1), folder="whole")
     parts = launch(mode, GAPS, *cut(2, 4), folder="parts")

@@ -492,7 +492,7 @@ class Bare(Silent):
 def test_an_objective_of_another_class_is_refused(launch):
     (found,) = refused(lambda: launch("stages.distil.distiller=bare", plugins=[Bare]))
     assert found.code == "KD506"
-    assert "`build` made a function, which is no `kdspec.Objective`" in found.message
+    assert "`build` returned a function, not a `kdspec.Objective`" in found.message
 
 
 class Hiding(Silent):

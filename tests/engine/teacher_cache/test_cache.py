@@ -345,7 +345,7 @@ def test_a_cache_larger_than_the_budget_is_not_made(use, launch, home):
 
 def test_auto_does_not_cache_what_is_computed_faster_than_read(launch):
     ran = launch(f"{CACHE}.use=auto")
-    assert ran.cache.reason == "running it takes no longer than reading"
+    assert ran.cache.reason == "recomputing the teacher is as fast as reading the cache"
 
 
 def test_auto_caches_a_teacher_that_takes_long(launch, monkeypatch):

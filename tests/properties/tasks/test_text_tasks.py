@@ -115,7 +115,7 @@ def test_a_masked_student_is_saved_with_its_embeddings_tied(session, launch):
     assert not rehearsed.findings
     assert rehearsed.models["student"].parameters == sum(parameter.numel() for parameter in named.values())
     assert rehearsed.models["student"].initialization.copied_parameters == rehearsed.models["student"].parameters
-    assert rehearsed.stages[0].idle == ()
+    assert rehearsed.stages[0].unused == ()
     assert not rehearsed.classes_assumed
 
 

@@ -81,7 +81,7 @@ def test_the_student_is_a_folder_for_transformers(words):
     assert "| f1 |" in (folder / "README.md").read_text()
 
 
-def test_the_result_does_not_depend_on_how_a_batch_is_cut(words, same):
+def test_the_result_does_not_depend_on_how_a_batch_is_split(words, same):
     """Soft and hard labels count the words of the whole step, whatever micro-batch they are in."""
     training = "stages.distil.training"
     plain = f"{training}.optimizer={{sgd: {{lr: 0.1}}}}"

@@ -51,15 +51,9 @@ class LaneDropout(TorchFunctionMode):
         if dropped == 2**_BITS:
             return torch.zeros_like(like)
         # torch supports few operations on uint16, so the bits and the threshold are signed.
-        # torch supports few operations on uint16, so the bits and the threshold are signed.
-        # torch supports few operations on uint16, so the bits and the threshold are signed.
-        # torch supports few operations on uint16, so the bits and the threshold are signed.
         bits = torch.from_numpy(self._generator.random_raw(-(-count * _BITS // 64)).view(np.int16))[:count]
         kept = bits >= dropped - 2 ** (_BITS - 1)
         noise: Tensor = kept.view(like.shape).to(like.dtype)
-        # By the rounded probability, so that the mean is exactly 1.
-        # By the rounded probability, so that the mean is exactly 1.
-        # By the rounded probability, so that the mean is exactly 1.
         # By the rounded probability, so that the mean is exactly 1.
         return noise.mul_(1 / (1 - dropped / 2**_BITS))
 
@@ -85,9 +79,6 @@ class LaneDropout(TorchFunctionMode):
             key, value = key.repeat_interleave(groups, -3), value.repeat_interleave(groups, -3)
         if is_causal:
             attn_mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
-        # The products keep the widened type, as in torch's math kernel.
-        # The products keep the widened type, as in torch's math kernel.
-        # The products keep the widened type, as in torch's math kernel.
         # The products keep the widened type, as in torch's math kernel.
         with torch.autocast(query.device.type, enabled=False):
             return self._weighed(query, key, value, attn_mask, dropout_p, scale).to(query.dtype)

@@ -39,9 +39,6 @@ class Lanes:
 
         def in_turn(lane: Lane, numbers: Sequence[int]) -> None:
             # The setting is per thread; all lanes together use as many threads as one would.
-            # The setting is per thread; all lanes together use as many threads as one would.
-            # The setting is per thread; all lanes together use as many threads as one would.
-            # The setting is per thread; all lanes together use as many threads as one would.
             torch.set_num_threads(max(threads // self.count, 1))
             with lane.draws:
                 for number in numbers:
