@@ -44,7 +44,7 @@ def epoch_rows(order: DataOrder, epoch: int) -> list[int]:
 
 
 def copy_of(order: DataOrder, **changes: Any) -> DataOrder:
-    names = ("rows", "batch_size", "accumulate", "seed", "shuffle", "world", "grouped", "cutting")
+    names = ("rows", "batch_size", "accumulate", "seed", "shuffle", "world", "grouped", "length_split")
     return DataOrder(**{name: getattr(order, name) for name in names} | changes)
 
 
@@ -155,25 +155,25 @@ def step_rows(order: DataOrder, step: int) -> list[int]:
 
 
 @given(ORDERS, CUTTINGS, st.integers(0, 40))
-def test_splitting_leaves_the_rows_of_each_step_unchanged(order, cutting, step):
-    assert step_rows(copy_of(order, length_split=cutting), step) == step_rows(order, step)
+def test_splitting_leaves_the_rows_of_each_step_unchanged(order, length_split, step):
+    assert step_rows(copy_of(order, length_split=length_split), step) == step_rows(order, step)
 
 
 @given(ORDERS, CUTTINGS, st.integers(0, 40))
-def test_every_rank_gets_equally_many_pieces_and_keeps_its_rows(order, cutting, step):
-    cut = copy_of(order, length_split=cutting)
-    assert len({len(cut.micro_batches(step, rank)) for rank in range(order.world)}) == 1
-    assert all(cut.micro_batches(step, 0))
+def test_every_rank_gets_equally_many_micro_batches_and_keeps_its_rows(order, length_split, step):
+    split = copy_of(order, length_split=length_split)
+    assert len({len(split.micro_batches(step, rank)) for rank in range(order.world)}) == 1
+    assert all(split.micro_batches(step, 0))
     for rank in range(order.world):
-        flat = [sorted(row for batch in each.micro_batches(step, rank) for row in batch) for each in (order, cut)]
+        flat = [sorted(row for batch in each.micro_batches(step, rank) for row in batch) for each in (order, split)]
         assert flat[0] == flat[1]
 
 
 @given(ORDERS, CUTTINGS, st.integers(0, 40))
-def test_the_split_depends_only_on_seed_and_step(order, cutting, step):
-    cut = copy_of(order, length_split=cutting)
-    epoch_rows(cut, 2)
-    assert cut.micro_batches(step) == copy_of(cut).micro_batches(step)
+def test_the_split_depends_only_on_seed_and_step(order, length_split, step):
+    split = copy_of(order, length_split=length_split)
+    epoch_rows(split, 2)
+    assert split.micro_batches(step) == copy_of(split).micro_batches(step)
 
 
 def test_a_grouped_step_has_rows_of_similar_length():
