@@ -56,8 +56,9 @@ class Finding:
         assert "/" in self.code or self.code in CODES, f"{self.code} is neither in CODES nor <distribution>/<code>"
 
     def __str__(self) -> str:
-        """`KD101 message`."""
-        return f"{self.code} {self.message}"
+        """`stages.distil.training: KD102 message`, or `KD514 message` where no place has to do with it."""
+        at = ".".join(map(str, self.at or ()))
+        return f"{at}: {self.code} {self.message}" if at else f"{self.code} {self.message}"
 
 
 class FindingError(Exception):

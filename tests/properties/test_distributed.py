@@ -457,7 +457,7 @@ def test_the_other_process_reports_the_reason_of_a_failure(started):
     assert code == "KD514"
     assert message.startswith("process 1 of 2 (pid ")
     assert message.endswith(
-        "has failed: --set:1:36: KD506 learning-rate schedule `accident` raised ValueError: no more"
+        "has failed: stages.distil.training.lr_schedule.accident: KD506 learning-rate schedule `accident` raised ValueError: no more"
     )
 
 
