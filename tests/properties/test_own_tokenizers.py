@@ -87,7 +87,7 @@ def lengths(monkeypatch):
     seen, original = [], ModelRunner.__call__
 
     def spying(self, batch):
-        seen.append((self.name, tuple(batch["input_ids"].shape)))
+        seen.append((self.name, tuple(batch.inputs[""]["input_ids"].shape)))
         return original(self, batch)
 
     monkeypatch.setattr(ModelRunner, "__call__", spying)

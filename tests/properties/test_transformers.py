@@ -8,6 +8,7 @@ import json
 import pytest
 import torch
 
+from kdspec.api.batch import Batch
 from kdspec.api.field_path import parse
 from kdspec.api.plan import Feature
 from kdspec.diagnostics.finding import FindingError
@@ -62,7 +63,9 @@ def spy(monkeypatch):
     original = ModelRunner.__call__
 
     def spying(self, batch):
-        seen.append((self.name, dict(batch), self.module.config._attn_implementation, torch.is_grad_enabled()))
+        seen.append(
+            (self.name, {**batch.inputs[""], **batch.targets}, self.module.config._attn_implementation, torch.is_grad_enabled())
+        )
         trains = {module.training for module in self.module.modules()}
         assert trains == {torch.is_grad_enabled()}, "a model is loaded in evaluation mode; the student must train"
         return original(self, batch)
@@ -119,10 +122,10 @@ def test_attention_is_that_of_the_model(texts, spy, session, tmp_path):
         "attention": Feature(name="attention", paths=(parse("output.attentions"),), several=False, layers=(1,)),
         "hidden": Feature(name="hidden", paths=(parse("output.hidden_states"),), several=False, layers=(0, 2)),
     }
-    forward = ModelRunner("teacher", module, features, labels=frozenset(), chooses=True, spec=plan.spec, task="texts")
+    forward = ModelRunner("teacher", module, features, chooses=True, spec=plan.spec, task="texts")
     batch = {"input_ids": torch.tensor([[2, 8, 9, 3]]), "attention_mask": torch.tensor([[1, 1, 1, 0]])}
     with torch.no_grad():
-        found = forward(batch)
+        found = forward(Batch(inputs={"": batch}))
         whole = module(**batch, output_attentions=True, output_hidden_states=True)
     assert torch.equal(found["attention"][1], whole.attentions[1])
     assert torch.allclose(found["attention"][1].sum(-1), torch.ones(()), atol=1e-6)
