@@ -95,7 +95,7 @@ def test_unlabelled_rows_have_none():
 @pytest.mark.parametrize(
     ("splits", "fields", "code", "at", "message"),
     [
-        ({"train": {"text": ["a"], "label": ["x;y"]}}, {}, "KD502", ("label", 0), "the text `x;y`"),
+        ({"train": {"text": ["a"], "label": ["x;y"]}}, {}, "KD502", ("label", 0), "the string `x;y`"),
         ({"train": {"text": ["a"], "label": [3]}}, {}, "KD502", ("label", 0), "a int"),
         ({"train": {"text": ["a"], "label": [["x"]]}}, {}, "KD312", ("label", 0), "only the label `x`"),
         ({"train": ROWS, "test": {"text": ["a"], "label": [["q"]]}}, {}, "KD312", ("label", 0), "not among"),
