@@ -131,7 +131,10 @@ class BuiltTask(ABC):
         }
 
     def evaluator(self, split: str) -> Evaluator:
-        """The evaluator of a model's outputs for a split; by default it computes only the loss."""
+        """The evaluator of a model's outputs for a split; by default it computes only the loss.
+
+        `validation` is asked for before anything is known of its rows: a split without rows has an evaluator too.
+        """
         del split
         return LossAlone()
 

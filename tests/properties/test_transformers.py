@@ -64,7 +64,12 @@ def spy(monkeypatch):
 
     def spying(self, batch):
         seen.append(
-            (self.name, {**batch.inputs[""], **batch.targets}, self.module.config._attn_implementation, torch.is_grad_enabled())
+            (
+                self.name,
+                {**batch.inputs[""], **batch.targets},
+                self.module.config._attn_implementation,
+                torch.is_grad_enabled(),
+            )
         )
         trains = {module.training for module in self.module.modules()}
         assert trains == {torch.is_grad_enabled()}, "a model is loaded in evaluation mode; the student must train"

@@ -183,7 +183,7 @@ class Extraction(BuiltTask):
 
     def evaluator(self, split: str) -> Evaluator:
         """Exact match and F1, the mean over the questions."""
-        return AnswerMetrics(self._task, self._questions[split])
+        return AnswerMetrics(self._task, self._questions.get(split, []))
 
     def _windows(self, split: str, tokenizer: Any | None) -> list[dict[str, Any]]:
         limit = texts.limit(texts.present(tokenizer), self._task.max_length, pair=True)

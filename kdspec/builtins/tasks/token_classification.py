@@ -176,7 +176,7 @@ class Tagging(BuiltTask):
     def evaluator(self, split: str) -> Evaluator:
         """The part of words with the right tag and, of entities, precision, recall and F1 over the whole split."""
         metric = self._task.metric or ("f1" if self._entities else "accuracy")
-        return TagMetrics(metric, self.head.labels, self._tags[split], entities=self._entities)
+        return TagMetrics(metric, self.head.labels, self._tags.get(split, []), entities=self._entities)
 
     def _example(self, split: str, window: Window, begins: Mapping[int, int]) -> dict[str, Any]:
         tags = self._tags[split][window.sentence]

@@ -314,3 +314,7 @@ def test_the_loss_is_the_cross_entropy_over_positions():
     losses = built().hard_loss(Features({"logits": (logits, 2 * logits), "labels": (labels, labels)}), Batch(inputs={}))
     assert list(losses) == ["start", "end"]
     assert torch.allclose(losses["start"].value, expected)
+
+
+def test_a_split_without_rows_has_an_evaluator():
+    assert built().evaluator("validation").merge([]) == {}

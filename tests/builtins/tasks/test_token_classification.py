@@ -335,3 +335,7 @@ def test_the_loss_is_the_cross_entropy_over_labelled_tokens():
     logits, labels = torch.randn(2, 3, 7), torch.tensor([[-100, 1, 2], [3, -100, -100]])
     expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten())
     assert torch.allclose(loss_of(built(), logits, labels).value, expected)
+
+
+def test_a_split_without_rows_has_an_evaluator():
+    assert built().evaluator("validation").merge([]) == {}
