@@ -37,7 +37,7 @@ class Watch(TorchDispatchMode):
 def watch(monkeypatch):
     """Watches forward passes, losses and backward passes of a run."""
     watch = Watch()
-    for name in ("terms", "_micro", "_backward"):
+    for name in ("terms", "_weighted_loss", "_backward"):
         original = getattr(TrainingLoop, name)
 
         def watching(self, *args, _original=original, **keywords):

@@ -14,6 +14,7 @@ from kdspec.engine.processes.backend import SingleProcess
 from kdspec.engine.run.build_stage import StageSetup, build_stage
 from kdspec.engine.run.run_folder import RunFolder
 from kdspec.engine.step.normalization import Shares, total
+from kdspec.engine.step.training_loop import DrawnStep
 from kdspec.engine.step.whole_step import joined, over_whole_step
 from kdspec.events import StepDone
 
@@ -88,7 +89,8 @@ def test_with_dropout_the_gradient_is_that_of_one_graph_over_the_step(single, be
     expected = torch.autograd.grad(value, weights, allow_unused=True)
     known, whole = over_whole_step(loop, 0, drawn)
     counts = [each.units for each in drawn]
-    loop._one_by_one(0, drawn, Shares(counts, total(counts), "step"), known, whole)
+    shares = Shares(counts, total(counts), "step")
+    loop._one_by_one(DrawnStep(number=0, drawn=drawn, shares=shares, answers=known, whole=whole))
     tolerance = 1e-6 if single else 1e-12
     (term,) = whole.values()
     torch.testing.assert_close(term.value, value.detach(), rtol=tolerance, atol=tolerance)

@@ -124,9 +124,8 @@ def _with_lanes(loop: TrainingLoop, again: Callable[[nn.Module], TrainableModule
     stage = loop.stage
     lanes = build_lanes(loop, again)
     if isinstance(lanes, Lanes):
-        return replace(loop, lanes=lanes), Note(
-            "info", f"stage `{stage.name}`: {lanes.count} micro-batches in parallel"
-        )
+        text = f"stage `{stage.name}`: {lanes.count} micro-batches in parallel"
+        return replace(loop, lanes=lanes), Note("info", text)
     return loop, Note("warning", f"`lanes: {stage.training.lanes}` of stage `{stage.name}` has no effect: {lanes}")
 
 

@@ -167,8 +167,8 @@ class StageRun:
         return tracker
 
     def _log(self, done: StepDone) -> None:
-        if done.step == 1 and self.loop.idle:
-            self.emit(_without_gradient(self.stage.student, self.loop.idle))
+        if done.step == 1 and self.loop.unused:
+            self.emit(_without_gradient(self.stage.student, self.loop.unused))
         if done.step % self.stage.training.log_every == 0 or done.step in (1, self.loop.total_steps):
             self.emit(done)
 

@@ -19,6 +19,8 @@ class LossEntry(NamedTuple):
     weight: float
     share: float
     """The share of this micro-batch in the step's mean."""
+    counts: bool
+    """Whether rows of any rank in this micro-batch contribute to the term."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,11 @@ class Accumulator:
     """The values of one optimizer step, by micro-batch, still on the device."""
 
     entries: list[list[LossEntry]] = field(default_factory=list)
-    counted: list[bool] = field(default_factory=list)
-    """For each entry whether a micro-batch of any rank contributes to its term."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether any term of the step has rows on any rank."""
+        return any(entry.counts for entries in self.entries for entry in entries)
 
     @property
     def weights(self) -> dict[str, float]:

@@ -39,6 +39,20 @@ SMALLEST_SCALE = 2.0**-20
 
 
 @dataclass(frozen=True, kw_only=True)
+class DrawnStep:
+    """The micro-batches of this process in one optimizer step, before the student's forward passes with a graph."""
+
+    number: int
+    """From 0."""
+    drawn: Sequence[MicroBatch]
+    shares: Shares
+    answers: Sequence[TeacherFeatures | None]
+    """Teacher features that are known already; None where the teachers have still to run."""
+    whole: Mapping[str, WholeTerm]
+    """Terms over the whole step."""
+
+
+@dataclass(kw_only=True)
 class TrainingLoop:
     """One stage's training, ready to run from any step."""
 
@@ -61,12 +75,12 @@ class TrainingLoop:
     """Saves the batch of a step, and the values of its terms, that came to no number; says where."""
     embeddings: InPlace
     """Of the student, where gradients need not go their ordinary way."""
-    idle: list[str] = field(default_factory=list)
-    """The student's parameters that no loss of the first step has reached; of several tasks it tells nothing."""
-    begun: set[str] = field(default_factory=set)
-    """The tasks that have had a micro-batch since the start."""
     lanes: Lanes | None = None
-    """Where micro-batches are computed side by side."""
+    """Compute micro-batches in parallel."""
+    unused: tuple[str, ...] = field(default=(), init=False)
+    """The student's parameters without a gradient in the first step of this start; empty with several tasks."""
+    _audited: set[str] = field(default_factory=set, init=False)
+    """The tasks whose losses have been searched for parameters outside the trainable module."""
 
     def __post_init__(self) -> None:
         check_whole_steps(self)
@@ -98,15 +112,14 @@ class TrainingLoop:
         shares = Shares(counts, units, self.stage.training.normalize, parts=len(rows))
         self.optimization.set_rates(step)
         answers, whole = over_whole_step(self, step, drawn)
-        if self.lanes is None:
-            accumulator = self._one_by_one(step, drawn, shares, answers, whole)
-        else:
-            accumulator = self._side_by_side(self.lanes, step, drawn, shares, answers, whole)
-        if not any(accumulator.counted):
-            # As if there had been no backward pass, which was there for the other ranks: an optimizer tells 0 from none.
+        of_step = DrawnStep(number=step, drawn=drawn, shares=shares, answers=answers, whole=whole)
+        accumulator = self._one_by_one(of_step) if self.lanes is None else self._in_parallel(of_step, self.lanes)
+        if not accumulator.counts:
+            # The backward pass served only the collectives of other ranks. Optimizers treat a zero gradient unlike none:
+            # they would decay weights and moments.
             self.optimization.optimizer.zero_grad(set_to_none=True)
         if first:
-            self.idle[:] = self.trainable.idle()
+            self.unused = tuple(self.trainable.without_gradient())
         figures = self._finish(step, drawn, shares, accumulator)
         return StepDone(
             stage=self.stage.name,
@@ -123,38 +136,32 @@ class TrainingLoop:
             micro_losses=figures.micro,
         )
 
-    def _one_by_one(
-        self, step: int, drawn: list[MicroBatch], shares: Shares, answers: Sequence[TeacherFeatures | None],
-        whole: Mapping[str, WholeTerm],
-    ) -> Accumulator:  # fmt: skip
+    def _one_by_one(self, of_step: DrawnStep) -> Accumulator:
         accumulator = Accumulator()
-        for micro, each in enumerate(drawn):
-            with self.backend.accumulate(self.trainable, last=micro == len(drawn) - 1):
-                work = partial(self._micro, step, micro, each, shares, accumulator, answers=answers[micro], whole=whole)
-                loss = self.backend.compute(self.trainable, work)
+        for micro, each in enumerate(of_step.drawn):
+            # The last micro-batch alone reduces gradients over the ranks: it must be the last one on every rank.
+            with self.backend.accumulate(self.trainable, last=micro == len(of_step.drawn) - 1):
+                work = partial(self._weighted_loss, of_step, micro, of_step.answers[micro])
+                loss, entries = self.backend.compute(self.trainable, work)
                 self._backward(loss, each.task, self.trainable)
+            accumulator.entries.append(entries)
         return accumulator
 
-    def _side_by_side(
-        self, lanes: Lanes, step: int, drawn: list[MicroBatch], shares: Shares,
-        known: Sequence[TeacherFeatures | None], whole: Mapping[str, WholeTerm],
-    ) -> Accumulator:  # fmt: skip
-        """The teachers answer with all threads, and the student learns from what they say in lanes."""
-        answers = [known[micro] or self.answers(step, micro, each) for micro, each in enumerate(drawn)]
-        accumulators = [Accumulator() for _ in drawn]
+    def _in_parallel(self, of_step: DrawnStep, lanes: Lanes) -> Accumulator:
+        """Run the teachers with all threads, then the student in lanes."""
+        answers = [
+            of_step.answers[micro] or self.answers(of_step.number, micro, each)
+            for micro, each in enumerate(of_step.drawn)
+        ]
+        # One place for each micro-batch: lanes end in any order, and sums must not depend on it.
+        entries: list[list[LossEntry]] = [[] for _ in of_step.drawn]
 
         def work(lane: Lane, micro: int) -> None:
-            each = drawn[micro]
-            loss = self._micro(
-                step, micro, each, shares, accumulators[micro], lane=lane, answers=answers[micro], whole=whole
-            )
-            self._backward(loss, each.task, lane.trainable)
+            loss, entries[micro] = self._weighted_loss(of_step, micro, answers[micro], lane)
+            self._backward(loss, of_step.drawn[micro].task, lane.trainable)
 
-        lanes.work([each.size for each in drawn], work)
-        return Accumulator(
-            [entries for accumulator in accumulators for entries in accumulator.entries],
-            [counted for accumulator in accumulators for counted in accumulator.counted],
-        )
+        lanes.work([each.size for each in of_step.drawn], work)
+        return Accumulator(entries)
 
     def try_out(self, lane: Lane) -> str:
         """Why a lane cannot compute beside others; empty where it can."""
@@ -253,39 +260,39 @@ class TrainingLoop:
         with frozen(teacher.module):
             return teacher(batch)
 
-    def _micro(
-        self, step: int, micro: int, drawn: MicroBatch, shares: Shares, accumulator: Accumulator, *,
-        whole: Mapping[str, WholeTerm], lane: Lane | None = None, answers: TeacherFeatures | None = None,
-    ) -> Tensor | None:  # fmt: skip
-        """The weighted loss of a micro-batch as a part of the step's; None where there is none."""
-        parts, entries, lost = [], [], False
-        terms, at = self.terms(step, micro, drawn, lane=lane, answers=answers)
+    def _weighted_loss(
+        self, of_step: DrawnStep, micro: int, answers: TeacherFeatures | None, lane: Lane | None = None
+    ) -> tuple[Tensor | None, list[LossEntry]]:
+        """The weighted loss of a micro-batch as a part of the step's, None if there is none; and the terms in it."""
+        drawn, shares = of_step.drawn[micro], of_step.shares
+        parts, entries, left_out = [], [], False
+        terms, at = self.terms(of_step.number, micro, drawn, lane=lane, answers=answers)
         for name, term in terms.items():
             value = term.loss.value if isinstance(term.loss, Mean) else term.loss
-            share = shares.of(term.loss, micro)
-            entries.append(LossEntry(name, value.detach(), term.weight, share))
-            accumulator.counted.append(shares.counts_anywhere(term.loss))
+            share, counts = shares.of(term.loss, micro), shares.counts_anywhere(term.loss)
+            entries.append(LossEntry(name, value.detach(), term.weight, share, counts))
             if share:
                 parts.append(_times(_times(value, share), term.weight))
             elif self.backend.world > 1 and value.isfinite():
+                # Other ranks may have such rows, and wait in the backward pass for the gradients of this term.
                 parts.append(value * 0)
             else:
-                lost = True
-        if whole:
+                left_out = True
+        if of_step.whole:
             objective = (self.trainable if lane is None else lane.trainable).objective
             with self.backend.autocast(), self.guard:
                 views = objective.views(at)
             for name, view in views.items():
-                of_step = whole[name]
-                entries.append(LossEntry(name, of_step.value, of_step.weight, 0.0 if drawn.empty else of_step.share))
-                accumulator.counted.append(True)
-                parts.append(_times(of_step.surrogate(micro, view), of_step.weight))
-        accumulator.entries.append(entries)
-        if lost and self.backend.world > 1:
+                whole = of_step.whole[name]
+                share = 0.0 if drawn.empty else whole.share
+                entries.append(LossEntry(name, whole.value, whole.weight, share, counts=True))
+                parts.append(_times(whole.surrogate(micro, view), whole.weight))
+        if left_out and self.backend.world > 1:
+            # NaN times 0 is NaN, so the term itself cannot be used.
             parts += _zeros(at.student)
         if len(parts) > 1 and len({part.dtype for part in parts}) == 1:
-            return torch.stack(parts).sum()
-        return sum(parts[1:], start=parts[0]) if parts else None
+            return torch.stack(parts).sum(), entries
+        return (sum(parts[1:], start=parts[0]) if parts else None), entries
 
     def _backward(self, loss: Tensor | None, task: str, trainable: TrainableModule) -> None:
         if loss is None:
@@ -293,8 +300,8 @@ class TrainingLoop:
         if not loss.requires_grad:
             message = "the losses do not depend on the student: none of them has a gradient"
             raise FindingError(Finding("KD306", message, self.place(""), help="a loss detaches the teacher only"))
-        # FSDP2 computes with parameters of its own making.
-        audit = task not in self.begun and not self.backend.divided
+        # FSDP2 computes with parameters of its own, which are not those of the module.
+        audit = task not in self._audited and not self.backend.divided
         if audit and (stray := trainable.stray(loss)):
             shape = list(stray[0].shape)
             message = f"a loss has a parameter of shape {shape} that would never be trained"
@@ -302,7 +309,7 @@ class TrainingLoop:
             raise FindingError(Finding("KD510", message, self.place(""), help=help_))
         with self.backward_guard:
             self.backend.backward(loss)
-        self.begun.add(task)
+        self._audited.add(task)
 
     def _finish(self, step: int, drawn: list[MicroBatch], shares: Shares, accumulator: Accumulator) -> Figures:
         """Clip, check, and take the step."""
