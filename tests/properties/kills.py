@@ -44,7 +44,7 @@ SHARE = 0.35
 """Of the kills, those that are to hit a save, and those that are to hit a cache, where there is one."""
 HANGS = 120.0
 FEWEST = 7
-"""Rows of a task, each of which is a sample of its own, in the strategy that has the fewest."""
+"""Minimum number of samples of a strategy; each row of a task is a sample."""
 MEMORY = Path("/dev/shm")
 """Files here outlive a killed process as those of a disk do, and syncing them takes no time."""
 TRAINING = """
@@ -148,7 +148,7 @@ STRATEGIES: dict[str, Callable[[Path], tuple[Plan, Registry]]] = {
 
 
 class Harness:
-    """One strategy: how a run of it ends, and runs that are killed and go on."""
+    """One strategy: how a run of it ends, and runs that are killed and resume."""
 
     def __init__(self, strategy: str, folder: Path, dice: random.Random) -> None:
         self.folder, self.dice, self.accumulator = folder, dice, Accumulator(strategy)
@@ -242,7 +242,7 @@ class Harness:
         assert os.waitpid(child, 0)[1] == 0, "a run without a kill fails"
 
     def _end(self, child: int, status: int | None = None) -> None:
-        """Compare a run that has come to its end, and let the next one begin anew."""
+        """Compare a finished run, and let the next one start from the beginning."""
         status = os.waitpid(child, 0)[1] if status is None else status
         self.accumulator.runs += 1
         if status:

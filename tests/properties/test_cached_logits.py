@@ -1,4 +1,4 @@
-"""Soft labels of a teacher of which a cache keeps the largest logits: the loss between k + 1 outcomes."""
+"""Soft labels of a teacher with its largest logits in a cache: the loss between k + 1 outcomes."""
 
 from __future__ import annotations
 

@@ -67,11 +67,11 @@ SINGLE = ("models.student.toy={single: true}", "models.teacher.toy={width: 6, de
 DOUBLED = f"{TRAINING}.accumulate=4"
 ACCIDENT = f"{TRAINING}.lr_schedule=accident"
 EACH_STEP = f"{TRAINING}.checkpoint={{every_steps: 1}}"
-JUDGED = (f"{ROWS}={{train: 11, validation: 5, test: 3, gaps: 4}}", f"{TRAINING}.evaluate={{every_steps: 1}}")
+EVALUATED = (f"{ROWS}={{train: 11, validation: 5, test: 3, gaps: 4}}", f"{TRAINING}.evaluate={{every_steps: 1}}")
 
 VARIANTS = {
     "plain": (),
-    "judged": JUDGED,
+    "evaluated": EVALUATED,
     "a rank without rows": (f"{ROWS}={{train: 9}}",),
     "one row": (f"{ROWS}={{train: 1}}",),
     "steps without a label": (
@@ -96,7 +96,7 @@ VARIANTS = {
     "batches by length": (f"{TRAINING}.batching=length_grouped",),
 }
 """What one process with the doubled batch must come to as well."""
-DROPPED = (ACCIDENT, *SINGLE, "models.student.toy.dropout=0.2", *JUDGED)
+DROPPED = (ACCIDENT, *SINGLE, "models.student.toy.dropout=0.2", *EVALUATED)
 BITS = {
     "dropout": DROPPED,
     "bf16": (*SINGLE, f"{TRAINING}.precision=bf16", "models.student.toy.dropout=0.1"),
@@ -244,7 +244,7 @@ def jobs_of_a_backend(name):
     jobs.append({"output": f"halved-{name}", "sets": [ACCIDENT], "at": interrupted})
     jobs.append({"output": f"grown-{name}"})
     if name == "fsdp":
-        jobs.append({"output": "divided", "sets": [*JUDGED, ACCIDENT], "shard_teachers": True})
+        jobs.append({"output": "divided", "sets": [*EVALUATED, ACCIDENT], "shard_teachers": True})
         jobs.append({"output": "layers-divided", "text": LAYERS, "shard_teachers": True})
         jobs.append({"output": "divided-stages", "text": STAGES, "shard_teachers": True})
     return [{"backend": name, **job} for job in jobs]
@@ -359,7 +359,7 @@ def test_early_exit_of_teachers_and_attention_of_selected_layers_work_with_every
 
 
 def test_divided_teachers_teach_the_same(two, one, same):
-    alone = one("undivided", *JUDGED, ACCIDENT, DOUBLED)
+    alone = one("undivided", *EVALUATED, ACCIDENT, DOUBLED)
     assert same.close(two.weights("divided"), alone.weights("undivided"), 1e-12)
     doubled = [f"stages.{name}.training.batch_size=4" for name in ("first", "second")]
     assert same.close(two.weights("divided-stages"), one("stages", *doubled, text=STAGES).weights("stages"), 1e-12)
@@ -370,7 +370,7 @@ def test_divided_teachers_teach_the_same(two, one, same):
 
 @pytest.mark.parametrize("backend", ["ddp", "fsdp"])
 def test_every_row_counts_once_in_the_log(backend, two, one):
-    alone, there = one("judged", *JUDGED, DOUBLED).events("judged"), two.events(f"judged-{backend}")
+    alone, there = one("evaluated", *EVALUATED, DOUBLED).events("evaluated"), two.events(f"evaluated-{backend}")
     for kind, numbers in ((StepDone, ("loss", "grad_norm")), (Evaluated, ("metrics",))):
         mine, theirs = ([each for each in events if isinstance(each, kind)] for events in (alone, there))
         assert len(mine) == len(theirs) > 0
@@ -380,7 +380,7 @@ def test_every_row_counts_once_in_the_log(backend, two, one):
             if kind is StepDone:
                 assert (second.rows, second.tokens) == (first.rows, first.tokens)
                 assert second.micro_losses == pytest.approx(first.micro_losses, rel=1e-9)
-    runs = (two.folder.parent / "judged", two.folder / f"judged-{backend}")
+    runs = (two.folder.parent / "evaluated", two.folder / f"evaluated-{backend}")
     tables = [json.loads((run / "toy" / "table.json").read_text()) for run in runs]
     for first, second in zip(*tables, strict=True):
         assert (second["metrics"], second["agreement"]) == (pytest.approx(first["metrics"]), first["agreement"])

@@ -1,4 +1,4 @@
-"""What breaks around a run: each fault is told with what to do, and nothing that was saved is lost."""
+"""Faults around a run: each is reported with what to do, and nothing that was saved is lost."""
 
 from __future__ import annotations
 

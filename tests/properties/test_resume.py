@@ -24,7 +24,7 @@ from kdspec.events import CheckpointSaved, Evaluated, RunFailed, RunFinished, Ru
 TRAINING = "stages.distil.training"
 DROPOUT = "models.student.toy.dropout=0.2"
 DATA = "tasks.rows.tensors.data.ragged={train: 11, validation: 5, gaps: 4}"
-JUDGED = (DATA, f"{TRAINING}.evaluate={{every_steps: 2, metric: accuracy}}")
+EVALUATED = (DATA, f"{TRAINING}.evaluate={{every_steps: 2, metric: accuracy}}")
 FINE_TUNED = "stages.fine_tune={distiller: {supervised: {model: student}}, training: {epochs: 1, batch_size: 4}}"
 
 TWO_STAGES = """\
@@ -61,9 +61,9 @@ def interrupt(session, toys, *sets, step, stage="distil", **options):
 
 @pytest.mark.parametrize("step", [1, 3, 5])
 def test_a_run_stopped_after_any_step_resumes_from_there(step, launch, session, toys, same):
-    whole = launch(DROPOUT, *JUDGED, folder="whole")
-    interrupt(session, toys, DROPOUT, *JUDGED, step=step)
-    ran = launch(DROPOUT, *JUDGED)
+    whole = launch(DROPOUT, *EVALUATED, folder="whole")
+    interrupt(session, toys, DROPOUT, *EVALUATED, step=step)
+    ran = launch(DROPOUT, *EVALUATED)
     assert same.bits(whole.weights, ran.weights)
     assert same.bits(whole.checkpoint(6), ran.checkpoint(6))
     assert same.bits(whole.checkpoint(6, group="optimizer"), ran.checkpoint(6, group="optimizer"))
@@ -88,7 +88,7 @@ def test_mixed_precision_resumes_too(precision, launch, session, toys, same):
 
 def test_the_best_student_survives(launch, session, toys, same):
     """A learning rate that destroys the student: the first evaluation stays the best."""
-    changes = (*JUDGED, f"{TRAINING}.optimizer={{sgd: {{lr: 20}}}}")
+    changes = (*EVALUATED, f"{TRAINING}.optimizer={{sgd: {{lr: 20}}}}")
     changes = (*changes, f"{TRAINING}.checkpoint={{keep: 1}}", f"{TRAINING}.epochs=3")
     whole = launch(*changes, folder="whole")
     best = whole.of(StageFinished)[0].best_step
@@ -201,7 +201,7 @@ def test_a_run_with_damaged_checkpoints_only_does_not_start_again(launch, sessio
 
 
 def test_without_the_best_checkpoint_the_last_student_is_kept(launch, session, toys):
-    changes = (*JUDGED, f"{TRAINING}.optimizer={{sgd: {{lr: 20}}}}")
+    changes = (*EVALUATED, f"{TRAINING}.optimizer={{sgd: {{lr: 20}}}}")
     changes = (*changes, f"{TRAINING}.epochs=3")
     best = launch(*changes, folder="whole").of(StageFinished)[0].best_step
     interrupt(session, toys, *changes, step=best + 4)

@@ -47,6 +47,7 @@ class LengthSplit:
         count = len(lengths)
         best = np.zeros(count + 1, dtype=np.int64)
         begin = np.zeros(count + 1, dtype=np.int64)
+        # best[end] is the least cost of the first `end` rows. Lengths fall, so the first row of a micro-batch is its longest.
         for end in range(1, count + 1):
             low = max(0, end - most)
             rows = np.arange(end - low, 0, -1)

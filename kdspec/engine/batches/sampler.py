@@ -149,6 +149,7 @@ class DataOrder:
     def _rows_of(self, epoch: int) -> Tensor:
         if epoch != self._epoch:
             self._epoch = epoch
+            # A generator of its own: the order must not depend on random numbers that the model has used.
             generator = torch.Generator().manual_seed(fold(self.seed, "epoch", epoch))
             if self.shuffle:
                 self._order = torch.randperm(self.rows, generator=generator)

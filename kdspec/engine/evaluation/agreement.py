@@ -68,6 +68,7 @@ class Agreement(Evaluator):
             same.append(mine[1] == theirs[1])
         if not same or f"chosen.{heads}" in self.reference[0] or not same[0].numel():
             return {}
+        # In float64: a mean in float32 is inexact for more than 2^24 rows.
         return {AGREEMENT.name: float(torch.stack(same).all(0).double().mean())}
 
 

@@ -126,6 +126,7 @@ def _seconds(forward: ModelRunner, batches: list[Batch], rounds: int, *, cuda: b
             began = time.perf_counter()
             for batch in batches:
                 forward(batch)
+            # Kernels run asynchronously: without waiting only their launch would be measured.
             if cuda:
                 torch.cuda.synchronize()
             if number >= 0:

@@ -81,4 +81,5 @@ def _results(metrics: Mapping[str, float]) -> list[str]:
 
 def size(folder: Path) -> int:
     """Bytes of the weights in a model folder."""
+    # Not recursive: a model of several tasks has a folder for each, with the weights of the encoder again.
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))

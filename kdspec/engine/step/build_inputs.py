@@ -24,13 +24,13 @@ from kdspec.registry.registry import Registry
 
 
 class StageInputs:
-    """Prepares the tasks of one stage, each as if it were alone.
+    """Builds the inputs of the tasks of one stage, each as if it were the only task.
 
-    `begun` is how many processes began the stage: a step keeps its rows where another number goes on.
+    `begun` is the number of processes that started the stage: the rows of a step stay the same if another number resumes it.
 
     Raises:
-        FindingError: KD502 where a task has no rows, KD513 where the rows of a step cannot be shared among the
-            processes, and what `settle` raises.
+        FindingError: KD502 if a task has no rows, KD513 if the rows of a step cannot be shared among the processes, and
+            the errors of `settle`.
     """
 
     def __init__(self, stage_models: StageModels, registry: Registry, backend: Backend, begun: int) -> None:
@@ -38,12 +38,12 @@ class StageInputs:
         self.by_task: dict[str, TaskInputs] = {}
         self.matches: tuple[PlannedMatch, ...] = ()
         self.notes: list[Note] = []
-        """What to tell before the first step."""
+        """Notes to log before the first step."""
         orders = {}
         for part in self.stage.tasks.values():
             loader = self.loader(part, "train", *part.models, unlabelled=part.needs.unlabelled)
             if not loader.rows:
-                label = Mark(("tasks", part.task), "no rows to learn from", key=True)
+                label = Mark(("tasks", part.task), "no rows to train on", key=True)
                 raise FindingError(Finding("KD502", f"task `{part.task}` has no rows in `train`", *label))
             runners = stage_models.runners(part)
             features = look(runners, loader)
@@ -56,7 +56,7 @@ class StageInputs:
             training = self.stage.training.model_copy(update={"accumulate": self._accumulate()})
             arrangement = arrange(
                 batches(stage_models.spec, part), loader, training, task_inputs.student.module, features[part.student],
-                teachers=[teacher.module for teacher in task_inputs.teachers.values()], stage=self._told(part),
+                teachers=[teacher.module for teacher in task_inputs.teachers.values()], stage=self._title(part),
                 seed=self._seed(part), world=backend.world,
             )  # fmt: skip
             self.notes += arrangement.notes
@@ -65,7 +65,7 @@ class StageInputs:
         self.draws = self._draws(orders)
 
     def loader(self, part: TaskPlan, split: str, *models: str, unlabelled: bool = False) -> Loader:
-        """Rows of a task for some models."""
+        """The loader of a task's rows for some models."""
         readers = {name: self.stage_models.models.reader(name) for name in models}
         return Loader(
             self.stage_models.tasks[part.task], split, readers,
@@ -75,12 +75,12 @@ class StageInputs:
     def with_caches(
         self, steps: int, *, prepares: bool, reduces: bool, warn: Callable[[str], None]
     ) -> tuple[dict[str, TaskInputs], list[CacheState]]:
-        """The tasks with the caches of their teachers, and what was decided for each teacher.
+        """The tasks with the caches of their teachers, and the decision for each teacher.
 
         Args:
             steps: optimizer steps of the stage.
-            prepares: whether the strategy makes batches of its own or changes modules.
-            reduces: whether it reads teachers by matches alone.
+            prepares: whether the strategy makes its own batches or changes modules.
+            reduces: whether it reads teachers only by matches.
             warn: called with problems of a cache that do not stop the run.
         """
         by_task, states = dict[str, TaskInputs](), list[CacheState]()
@@ -96,13 +96,16 @@ class StageInputs:
         return by_task, states
 
     def _accumulate(self) -> int:
-        """The micro-batches of a process and step, or of a draw where the mixture puts those of several tasks together."""
+        """The micro-batches per process and step; with several tasks per sampled task, because the mixture accumulates them."""
         here = 1 if self.stage.several else self.stage.training.accumulate
+        # A step keeps its rows: the micro-batches of the former processes are divided among the present ones.
         each, rest = divmod(here * self.begun, self.backend.world)
         if rest:
-            label = Mark(("stages", self.stage.name), "cannot go on", key=True)
-            message = f"stage `{self.stage.name}` was begun by {self.begun}, and cannot go on with {self.backend.world}"
-            note = f"a step has {here * self.begun} micro-batches, and each process does as many of them"
+            label = Mark(("stages", self.stage.name), "cannot resume", key=True)
+            message = (
+                f"stage `{self.stage.name}` was started with {self.begun}, and cannot resume with {self.backend.world}"
+            )
+            note = f"a step has {here * self.begun} micro-batches, which must be divided equally among the processes"
             help_ = "start as many processes as before, or one"
             raise FindingError(Finding("KD513", f"{message} processes", *label, notes=(note,), help=help_))
         return each
@@ -115,13 +118,13 @@ class StageInputs:
         rows = {task: order.rows for task, order in orders.items()}
         shares = sampling.probabilities(rows, training.batch_size * self.begun)
         mixture = TaskMixture(orders, shares, training.accumulate, self.stage_models.seed)
-        told = ", ".join(f"`{task}` {share:.1%}" for task, share in shares.items())
-        text = f"stage `{self.stage.name}` draws its micro-batches from {told}; an epoch is {mixture.batches} of them"
+        probabilities = ", ".join(f"`{task}` {share:.1%}" for task, share in shares.items())
+        text = f"stage `{self.stage.name}` samples its micro-batches from {probabilities}; an epoch is {mixture.batches} of them"
         self.notes.insert(0, Note("info", f"{text}, as many as all tasks have together"))
         return mixture
 
     def _seed(self, part: TaskPlan) -> int:
         return fold(self.stage_models.seed, "task", part.task) if self.stage.several else self.stage_models.seed
 
-    def _told(self, part: TaskPlan) -> str:
+    def _title(self, part: TaskPlan) -> str:
         return f"{part.stage}, {part.task}" if self.stage.several else part.stage

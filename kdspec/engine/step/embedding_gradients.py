@@ -97,6 +97,7 @@ class _Table:
             made = torch.zeros_like(self.weight)
             self._kept = made if self.keep else None
             return made
+        # Only the rows that were used: clearing the whole table is the cost that this class avoids.
         for each in rows:
             self._kept.index_fill_(0, each, 0)
         return self._kept
@@ -120,6 +121,7 @@ class _Lookup(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None, None, None]:
         (ids,) = ctx.saved_tensors
         rows, gradients = ids.reshape(-1), gradient.reshape(-1, gradient.shape[-1])
+        # As in torch: the padding row gets no gradient.
         if ctx.padding is not None:
             real = rows != ctx.padding
             rows, gradients = rows[real], gradients[real]

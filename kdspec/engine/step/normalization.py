@@ -28,6 +28,7 @@ def counted(task: BuiltTask, batches: Batches, student: ModelRunner) -> Batches:
     """
     batch = batches[student.name]
     units = task.units(batch, masks(batch, student.features))
+    # By identity: models with equal readers share a batch, and must still share it afterwards.
     made = {id(each): replace(each, units=units) for each in batches.values()}
     return {model: made[id(each)] for model, each in batches.items()}
 

@@ -49,6 +49,7 @@ class Optimization:
         """Set the learning rates of the zero-based step `step`."""
         with self._scheduling:
             factor = self.factor(step)
+        # Set, not multiplied: a rate is a function of the step alone, so that a resumed run has the same one.
         for group, base in zip(self.optimizer.param_groups, self.base, strict=True):
             group["lr"] = base * factor
 

@@ -123,6 +123,7 @@ class TeacherCache:
                 self.give_up(_reason(error))
                 return False
             self._have[block] = 1
+            # As soon as nothing is missing, the student gets the memory of the teacher.
             if all(self._have):
                 self._settle(complete=True)
         return True
@@ -151,11 +152,13 @@ class TeacherCache:
         if not self._missing(block):
             return
         with self.store.alone([self.samples.keys[sample] for sample in block]):
+            # Again under the lock: another process may have computed the block while this one waited.
             missing = self._missing(block)
             while missing:
                 together = self._together(missing)
                 self.store.write([self.samples.keys[sample] for sample in together], self._computed(together))
                 left = self._missing(block)
+                # Without progress, for example on a disk that corrupts what it stores, the loop would never end.
                 if len(left) >= len(missing):
                     raise Uncacheable("what is written is not what is read")
                 missing = left
@@ -191,6 +194,7 @@ class TeacherCache:
     def _computed(self, samples: Sequence[int]) -> list[bytearray]:
         batch = self.samples.batch(samples)
         self._settle(complete=False)
+        # Filling must not consume random numbers of training: a run that fills the cache has the bits of one that reads it.
         with isolated_random(), frozen(self.forward.module), self.autocast():
             features = self.forward(batch.to(self.device))
             self.use += CacheUse(computed=len(samples))

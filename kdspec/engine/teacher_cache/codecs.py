@@ -99,6 +99,7 @@ class Half(Codec):
     def encode(self, slot: Slot, value: Tensor) -> bytes:
         """Rounded; a number too large for float16 raises `Uncacheable`."""
         half = value.half()
+        # Infinite logits, as of masked classes, stay infinite; only a finite number that overflows is an error.
         if not torch.equal(half.isinf(), value.isinf()):
             raise Uncacheable(f"`{slot.feature}` has numbers too large for float16")
         return array(half).tobytes()
@@ -125,6 +126,7 @@ class EightBits(Codec):
         scales = numbers.abs().amax(-1, keepdim=True) / 127
         if not scales.isfinite().all():
             raise Uncacheable(f"`{slot.feature}` has non-finite numbers, which int8 cannot represent")
+        # A vector of zeros has the scale 0, and 0 / 0 is NaN.
         units = torch.where(scales > 0, numbers / scales, 0).round().clamp(-127, 127).to(torch.int8)
         return array(scales).tobytes() + array(units).tobytes()
 

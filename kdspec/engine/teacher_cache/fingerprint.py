@@ -58,6 +58,7 @@ def teacher(module: nn.Module) -> str:
         digest.update(source.encode())
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        # Bytes, not numbers: bfloat16 has no numpy type, and -0.0 and 0.0 are different weights.
         digest.update(array(tensor.detach().to("cpu").reshape(-1)).view("uint8").data)
     return digest.hexdigest()
 

@@ -28,6 +28,7 @@ class Reducing:
     def __init__(self, forward: ModelRunner, reduced: Sequence[Reduced], mask: Feature | None) -> None:
         self.forward, self.reduced, self.mask = forward, tuple(reduced), mask
         self.name, self.module, self.inputs = forward.name, forward.module, forward.inputs
+        # A layer is dropped only if every loss that reads it is served by a reduction, which `reductions` has checked.
         gone = {(each.feature, layer) for each in reduced for layer in each.layers}
         self.features: dict[str, Feature] = {}
         for name, feature in forward.features.items():

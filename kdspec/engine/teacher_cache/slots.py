@@ -110,6 +110,7 @@ def slots_of(first: Sight, second: Sight, names: Sequence[str]) -> tuple[Slot, .
 def _slot(name: str, place: SlotPlace, index: int, a: Tensor, b: Tensor, sights: tuple[Sight, Sight]) -> Slot:
     if a.ndim != b.ndim or not a.ndim or a.shape[0] != 1 or b.shape[0] != 1:
         raise Uncacheable(f"`{name}` does not have one entry a row")
+    # Logits of a language model are shifted by one position and have their own mask, which is preferred.
     masks: list[MaskName] = ["logits", "inputs"] if name == "logits" else ["inputs"]
     shape, mask = [], None
     for one, other in zip(a.shape[1:], b.shape[1:], strict=True):

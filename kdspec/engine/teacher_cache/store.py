@@ -136,6 +136,7 @@ class Store:
                 return
             name, descriptor = self._segments()
             offset = os.fstat(descriptor).st_size
+            # Contents before the record: a reader that finds the record must find the bytes.
             _write(descriptor, b"".join(content for content in needed if content is not None), offset)
             record = segment(name, offset, keys, needed)
             _write(self._index, record.encode(), os.fstat(self._index).st_size)
@@ -216,6 +217,7 @@ class Store:
             for path in self.folder.glob(f"*{SEGMENT}"):
                 if path.name.removesuffix(SEGMENT) in known or path.is_symlink():
                     continue
+                # The lock fails if another process has just created the file and not written its record yet.
                 with suppress(OSError):
                     descriptor = _open_to_read(path)
                     try:

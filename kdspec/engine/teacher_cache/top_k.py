@@ -39,6 +39,7 @@ class TopK(Codec):
         del slot
         if not value.numel():
             return b""
+        # In float32: the sum of many small exponentials loses its digits in half types.
         rows = value.float().reshape(-1, value.shape[-1])
         largest, at = rows.topk(self.count)
         others = rows.scatter(1, at, -torch.inf)

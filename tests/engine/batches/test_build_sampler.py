@@ -1,4 +1,4 @@
-"""Batches of similar length in whole runs: the gradient that random ones have, and what is told of them."""
+"""Batches of similar length in whole runs: the gradient of random ones, and the notes about them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def texts(launch, tmp_path, monkeypatch):
     ids=["match", "tokens"],
 )
 def test_splitting_leaves_the_gradient_unchanged(changes, texts):
-    """Over steps of which the last is short, and rows of which some have no label; every loss is in `test_same_loss`."""
+    """With an incomplete last step, and rows without labels; `test_same_loss` has every loss."""
     whole = texts(
         *(change for change in changes if "tokens" not in change), f"{TRAINING}.batching=random", folder="one"
     )

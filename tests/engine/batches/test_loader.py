@@ -1,4 +1,4 @@
-"""Rows to batches, and what a task draws for them anew in each epoch."""
+"""Rows to batches, and the random values of a task in each epoch."""
 
 from __future__ import annotations
 

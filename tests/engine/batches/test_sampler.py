@@ -142,7 +142,7 @@ def test_rank_zero_never_gets_an_empty_micro_batch(order, step):
 
 @given(ORDERS, st.integers(0, 40))
 def test_ranks_see_the_rows_that_accumulation_would_see(order, step):
-    """A run that moves from two processes to one with twice the accumulation goes on with the same steps."""
+    """A run that moves from two processes to one with twice the accumulation continues with the same steps."""
     alone = copy_of(order, accumulate=order.accumulate * order.world, world=1)
     together = [order.micro_batches(step, rank) for rank in range(order.world)]
     dealt = [batch for turn in zip(*together, strict=True) for batch in turn if batch]

@@ -26,9 +26,9 @@ def test_evaluation_does_not_change_training(launch, same):
     """Not with dropout, and not where it draws random numbers."""
     dropout = "models.student.toy.dropout=0.3"
     without = launch(ROWS, dropout, folder="without")
-    judged = launch(ROWS, dropout, EVERY, folder="judged")
-    assert same.bits(without.checkpoint(6), judged.checkpoint(6))
-    assert [e.loss for e in without.of(StepDone)] == [e.loss for e in judged.of(StepDone)]
+    evaluated = launch(ROWS, dropout, EVERY, folder="evaluated")
+    assert same.bits(without.checkpoint(6), evaluated.checkpoint(6))
+    assert [e.loss for e in without.of(StepDone)] == [e.loss for e in evaluated.of(StepDone)]
 
 
 def test_by_the_loss_the_lowest_is_the_best(launch):
@@ -41,7 +41,7 @@ def test_by_the_loss_the_lowest_is_the_best(launch):
 
 
 class Scripted(Task):
-    """Rows with metrics that a list says."""
+    """Rows with metrics from a list."""
 
     name = "scripted"
     values: list[float | str]
@@ -104,7 +104,7 @@ def scripted(launch, values, higher, *sets):
     ],
 )
 def test_the_metric_has_a_direction(values, higher, best, launch):
-    """The first of equals stays, and what is no number is never the best."""
+    """The first of equal models stays the best, and NaN is never the best."""
     ran, end = scripted(launch, values, higher)
     assert end.best_step == best
     if best is not None:
@@ -199,7 +199,7 @@ def test_a_part_of_an_epoch_is_whole_steps():
 
 
 class Judged(Evaluator):
-    """With a metric of which more or less is better."""
+    """With a metric for which higher or lower is better."""
 
     def __init__(self, metric, *, higher):
         self.primary = LOSS if metric is None else Metric(metric, higher_is_better=higher)
@@ -212,7 +212,7 @@ class Judged(Evaluator):
 
 
 def several(*tasks):
-    """A judge of several tasks, each with its own metric and whether less of it is better."""
+    """A tracker of several tasks, each with its own metric and whether lower is better."""
     made = [
         EvaluatedTask(task=name, built=None, forward=None, loader=None, evaluator=Judged(metric, higher=not less))
         for name, metric, less in tasks
@@ -235,7 +235,7 @@ def test_a_run_that_resumes_with_another_metric_compares_by_it(monkeypatch):
 
 def test_a_mean_of_metrics_that_go_the_same_way_chooses():
     several(("a", "accuracy", False), ("b", "f1", False)).check()
-    several(("a", "mae", True), ("b", None, False)).check()  # a task without a metric is judged by its loss
+    several(("a", "mae", True), ("b", None, False)).check()  # a task without a metric is evaluated by its loss
 
 
 def test_metrics_of_which_more_and_less_are_better_have_no_mean():

@@ -1,4 +1,4 @@
-"""A model's forward pass: what it is given, what is captured, and what is said where a path leads nowhere."""
+"""A model's forward pass: its inputs, the captured features, and the errors of field paths without a value."""
 
 from __future__ import annotations
 

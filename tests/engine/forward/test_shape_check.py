@@ -14,7 +14,7 @@ SECRET = ("models.teacher.toy.secret=true", "models.student.toy.secret=true")
 
 
 class Shaped(Model):
-    """Returns features of the shapes that it is told; rows, then what is written."""
+    """Returns features of the given shapes, with the rows as the first axis."""
 
     name = "shaped"
     shapes: dict[str, list[int]]
@@ -69,7 +69,7 @@ def shaped(teacher, student):
 
 
 def test_a_projection_is_derived_from_the_widths_that_are_found(launch, same):
-    """The plan of models that say nothing of themselves leaves it open."""
+    """A plan for models without facts leaves the projection open."""
     open_ = launch(*SECRET, folder="open")
     known = launch(folder="known")
     assert same.bits(open_.weights, known.weights)

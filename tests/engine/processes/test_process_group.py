@@ -1,4 +1,4 @@
-"""A team of one, and one whose other members never come."""
+"""A process group of one, and one in which the other processes never start."""
 
 from __future__ import annotations
 

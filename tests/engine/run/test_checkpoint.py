@@ -369,7 +369,7 @@ class TestDamage:
         assert (two.damaged()[0] / "optimizer.safetensors").exists()
 
     def test_a_store_with_damaged_checkpoints_only_reports_them(self, two):
-        """And goes on saying so at the next start, so that no run begins anew in silence."""
+        """And reports it again at the next start, so that no run silently starts from the beginning."""
         for step in (10, 20):
             (two.folder(step) / "manifest.json").write_text("{}")
         reports = []

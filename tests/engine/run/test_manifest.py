@@ -143,7 +143,7 @@ def test_a_folder_or_a_pipe_in_its_place_is_damage(tmp_path):
 
 
 class TestHostileFiles:
-    """Files whose checksums are right and whose contents are not what a checkpoint has."""
+    """Files with correct checksums and contents that no checkpoint has."""
 
     @staticmethod
     def plant(tmp_path, aliases=None, content=None):

@@ -50,7 +50,7 @@ ON_A_CPU = "stage `distil`: a CPU is seldom faster with `compile: true`; compare
 
 
 class Endless(FeatureLoss):
-    """A loss whose gradient is no number, though its value is."""
+    """A loss with a finite value and a NaN gradient."""
 
     name = "endless"
 
@@ -79,7 +79,7 @@ def graphs(monkeypatch):
 
 @pytest.fixture
 def texts(launch, session, tmp_path):
-    """Runs the spec with tiny models that have no dropout, whose masks a compiler may draw otherwise."""
+    """Runs the spec with tiny models without dropout, because compiled code may sample other masks."""
     tiny(tmp_path / "teacher", layers=2, width=16, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     tiny(tmp_path / "student", layers=1, width=8, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     rows = [{"text": text, "label": ("neg", "pos")[number % 2]} for number, text in enumerate(WORDS)]
@@ -180,7 +180,7 @@ def test_a_teacher_that_is_cached_already_is_not_compiled(texts, graphs):
     plain = compiled("plain", PLAIN)
     first, second = compiled("first"), compiled("second")
     assert [names for names, _ in (plain, first, second)] == [[], ["student", "teacher"], ["student"]]
-    # What compiled layers say differs in last digits.
+    # Outputs of compiled layers differ in the last digits.
     assert plain[1] != first[1] == second[1]
 
 

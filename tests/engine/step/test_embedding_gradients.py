@@ -13,7 +13,7 @@ IDS = (torch.tensor([[1, 2, 1, 0], [3, 1, 0, 0]]), torch.tensor([[4, 1]]))
 
 
 class Tied(nn.Module):
-    """An embedding whose weights are also those of what follows."""
+    """An embedding with weights that are tied to a later layer."""
 
     def __init__(self, **options):
         super().__init__()

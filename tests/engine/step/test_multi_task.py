@@ -154,7 +154,7 @@ def test_a_run_stopped_within_an_epoch_resumes_to_the_same_weights(step, toys_to
 
 def test_tasks_are_reported_with_their_shares(toys_together):
     ran = toys_together(f"{TOGETHER}.sampling={{proportions: {{rows: 3, others: 1}}}}")
-    told = "draws its micro-batches from `rows` 75.0%, `others` 25.0%; an epoch is 10 of them"
+    told = "samples its micro-batches from `rows` 75.0%, `others` 25.0%; an epoch is 10 of them"
     assert any(told in note for note in ran.notes)
 
 

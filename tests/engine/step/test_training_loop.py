@@ -57,7 +57,7 @@ class Late(LogitLoss):
 
 
 class Rooted(FeatureLoss):
-    """The square root of the difference, whose gradient is infinite where the difference is 0."""
+    """The square root of the difference, with an infinite gradient where the difference is 0."""
 
     name = "rooted"
     same_width = False
@@ -104,7 +104,7 @@ class Raising(LogitLoss):
 
 
 class Closure(LogitLoss):
-    """A loss whose parameter is where nobody looks."""
+    """A loss with a parameter hidden from torch."""
 
     name = "closure"
 
@@ -449,7 +449,7 @@ def test_modules_are_handed_to_a_strategy_that_declares_that_it_changes_them(lau
 
 
 class Silent(Distiller):
-    """A strategy that wants a teacher's module, and nothing that it says."""
+    """A strategy that uses a teacher's module and none of its outputs."""
 
     name = "silent"
 
@@ -460,7 +460,7 @@ class Silent(Distiller):
 
     def build(self, context):
         def refuse(module, inputs):
-            raise AssertionError("nobody reads what the teacher says")
+            raise AssertionError("the teacher's outputs are not read")
 
         class WithoutTeachers(Objective):
             changes_modules = True
@@ -481,7 +481,7 @@ def test_a_teacher_that_nothing_is_read_of_is_not_run(launch):
 
 
 class Bare(Silent):
-    """A strategy whose objective is a function."""
+    """A strategy with a function as its objective."""
 
     name = "bare"
 
@@ -566,7 +566,7 @@ def test_parameters_that_a_model_keeps_fixed_stay_fixed(launch, same):
     from kdspec import Model
 
     class Half(Model):
-        """A model whose embeddings are not trained."""
+        """A model with frozen embeddings."""
 
         name = "half"
 

@@ -77,7 +77,7 @@ def test_a_second_run_does_not_run_the_teacher(launch, count_rows):
 
 
 def test_other_runs_with_the_same_teacher_share_it(launch):
-    """What the student does, the batches and their order change nothing that the teacher says."""
+    """The student, the batches and their order do not change the teacher's outputs."""
     first = launch()
     second = launch(
         f"{TRAINING}.shuffle=false", f"{TRAINING}.batch_size=5", f"{GENERAL}.hard_labels.weight=1", folder="other"

@@ -16,7 +16,7 @@ LOGITS = Slot("logits", "whole", 0, "float32", (40,))
 
 
 def parts(choice, slot, value, tokens=5):
-    """The tensors of a value that was kept in bytes of exactly the size that was told beforehand."""
+    """The tensors of a value after a round trip through bytes of exactly the predicted size."""
     codec = choice.codec(slot)
     data = codec.encode(slot, value)
     assert len(data) == codec.size(slot, tokens)

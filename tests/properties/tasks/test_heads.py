@@ -30,7 +30,7 @@ CANDIDATES, LENGTH, VOCABULARY = 3, 4, 9
 
 
 class Ranks(BuiltTask):
-    """Rows of a query and some candidates, of which the first is right: all candidates of a batch are one tensor."""
+    """Rows of a query and candidates; the first one is right, and all candidates of a batch are one tensor."""
 
     def __init__(self, seed):
         self.head = Head(kind="ranking")
@@ -152,10 +152,10 @@ def test_a_task_and_a_model_of_a_package_have_a_head_of_their_own_kind(launch):
     steps = [step for step in ran.of(StepDone) if step.stage == "distil"]
     assert steps[-1].loss < steps[0].loss
     assert {step.rows for step in steps} == {6}
-    judged = [event for event in ran.of(Evaluated) if event.stage == "distil"]
-    assert {*judged[0].metrics} == {"rank", "loss"}
+    evaluations = [event for event in ran.of(Evaluated) if event.stage == "distil"]
+    assert {*evaluations[0].metrics} == {"rank", "loss"}
     ends = {end.stage: end for end in ran.of(StageFinished)}
-    assert ends["distil"].metrics["rank"] == min(event.metrics["rank"] for event in judged)
+    assert ends["distil"].metrics["rank"] == min(event.metrics["rank"] for event in evaluations)
     table = {row.model: row for row in ran.result.table}
     assert table["student"].metrics["rank"] < 1
     assert table["student"].agreement is not None

@@ -1,4 +1,4 @@
-"""Tasks on texts, from a spec to a student that others can load; what is drawn anew in each epoch goes on exactly."""
+"""Tasks on texts, from a spec to a student that others can load; augmentations resume exactly."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ SENTENCES = ["Ann B-PER|saw O|Rome B-LOC", "Bob B-PER|Lee I-PER|left O", "it O|r
 
 @pytest.fixture
 def words(launch, session, tmp_path):
-    """Runs the spec with tiny models, whose tokenizers differ: one of letters, one of whole words."""
+    """Runs the spec with tiny models with different tokenizers: one of letters, one of whole words."""
     tiny(tmp_path / "teacher", layers=1, width=16)
     still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     tiny(tmp_path / "student", layers=1, width=8, vocab_size=80, **still)

@@ -71,7 +71,7 @@ class Elsewhere(FeatureLoss):
 
 
 class Rooted(FeatureLoss):
-    """The square root of nothing, whose gradient is infinite."""
+    """The square root of 0, which has an infinite gradient."""
 
     name = "rooted"
     same_width = False
