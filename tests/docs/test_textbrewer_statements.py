@@ -90,14 +90,14 @@ SHOWN = {
     ],
     21: [
         "tests/engine/forward/test_model_runner.py::test_teachers_are_frozen_and_the_student_trains",
-        "tests/engine/forward/test_model_runner.py::test_frozen_puts_back_what_it_found",
+        "tests/engine/forward/test_model_runner.py::test_frozen_restores_the_former_mode",
     ],
     22: [
         "tests/properties/test_own_tokenizers.py::test_texts_have_a_batch_for_each_model",
         f"{CACHE}::test_every_row_is_computed_once_and_read_in_each_epoch",
         f"{CACHE}::test_a_second_run_does_not_run_the_teacher",
         "tests/properties/test_same_loss.py::test_teacher_outputs_may_come_from_a_cache_or_its_reductions",
-        f"{CACHE}::test_what_changes_the_values_has_a_cache_of_its_own",
+        f"{CACHE}::test_settings_that_change_the_values_have_separate_caches",
     ],
     23: ["tests/plan/test_matches.py::test_names_of_terms_are_unique"],
     24: ["plugins/kdspec-emd/tests/test_emd.py::test_it_has_textbrewers_golden_value"],

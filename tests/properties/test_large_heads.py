@@ -112,7 +112,7 @@ CHANGES = {
 
 @pytest.mark.usefixtures("rows")
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_head_that_is_left_to_the_losses_changes_nothing(change, launch, chunks):
+def test_applying_a_large_head_in_the_losses_changes_nothing(change, launch, chunks):
     still = "models.student.transformers.config={num_hidden_layers: 1, hidden_dropout_prob: 0, attention_probs_dropout_prob: 0}"
     options = {"text": SPEC, "plugins": (Margin, Together)}
     whole = launch(still, *CHANGES[change], folder="whole", **options)

@@ -100,9 +100,9 @@ SCENARIOS = (
     scenario(46, "attention that the fast implementation does not return", "tests/properties/test_transformers.py::test_attention_has_weights_where_they_are_read_and_only_there"),
     scenario(47, "exhausted memory", FAULTS + "test_the_part_is_named_and_what_else_lies_in_it", FAULTS + "test_a_model_is_named", but="batches are not cut by themselves: the message says how"),
     scenario(48, "a loss that diverges", TRAINING + "test_a_loss_that_is_not_finite_is_named_and_the_weights_are_unharmed", but="there is no setting for it: what stops a run is a loss that is no number, or patience"),
-    scenario(49, "a parameter that is never trained", TRAINING + "test_a_parameter_that_would_never_be_trained_is_an_error", TRAINING + "test_what_no_loss_reaches_is_noted"),
+    scenario(49, "a parameter that is never trained", TRAINING + "test_a_parameter_that_would_never_be_trained_is_an_error", TRAINING + "test_parameters_without_a_gradient_are_noted"),
     # Caches, data, and where things come from.
-    scenario(50, "a damaged or foreign teacher cache", "tests/properties/test_damage.py", CACHE + "test_cache.py::test_what_changes_the_values_has_a_cache_of_its_own", CACHE + "test_store.py"),
+    scenario(50, "a damaged or foreign teacher cache", "tests/properties/test_damage.py", CACHE + "test_cache.py::test_settings_that_change_the_values_have_separate_caches", CACHE + "test_store.py"),
     scenario(51, "two processes and one cache", CACHE + "test_store.py::test_one_process_waits_for_the_other"),
     scenario(52, "no network", MODELS + "test_a_hub_model_that_is_not_there", "tests/builtins/datasets/test_files.py::test_a_hub_data_set_that_cannot_be_reached"),
     scenario(53, "a push to the hub that fails", but="kdspec pushes nothing; the student is a folder that the hub's own tools take"),

@@ -69,7 +69,7 @@ def test_of_several_heads_all_must_agree():
     ],
     ids=["other classes", "other rows", "tokens of one value", "tokens", "one value", "other heads", "no reference"],
 )
-def test_what_does_not_choose_of_the_same_cannot_be_compared(other):
+def test_models_with_different_classes_cannot_be_compared(other):
     assert agreement(chosen([A, B], rows=range(2)), other) is None
     assert other is None or agreement(other, chosen([A, B], rows=range(2))) is None
 

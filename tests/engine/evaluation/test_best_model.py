@@ -184,7 +184,7 @@ def due(triggers):
         ({}, [5, 10]),
     ],
 )
-def test_what_is_due_depends_on_the_step_alone(options, days):
+def test_triggers_depend_only_on_the_step(options, days):
     assert due(Triggers(10, 5, **options)) == days
 
 
@@ -238,7 +238,7 @@ def test_a_mean_of_metrics_that_go_the_same_way_chooses():
     several(("a", "mae", True), ("b", None, False)).check()  # a task without a metric is evaluated by its loss
 
 
-def test_metrics_of_which_more_and_less_are_better_have_no_mean():
+def test_metrics_with_opposite_directions_have_no_mean():
     with pytest.raises(FindingError) as caught:
         several(("a", "accuracy", False), ("a.b", "mae", True)).check()
     (found,) = caught.value.findings

@@ -62,12 +62,12 @@ def test_the_forward_pass_ends_when_everything_is_there(net):
     assert not any(module._forward_pre_hooks for module in net.modules())
 
 
-def test_what_comes_from_the_end_ends_nothing(net):
+def test_features_of_the_last_layer_do_not_stop_the_forward_pass_early(net):
     trace, output = traced(net, X)
     assert trace.last([trace.hook_set(output["logits"])]) is None
 
 
-def test_what_is_made_of_an_output_comes_up_nowhere(net):
+def test_a_value_computed_from_an_output_has_no_hook_point(net):
     trace, output = traced(net, X)
     with pytest.raises(LookupError):
         trace.hook_set(output["hidden"][1][:1])
@@ -80,7 +80,7 @@ def test_a_tensor_that_is_changed_in_place_is_not_taken_before_that(net):
         trace.hook_set(output["hidden"][0])
 
 
-def test_a_module_that_is_not_called_this_time_gives_nothing(net):
+def test_a_module_that_is_not_called_gives_no_features(net):
     trace, output = traced(net, X)
     hook_set = HookSet(net, {"hidden": trace.hook_set(output["hidden"])}, stops=True)
     returned, found = hook_set.run(lambda: net.embed(X))

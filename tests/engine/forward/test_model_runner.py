@@ -169,7 +169,7 @@ def test_written_columns_that_a_model_does_not_take_are_an_error(forward):
     assert found.notes == ("its forward takes `ids`, `mask`, `label`",)
 
 
-def test_what_a_model_raises_is_a_diagnostic_about_it(forward):
+def test_an_exception_of_a_model_is_a_finding_about_it(forward):
     module = nn.Module()
     module.forward = lambda ids, mask: 1 / 0
     made = forward(feature("logits", "output.logits"), module=module)
@@ -179,7 +179,7 @@ def test_what_a_model_raises_is_a_diagnostic_about_it(forward):
     assert found.at == ("models", "student", "toy")
 
 
-def test_what_a_model_raises_stays_the_cause(forward):
+def test_an_exception_of_a_model_is_the_cause_of_the_finding(forward):
     module = nn.Module()
     module.forward = lambda ids, mask: 1 / 0
     with pytest.raises(FindingError) as caught:
@@ -187,7 +187,7 @@ def test_what_a_model_raises_stays_the_cause(forward):
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
-def test_frozen_puts_back_what_it_found():
+def test_frozen_restores_the_former_mode():
     module = nn.Sequential(nn.Dropout(), nn.Linear(1, 1))
     module.train()
     with frozen(module):

@@ -57,7 +57,7 @@ def test_different_parts_of_one_storage_all_count():
     assert tree(module).parameters == 12
 
 
-def test_modules_that_hold_nothing_are_left_out():
+def test_modules_without_tensors_are_left_out():
     assert [part.name for part in tree(nn.Sequential(nn.Dropout(), nn.Linear(1, 1), nn.ReLU())).parts] == ["1"]
 
 

@@ -118,7 +118,7 @@ def test_the_mask_must_fit(launch):
     assert [d.code for d in found] == ["KD404"]
 
 
-def test_a_feature_that_is_nothing_cannot_be_compared(launch):
+def test_a_feature_that_is_none_cannot_be_compared(launch):
     changes = (*shaped({}, {}), "adaptors.teacher.hidden=output.nothing")
     found = refused(lambda: launch(*changes, plugins=[Shaped]))
     assert [d.code for d in found] == ["KD313"]

@@ -66,7 +66,7 @@ def test_what_goes_with_the_run_is_taken(tmp_path, text, precision):
         ("- 1", "is not a configuration of Accelerate"),
     ],
 )
-def test_what_would_be_without_effect_is_refused(tmp_path, text, told):
+def test_settings_without_effect_are_refused(tmp_path, text, told):
     with pytest.raises(FindingError, match=f"KD515 .*{told}"):
         checked(tmp_path, text)
 

@@ -67,7 +67,7 @@ def code_of(caught):
 
 
 class TestSaving:
-    def test_what_was_saved_is_loaded_bit_for_bit(self, two):
+    def test_a_saved_checkpoint_is_loaded_bit_for_bit(self, two):
         loaded = two.latest(unexpected)
         assert_whole(loaded, 20)
         assert loaded.meta == META

@@ -57,7 +57,7 @@ def events_in(path):
     return [record.event for record in read(path)]
 
 
-def test_what_is_appended_is_read_with_its_time(path):
+def test_an_appended_event_is_read_with_its_time(path):
     log_of(path, STARTED, step_done("a", 1))
     log_of(path, Note("info", "ünïcode\nand a second line\N{LINE SEPARATOR}"))
     records = list(read(path))
@@ -148,7 +148,7 @@ class TestTrimming:
         assert StageSkipped("a", "finished already") in events_in(path)
         assert step_done("b", 3) not in events_in(path)
 
-    def test_what_belongs_to_no_stage_stays(self, path):
+    def test_records_without_a_stage_are_kept(self, path):
         log = log_of(path, STARTED, *stage_events("a", 3), Note("warning", "hot"), RunFailed("KD501", "nan"))
         log.trim("a", 0)
         assert events_in(path)[-2:] == [Note("warning", "hot"), RunFailed("KD501", "nan")]

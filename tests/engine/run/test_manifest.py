@@ -29,7 +29,7 @@ def without(key):
     return {name: value for name, value in manifest().items() if name != key}
 
 
-def test_what_is_sealed_is_read(tmp_path):
+def test_a_sealed_manifest_is_read(tmp_path):
     written = Manifest(5, {"model.safetensors": FileRecord("a" * 64, 3, {"head": "embedding"})}, {"é": [1, None, 0.1]})
     (tmp_path / "manifest.json").write_bytes(written.seal())
     assert Manifest.read(tmp_path / "manifest.json") == written

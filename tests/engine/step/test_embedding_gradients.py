@@ -66,7 +66,7 @@ def test_autograd_makes_no_gradient_of_the_table():
     assert found is not None
 
 
-def test_what_does_not_learn_is_left_alone():
+def test_frozen_embeddings_are_left_alone():
     module = nn.Embedding(6, 3).requires_grad_(requires_grad=False)
     with InPlace(module):
         assert not module(IDS[0]).requires_grad

@@ -208,7 +208,7 @@ def test_a_loss_without_a_gradient_is_an_error(launch):
         ("build", "raised KeyError"),
     ],
 )
-def test_what_a_loss_raises_is_reported_at_its_place(when, message, launch, session):
+def test_an_exception_of_a_loss_is_reported_at_its_place(when, message, launch, session):
     loss = f"{GENERAL}.soft_labels={{loss: {{raising: {{when: {when}}}}}}}"
     (found,) = refused(lambda: launch(loss, plugins=[Raising]))
     assert found.code == "KD506"
@@ -324,7 +324,7 @@ class Fixed(Task):
 @pytest.mark.parametrize(
     "method", ["rows", "encode", "draw", "collate", "units", "hard_loss", "evaluator", "add", "merge"]
 )
-def test_what_a_task_raises_is_reported_at_its_place(method, launch, session):
+def test_an_exception_of_a_task_is_reported_at_its_place(method, launch, session):
     task = f"tasks={{rows: {{fixed: {{method: {method}}}}}}}"
     changes = (task, "adaptors={}", f"{GENERAL}.matches=[]", f"{TRAINING}.evaluate={{}}")
     (found,) = refused(lambda: launch(*changes, plugins=[Fixed]))
@@ -365,7 +365,7 @@ class BadSchedule(LrSchedule):
         ),
     ],
 )
-def test_what_an_optimizer_or_schedule_raises_is_reported_at_its_place(change, message, launch):
+def test_an_exception_of_an_optimizer_or_schedule_is_reported_at_its_place(change, message, launch):
     (found,) = refused(lambda: launch(f"{TRAINING}.{change}", plugins=[Bad, BadSchedule]))
     assert (found.code, found.message) == ("KD506", message)
 
@@ -475,7 +475,7 @@ class Silent(Distiller):
         return WithoutTeachers()
 
 
-def test_a_teacher_that_nothing_is_read_of_is_not_run(launch):
+def test_a_teacher_without_features_is_not_run(launch):
     ran = launch("stages.distil.distiller=silent", plugins=[Silent])
     assert len(ran.of(StepDone)) == 6
 
@@ -554,7 +554,7 @@ def test_a_gradient_that_overflows_whatever_the_scale_stops_the_run(launch):
     assert "`hidden.rooted.2-1`" in found.message
 
 
-def test_what_no_loss_reaches_is_noted(launch):
+def test_parameters_without_a_gradient_are_noted(launch):
     changes = (f"{GENERAL}.soft_labels={{weight: 0}}", f"{GENERAL}.hard_labels={{weight: 0}}")
     ran = launch(*changes, f"{GENERAL}.matches=[{{feature: hidden, loss: hidden_mse, layers: {{1: 1}}}}]")
     (note,) = [text for text in ran.notes if "no gradient" in text]

@@ -86,7 +86,7 @@ def test_other_runs_with_the_same_teacher_share_it(launch):
     assert second.cache.computed == 0
 
 
-def test_what_changes_the_values_has_a_cache_of_its_own(launch):
+def test_settings_that_change_the_values_have_separate_caches(launch):
     changes = {
         "nothing": (),
         "features": (f"{GENERAL}.matches=[]",),
@@ -109,7 +109,7 @@ def test_a_teacher_of_another_precision_is_read_as_it_was_run(launch):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float16", 1e-3), ("int8", 1e-2)])
-def test_values_may_be_kept_less_exactly(dtype, tolerance, launch):
+def test_values_may_be_stored_with_less_precision(dtype, tolerance, launch):
     exact, less = launch(), launch(f"{CACHE}.dtype={dtype}", folder="less")
     assert close(less, exact, tolerance)
     assert less.losses != exact.losses
@@ -343,7 +343,7 @@ def test_a_cache_larger_than_the_budget_is_not_made(use, launch, home):
     assert not (home / "caches").exists()
 
 
-def test_auto_does_not_cache_what_is_computed_faster_than_read(launch):
+def test_auto_does_not_cache_a_teacher_that_is_as_fast_as_reading(launch):
     ran = launch(f"{CACHE}.use=auto")
     assert ran.cache.reason == "recomputing the teacher is as fast as reading the cache"
 
@@ -377,7 +377,7 @@ REDUCED = "[{feature: hidden, loss: mmd, layers: {0: 0, 3: 1}}, {feature: hidden
 
 
 @pytest.mark.parametrize("dtype", ["exact", "float16"])
-def test_what_is_enough_of_a_layer_is_kept_in_its_place(launch, dtype):
+def test_a_reduction_is_stored_in_place_of_a_layer(launch, dtype):
     """Similarities for `mmd`, the first token for `pkd`: the same losses in less room."""
     matches = f"{GENERAL}.matches={REDUCED}"
     without = launch(matches, f"{CACHE}=off", folder="without")
@@ -388,7 +388,7 @@ def test_what_is_enough_of_a_layer_is_kept_in_its_place(launch, dtype):
     assert set(with_.cache.features) == names
 
 
-def test_a_layer_that_a_loss_needs_is_kept_as_it_is(launch):
+def test_a_layer_that_a_loss_needs_is_stored_whole(launch):
     """A similarity beside it would only take more room."""
     more = REDUCED.replace("[{", "[{feature: hidden, loss: cos, layers: {3: 1}, projection: linear}, {", 1)
     without, with_ = (

@@ -64,7 +64,7 @@ def test_tokens_that_are_padding_elsewhere_are_not_padding_where_they_are_read()
     assert keys(made([1, 2, 0])) != keys(made([1, 2]))
 
 
-def test_what_the_teacher_does_not_read_does_not_matter():
+def test_inputs_that_the_teacher_does_not_read_do_not_change_the_key():
     assert keys(made(SHORT, label=1)) == keys(made(SHORT))
 
 

@@ -57,7 +57,7 @@ def test_gradients_are_dropped_with_the_values(draws):
 
 
 @pytest.mark.parametrize(("p", "training"), [(0.0, True), (0.5, False)])
-def test_without_dropout_the_values_are_what_they_were(draws, p, training):
+def test_without_dropout_the_values_are_unchanged(draws, p, training):
     values = torch.randn(4, 4)
     with draws:
         assert functional.dropout(values, p, training) is values
@@ -130,7 +130,7 @@ class TestAttention:
             )
         torch.testing.assert_close(found, expected)
 
-    def test_a_token_that_sees_nothing_has_zeros(self, draws, parts):
+    def test_a_fully_masked_query_has_zeros(self, draws, parts):
         with draws:
             found = functional.scaled_dot_product_attention(*parts, torch.zeros(5, 5, dtype=torch.bool), 0.5)
         assert not found.any()
