@@ -1,0 +1,135 @@
+"""Opens a run folder: locks it, compares its spec with the plan, and brings its log in step with the disk."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from kdspec.api.plan import Plan
+from kdspec.engine.processes.process_group import ProcessGroup
+from kdspec.engine.run import resume_check
+from kdspec.engine.run.checkpoint import Checkpoint
+from kdspec.engine.run.event_log import EventLog, read
+from kdspec.engine.run.lock import RunLock
+from kdspec.engine.run.resume_check import SpecChange
+from kdspec.engine.run.run_folder import RunFolder
+from kdspec.engine.run.stage_checkpoints import saved
+from kdspec.events import Event, RunStarted, StageFinished, from_json, stage_of, step_of, to_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunState:
+    """The state that earlier starts have left; the same on every rank."""
+
+    finished: dict[str, StageFinished]
+    changed: tuple[str, ...]
+    """Stages that resume with another spec than they began with."""
+    over: bool
+    """Whether the run is already finished."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenedRun:
+    """A run folder in use. Rank 0 has its lock and its log, and writes; the other ranks only read."""
+
+    plan: Plan
+    process_group: ProcessGroup
+    folder: RunFolder
+    log: EventLog | None
+    change: SpecChange
+    """Empty on other ranks than 0."""
+
+    def keep(self, event: Event) -> None:
+        """Log an event, on rank 0.
+
+        Raises:
+            FindingError: KD508 if the folder is gone or the disk is full.
+        """
+        if self.log is not None:
+            self.folder.check()
+            self.log.append(event)
+
+    def state(self) -> RunState:
+        """What rank 0 finds in the folder; every rank must call it."""
+        found = None
+        if self.process_group.is_main:
+            names = list(self.plan.spec.stages)
+            finished = self.folder.finished(names)
+            rows = self.folder.table() if len(finished) == len(names) else None
+            found = {
+                "finished": {name: to_json(event) for name, event in finished.items()},
+                "changed": self.change.stages,
+                # Both: a run that was killed between the event and the table writes the table again.
+                "over": rows is not None and "RunFinished" in self._logged(),
+            }
+        shared = self.process_group.share(found)
+        ends = {name: from_json(event) for name, event in shared["finished"].items()}
+        finished = {name: event for name, event in ends.items() if isinstance(event, StageFinished)}
+        return RunState(finished=finished, changed=tuple(shared["changed"]), over=shared["over"])
+
+    def versions(self) -> dict[str, str]:
+        """The versions of the libraries at the last start."""
+        records = read(self.folder.log) if self.folder.log.exists() else ()
+        starts = [record.event for record in records if isinstance(record.event, RunStarted)]
+        return starts[-1].versions if starts else {}
+
+    def mend_log(self, finished: dict[str, StageFinished], resumes: str | None, found: Checkpoint | None) -> None:
+        """Bring the log in step with the disk, wherever the last start was killed.
+
+        Files are written before their events, so that events may be missing; those of steps after the checkpoint are removed.
+
+        Args:
+            finished: the stages that are finished.
+            resumes: the first stage that is not.
+            found: the checkpoint from which it resumes.
+        """
+        assert self.log is not None, "rank 0 has a log"
+        if resumes is not None:
+            self.log.trim(resumes, 0 if found is None else found.step)
+        logged = self._logged()
+        for event in finished.values():
+            if ("StageFinished", event.stage, event.step) not in logged:
+                self.log.append(event)
+        if resumes is not None and found is not None and ("CheckpointSaved", resumes, found.step) not in logged:
+            self.log.append(saved(resumes, found.step))
+
+    def accept(self, stage: str) -> None:
+        """Record that a stage now has the changed spec."""
+        if self.process_group.is_main:
+            resume_check.accept(self.plan, self.folder, stage)
+            self.folder.write_plan(self.plan)
+
+    def _logged(self) -> set[object]:
+        """The contents of the log: the classes of its events, and the data of events about files."""
+        found: set[object] = set()
+        for record in read(self.folder.log) if self.folder.log.exists() else ():
+            event = record.event
+            found |= {type(event).__name__, (type(event).__name__, stage_of(event), step_of(event))}
+        return found
+
+
+def open_run(
+    plan: Plan, folder: RunFolder, process_group: ProcessGroup, *, restart: bool, resume: bool, at_end: ExitStack
+) -> OpenedRun:
+    """Open the run folder of a plan.
+
+    Args:
+        plan: the plan.
+        folder: the folder, without a lock.
+        process_group: the processes of the run.
+        restart: move the files of an earlier run aside.
+        resume: resume an earlier run although the spec has changed since.
+        at_end: releases the lock.
+
+    Raises:
+        FindingError: KD5xx if the folder is in use, cannot be written, or has another spec.
+    """
+    if not process_group.is_main:
+        return OpenedRun(plan=plan, process_group=process_group, folder=folder, log=None, change=SpecChange((), ()))
+    folder.refuse_links()
+    folder = RunFolder(folder.path, at_end.enter_context(RunLock(folder.path)))
+    if restart:
+        folder.put_aside()
+    # Before the log is opened: a refused start is not an event of the run.
+    change = resume_check.hold(plan, folder, resume=resume)
+    return OpenedRun(plan=plan, process_group=process_group, folder=folder, log=EventLog(folder.log), change=change)
