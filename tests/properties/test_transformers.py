@@ -13,6 +13,7 @@ from kdspec.api.field_path import parse
 from kdspec.api.plan import Feature
 from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.forward.attention_weights import CHOSEN
+from kdspec.engine.forward.model_findings import ModelFindings
 from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.events import StageStarted, StepDone
 from kdspec.testing import tiny
@@ -127,7 +128,7 @@ def test_attention_is_that_of_the_model(texts, spy, session, tmp_path):
         "attention": Feature(name="attention", paths=(parse("output.attentions"),), several=False, layers=(1,)),
         "hidden": Feature(name="hidden", paths=(parse("output.hidden_states"),), several=False, layers=(0, 2)),
     }
-    forward = ModelRunner("teacher", module, features, chooses=True, spec=plan.spec, task="texts")
+    forward = ModelRunner(ModelFindings(plan.spec, "teacher", "texts"), module, features, chooses=True)
     batch = {"input_ids": torch.tensor([[2, 8, 9, 3]]), "attention_mask": torch.tensor([[1, 1, 1, 0]])}
     with torch.no_grad():
         found = forward(Batch(inputs={"": batch}))

@@ -22,6 +22,7 @@ from kdspec.engine.evaluation.evaluate import latency
 from kdspec.engine.evaluation.results import count, in_order, role
 from kdspec.engine.forward.guarded_task import built
 from kdspec.engine.forward.memory import LiveMemory, size
+from kdspec.engine.forward.model_findings import ModelFindings
 from kdspec.engine.forward.model_runner import ModelRunner, frozen
 from kdspec.engine.forward.models import Models
 from kdspec.engine.run.run_folder import RunFolder
@@ -84,8 +85,8 @@ def measure(
         models.prepared(name, device, trains=False, eager=False)
         module, reader = models.view(name, task_name), models.reader(name)
         forward = ModelRunner(
-            name, module, evaluated_features(plan, name, task_name, task.evaluator(split)),
-            chooses=reader.tokenizer is not None, spec=plan.spec, task=task_name,
+            ModelFindings(plan.spec, name, task_name), module,
+            evaluated_features(plan, name, task_name, task.evaluator(split)), chooses=reader.tokenizer is not None,
         )  # fmt: skip
         loader = Loader(task, split, {name: reader}, device=device)
         batches = _batches(loader, name, batch_size)

@@ -9,6 +9,7 @@ from kdspec.api.plan import Plan, StagePlan, TaskPlan
 from kdspec.api.task import BuiltTask
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.evaluation.best_model import BestModelTracker, EvaluatedTask, evaluated_features
+from kdspec.engine.forward.model_findings import ModelFindings
 from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.engine.step.training_loop import TrainingLoop
 from kdspec.events import Note
@@ -39,8 +40,8 @@ def build_tracker(
         trained = loop.inputs_of[part.task].student
         # Another runner of the same module: training and evaluation read different features.
         forward = ModelRunner(
-            stage.student, trained.module, features,
-            chooses=trained.accepted is not None, spec=plan.spec, task=part.task,
+            ModelFindings(plan.spec, stage.student, part.task), trained.module, features,
+            chooses=trained.accepted is not None,
             # The weights of a sharded model are whole during its forward pass only, so its head cannot run later.
             head=None if loop.backend.divided else trained.head,
         )  # fmt: skip

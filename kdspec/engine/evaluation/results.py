@@ -17,6 +17,7 @@ from kdspec.engine.evaluation.best_model import evaluated_features
 from kdspec.engine.evaluation.evaluate import evaluate, latency
 from kdspec.engine.export import model_folder
 from kdspec.engine.forward.large_head import large_head
+from kdspec.engine.forward.model_findings import ModelFindings
 from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.engine.forward.models import Models
 from kdspec.engine.processes.backend import Backend
@@ -66,7 +67,7 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: B
             reader, evaluator = models.reader(name), task.evaluator(split)
             features = evaluated_features(plan, name, task_name, evaluator)
             forward = ModelRunner(
-                name, module, features, chooses=reader.tokenizer is not None, spec=plan.spec, task=task_name,
+                ModelFindings(plan.spec, name, task_name), module, features, chooses=reader.tokenizer is not None,
                 head=None if divided else large_head(plan.spec.models[name], module, models.context(name)),
             )  # fmt: skip
             loader = Loader(task, split, {name: reader}, device=backend.device)

@@ -14,18 +14,14 @@ from torch import Tensor, nn
 
 from kdspec.api.batch import Batch
 from kdspec.api.field_path import FieldPathError
-from kdspec.api.match import PlannedMatch
 from kdspec.api.plan import Feature
-from kdspec.api.spec import Spec
 from kdspec.api.step import Features
-from kdspec.diagnostics.diagnostic import closest
-from kdspec.diagnostics.fault import Fault
-from kdspec.diagnostics.finding import Finding, FindingError, Mark
+from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.forward.attention_weights import choose, release
 from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.forward.forward_hooks import HookPoint, HookSet, Trace, each
 from kdspec.engine.forward.large_head import LargeHead
-from kdspec.engine.forward.position_limit import too_long
+from kdspec.engine.forward.model_findings import ModelFindings
 from kdspec.engine.forward.requested_outputs import named_modules_of, reads_attention, switches
 from kdspec.engine.forward.teacher_precision import TeacherPrecision
 
@@ -47,41 +43,38 @@ class ModelRunner:
     """Runs one model and returns its features; it requests only outputs that a feature needs.
 
     Args:
-        name: the model's name in the spec.
+        findings: composes what is wrong with the model, and knows its name.
         module: the model itself.
         features: what the stage reads of it.
         chooses: whether inputs that the model does not take are left out: the tokenizer's are, written columns are not.
-        matches: those that read the features, to tell which of them asks for a layer that is not there.
         trains: whether the model trains, so that all of it is run.
         selective: whether attention may take another implementation in layers whose weights are not read.
+        entire: whether every forward pass runs to its end, as a sharded model's must.
         arithmetic: of a frozen model that has its own.
         head: a large head, which is left to the losses.
     """
 
     def __init__(
         self,
-        name: str,
+        findings: ModelFindings,
         module: nn.Module,
         features: Mapping[str, Feature],
         *,
         chooses: bool,
-        spec: Spec,
-        task: str,
-        matches: Sequence[PlannedMatch] = (),
         trains: bool = False,
         selective: bool = False,
         entire: bool = False,
         arithmetic: TeacherPrecision | None = None,
         head: LargeHead | None = None,
     ) -> None:
-        self.name, self.module, self.features, self.spec, self.task = name, module, features, spec, task
-        self.matches = matches
+        self.name, self.module, self.features = findings.name, module, features
+        self._findings = findings
         self.trains, self.selective, self.entire, self.arithmetic = trains, selective, entire, arithmetic
         self.head = head
         self.modules = named_modules_of(features)
         self.flags = switches(module, [path for feature in features.values() for path in feature.paths])
         self.accepted = _accepted(module) if chooses else None
-        self._guard = error_context(("models", name, spec.models[name].name), f"model `{name}`")
+        self._guard = error_context(findings.component, f"model `{self.name}`")
         self._bound: set[tuple[str, ...]] = set()
         """Combinations of columns that the model has accepted."""
         self.ends: HookPoint | None = None
@@ -191,7 +184,7 @@ class ModelRunner:
             with self._guard, self._captured(named_modules_of(shorter.rest)) as captured:
                 output, found = shorter.hook_set.run(lambda: self._call(inputs, shorter.flags))
         except FindingError as error:
-            if (why := self._too_long(inputs)) is not None:
+            if (why := self._findings.too_long(self.module, inputs)) is not None:
                 raise why from error
             raise
         if found is None:
@@ -209,7 +202,7 @@ class ModelRunner:
             with self._guard, self._captured(self.modules) as captured:
                 return self._call(inputs, self.flags), captured
         except FindingError as error:
-            if (why := self._too_long(inputs)) is not None:
+            if (why := self._findings.too_long(self.module, inputs)) is not None:
                 raise why from error
             raise
 
@@ -217,9 +210,6 @@ class ModelRunner:
         if self.arithmetic is None:
             return self.module(**inputs, **flags)
         return self.arithmetic.run(self.module, inputs, flags)
-
-    def _too_long(self, inputs: Mapping[str, Tensor]) -> FindingError | None:
-        return too_long(self.spec, self.name, self.task, self.module, inputs)
 
     def of_batch(self, batch: Batch, names: Iterable[str]) -> dict[str, Any]:
         """Features that an adaptor reads from the batch alone, without running the model."""
@@ -253,13 +243,8 @@ class ModelRunner:
         try:
             inspect.signature(self.module.forward).bind(**inputs)
         except TypeError as error:
-            taken = ", ".join(f"`{name}`" for name in inspect.signature(self.module.forward).parameters)
-            raise Fault(
-                "KD502",
-                f"model `{self.name}` does not take the columns {', '.join(f'`{k}`' for k in inputs)}: {error}",
-                notes=(f"its forward takes {taken}",),
-                help="select the columns with `columns: [...]` in the task",
-            ) from None
+            accepted = inspect.signature(self.module.forward).parameters
+            raise self._findings.wrong_columns(inputs, accepted, error) from None
 
     @contextlib.contextmanager
     def _captured(self, modules: Sequence[str]) -> Iterator[dict[str, dict[str, Any]]]:
@@ -280,7 +265,8 @@ class ModelRunner:
         try:
             return self.module.get_submodule(path)
         except AttributeError:
-            raise self._no_module(path) from None
+            feature = next(f for f in self.features.values() if any(p.module == path for p in f.paths))
+            raise self._findings.no_module(self.module, path, feature.name) from None
 
     def _feature(self, feature: Feature, output: Any, batch: Mapping[str, Any], modules: Mapping[str, Any]) -> Any:
         values = []
@@ -288,60 +274,18 @@ class ModelRunner:
             try:
                 values.append(path.evaluate(output=output, batch=batch, modules=modules))
             except FieldPathError as error:
-                raise self._lost(feature, index, error) from None
+                raise self._findings.not_found(feature, index, error) from None
         value = tuple(values) if feature.several else values[0]
         return value if feature.layers is None else self._layers(feature, feature.layers, value)
 
     def _layers(self, feature: Feature, layers: Sequence[int], value: Any) -> dict[int, Any]:
         """The selected layers. A single tensor is refused: indexing it would select rows."""
         if not isinstance(value, (tuple, list)):
-            kind = "one tensor" if isinstance(value, Tensor) else "nothing" if value is None else type(value).__name__
-            message = f"`{feature.name}` of `{self.name}` is {kind}, so it has no layers to select"
-            help_ = "a feature with layers is a list of tensors, such as `output.hidden_states`"
-            raise FindingError(Finding("KD303", message, *self._label(feature.name), help=help_))
+            raise self._findings.no_layers(feature.name, value)
         missing = [i for i in layers if not -len(value) <= i < len(value)]
         if missing:
-            message = f"`{self.name}` returned {len(value)} of `{feature.name}`; there is no index {missing[0]}"
-            raise FindingError(*self._out_of_range(feature.name, missing, message))
+            raise self._findings.no_layer(feature.name, missing, len(value))
         return {i: value[i] for i in layers}
-
-    def _out_of_range(self, feature: str, missing: Sequence[int], message: str) -> list[Finding]:
-        """Findings at the matches that read a missing layer, or at the adaptor if there are none."""
-        declared = self._label(feature)
-        asking = [match for match in self.matches if match.feature == feature]
-        places = dict.fromkeys(place for match in asking if (place := self._asks(match, missing)) is not None)
-        if not places:
-            return [Finding("KD301", message, *declared)]
-        return [Finding("KD301", message, *place, also=(declared,)) for place in places]
-
-    def _asks(self, match: PlannedMatch, missing: Sequence[int]) -> Mark | None:
-        """The place where a match reads one of the layers of this model."""
-        taught = match.teacher == self.name and set(missing) & set(match.teacher_layers)
-        if not taught and not (match.student == self.name and set(missing) & set(match.student_layers)):
-            return None
-        # A teacher layer is a key of `layers`; pairs and layer maps are labelled as a whole.
-        return Mark(match.layers_at, f"read from `{self.name}`", key=bool(taught) and "layers" in match.layers_at[:-1])
-
-    def _lost(self, feature: Feature, index: int, error: FieldPathError) -> FindingError:
-        message = f"`{feature.name}` of `{self.name}` is not at its path: {error.message}"
-        notes = (f"the path is `{feature.paths[index]}`",)
-        if self.name not in self.spec.adaptors:
-            return FindingError(Finding("KD303", message, *self._label(feature.name), notes=notes))
-        at = ("adaptors", self.name, feature.name, *((index,) if feature.several else ()))
-        part = (error.offset, error.offset + error.length)
-        return FindingError(Finding("KD303", message, at, "not found", part=part, notes=notes))
-
-    def _no_module(self, path: str) -> FindingError:
-        near = closest(path, [name for name, _ in self.module.named_modules() if name])
-        help_ = f"did you mean `{near}`?" if near else "`kdspec parameters` shows the modules"
-        feature = next(f for f in self.features.values() if any(p.module == path for p in f.paths))
-        message = f"model `{self.name}` has no module `{path}`"
-        return FindingError(Finding("KD303", message, *self._label(feature.name), help=help_))
-
-    def _label(self, feature: str) -> Mark:
-        if self.name in self.spec.adaptors:
-            return Mark(("adaptors", self.name, feature))
-        return Mark(("tasks", self.task), f"its default adaptor is used for `{self.name}`", key=True)
 
 
 def _recorder(captured: dict[str, dict[str, Any]], path: str) -> Any:

@@ -17,6 +17,7 @@ from kdspec.engine.batches.sampler import fold, isolated_random, reseed
 from kdspec.engine.forward.device import placed
 from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.forward.large_head import large_head
+from kdspec.engine.forward.model_findings import ModelFindings
 from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.engine.forward.models import Models, checkpointing
 from kdspec.engine.forward.requested_outputs import reads_attention
@@ -64,9 +65,8 @@ class StageModels:
             assert self.backend is not None
             self.backend.divide(module)
         forward = ModelRunner(
-            name, module, part.features[name],
-            chooses=self.models.tokenizer_id(name) is not None, spec=self.spec, task=part.task, matches=part.matches,
-            trains=trains, entire=divided,
+            ModelFindings(self.spec, name, part.task, part.matches), module, part.features[name],
+            chooses=self.models.tokenizer_id(name) is not None, trains=trains, entire=divided,
             arithmetic=None if precision is None else TeacherPrecision(precision, self.device.type),
             # Tasks that share a model may read different layers of it.
             selective=eager and not self.stage.several and self.models.chooses(name),

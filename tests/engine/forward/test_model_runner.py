@@ -10,6 +10,7 @@ from kdspec.api.batch import Batch
 from kdspec.api.field_path import parse
 from kdspec.api.plan import Feature
 from kdspec.diagnostics.finding import FindingError
+from kdspec.engine.forward.model_findings import ModelFindings
 from kdspec.engine.forward.model_runner import ModelRunner, frozen
 
 GENERAL = "stages.distil.distiller.general"
@@ -29,8 +30,7 @@ def forward(session):
     def made(*features, module=None, chooses=False):
         module = module or plan.spec.models["student"].build(plan.context("student"))
         named = {found.name: found for found in features}
-        options = {"chooses": chooses, "spec": plan.spec, "task": "rows"}
-        return ModelRunner("student", module, named, **options)
+        return ModelRunner(ModelFindings(plan.spec, "student", "rows"), module, named, chooses=chooses)
 
     return made
 
