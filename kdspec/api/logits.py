@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from kdspec.diagnostics.fault import Fault
+from kdspec.ops.leaves import leaves
 from kdspec.ops.masks import select
 from kdspec.ops.mean import Mean
 from kdspec.ops.precision import widened
@@ -181,11 +182,18 @@ class HeadLogits(Logits):
         return self.post(functional.linear(self.hidden, self.weight, self.bias))
 
     def mean(self, loss: PositionLoss, parameters: Sequence[Tensor] = ()) -> Mean:
-        """The sum over chunks. Each chunk's gradient is computed with its logits, so backward can run only once."""
+        """The sum over chunks. Each chunk's gradient is computed with its logits, so backward can run only once.
+
+        Raises:
+            Fault: KD510 if the loss depends on a parameter that is not in `parameters`.
+        """
         parts: list[Mean] = []
 
         def summed(rows: slice, logits: Tensor) -> Tensor:
-            parts.append(part := loss(logits, rows))
+            part = loss(logits, rows)
+            if not parts:
+                _check_reached(part.total, parameters)
+            parts.append(part)
             return part.total
 
         hidden = self.hidden.flatten(end_dim=-2)
@@ -268,6 +276,16 @@ class TopKLogits(Logits):
         # If the top k are all classes, the rest is 0, and its logarithm would have a gradient of NaN.
         complete = self.ids.shape[-1] >= self.classes
         return (listed if complete else torch.cat([listed, rest], -1)).log_softmax(-1)
+
+
+def _check_reached(total: Tensor, parameters: Sequence[Tensor]) -> None:
+    """Check that a chunk's loss depends on no other parameters, which would not get a gradient."""
+    known = {id(each) for each in parameters}
+    for leaf in leaves(total):
+        if isinstance(leaf, nn.Parameter) and id(leaf) not in known:
+            message = f"a loss has a parameter of shape {list(leaf.shape)} that would never be trained"
+            help_ = "a loss with parameters is an `nn.Module` that has them as attributes"
+            raise Fault("KD510", message, help=help_)
 
 
 def as_logits(value: Any) -> Any:

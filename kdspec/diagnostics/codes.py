@@ -338,7 +338,7 @@ _TABLE = (
         "KD516",
         "no loss over a whole step",
         "A loss that compares the rows of a whole optimizer step runs the student twice, with the same random numbers, which "
-        "this setting does not allow.",
+        "this setting does not allow. Only losses of matches have the scope `step`; a projection does not.",
     ),
     Code(
         "KD601",

@@ -150,6 +150,12 @@ class MatchExpansion:
             help_ = "`kdspec list feature_loss` tells what each loss compares"
             message = f"`{loss.name}` is a loss of `{loss.feature}`, not of `{feature}`"
             return [Finding("KD313", message, *made, also=(chosen,), help=help_)]
+        projection = compared.match.projection
+        if projection is not None and projection.scope == "step":
+            message = f"the projection `{projection.name}` takes the rows of a whole step, which only losses may"
+            return [
+                Finding("KD516", message, (*path, "projection"), help="a projection takes positions, rows or a batch")
+            ]
         return list(self._layerless(compared))[:1]
 
     def _layerless(self, compared: Compared) -> Iterator[Finding]:

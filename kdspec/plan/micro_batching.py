@@ -12,8 +12,8 @@ from kdspec.api.plan import TaskPlan
 from kdspec.api.spec import Spec
 from kdspec.diagnostics.finding import Finding, Mark
 
-SEPARATE = ("position", "row", "step")
-"""The scopes of what does not see how a batch is cut: it takes each row by itself, or all rows of a step together."""
+SEPARATE = ("position", "row")
+"""The scopes of what takes each row by itself, and so does not see how a batch is cut."""
 
 PolicyName = Literal["random", "sorted_micro_batches", "length_grouped"]
 
@@ -81,7 +81,10 @@ def _doubts(spec: Spec, plan: TaskPlan) -> Iterator[str]:
     if plan.needs.hard_labels:
         parts.append(spec.tasks[plan.task])
     for part in _scoped(parts):
-        if part.scope not in SEPARATE:
+        # The rows of a step do not depend on how it is cut, but only losses of matches, and strategies with their own terms,
+        # can get them: a model or a task gets those of a micro-batch.
+        whole = part.scope == "step" and part.kind in ("feature_loss", "distiller")
+        if part.scope not in SEPARATE and not whole:
             yield f"the {part.words()} `{part.name}` may take rows together"
     features = plan.features[plan.student]
     if "losses" in features:

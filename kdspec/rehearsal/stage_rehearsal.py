@@ -175,10 +175,7 @@ class StageRehearsal:
         if not loss.requires_grad:
             message = f"no term of stage `{self.stage.name}` depends on a parameter that is trained"
             raise FindingError(Finding("KD306", message, self.stage_models.path))
-        if stray := trainable.stray(loss):
-            message = f"a loss has a parameter of shape {list(stray[0].shape)} that would never be trained"
-            help_ = "a loss with parameters is an `nn.Module` that has them as attributes"
-            raise FindingError(Finding("KD510", message, self.stage_models.path, help=help_))
+        trainable.check_reached(loss, self.stage_models.path)
         with error_context(self.stage_models.path, "the backward pass"), self._counted("backward"):
             self.backend.backward(loss)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kdspec import DenseLogits, Fault, Features, HeadLogits, HeadPost, TopKLogits
+from kdspec import DenseLogits, Fault, Features, HeadLogits, HeadPost, Mean, TopKLogits
 
 ROWS, LENGTH, WIDTH, CLASSES = 2, 3, 4, 7
 MASK = torch.tensor([[1, 0, 1], [1, 1, 0]])
@@ -130,3 +130,17 @@ def test_features_hold_logits_as_values_by_head():
     value = head()
     assert Features({"logits": value}).logits == (value,)
     assert Features({"labels": one}).logits == ()
+
+
+def test_a_parameter_that_only_a_chunk_reaches_is_refused():
+    factor = torch.nn.Parameter(torch.ones((), dtype=torch.float64))
+    logits = HeadLogits(draw(6, WIDTH).requires_grad_(), draw(CLASSES, WIDTH, seed=1))
+
+    def loss(logits, rows):
+        return Mean((factor * logits).square().sum(), len(logits), "labels")
+
+    with pytest.raises(Fault, match="would never be trained") as caught:
+        logits.mean(loss)
+    assert caught.value.code == "KD510"
+    total = logits.mean(loss, [factor]).total
+    assert torch.autograd.grad(total, factor)[0] != 0

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdspec import FeatureLoss, LayerMap, MatchPreset, Model, ModelFacts
+from kdspec import FeatureLoss, LayerMap, MatchPreset, Model, ModelFacts, Projection
 from kdspec.plan.prepare import prepare
 from kdspec.source.extends import compose
 from kdspec.testing import registry
@@ -78,9 +78,19 @@ class Two(FeatureLoss):
         return lambda student, teacher, *, mask: torch.zeros(())
 
 
+class OverSteps(Projection):
+    """A projection that asks for the rows of a whole step."""
+
+    name = "over_steps"
+    scope = "step"
+
+    def build(self, context):
+        return nn.Identity()
+
+
 @pytest.fixture(scope="module")
 def known():
-    return registry(Sized, Broken, BrokenPreset, Two)
+    return registry(Sized, Broken, BrokenPreset, Two, OverSteps)
 
 
 @pytest.fixture
@@ -204,6 +214,7 @@ def test_a_preset_is_scaled_by_the_weight_of_its_match(expand):
         ("{feature: attention, loss: attention_mse, layers: {5: 1}}", (), ["KD309"]),
         ("{feature: attention, loss: attention_mse_sum, layers: {5: 1}, projection: linear}", (), ["KD313"]),
         ("{feature: hidden, loss: cos, layers: {6: 2}, teacher: nobody}", (), ["KD204"]),
+        ("{feature: hidden, loss: cos, layers: {6: 2}, projection: over_steps}", (), ["KD516"]),
     ],
 )
 def test_an_invalid_match_is_reported_at_its_place(match, sets, expected, expand):

@@ -65,6 +65,13 @@ class Own(Distiller):
         raise AssertionError
 
 
+class WholeStep(Squares):
+    """A loss of logits that asks for the rows of a step, which only losses of matches can get."""
+
+    name = "whole_step"
+    scope = "step"
+
+
 @pytest.fixture
 def planned(tmp_path):
     """The plan of the spec with changes, and its warnings."""
@@ -72,7 +79,7 @@ def planned(tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"text": "a", "label": "x"}\n{"text": "b", "label": "y"}\n')
 
     def plan(*sets: str):
-        known = registry(Ranking, Squares, Own)
+        known = registry(Ranking, Squares, WholeStep, Own)
         made = prepare(compose(SPEC, "spec", tmp_path, sets), known)
         assert made.plan is not None, made.errors
         return made.plan, [each for each in made.findings if each.code == "KD320"]
@@ -167,3 +174,9 @@ def test_the_plan_shows_the_choice(planned):
     (stage,) = outline(plan)["stages"]
     assert stage["training"]["batching"] == {"value": "sorted_micro_batches", "origin": "derived"}
     assert "the gradient is that of random batches" in stage["batching"]["why"]
+
+
+def test_the_rows_of_a_step_are_promised_to_losses_of_matches_alone(planned):
+    plan, _ = planned(f"{GENERAL}.soft_labels={{loss: whole_step}}")
+    assert chosen(plan).name == "random"
+    assert "`whole_step` may take rows together" in chosen(plan).why

@@ -93,6 +93,12 @@ VARIANTS = {
         f"{ROWS}={{train: 9}}",
         f"{GENERAL}.matches=[{{feature: hidden, loss: alike, layers: {{3: 2}}, weight: 3}}]",
     ),
+    "a loss with parameters over whole steps": (
+        *SINGLE,
+        f"{ROWS}={{train: 9}}",
+        f"{GENERAL}.matches=[{{feature: hidden, loss: learnt_alike, layers: {{3: 2}}, weight: 3}}]",
+        f"{TRAINING}.optimizer={{sgd: {{lr: 0.1, momentum: 0.9}}}}",
+    ),
     "batches by length": (f"{TRAINING}.batching=length_grouped",),
 }
 """What one process with the doubled batch must come to as well."""

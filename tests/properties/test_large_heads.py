@@ -9,6 +9,7 @@ import torch
 
 from kdspec import HeadLogits, LogitLoss
 from kdspec.api import logits as api_logits
+from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.forward import large_head
 from kdspec.events import Evaluated, StepDone
 from kdspec.ops import vocabulary
@@ -150,3 +151,22 @@ def test_a_plan_knows_what_a_large_head_saves(session, chunks):
     assert [finding.code for finding in parts.findings] == [finding.code for finding in whole.findings]
     assert parts.stages[0].features["student"]["logits"] == whole.stages[0].features["student"]["logits"]
     assert parts.stages[0].unused == whole.stages[0].unused == ()
+
+
+class Hidden(Margin):
+    """The same with a parameter where nobody looks."""
+
+    name = "hidden_factor"
+
+    def build(self, context):
+        inner = super().build(context)
+        factor = torch.nn.Parameter(torch.ones(()))
+        return lambda student, teacher, *, temperature: inner(factor * student, teacher, temperature=temperature)
+
+
+@pytest.mark.usefixtures("rows")
+def test_a_parameter_that_only_chunks_reach_is_an_error(launch, chunks):
+    chunks()
+    with pytest.raises(FindingError, match="would never be trained") as caught:
+        launch(f"{GENERAL}.soft_labels.loss=hidden_factor", text=SPEC, plugins=(Hidden,))
+    assert caught.value.findings[0].code == "KD510"

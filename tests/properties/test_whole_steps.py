@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
+from kdspec import FeatureLoss
 from kdspec.api.step import View
 from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import FindingError
@@ -26,6 +28,8 @@ ALONE = (
     f"{GENERAL}.matches=[{{feature: hidden, loss: alike, layers: {{3: 2}}}}]",
 )
 ALIKE = "{feature: hidden, loss: alike, layers: {3: 2}, weight: 3}"
+LEARNT = f"{GENERAL}.matches=[{{feature: hidden, loss: learnt_alike, layers: {{3: 2}}}}]"
+"""With parameters of its own, behind a projection."""
 AMONG_OTHERS = (f"{GENERAL}.matches=[{ALIKE}, {{feature: hidden, loss: hidden_mse, layers: {{0: 0}}}}]",)
 ROWS = "tasks.rows.tensors.data.ragged={train: 24, validation: 3, test: 3, gaps: 4}"
 STILL = f"{TRAINING}.optimizer={{sgd: {{lr: 0.1}}}}"
@@ -51,27 +55,33 @@ def begun(session):
     return made
 
 
-@pytest.mark.parametrize("terms", [ALONE, AMONG_OTHERS], ids=["alone", "among others"])
+@pytest.mark.parametrize("terms", [ALONE, AMONG_OTHERS, (LEARNT,)], ids=["alone", "among others", "learnt"])
 @pytest.mark.parametrize("cuts", [(4, 2), (2, 4), (1, 8)])
 def test_splitting_into_micro_batches_changes_nothing(terms, cuts, launch, same):
     whole = launch(*cut(8, 1, *terms), folder="whole")
     parts = launch(*cut(*cuts, *terms), folder="parts")
-    assert same.close(whole.weights, parts.weights, 1e-10)
+    assert same.close(whole.checkpoint(6), parts.checkpoint(6), 1e-10)
     for one, other in zip(whole.of(StepDone), parts.of(StepDone), strict=True):
         assert other.terms == pytest.approx(one.terms, rel=1e-9)
         assert other.loss == pytest.approx(one.loss, rel=1e-9)
 
 
-def test_lanes_change_nothing(launch, same):
-    one = launch(*cut(2, 4, *AMONG_OTHERS), folder="one")
-    side_by_side = launch(*cut(2, 4, *AMONG_OTHERS, f"{TRAINING}.lanes=2"), folder="lanes")
-    assert same.close(one.weights, side_by_side.weights, 1e-10)
+@pytest.mark.parametrize("terms", [AMONG_OTHERS, (LEARNT,)], ids=["among others", "learnt"])
+def test_lanes_change_nothing(terms, launch, same):
+    one = launch(*cut(2, 4, *terms), folder="one")
+    side_by_side = launch(*cut(2, 4, *terms, f"{TRAINING}.lanes=2"), folder="lanes")
+    assert same.close(one.checkpoint(6), side_by_side.checkpoint(6), 1e-10)
 
 
+@pytest.mark.parametrize(
+    ("terms", "learnt"),
+    [((), 0), ((f"{GENERAL}.matches.0.projection=linear",), 2), ((LEARNT,), 3)],
+    ids=["a loss", "behind a projection", "with parameters, behind a projection"],
+)
 @pytest.mark.parametrize("single", [True, False])
-def test_with_dropout_the_gradient_is_that_of_one_graph_over_the_step(single, begun):
+def test_with_dropout_the_gradient_is_that_of_one_graph_over_the_step(single, terms, learnt, begun):
     """The reference keeps the graphs of all micro-batches, each with its own random numbers."""
-    loop = begun(*cut(2, 4, *ALONE, f"models.student.toy={{dropout: 0.3, single: {str(single).lower()}}}",
+    loop = begun(*cut(2, 4, *ALONE, *terms, f"models.student.toy={{dropout: 0.3, single: {str(single).lower()}}}",
                       f"models.teacher.toy={{width: 6, depth: 3, single: {str(single).lower()}}}"))  # fmt: skip
     loop.trainable.train()
     drawn = loop._draw(0)
@@ -94,6 +104,8 @@ def test_with_dropout_the_gradient_is_that_of_one_graph_over_the_step(single, be
     tolerance = 1e-6 if single else 1e-12
     (term,) = whole.values()
     torch.testing.assert_close(term.value, value.detach(), rtol=tolerance, atol=tolerance)
+    objective = {name for name, p in loop.trainable.objective.named_parameters() if p.grad is not None and p.grad.any()}
+    assert len(objective) == learnt
     for weight, gradient in zip(weights, expected, strict=True):
         if gradient is not None:
             torch.testing.assert_close(weight.grad, gradient, rtol=tolerance, atol=tolerance)
@@ -106,6 +118,25 @@ def test_what_runs_a_student_otherwise_the_second_time_is_refused(setting, launc
     with pytest.raises(FindingError, match=f"scope `step` cannot be computed with `{setting}`") as caught:
         launch(*cut(2, 4, *ALONE, f"{TRAINING}.{key}={value}"))
     assert caught.value.findings[0].code == "KD516"
+
+
+class Hidden(FeatureLoss):
+    """A loss over a whole step whose parameter is where nobody looks."""
+
+    name = "hidden_factor"
+    scope = "step"
+    feature = "hidden"
+    same_width = False
+
+    def build(self, context):
+        factor = nn.Parameter(torch.ones((), dtype=torch.float64))
+        return lambda student, teacher, *, mask: (factor * student).square().mean()
+
+
+def test_a_parameter_that_would_never_be_trained_is_an_error(launch):
+    with pytest.raises(FindingError, match="would never be trained") as caught:
+        launch(*cut(2, 4, *ALONE, f"{GENERAL}.matches.0.loss=hidden_factor"), plugins=[Hidden])
+    assert caught.value.findings[0].code == "KD510"
 
 
 def test_rows_of_several_lengths_are_padded_together():

@@ -149,6 +149,29 @@ class Alike(FeatureLoss):
         return loss
 
 
+class LearntAlike(Alike):
+    """The same after a factor for each feature of the student, which is learnt."""
+
+    name = "learnt_alike"
+    same_width = True
+
+    def build(self, context: BuildContext) -> Any:
+        import torch
+        from torch import nn
+
+        plain = super().build(context)
+
+        class Loss(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.factors = nn.Parameter(torch.linspace(0.5, 1.5, 6))
+
+            def forward(self, student: Any, teacher: Any, *, mask: Any) -> Any:
+                return plain(student * self.factors.to(student.dtype), teacher, mask=mask)
+
+        return Loss()
+
+
 class StopAt:
     """An observer that asks the run to stop, as Ctrl-C does, once a step is done."""
 
@@ -165,4 +188,4 @@ class StopAt:
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
     """Everything that the specs name."""
-    return [Toy, Ragged, Scaled, Alike]
+    return [Toy, Ragged, Scaled, Alike, LearntAlike]

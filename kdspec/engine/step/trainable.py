@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from torch import Tensor, nn
 
 from kdspec.api.objective import Objective
+from kdspec.diagnostics.finding import Finding, FindingError, SpecPath
+from kdspec.ops.leaves import leaves
 
 _T = TypeVar("_T")
 
@@ -33,24 +35,15 @@ class TrainableModule(nn.Module):
         """The names of the student's parameters without a gradient."""
         return [name for name, p in self.student.named_parameters() if p.requires_grad and p.grad is None]
 
-    def stray(self, loss: Tensor) -> list[nn.Parameter]:
-        """Parameters of a loss that are outside this module, for example in a closure."""
+    def check_reached(self, loss: Tensor, at: SpecPath) -> None:
+        """Check that a loss has no parameters outside this module, for example in a closure.
+
+        Raises:
+            FindingError: KD510 at the path `at`.
+        """
         inside = {id(parameter) for parameter in self.parameters()}
-        reached = [leaf for leaf in _leaves(loss) if isinstance(leaf, nn.Parameter)]
-        return [leaf for leaf in reached if id(leaf) not in inside]
-
-
-def _leaves(loss: Tensor) -> list[Tensor]:
-    """The leaf tensors in which a backward pass from `loss` would accumulate gradients."""
-    waiting: list[Any] = [loss.grad_fn]
-    seen: set[Any] = set()
-    leaves = []
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):
-            leaves.append(node.variable)
-        waiting += [following for following, _ in node.next_functions]
-    return leaves
+        for leaf in leaves(loss):
+            if isinstance(leaf, nn.Parameter) and id(leaf) not in inside:
+                message = f"a loss has a parameter of shape {list(leaf.shape)} that would never be trained"
+                help_ = "a loss with parameters is an `nn.Module` that has them as attributes"
+                raise FindingError(Finding("KD510", message, at, help=help_))

@@ -286,7 +286,7 @@ class TrainingLoop:
                 whole = of_step.whole[name]
                 share = 0.0 if drawn.empty else whole.share
                 entries.append(LossEntry(name, whole.value, whole.weight, share, counts=True))
-                parts.append(_times(whole.surrogate(micro, view), whole.weight))
+                parts.append(_times(whole.surrogate(micro, view, objective), whole.weight))
         if left_out and self.backend.world > 1:
             # NaN times 0 is NaN, so the term itself cannot be used.
             parts += _zeros(at.student)
@@ -301,12 +301,8 @@ class TrainingLoop:
             message = "the losses do not depend on the student: none of them has a gradient"
             raise FindingError(Finding("KD306", message, self.place(""), help="a loss detaches the teacher only"))
         # FSDP2 computes with parameters of its own, which are not those of the module.
-        audit = task not in self._audited and not self.backend.divided
-        if audit and (stray := trainable.stray(loss)):
-            shape = list(stray[0].shape)
-            message = f"a loss has a parameter of shape {shape} that would never be trained"
-            help_ = "a loss with parameters is an `nn.Module` that has them as attributes"
-            raise FindingError(Finding("KD510", message, self.place(""), help=help_))
+        if task not in self._audited and not self.backend.divided:
+            trainable.check_reached(loss, self.place(""))
         with self.backward_guard:
             self.backend.backward(loss)
         self._audited.add(task)

@@ -3,7 +3,7 @@
 First the student is run for every micro-batch without a graph, the compared tensors are gathered, and each loss is computed
 once, with its gradient at these tensors. Then every micro-batch is run again with the same random numbers, now with a graph,
 and the product of its tensors and of that gradient is differentiated: the gradient of the weights is that of one batch with
-all rows, in the memory of one micro-batch.
+all rows, in the memory of one micro-batch. The gradient of a loss's own parameters is added in the first micro-batch.
 Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup"
 (https://arxiv.org/abs/2101.06983).
 """
@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from kdspec.api.step import View
@@ -99,13 +99,27 @@ class WholeTerm:
     gradients: Mapping[int, tuple[Tensor, ...]]
     """For each micro-batch the gradient of the value at the tensors of its own rows."""
 
-    def surrogate(self, micro: int, view: View) -> Tensor:
-        """A scalar with the micro-batch's share of the value's gradient; 0 for placeholder rows."""
+    first: int | None = None
+    """The micro-batch of this process that comes first of all; None if it is another process's."""
+    of_parameters: Mapping[str, Tensor] = field(default_factory=dict)
+    """The gradient of the value at the objective's parameters that it depends on, by their names there."""
+
+    def surrogate(self, micro: int, view: View, objective: nn.Module) -> Tensor:
+        """A scalar with the micro-batch's share of the value's gradient; 0 for placeholder rows.
+
+        `objective` is the one that gave the view, so that lanes accumulate gradients of their own.
+        """
         gradients = self.gradients.get(micro)
         if gradients is None:
-            return torch.stack([tensor.sum() for tensor in view.student]).sum() * 0
-        pairs = zip(view.student, gradients, strict=True)
-        return torch.stack([(tensor * gradient).sum() for tensor, gradient in pairs]).sum()
+            found = torch.stack([tensor.sum() for tensor in view.student]).sum() * 0
+        else:
+            pairs = zip(view.student, gradients, strict=True)
+            found = torch.stack([(tensor * gradient).sum() for tensor, gradient in pairs]).sum()
+        # Every process has the whole gradient of the parameters, and one adds it. The others reach them all the same, since
+        # the reduction over processes waits for them.
+        for name, gradient in self.of_parameters.items():
+            found = found + (objective.get_parameter(name) * gradient).sum() * float(micro == self.first)
+        return found
 
 
 def check_whole_steps(loop: SteppingLoop) -> None:
@@ -171,20 +185,40 @@ def _views(
 
 def _related(loop: SteppingLoop, step: int, views: Sequence[Mapping[str, View]]) -> dict[str, WholeTerm]:
     """The terms, each computed once over the rows of all micro-batches and processes."""
+    everywhere = _everywhere(loop.backend.process_group, views)
+    # FSDP2 gathers the parameters of losses for this.
+    return loop.backend.evaluate(loop.trainable, partial(_computed, loop, step, everywhere)) if everywhere else {}
+
+
+def _computed(loop: SteppingLoop, step: int, everywhere: Mapping[str, Mapping[_Place, View]]) -> dict[str, WholeTerm]:
     found: dict[str, WholeTerm] = {}
-    for name, by_place in _everywhere(loop.backend.process_group, views).items():
+    objective = loop.trainable.objective
+    for name, by_place in everywhere.items():
         places = sorted(by_place)
         whole = joined([by_place[place] for place in places])
         leaves = tuple(tensor.to(loop.backend.device).requires_grad_() for tensor in whole.student)
         teacher = tuple(tensor.to(loop.backend.device) for tensor in whole.teacher)
         mask = None if whole.mask is None else whole.mask.to(loop.backend.device)
         with torch.enable_grad(), loop.backend.autocast(), loop.guard:
-            terms = loop.trainable.objective.relate({name: View(leaves, teacher, mask)}, step / loop.total_steps)
+            terms = objective.relate({name: View(leaves, teacher, mask)}, step / loop.total_steps)
         for term in terms.values():
             value = term.loss.value if isinstance(term.loss, Mean) else term.loss
-            gradients = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
-            own = dict(_own(loop.backend.rank, places, by_place, gradients))
-            found[name] = WholeTerm(value.detach(), term.weight, 1 / len(places), own)
+            if not loop.backend.divided:
+                loop.trainable.check_reached(value, loop.place(name))
+            own = {key: each for key, each in objective.named_parameters() if each.requires_grad}
+            gradients = torch.autograd.grad(value, (*leaves, *own.values()), allow_unused=True)
+            of_rows = zip(leaves, gradients[: len(leaves)], strict=True)
+            at_rows = [torch.zeros_like(leaf) if each is None else each for leaf, each in of_rows]
+            at_parameters = zip(own, gradients[len(leaves) :], strict=True)
+            micro, rank = places[0]
+            found[name] = WholeTerm(
+                value=value.detach(),
+                weight=term.weight,
+                share=1 / len(places),
+                gradients=dict(_own(loop.backend.rank, places, by_place, at_rows)),
+                first=micro if rank == loop.backend.rank else None,
+                of_parameters={key: gradient for key, gradient in at_parameters if gradient is not None},
+            )
     return found
 
 
