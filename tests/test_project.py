@@ -230,7 +230,7 @@ FOREIGN = {
         data/tagged_sentences.py feature names
     """,
     "a node of the graph of autograd": """
-        engine/step/trainable.py variable
+        ops/leaves.py variable
     """,
     "whatever a model returns": """
         api/path_steps.py shape _asdict __dict__ _fields
