@@ -38,37 +38,37 @@ class GuardedTask(WrappedTask):
         self._guard = error_context(("tasks", name, spec.tasks[name].name), f"task `{name}`")
 
     def rows(self, split: str) -> int:
-        """As the task has them."""
+        """The number of rows of the task."""
         with self._guard:
             return super().rows(split)
 
     def encode(self, split: str, readers: Sequence[Reader]) -> Sequence[Sequence[Row]]:
-        """As the task does it."""
+        """Encode the rows with the task."""
         with self._guard:
             return super().encode(split, readers)
 
     def draw(self, rows: Sequence[Row], generators: Sequence[Random], reader: Reader, *, taught: bool) -> Sequence[Row]:
-        """As the task does it."""
+        """Sample the random values of rows with the task."""
         with self._guard:
             return super().draw(rows, generators, reader, taught=taught)
 
     def collate(self, rows: Sequence[Row], reader: Reader) -> Batch:
-        """As the task does it."""
+        """Collate rows with the task."""
         with self._guard:
             return super().collate(rows, reader)
 
     def hard_loss(self, features: Features, batch: Batch) -> Mapping[str, Mean]:
-        """Those of the task."""
+        """The hard losses of the task."""
         with self._guard:
             return super().hard_loss(features, batch)
 
     def units(self, batch: Batch, masks: Mapping[str, Tensor]) -> Mapping[Unit, float]:
-        """As the task counts them."""
+        """The units that the task counts."""
         with self._guard:
             return super().units(batch, masks)
 
     def evaluator(self, split: str) -> Evaluator:
-        """That of the task, guarded as well."""
+        """The evaluator of the task, guarded as well."""
         with self._guard:
             return _GuardedEvaluator(super().evaluator(split), self._guard)
 

@@ -1,4 +1,4 @@
-"""The large head of a model at work: a forward pass ends at its input, and losses apply it chunk by chunk."""
+"""Large heads: the forward pass stops at the head's input, and losses apply the head chunk by chunk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEAST = 2**13
 """Minimum classes of a large head; logits of smaller heads are computed in the forward pass."""
 _TOLERANCE = 1e-3
 _FEW = 16
-"""Positions that are enough to tell whether it is the right head."""
+"""Number of positions at which the head is compared with the model's logits."""
 
 
 class LargeHead:
@@ -41,7 +41,7 @@ class LargeHead:
         )
 
     def gives(self, found: HeadLogits, logits: Any) -> bool:
-        """Whether it gives the logits that the model has returned, as a few of them tell; without contents the shape does."""
+        """Whether it gives the model's logits: compared at a few positions, and for fake tensors by shape only."""
         if not isinstance(logits, Tensor) or (*found.shape, found.classes) != logits.shape:
             return False
         if isinstance(logits, FakeTensor) or logits.is_meta:

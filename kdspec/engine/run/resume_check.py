@@ -24,7 +24,7 @@ class SpecChange:
 
     stages: tuple[str, ...]
     differences: tuple[str, ...]
-    """What differs, one line each."""
+    """The differences, one line each."""
 
 
 def hold(plan: Plan, folder: RunFolder, *, resume: bool = False) -> SpecChange:

@@ -221,8 +221,8 @@ class Session:
 
     def _final(self) -> StagePlan:
         """The stage whose student is that of the run: the last one with a teacher, or the last one."""
-        taught = [stage for stage in self.plan.stages if stage.teachers]
-        return (taught or list(self.plan.stages))[-1]
+        distilled = [stage for stage in self.plan.stages if stage.teachers]
+        return (distilled or list(self.plan.stages))[-1]
 
     def _run_stage(
         self, setup: StageSetup, found: Checkpoint | None, stop: StopSignal, accept: Callable[[], None] | None

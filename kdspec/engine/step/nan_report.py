@@ -75,7 +75,7 @@ class FailedLoop(Protocol):
         """The terms of a micro-batch, and the features from which they are computed."""
         ...
 
-    def taught(self, name: str, drawn: MicroBatch) -> Features:
+    def features_of(self, name: str, drawn: MicroBatch) -> Features:
         """The features of a teacher for a micro-batch."""
         ...
 
@@ -155,7 +155,7 @@ def _bad_teachers(loop: FailedLoop, drawn: list[MicroBatch]) -> dict[str, None]:
         for name, teacher in each.task_inputs.teachers.items():
             if teacher.features:
                 with loop.backend.autocast():
-                    found |= dict.fromkeys(nan_features(name, loop.taught(name, each)))
+                    found |= dict.fromkeys(nan_features(name, loop.features_of(name, each)))
     return found
 
 

@@ -46,7 +46,7 @@ class DrawnStep:
     """From 0."""
     drawn: Sequence[MicroBatch]
     shares: Shares
-    answers: Sequence[TeacherFeatures | None]
+    teacher_features: Sequence[TeacherFeatures | None]
     """Teacher features that are known already; None where the teachers have still to run."""
     whole: Mapping[str, WholeTerm]
     """Terms over the whole step."""
@@ -72,7 +72,7 @@ class TrainingLoop:
     backward_guard: AbstractContextManager[None]
     """The same for the backward pass."""
     keep_batch: Callable[[int, list[MicroBatch], Mapping[str, float]], str]
-    """Saves the batch of a step, and the values of its terms, that came to no number; says where."""
+    """Saves the batch of a step with a non-finite loss, and the values of its terms; returns a sentence with the place."""
     embeddings: InPlace
     """Of the student, where gradients need not go their ordinary way."""
     lanes: Lanes | None = None
@@ -111,8 +111,8 @@ class TrainingLoop:
         units, rows = self._everywhere(counts)
         shares = Shares(counts, units, self.stage.training.normalize, parts=len(rows))
         self.optimization.set_rates(step)
-        answers, whole = over_whole_step(self, step, drawn)
-        of_step = DrawnStep(number=step, drawn=drawn, shares=shares, answers=answers, whole=whole)
+        teacher_features, whole = over_whole_step(self, step, drawn)
+        of_step = DrawnStep(number=step, drawn=drawn, shares=shares, teacher_features=teacher_features, whole=whole)
         accumulator = self._one_by_one(of_step) if self.lanes is None else self._in_parallel(of_step, self.lanes)
         if not accumulator.counts:
             # The backward pass served only the collectives of other ranks. Optimizers treat a zero gradient unlike none:
@@ -141,7 +141,7 @@ class TrainingLoop:
         for micro, each in enumerate(of_step.drawn):
             # The last micro-batch alone reduces gradients over the ranks: it must be the last one on every rank.
             with self.backend.accumulate(self.trainable, last=micro == len(of_step.drawn) - 1):
-                work = partial(self._weighted_loss, of_step, micro, of_step.answers[micro])
+                work = partial(self._weighted_loss, of_step, micro, of_step.teacher_features[micro])
                 loss, entries = self.backend.compute(self.trainable, work)
                 self._backward(loss, each.task, self.trainable)
             accumulator.entries.append(entries)
@@ -149,15 +149,15 @@ class TrainingLoop:
 
     def _in_parallel(self, of_step: DrawnStep, lanes: Lanes) -> Accumulator:
         """Run the teachers with all threads, then the student in lanes."""
-        answers = [
-            of_step.answers[micro] or self.answers(of_step.number, micro, each)
+        teacher_features = [
+            of_step.teacher_features[micro] or self.teacher_features(of_step.number, micro, each)
             for micro, each in enumerate(of_step.drawn)
         ]
         # One place for each micro-batch: lanes end in any order, and sums must not depend on it.
         entries: list[list[LossEntry]] = [[] for _ in of_step.drawn]
 
         def work(lane: Lane, micro: int) -> None:
-            loss, entries[micro] = self._weighted_loss(of_step, micro, answers[micro], lane)
+            loss, entries[micro] = self._weighted_loss(of_step, micro, teacher_features[micro], lane)
             self._backward(loss, of_step.drawn[micro].task, lane.trainable)
 
         lanes.work([each.size for each in of_step.drawn], work)
@@ -166,8 +166,8 @@ class TrainingLoop:
     def try_out(self, lane: Lane) -> str:
         """Why a lane cannot compute beside others; empty where it can."""
         first = self._draw(0)[0]
-        answers = self.answers(0, 0, first)
-        return lane.try_out(lambda: self.terms(0, 0, first, lane=lane, answers=answers))
+        teacher_features = self.teacher_features(0, 0, first)
+        return lane.try_out(lambda: self.terms(0, 0, first, lane=lane, teacher_features=teacher_features))
 
     def _everywhere(self, counts: list[Mapping[Unit, float]]) -> tuple[dict[Unit, float], list[float]]:
         """The units of all ranks together, and the rows of each micro-batch that has any."""
@@ -217,18 +217,20 @@ class TrainingLoop:
         drawn: MicroBatch,
         *,
         lane: Lane | None = None,
-        answers: TeacherFeatures | None = None,
+        teacher_features: TeacherFeatures | None = None,
     ) -> tuple[dict[str, Term], Step]:
         """The losses of a micro-batch, and the features that they are made of."""
-        at = self.at(step, micro, drawn, lane, answers)
+        at = self.at(step, micro, drawn, lane, teacher_features)
         with self.backend.autocast(), self.guard:
             return (self.trainable if lane is None else lane.trainable).objective(at), at
 
-    def at(self, step: int, micro: int, drawn: MicroBatch, lane: Lane | None, answers: TeacherFeatures | None) -> Step:
+    def at(
+        self, step: int, micro: int, drawn: MicroBatch, lane: Lane | None, teacher_features: TeacherFeatures | None
+    ) -> Step:
         """The features of a micro-batch; what is random in them is a function of seed, step, micro-batch and rank."""
         task_inputs = drawn.task_inputs
-        if answers is None:
-            answers = self.answers(step, micro, drawn)
+        if teacher_features is None:
+            teacher_features = self.teacher_features(step, micro, drawn)
         elif lane is None:
             reseed(self.seed, step, micro, self.backend.rank)
         student = task_inputs.student if lane is None else lane.students[drawn.task]
@@ -236,21 +238,23 @@ class TrainingLoop:
             lane.draws.seed(seed_of(self.seed, step, micro, self.backend.rank))
         with self.backend.autocast():
             batch = drawn.on_device[student.name]
-            learnt = student(batch)
+            student_features = student(batch)
         progress = step / self.total_steps
-        return Step(student=learnt, teachers=answers, task=drawn.task, batch=batch, progress=progress)
+        return Step(
+            student=student_features, teachers=teacher_features, task=drawn.task, batch=batch, progress=progress
+        )
 
-    def answers(self, step: int, micro: int, drawn: MicroBatch) -> TeacherFeatures:
-        """What the teachers say of a micro-batch, from whose seed everything that follows is drawn."""
+    def teacher_features(self, step: int, micro: int, drawn: MicroBatch) -> TeacherFeatures:
+        """The features of the teachers for a micro-batch; seeds the generators first, for all that follows in it."""
         task_inputs = drawn.task_inputs
         reseed(self.seed, step, micro, self.backend.rank)
-        # A strategy may want a teacher's modules, and nothing that it says.
-        speaking = [name for name, teacher in task_inputs.teachers.items() if teacher.features]
+        # A strategy may use only the modules of a teacher, and none of its features.
+        read = [name for name, teacher in task_inputs.teachers.items() if teacher.features]
         with self.backend.autocast():
-            return {name: self.taught(name, drawn) for name in speaking}
+            return {name: self.features_of(name, drawn) for name in read}
 
-    def taught(self, name: str, drawn: MicroBatch) -> Features:
-        """What a teacher says of a micro-batch: from its cache, or now."""
+    def features_of(self, name: str, drawn: MicroBatch) -> Features:
+        """The features of a teacher for a micro-batch, from its cache or computed now."""
         batch = drawn.on_device[name]
         if cache := drawn.task_inputs.caches.get(name):
             kept = cache(batch, drawn.rows, drawn.batches[name])
@@ -261,12 +265,12 @@ class TrainingLoop:
             return teacher(batch)
 
     def _weighted_loss(
-        self, of_step: DrawnStep, micro: int, answers: TeacherFeatures | None, lane: Lane | None = None
+        self, of_step: DrawnStep, micro: int, teacher_features: TeacherFeatures | None, lane: Lane | None = None
     ) -> tuple[Tensor | None, list[LossEntry]]:
         """The weighted loss of a micro-batch as a part of the step's, None if there is none; and the terms in it."""
         drawn, shares = of_step.drawn[micro], of_step.shares
         parts, entries, left_out = [], [], False
-        terms, at = self.terms(of_step.number, micro, drawn, lane=lane, answers=answers)
+        terms, at = self.terms(of_step.number, micro, drawn, lane=lane, teacher_features=teacher_features)
         for name, term in terms.items():
             value = term.loss.value if isinstance(term.loss, Mean) else term.loss
             share, counts = shares.of(term.loss, micro), shares.counts_anywhere(term.loss)
@@ -323,9 +327,9 @@ class TrainingLoop:
         where: list[int] = []
         if self.backend.world > 1:
             own = [finite, figures.loss, figures.terms, figures.micro, [each.empty for each in drawn]]
-            told = self.backend.process_group.collect(own)
-            where = [rank for rank, (_, loss, *_) in enumerate(told) if not math.isfinite(loss)]
-            finite, figures = all(each[0] for each in told), together(figures.norm, [each[1:] for each in told])
+            ranks = self.backend.process_group.collect(own)
+            where = [rank for rank, (_, loss, *_) in enumerate(ranks) if not math.isfinite(loss)]
+            finite, figures = all(each[0] for each in ranks), together(figures.norm, [each[1:] for each in ranks])
         if not finite:
             raise non_finite_error(self, step, drawn, shares, figures, where)
         with self.optimization.guard:

@@ -75,11 +75,13 @@ class SteppingLoop(Protocol):
         """Gives the place of a term in the spec."""
         ...
 
-    def answers(self, step: int, micro: int, drawn: MicroBatch) -> TeacherFeatures:
+    def teacher_features(self, step: int, micro: int, drawn: MicroBatch) -> TeacherFeatures:
         """The teachers' features for a micro-batch."""
         ...
 
-    def at(self, step: int, micro: int, drawn: MicroBatch, lane: Lane | None, answers: TeacherFeatures | None) -> Step:
+    def at(
+        self, step: int, micro: int, drawn: MicroBatch, lane: Lane | None, teacher_features: TeacherFeatures | None
+    ) -> Step:
         """The features of a micro-batch."""
         ...
 
@@ -151,12 +153,12 @@ def over_whole_step(
     """
     if not loop.trainable.objective.compares_steps:
         return [None] * len(drawn), {}
-    answers = [loop.answers(step, micro, each) for micro, each in enumerate(drawn)]
-    return list(answers), _related(loop, step, _views(loop, step, drawn, answers))
+    teacher_features = [loop.teacher_features(step, micro, each) for micro, each in enumerate(drawn)]
+    return list(teacher_features), _related(loop, step, _views(loop, step, drawn, teacher_features))
 
 
 def _views(
-    loop: SteppingLoop, step: int, drawn: Sequence[MicroBatch], answers: Sequence[TeacherFeatures]
+    loop: SteppingLoop, step: int, drawn: Sequence[MicroBatch], teacher_features: Sequence[TeacherFeatures]
 ) -> list[dict[str, View]]:
     """For each micro-batch the compared tensors of its rows, without a graph; nothing for placeholder rows."""
     views: list[dict[str, View]] = [{} for _ in drawn]
@@ -164,7 +166,7 @@ def _views(
     def look(lane: Lane | None, micro: int) -> None:
         objective = (loop.trainable if lane is None else lane.trainable).objective
         with torch.no_grad():
-            at = loop.at(step, micro, drawn[micro], lane, answers[micro])
+            at = loop.at(step, micro, drawn[micro], lane, teacher_features[micro])
             with loop.backend.autocast(), loop.guard:
                 found = objective.views(at)
         views[micro] = {} if drawn[micro].empty else found

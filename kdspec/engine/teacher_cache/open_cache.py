@@ -44,7 +44,7 @@ class OpenedCaches:
 
 @dataclass(frozen=True)
 class CacheOpener:
-    """What the caches of a stage depend on.
+    """Opens the caches of one task of a stage.
 
     Args:
         plan: the plan.
