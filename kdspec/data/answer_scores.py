@@ -1,4 +1,4 @@
-"""Answers cut out of a text: how they are compared with those that people gave."""
+"""Exact match and F1 of predicted answers against the reference answers."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 Language = Literal["en", "zh"]
-"""The languages whose answers are compared by their own rules."""
+"""The languages with comparison rules of their own."""
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _MARKS = str.maketrans("", "", string.punctuation)
-# The marks that CMRC 2018's own evaluation leaves out.
+# The punctuation that CMRC 2018's own evaluation removes.
 _CHINESE_MARKS = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")  # noqa: RUF001 - they are the marks of Chinese texts
 _CHINESE = re.compile(r"[\u4e00-\u9fa5]")
 _WORD = re.compile(r"\w+(?:[.,]\w+)*|[^\w\s]")
 
 
-def score(said: str, answers: Sequence[str], language: Language) -> tuple[float, float]:
-    """Exact match and F1, 0 to 1, with the answer that is nearest; without answers, whether nothing was said.
+def score(predicted: str, answers: Sequence[str], language: Language) -> tuple[float, float]:
+    """Exact match and F1, 0 to 1, with the closest answer; without answers, 1 if the prediction is empty, else 0.
 
-    English as SQuAD's evaluation does: in lower case, without punctuation and articles, F1 of the words in common
-    (Rajpurkar et al. 2016). Chinese as that of CMRC 2018: without punctuation, F1 of the longest run of characters in
-    common (Cui et al. 2019).
+    English as in SQuAD's evaluation: in lower case, without punctuation and articles, F1 of the common words (Rajpurkar et
+    al. 2016). Chinese as in CMRC 2018's: without punctuation, F1 of the longest common run of characters (Cui et al.
+    2019).
     """
     if not answers:
-        return float(not said), float(not said)
+        return float(not predicted), float(not predicted)
     one: Callable[[str, str], tuple[float, float]] = _chinese if language == "zh" else _english
-    found = [one(said, answer) for answer in answers]
+    found = [one(predicted, answer) for answer in answers]
     return max(exact for exact, _ in found), max(f1 for _, f1 in found)
 
 
-def _english(said: str, answer: str) -> tuple[float, float]:
-    mine, theirs = (_ARTICLES.sub(" ", text.lower().translate(_MARKS)).split() for text in (said, answer))
+def _english(predicted: str, answer: str) -> tuple[float, float]:
+    mine, theirs = (_ARTICLES.sub(" ", text.lower().translate(_MARKS)).split() for text in (predicted, answer))
     exact = float(mine == theirs)
     if not mine or not theirs:
         return exact, exact
     return exact, _f1((Counter(mine) & Counter(theirs)).total(), len(mine), len(theirs))
 
 
-def _chinese(said: str, answer: str) -> tuple[float, float]:
-    mine, theirs = (_without_marks(text) for text in (said, answer))
+def _chinese(predicted: str, answer: str) -> tuple[float, float]:
+    mine, theirs = (_without_marks(text) for text in (predicted, answer))
     one, other = _segments(mine), _segments(theirs)
     return float(mine == theirs), _f1(_longest_run(one, other), len(one), len(other))
 

@@ -1,4 +1,4 @@
-"""The folder of all that kdspec caches: teacher outputs and encoded texts."""
+"""The folder of kdspec's caches: teacher outputs and encoded texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The columns that a task asks its rows for, told as missing in the same words before a run and in it."""
+"""Errors for columns that a task needs and its rows lack, with the same message before a run and during it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from kdspec.diagnostics.fault import Fault
 _MANY = 20
 
 ColumnPlace = tuple[str | int, ...]
-"""The keys that lead to a parameter which names a column."""
+"""The path of a parameter that names a column."""
 
 
 def no_column(names: Collection[str], split: str, column: str, at: ColumnPlace) -> Fault:
-    """The fault of a split that has the columns `names`, but not `column`, which the task's parameter `at` asks for."""
+    """The fault of a split with the columns `names` and without `column`, which the task's parameter `at` names."""
     near = closest(column, names)
     known = ", ".join(f"`{excerpt(name)}`" for name in islice(names, _MANY)) or "none"
     question = f"did you mean `{near}`? " if near else ""
@@ -27,11 +27,11 @@ def no_column(names: Collection[str], split: str, column: str, at: ColumnPlace) 
 def missing(
     splits: Mapping[str, Collection[str]], inputs: Mapping[ColumnPlace, str], label: Mapping[ColumnPlace, str]
 ) -> Iterator[Fault]:
-    """A fault for each parameter whose column a split lacks. Only `train` must have that of the label."""
-    told: set[ColumnPlace] = set()
+    """A fault for each parameter that names a missing column. Only `train` must have the column of the label."""
+    reported: set[ColumnPlace] = set()
     for split, names in splits.items():
         wanted = {**inputs, **(label if split == "train" else {})}
         for at, column in wanted.items():
-            if column not in names and at not in told:
-                told.add(at)
+            if column not in names and at not in reported:
+                reported.add(at)
                 yield no_column(names, split, column, at)

@@ -19,12 +19,12 @@ LabelColumns = Annotated[
 
 
 def has(rows: Any, split: str, column: str) -> bool:
-    """Whether a split has labels in a column: `unlabelled` has none, nor has a split without the column."""
+    """Whether a split has labels in a column; `unlabelled` has none, nor has a split without the column."""
     return split != "unlabelled" and column in rows.column_names
 
 
 def check(splits: Mapping[str, Any], columns: Sequence[str]) -> None:
-    """Raise the fault of a column that `train` lacks, where there are rows at all."""
+    """Raise the fault of a column that `train` lacks, if there are rows."""
     for number, column in enumerate(columns):
         if splits:
             texts.check_column(splits["train"], "train", column, ("label", number))
@@ -33,13 +33,13 @@ def check(splits: Mapping[str, Any], columns: Sequence[str]) -> None:
 def numbers(
     rows: Any, split: str, columns: Sequence[str], read: Callable[[Any, str, int, str, int], float]
 ) -> list[list[float]]:
-    """A number of each column for each row; NaN where there is none.
+    """One number per column for each row; NaN if it is missing.
 
     Args:
-        rows: of the split.
+        rows: the rows of the split.
         split: its name.
         columns: the columns.
-        read: makes a number of a value, given the split, the number of the row, the column and its number.
+        read: converts a value to a number, given the split, the row number, the column and the column number.
     """
     found = []
     for number, column in enumerate(columns):

@@ -1,4 +1,4 @@
-"""The names of labels: as a spec writes them, in their order, and one that is not among them."""
+"""Label names: parsing, sorting, and the error for an unknown label."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def _different(names: list[str]) -> list[str]:
 
 
 LabelNames = Annotated[list[str], Field(min_length=2), AfterValidator(_different)]
-"""Two names or more, of which none comes twice."""
+"""Two or more different names."""
 
 
 def written(value: Any) -> str | None:
-    """A value as a spec writes it; None for what is no label: null, an empty text, NaN."""
+    """A value as a spec writes it; None for a missing label: null, an empty text, NaN."""
     if value is None or value == "" or value != value:  # noqa: PLR0124 - only NaN, a missing number, differs from itself
         return None
     if isinstance(value, bool):
@@ -45,14 +45,14 @@ def ordered(names: Iterable[str]) -> list[str]:
 
 
 def at_least_two(names: Sequence[str], column: str, at: ColumnPlace) -> None:
-    """Raise the fault of rows in `train` that have fewer labels than there are to choose from."""
+    """Raise the fault of a `train` split with fewer than two labels."""
     if len(names) < 2:
         found = f"only the label `{excerpt(names[0])}`" if names else "no labels"
         raise Fault(_CODE, f"the column `{column}` of `train` has {found}", at)
 
 
 def unknown(name: str, names: Sequence[str], split: str, row: int, at: ColumnPlace) -> Fault:
-    """The fault of a row, counted from 1, whose label is not among the names."""
+    """The fault of a row, counted from 1, with a label that is not among the names."""
     near = closest(name, names)
     known = ", ".join(f"`{excerpt(label)}`" for label in names[:_MANY])
     message = f"row {row} of `{split}` has the label `{excerpt(name)}`, which is not among {known}"

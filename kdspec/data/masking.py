@@ -1,4 +1,4 @@
-"""Masked tokens: which tokens of a row a model has to guess, and what stands in their place."""
+"""Token masking for masked-language-model training: selection, replacement and labels."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from random import Random
 from typing import Any
 
 IGNORE = -100
-"""The label of a token that is not to be predicted."""
+"""The label of a token that is not predicted."""
 NO_WORD = -1
-"""The word of a token that is never masked: of the tokenizer's own marks."""
+"""The word number of a token that is never masked: a special token."""
 
 _MASK, _RANDOM = 0.8, 0.1
 
 
 class Masking:
-    """Chooses and replaces tokens as BERT's pre-training does (Devlin et al. 2019, arXiv 1810.04805, section 3.1).
+    """Selects and replaces tokens as in BERT's pre-training (Devlin et al. 2019, arXiv 1810.04805, section 3.1).
 
-    Of the chosen tokens 80 % become the mask, 10 % another token and 10 % stay; all of them are to be guessed.
+    Of the selected tokens 80 % become the mask token, 10 % a random token, and 10 % are unchanged; all of them are
+    predicted.
 
     Args:
-        tokenizer: has the mask token, and the vocabulary from which other tokens are drawn.
-        probability: the part of the tokens that is chosen, at least one in each row.
+        tokenizer: provides the mask token, and the vocabulary from which random tokens are sampled.
+        probability: fraction of the tokens that is selected, at least one in each row.
     """
 
     def __init__(self, tokenizer: Any, probability: float) -> None:
@@ -30,17 +31,17 @@ class Masking:
         self.others = [number for number in range(len(tokenizer)) if number not in special]
 
     def __call__(self, ids: Sequence[int], words: Sequence[int], generator: Random) -> tuple[list[int], list[int]]:
-        """The tokens as the model sees them, and the labels: what it has to guess, -100 elsewhere.
+        """The input tokens, and the labels: the original token where it is predicted, -100 elsewhere.
 
-        Tokens that stand side by side and have the same number in `words` are chosen together or not at all.
+        Adjacent tokens with the same number in `words` are selected together.
         """
         found, labels = list(ids), [IGNORE] * len(ids)
         for place in self._chosen(words, generator):
             labels[place] = found[place]
-            drawn = generator.random()
-            if drawn < _MASK:
+            sample = generator.random()
+            if sample < _MASK:
                 found[place] = self.mask
-            elif drawn < _MASK + _RANDOM:
+            elif sample < _MASK + _RANDOM:
                 found[place] = self.others[generator.randrange(len(self.others))]
         return found, labels
 
@@ -57,7 +58,7 @@ class Masking:
         number = max(1, round(self.probability * sum(map(len, groups))))
         chosen: list[int] = []
         for group in groups:
-            # a word that would be too much is passed over for a shorter one, but some word there must be
+            # a word that would exceed the number is skipped for a shorter one; the first word is always taken
             if not chosen or len(chosen) + len(group) <= number:
                 chosen += group
             if len(chosen) >= number:
@@ -66,9 +67,9 @@ class Masking:
 
 
 def word_of_each(text: str, lengths: Sequence[int]) -> list[int] | None:
-    """The word of each character of a text whose words have these lengths; spaces count in none and belong to the next.
+    """The word number of each character, given the lengths of the words without spaces; a space belongs to the next word.
 
-    None where the lengths are not those of the text.
+    None if the lengths do not add up to the text.
     """
     ends = [word for word, length in enumerate(lengths) for _ in range(length)]
     letters = sum(not letter.isspace() for letter in text)

@@ -1,4 +1,4 @@
-"""Encoded texts kept on the disk by their content, so that a large data set is not made into tokens at every start."""
+"""Content-addressed cache of encoded texts on disk, so that a large data set is tokenised only once."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 FOLDER = "rows"
-"""Beside the teacher caches."""
+"""Subfolder of the cache folder, next to the teacher caches."""
 SUFFIX = ".safetensors"
 LEAST = 2_000_000
-"""Characters of texts, about as many as take a second; fewer are not kept."""
+"""Number of characters below which texts are not cached; about as many are tokenised in a second."""
 MOST = 4_000_000_000
-"""Bytes of all files together: the ones that were used longest ago make room."""
+"""Maximum total size of the files in bytes; the least recently used files are deleted."""
 
 _BEGINNING = 40
-"""Characters of the first text by which a file is known again."""
+"""Number of characters of the first text that `kdspec cache` shows."""
 
 EncodedRows = list[dict[str, Any]]
 
@@ -35,11 +35,11 @@ EncodedRows = list[dict[str, Any]]
 def kept(
     columns: Sequence[Sequence[str]], tokenizer: Any, longest: int | None, make: Callable[[], EncodedRows]
 ) -> EncodedRows:
-    """The rows that `make` gives for these texts, tokenizer and limit, or the same from the disk.
+    """The rows that `make` returns for these texts, tokenizer and limit, from the cache if it has them.
 
-    Every value of a row is a list of whole numbers, those of one row of equal lengths. Files are named by the checksum
-    of what they were made from, have one of their contents, and are put in place whole, so that several runs may read
-    and write at once. Where the disk refuses, the rows are made.
+    Every value of a row is a list of integers; the lists of one row have equal lengths. A file is named by the checksum of
+    its inputs, stores a checksum of its contents, and is moved into place when complete, so that several runs can read and
+    write at once. If the disk fails, the rows are made and not cached.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None or sum(map(len, chain.from_iterable(columns))) < LEAST:
@@ -56,9 +56,9 @@ def kept(
 
 
 def about(file: Path) -> Mapping[str, str]:
-    """What a file says of itself: `rows`, the `tokenizer`, and how its texts begin (`text`); empty where it is damaged.
+    """The metadata of a file: `rows`, `tokenizer`, and the beginning of its texts (`text`); empty if it is damaged.
 
-    Raises OSError where it cannot be read.
+    Raises OSError if it cannot be read.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -72,13 +72,13 @@ def about(file: Path) -> Mapping[str, str]:
 def _about(columns: Sequence[Sequence[str]], tokenizer: Any) -> dict[str, str]:
     name = PurePath(str(tokenizer.name_or_path))
     first = " ".join(columns[0][0][:_BEGINNING].split()) if columns[0] else ""
-    # A folder's last part, for the others are of one machine; the whole of a name on the hub.
+    # Only the last part of a folder, since the rest differs between machines; the whole of a name on the hub.
     return {"rows": str(len(columns[0])), "tokenizer": name.name if name.is_absolute() else str(name), "text": first}
 
 
 def _key(columns: Sequence[Sequence[str]], tokenizer: Any, longest: int | None) -> str:
     state = json.loads(tokenizer.backend_tokenizer.to_str())
-    for setting in ("truncation", "padding"):  # those of its last call
+    for setting in ("truncation", "padding"):  # they depend on the tokenizer's last call
         state.pop(setting, None)
     about = {
         "format": FORMAT,
@@ -99,7 +99,7 @@ def _key(columns: Sequence[Sequence[str]], tokenizer: Any, longest: int | None) 
 
 
 def _read(file: Path) -> EncodedRows | None:
-    """The rows of a file; None where there is none that is whole."""
+    """The rows of a file; None if it does not exist or is damaged."""
     import numpy as np
     from safetensors import SafetensorError, safe_open
 
@@ -108,10 +108,10 @@ def _read(file: Path) -> EncodedRows | None:
     try:
         with safe_open(file, "np") as opened:
             arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no mapping
-            told = (opened.metadata() or {}).get("checksum")
+            expected = (opened.metadata() or {}).get("checksum")
     except SafetensorError:
         return None
-    if told != _checksum(arrays) or "lengths" not in arrays:
+    if expected != _checksum(arrays) or "lengths" not in arrays:
         return None
     ends = np.cumsum(arrays.pop("lengths")).tolist()
     starts = [0, *ends[:-1]]
@@ -119,7 +119,7 @@ def _read(file: Path) -> EncodedRows | None:
     return [{name: flat[a:b] for name, flat in columns.items()} for a, b in zip(starts, ends, strict=True)]
 
 
-def _write(file: Path, rows: EncodedRows, told: Mapping[str, str]) -> None:
+def _write(file: Path, rows: EncodedRows, metadata: Mapping[str, str]) -> None:
     import numpy as np
     from safetensors.numpy import save
 
@@ -127,11 +127,11 @@ def _write(file: Path, rows: EncodedRows, told: Mapping[str, str]) -> None:
     arrays: dict[str, NDArray[Any]] = {"lengths": lengths}
     for name in rows[0]:
         arrays[name] = np.fromiter(chain.from_iterable(row[name] for row in rows), np.int32, int(lengths.sum()))
-    data = save(arrays, {"checksum": _checksum(arrays), **told})
+    data = save(arrays, {"checksum": _checksum(arrays), **metadata})
     file.parent.mkdir(parents=True, exist_ok=True)
     for old in _surplus(file.parent, len(data)):
         old.unlink(missing_ok=True)
-    # A name that nobody has: several runs may write the same rows.
+    # A unique name, since several runs may write the same rows.
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
     try:
         temporary.write_bytes(data)
@@ -141,7 +141,7 @@ def _write(file: Path, rows: EncodedRows, told: Mapping[str, str]) -> None:
 
 
 def _surplus(folder: Path, more: int) -> Iterator[Path]:
-    """The files that were used longest ago, as many as have to go."""
+    """The least recently used files, as many as must be deleted for `more` bytes."""
     files = sorted(((path, path.stat()) for path in folder.glob(f"*{SUFFIX}")), key=lambda each: -each[1].st_mtime)
     taken = more
     for path, stat in files:

@@ -1,4 +1,4 @@
-"""Data sets whose rows lie in files: what they have in common, whatever the form of the files."""
+"""The base of data sets that read their rows from files of any format."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kdspec.diagnostics.fault import Fault
 SPLITS = ("train", "validation", "test", "unlabelled")
 """The splits that a data set may have."""
 CODE = "KD502"
-"""The code of what is wrong with data."""
+"""The diagnostic code of errors in data."""
 _SMALL = 32 * 2**20
 
 Files = Annotated[
@@ -28,7 +28,7 @@ Files = Annotated[
     Field(min_length=1),
     BeforeValidator(lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=str | list[str]),
 ]
-"""A file or a list of files whose rows follow each other."""
+"""A file, or a list of files that are concatenated."""
 
 
 class RowFiles(Dataset):
@@ -62,13 +62,13 @@ class RowFiles(Dataset):
             if file.stat().st_size > _SMALL:
                 return None
             table = self._table([file], RowPlace())
-        except (OSError, FileMistake):  # the run tells what is wrong with the file
+        except (OSError, FileMistake):  # the run reports it
             return None
         found: Mapping[str, Sequence[Any]] = table.slice(0, rows).to_pydict()
         return found
 
     def column_names(self, context: BuildContext) -> Mapping[str, Collection[str]]:
-        """As the beginning of each split's first file tells."""
+        """From the beginning of each split's first file."""
         found = {}
         for split in SPLITS:
             for number, file in enumerate((getattr(self, split) or ())[:1]):
@@ -82,13 +82,13 @@ class RowFiles(Dataset):
         return found
 
     def _names(self, file: Path) -> Collection[str] | None:
-        """The columns of a file, None where that would take long to tell."""
+        """The columns of a file; None if finding them would take long."""
         del file
         return None
 
     @abstractmethod
     def _table(self, files: list[Path], at: RowPlace) -> Any:
-        """The rows of the files; `at.file` says which of them is being read."""
+        """The rows of the files; `at.file` is the index of the one that is being read."""
 
     def _split(self, name: str, files: list[str], folder: Path) -> Any:
         place = RowPlace()
@@ -105,18 +105,18 @@ def _fault(mistake: FileMistake, file: str, at: tuple[str | int, ...]) -> Fault:
 
 
 class RowPlace:
-    """Which of a split's files is being read."""
+    """The index of the file of a split that is being read."""
 
     file = 0
 
     def each(self, files: list[Path]) -> Iterator[Path]:
-        """The files one after the other, taken down as they are given."""
+        """The files in order; `file` is set before each."""
         for self.file, file in enumerate(files):
             yield file
 
 
 def joined(parts: list[Columns], at: RowPlace) -> Columns:
-    """The columns of all files of a split, which must be the same ones."""
+    """The concatenated columns of all files of a split, which must have the same columns."""
     for at.file, part in enumerate(parts):
         if part.keys() != parts[0].keys():
             names = ", ".join(f"`{excerpt(name)}`" for name in sorted(part.keys() ^ parts[0].keys()))
@@ -125,7 +125,7 @@ def joined(parts: list[Columns], at: RowPlace) -> Columns:
 
 
 def arrow(columns: Columns) -> Any:
-    """The table of these columns."""
+    """The columns as an Arrow table."""
     import pyarrow as pa  # type: ignore[import-untyped]  # it comes without types
 
     made = {}
@@ -138,5 +138,5 @@ def arrow(columns: Columns) -> Any:
 
 
 def line(error: Exception) -> str:
-    """What an error says, in one line."""
+    """The message of an error, in one line."""
     return excerpt(" ".join(str(error).split()), 160)

@@ -1,4 +1,4 @@
-"""Data files read into columns, with every mistake at its line and column."""
+"""Readers of data files into columns; errors have a line and a column."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _KINDS = ((bool, "a boolean"), ((int, float), "a number"), (str, "a text"), (lis
 
 
 class FileMistake(Exception):  # noqa: N818 - the user's mistake, not an error of the program
-    """What is wrong with a file, where (counted from 1; 0 where it is no place in the text), and what to do."""
+    """An error in a file: message, line and column (counted from 1; 0 without a place in the text), and fix."""
 
     def __init__(self, message: str, line: int = 0, column: int = 0, help: str | None = None) -> None:  # noqa: A002 - as in a diagnostic
         super().__init__(message)
@@ -30,7 +30,7 @@ class FileMistake(Exception):  # noqa: N818 - the user's mistake, not an error o
 
 
 def read_csv(file: Path, delimiter: str, *, quoting: bool, names: Sequence[str] | None = None) -> Columns:
-    """All fields as they are written. The first row has the names of the columns unless they are given.
+    """All fields as texts. The first row has the names of the columns unless `names` is given.
 
     Without `quoting`, a quotation mark is a character like any other, and a row ends where its line does.
     """
@@ -51,7 +51,7 @@ def read_csv(file: Path, delimiter: str, *, quoting: bool, names: Sequence[str] 
 
 
 def csv_columns(file: Path, delimiter: str, *, quoting: bool) -> list[str] | None:
-    """The names in the first row, None where it is not told by the first bytes of the file."""
+    """The names in the first row; None if the first bytes of the file do not contain all of it."""
     try:
         with file.open("rb") as stream:
             start = stream.read(_HEAD)
@@ -64,7 +64,7 @@ def csv_columns(file: Path, delimiter: str, *, quoting: bool) -> list[str] | Non
     try:
         header = next(rows, (0, None))[1]
     except FileMistake:
-        return None  # the run tells of it, with the place
+        return None  # the run reports it, with the place
     if header is None and not start:
         raise FileMistake("the file is empty")
     if header is None or "\N{REPLACEMENT CHARACTER}" in "".join(header):
@@ -74,7 +74,7 @@ def csv_columns(file: Path, delimiter: str, *, quoting: bool) -> list[str] | Non
 
 
 def json_columns(file: Path, field: str | None) -> list[str] | None:
-    """The keys of all rows, None where the file is too large to be read for that, or is not what it should be."""
+    """The keys of all rows; None if the file is too large to be read for them, or is invalid."""
     try:
         return list(read_json(file, field)) if file.stat().st_size <= _SMALL else None
     except OSError as error:
@@ -84,7 +84,7 @@ def json_columns(file: Path, field: str | None) -> list[str] | None:
 
 
 def read_json(file: Path, field: str | None = None) -> Columns:
-    """Objects: one a line, or all in an array, which is the whole file or, with `field`, the value of that key."""
+    """Objects: one per line, or an array that is the whole file or, with `field`, the value of that key."""
     text = text_of(file)
     if not text.strip():
         raise FileMistake("the file is empty")
@@ -103,7 +103,7 @@ def read_json(file: Path, field: str | None = None) -> Columns:
 
 
 def numbers(values: list[str]) -> list[Any]:
-    """The fields of a column as numbers where all are numbers or empty, which is None; else as they are."""
+    """The fields of a column as numbers if all are numbers or empty (None); else unchanged."""
     written = [value for value in values if value]
     if all(_INTEGER.fullmatch(value) for value in written):
         return [int(value) if value else None for value in values]
@@ -123,7 +123,7 @@ def _unreadable(error: OSError | ValueError) -> FileMistake:
 
 
 def text_of(file: Path) -> str:
-    """The whole file, which is UTF-8."""
+    """The whole file, decoded as UTF-8."""
     try:
         data = file.read_bytes()
     except (OSError, ValueError) as error:
@@ -154,7 +154,7 @@ def _quoted(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
             if "expected after" in str(error):
                 message = "text follows a closing quotation mark"
             elif "new-line" in str(error):
-                message = "a carriage return stands in a row"
+                message = "a row contains a carriage return"
             raise FileMistake(
                 message, line, help="a file with single quotation marks needs `quoting: false`"
             ) from error
@@ -166,7 +166,7 @@ def _quoted(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def parsed(text: str, line: int) -> Any:
-    """JSON that begins in this line of its file."""
+    """The value of JSON text that begins in this line of its file."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -180,17 +180,19 @@ def parsed(text: str, line: int) -> Any:
 
 
 def _columns(rows: Iterable[tuple[int, Any]], unit: str) -> Columns:
-    """Columns of objects; what an object lacks is None."""
+    """The columns of objects; missing values are None."""
     objects: list[Mapping[str, Any]] = []
     kinds: dict[str, str] = {}
     for number, row in rows:
         place = (f"{unit}{number}: ", 0) if unit else ("", number)
         if not isinstance(row, dict):
-            raise FileMistake(f"{place[0]}{_kind(row)} stands where an object should", place[1])
+            raise FileMistake(f"{place[0]}{_kind(row)} in place of an object", place[1])
         for name, value in row.items():
             kind = _kind(value)
             if kind != "null" and kinds.setdefault(name, kind) != kind:
-                raise FileMistake(f"{place[0]}`{excerpt(name)}` is {kind}, and {kinds[name]} before", place[1])
+                raise FileMistake(
+                    f"{place[0]}`{excerpt(name)}` is {kind} here and {kinds[name]} in earlier rows", place[1]
+                )
         objects.append(row)
     names = dict.fromkeys(name for row in objects for name in row)
     return {name: [row.get(name) for row in objects] for name in names}

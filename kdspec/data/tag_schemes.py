@@ -1,4 +1,4 @@
-"""Tags of words, such as `B-PER`: the schemes in which they mark entities, and the spans that they stand for."""
+"""Word tags such as `B-PER`: tagging schemes, and conversion between tags and entity spans."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from types import MappingProxyType
 from typing import Literal
 
 Scheme = Literal["iob1", "iob2", "bmes", "bioes", "bilou", "plain"]
-"""`plain`: a tag says something of its word alone, such as its part of speech."""
+"""`plain`: each tag belongs to its word alone, such as a part of speech."""
 
 TagSpan = tuple[str, int, int]
-"""The type of an entity, its first word, and the word behind its last."""
+"""The type of an entity, its first word, and the word after its last."""
 
 OUTSIDE = "O"
 """The tag of a word that is in no span."""
 PREFIXES = MappingProxyType({"iob1": "BI", "iob2": "BI", "bmes": "BMES", "bioes": "BIES", "bilou": "BILU"})
-"""What a tag of each scheme can begin with, beside `O`."""
+"""The prefixes of each scheme, besides `O`."""
 
 _ALIKE = MappingProxyType({"M": "I", "L": "E", "U": "S"})
 _OTHER_NAMES = MappingProxyType({"bmes": {"I": "M"}, "bilou": {"E": "L", "S": "U"}})
 
 
 def parts(tag: str) -> tuple[str, str] | None:
-    """`B-PER` as `B` and `PER`, `O` or a `B` without a type with an empty one; None for a tag that marks no entity."""
+    """`B-PER` as `B` and `PER`; the type is empty for `O` and for a `B` without one. None for a tag of no entity."""
     prefix, dash, kind = tag.partition("-")
     if prefix == OUTSIDE:
         return None if dash else (OUTSIDE, "")
@@ -30,7 +30,7 @@ def parts(tag: str) -> tuple[str, str] | None:
 
 
 def find_scheme(sentences: Iterable[Sequence[str]]) -> Scheme:
-    """The scheme of tags of which it is not said."""
+    """The scheme of tags, inferred from their prefixes."""
     sentences = list(sentences)
     found = {parts(tag) for tag in {tag for tags in sentences for tag in tags}}
     prefixes = {part[0] for part in found if part is not None} - {OUTSIDE}
@@ -42,13 +42,13 @@ def find_scheme(sentences: Iterable[Sequence[str]]) -> Scheme:
         return "bilou"
     if prefixes & {"E", "S"}:
         return "bioes"
-    # In the older scheme `B-` stands only where an entity follows one of its type.
+    # In IOB1, `B-` is used only if an entity directly follows another of its type.
     older = "B" not in prefixes or any(mistake(tags, "iob2") for tags in sentences)
     return "iob1" if older and not any(_needless(tags) for tags in sentences) else "iob2"
 
 
 def mistake(tags: Sequence[str], scheme: Scheme) -> tuple[int, str] | None:
-    """The first word whose tag breaks the rules of the scheme, and why; None where all is well."""
+    """The first word with a tag that breaks the rules of the scheme, and why; None if all tags are valid."""
     if scheme == "plain":
         return None
     before, kind = OUTSIDE, ""
@@ -60,7 +60,7 @@ def mistake(tags: Sequence[str], scheme: Scheme) -> tuple[int, str] | None:
         prefix = _ALIKE.get(found[0], found[0])
         inside = prefix in "IE" and scheme != "iob1"
         if inside and (before not in "BI" or found[1] != kind):
-            return place, f"it goes on with an entity that has not begun, after {_before(tags, place)}"
+            return place, f"it continues an entity that has not begun, after {_before(tags, place)}"
         if scheme not in ("iob1", "iob2") and before in "BI" and not inside:
             return place, f"the entity before it has no end, after {_before(tags, place)}"
         before, kind = prefix, found[1]
@@ -72,8 +72,8 @@ def mistake(tags: Sequence[str], scheme: Scheme) -> tuple[int, str] | None:
 def spans(tags: Sequence[str]) -> list[TagSpan]:
     """The entities of a sentence, in order.
 
-    Tags that break the rules are read as CoNLL's own evaluation reads them: an entity begins where a tag is of another
-    type than the one before, or goes on with nothing.
+    Tags that break the rules are read as in CoNLL's own evaluation: an entity begins at a tag of another type than the
+    one before, or at one that continues nothing.
     """
     found: list[TagSpan] = []
     before, kind, first = OUTSIDE, "", 0
@@ -111,7 +111,7 @@ def join(prefix: str, kind: str) -> str:
 
 
 def _needless(tags: Sequence[str]) -> bool:
-    """Whether a `B-` stands where the older scheme has none."""
+    """Whether the tags have a `B-` where IOB1 has none."""
     for place, tag in enumerate(tags):
         prefix, kind = parts(tag) or ("", "")
         before = parts(tags[place - 1]) if place else None

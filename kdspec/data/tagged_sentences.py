@@ -40,7 +40,7 @@ def read_tags(rows: Any, split: str, column: str, at: str, words: Sequence[Seque
     """The tag of each word; None for a row without tags.
 
     Raises:
-        Fault: KD502 for what is no tag, KD312 for a row with more or fewer tags than words.
+        Fault: KD502 for a missing or invalid tag, KD312 for a row with more or fewer tags than words.
     """
     if split == "unlabelled" or column not in rows.column_names:
         return [None] * len(rows)
@@ -66,7 +66,7 @@ def read_tags(rows: Any, split: str, column: str, at: str, words: Sequence[Seque
 
 
 def known_names(rows: Any, column: str) -> list[str] | None:
-    """The names that the data set knows for the numbers in the lists of a column; None where they are no numbers."""
+    """The data set's class names for the numbers in the lists of a column; None if it has none."""
     feature = rows.features[column]
     names = getattr(getattr(feature, "feature", feature), "names", None)
     return None if names is None else list(names)
@@ -76,7 +76,7 @@ _HELP = "rows and words are counted from 1"
 
 
 def _name(tag: Any, names: Sequence[str] | None) -> str:
-    """The name of a tag; of a number the one that the data set knows."""
+    """The name of a tag; for a number, its class name in the data set if there is one."""
     if names is not None and isinstance(tag, int) and 0 <= tag < len(names):
         return names[tag]
     return tag if isinstance(tag, str) else str(tag).lower()

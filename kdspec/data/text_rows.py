@@ -1,4 +1,4 @@
-"""The rows of a task on whole texts: what such tasks have in common beside their labels."""
+"""Text rows, shared by the tasks on whole texts: columns, encoding and augmentation."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from kdspec.api.task import BuiltTask, Reader, Row
 from kdspec.data import texts, word_split
 from kdspec.diagnostics.fault import Fault
 
-VARIES = "its texts are augmented anew in each epoch"
-"""What `Task.varies` says of a task with augmentations."""
+VARIES = "its texts are augmented differently in each epoch"
+"""The return value of `Task.varies` for a task with augmentations."""
 
 
 class TextRows:
-    """Texts of rows as model inputs, and what augmentations make of them.
+    """Texts of rows as model inputs, with augmentation.
 
     Args:
-        splits: rows by split, none where only the shapes matter.
+        splits: rows by split; empty if only the shapes are needed.
         text: the column of the texts, or two columns of pairs.
         max_length: the task's limit; None for the tokenizer's.
         augment: the task's augmentations.
-        unlabelled: the labels of a row that has none.
+        unlabelled: the value of `labels` for a row without a label.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class TextRows:
         self._masks = next((number for number, component in enumerate(augment) if component.masks), None)
 
     def rows(self, split: str) -> int:
-        """How many rows the split has."""
+        """Number of rows of the split."""
         return len(self.splits[split]) if split in self.splits else 0
 
     def encode(self, split: str, tokenizer: Any | None, labels: Sequence[Any]) -> list[dict[str, Any]]:
-        """The rows of a split with their `labels`, and with their texts where these are augmented.
+        """The rows of a split with their `labels`, and with their texts if these are augmented.
 
         Raises:
-            Fault: KD502 or KD503 for rows without a text, a limit that is too low, and a tokenizer that lacks something.
+            Fault: KD502 for a row without a text or a limit that is too low, KD503 for a missing tokenizer or mask token.
         """
         if texts.present(tokenizer).mask_token is None and self._masks is not None:
             message = "the tokenizer of a model has no mask token"
@@ -71,13 +71,13 @@ class TextRows:
     def draw(
         self, examples: Sequence[Mapping[str, Any]], generators: Sequence[Random], tokenizer: Any, *, taught: bool
     ) -> Sequence[Mapping[str, Any]]:
-        """The examples with their texts augmented; one that has changed has no label, since only the teacher knows it.
+        """The examples with augmented texts. A changed example has no label: it is learnt from the teacher's outputs.
 
-        Rows without a teacher stay as they are: nothing would be learnt from them.
+        Without a teacher, rows are not augmented, since a changed row would have no target.
         """
         if not (self._augment and taught):
             return examples
-        drawn = list(examples)
+        result = list(examples)
         changed: dict[int, tuple[str, ...]] = {}
         for number, (example, generator) in enumerate(zip(examples, generators, strict=True)):
             made = tuple(augmented(text, self._augment, generator) for text in example["texts"])
@@ -86,8 +86,8 @@ class TextRows:
         if changed:
             columns = list(zip(*(map(_masked(tokenizer), made) for made in changed.values()), strict=True))
             for number, example in zip(changed, self._encoded(columns, tokenizer), strict=True):
-                drawn[number] = {**example, "labels": self.unlabelled}
-        return drawn
+                result[number] = {**example, "labels": self.unlabelled}
+        return result
 
     def _encoded(self, columns: Sequence[Sequence[str]], tokenizer: Any) -> list[dict[str, Any]]:
         longest = texts.limit(tokenizer, self.max_length, pair=len(columns) == 2)
@@ -95,20 +95,17 @@ class TextRows:
 
 
 class LabelledTexts(BuiltTask):
-    """A task with its rows: texts, and for each of them its `labels`, which are of `dtype`.
-
-    A task that is made so finds its labels itself, and says what loss and metrics they have.
-    """
+    """The base of tasks on whole texts with `labels` of `dtype`; subclasses have the loss and the metrics."""
 
     def __init__(self, rows: TextRows, labels: Mapping[str, Sequence[Any]], dtype: str) -> None:
         self._texts, self._labels, self._dtype = rows, labels, dtype
 
     def rows(self, split: str) -> int:
-        """How many rows the split has."""
+        """Number of rows of the split."""
         return self._texts.rows(split)
 
     def encode(self, split: str, readers: Sequence[Reader]) -> list[list[dict[str, Any]]]:
-        """Lists of token ids, with the token types if the tokenizer makes them, and the labels."""
+        """Lists of token ids, token types if the tokenizer returns them, and the labels."""
         return [self._texts.encode(split, reader.tokenizer, self._labels[split]) for reader in readers]
 
     def draw(self, rows: Sequence[Row], generators: Sequence[Random], reader: Reader, *, taught: bool) -> Sequence[Row]:
@@ -116,7 +113,7 @@ class LabelledTexts(BuiltTask):
         return self._texts.draw(rows, generators, reader.tokenizer, taught=taught)
 
     def collate(self, rows: Sequence[Row], reader: Reader) -> Batch:
-        """Pad to the longest row, on the tokenizer's side and with its values; `labels` has one of each row."""
+        """Pad to the longest row, with the tokenizer's padding side and values; `labels` has one entry per row."""
         import torch
 
         labels = torch.tensor([each["labels"] for each in rows], dtype=getattr(torch, self._dtype))
@@ -124,7 +121,7 @@ class LabelledTexts(BuiltTask):
 
 
 def augmented(text: str, functions: Sequence[Callable[[list[str], Random], list[str]]], generator: Random) -> str:
-    """The text after all augmentations in turn; as it was written, spaces included, where none changes a word."""
+    """The text after all augmentations in turn; unchanged, spaces included, if no word changes."""
     found = before = word_split.split(text)
     for function in functions:
         found = function(list(found), generator)

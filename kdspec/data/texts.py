@@ -1,4 +1,4 @@
-"""The texts of a task: read from columns of its rows, made into tokens, and padded into batches."""
+"""The texts of a task: read from columns, tokenised, and padded into batches."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 
 CODE = "KD502"
 USUAL_LENGTH = 128
-"""Tokens of a row in a plan, where no limit is written."""
+"""Tokens of a row in a plan, if the spec has no limit."""
 
 _ROWS_AT_ONCE = 10_000
-_UNLIMITED = 10**9  # above it, a tokenizer's own limit stands for none
+_UNLIMITED = 10**9  # a tokenizer's own limit above it means no limit
 
 TextColumns = Annotated[
     list[str],
     Field(min_length=1, max_length=2),
     BeforeValidator(lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=str | list[str]),
 ]
-"""One column, or two whose texts are a pair."""
+"""One column, or two columns of text pairs."""
 
 ADAPTOR: Mapping[str, str | list[str]] = MappingProxyType(
     {
@@ -45,14 +45,14 @@ ADAPTOR: Mapping[str, str | list[str]] = MappingProxyType(
         "labels": "batch.labels",
     }
 )
-"""The places of features in the outputs of a transformers model and in a batch of texts with labels."""
+"""The field paths of features for a transformers model and a batch of texts with labels."""
 
 
 def splits_of(data: Dataset, context: BuildContext) -> Mapping[str, Any]:
-    """The rows of the task's `data` by split; each has some.
+    """The rows of the task's `data` by split; no split is empty.
 
     Raises:
-        Fault: KD502 for a split without rows; what the data set raises, told as of `data`.
+        Fault: KD502 for a split without rows; those of the data set, with their path below `data`.
     """
     try:
         splits: Mapping[str, Any] = data.build(context)
@@ -66,7 +66,7 @@ def splits_of(data: Dataset, context: BuildContext) -> Mapping[str, Any]:
 
 
 def columns_of(data: Dataset, context: BuildContext) -> Mapping[str, Collection[str]]:
-    """The columns of each split of the task's `data`, where they are known; faults as in `splits_of`."""
+    """The columns of each split of the task's `data`, as far as they are known; faults as in `splits_of`."""
     try:
         return data.column_names(context)
     except Fault as fault:
@@ -95,10 +95,10 @@ def read(rows: Any, split: str, column: str, at: ColumnPlace) -> list[str]:
 
 
 def present(tokenizer: Any | None) -> Any:
-    """The tokenizer, which a text task cannot do without.
+    """The tokenizer, which a text task needs.
 
     Raises:
-        Fault: KD503 where there is none.
+        Fault: KD503 if there is none.
     """
     if tokenizer is None:
         raise Fault("KD503", "a model of this task has no tokenizer", help="write `tokenizer` in the model")
@@ -106,27 +106,27 @@ def present(tokenizer: Any | None) -> Any:
 
 
 def limit(tokenizer: Any, max_length: int | None, *, pair: bool = False) -> int | None:
-    """How many tokens a row may have with the tokenizer's own marks; None for any number.
+    """Maximum number of tokens of a row, special tokens included; None for no limit.
 
     Raises:
-        Fault: KD502 where `max_length` leaves no place for a token of a text.
+        Fault: KD502 if `max_length` leaves no place for a token of the text.
     """
     if max_length is None:
         return tokenizer.model_max_length if tokenizer.model_max_length < _UNLIMITED else None
     special = tokenizer.num_special_tokens_to_add(pair=pair)
     if max_length <= special:
-        message = f"`max_length` is {max_length}, of which the tokenizer's own marks take {special}"
+        message = f"`max_length` is {max_length}, and the tokenizer's special tokens take {special}"
         raise Fault(CODE, message, ("max_length",))
     return max_length
 
 
 def encode(columns: Sequence[Sequence[str]], tokenizer: Any, longest: int | None) -> list[dict[str, Any]]:
-    """Token ids of each row, and token types if the tokenizer makes them, without padding; from the disk if known.
+    """Token ids of each row, and token types if the tokenizer returns them, without padding; cached on disk.
 
     Args:
-        columns: one text a row, or two columns of texts for pairs.
+        columns: one text per row, or two columns of texts for pairs.
         tokenizer: the tokenizer.
-        longest: the limit; of a pair the longer text is cut.
+        longest: the limit; in a pair the longer text is truncated.
     """
     return kept(columns, tokenizer, longest, lambda: _encode(columns, tokenizer, longest))
 
@@ -146,7 +146,7 @@ def _rows(encoded: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
 
 
 def padded(rows: Sequence[Sequence[float]], value: float, tokenizer: Any) -> Tensor:
-    """Rows of one number a token as a tensor `(rows, longest)`, filled with `value` on the tokenizer's side."""
+    """Rows of one number per token as a tensor `(rows, longest)`, padded with `value` on the tokenizer's side."""
     import torch
 
     numbers = torch.tensor([*chain.from_iterable(rows)])
@@ -156,7 +156,7 @@ def padded(rows: Sequence[Sequence[float]], value: float, tokenizer: Any) -> Ten
 
 
 def _places(rows: Sequence[Sequence[float]], tokenizer: Any) -> Tensor:
-    """Where the numbers of the rows are in a padded batch, `(rows, longest)`."""
+    """The mask of non-padding positions of a padded batch, `(rows, longest)`."""
     import torch
 
     lengths = torch.tensor([len(row) for row in rows])
@@ -165,7 +165,7 @@ def _places(rows: Sequence[Sequence[float]], tokenizer: Any) -> Tensor:
 
 
 def collate(examples: Sequence[Mapping[str, Any]], tokenizer: Any) -> dict[str, Tensor]:
-    """`input_ids`, `attention_mask` and, where the examples have them, `token_type_ids`, `(rows, longest)` each."""
+    """`input_ids`, `attention_mask` and, if the examples have them, `token_type_ids`, `(rows, longest)` each."""
     ids = [example["input_ids"] for example in examples]
     batch = {
         "input_ids": padded(ids, tokenizer.pad_token_id or 0, tokenizer),
@@ -178,7 +178,7 @@ def collate(examples: Sequence[Mapping[str, Any]], tokenizer: Any) -> dict[str, 
 
 
 def example(rows: int, max_length: int | None, longest: int | None) -> dict[str, Input]:
-    """The inputs of `collate` in a batch whose rows are as long as they can be; see `Task.example`."""
+    """The inputs that `collate` makes of rows of the maximum length; see `Task.example`."""
     length = max_length or USUAL_LENGTH
     shape = (rows, length if longest is None else min(length, longest))
     return {"input_ids": Input(shape), "attention_mask": Input(shape), "token_type_ids": Input(shape, value=0)}

@@ -1,4 +1,4 @@
-"""Sentences of words made into tokens: which token begins which word, and sentences too long for one row cut alike."""
+"""Tokenises sentences of words, keeps the word of each token, and splits long sentences alike for all tokenizers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Window:
     first: int
     """Its first word."""
     inputs: dict[str, Any]
-    """`input_ids` and, if the tokenizer makes them, `token_type_ids`."""
+    """`input_ids` and, if the tokenizer returns them, `token_type_ids`."""
     words: list[int | None]
-    """The word of each token, counted in the sentence; None for the tokenizer's own marks."""
+    """The word of each token, counted in the sentence; None for special tokens."""
 
 
 def windows(
@@ -29,35 +29,35 @@ def windows(
 ) -> list[list[Window]]:
     """The rows for each tokenizer; row n has the same words for all of them.
 
-    A sentence that is too long for one of them is cut between words into rows that are long enough for none of its
-    words to be missing; of a single word that is too long its first tokens are left.
+    A sentence that is too long for one of the tokenizers is split between words, so that every part fits for all of them.
+    A single word that is too long is truncated to its first tokens.
 
     Args:
         sentences: the words of each.
         tokenizers: fast ones.
-        limits: for each of them how many tokens a row may have, its own marks included.
-        whole: whether what does not fit into the first row gets more of them.
+        limits: for each tokenizer the maximum number of tokens of a row, special tokens included.
+        whole: whether a long sentence becomes several rows; else it is truncated to the first.
     """
     encoded = [_encode(sentences, tokenizer) for tokenizer in tokenizers]
     own = [tokenizer.num_special_tokens_to_add() for tokenizer in tokenizers]
-    cuts: list[tuple[int, int, int]] = []
+    splits: list[tuple[int, int, int]] = []
     for number, words in enumerate(sentences):
         rows = [of[number] for of in encoded]
         fits = all(limit is None or len(row.words) <= limit for row, limit in zip(rows, limits, strict=True))
         if not fits:
             room = [limit and limit - marks for limit, marks in zip(limits, own, strict=True)]
-            cuts += list(_cut(number, len(words), rows, room))[: None if whole else 1]
-    long = {number for number, _, _ in cuts}
+            splits += list(_split(number, len(words), rows, room))[: None if whole else 1]
+    long = {number for number, _, _ in splits}
     made = []
     for of, tokenizer, limit in zip(encoded, tokenizers, limits, strict=True):
-        shorter = _encode([sentences[n][first:last] for n, first, last in cuts], tokenizer, limit) if cuts else []
-        parts = [_moved(row, n, first) for row, (n, first, _) in zip(shorter, cuts, strict=True)]
+        shorter = _encode([sentences[n][first:last] for n, first, last in splits], tokenizer, limit) if splits else []
+        parts = [_moved(row, n, first) for row, (n, first, _) in zip(shorter, splits, strict=True)]
         made.append(sorted([row for row in of if row.sentence not in long] + parts, key=_place))
     return made
 
 
 def firsts(window: Window) -> dict[int, int]:
-    """The token that each word of the window begins with; words of which the tokenizer makes nothing are left out."""
+    """The first token of each word of the window; words without tokens are left out."""
     found: dict[int, int] = {}
     for place, word in enumerate(window.words):
         if word is not None:
@@ -74,10 +74,10 @@ def _moved(window: Window, sentence: int, first: int) -> Window:
     return Window(sentence, first, window.inputs, words)
 
 
-def _cut(
+def _split(
     sentence: int, words: int, rows: Sequence[Window], room: Sequence[int | None]
 ) -> Iterator[tuple[int, int, int]]:
-    """Where a sentence is cut: its number, the first word of a part and the one behind its last."""
+    """The parts of a sentence: its number, the first word of the part, and the word after its last."""
     tokens = [[0] * words for _ in rows]
     for count, row in zip(tokens, rows, strict=True):
         for word in row.words:
@@ -124,5 +124,5 @@ def _needs_spaces(tokenizer: Any) -> bool:
 
 
 def _with_spaces(words: Sequence[str]) -> list[str]:
-    """The words with the space that a text has before each, but for the first and for Chinese or Japanese characters."""
+    """The words, each with a leading space except the first and Chinese or Japanese characters."""
     return [word if not place or _WIDE.match(word) else f" {word}" for place, word in enumerate(words)]

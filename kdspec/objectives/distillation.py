@@ -1,4 +1,4 @@
-"""The parts of an objective: soft labels, hard labels and matches as terms of one sum, for our strategies and others'."""
+"""The distillation objective: soft labels, hard labels and matches as terms of one sum. Plugins may use it too."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from kdspec.objectives.soft_labels import Soft, Weight, shapes
 from kdspec.ops.mean import Mean
 from kdspec.ops.unpad import Packing
 
-_PARAMETERS = len(("stages", "its name", "distiller", "its component"))  # a match's place begins so
+_PARAMETERS = len(("stages", "its name", "distiller", "its component"))  # the path of a match begins with these
 
 SOFT_LABELS = "soft_labels"
 """The name of the term of soft labels; several heads or teachers have a suffix each."""
 
 
 class DistillationObjective(Objective):
-    """w_soft · Σ_heads soft + Σ_matches w · L + w_hard · Σ hard, each term by its name.
+    """w_soft · Σ_heads soft + Σ_matches w · L + w_hard · Σ hard, as terms by name.
 
-    It reads layers of teachers through matches only, and keeps nothing from one micro-batch to the next. A subclass of which
-    either is not true says so (`reads_teachers_by_matches`, `keeps_nothing`).
+    It reads layers of teachers through matches only, and is stateless between micro-batches. A subclass that differs sets
+    `reads_teachers_by_matches` or `keeps_nothing` to False.
     """
 
     reads_teachers_by_matches = True
@@ -54,10 +54,10 @@ class DistillationObjective(Objective):
         self._whole = {term.term: term for term in terms if term.whole}
         self.compares_steps = bool(self._whole)
         if soft is not None and soft.module is not None:
-            self.soft_loss = soft.module  # its parameters are ours to train
+            self.soft_loss = soft.module  # registered, so that its parameters are trained
 
     def forward(self, step: Step) -> dict[str, Term]:
-        """The terms whose weight is not 0 now."""
+        """The terms with a non-zero weight at this progress."""
         terms: dict[str, Term] = {}
         if self.soft is not None and (weight := self.soft.weight(step.progress)):
             for suffix, loss, share in self.soft.losses(step):
@@ -76,7 +76,7 @@ class DistillationObjective(Objective):
         return terms
 
     def views(self, step: Step) -> dict[str, View]:
-        """Of the matches whose losses compare the rows of a whole step."""
+        """Those of the matches with a loss over a whole step."""
         found = {}
         for name, match in self._whole.items():
             if match.weight(step.progress):
@@ -98,7 +98,7 @@ class DistillationObjective(Objective):
         return found
 
     def _packing(self, step: Step) -> Packing | None:
-        """What takes the tokens that count out of each layer once for all matches."""
+        """The packing that removes padding, so that each layer is packed once for all matches."""
         masks = step.student.heads("inputs_mask") if any(match.packs for match in self._terms) else ()
         return Packing.by(masks[0]) if masks else None
 
@@ -133,15 +133,15 @@ class MatchTerm(nn.Module):
         self.packs = match.loss.packs() and (match.projection is None or match.projection.packs())
         """Whether it takes tokens without padding."""
         self.reduced = reduced(match)
-        """What is enough of the teacher, which a cache may have in place of its layers."""
+        """The reduction of the teacher's layers that is enough for the loss; a cache may have it in place of the layers."""
 
     def forward(self, step: Step, packing: Packing | None = None) -> Tensor | Mean:
-        """The loss of this match, not weighted."""
+        """The unweighted loss of this match."""
         match = self.planned
         student = _layers(step.student, match.feature, match.student_layers)
-        taught = step.teachers[match.teacher]
-        enough = self.reduced is not None and self.reduced.name in taught
-        layers = [] if enough else _layers(taught, match.feature, match.teacher_layers)
+        features = step.teachers[match.teacher]
+        enough = self.reduced is not None and self.reduced.name in features
+        layers = [] if enough else _layers(features, match.feature, match.teacher_layers)
         over: dict[str, Any] = {}
         if packing is not None and self.packs and not enough and all(map(packing.suits, (*student, *layers))):
             student, layers = [packing.of(layer) for layer in student], [packing.of(layer) for layer in layers]
@@ -153,11 +153,11 @@ class MatchTerm(nn.Module):
             projected = {id(layer): self.projection(layer) for layer in student}
             student = [projected[id(layer)] for layer in student]
         one = match.loss.arity == 1
-        teacher: Any = taught[self.reduced.name] if enough and self.reduced else layers[0] if one else tuple(layers)
+        teacher: Any = features[self.reduced.name] if enough and self.reduced else layers[0] if one else tuple(layers)
         return self.loss(student[0] if one else tuple(student), teacher, **over)
 
     def view(self, step: Step) -> View:
-        """What the loss compares of a micro-batch, where it compares the rows of a whole step."""
+        """The tensors of a micro-batch that a loss over a whole step compares."""
         match = self.planned
         student = _layers(step.student, match.feature, match.student_layers)
         teacher = _layers(step.teachers[match.teacher], match.feature, match.teacher_layers)
@@ -173,7 +173,7 @@ class MatchTerm(nn.Module):
         return self.loss(student, teacher, mask=view.mask)
 
     def within(self, step: Step) -> Within:
-        """Where this match is, and the shapes that it was given, for what its loss or projection has raised."""
+        """The place of this match and the shapes of its inputs, for an error that its loss or projection raised."""
         match, student, teacher = self.planned, step.student, step.teachers[self.planned.teacher]
         sides = [(match.student, student, match.student_layers)]
         if self.reduced is None or self.reduced.name not in teacher:
@@ -184,7 +184,7 @@ class MatchTerm(nn.Module):
         return self.at(*notes)
 
     def at(self, *notes: str) -> Within:
-        """Where this match is."""
+        """The place of this match."""
         match = self.planned
         return Within(f"the loss `{match.loss.name}`", match.path[_PARAMETERS:], notes)
 
@@ -198,6 +198,6 @@ def _layers(features: Features, feature: str, layers: Sequence[int]) -> list[Ten
 def _hard(task: BuiltTask, step: Step) -> Mapping[str, Mean]:
     losses = step.student.heads("losses")
     if losses:
-        # The model's own loss is a mean over its labels already; how many they were is not known here.
+        # The model's own loss is already a mean over its labels; their number is not known here.
         return {str(index): Mean(loss.mean(), 1.0, "labelled") for index, loss in enumerate(losses)}
     return task.hard_loss(step.student, step.batch)

@@ -1,4 +1,4 @@
-"""Labels and their loss, head by head, for our tasks and others'."""
+"""Labels and hard loss of each head, for the built-in tasks and those of plugins."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from kdspec.objectives.soft_labels import outputs
 from kdspec.ops.mean import Mean
 
 ONE: Mapping[str, str] = MappingProxyType({"labels": "labels"})
-"""One head, whose labels are the target `labels`."""
+"""One head, with the target `labels`."""
 
 
 def labels(features: Features, batch: Batch, keys: Mapping[str, str] = ONE) -> tuple[Tensor, ...]:
-    """The labels by head: as the model's adaptor finds them, else the targets of these keys.
+    """The labels by head: the feature `labels` if the model's adaptor has it, else the targets of these keys.
 
-    A teacher learns from no labels, so that its adaptor may have none.
+    The adaptor of a teacher may have no `labels`, since teachers are not trained.
 
     Args:
         features: of the model.
-        batch: its rows.
+        batch: the model's batch.
         keys: the targets by the name of the head.
     """
     return features.heads("labels") or tuple(batch.targets[key] for key in keys.values() if key in batch.targets)
@@ -38,16 +38,16 @@ def by_head(
 
     Args:
         features: of the model.
-        batch: its rows.
-        loss: of logits and labels in one tensor each; takes each position by itself.
-        keys: the targets by the name of the head; heads have numbers for names where there are more of them, or fewer.
+        batch: the model's batch.
+        loss: a loss of the scope `position`, of a tensor of logits and one of labels.
+        keys: the targets by the name of the head. If the number of heads differs, their names are numbers.
 
     Raises:
-        Fault: KD313 where there are more heads of logits than of labels, or fewer.
+        Fault: KD313 if the numbers of heads of logits and of labels differ.
     """
     logits, right = outputs(features), labels(features, batch, keys)
     if len(logits) != len(right):
         raise Fault("KD313", f"{len(logits)} heads of logits but {len(right)} of labels")
     names = list(keys) if len(keys) == len(logits) else [str(number) for number in range(len(logits))]
     heads = zip(names, logits, right, strict=True)
-    return {name: loss_of_labels(said, truth, loss) for name, said, truth in heads}
+    return {name: loss_of_labels(predicted, truth, loss) for name, predicted, truth in heads}

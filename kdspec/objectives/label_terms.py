@@ -1,4 +1,4 @@
-"""The terms that strategies share: soft labels and hard labels as a spec has them, what they need, and their objective."""
+"""The parameters `soft_labels` and `hard_labels` that strategies share: their settings, needs and objective."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ if TYPE_CHECKING:
 
 
 class SoftLabels(Strict):
-    """How the student follows the teacher's logits."""
+    """Soft labels: the student learns the teacher's logits."""
 
     loss: LogitLoss = by_name("ce")
-    """The loss between the two; several logits heads are summed. Left out: `ce`, where a row has several labels `bce`, and
-    where it has numbers `mse`."""
+    """The loss between the logits; several logits heads are summed. Default: `ce`; `bce` if a row may have several labels,
+    `mse` if the logits are numbers."""
     temperature: Temperature = by_name(4.0)
-    """Divides both logits: a number, or a rule that gives one for each row. Left out: 4, and 1 for numbers."""
+    """Both logits are divided by it: a number, or a rule that gives one for each row. Default: 4, and 1 if the logits are
+    numbers."""
     weight: Schedule = by_name(1.0)
     """Factor in the total: a number or a schedule."""
     probability_shift: bool = False
-    """Swap the teacher's largest logit with that of the label, so that the teacher is never wrong."""
+    """Swap the teacher's largest logit with the label's, so that the teacher's prediction is always the label."""
 
     def classes_only(self, teachers: Sequence[str]) -> Iterator[ClassesOnly]:
         """The settings in use that need logits of classes."""
@@ -49,7 +50,7 @@ class SoftLabels(Strict):
             return LogitUse(why=f"the temperature `{self.temperature.name}` depends on all logits", at=("temperature",))
         if self.probability_shift:
             return LogitUse(
-                why="`probability_shift` moves the logit of the label, which may not be among them",
+                why="`probability_shift` moves the logit of the label, which may not be among the largest",
                 at=("probability_shift",),
             )
         if len(teachers) > 1:
@@ -78,7 +79,7 @@ class SoftLabels(Strict):
 
 
 class HardLabels(Strict):
-    """How the student follows the labels."""
+    """Hard labels: the student learns the labels of the data."""
 
     weight: Schedule = by_name(0.0)
     """Factor in the total: a number or a schedule."""
@@ -93,7 +94,7 @@ def needs(
     hard: HardLabels,
     matches: Sequence[Match],
 ) -> TaskNeeds:
-    """What these terms need of the models, for one task."""
+    """The needs of these terms for one task."""
     softly = bool(teachers) and not soft.weight.always_zero()
     with_labels = softly and (soft.loss.needs_labels or soft.probability_shift)
     masks = frozenset({"logits_mask"})

@@ -1,4 +1,4 @@
-"""The loss of labels over the positions that have one, so that a large head is applied to no others."""
+"""The hard loss over labelled positions only, so that a large head is applied only to these."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from kdspec.api.logits import HeadLogits, Logits
 from kdspec.ops.mean import Mean
 
 IGNORE = -100
-"""The label of a position that has none."""
+"""The label of an unlabelled position."""
 
 
 def loss_of_labels(logits: Logits, labels: Tensor, loss: Callable[[Tensor, Tensor], Mean]) -> Mean:
-    """The loss of a task; of a large head position by position, where each has a label or none.
+    """The hard loss of a task; for a large head with one label per position, only labelled positions are computed.
 
     Args:
-        logits: of a row, or of its tokens.
-        labels: what they are to be, of the leading shape of the logits where there is one a position.
-        loss: of logits and labels, takes each position by itself.
+        logits: of rows, or of the tokens of rows.
+        labels: the targets; with one label per position, they have the leading shape of the logits.
+        loss: a loss of the scope `position`, of logits and labels.
     """
     if not isinstance(logits, HeadLogits) or labels.shape != logits.shape:
         return loss(logits.dense(), labels)

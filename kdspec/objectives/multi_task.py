@@ -1,4 +1,4 @@
-"""An objective for several tasks: that of the micro-batch's task, its terms under the task's name and weight."""
+"""An objective for several tasks: each micro-batch goes to the objective of its task."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class TaskObjective:
     """The objective of one task.
 
     Args:
-        objective: what a step of this task is given to.
+        objective: the objective of steps of this task.
         weight: the factor of all its terms, a function of the progress.
-        at: keys of the strategy's parameters that lead to what this task is written with.
+        at: path in the strategy's parameters to those of this task.
     """
 
     objective: Objective
@@ -29,23 +29,25 @@ class TaskObjective:
 
 
 class MultiTaskObjective(Objective):
-    """The terms of the step's task. A match has the task in the name that the plan gave it, other terms get it here."""
+    """The terms of the step's task, with the task as prefix of their names. The plan has already prefixed those of matches."""
 
     def __init__(self, parts: Mapping[str, TaskObjective]) -> None:
         super().__init__()
         self.parts = dict(parts)
         inner = [part.objective for part in parts.values()]
-        self.objectives = nn.ModuleList(inner)  # what is in them is trained
+        self.objectives = nn.ModuleList(inner)  # registered, so that their parameters are trained
         self.reads_teachers_by_matches = all(each.reads_teachers_by_matches for each in inner)
         self.keeps_nothing = all(each.keeps_nothing for each in inner)
         self.compares_steps = any(each.compares_steps for each in inner)
         self._of_view: dict[str, tuple[str, str]] = {}
-        """For each view its task, and its name there."""
+        """For each view its task, and its name in the task's objective."""
         self.changes_modules = any(each.changes_modules for each in inner)
-        assert not any(each.makes_batches for each in inner), "the objective of one of several tasks has no own batches"
+        assert not any(each.makes_batches for each in inner), (
+            "the objective of one of several tasks cannot make its own batches"
+        )
 
     def forward(self, step: Step) -> dict[str, Term]:
-        """The terms whose weight is not 0 now."""
+        """The terms with a non-zero weight at this progress."""
         part = self.parts[step.task]
         factor = part.weight(step.progress)
         if not factor:
@@ -91,17 +93,17 @@ class MultiTaskObjective(Objective):
         return [group for part in self.parts.values() for group in part.objective.parameter_groups()]
 
     def on_step_begin(self, progress: float, models: Mapping[str, nn.Module]) -> None:
-        """Of all tasks, whichever the micro-batches of the step are of."""
+        """Called for all tasks, whatever tasks the micro-batches of the step have."""
         for part in self.parts.values():
             part.objective.on_step_begin(progress, models)
 
     def on_step_end(self, progress: float) -> None:
-        """Of all tasks."""
+        """Called for all tasks."""
         for part in self.parts.values():
             part.objective.on_step_end(progress)
 
     def path_of(self, term: str) -> tuple[str | int, ...]:
-        """Below the parameters of the task whose term it is."""
+        """A path below the parameters of the term's task."""
         task = next((task for task in self.parts if term.startswith(f"{task}.")), None)
         if task is None:
             return ()

@@ -1,4 +1,4 @@
-"""Soft labels at work: the student's logits compared with those of its teacher, or of several teachers as one."""
+"""Built soft labels: the loss between the student's logits and those of its teacher, or of several teachers combined."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ class Soft:
     weight: Weight
     shift: bool
     combine: Literal["logits", "probabilities", "losses"] = "logits"
-    """What of several teachers is averaged."""
+    """What is averaged over several teachers."""
     shares: tuple[float, ...] | Literal["confidence"] | None = None
-    """A weight for each teacher, the sum of which is 1; those of `ops.ensemble.confidence`; or all the same."""
+    """The weights of the teachers, with the sum 1; `confidence`: those of `ops.ensemble.confidence`; None: equal weights."""
     by_position: bool = False
-    """Whether loss and temperature take each position by itself, so that the logits of a large head may come in chunks."""
+    """Whether loss and temperature have the scope `position`, so that a large head may be applied chunk by chunk."""
 
     @property
     def module(self) -> nn.Module | None:
-        """The loss, where it has parameters to train."""
+        """The loss as a module, since it may have parameters to train; None if it is a function."""
         return self.loss if isinstance(self.loss, nn.Module) else None
 
     def losses(self, step: Step) -> Iterator[tuple[str, Tensor | Mean, float]]:
-        """For each loss what to put behind the name `soft_labels`, the loss, and the teacher's part in it.
+        """For each loss the suffix of its name after `soft_labels`, the loss, and the teacher's share of the weight.
 
         Raises:
-            Fault: KD313 or KD507 where the logits do not go together.
-            Within: what the loss has raised.
+            Fault: KD313 or KD507 if heads or shapes of the logits differ.
+            Within: an error that the loss raised.
         """
         try:
             yield from self._losses(step)
@@ -59,20 +59,20 @@ class Soft:
 
     def _losses(self, step: Step) -> Iterator[tuple[str, Tensor | Mean, float]]:
         students = _kept(step.student)
-        answers = {name: _kept(step.teachers[name]) for name in self.teachers}
-        for name, logits in answers.items():
+        by_teacher = {name: _kept(step.teachers[name]) for name in self.teachers}
+        for name, logits in by_teacher.items():
             _same_heads(students, logits, name)
         labels = self._labels(step, len(students))
         for head, student in enumerate(students):
-            taught = [logits[head] for logits in answers.values()]
-            for name, teacher in zip(self.teachers, taught, strict=True):
+            teachers = [logits[head] for logits in by_teacher.values()]
+            for name, teacher in zip(self.teachers, teachers, strict=True):
                 _same_shape(student, teacher, name)
             number = "" if len(students) == 1 else f".{head}"
             if self.combine == "losses":
-                for name, teacher, share in zip(self.teachers, taught, self._constant(), strict=True):
+                for name, teacher, share in zip(self.teachers, teachers, self._constant(), strict=True):
                     yield f".{name}{number}", self._loss(student, [teacher], labels[head], step.progress), share
             else:
-                yield number, self._loss(student, taught, labels[head], step.progress), 1.0
+                yield number, self._loss(student, teachers, labels[head], step.progress), 1.0
 
     def _loss(
         self, student: Logits, teachers: Sequence[Logits], labels: Tensor | None, progress: float
@@ -95,25 +95,25 @@ class Soft:
         return student.mean(loss, () if self.module is None else tuple(self.module.parameters()))
 
     def _of_all(self, student: Tensor, teachers: list[Tensor], labels: Tensor | None, progress: float) -> Tensor | Mean:
-        """The loss between logits that are there."""
+        """The loss between dense logits."""
         target, temperature = self._target(student, teachers, labels, progress)
         extra = {"labels": labels} if self.needs_labels else {}
         return self.loss(student, self._shifted(target, labels), temperature=temperature, **extra)
 
     def _of_the_largest(self, student: Logits, teachers: Sequence[Logits], progress: float) -> Mean:
-        """The loss where of a teacher the largest logits are known: over these, and all others as one more outcome."""
+        """The loss if only the largest logits of a teacher are known: over these, and all others as one more outcome."""
         (teacher, *others), divergence = teachers, self.loss
         if others or self.shift or not isinstance(divergence, Tempered) or not isinstance(teacher, TopKLogits):
-            why = "several teachers cannot be joined" if others else "this loss cannot be computed"
+            why = "several teachers cannot be averaged" if others else "this loss cannot be computed"
             help_ = "leave out `top_k` of `teacher_cache`, or take a divergence such as `kl` from one teacher"
-            raise Fault("KD315", f"{why} where only the largest logits are known", ("soft_labels",), help=help_)
+            raise Fault("KD315", f"{why} if only the largest logits are known", ("soft_labels",), help=help_)
         flat = teacher.flat()
 
         def loss(logits: Tensor, rows: slice) -> Mean:
             here = flat.part(rows)
             temperature = self.temperature(logits, logits, progress)
             if isinstance(temperature, Tensor):
-                message = "the temperature follows from logits, of which only the largest are known"
+                message = "the temperature depends on all logits, and only the largest are known"
                 raise Fault("KD315", message, ("soft_labels", "temperature"))
             log_q = here.log_outcomes(logits.flatten(end_dim=-2), temperature)
             return divergence.mean(here.log_probabilities(temperature), log_q, temperature)
@@ -123,12 +123,12 @@ class Soft:
     def _target(
         self, student: Tensor, teachers: list[Tensor], labels: Tensor | None, progress: float
     ) -> tuple[Tensor, float | Tensor]:
-        """The teachers' logits as one, not shifted, and the temperature."""
+        """The combined logits of the teachers, before the probability shift, and the temperature."""
         if len(teachers) == 1:
             return teachers[0], self.temperature(student, self._shifted(teachers[0], labels), progress)
         shares = self._shares(teachers, labels)
         mean = ensemble.mean_logits(teachers, shares)
-        # A temperature that depends on the teachers cannot wait for probabilities that depend on it.
+        # The probabilities depend on the temperature, so a temperature that depends on the teachers uses the mean logits.
         temperature = self.temperature(student, self._shifted(mean, labels), progress)
         if self.combine == "logits":
             return mean, temperature
@@ -138,7 +138,7 @@ class Soft:
     def _shifted(self, teacher: Tensor, labels: Tensor | None) -> Tensor:
         if not self.shift:
             return teacher
-        assert labels is not None, "labels are read where they are needed"
+        assert labels is not None, "labels are read if the shift is on"
         return probability_shift(teacher, labels)
 
     def _shares(self, teachers: Sequence[Tensor], labels: Tensor | None) -> Tensor | None:
@@ -150,7 +150,7 @@ class Soft:
         return torch.tensor(self.shares, dtype=torch.float64, device=teachers[0].device)
 
     def _constant(self) -> tuple[float, ...]:
-        assert self.shares != "confidence", "a loss is a mean over rows, whose weights cannot be put in afterwards"
+        assert self.shares != "confidence", "a loss is a mean over rows; weights per row cannot be applied afterwards"
         return self.shares or (1 / len(self.teachers),) * len(self.teachers)
 
     def _labels(self, step: Step, heads: int) -> Sequence[Tensor | None]:
@@ -175,23 +175,23 @@ class Soft:
 
 
 def outputs(features: Features) -> list[Logits]:
-    """The logits by head. Where a position is itself the class, `(batch, length)`, `logits_mask` says which there are.
+    """The logits by head. If the classes are the positions, `(batch, length)`, `logits_mask` is applied.
 
-    Those that it does not keep are at -inf, so that neither the padding nor anything else there matters.
+    Masked classes get the logit -inf, so that padding has the probability 0.
     """
     masks = _masks(features, len(features.logits))
-    return [_there(value, mask) for value, mask in zip(features.logits, masks, strict=True)]
+    return [_ruled_out(value, mask) for value, mask in zip(features.logits, masks, strict=True)]
 
 
-def _there(logits: Logits, mask: Tensor | None) -> Logits:
+def _ruled_out(logits: Logits, mask: Tensor | None) -> Logits:
     if mask is None or (*logits.shape, logits.classes) != mask.shape:
         return logits
     return logits.mapped(lambda tensor: rule_out(tensor, mask)) if isinstance(logits, DenseLogits) else logits
 
 
 def _kept(features: Features) -> list[Logits]:
-    """The logits by head, of token tasks only the positions that the mask keeps."""
-    # A mask chooses tokens; logits of whole rows, (batch, classes), have none to choose from.
+    """The logits by head; for token tasks only the unmasked positions."""
+    # A mask selects tokens; logits of whole rows, (batch, classes), have no tokens.
     logits = outputs(features)
     return [
         value.select(mask) if mask is not None and mask.ndim == 2 and value.shape[:2] == mask.shape else value
@@ -237,7 +237,7 @@ def _same_shape(student: Logits, teacher: Logits, name: str) -> None:
 
 def _several_classes(logits: Tensor, what: str) -> None:
     if logits.shape[-1] < 2:
-        message = f"{what} needs classes to choose from, and the logits have one value a row"
+        message = f"{what} needs several classes, and the logits have one value per row"
         raise Fault(
             "KD313", message, ("soft_labels",), help="leave `combine: logits` and equal weights for such values"
         )

@@ -1,4 +1,4 @@
-"""Whether a match needs a projection from the student's width to the teacher's, and whether it can have one."""
+"""The projections of matches: written, derived from the widths, or refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ProjectionRule:
         self.registry, self.facts = registry, facts
 
     def of(self, compared: Compared) -> tuple[Projection | None, ProjectionOrigin]:
-        """The projection of a match, or None, and who has decided so; of a match without `mistakes`."""
+        """The projection of a match, or None, and its origin; only for a match without `mistakes`."""
         match, feature, loss, teacher, student, _ = compared
         off = match.projection is not None and not match.projection.projects
         if feature == "attention":
@@ -37,7 +37,7 @@ class ProjectionRule:
         return self.registry.get("projection", DERIVED_PROJECTION)(), "derived"
 
     def mistakes(self, compared: Compared) -> Iterator[Finding]:
-        """What is wrong with the projection of a match, or with the widths or heads that it compares."""
+        """Errors in the projection of a match, or in the widths or heads that it compares."""
         match, feature, loss, teacher, student, path = compared
         at = (*path, "projection")
         off = match.projection is not None and not match.projection.projects
@@ -64,5 +64,5 @@ class ProjectionRule:
             yield Finding("KD309", message, (*path, "loss"), "needs equal heads", help=loss.with_other_heads)
 
     def width(self, model: str, feature: str) -> int | None:
-        """Width of a feature, where the models' facts tell."""
+        """Width of a feature, if the model's facts have it."""
         return self.facts[model].width if feature == "hidden" else None

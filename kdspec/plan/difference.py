@@ -1,4 +1,4 @@
-"""What one plan has and another has not, as settings by their path."""
+"""The differences between two plans, as settings by their path."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 ABSENT, PRESENT = "nothing", "there"
-"""What stands for a setting that a plan lacks, and for a stage, model or term that only one plan has, with all of it."""
+"""Values shown for a setting that a plan lacks, and for a whole stage, model or term that only one plan has."""
 
 
 @dataclass(frozen=True)
 class PlanChange:
-    """A setting that differs, its values in words."""
+    """A setting that differs, with both values as text."""
 
     path: str
     old: str
@@ -20,7 +20,7 @@ class PlanChange:
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[PlanChange]:
-    """The settings in which two outlines differ, whoever decided on them, in the order of the new one."""
+    """The settings that differ between two outlines, whatever their origins, in the order of the new one."""
     before, after = dict(_settings(old, ())), dict(_settings(new, ()))
     changes: dict[tuple[str, ...], PlanChange] = {}
     for path in dict.fromkeys((*after, *before)):
@@ -30,12 +30,12 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[PlanChang
 
 
 def _one_sided(path: tuple[str, ...], before: Mapping[Any, str], after: Mapping[Any, str]) -> bool:
-    """Whether this is an item of a list that only one of the plans has."""
+    """Whether the path is an item of a list that only one of the plans has."""
     return {before.get(path), after.get(path)} == {None, PRESENT}
 
 
 def _settings(data: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
-    """A component has its name as its value, and its parameters below; an item of a list goes by its own name."""
+    """The settings by path. The value of a component is its name; an item of a list has its own name in the path."""
     if isinstance(data, dict):
         if "origin" in data:
             if "component" in data:

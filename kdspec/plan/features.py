@@ -1,4 +1,4 @@
-"""Where the features that a stage reads are in its models' outputs, and which of them are missing."""
+"""The features that a stage reads: their field paths in the models' outputs, and errors for missing ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Paths = Mapping[str, str | list[str]]
 
 
 def adaptor_paths(spec: Spec, model: str, task: str) -> tuple[Paths, bool]:
-    """The field paths of a model's features, and whether the spec writes them (else they are the task's)."""
+    """The field paths of a model's features, and whether they are in the spec (else they are the task's)."""
     written = spec.adaptors.get(model)
     if written is not None:
         return written.build(AdaptorContext(task=task)), True
@@ -28,7 +28,7 @@ def adaptor_paths(spec: Spec, model: str, task: str) -> tuple[Paths, bool]:
 
 
 def locate(spec: Spec, model: str, task: str, names: Iterable[str]) -> dict[str, Feature]:
-    """Those of the named features that a model's adaptor has, each as a whole."""
+    """The named features that a model's adaptor has, each as a whole."""
     paths = adaptor_paths(spec, model, task)[0]
     return {name: feature(name, paths[name]) for name in names if name in paths}
 
@@ -42,13 +42,13 @@ def feature(name: str, value: str | list[str], layers: tuple[int, ...] | None = 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureReader:
-    """Finds what one task of a stage reads.
+    """Finds the features that one task of a stage reads.
 
     Args:
         spec: the spec.
         stage: the name of the stage.
-        student: the model that trains.
-        needs: what the strategy needs for the task.
+        student: the model that is trained.
+        needs: the needs of the strategy for the task.
         task: the name of the task.
         paths: for each model the field paths of its features.
     """
@@ -61,10 +61,10 @@ class FeatureReader:
     paths: Mapping[str, Paths]
 
     def missing(self, lacking: Iterable[Lacking]) -> Iterator[Finding]:
-        """What the strategy, its labels and its matches read and no adaptor has.
+        """The features that the strategy, its labels and its matches read and the adaptor lacks.
 
         Args:
-            lacking: what matches compare and an adaptor lacks.
+            lacking: the features of matches that an adaptor lacks.
         """
         for model, names in self.needs.reads.items():
             if model in self.paths:
@@ -102,7 +102,7 @@ class FeatureReader:
             yield name, feature(name, self.paths[model][name], chosen)
 
     def _whole(self, model: str) -> Iterator[str]:
-        """The features that are read beside matches."""
+        """The features that are read other than by matches."""
         yield from self.needs.reads.get(model, frozenset())
         yield from self.needs.optional.get(model, frozenset())
         if model == self.student and self.needs.hard_labels:
@@ -110,7 +110,7 @@ class FeatureReader:
 
     @property
     def _own_loss(self) -> bool:
-        """Whether the student gives its own loss of the labels."""
+        """Whether the student returns its own hard loss."""
         labelled = self.student in self.spec.adaptors or self.spec.tasks[self.task].has_labels()
         return "losses" in self.paths[self.student] and labelled
 
@@ -120,7 +120,7 @@ class FeatureReader:
 
     @property
     def _place(self) -> SpecPath:
-        """The strategy, or the part of it that is for this task."""
+        """The path of the strategy, or of its part for this task."""
         path = ("stages", self.stage, "distiller")
         return (*path, self._distiller, *self.needs.at) if self.needs.at else path
 

@@ -1,4 +1,4 @@
-"""The logit losses of strategies and the logits of their tasks: a loss that is left out is chosen, others are checked."""
+"""Logit losses for the logits of the tasks: chooses those that the spec leaves out, and checks the others."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _USUAL = MappingProxyType({"classes": "ce", "labels": "bce", "numbers": "mse"})
 
 
 def fitted(spec: Spec, needs: Mapping[str, Needs], registry: Registry) -> tuple[Spec, tuple[Finding, ...]]:
-    """The spec with the losses that it leaves out, and what is wrong with those that it writes.
+    """The spec with default losses that fit its tasks, and findings for written losses that do not.
 
     Args:
         spec: the spec.
-        needs: what the strategy of each stage needs, by the stage's name.
-        registry: where the losses come from.
+        needs: the needs of each stage's strategy, by the stage's name.
+        registry: the registry of the losses.
     """
     fitting = _Fitting(spec, registry)
     stages = {}
@@ -42,9 +42,9 @@ class _Fitting:
         self.found: list[Finding] = []
 
     def of(self, value: Any, path: SpecPath, tasks: tuple[str, ...]) -> Any:
-        """The value with the losses inside it; the same object where nothing changes.
+        """The value with fitted losses inside it; the same object if nothing changes.
 
-        What stands below the name of a task is about that one.
+        Parameters below the name of a task belong to that task.
         """
         if isinstance(value, Strict):
             changes = dict(self._fields(value, path, tasks))
@@ -61,12 +61,12 @@ class _Fitting:
 
     def _fields(self, group: Strict, path: SpecPath, tasks: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
         loss = next((v for n in type(group).model_fields if isinstance(v := getattr(group, n), LogitLoss)), None)
-        idle = loss is not None and switched_off(group) is not None
+        unused = loss is not None and switched_off(group) is not None
         for name, field in type(group).model_fields.items():
             value, place = getattr(group, name), (*path, field.alias or name)
             written = name in group.model_fields_set
             made: Any
-            if idle and isinstance(value, (LogitLoss, Temperature)):
+            if unused and isinstance(value, (LogitLoss, Temperature)):
                 made = value
             elif isinstance(value, LogitLoss):
                 made = self._loss(value, place, tasks, written=written)
@@ -79,7 +79,7 @@ class _Fitting:
                 yield name, made
 
     def _kinds(self, tasks: Collection[str]) -> dict[LogitKind, str]:
-        """For each kind of logits a task that has it, where tasks say so."""
+        """For each kind of logits a task that declares it."""
         kinds: dict[LogitKind, str] = {}
         for task in tasks:
             if (kind := self.spec.tasks[task].logits) is not None:
@@ -109,13 +109,13 @@ class _Fitting:
         if not written:
             made: Temperature = one
             return made
-        message = "a temperature makes no distribution of numbers softer: it only scales their loss"
-        help_ = "leave it out, and choose the size of the term by its `weight`"
+        message = "a temperature cannot soften logits that are numbers: it only scales their loss"
+        help_ = "leave it out, and scale the term by its `weight`"
         self.found.append(Finding("KD305", message, path, "makes the loss smaller", help=help_, severity="warning"))
         return temperature
 
     def _one(self) -> Temperature:
-        """The temperature that changes nothing, as the number 1 stands for it."""
+        """The temperature 1, which has no effect."""
         plain = Temperature.from_plain(1.0)
         assert plain is not None, "a number is a temperature"
         name, parameters = plain

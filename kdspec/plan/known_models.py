@@ -1,4 +1,4 @@
-"""What is known of models and tasks without weights and rows, and what they find wrong with themselves."""
+"""The facts of models, known without weights, and the faults that models and tasks report of themselves."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import Finding, SpecPath, of_fault
 
 MAX_LAYERS = 10_000
-"""A model that claims more is a mistake or an attack; a plan lists the layers that are matched one by one."""
+"""More layers are an error or an attack, since a plan lists matched layers one by one."""
 
 
 @dataclass(frozen=True)
 class Known:
-    """The facts of each model. One about which something is wrong is `faulty`; what follows from it is not reported."""
+    """The facts of each model. Models with errors are `faulty`: errors that follow from these are not reported."""
 
     facts: Mapping[str, ModelFacts]
     faulty: frozenset[str]
@@ -35,7 +35,7 @@ def known(spec: Spec, source: SpecSource) -> Known:
 
 
 def raised(path: SpecPath, what: str, error: Exception) -> Finding:
-    """The finding about what a component has raised."""
+    """The finding for an error that a component raised."""
     if isinstance(error, Fault):
         return of_fault(error, path)
     return Finding("KD506", f"{what} raised {type(error).__name__}: {error}", path)
@@ -48,24 +48,24 @@ def _facts(spec: Spec, source: SpecSource, name: str) -> tuple[ModelFacts, Findi
     except Exception as error:  # noqa: BLE001 - a plugin's
         return ModelFacts(), raised(("models", name, spec.models[name].name), f"model `{name}`", error)
     if (found.layers or 0) > MAX_LAYERS:
-        message = f"`{name}` would have {found.layers:,} layers, and {MAX_LAYERS:,} are the most"
+        message = f"`{name}` would have {found.layers:,} layers; the maximum is {MAX_LAYERS:,}"
         return ModelFacts(), Finding("KD104", message, ("models", name))
     return found, None
 
 
 def _faults(spec: Spec, source: SpecSource, facts: Mapping[str, ModelFacts]) -> Iterator[tuple[str, Finding]]:
-    """What models and tasks find wrong with themselves, by name."""
+    """The faults that models and tasks report of themselves, by name."""
     for section, components in (("models", spec.models), ("tasks", spec.tasks)):
         for name, component in components.items():
             context = ModelContext(folder=source.folder, name=name, models=spec.models, facts=facts)
             path = (section, name, component.name)
             try:
                 faults = tuple(component.check(context))
-            except Fault as told:
-                faults = (told,)
+            except Fault as found:
+                faults = (found,)
             except Exception as error:  # noqa: BLE001 - a plugin's
                 message = f"the check of {component.words()} `{component.name}` raised {type(error).__name__}: {error}"
-                help_ = "its other rules were not applied; tell the plugin's author"
+                help_ = "its other rules were not applied; report it to the plugin's author"
                 yield name, Finding("KD203", message, path, help=help_, severity="warning")
                 continue
             for fault in faults:

@@ -1,4 +1,4 @@
-"""Whether a feature is a list of layers or one tensor, and how many layers it has, by its field path."""
+"""Infers from a feature's field path whether it is a list of layers or one tensor, and the number of layers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TENSORS = frozenset({"last_hidden_state", "encoder_last_hidden_state", "logits"
 
 
 def is_layered(written: Any) -> bool | None:
-    """Whether an adaptor's entry is a list of layers, by the names that transformers gives; None where they tell not."""
+    """Whether an adaptor's entry is a list of layers, by the output names of transformers; None for other names."""
     path = _path(written)
     if path is None or not path.attributes:
         return None
@@ -32,7 +32,7 @@ def is_layered(written: Any) -> bool | None:
 
 
 def count(feature: str, written: Any, layers: int | None) -> int | None:
-    """How many layers `hidden` or `attention` has, of a model with so many hidden layers; None where that is unknown."""
+    """Number of layers of `hidden` or `attention` for a model with this many hidden layers; None if it is unknown."""
     path = _path(written)
     if layers is None or feature not in ("hidden", "attention") or path is None:
         return None
@@ -43,6 +43,6 @@ def count(feature: str, written: Any, layers: int | None) -> int | None:
 
 
 def _path(written: Any) -> FieldPath | None:
-    """The path of a feature with one head in the model's output."""
+    """The path of a feature that is one path in the model's output; None for others."""
     path = parse(written) if isinstance(written, str) else None
     return path if path is not None and path.root == "output" else None

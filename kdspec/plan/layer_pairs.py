@@ -1,4 +1,4 @@
-"""The pairs of layers that a match compares: written or mapped, each index checked against its model."""
+"""The pairs of layers that a match compares, written or from a layer map, with each index checked against its model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kdspec.plan.layer_counts import count
 
 
 class Compared(NamedTuple):
-    """A match that compares one feature, with all that it names."""
+    """A match of one feature, with its loss and models."""
 
     match: Match
     feature: str
@@ -25,26 +25,26 @@ class Compared(NamedTuple):
     teacher: str
     student: str
     path: SpecPath
-    """Where the spec has the match."""
+    """The path of the match in the spec."""
 
 
 class LayerSelection(NamedTuple):
-    """Layers that belong together, counted from 0; empty where a feature is compared as a whole."""
+    """Matched layers, counted from 0; empty if a feature is compared as a whole."""
 
     teacher: tuple[int, ...]
     student: tuple[int, ...]
     at: SpecPath
-    """Where the spec has the pair, or what it was made from."""
+    """The path of the pair, or of the layer map, in the spec."""
 
 
 class Pairing:
     """Finds the layers of matches.
 
     Args:
-        source: what is written in the spec.
-        facts: for each model what is known of it.
+        source: the spec as written.
+        facts: the facts of each model.
         paths: for each model the field paths of its features.
-        faulty: models with mistakes that are reported already.
+        faulty: models with errors that are already reported.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Pairing:
         self.source, self.facts, self.paths, self.faulty = source, facts, paths, faulty
 
     def layers(self, compared: Compared) -> Iterator[LayerSelection | Finding]:
-        """The pairs of one match, or what is wrong with them."""
+        """The pairs of one match, or the errors in them."""
         match, path = compared.match, compared.path
         if match.pairs is not None:
             for index, pair in enumerate(match.pairs):
@@ -68,7 +68,7 @@ class Pairing:
             yield LayerSelection((), (), path)
 
     def _one_layer_each(self, compared: Compared, layers: LayerMap) -> Iterator[LayerSelection | Finding]:
-        """Of a mapping; a two-layer loss takes each layer with itself."""
+        """The pairs of a layer map; for a two-layer loss each layer is paired with itself."""
         at = (*compared.path, "layers")
         mapped = self._mapped(compared, layers, at)
         if isinstance(mapped, Finding):
@@ -103,8 +103,8 @@ class Pairing:
         layers = [self.facts[model].layers for model in models]
         if not mapping.as_written and None in layers:
             if any(model in self.faulty for model in models):
-                return ()  # what is wrong with the model is reported already
-            message = f"`{mapping.name}` needs to know how many layers `{models[layers.index(None)]}` has"
+                return ()  # the error in the model is already reported
+            message = f"`{mapping.name}` needs the number of layers of `{models[layers.index(None)]}`, which is unknown"
             return Finding("KD301", message, path, help="write the pairs: `layers: {teacher: student, ...}`")
         if not mapping.as_written and feature not in ("hidden", "attention"):
             message = f"`{mapping.name}` maps the layers of `hidden` and `attention`, not of `{feature}`"
@@ -122,7 +122,7 @@ class Pairing:
         return pairs
 
     def _index(self, model: str, feature: str, index: int, path: SpecPath, *, key: bool) -> int | Finding:
-        """The index counted from 0; a finding where the model has no such layer."""
+        """The index counted from 0; a finding if the model has no such layer."""
         layers = self.facts[model].layers
         known = count(feature, self.paths[model].get(feature), layers)
         if known is None:
@@ -142,7 +142,7 @@ def _wrong_number(loss: FeatureLoss, given: int, path: SpecPath) -> Finding:
 
 
 def how_many(arity: int) -> str:
-    """How layers are written for a loss that takes so many of each model."""
+    """The fix for the layers of a loss that takes this many of each model."""
     if arity == 2:
-        return "write `pairs: [{teacher: [0, 4], student: [0, 1]}]`, or `layers:` to take each layer with itself"
+        return "write `pairs: [{teacher: [0, 4], student: [0, 1]}]`, or `layers:` to pair each layer with itself"
     return "write `layers: {teacher: student}`"

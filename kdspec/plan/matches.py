@@ -1,4 +1,4 @@
-"""The matches of a stage, one a pair of layers: presets replaced by what they list, everything left open filled in."""
+"""The matches of a stage, one per pair of layers: expands presets, and resolves layers, projections and names."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from kdspec.registry.registry import Registry
 
 @dataclass(frozen=True)
 class Lacking:
-    """A model whose adaptor lacks the feature of a match."""
+    """A feature of a match that the adaptor of a model lacks."""
 
     model: str
     feature: str
     match: SpecPath
     written: bool
-    """Whether the spec has the feature's name there, and not a preset."""
+    """Whether the spec names the feature in the match, and not by a preset."""
 
 
 @dataclass
 class Expanded:
-    """The matches of one task of a stage, and what was found on the way."""
+    """The matches of one task of a stage, and the findings."""
 
     matches: list[PlannedMatch] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
@@ -47,14 +47,14 @@ class MatchExpansion:
 
     Args:
         spec: the spec.
-        source: what is written in it.
+        source: the spec as written.
         registry: the components that presets name.
-        facts: for each model what is known of it.
+        facts: the facts of each model.
         stage: the name of the stage.
-        student: the model that trains.
-        needs: what the strategy needs for the task.
+        student: the model that is trained.
+        needs: the needs of the strategy for the task.
         paths: for each model the field paths of its features.
-        faulty: models with mistakes that are reported already.
+        faulty: models with errors that are already reported.
         task: the name of the task, in a stage of several.
     """
 
@@ -80,7 +80,7 @@ class MatchExpansion:
         self.terms: dict[str, int] = {}
 
     def expanded(self) -> Expanded:
-        """Every match, one a pair of layers, or what is wrong with it."""
+        """Every match, one per pair of layers, and the errors in them."""
         made = Expanded()
         for found in self._all():
             match found:
@@ -106,7 +106,7 @@ class MatchExpansion:
                 yield from wrong or self._expand(compared)
 
     def _placed(self) -> Iterator[tuple[Match, SpecPath]]:
-        """The declared matches with their places among the parameters of the strategy; one that it makes itself has none."""
+        """The declared matches with their paths; a match that the strategy makes itself has the path of the strategy."""
         distiller = self.spec.stages[str(self.base[1])].distiller
         written = list(matches_of(self.needs.within(distiller)))
         for match in self.needs.matches:
@@ -130,25 +130,25 @@ class MatchExpansion:
                 yield Match.model_validate({**written, **shared}, context={"registry": self.registry})
             except ValidationError as error:
                 first = error.errors(include_url=False)[0]["msg"]
-                message = f"preset `{match.preset.name}` does not hold a match: {first}"
+                message = f"preset `{match.preset.name}` has an invalid match: {first}"
                 yield Finding("KD203", message, (*path, "preset"))
 
     def _unfit(self, compared: Compared) -> Sequence[Finding | Lacking]:
-        """Why a match cannot be: no such teacher or feature, a loss of another feature, or layers where there are none."""
+        """Errors in a match: unknown teacher or feature, a loss for another feature, or layers of a feature without layers."""
         feature, loss, teacher, student, path = compared[1:]
         if teacher not in self.needs.teachers:
             return [self._no_teacher(teacher, (*path, "teacher"))]
         without = [model for model in (student, teacher) if feature not in self.paths[model]]
         if len(without) > 1 and all(closest(feature, self.paths[model]) for model in without):
-            without = without[:1]  # misspelt: one mistake, not two
+            without = without[:1]  # misspelt: one error, not two
         if without:
             written = self.source.has((*path, "feature"))
             return [Lacking(model, feature, path, written) for model in without]
         if loss.feature is not None and feature in ("hidden", "attention") and feature != loss.feature:
             made = Mark((*path, "loss"), f"compares `{loss.feature}`")
             chosen = Mark((*path, "feature"), "the feature")
-            help_ = "`kdspec list feature_loss` tells what each loss compares"
-            message = f"`{loss.name}` is a loss of `{loss.feature}`, not of `{feature}`"
+            help_ = "`kdspec list feature_loss` shows what each loss compares"
+            message = f"`{loss.name}` is a loss for `{loss.feature}`, not for `{feature}`"
             return [Finding("KD313", message, *made, also=(chosen,), help=help_)]
         projection = compared.match.projection
         if projection is not None and projection.scope == "step":
@@ -159,14 +159,14 @@ class MatchExpansion:
         return list(self._layerless(compared))[:1]
 
     def _layerless(self, compared: Compared) -> Iterator[Finding]:
-        """Layers are given exactly where both features are lists of layers."""
+        """Errors if layers are given for a feature without layers, or not given for one with layers."""
         match, feature, loss, teacher, student, path = compared
         given = "layers" if match.layers is not None else "pairs" if match.pairs is not None else None
         for model in (student, teacher):
             written = self.paths[model][feature]
             layered = is_layered(written)
             if given is None and (layered or loss.arity > 1):
-                what = f"`{feature}` of `{model}` has one tensor a layer"
+                what = f"`{feature}` of `{model}` has one tensor per layer"
                 if loss.arity > 1:
                     what = f"`{loss.name}` takes two layers of each model"
                 message = f"{what}, but the match has neither `layers` nor `pairs`"
@@ -200,7 +200,7 @@ class MatchExpansion:
         projection, origin = self.projections.of(compared)
         match, feature, loss, teacher, student, path = compared
         for pair in pairs:
-            assert isinstance(pair, LayerSelection), "the others are wrong"
+            assert isinstance(pair, LayerSelection), "findings were returned above"
             yield PlannedMatch(
                 term=self._term(compared, pair.teacher, pair.student),
                 feature=feature,
@@ -220,7 +220,7 @@ class MatchExpansion:
             )
 
     def _term(self, compared: Compared, high: Sequence[int], low: Sequence[int]) -> str:
-        """`hidden.mmd.6-2`: feature, loss, teacher layer and student layer; of two different layers `6-2.7-3`."""
+        """`hidden.mmd.6-2`: feature, loss, teacher layer and student layer; for two layers `6-2.7-3`."""
         pairs = dict.fromkeys(zip(high, low, strict=True))
         layers = ".".join(f"{teacher}-{student}" for teacher, student in pairs) or "all"
         prefix = f"{self.task}." if self.task else ""

@@ -1,4 +1,4 @@
-"""How the rows of a stage become batches: what the spec says, or what is best where it leaves that open."""
+"""The batching of a stage: as the spec sets it, or chosen for `batching: auto`."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from kdspec.api.spec import Spec
 from kdspec.diagnostics.finding import Finding, Mark
 
 SEPARATE = ("position", "row")
-"""The scopes of what takes each row by itself, and so does not see how a batch is cut."""
+"""The scopes that do not depend on the split into micro-batches, since each row is computed alone."""
 
 PolicyName = Literal["random", "sorted_micro_batches", "length_grouped"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchingPlan:
-    """What is done, and why."""
+    """How batches are made, and why."""
 
     name: PolicyName
     why: str
     chosen: bool
-    """Whether the spec leaves it open."""
+    """Whether the spec leaves it to kdspec (`auto`)."""
     tokens: int | None = None
-    """The most tokens of a micro-batch; None for a number of rows."""
+    """Maximum number of tokens of a micro-batch; None if it has a number of rows."""
     doubt: str = ""
-    """Why the gradient may depend on how a batch is cut; empty where it does not."""
+    """Why splitting may change the gradient; empty if it does not."""
 
     @property
-    def cut(self) -> bool:
-        """Whether the rows of a step are cut by length."""
+    def splits(self) -> bool:
+        """Whether the rows of a step are split by length."""
         return self.tokens is not None or self.name == "sorted_micro_batches"
 
     def doubted(self, doubt: str) -> BatchingPlan:
-        """The same with what only the models at work have shown: a choice becomes another, what is written stays."""
+        """The plan after a doubt found by running the models: `auto` becomes `random`, a written setting stays."""
         if not self.chosen:
             return replace(self, doubt=doubt)
         return replace(self, name="random", doubt=doubt, why=_random(doubt))
@@ -59,42 +59,42 @@ def batches(spec: Spec, plan: TaskPlan) -> BatchingPlan:
 
 
 def warnings(spec: Spec, plan: TaskPlan) -> Iterator[Finding]:
-    """What to say of cuts that the spec asks for and that may change the gradient."""
+    """A warning if the spec sets splitting by length and this may change the gradient."""
     found = batches(spec, plan)
-    if found.cut and found.doubt and not found.chosen:
-        label = Mark(("stages", plan.stage, "training", "batching"), "cuts batches")
-        message = f"the gradient may depend on how a batch is cut: {found.doubt}"
-        help_ = "`batching: auto` cuts only where the gradient stays the same"
+    if found.splits and found.doubt and not found.chosen:
+        label = Mark(("stages", plan.stage, "training", "batching"), "splits batches by length")
+        message = f"splitting batches may change the gradient: {found.doubt}"
+        help_ = "`batching: auto` splits batches only if the gradient stays the same"
         yield Finding("KD320", message, *label, help=help_, severity="warning")
 
 
 def _random(doubt: str) -> str:
-    return f"cut by length the gradient could be another: {doubt}"
+    return f"splitting by length may change the gradient: {doubt}"
 
 
 def _doubts(spec: Spec, plan: TaskPlan) -> Iterator[str]:
-    """What may make the gradient depend on how a batch is cut."""
+    """Reasons why splitting may change the gradient."""
     if plan.training.normalize == "micro_batch":
-        yield "`normalize: micro_batch` weighs micro-batches and not rows"
+        yield "`normalize: micro_batch` gives micro-batches, not rows, equal weights"
     parts: list[Any] = [plan.distiller, spec.models[plan.student]]
     parts += [part for match in plan.matches for part in (match.loss, match.projection)]
     if plan.needs.hard_labels:
         parts.append(spec.tasks[plan.task])
     for part in _scoped(parts):
-        # The rows of a step do not depend on how it is cut, but only losses of matches, and strategies with their own terms,
+        # The rows of a step do not depend on how it is split, but only losses of matches, and strategies with their own terms,
         # can get them: a model or a task gets those of a micro-batch.
         whole = part.scope == "step" and part.kind in ("feature_loss", "distiller")
         if part.scope not in SEPARATE and not whole:
-            yield f"the {part.words()} `{part.name}` may take rows together"
+            yield f"the {part.words()} `{part.name}` may compute on several rows together"
     features = plan.features[plan.student]
     if "losses" in features:
-        yield f"`{plan.student}` gives its own loss, which may take rows together"
+        yield f"`{plan.student}` returns its own loss, which may be computed on several rows together"
     if plan.matches and "inputs_mask" not in features:
-        yield f"matches average over padding too, for the adaptor of `{plan.student}` has no `inputs_mask`"
+        yield f"matches average over padding too, since the adaptor of `{plan.student}` has no `inputs_mask`"
 
 
 def _scoped(value: Any) -> Iterator[Scoped]:
-    """The components in a value that compute something of a batch, but for those inside of models and tasks."""
+    """The components in a value that compute on a batch, except those inside models and tasks."""
     if isinstance(value, Scoped):
         yield value
         if value.kind in ("model", "task"):

@@ -1,4 +1,4 @@
-"""What refers to what in a spec: names of models and tasks that nothing has, and models that are made of each other."""
+"""References in a spec: unknown names of models and tasks, and models that are made of each other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kdspec.diagnostics.finding import Finding, Mark, SpecPath
 
 
 def unresolved(spec: Spec, source: SpecSource, needs: Mapping[str, Needs]) -> Iterator[Finding]:
-    """Names that refer to nothing, without which there is no plan. `needs` are those of the stages by name."""
+    """Errors for unknown names; there is no plan with these. `needs` are those of the stages by name."""
     for name, model in spec.models.items():
         for used in model.uses():
             if used not in spec.models:
@@ -28,7 +28,7 @@ def unresolved(spec: Spec, source: SpecSource, needs: Mapping[str, Needs]) -> It
 
 
 def circles(spec: Spec) -> Iterator[Finding]:
-    """Models that are made of each other."""
+    """Errors for models that are made of each other."""
     reported: set[str] = set()
     for name in spec.models:
         chain = [name]
@@ -63,7 +63,7 @@ def _of_stage(spec: Spec, source: SpecSource, stage: str, needs: Needs) -> Itera
     for each in needs.tasks:
         if each.task is None and len(spec.tasks) > 1:
             help_ = "write `task:` with one of " + ", ".join(f"`{name}`" for name in spec.tasks)
-            message = f"stage `{stage}` does not say which task it learns"
+            message = f"stage `{stage}` does not name its task, and the spec has several"
             yield Finding("KD204", message, path, "which task?", help=help_)
         elif each.task is not None and each.task not in spec.tasks:
             at = (*path, *each.at) if each.at else source.below(path, each.task)
@@ -75,7 +75,7 @@ def _of_stage(spec: Spec, source: SpecSource, stage: str, needs: Needs) -> Itera
 
 
 def _proportions(source: SpecSource, path: SpecPath, needs: Needs) -> Iterator[Finding]:
-    """Whether numbers for tasks are for each of these and for no other."""
+    """Errors if `proportions` lacks a task of the stage, or names another one."""
     given = needs.sampling.proportions if needs.sampling is not None else None
     if given is None:
         return
@@ -87,4 +87,4 @@ def _proportions(source: SpecSource, path: SpecPath, needs: Needs) -> Iterator[F
     if missing := [task for task in tasks if task not in given]:
         named = ", ".join(f"`{task}`" for task in missing)
         message = f"missing key {named} in `proportions`"
-        yield Finding("KD102", message, place, f"says nothing of {named}", key=True)
+        yield Finding("KD102", message, place, f"lacks {named}", key=True)

@@ -1,4 +1,4 @@
-"""A plan as plain data: what `kdspec plan --json` prints, `plan.json` keeps, and terminal and report show."""
+"""A plan as plain data, for `kdspec plan --json`, `plan.json`, the terminal and the report."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from kdspec.diagnostics.finding import SpecPath
 from kdspec.plan.micro_batching import BatchingPlan, batches
 
 FORMAT = 1
-"""Changes when a program that reads the data would have to."""
+"""The version of the format; it changes if programs that read the data must change."""
 
 FACTS = ("layers", "width", "heads", "family")
 
 ValueOrigin = Literal["written", "default", "derived", "unknown"]
-"""Who decided on a value: the spec, a default, the plan, or nobody before the run."""
+"""The origin of a value: the spec, a default, the plan, or not known before the run."""
 
 Setting = dict[str, Any]
 """A value as `{value, origin}`, a component as `{component, parameters, origin}`, a mapping as `{parameters, origin}`.
@@ -34,16 +34,19 @@ The parameters are settings by name.
 def outline(plan: Plan) -> dict[str, Any]:
     """The plan as data for JSON.
 
-    Keys: `format` (1), `name`, `trusts_code` (true, where models may bring code, and otherwise left out), `seed`, `tasks`,
-    `models` and `stages`. A task has `name`, `task` and `varies`
-    (why its training rows differ from epoch to epoch, or null), a model `name`,
-    `model`, `facts` (`layers`, `width`, `heads`, `family`; null where unknown) and `stages`, which says for each stage
-    whether it is `trained` or `frozen` there. A stage has `name`, `distiller`, `student`, `teachers`, `tasks`,
-    `settings` (of the strategy, beside its terms), `terms`, `reads` (for each model the field paths and layers of its
-    features), `training` and `batching` (`name`, `tokens` and `why`, for how batches are made). A term has `name`, `kind`
-    (`match` or the strategy's own key), `active`, and `settings`; a match has `feature`, `teacher` and `student` (`model`,
-    `layers`, `width`) too. A stage of several tasks has `parts`, for each of them `task`, `teachers`, `settings`, `reads`
-    and `batching`; its own `reads` is empty, and its `batching` that of the first task.
+    Keys: `format` (1), `name`, `trusts_code` (true if models may run their own code, else left out), `seed`, `tasks`,
+    `models` and `stages`.
+
+    - A task has `name`, `task` and `varies` (why its training rows differ from epoch to epoch, or null).
+    - A model has `name`, `model`, `facts` (`layers`, `width`, `heads`, `family`; null if unknown) and `stages`: for each
+      stage `trained` or `frozen`.
+    - A stage has `name`, `distiller`, `student`, `teachers`, `tasks`, `settings` (of the strategy, besides its terms),
+      `terms`, `reads` (for each model the field paths and layers of its features), `training` and `batching` (`name`,
+      `tokens` and `why`).
+    - A term has `name`, `kind` (`match` or the strategy's own key), `active` and `settings`; a match also has `feature`,
+      `teacher` and `student` (`model`, `layers`, `width`).
+    - A stage of several tasks has `parts`, each with `task`, `teachers`, `settings`, `reads` and `batching`; its own
+      `reads` is empty, and its `batching` is that of the first task.
     """
     spec = plan.spec
     of = _Origins(spec, plan.source)
@@ -107,7 +110,7 @@ def _stage(stage: StagePlan, of: _Origins) -> dict[str, Any]:
 
 
 def _task(stage: StagePlan, task: TaskPlan, of: _Origins) -> dict[str, Any]:
-    """What a strategy has for one task: all its parameters, or the part that is for this one of several."""
+    """A strategy's settings and terms for one task: of all its parameters, or of the part for this task."""
     written = task.needs.within(task.distiller)
     parameters: dict[str, Setting] = {}
     if task.needs.at or not stage.several:
@@ -130,7 +133,7 @@ def _batching(made: BatchingPlan) -> dict[str, Any]:
 
 
 def _groups(written: Strict, parameters: Mapping[str, Setting]) -> dict[str, Strict]:
-    """The parameters that are mappings: each is a term, or what belongs together otherwise."""
+    """The parameters that are mappings: each is a term, or a group of settings."""
     return {
         name: value
         for name, value in _fields(written)
@@ -142,9 +145,9 @@ def _terms(
     stage: StagePlan, task: TaskPlan, of: _Origins, groups: Mapping[str, Strict], parameters: Mapping[str, Setting]
 ) -> list[dict[str, Any]]:
     prefix = f"{task.task}." if stage.several else ""
-    # What compares logits is no term of a task without a teacher.
-    there = {name: value for name, value in groups.items() if task.teachers or not _compares_logits(value)}
-    terms = [_term(prefix, name, parameters[name], value) for name, value in there.items()]
+    # Without a teacher, a group that compares logits is not a term.
+    in_use = {name: value for name, value in groups.items() if task.teachers or not _compares_logits(value)}
+    terms = [_term(prefix, name, parameters[name], value) for name, value in in_use.items()]
     if task.needs.hard_labels and HARD_LABELS not in groups:
         terms.append({"name": f"{prefix}{HARD_LABELS}", "kind": HARD_LABELS, "active": True, "settings": {}})
     return [*terms, *(_match(match, of) for match in task.matches)]
@@ -167,7 +170,7 @@ def _compares_logits(parameters: Strict) -> bool:
 
 
 def _names(setting: Setting, models: set[str]) -> bool:
-    """Whether a parameter of a strategy only says which models it is about."""
+    """Whether the value of a strategy's parameter is only names of models."""
     value = setting.get("value")
     named = value if isinstance(value, list) else [value]
     return bool(named) and all(isinstance(name, str) and name in models for name in named)
@@ -209,7 +212,7 @@ def _match(match: PlannedMatch, of: _Origins) -> dict[str, Any]:
 
 
 def _layers_origin(match: PlannedMatch, of: _Origins, *, preset: bool) -> ValueOrigin:
-    """Pairs that the spec has are written; those that a layer map, a preset or a strategy has made are derived."""
+    """`written` for pairs in the spec; `derived` for those of a layer map, a preset or a strategy."""
     layers, pairs = (of.source.at((*match.path, key)) for key in ("layers", "pairs"))
     numbered = isinstance(layers, dict) and all(isinstance(key, int) for key in layers)
     whole = not match.teacher_layers
@@ -222,7 +225,7 @@ def _read(feature: Feature) -> dict[str, Any]:
 
 
 def _training(settings: dict[str, Setting], made: BatchingPlan) -> dict[str, Setting]:
-    """With what stands for nothing: evaluation and checkpoints once an epoch, judged by the task's own metric."""
+    """The settings with implicit defaults: evaluation and checkpoints once per epoch, selection by the task's metric."""
     if made.chosen:
         settings["batching"] = {"value": made.name, "origin": "derived"}
     for key in ("evaluate", "checkpoint"):
@@ -237,7 +240,7 @@ def _training(settings: dict[str, Setting], made: BatchingPlan) -> dict[str, Set
 
 
 class _Origins:
-    """Settings with their origins, which the text of the spec tells."""
+    """Settings with their origins, found by looking them up in the text of the spec."""
 
     def __init__(self, spec: Spec, source: SpecSource) -> None:
         self.spec, self.source = spec, source
@@ -262,7 +265,7 @@ class _Origins:
         return {name: self.setting(value, (*path, name)) for name, value in _fields(model)}
 
     def _key(self, path: SpecPath, name: str) -> str:
-        """A component's key in the text: its name, or that with the name of its package."""
+        """A component's key in the text: its name, alone or qualified by its package."""
         written = self.source.at(path)
         return next(iter(written)) if isinstance(written, dict) and len(written) == 1 else name
 

@@ -1,4 +1,4 @@
-"""A spec to a plan: names resolved, matches expanded to layers, projections derived, features located. Torch-free."""
+"""Makes a plan of a spec: resolves names, expands matches to layers, derives projections, locates features. Torch-free."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from kdspec.registry.registry import Registry
 
 @dataclass(frozen=True)
 class Made:
-    """A plan, as far as there is one, with what was found while it was made."""
+    """A plan, if there is one, with the findings."""
 
     plan: Plan | None
-    """None where names are unresolved. With errors among the findings it can be looked at, and not be run."""
+    """None if names are unresolved. A plan with errors among the findings can be shown, but not run."""
     findings: tuple[Finding, ...]
 
 
@@ -34,7 +34,7 @@ def make(spec: Spec, source: SpecSource, registry: Registry) -> Made:
 
     Args:
         spec: a spec of the right shape.
-        source: what was written.
+        source: the spec as written.
         registry: the components.
     """
     asked = {name: _needs(spec, name) for name in spec.stages}
@@ -68,7 +68,7 @@ def _needs(spec: Spec, stage: str) -> Needs | Finding:
 
 
 def _warnings(plan: Plan) -> Iterator[Finding]:
-    """What is odd in a plan without errors."""
+    """Warnings for a plan without errors."""
     for stage in plan.stages:
         yield from twice(plan.source, stage.matches)
         for task in stage.tasks.values():
@@ -77,7 +77,7 @@ def _warnings(plan: Plan) -> Iterator[Finding]:
 
 
 def _tasks_of(stages: Iterable[StagePlan]) -> dict[str, tuple[str, ...]]:
-    """The student of several tasks has the heads of all that it takes part in; another model that of its last one."""
+    """For each model the tasks whose heads it has: all tasks of a student of several, the last task of other models."""
     every = list(stages)
     several = {stage.student for stage in every if stage.several}
     found: dict[str, tuple[str, ...]] = {}
@@ -127,7 +127,7 @@ def _stage(
 
 
 def _headless(spec: Spec, stage: str, needs: Needs) -> Iterator[Finding]:
-    """Tasks for which the student can have no head beside the others."""
+    """Errors for tasks for which the student cannot have a head besides the others."""
     for each in needs.tasks:
         task = each.task
         assert task is not None, "several tasks have names"
@@ -137,12 +137,12 @@ def _headless(spec: Spec, stage: str, needs: Needs) -> Iterator[Finding]:
 
 
 def _no_head(spec: Spec, stage: str, student: str, task: str, needs: TaskNeeds, kind: str | None) -> Finding:
-    asks = "asks for no head" if kind is None else f"asks for a head for {kind.replace('_', ' ')}"
+    asks = "needs no head" if kind is None else f"needs a head for {kind.replace('_', ' ')}"
     return Finding(
         "KD314",
-        f"student `{student}` can have no head for task `{task}`",
+        f"student `{student}` cannot have a head for task `{task}`",
         ("stages", stage, "distiller", spec.stages[stage].distiller.name, *needs.at),
-        "to be learnt beside the others",
+        "learnt together with the others",
         key=True,
         also=(
             Mark(("tasks", task), f"`{spec.tasks[task].name}` {asks}", key=True),

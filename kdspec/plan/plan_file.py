@@ -1,4 +1,4 @@
-"""A plan in a file: the complete spec, what was planned of it, and a digest of both, to be run as it is."""
+"""A plan in a file: the complete spec, its outline, and a digest of both, to be run unchanged."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ class Saved:
     spec: str
     """The complete spec as YAML."""
     folder: Path
-    """What relative paths in it are relative to."""
+    """The folder in which its relative paths start."""
     outline: Mapping[str, Any]
-    """What was planned."""
+    """The outline of the plan."""
 
     def check(self, plan: Plan) -> Finding | None:
-        """Whether the spec still means what it meant when the file was written."""
+        """A finding if the spec now gives another plan than when the file was written."""
         changes = difference(self.outline, json.loads(json.dumps(outline(plan))))
         if not changes:
             return None
-        notes = tuple(f"`{change.path}` was {change.old}, and is {change.new} now" for change in changes[:5])
-        message = f"`{self.file}` would run otherwise than planned, in {len(changes)} respects"
+        notes = tuple(f"`{change.path}` was {change.old} and is {change.new} now" for change in changes[:5])
+        settings = "1 setting differs" if len(changes) == 1 else f"{len(changes)} settings differ"
+        message = f"`{self.file}` would not run as planned: {settings}"
         help_ = "a model's configuration or a package has changed: make the plan again"
         return Finding("KD509", message, notes=notes, help=help_)
 
@@ -58,7 +59,7 @@ def load(path: str) -> Saved:
     """Read a plan's file.
 
     Raises:
-        FindingError: KD003, where it cannot be read, is no plan, or is not as it was written.
+        FindingError: KD003, if it cannot be read, is not a plan, or was edited.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -70,7 +71,7 @@ def load(path: str) -> Saved:
         raise FindingError(Finding("KD003", f"`{path}` is not a plan of this version of kdspec", help=help_))
     if content.pop("digest", None) != _digest(content):
         help_ = "change the spec, and make the plan again with `kdspec plan SPEC -o plan.json`"
-        raise FindingError(Finding("KD003", f"the plan `{path}` is not as it was written", help=help_))
+        raise FindingError(Finding("KD003", f"the plan `{path}` was edited: its digest does not match", help=help_))
     return Saved(path, content["spec"], Path(path).parent / content["folder"], content["outline"])
 
 

@@ -1,4 +1,4 @@
-"""A document to a plan: its shape checked, the plan made, rules applied to it; and all that was found on the way."""
+"""Prepares a document: checks its shape, makes the plan, applies the checks of plugins, and collects the findings."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from kdspec.spec import check
 
 @dataclass(frozen=True)
 class Prepared:
-    """What came out of a document. Without errors there are a spec and a plan."""
+    """The result for a document. Without errors it has a spec and a plan."""
 
     spec: Spec | None = None
     plan: Plan | None = None
     findings: tuple[Finding, ...] = ()
     misshapen: tuple[Diagnostic, ...] = ()
-    """What is wrong with the shape of the text; then there is nothing else."""
+    """Errors in the shape of the document; if there are any, all else is empty."""
 
     @property
     def errors(self) -> tuple[Finding | Diagnostic, ...]:
-        """What forbids a run."""
+        """The errors; a spec with errors cannot be run."""
         everything: tuple[Finding | Diagnostic, ...] = (*self.misshapen, *self.findings)
         return tuple(found for found in everything if found.severity == "error")
 
 
 def prepare(document: Document, registry: Registry, *, trusts_code: bool = False) -> Prepared:
-    """Check and plan a document. A mistake is in the answer, not raised.
+    """Check and plan a document. Errors in it are returned, not raised.
 
     Args:
-        document: what was read.
-        registry: the components and rules.
-        trusts_code: whether the models that it names may bring code.
+        document: the document.
+        registry: the components and checks.
+        trusts_code: whether models may run code from their files.
     """
     checked = check.check(document, registry)
     if checked.spec is None:
@@ -54,14 +54,14 @@ def prepare(document: Document, registry: Registry, *, trusts_code: bool = False
 
 
 def _rules(plan: Plan, registry: Registry) -> Iterator[Finding]:
-    """What the rules of plugins, our own among them, say of a plan."""
-    for answer in registry.plugins.call("kdspec_check", plan=plan):
-        if answer.error is not None:
-            who = f"{answer.plugin.distribution} ({answer.plugin.origin})"
+    """The findings of `kdspec_check` of all plugins, built-in ones included."""
+    for called in registry.plugins.call("kdspec_check", plan=plan):
+        if called.error is not None:
+            who = f"{called.plugin.distribution} ({called.plugin.origin})"
             yield Finding(
                 "KD203",
-                f"the check of {who} raised {type(answer.error).__name__}: {answer.error}",
+                f"the check of {who} raised {type(called.error).__name__}: {called.error}",
                 severity="warning",
-                help="its other rules were not applied; tell the plugin's author",
+                help="its other rules were not applied; report it to the plugin's author",
             )
-        yield from answer.result or ()
+        yield from called.result or ()

@@ -11,7 +11,7 @@ from kdspec.source import scalars
 
 
 def resolved(plan: Plan) -> str:
-    """The spec as one that leaves nothing out; paths are relative to the spec that was planned."""
+    """The spec with all defaults; paths are relative to the folder of the original spec."""
     return as_yaml(plan.spec.model_dump(mode="python", by_alias=True))
 
 
@@ -22,7 +22,7 @@ def as_yaml(data: Any) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes no aliases, and quotes text that our reader would take for a number."""
+    """Writes no aliases, and quotes text that kdspec's reader would parse as a number."""
 
     def ignore_aliases(self, data: Any) -> bool:
         del data
@@ -32,10 +32,10 @@ class _Dumper(yaml.SafeDumper):
         if not isinstance(data, str):
             node: yaml.Node = super().represent_data(data)
             return node
-        # Text that was written in an extended file is of a class of its own.
+        # Text from an extended file is an instance of a subclass of str.
         node = self.represent_str(str(data))
         if not _is_text(data):
-            # PyYAML follows YAML 1.1, where `1e-4` is text.
+            # PyYAML follows YAML 1.1, in which `1e-4` is text.
             node.style = "'"
         return node
 

@@ -1,4 +1,4 @@
-"""What a plan has in vain: matches that count twice, features that no term reads."""
+"""Warnings for unused or doubled parts of a plan: equal matches, and features that no term reads."""
 
 from __future__ import annotations
 
@@ -16,24 +16,26 @@ _ROLES = ("logits", "logits_mask", "labels", "losses", "inputs_mask", "hidden", 
 
 
 def twice(source: SpecSource, matches: Sequence[PlannedMatch]) -> Iterator[Finding]:
-    """Pairs of layers that two matches of a stage compare by the same loss. Matches that are equal are told elsewhere."""
+    """Pairs of layers that two matches compare by the same loss. Matches with equal text are reported elsewhere."""
     first: dict[Any, PlannedMatch] = {}
-    told = set()
+    reported = set()
     for match in matches:
         layers = (match.teacher, match.teacher_layers, match.student_layers)
         what = (match.feature, match.loss, match.projection, *layers)
         other = next((seen for key, seen in first.items() if key == what and seen.path != match.path), None)
         first.setdefault(what, match)
-        if other is None or (other.path, match.path) in told or source.at(other.path) == source.at(match.path):
+        if other is None or (other.path, match.path) in reported or source.at(other.path) == source.at(match.path):
             continue
-        told.add((other.path, match.path))
-        message = f"`{match.loss.name}` of `{match.feature}` is taken twice at {_pair(match)}, so it counts twice"
+        reported.add((other.path, match.path))
+        message = (
+            f"`{match.loss.name}` of `{match.feature}` is computed twice at {_pair(match)}, so its weight is doubled"
+        )
         also = (Mark(other.path, "first here"),)
         yield Finding("KD305", message, match.path, "again", also=also, severity="warning")
 
 
 def unread(spec: Spec, stages: Sequence[StagePlan]) -> Iterator[Finding]:
-    """Features of written adaptors that no stage reads, but for those that are often there for later."""
+    """Features of written adaptors that no stage reads, except the usual ones."""
     for model, adaptor in spec.adaptors.items():
         taking_part = [stage for stage in stages if model in stage.models]
         read = {n for stage in taking_part for task in stage.tasks.values() for n in task.features.get(model, {})}

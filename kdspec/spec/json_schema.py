@@ -1,4 +1,4 @@
-"""The JSON Schema of a spec, with every component that a registry has, for editors and other programs."""
+"""The JSON Schema of a spec with all components of a registry, for editors and other programs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SHORT_FORMS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "adaptor": ("paths", "features"),
     }
 )
-"""For each kind with a short form: the component that it stands for, and the parameter that it is."""
+"""For each kind with a short form: the component and the parameter that the short form sets."""
 
 _Schema = dict[str, Any]
 _REFERENCES = "#/definitions/"
@@ -44,10 +44,10 @@ _ALONE = ("items", "additionalProperties", "propertyNames", "if", "then", "else"
 
 
 def json_schema(registry: Registry) -> _Schema:
-    """The schema of a spec as it is written, before composition: `extends` and `${VAR}` included.
+    """The schema of a spec as written, before composition: `extends` and `${VAR}` included.
 
-    That a component is written as one name, not several, is left to `check`: a schema that says so stops an editor's
-    completion. A spec that extends another one may leave out what it takes from there.
+    Only `check` refuses a component with several names, since a schema that does so disables completion in editors. A spec
+    that extends another one may leave out required keys.
     """
     entries = [entry for entry in registry.entries if _describable(entry)]
     definitions = {name: _refined(model) for name, model in _models(entries).items()}
@@ -80,7 +80,7 @@ _EXTENDS: Mapping[str, Any] = MappingProxyType(
 
 
 class _Generator(GenerateJsonSchema):
-    """What JSON Schema cannot say, such as a plugin's own class, is anything."""
+    """Allows any value where JSON Schema cannot describe the type, such as a plugin's own class."""
 
     def handle_invalid_for_json_schema(self, schema: core_schema.CoreSchema, error_info: str) -> _Schema:
         del schema, error_info
@@ -90,13 +90,13 @@ class _Generator(GenerateJsonSchema):
 def _describable(entry: RegistryEntry) -> bool:
     try:
         entry.component.model_json_schema(schema_generator=_Generator)
-    except (PydanticUserError, NameError, TypeError):  # fields of a plugin that pydantic cannot make sense of
+    except (PydanticUserError, NameError, TypeError):  # fields of a plugin that pydantic cannot describe
         return False
     return True
 
 
 def _models(entries: list[RegistryEntry]) -> dict[str, _Schema]:
-    """The definitions of the spec, of all components by `<kind>.<distribution>.<name>`, and of what these hold."""
+    """The definitions of the spec, of all components as `<kind>.<distribution>.<name>`, and of the models in them."""
     wanted: list[tuple[type[BaseModel], Any]] = [(Spec, "validation")]
     wanted += [(entry.component, "validation") for entry in entries]
     references, shared = models_json_schema(wanted, ref_template=_REFERENCES + "{model}", schema_generator=_Generator)
@@ -156,7 +156,7 @@ def _short_form(kind: type[Component], parameter: _Schema) -> _Schema:
 
 
 def _names(entry: RegistryEntry, registry: Registry) -> Iterator[str]:
-    """The names to propose: the bare one where it is not ambiguous, and the qualified one of another package's."""
+    """The names to propose: the bare one if it is not ambiguous, and the qualified one for plugins."""
     if not entry.builtin:
         yield entry.qualified
     if registry.find(entry.component.kind, entry.component.name) == [entry]:
@@ -180,7 +180,7 @@ def _first_paragraph(text: str) -> str:
 
 
 def _nodes(schema: Any) -> Iterator[_Schema]:
-    """A schema and all schemas in it, outer ones first; what only looks like one, such as a default, left out."""
+    """A schema and all schemas in it, outer ones first; without values that only look like one, such as a default."""
     if not isinstance(schema, dict):
         return
     yield schema
@@ -210,7 +210,7 @@ def _mapped(schema: _Schema, change: Callable[[Any], Any]) -> _Schema:
 
 
 def _refined(schema: Any) -> Any:
-    """What pydantic makes, as an editor should see it: kinds resolved, one type list for simple unions, Markdown."""
+    """Pydantic's schema, adapted for editors: kinds resolved, one type list for simple unions, Markdown."""
     if not isinstance(schema, dict):
         return schema
     names = schema.get("propertyNames")
@@ -224,11 +224,11 @@ def _refined(schema: Any) -> Any:
     _fold(schema)
     _let_variables_pass(schema)
     if schema.get("type") == "object" and "properties" in schema and not schema.get("required"):
-        schema["type"] = ["object", "null"]  # `soft_labels:` with nothing behind it is an empty mapping
+        schema["type"] = ["object", "null"]  # `soft_labels:` without a value is an empty mapping
     _describe(schema)
     if schema.get("default", ...) is None:
         del schema["default"]
-    if "$ref" in schema and len(schema) > 1:  # draft-07 ignores what stands beside a reference
+    if "$ref" in schema and len(schema) > 1:  # draft-07 ignores keys next to a reference
         schema["allOf"] = [{"$ref": schema.pop("$ref")}]
     return schema
 
@@ -269,7 +269,7 @@ def _let_variables_pass(schema: _Schema) -> None:
 
 
 def _describe(schema: _Schema) -> None:
-    """A plain first paragraph for every editor, and all of it with the default for those that show Markdown."""
+    """A plain first paragraph for all editors, and the whole text with the default for those that show Markdown."""
     whole = schema.get("description")
     if whole is None:
         return
@@ -282,7 +282,7 @@ def _describe(schema: _Schema) -> None:
 
 
 def _partial(definitions: Mapping[str, _Schema]) -> dict[str, _Schema]:
-    """Those definitions that require something, or hold one that does, again without that: for `extends`."""
+    """Copies, without `required`, of the definitions that require keys or contain one that does; for `extends`."""
     changed = {name for name, schema in definitions.items() if any("required" in node for node in _nodes(schema))}
     while True:
         more = {

@@ -269,7 +269,7 @@ class TestWhatIsNotThere:
         if "subscriptable" not in message:
             assert message in told
 
-    def test_a_long_list_of_names_is_cut(self):
+    def test_a_long_list_of_names_is_truncated(self):
         message, _ = failure("output.x", output={f"k{i:02}": 1 for i in range(50)})
         assert message.endswith("`k19`, …")
 

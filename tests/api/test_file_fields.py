@@ -101,7 +101,7 @@ def test_a_text_that_is_no_name_at_all(tmp_path):
     assert refused(MODEL, "my model", tmp_path)["msg"] == "`my model` is neither a folder nor a name on the hub"
 
 
-def test_a_hub_name_in_an_extended_file_stays_what_it_is(tmp_path):
+def test_a_hub_name_in_an_extended_file_is_unchanged(tmp_path):
     assert taken(MODEL, Located("owner/name", tmp_path / "other"), tmp_path) == "owner/name"
 
 

@@ -108,7 +108,7 @@ def test_the_largest_logits_are_never_spread_over_the_vocabulary():
     assert caught.value.code == "KD315"
 
 
-def test_a_list_of_all_classes_has_no_rest_and_a_finite_gradient():
+def test_a_top_k_of_all_classes_has_no_rest_and_a_finite_gradient():
     logits = draw(2, 3).requires_grad_()
     kept = largest(logits.detach(), 3, 1.0)
     found = kept.log_outcomes(logits, 1.0)

@@ -30,7 +30,7 @@ class Doubled(WrappedTask):
         return 2 * super().rows(split)
 
 
-def test_a_task_without_more_to_say_has_no_loss_and_is_judged_by_it():
+def test_a_task_with_all_defaults_has_no_hard_loss_and_is_evaluated_by_the_loss():
     task = Numbers()
     assert task.hard_loss({}, task.collate([{"numbers": [1]}], Reader())) == {}
     assert task.evaluator("train").primary.name == "loss"
@@ -42,14 +42,14 @@ def test_rows_are_the_same_in_every_epoch_unless_a_task_draws_them():
     assert Numbers().draw(rows, [], Reader(), taught=True) is rows
 
 
-def test_a_task_around_another_one_is_that_one_but_for_what_it_says():
+def test_a_wrapped_task_delegates_whatever_it_does_not_override():
     task = Doubled(Numbers())
     assert (task.rows("train"), task.head, task.length_key) == (6, Head(labels=("number",)), "numbers")
     (rows,) = task.encode("train", [Reader()])
     assert task.collate(rows, Reader()).named["numbers"].tolist() == [[0], [1], [2]]
 
 
-def test_where_a_task_counts_otherwise_the_batch_says_so():
+def test_a_batch_has_the_units_that_its_task_counts():
     class Twice(WrappedTask):
         def units(self, batch, masks):
             return {**super().units(batch, masks), "labels": 2.0 * len(batch.rows)}

@@ -28,7 +28,7 @@ def test_two_edits_of_the_same_place_are_both_left_out():
 @given(
     st.lists(st.text(st.characters(exclude_characters="\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"), max_size=6), min_size=1)
 )
-def test_all_but_the_edited_line_stays(lines):
+def test_only_the_edited_line_changes(lines):
     for line, content in enumerate(lines):
         wanted = [*lines[:line], "new", *lines[line + 1 :]]
         for end in ("\n", "\r\n"):

@@ -190,7 +190,7 @@ def test_plugins_reports_a_broken_one_and_succeeds(kdspec, tmp_path):
     assert [problem["name"] for problem in problems if problem["name"] == "broken"] == ["broken"]
 
 
-def test_another_command_refuses_a_broken_plugin_that_was_asked_for(kdspec, tmp_path):
+def test_another_command_refuses_a_broken_plugin_that_was_named(kdspec, tmp_path):
     outcome = kdspec("list", "--plugin", str(tmp_path / "gone.py"))
     assert (outcome.code, outcome.out) == (2, "")
     assert "error[KD203]: cannot load the plugin" in outcome.err

@@ -73,7 +73,7 @@ def test_the_module_and_its_exit_code(spec):
     assert done.stdout.endswith("1 error in spec.yaml (1 fixable with --fix)\n")
 
 
-def test_output_that_is_no_terminal_has_no_colours_even_without_no_color(spec, monkeypatch):
+def test_output_to_a_non_terminal_has_no_colours_even_without_no_color(spec, monkeypatch):
     spec("temperature: 4", "temprature: 4")
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.delenv("COLUMNS")
@@ -97,7 +97,7 @@ def test_a_terminal_without_unicode_gets_escapes(spec, monkeypatch):
     assert "caf\\xe9" in done.stdout
 
 
-def test_a_reader_that_goes_away_is_no_error():
+def test_a_closed_output_pipe_is_not_an_error():
     process = subprocess.Popen([*KDSPEC, "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
     error = process.stderr.read()

@@ -27,7 +27,7 @@ def masked(ids, words, seed=0, probability=0.15):
     return Masking(TOKENIZER, probability)(ids, words, Random(seed))
 
 
-def test_of_the_masked_tokens_most_are_masks_some_others_and_some_stay():
+def test_masked_tokens_become_the_mask_a_random_token_or_are_unchanged():
     ids = [50] * 20000
     found, labels = masked(ids, range(len(ids)))
     chosen = [token for token, label in zip(found, labels, strict=True) if label != IGNORE]

@@ -62,7 +62,7 @@ def test_other_texts_limits_and_tokenizers_have_other_rows(tokenizer, home, file
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
-def test_a_damaged_file_is_made_again(tokenizer, files, made, damage):
+def test_a_damaged_file_is_replaced(tokenizer, files, made, damage):
     first = texts.encode(TEXTS, tokenizer, None)
     (file,) = files()
     data = bytearray(file.read_bytes())

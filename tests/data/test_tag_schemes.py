@@ -52,7 +52,7 @@ def test_the_scheme_is_found_by_its_tags(scheme):
         (["I-A I-A O I-B"], "iob1"),
     ],
 )
-def test_what_the_tags_tell(sentences, scheme):
+def test_the_scheme_is_inferred_from_the_tags(sentences, scheme):
     assert tag_schemes.find_scheme([tags.split() for tags in sentences]) == scheme
 
 

@@ -52,7 +52,7 @@ def test_a_row_that_changes_has_no_label(tokenizer):
     assert tokenizer.decode(changed[1]["input_ids"], skip_special_tokens=True) == "dull long"
 
 
-def test_rows_without_a_teacher_stay_as_they_are(tokenizer):
+def test_rows_without_a_teacher_are_not_augmented(tokenizer):
     examples, changed = drawn(rows(Upper()), tokenizer, taught=False)
     assert changed is examples
 

@@ -32,17 +32,17 @@ def test_a_row_without_a_text_is_reported(values, what):
     assert (caught.value.code, caught.value.at) == ("KD502", ("text", 0))
 
 
-def test_a_limit_counts_the_tokenizers_own_marks(tokenizer):
+def test_a_limit_includes_special_tokens(tokenizer):
     columns = [["a b c d e f"]]
     assert len(texts.encode(columns, tokenizer, texts.limit(tokenizer, 4))[0]["input_ids"]) == 4
-    with pytest.raises(Fault, match="`max_length` is 2, of which the tokenizer's own marks take 2") as caught:
+    with pytest.raises(Fault, match="`max_length` is 2, and the tokenizer's special tokens take 2") as caught:
         texts.limit(tokenizer, 2)
     assert caught.value.at == ("max_length",)
     with pytest.raises(Fault, match="take 3"):
         texts.limit(tokenizer, 3, pair=True)
 
 
-def test_a_model_without_a_tokenizer_has_no_texts():
+def test_a_model_without_a_tokenizer_is_refused():
     with pytest.raises(Fault) as caught:
         texts.present(None)
     assert caught.value.code == "KD503"

@@ -17,7 +17,7 @@ from kdspec.data import word_split
         ("カメラ is it", ["カ", "メ", "ラ", "is", "it"]),
     ],
 )
-def test_words_stand_between_spaces_and_characters_for_themselves(text, expected):
+def test_words_are_split_at_spaces_and_chinese_into_characters(text, expected):
     assert word_split.split(text) == expected
 
 

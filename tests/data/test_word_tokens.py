@@ -51,7 +51,7 @@ def test_each_token_has_its_word(pieces):
     assert firsts(rows[0]) == {0: 1, 1: 3}
 
 
-def test_a_long_sentence_is_cut_between_words(pieces):
+def test_a_long_sentence_is_split_between_words(pieces):
     (rows,) = windows([["ab", "c", "de", "f"], ["a"]], [pieces], [5], whole=True)
     assert words_of(rows) == [[0, 0, 1], [2, 2, 3], [0]]
     assert [(row.sentence, row.first) for row in rows] == [(0, 0), (0, 2), (1, 0)]
@@ -75,7 +75,7 @@ def test_no_word_is_lost_at_any_length(pieces):
         assert [word for row in rows for word in firsts(row)] == list(range(20))
 
 
-def test_sentences_are_cut_alike_for_two_tokenizers(pieces, whole):
+def test_sentences_are_split_alike_for_two_tokenizers(pieces, whole):
     both = windows([["ab", "c", "ab", "ab"]], [pieces, whole], [5, 3], whole=True)
     assert words_of(both[0]) == [[0, 0, 1], [2, 2], [3, 3]]
     assert words_of(both[1]) == [[0, 1], [2], [3]]
@@ -87,7 +87,7 @@ def test_a_word_may_have_no_token(pieces, whole):
     assert list(firsts(second[0])) == [0, 2]
 
 
-def test_words_begin_with_a_space_where_the_tokenizer_has_it_so(byte_level):
+def test_words_begin_with_a_space_if_the_tokenizer_needs_it(byte_level):
     (rows,) = windows([["a", "a", "a"]], [byte_level], [None], whole=True)
     assert byte_level.convert_ids_to_tokens(rows[0].inputs["input_ids"]) == ["a", "\u0120a", "\u0120a"]
     assert rows[0].words == [0, 1, 2]

@@ -66,7 +66,7 @@ def test_values_are_completed(editor, place, values):
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("|soft_labels: {}", "How the student follows the teacher's logits."),
+        ("|soft_labels: {}", "Soft labels: the student learns the teacher's logits."),
         ("soft_labels: {|loss: kl}", "* `kl`: KL divergence of the student from the teacher"),
         ("soft_labels: {loss: |kl}", "* `kl`: KL divergence of the student from the teacher"),
         ("soft_labels: {loss: {|kl: {}}}", "Hinton et al. 2015"),

@@ -49,7 +49,7 @@ def losses(task, soft, tmp_path):
         ("regression", "{loss: mse, temperature: 1}", ("mse", 1)),
     ],
 )
-def test_what_is_left_out_goes_with_the_task(task, soft, expected, tmp_path):
+def test_a_loss_that_is_left_out_fits_the_task(task, soft, expected, tmp_path):
     assert losses(task, soft, tmp_path) == expected
 
 
@@ -75,7 +75,7 @@ def test_the_fix_is_the_loss_of_the_task(tmp_path):
     assert (error.help, error.edit.text) == ("write `loss: bce`", "bce")
 
 
-def test_a_temperature_of_numbers_has_no_use(tmp_path):
+def test_a_temperature_for_numbers_is_a_warning(tmp_path):
     [warning] = checked("regression", "{temperature: 4}", tmp_path).diagnostics
     assert (warning.code, warning.severity) == ("KD305", "warning")
 

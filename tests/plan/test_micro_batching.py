@@ -91,7 +91,7 @@ def chosen(plan):
     return batches(plan.spec, plan.stages[0].tasks["texts"])
 
 
-def test_losses_that_are_sums_over_rows_are_cut(planned):
+def test_batches_are_split_for_losses_that_are_sums_over_rows(planned):
     plan, warnings = planned()
     assert chosen(plan).name == "sorted_micro_batches"
     assert not warnings
@@ -100,32 +100,32 @@ def test_losses_that_are_sums_over_rows_are_cut(planned):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (f"{GENERAL}.soft_labels.temperature=flsw", "the temperature `flsw` may take rows together"),
-        (f"{GENERAL}.soft_labels.loss=ranking", "the logit loss `ranking` may take rows together"),
+        (f"{GENERAL}.soft_labels.temperature=flsw", "the temperature `flsw` may compute on several rows together"),
+        (f"{GENERAL}.soft_labels.loss=ranking", "the logit loss `ranking` may compute on several rows together"),
         (
             f"{GENERAL}.matches=[{{feature: hidden, loss: {{mmd: {{scale: length}}}}, layers: {{2: 2}}}}]",
-            "the feature loss `mmd` may take rows together",
+            "the feature loss `mmd` may compute on several rows together",
         ),
-        (f"{TRAINING}.normalize=micro_batch", "`normalize: micro_batch` weighs micro-batches and not rows"),
-        ("stages.distil.distiller={own: {model: student}}", "the distiller `own` may take rows together"),
+        (f"{TRAINING}.normalize=micro_batch", "`normalize: micro_batch` gives micro-batches, not rows, equal weights"),
+        ("stages.distil.distiller={own: {model: student}}", "the distiller `own` may compute on several rows together"),
         (
             "adaptors={student: {logits: output.logits, hidden: output.hidden_states}}",
-            "matches average over padding too, for the adaptor of `student` has no `inputs_mask`",
+            "matches average over padding too, since the adaptor of `student` has no `inputs_mask`",
         ),
         (
             "stages.distil.distiller={supervised: {model: student}}, adaptors={student: {losses: output.loss}}",
-            "`student` gives its own loss, which may take rows together",
+            "`student` returns its own loss, which may be computed on several rows together",
         ),
     ],
 )
-def test_what_may_take_rows_together_is_not_cut(change, why, planned):
+def test_batches_are_not_split_for_losses_over_several_rows(change, why, planned):
     plan, warnings = planned(*change.split(", adaptors=", 1)[:1], *_adaptors(change))
     assert (chosen(plan).name, chosen(plan).doubt) == ("random", why)
     assert why in outline(plan)["stages"][0]["batching"]["why"]
     assert not warnings
 
 
-def test_a_loss_of_somebody_else_that_takes_each_row_by_itself_is_cut(planned):
+def test_batches_are_split_for_a_row_wise_loss_of_a_plugin(planned):
     plan, _ = planned(f"{GENERAL}.soft_labels.loss=squares")
     assert chosen(plan).name == "sorted_micro_batches"
 
@@ -147,18 +147,18 @@ def test_what_is_written_is_done(by, planned):
     assert outline(plan)["stages"][0]["training"]["batching"] == {"value": by, "origin": "written"}
 
 
-def test_a_budget_of_tokens_cuts(planned):
+def test_a_budget_of_tokens_splits_batches(planned):
     plan, warnings = planned(f"{TRAINING}.batching.tokens=64")
-    assert chosen(plan).cut
+    assert chosen(plan).splits
     assert chosen(plan).tokens == 64
     assert not warnings
 
 
 @pytest.mark.parametrize("batching", ["sorted_micro_batches", "{tokens: 64}", "{by: length_grouped, tokens: 64}"])
-def test_cuts_that_are_asked_for_and_may_change_the_gradient_are_warned_of(batching, planned):
+def test_written_splitting_that_may_change_the_gradient_is_a_warning(batching, planned):
     _, (warning,) = planned(f"{TRAINING}.batching={batching}", f"{GENERAL}.soft_labels.temperature=cwsm")
     assert warning.severity == "warning"
-    assert "the temperature `cwsm` may take rows together" in warning.message
+    assert "the temperature `cwsm` may compute on several rows together" in warning.message
 
 
 def test_what_models_show_changes_a_choice_and_leaves_what_is_written(planned):
@@ -179,4 +179,4 @@ def test_the_plan_shows_the_choice(planned):
 def test_the_rows_of_a_step_are_promised_to_losses_of_matches_alone(planned):
     plan, _ = planned(f"{GENERAL}.soft_labels={{loss: whole_step}}")
     assert chosen(plan).name == "random"
-    assert "`whole_step` may take rows together" in chosen(plan).why
+    assert "`whole_step` may compute on several rows together" in chosen(plan).why

@@ -128,7 +128,7 @@ def test_what_a_preset_holds_is_derived(outlined):
     assert match["layers"] == {"origin": "derived"}
 
 
-def test_models_say_what_they_do_in_which_stage(outlined):
+def test_a_model_is_trained_or_frozen_in_each_stage(outlined):
     old = "stages:\n"
     more = "stages:\n  tune:\n    distiller: {supervised: {model: teacher}}\n    training: {steps: 3}\n"
     data = outlined(old, more)

@@ -44,7 +44,7 @@ def test_its_paths_hold_wherever_it_is_read(planned, monkeypatch):
 def test_a_plan_that_was_changed_is_refused(planned, capsys):
     planned.write_text(planned.read_text().replace("epochs: 1.0", "epochs: 9.0"))
     assert main(["run", str(planned)]) == 2
-    assert "is not as it was written" in capsys.readouterr().err
+    assert "was edited: its digest does not match" in capsys.readouterr().err
 
 
 def test_a_plan_that_would_run_otherwise_is_refused(planned, capsys):
@@ -53,7 +53,7 @@ def test_a_plan_that_would_run_otherwise_is_refused(planned, capsys):
     assert main(["run", str(planned)]) == 1
     told = capsys.readouterr().err
     assert "KD509" in told
-    assert "`models.teacher.facts.width` was 64, and is 32 now" in told
+    assert "`models.teacher.facts.width` was 64 and is 32 now" in told
 
 
 def test_a_plan_is_run_as_it_is(planned, capsys):

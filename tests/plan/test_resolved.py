@@ -35,7 +35,7 @@ def test_text_stays_text(value):
 
 
 @pytest.mark.parametrize("value", [1, 0.5, 1e-4, 1e-12, True, None, [1, [2]], {"a": {"b": []}}])
-def test_other_values_stay_what_they_are(value):
+def test_other_values_are_unchanged(value):
     assert parse(resolved.as_yaml({"key": value}), "spec").data == {"key": value}
 
 

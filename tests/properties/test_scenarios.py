@@ -64,7 +64,7 @@ SCENARIOS = (
     scenario(14, "data files with bad lines", "tests/data/test_tables.py", "tests/builtins/datasets/test_files.py::test_a_mistake_in_a_csv_file_names_file_and_line", "tests/builtins/datasets/test_files.py::test_a_mistake_in_a_json_file_names_line_and_column", but="there is no setting that skips bad lines"),
     scenario(15, "5,000 mutated specs", "tests/properties/test_fuzz.py::test_hostile_texts_end_in_a_diagnostic_or_a_plan", "tests/properties/test_mutations.py"),
     # Plugins.
-    scenario(16, "a plugin that fails on import", "tests/cli/test_components.py::test_plugins_reports_a_broken_one_and_succeeds", "tests/cli/test_components.py::test_another_command_refuses_a_broken_plugin_that_was_asked_for", but="one that hangs is not interrupted"),
+    scenario(16, "a plugin that fails on import", "tests/cli/test_components.py::test_plugins_reports_a_broken_one_and_succeeds", "tests/cli/test_components.py::test_another_command_refuses_a_broken_plugin_that_was_named", but="one that hangs is not interrupted"),
     scenario(17, "two plugins with one name, or that of a built-in", CORPUS, "tests/cli/test_components.py::test_a_plugin_is_named_as_the_provider_and_does_not_shadow"),
     scenario(18, "a hook that is none", "tests/properties/test_scenarios.py::test_an_unknown_hook_is_reported"),
     scenario(19, "an observer that raises, or ends the process", "tests/engine/run/test_session.py::test_an_observer_that_raises_is_reported_once_and_the_run_continues", FAULTS + "test_an_observer_is_dropped", but="no observer can stop a run"),
@@ -104,7 +104,7 @@ SCENARIOS = (
     # Caches, data, and where things come from.
     scenario(50, "a damaged or foreign teacher cache", "tests/properties/test_damage.py", CACHE + "test_cache.py::test_settings_that_change_the_values_have_separate_caches", CACHE + "test_store.py"),
     scenario(51, "two processes and one cache", CACHE + "test_store.py::test_one_process_waits_for_the_other"),
-    scenario(52, "no network", MODELS + "test_a_hub_model_that_is_not_there", "tests/builtins/datasets/test_files.py::test_a_hub_data_set_that_cannot_be_reached"),
+    scenario(52, "no network", MODELS + "test_a_hub_model_that_does_not_exist_is_reported", "tests/builtins/datasets/test_files.py::test_a_hub_data_set_that_cannot_be_reached"),
     scenario(53, "a push to the hub that fails", but="kdspec pushes nothing; the student is a folder that the hub's own tools take"),
     scenario(54, "a tracker that is down or not installed", "tests/engine/run/test_session.py::test_an_observer_that_fails_at_the_end_costs_nothing", "tests/engine/run/test_session.py::test_curves_are_written_and_closed_however_the_run_ends", but="the one tracker is TensorBoard, which has no server"),
     scenario(55, "the same seed twice", ORDER + "test_fold_is_the_same_in_every_process", TRAINING + "test_a_model_that_draws_its_weights_does_so_from_the_seed", "tests/properties/kills.py"),

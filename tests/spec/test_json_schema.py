@@ -205,7 +205,7 @@ def test_the_schema_refuses_nothing_that_the_check_lets_pass(verdicts):
     assert [verdict for verdict in refused if verdict[:2] != (("kdspec",), True)] == []
 
 
-def test_variables_may_stand_for_any_scalar(validator):
+def test_variables_may_replace_any_scalar(validator):
     text = RICH.replace("seed: 3", "seed: ${SEED:-3}").replace("precision: bf16", "precision: ${P}")
     text = text.replace("batch_size: 8", "batch_size: ${B}").replace("shuffle: false", "shuffle: ${S}")
     text = text.replace("{loss: {kl: {}}", "{loss: '${LOSS}'").replace("weight: 2}", "weight: '${W}'}")

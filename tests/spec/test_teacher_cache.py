@@ -44,7 +44,7 @@ def test_the_folder_is_that_of_the_spec_then_of_the_environment_then_of_the_user
     assert teacher_cache.root(TeacherCacheSettings(), base) == Path("/home/me/.cache/kdspec/teachers")
 
 
-def test_a_cache_pays_where_the_teacher_takes_much_longer_than_reading():
+def test_a_cache_pays_if_the_teacher_takes_much_longer_than_reading():
     base, layers = 2 * 85e6 * 43, 3 * 43 * 768 * 4
     assert teacher_cache.pays(base, layers, "cpu")
     assert teacher_cache.pays(base, 12, "cuda")

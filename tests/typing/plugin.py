@@ -217,7 +217,7 @@ class Strategy(Distiller):
     teacher: str
     """The model that teaches."""
     student: str
-    """The model that learns."""
+    """The model that is trained."""
     soft: Part = by_name({})
     """Soft labels."""
     matches: list[Match] = []

@@ -1,4 +1,4 @@
-"""The rule of `top_k` in the teacher cache: soft labels are divergences at constant temperatures."""
+"""The check of `top_k` in the teacher cache: soft labels must be divergences at constant temperatures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def kdspec_check(plan: Plan) -> Iterator[Finding]:
-    """Stages that cache the largest logits, and have a term that needs all of them."""
+    """Stages that cache only the largest logits, and have a term that needs all of them."""
     for stage in plan.stages:
         settings = stage.training.teacher_cache
         if settings.use == "off" or settings.top_k is None:
@@ -34,7 +34,7 @@ def kdspec_check(plan: Plan) -> Iterator[Finding]:
 
 
 def _all_of(needs: TaskNeeds, teacher: str) -> LogitUse | None:
-    """Why all logits of a teacher are read; None where they are not."""
+    """Why all logits of a teacher are read; None if they are not."""
     if any(
         match.feature == "logits" and (match.teacher or needs.default_teacher or needs.teachers[0]) == teacher
         for match in needs.matches

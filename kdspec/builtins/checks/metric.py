@@ -1,4 +1,4 @@
-"""The rule that the metric which chooses the best student is one that its tasks have."""
+"""The check that the tasks of a stage have the metric that selects the best student."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def kdspec_check(plan: Plan) -> Iterator[Finding]:
     """Metrics that no task of the stage has."""
     for stage in plan.stages:
         evaluate = stage.training.evaluate
-        whose, names = _metrics(plan, stage)
+        owner, names = _metrics(plan, stage)
         if evaluate is None or evaluate.metric is None or names is None or evaluate.metric in names:
             continue
         guess = closest(evaluate.metric, names)
@@ -27,7 +27,7 @@ def kdspec_check(plan: Plan) -> Iterator[Finding]:
             "KD204",
             f"unknown metric `{evaluate.metric}`",
             ("stages", stage.name, "training", "evaluate", "metric"),
-            f"no metric of {whose}",
+            f"no metric of {owner}",
             notes=() if guess is not None else (f"its metrics are {known}",),
             help=f"did you mean `{guess}`?" if guess is not None else None,
             fix=(evaluate.metric, guess) if guess is not None else None,
@@ -35,7 +35,7 @@ def kdspec_check(plan: Plan) -> Iterator[Finding]:
 
 
 def _metrics(plan: Plan, stage: StagePlan) -> tuple[str, list[str] | None]:
-    """Whose metrics `evaluate` may choose by, in words, and which; None where only the rows tell."""
+    """The owner of the metrics, in words, and the metrics that `evaluate` may select by; None if they depend on the rows."""
     every = {task: plan.spec.tasks[task].metric_names() for task in stage.tasks}
     if not stage.several:
         ((task, names),) = every.items()

@@ -1,4 +1,4 @@
-"""The rule of settings that have no effect, and of stages that have nothing to learn."""
+"""The check for settings without effect, and for stages with nothing to learn."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def kdspec_check(plan: Plan) -> Iterator[Finding]:
-    """What stages have in vain."""
+    """Settings of stages that have no effect."""
     for stage in plan.stages:
         if not any(task.needs.learns for task in stage.tasks.values()):
             at = ("stages", stage.name, "distiller")
@@ -40,10 +40,10 @@ def _warning(message: str, label: Mark, *others: Mark) -> Finding:
 
 
 def _task(source: SpecSource, task: TaskPlan) -> Iterator[Finding]:
-    """Of a strategy, or of what it has for one of several tasks."""
+    """Warnings for a strategy, or for its part for one of several tasks."""
     if not task.needs.learns:
         label = Mark(task.at, "every weight is 0", key=True)
-        yield _warning(f"task `{task.task}` is drawn, and nothing of it is learnt", label)
+        yield _warning(f"task `{task.task}` is sampled, but has no term", label)
         return
     written = task.needs.within(task.distiller)
     yield from _switched_off(source, written, task.at)
@@ -55,7 +55,7 @@ def _task(source: SpecSource, task: TaskPlan) -> Iterator[Finding]:
         twin = next((p for m, p in seen if m == match), None)
         if twin is not None:
             first = Mark(twin, "first here")
-            yield _warning("the same match is given twice, so it counts twice", Mark(place, "again"), first)
+            yield _warning("the same match is given twice, so its weight is doubled", Mark(place, "again"), first)
         seen.append((match, place))
 
 
@@ -80,12 +80,12 @@ def _evaluation(spec: Spec, stage: StagePlan) -> Iterator[Finding]:
         patience = training.early_stopping.patience
         if patience >= evaluations:
             label = Mark((*path, "early_stopping", "patience"), f"of {evaluations} evaluations")
-            message = f"early stopping has no effect: a patience of {patience} is not used up before the stage ends"
+            message = f"early stopping has no effect: a patience of {patience} is not reached before the stage ends"
             yield _warning(message, label)
 
 
 def _evaluations(training: Training) -> int | None:
-    """How often a stage evaluates, its end included; None where that depends on the number of rows."""
+    """Number of evaluations of a stage, including the one at its end; None if it depends on the number of rows."""
     evaluate = training.evaluate
     if evaluate is not None and evaluate.every_steps is not None:
         return None if training.steps is None else math.ceil(training.steps / evaluate.every_steps)
@@ -113,13 +113,13 @@ def _lanes(stage: StagePlan) -> Iterator[Finding]:
     if training.lanes == 1:
         return
     against: tuple[tuple[str, bool, str], ...] = (
-        ("gradient_checkpointing", training.gradient_checkpointing, "draws dropout a second time"),
+        ("gradient_checkpointing", training.gradient_checkpointing, "recomputes dropout masks"),
         ("precision", training.precision == "fp16", "scales the loss"),
-        ("compile", training.compile, "has one thread at a time"),
+        ("compile", training.compile, "runs in one thread"),
     )
     for key, given, why in against:
         if given:
-            where, label = Mark((*path, key), why), Mark((*path, "lanes"), "not beside that", key=True)
+            where, label = Mark((*path, key), why), Mark((*path, "lanes"), "cannot be combined with it", key=True)
             message = f"`lanes` has no effect: stage `{stage.name}` computes one micro-batch after another"
             yield _warning(message, label, where)
 
@@ -142,12 +142,12 @@ def _cache(plan: Plan, stage: StagePlan) -> Iterator[Finding]:
             if (why := plan.spec.tasks[task].varies()) is not None:
                 also = (Mark(("tasks", task), why, key=True),)
                 message = f"the teachers of stage `{stage.name}` cannot be cached: in task `{task}` {why}"
-                help_ = "`auto` caches where that can be"
+                help_ = "`auto` caches only what can be cached"
                 yield Finding("KD512", message, (*path, "use"), "on", also=also, help=help_)
 
 
 def _switched_off(source: SpecSource, distiller: Any, path: SpecPath) -> Iterator[Finding]:
-    """Settings beside a weight of 0."""
+    """Settings of a group whose weight is 0."""
     for name in type(distiller).model_fields:
         group = getattr(distiller, name)
         zero = switched_off(group) if isinstance(group, Strict) else None
@@ -156,7 +156,7 @@ def _switched_off(source: SpecSource, distiller: Any, path: SpecPath) -> Iterato
         key, weight = zero
         off = Mark((*path, name, key), "always 0")
         if isinstance(source.at(off.at), Mapping) and weight.to_plain() is None:
-            yield _warning(f"the schedule is 0 throughout, so that `{name}` is not computed", off)
+            yield _warning(f"the schedule is 0 throughout, so `{name}` is not computed", off)
         written = source.at((*path, name))
         keys = written if isinstance(written, Mapping) else ()
         others = [other for other in keys if other != key and not _is_default(group, other)]
@@ -167,7 +167,7 @@ def _switched_off(source: SpecSource, distiller: Any, path: SpecPath) -> Iterato
 
 
 def _is_default(group: Any, key: str) -> bool:
-    """Whether a parameter has its default, as it has throughout a complete spec."""
+    """Whether a parameter has its default; a complete spec writes all defaults."""
     if key not in type(group).model_fields:
         return False
     value = getattr(group, key)

@@ -1,4 +1,4 @@
-"""The rule that a stage trains something for somebody: a later stage, the comparison at the end, or the result."""
+"""The check that the student of a stage is used: by a later stage, in the comparison at the end, or as the result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @hookimpl
 def kdspec_check(plan: Plan) -> Iterator[Finding]:
-    """Stages whose student is used by nothing that comes after them."""
+    """Stages with a student that nothing uses afterwards."""
     stages = plan.stages
     final = ([stage for stage in stages if stage.teachers] or list(stages))[-1]
     for index, stage in enumerate(stages):
@@ -26,13 +26,13 @@ def kdspec_check(plan: Plan) -> Iterator[Finding]:
         if before:
             yield _too_late(stage, before[-1].name)
         elif not _compared(plan.spec, stage):
-            message = f"nothing uses what stage `{stage.name}` trains: it is no result, and there are no rows to compare it on"
+            message = f"nothing uses the model that stage `{stage.name}` trains: it is not the result, and no split compares it"
             label = Mark(("stages", stage.name), f"trains `{stage.student}`", key=True)
             yield Finding("KD305", message, *label, severity="warning")
 
 
 def _too_late(stage: StagePlan, earlier: str) -> Finding:
-    message = f"`{stage.student}` is trained after it has taught, and no later stage uses it"
+    message = f"`{stage.student}` is trained after it was used as a teacher, and no later stage uses it"
     label = Mark(("stages", stage.name), f"trains `{stage.student}`", key=True)
     also = (Mark(("stages", earlier), f"learns from `{stage.student}`", key=True),)
     help_ = f"put stage `{stage.name}` before `{earlier}`"
@@ -52,6 +52,6 @@ def _with_sources(spec: Spec, models: Iterable[str]) -> set[str]:
 
 
 def _compared(spec: Spec, stage: StagePlan) -> bool:
-    """Whether there may be rows on which models are compared at the end."""
+    """Whether there may be rows to compare models on at the end."""
     tasks = [spec.tasks[name] for name in stage.tasks]
     return any(task.has_split(split) is not False for task in tasks for split in ("validation", "test"))

@@ -1,4 +1,4 @@
-"""The rules about classes: those of joined teachers are the same, and what is about classes has logits of them."""
+"""The checks of classes: averaged teachers have the same classes, and settings for classes have logits of classes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CODE = "KD403"
 
 @hookimpl
 def kdspec_check(plan: Plan) -> Iterator[Finding]:
-    """Teachers of a stage whose files have heads for other classes than the first one's, or in another order."""
+    """Teachers with other classes than the first one, or in another order; and settings that need logits of classes."""
     trained: set[str] = set()
     for stage in plan.stages:
         for task in stage.tasks.values():
@@ -28,7 +28,7 @@ def kdspec_check(plan: Plan) -> Iterator[Finding]:
 
 
 def _classes_only(plan: Plan, task: TaskPlan) -> Iterator[Finding]:
-    """Settings about the classes of which one is right, for logits that are something else."""
+    """Settings that need logits of classes, for logits of another kind."""
     logits = plan.spec.tasks[task.task].logits
     if logits is None or logits == "classes":
         return
@@ -40,7 +40,7 @@ def _classes_only(plan: Plan, task: TaskPlan) -> Iterator[Finding]:
 
 
 def _agree(plan: Plan, task: TaskPlan, trained: set[str]) -> Iterator[Finding]:
-    """What a stage has trained has the head of its task; where an adaptor is written it may choose among the classes."""
+    """Skips models that a stage has trained, which have the head of its task, and those with adaptors, which may slice."""
     asked = [
         teacher
         for teacher in task.teachers
@@ -56,9 +56,7 @@ def _agree(plan: Plan, task: TaskPlan, trained: set[str]) -> Iterator[Finding]:
         label = Mark(("models", teacher), sides[1], key=True)
         also = (Mark(("models", first), sides[0], key=True),)
         message = f"teachers `{first}` and `{teacher}` of stage `{task.stage}` have {what}"
-        help_ = (
-            "joined teachers need the same classes in the same order; train one of them on the task in a stage before"
-        )
+        help_ = "averaged teachers need the same classes in the same order; train one of them on the task in an earlier stage"
         yield Finding(CODE, message, *label, also=also, help=help_)
 
 

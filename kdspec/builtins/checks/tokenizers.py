@@ -1,4 +1,4 @@
-"""The rule of tasks whose logits choose among tokens: one tokenizer for all models of a stage."""
+"""The check for tasks with logits over tokens: all models of a stage need one tokenizer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CODE = "KD402"
 
 @hookimpl
 def kdspec_check(plan: Plan) -> Iterator[Finding]:
-    """Teachers whose tokenizer is known to be another one than the student's, where answers are positions."""
+    """Teachers with another tokenizer than the student, in stages of tasks with logits over tokens."""
     for stage in plan.stages:
         if not any(plan.spec.tasks[task].positions for task in stage.tasks):
             continue
@@ -25,9 +25,11 @@ def kdspec_check(plan: Plan) -> Iterator[Finding]:
             theirs = _tokenizer(plan, teacher)
             if own is None or theirs is None or own == theirs:
                 continue
-            message = f"`{stage.student}` cannot follow `{teacher}` in stage `{stage.name}`: their tokenizers differ"
+            message = (
+                f"`{stage.student}` cannot learn from `{teacher}` in stage `{stage.name}`: their tokenizers differ"
+            )
             task = next(iter(stage.tasks))
-            note = f"the task `{task}` answers with positions, which mean something else to another tokenizer"
+            note = f"the logits of task `{task}` are over token positions, which differ between tokenizers"
             label = Mark(("models", teacher), "has another tokenizer", key=True)
             also = (Mark(("models", stage.student), "has its own", key=True),)
             help_ = "make the student `like` its teacher, or train a teacher with the student's `tokenizer`"

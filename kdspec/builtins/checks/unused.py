@@ -1,4 +1,4 @@
-"""The rule of what no stage uses: models, tasks and augmented texts; and of teachers that would teach noise."""
+"""The check for unused models, tasks and augmentations, and for teachers with randomly initialised heads."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 @hookimpl
 def kdspec_check(plan: Plan) -> Iterator[Finding]:
-    """Models and tasks of no stage, texts that nobody labels, and teachers that have learnt nothing."""
-    yield from _noise(plan)
+    """Models and tasks of no stage, augmentations without a teacher, and untrained teachers."""
+    yield from _untrained(plan)
     yield from _unused(plan)
     yield from _augmentations(plan)
 
@@ -26,16 +26,16 @@ def _warning(message: str, at: SpecPath, label: str, help_: str | None = None) -
     return Finding("KD305", message, at, label, key=True, help=help_, severity="warning")
 
 
-def _noise(plan: Plan) -> Iterator[Finding]:
-    """Teachers whose head no file has and no stage trains, as far as their configurations tell."""
+def _untrained(plan: Plan) -> Iterator[Finding]:
+    """Teachers with a head that is in no file, by their configurations, and that no stage trains."""
     trained: set[str] = set()
     for stage in plan.stages:
         for task in stage.tasks.values():
-            yield from _noisy(plan, task, trained)
+            yield from _untrained_for(plan, task, trained)
         trained.add(stage.student)
 
 
-def _noisy(plan: Plan, task: TaskPlan, trained: set[str]) -> Iterator[Finding]:
+def _untrained_for(plan: Plan, task: TaskPlan, trained: set[str]) -> Iterator[Finding]:
     head = plan.spec.tasks[task.task].head
     for teacher in task.teachers:
         if head is None or teacher in trained:
@@ -44,10 +44,10 @@ def _noisy(plan: Plan, task: TaskPlan, trained: set[str]) -> Iterator[Finding]:
         heads = "logits" in task.needs.reads.get(teacher, frozenset())
         if known is None or kind.casefold() in known.casefold() or (known and not heads):
             continue
-        said = f"its files are of a `{known}`" if known else "all its weights are drawn anew"
-        message = f"teacher `{teacher}` teaches noise: no stage trains it, and {said}"
-        help_ = f"train it before, in a stage with `distiller: {{supervised: {{model: {teacher}}}}}`"
-        yield _warning(message, ("models", teacher), said, help_)
+        why = f"its files are of a `{known}`" if known else "all its weights are randomly initialised"
+        message = f"the predictions of teacher `{teacher}` are noise: no stage trains it, and {why}"
+        help_ = f"train it in an earlier stage with `distiller: {{supervised: {{model: {teacher}}}}}`"
+        yield _warning(message, ("models", teacher), why, help_)
 
 
 def _unused(plan: Plan) -> Iterator[Finding]:
@@ -64,15 +64,15 @@ def _unused(plan: Plan) -> Iterator[Finding]:
     learnt = {task for stage in plan.stages for task in stage.tasks}
     for name in plan.spec.tasks:
         if name not in learnt:
-            yield _warning(f"task `{name}` is not learnt", ("tasks", name), "in no stage")
+            yield _warning(f"task `{name}` is not used", ("tasks", name), "in no stage")
 
 
 def _augmentations(plan: Plan) -> Iterator[Finding]:
-    """Augmented texts that no teacher answers for: their own labels may no longer be theirs, so they are not used."""
-    taught = {task for stage in plan.stages if stage.teachers for task in stage.tasks}
+    """Augmentations of tasks without a teacher. The label of a changed text may be wrong, so only a teacher can label it."""
+    with_teacher = {task for stage in plan.stages if stage.teachers for task in stage.tasks}
     for name, task in plan.spec.tasks.items():
         key = task.augmentations()
-        if key is not None and name not in taught:
+        if key is not None and name not in with_teacher:
             at = ("tasks", name, task.name, key)
             message = f"`{key}` has no effect: no stage of the task has a teacher"
             yield _warning(message, at, "no teacher labels these texts")

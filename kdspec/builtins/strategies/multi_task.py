@@ -1,4 +1,4 @@
-"""The strategy `multi_task`: one student with a head for each task learns several, each from a teacher of its own."""
+"""The strategy `multi_task`: one student with a head for each task, and a teacher for each."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 
 
 class TaskTerms(Strict):
-    """What one task adds to the total: the terms of `general`, all of them times its weight."""
+    """The terms of one task: those of `general`, times the task's weight."""
 
     teacher: str | None = None
-    """The model that teaches this task; frozen, in evaluation mode. Default: the task is learnt from its labels."""
+    """The teacher of this task; frozen, in evaluation mode. Default: the task is learnt from its labels."""
     weight: Schedule = by_name(1.0)
     """Factor of all terms of this task: a number or a schedule."""
     soft_labels: SoftLabels = by_name({})
-    """Following the teacher's logits."""
+    """Learning the teacher's logits."""
     hard_labels: HardLabels = by_name({})
-    """Following the labels."""
+    """Learning the labels."""
     matches: list[Match] = []
-    """Following the teacher's layers."""
+    """Learning the teacher's layers."""
 
     @model_validator(mode="after")
-    def _taught(self) -> Self:
+    def _learns(self) -> Self:
         if self.teacher is None and self.matches:
-            raise invalid_value("`matches` need a `teacher` to follow", "matches")
+            raise invalid_value("`matches` need a `teacher`", "matches")
         if self.teacher is None and self.hard_labels.weight.always_zero():
             raise invalid_value(
                 "a task without a `teacher` is learnt from its labels: write `hard_labels: {weight: 1}`"
@@ -54,21 +54,21 @@ class TaskTerms(Strict):
 class MultiTask(Distiller):
     """One student learns several tasks, each from a teacher of its own: a shared encoder with a head for each task.
 
-    Each micro-batch is of one task, sampled by `sampling`, a function of the seed and the step; its terms are those of
-    `general`, times the task's weight. An epoch is as many micro-batches as all tasks have together, so that a task is
-    seen once in it on average where sampling is in proportion. The best student is that of the highest mean of the
-    tasks' own metrics, or of the metric that `training.evaluate` names: `topics.accuracy`. A transformers student is
-    saved with a folder for each task. Liu et al. 2019, "Improving Multi-Task Deep Neural Networks via Knowledge
+    Each micro-batch belongs to one task, sampled by `sampling` as a function of the seed and the step; its terms are
+    those of `general`, times the task's weight. An epoch has as many micro-batches as all tasks together; with
+    proportional sampling it sees each task's data once on average. The best student has the highest mean of the tasks'
+    own metrics, or the best value of the metric that `training.evaluate` names: `topics.accuracy`. A transformers student
+    is saved with a folder for each task. Liu et al. 2019, "Improving Multi-Task Deep Neural Networks via Knowledge
     Distillation for Natural Language Understanding" (arXiv 1904.09482); TextBrewer's `MultiTaskDistiller`.
     """
 
     name = "multi_task"
     student: str
-    """The model that learns."""
+    """The model that is trained."""
     tasks: dict[str, TaskTerms] = Field(
         min_length=2, examples=[{"reviews": {"teacher": "critic"}, "topics": {"teacher": "librarian"}}]
     )
-    """For each task its teacher, and how it is learnt."""
+    """For each task its teacher and its terms."""
     sampling: Sampling = by_name({})
     """How the tasks share the micro-batches."""
 

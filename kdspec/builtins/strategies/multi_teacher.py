@@ -26,46 +26,46 @@ TeacherWeights = Annotated[
     Annotated[list[Annotated[float, Field(gt=0)]], Tag("numbers")] | Annotated[Literal["confidence"], Tag("rule")],
     Discriminator(lambda value: "numbers" if isinstance(value, list) else "rule"),
 ]
-"""Numbers, of which only the proportions matter, or the name of a rule."""
+"""Numbers, normalised to the sum 1, or the name of a rule."""
 
 
 class JoinedSoftLabels(SoftLabels):
-    """How the student follows the logits of several teachers."""
+    """Soft labels: the student learns the logits of several teachers."""
 
     combine: Literal["logits", "probabilities", "losses"] = "logits"
-    """What is averaged over the teachers. `logits`: the raw logits, before the temperature, as TextBrewer does;
-    `probabilities`: those at the temperature (a rule that depends on the teacher is given the mean logits), so that a
-    teacher with large logits counts no more than the others; `losses`: the student's loss with each of them, which the
-    logs then show one by one."""
+    """What is averaged over the teachers. `logits`: the logits before the temperature, as in TextBrewer.
+    `probabilities`: those at the temperature (a rule that depends on the teacher gets the mean logits), so that a teacher
+    with large logits has no more influence than the others. `losses`: the student's loss with each of them; each is
+    logged."""
     teacher_weights: TeacherWeights | None = None
-    """How much each teacher counts: a number greater than 0 for each, in the order of `teachers`, or `confidence`.
-    Default: all the same. `confidence` weighs row by row: the less probable the label is to a teacher, the less it
-    counts, (1 - softmax over the teachers of their cross-entropies) / (their number - 1) as in Zhang et al. 2022 (arXiv
-    2201.00007); in a row without a label its entropy stands for the cross-entropy."""
+    """Weight of each teacher: a number greater than 0 for each, in the order of `teachers`, or `confidence`. Default:
+    equal weights. `confidence` gives weights for each row: the lower a teacher's probability of the label, the lower its
+    weight, (1 - softmax over the teachers of their cross-entropies) / (their number - 1) as in Zhang et al. 2022 (arXiv
+    2201.00007). In a row without a label the teacher's entropy is used in place of the cross-entropy."""
 
     @model_validator(mode="after")
     def _rows_of_a_loss(self) -> Self:
         if self.combine == "losses" and self.teacher_weights == "confidence":
             message = (
-                "`combine: losses` and `teacher_weights: confidence` exclude each other, as a loss is a mean over the "
-                "rows already; `probabilities` has the gradient of `ce` and `kl` weighted so"
+                "`combine: losses` and `teacher_weights: confidence` exclude each other, since a loss is already a mean "
+                "over the rows; `combine: probabilities` has the gradient of `ce` and `kl` with weights for each row"
             )
             raise invalid_value(message, type_="exclusive_keys", keys=["combine", "teacher_weights"])
         return self
 
     def logit_use(self, teachers: Sequence[str]) -> LogitUse:
-        """Losses with each teacher read each by itself; else they are joined."""
+        """With `combine: losses` the use of one teacher; else several are averaged."""
         use = super().logit_use(teachers[:1] if self.combine == "losses" else teachers)
         return replace(use, at=("combine",)) if len(teachers) > 1 and use.why and not use.at else use
 
     def classes_only(self, teachers: Sequence[str]) -> Iterator[ClassesOnly]:
-        """Joining probabilities, too, where there is something to join."""
+        """Those of one teacher, and for several teachers the averages of probabilities."""
         yield from super().classes_only(teachers)
         joined = (("combine", self.combine, "probabilities"), ("teacher_weights", self.teacher_weights, "confidence"))
         for key, value, about in joined:
             if value == about and len(teachers) > 1:
-                why = f"`{key}: {value}` is about classes of which one is right"
-                help_ = "join the logits, with a number for each teacher or none"
+                why = f"`{key}: {value}` needs classes of which one is right"
+                help_ = "use `combine: logits`, with a number as the weight of each teacher or none"
                 yield ClassesOnly(at=(key,), why=why, help=help_)
 
     def build(self, context: BuildContext, teachers: Sequence[str]) -> Soft:
@@ -81,31 +81,33 @@ class MultiTeacher(Distiller):
 
     total = w_soft · Σ_heads soft + Σ_matches w · L + w_hard · Σ hard, as in `general`; for the soft labels the teachers
     are averaged: their logits, their probabilities or the student's losses with them. Teachers may differ in
-    architecture, and in tokenizer where a row has one label; they need the same classes in the same order. A match names
+    architecture, and in tokenizer if a row has one label; they need the same classes in the same order. A match names
     its teacher. You et al. 2017, "Learning from Multiple Teacher Networks"; TextBrewer's `MultiTeacherDistiller`.
     """
 
     name = "multi_teacher"
     scope = "row"
     teachers: list[str] = Field(min_length=1)
-    """The models that teach; frozen, in evaluation mode."""
+    """The teachers; frozen, in evaluation mode."""
     student: str
-    """The model that learns."""
+    """The model that is trained."""
     task: str | None = None
-    """The task; may be left out where there is only one."""
+    """The task; may be left out if there is only one."""
     soft_labels: JoinedSoftLabels = by_name({})
-    """Following the teachers' logits."""
+    """Learning the teachers' logits."""
     hard_labels: HardLabels = by_name({})
-    """Following the labels."""
+    """Learning the labels."""
     matches: list[Match] = []
-    """Following the teachers' layers; a match without `teacher` follows the first one."""
+    """Learning the teachers' layers; a match without `teacher` uses the first one."""
 
     @field_validator("teachers")
     @classmethod
     def _different(cls, teachers: list[str]) -> list[str]:
         for index, name in enumerate(teachers):
             if name in teachers[:index]:
-                raise invalid_value(f"teacher `{name}` is named twice; `teacher_weights` lets one count more", index)
+                raise invalid_value(
+                    f"teacher `{name}` is named twice; use `teacher_weights` for a larger weight", index
+                )
         return teachers
 
     @model_validator(mode="after")

@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 class Supervised(Distiller):
-    """Trains one model on the labels: a teacher before it teaches, or a student for comparison.
+    """Trains one model on the labels: a teacher before its distillation, or a student for comparison.
 
-    The loss is the task's own, or the model's where its adaptor has `losses`.
+    The loss is the task's own, or the model's if its adaptor has `losses`.
     """
 
     name = "supervised"
     scope = "row"
     model: str
-    """The model that trains."""
+    """The model that is trained."""
     task: str | None = None
-    """The task; may be left out where there is only one."""
+    """The task; may be left out if there is only one."""
 
     def needs(self) -> Needs:
         masks = {self.model: frozenset({"logits_mask"})}
@@ -49,17 +49,17 @@ class General(Distiller):
     name = "general"
     scope = "row"
     teacher: str
-    """The model that teaches; frozen, in evaluation mode."""
+    """The teacher; frozen, in evaluation mode."""
     student: str
-    """The model that learns."""
+    """The model that is trained."""
     task: str | None = None
-    """The task; may be left out where there is only one."""
+    """The task; may be left out if there is only one."""
     soft_labels: SoftLabels = by_name({})
-    """Following the teacher's logits."""
+    """Learning the teacher's logits."""
     hard_labels: HardLabels = by_name({})
-    """Following the labels."""
+    """Learning the labels."""
     matches: list[Match] = []
-    """Following the teacher's layers."""
+    """Learning the teacher's layers."""
 
     def needs(self) -> Needs:
         soft, hard, matches = self.soft_labels, self.hard_labels, self.matches

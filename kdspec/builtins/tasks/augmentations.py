@@ -1,6 +1,6 @@
-"""Augmentations: the words of a text masked, left out or moved, so that a teacher is asked about more than its rows.
+"""Augmentations: mask, delete or move the words of a text, so that a teacher labels more texts than the data has.
 
-What they do is TextBrewer's; the generator is handed in, and no text becomes empty.
+They follow TextBrewer, with an explicit generator; no text becomes empty.
 """
 
 from __future__ import annotations
@@ -151,5 +151,5 @@ def _check_sum(probabilities: list[float]) -> None:
 
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
-    """Hand over the augmentations."""
+    """The augmentations."""
     return [MaskWords, Deleting, NGramSampling, ShortDisorder, LongDisorder]

@@ -1,4 +1,4 @@
-"""The task of guessing masked tokens: pre-training, and distillation that no later task is known for."""
+"""The task `masked_lm`: masked language modelling for pre-training and task-agnostic distillation."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ _ROWS_AT_ONCE = 1000
 class MaskedLm(Task):
     """Masked language modelling on texts without labels: pretraining and task-agnostic distillation.
 
-    80 % of the chosen tokens become the mask token, 10 % another one, and 10 % stay as they are. The tokens are chosen
-    again in each epoch, and are always the same in evaluation. Losses on logits use the chosen tokens only. The hard
+    80 % of the selected tokens become the mask token, 10 % a random one, and 10 % are unchanged. The tokens are sampled
+    again in each epoch, and are always the same in evaluation. Losses on logits use the selected tokens only. The hard
     loss is the cross-entropy. Papers: Devlin et al. 2019 (https://arxiv.org/abs/1810.04805); for the distillation Sanh
     et al. 2019 (https://arxiv.org/abs/1910.01108) and Jiao et al. 2020 (https://arxiv.org/abs/1909.10351).
     """
@@ -68,7 +68,7 @@ class MaskedLm(Task):
     """The metric that selects the best student; lower perplexity is better."""
 
     def adaptor(self) -> Mapping[str, str | list[str]]:
-        """The places in the outputs of a transformers model; of the logits only the masked tokens count."""
+        """The field paths for a transformers model; `logits_mask` selects the masked tokens."""
         return {**texts.ADAPTOR, "logits_mask": "batch.labels != -100"}
 
     def example(self, context: BuildContext, rows: int, longest: int | None) -> Mapping[str, Input]:
@@ -82,10 +82,10 @@ class MaskedLm(Task):
 
     def varies(self) -> str | None:
         """Always."""
-        return "its tokens are masked anew in each epoch"
+        return "its tokens are masked differently in each epoch"
 
     def logit_positions(self, tokens: int) -> int:
-        """Those that are masked."""
+        """The number of masked tokens."""
         return max(1, round(self.probability * tokens))
 
     def metric_names(self) -> Collection[str]:
@@ -105,7 +105,7 @@ class MaskedLm(Task):
 
 
 class MaskedRows(BuiltTask):
-    """The task with its rows, if it has been given any."""
+    """The built task; without rows if there are no splits."""
 
     def __init__(self, task: MaskedLm, splits: Mapping[str, Any]) -> None:
         self.head = Head(kind=task.head)
@@ -116,27 +116,29 @@ class MaskedRows(BuiltTask):
                 texts.check_column(rows, split, task.segmented, ("segmented",))
 
     def rows(self, split: str) -> int:
-        """How many texts the split has."""
+        """Number of texts of the split."""
         return len(self._splits[split]) if split in self._splits else 0
 
     def encode(self, split: str, readers: Sequence[Reader]) -> list[MaskedTexts]:
-        """Rows of tokens with their labels, masked as in evaluation; beside them what they are made of.
+        """Rows of tokens and labels, masked as in evaluation, each with a function that masks it again.
 
-        The tokenizers must cut texts into the same tokens.
+        The tokenizers must split texts into the same tokens.
         """
         made = [self._rows(split, reader.tokenizer) for reader in readers]
         if any(other.ids != made[0].ids for other in made[1:]):
             help_ = "give the models one tokenizer: `tokenizer: ...` in the student"
-            raise Fault("KD503", "the models cut texts into different tokens, so none of them is the same", help=help_)
+            raise Fault(
+                "KD503", "the models split texts into different tokens, and `masked_lm` needs equal ones", help=help_
+            )
         return made
 
     def _rows(self, split: str, tokenizer: Any | None) -> MaskedTexts:
         tokenizer = texts.present(tokenizer)
         if tokenizer.mask_token_id is None:
-            raise Fault("KD503", "the tokenizer of a model has no mask token", help="only encoders are trained so")
+            raise Fault("KD503", "the tokenizer of a model has no mask token", help="`masked_lm` is for encoders only")
         longest = texts.limit(tokenizer, self._task.max_length)
         if self._task.group and longest is None:
-            message = "the tokenizer sets no limit, and rows of `group` need one"
+            message = "the tokenizer has no limit, and rows of `group` need one"
             raise Fault(_CODE, message, ("group",), help="write `max_length`")
         made = MaskedTexts(split, Masking(tokenizer, self._task.probability))
         made.types = "token_type_ids" in tokenizer.model_input_names
@@ -155,10 +157,10 @@ class MaskedRows(BuiltTask):
     ) -> list[dict[str, Any]]:
         """The rows with other tokens masked."""
         del reader, taught
-        return [{**row, **row["anew"](generator)} for row, generator in zip(rows, generators, strict=True)]
+        return [{**row, **row["mask"](generator)} for row, generator in zip(rows, generators, strict=True)]
 
     def collate(self, rows: Sequence[Row], reader: Reader) -> Batch:
-        """Pad to the longest row; a label of -100 is none."""
+        """Pad to the longest row; tokens that are not predicted have the label -100."""
         labels = texts.padded([row["labels"] for row in rows], IGNORE, reader.tokenizer)
         return Batch(inputs={"": texts.collate(rows, reader.tokenizer)}, targets={"labels": labels})
 
@@ -168,7 +170,7 @@ class MaskedRows(BuiltTask):
         from kdspec.ops.divergence import cross_entropy
 
         def loss(logits: Tensor, labels: Tensor) -> Mean:
-            masked = labels != IGNORE  # a vocabulary is large, so that the others would cost much
+            masked = labels != IGNORE  # a vocabulary is large, so the loss of the other tokens would be slow
             return cross_entropy(logits[masked], labels[masked], IGNORE)
 
         return by_head(features, batch, loss)
@@ -181,7 +183,7 @@ class MaskedRows(BuiltTask):
     def _tokens(
         self, split: str, tokenizer: Any, longest: int | None, *, special: bool
     ) -> Iterator[tuple[list[int], list[int]]]:
-        """The token ids of each text, and for each token its word."""
+        """The token ids of each text, and the word number of each token."""
         rows, task = self._splits[split], self._task
         written = texts.read(rows, split, task.text, ("text",))
         segments = self._segments(split, written) if task.segmented is not None else None
@@ -208,7 +210,7 @@ class MaskedRows(BuiltTask):
                 yield ids, [NO_WORD if mark or word is None else word for mark, word in zip(marks, words, strict=True)]
 
     def _packed(self, split: str, tokenizer: Any, longest: int) -> Iterator[tuple[list[int], list[int]]]:
-        """Blocks of tokens of all texts, with the tokenizer's separator between them and its marks around each block."""
+        """Blocks of concatenated texts, with separators between the texts and special tokens around each block."""
         before, behind = _marks(tokenizer)
         size = longest - len(before) - len(behind)
 
@@ -232,7 +234,7 @@ class MaskedRows(BuiltTask):
             yield whole(ids, words)
 
     def _segments(self, split: str, written: Sequence[str]) -> list[list[int]]:
-        assert self._task.segmented is not None, "read where there is a column of words"
+        assert self._task.segmented is not None, "read only if there is a column of words"
         found = []
         for row, (text, value) in enumerate(zip(written, self._splits[split][self._task.segmented][:], strict=True), 1):
             parts = value.split() if isinstance(value, str) else value
@@ -244,7 +246,7 @@ class MaskedRows(BuiltTask):
                 what = "no words" if lengths is None else f"words of {sum(lengths)} characters"
                 count = sum(not letter.isspace() for letter in text)
                 message = f"row {row} of `{split}` has {what} in `{self._task.segmented}`, and a text of {count}"
-                raise Fault(_CODE, message, ("segmented",), help="rows are counted from 1; spaces do not count")
+                raise Fault(_CODE, message, ("segmented",), help="rows are counted from 1; spaces are not counted")
             found.append(words)
         return found
 
@@ -253,7 +255,7 @@ class TokenMetrics(Evaluator):
     """Perplexity, accuracy and loss over the masked tokens.
 
     Args:
-        metric: the one that chooses.
+        metric: the one that selects the best student.
     """
 
     others = (Metric("perplexity", higher_is_better=False),)
@@ -263,7 +265,7 @@ class TokenMetrics(Evaluator):
         self.primary = self.others[0] if metric == "perplexity" else Metric(metric)
 
     def add(self, features: Features, batch: Batch) -> State:
-        """For each masked token the logarithm of its probability, and whether it was thought most probable."""
+        """For each masked token the logarithm of its probability, and whether it is the prediction."""
         import torch
 
         from kdspec.objectives.hard_labels import labels
@@ -273,14 +275,14 @@ class TokenMetrics(Evaluator):
         masked = right != IGNORE
         right, found = right[masked][:, None], [torch.zeros(0, 2, device=right.device)]
         for part in logits.select(masked).chunks():
-            said, here, right = part.dense(), right[: part.positions], right[part.positions :]
-            probable = said.double().log_softmax(-1).gather(-1, here)
-            guessed = said.argmax(-1, keepdim=True) == here
-            found.append(torch.cat([probable, guessed], -1).float())
+            predicted, here, right = part.dense(), right[: part.positions], right[part.positions :]
+            probable = predicted.double().log_softmax(-1).gather(-1, here)
+            correct = predicted.argmax(-1, keepdim=True) == here
+            found.append(torch.cat([probable, correct], -1).float())
         return {"tokens": torch.cat(found)}
 
     def merge(self, states: Sequence[State]) -> dict[str, float]:
-        """The loss is the mean of the logarithms, and the perplexity its exponential."""
+        """The loss is the negative mean of the logarithms, and the perplexity its exponential."""
         import torch
 
         found = torch.cat([state["tokens"] for state in states]).double()
@@ -290,14 +292,14 @@ class TokenMetrics(Evaluator):
 
 
 class MaskedTexts(Sequence[Mapping[str, Any]]):
-    """Rows of a split: kept as numbers one behind another, and masked when they are asked for."""
+    """Rows of a split, stored in flat arrays, and masked when they are read."""
 
     def __init__(self, split: str, masking: Masking) -> None:
         self.split, self.masking, self.types = split, masking, False
         self.ids, self._words, self._ends = array("i"), array("i"), array("q", [0])
 
     def add(self, ids: Sequence[int], words: Sequence[int]) -> None:
-        """One more row, unless there is nothing in it that could be masked."""
+        """Append a row, unless it has no token that can be masked."""
         if any(word != NO_WORD for word in words):
             self.ids.extend(ids)
             self._words.extend(words)
@@ -318,17 +320,17 @@ class MaskedTexts(Sequence[Mapping[str, Any]]):
         number = row % len(self)
         ids, words = (values[self._ends[number] : self._ends[number + 1]] for values in (self.ids, self._words))
 
-        def anew(generator: Random) -> dict[str, list[int]]:
+        def mask(generator: Random) -> dict[str, list[int]]:
             masked, labels = self.masking(ids, words, generator)
             return {"input_ids": masked, "labels": labels}
 
         types = {"token_type_ids": [0] * len(ids)} if self.types else {}
 
-        return {**anew(Random(f"{self.split} {number}")), **types, "anew": anew}  # noqa: S311 - nothing is kept secret by it
+        return {**mask(Random(f"{self.split} {number}")), **types, "mask": mask}  # noqa: S311 - not used for security
 
 
 def _by_segment(text: str, segments: Sequence[int], offsets: Sequence[tuple[int, int]]) -> list[int]:
-    """The word of each token: that of its first character which is no space."""
+    """The word of each token: that of its first character that is not a space."""
     words = []
     for start, end in offsets:
         first = next((place for place in range(start, end) if not text[place].isspace()), start)
@@ -337,7 +339,7 @@ def _by_segment(text: str, segments: Sequence[int], offsets: Sequence[tuple[int,
 
 
 def _marks(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """The tokenizer's own marks before and behind a text."""
+    """The tokenizer's special tokens before and after a text."""
     encoded = tokenizer("a", return_special_tokens_mask=True)
     ids, inside = encoded["input_ids"], [place for place, mark in enumerate(encoded["special_tokens_mask"]) if not mark]
     return ids[: inside[0]], ids[inside[-1] + 1 :]
@@ -345,5 +347,5 @@ def _marks(tokenizer: Any) -> tuple[list[int], list[int]]:
 
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
-    """Hand over the task."""
+    """The task."""
     return [MaskedLm]

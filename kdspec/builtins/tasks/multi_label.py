@@ -1,4 +1,4 @@
-"""The task of giving a text, or a pair of texts, any number of labels."""
+"""The task `multi_label`: any number of labels for a text or a pair of texts."""
 
 from __future__ import annotations
 
@@ -40,8 +40,9 @@ class MultiLabel(Task):
     Each label has its own logit; its sigmoid is the probability of the label. The hard loss is the binary
     cross-entropy, averaged over labels and rows. Soft losses: `bce`, or `mse`.
 
-    An empty list, or with a `separator` an empty text, is a row without any label. A row whose value is null, every row
-    of the split `unlabelled`, and a split without the column are unlabelled: they count in no metric and no hard loss.
+    An empty list, or with a `separator` an empty text, is a row without any label. A row with the value null, every row
+    of the split `unlabelled`, and a split without the column are unlabelled: they are left out of the metrics and the
+    hard loss.
     """
 
     name = "multi_label"
@@ -57,7 +58,7 @@ class MultiLabel(Task):
     """A column of lists of labels, or of texts with a `separator`; or a list of columns, one named after each label,
     with 1 (or true) if the row has it and else 0 (or false)."""
     separator: str | None = Field(default=None, min_length=1)
-    """The separator of labels in a text: `;`. Spaces around them do not count."""
+    """The separator of labels in a text, such as `;`. Spaces around labels are ignored."""
     labels: LabelNames | None = None
     """Label names in the order of the logits; numbers as text. Default: those found in `train`, sorted, or the
     columns."""
@@ -67,10 +68,10 @@ class MultiLabel(Task):
     """Augmentations of the words of training rows, one after another, different in each epoch; only in stages with a
     teacher. An augmented row has no labels."""
     threshold: float = Field(default=0.5, gt=0, lt=1)
-    """The metrics count a label as predicted above this probability."""
+    """The metrics take a label as predicted if its probability is above this."""
     metric: Literal["micro_f1", "macro_f1", "subset_accuracy"] = "micro_f1"
-    """The metric that selects the best student. `micro_f1` counts each decision the same, `macro_f1` is the mean of the
-    F1 of each label, and `subset_accuracy` is the share of rows with every label correct."""
+    """The metric that selects the best student. `micro_f1` is the F1 over all decisions, `macro_f1` is the mean of the F1
+    of each label, and `subset_accuracy` is the share of rows with every label correct."""
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
@@ -84,7 +85,7 @@ class MultiLabel(Task):
         return self
 
     def adaptor(self) -> Mapping[str, str | list[str]]:
-        """The places in the outputs of a transformers model."""
+        """The field paths for a transformers model."""
         return texts.ADAPTOR
 
     def example(self, context: BuildContext, rows: int, longest: int | None) -> Mapping[str, Input]:
@@ -97,11 +98,11 @@ class MultiLabel(Task):
         }
 
     def without_rows(self) -> LabelledRows:
-        """With the labels that are written."""
+        """With the labels in the spec."""
         return LabelledRows(self, {})
 
     def varies(self) -> str | None:
-        """Where texts are augmented."""
+        """If texts are augmented."""
         return VARIES if self.augment else None
 
     def metric_names(self) -> Collection[str]:
@@ -119,12 +120,12 @@ class MultiLabel(Task):
         return LabelledRows(self, texts.splits_of(self.data, context))
 
     def _names(self) -> Sequence[str] | None:
-        """The labels, where no row need be read for them."""
+        """The labels, if they do not depend on the rows; else None."""
         return self.label if len(self.label) > 1 else self.labels
 
 
 class LabelledRows(LabelledTexts):
-    """The task with its rows, if it has been given any."""
+    """The built task; without rows if there are no splits."""
 
     def __init__(self, task: MultiLabel, splits: Mapping[str, Any]) -> None:
         self._task, self._splits = task, splits
@@ -146,19 +147,19 @@ class LabelledRows(LabelledTexts):
         super().__init__(rows, found, "float32")
 
     def hard_loss(self, features: Features, batch: Batch) -> Mapping[str, Mean]:
-        """The binary cross-entropy over the decisions that are known."""
+        """The binary cross-entropy over the known decisions."""
         from kdspec.objectives.hard_labels import by_head
         from kdspec.ops.divergence import binary_cross_entropy
 
         return by_head(features, batch, binary_cross_entropy)
 
     def evaluator(self, split: str) -> Evaluator:
-        """F1 over the decisions that are known, and the part of rows that are wholly right."""
+        """F1 over the known decisions, and the share of rows with every label correct."""
         del split
         return LabelMetrics(self._task.metric, self._task.threshold)
 
     def _written(self, split: str) -> list[list[str] | None]:
-        """The labels of each row as a spec would write them; None where it has none."""
+        """The labels of each row as a spec would write them; None for an unlabelled row."""
         rows, column = self._splits[split], self._task.label[0]
         if not label_columns.has(rows, split, column):
             return [None] * len(rows)
@@ -182,7 +183,7 @@ class LabelledRows(LabelledTexts):
         return [part.strip() for part in str(value).split(separator)]
 
     def _known(self, rows: Any) -> list[str] | None:
-        """The names that the data set gives to numbers in its lists."""
+        """The data set's class names for the numbers in its lists."""
         feature = rows.features[self._task.label[0]]
         return getattr(getattr(feature, "feature", None), "names", None)
 
@@ -218,51 +219,51 @@ def _decision(value: Any, split: str, row: int, column: str, number: int) -> flo
 
 
 def _f1(hits: Tensor, given: Tensor, due: Tensor) -> float:
-    """The mean of 2·hits / (given + due), 0 where nothing is given or due."""
+    """The mean of 2·hits / (given + due); 0 for a label that is neither given nor due."""
     return (2 * hits / (given + due).clamp(min=1)).mean().item()
 
 
 class LabelMetrics(Evaluator):
-    """F1 over the decisions that are known, and the part of rows that are wholly right.
+    """F1 over the known decisions, and the share of rows with every label correct.
 
-    The F1 of a label that no row has and no model gives is 0.
+    The F1 of a label that no row has and the model never predicts is 0.
 
     Args:
-        metric: the one that chooses.
-        threshold: the probability above which a label counts as given.
+        metric: the one that selects the best student.
+        threshold: the probability above which a label is predicted.
     """
 
     def __init__(self, metric: str, threshold: float) -> None:
         self.primary, self.limit = Metric(metric), math.log(threshold / (1 - threshold))
 
     def add(self, features: Features, batch: Batch) -> State:
-        """For each row the labels that are given, and those that hold."""
+        """For each row the predicted labels and the true ones."""
         from kdspec.objectives.hard_labels import labels
         from kdspec.objectives.soft_labels import outputs
 
         return {"given": outputs(features)[0].dense().float() > self.limit, "truth": labels(features, batch)[0]}
 
     def merge(self, states: Sequence[State]) -> dict[str, float]:
-        """Empty where nothing is known."""
+        """Empty if no decision is known."""
         import torch
 
         given, truth = (torch.cat([state[name] for state in states]) for name in ("given", "truth"))
         known = ~truth.isnan()
         if not known.any():
             return {}
-        said, holds = given & known, (truth == 1) & known
-        hits, claimed, due = (found.sum(0).double() for found in (said & holds, said, holds))
+        predicted, true = given & known, (truth == 1) & known
+        hits, positive, due = (found.sum(0).double() for found in (predicted & true, predicted, true))
         whole = known.all(1)
         found = {
-            "micro_f1": _f1(hits.sum(), claimed.sum(), due.sum()),
-            "macro_f1": _f1(hits, claimed, due),
+            "micro_f1": _f1(hits.sum(), positive.sum(), due.sum()),
+            "macro_f1": _f1(hits, positive, due),
         }
         if whole.any():
-            found["subset_accuracy"] = (said == holds)[whole].all(1).double().mean().item()
+            found["subset_accuracy"] = (predicted == true)[whole].all(1).double().mean().item()
         return found
 
 
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
-    """Hand over the task."""
+    """The task."""
     return [MultiLabel]

@@ -1,4 +1,4 @@
-"""The task of finding the answer to a question in a text."""
+"""The task `question_answering`: the answer to a question is a span of a text."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ if TYPE_CHECKING:
 _IGNORE = -100
 _METRICS = ("f1", "exact_match")
 _POSITIONS = MappingProxyType({"start": "start_positions", "end": "end_positions"})
-"""The labels of each head."""
+"""The target of each head."""
 _ROWS_AT_ONCE = 1_000
 _USUAL_LENGTH = 384
 _USUAL_STRIDE = 128
 
 
 class Unanswerable(Strict):
-    """Questions that the text does not answer, as SQuAD 2.0 has them; the answer is then the first token, `[CLS]`."""
+    """Questions without an answer in the text, as in SQuAD 2.0; the answer is then the first token, `[CLS]`."""
 
     threshold: float = 0.0
-    """How much larger the logits of no answer must be than those of the best answer."""
+    """The prediction is no answer if its logits exceed those of the best answer by more than this."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A row, as it is written."""
+    """A row of the data."""
 
     id: str
     question: str
     context: str
     answers: tuple[tuple[str, int], ...] | None
-    """Texts and where they begin; None where it is not known what the answer is."""
+    """Texts and their starts; None for an unlabelled row."""
 
 
 class QuestionAnswering(Task):
@@ -60,7 +60,7 @@ class QuestionAnswering(Task):
 
     A text that is too long becomes several rows, windows that overlap; metrics are still per question. The logits are
     over the tokens of the text, so teacher and student need the same tokenizer. A row without `answers`, and every row
-    of the split `unlabelled`, counts in no metric and no hard loss.
+    of the split `unlabelled`, is left out of the metrics and the hard loss.
     """
 
     name = "question_answering"
@@ -97,7 +97,7 @@ class QuestionAnswering(Task):
     """The metric that selects the best student."""
 
     def adaptor(self) -> Mapping[str, str | list[str]]:
-        """The places in the outputs of a transformers model; `logits_mask` has the text and the place of no answer."""
+        """The field paths for a transformers model; `logits_mask` selects the text and the token of no answer."""
         return {
             **texts.ADAPTOR,
             "logits": ["output.start_logits", "output.end_logits"],
@@ -106,7 +106,7 @@ class QuestionAnswering(Task):
         }
 
     def example(self, context: BuildContext, rows: int, longest: int | None) -> Mapping[str, Input]:
-        """Tokens, their mask and types, which of them are of the text, and where the answer is."""
+        """Tokens, their mask and types, the mask of the text, and the positions of the answer."""
         del context
         inputs = texts.example(rows, self.max_length or _USUAL_LENGTH, longest)
         label = Input((rows,), value=0, target=True)
@@ -122,9 +122,9 @@ class QuestionAnswering(Task):
         return _METRICS
 
     def check(self, context: BuildContext) -> Iterator[Fault]:
-        """Whether the windows leave a place for something new, and the rows have the columns."""
+        """Whether windows are longer than `stride`, and the rows have the columns."""
         if self.max_length is not None and self.stride is not None and self.stride >= self.max_length:
-            yield _overlap(f"a window has {self.max_length} tokens, all of which `stride` repeats")
+            yield _overlap(f"a window has {self.max_length} tokens, and `stride` repeats all of them")
         splits = texts.columns_of(self.data, context)
         inputs: dict[tuple[str | int, ...], str] = {("question",): self.question, ("context",): self.context}
         yield from missing(splits, inputs, {("answers",): self.answers})
@@ -135,7 +135,7 @@ class QuestionAnswering(Task):
 
 
 class Extraction(BuiltTask):
-    """The task with its rows, if it has been given any."""
+    """The built task; without rows if there are no splits."""
 
     def __init__(self, task: QuestionAnswering, splits: Mapping[str, Any]) -> None:
         self._task = task
@@ -145,18 +145,20 @@ class Extraction(BuiltTask):
         self._questions = {split: self._read(rows, split) for split, rows in splits.items()}
 
     def rows(self, split: str) -> int:
-        """How many questions the split has."""
+        """Number of questions of the split."""
         return len(self._questions.get(split, ()))
 
     def encode(self, split: str, readers: Sequence[Reader]) -> list[list[dict[str, Any]]]:
-        """Windows of the texts behind their questions: token ids, which are of the text, and where the answer is."""
+        """Windows of the texts after their questions: token ids, the mask of the text, and the positions of the answer."""
         if len(readers) > 1:
-            message = f"the models of this stage have {len(readers)} tokenizers, and positions are those of one"
+            message = (
+                f"the models of this stage have {len(readers)} tokenizers, and token positions differ between these"
+            )
             raise Fault("KD402", message, help="give student and teacher the same `tokenizer`")
         return [self._windows(split, reader.tokenizer) for reader in readers]
 
     def collate(self, rows: Sequence[Row], reader: Reader) -> Batch:
-        """Pad to the longest row, on the tokenizer's side and with its values."""
+        """Pad to the longest row, with the tokenizer's padding side and values."""
         import torch
 
         tokenizer = reader.tokenizer
@@ -175,7 +177,7 @@ class Extraction(BuiltTask):
         return Batch(inputs={"": inputs}, targets=targets)
 
     def hard_loss(self, features: Features, batch: Batch) -> Mapping[str, Mean]:
-        """The cross-entropy over the positions, of the beginnings and of the ends."""
+        """The cross-entropy over the token positions, of the start and of the end."""
         from kdspec.objectives.hard_labels import by_head
         from kdspec.ops.divergence import cross_entropy
 
@@ -225,14 +227,14 @@ class Extraction(BuiltTask):
         return {**made, "question": number, "text": inside, "offsets": offsets, "nothing": nothing}
 
     def _place(self, row: Question, inside: list[int], offsets: Any, nothing: int) -> tuple[int, int]:
-        """The tokens at which the first answer begins and ends; those of no answer where the window has not all of it."""
+        """The first and last token of the first answer; the token of no answer if the window does not contain all of it."""
         if row.answers is None:
             return _IGNORE, _IGNORE
         if not row.answers:
             return nothing, nothing
         text, begin = row.answers[0]
         if row.context[begin : begin + len(text)] != text:
-            return _IGNORE, _IGNORE  # known, and skipped
+            return _IGNORE, _IGNORE  # `misplaced: skip`
         finish = begin + len(text)
         if not inside or offsets[inside[0]][0] > begin or offsets[inside[-1]][1] < finish:
             return nothing, nothing
@@ -245,7 +247,7 @@ class Extraction(BuiltTask):
         return min(_USUAL_STRIDE, limit // 4) if self._task.stride is None else self._task.stride
 
     def _check_windows(self, split: str, tokenizer: Any, limit: int, stride: int) -> None:
-        """Fault for a question that leaves a window no place for anything new."""
+        """Raise a fault for a question that leaves a window no place for more text than `stride` repeats."""
         marks = tokenizer.num_special_tokens_to_add(pair=True)
         rows = self._questions[split]
         encoded = tokenizer([row.question for row in rows], add_special_tokens=False, verbose=False)["input_ids"]
@@ -255,9 +257,11 @@ class Extraction(BuiltTask):
                 continue
             where = f"the question in row {number} of `{split}` (`{excerpt(row.id)}`) has {len(ids)} tokens"
             if room <= 0:
-                message = f"{where}, which leaves the text no place in a window of {limit}"
+                message = f"{where}, and a window of {limit} has no place left for the text"
                 raise Fault("KD502", message, ("max_length",), help="raise `max_length`, or shorten the question")
-            raise _overlap(f"{where}, which leaves the text {room} of a window's {limit}; `stride` repeats {stride}")
+            raise _overlap(
+                f"{where}, so a window of {limit} has {room} tokens of the text, and `stride` repeats {stride}"
+            )
 
     def _read(self, rows: Any, split: str) -> list[Question]:
         task = self._task
@@ -279,28 +283,30 @@ class Extraction(BuiltTask):
     def _answers(self, given: Any, context: str, where: str) -> tuple[tuple[str, int], ...] | None:
         if given is None:
             return None
-        said, starts = (given.get(key) for key in ("text", "answer_start")) if isinstance(given, dict) else (None, None)
-        if not isinstance(said, list) or not isinstance(starts, list) or len(said) != len(starts):
-            message = f"{where} has answers that are not lists of `text` and of `answer_start`, equally long"
+        spans, starts = (
+            (given.get(key) for key in ("text", "answer_start")) if isinstance(given, dict) else (None, None)
+        )
+        if not isinstance(spans, list) or not isinstance(starts, list) or len(spans) != len(starts):
+            message = f"{where} has answers that are not lists of `text` and `answer_start` of equal lengths"
             raise Fault("KD502", message, ("answers",), help="the data set `squad` reads SQuAD's own files")
-        if not said and self._task.unanswerable is None:
-            help_ = "with `unanswerable: {}` a question may have none"
+        if not spans and self._task.unanswerable is None:
+            help_ = "write `unanswerable: {}` if questions may have no answer"
             raise Fault("KD312", f"{where} has no answer", ("answers",), help=help_)
-        for text, start in zip(said, starts, strict=True):
+        for text, start in zip(spans, starts, strict=True):
             there = context[start : start + len(text)] if start >= 0 else ""
             if there != text and self._task.misplaced == "refuse":
                 message = f"{where}: at {start} the text has `{excerpt(there)}`, not the answer `{excerpt(text)}`"
-                help_ = "`misplaced: skip` learns no position from such rows"
+                help_ = "`misplaced: skip` leaves such rows out of the hard loss"
                 raise Fault("KD312", message, ("answers",), help=help_)
-        return tuple(zip(said, starts, strict=True))
+        return tuple(zip(spans, starts, strict=True))
 
 
 class AnswerMetrics(Evaluator):
-    """Exact match and F1 of the best answer to each question, the mean over the questions whose answer is known.
+    """Exact match and F1 of the best answer to each question, averaged over the labelled questions.
 
     Args:
-        task: says what an answer may be.
-        questions: those of the split.
+        task: the settings of answers.
+        questions: the questions of the split.
     """
 
     def __init__(self, task: QuestionAnswering, questions: Sequence[Question]) -> None:
@@ -323,7 +329,7 @@ class AnswerMetrics(Evaluator):
         return {"places": torch.tensor(places), "scores": torch.tensor(scores, dtype=torch.float64)}
 
     def merge(self, states: Sequence[State]) -> dict[str, float]:
-        """Empty where no answer is known."""
+        """Empty if no answer is known."""
         best: dict[int, tuple[float, str]] = {}
         nothing: dict[int, float] = {}
         for state in states:
@@ -337,17 +343,17 @@ class AnswerMetrics(Evaluator):
             question = self.questions[number]
             if question.answers is None:
                 continue
-            score, said = best.get(number, (-float("inf"), ""))
+            score, predicted = best.get(number, (-float("inf"), ""))
             if self.task.unanswerable is not None and null - score > self.task.unanswerable.threshold:
-                said = ""
-            scores.append(answer_scores.score(said, [text for text, _ in question.answers], self.task.language))
+                predicted = ""
+            scores.append(answer_scores.score(predicted, [text for text, _ in question.answers], self.task.language))
         if not scores:
             return {}
         exact, f1 = (sum(values) / len(scores) for values in zip(*scores, strict=True))
         return {"f1": f1, "exact_match": exact}
 
     def _best(self, row: Row, start: Tensor, end: Tensor) -> tuple[float, int, int]:
-        """The score, the first token and the last of the best answer in a window."""
+        """The score, the first and the last token of the best answer in a window."""
         import torch
 
         places = torch.tensor(row["text"], dtype=torch.long)
@@ -372,5 +378,5 @@ def _overlap(message: str) -> Fault:
 
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
-    """Hand over the task."""
+    """The task."""
     return [QuestionAnswering]

@@ -1,4 +1,4 @@
-"""The task of giving a text, or a pair of texts, one or several numbers."""
+"""The task `regression`: one or several numbers for a text or a pair of texts."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Regression(Task):
     The hard loss is the squared error, averaged over numbers and rows; `mse` is the soft loss. Labels are used as they
     are: rescale a column of large values, since a new head predicts about 0.
 
-    A row with a missing number, and every row of the split `unlabelled`, is unlabelled: it counts in no metric and no
-    hard loss. A split without the column is unlabelled.
+    A row with a missing number, and every row of the split `unlabelled`, is unlabelled: it is left out of the metrics and
+    the hard loss. A split without the column is unlabelled.
     """
 
     name = "regression"
@@ -61,7 +61,7 @@ class Regression(Task):
     error (lower is better)."""
 
     def adaptor(self) -> Mapping[str, str | list[str]]:
-        """The places in the outputs of a transformers model."""
+        """The field paths for a transformers model."""
         return texts.ADAPTOR
 
     def example(self, context: BuildContext, rows: int, longest: int | None) -> Mapping[str, Input]:
@@ -74,7 +74,7 @@ class Regression(Task):
         return NumberedRows(self, {})
 
     def varies(self) -> str | None:
-        """Where texts are augmented."""
+        """If texts are augmented."""
         return VARIES if self.augment else None
 
     def metric_names(self) -> Collection[str]:
@@ -93,7 +93,7 @@ class Regression(Task):
 
 
 class NumberedRows(LabelledTexts):
-    """The task with its rows, if it has been given any."""
+    """The built task; without rows if there are no splits."""
 
     def __init__(self, task: Regression, splits: Mapping[str, Any]) -> None:
         self.head = Head(kind=task.head, labels=tuple(task.label))
@@ -108,25 +108,25 @@ class NumberedRows(LabelledTexts):
             raise Fault("KD312", f"the column `{task.label[0]}` of `train` has no numbers", ("label", 0))
 
     def hard_loss(self, features: Features, batch: Batch) -> Mapping[str, Mean]:
-        """The mean squared error over the numbers that are known."""
+        """The mean squared error over the known numbers."""
         from kdspec.objectives.hard_labels import by_head
         from kdspec.ops.divergence import squared_error
 
         return by_head(features, batch, squared_error)
 
     def evaluator(self, split: str) -> Evaluator:
-        """Correlations and the mean squared error over the numbers that are known."""
+        """Correlations and the mean squared error over the known numbers."""
         del split
         return NumberMetrics(self._task.metric)
 
 
 class NumberMetrics(Evaluator):
-    """Correlations and the mean squared error over the numbers that are known.
+    """Correlations and the mean squared error over the known numbers.
 
-    The correlation with outputs, or of labels, that are all the same is NaN.
+    A correlation is NaN if all outputs, or all labels, are equal.
 
     Args:
-        metric: the one that chooses.
+        metric: the one that selects the best student.
     """
 
     others = (Metric("mse", higher_is_better=False),)
@@ -139,23 +139,23 @@ class NumberMetrics(Evaluator):
         from kdspec.objectives.hard_labels import labels
         from kdspec.objectives.soft_labels import outputs
 
-        return {"said": outputs(features)[0].dense().float(), "truth": labels(features, batch)[0]}
+        return {"predicted": outputs(features)[0].dense().float(), "truth": labels(features, batch)[0]}
 
     def merge(self, states: Sequence[State]) -> dict[str, float]:
-        """Empty where no number is known."""
+        """Empty if no number is known."""
         import torch
 
         from kdspec.ops.correlation import pearson, ranks
 
-        said, truth = (torch.cat([state[name] for state in states]).double() for name in ("said", "truth"))
+        predicted, truth = (torch.cat([state[name] for state in states]).double() for name in ("predicted", "truth"))
         known = ~truth.isnan()
         if not known.any():
             return {}
-        pairs = [(said[kept, n], truth[kept, n]) for n, kept in enumerate(known.T) if kept.any()]
+        pairs = [(predicted[kept, n], truth[kept, n]) for n, kept in enumerate(known.T) if kept.any()]
         return {
             "pearson": _mean(pearson(mine, theirs) for mine, theirs in pairs),
             "spearman": _mean(pearson(ranks(mine), ranks(theirs)) for mine, theirs in pairs),
-            "mse": (said - truth)[known].square().mean().item(),
+            "mse": (predicted - truth)[known].square().mean().item(),
         }
 
 
@@ -176,5 +176,5 @@ def _mean(values: Iterator[Tensor]) -> float:
 
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
-    """Hand over the task."""
+    """The task."""
     return [Regression]

@@ -1,8 +1,9 @@
-"""The task of giving a text, or a pair of texts, one of several labels."""
+"""The task `sequence_classification`: one label for a text or a pair of texts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -33,8 +34,8 @@ _IGNORE = -100
 class SequenceClassification(Task):
     """One label for each text, or for each pair of texts.
 
-    A row with an empty label, and every row of the split `unlabelled`, is unlabelled: it counts in no metric and no
-    hard loss. A split without the label column is unlabelled.
+    A row with an empty label, and every row of the split `unlabelled`, is unlabelled: it is left out of the metrics and
+    the hard loss. A split without the label column is unlabelled.
     """
 
     name = "sequence_classification"
@@ -60,7 +61,7 @@ class SequenceClassification(Task):
     labels; `mcc` is Matthews' correlation coefficient."""
 
     def adaptor(self) -> Mapping[str, str | list[str]]:
-        """The places in the outputs of a transformers model."""
+        """The field paths for a transformers model."""
         return texts.ADAPTOR
 
     def example(self, context: BuildContext, rows: int, longest: int | None) -> Mapping[str, Input]:
@@ -69,11 +70,11 @@ class SequenceClassification(Task):
         return {**texts.example(rows, self.max_length, longest), "labels": Input((rows,), value=0, target=True)}
 
     def without_rows(self) -> Classification:
-        """With the labels that are written."""
+        """With the labels in the spec."""
         return Classification(self, {})
 
     def varies(self) -> str | None:
-        """Where texts are augmented."""
+        """If texts are augmented."""
         return VARIES if self.augment else None
 
     def metric_names(self) -> Collection[str]:
@@ -91,7 +92,7 @@ class SequenceClassification(Task):
 
 
 class Classification(LabelledTexts):
-    """The task with its rows, if it has been given any."""
+    """The built task; without rows if there are no splits."""
 
     def __init__(self, task: SequenceClassification, splits: Mapping[str, Any]) -> None:
         self._task, self._splits = task, splits
@@ -116,7 +117,7 @@ class Classification(LabelledTexts):
         return ClassMetrics(self._task.metric, len(self.head.labels))
 
     def _written(self, split: str) -> list[str | None]:
-        """The label of each row as a spec would write it; None where it has none."""
+        """The label of each row as a spec would write it; None for an unlabelled row."""
         rows, column = self._splits[split], self._task.label
         if not label_columns.has(rows, split, column):
             return [None] * len(rows)
@@ -126,7 +127,7 @@ class Classification(LabelledTexts):
                 message = f"row {row} of `{split}` has a {type(value).__name__} in `{column}`, not one label"
                 raise Fault("KD502", message, ("label",))
         names = getattr(rows.features[column], "names", None)
-        if names is not None:  # the data set knows the names of its numbers; -1 is none
+        if names is not None:  # the data set has class names for its numbers; -1 means no label
             known = dict(enumerate(names))
             return [None if value is None or value == -1 else known.get(value, str(value)) for value in values]
         return [label_names.written(value) for value in values]
@@ -148,49 +149,49 @@ class Classification(LabelledTexts):
 
 
 class ClassMetrics(Evaluator):
-    """Accuracy, F1 and Matthews' correlation of the classes that are chosen.
+    """Accuracy, F1 and Matthews' correlation of the predicted classes.
 
     Args:
-        metric: the one that chooses.
-        classes: how many there are.
+        metric: the one that selects the best student.
+        classes: number of classes.
     """
 
     def __init__(self, metric: str, classes: int) -> None:
         self.primary, self.classes = Metric(metric), classes
 
     def add(self, features: Features, batch: Batch) -> State:
-        """The class that is chosen for each labelled row, and its label."""
+        """The predicted class of each labelled row, and its label."""
         from kdspec.objectives.hard_labels import labels
         from kdspec.objectives.soft_labels import outputs
 
         truth = labels(features, batch)[0]
         known = truth != _IGNORE
         return (
-            {"said": outputs(features)[0].dense().float().argmax(-1)[known], "truth": truth[known]}
+            {"predicted": outputs(features)[0].dense().float().argmax(-1)[known], "truth": truth[known]}
             if known.any()
             else {}
         )
 
     def merge(self, states: Sequence[State]) -> dict[str, float]:
-        """Empty where no row has a label."""
+        """Empty if no row has a label."""
         import torch
         from torchmetrics.functional import classification
 
         if not states:
             return {}
-        said, truth = (torch.cat([state[name] for state in states]) for name in ("said", "truth"))
+        predicted, truth = (torch.cat([state[name] for state in states]) for name in ("predicted", "truth"))
         f1: Callable[..., Tensor] = classification.binary_f1_score
         if self.classes > 2:
-            f1 = lambda said, truth: classification.multiclass_f1_score(said, truth, self.classes, average="macro")  # noqa: E731 - one of two functions by the number of classes
-        mcc = classification.multiclass_matthews_corrcoef(said, truth, self.classes)
+            f1 = partial(classification.multiclass_f1_score, num_classes=self.classes, average="macro")
+        mcc = classification.multiclass_matthews_corrcoef(predicted, truth, self.classes)
         return {
-            "accuracy": (said == truth).double().mean().item(),
-            "f1": f1(said, truth).item(),
+            "accuracy": (predicted == truth).double().mean().item(),
+            "f1": f1(predicted, truth).item(),
             "mcc": mcc.item(),
         }
 
 
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
-    """Hand over the task."""
+    """The task."""
     return [SequenceClassification]

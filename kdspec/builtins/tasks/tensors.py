@@ -1,4 +1,4 @@
-"""The task whose columns are a model's inputs as they are."""
+"""The task `tensors`: columns are model inputs, unchanged."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _FEW = 2
 class Tensors(Task):
     """Columns of numbers, or of lists of numbers of equal length, which a model takes by their names.
 
-    Integers become int64, floats the default float type. For data that is encoded already, and for models that read no
-    text. Integer labels are classes, -100 where there is none; labels of floats are regression targets.
+    Integers become int64, floats the default float type. For data that is already encoded, and for models that read no
+    text. Integer labels are classes, with -100 for no label; float labels are regression targets.
     """
 
     name = "tensors"
@@ -48,7 +48,7 @@ class Tensors(Task):
     """The column of the labels. Default: no labels; the student learns from a teacher only."""
 
     def adaptor(self) -> Mapping[str, str | list[str]]:
-        """The places in the outputs of a model with transformers' names."""
+        """The field paths for a model with the output names of transformers."""
         paths: dict[str, str | list[str]] = {
             "logits": "output.logits",
             "losses": "output.loss",
@@ -65,7 +65,7 @@ class Tensors(Task):
         return self.labels is not None
 
     def example(self, context: BuildContext, rows: int, longest: int | None) -> Mapping[str, Input] | None:
-        """Tensors like the first rows, which have the shape of all."""
+        """Tensors with the shapes of the first rows; all rows have the same."""
         del longest
         columns = self.data.first(context, _FEW)
         if columns is None:
@@ -79,7 +79,7 @@ class Tensors(Task):
         return TensorRows(self, {})
 
     def metric_names(self) -> Collection[str]:
-        """Where the labels are classes."""
+        """`accuracy`, computed if the labels are classes."""
         return ("accuracy",)
 
     def check(self, context: BuildContext) -> Iterator[Fault]:
@@ -114,17 +114,17 @@ class TensorRows(BuiltTask):
         self._tensors = {split: self._read(split) for split in splits}
 
     def rows(self, split: str) -> int:
-        """How many rows the split has."""
+        """Number of rows of the split."""
         return len(self._splits[split]) if split in self._splits else 0
 
     def encode(self, split: str, readers: Sequence[Reader]) -> list[list[dict[str, Tensor]]]:
-        """The rows as they are, whoever reads them; each value is a view of its column's tensor."""
+        """The rows, the same for all readers; each value is a view of its column's tensor."""
         columns = self._tensors[split]
         rows = [{name: tensor[row] for name, tensor in columns.items()} for row in range(self.rows(split))]
         return [rows for _ in readers]
 
     def collate(self, rows: Sequence[Row], reader: Reader) -> Batch:
-        """Stack the rows, the labels among them under the name of their column."""
+        """Stack the rows; the labels have the name of their column."""
         import torch
 
         del reader
@@ -140,7 +140,7 @@ class TensorRows(BuiltTask):
         return by_head(features, batch, self._loss, {"labels": self._task.labels or ""})
 
     def evaluator(self, split: str) -> Evaluator:
-        """Accuracy, where each row has one class."""
+        """Accuracy, if each row has one class."""
         del split
         return RowAccuracy(self._task.labels or "")
 
@@ -151,11 +151,11 @@ class TensorRows(BuiltTask):
 
         if not labels.is_floating_point():
             return cross_entropy(logits, labels, _IGNORE)
-        said = widened(logits.squeeze(-1) if logits.shape == (*labels.shape, 1) else logits)
-        if said.shape != labels.shape:
-            message = f"the outputs are {list(said.shape)}, the labels {list(labels.shape)}"
+        predicted = widened(logits.squeeze(-1) if logits.shape == (*labels.shape, 1) else logits)
+        if predicted.shape != labels.shape:
+            message = f"the outputs have shape {list(predicted.shape)}, the labels {list(labels.shape)}"
             raise Fault("KD507", message, ("labels",))
-        return Mean((said - labels).square().mean() * len(labels), float(len(labels)), "rows")
+        return Mean((predicted - labels).square().mean() * len(labels), float(len(labels)), "rows")
 
     def _read(self, split: str) -> dict[str, Tensor]:
         import torch
@@ -176,13 +176,15 @@ class TensorRows(BuiltTask):
             return columns
         like = _tensor(self._splits["train"], "train", label, ("labels",))
         if like.is_floating_point():
-            raise Fault("KD502", f"the split `{split}` has no labels, which are not classes", ("labels",))
+            raise Fault(
+                "KD502", f"the split `{split}` has no labels; only labels of classes may be missing", ("labels",)
+            )
         columns[label] = torch.full((len(rows), *like.shape[1:]), _IGNORE)
         return columns
 
 
 class RowAccuracy(Evaluator):
-    """Accuracy over the labelled rows, where each row has one class; else nothing but the loss.
+    """Accuracy over the labelled rows if each row has one class; else no metric but the loss.
 
     Args:
         labels: the column of the labels.
@@ -192,7 +194,7 @@ class RowAccuracy(Evaluator):
         self.keys = {"labels": labels}
 
     def add(self, features: Features, batch: Batch) -> State:
-        """Whether the right class is chosen, for each labelled row."""
+        """Whether the predicted class is right, for each labelled row."""
         from kdspec.objectives.hard_labels import labels
         from kdspec.objectives.soft_labels import outputs
 
@@ -202,7 +204,7 @@ class RowAccuracy(Evaluator):
         return {"right": (logits.float().argmax(-1) == truth)[truth != _IGNORE]}
 
     def merge(self, states: Sequence[State]) -> dict[str, float]:
-        """Empty where no row counts."""
+        """Empty if no row is labelled."""
         import torch
 
         right = torch.cat([state["right"] for state in states]) if states else torch.empty(0)
@@ -232,7 +234,7 @@ def _tensor(rows: Any, split: str, name: str, at: tuple[str | int, ...]) -> Tens
 
 
 def _input(values: Sequence[Any], rows: int, *, target: bool) -> Input | None:
-    """A batch of such values; None where they are no numbers, which the run says of a row."""
+    """The input of a batch of such values; None if they are not numbers, which the run reports with the row."""
     example = values[0]
     shape = _shape(example)
     while isinstance(example, list) and example:
@@ -244,7 +246,7 @@ def _input(values: Sequence[Any], rows: int, *, target: bool) -> Input | None:
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:
-    """The shape of nested lists of numbers, or None where they are ragged or hold something else."""
+    """The shape of nested lists of numbers; None if they are ragged or have other values."""
     if isinstance(value, (bool, int, float)):
         return ()
     if not isinstance(value, list):
@@ -257,5 +259,5 @@ def _shape(value: Any) -> tuple[int, ...] | None:
 
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
-    """Hand over the task."""
+    """The task."""
     return [Tensors]

@@ -1,4 +1,4 @@
-"""The task of giving each word of a sentence a tag: entities, parts of speech, segments."""
+"""The task `token_classification`: a tag for each word of a sentence, such as entities or parts of speech."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TokenClassification(Task):
 
     Rows have a list of words and a list of as many tags; a word may be a single character. The tag of a word is at its
     first token, and soft labels are compared at these tokens only. So teacher and student may have different
-    tokenizers. A row without tags, and every row of the split `unlabelled`, counts in no metric and no hard loss.
+    tokenizers. A row without tags, and every row of the split `unlabelled`, is left out of the metrics and the hard loss.
     """
 
     name = "token_classification"
@@ -52,7 +52,7 @@ class TokenClassification(Task):
     """The column with the list of their tags: names, or numbers if the data set has their names."""
     scheme: tag_schemes.Scheme | None = None
     """How the tags mark entities: `iob2` (`B-PER I-PER O`), `iob1` (`B-` only between two entities of a type), `bmes`
-    and `bioes` (end and single words have tags of their own), `bilou` (the same with other letters), or `plain` for
+    and `bioes` (last and single words have tags of their own), `bilou` (the same with other letters), or `plain` for
     tags without entities. Default: inferred from the tags of `train`."""
     convert_to: Literal["iob2", "bmes", "bioes", "bilou"] | None = None
     """The scheme of the tags that the models learn, such as that of a teacher. Default: that of the rows."""
@@ -62,8 +62,8 @@ class TokenClassification(Task):
     max_length: int | None = Field(default=None, ge=3)
     """Maximum number of tokens of a row. Default: the tokenizer's limit."""
     long_sentences: Literal["split", "cut"] = "split"
-    """For a longer sentence: several rows, split between words, or the first of them only. Truncated words count as
-    wrong, or as no entity, in the metrics."""
+    """For a longer sentence: several rows, split between words, or the first of them only. In the metrics, truncated words
+    are wrong, or no entity."""
     label_all_pieces: bool = False
     """Whether the other tokens of a word have its label too, in the hard loss; after `B-PER` that is `I-PER`."""
     metric: Literal["f1", "precision", "recall", "accuracy"] | None = None
@@ -79,26 +79,26 @@ class TokenClassification(Task):
         return labels
 
     def adaptor(self) -> Mapping[str, str | list[str]]:
-        """The places in the outputs of a transformers model; `logits_mask` has the first token of each word."""
+        """The field paths for a transformers model; `logits_mask` selects the first token of each word."""
         return {**texts.ADAPTOR, "logits_mask": "batch.word_mask"}
 
     def example(self, context: BuildContext, rows: int, longest: int | None) -> Mapping[str, Input]:
-        """Tokens, their mask and types, which of them begin a word, and labels."""
+        """Tokens, their mask and types, the mask of first tokens of words, and labels."""
         del context
         inputs = texts.example(rows, self.max_length, longest)
         shape = inputs["input_ids"].shape
         return {**inputs, "word_mask": Input(shape), "labels": Input(shape, value=0, target=True)}
 
     def without_rows(self) -> Tagging:
-        """With the labels that are written."""
+        """With the labels in the spec."""
         return Tagging(self, {})
 
     def metric_names(self) -> Collection[str]:
-        """Of entities those of `metric`."""
+        """Those of `metric`; for plain tags only accuracy."""
         return ("accuracy",) if self.scheme == "plain" else _OF_ENTITIES
 
     def check(self, context: BuildContext) -> Iterator[Fault]:
-        """Whether the rows have the columns, and whether the settings go together."""
+        """Whether the rows have the columns, and the settings are compatible."""
         if self.scheme == "plain":
             _refuse_entities(self)
         splits = texts.columns_of(self.data, context)
@@ -110,7 +110,7 @@ class TokenClassification(Task):
 
 
 class Tagging(BuiltTask):
-    """The task with its rows, if it has been given any."""
+    """The built task; without rows if there are no splits."""
 
     def __init__(self, task: TokenClassification, splits: Mapping[str, Any]) -> None:
         self._task, self._splits = task, splits
@@ -139,13 +139,13 @@ class Tagging(BuiltTask):
         self._continued = self._others()
 
     def rows(self, split: str) -> int:
-        """How many sentences the split has."""
+        """Number of sentences of the split."""
         return len(self._splits[split]) if split in self._splits else 0
 
     def encode(self, split: str, readers: Sequence[Reader]) -> list[list[dict[str, Any]]]:
-        """Lists of token ids, with the token types if the tokenizer makes them, labels, and where words begin.
+        """Lists of token ids, token types if the tokenizer returns them, labels, and the mask of first tokens of words.
 
-        Sentences are cut alike for all readers, and only those words have a place that all of them have tokens for.
+        Sentences are split alike for all readers. The mask has only words for which all readers have tokens.
         """
         tokenizers = [reader.tokenizer for reader in readers]
         limits = [texts.limit(texts.present(tokenizer), self._task.max_length) for tokenizer in tokenizers]
@@ -160,7 +160,7 @@ class Tagging(BuiltTask):
         return examples
 
     def collate(self, rows: Sequence[Row], reader: Reader) -> Batch:
-        """Pad to the longest row, on the tokenizer's side and with its values."""
+        """Pad to the longest row, with the tokenizer's padding side and values."""
         inputs = texts.collate(rows, reader.tokenizer)
         inputs["word_mask"] = texts.padded([row["word_mask"] for row in rows], 0, reader.tokenizer)
         labels = texts.padded([row["labels"] for row in rows], _IGNORE, reader.tokenizer)
@@ -174,7 +174,7 @@ class Tagging(BuiltTask):
         return by_head(features, batch, cross_entropy)
 
     def evaluator(self, split: str) -> Evaluator:
-        """The part of words with the right tag and, of entities, precision, recall and F1 over the whole split."""
+        """The share of words with the correct tag and, for entities, precision, recall and F1 over the whole split."""
         metric = self._task.metric or ("f1" if self._entities else "accuracy")
         return TagMetrics(metric, self.head.labels, self._tags.get(split, []), entities=self._entities)
 
@@ -194,7 +194,7 @@ class Tagging(BuiltTask):
         return {**window.inputs, **here}
 
     def _others(self) -> list[int]:
-        """For each label that of a word's tokens behind the first."""
+        """For each label the label of the further tokens of the word."""
         numbers = {name: number for number, name in enumerate(self.head.labels)}
         continued = []
         for name, number in numbers.items():
@@ -204,12 +204,12 @@ class Tagging(BuiltTask):
         return continued
 
     def _checked(self, split: str, row: int, tags: list[str], scheme: tag_schemes.Scheme) -> list[str]:
-        """The tags of a row in the scheme that is learnt."""
+        """The checked tags of a row, converted to the scheme that is learnt."""
         found = tag_schemes.mistake(tags, scheme)
         if found is not None:
             place, why = found
             message = f"word {place + 1} in row {row} of `{split}` has the tag `{excerpt(tags[place])}`: {why}"
-            help_ = "write the scheme that the tags have, or leave it out" if self._task.scheme else "correct the tag"
+            help_ = "write the scheme of the tags, or leave it out" if self._task.scheme else "correct the tag"
             if scheme == "iob2" and tag_schemes.mistake(tags, "iob1") is None:
                 help_ = "with `scheme: iob1` it begins an entity"
             at = "tags" if self._task.scheme is None else "scheme"
@@ -232,14 +232,14 @@ class Tagging(BuiltTask):
 
 
 class TagMetrics(Evaluator):
-    """The part of words with the right tag and, of entities, precision, recall and F1 over the whole split.
+    """The share of words with the correct tag and, for entities, precision, recall and F1 over the whole split.
 
-    An entity is right if its type, its first word and its last are.
+    An entity is correct if its type, its first word and its last word are.
 
     Args:
-        metric: the one that chooses.
-        names: of the tags.
-        tags: of each sentence of the split, None where they are not known.
+        metric: the one that selects the best student.
+        names: the names of the tags.
+        tags: the tags of each sentence of the split; None for an unlabelled sentence.
         entities: whether the tags mark entities.
     """
 
@@ -249,29 +249,29 @@ class TagMetrics(Evaluator):
         self.primary, self.names, self.tags, self.entities = Metric(metric), names, tags, entities
 
     def add(self, features: Features, batch: Batch) -> State:
-        """The tag that is chosen for each word, and the sentences that have rows."""
+        """The predicted tag of each word, and the sentences of the rows."""
         import torch
 
         from kdspec.objectives.soft_labels import outputs
 
         chosen = outputs(features)[0].dense().float().argmax(-1).cpu()
         begins = batch.inputs[""]["word_mask"].cpu() != 0
-        said = [(row["sentence"], word) for row in batch.encoded for word in row["words"]]
-        places = torch.tensor(said, dtype=torch.long).reshape(-1, 2)
+        words = [(row["sentence"], word) for row in batch.encoded for word in row["words"]]
+        places = torch.tensor(words, dtype=torch.long).reshape(-1, 2)
         sentences = torch.tensor([row["sentence"] for row in batch.encoded])
         return {"sentences": sentences, "words": places, "tags": chosen[begins]}
 
     def merge(self, states: Sequence[State]) -> dict[str, float]:
-        """Empty where no sentence has tags."""
-        said: dict[int, dict[int, str]] = {}
+        """Empty if no sentence has tags."""
+        predicted: dict[int, dict[int, str]] = {}
         for state in states:
             for sentence in state["sentences"].tolist():
-                said.setdefault(sentence, {})
+                predicted.setdefault(sentence, {})
             for (sentence, word), tag in zip(state["words"].tolist(), state["tags"].tolist(), strict=True):
-                said[sentence][word] = self.names[tag]
+                predicted[sentence][word] = self.names[tag]
         words = right = common = 0
         counts = [0, 0]
-        for sentence, found in said.items():
+        for sentence, found in predicted.items():
             numbers = self.tags[sentence]
             if numbers is None:
                 continue
@@ -293,7 +293,7 @@ class TagMetrics(Evaluator):
 
 
 def _labels(sentences: Sequence[Sequence[str] | None], scheme: tag_schemes.Scheme) -> list[str]:
-    """The tags that there are; of entities all that each type can have, so that none is met for the first time later."""
+    """The tags of the sentences; for entities all tags of each type, so that other splits have no unknown ones."""
     tags = {tag for of in sentences for tag in of or ()}
     if scheme == "plain":
         found = sorted(tags)
@@ -309,15 +309,15 @@ def _labels(sentences: Sequence[Sequence[str] | None], scheme: tag_schemes.Schem
 
 
 def _refuse_entities(task: TokenClassification) -> None:
-    """Fault for a setting that plain tags have no use for."""
+    """Raise a fault for a setting that plain tags cannot have."""
     for key in ("convert_to", "metric"):
         value = getattr(task, key)
         if value not in (None, "accuracy"):
-            message = f"`{key}: {value}` is for tags that mark entities, and these are plain"
+            message = f"`{key}: {value}` needs tags that mark entities, and these are plain"
             raise Fault("KD312", message, (key,), help="remove it, or name the `scheme` of the tags")
 
 
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
-    """Hand over the task."""
+    """The task."""
     return [TokenClassification]

@@ -55,12 +55,12 @@ def arrange(
         world: the number of processes.
     """
     lanes = training.lanes if world == 1 and loader.device.type == "cpu" else 1
-    if (batches.cut or lanes > 1) and not batches.doubt and (doubt := _doubt(student, features)):
+    if (batches.splits or lanes > 1) and not batches.doubt and (doubt := _doubt(student, features)):
         batches = batches.doubted(doubt)
     grouped = batches.name == "length_grouped"
-    vary = (batches.cut or grouped) and len(set(loader.lengths.tolist())) > 1
+    vary = (batches.splits or grouped) and len(set(loader.lengths.tolist())) > 1
     length_split = None
-    if batches.cut and (vary or (batches.tokens is not None and loader.lengths.any())):
+    if batches.splits and (vary or (batches.tokens is not None and loader.lengths.any())):
         cost = split_cost(student, teachers, loader.device.type)
         length_split = LengthSplit(
             lengths=loader.lengths, cost=cost, tokens=batches.tokens, lanes=1 if batches.doubt else lanes
@@ -103,14 +103,14 @@ def _doubt(student: nn.Module, features: Features) -> str:
 
 def _notes(batches: BatchingPlan, order: DataOrder, loader: Loader, stage: str) -> list[Note]:
     notes = []
-    if batches.doubt and batches.cut:
+    if batches.doubt and batches.splits:
         notes.append(Note("warning", f"stage `{stage}`: splitting batches may change the gradient: {batches.doubt}"))
     if order.grouped is None and order.length_split is None:
         if not loader.lengths.any() and not batches.chosen and batches.name != "random":
             text = f"stage `{stage}`: rows without `{loader.task.length_key}` have no length, so batches are random"
             notes.append(Note("warning", text))
         return notes
-    if order.grouped is None and not batches.cut:
+    if order.grouped is None and not batches.splits:
         return notes
     steps = range(min(_STEPS, order.steps_per_epoch))
     made = _padding(loader, [order.micro_batches(step) for step in steps])

@@ -1,4 +1,4 @@
-"""Text and registry to a spec, or to what is wrong with its shape: every mistake at once, each at its place."""
+"""Validates a document into a spec, or into diagnostics of all errors in its shape, each at its place."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ __all__ = ["Checked", "check"]
 
 @dataclass(frozen=True)
 class Checked:
-    """A spec, or what is wrong with the shape of the text."""
+    """A spec, or the errors in the shape of the document."""
 
     spec: Spec | None
     errors: tuple[Diagnostic, ...] = ()
 
 
 def check(document: Document, registry: Registry) -> Checked:
-    """Validate a document: its keys and values, and that components have the names that it uses."""
+    """Validate a document: its keys, its values and the names of its components."""
     if document.data is None:
-        label = Label(document.values.get((), Span(next(iter(document.sources)), 0, 0, 0, 0)), "nothing to be read")
+        label = Label(
+            document.values.get((), Span(next(iter(document.sources)), 0, 0, 0, 0)), "nothing is written here"
+        )
         empty = Diagnostic("KD102", "the spec is empty", label, help="a spec begins with `kdspec: 1`")
         return Checked(None, (empty,))
     try:

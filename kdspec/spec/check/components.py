@@ -1,4 +1,4 @@
-"""Mistakes in how a component is named or written."""
+"""Diagnostics for errors in the name or form of a component."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def shapeless(mistake: Mistake) -> Diagnostic:
 
 
 def beside(mistake: Mistake, key: str) -> str | None:
-    """What to write where a parameter stands beside the name of its component, as in `{loss: mmd, scale: length}`."""
+    """The fix for a parameter that is written next to its component, as in `{loss: mmd, scale: length}`."""
     siblings: Any = mistake.document.data
     for segment in mistake.path[:-1]:
         siblings = siblings[segment]
@@ -69,7 +69,7 @@ def beside(mistake: Mistake, key: str) -> str | None:
 
 
 def _quoted_number(mistake: Mistake) -> Diagnostic | None:
-    """For a number in quotes, where a number without them would stand for a component."""
+    """For a quoted number, if the number without quotes is the short form of a component."""
     name, kind_id = mistake.context["name"], mistake.context["kind_id"]
     kind = next((kind for kind in KINDS if kind.kind == kind_id), None)
     value = number(name)

@@ -1,4 +1,4 @@
-"""One error of pydantic's, together with the text that it is about."""
+"""One pydantic error with its place in the text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MANY = 12
 
 @dataclass(frozen=True)
 class Mistake:
-    """An error and where it is; `error` is one of the mappings of `ValidationError.errors`."""
+    """An error and its place; `error` is one of the mappings of `ValidationError.errors`."""
 
     error: Any
     document: Document
@@ -25,22 +25,22 @@ class Mistake:
 
     @property
     def type(self) -> str:
-        """Its kind: pydantic's name for it, or one of our own."""
+        """The error type: pydantic's, or one of kdspec's own."""
         return str(self.error["type"])
 
     @property
     def message(self) -> str:
-        """What pydantic says, or what our own check said."""
+        """The message of pydantic or of kdspec's own check."""
         return str(self.error["msg"])
 
     @property
     def loc(self) -> Path:
-        """Where it is in the models, parts that are not in the text included."""
+        """Its path in the models, including parts that are not in the text."""
         return tuple(self.error["loc"])
 
     @property
     def context(self) -> dict[str, Any]:
-        """What the check that failed has to add."""
+        """The data that the failed check added."""
         return dict(self.error.get("ctx") or {})
 
     @property
@@ -50,7 +50,7 @@ class Mistake:
 
     @cached_property
     def path(self) -> Path:
-        """Where it is in the text."""
+        """Its path in the text."""
         return self.document.locate(self.loc)
 
     def value(self, text: str = "") -> Label:
@@ -58,7 +58,7 @@ class Mistake:
         return Label(self.document.values[self.path], text)
 
     def rewrite(self, old: str, new: str) -> Edit | None:
-        """The edit of a text, unless it is written in another way than it was read: with escapes, or by a variable."""
+        """The edit of a text; None if its written form differs from its value, by escapes or a variable."""
         span = self.document.values[self.path]
         if span.line != span.end_line:
             return None
@@ -67,7 +67,7 @@ class Mistake:
         return Edit(span, new) if bare == old else None
 
     def owner(self, path: Path) -> Span:
-        """The key of the mapping at `path`, or the mapping itself where it has none."""
+        """The key of the mapping at `path`, or the mapping itself if it has none."""
         return self.document.keys.get(path) or self.document.values[path]
 
 
@@ -96,7 +96,7 @@ def listed(names: Sequence[str], last: str) -> str:
 
 
 def known(names: Sequence[str], kind: str | None = None) -> str:
-    """What could have been written; of a kind with many components, how to see them."""
+    """The valid names; for a kind with many components, the command that lists them."""
     if kind is not None and len(names) > _MANY:
-        return f"`kdspec list {kind}` lists the {len(names)} that are known"
+        return f"`kdspec list {kind}` lists the {len(names)} known names"
     return f"known here: {', '.join(f'`{name}`' for name in names)}" if names else "none is installed"

@@ -1,4 +1,4 @@
-"""The errors of pydantic as diagnostics: about keys here, about components and about values beside."""
+"""Converts pydantic errors to diagnostics; those of keys are in this module."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from kdspec.spec.check import components, values
 from kdspec.spec.check.mistake import Mistake, known, listed
 
 _CODE = frozenset({"trust_remote_code", "use_safetensors", "weights_only", "allow_pickle", "remote_code"})
-"""What other tools call it when a model may bring its code, or pickles, which are code too."""
+"""Names in other tools for settings that allow code from a model's files, or pickles, which can run code too."""
 _NO_CODE = "a spec runs no code and loads no pickle; a model of your own comes from `--plugin FILE` on the command line"
-_TRUST = "a spec runs no code; where you trust a model that brings its own, add `--trust-remote-code` to the command"
+_TRUST = "a spec runs no code; if you trust the code in a model's files, add `--trust-remote-code` to the command"
 _WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
 def explain(errors: Sequence[Any], document: Document, registry: Registry) -> tuple[Diagnostic, ...]:
-    """One diagnostic for each mistake, in the order of the text."""
+    """One diagnostic for each error, in the order of the text."""
     misspelt = {
         (tuple(e["loc"][:-1]), guess)
         for e in errors
@@ -31,7 +31,7 @@ def explain(errors: Sequence[Any], document: Document, registry: Registry) -> tu
     found = []
     for error in errors:
         loc = tuple(error["loc"])
-        # A required key that is misspelt is one mistake, not a missing and an unknown key.
+        # A misspelt required key is one error, not a missing and an unknown key.
         if error["type"] == "missing" and (loc[:-1], loc[-1]) in misspelt:
             continue
         if error["type"] == "missing_key" and (loc, error["ctx"]["key"]) in misspelt:
@@ -51,7 +51,7 @@ def _unknown_key(mistake: Mistake) -> Diagnostic:
         note = known(candidates) if candidates else f"`{mistake.path[-2]}` takes no parameters"
         return Diagnostic("KD101", message, label, notes=(note,), help=components.beside(mistake, key))
     if (*mistake.path[:-1], guess) in keys:
-        return Diagnostic("KD101", message, label, help=f"`{guess}` is given already; remove `{key}`")
+        return Diagnostic("KD101", message, label, help=f"`{guess}` is already given; remove `{key}`")
     return Diagnostic("KD101", message, label, help=f"did you mean `{guess}`?", edit=Edit(span, guess))
 
 
@@ -85,7 +85,7 @@ def _bad_name(mistake: Mistake) -> Diagnostic:
     span = mistake.document.keys[mistake.path] if of_key else mistake.document.values[mistake.path]
     rule = "a name has up to 100 letters, digits, `.`, `_` or `-`, and does not begin with `.` or `-`"
     if _WORD.fullmatch(mistake.context["name"]):
-        rule = "some systems keep this name for a device, or read it as a way up the folders"
+        rule = "some systems reserve this name for a device, or read it as a parent folder"
     return Diagnostic("KD308", mistake.message, Label(span, "not a name"), help=rule)
 
 

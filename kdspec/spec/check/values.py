@@ -1,4 +1,4 @@
-"""Mistakes in single values: types, ranges, choices, field paths, files."""
+"""Diagnostics for errors in single values: types, ranges, choices, field paths, files."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def wrong_value(mistake: Mistake) -> Diagnostic:
         return Diagnostic("KD104", "a number must be finite", mistake.value("not finite"))
     if mistake.type in {"too_short", "too_long"}:
         return _wrong_length(mistake)
-    told = str(mistake.context.get("error") or mistake.message)
-    return Diagnostic("KD104", told[:1].lower() + told[1:].rstrip("."), mistake.value("here"))
+    message = str(mistake.context.get("error") or mistake.message)
+    return Diagnostic("KD104", message[:1].lower() + message[1:].rstrip("."), mistake.value("here"))
 
 
 def not_a_choice(mistake: Mistake) -> Diagnostic:
-    """Not one of the words that are allowed."""
+    """Not one of the allowed values."""
     expected = str(mistake.context["expected"]).replace(" or ", ", ")
     choices = [part.strip().strip("'") for part in expected.split(", ")]
     wanted, seen = listed(choices, "or"), mistake.seen
@@ -71,24 +71,24 @@ def not_a_choice(mistake: Mistake) -> Diagnostic:
 
 
 def field_path(mistake: Mistake) -> Diagnostic:
-    """A field path that cannot be read, at the character where it goes wrong."""
+    """An invalid field path, at the character of the error."""
     offset, length = mistake.context["offset"], max(1, mistake.context["length"])
     label = Label(mistake.document.inside(mistake.path, offset, offset + length), "here")
-    told, _, guess = mistake.message.removeprefix("not a field path: ").partition("; did you mean ")
+    message, _, guess = mistake.message.removeprefix("not a field path: ").partition("; did you mean ")
     help_, edit = mistake.context.get("help"), None
     if guess:
         help_ = f"did you mean {guess}"
-        # Only where the part can be told from the whole: else one word would replace all of the path.
+        # Only if the label covers just the wrong part: else the edit would replace the whole path.
         if label.span.end_column - label.span.column == length:
             edit = Edit(label.span, guess.strip("`?"))
-    return Diagnostic("KD106", f"bad field path: {told}", label, help=help_, edit=edit)
+    return Diagnostic("KD106", f"bad field path: {message}", label, help=help_, edit=edit)
 
 
 def file_not_found(mistake: Mistake) -> Diagnostic:
-    """A path that leads nowhere, or to a folder without what is needed."""
+    """A path that does not exist, or a folder without a needed file."""
     path, near, needed = (mistake.context.get(key) for key in ("path", "near", "needed"))
     if needed and f"`{needed}`" in mistake.message:
-        return Diagnostic("KD310", mistake.message, mistake.value("not the folder that is meant?"))
+        return Diagnostic("KD310", mistake.message, mistake.value("is this the right folder?"))
     label = mistake.value("not found")
     if not near:
         rule = "a relative path starts at the folder of the spec"
@@ -113,7 +113,7 @@ def _wrong_type(mistake: Mistake, wanted: str) -> Diagnostic:
 
 
 def _requoted(mistake: Mistake, wanted: str) -> tuple[str | None, Edit | None]:
-    """What to do about a value that is right but for its quotes, or for YAML 1.1's booleans."""
+    """The fix for a value that is only wrong in its quotes, or is a boolean of YAML 1.1."""
     seen = mistake.seen
     if isinstance(seen, str) and wanted in {"a number", "an integer"} and number(seen) is not None:
         return "remove the quotes", mistake.rewrite(seen, seen)

@@ -31,7 +31,7 @@ def dkd(
     column = temperature[:, None] if isinstance(temperature, Tensor) and temperature.ndim else temperature
     s, t = _widened(student) / column, _widened(teacher.detach()) / column
     labelled = labels != UNLABELLED
-    # Class 0 stands in where there is no label; what comes of it is left out below.
+    # Class 0 is a placeholder for a missing label; its result is replaced below.
     target = torch.where(labelled, labels, 0)
     parts = alpha * tckd(s, t, target) + beta * nckd(s, t, target)
     rows = torch.where(labelled, parts, _kl(s.log_softmax(-1), t.log_softmax(-1)))

@@ -38,7 +38,7 @@ KDSPEC_API = 1
 def _takes_one_layer(loss: FeatureLoss) -> FeatureLoss:
     if loss.arity != 1:
         raise PydanticCustomError(
-            "two_layers", "`{loss}` takes two layers of each model; what moves is one", {"loss": loss.name}
+            "two_layers", "`{loss}` takes two layers of each model, and `emd` moves single layers", {"loss": loss.name}
         )
     return loss
 
@@ -48,42 +48,42 @@ Cost = Annotated[FeatureLoss, AfterValidator(_takes_one_layer)]
 
 
 class Hidden(Strict):
-    """How hidden states are moved, all layers of the student to all of the teacher."""
+    """Transport of hidden states, from all layers of the student to all of the teacher."""
 
     loss: Cost = by_name("hidden_mse")
-    """What it costs to move one layer to another. Between the two embedding outputs it is a term of its own."""
+    """The cost of moving one layer to another. Between the two embedding outputs it is a term of its own."""
     weight: Schedule = by_name(1.0)
-    """Factor in the total, of the embeddings' term as well: a number or a schedule."""
+    """Factor in the total, also of the embeddings' term: a number or a schedule."""
     projection: Projection | None = None
-    """From the student's width to the teacher's, one for each layer. Left out: `linear` where widths differ."""
+    """From the student's width to the teacher's, one for each layer. Default: `linear` if widths differ."""
 
 
 class Attention(Strict):
-    """How attention maps are moved, all layers of the student to all of the teacher."""
+    """Transport of attention maps, from all layers of the student to all of the teacher."""
 
     loss: Cost = by_name("attention_mse")
-    """What it costs to move one layer to another. With `attention_mse` both models need the same number of heads."""
+    """The cost of moving one layer to another. With `attention_mse` both models need the same number of heads."""
     weight: Schedule = by_name(1.0)
     """Factor in the total: a number or a schedule."""
 
 
 class Adaptive(Strict):
-    """Weights of layers that follow their costs: after each step, those that were cheap to move weigh more."""
+    """Layer weights that follow the costs: after each step, layers that were cheap to move get larger weights."""
 
     temperature: float = Field(default=1.0, gt=0)
-    """Divides the ratios of costs before their softmax: the higher, the more alike the layers' weights. Greater than 0.
-    The ratios are about as large as the number of layers."""
+    """The ratios of costs are divided by it before their softmax: the higher, the more equal the layers' weights. Greater
+    than 0. The ratios are about as large as the number of layers."""
 
 
 class EMD(Distiller):
-    """Every layer of the student learns from every layer of the teacher, by as much as the cheapest transport says.
+    """Every layer of the student learns from every layer of the teacher, weighted by the optimal transport between them.
 
-    `Σ F · C`, where C holds the losses between each layer of the student and each of the teacher, and F is the plan
-    that moves the weights of the ones to those of the others at the least cost, computed anew for each micro-batch.
-    The gradient takes F as a constant. Besides soft labels, hard labels and matches it has one term for hidden states,
-    one for the embeddings, and with `attention` one for attention maps.
+    `Σ F · C`: C are the losses between each layer of the student and each of the teacher, and F is the transport plan
+    from the student's layer weights to the teacher's with the least cost, computed for each micro-batch. F is a constant
+    in the gradient. Besides soft labels, hard labels and matches there is one term for hidden states, one for the
+    embeddings, and with `attention` one for attention maps.
 
-    All layers weigh the same unless `adaptive` is given: the paper then judges layers by what they cost.
+    All layers have equal weights unless `adaptive` is given; they then follow the costs, as in the paper.
     total = w_soft · soft + w_hidden · (Σ F C + L_embeddings) + w_attention · Σ F C + Σ_matches w · L + w_hard · hard.
     Paper: Li et al. 2020, "BERT-EMD: Many-to-Many Layer Mapping for BERT Compression with Earth Mover's Distance"
     (EMNLP, https://arxiv.org/abs/2010.06133). TextBrewer's `EMDDistiller` is this without `attention` and `adaptive`.
@@ -92,23 +92,23 @@ class EMD(Distiller):
     name = "emd"
 
     teacher: str
-    """The model that teaches; frozen, in evaluation mode."""
+    """The teacher; frozen, in evaluation mode."""
     student: str
-    """The model that learns."""
+    """The model that is trained."""
     task: str | None = None
-    """The task; may be left out where there is only one."""
+    """The task; may be left out if there is only one."""
     soft_labels: SoftLabels = by_name({})
-    """Following the teacher's logits."""
+    """Learning the teacher's logits."""
     hard_labels: HardLabels = by_name({})
-    """Following the labels."""
+    """Learning the labels."""
     hidden: Hidden = by_name({})
-    """Following the teacher's hidden states."""
+    """Learning the teacher's hidden states."""
     attention: Attention | None = None
-    """Following the teacher's attention. Left out: it is not followed."""
+    """Learning the teacher's attention. Default: it is not learnt."""
     adaptive: Adaptive | None = None
-    """Weights of layers that follow their costs. Left out: all layers weigh the same."""
+    """Layer weights that follow the costs. Default: all layers have equal weights."""
     matches: list[Match] = []
-    """Layers that are matched besides, as in `general`."""
+    """Further matches, as in `general`."""
 
     @model_validator(mode="after")
     def _something_moves(self) -> Self:
@@ -119,7 +119,7 @@ class EMD(Distiller):
         return self
 
     def needs(self) -> Needs:
-        """What label terms and matches need, and whole lists of layers."""
+        """The needs of label terms and matches, and all layers of the moved features."""
         soft, hard = self.soft_labels, self.hard_labels
         labels = label_terms.needs(self.student, [self.teacher], self.task, soft=soft, hard=hard, matches=self.matches)
         lists = frozenset(feature for feature, _ in self._moved())
@@ -133,7 +133,7 @@ class EMD(Distiller):
         return Needs(student=self.student, tasks=(task,))
 
     def build(self, context: ObjectiveContext) -> Objective:
-        """The objective; raises KD301 and KD309 where the models' facts do not do."""
+        """The objective; raises KD301 if a number of layers is unknown, and KD309 if the numbers of heads differ."""
         from kdspec_emd.objective import Emd, Transport
 
         inner = label_terms.objective(context, [self.teacher], soft=self.soft_labels, hard=self.hard_labels)
@@ -141,7 +141,7 @@ class EMD(Distiller):
         self._check_heads(context)
         layers = {model: self._layers(context, model) for model in (self.student, self.teacher)}
         projections: list[nn.Module] = []
-        if "hidden" in moved:  # the first match is that of the embeddings, and hidden states are all of one width
+        if "hidden" in moved:  # the first match is that of the embeddings, and all hidden states have one width
             made = (context.matches[0].build_projection(context) for _ in range(layers[self.student]))
             projections = [projection for projection in made if projection is not None]
         return Emd(
@@ -163,7 +163,7 @@ class EMD(Distiller):
         )
 
     def _embeddings(self) -> Match:
-        """The embedding outputs are matched as any two layers are, and from this match kdspec tells the widths."""
+        """The match of the embedding outputs, like that of any two layers; kdspec fills in its widths."""
         both = Pair(teacher=[0], student=[0])
         how = self.hidden
         return Match(feature="hidden", loss=how.loss, pairs=[both], weight=how.weight, projection=how.projection)
@@ -177,8 +177,8 @@ class EMD(Distiller):
     def _layers(self, context: ObjectiveContext, model: str) -> int:
         layers = context.facts[model].layers
         if layers is None:
-            message = f"`emd` needs to know how many layers `{model}` has"
-            raise Fault("KD301", message, help="a model of a plugin tells it in `facts`")
+            message = f"`emd` needs the number of layers of `{model}`, which is unknown"
+            raise Fault("KD301", message, help="a model of a plugin returns it in `facts`")
         return layers
 
     def _check_heads(self, context: ObjectiveContext) -> None:
@@ -192,5 +192,5 @@ class EMD(Distiller):
 
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
-    """Hand over the strategy."""
+    """The strategy."""
     return [EMD]

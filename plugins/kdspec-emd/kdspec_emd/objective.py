@@ -1,4 +1,4 @@
-"""The objective of `emd`: what kdspec's own objective has, and the transport between all layers of two models."""
+"""The objective of `emd`: the terms of `DistillationObjective`, and the transport between all layers of two models."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ Pairwise = list[list[Tensor | Mean]]
 
 @dataclass(frozen=True, kw_only=True)
 class Transport:
-    """One kind of layers to be moved, built."""
+    """The transport of one kind of layers, built."""
 
     feature: str
     loss: Callable[..., Tensor | Mean]
     weight: Callable[[float], float]
     skip: int
-    """How many tensors come before the first layer: 1 for hidden states, of which the embedding output is the first."""
+    """Number of tensors before the first layer: 1 for hidden states, the embedding output."""
 
 
 class Emd(Objective):
     """The terms of `inner`, and for each transport `Σ F · C`: F the cheapest plan, C the losses of all pairs of layers.
 
     Args:
-        inner: soft labels, hard labels and matches, the one of the embeddings among them.
-        transports: what is moved.
-        teacher: the teacher's name, and of how many layers it is.
+        inner: soft labels, hard labels and matches, including that of the embeddings.
+        transports: the features that are moved.
+        teacher: the teacher's name and number of layers.
         student: likewise.
-        projections: one for each layer of the student's hidden states; none where the widths are equal.
+        projections: one for each layer of the student's hidden states; empty if the widths are equal.
         options: for the projections' optimizer groups.
-        temperature: of the layers' weights; None leaves them all equal.
+        temperature: of the layers' weights; None: all weights stay equal.
     """
 
     student_weights: Tensor
@@ -57,14 +57,14 @@ class Emd(Objective):
         self.inner, self.transports, self.temperature = inner, tuple(transports), temperature
         self.teacher, self.student = teacher, student
         self.projections, self.options = nn.ModuleList(projections), options
-        # Buffers, since they are part of what a resumed run must have again.
+        # Buffers, so that they are saved in checkpoints and a resumed run has them.
         self.register_buffer("student_weights", torch.full((student[1],), 1 / student[1]))
         self.register_buffer("teacher_weights", torch.full((teacher[1],), 1 / teacher[1]))
         self._units: list[list[tuple[Tensor, Tensor]]] = []
         self.compares_steps = inner.compares_steps
 
     def forward(self, step: Step) -> dict[str, Term]:
-        """The terms whose weight is not 0 now."""
+        """The terms with a non-zero weight at this progress."""
         terms = self.inner(step)
         units = []
         for transport in self.transports:
@@ -87,7 +87,7 @@ class Emd(Objective):
         return self.inner.relate(views, progress)
 
     def on_step_end(self, progress: float) -> None:
-        """Weigh the layers by what they have cost in the micro-batches of this step."""
+        """Update the layers' weights by their costs in the micro-batches of this step."""
         del progress
         seen, self._units = self._units, []
         if self.temperature is None or not seen:
@@ -95,7 +95,7 @@ class Emd(Objective):
         kinds = range(min(map(len, seen)))
         for side, buffer in enumerate((self.student_weights, self.teacher_weights)):
             costs = [torch.stack([units[kind][side] for units in seen]).mean(0) for kind in kinds]
-            if all(cost.isfinite().all() for cost in costs):  # else a scaler has left this step out
+            if all(cost.isfinite().all() for cost in costs):  # else the loss scaler has skipped this step
                 buffer.copy_(weights(costs, self.temperature))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -138,7 +138,7 @@ def _value(loss: Tensor | Mean) -> Tensor:
 
 
 def _moved(flows: Tensor, losses: Pairwise) -> Tensor | Mean:
-    """`Σ F · C`. All pairs have one mask, so that their means have one count."""
+    """`Σ F · C`. All pairs have the same mask, so their means have the same count."""
     pairs = [
         (float(flow), loss)
         for row, line in zip(flows.tolist(), losses, strict=True)

@@ -12,18 +12,18 @@ from scipy.optimize import linprog
 from torch import Tensor
 
 SMALLEST = 1e-6
-"""The least weight of a layer: one of weight 0 would have no cost to be judged by, and so never come back."""
+"""The smallest weight of a layer. A layer of weight 0 would have no cost, so its weight could never grow again."""
 
 
 def plan(costs: Tensor, supply: Tensor, demand: Tensor) -> Tensor:
     """The flows F >= 0 of least total cost `Σ F · costs`.
 
     A constant: no gradient goes through it. It is a vertex of the feasible set, found exactly by the simplex method.
-    Where a cost is not finite there is no such plan, and everything goes everywhere: the product of the marginals.
+    If a cost is not finite, there is no such plan; the result is the product of the marginals.
 
     Args:
         costs: (student layers, teacher layers).
-        supply: weights of the student layers, positive; taken as parts of their sum.
+        supply: weights of the student layers, positive; normalised to the sum 1.
         demand: weights of the teacher layers, likewise.
 
     Returns:
@@ -38,7 +38,7 @@ def plan(costs: Tensor, supply: Tensor, demand: Tensor) -> Tensor:
     cost = (given / largest if largest else given).numpy()
     leaving = np.repeat(np.eye(rows), columns, axis=1)
     arriving = np.tile(np.eye(columns), rows)
-    # One of the constraints follows from the others, since both sides sum to 1 but for rounding.
+    # One constraint is left out: it follows from the others, since both sides sum to 1 up to rounding.
     constraints = np.concatenate([leaving, arriving[:-1]])
     sums = np.concatenate([s.numpy(), t.numpy()[:-1]])
     tight = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
@@ -48,7 +48,7 @@ def plan(costs: Tensor, supply: Tensor, demand: Tensor) -> Tensor:
 
 
 def unit_costs(flows: Tensor, costs: Tensor) -> tuple[Tensor, Tensor]:
-    """What it costs to move a unit from each student layer, and to each teacher layer.
+    """The cost of moving a unit from each student layer, and to each teacher layer.
 
     The cost `Σ F · costs` of a layer's row, or column, divided by the layer's weight, which is the sum of its flows.
 
@@ -63,11 +63,11 @@ def unit_costs(flows: Tensor, costs: Tensor) -> tuple[Tensor, Tensor]:
 def weights(units: list[Tensor], temperature: float) -> Tensor:
     """The layers' new weights: softmax(w / temperature), w_i the mean over the kinds of `Σ_j u_j / u_i`.
 
-    So a layer that is cheap to move weighs more.
+    So a layer that is cheap to move has a larger weight.
 
     Args:
         units: for each kind of transport (hidden states, attention) the unit costs u of the layers.
-        temperature: the higher it is the more alike the weights are.
+        temperature: the higher, the more equal the weights.
 
     Returns:
         Positive weights that sum to 1, in float64.

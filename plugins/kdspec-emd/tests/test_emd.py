@@ -267,7 +267,7 @@ def test_heads_that_differ_need_another_loss(folder):
         ("hidden={weight: 0}", "KD104", "no layer moves"),
         ("adaptive={temperature: 0}", "KD104", "greater than 0"),
         ("adaptve={temperature: 1}", "KD101", "unknown key `adaptve`"),
-        ("hidden={loss: attention_mse}", "KD313", "`attention_mse` is a loss of `attention`"),
+        ("hidden={loss: attention_mse}", "KD313", "`attention_mse` is a loss for `attention`"),
         ("hidden={projection: none}", "KD302", "`student` is 8 wide, `teacher` 16"),
         ("teacher=student", "KD307", "own teacher"),
     ],

@@ -1,4 +1,4 @@
-"""The objective of `theseus`: the hard labels' loss, while the student's layers are mixed with the teacher's."""
+"""The objective of `theseus`: the hard loss, while the student's layers are mixed with the teacher's."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Replacing(Objective):
     """Mixes the layers from the beginning of a step to its end; between steps the student is an ordinary model.
 
     Args:
-        inner: the loss of the labels.
-        student: whose layers replace.
-        teacher: whose layers are replaced.
+        inner: the hard loss.
+        student: the model with the replacing layers.
+        teacher: the model with the replaced layers.
         rate: the probability of a replacement by progress.
-        everything: whether more of the student learns than its layers.
-        path: of the list of layers in both models.
+        everything: whether all of the student is trained, and not only its layers.
+        path: path of the list of layers in both models.
     """
 
     changes_modules = True
@@ -56,7 +56,7 @@ class Replacing(Objective):
         self._replacement.begin(min(self.rate(progress), 1.0))
 
     def forward(self, step: Step) -> dict[str, Term]:
-        """The loss of the labels."""
+        """The hard loss."""
         terms = self.inner(step)
         if self._replacement is None:
             return terms
@@ -99,13 +99,13 @@ class Replacing(Objective):
         return found_list
 
     def _check_equal(self, own: list[tuple[str, nn.Parameter]], theirs: Mapping[str, nn.Parameter]) -> None:
-        """What is frozen must be the teacher's: it would stay whatever it is."""
+        """Frozen parameters must be equal to the teacher's, since they are never trained."""
         for name, parameter in own:
             other = theirs.get(name)
             if other is None or other.shape != parameter.shape or not torch.equal(other, parameter):
                 raise Fault(
                     "KD311",
-                    f"`{name}` of `{self.student.name}` is not that of `{self.teacher.name}`, and would never be trained",
+                    f"`{name}` of `{self.student.name}` differs from that of `{self.teacher.name}`, and would never be trained",
                     ("student",),
                     help="write `initialize: {layers: [...]}` in the student, or `learns: all` here",
                 )

@@ -1,4 +1,4 @@
-"""Layers of one model that, for a while, now and then give way to groups of another model's layers."""
+"""Random replacement of a model's layers by groups of another model's layers, for the time of a step."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 
 def groups(teacher: int, student: int) -> list[range]:
-    """For each of the student's layers the teacher's layers that it stands for: neighbours, as evenly as they go."""
+    """For each of the student's layers the teacher's layers that it replaces: neighbours, in groups as equal as possible."""
     return [range(i * teacher // student, (i + 1) * teacher // student) for i in range(student)]
 
 
 def layer_lists(module: nn.Module, length: int) -> list[str]:
-    """The paths of the lists of so many modules with parameters; of a list in a list only the outer one."""
+    """The paths of lists of this many modules with parameters; for nested lists only the outer one."""
     found: list[str] = []
     for name, inner in module.named_modules():
         fits = isinstance(inner, nn.ModuleList) and len(inner) == length and any(p.numel() for p in inner.parameters())
@@ -27,13 +27,13 @@ def layer_lists(module: nn.Module, length: int) -> list[str]:
 class Replacement:
     """Between `begin` and `end` each of the student's layers computes with the probability `rate`, else its group.
 
-    The draws are taken from torch's generator on the CPU, as dropout's are, so that they follow the seed of a step, and
-    a layer that is computed again for its activations draws the same. In evaluation mode nothing is drawn.
+    The random numbers are from torch's generator on the CPU, like those of dropout, so that they follow the seed of a
+    step, and a layer that is recomputed for its activations samples the same. In evaluation mode nothing is sampled.
 
     Args:
         layers: the student's layers.
-        others: for each of them the teacher's layers that it stands for.
-        frozen: the student's parameters that do not learn meanwhile.
+        others: for each of them the teacher's layers that it replaces.
+        frozen: the student's parameters that are not trained meanwhile.
     """
 
     def __init__(
@@ -43,13 +43,13 @@ class Replacement:
         self._before: list[tuple[nn.Module, Any]] | None = None
 
     def begin(self, rate: float) -> None:
-        """Mix the layers, unless the rate is 1 or more, and freeze what does not learn."""
+        """Mix the layers, unless the rate is 1 or more, and freeze the parameters that are not trained."""
         if self._before is not None:
             return
         mixed = self.layers if rate < 1 else ()
         self._before = [(layer, vars(layer).get("forward")) for layer in mixed]
         for layer, group in zip(mixed, self._others, strict=False):
-            # The layer stays where it is, so that the student's parameters keep their names.
+            # The layer stays in its module, so that the student's parameters keep their names.
             layer.forward = _mixed(layer, layer.forward, group, rate)
         for parameter in self._frozen:
             parameter.requires_grad_(False)
@@ -68,7 +68,7 @@ class Replacement:
     def zero(self) -> Tensor:
         """A zero with a gradient of zeros for every parameter of the layers.
 
-        A layer that is in no draw of a step would have no gradient at all, and where no layer is, nor would the loss.
+        A layer that is not sampled in a step would have no gradient; if no layer is, neither would the loss.
         """
         firsts = [
             p.reshape(-1)[0] for layer in self.layers for p in layer.parameters() if p.requires_grad and p.numel()

@@ -215,7 +215,7 @@ def test_a_rate_of_one_is_fine_tuning(folder):
     """Bit for bit, where everything learns."""
     replaced = [f"{THESEUS}.rate=1.5", f"{THESEUS}.learns=all"]
     tuned = ["stages.replace.distiller={supervised: {model: student}}"]
-    same = f"{TRAINING}.batching=random"  # what `theseus` draws is drawn for a micro-batch, so it is not cut otherwise
+    same = f"{TRAINING}.batching=random"  # `theseus` samples per micro-batch, so the split must be the same
     mine, other = (
         weights(
             run(SPEC, folder / name, kdspec_theseus, folder=folder, sets=[*sets, same]).folder / "models" / "student"

@@ -81,10 +81,10 @@ def test_matches_are_found_by_their_type(found):
     match = "{feature: hidden, loss: hidden_mse, layers: {1: 1}"
     messages = found(f"alike: [{match}, weight: 0}}, {match}}}, {match}}}]")
     assert messages["a match of weight 0 is not computed"] == "0"
-    assert messages["the same match is given twice, so it counts twice"] == f"{match}}}"
+    assert messages["the same match is given twice, so its weight is doubled"] == f"{match}}}"
 
 
-def test_a_match_is_pointed_at_where_it_is_written(found):
+def test_a_finding_about_a_match_has_the_place_of_the_match(found):
     messages = found("alike: [{feature: hidden, loss: hidden_mse, layers: {7: 1}}]")
     assert messages["`teacher` has no `hidden` 7: there are 3, from 0 to 2"] == "7"
 

@@ -294,7 +294,7 @@ def test_code_in_a_folder_is_not_run(tiny):
     fault(lambda: Transformers(path="tiny").build(ModelContext(folder=tiny.parent)), at=("path",))
 
 
-def test_a_hub_model_that_is_not_there():
+def test_a_hub_model_that_does_not_exist_is_reported():
     found = fault(lambda: Transformers(path="nobody/nothing").build(ModelContext()), at=("path",))
     assert "nobody/nothing" in found.message
 
@@ -361,7 +361,7 @@ def test_like_another_family_is_a_fault(tiny):
 
 
 @pytest.mark.parametrize("family", ["modernbert", "qwen3", "llama"])
-def test_like_a_model_whose_configuration_has_derived_parts(new_model, family):
+def test_a_model_like_one_with_derived_parts_in_its_configuration(new_model, family):
     folder = new_model("model", family, num_key_value_heads=2, pad_token_id=0)
     changes = {"num_hidden_layers": 2, "hidden_size": 4}
     models = {"t": Transformers(path="model"), "s": Transformers(like="t", config=changes)}
@@ -479,7 +479,7 @@ def test_the_layers_of_many_families_are_found(new_model, family):
     )
 
 
-def test_a_model_whose_layers_share_weights_has_no_list_of_them(new_model):
+def test_a_model_with_shared_layer_weights_has_no_list_of_layers(new_model):
     folder = new_model("model", "albert", embedding_size=8)
     models = {
         "t": Transformers(path="model"),
@@ -532,7 +532,7 @@ def test_a_folder_without_a_tokenizer_has_none(new_model):
     assert Transformers(path="model").build(context) is not None
 
 
-def test_a_tokenizer_that_is_damaged_or_not_there(tiny):
+def test_a_damaged_or_missing_tokenizer_is_reported(tiny):
     (tiny / "tokenizer.json").write_text("{")
     context = ModelContext(folder=tiny.parent)
     fault(lambda: Transformers(path="tiny").tokenizer(context), at=("path",))
@@ -616,7 +616,7 @@ def test_a_skeleton_has_the_shapes_of_the_model_and_reads_no_weights(tiny):
 EXPECTED = {"model_type": "bert", "num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12}
 
 
-def test_a_hub_model_is_known_before_it_is_there_by_what_it_is_expected_to_be():
+def test_a_hub_model_is_known_before_its_download_by_its_written_configuration():
     models = {
         "t": Transformers(path="nobody/nothing", config=EXPECTED),
         "s": Transformers(like="t", config={"num_hidden_layers": 2}),

@@ -45,9 +45,9 @@ def found(tmp_path, written, training="training: {steps: 1}\n"):
     return check(text[:start] + training + text[start + len("training: {steps: 1}\n") :], folder=tmp_path)
 
 
-def test_it_is_valid_but_for_the_task_that_nobody_learns(tmp_path):
+def test_it_is_valid_except_for_the_unused_task(tmp_path):
     (warning,) = found(tmp_path, BOTH).diagnostics
-    assert warning.message == "task `columns` is not learnt"
+    assert warning.message == "task `columns` is not used"
 
 
 def test_each_task_needs_what_its_terms_read():
@@ -110,8 +110,8 @@ def test_a_mistake_is_reported(tmp_path, written, code, told):
 def test_a_task_without_a_head_on_the_student_is_reported(tmp_path):
     checked = found(tmp_path, f"tasks: {{{FINE}, columns: {{hard_labels: {{weight: 1}}}}}}")
     (error,) = [error for error in checked.errors if error.code == "KD314"]
-    assert error.message == "student `student` can have no head for task `columns`"
-    assert [label.text for label in error.secondary] == ["`tensors` asks for no head", "a model of `transformers`"]
+    assert error.message == "student `student` cannot have a head for task `columns`"
+    assert [label.text for label in error.secondary] == ["`tensors` needs no head", "a model of `transformers`"]
 
 
 @pytest.mark.parametrize("metric", ["mean", "films.f1", "topics.loss"])
@@ -132,7 +132,7 @@ def test_a_metric_of_no_task_is_reported(tmp_path, metric, guess):
 def test_what_has_no_effect_is_reported(tmp_path):
     off = "topics: {teacher: two, weight: 0}"
     messages = [d.message for d in found(tmp_path, f"tasks: {{{FINE}, {off}}}").diagnostics]
-    assert "task `topics` is drawn, and nothing of it is learnt" in messages
+    assert "task `topics` is sampled, but has no term" in messages
     unused = "topics: {teacher: two, soft_labels: {weight: 0, temperature: 2}, hard_labels: {weight: 1}}"
     messages = [d.message for d in found(tmp_path, f"tasks: {{{FINE}, {unused}}}").diagnostics]
     assert "`temperature` of `soft_labels` has no effect" in messages

@@ -120,7 +120,7 @@ def test_a_single_value_has_no_probabilities_to_average():
     written = {"teachers": ["a", "b"], "student": "s", "soft_labels": {"combine": "probabilities", "loss": "mse"}}
     distiller = MultiTeacher.model_validate(written, context={"registry": load_registry()})
     value = Features({"logits": draw(4, 1)})
-    with pytest.raises(Fault, match="needs classes to choose from"):
+    with pytest.raises(Fault, match="needs several classes"):
         distiller.build(ObjectiveContext())(Step(student=value, teachers={"a": value, "b": value}))
 
 
@@ -174,4 +174,4 @@ def test_what_is_about_classes_is_refused_for_numbers(tmp_path, key):
     text = SPEC.replace("sequence_classification", "regression").replace(BOTH, BOTH + f", soft_labels: {{{key}}}")
     (error,) = check(text, folder=tmp_path).errors
     assert error.code == "KD313"
-    assert error.message == f"`{key}` is about classes of which one is right; task `reviews` has numbers"
+    assert error.message == f"`{key}` needs classes of which one is right; task `reviews` has numbers"

@@ -130,12 +130,12 @@ def test_the_head_has_a_beginning_and_an_end():
         (
             {"text": ["cd"], "answer_start": []},
             "KD502",
-            "row 1 of `train` (`q0`) has answers that are not lists of `text` and of `answer_start`, equally long",
+            "row 1 of `train` (`q0`) has answers that are not lists of `text` and `answer_start` of equal lengths",
         ),
         (
             "cd",
             "KD502",
-            "row 1 of `train` (`q0`) has answers that are not lists of `text` and of `answer_start`, equally long",
+            "row 1 of `train` (`q0`) has answers that are not lists of `text` and `answer_start` of equal lengths",
         ),
     ],
 )
@@ -144,7 +144,7 @@ def test_mistakes_in_a_row(given, code, message):
     assert fault(lambda: built(splits), code, ("answers",)).message == message
 
 
-def test_a_misplaced_answer_may_be_skipped(tokenizer):
+def test_a_misplaced_answer_can_be_skipped(tokenizer):
     given = [{"text": ["cd"], "answer_start": [4]}]
     found = built({"train": {**rows("cd"), "answers": given}}, misplaced="skip")
     (example,) = encoded(found, "train", tokenizer)
@@ -164,7 +164,7 @@ def test_rows_without_answers(tokenizer):
 # Windows
 
 
-def test_an_answer_is_where_its_tokens_are(tokenizer):
+def test_the_positions_of_an_answer_are_those_of_its_tokens(tokenizer):
     (example,) = encoded(built(), "train", tokenizer)
     assert tokenizer.convert_ids_to_tokens(example["input_ids"][:7]) == ["[CLS]", "q", "[SEP]", "a", "##b", "c", "##d"]
     assert (example["start_positions"], example["end_positions"]) == (5, 6)
@@ -208,7 +208,7 @@ def test_a_question_that_is_too_long(tokenizer):
     found = fault(lambda: encoded(built(splits, max_length=12), "train", tokenizer), "KD502", ("max_length",))
     assert found.message.startswith("the question in row 1 of `train` (`q0`) has 13 tokens")
     found = fault(lambda: encoded(built(splits, max_length=20, stride=4), "train", tokenizer), "KD104", ("stride",))
-    assert found.message.endswith("leaves the text 4 of a window's 20; `stride` repeats 4")
+    assert found.message.endswith("a window of 20 has 4 tokens of the text, and `stride` repeats 4")
     assert encoded(built(splits, max_length=20, stride=3), "train", tokenizer)
 
 
@@ -282,7 +282,7 @@ def test_windows_are_put_together_by_question(tokenizer):
     assert answered(found, tokenizer, windows) == {"f1": 0.0, "exact_match": 0.0}
 
 
-def test_no_answer_wins_by_its_threshold(tokenizer):
+def test_no_answer_is_predicted_above_its_threshold(tokenizer):
     splits = {"train": rows("", "cd")}
     said = [{(0, 0): 3.0, (5, 6): 2.0}] * 2  # 6 against 4
     found = built(splits, unanswerable={})
@@ -293,7 +293,7 @@ def test_no_answer_wins_by_its_threshold(tokenizer):
     assert answered(found, tokenizer, said) == {"f1": 1.0, "exact_match": 1.0}
 
 
-def test_every_label_leads_back_to_its_answer(tokenizer):
+def test_the_text_of_every_label_is_its_answer(tokenizer):
     """Logits that are right in every window give the best metrics, for every answer and every window."""
     answers = [TEXT[first:last] for first in range(0, 14, 3) for last in range(first + 2, 15, 3)]
     for length in (8, 10, 13, 40):

@@ -205,7 +205,7 @@ def test_a_pair_has_two_token_types(tokenizer):
     assert second["input_ids"] == [2, 6, 3, 3]
 
 
-def test_long_texts_are_cut(tokenizer):
+def test_long_texts_are_truncated(tokenizer):
     rows = {"text": ["a " * 100, "b"], "label": [0, 1]}
     lengths = [
         len(example["input_ids"]) for example in encoded(built({"train": rows}, max_length=5), "train", tokenizer)

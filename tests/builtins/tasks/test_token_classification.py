@@ -197,7 +197,7 @@ def test_a_tag_that_breaks_the_scheme():
     splits = sentences("B-X O", "O I-X B-X")
     found = fault(lambda: built(splits), "KD312", ("tags",))
     assert found.message == (
-        "word 2 in row 2 of `train` has the tag `I-X`: it goes on with an entity that has not begun, after `O`"
+        "word 2 in row 2 of `train` has the tag `I-X`: it continues an entity that has not begun, after `O`"
     )
     assert found.help == "with `scheme: iob1` it begins an entity"
     assert built(splits, scheme="iob1").head.labels == ("O", "B-X", "I-X")
@@ -207,7 +207,7 @@ def test_a_tag_that_breaks_the_scheme():
 # Inputs
 
 
-def test_a_label_stands_at_the_first_token_of_its_word(tokenizer):
+def test_the_label_of_a_word_is_at_its_first_token(tokenizer):
     example = encoded(built({"train": {"tokens": [["ab", "c"]], "tags": [["B-X", "I-X"]]}}), "train", tokenizer)[0]
     assert example["labels"] == [-100, 0, -100, 1, -100]
     assert example["word_mask"] == [0, 1, 0, 1, 0]
@@ -312,7 +312,7 @@ def test_a_sentence_in_several_rows_is_counted_as_one(tokenizer):
     assert metrics == {"f1": 1.0, "precision": 1.0, "recall": 1.0, "accuracy": 1.0}
 
 
-def test_what_is_cut_off_is_answered_wrongly(tokenizer):
+def test_truncated_words_are_predicted_wrongly(tokenizer):
     tags = ["B-X", "O", "O", "O", "B-X"]
     splits = {"train": {"tokens": [["ab", "cd", "ef", "g", "h"]], "tags": [tags]}}
     found = built(splits, max_length=6, long_sentences="cut")
@@ -326,7 +326,7 @@ def test_plain_tags_have_an_accuracy_alone(tokenizer):
     assert answered(found, "train", tokenizer, said) == {"accuracy": 0.75}
 
 
-def test_rows_without_tags_count_in_no_metric(tokenizer):
+def test_rows_without_tags_are_left_out_of_the_metrics(tokenizer):
     found = built({"train": ROWS, "test": {"tokens": [["a"]]}})
     assert answered(found, "test", tokenizer, [["O"]]) == {}
 

@@ -32,7 +32,7 @@ def trained(make, dtype=torch.float32, steps=5):
     return weight.detach()
 
 
-def test_torchs_usual_optimizers_are_there():
+def test_torchs_usual_optimizers_are_available():
     assert set(OPTIMIZERS) == {"sgd", "adam", "adamw", "nadam", "radam", "adagrad", "rmsprop", "adafactor"}
 
 
@@ -77,7 +77,7 @@ def test_parameters_that_the_fused_kernel_does_not_suit_are_stepped_without_it(o
 @pytest.mark.parametrize(
     "name", sorted(OPTIMIZERS.keys() - {"adafactor"})
 )  # whose update of a weight depends on the others
-def test_where_several_processes_train_a_piece_of_a_tensor_is_updated_as_the_whole(name):
+def test_with_several_processes_a_shard_of_a_tensor_is_updated_like_the_whole(name):
     make = OPTIMIZERS[name](lr=0.02, weight_decay=0.1).build(OptimizerContext(processes=2))
     gradients = torch.randn(20, 30, 7, generator=torch.Generator().manual_seed(1))
     pieces = [torch.nn.Parameter(piece.clone()) for piece in parameter().detach().split([13, 12, 5])]

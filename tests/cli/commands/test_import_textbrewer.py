@@ -191,14 +191,14 @@ def test_one_teacher_layer_for_two_of_the_student_is_written_as_pairs(imported):
     assert made["pairs"] == [{"teacher": 4, "student": 1}, {"teacher": 4, "student": 2}]
 
 
-def test_the_student_has_the_sizes_that_the_matches_tell(imported):
+def test_the_student_has_the_sizes_of_the_matches(imported):
     _, text = imported({"intermediate_matches": [match(12, 4, proj=["linear", 312, 768])]})
     config = yaml.safe_load(text)["models"]["student"]["transformers"]["config"]
     sizes = {"hidden_size": 312, "num_attention_heads": 12, "intermediate_size": 1248}
     assert config == {"num_hidden_layers": 4} | sizes
 
 
-def test_several_teachers_are_joined_and_matches_are_passed_over_as_there(imported):
+def test_several_teachers_are_averaged_and_matches_are_skipped_as_in_textbrewer(imported):
     settings = {"temperature": 8, "intermediate_matches": [match(4, 1)]}
     stage, text = imported(settings, "--teacher", "a/b", "--teacher", "c/d", "--student", "e/f")
     joined = stage["distiller"]["multi_teacher"]

@@ -20,7 +20,7 @@ def test_a_folder_is_shown_as_a_tree(kdspec, tmp_path):
     assert "values in buffers (not trained), both included" in outcome.out
 
 
-def test_json_has_all_levels_unless_fewer_are_asked_for(kdspec, tmp_path):
+def test_json_has_all_levels_by_default(kdspec, tmp_path):
     path = str(folder(tmp_path / "net"))
     whole = json.loads(kdspec("parameters", path, "--json").out)
     weight = whole["parts"][1]["parts"][0]["parts"][0]["parts"][0]["parts"][0]["parts"][0]["parts"][0]

@@ -167,7 +167,7 @@ def test_a_finished_run_is_reported_with_its_table(kdspec, spec, engine):
     assert outcome.err.endswith("this run is already finished. To start again:\n  kdspec run spec.yaml --restart\n")
 
 
-def test_a_report_that_cannot_be_made_is_no_failure_of_the_run(kdspec, spec, engine, monkeypatch):
+def test_a_report_that_cannot_be_made_does_not_fail_the_run(kdspec, spec, engine, monkeypatch):
     spec()
     engine()
 
@@ -208,7 +208,7 @@ def test_a_folder_that_cannot_be_created_is_reported(kdspec, spec):
         ({}, False, "AutoModel"),
     ],
 )
-def test_a_student_is_loaded_with_transformers_where_it_is_one_of_theirs(tmp_path, config, tokenizer, told):
+def test_a_transformers_student_is_loaded_with_transformers(tmp_path, config, tokenizer, told):
     if config is not None:
         text = config if isinstance(config, str) else json.dumps(config)
         (tmp_path / "config.json").write_text(text, encoding="utf-8")

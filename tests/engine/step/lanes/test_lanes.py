@@ -258,7 +258,7 @@ stages:
     ],
 )
 def test_without_lanes_the_run_reports_the_reason(changes, plugins, why, texts):
-    # A loss of a plugin may take rows together, so that batches are not cut.
+    # A loss of a plugin may compare rows, so that batches are not split.
     more = (f"{TRAINING}.accumulate=2",) if "normalize" not in changes[0] else ()
     ran = texts(*changes, *more, plugins=plugins)
     assert effects(ran) == [f"`lanes: 2` of stage `distil` has no effect: {why}"]
