@@ -86,8 +86,8 @@ def test_with_dropout_the_gradient_is_that_of_one_graph_over_the_step(single, te
     loop.trainable.train()
     drawn = loop._draw(0)
     weights = [p for p in loop.trainable.parameters() if p.requires_grad]
-    answers = [loop.answers(0, micro, each) for micro, each in enumerate(drawn)]
-    ats = [loop.at(0, micro, each, None, answers[micro]) for micro, each in enumerate(drawn)]
+    teacher_features = [loop.teacher_features(0, micro, each) for micro, each in enumerate(drawn)]
+    ats = [loop.at(0, micro, each, None, teacher_features[micro]) for micro, each in enumerate(drawn)]
     views = [next(iter(loop.trainable.objective.views(at).values())) for at in ats]
     together = joined(views)
     length = together.mask.shape[1]
@@ -100,7 +100,7 @@ def test_with_dropout_the_gradient_is_that_of_one_graph_over_the_step(single, te
     known, whole = over_whole_step(loop, 0, drawn)
     counts = [each.units for each in drawn]
     shares = Shares(counts, total(counts), "step")
-    loop._one_by_one(DrawnStep(number=0, drawn=drawn, shares=shares, answers=known, whole=whole))
+    loop._one_by_one(DrawnStep(number=0, drawn=drawn, shares=shares, teacher_features=known, whole=whole))
     tolerance = 1e-6 if single else 1e-12
     (term,) = whole.values()
     torch.testing.assert_close(term.value, value.detach(), rtol=tolerance, atol=tolerance)
