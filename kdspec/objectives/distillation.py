@@ -49,9 +49,11 @@ class DistillationObjective(Objective):
         self.tasks, self.hard, self.soft = tasks, hard, soft
         planned = context.matches if context is not None else ()
         terms = [MatchTerm(match, context or BuildContext()) for match in planned]
-        self.matches = nn.ModuleList(terms)
         self._terms = tuple(term for term in terms if not term.whole)
         self._whole = {term.term: term for term in terms if term.whole}
+        self.matches = nn.ModuleList(self._terms)
+        # FSDP2 gathers the items of a module list for their forward pass alone, and these are used between passes too.
+        self.step_matches = nn.ModuleDict({str(number): term for number, term in enumerate(self._whole.values())})
         self.compares_steps = bool(self._whole)
         if soft is not None and soft.module is not None:
             self.soft_loss = soft.module  # registered, so that its parameters are trained

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from kdspec.api.logits import HeadLogits
+from kdspec.engine.forward.large_head import LEAST
 from kdspec.engine.run.event_log import read
 from kdspec.engine.run.session import Session
 from kdspec.engine.run.stage_run import Interrupted
@@ -143,6 +145,7 @@ stages:
   first: {distiller: {general: {teacher: teacher, student: assistant}}, training: {steps: 3, batch_size: 2}}
   second: {distiller: {general: {teacher: assistant, student: student}}, training: {steps: 3, batch_size: 2}}
 """
+# AdamW divides a gradient by its own size, which makes of the rounding of a gradient near 0 a difference of the weights.
 LAYERS = """\
 kdspec: 1
 name: toy
@@ -163,7 +166,7 @@ stages:
         soft_labels: {weight: 0}
         hard_labels: {weight: 0.5}
         matches: [{feature: hidden, loss: hidden_mse, layers: {0: 0, 2: 1}}]
-    training: {steps: 5, batch_size: 2, optimizer: {adamw: {lr: 0.001}}, teacher_cache: "off", evaluate: {every_steps: 2}}
+    training: {steps: 5, batch_size: 2, optimizer: {sgd: {lr: 0.1, momentum: 0.9}}, teacher_cache: "off", evaluate: {every_steps: 2}}
   chosen:  # one layer of each has attention with weights
     distiller:
       general:
@@ -171,7 +174,23 @@ stages:
         student: student
         soft_labels: {loss: kl, temperature: 2}
         matches: [{feature: attention, loss: attention_mse, layers: {1: 1}}]
-    training: {steps: 5, batch_size: 2, optimizer: {adamw: {lr: 0.001}}, teacher_cache: "off", evaluate: {every_steps: 2}}
+    training: {steps: 5, batch_size: 2, optimizer: {sgd: {lr: 0.1, momentum: 0.9}}, teacher_cache: "off", evaluate: {every_steps: 2}}
+"""
+WORDS = """\
+kdspec: 1
+name: toy
+tasks: {words: {masked_lm: {data: {json: {train: ../words.jsonl, validation: ../words.jsonl}}, text: text, probability: 0.4}}}
+models:
+  teacher: {transformers: {path: ../words}}
+  student:
+    transformers:
+      like: teacher
+      config: {num_hidden_layers: 1, hidden_dropout_prob: 0.0, attention_probs_dropout_prob: 0.0}
+      initialize: {layers: [1]}
+stages:
+  distil:
+    distiller: {general: {teacher: teacher, student: student, soft_labels: {loss: kl, temperature: 2}, hard_labels: {weight: 0.5}}}
+    training: {steps: 4, batch_size: 2, accumulate: 2, optimizer: {sgd: {lr: 0.1, momentum: 0.9}}, evaluate: {every_steps: 2}}
 """
 PEEKING = "stages.distil.distiller={peeking: {teacher: teacher, student: student}}"
 
@@ -239,6 +258,7 @@ def jobs_of_a_backend(name):
         jobs.append({"output": f"{variant}-{name}", "sets": [each.replace("CACHE", f"cache-{name}") for each in sets]})
     jobs.append({"output": f"together-{name}", "text": TOGETHER})
     jobs.append({"output": f"layers-{name}", "text": LAYERS})
+    jobs.append({"output": f"words-{name}", "text": WORDS})
     infinite = {"rank": 1, "step": 1, "factor": "inf"}
     jobs.append({"output": f"infinite-{name}", "sets": FRAGILE, "at": infinite, "fails": True})
     jobs.append({"output": f"peeking-{name}", "sets": [PEEKING], "fails": name == "fsdp"})
@@ -277,6 +297,9 @@ def started(folder, made, toys):
         f"{text},{number % 2}\n" for number, text in enumerate(["good", "not bad", "a good film", "bad"] * 3)
     )
     (folder / "rows.csv").write_text(f"text,label\n{rows}")
+    tiny(folder / "words", vocab_size=LEAST + 8)
+    texts = ["a good film", "dull", "the plot was thin, and long", "nice", "very bad indeed", "good", "so so so so"]
+    (folder / "words.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     (folder / "accelerate.yaml").write_text("{distributed_type: MULTI_CPU, num_processes: 2, use_cpu: true}")
     starts = {"two": [*jobs_of_a_backend("ddp"), *jobs_of_a_backend("fsdp"), *jobs_of_accelerate()]}
     starts |= {name: [{**FAULTY, "at": at}] for name, at in ACCIDENTS.items()}
@@ -362,6 +385,15 @@ def test_early_exit_of_teachers_and_attention_of_selected_layers_work_with_every
     doubled = [f"stages.{name}.training.batch_size=4" for name in ("cut", "chosen")]
     alone = one("two/layers-alone", *doubled, text=LAYERS.replace("../", ""))
     assert same.close(two.weights("layers-ddp"), alone.weights("two/layers-alone"), 1e-6)
+
+
+def test_a_large_head_comes_to_the_weights_of_one_process(two, one, same, monkeypatch):
+    sizes, mean = [], HeadLogits.mean
+    monkeypatch.setattr(HeadLogits, "mean", lambda logits, *of: sizes.append(logits.classes) or mean(logits, *of))
+    alone = one("two/words-alone", DOUBLED, text=WORDS.replace("../", ""))
+    assert set(sizes) == {LEAST + 8}, "the head is left to the losses"
+    for backend in ("ddp", "fsdp"):
+        assert same.close(two.weights(f"words-{backend}"), alone.weights("two/words-alone"), 1e-6)
 
 
 def test_divided_teachers_teach_the_same(two, one, same):

@@ -94,7 +94,7 @@ def test_with_dropout_the_gradient_is_that_of_one_graph_over_the_step(single, te
     student = torch.cat([
         torch.nn.functional.pad(view.student[0], (0, 0, 0, length - view.student[0].shape[1])) for view in views
     ])  # fmt: skip
-    match = next(iter(loop.trainable.objective.matches))
+    match = loop.trainable.objective.step_matches["0"]
     value = match.loss(student, together.teacher[0], mask=together.mask)
     expected = torch.autograd.grad(value, weights, allow_unused=True)
     known, whole = over_whole_step(loop, 0, drawn)
