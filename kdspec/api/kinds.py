@@ -130,6 +130,11 @@ class Task(Scoped):
     """The meaning of its logits. A loss for logits of another kind is an error. None: not declared."""
     positions: ClassVar[bool] = False
     """Whether the logits are over the tokens of a row, so that all models of a stage need the same tokenizer."""
+    labelled: ClassVar[bool] = False
+    """Whether its head has a class for each label of the rows (`Head.labels`). Where rows are not read, a number of classes is
+    assumed."""
+    length_limit: ClassVar[str | None] = None
+    """Its parameter for the maximum number of tokens of a row, if it has one."""
 
     def adaptor(self) -> Mapping[str, str | list[str]]:
         """The field paths of this task's features, for a model without an adaptor in the spec. Torch-free."""

@@ -29,8 +29,6 @@ from kdspec.rehearsal.stage_rehearsal import StageRehearsal, made_up, unclear
 
 CLASSES = 2
 """Classes that are assumed if neither the task nor the models give a number."""
-LABELLED = ("sequence_classification", "multi_label", "token_classification")
-"""Heads with a class for each label."""
 SMALL = 30_000_000
 """Maximum parameters of models that are built with real weights after a rehearsal on fake tensors has failed."""
 FEW = 2
@@ -106,7 +104,7 @@ class _Rehearsing:
         head = built.head if built is not None else Head(kind=component.head)
         if component.head is None:
             return head if built is not None else None
-        if not head.labels and component.head in LABELLED:
+        if not head.labels and component.labelled:
             stages = [stage for stage in self.plan.stages if task in stage.tasks]
             models = [name for stage in stages for name in (*stage.teachers, stage.student)]
             known = (self.plan.facts[name].classes for name in models)
@@ -212,17 +210,18 @@ class _Rehearsing:
             short = [model for model, found in places.items() if found < tokens.shape[1]]
             if not short:
                 return inputs
-            # Without `max_length` in the spec, a run takes the maximum length of the tokenizer, which fits its model.
-            if self.plan.source.has(("tasks", name, task.name, "max_length")):
-                self._too_long(name, tokens.shape[1], {model: places[model] for model in short})
+            # Without a limit in the spec, a run takes the maximum length of the tokenizer, which fits its model.
+            limit = task.length_limit
+            if limit is not None and self.plan.source.has(("tasks", name, task.name, limit)):
+                self._too_long(name, limit, tokens.shape[1], {model: places[model] for model in short})
             return task.example(context, rows, min(places.values()))
 
-    def _too_long(self, task: str, length: int, places: Mapping[str, int]) -> None:
+    def _too_long(self, task: str, limit: str, length: int, places: Mapping[str, int]) -> None:
         fewest = min(places, key=places.__getitem__)
         message = f"rows may have {length} tokens, but model `{fewest}` has {places[fewest]} positions"
-        label = Mark(("tasks", task, self.spec.tasks[task].name, "max_length"), f"{length} tokens")
+        label = Mark(("tasks", task, self.spec.tasks[task].name, limit), f"{length} tokens")
         where = tuple(Mark(("models", m), f"{n} positions", key=True) for m, n in places.items())
-        help_ = f"write `max_length: {places[fewest]}`; a row that is longer stops the run"
+        help_ = f"write `{limit}: {places[fewest]}`; a row that is longer stops the run"
         self.findings.append(Finding("KD405", message, *label, also=where, help=help_, severity="warning"))
 
     def _with_contents(

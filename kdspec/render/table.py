@@ -15,8 +15,6 @@ from rich.text import Text
 
 from kdspec.render.clean import clean
 
-_LOWER_IS_BETTER = frozenset({"loss", "mae", "mse", "rmse", "perplexity"})
-
 TableCells = Mapping[str, Any]
 """A row as `table.json` has it."""
 
@@ -108,7 +106,7 @@ def _metric(row: TableCells, teacher: TableCells | None, name: str, *, first: bo
     if first and teacher is not None and row is not teacher and row["task"] == teacher["task"]:
         its = teacher["metrics"].get(name)
     # The share of the teacher's value is meaningful only if higher is better.
-    if its is None or name in _LOWER_IS_BETTER or not (_positive(its) and _positive(value)):
+    if its is None or name in row["lower_is_better"] or not (_positive(its) and _positive(value)):
         return Cell(f"{value:.4f}")
     return Cell(f"{value:.4f}", f"{100 * value / its:.1f} % of teacher")
 

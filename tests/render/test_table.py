@@ -18,6 +18,7 @@ TEACHER = {
     "parameters": 22_713_216,
     "bytes": 90_900_000,
     "latency_ms": 20.0,
+    "lower_is_better": ["loss", "perplexity"],
 }
 STUDENT = TEACHER | {
     "model": "student",

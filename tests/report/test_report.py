@@ -38,6 +38,7 @@ ROW = {
     "parameters": 4_386_178,
     "bytes": 17_500_000,
     "latency_ms": 3.2,
+    "lower_is_better": [],
 }
 
 

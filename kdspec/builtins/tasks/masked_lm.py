@@ -45,6 +45,7 @@ class MaskedLm(Task):
     name = "masked_lm"
     scope = "position"
     head: ClassVar[str | None] = "masked_lm"
+    length_limit: ClassVar[str | None] = "max_length"
     logits: ClassVar[LogitKind | None] = "classes"
 
     data: Dataset

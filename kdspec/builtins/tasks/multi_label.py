@@ -48,6 +48,8 @@ class MultiLabel(Task):
     name = "multi_label"
     scope = "position"
     head: ClassVar[str | None] = "multi_label"
+    labelled: ClassVar[bool] = True
+    length_limit: ClassVar[str | None] = "max_length"
     logits: ClassVar[LogitKind | None] = "labels"
 
     data: Dataset

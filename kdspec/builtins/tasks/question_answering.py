@@ -65,6 +65,7 @@ class QuestionAnswering(Task):
 
     name = "question_answering"
     head: ClassVar[str | None] = "question_answering"
+    length_limit: ClassVar[str | None] = "max_length"
     logits: ClassVar[LogitKind | None] = "classes"
     positions: ClassVar[bool] = True
 

@@ -43,6 +43,7 @@ class Regression(Task):
     name = "regression"
     scope = "position"
     head: ClassVar[str | None] = "regression"
+    length_limit: ClassVar[str | None] = "max_length"
     logits: ClassVar[LogitKind | None] = "numbers"
 
     data: Dataset

@@ -41,6 +41,8 @@ class SequenceClassification(Task):
     name = "sequence_classification"
     scope = "position"
     head: ClassVar[str | None] = "sequence_classification"
+    labelled: ClassVar[bool] = True
+    length_limit: ClassVar[str | None] = "max_length"
     logits: ClassVar[LogitKind | None] = "classes"
 
     data: Dataset

@@ -42,6 +42,8 @@ class TokenClassification(Task):
     name = "token_classification"
     scope = "position"
     head: ClassVar[str | None] = "token_classification"
+    labelled: ClassVar[bool] = True
+    length_limit: ClassVar[str | None] = "max_length"
     logits: ClassVar[LogitKind | None] = "classes"
 
     data: Dataset

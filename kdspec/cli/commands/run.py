@@ -234,16 +234,12 @@ def loading(student: Path) -> str | None:
     whole = f"{place}, trust_remote_code=True" if config.get("auto_map") else place  # the run has copied the code
     if not (student / "tokenizer_config.json").is_file():
         return f"from transformers import {auto}\n\nmodel = {auto}.from_pretrained({whole})"
-    answer = "logits" if found else "last_hidden_state"
-    given = '"some text"'
-    if purpose == "QuestionAnswering":
-        answer, given = "start_logits", '"a question", "a text"'
     return "\n".join(
         (
             f"from transformers import {auto}, AutoTokenizer",
             "",
             f"tokenizer = AutoTokenizer.from_pretrained({place})",
             f"model = {auto}.from_pretrained({whole})",
-            f'print(model(**tokenizer({given}, return_tensors="pt")).{answer})',
+            'print(model(**tokenizer("some text", return_tensors="pt")))',
         )
     )

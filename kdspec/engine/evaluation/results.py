@@ -42,6 +42,8 @@ class ResultRow:
     """Size of its weights on disk."""
     latency_ms: float | None
     """Median milliseconds of one row on this machine."""
+    lower_is_better: list[str]
+    """The metrics for which lower is better, as the task's evaluator declares."""
 
 
 def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: Backend) -> tuple[ResultRow, ...]:
@@ -62,6 +64,7 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: B
         if divided:
             backend.divide(module)
         metrics: dict[str, float] = {}
+        lower: list[str] = []
         time_of_one = None
         if split is not None:
             reader, evaluator = models.reader(name), task.evaluator(split)
@@ -80,6 +83,7 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: B
                     also=[Agreement(component.logits, comparable)], process_group=backend.process_group,
                 )  # fmt: skip
                 metrics = outcome.metrics
+                lower = [each for each in metrics if not evaluator.metric(each).higher_is_better]
                 if name == references.get(task_name) and outcome.states:
                     chosen[task_name] = (reader, outcome.states[0])
             time_of_one = 1000 * latency(forward, loader)
@@ -94,6 +98,7 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: B
                 parameters=count(module),
                 bytes=_saved(models, name, task_name) or _bytes(module),
                 latency_ms=time_of_one,
+                lower_is_better=lower,
             )
         )
     return tuple(rows)

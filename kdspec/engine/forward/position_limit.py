@@ -37,5 +37,8 @@ def too_long(spec: Spec, name: str, task: str, module: nn.Module, inputs: Mappin
         return None
     length = tokens.shape[1]
     message = f"a row has {length} tokens, and model `{name}` has {most} positions"
-    at = ("tasks", task, spec.tasks[task].name, "max_length")
-    return FindingError(Finding("KD405", message, at, help=f"set `max_length: {most}`; longer rows are truncated"))
+    at, limit = ("tasks", task, spec.tasks[task].name), spec.tasks[task].length_limit
+    if limit is None:
+        return FindingError(Finding("KD405", message, at))
+    help_ = f"set `{limit}: {most}`; longer rows are truncated"
+    return FindingError(Finding("KD405", message, (*at, limit), help=help_))
