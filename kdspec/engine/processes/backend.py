@@ -107,11 +107,6 @@ class Backend(Protocol):
     def step(self, optimizer: Optimizer) -> bool:
         """Update the weights; False if a scaled gradient overflowed and every rank skipped the update."""
 
-    def agree(self, flag: bool) -> bool:  # noqa: FBT001 - the flag is what is agreed on
-        """Whether the flag is set on any rank. All ranks then take the same branch: a collective that only some of them
-        reach never ends.
-        """
-
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over the ranks; `tensor` itself may be returned."""
 
@@ -208,9 +203,6 @@ class SingleProcess:
         self._scaler.update()
         # GradScaler does not report a skipped update, but it lowers the scale if and only if it has found an overflow.
         return self._scaler.get_scale() >= scale
-
-    def agree(self, flag: bool) -> bool:  # noqa: FBT001 - the seam
-        return bool(self.process_group.largest(flag))
 
     def sum(self, tensor: Tensor) -> Tensor:
         return self.process_group.sum(tensor)
