@@ -9,14 +9,19 @@ from kdspec.diagnostics.diagnostic import closest, excerpt
 from kdspec.diagnostics.fault import Fault
 
 _MANY = 20
+_LABELLED = ("train", "validation")
+"""The splits with labels: without those of `validation` no metric selects the best student."""
 
 ColumnPlace = tuple[str | int, ...]
 """The path of a parameter that names a column."""
 
 
-def no_column(names: Collection[str], split: str, column: str, at: ColumnPlace) -> Fault:
-    """The fault of a split with the columns `names` and without `column`, which the task's parameter `at` names."""
-    near = closest(column, names)
+def no_column(names: Collection[str], split: str, column: str, at: ColumnPlace, *, elsewhere: bool = False) -> Fault:
+    """The fault of a split with the columns `names` and without `column`, which the task's parameter `at` names.
+
+    If the column is `elsewhere`, in another split, its name is right, and no other name is proposed.
+    """
+    near = None if elsewhere else closest(column, names)
     known = ", ".join(f"`{excerpt(name)}`" for name in islice(names, _MANY)) or "none"
     question = f"did you mean `{near}`? " if near else ""
     message = f"the split `{split}` has no column `{excerpt(column)}`"
@@ -27,11 +32,11 @@ def no_column(names: Collection[str], split: str, column: str, at: ColumnPlace) 
 def missing(
     splits: Mapping[str, Collection[str]], inputs: Mapping[ColumnPlace, str], label: Mapping[ColumnPlace, str]
 ) -> Iterator[Fault]:
-    """A fault for each parameter that names a missing column. Only `train` must have the column of the label."""
+    """A fault for each parameter that names a missing column. `train` and `validation` must have the label's column."""
     reported: set[ColumnPlace] = set()
     for split, names in splits.items():
-        wanted = {**inputs, **(label if split == "train" else {})}
+        wanted = {**inputs, **(label if split in _LABELLED else {})}
         for at, column in wanted.items():
             if column not in names and at not in reported:
                 reported.add(at)
-                yield no_column(names, split, column, at)
+                yield no_column(names, split, column, at, elsewhere=column in splits.get("train", ()))

@@ -55,6 +55,7 @@ BUILTINS = (
     "kdspec.builtins.checks.teacher_classes",
     "kdspec.builtins.checks.tokenizers",
     "kdspec.builtins.checks.cached_logits",
+    "kdspec.builtins.checks.whole_steps",
 )
 
 

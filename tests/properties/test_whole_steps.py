@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
@@ -17,7 +19,7 @@ from kdspec.engine.run.build_stage import StageSetup, build_stage
 from kdspec.engine.run.run_folder import RunFolder
 from kdspec.engine.step.normalization import Shares, total
 from kdspec.engine.step.training_loop import DrawnStep
-from kdspec.engine.step.whole_step import joined, over_whole_step
+from kdspec.engine.step.whole_step import check_whole_steps, joined, over_whole_step
 from kdspec.events import StepDone
 
 GENERAL = "stages.distil.distiller.general"
@@ -113,10 +115,15 @@ def test_with_dropout_the_gradient_is_that_of_one_graph_over_the_step(single, te
 
 
 @pytest.mark.parametrize("setting", ["precision: fp16", "compile: true"])
-def test_what_runs_a_student_otherwise_the_second_time_is_refused(setting, launch):
-    key, value = setting.split(": ")
+def test_what_runs_a_student_otherwise_the_second_time_is_refused_for_objectives_of_plugins_too(setting):
+    loop = SimpleNamespace(
+        trainable=SimpleNamespace(objective=SimpleNamespace(compares_steps=True)),
+        stage=SimpleNamespace(training=SimpleNamespace(compile=setting == "compile: true")),
+        backend=SimpleNamespace(scales=setting == "precision: fp16"),
+        place=lambda _term: ("stages", "distil", "distiller"),
+    )
     with pytest.raises(FindingError, match=f"scope `step` cannot be computed with `{setting}`") as caught:
-        launch(*cut(2, 4, *ALONE, f"{TRAINING}.{key}={value}"))
+        check_whole_steps(loop)
     assert caught.value.findings[0].code == "KD516"
 
 

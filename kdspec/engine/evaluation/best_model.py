@@ -161,6 +161,9 @@ class BestModelTracker:
         at = ("stages", self.stage.name, "training", "evaluate", "metric")
         known = ", ".join(f"`{key}`" for key in metrics) or "none"
         near = closest(name, list(metrics))
+        question = f"did you mean `{near}`?" if near else None
+        if not metrics:
+            question = "metrics need labels: do the rows of `validation` have any?"
         owner = f"stage `{self.stage.name}`" if self.stage.several else f"task `{self.tasks[0].task}`"
         raise FindingError(
             Finding(
@@ -168,7 +171,7 @@ class BestModelTracker:
                 f"{owner} has no metric `{name}`",
                 at,
                 notes=(f"there are: {known}",),
-                help=f"did you mean `{near}`?" if near else None,
+                help=question,
                 fix=(name, near) if near and self.written else None,
             )
         )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from kdspec.diagnostics.diagnostic import Diagnostic, Edit, Label, closest
+from kdspec.diagnostics.diagnostic import Diagnostic, Edit, Label, Span, closest
 from kdspec.diagnostics.place import in_order
 from kdspec.registry.registry import Registry
 from kdspec.source.document import Document
@@ -50,7 +50,7 @@ def _unknown_key(mistake: Mistake) -> Diagnostic:
     if guess is None:
         note = known(candidates) if candidates else f"`{mistake.path[-2]}` takes no parameters"
         return Diagnostic("KD101", message, label, notes=(note,), help=components.beside(mistake, key))
-    if (*mistake.path[:-1], guess) in keys:
+    if (*mistake.path[:-1], guess) in keys and not _by_set(span):
         return Diagnostic("KD101", message, label, help=f"`{guess}` is already given; remove `{key}`")
     return Diagnostic("KD101", message, label, help=f"did you mean `{guess}`?", edit=Edit(span, guess))
 
@@ -77,7 +77,23 @@ def _exclusive(mistake: Mistake) -> Diagnostic:
     if not spans:
         return Diagnostic("KD107", message, mistake.value())
     others = tuple(Label(span, "given here") for span in spans[:-1])
-    return Diagnostic("KD107", message, Label(spans[-1], "conflicts with it"), others)
+    return Diagnostic("KD107", message, Label(spans[-1], "conflicts with it"), others, help=_taken_back(mistake, keys))
+
+
+def _taken_back(mistake: Mistake, keys: Sequence[str]) -> str | None:
+    """How `--set` takes back what the file gives, where it gives another one of the keys."""
+    places = {key: span for key in keys if (span := mistake.document.keys.get((*mistake.path, key)))}
+    old = [key for key, span in places.items() if not _by_set(span)]
+    if not old or len(old) == len(places):
+        return None
+    paths = (".".join(map(str, (*mistake.path, key))) for key in old)
+    return f"the file gives {listed(old, 'and')}; take it back, too: " + " ".join(
+        f"`--set {path}=null`" for path in paths
+    )
+
+
+def _by_set(span: Span) -> bool:
+    return span.file.startswith("--set")
 
 
 def _bad_name(mistake: Mistake) -> Diagnostic:
