@@ -472,7 +472,7 @@ def test_a_strategy_that_works_on_modules_is_refused_under_fsdp_alone(two, jobs_
     assert "finished" in two.told(*jobs_of["peeking-ddp"])
     ((code, message),) = two.told(*jobs_of["peeking-fsdp"])["errors"]
     assert code == "KD513"
-    assert "the strategy `peeking` works on the models between their forward passes" in message
+    assert "the strategy `peeking` uses the models between their forward passes" in message
 
 
 def test_the_other_names_the_one_that_was_killed(started):

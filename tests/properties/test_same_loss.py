@@ -245,7 +245,7 @@ def pad(loop, monkeypatch):
 
 def cut(monkeypatch):
     """The settings of micro-batches of equal lengths."""
-    monkeypatch.setattr(build_sampler, "cost_of_a_cut", lambda *_: 0)
+    monkeypatch.setattr(build_sampler, "split_cost", lambda *_: 0)
     return ("batching=sorted_micro_batches",)
 
 
