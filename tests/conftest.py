@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-import importlib.metadata
 import itertools
 import json
 import os
 import shutil
 import signal
-import sys
 from pathlib import Path
 
 import pytest
@@ -160,41 +157,6 @@ def _own_caches(tmp_path_factory):
     os.environ["KDSPEC_CACHE"] = str(tmp_path_factory.mktemp("teachers"))
     yield
     del os.environ["KDSPEC_CACHE"]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _no_waiting_for_the_disk():
-    """Nothing here loses power; what is synced, and in which order, is seen from the calls."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, "fsync", lambda _: None)
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _commands_and_plugins_once():
-    """What a process makes once is made once for the tests of a process too, and not for each command in it."""
-    from kdspec.cli import application as cli
-    from kdspec.registry import plugins
-
-    load, loaded, group = plugins.load, {}, cli.application()
-
-    def kept(extra=(), *, installed=True):
-        key = (installed, importlib.metadata.entry_points, importlib.metadata.version, *sys.path)
-        if extra:
-            return load(extra, installed=installed)
-        if key not in loaded:
-            loaded[key] = load(installed=installed)
-        return loaded[key]
-
-    def fresh():
-        found = copy.copy(group)
-        found.commands = dict(group.commands)  # to which an invocation adds those of plugins
-        return found
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plugins, "load", kept)
-        patch.setattr(cli, "application", fresh)
-        yield
 
 
 def nothing_is_installed(**_):

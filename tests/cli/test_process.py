@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from kdspec.cli import ExitCode, main
 from kdspec.cli.application import application
 from kdspec.cli.invocation import Invocation
@@ -60,6 +62,7 @@ def test_help_loads_neither_builtins_nor_heavy_libraries():
     assert not [name for name in modules if name.startswith("kdspec.builtins.")]
 
 
+@pytest.mark.slow
 def test_validation_is_free_of_torch(spec):
     path = spec("layers: uniform", "layers: {12: 2}")
     assert not imported("validate", str(path)) & {"torch", "transformers", "datasets", "numpy"}
@@ -80,6 +83,7 @@ def test_output_to_a_non_terminal_has_no_colours_even_without_no_color(spec, mon
     assert "\x1b" not in run("validate", "spec.yaml").stdout
 
 
+@pytest.mark.slow
 def test_colours_can_be_forced_and_are_refused(spec, monkeypatch):
     spec("temperature: 4", "temprature: 4")
     monkeypatch.setenv("FORCE_COLOR", "1")
@@ -89,6 +93,7 @@ def test_colours_can_be_forced_and_are_refused(spec, monkeypatch):
     assert "\x1b[34m" in run("validate", "spec.yaml").stdout
 
 
+@pytest.mark.slow
 def test_a_terminal_without_unicode_gets_escapes(spec, monkeypatch):
     spec("name: tiny", "name: caf\u00e9")
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
@@ -97,6 +102,7 @@ def test_a_terminal_without_unicode_gets_escapes(spec, monkeypatch):
     assert "caf\\xe9" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_closed_output_pipe_is_not_an_error():
     process = subprocess.Popen([*KDSPEC, "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()

@@ -48,6 +48,7 @@ def output(name: str) -> tuple[int, str]:
     return code, found.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPECS)
 def test_a_bad_spec_gives_the_recorded_output(name, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")

@@ -216,6 +216,7 @@ def test_a_spec_in_the_documentation_is_valid(block, page):
     assert made.plan is not None, made.errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [p for p in PAGES if blocks(p, "python")], ids=lambda p: str(p.relative_to(ROOT)))
 def test_plugins_in_the_documentation_load_and_their_losses_hold(path, page):
     registry = page(path).registry
@@ -246,6 +247,7 @@ def leave_a_student(folder: Path) -> None:
 TESTS = [param for param in every("python") if param.values[0].file.startswith("test_")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", TESTS)
 def test_tests_in_the_documentation_pass(block, page, tmp_path):
     module = page(block.page).modules[block.file.removesuffix(".py")]

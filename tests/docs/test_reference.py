@@ -31,6 +31,7 @@ def test_the_pages_are_fresh(generate, capsys):
     assert generate.main(["--check"]) == 0, capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_stale_page_is_named_with_the_command_that_renews_it(generate, tmp_path, monkeypatch, capsys):
     for name, text in generate.pages().items():
         (tmp_path / name).write_text(text, encoding="utf-8")

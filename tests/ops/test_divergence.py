@@ -54,6 +54,7 @@ def reference(loss, s, t, temperature):
     return -sum(a * math.log(b) for a, b in zip(p, q, strict=True))
 
 
+@pytest.mark.slow
 @soft_losses
 @settings(deadline=None)
 @given(logits=logit_pairs(), temperature=temperatures)

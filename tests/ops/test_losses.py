@@ -185,6 +185,7 @@ def test_autocast_does_not_narrow_a_loss(name, loss, shape):
     assert torch.equal(narrow.value, loss(student, teacher, MASK).value)
 
 
+@pytest.mark.slow
 @masked_losses
 @pytest.mark.parametrize("mask", [None, MASK], ids=["no mask", "masked"])
 def test_nothing_waits_for_the_device(name, loss, shape, mask):

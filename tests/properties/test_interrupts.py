@@ -63,6 +63,7 @@ MOMENTS = {
 }
 
 
+@pytest.mark.slow
 @BOTH
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_the_step_is_finished_and_saved(moment, number, session, launch, monkeypatch, same):

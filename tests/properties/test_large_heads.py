@@ -111,6 +111,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("rows")
 @pytest.mark.parametrize("change", CHANGES)
 def test_applying_a_large_head_in_the_losses_changes_nothing(change, launch, chunks):
@@ -142,6 +143,7 @@ def test_a_loss_of_all_positions_together_gets_all_logits(launch, chunks):
     assert any(graph for _, graph in sizes)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("rows")
 def test_a_plan_knows_what_a_large_head_saves(session, chunks):
     planned = session(text=SPEC).plan

@@ -283,6 +283,7 @@ def test_a_spec_before_its_mutation_is_fine(name, good):
     assert told(spec, spec.text) == (spec.document.data, False)
 
 
+@pytest.mark.slow
 def test_errors_are_reported_before_anything_is_loaded(good):
     judge([tried(good(name), name, SHORT) for name in SPECS])
 

@@ -59,6 +59,7 @@ def interrupt(session, toys, *sets, step, stage="distil", **options):
     assert caught.value.signal == signal.SIGINT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 3, 5])
 def test_a_run_stopped_after_any_step_resumes_from_there(step, launch, session, toys, same):
     whole = launch(DROPOUT, *EVALUATED, folder="whole")

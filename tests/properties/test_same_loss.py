@@ -286,6 +286,7 @@ def test_every_loss_and_task_is_here():
     assert {*TEMPERATURES, "constant"} == {*REGISTRY.names("temperature")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", WRITTEN)
 def test_a_batch_may_be_padded_to_128(task, laboratory, monkeypatch):
     of, expected = laboratory(task)
@@ -309,6 +310,7 @@ def test_a_batch_may_be_without_padding(task, laboratory, monkeypatch):
     assert taken
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", WRITTEN.keys() - DRAWN_ANEW.keys())
 def test_teacher_outputs_may_come_from_a_cache_or_its_reductions(task, laboratory, monkeypatch, tmp_path):
     """Filled by the batch as it is, and read by one that is cut and packed: everything at once."""

@@ -350,6 +350,7 @@ class TestTheCodeOfAModel:
         assert "add `--trust-remote-code` to the command" in told
         assert not minted.exists()
 
+    @pytest.mark.slow
     def test_it_runs_if_the_command_allows_it(self, minted, capsys):
         assert main(["validate", "spec.yaml", "--trust-remote-code"]) == 0
         assert not minted.exists()
@@ -362,6 +363,7 @@ class TestTheCodeOfAModel:
         assert "from_pretrained('runs/x/student', trust_remote_code=True)" in capsys.readouterr().out
         assert main(["bench", "runs/x", "--rounds", "1", "--trust-remote-code"]) == 0
 
+    @pytest.mark.slow
     def test_is_part_of_what_a_run_was_begun_with(self, home, capsys):
         assert main(["run", spec(), "--trust-remote-code"]) == 0
         assert main(["run", "spec.yaml"]) == 3

@@ -159,6 +159,7 @@ def _letters(text):
     return "".join(character for character in text if character.isalpha())
 
 
+@pytest.mark.slow
 def test_models_with_tokenizers_of_their_own_get_batches_of_their_own(texts, spy, tmp_path):
     """The teacher reads other numbers for the same rows; the table compares the same rows, too."""
     from transformers import AutoTokenizer
@@ -188,6 +189,7 @@ def test_matching_layers_of_other_tokens_is_an_error(texts, tmp_path):
     assert [d.code for d in caught.value.findings] == ["KD402"]
 
 
+@pytest.mark.slow
 def test_checkpointed_activations_change_nothing(texts, same):
     plain = texts(folder="plain")
     saved = texts("stages.distil.training.gradient_checkpointing=true", folder="saved")
@@ -236,6 +238,7 @@ def test_a_new_head_does_not_matter_where_only_layers_are_learnt(texts):
     assert "`bert.embeddings" in note
 
 
+@pytest.mark.slow
 def test_a_teacher_that_ends_early_teaches_the_same(texts, monkeypatch, same):
     matches = f"{MATCHES}=[{{feature: hidden, loss: hidden_mse, layers: {{1: 1}}}}]"
     sets = (matches, "stages.distil.distiller.general.soft_labels={weight: 0}")

@@ -120,6 +120,7 @@ class RealStep:
             yield optimizer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", EACH)
 def test_operations_are_those_of_the_real_step(change, rehearsed):
     outcome = rehearsed(SPEC, change=change)
@@ -159,6 +160,7 @@ def test_the_groups_of_the_optimizer_are_the_real_ones(rehearsed):
     assert sum(outcome.stage.groups.values()) == sum(p.numel() for p in step.trainable.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", EACH)
 def test_memory_is_near_that_of_the_real_step(change, rehearsed):
     """The profiler hears of every allocation from torch's allocator; what is held before it begins is added."""
@@ -196,6 +198,7 @@ def most(profile):
     return peak
 
 
+@pytest.mark.slow
 def test_checkpointing_trades_operations_for_memory(rehearsed):
     plain = rehearsed(SPEC).stage
     saved = rehearsed(SPEC, sets=["stages.distil.training.gradient_checkpointing=true"]).stage
@@ -212,6 +215,7 @@ def test_mixed_precision_halves_what_is_kept(rehearsed, precision):
     assert mixed.memory.models == plain.memory.models
 
 
+@pytest.mark.slow
 def test_a_teacher_in_half_precision_takes_half_of_the_memory(rehearsed):
     plain = rehearsed(SPEC).stage
     short = rehearsed(SPEC, sets=["stages.distil.training.teacher_precision=bf16"]).stage
@@ -220,6 +224,7 @@ def test_a_teacher_in_half_precision_takes_half_of_the_memory(rehearsed):
     assert short.flops == plain.flops
 
 
+@pytest.mark.slow
 def test_a_student_in_another_type_has_projections_of_that_type(rehearsed):
     outcome = rehearsed(SPEC, change=[("{like: teacher,", "{like: teacher, dtype: bfloat16,")])
     assert outcome.codes == []
@@ -227,6 +232,7 @@ def test_a_student_in_another_type_has_projections_of_that_type(rehearsed):
     assert outcome.stage.groups["projection"] == 3 * (32 * 64 + 64)
 
 
+@pytest.mark.slow
 def test_rows_cost_the_same_in_any_batch(rehearsed):
     one, eight = (rehearsed(SPEC, sets=[f"stages.distil.training.batch_size={size}"]).stage for size in (1, 8))
     assert one.flops == eight.flops
@@ -243,6 +249,7 @@ def test_parameters_without_a_gradient_are_unused(rehearsed):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_loss_with_parameters_has_a_group(rehearsed):
     outcome = rehearsed(SPEC, NETS, change=[("soft_labels: {loss: kl}", "soft_labels: {loss: learns}")])
     assert outcome.codes == []

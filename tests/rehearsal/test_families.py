@@ -68,6 +68,7 @@ HEAD = Head(kind="sequence_classification", labels=("bad", "fair", "good"))
 EACH = [pytest.param(family, marks=[pytest.mark.slow] * (family not in FIRST)) for family in FAMILIES]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", EACH)
 def test_shapes_and_sizes_are_those_of_the_real_model(rehearsed, family):
     change = [("TEACHER", f"{{model_type: {family}, {FAMILIES[family]}}}")]
@@ -98,6 +99,7 @@ SHORT = f"""\
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", EACH)
 def test_a_teacher_ends_after_the_deepest_layer_that_is_read(family, rehearsed):
     """What is left is the same to the bit."""
@@ -192,6 +194,7 @@ def layers(tensors):
     return {index: tuple(tensor.shape) for index, tensor in enumerate(tensors)}
 
 
+@pytest.mark.slow
 def test_the_encoder_of_an_encoder_decoder(rehearsed, tmp_path):
     """The classifier of T5 counts tokens and takes the last one: shapes that depend on contents."""
     config = {
@@ -217,6 +220,7 @@ def test_the_encoder_of_an_encoder_decoder(rehearsed, tmp_path):
     assert [(shape.layer, shape.shape) for shape in hidden] == [(0, (4, 16, 12)), (4, (4, 16, 12))]
 
 
+@pytest.mark.slow
 def test_copied_tensors_are_counted(rehearsed):
     change = [("TEACHER", f"{{model_type: bert, {FAMILIES['bert']}}}"), ("[0, 2]}", "[0, 2], embeddings: false}")]
     outcome = rehearsed(SPEC, change=change)

@@ -336,6 +336,7 @@ def nested_merges(levels):
 
 
 class TestLimits:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "text",
         [
@@ -502,6 +503,7 @@ def dumped(value):
     return repr(value).replace("inf", ".inf")
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(DATA)
 def test_data_that_is_written_is_read_again(value):

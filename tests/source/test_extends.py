@@ -149,6 +149,7 @@ class TestExtends:
         write(tmp_path, f11="a: 1")
         assert "more than 64 files" in message(lambda: load(tmp_path / "f0.yaml"))
 
+    @pytest.mark.slow
     def test_the_limits_hold_for_all_files_together(self, tmp_path):
         for name in "ab":
             write(tmp_path, **{name: "\n".join(f"{name}{i}: 0" for i in range(9_000))})

@@ -125,6 +125,7 @@ def test_a_sentence_that_is_cut_within_a_name_is_known(tags, whole, conversions)
     assert conversions.whole([("王", tag) for tag in tags.split()]) is whole
 
 
+@pytest.mark.slow
 def test_msra_gives_names_kinds_and_questions(conversions, unpacked, made):
     for name, count in (("train", 23_000), ("test", 3_000)):
         with (unpacked / f"{name}.txt").open("w", encoding="utf-8") as file:

@@ -64,6 +64,7 @@ def squares(student, teacher):
     return (student - teacher.detach()).double().square().to(student.dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("component", LOSSES, ids=lambda component: component.name)
 def test_every_builtin_loss_passes(component):
     attention = component.name.startswith("attention")
@@ -215,6 +216,7 @@ def test_a_default_that_its_own_rules_refuse_is_caught():
         check_loss(Refused.model_construct())
 
 
+@pytest.mark.slow
 def test_a_module_that_imports_torch_is_caught(tmp_path):
     file = tmp_path / "heavy.py"
     text = '''

@@ -57,6 +57,7 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [MiniLM(heads=2), MiniLMv2(heads=2)], ids=["minilm", "minilm_v2"])
 def test_they_pass_the_conformance_tests_of_losses(loss):
     check_loss(loss, zero_at_equality=True, non_negative=True)

@@ -70,6 +70,7 @@ def test_it_learns_is_compared_and_loads_again_without_a_spec(sets, network, fol
     assert "hidden.hidden_mse.2-1" in events
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_student(folder):
     found = [load(run(SPEC, folder / name, folder=folder).student)[0].state_dict() for name in ("one", "other")]
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
@@ -104,6 +105,7 @@ def test_mistakes_are_found_before_anything_runs(sets, code, message, folder):
     assert message in f"{errors[0].message} {errors[0].primary}"
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_resumes_bit_for_bit(folder):
     stop = """
 import os, signal
@@ -123,6 +125,7 @@ def kdspec_observe(event, session):
     assert all(torch.equal(mine[name], other[name]) for name in mine)
 
 
+@pytest.mark.slow
 def test_what_a_run_has_left_teaches_in_another(folder):
     left = run(SPEC, folder / "runs", folder=folder).student
     path = f"models.teacher={{bigru: {{path: {left}}}}}"

@@ -27,6 +27,7 @@ def filled(kdspec, spec):
     return outcome
 
 
+@pytest.mark.slow
 def test_a_run_finds_what_was_computed_before(filled, kdspec):
     assert "distil: teacher teacher, " in filled.out
     assert kdspec("run", "spec.yaml").code == 0

@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from kdspec.source.document import parse
 
 
@@ -23,6 +25,7 @@ def test_json_has_its_format(kdspec, spec):
     assert (data["format"], data["name"]) == (1, "tiny")
 
 
+@pytest.mark.slow
 def test_the_resolved_spec_has_the_same_plan(kdspec, spec):
     path = spec()
     resolved = kdspec("plan", "--resolved", "spec.yaml")
@@ -72,6 +75,7 @@ def test_two_forms_at_once_are_wrong_usage(kdspec, spec):
     assert kdspec("plan", "spec.yaml", "--json", "--resolved").code == 2
 
 
+@pytest.mark.slow
 def test_a_static_plan_is_free_of_torch(spec):
     path = spec()
     code = f"import sys; from kdspec.cli import main; main(['plan', '--static', {str(path)!r}]); "
@@ -80,6 +84,7 @@ def test_a_static_plan_is_free_of_torch(spec):
     assert done.stderr == "set()\n"
 
 
+@pytest.mark.slow
 def test_a_plan_is_rehearsed(kdspec, spec):
     spec()
     told = kdspec("plan", "spec.yaml").out

@@ -122,6 +122,7 @@ def test_a_warning_does_not(kdspec, spec, engine):
     assert "warning[KD305]" in outcome.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("format_", "shown"), [("full", "error[KD501]: a loss"), ("concise", "KD501 a loss"), ("json", '"code": "KD501"')]
 )
@@ -189,6 +190,7 @@ def test_a_device_that_cannot_be_used_is_wrong_usage(kdspec, spec, engine, devic
     assert f"`{device}` cannot be used" in outcome.err
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_created_is_reported(kdspec, spec):
     spec()
     Path("taken").write_text("", encoding="utf-8")

@@ -108,6 +108,7 @@ def test_padding_of_random_batches_is_not_reported(texts):
     assert not any("padding" in note for note in texts(f"{TRAINING}.batching=random").notes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["sorted_micro_batches", "length_grouped"])
 def test_a_stopped_run_resumes_with_the_same_batches(by, texts, toys):
     changes = (f"{TRAINING}.batching={by}", f"{TRAINING}.steps=5", f"{TRAINING}.checkpoint.every_steps=1")

@@ -52,6 +52,7 @@ def draws() -> tuple[float, float, float]:
     return torch.rand(()).item(), random.random(), float(np.random.rand())  # noqa: NPY002 - the state that is shared is what is tested
 
 
+@pytest.mark.slow
 def test_fold_is_the_same_in_every_process():
     """Python's own hash is salted by PYTHONHASHSEED; a resume in another process must not be."""
     code = "from kdspec.engine.batches.sampler import fold; print(fold(7, 'epoch', 3))"

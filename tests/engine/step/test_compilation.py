@@ -193,6 +193,7 @@ def test_features_from_within_a_layer_leave_the_modules_between_them_compiled(te
     assert losses(compiled) == pytest.approx(losses(plain), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_modules_of_ones_own_are_compiled_too(launch, session, graphs, same):
     plain = launch(folder="plain")
     found = launch(f"{TRAINING}.compile=true", folder="compiled")
@@ -201,6 +202,7 @@ def test_modules_of_ones_own_are_compiled_too(launch, session, graphs, same):
     assert same.close(found.weights, plain.weights, 1e-5)
 
 
+@pytest.mark.slow
 def test_without_a_compiler_the_run_continues_and_reports_the_reason(texts, monkeypatch, same):
     def none(graph, inputs):
         raise RuntimeError("No working C++ compiler found.\nSearched: g++")

@@ -222,6 +222,7 @@ def test_the_student_is_a_folder_for_each_task(texts):
     assert "`films/`: the model with the head for task `films`" in (ran.folder / "student" / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_layers_and_head_are_copied_from_the_teacher_of_a_task(texts):
     """The head goes to the head of the same task, whatever the other one's shape."""
     ran = texts(f"{TRAINING}.optimizer={{sgd: {{lr: 1.0e-30}}}}")
@@ -232,6 +233,7 @@ def test_layers_and_head_are_copied_from_the_teacher_of_a_task(texts):
     assert torch.equal(films[f"bert.encoder.layer.0.{layer}"], teacher[f"bert.encoder.layer.1.{layer}"])
 
 
+@pytest.mark.slow
 def test_a_student_of_several_tasks_may_be_trained_on_for_one_of_them_and_teach(texts):
     more = "stages.more={distiller: {supervised: {model: student, task: films}}, training: {steps: 1, batch_size: 4}}"
     last = (
@@ -243,6 +245,7 @@ def test_a_student_of_several_tasks_may_be_trained_on_for_one_of_them_and_teach(
     assert (ran.folder / "student" / "config.json").is_file()
 
 
+@pytest.mark.slow
 def test_finished_stages_are_read_back(texts, session, toys, same):
     whole = texts(folder="whole")
     weights = {task: load_file(whole.folder / "student" / task / "model.safetensors") for task in ("films", "topics")}

@@ -53,6 +53,7 @@ def count_rows(monkeypatch):
     return counted
 
 
+@pytest.mark.slow
 def test_the_losses_are_those_without_a_cache(launch):
     without, with_ = launch(f"{CACHE}=off", folder="without"), launch()
     assert close(with_, without)
@@ -67,6 +68,7 @@ def test_every_row_is_computed_once_and_read_in_each_epoch(launch, count_rows):
     assert sum(n for n in count_rows if n > 2) == 41
 
 
+@pytest.mark.slow
 def test_a_second_run_does_not_run_the_teacher(launch, count_rows):
     first = launch()
     count_rows.clear()
@@ -76,6 +78,7 @@ def test_a_second_run_does_not_run_the_teacher(launch, count_rows):
     assert max(count_rows) <= 2  # only the look at two rows
 
 
+@pytest.mark.slow
 def test_other_runs_with_the_same_teacher_share_it(launch):
     """The student, the batches and their order do not change the teacher's outputs."""
     first = launch()
@@ -86,6 +89,7 @@ def test_other_runs_with_the_same_teacher_share_it(launch):
     assert second.cache.computed == 0
 
 
+@pytest.mark.slow
 def test_settings_that_change_the_values_have_separate_caches(launch):
     changes = {
         "nothing": (),
@@ -108,6 +112,7 @@ def test_a_teacher_of_another_precision_is_read_as_it_was_run(launch):
     assert with_.losses == pytest.approx(launch(folder="exact").losses, rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float16", 1e-3), ("int8", 1e-2)])
 def test_values_may_be_stored_with_less_precision(dtype, tolerance, launch):
     exact, less = launch(), launch(f"{CACHE}.dtype={dtype}", folder="less")
@@ -128,6 +133,7 @@ class Stop:
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("step", "lost"), [(1, False), (3, True), (8, True)])
 def test_a_stopped_run_ends_in_the_same_bits(step, lost, launch, home):
     whole = launch(f"{CACHE}.folder=elsewhere", folder="whole")
@@ -185,6 +191,7 @@ def table(home, numbers):
     (home / "rows.jsonl").write_text("".join(f"{lines[number]}\n" for number in numbers), encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("numbers", "computed"),
     [
@@ -207,6 +214,7 @@ def test_only_rows_that_the_teacher_has_not_seen_are_computed(numbers, computed,
     assert close(second, launch(f"{CACHE}=off", folder="without"))
 
 
+@pytest.mark.slow
 def test_rows_that_a_teacher_reads_otherwise_are_other_samples(launch, count_rows):
     first = launch()
     second = launch("tasks.texts.sequence_classification.max_length=6", folder="short")
@@ -219,6 +227,7 @@ def test_rows_that_are_the_same_are_computed_once(launch, home):
     assert launch().cache.computed == 20
 
 
+@pytest.mark.slow
 def test_a_stopped_run_over_a_cache_of_other_rows_ends_in_the_same_bits(launch, home):
     table(home, range(0, 50, 3))
     launch(folder="before")
@@ -252,6 +261,7 @@ def test_the_budget_counts_the_rows_of_other_data(launch, home):
     assert not ran.cache.used
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [5000, -1])
 def test_a_damaged_sample_is_reported_and_its_batch_is_computed_again(at, launch, home):
     whole = launch()
@@ -264,6 +274,7 @@ def test_a_damaged_sample_is_reported_and_its_batch_is_computed_again(at, launch
     assert launch(folder="third").warnings == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [f"*{SEGMENT}", INDEX])
 def test_a_truncated_file_is_filled_again(name, launch, home):
     whole = launch()
@@ -284,6 +295,7 @@ class Remove:
             shutil.rmtree(self.folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 8])
 def test_a_cache_that_is_removed_while_it_is_read_costs_nothing(step, launch, home):
     whole = launch(f"{CACHE}.folder=elsewhere", folder="whole")
@@ -292,6 +304,7 @@ def test_a_cache_that_is_removed_while_it_is_read_costs_nothing(step, launch, ho
     assert ran.warnings == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_the_cache_and_not_the_run(launch, monkeypatch):
     without = launch(f"{CACHE}=off", folder="without")
 
@@ -388,6 +401,7 @@ def test_a_reduction_is_stored_in_place_of_a_layer(launch, dtype):
     assert set(with_.cache.features) == names
 
 
+@pytest.mark.slow
 def test_a_layer_that_a_loss_needs_is_stored_whole(launch):
     """A similarity beside it would only take more room."""
     more = REDUCED.replace("[{", "[{feature: hidden, loss: cos, layers: {3: 1}, projection: linear}, {", 1)

@@ -100,6 +100,7 @@ def test_the_best_student_is_chosen_in_the_direction_of_its_metric(metric, launc
     assert ran.of(StageFinished)[0].best_step == 1 + values.index(best)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("rows")
 def test_a_masked_student_is_saved_with_its_embeddings_tied(session, launch):
     ran = launch(text=spec("masked_lm"))

@@ -146,6 +146,7 @@ def effects(ran):
     return [note for note in ran.notes if "lanes" in note or "in parallel" in note]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("by", "changes"),
     [
@@ -170,6 +171,7 @@ def test_the_numbers_are_those_of_one_after_another(by, changes, texts, monkeypa
     assert effects(more) == [f"stage `distil`: {lanes} micro-batches in parallel"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), [(1, 2), (2, 2), (4, 4)])
 def test_the_bits_are_the_same_in_every_run(first, second, texts, same):
     """With equally many threads for each lane: with another number torch adds up a tensor in another order."""
