@@ -15,8 +15,8 @@ from typing import Any
 import kdspec
 from kdspec import load_registry
 from kdspec.api.component import Component, Strict
-from kdspec.api.match import Match
-from kdspec.api.spec import Spec
+from kdspec.api.spec.match import Match
+from kdspec.api.spec.spec import Spec
 from kdspec.cli import exits
 from kdspec.cli.application import application
 from kdspec.diagnostics.codes import CODES

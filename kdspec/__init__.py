@@ -10,9 +10,9 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from kdspec.api.batch import Batch
 from kdspec.api.component import Component, Strict, by_name, invalid_value
-from kdspec.api.context import (
+from kdspec.api.hooks import API_VERSION, hookimpl
+from kdspec.api.kinds.context import (
     AdaptorContext,
     BuildContext,
     Input,
@@ -20,12 +20,8 @@ from kdspec.api.context import (
     OptimizerContext,
     ProjectionContext,
 )
-from kdspec.api.distiller import Distiller, ObjectiveContext
-from kdspec.api.evaluator import Evaluator, Metric, State
-from kdspec.api.field_path import FieldPath, FieldPathError
-from kdspec.api.file_fields import TOKENIZER_FILES, SpecFile, SpecFolderOrHub, SpecTokenizer, has_any, local_folder
-from kdspec.api.hooks import API_VERSION, hookimpl
-from kdspec.api.kinds import (
+from kdspec.api.kinds.distiller import Distiller, ObjectiveContext
+from kdspec.api.kinds.kinds import (
     Adaptor,
     Augmentation,
     Dataset,
@@ -37,7 +33,7 @@ from kdspec.api.kinds import (
     Task,
     switched_off,
 )
-from kdspec.api.losses import (
+from kdspec.api.kinds.losses import (
     LOGIT_KINDS,
     Divergence,
     FeatureLoss,
@@ -48,24 +44,28 @@ from kdspec.api.losses import (
     Scope,
     Temperature,
 )
-from kdspec.api.match import Match, Pair, PlannedMatch, matches_of
-from kdspec.api.model import Model, ModelContext, ModelFacts
-from kdspec.api.needs import ClassesOnly, LogitUse, Needs, TaskNeeds
-from kdspec.api.plan import Plan, StagePlan, TaskPlan
+from kdspec.api.kinds.model import Model, ModelContext, ModelFacts
+from kdspec.api.paths.field_path import FieldPath, FieldPathError
+from kdspec.api.plan.needs import ClassesOnly, LogitUse, Needs, TaskNeeds
+from kdspec.api.plan.plan import Plan, StagePlan, TaskPlan
 from kdspec.api.report import Report, Section
-from kdspec.api.spec import Spec, Training
-from kdspec.api.spec_source import SpecSource
-from kdspec.api.step import Features, Step, Term, View
-from kdspec.api.task import BuiltTask, Head, Reader, Row, WrappedTask
-from kdspec.api.task_sampling import Sampling
+from kdspec.api.spec.file_fields import TOKENIZER_FILES, SpecFile, SpecFolderOrHub, SpecTokenizer, has_any, local_folder
+from kdspec.api.spec.match import Match, Pair, PlannedMatch, matches_of
+from kdspec.api.spec.spec import Spec, Training
+from kdspec.api.spec.spec_source import SpecSource
+from kdspec.api.spec.task_sampling import Sampling
+from kdspec.api.working.batch import Batch
+from kdspec.api.working.evaluator import Evaluator, Metric, State
+from kdspec.api.working.step import Features, Step, Term, View
+from kdspec.api.working.task import BuiltTask, Head, Reader, Row, WrappedTask
 from kdspec.diagnostics.diagnostic import Diagnostic, closest, excerpt
 from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import Finding, Mark, SpecPath
 from kdspec.registry.registry import Registry, load_registry
 
 if TYPE_CHECKING:
-    from kdspec.api.logits import DenseLogits, HeadLogits, HeadPost, Logits, OutputHead, TopKLogits
-    from kdspec.api.objective import Objective
+    from kdspec.api.working.logits import DenseLogits, HeadLogits, HeadPost, Logits, OutputHead, TopKLogits
+    from kdspec.api.working.objective import Objective
     from kdspec.objectives.distillation import DistillationObjective
     from kdspec.objectives.soft_labels import Soft
     from kdspec.ops.mean import Mean
@@ -169,16 +169,16 @@ __all__ = [
 
 _NEED_TORCH = MappingProxyType(
     {
-        "DenseLogits": "kdspec.api.logits",
+        "DenseLogits": "kdspec.api.working.logits",
         "DistillationObjective": "kdspec.objectives.distillation",
-        "HeadLogits": "kdspec.api.logits",
-        "HeadPost": "kdspec.api.logits",
-        "Logits": "kdspec.api.logits",
+        "HeadLogits": "kdspec.api.working.logits",
+        "HeadPost": "kdspec.api.working.logits",
+        "Logits": "kdspec.api.working.logits",
         "Mean": "kdspec.ops.mean",
-        "Objective": "kdspec.api.objective",
-        "OutputHead": "kdspec.api.logits",
+        "Objective": "kdspec.api.working.objective",
+        "OutputHead": "kdspec.api.working.logits",
         "Soft": "kdspec.objectives.soft_labels",
-        "TopKLogits": "kdspec.api.logits",
+        "TopKLogits": "kdspec.api.working.logits",
     }
 )
 """The modules of the names that need torch; each is imported when its name is first used."""

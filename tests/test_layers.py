@@ -144,9 +144,9 @@ def test_the_language_is_torch_free() -> None:
 
 
 TORCH_AT_TOP = (
-    "api.objective",
+    "api.working.objective",
     "ops",
-    "api.logits",
+    "api.working.logits",
     "engine",
     "rehearsal",
     "objectives.distillation",
@@ -172,3 +172,36 @@ def test_heavy_packages_are_imported_where_they_are_needed() -> None:
     heavy = {"torch", "transformers", "datasets", "torchmetrics"}
     light = [module for module in modules() if not {top(module), module} & {*TORCH_AT_TOP}]
     assert [module for module in light if heavy & {*at_import(module)}] == []
+
+
+LOOSE = {"__init__", "__main__", "events"}
+LARGEST = 17  # modules of a folder; about fifteen, beyond which it has topics of its own
+TOLD_APART = ("cli", "render", "report", "builtins", "textbrewer", "testing", "rehearsal", "api")
+"""Folders that make plain what a module is whose name another folder has too: `render/plan`, `cli/commands/plan`."""
+
+
+def test_no_module_lies_loose_at_the_top() -> None:
+    assert {path.stem for path in ROOT.glob("*.py")} == LOOSE
+
+
+def test_a_folder_with_many_modules_has_folders_by_topic() -> None:
+    folders = [ROOT, *(path for path in ROOT.rglob("*") if path.is_dir())]
+    sizes = {str(folder.relative_to(ROOT)): len([*folder.glob("*.py")]) - 1 for folder in folders}
+    assert {folder: size for folder, size in sizes.items() if size > LARGEST} == {}
+
+
+def test_a_module_name_means_one_thing() -> None:
+    places: dict[str, list[str]] = {}
+    for module in modules():
+        if top(module) not in TOLD_APART and not module.endswith(PACKAGE):
+            places.setdefault(module.rpartition(".")[2], []).append(module)
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
+def test_no_two_public_classes_have_one_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in ROOT.rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}

@@ -233,7 +233,7 @@ FOREIGN = {
         ops/leaves.py variable
     """,
     "whatever a model returns": """
-        api/path_steps.py shape _asdict __dict__ _fields
+        api/paths/path_steps.py shape _asdict __dict__ _fields
         testing/loss_suite.py shape
     """,
     "an error, which has a reason only if the system gave one": """

@@ -9,7 +9,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from kdspec.api.component import Component
-    from kdspec.api.plan import Plan
+    from kdspec.api.plan.plan import Plan
     from kdspec.api.report import Report, Section
     from kdspec.diagnostics.finding import Finding
     from kdspec.events import Event

@@ -14,8 +14,8 @@ from kdspec.source import extends
 from kdspec.source.document import Document, Source, parse
 
 if TYPE_CHECKING:
-    from kdspec.api.plan import Plan
-    from kdspec.api.spec import Spec
+    from kdspec.api.plan.plan import Plan
+    from kdspec.api.spec.spec import Spec
     from kdspec.plan.plan_file import Saved
     from kdspec.registry.registry import Registry
 

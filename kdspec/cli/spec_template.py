@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from kdspec.api.kinds import Task
-from kdspec.api.model import ModelFacts
+from kdspec.api.kinds.kinds import Task
+from kdspec.api.kinds.model import ModelFacts
 from kdspec.source.scalars import resolve
 
 MODELINE = "# yaml-language-server: $schema="

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from kdspec.api.context import BuildContext
-from kdspec.api.file_fields import SpecFile
-from kdspec.api.kinds import Dataset
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.kinds import Dataset
+from kdspec.api.spec.file_fields import SpecFile
 from kdspec.data.tables import Columns, FileMistake
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
-from kdspec.api.batch import Batch
-from kdspec.api.context import BuildContext
-from kdspec.api.kinds import Augmentation
-from kdspec.api.task import BuiltTask, Reader, Row
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.kinds import Augmentation
+from kdspec.api.working.batch import Batch
+from kdspec.api.working.task import BuiltTask, Reader, Row
 from kdspec.data import texts, word_split
 from kdspec.diagnostics.fault import Fault
 

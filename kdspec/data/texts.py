@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from kdspec.api.context import Input
+from kdspec.api.kinds.context import Input
 from kdspec.data.columns import ColumnPlace, no_column
 from kdspec.data.row_cache import kept
 from kdspec.diagnostics.fault import Fault
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from kdspec.api.context import BuildContext
-    from kdspec.api.kinds import Dataset
+    from kdspec.api.kinds.context import BuildContext
+    from kdspec.api.kinds.kinds import Dataset
 
 CODE = "KD502"
 USUAL_LENGTH = 128

@@ -8,8 +8,8 @@ from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
 
-from kdspec.api.model import ModelFacts
-from kdspec.api.task import Head
+from kdspec.api.kinds.model import ModelFacts
+from kdspec.api.working.task import Head
 from kdspec.diagnostics.diagnostic import closest, excerpt
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import families

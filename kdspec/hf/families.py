@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from kdspec.api.model import ModelFacts
+from kdspec.api.kinds.model import ModelFacts
 
 LAYER_NAMES = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 WIDTH_NAMES = ("hidden_size", "n_embd", "d_model", "dim")

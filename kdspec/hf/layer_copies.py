@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import ConfigDict, Field
 
 from kdspec.api.component import Strict
-from kdspec.api.model import ModelContext, ModelFacts
+from kdspec.api.kinds.model import ModelContext, ModelFacts
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import heads
 

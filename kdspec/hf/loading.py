@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdspec.api.task import Head
+from kdspec.api.working.task import Head
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf.layer_copies import lists_of_layers

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-    from kdspec.api.logits import HeadPost, OutputHead
+    from kdspec.api.working.logits import HeadPost, OutputHead
 
 
 def output_head(module: nn.Module) -> OutputHead | None:
@@ -18,7 +18,7 @@ def output_head(module: nn.Module) -> OutputHead | None:
     """
     from torch import nn
 
-    from kdspec.api.logits import OutputHead
+    from kdspec.api.working.logits import OutputHead
 
     ask = getattr(module, "get_output_embeddings", None)  # a library's: models of other libraries do not have it
     head = None if ask is None else ask()
@@ -30,7 +30,7 @@ def output_head(module: nn.Module) -> OutputHead | None:
 
 def _post(config: Any) -> HeadPost:
     """Scale and cap, under the names that families give them: Cohere, Granite, and Gemma."""
-    from kdspec.api.logits import HeadPost
+    from kdspec.api.working.logits import HeadPost
 
     scale = getattr(config, "logit_scale", None)
     divided = getattr(config, "logits_scaling", None)

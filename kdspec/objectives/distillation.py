@@ -7,14 +7,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kdspec.api.context import BuildContext
-from kdspec.api.distiller import ObjectiveContext
-from kdspec.api.logits import as_tensor
-from kdspec.api.match import PlannedMatch
-from kdspec.api.needs import HARD_LABELS
-from kdspec.api.objective import Objective
-from kdspec.api.step import Features, Step, Term, View
-from kdspec.api.task import BuiltTask
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.distiller import ObjectiveContext
+from kdspec.api.plan.needs import HARD_LABELS
+from kdspec.api.spec.match import PlannedMatch
+from kdspec.api.working.logits import as_tensor
+from kdspec.api.working.objective import Objective
+from kdspec.api.working.step import Features, Step, Term, View
+from kdspec.api.working.task import BuiltTask
 from kdspec.diagnostics.fault import Within
 from kdspec.objectives.reductions import reduced
 from kdspec.objectives.soft_labels import Soft, Weight, shapes

@@ -7,8 +7,8 @@ from types import MappingProxyType
 
 from torch import Tensor
 
-from kdspec.api.batch import Batch
-from kdspec.api.step import Features
+from kdspec.api.working.batch import Batch
+from kdspec.api.working.step import Features
 from kdspec.diagnostics.fault import Fault
 from kdspec.objectives.labelled_positions import loss_of_labels
 from kdspec.objectives.soft_labels import outputs

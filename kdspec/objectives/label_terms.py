@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kdspec.api.component import Strict, by_name
-from kdspec.api.context import BuildContext
-from kdspec.api.distiller import ObjectiveContext
-from kdspec.api.kinds import Schedule
-from kdspec.api.losses import Divergence, LogitLoss, Temperature
-from kdspec.api.match import Match
-from kdspec.api.needs import ClassesOnly, LogitUse, TaskNeeds
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.distiller import ObjectiveContext
+from kdspec.api.kinds.kinds import Schedule
+from kdspec.api.kinds.losses import Divergence, LogitLoss, Temperature
+from kdspec.api.plan.needs import ClassesOnly, LogitUse, TaskNeeds
+from kdspec.api.spec.match import Match
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:

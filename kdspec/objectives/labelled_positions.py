@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from kdspec.api.logits import HeadLogits, Logits
+from kdspec.api.working.logits import HeadLogits, Logits
 from kdspec.ops.mean import Mean
 
 IGNORE = -100

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from kdspec.api.objective import Objective
-from kdspec.api.step import Step, Term, View
+from kdspec.api.working.objective import Objective
+from kdspec.api.working.step import Step, Term, View
 from kdspec.diagnostics.fault import Fault, Within
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kdspec.api.losses import Reduction
-from kdspec.api.match import PlannedMatch
+from kdspec.api.kinds.losses import Reduction
+from kdspec.api.spec.match import PlannedMatch
 
 
 @dataclass(frozen=True)

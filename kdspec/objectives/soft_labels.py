@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from kdspec.api.logits import DenseLogits, HeadLogits, Logits, TopKLogits
-from kdspec.api.step import Features, Step
+from kdspec.api.working.logits import DenseLogits, HeadLogits, Logits, TopKLogits
+from kdspec.api.working.step import Features, Step
 from kdspec.diagnostics.fault import Fault, Within
 from kdspec.ops import ensemble
 from kdspec.ops.divergence import Tempered

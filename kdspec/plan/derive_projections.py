@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
-from kdspec.api.losses import Projection
-from kdspec.api.match import DERIVED_PROJECTION
-from kdspec.api.model import ModelFacts
+from kdspec.api.kinds.losses import Projection
+from kdspec.api.kinds.model import ModelFacts
+from kdspec.api.spec.match import DERIVED_PROJECTION
 from kdspec.diagnostics.finding import Finding, Mark
 from kdspec.plan.layer_pairs import Compared
 from kdspec.registry.registry import Registry

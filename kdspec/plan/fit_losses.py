@@ -7,10 +7,10 @@ from types import MappingProxyType
 from typing import Any
 
 from kdspec.api.component import Component, Strict
-from kdspec.api.kinds import switched_off
-from kdspec.api.losses import LOGIT_KINDS, LogitKind, LogitLoss, Temperature
-from kdspec.api.needs import Needs
-from kdspec.api.spec import Spec
+from kdspec.api.kinds.kinds import switched_off
+from kdspec.api.kinds.losses import LOGIT_KINDS, LogitKind, LogitLoss, Temperature
+from kdspec.api.plan.needs import Needs
+from kdspec.api.spec.spec import Spec
 from kdspec.diagnostics.finding import Finding, Mark, SpecPath
 from kdspec.registry.registry import Registry
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from kdspec.api.model import ModelContext, ModelFacts
-from kdspec.api.spec import Spec
-from kdspec.api.spec_source import SpecSource
+from kdspec.api.kinds.model import ModelContext, ModelFacts
+from kdspec.api.spec.spec import Spec
+from kdspec.api.spec.spec_source import SpecSource
 from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import Finding, SpecPath, of_fault
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kdspec.api.field_path import FieldPath, parse
+from kdspec.api.paths.field_path import FieldPath, parse
 
 _LISTS = frozenset(
     {

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kdspec.api.context import BuildContext
-from kdspec.api.kinds import LayerMap
-from kdspec.api.losses import FeatureLoss
-from kdspec.api.match import Match, Pair
-from kdspec.api.model import ModelFacts
-from kdspec.api.spec_source import SpecSource
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.kinds import LayerMap
+from kdspec.api.kinds.losses import FeatureLoss
+from kdspec.api.kinds.model import ModelFacts
+from kdspec.api.spec.match import Match, Pair
+from kdspec.api.spec.spec_source import SpecSource
 from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import Finding, SpecPath
 from kdspec.plan.layer_counts import count

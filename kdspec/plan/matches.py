@@ -8,12 +8,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kdspec.api.context import BuildContext
-from kdspec.api.match import Match, PlannedMatch, matches_of
-from kdspec.api.model import ModelFacts
-from kdspec.api.needs import TaskNeeds
-from kdspec.api.spec import Spec
-from kdspec.api.spec_source import SpecSource
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.model import ModelFacts
+from kdspec.api.plan.needs import TaskNeeds
+from kdspec.api.spec.match import Match, PlannedMatch, matches_of
+from kdspec.api.spec.spec import Spec
+from kdspec.api.spec.spec_source import SpecSource
 from kdspec.diagnostics.diagnostic import closest
 from kdspec.diagnostics.finding import Finding, Mark, SpecPath
 from kdspec.plan.derive_projections import ProjectionRule

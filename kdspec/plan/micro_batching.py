@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from kdspec.api.component import Strict
-from kdspec.api.losses import Scoped
-from kdspec.api.plan import TaskPlan
-from kdspec.api.spec import Spec
+from kdspec.api.kinds.losses import Scoped
+from kdspec.api.plan.plan import TaskPlan
+from kdspec.api.spec.spec import Spec
 from kdspec.diagnostics.finding import Finding, Mark
 
 SEPARATE = ("position", "row")

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from kdspec.api.component import Component, Strict
-from kdspec.api.kinds import switched_off
-from kdspec.api.losses import LogitLoss
-from kdspec.api.match import PlannedMatch, match_keys
-from kdspec.api.needs import HARD_LABELS
-from kdspec.api.plan import Feature, Plan, StagePlan, TaskPlan
-from kdspec.api.spec import Spec
-from kdspec.api.spec_source import SpecSource
+from kdspec.api.kinds.kinds import switched_off
+from kdspec.api.kinds.losses import LogitLoss
+from kdspec.api.plan.needs import HARD_LABELS
+from kdspec.api.plan.plan import Feature, Plan, StagePlan, TaskPlan
+from kdspec.api.spec.match import PlannedMatch, match_keys
+from kdspec.api.spec.spec import Spec
+from kdspec.api.spec.spec_source import SpecSource
 from kdspec.diagnostics.finding import SpecPath
 from kdspec.plan.micro_batching import BatchingPlan, batches
 

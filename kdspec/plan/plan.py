@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from kdspec.api.needs import Needs, TaskNeeds
-from kdspec.api.plan import Plan, StagePlan, TaskPlan
-from kdspec.api.spec import Spec
-from kdspec.api.spec_source import SpecSource
+from kdspec.api.plan.needs import Needs, TaskNeeds
+from kdspec.api.plan.plan import Plan, StagePlan, TaskPlan
+from kdspec.api.spec.spec import Spec
+from kdspec.api.spec.spec_source import SpecSource
 from kdspec.diagnostics.finding import Finding, Mark
 from kdspec.plan import micro_batching
-from kdspec.plan.features import FeatureReader, adaptor_paths
+from kdspec.plan.feature_reader import FeatureReader, adaptor_paths
 from kdspec.plan.fit_losses import fitted
 from kdspec.plan.known_models import Known, known, raised
 from kdspec.plan.matches import MatchExpansion

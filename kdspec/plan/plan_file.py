@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kdspec.api.plan import Plan
+from kdspec.api.plan.plan import Plan
 from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.plan.difference import difference
 from kdspec.plan.outline import outline

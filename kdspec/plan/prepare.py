@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kdspec.api.plan import Plan
-from kdspec.api.spec import Spec
-from kdspec.api.spec_source import SpecSource
+from kdspec.api.plan.plan import Plan
+from kdspec.api.spec.spec import Spec
+from kdspec.api.spec.spec_source import SpecSource
 from kdspec.diagnostics.diagnostic import Diagnostic
 from kdspec.diagnostics.finding import Finding
 from kdspec.plan import plan as planning

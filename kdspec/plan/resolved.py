@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from kdspec.api.plan import Plan
+from kdspec.api.plan.plan import Plan
 from kdspec.source import scalars
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kdspec.api.match import PlannedMatch
-from kdspec.api.plan import StagePlan
-from kdspec.api.spec import Spec
-from kdspec.api.spec_source import SpecSource
+from kdspec.api.plan.plan import StagePlan
+from kdspec.api.spec.match import PlannedMatch
+from kdspec.api.spec.spec import Spec
+from kdspec.api.spec.spec_source import SpecSource
 from kdspec.diagnostics.diagnostic import closest
 from kdspec.diagnostics.finding import Finding, Mark
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kdspec.api import kinds, losses
 from kdspec.api.component import Component
-from kdspec.api.distiller import Distiller
-from kdspec.api.model import Model
+from kdspec.api.kinds import kinds, losses
+from kdspec.api.kinds.distiller import Distiller
+from kdspec.api.kinds.model import Model
 from kdspec.registry import plugins
 from kdspec.registry.plugins import Plugin, Plugins, Problem
 

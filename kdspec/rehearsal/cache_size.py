@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from kdspec.api.logits import as_tensor
-from kdspec.api.plan import Feature
-from kdspec.api.step import Features
+from kdspec.api.plan.plan import Feature
+from kdspec.api.working.logits import as_tensor
+from kdspec.api.working.step import Features
 from kdspec.engine.teacher_cache.codec_choice import CodecChoice
 from kdspec.engine.teacher_cache.slots import TOKENS, Slot
 from kdspec.objectives.reductions import Reduced

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from kdspec.api.context import BuildContext, Input
-from kdspec.api.logits import HeadLogits, Logits
-from kdspec.api.plan import Plan, StagePlan
-from kdspec.api.step import Features
-from kdspec.api.task import BuiltTask, Head
+from kdspec.api.kinds.context import BuildContext, Input
+from kdspec.api.plan.plan import Plan, StagePlan
+from kdspec.api.working.logits import HeadLogits, Logits
+from kdspec.api.working.step import Features
+from kdspec.api.working.task import BuiltTask, Head
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.batches.sampler import isolated_random
 from kdspec.engine.forward.error_context import error_context

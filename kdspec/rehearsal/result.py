@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kdspec.api.match import PlannedMatch
-from kdspec.api.plan import Plan, StagePlan
+from kdspec.api.plan.plan import Plan, StagePlan
+from kdspec.api.spec.match import PlannedMatch
 from kdspec.diagnostics.finding import Finding
 
 

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdspec.api.batch import Batch
-from kdspec.api.context import Input, OptimizerContext
-from kdspec.api.logits import Logits
-from kdspec.api.match import PlannedMatch
-from kdspec.api.plan import Plan, StagePlan
-from kdspec.api.step import Features, Step, Term
-from kdspec.api.task import BuiltTask
+from kdspec.api.kinds.context import Input, OptimizerContext
+from kdspec.api.plan.plan import Plan, StagePlan
+from kdspec.api.spec.match import PlannedMatch
+from kdspec.api.working.batch import Batch
+from kdspec.api.working.logits import Logits
+from kdspec.api.working.step import Features, Step, Term
+from kdspec.api.working.task import BuiltTask
 from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.forward.memory import size

@@ -15,7 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 from pydantic_core import core_schema
 
 from kdspec.api.component import Component
-from kdspec.api.spec import Spec
+from kdspec.api.spec.spec import Spec
 from kdspec.registry.registry import KINDS, Registry, RegistryEntry
 
 DIALECT = "http://json-schema.org/draft-07/schema#"

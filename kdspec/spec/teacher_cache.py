@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from kdspec.api.cache_settings import TeacherCacheSettings
+from kdspec.api.spec.cache_settings import TeacherCacheSettings
 from kdspec.data.cache_folder import VARIABLE, cache_folder
 
 # Operations per second of a teacher: a high estimate, so that `auto` chooses a cache only if it saves time.

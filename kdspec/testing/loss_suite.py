@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext
 from kdspec.api.docstrings import attribute_docstrings
-from kdspec.api.losses import FeatureLoss, LogitLoss
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.losses import FeatureLoss, LogitLoss
 
 if TYPE_CHECKING:
     import torch

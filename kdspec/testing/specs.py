@@ -15,8 +15,8 @@ from kdspec.registry.registry import Registry, load_registry
 from kdspec.source.extends import compose
 
 if TYPE_CHECKING:
-    from kdspec.api.plan import Plan
-    from kdspec.api.spec import Spec
+    from kdspec.api.plan.plan import Plan
+    from kdspec.api.spec.spec import Spec
     from kdspec.engine.run.session import Result
     from kdspec.source.document import Document
 

@@ -9,8 +9,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Strict, by_name
-from kdspec.api.kinds import Schedule
-from kdspec.api.losses import FeatureLoss, LogitLoss, Projection
+from kdspec.api.kinds.kinds import Schedule
+from kdspec.api.kinds.losses import FeatureLoss, LogitLoss, Projection
 
 
 def _text(value: Any) -> Any:

@@ -9,7 +9,7 @@ import datasets
 import pytest
 import transformers
 
-from kdspec.api.kinds import Augmentation
+from kdspec.api.kinds.kinds import Augmentation
 from kdspec.data.text_rows import TextRows
 from kdspec.diagnostics.fault import Fault
 from kdspec.testing import tiny

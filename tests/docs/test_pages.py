@@ -26,8 +26,8 @@ import kdspec
 from kdspec.api import hooks
 from kdspec.api.component import Component
 from kdspec.api.hooks import API_VERSION
-from kdspec.api.losses import FeatureLoss, LogitLoss
-from kdspec.api.spec import Spec, Stage, Training
+from kdspec.api.kinds.losses import FeatureLoss, LogitLoss
+from kdspec.api.spec.spec import Spec, Stage, Training
 from kdspec.cli import application
 from kdspec.plan.prepare import prepare
 from kdspec.registry.registry import KINDS, Registry, load_registry

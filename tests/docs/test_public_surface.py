@@ -86,7 +86,7 @@ def test_the_library_lists_modules_and_names_that_exist():
 def test_private_names_are_not_public():
     assert not is_public("kdspec.ops.mean", "_nothing", by_path=True)
     assert not is_public("kdspec.data.texts", "_fast", by_path=True)
-    assert not is_public("kdspec.api.context", "_nothing", by_path=True)
-    assert not is_public("kdspec.api.context", "BuildContext", by_path=False)
-    assert is_public("kdspec.api.context", "BuildContext", by_path=True)
+    assert not is_public("kdspec.api.kinds.context", "_nothing", by_path=True)
+    assert not is_public("kdspec.api.kinds.context", "BuildContext", by_path=False)
+    assert is_public("kdspec.api.kinds.context", "BuildContext", by_path=True)
     assert is_public("kdspec", "BuildContext", by_path=False)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from kdspec.api.model import ModelFacts
+from kdspec.api.kinds.model import ModelFacts
 from kdspec.hf import families
 
 
@@ -73,7 +73,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from kdspec.builtins.models.transformers import Transformers
-from kdspec.api.model import ModelContext
+from kdspec.api.kinds.model import ModelContext
 local, hub = Transformers(path={str(tmp_path)!r}), Transformers(path="owner/name")
 context = ModelContext(models={{"local": local, "hub": hub}})
 assert local.facts(context).layers == 12

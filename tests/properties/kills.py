@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import load_file
 
-from kdspec.api.plan import Plan
+from kdspec.api.plan.plan import Plan
 from kdspec.engine.run.event_log import read
 from kdspec.engine.run.session import Session
 from kdspec.engine.teacher_cache import samples as blocks

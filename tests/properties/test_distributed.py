@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from kdspec.api.logits import HeadLogits
+from kdspec.api.working.logits import HeadLogits
 from kdspec.engine.forward.large_head import LEAST
 from kdspec.engine.run.event_log import read
 from kdspec.engine.run.session import Session

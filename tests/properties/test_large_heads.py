@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kdspec import HeadLogits, LogitLoss
-from kdspec.api import logits as api_logits
+from kdspec.api.working import logits as api_logits
 from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.forward import large_head
 from kdspec.events import Evaluated, StepDone

@@ -9,8 +9,8 @@ from functools import cache
 import pytest
 import torch
 
-from kdspec.api.batch import Batch
-from kdspec.api.context import BuildContext
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.working.batch import Batch
 from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.batches import build_sampler
 from kdspec.engine.forward.guarded_task import built

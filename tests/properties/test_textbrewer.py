@@ -11,10 +11,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kdspec.api.context import BuildContext
-from kdspec.api.model import ModelContext
-from kdspec.api.step import Features, Step
-from kdspec.api.task_sampling import Sampling
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.model import ModelContext
+from kdspec.api.spec.task_sampling import Sampling
+from kdspec.api.working.step import Features, Step
 from kdspec.builtins.strategies.one_teacher import General
 from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.diagnostics.fault import Fault

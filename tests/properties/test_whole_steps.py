@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from kdspec import FeatureLoss
-from kdspec.api.step import View
+from kdspec.api.working.step import View
 from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.forward.guarded_task import built

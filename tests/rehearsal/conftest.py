@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kdspec.api.plan import Plan
+from kdspec.api.plan.plan import Plan
 from kdspec.diagnostics.finding import Finding
 from kdspec.diagnostics.place import place
 from kdspec.plan.prepare import prepare

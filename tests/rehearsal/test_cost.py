@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdspec.api.batch import Batch
-from kdspec.api.step import Step
-from kdspec.api.task import Head
+from kdspec.api.working.batch import Batch
+from kdspec.api.working.step import Step
+from kdspec.api.working.task import Head
 from kdspec.engine.forward.model_runner import frozen
 from kdspec.engine.forward.models import Models
 from kdspec.engine.forward.shape_check import settle

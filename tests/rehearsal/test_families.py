@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from kdspec.api.batch import Batch
-from kdspec.api.task import Head
+from kdspec.api.working.batch import Batch
+from kdspec.api.working.task import Head
 from kdspec.engine.forward.attention_weights import release
 from kdspec.engine.forward.model_runner import frozen
 from kdspec.engine.forward.models import Models

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from kdspec.api.cache_settings import TeacherCacheSettings
+from kdspec.api.spec.cache_settings import TeacherCacheSettings
 from kdspec.spec import teacher_cache
 from kdspec.spec.teacher_cache import CacheFacts
 

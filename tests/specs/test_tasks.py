@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kdspec.api.kinds import Task
+from kdspec.api.kinds.kinds import Task
 from kdspec.engine.run.session import Session
 from kdspec.plan.prepare import prepare
 from kdspec.registry.plugins import load as load_plugins

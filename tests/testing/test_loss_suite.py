@@ -7,7 +7,7 @@ import textwrap
 import pytest
 from pydantic import Field
 
-from kdspec.api.losses import FeatureLoss, LogitLoss
+from kdspec.api.kinds.losses import FeatureLoss, LogitLoss
 from kdspec.registry.registry import load_registry
 from kdspec.testing import check_loss, registry, tiny
 

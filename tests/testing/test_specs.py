@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kdspec.api.losses import LogitLoss
+from kdspec.api.kinds.losses import LogitLoss
 from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.testing import check, run
 

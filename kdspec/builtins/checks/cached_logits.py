@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from kdspec.api.hooks import hookimpl
-from kdspec.api.needs import LogitUse, TaskNeeds
+from kdspec.api.plan.needs import LogitUse, TaskNeeds
 from kdspec.diagnostics.finding import Finding, Mark
 
 if TYPE_CHECKING:
-    from kdspec.api.plan import Plan
+    from kdspec.api.plan.plan import Plan
 
 
 @hookimpl

@@ -10,7 +10,7 @@ from kdspec.diagnostics.diagnostic import closest
 from kdspec.diagnostics.finding import Finding
 
 if TYPE_CHECKING:
-    from kdspec.api.plan import Plan, StagePlan
+    from kdspec.api.plan.plan import Plan, StagePlan
 
 
 @hookimpl

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from kdspec.api.component import Component, Strict
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds import switched_off
-from kdspec.api.match import Match, matches_of
+from kdspec.api.kinds.kinds import switched_off
+from kdspec.api.spec.match import Match, matches_of
 from kdspec.diagnostics.finding import Finding, Mark, SpecPath
 
 if TYPE_CHECKING:
-    from kdspec.api.plan import Plan, StagePlan, TaskPlan
-    from kdspec.api.spec import Spec, Training
-    from kdspec.api.spec_source import SpecSource
+    from kdspec.api.plan.plan import Plan, StagePlan, TaskPlan
+    from kdspec.api.spec.spec import Spec, Training
+    from kdspec.api.spec.spec_source import SpecSource
 
 
 @hookimpl

@@ -9,8 +9,8 @@ from kdspec.api.hooks import hookimpl
 from kdspec.diagnostics.finding import Finding, Mark
 
 if TYPE_CHECKING:
-    from kdspec.api.plan import Plan, StagePlan
-    from kdspec.api.spec import Spec
+    from kdspec.api.plan.plan import Plan, StagePlan
+    from kdspec.api.spec.spec import Spec
 
 
 @hookimpl

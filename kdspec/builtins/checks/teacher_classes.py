@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from kdspec.api.hooks import hookimpl
-from kdspec.api.losses import LOGIT_KINDS
+from kdspec.api.kinds.losses import LOGIT_KINDS
 from kdspec.diagnostics.finding import Finding, Mark
 
 if TYPE_CHECKING:
-    from kdspec.api.model import ModelFacts
-    from kdspec.api.plan import Plan, TaskPlan
+    from kdspec.api.kinds.model import ModelFacts
+    from kdspec.api.plan.plan import Plan, TaskPlan
 
 CODE = "KD403"
 

@@ -9,7 +9,7 @@ from kdspec.api.hooks import hookimpl
 from kdspec.diagnostics.finding import Finding, Mark
 
 if TYPE_CHECKING:
-    from kdspec.api.plan import Plan
+    from kdspec.api.plan.plan import Plan
 
 CODE = "KD402"
 

@@ -10,7 +10,7 @@ from kdspec.diagnostics.finding import Finding
 from kdspec.hf.configuration import architecture
 
 if TYPE_CHECKING:
-    from kdspec.api.plan import Plan, TaskPlan
+    from kdspec.api.plan.plan import Plan, TaskPlan
     from kdspec.diagnostics.finding import SpecPath
 
 

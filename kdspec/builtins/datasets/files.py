@@ -11,9 +11,9 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds import Dataset
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.kinds import Dataset
 from kdspec.data.row_files import CODE, SPLITS, RowFiles, RowPlace, arrow, joined, line
 from kdspec.data.tables import FileMistake, csv_columns, json_columns, numbers, read_csv, read_json
 from kdspec.diagnostics.fault import Fault

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext
 from kdspec.api.hooks import hookimpl
+from kdspec.api.kinds.context import BuildContext
 from kdspec.data.row_files import RowFiles, RowPlace, arrow, joined
 from kdspec.data.tables import FileMistake, parsed, text_of
 

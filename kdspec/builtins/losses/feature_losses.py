@@ -10,9 +10,9 @@ from pydantic import ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext
 from kdspec.api.hooks import hookimpl
-from kdspec.api.losses import FeatureLoss, Reduction, Scope
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.losses import FeatureLoss, Reduction, Scope
 
 if TYPE_CHECKING:
     from kdspec.ops.mean import Mean

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar
 
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext
 from kdspec.api.hooks import hookimpl
-from kdspec.api.losses import Divergence, LogitKind, LogitLoss
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.losses import Divergence, LogitKind, LogitLoss
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext
 from kdspec.api.hooks import hookimpl
-from kdspec.api.losses import FeatureLoss
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.losses import FeatureLoss
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext
 from kdspec.api.hooks import hookimpl
-from kdspec.api.losses import Temperature
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.losses import Temperature
 
 if TYPE_CHECKING:
     from torch import Tensor

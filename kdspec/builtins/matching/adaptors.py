@@ -9,10 +9,10 @@ from pydantic import AfterValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Component
-from kdspec.api.context import AdaptorContext, BuildContext
-from kdspec.api.field_path import FieldPath, FieldPathError
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds import Adaptor
+from kdspec.api.kinds.context import AdaptorContext, BuildContext
+from kdspec.api.kinds.kinds import Adaptor
+from kdspec.api.paths.field_path import FieldPath, FieldPathError
 
 
 def _parsed(text: str) -> str:

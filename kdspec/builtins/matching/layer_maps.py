@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pydantic import Field
 
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds import LayerMap
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.kinds import LayerMap
 from kdspec.diagnostics.fault import Fault
 
 LayerPairs = list[tuple[int, int]]

@@ -8,9 +8,9 @@ from functools import cache
 from typing import Any, ClassVar, cast
 
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds import MatchPreset
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.kinds import MatchPreset
 
 PresetPairs = tuple[tuple[int, int], ...]
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from pydantic import Field
 
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext, ProjectionContext
 from kdspec.api.hooks import hookimpl
-from kdspec.api.losses import Projection
+from kdspec.api.kinds.context import BuildContext, ProjectionContext
+from kdspec.api.kinds.losses import Projection
 
 if TYPE_CHECKING:
     from torch import nn

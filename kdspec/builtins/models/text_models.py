@@ -13,10 +13,10 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from kdspec.api.component import Component
-from kdspec.api.file_fields import SpecFile, SpecFolderOrHub, SpecTokenizer, local_folder
 from kdspec.api.hooks import hookimpl
-from kdspec.api.model import Model, ModelContext, ModelFacts
-from kdspec.api.task import Head
+from kdspec.api.kinds.model import Model, ModelContext, ModelFacts
+from kdspec.api.spec.file_fields import SpecFile, SpecFolderOrHub, SpecTokenizer, local_folder
+from kdspec.api.working.task import Head
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import loading
 from kdspec.hf.families import read

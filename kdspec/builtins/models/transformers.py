@@ -12,9 +12,9 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from kdspec.api.component import Component
-from kdspec.api.file_fields import TOKENIZER_FILES, SpecFolderOrHub, SpecTokenizer, has_any, local_folder
 from kdspec.api.hooks import hookimpl
-from kdspec.api.model import Model, ModelContext, ModelFacts
+from kdspec.api.kinds.model import Model, ModelContext, ModelFacts
+from kdspec.api.spec.file_fields import TOKENIZER_FILES, SpecFolderOrHub, SpecTokenizer, has_any, local_folder
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import configuration, families, heads, loading
 from kdspec.hf.layer_copies import Initialize, copy, mistakes
@@ -22,7 +22,7 @@ from kdspec.hf.layer_copies import Initialize, copy, mistakes
 if TYPE_CHECKING:
     from torch import nn
 
-    from kdspec.api.logits import OutputHead
+    from kdspec.api.working.logits import OutputHead
 
 
 class Transformers(Model):

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Self
 from pydantic import Field, model_validator
 
 from kdspec.api.component import Component, Strict, by_name, invalid_value
-from kdspec.api.distiller import Distiller, ObjectiveContext
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds import Schedule
-from kdspec.api.match import Match
-from kdspec.api.needs import Needs
-from kdspec.api.task_sampling import Sampling
+from kdspec.api.kinds.distiller import Distiller, ObjectiveContext
+from kdspec.api.kinds.kinds import Schedule
+from kdspec.api.plan.needs import Needs
+from kdspec.api.spec.match import Match
+from kdspec.api.spec.task_sampling import Sampling
 from kdspec.objectives import label_terms
 from kdspec.objectives.label_terms import HardLabels, SoftLabels
 
 if TYPE_CHECKING:
-    from kdspec.api.objective import Objective
+    from kdspec.api.working.objective import Objective
 
 
 class TaskTerms(Strict):

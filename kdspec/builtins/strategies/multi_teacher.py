@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from kdspec.api.component import Component, by_name, invalid_value
-from kdspec.api.context import BuildContext
-from kdspec.api.distiller import Distiller, ObjectiveContext
 from kdspec.api.hooks import hookimpl
-from kdspec.api.match import Match
-from kdspec.api.needs import ClassesOnly, LogitUse, Needs
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.distiller import Distiller, ObjectiveContext
+from kdspec.api.plan.needs import ClassesOnly, LogitUse, Needs
+from kdspec.api.spec.match import Match
 from kdspec.objectives import label_terms
 from kdspec.objectives.label_terms import HardLabels, SoftLabels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from kdspec.api.objective import Objective
+    from kdspec.api.working.objective import Objective
     from kdspec.objectives.soft_labels import Soft
 
 TeacherWeights = Annotated[

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kdspec.api.component import Component, by_name
-from kdspec.api.distiller import Distiller, ObjectiveContext
 from kdspec.api.hooks import hookimpl
-from kdspec.api.match import Match
-from kdspec.api.needs import Needs, TaskNeeds
+from kdspec.api.kinds.distiller import Distiller, ObjectiveContext
+from kdspec.api.plan.needs import Needs, TaskNeeds
+from kdspec.api.spec.match import Match
 from kdspec.objectives import label_terms
 from kdspec.objectives.label_terms import HardLabels, SoftLabels
 
 if TYPE_CHECKING:
-    from kdspec.api.objective import Objective
+    from kdspec.api.working.objective import Objective
 
 
 class Supervised(Distiller):

@@ -15,9 +15,9 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds import Augmentation
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.kinds import Augmentation
 from kdspec.data.word_split import MASK
 
 Probability = Annotated[float, Field(ge=0, le=1)]

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, overload
 
 from pydantic import Field
 
-from kdspec.api.batch import Batch
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext, Input
-from kdspec.api.evaluator import Evaluator, Metric, State
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds import Dataset, Task
-from kdspec.api.losses import LogitKind
-from kdspec.api.task import BuiltTask, Head, Reader, Row
+from kdspec.api.kinds.context import BuildContext, Input
+from kdspec.api.kinds.kinds import Dataset, Task
+from kdspec.api.kinds.losses import LogitKind
+from kdspec.api.working.batch import Batch
+from kdspec.api.working.evaluator import Evaluator, Metric, State
+from kdspec.api.working.task import BuiltTask, Head, Reader, Row
 from kdspec.data import texts
 from kdspec.data.columns import ColumnPlace, missing
 from kdspec.data.masking import IGNORE, NO_WORD, Masking, word_of_each
@@ -26,7 +26,7 @@ from kdspec.diagnostics.fault import Fault
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kdspec.api.step import Features
+    from kdspec.api.working.step import Features
     from kdspec.ops.mean import Mean
 
 _CODE = "KD502"

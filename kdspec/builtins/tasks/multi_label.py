@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from kdspec.api.batch import Batch
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext, Input
-from kdspec.api.evaluator import Evaluator, Metric, State
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds import Augmentation, Dataset, Task
-from kdspec.api.losses import LogitKind
-from kdspec.api.task import Head
+from kdspec.api.kinds.context import BuildContext, Input
+from kdspec.api.kinds.kinds import Augmentation, Dataset, Task
+from kdspec.api.kinds.losses import LogitKind
+from kdspec.api.working.batch import Batch
+from kdspec.api.working.evaluator import Evaluator, Metric, State
+from kdspec.api.working.task import Head
 from kdspec.data import label_columns, label_names, texts
 from kdspec.data.columns import ColumnPlace, missing
 from kdspec.data.label_columns import LabelColumns
@@ -28,7 +28,7 @@ from kdspec.diagnostics.fault import Fault
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kdspec.api.step import Features
+    from kdspec.api.working.step import Features
     from kdspec.ops.mean import Mean
 
 _CODE = "KD502"

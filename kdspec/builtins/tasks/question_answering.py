@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from kdspec.api.batch import Batch
 from kdspec.api.component import Component, Strict
-from kdspec.api.context import BuildContext, Input
-from kdspec.api.evaluator import Evaluator, Metric, State
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds import Dataset, Task
-from kdspec.api.losses import LogitKind
-from kdspec.api.task import BuiltTask, Head, Reader, Row
+from kdspec.api.kinds.context import BuildContext, Input
+from kdspec.api.kinds.kinds import Dataset, Task
+from kdspec.api.kinds.losses import LogitKind
+from kdspec.api.working.batch import Batch
+from kdspec.api.working.evaluator import Evaluator, Metric, State
+from kdspec.api.working.task import BuiltTask, Head, Reader, Row
 from kdspec.data import answer_scores, texts
 from kdspec.data.columns import missing
 from kdspec.diagnostics.diagnostic import excerpt
@@ -25,7 +25,7 @@ from kdspec.diagnostics.fault import Fault
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kdspec.api.step import Features
+    from kdspec.api.working.step import Features
     from kdspec.ops.mean import Mean
 
 _IGNORE = -100

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from kdspec.api.batch import Batch
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext, Input
-from kdspec.api.evaluator import Evaluator, Metric, State
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds import Augmentation, Dataset, Task
-from kdspec.api.losses import LogitKind
-from kdspec.api.task import Head
+from kdspec.api.kinds.context import BuildContext, Input
+from kdspec.api.kinds.kinds import Augmentation, Dataset, Task
+from kdspec.api.kinds.losses import LogitKind
+from kdspec.api.working.batch import Batch
+from kdspec.api.working.evaluator import Evaluator, Metric, State
+from kdspec.api.working.task import Head
 from kdspec.data import label_columns, texts
 from kdspec.data.columns import ColumnPlace, missing
 from kdspec.data.label_columns import LabelColumns
@@ -26,7 +26,7 @@ from kdspec.diagnostics.fault import Fault
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kdspec.api.step import Features
+    from kdspec.api.working.step import Features
     from kdspec.ops.mean import Mean
 
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from kdspec.api.batch import Batch
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext, Input
-from kdspec.api.evaluator import Evaluator, State
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds import Dataset, Task
-from kdspec.api.task import BuiltTask, Reader, Row
+from kdspec.api.kinds.context import BuildContext, Input
+from kdspec.api.kinds.kinds import Dataset, Task
+from kdspec.api.working.batch import Batch
+from kdspec.api.working.evaluator import Evaluator, State
+from kdspec.api.working.task import BuiltTask, Reader, Row
 from kdspec.data.columns import ColumnPlace, missing, no_column
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
@@ -22,7 +22,7 @@ from kdspec.diagnostics.fault import Fault
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kdspec.api.step import Features
+    from kdspec.api.working.step import Features
     from kdspec.ops.mean import Mean
 
 _IGNORE = -100

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
-from kdspec.api.batch import Batch
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext, Input
-from kdspec.api.evaluator import Evaluator, Metric, State
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds import Dataset, Task
-from kdspec.api.losses import LogitKind
-from kdspec.api.task import BuiltTask, Head, Reader, Row
+from kdspec.api.kinds.context import BuildContext, Input
+from kdspec.api.kinds.kinds import Dataset, Task
+from kdspec.api.kinds.losses import LogitKind
+from kdspec.api.working.batch import Batch
+from kdspec.api.working.evaluator import Evaluator, Metric, State
+from kdspec.api.working.task import BuiltTask, Head, Reader, Row
 from kdspec.data import tag_schemes, texts
 from kdspec.data.columns import missing
 from kdspec.data.tagged_sentences import known_names, read_tags, read_words
@@ -24,7 +24,7 @@ from kdspec.diagnostics.diagnostic import closest, excerpt
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
-    from kdspec.api.step import Features
+    from kdspec.api.working.step import Features
     from kdspec.ops.mean import Mean
 
 _IGNORE = -100

@@ -10,9 +10,9 @@ from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext, LrScheduleContext, OptimizerContext
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds import LrSchedule, Optimizer
+from kdspec.api.kinds.context import BuildContext, LrScheduleContext, OptimizerContext
+from kdspec.api.kinds.kinds import LrSchedule, Optimizer
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:

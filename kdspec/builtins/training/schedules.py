@@ -9,9 +9,9 @@ from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds import Schedule
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.kinds import Schedule
 
 
 class ConstantWeight(Schedule):

@@ -28,7 +28,7 @@ from kdspec.cli.spec_template import (
 from kdspec.textbrewer.write_matches import Dialect
 
 if TYPE_CHECKING:
-    from kdspec.api.kinds import Task
+    from kdspec.api.kinds.kinds import Task
     from kdspec.textbrewer.files import Read
 
 _EXAMPLES = """\b

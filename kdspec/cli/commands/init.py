@@ -11,9 +11,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from kdspec.api.context import BuildContext
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds import Task
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.kinds import Task
 from kdspec.cli.invocation import Invocation
 from kdspec.cli.spec_library import adapted, library, relative
 from kdspec.cli.spec_template import SCHEMA, DataChoice, TemplateOrigin, draft, example_rows

@@ -12,7 +12,7 @@ from kdspec.cli.invocation import Invocation
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
 
 if TYPE_CHECKING:
-    from kdspec.api.plan import Plan
+    from kdspec.api.plan.plan import Plan
 
 _EXAMPLES = """\b
 Examples:

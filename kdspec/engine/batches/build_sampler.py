@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from kdspec.api.spec import Training
-from kdspec.api.step import Features
+from kdspec.api.spec.spec import Training
+from kdspec.api.working.step import Features
 from kdspec.engine.batches.length_split import LengthSplit
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.batches.sampler import DataOrder

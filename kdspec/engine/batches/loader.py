@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kdspec.api.batch import Batch
-from kdspec.api.task import BuiltTask, Reader, Row
+from kdspec.api.working.batch import Batch
+from kdspec.api.working.task import BuiltTask, Reader, Row
 from kdspec.engine.batches.columnar import Packed, packed
 from kdspec.engine.batches.sampler import fold
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from kdspec.api.batch import Batch
-from kdspec.api.evaluator import Evaluator, Metric, State
-from kdspec.api.losses import LogitKind
-from kdspec.api.step import Features
+from kdspec.api.kinds.losses import LogitKind
+from kdspec.api.working.batch import Batch
+from kdspec.api.working.evaluator import Evaluator, Metric, State
+from kdspec.api.working.step import Features
 from kdspec.objectives.soft_labels import outputs
 
 AGREEMENT = Metric("agreement")

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from kdspec.api.batch import Batch
-from kdspec.api.plan import Plan
+from kdspec.api.plan.plan import Plan
+from kdspec.api.working.batch import Batch
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.batches.sampler import isolated_random
 from kdspec.engine.evaluation.best_model import evaluated_features

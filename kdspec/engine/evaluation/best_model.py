@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from kdspec.api.evaluator import LOSS, Evaluator
-from kdspec.api.plan import Feature, Plan, StagePlan
-from kdspec.api.step import Features
-from kdspec.api.task import BuiltTask
+from kdspec.api.plan.plan import Feature, Plan, StagePlan
+from kdspec.api.working.evaluator import LOSS, Evaluator
+from kdspec.api.working.step import Features
+from kdspec.api.working.task import BuiltTask
 from kdspec.diagnostics.diagnostic import closest
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.batches.loader import Loader
@@ -17,7 +17,7 @@ from kdspec.engine.evaluation.evaluate import evaluate
 from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.engine.processes.process_group import ProcessGroup
 from kdspec.events import Evaluated
-from kdspec.plan.features import locate
+from kdspec.plan.feature_reader import locate
 
 MEAN = "mean"
 """The name of the mean of the tasks' primary metrics."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from kdspec.api.plan import Plan, StagePlan, TaskPlan
-from kdspec.api.task import BuiltTask
+from kdspec.api.plan.plan import Plan, StagePlan, TaskPlan
+from kdspec.api.working.task import BuiltTask
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.evaluation.best_model import BestModelTracker, EvaluatedTask, evaluated_features
 from kdspec.engine.forward.model_findings import ModelFindings

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdspec.api.batch import Batch
-from kdspec.api.evaluator import LOSS, Evaluator, State
-from kdspec.api.logits import Logits
-from kdspec.api.step import Features
-from kdspec.api.task import BuiltTask
+from kdspec.api.working.batch import Batch
+from kdspec.api.working.evaluator import LOSS, Evaluator, State
+from kdspec.api.working.logits import Logits
+from kdspec.api.working.step import Features
+from kdspec.api.working.task import BuiltTask
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.batches.sampler import isolated_random
 from kdspec.engine.forward.model_runner import ModelRunner, frozen

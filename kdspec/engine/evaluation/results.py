@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from kdspec.api.evaluator import State
-from kdspec.api.plan import Plan, TaskPlan
-from kdspec.api.task import BuiltTask, Reader
+from kdspec.api.plan.plan import Plan, TaskPlan
+from kdspec.api.working.evaluator import State
+from kdspec.api.working.task import BuiltTask, Reader
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.evaluation.agreement import AGREEMENT, Agreement
 from kdspec.engine.evaluation.best_model import evaluated_features

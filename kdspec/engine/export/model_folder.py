@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
-from kdspec.api.plan import Plan, StagePlan
+from kdspec.api.plan.plan import Plan, StagePlan
 from kdspec.engine.run.durable_files import atomic_write
 from kdspec.hf.families import read
 from kdspec.plan.resolved import as_yaml

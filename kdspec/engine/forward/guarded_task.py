@@ -7,18 +7,18 @@ from contextlib import AbstractContextManager
 from random import Random
 from typing import TYPE_CHECKING
 
-from kdspec.api.context import BuildContext
-from kdspec.api.evaluator import Evaluator, State
-from kdspec.api.plan import Plan
-from kdspec.api.spec import Spec
-from kdspec.api.task import BuiltTask, Reader, Row, WrappedTask
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.plan.plan import Plan
+from kdspec.api.spec.spec import Spec
+from kdspec.api.working.evaluator import Evaluator, State
+from kdspec.api.working.task import BuiltTask, Reader, Row, WrappedTask
 from kdspec.engine.forward.error_context import error_context
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kdspec.api.batch import Batch
-    from kdspec.api.step import Features
+    from kdspec.api.working.batch import Batch
+    from kdspec.api.working.step import Features
     from kdspec.ops.mean import Mean, Unit
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-from kdspec.api.logits import HeadLogits, OutputHead
-from kdspec.api.model import Model, ModelContext
+from kdspec.api.kinds.model import Model, ModelContext
+from kdspec.api.working.logits import HeadLogits, OutputHead
 from kdspec.engine.forward.forward_hooks import HookPoint, each
 
 LEAST = 2**13

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kdspec.api.field_path import FieldPathError
-from kdspec.api.match import PlannedMatch
-from kdspec.api.plan import Feature
-from kdspec.api.spec import Spec
+from kdspec.api.paths.field_path import FieldPathError
+from kdspec.api.plan.plan import Feature
+from kdspec.api.spec.match import PlannedMatch
+from kdspec.api.spec.spec import Spec
 from kdspec.diagnostics.diagnostic import closest
 from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import Finding, FindingError, Mark, SpecPath

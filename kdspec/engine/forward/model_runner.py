@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kdspec.api.batch import Batch
-from kdspec.api.field_path import FieldPathError
-from kdspec.api.plan import Feature
-from kdspec.api.step import Features
+from kdspec.api.paths.field_path import FieldPathError
+from kdspec.api.plan.plan import Feature
+from kdspec.api.working.batch import Batch
+from kdspec.api.working.step import Features
 from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.forward.attention_weights import choose, release
 from kdspec.engine.forward.error_context import error_context

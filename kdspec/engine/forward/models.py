@@ -11,9 +11,9 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from kdspec.api.model import ModelContext
-from kdspec.api.plan import Plan
-from kdspec.api.task import Head, Reader
+from kdspec.api.kinds.model import ModelContext
+from kdspec.api.plan.plan import Plan
+from kdspec.api.working.task import Head, Reader
 from kdspec.engine.batches.sampler import fold, isolated_random, reseed
 from kdspec.engine.forward.device import placed
 from kdspec.engine.forward.error_context import error_context

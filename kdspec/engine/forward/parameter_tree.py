@@ -10,8 +10,8 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from kdspec.api.context import BuildContext
-from kdspec.api.plan import Plan
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.plan.plan import Plan
 from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.forward.models import Models
 from kdspec.hf import loading

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from kdspec.api.spec import Spec
+from kdspec.api.spec.spec import Spec
 from kdspec.diagnostics.finding import Finding, FindingError
 
 _TABLES = ("position_embeddings", "wpe", "embed_positions", "embed_position")

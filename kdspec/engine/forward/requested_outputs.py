@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from kdspec.api.field_path import FieldPath
-from kdspec.api.plan import Feature
+from kdspec.api.paths.field_path import FieldPath
+from kdspec.api.plan.plan import Feature
 
 
 def named_modules_of(features: Mapping[str, Feature]) -> list[str]:

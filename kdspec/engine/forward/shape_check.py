@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from kdspec.api.logits import Logits, as_tensor
-from kdspec.api.match import DERIVED_PROJECTION, PlannedMatch
-from kdspec.api.plan import TaskPlan
-from kdspec.api.spec import Spec
-from kdspec.api.step import Features
+from kdspec.api.plan.plan import TaskPlan
+from kdspec.api.spec.match import DERIVED_PROJECTION, PlannedMatch
+from kdspec.api.spec.spec import Spec
+from kdspec.api.working.logits import Logits, as_tensor
+from kdspec.api.working.step import Features
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.batches.sampler import isolated_random

@@ -10,10 +10,10 @@ from functools import partial
 
 from torch import nn
 
-from kdspec.api.match import PlannedMatch
-from kdspec.api.objective import Objective
-from kdspec.api.plan import Plan, StagePlan, TaskPlan
-from kdspec.api.task import BuiltTask
+from kdspec.api.plan.plan import Plan, StagePlan, TaskPlan
+from kdspec.api.spec.match import PlannedMatch
+from kdspec.api.working.objective import Objective
+from kdspec.api.working.task import BuiltTask
 from kdspec.diagnostics.finding import Finding, FindingError, Mark, SpecPath
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.batches.sampler import fold

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from kdspec.api.plan import Plan
+from kdspec.api.plan.plan import Plan
 from kdspec.engine.processes.process_group import ProcessGroup
 from kdspec.engine.run import resume_check
 from kdspec.engine.run.checkpoint import Checkpoint

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from kdspec.api.plan import Plan
+from kdspec.api.plan.plan import Plan
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.run.run_folder import RunFolder
 from kdspec.plan.resolved import resolved

@@ -12,7 +12,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from kdspec.api.plan import Plan
+from kdspec.api.plan.plan import Plan
 from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.evaluation.results import ResultRow
 from kdspec.engine.run.checkpoint import CheckpointStore

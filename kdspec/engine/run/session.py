@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kdspec.api.plan import Plan, StagePlan
+from kdspec.api.plan.plan import Plan, StagePlan
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.evaluation.results import ResultRow, named, table
 from kdspec.engine.export import model_folder

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from kdspec.api.plan import Plan
-from kdspec.api.task import Head
+from kdspec.api.plan.plan import Plan
+from kdspec.api.working.task import Head
 from kdspec.diagnostics.finding import Finding, Mark
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from kdspec.api.match import PlannedMatch
-from kdspec.api.plan import TaskPlan
-from kdspec.api.task_sampling import Sampling
+from kdspec.api.plan.plan import TaskPlan
+from kdspec.api.spec.match import PlannedMatch
+from kdspec.api.spec.task_sampling import Sampling
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.batches.build_sampler import arrange
 from kdspec.engine.batches.loader import Loader

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from kdspec.api.distiller import ObjectiveContext
-from kdspec.api.match import PlannedMatch
-from kdspec.api.objective import Objective
-from kdspec.api.plan import Plan, StagePlan, TaskPlan
-from kdspec.api.task import BuiltTask
+from kdspec.api.kinds.distiller import ObjectiveContext
+from kdspec.api.plan.plan import Plan, StagePlan, TaskPlan
+from kdspec.api.spec.match import PlannedMatch
+from kdspec.api.working.objective import Objective
+from kdspec.api.working.task import BuiltTask
 from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.batches.sampler import fold, isolated_random, reseed
 from kdspec.engine.forward.device import placed

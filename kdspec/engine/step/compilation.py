@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kdspec.api.batch import Batch
+from kdspec.api.working.batch import Batch
 from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.batches.sampler import isolated_random
 from kdspec.engine.forward.model_runner import ModelRunner, frozen

@@ -12,14 +12,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kdspec.api.logits import Logits
+from kdspec.api.working.logits import Logits
 from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.run.run_folder import RunFolder
 from kdspec.ops.mean import Mean
 
 if TYPE_CHECKING:
-    from kdspec.api.plan import StagePlan
-    from kdspec.api.step import Features, Step, Term
+    from kdspec.api.plan.plan import StagePlan
+    from kdspec.api.working.step import Features, Step, Term
     from kdspec.diagnostics.finding import SpecPath
     from kdspec.engine.processes.backend import Backend
     from kdspec.engine.step.accumulator import Figures

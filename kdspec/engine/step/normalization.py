@@ -8,9 +8,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from kdspec.api.batch import Batch
-from kdspec.api.plan import Feature
-from kdspec.api.task import BuiltTask
+from kdspec.api.plan.plan import Feature
+from kdspec.api.working.batch import Batch
+from kdspec.api.working.task import BuiltTask
 from kdspec.engine.batches.loader import Batches
 from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.ops.mean import Mean, Unit

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from kdspec.api.context import LrScheduleContext, OptimizerContext
-from kdspec.api.plan import StagePlan
+from kdspec.api.kinds.context import LrScheduleContext, OptimizerContext
+from kdspec.api.plan.plan import StagePlan
 from kdspec.diagnostics.finding import Finding, FindingError, Mark, SpecPath
 from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.step.trainable import TrainableModule

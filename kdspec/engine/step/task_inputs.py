@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from kdspec.api.step import Features
+from kdspec.api.working.step import Features
 from kdspec.engine.batches.loader import Batches, Loader
 from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.engine.teacher_cache.cache import TeacherCache

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from kdspec.api.objective import Objective
+from kdspec.api.working.objective import Objective
 from kdspec.diagnostics.finding import Finding, FindingError, SpecPath
 from kdspec.ops.leaves import leaves
 

@@ -12,9 +12,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from kdspec.api.logits import Logits
-from kdspec.api.plan import StagePlan
-from kdspec.api.step import Features, Step, Term
+from kdspec.api.plan.plan import StagePlan
+from kdspec.api.working.logits import Logits
+from kdspec.api.working.step import Features, Step, Term
 from kdspec.diagnostics.finding import Finding, FindingError, SpecPath
 from kdspec.engine.batches.sampler import reseed, seed_of
 from kdspec.engine.batches.task_sampler import Draws

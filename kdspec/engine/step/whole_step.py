@@ -20,14 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kdspec.api.step import View
+from kdspec.api.working.step import View
 from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.ops.mean import Mean
 
 if TYPE_CHECKING:
-    from kdspec.api.plan import StagePlan
-    from kdspec.api.step import Step
+    from kdspec.api.plan.plan import StagePlan
+    from kdspec.api.working.step import Step
     from kdspec.diagnostics.finding import SpecPath
     from kdspec.engine.processes.backend import Backend
     from kdspec.engine.processes.process_group import ProcessGroup

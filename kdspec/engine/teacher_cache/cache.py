@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdspec.api.batch import Batch
-from kdspec.api.logits import HeadLogits, Logits, as_tensor
-from kdspec.api.step import Features
+from kdspec.api.working.batch import Batch
+from kdspec.api.working.logits import HeadLogits, Logits, as_tensor
+from kdspec.api.working.step import Features
 from kdspec.engine.batches.sampler import isolated_random
 from kdspec.engine.forward.device import placed
 from kdspec.engine.forward.model_runner import ModelRunner, frozen
 from kdspec.engine.teacher_cache.codecs import array
+from kdspec.engine.teacher_cache.kept_positions import Masks
 from kdspec.engine.teacher_cache.layout import Layout
-from kdspec.engine.teacher_cache.masks import Masks
 from kdspec.engine.teacher_cache.reduce import Reducing
 from kdspec.engine.teacher_cache.samples import Samples
 from kdspec.engine.teacher_cache.slots import MaskName, Slot, Uncacheable, index_of, rebuilt, values

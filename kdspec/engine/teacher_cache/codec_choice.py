@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from kdspec.api.cache_settings import TeacherCacheSettings
-from kdspec.api.needs import LogitUse
+from kdspec.api.plan.needs import LogitUse
+from kdspec.api.spec.cache_settings import TeacherCacheSettings
 from kdspec.engine.teacher_cache.codecs import DENSE, FLOATS, Codec, dtype_of
 from kdspec.engine.teacher_cache.slots import TOKENS, Slot
 from kdspec.engine.teacher_cache.top_k import TopK

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from kdspec.api.plan import Plan, StagePlan
+from kdspec.api.plan.plan import Plan, StagePlan
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.forward.guarded_task import built
 from kdspec.engine.forward.models import Models

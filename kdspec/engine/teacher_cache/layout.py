@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdspec.api.logits import Logits
+from kdspec.api.working.logits import Logits
 from kdspec.engine.teacher_cache.codec_choice import CodecChoice
 from kdspec.engine.teacher_cache.codecs import Codec, dtype_of
 from kdspec.engine.teacher_cache.samples import Counts

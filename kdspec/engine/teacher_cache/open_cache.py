@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from kdspec.api.cache_settings import TeacherCacheSettings
-from kdspec.api.field_path import parse
-from kdspec.api.plan import Feature, Plan, TaskPlan
+from kdspec.api.paths.field_path import parse
+from kdspec.api.plan.plan import Feature, Plan, TaskPlan
+from kdspec.api.spec.cache_settings import TeacherCacheSettings
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.forward.model_runner import ModelRunner
@@ -18,8 +18,8 @@ from kdspec.engine.processes.backend import Backend
 from kdspec.engine.teacher_cache import fingerprint
 from kdspec.engine.teacher_cache.cache import CacheUse, TeacherCache
 from kdspec.engine.teacher_cache.codec_choice import CodecChoice
+from kdspec.engine.teacher_cache.kept_positions import Masks
 from kdspec.engine.teacher_cache.layout import Layout
-from kdspec.engine.teacher_cache.masks import Masks
 from kdspec.engine.teacher_cache.reduce import Reducing
 from kdspec.engine.teacher_cache.samples import Samples
 from kdspec.engine.teacher_cache.slots import Slot, Uncacheable

@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from kdspec.api.batch import Batch
-from kdspec.api.plan import Feature
-from kdspec.api.step import Features
+from kdspec.api.plan.plan import Feature
+from kdspec.api.working.batch import Batch
+from kdspec.api.working.step import Features
 from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.objectives.reductions import Reduced
 from kdspec.ops.features import first_token, similarity

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdspec.api.batch import Batch
+from kdspec.api.working.batch import Batch
 from kdspec.engine.batches.loader import Loader
-from kdspec.engine.teacher_cache.masks import Masks
+from kdspec.engine.teacher_cache.kept_positions import Masks
 from kdspec.engine.teacher_cache.segment_index import KEY
 from kdspec.engine.teacher_cache.slots import MaskName
 

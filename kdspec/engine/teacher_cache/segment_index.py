@@ -21,7 +21,7 @@ _COVERED = 8 + CHECKSUM
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SegmentEntry:
     """One sample of a segment."""
 
     key: bytes
@@ -31,13 +31,13 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class SegmentRecord:
     """One segment: the samples that a teacher has computed in one batch, in the order of that batch."""
 
     file: str
     """The name of the file without its suffix: 32 hexadecimal digits."""
     offset: int
-    entries: tuple[Entry, ...]
+    entries: tuple[SegmentEntry, ...]
 
     def encode(self) -> bytes:
         """The bytes of the record, with a checksum of its own."""
@@ -49,7 +49,7 @@ class Record:
         """The samples that were computed together."""
         return tuple(entry.key for entry in self.entries)
 
-    def places(self) -> Iterator[tuple[Entry, int]]:
+    def places(self) -> Iterator[tuple[SegmentEntry, int]]:
         """The samples that are stored in the segment, each with its offset in the file."""
         at = self.offset
         for entry in self.entries:
@@ -58,12 +58,12 @@ class Record:
                 at += entry.size
 
 
-def records(data: bytes) -> tuple[list[Record], int]:
+def records(data: bytes) -> tuple[list[SegmentRecord], int]:
     """The records in a part of an index, and how many of its bytes need not be read again.
 
     Damaged records are skipped. An incomplete record at the end may still be growing, so it is read again.
     """
-    found: list[Record] = []
+    found: list[SegmentRecord] = []
     at = done = 0
     while (at := data.find(_MAGIC, at)) >= 0:
         record = _decoded(data, at)
@@ -80,25 +80,29 @@ def checksum(key: bytes, content: bytes | bytearray | memoryview) -> bytes:
     return hashlib.blake2b(content, digest_size=CHECKSUM, key=key).digest()
 
 
-def _decoded(data: bytes, at: int) -> Record | None:
+def _decoded(data: bytes, at: int) -> SegmentRecord | None:
     if at + _HEAD.size > len(data):
         return None
     _, expected, file, offset, count = _HEAD.unpack_from(data, at)
     end = at + _HEAD.size + _ENTRY.size * count
     if not 0 < count <= len(data) or offset < 0 or end > len(data) or _sum(data[at + _COVERED : end]) != expected:
         return None
-    entries = tuple(Entry(*parts) for parts in _ENTRY.iter_unpack(data[at + _HEAD.size : end]))
-    return Record(file.hex(), offset, entries)
+    entries = tuple(SegmentEntry(*parts) for parts in _ENTRY.iter_unpack(data[at + _HEAD.size : end]))
+    return SegmentRecord(file.hex(), offset, entries)
 
 
 def _sum(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=CHECKSUM).digest()
 
 
-def segment(file: str, offset: int, keys: Sequence[bytes], contents: Sequence[bytes | bytearray | None]) -> Record:
+def segment(
+    file: str, offset: int, keys: Sequence[bytes], contents: Sequence[bytes | bytearray | None]
+) -> SegmentRecord:
     """The record of a segment; the content is None for a sample that is stored elsewhere."""
     entries = tuple(
-        Entry(key, ELSEWHERE, bytes(CHECKSUM)) if content is None else Entry(key, len(content), checksum(key, content))
+        SegmentEntry(key, ELSEWHERE, bytes(CHECKSUM))
+        if content is None
+        else SegmentEntry(key, len(content), checksum(key, content))
         for key, content in zip(keys, contents, strict=True)
     )
-    return Record(file, offset, entries)
+    return SegmentRecord(file, offset, entries)

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdspec.api.logits import Logits, as_tensor
-from kdspec.api.step import Features
+from kdspec.api.working.logits import Logits, as_tensor
+from kdspec.api.working.step import Features
 
 SlotPlace = Literal["whole", "layer", "head"]
 MaskName = Literal["inputs", "logits"]

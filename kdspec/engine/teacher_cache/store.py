@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from kdspec.engine.run.durable_files import atomic_write
 from kdspec.engine.teacher_cache.catalogue import ABOUT, INDEX
-from kdspec.engine.teacher_cache.segment_index import Record, checksum, records, segment
+from kdspec.engine.teacher_cache.segment_index import SegmentRecord, checksum, records, segment
 
 LOCK, SEGMENT = ".lock", ".samples"
 _APPENDING = 2**62
@@ -27,7 +27,7 @@ class CacheDamage(Exception):  # noqa: N818 - not an error: the sample is comput
 
 
 class _Place(NamedTuple):
-    record: Record
+    record: SegmentRecord
     offset: int
     size: int
     checksum: bytes
@@ -49,7 +49,7 @@ class Store:
     def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
         self.folder = folder
         self._places: dict[bytes, list[_Place]] = {}
-        self._damaged: dict[bytes, Record] = {}
+        self._damaged: dict[bytes, SegmentRecord] = {}
         self._checked: set[bytes] = set()
         self._maps: dict[str, memoryview] = {}
         self._own: tuple[str, int] | None = None
@@ -163,7 +163,7 @@ class Store:
         for descriptor in (self._index, self._lock, *own):
             os.close(descriptor)
 
-    def _take(self, record: Record) -> None:
+    def _take(self, record: SegmentRecord) -> None:
         for entry, offset in record.places():
             self._places.setdefault(entry.key, []).append(_Place(record, offset, entry.size, entry.checksum))
 

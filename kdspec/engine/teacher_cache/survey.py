@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdspec.api.step import Features
+from kdspec.api.working.step import Features
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.batches.sampler import isolated_random, reseed
 from kdspec.engine.forward.model_runner import ModelRunner, frozen
 from kdspec.engine.processes.backend import Backend
 from kdspec.engine.teacher_cache.codec_choice import CodecChoice
+from kdspec.engine.teacher_cache.kept_positions import Masks
 from kdspec.engine.teacher_cache.layout import Layout
-from kdspec.engine.teacher_cache.masks import Masks
 from kdspec.engine.teacher_cache.reduce import Reducing
 from kdspec.engine.teacher_cache.slots import Sight, Slot, Uncacheable, slots_of, tensors
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdspec.api.logits import TopKLogits
+from kdspec.api.working.logits import TopKLogits
 from kdspec.engine.teacher_cache.codecs import Codec, Part, array
 from kdspec.engine.teacher_cache.slots import Slot
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from kdspec.api.spec import Spec
+from kdspec.api.spec.spec import Spec
 from kdspec.diagnostics.diagnostic import Diagnostic, Label, Span
 from kdspec.registry.registry import Registry
 from kdspec.source.document import Document
@@ -16,23 +16,23 @@ __all__ = ["Checked", "check"]
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedSpec:
     """A spec, or the errors in the shape of the document."""
 
     spec: Spec | None
     errors: tuple[Diagnostic, ...] = ()
 
 
-def check(document: Document, registry: Registry) -> Checked:
+def check(document: Document, registry: Registry) -> CheckedSpec:
     """Validate a document: its keys, its values and the names of its components."""
     if document.data is None:
         label = Label(
             document.values.get((), Span(next(iter(document.sources)), 0, 0, 0, 0)), "nothing is written here"
         )
         empty = Diagnostic("KD102", "the spec is empty", label, help="a spec begins with `kdspec: 1`")
-        return Checked(None, (empty,))
+        return CheckedSpec(None, (empty,))
     try:
         spec = Spec.model_validate(document.data, context={"registry": registry, "folder": document.folder})
     except ValidationError as error:
-        return Checked(None, explain(error.errors(include_url=False), document, registry))
-    return Checked(spec)
+        return CheckedSpec(None, explain(error.errors(include_url=False), document, registry))
+    return CheckedSpec(spec)

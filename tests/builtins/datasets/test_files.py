@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from kdspec.api.context import BuildContext
+from kdspec.api.kinds.context import BuildContext
 from kdspec.builtins.datasets.files import Csv, Hub, Json, Parquet
 from kdspec.diagnostics.fault import Fault
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from kdspec.api.context import BuildContext
+from kdspec.api.kinds.context import BuildContext
 from kdspec.builtins.datasets.squad import Squad
 from kdspec.diagnostics.fault import Fault
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from kdspec.api.context import BuildContext
+from kdspec.api.kinds.context import BuildContext
 from kdspec.builtins.losses import feature_losses, logit_losses
 from kdspec.builtins.losses.feature_losses import AttentionCe, AttentionMse, Mmd
 

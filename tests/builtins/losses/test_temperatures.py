@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from kdspec.api.context import BuildContext
+from kdspec.api.kinds.context import BuildContext
 from kdspec.builtins.losses.temperatures import ConstantTemperature, Cwsm, Flsw
 
 

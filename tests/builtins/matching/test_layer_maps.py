@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from kdspec.api.context import BuildContext
+from kdspec.api.kinds.context import BuildContext
 from kdspec.builtins.matching.layer_maps import Explicit, First, Last, Skip, Uniform
 from kdspec.diagnostics.fault import Fault
 from kdspec.plan.prepare import prepare

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kdspec.api.context import BuildContext
+from kdspec.api.kinds.context import BuildContext
 from kdspec.builtins.matching.presets import kdspec_components
 
 TABLE = """

@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from kdspec.api.context import BuildContext, ProjectionContext
+from kdspec.api.kinds.context import BuildContext, ProjectionContext
 from kdspec.builtins.matching.projections import ACTIVATIONS, Linear, kdspec_components
 
 PROJECTIONS = {component.name: component for component in kdspec_components()}

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from kdspec.api.model import ModelContext
-from kdspec.api.task import Head
+from kdspec.api.kinds.model import ModelContext
+from kdspec.api.working.task import Head
 from kdspec.builtins.models.text_models import BiGruModel
 from kdspec.builtins.models.transformers import Transformers
 from kdspec.diagnostics.diagnostic import DiagnosticError

@@ -11,8 +11,8 @@ import transformers
 from pydantic import ValidationError
 from transformers.utils import logging
 
-from kdspec.api.model import Model, ModelContext, ModelFacts
-from kdspec.api.task import Head
+from kdspec.api.kinds.model import Model, ModelContext, ModelFacts
+from kdspec.api.working.task import Head
 from kdspec.builtins.models.text_models import BiGruModel
 from kdspec.builtins.models.transformers import Initialize, Transformers
 from kdspec.diagnostics.fault import Fault

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from kdspec import load_registry
-from kdspec.api.distiller import ObjectiveContext
-from kdspec.api.step import Features, Step
+from kdspec.api.kinds.distiller import ObjectiveContext
+from kdspec.api.working.step import Features, Step
 from kdspec.builtins.strategies.multi_teacher import MultiTeacher
 from kdspec.diagnostics.fault import Fault
 from kdspec.ops import divergence, ensemble

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from kdspec.api.context import BuildContext
+from kdspec.api.kinds.context import BuildContext
 from kdspec.builtins.tasks.augmentations import (
     Deleting,
     LongDisorder,

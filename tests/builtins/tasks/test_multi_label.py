@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from task_batches import batch_of, encoded, loss_of, metrics_of
 from torchmetrics.functional.classification import multilabel_f1_score
 
-from kdspec.api.context import BuildContext
-from kdspec.api.kinds import Dataset
-from kdspec.api.task import Head
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.kinds import Dataset
+from kdspec.api.working.task import Head
 from kdspec.builtins.tasks.multi_label import MultiLabel
 from kdspec.diagnostics.fault import Fault
 

@@ -11,11 +11,11 @@ import transformers
 from pydantic import ValidationError
 from task_batches import batch_of, encoded, metrics_of
 
-from kdspec.api.batch import Batch
-from kdspec.api.context import BuildContext
-from kdspec.api.kinds import Dataset
-from kdspec.api.step import Features
-from kdspec.api.task import Head, Reader
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.kinds import Dataset
+from kdspec.api.working.batch import Batch
+from kdspec.api.working.step import Features
+from kdspec.api.working.task import Head, Reader
 from kdspec.builtins.tasks.question_answering import QuestionAnswering
 from kdspec.diagnostics.fault import Fault
 from kdspec.testing import tiny

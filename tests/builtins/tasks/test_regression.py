@@ -11,10 +11,10 @@ import transformers
 from pydantic import ValidationError
 from task_batches import batch_of, encoded, loss_of, metrics_of
 
-from kdspec.api.context import BuildContext
-from kdspec.api.evaluator import Metric
-from kdspec.api.kinds import Dataset
-from kdspec.api.task import Head
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.kinds import Dataset
+from kdspec.api.working.evaluator import Metric
+from kdspec.api.working.task import Head
 from kdspec.builtins.tasks.regression import Regression
 from kdspec.diagnostics.fault import Fault
 

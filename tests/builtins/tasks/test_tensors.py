@@ -8,10 +8,10 @@ import torch
 from pydantic import ValidationError
 from task_batches import batch_of, encoded, loss_of, metrics_of
 
-from kdspec.api.context import BuildContext
-from kdspec.api.evaluator import LOSS
-from kdspec.api.field_path import parse
-from kdspec.api.kinds import Dataset
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.kinds import Dataset
+from kdspec.api.paths.field_path import parse
+from kdspec.api.working.evaluator import LOSS
 from kdspec.builtins.tasks.tensors import Tensors
 from kdspec.diagnostics.fault import Fault
 

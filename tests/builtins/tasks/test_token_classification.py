@@ -9,9 +9,9 @@ import transformers
 from pydantic import ValidationError
 from task_batches import batch_of, encoded, loss_of, metrics_of
 
-from kdspec.api.context import BuildContext
-from kdspec.api.kinds import Dataset
-from kdspec.api.task import Head, Reader
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.kinds import Dataset
+from kdspec.api.working.task import Head, Reader
 from kdspec.builtins.tasks.token_classification import TokenClassification
 from kdspec.diagnostics.fault import Fault
 from kdspec.testing import tiny

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from kdspec.api.context import LrScheduleContext
-from kdspec.api.kinds import LrSchedule
+from kdspec.api.kinds.context import LrScheduleContext
+from kdspec.api.kinds.kinds import LrSchedule
 from kdspec.builtins.training.optimizers import kdspec_components
 from kdspec.diagnostics.fault import Fault
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from kdspec.api.context import OptimizerContext
+from kdspec.api.kinds.context import OptimizerContext
 from kdspec.builtins.training.optimizers import AdamW, NAdam, Sgd, TorchOptimizer, kdspec_components
 
 OPTIMIZERS = {c.name: c for c in kdspec_components() if issubclass(c, TorchOptimizer)}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from kdspec.api.context import BuildContext
+from kdspec.api.kinds.context import BuildContext
 from kdspec.builtins.training.schedules import ConstantWeight, LinearDecay, LinearGrowth
 
 WEIGHTS = st.floats(min_value=0, max_value=1e6)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from kdspec.api.step import Features
+from kdspec.api.working.step import Features
 from kdspec.engine.batches import build_sampler
 from kdspec.engine.batches.build_sampler import split_cost
 from kdspec.engine.run.stage_run import Interrupted

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from kdspec.api.task_sampling import Sampling
+from kdspec.api.spec.task_sampling import Sampling
 from kdspec.engine.batches.sampler import DataOrder
 from kdspec.engine.batches.task_sampler import _BLOCK, SingleTask, TaskMixture
 

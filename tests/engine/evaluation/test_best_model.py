@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kdspec import Batch, BuiltTask, Evaluator, Mean, Metric, Task
-from kdspec.api.evaluator import LOSS
+from kdspec.api.working.evaluator import LOSS
 from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.evaluation.best_model import BestModelTracker, EvaluatedTask, EvaluationProgress

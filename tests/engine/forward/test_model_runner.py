@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from kdspec.api.batch import Batch
-from kdspec.api.field_path import parse
-from kdspec.api.plan import Feature
+from kdspec.api.paths.field_path import parse
+from kdspec.api.plan.plan import Feature
+from kdspec.api.working.batch import Batch
 from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.forward.model_findings import ModelFindings
 from kdspec.engine.forward.model_runner import ModelRunner, frozen

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from kdspec import Batch, BuiltTask
-from kdspec.api.field_path import parse
-from kdspec.api.plan import Feature
+from kdspec.api.paths.field_path import parse
+from kdspec.api.plan.plan import Feature
 from kdspec.engine.step.normalization import Shares, masks
 from kdspec.events import StepDone
 from kdspec.ops.mean import Mean

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from kdspec.api.batch import Batch
-from kdspec.api.field_path import parse
-from kdspec.api.plan import Feature
+from kdspec.api.paths.field_path import parse
+from kdspec.api.plan.plan import Feature
+from kdspec.api.working.batch import Batch
 from kdspec.engine.teacher_cache import samples as module
-from kdspec.engine.teacher_cache.masks import Masks
+from kdspec.engine.teacher_cache.kept_positions import Masks
 from kdspec.engine.teacher_cache.samples import Samples
 
 MASKS = Masks(Feature(name="inputs_mask", paths=(parse("batch.attention_mask"),), several=False), None)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from kdspec.api.logits import HeadLogits
-from kdspec.api.step import Features
+from kdspec.api.working.logits import HeadLogits
+from kdspec.api.working.step import Features
 from kdspec.engine.teacher_cache.slots import TOKENS, Slot, of_row, rebuilt, tensors, values
 
 MASK = np.array([[True, False, True], [False, True, False]])

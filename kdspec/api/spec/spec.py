@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from kdspec.api.cache_settings import TeacherCacheSettings
 from kdspec.api.component import Strict, by_name
-from kdspec.api.distiller import Distiller
-from kdspec.api.kinds import Adaptor, LrSchedule, Optimizer, Task
-from kdspec.api.model import Model
+from kdspec.api.kinds.distiller import Distiller
+from kdspec.api.kinds.kinds import Adaptor, LrSchedule, Optimizer, Task
+from kdspec.api.kinds.model import Model
+from kdspec.api.spec.cache_settings import TeacherCacheSettings
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)

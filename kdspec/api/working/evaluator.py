@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kdspec.api.batch import Batch
-    from kdspec.api.step import Features
+    from kdspec.api.working.batch import Batch
+    from kdspec.api.working.step import Features
 
 State = Mapping[str, "Tensor"]
 """The data of one batch that the metrics need, by name: small tensors, such as the class predicted for each row."""

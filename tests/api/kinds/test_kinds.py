@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kdspec import Adaptor, Dataset, Match, Schedule, Strict, Task, by_name, load_registry
-from kdspec.api.kinds import fields, switched_off
-from kdspec.api.match import matches_of
+from kdspec.api.kinds.kinds import fields, switched_off
+from kdspec.api.spec.match import matches_of
 
 REGISTRY = load_registry(installed=False)
 CONTEXT = {"registry": REGISTRY}

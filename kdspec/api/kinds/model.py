@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from kdspec.api.context import BuildContext
-from kdspec.api.losses import Scoped
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.losses import Scoped
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from kdspec.api.logits import OutputHead
-    from kdspec.api.task import Head
+    from kdspec.api.working.logits import OutputHead
+    from kdspec.api.working.task import Head
     from kdspec.diagnostics.fault import Fault
 
 

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdspec.api.batch import Batch
-from kdspec.api.field_path import FieldPathError
-from kdspec.api.plan import Feature
+from kdspec.api.paths.field_path import FieldPathError
+from kdspec.api.plan.plan import Feature
+from kdspec.api.working.batch import Batch
 from kdspec.engine.teacher_cache.slots import MaskName
 
 

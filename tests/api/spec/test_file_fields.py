@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from kdspec.api.file_fields import SpecFile, SpecFolderOrHub, SpecTokenizer, local_folder
+from kdspec.api.spec.file_fields import SpecFile, SpecFolderOrHub, SpecTokenizer, local_folder
 from kdspec.source.document import Located
 
 FILE, MODEL, TOKENIZER = TypeAdapter(SpecFile), TypeAdapter(SpecFolderOrHub), TypeAdapter(SpecTokenizer)

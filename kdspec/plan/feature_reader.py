@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from kdspec.api.context import AdaptorContext
-from kdspec.api.field_path import parse as parse_path
-from kdspec.api.match import PlannedMatch
-from kdspec.api.needs import TaskNeeds
-from kdspec.api.plan import Feature
-from kdspec.api.spec import Spec
+from kdspec.api.kinds.context import AdaptorContext
+from kdspec.api.paths.field_path import parse as parse_path
+from kdspec.api.plan.needs import TaskNeeds
+from kdspec.api.plan.plan import Feature
+from kdspec.api.spec.match import PlannedMatch
+from kdspec.api.spec.spec import Spec
 from kdspec.diagnostics.diagnostic import closest
 from kdspec.diagnostics.finding import Finding, Mark, SpecPath
 from kdspec.plan.matches import Lacking

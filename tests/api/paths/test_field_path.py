@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdspec.api.field_path import MAX_LENGTH, FieldPath, FieldPathError, parse
+from kdspec.api.paths.field_path import MAX_LENGTH, FieldPath, FieldPathError, parse
 
 
 def error(text):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from kdspec.api.distiller import Distiller
-from kdspec.api.field_path import FieldPath
-from kdspec.api.match import PlannedMatch
-from kdspec.api.model import ModelContext, ModelFacts
-from kdspec.api.needs import Needs, TaskNeeds
-from kdspec.api.spec import Spec, Training
-from kdspec.api.spec_source import SpecSource
+from kdspec.api.kinds.distiller import Distiller
+from kdspec.api.kinds.model import ModelContext, ModelFacts
+from kdspec.api.paths.field_path import FieldPath
+from kdspec.api.plan.needs import Needs, TaskNeeds
+from kdspec.api.spec.match import PlannedMatch
+from kdspec.api.spec.spec import Spec, Training
+from kdspec.api.spec.spec_source import SpecSource
 from kdspec.diagnostics.finding import SpecPath
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from kdspec.api.batch import Batch
+from kdspec.api.working.batch import Batch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kdspec.api.logits import Logits
+    from kdspec.api.working.logits import Logits
     from kdspec.ops.mean import Mean
 
 
@@ -29,7 +29,7 @@ class Features(Mapping[str, Any]):
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = dict(values)
         if (logits := self._values.get("logits")) is not None:
-            from kdspec.api.logits import as_logits
+            from kdspec.api.working.logits import as_logits
 
             several = isinstance(logits, (tuple, list))
             self._values["logits"] = tuple(map(as_logits, logits)) if several else as_logits(logits)

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kdspec.api.component import Component
-from kdspec.api.context import BuildContext, ProjectionContext
+from kdspec.api.kinds.context import BuildContext, ProjectionContext
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from kdspec.api.step import Step, Term, View
+from kdspec.api.working.step import Step, Term, View
 
 
 class Objective(nn.Module, ABC):

@@ -8,8 +8,8 @@ from types import MappingProxyType
 from typing import Any
 
 from kdspec.api.component import Strict
-from kdspec.api.match import Match
-from kdspec.api.task_sampling import Sampling
+from kdspec.api.spec.match import Match
+from kdspec.api.spec.task_sampling import Sampling
 
 
 def _none() -> Mapping[str, frozenset[str]]:

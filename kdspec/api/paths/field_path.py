@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from kdspec.api.path_steps import FieldPathError, Index, PathStep, Reference, Subscript
+from kdspec.api.paths.path_steps import FieldPathError, Index, PathStep, Reference, Subscript
 from kdspec.diagnostics.diagnostic import closest
 
 __all__ = ["MAX_LENGTH", "FieldPath", "FieldPathError", "parse"]

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from kdspec.api.evaluator import Evaluator, LossAlone
+from kdspec.api.working.evaluator import Evaluator, LossAlone
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kdspec.api.batch import Batch
-    from kdspec.api.step import Features
+    from kdspec.api.working.batch import Batch
+    from kdspec.api.working.step import Features
     from kdspec.ops.mean import Mean, Unit
 
 Row = Mapping[str, Any]

@@ -10,9 +10,9 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Strict, by_name
-from kdspec.api.context import BuildContext, ProjectionContext
-from kdspec.api.kinds import LayerMap, MatchPreset, Schedule, fields
-from kdspec.api.losses import FeatureLoss, Projection
+from kdspec.api.kinds.context import BuildContext, ProjectionContext
+from kdspec.api.kinds.kinds import LayerMap, MatchPreset, Schedule, fields
+from kdspec.api.kinds.losses import FeatureLoss, Projection
 
 if TYPE_CHECKING:
     from torch import nn

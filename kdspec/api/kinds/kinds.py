@@ -8,13 +8,13 @@ from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kdspec.api.component import Component, Strict
-from kdspec.api.context import AdaptorContext, BuildContext, Input, LrScheduleContext, OptimizerContext
-from kdspec.api.losses import LogitKind, Scoped, is_number
+from kdspec.api.kinds.context import AdaptorContext, BuildContext, Input, LrScheduleContext, OptimizerContext
+from kdspec.api.kinds.losses import LogitKind, Scoped, is_number
 
 if TYPE_CHECKING:
     import torch
 
-    from kdspec.api.task import BuiltTask
+    from kdspec.api.working.task import BuiltTask
     from kdspec.diagnostics.fault import Fault
 
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from kdspec.api.context import BuildContext
-from kdspec.api.losses import Scoped
-from kdspec.api.match import PlannedMatch
-from kdspec.api.model import ModelFacts
-from kdspec.api.needs import Needs
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.losses import Scoped
+from kdspec.api.kinds.model import ModelFacts
+from kdspec.api.plan.needs import Needs
+from kdspec.api.spec.match import PlannedMatch
 
 if TYPE_CHECKING:
-    from kdspec.api.objective import Objective
-    from kdspec.api.task import BuiltTask
+    from kdspec.api.working.objective import Objective
+    from kdspec.api.working.task import BuiltTask
 
 
 def _nothing() -> Mapping[str, Any]:

@@ -1,0 +1,1 @@
+"""What a strategy needs, and the plan that comes of it."""

@@ -1,0 +1,1 @@
+"""The models of a spec: what a user may write."""
