@@ -112,6 +112,7 @@ def test_a_closed_output_pipe_is_not_an_error():
     assert error == ""
 
 
+@pytest.mark.slow
 def test_a_bug_is_one_honest_line(kdspec, monkeypatch):
     monkeypatch.setattr(Invocation, "any_registry", property(lambda self: 1 / 0))
     outcome = kdspec("list")

@@ -507,6 +507,7 @@ def test_after_accidents_the_run_ends_in_the_weights_of_one_that_was_left_alone(
         assert [event.step for event in started["again"].events(name) if isinstance(event, StepDone)] == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_torchrun_runs_the_command_and_one_process_talks(tmp_path):
     """The scheduler's signal reaches one process first: both save and end as they should, and there is one message."""
     (tmp_path / "spec.yaml").write_text(SPEC)

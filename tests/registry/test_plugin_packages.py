@@ -67,6 +67,7 @@ def environment(tmp_path_factory):
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
 def test_a_package_is_installed_used_and_uninstalled(package, environment, library, tmp_path):
     project = tomllib.loads((package / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -464,6 +464,7 @@ def assert_in_text(span, source):
         assert 0 <= column <= len(source.lines[line])
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(TEXTS)
 def test_any_text_gives_a_document_or_diagnostics_with_places_in_the_text(text):

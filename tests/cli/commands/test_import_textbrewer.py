@@ -259,6 +259,7 @@ def test_what_is_written_of_several_tasks_runs(imported, tmp_path):
     assert {(row.task, row.role) for row in result.table} >= {("one", "student"), ("other", "student")}
 
 
+@pytest.mark.slow
 def test_a_script_names_its_tasks(kdspec, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lines = [

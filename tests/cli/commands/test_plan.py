@@ -58,6 +58,7 @@ def test_a_mistake_is_on_standard_error_and_there_is_no_plan(kdspec, spec):
     assert outcome.err.endswith("1 error in spec.yaml\n")
 
 
+@pytest.mark.slow
 def test_a_warning_does_not_keep_the_plan_back(kdspec, spec):
     spec("layers: uniform", "layers: uniform, weight: 0")
     outcome = kdspec("plan", "spec.yaml", "--json")
