@@ -8,9 +8,8 @@ from pathlib import Path
 from kdspec.engine.forward.guarded_task import built
 from kdspec.engine.forward.models import Models
 from kdspec.engine.processes.backend import SingleProcess
+from kdspec.engine.run.build_stage import StageSetup, build_stage
 from kdspec.engine.run.run_folder import RunFolder
-from kdspec.engine.run.signals import StopSignal
-from kdspec.engine.run.stage_run import StageRun
 from kdspec.engine.step.training_loop import TrainingLoop
 from kdspec.plan.prepare import prepare
 from kdspec.source.extends import compose
@@ -25,9 +24,8 @@ def loop(text: str, folder: Path, sets: Sequence[str] = ()) -> TrainingLoop:
     assert plan is not None, made.errors
     stage = plan.stages[0]
     tasks = {name: built(plan, name) for name in stage.tasks}
-    run = StageRun(
-        plan, stage, registry=known, models=Models(plan, {name: task.head for name, task in tasks.items()}, {}),
+    setup = StageSetup(
+        plan=plan, stage=stage, registry=known, models=Models(plan, {name: task.head for name, task in tasks.items()}, {}),
         tasks=tasks, folder=RunFolder(folder), backend=SingleProcess(precision=stage.training.precision),
-        emit=lambda _: None, stop=StopSignal(),
     )  # fmt: skip
-    return run.loop()
+    return build_stage(setup, processes=1, warn=lambda _: None).loop
