@@ -19,6 +19,8 @@ from kdspec.api.kinds.context import (
     LrScheduleContext,
     OptimizerContext,
     ProjectionContext,
+    TaskContext,
+    TrainedHead,
 )
 from kdspec.api.kinds.distiller import Distiller, ObjectiveContext
 from kdspec.api.kinds.kinds import (
@@ -146,11 +148,13 @@ __all__ = [
     "Step",
     "Strict",
     "Task",
+    "TaskContext",
     "TaskNeeds",
     "TaskPlan",
     "Temperature",
     "Term",
     "TopKLogits",
+    "TrainedHead",
     "Training",
     "View",
     "WrappedTask",

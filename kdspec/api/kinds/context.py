@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from kdspec.diagnostics.fault import Fault
 
 
 @dataclass(frozen=True)
@@ -66,3 +69,33 @@ class OptimizerContext(BuildContext):
     processes: int = 1
     """Number of processes that train together. With more than one, a tensor may be a shard of the parameter: the update
     of an element must not depend on its position in the tensor."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedHead:
+    """The head in the files of a model."""
+
+    model: str
+    """The name of the model in the spec."""
+    classes: int
+    """Number of its logits."""
+    labels: tuple[str, ...] = ()
+    """Their names in the order of the logits; empty if the files have none of their own (`LABEL_0`)."""
+    problem: str | None = None
+    """The `problem_type` that the files declare, such as `single_label_classification`."""
+
+
+def _ignored(fault: Fault) -> None:
+    del fault
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskContext(BuildContext):
+    """What a task may read."""
+
+    heads: tuple[TrainedHead, ...] = ()
+    """The heads in the files of the task's models, those of teachers first."""
+    reads_labels: bool = True
+    """Whether a loss of some stage reads the labels of `train`."""
+    tell: Callable[[Fault], None] = _ignored
+    """Report something about the rows that does not stop the run; its severity is `warning`."""

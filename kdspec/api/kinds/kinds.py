@@ -8,7 +8,14 @@ from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kdspec.api.component import Component, Strict
-from kdspec.api.kinds.context import AdaptorContext, BuildContext, Input, LrScheduleContext, OptimizerContext
+from kdspec.api.kinds.context import (
+    AdaptorContext,
+    BuildContext,
+    Input,
+    LrScheduleContext,
+    OptimizerContext,
+    TaskContext,
+)
 from kdspec.api.kinds.losses import LogitKind, Scoped, is_number
 
 if TYPE_CHECKING:
@@ -191,7 +198,7 @@ class Task(Scoped):
         return None
 
     @abstractmethod
-    def build(self, context: BuildContext) -> BuiltTask:
+    def build(self, context: TaskContext) -> BuiltTask:
         """Make the working object; the docstring of the class describes it."""
 
 

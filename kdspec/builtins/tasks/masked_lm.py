@@ -12,7 +12,7 @@ from pydantic import Field
 
 from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds.context import BuildContext, Input
+from kdspec.api.kinds.context import BuildContext, Input, TaskContext
 from kdspec.api.kinds.kinds import Dataset, Task
 from kdspec.api.kinds.losses import LogitKind
 from kdspec.api.working.batch import Batch
@@ -100,7 +100,7 @@ class MaskedLm(Task):
             columns["segmented",] = self.segmented
         yield from missing(texts.columns_of(self.data, context), columns, {})
 
-    def build(self, context: BuildContext) -> MaskedRows:
+    def build(self, context: TaskContext) -> MaskedRows:
         """Read the rows and check their columns."""
         return MaskedRows(self, texts.splits_of(self.data, context))
 

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds.context import BuildContext, Input
+from kdspec.api.kinds.context import BuildContext, Input, TaskContext
 from kdspec.api.kinds.kinds import Augmentation, Dataset, Task
 from kdspec.api.kinds.losses import LogitKind
 from kdspec.api.working.batch import Batch
@@ -117,7 +117,7 @@ class MultiLabel(Task):
         columns: dict[ColumnPlace, str] = {("label", n): name for n, name in enumerate(self.label)}
         yield from missing(splits, {("text", n): name for n, name in enumerate(self.text)}, columns)
 
-    def build(self, context: BuildContext) -> LabelledRows:
+    def build(self, context: TaskContext) -> LabelledRows:
         """Read the rows and check their columns and labels."""
         return LabelledRows(self, texts.splits_of(self.data, context))
 

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from kdspec.api.component import Component, Strict
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds.context import BuildContext, Input
+from kdspec.api.kinds.context import BuildContext, Input, TaskContext
 from kdspec.api.kinds.kinds import Dataset, Task
 from kdspec.api.kinds.losses import LogitKind
 from kdspec.api.working.batch import Batch
@@ -130,7 +130,7 @@ class QuestionAnswering(Task):
         inputs: dict[tuple[str | int, ...], str] = {("question",): self.question, ("context",): self.context}
         yield from missing(splits, inputs, {("answers",): self.answers})
 
-    def build(self, context: BuildContext) -> Extraction:
+    def build(self, context: TaskContext) -> Extraction:
         """Read the rows and check their answers."""
         return Extraction(self, texts.splits_of(self.data, context))
 

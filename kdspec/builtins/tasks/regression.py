@@ -10,7 +10,7 @@ from pydantic import Field
 
 from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds.context import BuildContext, Input
+from kdspec.api.kinds.context import BuildContext, Input, TaskContext
 from kdspec.api.kinds.kinds import Augmentation, Dataset, Task
 from kdspec.api.kinds.losses import LogitKind
 from kdspec.api.working.batch import Batch
@@ -88,7 +88,7 @@ class Regression(Task):
         columns: dict[ColumnPlace, str] = {("label", n): name for n, name in enumerate(self.label)}
         yield from missing(splits, {("text", n): name for n, name in enumerate(self.text)}, columns)
 
-    def build(self, context: BuildContext) -> NumberedRows:
+    def build(self, context: TaskContext) -> NumberedRows:
         """Read the rows and check their columns and numbers."""
         return NumberedRows(self, texts.splits_of(self.data, context))
 

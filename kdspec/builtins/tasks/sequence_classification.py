@@ -10,7 +10,7 @@ from pydantic import Field
 
 from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds.context import BuildContext, Input
+from kdspec.api.kinds.context import BuildContext, Input, TaskContext
 from kdspec.api.kinds.kinds import Augmentation, Dataset, Task
 from kdspec.api.kinds.losses import LogitKind
 from kdspec.api.working.batch import Batch
@@ -88,7 +88,7 @@ class SequenceClassification(Task):
         splits = texts.columns_of(self.data, context)
         yield from missing(splits, {("text", n): name for n, name in enumerate(self.text)}, {("label",): self.label})
 
-    def build(self, context: BuildContext) -> Classification:
+    def build(self, context: TaskContext) -> Classification:
         """Read the rows and check their columns and labels."""
         return Classification(self, texts.splits_of(self.data, context))
 

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds.context import BuildContext, Input
+from kdspec.api.kinds.context import BuildContext, Input, TaskContext
 from kdspec.api.kinds.kinds import Dataset, Task
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, State
@@ -93,7 +93,7 @@ class Tensors(Task):
         inputs: dict[ColumnPlace, str] = {("columns", n): name for n, name in columns if name != self.labels}
         yield from missing(splits, inputs, {("labels",): self.labels} if self.labels is not None else {})
 
-    def build(self, context: BuildContext) -> TensorRows:
+    def build(self, context: TaskContext) -> TensorRows:
         """Read the rows and check that each column makes a tensor."""
         try:
             splits = self.data.build(context)

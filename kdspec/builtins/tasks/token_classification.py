@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds.context import BuildContext, Input
+from kdspec.api.kinds.context import BuildContext, Input, TaskContext
 from kdspec.api.kinds.kinds import Dataset, Task
 from kdspec.api.kinds.losses import LogitKind
 from kdspec.api.working.batch import Batch
@@ -106,7 +106,7 @@ class TokenClassification(Task):
         splits = texts.columns_of(self.data, context)
         yield from missing(splits, {("tokens",): self.tokens}, {("tags",): self.tags})
 
-    def build(self, context: BuildContext) -> Tagging:
+    def build(self, context: TaskContext) -> Tagging:
         """Read the rows and check their tags."""
         return Tagging(self, texts.splits_of(self.data, context))
 

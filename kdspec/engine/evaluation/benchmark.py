@@ -20,7 +20,7 @@ from kdspec.engine.batches.sampler import isolated_random
 from kdspec.engine.evaluation.best_model import evaluated_features
 from kdspec.engine.evaluation.evaluate import latency
 from kdspec.engine.evaluation.results import count, in_order, role
-from kdspec.engine.forward.guarded_task import built
+from kdspec.engine.forward.guarded_task import built_tasks
 from kdspec.engine.forward.memory import LiveMemory, size
 from kdspec.engine.forward.model_findings import ModelFindings
 from kdspec.engine.forward.model_runner import ModelRunner, frozen
@@ -71,7 +71,7 @@ def measure(
     Raises:
         FindingError: KD5xx if data or models cannot be loaded.
     """
-    tasks = {name: built(plan, name) for name in dict.fromkeys(t for stage in plan.stages for t in stage.tasks)}
+    tasks = built_tasks(plan)
     heads = {name: task.head for name, task in tasks.items()}
     assert not tuple(conflicts(plan, heads)), "the run has checked this"
     ends = folder.finished([stage.name for stage in plan.stages])

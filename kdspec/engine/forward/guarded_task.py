@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
-from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.context import TaskContext, TrainedHead
+from kdspec.api.plan.needs import TaskNeeds
 from kdspec.api.plan.plan import Plan
 from kdspec.api.spec.spec import Spec
 from kdspec.api.working.evaluator import Evaluator, State
 from kdspec.api.working.task import BuiltTask, Reader, Row, WrappedTask
+from kdspec.diagnostics.finding import Finding, of_fault
 from kdspec.engine.forward.error_context import error_context
 
 if TYPE_CHECKING:
@@ -22,12 +25,45 @@ if TYPE_CHECKING:
     from kdspec.ops.mean import Mean, Unit
 
 
-def built(plan: Plan, name: str) -> BuiltTask:
-    """A task of a plan, built and guarded."""
+def untold(finding: Finding) -> None:
+    """Drop a warning that another command reports."""
+    del finding
+
+
+def built(plan: Plan, name: str, tell: Callable[[Finding], None] = untold) -> BuiltTask:
+    """A task of a plan, built and guarded; `tell` gets its warnings about rows."""
     component = plan.spec.tasks[name]
-    with error_context(("tasks", name, component.name), f"task `{name}`"):
-        task = component.build(BuildContext(folder=plan.source.folder, seed=plan.spec.seed))
+    at = ("tasks", name, component.name)
+    context = TaskContext(
+        folder=plan.source.folder,
+        seed=plan.spec.seed,
+        heads=tuple(_heads(plan, name)),
+        reads_labels=any(_reads_labels(stage.tasks[name].needs) for stage in plan.stages if name in stage.tasks),
+        tell=lambda fault: tell(replace(of_fault(fault, at), severity="warning")),
+    )
+    with error_context(at, f"task `{name}`"):
+        task = component.build(context)
     return GuardedTask(plan.spec, name, task)
+
+
+def built_tasks(plan: Plan, tell: Callable[[Finding], None] = untold) -> dict[str, BuiltTask]:
+    """All tasks of the stages, by name, in the order of the stages."""
+    return {
+        name: built(plan, name, tell) for name in dict.fromkeys(task for stage in plan.stages for task in stage.tasks)
+    }
+
+
+def _reads_labels(needs: TaskNeeds) -> bool:
+    return needs.hard_labels or any("labels" in names for names in needs.reads.values())
+
+
+def _heads(plan: Plan, task: str) -> Iterator[TrainedHead]:
+    parts = [stage.tasks[task] for stage in plan.stages if task in stage.tasks]
+    names = dict.fromkeys((*(name for part in parts for name in part.teachers), *(part.student for part in parts)))
+    for name in names:
+        facts = plan.facts[name]
+        if facts.classes is not None and facts.architecture:
+            yield TrainedHead(model=name, classes=facts.classes, labels=facts.labels)
 
 
 class GuardedTask(WrappedTask):

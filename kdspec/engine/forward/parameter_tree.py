@@ -10,9 +10,9 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from kdspec.api.kinds.context import BuildContext
 from kdspec.api.plan.plan import Plan
 from kdspec.engine.forward.error_context import error_context
+from kdspec.engine.forward.guarded_task import built
 from kdspec.engine.forward.models import Models
 from kdspec.hf import loading
 
@@ -65,11 +65,7 @@ def from_folder(place: str, *, trusts_code: bool = False) -> nn.Module:
 
 def from_plan(plan: Plan, name: str) -> nn.Module:
     """A model of a spec with its task's head, with labels from the data; weights are loaded only if necessary."""
-    heads = {}
-    for task, component in plan.spec.tasks.items():
-        with error_context(("tasks", task, component.name), f"task `{task}`"):
-            context = BuildContext(folder=plan.source.folder, seed=plan.spec.seed)
-            heads[task] = component.build(context).head
+    heads = {task: built(plan, task).head for task in plan.spec.tasks}
     models = Models(plan, heads, {})
     with error_context(models.path(name), f"model `{name}`"):
         return plan.spec.models[name].skeleton(models.context(name))

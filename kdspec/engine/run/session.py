@@ -14,7 +14,7 @@ from kdspec.api.plan.plan import Plan, StagePlan
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.evaluation.results import ResultRow, named, table
 from kdspec.engine.export import model_folder
-from kdspec.engine.forward.guarded_task import built
+from kdspec.engine.forward.guarded_task import built_tasks
 from kdspec.engine.forward.models import Models
 from kdspec.engine.processes.choose_backend import BackendChoice, join
 from kdspec.engine.processes.process_group import ProcessGroup
@@ -149,6 +149,10 @@ class Session:
                 self._failed.append(answer.plugin)
                 self.emit(Note("warning", f"{_observer_error(answer.plugin, answer.error)}; it is not called again"))
 
+    def _tell(self, finding: Finding) -> None:
+        help_ = f"; {finding.help}" if finding.help else ""
+        self.emit(Note("warning", f"{finding.message}{help_}"))
+
     def _close(self) -> None:
         try:
             self.at_end.close()
@@ -163,7 +167,7 @@ class Session:
             return Result(self.folder, folder.table() or (), folder.student, already_finished=True)
         open_ = [name for name in self.plan.spec.stages if name not in state.finished]
         found = self._start(opened, state, open_) if process_group.is_main else None
-        tasks = {name: built(self.plan, name) for name in dict.fromkeys(t for s in self.plan.stages for t in s.tasks)}
+        tasks = built_tasks(self.plan, self._tell)
         heads = {name: task.head for name, task in tasks.items()}
         if wrong := tuple(conflicts(self.plan, heads)):
             raise FindingError(*wrong)

@@ -9,7 +9,7 @@ import torch
 
 from kdspec.api.plan.plan import Plan, StagePlan
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
-from kdspec.engine.forward.guarded_task import built
+from kdspec.engine.forward.guarded_task import built_tasks
 from kdspec.engine.forward.models import Models
 from kdspec.engine.processes.backend import SingleProcess
 from kdspec.engine.run.build_stage import StageSetup, build_stage
@@ -43,7 +43,7 @@ def fill(
     """
     folder = RunFolder(output / plan.spec.name)
     finished = folder.finished(list(plan.spec.stages))
-    tasks = {name: built(plan, name) for name in dict.fromkeys(task for stage in plan.stages for task in stage.tasks)}
+    tasks = built_tasks(plan)
     students = {stage.name: stage.student for stage in plan.stages}
     trained = {students[name]: folder.path / event.folder for name, event in finished.items()}
     heads = {name: task.head for name, task in tasks.items()}
