@@ -60,7 +60,7 @@ class SequenceClassification(Task):
     teacher. An augmented row has no label."""
     metric: Literal["accuracy", "f1", "mcc"] = "accuracy"
     """The metric that selects the best student. `f1` is that of the second of two labels, else the mean over the
-    labels; `mcc` is Matthews' correlation coefficient."""
+    labels; `mcc` is Matthews' correlation coefficient, 0 if all answers are one class."""
 
     def adaptor(self) -> Mapping[str, str | list[str]]:
         """The field paths for a transformers model."""
@@ -179,17 +179,18 @@ class ClassMetrics(Evaluator):
         import torch
         from torchmetrics.functional import classification
 
+        from kdspec.ops.correlation import matthews
+
         if not states:
             return {}
         predicted, truth = (torch.cat([state[name] for state in states]) for name in ("predicted", "truth"))
         f1: Callable[..., Tensor] = classification.binary_f1_score
         if self.classes > 2:
             f1 = partial(classification.multiclass_f1_score, num_classes=self.classes, average="macro")
-        mcc = classification.multiclass_matthews_corrcoef(predicted, truth, self.classes)
         return {
             "accuracy": (predicted == truth).double().mean().item(),
             "f1": f1(predicted, truth).item(),
-            "mcc": mcc.item(),
+            "mcc": matthews(predicted, truth),
         }
 
 

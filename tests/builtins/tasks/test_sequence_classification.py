@@ -294,6 +294,14 @@ def test_metrics_of_two_labels():
     assert found == {"accuracy": 0.5, "f1": 0.5, "mcc": 0.0}
 
 
+def test_a_student_with_one_answer_has_an_mcc_of_zero_and_is_not_the_best():
+    truth = torch.tensor([0] * 6 + [1] * 54)
+    collapsed = onehot(*[1] * 60, count=2)
+    finds_some = onehot(*[0] * 2, *[1] * 4, *[0] * 4, *[1] * 50, count=2)
+    constant, useful = (metrics_of(built(), [logits], [truth])["mcc"] for logits in (collapsed, finds_some))
+    assert (constant, useful) == (0, pytest.approx(7 / 27))
+
+
 def test_f1_of_three_labels_is_their_mean():
     rows = {"text": ["a"] * 3, "label": [0, 1, 2]}
     found = metrics_of(built({"train": rows}), [onehot(0, 1, 1, 2, count=3)], [torch.tensor([0, 1, 2, 2])])
