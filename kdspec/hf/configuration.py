@@ -31,13 +31,14 @@ AUTO_CLASSES: Mapping[str | None, str] = MappingProxyType(
 )
 """The class of the library for each kind of head."""
 
-_PROBLEMS: Mapping[str | None, str] = MappingProxyType(
+PROBLEMS: Mapping[str | None, str] = MappingProxyType(
     {
         "sequence_classification": "single_label_classification",
         "multi_label": "multi_label_classification",
         "regression": "regression",
     }
 )
+"""The library's `problem_type` for each kind of head that has one."""
 
 _CODE = "KD503"
 _MANY = 64
@@ -145,8 +146,8 @@ def fit(config: Any, head: Head, tokenizer: Any | None) -> None:
     if head.labels:
         config.id2label = dict(enumerate(head.labels))
         config.label2id = {label: number for number, label in enumerate(head.labels)}
-    if head.kind in _PROBLEMS:
-        config.problem_type = _PROBLEMS[head.kind]
+    if head.kind in PROBLEMS:
+        config.problem_type = PROBLEMS[head.kind]
     if tokenizer is None:
         return
     if getattr(config, "pad_token_id", 0) is None:  # a decoder's head finds the last token of a row by it

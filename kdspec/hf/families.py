@@ -89,6 +89,7 @@ def facts(configuration: Mapping[str, Any]) -> ModelFacts:
         family=family,
         classes=_classes(configuration),
         labels=_labels(configuration),
+        problem=_problem(configuration),
         architecture=_architecture(configuration),
     )
     return changed(known, configuration)
@@ -103,6 +104,7 @@ def changed(before: ModelFacts, changes: Mapping[str, Any]) -> ModelFacts:
         family=before.family,
         classes=before.classes,
         labels=before.labels,
+        problem=before.problem,
         architecture=before.architecture,
         vocabulary=_number(changes, ("vocab_size",), before.vocabulary),
     )
@@ -137,8 +139,15 @@ def _classes(configuration: Mapping[str, Any]) -> int | None:
     architectures = configuration.get("architectures")
     if not isinstance(architectures, list) or not any("Classification" in str(name) for name in architectures):
         return None
-    labels = configuration.get("id2label")
-    return len(labels) if isinstance(labels, dict) and labels else 2
+    labels, number = configuration.get("id2label"), configuration.get("num_labels")
+    if isinstance(labels, dict) and labels:
+        return len(labels)
+    return number if type(number) is int and number > 0 else 2
+
+
+def _problem(configuration: Mapping[str, Any]) -> str | None:
+    problem = configuration.get("problem_type")
+    return problem if isinstance(problem, str) and _classes(configuration) is not None else None
 
 
 def _number(configuration: Mapping[str, Any], names: tuple[str, ...], otherwise: int | None) -> int | None:

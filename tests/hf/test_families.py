@@ -84,3 +84,25 @@ print(sorted({{"torch", "transformers", "datasets"}} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+OF_CLASSES = {"model_type": "bert", "architectures": ["BertForSequenceClassification"]}
+
+
+@pytest.mark.parametrize(
+    ("written", "classes", "labels", "problem"),
+    [
+        ({}, 2, (), None),
+        ({"id2label": {"0": "LABEL_0"}, "problem_type": "regression"}, 1, (), "regression"),
+        ({"id2label": {"0": "no", "1": "yes"}}, 2, ("no", "yes"), None),
+        ({"num_labels": 5}, 5, (), None),
+        ({"problem_type": ["regression"]}, 2, (), None),
+    ],
+)
+def test_the_head_in_the_files_is_known_by_its_classes_their_names_and_its_problem(written, classes, labels, problem):
+    known = families.facts({**OF_CLASSES, **written})
+    assert (known.classes, known.labels, known.problem) == (classes, labels, problem)
+
+
+def test_a_body_has_no_problem():
+    assert families.facts({"model_type": "bert", "problem_type": "regression"}).problem is None

@@ -43,6 +43,8 @@ class ModelFacts:
     """Number of classes of the head in its files."""
     labels: tuple[str, ...] = ()
     """The names of these classes in the order of the logits, if its files name them."""
+    problem: str | None = None
+    """The `problem_type` of that head, such as `single_label_classification`, if its files declare one."""
     architecture: str | None = None
     """The class in its files, such as `BertModel`; empty if all its weights are initialised randomly."""
     vocabulary: int | None = None
@@ -97,6 +99,13 @@ class Model(Scoped):
         """Layer count, widths and the like, without weights; None for what is not known. Torch-free."""
         del context
         return ModelFacts()
+
+    def fetch(self, context: ModelContext) -> None:
+        """Download what `facts` reads, where it is not on this machine yet; by default nothing.
+
+        A run calls it before it reads rows, so that the classes of all loaded heads are known before anything is trained.
+        """
+        del context
 
     def copies(self, module: nn.Module, context: ModelContext) -> tuple[str, list[tuple[str, str]]] | None:
         """The model that some tensors of the module are copied from, with pairs of tensor names; None for none."""

@@ -19,6 +19,7 @@ from kdspec.api.spec.file_fields import SpecFile, SpecFolderOrHub, SpecTokenizer
 from kdspec.api.working.task import Head
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import loading
+from kdspec.hf.configuration import PROBLEMS, architecture
 from kdspec.hf.families import read
 from kdspec.networks import word_vectors
 
@@ -90,13 +91,14 @@ class TextModel(Model):
             return ModelFacts()  # a folder of another network is reported when it is built
         sizes = saved.get("sizes") or self.sizes("")
         layers, width = self.shape(sizes)
-        task = "".join(word.capitalize() for word in str(saved.get("task", "")).split("_"))
+        task = str(saved.get("task", ""))
         return ModelFacts(
             layers=layers,
             width=width if width == sizes["embedding"] else None,
             labels=tuple(saved.get("labels", ())),
             classes=len(saved["labels"]) if saved else None,
-            architecture=f"{type(self).__name__}For{task}" if saved else "",
+            problem=PROBLEMS.get(task),
+            architecture=f"{type(self).__name__}For{architecture(task)}" if saved else "",
         )
 
     def uses(self) -> tuple[str, ...]:

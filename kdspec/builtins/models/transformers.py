@@ -111,6 +111,12 @@ class Transformers(Model):
         copied = None if self.initialize is not None else ""
         return known if self.path is not None else replace(known, architecture=copied)
 
+    def fetch(self, context: ModelContext) -> None:
+        """Download the configuration of a hub model."""
+        if self.path is not None and not self.written_configuration(context):
+            with loading.quiet():
+                self.configuration(context)
+
     def check(self, context: ModelContext) -> Iterator[Fault]:
         """Check the entries of `config` and the layers of `initialize`."""
         if self.config is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
-from kdspec.api.kinds.context import TaskContext, TrainedHead
+from kdspec.api.kinds.context import TaskContext
 from kdspec.api.plan.needs import TaskNeeds
 from kdspec.api.plan.plan import Plan
 from kdspec.api.spec.spec import Spec
@@ -16,6 +16,7 @@ from kdspec.api.working.evaluator import Evaluator, State
 from kdspec.api.working.task import BuiltTask, Reader, Row, WrappedTask
 from kdspec.diagnostics.finding import Finding, of_fault
 from kdspec.engine.forward.error_context import error_context
+from kdspec.engine.forward.trained_heads import trained_heads, with_downloads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +38,7 @@ def built(plan: Plan, name: str, tell: Callable[[Finding], None] = untold) -> Bu
     context = TaskContext(
         folder=plan.source.folder,
         seed=plan.spec.seed,
-        heads=tuple(_heads(plan, name)),
+        heads=tuple(trained_heads(plan, name)),
         reads_labels=any(_reads_labels(stage.tasks[name].needs) for stage in plan.stages if name in stage.tasks),
         tell=lambda fault: tell(replace(of_fault(fault, at), severity="warning")),
     )
@@ -48,22 +49,14 @@ def built(plan: Plan, name: str, tell: Callable[[Finding], None] = untold) -> Bu
 
 def built_tasks(plan: Plan, tell: Callable[[Finding], None] = untold) -> dict[str, BuiltTask]:
     """All tasks of the stages, by name, in the order of the stages."""
+    known = with_downloads(plan)
     return {
-        name: built(plan, name, tell) for name in dict.fromkeys(task for stage in plan.stages for task in stage.tasks)
+        name: built(known, name, tell) for name in dict.fromkeys(task for stage in plan.stages for task in stage.tasks)
     }
 
 
 def _reads_labels(needs: TaskNeeds) -> bool:
     return needs.hard_labels or any("labels" in names for names in needs.reads.values())
-
-
-def _heads(plan: Plan, task: str) -> Iterator[TrainedHead]:
-    parts = [stage.tasks[task] for stage in plan.stages if task in stage.tasks]
-    names = dict.fromkeys((*(name for part in parts for name in part.teachers), *(part.student for part in parts)))
-    for name in names:
-        facts = plan.facts[name]
-        if facts.classes is not None and facts.architecture:
-            yield TrainedHead(model=name, classes=facts.classes, labels=facts.labels)
 
 
 class GuardedTask(WrappedTask):

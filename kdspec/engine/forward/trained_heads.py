@@ -1,0 +1,39 @@
+"""The heads in the files of models: their configurations, downloaded where they must be, and the heads of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from kdspec.api.kinds.context import TrainedHead
+from kdspec.api.plan.plan import Plan
+from kdspec.engine.forward.error_context import error_context
+from kdspec.hf.configuration import architecture
+
+
+def with_downloads(plan: Plan) -> Plan:
+    """The plan with the facts of models whose configuration was not on this machine.
+
+    Raises:
+        FindingError: KD503 if one cannot be downloaded.
+    """
+    facts = dict(plan.facts)
+    for name in dict.fromkeys(model for stage in plan.stages for model in stage.models):
+        if facts[name].architecture is not None:
+            continue
+        component, context = plan.spec.models[name], plan.context(name)
+        with error_context(("models", name, component.name), f"model `{name}`"):
+            component.fetch(context)
+            facts[name] = component.facts(context)
+    return replace(plan, facts=facts)
+
+
+def trained_heads(plan: Plan, task: str) -> Iterator[TrainedHead]:
+    """The heads for a task in the files of its models, those of teachers first."""
+    kind = plan.spec.tasks[task].head
+    parts = [stage.tasks[task] for stage in plan.stages if task in stage.tasks]
+    for name in dict.fromkeys((*(name for part in parts for name in part.teachers), *(part.student for part in parts))):
+        facts = plan.facts[name]
+        same = kind is not None and architecture(kind).casefold() in (facts.architecture or "").casefold()
+        if same and facts.classes is not None:
+            yield TrainedHead(model=name, classes=facts.classes, labels=facts.labels, problem=facts.problem)

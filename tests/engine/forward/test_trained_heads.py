@@ -1,0 +1,68 @@
+"""The heads in the files of a task's models."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from kdspec.api.kinds.context import TrainedHead
+from kdspec.builtins.models.transformers import Transformers
+from kdspec.engine.forward.trained_heads import trained_heads, with_downloads
+
+SPEC = """\
+kdspec: 1
+name: heads
+tasks:
+  texts:
+    sequence_classification: {data: {json: {train: train.jsonl}}, text: text, label: label}
+models:
+  teacher: {transformers: {path: teacher}}
+  student: {transformers: {path: student}}
+stages:
+  distil:
+    distiller: {general: {teacher: teacher, student: student}}
+    training: {steps: 1}
+"""
+NAMES = {"id2label": {0: "good", 1: "bad"}, "label2id": {"good": 0, "bad": 1}}
+CLASSIFIER = "AutoModelForSequenceClassification"
+
+
+@pytest.fixture
+def plan(session, tmp_path, new_model):
+    (tmp_path / "train.jsonl").write_text(json.dumps({"text": "a", "label": "good"}) + "\n")
+
+    def made(teacher=CLASSIFIER, student="AutoModel", **changes):
+        new_model("teacher", "bert", teacher, **changes)
+        new_model("student", "bert", student)
+        return session(text=SPEC).plan
+
+    return made
+
+
+def test_heads_have_names_and_problem(plan):
+    found = tuple(trained_heads(plan(**NAMES, problem_type="single_label_classification"), "texts"))
+    assert found == (
+        TrainedHead(model="teacher", classes=2, labels=("good", "bad"), problem="single_label_classification"),
+    )
+
+
+def test_heads_of_teachers_come_first_and_numbered_names_are_none(plan):
+    found = [(head.model, head.labels) for head in trained_heads(plan(student=CLASSIFIER), "texts")]
+    assert found == [("teacher", ()), ("student", ())]
+
+
+@pytest.mark.parametrize("kind", ["AutoModelForTokenClassification", "AutoModelForMaskedLM"])
+def test_a_head_of_another_kind_is_none_of_the_task(plan, kind):
+    assert not tuple(trained_heads(plan(kind), "texts"))
+
+
+def test_a_configuration_that_is_not_here_is_downloaded_first(plan, monkeypatch):
+    here = plan(**NAMES)
+    unknown = replace(here.facts["teacher"], architecture=None, classes=None, labels=())
+    away = replace(here, facts={**here.facts, "teacher": unknown})
+    fetched = []
+    monkeypatch.setattr(Transformers, "fetch", lambda _, context: fetched.append(context.name))
+    assert with_downloads(away).facts == here.facts
+    assert fetched == ["teacher"]
