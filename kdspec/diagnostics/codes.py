@@ -341,6 +341,12 @@ _TABLE = (
         "this setting does not allow. Only losses of matches have the scope `step`; a projection does not.",
     ),
     Code(
+        "KD517",
+        "answers depend on the batch",
+        "A model gives another answer for a short row beside a long one than for the row alone, by more than rounding: it "
+        "reads padding. Its metrics and what it teaches would depend on which rows come together.",
+    ),
+    Code(
         "KD601",
         "not a configuration of TextBrewer",
         "`kdspec import-textbrewer` reads JSON, and from Python files the literal arguments of TextBrewer's classes. "
