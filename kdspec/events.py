@@ -37,7 +37,8 @@ class StageStarted:
 class StepDone:
     """One optimizer step, counted from 1: `step` steps are now done.
 
-    `loss` is the weighted total, `terms` are unweighted, `lr` has the learning rate of each parameter group. `grad_norm`
+    `loss` is the weighted total, `terms` are unweighted. With several tasks a term is the mean over the rows of its task,
+    and each task enters `loss` by its share of the micro-batches. `lr` has the learning rate of each parameter group. `grad_norm`
     is the global L2 norm before clipping; `rows` and `tokens` are those of this step on all ranks.
     """
 

@@ -257,6 +257,10 @@ def jobs_of_a_backend(name):
     for variant, sets in (VARIANTS | BITS).items():
         jobs.append({"output": f"{variant}-{name}", "sets": [each.replace("CACHE", f"cache-{name}") for each in sets]})
     jobs.append({"output": f"together-{name}", "text": TOGETHER})
+    single = {"text": TOGETHER, "sets": [f"{TRAINING}.accumulate=1", ACCIDENT]}
+    jobs.append({"output": f"mixed-{name}", **single})
+    stopped = {"rank": 1, "step": 3, "signal": signal.SIGTERM}
+    jobs.append({"output": f"mixed-stopped-{name}", **single, "at": stopped})
     jobs.append({"output": f"layers-{name}", "text": LAYERS})
     jobs.append({"output": f"words-{name}", "text": WORDS})
     infinite = {"rank": 1, "step": 1, "factor": "inf"}
@@ -426,8 +430,28 @@ def test_every_row_counts_once_in_the_log(backend, two, one):
 
 @pytest.mark.parametrize("backend", ["ddp", "fsdp"])
 def test_several_tasks_come_to_the_weights_of_the_doubled_batch(backend, two, one, same):
-    alone = one("together", f"{TRAINING}.batch_size=4", text=TOGETHER)
+    alone = one("together", DOUBLED, text=TOGETHER)
     assert same.close(two.weights(f"together-{backend}"), alone.weights("together"), 1e-12)
+    steps = [
+        [event for event in run if isinstance(event, StepDone)]
+        for run in (two.events(f"together-{backend}"), alone.events("together"))
+    ]
+    for here, there in zip(*steps, strict=True):
+        assert (here.loss, here.terms) == (pytest.approx(there.loss), pytest.approx(there.terms))
+
+
+@pytest.mark.parametrize("backend", ["ddp", "fsdp"])
+def test_processes_may_have_micro_batches_of_unlike_tasks(backend, two, one, same):
+    """One micro-batch a process: in most steps one process has the one task, and the other the other."""
+    alone = one("mixed", f"{TRAINING}.accumulate=2", ACCIDENT, text=TOGETHER)
+    assert same.close(two.weights(f"mixed-{backend}"), alone.weights("mixed"), 1e-12)
+
+
+@pytest.mark.parametrize("backend", ["ddp", "fsdp"])
+def test_one_process_resumes_the_tasks_of_two(backend, two, one, made, same):
+    made(f"two/mixed-stopped-{backend}", f"{TRAINING}.accumulate=1", ACCIDENT, text=TOGETHER).run()
+    alone = one("mixed", f"{TRAINING}.accumulate=2", ACCIDENT, text=TOGETHER)
+    assert same.close(two.weights(f"mixed-stopped-{backend}"), alone.weights("mixed"), 1e-12)
 
 
 @pytest.mark.parametrize("backend", ["ddp", "fsdp"])

@@ -18,7 +18,7 @@ from kdspec.engine.forward.models import Models
 from kdspec.engine.processes.backend import SingleProcess
 from kdspec.engine.run.build_stage import StageSetup, build_stage
 from kdspec.engine.run.run_folder import RunFolder
-from kdspec.engine.step.normalization import Shares, total
+from kdspec.engine.step.normalization import Counted, Shares
 from kdspec.engine.teacher_cache.cache import CacheUse
 from kdspec.objectives.distillation import DistillationObjective
 from kdspec.objectives.soft_labels import Soft
@@ -136,13 +136,12 @@ class Found:
 def terms(loop):
     """Each term of the first step with its gradient, put together from the micro-batches as the engine does it."""
     drawn = loop._draw(0)
-    counts = [each.units for each in drawn]
-    shares = Shares(counts, total(counts), "step")
+    shares = Shares([Counted(each.task, each.units) for each in drawn], "step")
     trained = list(loop.trainable.parameters())
     found = {}
     for micro, each in enumerate(drawn):
         for name, term in loop.terms(0, micro, each)[0].items():
-            if not (share := shares.of(term.loss, micro)):
+            if not (share := shares.of(term.loss, micro).of_step):
                 continue
             value = share * (term.loss.value if isinstance(term.loss, Mean) else term.loss)
             gradient = torch.autograd.grad(value, trained, retain_graph=True, allow_unused=True, materialize_grads=True)

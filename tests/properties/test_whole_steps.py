@@ -17,7 +17,7 @@ from kdspec.engine.forward.models import Models
 from kdspec.engine.processes.backend import SingleProcess
 from kdspec.engine.run.build_stage import StageSetup, build_stage
 from kdspec.engine.run.run_folder import RunFolder
-from kdspec.engine.step.normalization import Shares, total
+from kdspec.engine.step.normalization import Counted, Shares
 from kdspec.engine.step.training_loop import DrawnStep
 from kdspec.engine.step.whole_step import check_whole_steps, joined, over_whole_step
 from kdspec.events import StepDone
@@ -99,9 +99,8 @@ def test_with_dropout_the_gradient_is_that_of_one_graph_over_the_step(single, te
     match = loop.trainable.objective.step_matches["0"]
     value = match.loss(student, together.teacher[0], mask=together.mask)
     expected = torch.autograd.grad(value, weights, allow_unused=True)
-    known, whole = over_whole_step(loop, 0, drawn)
-    counts = [each.units for each in drawn]
-    shares = Shares(counts, total(counts), "step")
+    shares = Shares([Counted(each.task, each.units) for each in drawn], "step")
+    known, whole = over_whole_step(loop, 0, drawn, shares.of_tasks)
     loop._one_by_one(DrawnStep(number=0, drawn=drawn, shares=shares, teacher_features=known, whole=whole))
     tolerance = 1e-6 if single else 1e-12
     (term,) = whole.values()

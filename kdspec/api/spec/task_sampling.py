@@ -29,7 +29,7 @@ class Sampling(Strict):
         return self
 
     def probabilities(self, examples: Mapping[str, int], batch_size: int) -> dict[str, float]:
-        """The probability of each task, by the numbers of their training rows and the rows of a batch on all ranks."""
+        """The probability of each task, by the numbers of their training rows and the rows of a micro-batch."""
         if self.proportions is not None:
             parts = {task: self.proportions[task] for task in examples}
         else:

@@ -55,7 +55,8 @@ class MultiTask(Distiller):
     """One student learns several tasks, each from a teacher of its own: a shared encoder with a head for each task.
 
     Each micro-batch belongs to one task, sampled by `sampling` as a function of the seed and the step; its terms are
-    those of `general`, times the task's weight. An epoch has as many micro-batches as all tasks together; with
+    those of `general`, times the task's weight. A step of several micro-batches gives each task the share of its
+    micro-batches. An epoch has as many micro-batches as all tasks together; with
     proportional sampling it sees each task's data once on average. The best student has the highest mean of the tasks'
     own metrics, or the best value of the metric that `training.evaluate` names: `topics.accuracy`. A transformers student
     is saved with a folder for each task. Liu et al. 2019, "Improving Multi-Task Deep Neural Networks via Knowledge

@@ -39,7 +39,7 @@ class SamplerChoice:
 
 def arrange(
     batches: BatchingPlan, loader: Loader, training: Training, student: nn.Module, features: Features, *,
-    teachers: Sequence[nn.Module], stage: str, seed: int, world: int,
+    teachers: Sequence[nn.Module], stage: str, seed: int, world: int, ranks: int,
 ) -> SamplerChoice:  # fmt: skip
     """The order of the stage's rows.
 
@@ -53,6 +53,7 @@ def arrange(
         stage: its name.
         seed: its seed.
         world: the number of processes.
+        ranks: the number of them that share the micro-batches of the order.
     """
     lanes = training.lanes if world == 1 and loader.device.type == "cpu" else 1
     if (batches.splits or lanes > 1) and not batches.doubt and (doubt := _doubt(student, features)):
@@ -68,7 +69,7 @@ def arrange(
     elif lanes > 1 and not batches.doubt:
         length_split = LengthSplit(lengths=loader.lengths, cost=_NEVER_SPLIT, lanes=lanes)
     order = DataOrder(
-        loader.rows, training.batch_size, training.accumulate, seed, shuffle=training.shuffle, world=world,
+        loader.rows, training.batch_size, training.accumulate, seed, shuffle=training.shuffle, world=ranks,
         grouped=loader.lengths if grouped and vary else None, length_split=length_split,
     )  # fmt: skip
     return SamplerChoice(order=order, notes=tuple(_notes(batches, order, loader, stage)))

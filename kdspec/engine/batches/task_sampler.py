@@ -9,6 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from kdspec.engine.batches.length_split import spread
 from kdspec.engine.batches.sampler import DataOrder, fold
 
 _BLOCK = 4096
@@ -40,6 +41,9 @@ class Draws(Protocol):
     def of(self, step: int, rank: int = 0) -> list[Draw]:
         """The micro-batches of a zero-based step for one rank; every rank has equally many, of the same tasks."""
 
+    def shares(self, step: int) -> Mapping[str, float]:
+        """The share of each task of a zero-based step in the loss of the step, over all ranks."""
+
 
 class SingleTask:
     """The micro-batches of a single task."""
@@ -66,26 +70,42 @@ class SingleTask:
         epoch = self.order.epoch_of(step)
         return [Draw(self.task, rows, epoch) for rows in self.order.micro_batches(step, rank)]
 
+    def shares(self, step: int) -> Mapping[str, float]:
+        """The whole step."""
+        del step
+        return {self.task: 1.0}
+
 
 class TaskMixture:
     """Micro-batches of several tasks; the task of each is sampled at random.
 
-    A step has `accumulate` of them, and each has the next rows in the order of its task. Which rows these are depends on
-    how often the task was sampled before, which is recomputed from the seed: there is no state to save. An epoch has as
-    many micro-batches as all tasks have together.
+    A step samples `accumulate` of them for all ranks together, and each has the next rows in the order of its task. Which
+    rows these are depends on how often the task was sampled before, which is recomputed from the seed: there is no state
+    to save. An epoch has as many micro-batches as all tasks have together.
+
+    Ranks get the micro-batches of a task in turn, so what a step sees does not depend on their number. A rank has an empty
+    one where others have one more of a task, because collective operations wait for all ranks.
 
     Args:
-        orders: the rows of each task, in steps of one micro-batch per rank.
+        orders: the rows of each task, in steps of one micro-batch.
         probabilities: the probability of each task.
-        accumulate: micro-batches of a step, on each rank.
+        accumulate: micro-batches of a step, on all ranks together.
         seed: the seed of the stage.
+        world: the number of ranks.
     """
 
     def __init__(
-        self, orders: Mapping[str, DataOrder], probabilities: Mapping[str, float], accumulate: int, seed: int
+        self,
+        orders: Mapping[str, DataOrder],
+        probabilities: Mapping[str, float],
+        accumulate: int,
+        seed: int,
+        *,
+        world: int = 1,
     ) -> None:
         assert orders.keys() == probabilities.keys(), "each task has rows and a probability"
         self.orders, self.probabilities, self.accumulate, self.seed = orders, probabilities, accumulate, seed
+        self.world = world
         self.tasks = tuple(orders)
         self._bounds = torch.tensor([probabilities[task] for task in self.tasks], dtype=torch.float64).cumsum(0)[:-1]
         self._block = (-1, torch.empty(0, dtype=torch.int64))
@@ -111,7 +131,32 @@ class TaskMixture:
         return steps * self.accumulate * self.probabilities[task] / self.orders[task].steps_per_epoch
 
     def of(self, step: int, rank: int = 0) -> list[Draw]:
-        """The micro-batches of a zero-based step."""
+        """The micro-batches of a zero-based step for one rank."""
+        assert 0 <= rank < self.world, "a rank lies below the world size"
+        sampled = self._sampled(step)
+        if self.world == 1:
+            return [draw for task, earlier in sampled for draw in self._split(task, earlier)]
+        found: list[Draw] = []
+        # In turn over the whole step, so that all ranks have equally many, whatever the tasks are.
+        by_task = sorted(sampled, key=lambda each: self.tasks.index(each[0]))
+        turns = [(number % self.world, *each) for number, each in enumerate(by_task)]
+        for task, epoch in dict.fromkeys((task, self.orders[task].epoch_of(earlier)) for task, earlier in by_task):
+            ranks: list[list[list[int]]] = [[] for _ in range(self.world)]
+            for turn, of, earlier in turns:
+                if (of, self.orders[of].epoch_of(earlier)) == (task, epoch):
+                    ranks[turn] += self.orders[task].micro_batches(earlier)
+            count = max(map(len, ranks))
+            own = ranks[rank] if self.orders[task].length_split is None else spread(ranks[rank], count)
+            found += [Draw(task, rows, epoch) for rows in [*own, *([] for _ in range(count - len(own)))]]
+        return found
+
+    def shares(self, step: int) -> Mapping[str, float]:
+        """By the number of a task's micro-batches, before they are split by length."""
+        sampled = [task for task, _ in self._sampled(step)]
+        return {task: sampled.count(task) / len(sampled) for task in dict.fromkeys(sampled)}
+
+    def _sampled(self, step: int) -> list[tuple[str, int]]:
+        """The task of each micro-batch of a step, and how often the task was sampled before."""
         assert step >= 0, "steps count from zero"
         found = []
         for micro in range(step * self.accumulate, (step + 1) * self.accumulate):
@@ -119,10 +164,12 @@ class TaskMixture:
             drawn = self._drawn(number)
             chosen = int(drawn[position])
             earlier = int(self._earlier(number)[chosen]) + int((drawn[:position] == chosen).sum())
-            task = self.tasks[chosen]
-            order = self.orders[task]
-            found += [Draw(task, rows, order.epoch_of(earlier)) for rows in order.micro_batches(earlier, rank)]
+            found.append((self.tasks[chosen], earlier))
         return found
+
+    def _split(self, task: str, earlier: int) -> list[Draw]:
+        order = self.orders[task]
+        return [Draw(task, rows, order.epoch_of(earlier)) for rows in order.micro_batches(earlier)]
 
     def _drawn(self, block: int) -> Tensor:
         """The indices of the tasks of a block's micro-batches."""

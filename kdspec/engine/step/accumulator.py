@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from kdspec.engine.step.normalization import Share
+
 
 class LossEntry(NamedTuple):
     """The value of one term in one micro-batch."""
@@ -17,8 +19,8 @@ class LossEntry(NamedTuple):
     term: str
     value: Tensor
     weight: float
-    share: float
-    """The share of this micro-batch in the step's mean."""
+    share: Share
+    """The share of this micro-batch in the mean of its task and in the loss of the step."""
     counts: bool
     """Whether rows of any rank in this micro-batch contribute to the term."""
 
@@ -30,7 +32,7 @@ class Figures:
     loss: float
     norm: float
     terms: dict[str, float]
-    """The value of each term, unweighted."""
+    """The value of each term, unweighted: its mean over the micro-batches of its task."""
     micro: tuple[float, ...]
     """The weighted loss of each micro-batch on its own."""
 
@@ -61,7 +63,7 @@ class Accumulator:
 
         The norm of the figures is the first of `more`.
         """
-        counted = [entry.value for entries in self.entries for entry in entries if entry.share]
+        counted = [entry.value for entries in self.entries for entry in entries if entry.share.of_step]
         values = _numbers([*counted, *more])
         extra = values[len(values) - len(more) :]
         following = iter(values)
@@ -70,9 +72,9 @@ class Accumulator:
         for entries in self.entries:
             alone = 0.0
             for entry in entries:
-                value = next(following) if entry.share else 0.0
-                terms[entry.term] = terms.get(entry.term, 0.0) + value * entry.share
-                loss += value * entry.share * entry.weight
+                value = next(following) if entry.share.of_step else 0.0
+                terms[entry.term] = terms.get(entry.term, 0.0) + value * entry.share.of_task
+                loss += value * entry.share.of_step * entry.weight
                 alone += value * entry.weight
             micro.append(alone)
         return Figures(loss, extra[0], terms, tuple(micro)), extra

@@ -57,7 +57,7 @@ class StageInputs:
             arrangement = arrange(
                 batches(stage_models.spec, part), loader, training, task_inputs.student.module, features[part.student],
                 teachers=[teacher.module for teacher in task_inputs.teachers.values()], stage=self._title(part),
-                seed=self._seed(part), world=backend.world,
+                seed=self._seed(part), world=backend.world, ranks=1 if self.stage.several else backend.world,
             )  # fmt: skip
             self.notes += arrangement.notes
             self.by_task[part.task] = task_inputs
@@ -96,8 +96,10 @@ class StageInputs:
         return by_task, states
 
     def _accumulate(self) -> int:
-        """The micro-batches per process and step; with several tasks per sampled task, because the mixture accumulates them."""
-        here = 1 if self.stage.several else self.stage.training.accumulate
+        """The micro-batches per process and step; with several tasks 1, because the mixture accumulates and shares them."""
+        if self.stage.several:
+            return 1
+        here = self.stage.training.accumulate
         # A step keeps its rows: the micro-batches of the former processes are divided among the present ones.
         each, rest = divmod(here * self.begun, self.backend.world)
         if rest:
@@ -116,8 +118,11 @@ class StageInputs:
             return SingleTask(task, order)
         training, sampling = self.stage.training, self.stage.needs.sampling or Sampling()
         rows = {task: order.rows for task, order in orders.items()}
-        shares = sampling.probabilities(rows, training.batch_size * self.begun)
-        mixture = TaskMixture(orders, shares, training.accumulate, self.stage_models.seed)
+        shares = sampling.probabilities(rows, training.batch_size)
+        # A step keeps its micro-batches if another number of processes resumes.
+        mixture = TaskMixture(
+            orders, shares, training.accumulate * self.begun, self.stage_models.seed, world=self.backend.world
+        )
         probabilities = ", ".join(f"`{task}` {share:.1%}" for task, share in shares.items())
         text = f"stage `{self.stage.name}` samples its micro-batches from {probabilities}; an epoch is {mixture.batches} of them"
         self.notes.insert(0, Note("info", f"{text}, as many as all tasks have together"))

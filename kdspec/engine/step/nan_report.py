@@ -139,7 +139,7 @@ def _bad_gradients(
             if (term := terms.get(name)) is None:
                 continue
             value = term.loss.value if isinstance(term.loss, Mean) else term.loss
-            if not (shares.of(term.loss, micro) and value.requires_grad):
+            if not (shares.of(term.loss, micro).of_step and value.requires_grad):
                 continue
             gradients: Any = torch.autograd.grad(value, parameters, allow_unused=True)
             if not all(gradient is None or gradient.isfinite().all() for gradient in gradients):

@@ -1,10 +1,10 @@
-"""The share of a micro-batch's loss in its optimizer step: every row or token of the step has equal weight."""
+"""The share of a micro-batch's loss in its optimizer step: every row or token of a task has equal weight in the step."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from torch import Tensor
 
@@ -46,46 +46,82 @@ def masks(batch: Batch, features: Mapping[str, Feature]) -> dict[str, Tensor]:
     return found
 
 
-def total(counts: Sequence[UnitCounts]) -> dict[Unit, float]:
+def total(counts: Iterable[UnitCounts]) -> dict[Unit, float]:
     """The sum over micro-batches."""
+    counts = list(counts)
     return {unit: sum(each[unit] for each in counts) for unit in UNITS}
+
+
+class Counted(NamedTuple):
+    """A micro-batch of a step: its task, and its number of each unit."""
+
+    task: str
+    units: UnitCounts
+
+
+class Share(NamedTuple):
+    """The factor of the mean of a micro-batch."""
+
+    of_task: float
+    """In the mean over the micro-batches of its task in the step."""
+    of_step: float
+    """In the loss of the step."""
+
+
+NO_SHARE = Share(0.0, 0.0)
 
 
 class Shares:
     """The share of each micro-batch in its optimizer step, by unit.
 
+    Every task has a share of its own, and within it every row or token has equal weight. So a row of one task is never
+    compared with a token of another.
+
     Args:
-        counts: the units of each micro-batch of this rank.
-        total: their sum over micro-batches and ranks.
+        counts: the micro-batches of this rank.
         mode: `step`, or `micro_batch` for a mean of means, with equal weight for every micro-batch.
-        parts: the number of micro-batches of all ranks; by default that of this rank.
+        everywhere: the micro-batches of all ranks; by default those of this rank.
+        of_tasks: the share of each task in the step; by default there is one task.
     """
 
     def __init__(
         self,
-        counts: Sequence[UnitCounts],
-        total: UnitCounts,
+        counts: Sequence[Counted],
         mode: Literal["step", "micro_batch"],
-        parts: int | None = None,
+        *,
+        everywhere: Sequence[Counted] | None = None,
+        of_tasks: Mapping[str, float] | None = None,
     ) -> None:
-        self.counts, self.total, self.mode = counts, total, mode
-        self.parts = len(counts) if parts is None else parts
+        self.counts, self.mode = counts, mode
+        everywhere = counts if everywhere is None else everywhere
+        by_task: dict[str, list[UnitCounts]] = {each.task: [] for each in (*counts, *everywhere)}
+        for each in everywhere:
+            by_task[each.task].append(each.units)
+        self.totals = {task: total(each) for task, each in by_task.items()}
+        self._parts = {task: len(each) for task, each in by_task.items()}
+        if mode == "micro_batch":
+            self.of_tasks = {task: parts / max(len(everywhere), 1) for task, parts in self._parts.items()}
+        else:
+            self.of_tasks = dict.fromkeys(by_task, 1.0) if of_tasks is None else dict(of_tasks)
 
-    def of(self, loss: Tensor | Mean, micro: int) -> float:
+    def of(self, loss: Tensor | Mean, micro: int) -> Share:
         """The factor of the mean of micro-batch `micro`; the sum of the products is the mean of the step.
 
         0 if the micro-batch has no units of the loss. Its mean may then be NaN, as a model's own loss is, and 0 * NaN is
         NaN: leave the term out instead of multiplying it.
         """
-        unit = _unit(loss)
-        here = self.counts[micro][unit]
+        (task, counts), unit = self.counts[micro], _unit(loss)
+        here = counts[unit]
         if not here:
-            return 0.0
-        return 1 / self.parts if self.mode == "micro_batch" else here / self.total[unit]
+            return NO_SHARE
+        if self.mode == "micro_batch":
+            return Share(1 / self._parts[task], 1 / sum(self._parts.values()))
+        of_task = here / self.totals[task][unit]
+        return Share(of_task, of_task * self.of_tasks[task])
 
-    def counts_anywhere(self, loss: Tensor | Mean) -> bool:
-        """Whether a micro-batch of any rank has units of the loss."""
-        return self.total[_unit(loss)] > 0
+    def counts_anywhere(self, loss: Tensor | Mean, micro: int) -> bool:
+        """Whether a micro-batch of its task, on any rank, has units of the loss."""
+        return self.totals[self.counts[micro].task][_unit(loss)] > 0
 
 
 def _unit(loss: Tensor | Mean) -> Unit:

@@ -25,14 +25,14 @@ from kdspec.engine.step.embedding_gradients import InPlace
 from kdspec.engine.step.lanes.lane import Lane
 from kdspec.engine.step.lanes.lanes import Lanes
 from kdspec.engine.step.nan_report import non_finite_error
-from kdspec.engine.step.normalization import Shares, counted, total
+from kdspec.engine.step.normalization import NO_SHARE, Counted, Shares, counted, total
 from kdspec.engine.step.optimization import Optimization
 from kdspec.engine.step.task_inputs import MicroBatch, TaskInputs, TeacherFeatures
 from kdspec.engine.step.trainable import TrainableModule
 from kdspec.engine.step.whole_step import WholeTerm, check_whole_steps, over_whole_step
 from kdspec.engine.teacher_cache.cache import TeacherCache
 from kdspec.events import StepDone
-from kdspec.ops.mean import Mean, Unit
+from kdspec.ops.mean import Mean
 
 SMALLEST_SCALE = 2.0**-20
 """A loss scale below this has been halved so often that the gradient does not overflow by chance."""
@@ -107,11 +107,12 @@ class TrainingLoop:
             self.trainable.train()
         self._begin(step)
         drawn = self._draw(step)
-        counts = [each.units for each in drawn]
-        units, rows = self._everywhere(counts)
-        shares = Shares(counts, units, self.stage.training.normalize, parts=len(rows))
+        counts = [Counted(each.task, each.units) for each in drawn]
+        everywhere = self._everywhere(counts)
+        units, of_tasks = total(each.units for each in everywhere), self.draws.shares(step)
+        shares = Shares(counts, self.stage.training.normalize, everywhere=everywhere, of_tasks=of_tasks)
         self.optimization.set_rates(step)
-        teacher_features, whole = over_whole_step(self, step, drawn)
+        teacher_features, whole = over_whole_step(self, step, drawn, shares.of_tasks)
         of_step = DrawnStep(number=step, drawn=drawn, shares=shares, teacher_features=teacher_features, whole=whole)
         accumulator = self._one_by_one(of_step) if self.lanes is None else self._in_parallel(of_step, self.lanes)
         if not accumulator.counts:
@@ -169,12 +170,14 @@ class TrainingLoop:
         teacher_features = self.teacher_features(0, 0, first)
         return lane.try_out(lambda: self.terms(0, 0, first, lane=lane, teacher_features=teacher_features))
 
-    def _everywhere(self, counts: list[Mapping[Unit, float]]) -> tuple[dict[Unit, float], list[float]]:
-        """The units of all ranks together, and the rows of each micro-batch that has any."""
+    def _everywhere(self, counts: list[Counted]) -> list[Counted]:
+        """The micro-batches of all ranks that have rows."""
         if self.backend.world == 1:
-            return total(counts), [each["rows"] for each in counts]
-        everywhere = [each for there in self.backend.process_group.collect(counts) for each in there]
-        return total(everywhere), [each["rows"] for each in everywhere if each["rows"]]
+            return counts
+        ranks = self.backend.process_group.collect([each.units for each in counts])
+        # Micro-batch n is of the same task on every rank.
+        found = (Counted(own.task, units) for there in ranks for own, units in zip(counts, there, strict=True))
+        return [each for each in found if each.units["rows"]]
 
     def _begin(self, step: int) -> None:
         """Call the strategy before the first forward pass of a step."""
@@ -273,10 +276,10 @@ class TrainingLoop:
         terms, at = self.terms(of_step.number, micro, drawn, lane=lane, teacher_features=teacher_features)
         for name, term in terms.items():
             value = term.loss.value if isinstance(term.loss, Mean) else term.loss
-            share, counts = shares.of(term.loss, micro), shares.counts_anywhere(term.loss)
+            share, counts = shares.of(term.loss, micro), shares.counts_anywhere(term.loss, micro)
             entries.append(LossEntry(name, value.detach(), term.weight, share, counts))
-            if share:
-                parts.append(_times(_times(value, share), term.weight))
+            if share.of_step:
+                parts.append(_times(_times(value, share.of_step), term.weight))
             elif self.backend.world > 1 and value.isfinite():
                 # Other ranks may have such rows, and wait in the backward pass for the gradients of this term.
                 parts.append(value * 0)
@@ -288,9 +291,9 @@ class TrainingLoop:
                 views = objective.views(at)
             for name, view in views.items():
                 whole = of_step.whole[name]
-                share = 0.0 if drawn.empty else whole.share
+                share = NO_SHARE if drawn.empty else whole.share
                 entries.append(LossEntry(name, whole.value, whole.weight, share, counts=True))
-                parts.append(_times(whole.surrogate(micro, view, objective), whole.weight))
+                parts.append(_times(_times(whole.surrogate(micro, view, objective), whole.of_step), whole.weight))
         if left_out and self.backend.world > 1:
             # NaN times 0 is NaN, so the term itself cannot be used.
             parts += _zeros(at.student)

@@ -23,6 +23,7 @@ from torch.nn import functional
 from kdspec.api.working.step import View
 from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import Finding, FindingError
+from kdspec.engine.step.normalization import Share
 from kdspec.ops.mean import Mean
 
 if TYPE_CHECKING:
@@ -96,10 +97,12 @@ class WholeTerm:
 
     value: Tensor
     weight: float
-    share: float
+    share: Share
     """The share of the value that is recorded for each micro-batch."""
     gradients: Mapping[int, tuple[Tensor, ...]]
     """For each micro-batch the gradient of the value at the tensors of its own rows."""
+    of_step: float
+    """The share of the value in the loss of the step: that of its tasks."""
 
     first: int | None = None
     """The micro-batch of this process that comes first of all; None if it is another process's."""
@@ -142,7 +145,7 @@ def check_whole_steps(loop: SteppingLoop) -> None:
 
 
 def over_whole_step(
-    loop: SteppingLoop, step: int, drawn: Sequence[MicroBatch]
+    loop: SteppingLoop, step: int, drawn: Sequence[MicroBatch], of_tasks: Mapping[str, float]
 ) -> tuple[list[TeacherFeatures | None], Mapping[str, WholeTerm]]:
     """The teachers' features for each micro-batch, if they are already computed, and the terms over the whole step.
 
@@ -150,11 +153,13 @@ def over_whole_step(
         loop: the loop.
         step: the number of the step, from 0.
         drawn: its micro-batches in this process.
+        of_tasks: the share of each task in the step.
     """
     if not loop.trainable.objective.compares_steps:
         return [None] * len(drawn), {}
     teacher_features = [loop.teacher_features(step, micro, each) for micro, each in enumerate(drawn)]
-    return list(teacher_features), _related(loop, step, _views(loop, step, drawn, teacher_features))
+    views = _views(loop, step, drawn, teacher_features)
+    return list(teacher_features), _related(loop, step, views, [each.task for each in drawn], of_tasks)
 
 
 def _views(
@@ -185,14 +190,27 @@ def _views(
     return views
 
 
-def _related(loop: SteppingLoop, step: int, views: Sequence[Mapping[str, View]]) -> dict[str, WholeTerm]:
+def _related(
+    loop: SteppingLoop,
+    step: int,
+    views: Sequence[Mapping[str, View]],
+    tasks: Sequence[str],
+    of_tasks: Mapping[str, float],
+) -> dict[str, WholeTerm]:
     """The terms, each computed once over the rows of all micro-batches and processes."""
     everywhere = _everywhere(loop.backend.process_group, views)
     # FSDP2 gathers the parameters of losses for this.
-    return loop.backend.evaluate(loop.trainable, partial(_computed, loop, step, everywhere)) if everywhere else {}
+    work = partial(_computed, loop, step, everywhere, tasks, of_tasks)
+    return loop.backend.evaluate(loop.trainable, work) if everywhere else {}
 
 
-def _computed(loop: SteppingLoop, step: int, everywhere: Mapping[str, Mapping[_Place, View]]) -> dict[str, WholeTerm]:
+def _computed(
+    loop: SteppingLoop,
+    step: int,
+    everywhere: Mapping[str, Mapping[_Place, View]],
+    tasks: Sequence[str],
+    of_tasks: Mapping[str, float],
+) -> dict[str, WholeTerm]:
     found: dict[str, WholeTerm] = {}
     objective = loop.trainable.objective
     for name, by_place in everywhere.items():
@@ -213,10 +231,13 @@ def _computed(loop: SteppingLoop, step: int, everywhere: Mapping[str, Mapping[_P
             at_rows = [torch.zeros_like(leaf) if each is None else each for leaf, each in of_rows]
             at_parameters = zip(own, gradients[len(leaves) :], strict=True)
             micro, rank = places[0]
+            # Micro-batch n is of the same task on every rank. A term of several tasks has the shares of all of them.
+            of_step = sum(of_tasks[task] for task in {tasks[number] for number, _ in places})
             found[name] = WholeTerm(
                 value=value.detach(),
                 weight=term.weight,
-                share=1 / len(places),
+                share=Share(1 / len(places), of_step / len(places)),
+                of_step=of_step,
                 gradients=dict(_own(loop.backend.rank, places, by_place, at_rows)),
                 first=micro if rank == loop.backend.rank else None,
                 of_parameters={key: gradient for key, gradient in at_parameters if gradient is not None},

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kdspec.api.spec.task_sampling import Sampling
+from kdspec.engine.batches.length_split import LengthSplit
 from kdspec.engine.batches.sampler import DataOrder
 from kdspec.engine.batches.task_sampler import _BLOCK, SingleTask, TaskMixture
 
 
-def mixture(rows=None, *, seed=7, accumulate=1, batch_size=2, world=1, **sampling):
+def mixture(rows=None, *, seed=7, accumulate=1, batch_size=2, world=1, length_split=None, **sampling):
     rows = rows or {"a": 9, "b": 4}
-    orders = {task: DataOrder(count, batch_size, 1, seed + count, world=world) for task, count in rows.items()}
-    shares = Sampling(**sampling).probabilities(rows, batch_size * world)
-    return TaskMixture(orders, shares, accumulate, seed)
+    orders = {
+        task: DataOrder(count, batch_size, 1, seed + count, length_split=length_split) for task, count in rows.items()
+    }
+    shares = Sampling(**sampling).probabilities(rows, batch_size)
+    return TaskMixture(orders, shares, accumulate, seed, world=world)
 
 
 def test_any_step_can_be_asked_for_first():
@@ -55,12 +61,39 @@ def test_micro_batches_of_a_step_have_tasks_of_their_own():
     assert any(len({draw.task for draw in cut.of(step)}) == 2 for step in range(5))
 
 
-def test_ranks_have_the_same_tasks_and_other_rows():
-    one = mixture({"a": 16, "b": 8}, world=2)
-    for step in range(10):
-        (here,), (there,) = one.of(step, 0), one.of(step, 1)
-        assert here.task == there.task
-        assert not set(here.rows) & set(there.rows)
+@given(
+    rows=st.dictionaries(st.sampled_from("abc"), st.integers(1, 20), min_size=2),
+    accumulate=st.integers(1, 5),
+    batch_size=st.integers(1, 4),
+    world=st.integers(1, 4),
+    split=st.booleans(),
+    tau=st.sampled_from([0.0, 1.0]),
+)
+def test_a_step_has_the_same_rows_for_any_number_of_ranks(rows, accumulate, batch_size, world, split, tau):
+    lengths = np.array([3, 1, 9, 4] * 5)
+    length_split = LengthSplit(lengths=lengths, cost=2) if split else None
+    alone = mixture(rows, accumulate=accumulate, batch_size=batch_size, tau=tau)
+    shared = mixture(
+        rows, accumulate=accumulate, batch_size=batch_size, tau=tau, world=world, length_split=length_split
+    )
+    assert (shared.steps_per_epoch, shared.probabilities) == (alone.steps_per_epoch, alone.probabilities)
+    for step in range(4):
+        expected = sorted((draw.task, draw.epoch, row) for draw in alone.of(step) for row in draw.rows)
+        ranks = [shared.of(step, rank) for rank in range(world)]
+        found = sorted((draw.task, draw.epoch, row) for draws in ranks for draw in draws for row in draw.rows)
+        assert found == expected
+        assert len({tuple((draw.task, draw.epoch) for draw in draws) for draws in ranks}) == 1
+        assert shared.shares(step) == alone.shares(step)
+        if not split and accumulate % world == 0:
+            assert {sum(bool(draw.rows) for draw in draws) for draws in ranks} == {accumulate // world}
+
+
+def test_a_task_has_the_share_of_its_micro_batches():
+    one = mixture(accumulate=4, tau=0.0)
+    for step in range(20):
+        tasks = [draw.task for draw in one.of(step)]
+        assert one.shares(step) == {task: tasks.count(task) / 4 for task in dict.fromkeys(tasks)}
+    assert SingleTask("a", DataOrder(9, 2, 2, 3)).shares(1) == {"a": 1.0}
 
 
 @pytest.mark.parametrize(

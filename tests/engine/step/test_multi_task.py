@@ -222,6 +222,50 @@ def test_the_student_is_a_folder_for_each_task(texts):
     assert "`films/`: the model with the head for task `films`" in (ran.folder / "student" / "README.md").read_text()
 
 
+UNLIKE = """\
+kdspec: 1
+name: unlike
+seed: 3
+tasks:
+  topics: {sequence_classification: {data: {json: {train: topics.jsonl}}, text: text, label: l}}
+  names: {token_classification: {data: {conll: {train: names.conll}}}}
+models: {student: {transformers: {path: base}}}
+stages:
+  distil:
+    distiller:
+      multi_task:
+        student: student
+        tasks: {topics: {hard_labels: {weight: 1}}, names: {weight: 0.5, hard_labels: {weight: 1}}}
+        sampling: {tau: 0}
+    training:
+      {steps: 24, batch_size: 4, accumulate: 1, optimizer: {sgd: {lr: 1.0e-30}}, max_grad_norm: null, evaluate: null, log_every: 1}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_row_of_a_task_is_not_weighed_against_the_words_of_another(lanes, launch, tmp_path):
+    """The weights stay, so that a step of four micro-batches must have the losses of four steps of one each."""
+    tiny(tmp_path / "base", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    rows = [{"text": "abc def"[: n + 1], "l": ["law", "art", "tax"][n % 3]} for n in range(4)]
+    (tmp_path / "topics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sentence = "".join(f"a {tag}\n" for tag in ("O", "B-X", "O", "B-Y", "O", "O", "B-X", "O", "O", "O"))
+    (tmp_path / "names.conll").write_text(f"{sentence}\n" * 4)
+    alone = launch(text=UNLIKE, folder="alone").of(StepDone)
+    sets = (f"{TRAINING}.accumulate=4", f"{TRAINING}.steps=6", f"{TRAINING}.lanes={lanes}")
+    together = launch(*sets, text=UNLIKE, folder="together").of(StepDone)
+    assert len(together) == 6
+    shares = set()
+    for number, step in enumerate(together):
+        own = [next(iter(each.terms.items())) for each in alone[4 * number : 4 * number + 4]]
+        expected = {name: sum(v for n, v in own if n == name) / sum(n == name for n, _ in own) for name, _ in own}
+        assert step.terms == pytest.approx(expected, rel=1e-5)
+        weighted = [each.loss for each in alone[4 * number : 4 * number + 4]]
+        assert step.loss == pytest.approx(sum(weighted) / 4, rel=1e-5)
+        shares.add(sum(name.startswith("topics") for name, _ in own))
+    assert len(shares) > 2  # steps with several mixtures
+
+
 @pytest.mark.slow
 def test_layers_and_head_are_copied_from_the_teacher_of_a_task(texts):
     """The head goes to the head of the same task, whatever the other one's shape."""

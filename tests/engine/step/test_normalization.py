@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kdspec import Batch, BuiltTask
 from kdspec.api.paths.field_path import parse
 from kdspec.api.plan.plan import Feature
-from kdspec.engine.step.normalization import Shares, masks
+from kdspec.engine.step.normalization import Counted, Share, Shares, masks
 from kdspec.events import StepDone
 from kdspec.ops.mean import Mean
 
@@ -124,9 +126,59 @@ def test_labels_that_are_values_are_all_there():
 
 def test_a_plain_tensor_counts_by_rows():
     counts = [dict.fromkeys(("rows", "labels", "labelled", "tokens", "pairs"), number) for number in (1.0, 3.0)]
-    shares = Shares(counts, dict.fromkeys(counts[0], 4.0), "step")
-    assert [shares.of(torch.ones(()), micro) for micro in (0, 1)] == [0.25, 0.75]
-    assert shares.of(Mean(torch.ones(()), 2.0, "tokens"), 1) == 0.75
+    shares = Shares([Counted("rows", each) for each in counts], "step")
+    assert [shares.of(torch.ones(()), micro) for micro in (0, 1)] == [Share(0.25, 0.25), Share(0.75, 0.75)]
+    assert shares.of(Mean(torch.ones(()), 2.0, "tokens"), 1).of_step == 0.75
+
+
+UNITS = ("rows", "labels", "labelled", "tokens", "pairs")
+
+
+def units(**given):
+    return {unit: float(given.get(unit, given.get("rows", 0))) for unit in UNITS}
+
+
+def test_a_row_of_one_task_is_never_weighed_against_a_word_of_another():
+    """Two micro-batches of 4 rows each, and two of 40 words: every task has half of the step."""
+    counts = [Counted("topics", units(rows=4)), Counted("names", units(rows=4, labelled=38))]
+    counts += [Counted("topics", units(rows=4)), Counted("names", units(rows=4, labelled=42))]
+    shares = Shares(counts, "step", of_tasks={"topics": 0.5, "names": 0.5})
+    found = [shares.of(Mean(torch.ones(()), 1.0, "labelled"), micro) for micro in range(4)]
+    assert [share.of_task for share in found] == [0.5, 38 / 80, 0.5, 42 / 80]
+    assert [share.of_step for share in found] == [0.25, 0.5 * (38 / 80), 0.25, 0.5 * (42 / 80)]
+
+
+TASKS = st.sampled_from(["a", "b", "c"])
+COUNTS = st.fixed_dictionaries({unit: st.integers(0, 50) for unit in UNITS})
+
+
+@given(step=st.lists(st.tuples(TASKS, COUNTS), min_size=1, max_size=8), mode=st.sampled_from(["step", "micro_batch"]))
+def test_shares_of_a_task_sum_to_its_share_of_the_step(step, mode):
+    counts = [Counted(*each) for each in step]
+    tasks = [task for task, _ in step]
+    of_tasks = {task: tasks.count(task) / len(tasks) for task in tasks}
+    shares = Shares(counts, mode, of_tasks=of_tasks)
+    for unit in UNITS:
+        loss = Mean(torch.ones(()), 1.0, unit)
+        for task, part in of_tasks.items():
+            own = [micro for micro, each in enumerate(counts) if each.task == task]
+            found = [shares.of(loss, micro) for micro in own]
+            some = [micro for micro in own if counts[micro].units[unit]]
+            assert shares.counts_anywhere(loss, own[0]) == bool(some)
+            whole = float(bool(some)) if mode == "step" else len(some) / len(own)
+            assert sum(share.of_task for share in found) == pytest.approx(whole)
+            assert sum(share.of_step for share in found) == pytest.approx(whole * part)
+
+
+def test_ranks_have_the_shares_of_one_process():
+    counts = [Counted(task, units(rows=rows)) for task, rows in (("a", 4), ("b", 3), ("a", 2), ("b", 0))]
+    own = [counts[:2], counts[2:]]
+    of_tasks = {"a": 2 / 3, "b": 1 / 3}
+    together = Shares(counts, "step", of_tasks=of_tasks)
+    for rank, there in enumerate(own):
+        shares = Shares(there, "step", everywhere=counts[:3], of_tasks=of_tasks)
+        for micro in (0, 1):
+            assert shares.of(torch.ones(()), micro) == together.of(torch.ones(()), 2 * rank + micro)
 
 
 def test_labels_with_nan_are_counted_without_it():
