@@ -51,8 +51,9 @@ from kdspec.api.paths.field_path import FieldPath, FieldPathError
 from kdspec.api.plan.needs import ClassesOnly, LogitUse, Needs, TaskNeeds
 from kdspec.api.plan.plan import Plan, StagePlan, TaskPlan
 from kdspec.api.report import Report, Section
-from kdspec.api.spec.file_fields import TOKENIZER_FILES, SpecFile, SpecFolderOrHub, SpecTokenizer, has_any, local_folder
+from kdspec.api.spec.file_fields import SpecFile, SpecFolderOrHub, SpecTokenizer, local_folder
 from kdspec.api.spec.match import Match, Pair, PlannedMatch, matches_of
+from kdspec.api.spec.model_folders import has_tokenizer
 from kdspec.api.spec.spec import Spec, Training
 from kdspec.api.spec.spec_source import SpecSource
 from kdspec.api.spec.task_sampling import Sampling
@@ -75,7 +76,6 @@ if TYPE_CHECKING:
 __all__ = [
     "API_VERSION",
     "LOGIT_KINDS",
-    "TOKENIZER_FILES",
     "Adaptor",
     "AdaptorContext",
     "Augmentation",
@@ -161,7 +161,7 @@ __all__ = [
     "by_name",
     "closest",
     "excerpt",
-    "has_any",
+    "has_tokenizer",
     "hookimpl",
     "invalid_value",
     "load_registry",

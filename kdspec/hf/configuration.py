@@ -13,6 +13,7 @@ from kdspec.api.working.task import Head
 from kdspec.diagnostics.diagnostic import closest, excerpt
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import families
+from kdspec.hf.loading import explained
 
 _SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads")
 _FROM_THE_TASK = ("num_labels", "id2label", "label2id", "problem_type")
@@ -167,3 +168,27 @@ def unexpected(path: str, expected: Mapping[str, Any], found: Mapping[str, Any])
             message = f"`{path}` has {found[key]} as `{key}`, not {value}"
             help_ = "beside `path`, `config` must match the files; for another shape use `like` in place of `path`"
             yield Fault(_CODE, message, ("config", key), help=help_)
+
+
+def completed(path: str, written: Mapping[str, Any], told: Mapping[str, Any]) -> Any:
+    """The configuration of a folder that does not name its family, with what the spec gives beside `path`.
+
+    Args:
+        path: the folder, for messages.
+        written: the entries in its file.
+        told: those of the spec, with `model_type`.
+
+    Raises:
+        Fault: KD503 if the two differ.
+    """
+    from transformers import AutoConfig
+
+    for fault in unexpected(path, told, written):
+        raise fault
+    changes = dict(told)
+    family = changes.pop("model_type")
+    with explained(("config", "model_type"), f"transformers has no model type `{family}`"):
+        known = AutoConfig.for_model(family)
+    changes = named(known, changes)
+    with explained(("path",), f"`{path}` cannot be loaded"):
+        return type(known).from_dict({**written, **changes, "model_type": family})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from kdspec.api.kinds.model import ModelFacts
+from kdspec.api.spec.model_folders import read_json
 
 LAYER_NAMES = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 WIDTH_NAMES = ("hidden_size", "n_embd", "d_model", "dim")
@@ -110,15 +110,6 @@ def changed(before: ModelFacts, changes: Mapping[str, Any]) -> ModelFacts:
     )
 
 
-def read(file: Path) -> Mapping[str, Any]:
-    """The configuration in a `config.json`; empty if there is none or it cannot be read."""
-    try:
-        configuration = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return configuration if isinstance(configuration, dict) else {}
-
-
 def _architecture(configuration: Mapping[str, Any]) -> str | None:
     names = configuration.get("architectures")
     return str(names[0]) if isinstance(names, list) and names else None
@@ -161,11 +152,11 @@ def _number(configuration: Mapping[str, Any], names: tuple[str, ...], otherwise:
 def written(path: str, revision: str | None, folder: Path | None) -> Mapping[str, Any]:
     """The configuration in a model's folder, or in the download cache for a hub model; empty if there is none."""
     if folder is not None:
-        return read(folder / "config.json")
+        return read_json(folder / "config.json")
     from huggingface_hub import try_to_load_from_cache
 
     try:
         file = try_to_load_from_cache(path, "config.json", revision=revision)
     except ValueError:  # not a name that the hub allows
         return {}
-    return read(Path(file)) if isinstance(file, str) else {}
+    return read_json(Path(file)) if isinstance(file, str) else {}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kdspec.api.working.task import Head
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
+from kdspec.hf import model_files
 from kdspec.hf.layer_copies import lists_of_layers
 
 if TYPE_CHECKING:
@@ -65,14 +66,35 @@ def explained(at: tuple[str | int, ...], message: str) -> Iterator[None]:
         raise Fault(CODE, f"{message}: {name}{excerpt(text, 200)}", at) from error
 
 
-def fast_tokenizer(place: Path | str, revision: str, at: tuple[str | int, ...], *, trusts_code: bool = False) -> Any:
-    """The tokenizer of a folder or of the hub; `at` is the place of a fault."""
+def fast_tokenizer(
+    place: Path | str,
+    revision: str,
+    at: tuple[str | int, ...],
+    *,
+    trusts_code: bool = False,
+    config: Any | None = None,
+) -> Any:
+    """The tokenizer of a folder or of the hub.
+
+    Args:
+        place: the folder, or the name on the hub.
+        revision: branch, tag or commit on the hub.
+        at: the place of a fault.
+        trusts_code: whether code in its files may be run.
+        config: the configuration of its model, if the one in the folder does not tell the family.
+    """
     from transformers import AutoTokenizer
 
+    if isinstance(place, Path) and config is None:
+        for fault in model_files.check_tokenizer(place, at):
+            raise fault
     with quiet(), explained(at, f"the tokenizer `{place}` cannot be loaded"):
         tokenizer = AutoTokenizer.from_pretrained(
-            place, revision=revision, use_fast=True, trust_remote_code=trusts_code
+            place, revision=revision, use_fast=True, trust_remote_code=trusts_code, config=config
         )
+    if isinstance(place, Path):
+        for fault in model_files.check_read(tokenizer, place, at):
+            raise fault
     if not tokenizer.is_fast or set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         kind = "has no vocabulary" if tokenizer.is_fast else "is not a fast one"
         raise Fault(CODE, f"the tokenizer `{place}` {kind}", at, help="kdspec needs a `tokenizer.json`")
@@ -81,18 +103,13 @@ def fast_tokenizer(place: Path | str, revision: str, at: tuple[str | int, ...], 
     return tokenizer
 
 
-def refuse_pickles(folder: Path) -> None:
-    """Raise a fault if the folder's weights are pickles, which can run code."""
+def refuse_weights(folder: Path, shown: str) -> None:
+    """Raise the fault of a folder whose weights cannot be loaded, or that has none."""
+    for fault in model_files.check_weights(folder, shown):
+        raise fault
     if not any(folder.glob("*.safetensors")):
-        pickled = [file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in sorted(folder.glob(pattern))]
-        if pickled:
-            raise Fault(
-                CODE,
-                f"the weights are a pickle, `{pickled[0]}`",
-                ("path",),
-                help="a pickle can run code when it is loaded; if you trust it, convert it with `save_pretrained`",
-            )
-        raise Fault(CODE, "the folder has no safetensors, only a configuration", ("path",))
+        help_ = "copy `model.safetensors` into it, or make a new model with `config` or `like` in place of `path`"
+        raise Fault(CODE, "the folder has no weights, only a configuration", ("path",), help=help_)
 
 
 def check(module: nn.Module, report: Mapping[str, Collection[Any]]) -> frozenset[str]:

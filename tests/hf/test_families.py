@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from kdspec.api.kinds.model import ModelFacts
+from kdspec.api.spec.model_folders import read_json
 from kdspec.hf import families
 
 
@@ -32,7 +33,7 @@ def test_what_the_library_writes_is_read(family, tmp_path):
     written = CONFIG_MAPPING[family](**sizes)
     written.save_pretrained(tmp_path)
     expected = ModelFacts(layers=3, width=24, heads=6, family=family, vocabulary=written.vocab_size)
-    assert families.facts(families.read(tmp_path / "config.json")) == expected
+    assert families.facts(read_json(tmp_path / "config.json")) == expected
 
 
 def test_an_unknown_family_has_only_what_is_written():
@@ -58,12 +59,12 @@ def test_changes_win():
 def test_a_malformed_file_gives_no_facts(text, tmp_path):
     file = tmp_path / "config.json"
     file.write_text(text, encoding="latin-1")
-    assert families.facts(families.read(file)) == ModelFacts()
+    assert families.facts(read_json(file)) == ModelFacts()
 
 
 def test_a_missing_file_gives_no_facts(tmp_path):
-    assert families.read(tmp_path / "config.json") == {}
-    assert families.read(tmp_path) == {}
+    assert read_json(tmp_path / "config.json") == {}
+    assert read_json(tmp_path) == {}
 
 
 def test_facts_of_a_model_import_neither_torch_nor_transformers(tmp_path):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from difflib import SequenceMatcher
 from itertools import islice
 from pathlib import Path
@@ -15,18 +16,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
+from kdspec.api.spec import model_folders
 from kdspec.diagnostics.diagnostic import closest
 from kdspec.source.document import Located
-
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-)
-"""A folder with none of these has no tokenizer; transformers would load one with an empty vocabulary."""
 
 _HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?", re.ASCII)
 _MANY = 2000
@@ -39,11 +31,6 @@ def local_folder(value: str, folder: Path) -> Path | None:
     if value.startswith((".", "/", "~")) or value.count("/") > 1 or os.path.isdir(folder / path):
         return folder / path
     return None
-
-
-def has_any(folder: Path, names: tuple[str, ...]) -> bool:
-    """Whether one of these files is in the folder."""
-    return any(os.path.isfile(folder / name) for name in names)
 
 
 def _file(value: Any, info: ValidationInfo) -> Any:
@@ -60,39 +47,56 @@ def _file(value: Any, info: ValidationInfo) -> Any:
     return value
 
 
-def _folder_or_hub(*needed: str) -> BeforeValidator:
+def _folder_or_hub(
+    has: Callable[[Path], bool], without: Callable[[str, Path], tuple[str, str | None]]
+) -> BeforeValidator:
     def check(value: Any, info: ValidationInfo) -> Any:
         base = _base(info)
         if not isinstance(value, str) or base is None:
             return value
         if isinstance(value, Located) and local_folder(value, Path(value.folder)) is not None:
             value = _moved(value, base)
-        path = local_folder(value, base)
-        message, near = None, None
-        if path is None:
-            if (near := _slip(value, base)) is not None:
-                message = "no folder `{path}`, and a name on the hub is not likely to be so close to one"
-            elif not _HUB_ID.fullmatch(value):
-                message = "`{path}` is neither a folder nor a name on the hub"
-        elif not os.path.isdir(path):
-            message = "no folder `{path}`"
-        elif not has_any(path, needed):
-            message = "the folder `{path}` has no `{needed}`"
+        message, near, help_ = _wrong_folder(value, base, has, without)
         if message is not None:
-            context = {"path": str(value), "near": near or _near(value, base), "needed": needed[0]}
-            raise PydanticCustomError("file_not_found", message, context)
+            context = {"path": str(value), "near": near, "help": help_, "says": message}
+            raise PydanticCustomError("file_not_found", "{says}", context)
         return str(value)
 
     return BeforeValidator(check)
 
 
+def _wrong_folder(
+    value: str, base: Path, has: Callable[[Path], bool], without: Callable[[str, Path], tuple[str, str | None]]
+) -> tuple[str | None, str, str | None]:
+    """The message, a near name and the help for a folder that is not there or not usable; no message if it is."""
+    path = local_folder(value, base)
+    if os.path.isfile(file := _below(base, value)):
+        message, help_ = model_folders.not_a_folder(value, Path(file))
+        return message, "", help_
+    if path is None:
+        if (slip := _slip(value, base)) is not None:
+            return f"no folder `{value}`, and a name on the hub is not likely to be so close to one", slip, None
+        unlike = f"`{value}` is neither a folder nor a name on the hub"
+        return (None, "", None) if _HUB_ID.fullmatch(value) else (unlike, _near(value, base), None)
+    if not os.path.isdir(path):
+        return f"no folder `{value}`", _near(value, base), None
+    if not has(path):
+        message, help_ = without(value, path)
+        return message, "", help_
+    return None, "", None
+
+
+def _has_configuration(folder: Path) -> bool:
+    return os.path.isfile(folder / "config.json")
+
+
 SpecFile = Annotated[str, BeforeValidator(_file)]
 """A file that exists. Without a spec, in Python, it is not checked until `build`."""
 
-SpecFolderOrHub = Annotated[str, _folder_or_hub("config.json")]
+SpecFolderOrHub = Annotated[str, _folder_or_hub(_has_configuration, model_folders.without_configuration)]
 """A model's folder or its name on the hub, `name` or `owner/name`; one that begins with `.`, `/` or `~` is a folder."""
 
-SpecTokenizer = Annotated[str, _folder_or_hub(*TOKENIZER_FILES)]
+SpecTokenizer = Annotated[str, _folder_or_hub(model_folders.has_tokenizer, model_folders.without_tokenizer)]
 """A tokenizer's folder or its name on the hub."""
 
 

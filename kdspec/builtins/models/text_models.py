@@ -18,9 +18,8 @@ from kdspec.api.kinds.model import Model, ModelContext, ModelFacts
 from kdspec.api.spec.file_fields import SpecFile, SpecFolderOrHub, SpecTokenizer, local_folder
 from kdspec.api.working.task import Head
 from kdspec.diagnostics.fault import Fault
-from kdspec.hf import loading
+from kdspec.hf import families, loading
 from kdspec.hf.configuration import PROBLEMS, architecture
-from kdspec.hf.families import read
 from kdspec.networks import word_vectors
 
 if TYPE_CHECKING:
@@ -209,7 +208,7 @@ class TextModel(Model):
 
     def _saved(self, context: ModelContext) -> Mapping[str, Any]:
         """The configuration in the folder of `path`, empty without one."""
-        return {} if self.path is None else read(self._folder(context) / "config.json")
+        return {} if self.path is None else families.written(self.path, None, self._folder(context))
 
 
 class BiGruModel(TextModel):

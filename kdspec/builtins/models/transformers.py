@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import ConfigDict, Field, model_validator
 
 from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.model import Model, ModelContext, ModelFacts
-from kdspec.api.spec.file_fields import TOKENIZER_FILES, SpecFolderOrHub, SpecTokenizer, has_any, local_folder
+from kdspec.api.spec.file_fields import SpecFolderOrHub, SpecTokenizer, local_folder
+from kdspec.api.spec.model_folders import has_tokenizer
 from kdspec.diagnostics.fault import Fault
-from kdspec.hf import configuration, families, heads, loading
+from kdspec.hf import configuration, families, heads, loading, model_files, model_source
 from kdspec.hf.layer_copies import Initialize, copy, mistakes
 
 if TYPE_CHECKING:
@@ -63,23 +63,12 @@ class Transformers(Model):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        given = [key for key in ("path", "like", "config") if getattr(self, key) is not None]
-        if not given:
-            raise _missing("path")
-        if given[0] == "path":
-            known = isinstance((self.config or {}).get("model_type"), str)  # without it, they are changes
-            others = [key for key in given[1:] if key != "config" or not known]
-            others += ["initialize"] if self.initialize is not None else []
-            if others:
-                raise _exclusive("path", others[0])
-        elif self.revision is not None:
-            raise _exclusive("revision", given[0])
-        if given == ["config"] and not isinstance((self.config or {}).get("model_type"), str):
-            raise _missing("model_type", "config")
-        if self.initialize is not None and self.initialize.from_ is None and self.like is None:
-            raise _missing("from", "initialize")
+        model_source.check(
+            {key: getattr(self, key) for key in ("path", "like", "config", "revision", "initialize")},
+            copies_from=self.initialize.from_ if self.initialize else None,
+        )
         if self.tokenizer_revision is not None and self.tokenizer_ is None:
-            raise _missing("tokenizer")
+            raise model_source.missing("tokenizer")
         return self
 
     def uses(self) -> tuple[str, ...]:
@@ -104,7 +93,7 @@ class Transformers(Model):
             return ModelFacts()
         else:
             written = {} if first.path is None else first.written_configuration(context)
-            known = families.facts(written or first.config or {})
+            known = families.facts({**(first.config or {}), **written})
         for model in reversed(line):
             known = families.changed(known, (model.config if isinstance(model, Transformers) else None) or {})
         # Whether copied layers have been trained is not known here.
@@ -118,7 +107,8 @@ class Transformers(Model):
                 self.configuration(context)
 
     def check(self, context: ModelContext) -> Iterator[Fault]:
-        """Check the entries of `config` and the layers of `initialize`."""
+        """Check the files of `path`, the entries of `config` and the layers of `initialize`."""
+        yield from self._wrong_files(context)
         if self.config is not None:
             for fault in configuration.mistakes(self.config, context.facts[context.name]):
                 fault.at = ("config", *fault.at)
@@ -130,6 +120,14 @@ class Transformers(Model):
             for fault in mistakes(self.initialize.layers, context.facts[context.name], source):
                 fault.at = ("initialize", *fault.at)
                 yield fault
+
+    def _wrong_files(self, context: ModelContext) -> Iterator[Fault]:
+        if self.path is not None and (folder := local_folder(self.path, context.folder)) is not None:
+            yield from model_files.check_model(folder, self.path, (self.config or {}).get("model_type"))
+        if self._tokenizer_owner(context) is self and (self.tokenizer_ is not None or not self.completes(context)):
+            place, at = self.tokenizer_at(context)[0], ("path" if self.tokenizer_ is None else "tokenizer",)
+            if isinstance(place, Path):
+                yield from model_files.check_tokenizer(place, at)
 
     def build(self, context: ModelContext) -> nn.Module:
         """The module, on the CPU. A model of `like` or `initialize` must be in the context's `models` and `built`.
@@ -247,7 +245,9 @@ class Transformers(Model):
 
         at = ("path",) if owner.tokenizer_ is None else ("tokenizer",)
         at = at if owner is self else ("like",)
-        return loading.fast_tokenizer(*owner.tokenizer_at(context), at, trusts_code=context.trusts_code)
+        own = owner.tokenizer_ is None and owner.completes(context)
+        config = owner.configuration(context) if own else None
+        return loading.fast_tokenizer(*owner.tokenizer_at(context), at, trusts_code=context.trusts_code, config=config)
 
     def tokenizer_id(self, context: ModelContext) -> str | None:
         """The tokenizer's folder, or its name on the hub and the revision."""
@@ -294,7 +294,8 @@ class Transformers(Model):
 
     def _loaded(self, auto: Any, config: Any, context: ModelContext, options: Mapping[str, Any]) -> tuple[Any, Any]:
         if (folder := local_folder(self.path or "", context.folder)) is not None:
-            loading.refuse_pickles(folder)
+            assert self.path is not None
+            loading.refuse_weights(folder, self.path)
         return loading.weights(auto, self._at(context), config, self.revision, options)
 
     def written_configuration(self, context: ModelContext) -> Mapping[str, Any]:
@@ -317,6 +318,8 @@ class Transformers(Model):
         from transformers import AutoConfig
 
         written = self.written_configuration(context) if self.path is not None else {}
+        if self.path is not None and self.completes(context):
+            return configuration.completed(self.path, written, self.config or {})
         if self.path is not None and (context.weights or written or self.config is None):
             if not context.weights and not written:
                 message = f"the configuration of `{self.path}` is not on this machine yet"
@@ -355,6 +358,11 @@ class Transformers(Model):
         with loading.explained(("config",), "the configuration is not valid"):
             return type(known).from_dict({**before, **changes})
 
+    def completes(self, context: ModelContext) -> bool:
+        """Whether the spec gives the family of a model whose own configuration does not."""
+        told = self.path is not None and isinstance((self.config or {}).get("model_type"), str)
+        return told and bool(written := self.written_configuration(context)) and "model_type" not in written
+
     def _tokenizer_owner(self, context: ModelContext) -> Model | None:
         """The first model of the chain that sets a tokenizer, or None."""
         for model in self._line(context):
@@ -362,7 +370,7 @@ class Transformers(Model):
                 return model
             if model.path is not None:
                 folder = local_folder(model.path, context.folder)
-                return model if folder is None or has_any(folder, TOKENIZER_FILES) else None
+                return model if folder is None or has_tokenizer(folder) else None
         return None
 
     def tokenizer_at(self, context: ModelContext) -> tuple[Path | str, str]:
@@ -371,19 +379,6 @@ class Transformers(Model):
         name, revision = (self.path, self.revision) if self.tokenizer_ is None else own
         assert name is not None
         return local_folder(name, context.folder) or name, revision or "main"
-
-
-def _missing(key: str, *at: str) -> ValidationError:
-    error = PydanticCustomError("missing_key", "missing key `{key}`", {"key": key})
-    return ValidationError.from_exception_data("spec", [InitErrorDetails(type=error, loc=at, input=None)])
-
-
-def _exclusive(*keys: str) -> PydanticCustomError:
-    return PydanticCustomError(
-        "exclusive_keys",
-        "`{one}` and `{other}` exclude each other",
-        {"keys": list(keys), "one": keys[0], "other": keys[1]},
-    )
 
 
 @hookimpl

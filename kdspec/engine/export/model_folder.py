@@ -9,8 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from kdspec.api.plan.plan import Plan, StagePlan
+from kdspec.api.spec.model_folders import read_json
 from kdspec.engine.run.durable_files import atomic_write
-from kdspec.hf.families import read
 from kdspec.plan.resolved import as_yaml
 
 
@@ -30,7 +30,7 @@ def write_card(folder: Path, plan: Plan, stage: StagePlan, metrics: Mapping[str,
         "---",
         *(
             ["library_name: transformers"]
-            if any("model_type" in read(file) for file in folder.rglob("config.json"))
+            if any("model_type" in read_json(file) for file in folder.rglob("config.json"))
             else []
         ),
         "tags: [knowledge-distillation, kdspec]",

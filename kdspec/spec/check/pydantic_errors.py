@@ -77,7 +77,13 @@ def _exclusive(mistake: Mistake) -> Diagnostic:
     if not spans:
         return Diagnostic("KD107", message, mistake.value())
     others = tuple(Label(span, "given here") for span in spans[:-1])
-    return Diagnostic("KD107", message, Label(spans[-1], "conflicts with it"), others, help=_taken_back(mistake, keys))
+    return Diagnostic(
+        "KD107",
+        message,
+        Label(spans[-1], "conflicts with it"),
+        others,
+        help=_taken_back(mistake, keys) or mistake.context.get("help"),
+    )
 
 
 def _taken_back(mistake: Mistake, keys: Sequence[str]) -> str | None:

@@ -86,8 +86,10 @@ def field_path(mistake: Mistake) -> Diagnostic:
 
 def file_not_found(mistake: Mistake) -> Diagnostic:
     """A path that does not exist, or a folder without a needed file."""
-    path, near, needed = (mistake.context.get(key) for key in ("path", "near", "needed"))
-    if needed and f"`{needed}`" in mistake.message:
+    path, near, help_ = (mistake.context.get(key) for key in ("path", "near", "help"))
+    if help_ is not None:
+        return Diagnostic("KD310", mistake.message, mistake.value("not a model's files"), help=str(help_))
+    if mistake.message.startswith("the folder "):
         return Diagnostic("KD310", mistake.message, mistake.value("is this the right folder?"))
     label = mistake.value("not found")
     if not near:
