@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -109,6 +109,8 @@ class RehearsedStage:
     """The matches with actual widths and derived projections."""
     groups: Mapping[str, int] = field(default_factory=dict)
     """The number of trained parameters of each optimizer group."""
+    decayed: Mapping[str, int] = field(default_factory=dict)
+    """How many of them have weight decay; empty if that is not known."""
     unused: tuple[str, ...] = ()
     """Parameters of the student that receive no gradient: only weight decay changes them."""
     ends: Mapping[str, str] = field(default_factory=dict)
@@ -132,11 +134,6 @@ def together(name: str, tasks: Mapping[str, RehearsedStage], models: int) -> Reh
         models: bytes of all models of the stage.
     """
     parts = list(tasks.values())
-    groups: dict[str, int] = {}
-    for part in parts:
-        for group, count in part.groups.items():
-            # Projections belong to one task; all other groups are shared by the tasks, so they are counted once.
-            groups[group] = groups.get(group, 0) + count if group.startswith("projection") else count
     memories = [part.memory for part in parts if part.memory is not None]
     memory = None
     if memories and len(memories) == len(parts):
@@ -146,13 +143,24 @@ def together(name: str, tasks: Mapping[str, RehearsedStage], models: int) -> Reh
         name=name,
         rows=max(part.rows for part in parts),
         matches=tuple(match for part in parts for match in part.matches),
-        groups=groups,
+        groups=_summed([part.groups for part in parts]),
+        decayed=_summed([part.decayed for part in parts]),
         unused=tuple(unused for unused in parts[0].unused if all(unused in part.unused for part in parts)),
         memory=memory,
         cache={teacher: size for part in parts for teacher, size in part.cache.items()},
         caching={teacher: how for part in parts for teacher, how in part.caching.items()},
         tasks=tasks,
     )
+
+
+def _summed(of_tasks: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The optimizer groups of a stage, from those of its tasks."""
+    found: dict[str, int] = {}
+    for groups in of_tasks:
+        for group, count in groups.items():
+            # Projections belong to one task; all other groups are shared by the tasks, so they are counted once.
+            found[group] = found.get(group, 0) + count if group.startswith("projection") else count
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from kdspec.api.kinds.context import Input, OptimizerContext
 from kdspec.api.plan.plan import Plan, StagePlan
@@ -25,7 +26,7 @@ from kdspec.engine.forward.models import Models
 from kdspec.engine.forward.shape_check import settle
 from kdspec.engine.processes.backend import SingleProcess
 from kdspec.engine.step.build_models import StageModels
-from kdspec.engine.step.optimization import parameter_groups
+from kdspec.engine.step.optimization import parameter_groups, with_decay
 from kdspec.engine.step.trainable import TrainableModule
 from kdspec.engine.teacher_cache.codec_choice import CodecChoice
 from kdspec.objectives.reductions import reductions
@@ -47,6 +48,7 @@ class RehearsedStep:
     """Bytes of a row for each teacher."""
     matches: tuple[PlannedMatch, ...] = ()
     groups: dict[str, int] = field(default_factory=dict)
+    decayed: dict[str, int] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
     ends: dict[str, str] = field(default_factory=dict)
     flops: dict[str, int] = field(default_factory=dict)
@@ -118,6 +120,7 @@ class StageRehearsal:
                 n for n, p in trainable.student.named_parameters() if p.requires_grad and p.grad is None
             )
             if not contents:
+                groups = with_decay(groups, trainable, self.stage.training.optimizer)
                 self.found.memory = self._memory(groups, size(cached_teachers), added)
 
     def _features(self, runners: Mapping[str, ModelRunner], batch: Batch) -> dict[str, Features]:
@@ -195,6 +198,7 @@ class StageRehearsal:
         options = [{key: value for key, value in group.items() if key != "name"} for group in groups]
         try:
             optimizer = training.optimizer.build(OptimizerContext())(options)
+            self.found.decayed = _decayed(optimizer, [group["name"] for group in groups])
             limit = None if training.max_grad_norm is None else training.max_grad_norm.value
             self.backend.clip(optimizer, learning, limit)
             optimizer.step()
@@ -220,6 +224,7 @@ class StageRehearsal:
             features=found.shapes,
             matches=found.matches,
             groups=found.groups,
+            decayed=found.decayed,
             unused=found.unused,
             ends=found.ends,
             flops=flops,
@@ -275,6 +280,15 @@ def made_up(inputs: Mapping[str, Input]) -> Batch:
 
 def _tensor(given: Input) -> Tensor:
     return torch.full(given.shape, given.value, dtype=getattr(torch, given.dtype))
+
+
+def _decayed(optimizer: Optimizer, names: list[str]) -> dict[str, int]:
+    """The number of parameters with weight decay in each group."""
+    found: dict[str, int] = dict.fromkeys(names, 0)
+    for name, group in zip(names, optimizer.param_groups, strict=True):
+        if group.get("weight_decay"):
+            found[name] += sum(parameter.numel() for parameter in group["params"])
+    return found
 
 
 def _first_row(batch: Batch) -> Batch:

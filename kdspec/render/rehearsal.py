@@ -33,7 +33,8 @@ def details(stage: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[tup
     if stage["groups"]:
         trained = ", ".join(f"{clean(name)} {number(count)}" for name, count in stage["groups"].items())
         frozen = [f"{clean(name)} {number(models[name]['parameters'])}" for name in stage["cache"] if name in models]
-        yield "parameters", Text(f"trained: {trained}" + (f"; frozen: {', '.join(frozen)}" if frozen else ""))
+        parts = [f"trained: {trained}", *_decay(stage), *([f"frozen: {', '.join(frozen)}"] if frozen else [])]
+        yield "parameters", Text("; ".join(parts))
     if stage["unused"]:
         few = ", ".join(map(clean, stage["unused"][:_FEW]))
         more = f" and {len(stage['unused']) - _FEW} more" if len(stage["unused"]) > _FEW else ""
@@ -101,6 +102,14 @@ def _feature(name: str, shapes: Sequence[Mapping[str, Any]]) -> str:
     text = f"{clean(name)}[{', '.join(map(str, layers))}]" if layers else clean(name)
     different = dict.fromkeys(" × ".join(map(str, shape["shape"])) for shape in shapes)
     return f"{text} {' and '.join(different)}"
+
+
+def _decay(stage: Mapping[str, Any]) -> Iterator[str]:
+    """On how many of the trained parameters there is weight decay."""
+    if stage["decayed"]:
+        decayed, trained = sum(stage["decayed"].values()), sum(stage["groups"].values())
+        rest = f"all but {number(trained - decayed)}" if decayed < trained else "all"
+        yield f"weight decay on {rest}" if decayed else "no weight decay"
 
 
 def _cost(flops: Mapping[str, Any]) -> str:

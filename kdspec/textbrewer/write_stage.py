@@ -170,7 +170,7 @@ def _training(read: Read, *, evaluated: bool, several: bool) -> Iterator[str]:
         yield f"accumulate: {accumulate} # fewer at the end of an epoch; TextBrewer drops the rest of the epoch"
     if accumulate > 1 or configuration.local_rank >= 0 or configuration.data_parallel:
         yield "normalize: micro_batch # the mean of the micro-batches' means, as in TextBrewer; `step` weights all rows equally"
-    yield "optimizer: {adamw: {lr: 1.0e-4, weight_decay: 0.01}} # TextBrewer: the object passed to train()"
+    yield "optimizer: {adamw: {lr: 1.0e-4, weight_decay: 0.01}} # TextBrewer: the object passed to train(); `decay: all` if it has no groups"
     yield "lr_schedule: constant # TextBrewer's default; its examples have {linear: {warmup: 0.1}} as `scheduler_class`"
     if configuration.max_grad_norm is None:
         yield "max_grad_norm: null # TextBrewer's default; its examples give 1, which is {value: 1, scope: student}"

@@ -160,6 +160,21 @@ def test_the_groups_of_the_optimizer_are_the_real_ones(rehearsed):
     assert sum(outcome.stage.groups.values()) == sum(p.numel() for p in step.trainable.parameters())
 
 
+def test_the_parameters_with_weight_decay_are_counted_by_group(rehearsed):
+    outcome = rehearsed(SPEC)
+    step = RealStep(outcome.plan, outcome.stage.inputs)
+    matrices = {
+        name: sum(p.numel() for p in group["params"] if p.ndim > 1)
+        for group in parameter_groups(step.trainable, ("stages",))
+        for name in [group["name"]]
+    }
+    assert outcome.stage.decayed == matrices
+    everything = rehearsed(SPEC, change=(("lr: 0.01", "lr: 0.01, decay: all"),)).stage
+    assert everything.decayed == everything.groups
+    none = rehearsed(SPEC, change=(("lr: 0.01", "lr: 0.01, weight_decay: 0"),)).stage
+    assert set(none.decayed.values()) == {0}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("change", EACH)
 def test_memory_is_near_that_of_the_real_step(change, rehearsed):

@@ -224,6 +224,14 @@ class Optimizer(Component):
 
     kind: ClassVar[str] = "optimizer"
 
+    def splits_decay(self, options: Mapping[str, Any]) -> bool:
+        """Whether biases and norms leave a parameter group with these own options, for one with `weight_decay: 0`.
+
+        Both groups then reach the optimizer. Torch-free.
+        """
+        del options
+        return False
+
     @abstractmethod
     def build(self, context: OptimizerContext) -> Callable[[list[dict[str, Any]]], torch.optim.Optimizer]:
         """Make the working object; the docstring of the class describes it."""

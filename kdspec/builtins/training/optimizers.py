@@ -38,6 +38,11 @@ class TorchOptimizer(Optimizer):
     """Learning rate, greater than 0; `lr_schedule` multiplies it."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Weight decay: the fraction of each weight that is added to its gradient; 0 for none."""
+    decay: Literal["weights", "all"] = "weights"
+    """Which parameters decay: `weights`, all but biases and norms; or `all`. Vectors and scalars count as biases."""
+
+    def splits_decay(self, options: Mapping[str, Any]) -> bool:
+        return self.decay == "weights" and options.get("weight_decay", self.weight_decay) > 0
 
     def build(self, context: OptimizerContext) -> Callable[[Groups], torch.optim.Optimizer]:
         import torch
@@ -45,7 +50,7 @@ class TorchOptimizer(Optimizer):
         make = getattr(torch.optim, self.torch_name)
 
         def optimizer(groups: Groups) -> torch.optim.Optimizer:
-            options = self.model_dump()
+            options = self.model_dump(exclude={"decay"})
             if self.fusible and _can_fuse(groups, context.processes):
                 options["fused"] = True
             made: torch.optim.Optimizer = make(groups, **options)

@@ -55,7 +55,7 @@ def restore(
 ) -> None:
     """Restore the output of `flatten`, bit for bit. Parameters and groups are matched by name.
 
-    Without `options` the groups keep their current options. `part` gives this process's shard of a whole tensor, according
+    Without `options` the groups may be others, and keep their current options. `part` gives this process's shard of a whole tensor, according
     to the shard of its parameter.
 
     Raises KD504 if the optimizer is of another kind, its groups differ, or a parameter or tensor is missing, superfluous,
@@ -64,18 +64,14 @@ def restore(
     kind = type(optimizer).__name__
     if scalars.get("kind") != kind:
         raise _unfit(f"it is of the optimizer `{scalars.get('kind')}`, not `{kind}`")
-    saved = {frozenset(group["parameters"]): group["options"] for group in scalars["groups"]}
     by_name = {names[parameter]: parameter for parameter in _parameters(optimizer)}
     _same(by_name, scalars["state"], "parameter")
     used: set[str] = set()
-    found = []
-    for group in optimizer.param_groups:
-        members = frozenset(names[parameter] for parameter in group["params"])
-        if members not in saved:
-            raise _unfit(f"the parameters `{'`, `'.join(sorted(members)[:3])}`, … do not form a group in it")
-        # A newer torch may have options that the saved group lacks; they keep their defaults.
-        found.append({key: _decode(value, tensors, used) for key, value in saved[members].items()})
-        _same(found[-1].keys() & group.keys(), found[-1], "option")
+    saved = {
+        frozenset(group["parameters"]): {key: _decode(value, tensors, used) for key, value in group["options"].items()}
+        for group in scalars["groups"]
+    }
+    found = [_saved_options(group, names, saved) for group in optimizer.param_groups] if options else []
     state = {}
     for name, parameter in by_name.items():
         record = scalars["state"][name]
@@ -84,9 +80,9 @@ def restore(
         state[name] = {key: _decode(value, tensors, used) for key, value in record["entries"].items()}
     _same(used, tensors, "tensor")
     optimizer.state.clear()
-    for group, values in zip(optimizer.param_groups, found, strict=True):
-        if options:
-            group.update({key: value for key, value in values.items() if key not in _HOW})
+    for group, values in zip(optimizer.param_groups, found, strict=False):
+        group.update({key: value for key, value in values.items() if key not in _HOW})
+    for group in optimizer.param_groups:
         # A step counter on the CPU needs no synchronisation; torch keeps it on the device only for kernels that read it.
         on_device = group.get("capturable") or group.get("fused")
         for parameter in group["params"]:
@@ -98,6 +94,17 @@ def restore(
                 optimizer.state[parameter] = {
                     key: part(value, parameter) if isinstance(value, Tensor) else value for key, value in moved.items()
                 }
+
+
+def _saved_options(
+    group: Mapping[str, Any], names: Mapping[Tensor, str], saved: Mapping[frozenset[str], dict[str, Any]]
+) -> dict[str, Any]:
+    members = frozenset(names[parameter] for parameter in group["params"])
+    if members not in saved:
+        raise _unfit(f"the parameters `{'`, `'.join(sorted(members)[:3])}`, … do not form a group in it")
+    # A newer torch may have options that the saved group lacks; they keep their defaults.
+    _same(saved[members].keys() & group.keys(), saved[members], "option")
+    return saved[members]
 
 
 def _options(group: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 from kdspec.api.kinds.context import LrScheduleContext, OptimizerContext
+from kdspec.api.kinds.kinds import Optimizer as OptimizerComponent
 from kdspec.api.plan.plan import StagePlan
 from kdspec.diagnostics.finding import Finding, FindingError, Mark, SpecPath
 from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.step.trainable import TrainableModule
+from kdspec.engine.step.weight_decay import split_groups, undecayed
 
 STUDENT, PROJECTION, OBJECTIVE = "student", "projection", "objective"
 
@@ -36,10 +38,12 @@ class Optimization:
         if not any(group["params"] for group in groups):
             label = Mark(("models", stage.student), "it has no trainable parameters", key=True)
             raise FindingError(Finding("KD306", f"stage `{stage.name}` has nothing to train", *label))
-        self.names = [group.pop("name") for group in groups]
+        # By kind of parameter and in the order of the modules: the norm is a sum, so its last bit depends on the order.
         self.student: list[nn.Parameter] = groups[0]["params"]
         self.others: list[nn.Parameter] = [parameter for group in groups[1:] for parameter in group["params"]]
         with self.guard:
+            groups = with_decay(groups, trainable, optimizer)
+            self.names = [group.pop("name") for group in groups]
             self.optimizer: torch.optim.Optimizer = optimizer.build(OptimizerContext(processes=processes))(groups)
         self.base = [float(group["lr"]) for group in self.optimizer.param_groups]
         with self._scheduling:
@@ -81,6 +85,13 @@ def parameter_groups(trainable: TrainableModule, at: SpecPath) -> list[dict[str,
     groups += [{"name": OBJECTIVE, "params": rest}] if rest else []
     _audit(trainable, groups, at)
     return groups
+
+
+def with_decay(
+    groups: Iterable[Mapping[str, Any]], trainable: TrainableModule, optimizer: OptimizerComponent
+) -> list[dict[str, Any]]:
+    """The groups for the optimizer: biases and norms apart from the others where it leaves them out of weight decay."""
+    return split_groups(groups, undecayed(trainable), optimizer.splits_decay)
 
 
 def _trainable(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:

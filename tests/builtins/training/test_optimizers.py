@@ -48,7 +48,7 @@ def test_an_optimizer_does_what_torchs_class_does(name):
 def test_defaults_are_torchs_but_for_the_learning_rate_of_adam(name):
     component = OPTIMIZERS[name]()
     torchs = getattr(torch.optim, component.torch_name)([parameter()]).defaults
-    differing = {key for key, value in component.model_dump().items() if value != _plain(torchs[key])}
+    differing = {key for key, value in component.model_dump(exclude={"decay"}).items() if value != _plain(torchs[key])}
     assert differing <= {"lr"}
     assert component.lr == (5e-5 if "adam" in name else torchs["lr"])
 
@@ -93,6 +93,16 @@ def test_with_several_processes_a_shard_of_a_tensor_is_updated_like_the_whole(na
 
 def test_only_optimizers_with_a_fused_kernel_ask_for_it():
     assert "fused" not in optimizer(NAdam(), parameter()).defaults
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_groups_are_split_where_there_is_weight_decay_and_only_weights_decay(name):
+    component = OPTIMIZERS[name]
+    assert component(weight_decay=0.1).splits_decay({})
+    assert component(weight_decay=0.0).splits_decay({"weight_decay": 0.2, "lr": 1.0})
+    assert not component(weight_decay=0.0).splits_decay({"lr": 1.0})
+    assert not component(weight_decay=0.1).splits_decay({"weight_decay": 0.0})
+    assert not component(weight_decay=0.1, decay="all").splits_decay({"weight_decay": 0.2})
 
 
 def test_a_group_keeps_its_own_options():
