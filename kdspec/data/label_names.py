@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
@@ -15,6 +15,7 @@ from kdspec.diagnostics.fault import Fault
 
 _CODE = "KD312"
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?", re.ASCII)
+_WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))(?:\.0)?", re.ASCII)
 _MANY = 10
 
 
@@ -42,6 +43,22 @@ def written(value: Any) -> str | None:
 def ordered(names: Iterable[str]) -> list[str]:
     """Each name once: numbers by their value, before texts."""
     return sorted(set(names), key=_order)
+
+
+def found_in(written: Iterable[str]) -> list[str]:
+    """The different names among the labels of rows, `ordered`; of whole numbers only, `1` and `1.0` are one."""
+    names = ordered(written)
+    if not all(map(_WHOLE.fullmatch, names)):
+        return names
+    return list({name.removesuffix(".0"): name for name in reversed(names)}.values())[::-1]
+
+
+def alike(names: Sequence[str]) -> Mapping[str, str]:
+    """The name that each spelling means, if all names are different whole numbers: `1` and `1.0` are one. Else empty."""
+    whole = [found[1] for name in names if (found := _WHOLE.fullmatch(name))]
+    if len(set(whole)) < len(names):
+        return {}
+    return {spelling: name for value, name in zip(whole, names, strict=True) for spelling in (value, f"{value}.0")}
 
 
 def at_least_two(names: Sequence[str], column: str, at: ColumnPlace) -> None:

@@ -137,6 +137,13 @@ def arrow(columns: Columns) -> Any:
     return pa.table(made)
 
 
+def text_table(columns: Columns) -> Any:
+    """Columns of texts as an Arrow table."""
+    import pyarrow as pa
+
+    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+
+
 def line(error: Exception) -> str:
     """The message of an error, in one line."""
     return excerpt(" ".join(str(error).split()), 160)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,6 @@ from kdspec.diagnostics.diagnostic import closest, excerpt
 
 Columns = dict[str, list[Any]]
 
-_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})", re.ASCII)
-_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
 _HEAD = 2**16
 _SMALL = 2**22
 _KINDS = ((bool, "a boolean"), ((int, float), "a number"), (str, "a text"), (list, "a list"), (dict, "an object"))
@@ -100,16 +97,6 @@ def read_json(file: Path, field: str | None = None) -> Columns:
     if not isinstance(whole, list):
         raise FileMistake(f"the value of `{field}` is {_kind(whole)}, not a list")
     return _columns(enumerate(whole, 1), "row ")
-
-
-def numbers(values: list[str]) -> list[Any]:
-    """The fields of a column as numbers if all are numbers or empty (None); else unchanged."""
-    written = [value for value in values if value]
-    if all(_INTEGER.fullmatch(value) for value in written):
-        return [int(value) if value else None for value in values]
-    if all(_NUMBER.fullmatch(value) for value in written):
-        return [float(value) if value else None for value in values]
-    return values
 
 
 def _check_header(header: Sequence[str]) -> None:

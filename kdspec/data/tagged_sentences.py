@@ -32,7 +32,7 @@ def read_words(rows: Any, split: str, column: str, at: str) -> list[list[str]]:
             if word is None or isinstance(word, (list, dict, bytes)):
                 message = f"word {place} in row {number} of `{split}` is {_kind(word)}"
                 raise Fault(texts.CODE, message, (at,), help=_HELP)
-        found.append([word if isinstance(word, str) else str(word).lower() for word in row])
+        found.append([texts.as_text(word) for word in row])
     return found
 
 
@@ -79,7 +79,7 @@ def _name(tag: Any, names: Sequence[str] | None) -> str:
     """The name of a tag; for a number, its class name in the data set if there is one."""
     if names is not None and isinstance(tag, int) and 0 <= tag < len(names):
         return names[tag]
-    return tag if isinstance(tag, str) else str(tag).lower()
+    return texts.as_text(tag)
 
 
 def _kind(value: Any) -> str:

@@ -91,7 +91,14 @@ def read(rows: Any, split: str, column: str, at: ColumnPlace) -> list[str]:
         if value is None or isinstance(value, (list, dict, bytes)):
             what = "no text" if value is None else f"a {type(value).__name__}"
             raise Fault(CODE, f"row {row} of `{split}` has {what} in `{column}`", at, help="rows are counted from 1")
-    return [value if isinstance(value, str) else str(value).lower() for value in values]
+    return [as_text(value) for value in values]
+
+
+def as_text(value: Any) -> str:
+    """A value as a spec writes it; a whole number alike in a column of integers and in one of floats."""
+    if isinstance(value, str):
+        return value
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).lower()
 
 
 def present(tokenizer: Any | None) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kdspec.data.tables import FileMistake, csv_columns, json_columns, numbers, read_csv, read_json
+from kdspec.data.tables import FileMistake, csv_columns, json_columns, read_csv, read_json
 
 
 @pytest.fixture
@@ -99,25 +99,6 @@ def test_a_file_that_cannot_be_read(tmp_path):
     assert "No such file" in mistake(lambda: read_csv(tmp_path / "none", ",", quoting=True)).message
     assert "directory" in mistake(lambda: read_json(tmp_path)).message
     assert mistake(lambda: read_json(tmp_path / "a\0b")).line == 0
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        (["1", "-2", ""], [1, -2, None]),
-        (["1", "2.5", "1e3"], [1.0, 2.5, 1000.0]),
-        (["1", "x"], ["1", "x"]),
-        (["007", "1"], ["007", "1"]),
-        (["1" * 40], [float("1" * 40)]),
-        (["nan", "1"], ["nan", "1"]),
-        (["\u0661"], ["\u0661"]),
-        (["", ""], [None, None]),
-        (["", "x"], ["", "x"]),
-        ([], []),
-    ],
-)
-def test_a_column_of_numbers(values, expected):
-    assert numbers(values) == expected
 
 
 def test_objects_one_a_line(file):

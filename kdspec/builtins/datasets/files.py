@@ -14,15 +14,15 @@ from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.kinds import Dataset
-from kdspec.data.row_files import CODE, SPLITS, RowFiles, RowPlace, arrow, joined, line
-from kdspec.data.tables import FileMistake, csv_columns, json_columns, numbers, read_csv, read_json
+from kdspec.data.row_files import CODE, SPLITS, RowFiles, RowPlace, arrow, joined, line, text_table
+from kdspec.data.tables import FileMistake, csv_columns, json_columns, read_csv, read_json
 from kdspec.diagnostics.fault import Fault
 
 
 class Csv(RowFiles):
     """Delimited text files in UTF-8.
 
-    A column has numbers if every field is a number or empty, and else text as it is written.
+    Every field is a text, as it is written; a task that asks for numbers makes them of it.
     """
 
     name = "csv"
@@ -36,7 +36,7 @@ class Csv(RowFiles):
 
     def _table(self, files: list[Path], at: RowPlace) -> Any:
         parts = [read_csv(file, self.delimiter, quoting=self.quoting, names=self.columns) for file in at.each(files)]
-        return arrow({name: numbers(values) for name, values in joined(parts, at).items()})
+        return text_table(joined(parts, at))
 
     def _names(self, file: Path) -> Collection[str] | None:
         return self.columns or csv_columns(file, self.delimiter, quoting=self.quoting)

@@ -21,6 +21,7 @@ from kdspec.data import label_columns, label_names, texts
 from kdspec.data.columns import ColumnPlace, missing
 from kdspec.data.label_columns import LabelColumns
 from kdspec.data.label_names import LabelNames
+from kdspec.data.numbers import decision
 from kdspec.data.text_rows import VARIES, LabelledTexts, TextRows
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
@@ -58,7 +59,7 @@ class MultiLabel(Task):
     """The column of the text, or two columns for pairs: `[premise, hypothesis]`."""
     label: LabelColumns
     """A column of lists of labels, or of texts with a `separator`; or a list of columns, one named after each label,
-    with 1 (or true) if the row has it and else 0 (or false)."""
+    with 1 or true if the row has it, else 0 or false."""
     separator: str | None = Field(default=None, min_length=1)
     """The separator of labels in a text, such as `;`. Spaces around labels are ignored."""
     labels: LabelNames | None = None
@@ -141,7 +142,7 @@ class LabelledRows(LabelledTexts):
         none = [math.nan] * len(names)
         rows = TextRows(splits, task.text, max_length=task.max_length, augment=task.augment, unlabelled=none)
         found = {
-            split: label_columns.numbers(splits[split], split, task.label, _decision)
+            split: label_columns.numbers(splits[split], split, task.label, decision, otherwise="neither 0 nor 1")
             if several
             else self._numbered(split, written[split])
             for split in splits
@@ -191,15 +192,16 @@ class LabelledRows(LabelledTexts):
 
     def _found(self, written: list[list[str] | None]) -> list[str]:
         known = self._known(self._splits["train"])
-        found = known or label_names.ordered(name for names in written for name in names or ())
+        found = known or label_names.found_in(name for names in written for name in names or ())
         label_names.at_least_two(found, self._task.label[0], ("label", 0))
         return found
 
     def _numbered(self, split: str, written: list[list[str] | None]) -> list[list[float]]:
         numbers = {name: number for number, name in enumerate(self.head.labels)}
+        numbers |= {spelling: numbers[name] for spelling, name in label_names.alike(self.head.labels).items()}
         found = []
         for row, names in enumerate(written, 1):
-            marks = [math.nan if names is None else 0.0] * len(numbers)
+            marks = [math.nan if names is None else 0.0] * len(self.head.labels)
             for name in names or ():
                 if name not in numbers:
                     at: ColumnPlace = ("labels",) if self._task.labels is not None else ("label", 0)
@@ -207,17 +209,6 @@ class LabelledRows(LabelledTexts):
                 marks[numbers[name]] = 1.0
             found.append(marks)
         return found
-
-
-def _decision(value: Any, split: str, row: int, column: str, number: int) -> float:
-    written = label_names.written(value) if not isinstance(value, (list, dict, bytes)) else ""
-    if written is None:
-        return math.nan
-    if written not in ("0", "1", "false", "true"):
-        what = f"`{excerpt(written)}`" if written else f"a {type(value).__name__}"
-        message = f"row {row} of `{split}` has {what} in `{column}`, neither 0 nor 1"
-        raise Fault(_CODE, message, ("label", number), help="rows are counted from 1")
-    return float(written in ("1", "true"))
 
 
 def _f1(hits: Tensor, given: Tensor, due: Tensor) -> float:

@@ -18,9 +18,9 @@ from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.task import Head
 from kdspec.data import label_columns, texts
 from kdspec.data.columns import ColumnPlace, missing
-from kdspec.data.label_columns import LabelColumns
+from kdspec.data.label_columns import LabelColumns, MissingMarks
+from kdspec.data.numbers import number
 from kdspec.data.text_rows import VARIES, LabelledTexts, TextRows
-from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class Regression(Task):
     """The column of the text, or two columns for pairs: `[sentence1, sentence2]`."""
     label: LabelColumns
     """The column of the number, or several columns for as many numbers."""
+    missing: MissingMarks = []
+    """How a row without a number is written in its column, such as `N/A`, besides nothing and null."""
     max_length: int | None = Field(default=None, ge=2)
     """Number of tokens to which a text, or the longer one of a pair, is truncated. Default: the tokenizer's limit."""
     augment: list[Augmentation] = []
@@ -102,11 +104,15 @@ class NumberedRows(LabelledTexts):
         none = [math.nan] * len(task.label)
         rows = TextRows(splits, task.text, max_length=task.max_length, augment=task.augment, unlabelled=none)
         label_columns.check(splits, task.label)
-        found = {split: label_columns.numbers(of, split, task.label, _number) for split, of in splits.items()}
+        found = {split: self._numbers(split, of) for split, of in splits.items()}
         super().__init__(rows, found, "float32")
         known = splits and any(not math.isnan(value) for row in self._labels["train"] for value in row)
         if splits and not known:
             raise Fault("KD312", f"the column `{task.label[0]}` of `train` has no numbers", ("label", 0))
+
+    def _numbers(self, split: str, rows: Any) -> list[list[float]]:
+        task = self._task
+        return label_columns.numbers(rows, split, task.label, number, otherwise="not a number", missing=task.missing)
 
     def hard_loss(self, features: Features, batch: Batch) -> Mapping[str, Mean]:
         """The mean squared error over the known numbers."""
@@ -158,16 +164,6 @@ class NumberMetrics(Evaluator):
             "spearman": _mean(pearson(ranks(mine), ranks(theirs)) for mine, theirs in pairs),
             "mse": (predicted - truth)[known].square().mean().item(),
         }
-
-
-def _number(value: Any, split: str, row: int, column: str, number: int) -> float:
-    if value is None or value == "":
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isinf(value):
-        what = f"`{excerpt(str(value))}`" if isinstance(value, (str, bool, float)) else f"a {type(value).__name__}"
-        message = f"row {row} of `{split}` has {what} in `{column}`, not a number"
-        raise Fault("KD502", message, ("label", number), help="rows are counted from 1")
-    return float(value)
 
 
 def _mean(values: Iterator[Tensor]) -> float:

@@ -50,7 +50,7 @@ class SequenceClassification(Task):
     text: texts.TextColumns
     """The column of the text, or two columns for pairs: `[premise, hypothesis]`."""
     label: str
-    """The column of the label: a name or a number."""
+    """The column of the label: a name or a number, as it is written."""
     labels: LabelNames | None = None
     """Label names in the order of the logits; numbers as text. Default: those found in `train`, sorted."""
     max_length: int | None = Field(default=None, ge=2)
@@ -136,12 +136,13 @@ class Classification(LabelledTexts):
 
     def _found(self, written: list[str | None]) -> list[str]:
         names = getattr(self._splits["train"].features[self._task.label], "names", None)
-        found = list(names) if names is not None else label_names.ordered(name for name in written if name is not None)
+        found = list(names) if names is not None else label_names.found_in(name for name in written if name is not None)
         label_names.at_least_two(found, self._task.label, ("label",))
         return found
 
     def _numbered(self, split: str, written: list[str | None]) -> list[int]:
         numbers: dict[str | None, int] = {name: number for number, name in enumerate(self.head.labels)}
+        numbers |= {spelling: numbers[name] for spelling, name in label_names.alike(self.head.labels).items()}
         numbers[None] = _IGNORE
         for row, name in enumerate(written, 1):
             if name not in numbers:

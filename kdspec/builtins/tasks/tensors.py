@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from keyword import iskeyword
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,7 @@ from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, State
 from kdspec.api.working.task import BuiltTask, Reader, Row
 from kdspec.data.columns import ColumnPlace, missing, no_column
+from kdspec.data.numbers import decision, described, is_integer, is_truth, number
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
 
@@ -25,14 +26,16 @@ if TYPE_CHECKING:
     from kdspec.api.working.step import Features
     from kdspec.ops.mean import Mean
 
+_Kind = Literal["bool", "int", "float"]
 _IGNORE = -100
 _FEW = 2
+_MANY = 10**9
 
 
 class Tensors(Task):
     """Columns of numbers, or of lists of numbers of equal length, which a model takes by their names.
 
-    Integers become int64, floats the default float type. For data that is already encoded, and for models that read no
+    Integers become int64, floats the default float type, and a column has the type that it has in `train`. For data that is already encoded, and for models that read no
     text. Integer labels are classes, with -100 for no label; float labels are regression targets.
     """
 
@@ -68,6 +71,8 @@ class Tensors(Task):
         """Tensors with the shapes of the first rows; all rows have the same."""
         del longest
         columns = self.data.first(context, _FEW)
+        if columns is not None and any(isinstance(value, str) for values in columns.values() for value in values):
+            columns = self.data.first(context, _MANY)  # whether the texts of a column write integers, all of them show
         if columns is None:
             return None
         inputs = self.columns if self.columns is not None else list(columns)
@@ -111,6 +116,11 @@ class TensorRows(BuiltTask):
         for split, rows in splits.items():
             if not len(rows):
                 raise Fault("KD502", f"the split `{split}` has no rows", ("data", task.data.name, split))
+        self._kinds: dict[str, _Kind] = {}
+        if splits:
+            train = splits["train"]
+            named = [*(task.columns or train.column_names), *filter(None, [task.labels])]
+            self._kinds = {name: _kind(train[name][:]) for name in named if name in train.column_names}
         self._tensors = {split: self._read(split) for split in splits}
 
     def rows(self, split: str) -> int:
@@ -163,16 +173,16 @@ class TensorRows(BuiltTask):
         rows = self._splits[split]
         columns: dict[str, Tensor] = {}
         inputs = self._task.columns if self._task.columns is not None else self._splits["train"].column_names
-        for number, name in enumerate(inputs):
+        for place, name in enumerate(inputs):
             if name == self._task.labels:
                 continue
-            at = ("columns", number) if self._task.columns is not None else ("data", self._task.data.name, split)
-            columns[name] = _tensor(rows, split, name, at)
+            at = ("columns", place) if self._task.columns is not None else ("data", self._task.data.name, split)
+            columns[name] = _tensor(rows, split, name, at, self._kinds.get(name))
         label = self._task.labels
         if label is None:
             return columns
         if label in rows.column_names and split != "unlabelled":
-            columns[label] = _tensor(rows, split, label, ("labels",))
+            columns[label] = _tensor(rows, split, label, ("labels",), self._kinds.get(label))
             return columns
         like = _tensor(self._splits["train"], "train", label, ("labels",))
         if like.is_floating_point():
@@ -211,38 +221,66 @@ class RowAccuracy(Evaluator):
         return {"accuracy": right.double().mean().item()} if len(right) else {}
 
 
-def _tensor(rows: Any, split: str, name: str, at: tuple[str | int, ...]) -> Tensor:
+def _tensor(rows: Any, split: str, name: str, at: tuple[str | int, ...], kind: _Kind | None = None) -> Tensor:
+    """The tensor of a column; `kind` is that of the column in `train`, and its own by default."""
     import torch
 
     if name not in rows.column_names:
         raise no_column(rows.column_names, split, name, at)
     values = rows[name][:]
-    shape, example = None, None
+    kind = kind or _kind(values)
+    shape = None
     for row, value in enumerate(values, 1):
-        found = _shape(value)
+        made = _made(value, kind)
+        found = _shape(made)
         if found is None:
-            message = f"row {row} of `{split}` has no number or list of numbers in `{excerpt(name)}`"
+            what = f"{described(value)}, not a number," if isinstance(value, str) else "no number or list of numbers"
+            message = f"row {row} of `{split}` has {what} in `{excerpt(name)}`"
             raise Fault("KD502", message, at, help="rows are counted from 1; `columns` can leave a column out")
         if shape is not None and found != shape:
             message = f"row {row} of `{split}` has {list(found)} numbers in `{excerpt(name)}`, row 1 has {list(shape)}"
             raise Fault("KD502", message, at, help="all rows of a column must have the same shape")
-        shape, example = found, value
+        if kind == "int" and not _whole(made):
+            message = f"row {row} of `{split}` has {described(made)} in `{excerpt(name)}`, and `train` has integers"
+            raise Fault("KD502", message, at, help="write `1.0` for `1` in `train` if they are not counts or classes")
+        shape = found
+        values[row - 1] = made
+    dtypes = {"bool": torch.bool, "int": torch.long, "float": torch.get_default_dtype()}
+    return torch.tensor(values, dtype=dtypes[kind])
+
+
+def _kind(values: Sequence[Any]) -> _Kind:
+    """The type of a column's numbers: that of the last value, or what all its texts write."""
+    if any(isinstance(value, str) for value in values):
+        written = [value for value in values if isinstance(value, str)]
+        return "bool" if all(map(is_truth, written)) else "int" if all(map(is_integer, written)) else "float"
+    example = values[-1]
     while isinstance(example, list):
         example = example[0] if example else None
-    dtypes = {bool: torch.bool, int: torch.long}
-    return torch.tensor(values, dtype=dtypes.get(type(example), torch.get_default_dtype()))
+    return "bool" if isinstance(example, bool) else "int" if isinstance(example, int) else "float"
+
+
+def _made(value: Any, kind: _Kind) -> Any:
+    """The number that a text writes; other values, and texts that write none, unchanged."""
+    if not isinstance(value, str):
+        return value
+    if kind == "int" and is_integer(value):
+        return int(value)
+    found = decision(value) if kind == "bool" else number(value)
+    return value if found is None else found
+
+
+def _whole(value: Any) -> bool:
+    return all(map(_whole, value)) if isinstance(value, list) else float(value).is_integer()
 
 
 def _input(values: Sequence[Any], rows: int, *, target: bool) -> Input | None:
     """The input of a batch of such values; None if they are not numbers, which the run reports with the row."""
-    example = values[0]
-    shape = _shape(example)
-    while isinstance(example, list) and example:
-        example = example[0]
-    dtypes = {bool: "bool", int: "int64", float: "float32"}
-    if shape is None or type(example) not in dtypes:
+    kind = _kind(values)
+    shape = _shape(_made(values[0], kind))
+    if shape is None:
         return None
-    return Input((rows, *shape), dtypes[type(example)], target=target)
+    return Input((rows, *shape), {"bool": "bool", "int": "int64", "float": "float32"}[kind], target=target)
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import tempfile
+from pathlib import Path
 
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from kdspec.api.kinds.context import BuildContext
@@ -35,28 +40,38 @@ def test_splits_are_read_each_with_its_own_columns(tmp_path, build):
     found = build(Csv(train=["a.csv", "b.csv"], unlabelled="u.csv"))
     assert isinstance(found, datasets.DatasetDict)
     assert list(found) == ["train", "unlabelled"]
-    assert found["train"][:] == {"text": ["x", "y", "z"], "label": [1, 0, 1]}
+    assert found["train"][:] == {"text": ["x", "y", "z"], "label": ["1", "0", "1"]}
     assert found["unlabelled"].column_names == ["text"]
 
 
 def test_glue_s_files(tmp_path, build):
     (tmp_path / "a.tsv").write_text('sentence\tlabel\na "good\t1\n')
     found = build(Csv(train="a.tsv", delimiter="\t", quoting=False))
-    assert found["train"][0] == {"sentence": 'a "good', "label": 1}
+    assert found["train"][0] == {"sentence": 'a "good', "label": "1"}
 
 
 def test_a_file_without_a_header(tmp_path, build):
     (tmp_path / "a.tsv").write_text("1\tgood\n")
     assert build(Csv(train="a.tsv", delimiter="\t", columns=["label", "text"]))["train"][0] == {
-        "label": 1,
+        "label": "1",
         "text": "good",
     }
 
 
-def test_columns_of_numbers_are_detected_over_all_files_of_a_split(tmp_path, build):
-    (tmp_path / "a.csv").write_text("label\n1\n")
-    (tmp_path / "b.csv").write_text("label\nx\n")
-    assert build(Csv(train=["a.csv", "b.csv"]))["train"]["label"][:] == ["1", "x"]
+FIELDS = st.one_of(
+    st.text("0123456789.eE+-,xN/A ", max_size=6), st.from_regex(r"-?[0-9]{1,20}(\.[0-9]+)?", fullmatch=True)
+)
+
+
+@settings(max_examples=60)
+@given(st.lists(FIELDS, min_size=1, max_size=5), st.lists(FIELDS, min_size=1, max_size=5))
+def test_every_field_is_the_text_of_the_file_in_every_split(train, test):
+    with tempfile.TemporaryDirectory() as folder:
+        for name, values in (("a", train), ("b", test)):
+            with (Path(folder) / f"{name}.csv").open("w", newline="") as stream:
+                csv.writer(stream).writerows([["id", "x"], *([str(n), value] for n, value in enumerate(values))])
+        found = Csv(train=["a.csv"], test=["b.csv"]).build(BuildContext(folder=Path(folder)))
+        assert (found["train"]["x"][:], found["test"]["x"][:]) == (train, test)
 
 
 def test_json_and_parquet(tmp_path, build):

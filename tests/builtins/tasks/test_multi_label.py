@@ -73,6 +73,18 @@ def test_columns_of_0_and_1():
     assert cached_teachers(found, "test") == [["?", "?"]]
 
 
+def test_true_and_false_in_any_case_and_with_decimals():
+    rows = {"text": ["a", "b", "c"], "x": ["True", "FALSE", ""], "y": ["1.0", "0.0", " true"]}
+    assert cached_teachers(built({"train": rows}, label=["x", "y"])) == [[1, 1], [0, 0], ["?", 1]]
+
+
+def test_whole_numbers_are_one_label_with_and_without_decimals():
+    splits = {"train": {"text": ["a", "b"], "label": ["1;2", "10"]}, "test": {"text": ["c"], "label": ["10.0;2.0"]}}
+    found = built(splits, separator=";")
+    assert found.head.labels == ("1", "2", "10")
+    assert cached_teachers(found, "test") == [[0, 1, 1]]
+
+
 def test_labels_in_the_order_of_the_spec():
     assert cached_teachers(built(labels=["z", "y", "x"]))[0] == [0, 1, 1]
 
@@ -102,6 +114,13 @@ def test_unlabelled_rows_have_none():
         ({"train": ROWS}, {"labels": ["x", "y"]}, "KD312", ("labels",), "`z`, which is not among"),
         ({"train": ROWS}, {"label": ["x", "y"]}, "KD312", ("label", 0), "no column `x`"),
         ({"train": {"text": ["a"], "x": [2], "y": [0]}}, {"label": ["x", "y"]}, "KD502", ("label", 0), "neither 0"),
+        (
+            {"train": {"text": ["a", "b"], "x": ["1.0", "unknown"], "y": ["0.0", "1.0"]}},
+            {"label": ["x", "y"]},
+            "KD502",
+            ("label", 0),
+            "row 2 of `train` has `unknown` in `x`, neither 0 nor 1",
+        ),
         ({"train": ROWS}, {"text": "txt"}, "KD312", ("text", 0), "no column `txt`"),
     ],
 )

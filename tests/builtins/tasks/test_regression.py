@@ -62,12 +62,37 @@ def test_rows_without_a_number():
         assert [math.isnan(value) for row in found._labels[split] for value in row] == [True] * rows
 
 
+def test_texts_that_write_numbers():
+    rows = {"text": list("abcdefg"), "label": ["3", ".5", "+1", " 3.5", "3.5 ", "1e1", ""]}
+    found = [value for (value,) in built({"train": rows})._labels["train"]]
+    assert found[:-1] == [3.0, 0.5, 1.0, 3.5, 3.5, 10.0]
+    assert math.isnan(found[-1])
+
+
+@pytest.mark.parametrize(
+    ("missing", "values"),
+    [(["N/A", "-"], ["1", "N/A", " - "]), ("-1", ["1", "-1.000", "-1"]), ("-1", [1.0, -1.0, -1.0])],
+)
+def test_how_a_missing_number_is_written_can_be_said(missing, values):
+    rows = {"text": ["a", "b", "c"], "label": values}
+    found = [value for (value,) in built({"train": rows}, missing=missing)._labels["train"]]
+    assert [math.isnan(value) for value in found] == [False, True, True]
+
+
 @pytest.mark.parametrize(
     ("rows", "fields", "code", "message"),
     [
         ({"text": ["a"], "label": ["high"]}, {}, "KD502", "row 1 of `train` has `high` in `label`, not a number"),
         ({"text": ["a"], "label": [True]}, {}, "KD502", "not a number"),
         ({"text": ["a"], "label": [math.inf]}, {}, "KD502", "`inf`"),
+        (
+            {"text": ["a", "b"], "label": ["2.0", "N/A"]},
+            {},
+            "KD502",
+            "row 2 of `train` has `N/A` in `label`, not a number",
+        ),
+        ({"text": ["a", "b"], "label": ["2.0", "3,5"]}, {}, "KD502", "row 2 of `train` has `3,5` in `label`"),
+        ({"text": ["a", "b"], "label": ["2.0", "nan"]}, {}, "KD502", "row 2 of `train` has `nan` in `label`"),
         ({"text": ["a"], "label": [[1.0]]}, {}, "KD502", "a list"),
         ({"text": ["a"], "label": [None]}, {}, "KD312", "has no numbers"),
         (ROWS, {"label": "score"}, "KD312", "no column `score`"),

@@ -6,6 +6,8 @@ import datasets
 import pytest
 import torch
 import transformers
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from task_batches import batch_of, encoded, loss_of, metrics_of
 
@@ -15,6 +17,7 @@ from kdspec.api.working.evaluator import Metric
 from kdspec.api.working.task import Head
 from kdspec.builtins.datasets.files import Csv
 from kdspec.builtins.tasks.sequence_classification import SequenceClassification
+from kdspec.data import texts
 from kdspec.diagnostics.fault import Fault
 
 ROWS = {"text": ["a b", "good", "c d e f"], "label": ["good", "bad", "good"]}
@@ -178,6 +181,88 @@ def test_data_that_do_not_fit(splits, fields, code, at, says):
 def test_a_missing_column_is_helped():
     found = fault(lambda: built(label="lable"), "KD312", ("label",))
     assert found.help == "did you mean `label`? the columns are `text`, `label`"
+
+
+CODES = {
+    "decimals": ["1.1", "1.10", "2.5"],
+    "exponents": ["1E1", "10", "5E0"],
+    "long": ["1234567890123456789", "1234567890123456780", "1234567890123456781"],
+    "zeros": ["007", "7", "07"],
+    "signs": ["+1", "1", "01"],
+    "blank": ["1 000", "1000", "1_000"],
+}
+
+
+def of_files(folder, train, validation, **fields):
+    """The task on the labels of two files."""
+    for name, labels in (("a", train), ("b", validation)):
+        (folder / f"{name}.csv").write_text("text,label\n" + "".join(f"{label},{label}\n" for label in labels))
+    data = Csv(train=["a.csv"], validation=["b.csv"])
+    return task(data=data, **fields).build(BuildContext(folder=folder))
+
+
+def numbered(found, split):
+    return [found.head.labels[number] for number in found._labels[split]]
+
+
+@pytest.mark.parametrize("written", [False, True])
+@pytest.mark.parametrize("codes", CODES.values(), ids=CODES.keys())
+def test_codes_that_look_like_numbers_stay_as_the_file_writes_them(codes, written, tmp_path):
+    found = of_files(tmp_path, [*codes, codes[0]], codes[:2], **({"labels": codes} if written else {}))
+    assert sorted(found.head.labels) == sorted(codes)
+    assert numbered(found, "train") == [*codes, codes[0]]
+    assert numbered(found, "validation") == codes[:2]
+
+
+def test_a_code_is_the_same_in_a_split_with_other_values(tmp_path):
+    found = of_files(tmp_path, ["2.10", "2.1", "x"], ["2.10", "2.1"])
+    assert numbered(found, "validation") == ["2.10", "2.1"]
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "fields", "labels"),
+    [
+        (["0.0", "1.0"], ["0.0", "1.0"], {"labels": ["0.0", "1.0"]}, ("0.0", "1.0")),
+        (["0.0", "1.0"], ["0", "1"], {"labels": ["0", "1"]}, ("0", "1")),
+        (["0", "1"], ["0.0", "1.0"], {}, ("0", "1")),
+        (["0.0", "1", "1.0"], ["0", "1.0"], {}, ("0.0", "1")),
+    ],
+)
+def test_whole_numbers_are_compared_as_numbers(train, validation, fields, labels, tmp_path):
+    found = of_files(tmp_path, train, validation, **fields)
+    assert found.head.labels == labels
+    assert found._labels["train"][:2] == found._labels["validation"] == [0, 1]
+
+
+@pytest.mark.parametrize(("train", "validation"), [(["0.0", "1.0"], ["0.0", "?"]), (["0", "1"], ["0.0", "?"])])
+def test_the_label_that_cannot_be_read_is_the_one_that_is_named(train, validation, tmp_path):
+    found = fault(lambda: of_files(tmp_path, train, validation), "KD312", ("label",))
+    assert found.message.startswith("row 2 of `validation` has the label `?`")
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.from_regex(r"[0-9]{1,3}(\.[0-9]{1,2})?(e[0-9])?", fullmatch=True), min_size=2, max_size=6), st.data()
+)
+def test_labels_that_differ_as_texts_are_different_classes(tmp_path, codes, data):
+    part = data.draw(st.lists(st.sampled_from(codes), min_size=1))
+    assume(len({code.removesuffix(".0") for code in codes}) == len(set(codes)) > 1)
+    found = of_files(tmp_path, codes, part)
+    assert set(found.head.labels) == set(codes)
+    assert (numbered(found, "train"), numbered(found, "validation")) == (codes, part)
+
+
+def test_texts_that_are_numbers_stay_as_the_file_writes_them(tmp_path):
+    found = of_files(tmp_path, ["1.10", "1e5", "0.50"], ["1.10", "1e5", "1e5"])
+    assert texts.read(found._splits["train"], "train", "text", ("text", 0)) == ["1.10", "1e5", "0.50"]
+    assert texts.read(found._splits["validation"], "validation", "text", ("text", 0)) == ["1.10", "1e5", "1e5"]
+
+
+def test_a_number_is_the_same_text_in_a_column_of_floats():
+    splits = {"train": {"text": [1.0, 2.5], "label": [1.0, 2.5]}, "test": {"text": [1, 2], "label": [1, 1]}}
+    found = built(splits)
+    assert texts.read(found._splits["train"], "train", "text", ("text", 0)) == ["1", "2.5"]
+    assert numbered(found, "test") == ["1", "1"]
 
 
 def test_a_fault_of_the_data_set_is_placed_within_it(tmp_path):

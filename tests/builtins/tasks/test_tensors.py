@@ -12,6 +12,7 @@ from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.kinds import Dataset
 from kdspec.api.paths.field_path import parse
 from kdspec.api.working.evaluator import LOSS
+from kdspec.builtins.datasets.files import Csv
 from kdspec.builtins.tasks.tensors import Tensors
 from kdspec.diagnostics.fault import Fault
 
@@ -95,16 +96,39 @@ def test_splits_without_labels_have_the_ignored_class():
         ),
         ({"ids": [[1], [2, 3]]}, {"columns": ["ids"]}, "KD502", ("columns", 0), "row 2 of `train`"),
         ({"ids": [[[1], [2, 3]]]}, {}, "KD502", ("data", "rows", "train"), "row 1 of `train` has no number"),
-        ({"a": ["text"]}, {}, "KD502", ("data", "rows", "train"), "row 1 of `train` has no number"),
+        ({"a": ["text"]}, {}, "KD502", ("data", "rows", "train"), "row 1 of `train` has `text`, not a number, in `a`"),
+        ({"a": ["1", ""]}, {}, "KD502", ("data", "rows", "train"), "row 2 of `train` has ``, not a number"),
+        ({"a": [1, 2]}, {"labels": "a"}, "KD502", ("labels",), "row 1 of `validation` has `2.5` in `a`, and `train`"),
         ({"a": [1, None]}, {}, "KD502", ("data", "rows", "train"), "row 2 of `train` has no number"),
-        ({"a": [1], "y": ["x"]}, {"labels": "y"}, "KD502", ("labels",), "row 1 of `train` has no number"),
+        ({"a": [1], "y": ["x"]}, {"labels": "y"}, "KD502", ("labels",), "row 1 of `train` has `x`, not a number"),
         ({"a": [1]}, {"columns": ["b"]}, "KD312", ("columns", 0), "no column `b`"),
         ({"a": [1]}, {"labels": "b"}, "KD312", ("labels",), "no column `b`"),
         ({"a": []}, {}, "KD502", ("data", "rows", "train"), "has no rows"),
     ],
 )
 def test_data_that_do_not_fit(rows, fields, code, at, says):
-    assert says in fault(lambda: built({"train": rows}, **fields), code, at).message
+    splits = {"train": rows, "validation": {"a": [2.5, 1.0]}} if "validation" in says else {"train": rows}
+    assert says in fault(lambda: built(splits, **fields), code, at).message
+
+
+@pytest.mark.parametrize(
+    ("train", "dtype"),
+    [(["1", " 2"], torch.int64), (["1", "2.0"], torch.float32), (["True", "false"], torch.bool), ([1, 2], torch.int64)],
+)
+def test_a_column_has_the_type_that_it_has_in_train(train, dtype):
+    task = built({"train": {"x": train}, "validation": {"x": ["1", "0"]}, "test": {"x": [1.0, 0.0]}})
+    assert [columns_of(task, split)["x"].dtype for split in ("train", "validation", "test")] == [dtype] * 3
+    assert columns_of(task, "test")["x"].tolist() == [1, 0]
+
+
+def test_the_plan_knows_the_type_of_texts_from_all_of_them(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y\n1,1\n2,0\n2.5,1\n")
+    context = BuildContext(folder=tmp_path)
+    shown = Tensors(data=Csv(train=["a.csv"]), labels="y").example(context, 4, None)
+    assert {name: (found.shape, found.dtype) for name, found in shown.items()} == {
+        "x": ((4,), "float32"),
+        "y": ((4,), "int64"),
+    }
 
 
 def test_values_to_be_met_cannot_be_left_out():
