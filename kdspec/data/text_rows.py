@@ -58,8 +58,7 @@ class TextRows:
         if texts.present(tokenizer).mask_token is None and self._masks is not None:
             message = "the tokenizer of a model has no mask token"
             raise Fault("KD503", message, ("augment", self._masks), help="leave out this augmentation, or `deleting`")
-        rows = self.splits[split]
-        columns = [texts.read(rows, split, name, ("text", number)) for number, name in enumerate(self.text)]
+        columns = self._columns(split)
         examples = self._encoded(columns, tokenizer)
         for example, label in zip(examples, labels, strict=True):
             example["labels"] = label
@@ -67,6 +66,22 @@ class TextRows:
             for example, written in zip(examples, zip(*columns, strict=True), strict=True):
                 example["texts"] = written
         return examples
+
+    def texts(self, split: str) -> list[tuple[str, ...]]:
+        """The texts of each row."""
+        return list(zip(*self._columns(split), strict=True))
+
+    def uncut(self, split: str, rows: Sequence[int], tokenizer: Any) -> list[int]:
+        """The number of tokens of some rows without a limit."""
+        if not rows:
+            return []
+        columns = [[column[row] for row in rows] for column in self._columns(split)]
+        encoded = texts.present(tokenizer)(*columns, truncation=False, return_attention_mask=False, verbose=False)
+        return [len(ids) for ids in encoded["input_ids"]]
+
+    def _columns(self, split: str) -> list[list[str]]:
+        rows = self.splits[split]
+        return [texts.read(rows, split, name, ("text", number)) for number, name in enumerate(self.text)]
 
     def draw(
         self, examples: Sequence[Mapping[str, Any]], generators: Sequence[Random], tokenizer: Any, *, taught: bool
@@ -111,6 +126,14 @@ class LabelledTexts(BuiltTask):
     def draw(self, rows: Sequence[Row], generators: Sequence[Random], reader: Reader, *, taught: bool) -> Sequence[Row]:
         """The rows with their texts augmented."""
         return self._texts.draw(rows, generators, reader.tokenizer, taught=taught)
+
+    def texts(self, split: str) -> Sequence[tuple[str, ...]]:
+        """The text of each row, or its two texts."""
+        return self._texts.texts(split)
+
+    def uncut(self, split: str, rows: Sequence[int], reader: Reader) -> Sequence[int] | None:
+        """The number of tokens of rows without `max_length`."""
+        return self._texts.uncut(split, rows, reader.tokenizer)
 
     def collate(self, rows: Sequence[Row], reader: Reader) -> Batch:
         """Pad to the longest row, with the tokenizer's padding side and values; `labels` has one entry per row."""

@@ -347,6 +347,13 @@ _TABLE = (
         "reads padding. Its metrics and what it teaches would depend on which rows come together.",
     ),
     Code(
+        "KD519",
+        "rows or a teacher that look wrong",
+        "The look before a stage has found something that may be a mistake: test texts that stand in `train`, many rows "
+        "that are cut, classes without rows, about as many classes as rows, or a teacher that is worse than the most "
+        "frequent class.",
+    ),
+    Code(
         "KD601",
         "not a configuration of TextBrewer",
         "`kdspec import-textbrewer` reads JSON, and from Python files the literal arguments of TextBrewer's classes. "

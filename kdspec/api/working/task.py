@@ -130,6 +130,19 @@ class BuiltTask(ABC):
             "pairs": float(pairs),
         }
 
+    def texts(self, split: str) -> Sequence[tuple[str, ...]]:
+        """The texts of each row as they are written, before anything is tokenized; by default empty: not known.
+
+        For what is told of the rows, such as test texts that stand in `train`; nothing is trained on them.
+        """
+        del split
+        return ()
+
+    def uncut(self, split: str, rows: Sequence[int], reader: Reader) -> Sequence[int] | None:
+        """The number of tokens that some encoded rows would have without a limit; by default None: not known."""
+        del split, rows, reader
+        return None
+
     def evaluator(self, split: str) -> Evaluator:
         """The evaluator of a model's outputs for a split; by default it computes only the loss.
 
@@ -173,6 +186,14 @@ class WrappedTask(BuiltTask):
     def units(self, batch: Batch, masks: Mapping[str, Tensor]) -> Mapping[Unit, float]:
         """As the wrapped task counts them."""
         return self.task.units(batch, masks)
+
+    def texts(self, split: str) -> Sequence[tuple[str, ...]]:
+        """Those of the wrapped task."""
+        return self.task.texts(split)
+
+    def uncut(self, split: str, rows: Sequence[int], reader: Reader) -> Sequence[int] | None:
+        """As the wrapped task knows it."""
+        return self.task.uncut(split, rows, reader)
 
     def evaluator(self, split: str) -> Evaluator:
         """That of the wrapped task."""

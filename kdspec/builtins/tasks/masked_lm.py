@@ -165,6 +165,10 @@ class MaskedRows(BuiltTask):
         labels = texts.padded([row["labels"] for row in rows], IGNORE, reader.tokenizer)
         return Batch(inputs={"": texts.collate(rows, reader.tokenizer)}, targets={"labels": labels})
 
+    def texts(self, split: str) -> Sequence[tuple[str, ...]]:
+        """The texts."""
+        return [(text,) for text in texts.read(self._splits[split], split, self._task.text, ("text",))]
+
     def hard_loss(self, features: Features, batch: Batch) -> Mapping[str, Mean]:
         """The cross-entropy over the masked tokens."""
         from kdspec.objectives.hard_labels import by_head

@@ -177,6 +177,10 @@ class Extraction(BuiltTask):
             targets[key] = torch.tensor(places)
         return Batch(inputs={"": inputs}, targets=targets)
 
+    def texts(self, split: str) -> Sequence[tuple[str, ...]]:
+        """Each question with its text."""
+        return [(row.question, row.context) for row in self._questions[split]]
+
     def hard_loss(self, features: Features, batch: Batch) -> Mapping[str, Mean]:
         """The cross-entropy over the token positions, of the start and of the end."""
         from kdspec.objectives.hard_labels import by_head

@@ -168,6 +168,10 @@ class Tagging(BuiltTask):
         labels = texts.padded([row["labels"] for row in rows], _IGNORE, reader.tokenizer)
         return Batch(inputs={"": inputs}, targets={"labels": labels})
 
+    def texts(self, split: str) -> Sequence[tuple[str, ...]]:
+        """The words of each sentence."""
+        return [tuple(words) for words in self._words[split]]
+
     def hard_loss(self, features: Features, batch: Batch) -> Mapping[str, Mean]:
         """The cross-entropy over the labelled tokens."""
         from kdspec.objectives.hard_labels import by_head

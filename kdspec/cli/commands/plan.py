@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,18 +14,21 @@ from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
 
 if TYPE_CHECKING:
     from kdspec.api.plan.plan import Plan
+    from kdspec.cli.read_spec import Reading
 
 _EXAMPLES = """\b
 Examples:
   kdspec plan spec.yaml
   kdspec plan spec.yaml --set stages.distil.training.epochs=3
+  kdspec plan spec.yaml --rows
   kdspec plan spec.yaml --static
   kdspec plan spec.yaml --resolved > complete.yaml
   kdspec plan spec.yaml -o plan.json
   kdspec plan spec.yaml --against other.yaml
 
 Each stage is rehearsed on meta tensors, which takes a few seconds and reads no
-weights. --static skips the rehearsal and its checks.
+weights. --static skips the rehearsal and its checks. --rows reads the data and
+the tokenizers too.
 """
 
 
@@ -45,6 +49,12 @@ def plan(
     static: Annotated[
         bool, typer.Option("--static", help="Do not rehearse: no shapes, sizes, cost or memory.")
     ] = False,
+    rows: Annotated[
+        bool,
+        typer.Option(
+            "--rows", help="Read the rows: labels, lengths, what looks wrong, and the first as models read it."
+        ),
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the plan, for `kdspec run FILE`.")
     ] = None,
@@ -62,11 +72,9 @@ def plan(
     from kdspec.plan.outline import outline
     from kdspec.plan.resolved import resolved
     from kdspec.rehearsal.result import as_data, settled
-    from kdspec.render.plan import page
 
     invocation: Invocation = context.obj
-    if json and whole:
-        raise typer.BadParameter("--json and --resolved exclude each other", param_hint="--json")
+    _check_options(json=json, whole=whole, compares=against is not None, rows=rows)
     reading = read(spec, invocation.registry, sets or (), trusts_code=invocation.trusts_code)
     rehearsal = None
     if static or whole or reading.plan is None:
@@ -83,14 +91,46 @@ def plan(
     if whole:
         invocation.out.show(resolved(reading.plan))
         return
-    if rehearsal is None:
-        data = outline(reading.plan)
-    else:
-        data = outline(settled(reading.plan, rehearsal)) | {"rehearsal": as_data(rehearsal)}
+    data = outline(reading.plan if rehearsal is None else settled(reading.plan, rehearsal))
+    data |= {"rehearsal": as_data(rehearsal)} if rehearsal is not None else {}
+    data |= {"rows": _rows(invocation, reading)} if rows else {}
+    _show(invocation, data, json=json)
+
+
+def _check_options(*, json: bool, whole: bool, compares: bool, rows: bool) -> None:
+    """Raise `typer.BadParameter` for options that exclude each other."""
+    if rows and (whole or compares):
+        raise typer.BadParameter("excludes `--resolved` and `--against`", param_hint="--rows")
+    if json and whole:
+        raise typer.BadParameter("--json and --resolved exclude each other", param_hint="--json")
+
+
+def _show(invocation: Invocation, data: dict[str, Any], *, json: bool) -> None:
+    from kdspec.render.plan import page
+    from kdspec.render.rows import rows_page
+
     if json:
         invocation.out.data(data)
-    else:
-        invocation.out.print(page(data), soft_wrap=False)
+        return
+    invocation.out.print(page(data), soft_wrap=False)
+    if "rows" in data:
+        invocation.out.print(rows_page(data["rows"]), soft_wrap=False)
+
+
+def _rows(invocation: Invocation, reading: Reading) -> dict[str, Any]:
+    """What is known of the rows, as data; what looks wrong is printed, and errors end the command."""
+    from kdspec.cli.print_diagnostics import show_reading
+    from kdspec.engine.preflight.facts import as_data
+    from kdspec.engine.preflight.planned_rows import look_at_rows
+
+    assert reading.plan is not None, "without a plan the command has ended"
+    with invocation.err.status("reading rows"):
+        looked = look_at_rows(reading.plan)
+    found = replace(reading, diagnostics=reading.place(looked.findings))
+    show_reading(found, invocation.err, "full")
+    if found.failed:
+        raise typer.Exit(found.exit_code)
+    return as_data(looked.tasks)
 
 
 def _write(plan: Plan, file: Path) -> None:

@@ -32,20 +32,25 @@ class Packed(Sequence[Example]):
             return [self[number] for number in range(*index.indices(self._rows))]
         return {key: column[index] for key, column in self._columns.items()}
 
+    def column(self, key: str) -> Sequence[Any]:
+        """The value of each row: `Lists` for lists of integers."""
+        return self._columns[key]
+
     def lengths(self, key: str) -> NDArray[np.int64] | None:
         """The length of each row's list; None if the column does not have lists of integers."""
         column = self._columns.get(key)
-        return column.lengths if isinstance(column, _Lists) else None
+        return column.lengths if isinstance(column, Lists) else None
 
 
-class _Lists(Sequence[list[int]]):
+class Lists(Sequence[list[int]]):
     """A list of integers for each row."""
 
     def __init__(self, values: Sequence[list[int]]) -> None:
         self.lengths = np.fromiter(map(len, values), dtype=np.int64, count=len(values))
         self._ends = np.cumsum(self.lengths)
         flat = np.fromiter(chain.from_iterable(values), dtype=np.int64, count=int(self._ends[-1]))
-        self._flat = flat.astype(_narrowest(flat), copy=False)
+        self.flat: NDArray[Any] = flat.astype(_narrowest(flat), copy=False)
+        """The numbers of all rows, one row after another."""
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -58,7 +63,7 @@ class _Lists(Sequence[list[int]]):
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
         end, length = self._ends[index], self.lengths[index]
-        found: list[int] = self._flat[end - length : end].tolist()
+        found: list[int] = self.flat[end - length : end].tolist()
         return found
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -78,7 +83,7 @@ def _column(values: list[Any]) -> Sequence[Any]:
     if not all(type(value) is list for value in values) or set(map(type, chain.from_iterable(values))) != {int}:
         return values
     try:
-        return _Lists(values)
+        return Lists(values)
     except OverflowError:
         return values
 

@@ -61,6 +61,10 @@ class Loader:
         }
         return {model: made[reader] for model, reader in self.readers.items()}
 
+    def encoded(self, model: str) -> dict[str, Sequence[Row]]:
+        """The encoded rows of each split for one of the models."""
+        return dict(zip(self.splits, self._encoded[self.readers[model]], strict=True))
+
     def to_device(self, batches: Batches) -> Batches:
         """The batches on the device of the models, each once."""
         if self.device.type == "cpu":

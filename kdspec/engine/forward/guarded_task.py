@@ -96,6 +96,16 @@ class GuardedTask(WrappedTask):
         with self._guard:
             return super().units(batch, masks)
 
+    def texts(self, split: str) -> Sequence[tuple[str, ...]]:
+        """The texts of the task's rows."""
+        with self._guard:
+            return super().texts(split)
+
+    def uncut(self, split: str, rows: Sequence[int], reader: Reader) -> Sequence[int] | None:
+        """The lengths of rows without the task's limit."""
+        with self._guard:
+            return super().uncut(split, rows, reader)
+
     def evaluator(self, split: str) -> Evaluator:
         """The evaluator of the task, guarded as well."""
         with self._guard:

@@ -104,3 +104,54 @@ def test_what_a_rehearsal_finds_is_on_standard_error_and_there_is_no_plan(kdspec
     assert "error[KD303]: `logits` of `teacher` is not at its path" in outcome.err
     assert outcome.err.endswith("1 error in spec.yaml\n")
     assert kdspec("plan", "--static", "spec.yaml").code == 0
+
+
+ROWS = """\
+kdspec: 1
+name: rows
+tasks:
+  t: {sequence_classification: {data: {csv: {train: train.csv, test: test.csv}}, text: text, label: label}}
+models:
+  teacher: {transformers: {path: ./tiny}}
+  student: {transformers: {like: teacher, config: {num_hidden_layers: 1}}}
+stages:
+  s: {distiller: {general: {teacher: teacher, student: student}}, training: {epochs: 1}}
+"""
+
+
+@pytest.fixture
+def rows(tmp_path, monkeypatch, tiny):
+    """A spec with rows in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "spec.yaml").write_text(ROWS)
+    (tmp_path / "train.csv").write_text("text,label\ngood film,x\nbad plot,y\n")
+    (tmp_path / "test.csv").write_text("text,label\ngood film,x\n")
+
+
+@pytest.mark.usefixtures("rows")
+def test_rows_shows_what_the_models_read(kdspec):
+    outcome = kdspec("plan", "--static", "--rows", "spec.yaml")
+    assert outcome.code == 0
+    assert "warning[KD519]: 1 of 1 test texts stand in `train` as they are" in outcome.err
+    assert "train  2 rows, all labelled: x 1, y 1" in outcome.out
+    assert "    [CLS] good film [SEP]\n    labels  x\n" in outcome.out
+
+
+@pytest.mark.usefixtures("rows")
+def test_rows_are_in_the_json_too(kdspec):
+    data = json.loads(kdspec("plan", "--static", "--rows", "--json", "spec.yaml").out)["rows"]["t"]
+    assert (data["classes"], data["splits"]["test"]["in_train"]) == (["x", "y"], 1)
+    assert data["shown"][0]["tokens"] == ["[CLS]", "good", "film", "[SEP]"]
+
+
+@pytest.mark.usefixtures("rows")
+def test_an_error_in_the_rows_is_shown_without_a_plan(kdspec, tmp_path):
+    (tmp_path / "test.csv").write_text("text,label\ngood film,z\n")
+    outcome = kdspec("plan", "--static", "--rows", "spec.yaml")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert "error[KD" in outcome.err
+
+
+def test_rows_excludes_the_resolved_spec(kdspec, spec):
+    spec()
+    assert kdspec("plan", "--rows", "--resolved", "spec.yaml").code == 2

@@ -1,0 +1,129 @@
+"""What a look before a stage has found: numbers, from which `findings.py` tells what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pydantic import TypeAdapter
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadFacts:
+    """The rows of a split as one reader, a tokenizer and a form of the text, makes them."""
+
+    models: tuple[str, ...]
+    """The models that read so."""
+    longest: int
+    """Tokens of the longest row; 0 if rows have no length."""
+    mean: float
+    """Tokens of a row, on average."""
+    cut: int | None = None
+    """Rows that are cut at the limit; None: not known."""
+    without_tokens: int = 0
+    """Rows that have no token but those that the tokenizer adds to every text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitFacts:
+    """The rows of a split."""
+
+    rows: int
+    encoded: int
+    """Rows as models get them: of a long text there may be several."""
+    labelled: int | None = None
+    """Encoded rows with a label; None for a task without labels."""
+    labels: dict[str, int] = field(default_factory=dict)
+    """How often each class is a label; empty if the labels are no classes."""
+    in_train: int | None = None
+    """Rows that stand in `train` as they are; None: not known, or this is `train`."""
+    reads: tuple[ReadFacts, ...] = ()
+    """One for each reader."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownRow:
+    """The first row of `train` as a reader encodes it."""
+
+    models: tuple[str, ...]
+    tokens: tuple[str, ...] = ()
+    """The tokens, one for each id; empty for a model without a tokenizer."""
+    inputs: dict[str, str] = field(default_factory=dict)
+    """Type and shape of each input."""
+    labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """The labels by the name of the target: one for the row, or one for each token, empty where it has none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerFacts:
+    """The answers of a teacher to labelled rows."""
+
+    split: str
+    rows: int
+    """Rows that it was asked."""
+    metrics: dict[str, float]
+    """Those of the task."""
+    primary: str
+    """The metric of the task that selects the best student."""
+    confusion: tuple[tuple[int, ...], ...] = ()
+    """For each class the number of times that each class was answered; empty if the labels are no classes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AloneFacts:
+    """One row, asked alone and beside a longer one."""
+
+    difference: float
+    """The largest difference of an answer, by the size of the answers."""
+    row: int
+    """The row, from 0."""
+    beside: int
+    """The longer row."""
+    notes: tuple[str, ...] = ()
+    """Padding side, ids and masks, if the answers differ."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeenModel:
+    """One model of a stage."""
+
+    loaded: bool = True
+    """Whether its head was in its files, and no stage of this run has trained it."""
+    alone: AloneFacts | None = None
+    answers: AnswerFacts | None = None
+    left_out: tuple[str, ...] = ()
+    """The checks that do not apply, and why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskFacts:
+    """One task of a stage."""
+
+    task: str
+    classes: tuple[str, ...] = ()
+    """The classes in the order of the logits."""
+    splits: dict[str, SplitFacts] = field(default_factory=dict)
+    shown: tuple[ShownRow, ...] = ()
+    """The first row of `train`, for each reader."""
+    models: dict[str, SeenModel] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    """The checks that do not apply, and why."""
+
+
+_TASKS = TypeAdapter(tuple[TaskFacts, ...])
+
+
+def as_data(tasks: Sequence[TaskFacts]) -> dict[str, Any]:
+    """The facts as JSON data, by the name of the task."""
+    return {each.task: asdict(each) for each in tasks}
+
+
+def dumps(tasks: Sequence[TaskFacts]) -> bytes:
+    """The facts as JSON."""
+    return _TASKS.dump_json(tuple(tasks))
+
+
+def loads(text: bytes) -> tuple[TaskFacts, ...]:
+    """The facts that `dumps` has written. Raises ValueError if they are not."""
+    return _TASKS.validate_json(text)
