@@ -48,17 +48,21 @@ def cosine(student: Tensor, teacher: Tensor, mask: Tensor | None = None, lengths
     return Mean(masks.filled(1 - cosines, mask).sum(), _tokens(student, mask, lengths), "tokens")
 
 
-def pkd(student: Tensor, teacher: Tensor, mask: Tensor | None = None) -> Mean:
+def pkd(
+    student: Tensor, teacher: Tensor, mask: Tensor | None = None, *, reduction: Literal["sum", "mean"] = "sum"
+) -> Mean:
     """The mean over rows of ‖s/‖s‖ - t/‖t‖‖², s and t being the first kept token of a row: [CLS].
 
-    The sum over the width equals 2 - 2 cos. Both models, or the teacher alone, may also have (batch, width): the token's
+    The sum over the width equals 2 - 2 cos. With the reduction `mean` it is divided by the width, as in the authors' code.
+    Both models, or the teacher alone, may also have (batch, width): the token's
     state itself. A row that is all padding contributes 0. Norms are √(‖x‖² + 1e-12), so a vector of zeros does not give NaN.
 
     Sun et al. 2019, "Patient Knowledge Distillation for BERT Model Compression", equation 7.
     """
     student, teacher = first_token(student, mask), first_token(teacher.detach(), mask)
     _assert_same(student, teacher)
-    return Mean((_direction(student) - _direction(teacher)).square().sum(), float(len(student)), "rows")
+    total = (_direction(student) - _direction(teacher)).square().sum()
+    return Mean(total if reduction == "sum" else total / student.shape[-1], float(len(student)), "rows")
 
 
 def fsp(student: TensorPair, teacher: TensorPair, mask: Tensor | None = None) -> Mean:

@@ -55,6 +55,12 @@ def test_pkd_compares_the_first_kept_token_of_each_row(mask):
     assert value(pkd, student, teacher, mask) == pytest.approx(np.mean(parts), rel=1e-10)
 
 
+def test_the_mean_over_the_width_is_pkd_divided_by_it():
+    student, teacher = hidden(5, 0), hidden(5, 1)
+    summed, mean = value(pkd, student, teacher, MASK), value(pkd, student, teacher, MASK, reduction="mean")
+    assert mean == pytest.approx(summed / 5, rel=1e-12)
+
+
 def test_pkd_takes_the_tokens_themselves():
     student, teacher = hidden(5, 0), hidden(5, 1)
     whole = value(pkd, student, teacher, None)

@@ -66,8 +66,8 @@ class CosineLoss(FeatureLoss):
 class Pkd(FeatureLoss):
     """Patient knowledge distillation, on the first token: `‖s/‖s‖ - t/‖t‖‖²`, s and t its hidden states.
 
-    Reduction: the sum over width, the mean over rows; it equals 2 - 2 cos. Mask: the first token that `inputs_mask` keeps
-    is used, also with padding on the left. If the widths differ, the student is projected first.
+    Reduction: the sum over the width, which is 2 - 2 cos, or the mean; and the mean over rows. Mask: the first token that
+    `inputs_mask` keeps is used, also with padding on the left. If the widths differ, the student is projected first.
     Paper: Sun et al. 2019, "Patient Knowledge Distillation for BERT Model Compression"
     (https://arxiv.org/abs/1908.09355), equation 7. TextBrewer's `pkd`.
     """
@@ -76,6 +76,10 @@ class Pkd(FeatureLoss):
     scope = "row"
     feature = "hidden"
 
+    reduction: Literal["sum", "mean"] = "sum"
+    """Over the width: `sum` is equation 7 and TextBrewer's. `mean` is that of the authors' code, which also takes the mean
+    over the layers: its beta is the sum of the weights of the matches, in equal parts."""
+
     def reduces(self) -> Reduction | None:
         return "first"
 
@@ -83,7 +87,7 @@ class Pkd(FeatureLoss):
         from kdspec.ops.features import pkd
 
         del context
-        return pkd
+        return partial(pkd, reduction=self.reduction)
 
 
 class Fsp(FeatureLoss):
