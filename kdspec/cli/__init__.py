@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 
 from kdspec.cli.exits import ExitCode
@@ -13,6 +13,11 @@ from kdspec.cli.invocation import Invocation
 from kdspec.cli.threads import share_processors
 from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.diagnostics.finding import FindingError
+
+_UNSUPPORTED = (
+    "error: kdspec runs on Linux and macOS; this system has no file locks of Unix (the module `fcntl`), as Windows. "
+    "There, run it in WSL, the Windows Subsystem for Linux"
+)
 
 __all__ = ["ExitCode", "Invocation", "main"]
 
@@ -26,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         share_processors(os.environ)
     invocation = Invocation()
+    if importlib.util.find_spec("fcntl") is None:
+        invocation.err.say(_UNSUPPORTED)
+        return ExitCode.USAGE
     try:
         code = _run(invocation, sys.argv[1:] if arguments is None else list(arguments))
         sys.stdout.flush()
@@ -45,13 +53,11 @@ def _run(invocation: Invocation, arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except (DiagnosticError, FindingError) as error:
-        if invocation.traceback:
-            traceback.print_exc()
+        invocation.trace(error)
         return _explain(invocation, error)
     except Exception as error:  # noqa: BLE001 - a traceback is printed on request only
-        if invocation.traceback:
-            traceback.print_exc()
-        else:
+        invocation.err.trace(error)
+        if not invocation.err.traceback:
             text = f"kdspec has a bug: {type(error).__name__}: {error}".splitlines()[0]
             invocation.err.say(f"{text}; run again with --traceback")
         return ExitCode.FAILED
@@ -68,6 +74,8 @@ def _explain(invocation: Invocation, error: DiagnosticError | FindingError) -> E
     sources = {name: Source(name, text) for name, text in texts.items()}
     for diagnostic in diagnostics:
         invocation.err.show(full(diagnostic, sources, invocation.err.width))
+        if diagnostic.cause is not None:
+            invocation.err.trace(diagnostic.cause)
     # Wrong files, plugins and processes of the command line are misuse; errors in the spec have a code of their own.
     misused = any(diagnostic.code in {"KD003", "KD203", "KD508", "KD513"} for diagnostic in diagnostics)
     return ExitCode.USAGE if misused else ExitCode.SPEC

@@ -154,7 +154,7 @@ def _set_plugins(context: typer.Context, files: list[str] | None) -> list[str] |
 
 
 def _set_traceback(context: typer.Context, wanted: bool) -> bool:  # noqa: FBT001 - typer calls it
-    context.obj.traceback = wanted
+    context.obj.err.traceback = context.obj.out.traceback = wanted
     return wanted
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.diagnostics.finding import FindingError
 
 if TYPE_CHECKING:
     from kdspec.cli.screen import Screen
@@ -19,8 +20,13 @@ class Invocation:
 
     def __init__(self) -> None:
         self.plugin_files: Sequence[str] = ()
-        self.traceback = False
         self.trusts_code = False
+
+    def trace(self, error: DiagnosticError | FindingError) -> None:
+        """With `--traceback`, print where an error was raised; the causes of its findings are printed with them."""
+        found = error.diagnostics if isinstance(error, DiagnosticError) else error.findings
+        if all(each.cause is None for each in found):
+            self.err.trace(error)
 
     @cached_property
     def out(self) -> Screen:
@@ -51,7 +57,10 @@ class Invocation:
         failed = [p for p in registry.problems if p.origin in self.plugin_files and p.origin not in loaded]
         if failed:
             raise DiagnosticError(
-                *(Diagnostic("KD203", f"cannot load the plugin `{p.origin}`: {p.reason}") for p in failed)
+                *(
+                    Diagnostic("KD203", f"cannot load the plugin `{p.origin}`: {p.reason}", cause=p.cause)
+                    for p in failed
+                )
             )
         return registry
 

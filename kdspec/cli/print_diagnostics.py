@@ -31,6 +31,8 @@ def show(
         screen.data([render.plain(diagnostic, name) for diagnostic in diagnostics])
         return
     for diagnostic in diagnostics:
+        if diagnostic.cause is not None:
+            screen.trace(diagnostic.cause)
         match format_:
             case "concise":
                 screen.say(render.concise(diagnostic, name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import traceback
 from typing import Any, NoReturn
 
 from rich.console import Console
@@ -17,6 +18,7 @@ class Screen(Console):
     """A console that prints text as it is: no markup, no wrapping, colours only on a terminal and without NO_COLOR."""
 
     def __init__(self, *, stderr: bool = False) -> None:
+        self.traceback = False
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
         if not self.is_terminal and "COLUMNS" not in os.environ:
             self.width = _UNKNOWN_WIDTH
@@ -28,6 +30,11 @@ class Screen(Console):
     def say(self, text: Text | str = "") -> None:
         """Print one line."""
         self.print(text)
+
+    def trace(self, error: BaseException) -> None:
+        """Print the traceback of an error, if `--traceback` is given."""
+        if self.traceback:
+            self.show("".join(traceback.format_exception(error)))
 
     def data(self, value: Any) -> None:
         """Print a value as JSON."""

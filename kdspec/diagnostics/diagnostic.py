@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
@@ -65,6 +65,7 @@ class Diagnostic:
     help: str | None = None
     edit: Edit | None = None
     severity: Severity = "error"
+    cause: BaseException | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         assert "/" in self.code or self.code in CODES, f"{self.code} is neither in CODES nor <distribution>/<code>"

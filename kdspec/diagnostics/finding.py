@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kdspec.diagnostics.codes import CODES
 from kdspec.diagnostics.diagnostic import Severity
 from kdspec.diagnostics.fault import Fault
+
+TRACEBACK = "run again with `--traceback` to see where"
+"""The help of a finding that has a `cause`."""
 
 SpecPath = tuple[str | int, ...]
 """Keys and list indices that lead to a value of a spec, such as `("stages", "distil", "training", "lanes")`."""
@@ -51,6 +54,8 @@ class Finding:
     Where the text is not written as it was read, all of it is pointed at, without the label.
     """
     severity: Severity = "error"
+    cause: BaseException | None = field(default=None, compare=False, repr=False)
+    """The exception that a plugin raised, for `--traceback`."""
 
     def __post_init__(self) -> None:
         assert "/" in self.code or self.code in CODES, f"{self.code} is neither in CODES nor <distribution>/<code>"

@@ -44,6 +44,7 @@ def _placed(finding: Finding, document: Document | None) -> Diagnostic:
         help=finding.help,
         edit=edit,
         severity=finding.severity,
+        cause=finding.cause,
     )
 
 

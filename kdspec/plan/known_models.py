@@ -9,7 +9,7 @@ from kdspec.api.kinds.model import ModelContext, ModelFacts
 from kdspec.api.spec.spec import Spec
 from kdspec.api.spec.spec_source import SpecSource
 from kdspec.diagnostics.fault import Fault
-from kdspec.diagnostics.finding import Finding, SpecPath, of_fault
+from kdspec.diagnostics.finding import TRACEBACK, Finding, SpecPath, of_fault
 
 MAX_LAYERS = 10_000
 """More layers are an error or an attack, since a plan lists matched layers one by one."""
@@ -38,7 +38,7 @@ def raised(path: SpecPath, what: str, error: Exception) -> Finding:
     """The finding for an error that a component raised."""
     if isinstance(error, Fault):
         return of_fault(error, path)
-    return Finding("KD506", f"{what} raised {type(error).__name__}: {error}", path)
+    return Finding("KD506", f"{what} raised {type(error).__name__}: {error}", path, help=TRACEBACK, cause=error)
 
 
 def _facts(spec: Spec, source: SpecSource, name: str) -> tuple[ModelFacts, Finding | None]:
@@ -65,8 +65,8 @@ def _faults(spec: Spec, source: SpecSource, facts: Mapping[str, ModelFacts]) -> 
                 faults = (found,)
             except Exception as error:  # noqa: BLE001 - a plugin's
                 message = f"the check of {component.words()} `{component.name}` raised {type(error).__name__}: {error}"
-                help_ = "its other rules were not applied; report it to the plugin's author"
-                yield name, Finding("KD203", message, path, help=help_, severity="warning")
+                help_ = f"its other rules were not applied; {TRACEBACK}"
+                yield name, Finding("KD203", message, path, help=help_, severity="warning", cause=error)
                 continue
             for fault in faults:
                 yield name, of_fault(fault, path)

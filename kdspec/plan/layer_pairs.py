@@ -12,7 +12,7 @@ from kdspec.api.kinds.model import ModelFacts
 from kdspec.api.spec.match import Match, Pair
 from kdspec.api.spec.spec_source import SpecSource
 from kdspec.diagnostics.fault import Fault
-from kdspec.diagnostics.finding import Finding, SpecPath
+from kdspec.diagnostics.finding import TRACEBACK, Finding, SpecPath
 from kdspec.plan.layer_counts import count
 
 
@@ -115,7 +115,7 @@ class Pairing:
             return Finding(fault.code, fault.message, path, notes=fault.notes, help=fault.help)
         except Exception as error:  # noqa: BLE001 - a plugin's
             message = f"layer map `{mapping.name}` raised {type(error).__name__}: {error}"
-            return Finding("KD506", message, path)
+            return Finding("KD506", message, path, help=TRACEBACK, cause=error)
         if feature == "attention" and not mapping.as_written:
             # Attention has no embedding output: layer 1 of `hidden` is index 0 there.
             return [(high - 1, low - 1) for high, low in pairs if high > 0 and low > 0]

@@ -15,7 +15,7 @@ from kdspec.api.spec.match import Match, PlannedMatch, matches_of
 from kdspec.api.spec.spec import Spec
 from kdspec.api.spec.spec_source import SpecSource
 from kdspec.diagnostics.diagnostic import closest
-from kdspec.diagnostics.finding import Finding, Mark, SpecPath
+from kdspec.diagnostics.finding import TRACEBACK, Finding, Mark, SpecPath
 from kdspec.plan.derive_projections import ProjectionRule
 from kdspec.plan.layer_counts import is_layered
 from kdspec.plan.layer_pairs import Compared, LayerSelection, Pairing, how_many
@@ -123,7 +123,7 @@ class MatchExpansion:
             listed = match.preset.build(BuildContext())
         except Exception as error:  # noqa: BLE001 - a plugin's
             message = f"preset `{match.preset.name}` raised {type(error).__name__}: {error}"
-            yield Finding("KD506", message, (*path, "preset"))
+            yield Finding("KD506", message, (*path, "preset"), help=TRACEBACK, cause=error)
             return
         for written in listed:
             try:

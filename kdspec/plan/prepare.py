@@ -9,7 +9,7 @@ from kdspec.api.plan.plan import Plan
 from kdspec.api.spec.spec import Spec
 from kdspec.api.spec.spec_source import SpecSource
 from kdspec.diagnostics.diagnostic import Diagnostic
-from kdspec.diagnostics.finding import Finding
+from kdspec.diagnostics.finding import TRACEBACK, Finding
 from kdspec.plan import plan as planning
 from kdspec.registry.registry import Registry
 from kdspec.source.document import Document
@@ -62,6 +62,7 @@ def _rules(plan: Plan, registry: Registry) -> Iterator[Finding]:
                 "KD203",
                 f"the check of {who} raised {type(called.error).__name__}: {called.error}",
                 severity="warning",
-                help="its other rules were not applied; report it to the plugin's author",
+                help=f"its other rules were not applied; {TRACEBACK}",
+                cause=called.error,
             )
         yield from called.result or ()

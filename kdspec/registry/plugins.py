@@ -8,7 +8,7 @@ import importlib.metadata
 import importlib.util
 import sys
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -82,6 +82,7 @@ class Problem:
     name: str
     origin: str
     reason: str
+    cause: BaseException | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def _load_entry_point(plugins: Plugins, point: importlib.metadata.EntryPoint) ->
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
-        plugins.problems.append(Problem(distribution, version, point.name, point.value, _reason(error)))
+        plugins.problems.append(Problem(distribution, version, point.name, point.value, _reason(error), error))
         return
     plugins.add(Plugin(distribution, version, point.name, point.value, module))
 
@@ -187,12 +188,16 @@ def _load_extra(plugins: Plugins, item: Any) -> None:
         plugins.add(Plugin(name.partition(".")[0].lstrip("_") or "extra", "", name, name, item))
         return
     path = Path(item)
+    if not path.is_file():
+        reason = "it is a folder" if path.is_dir() else "there is no such file"
+        plugins.problems.append(Problem(path.stem, "", path.stem, str(path), reason))
+        return
     try:
         module = _import_file(path)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
-        plugins.problems.append(Problem(path.stem, "", path.stem, str(path), _reason(error)))
+        plugins.problems.append(Problem(path.stem, "", path.stem, str(path), _reason(error), error))
         return
     plugins.add(Plugin(path.stem, "", path.stem, str(path), module))
 
@@ -203,7 +208,7 @@ def _import_file(path: Path) -> ModuleType:
     digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
     name = f"_kdspec_plugin_{path.stem}_{digest}"
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
+    if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module

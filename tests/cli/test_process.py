@@ -132,3 +132,12 @@ def test_ctrl_c_ends_with_its_own_code(kdspec, monkeypatch):
 def test_two_uses_share_nothing():
     assert application() is not application()
     assert main(["explain", "KD101"]) == main(["explain", "KD101"]) == 0
+
+
+@pytest.mark.parametrize("command", [("list", "loss"), ("run", "spec.yaml"), ("--help",)])
+def test_a_system_without_locks_of_unix_is_named_by_the_first_command(command, kdspec, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    outcome = kdspec(*command)
+    assert (outcome.code, outcome.out) == (ExitCode.USAGE, "")
+    assert outcome.err.startswith("error: kdspec runs on Linux and macOS")
+    assert "run it in WSL" in outcome.err

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
+import stat
 import subprocess
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -114,6 +116,27 @@ class TestADiskThatRefuses:
             # Lazily, for TensorBoard's writer may not have let go of a file that it could not write.
             subprocess.run(["umount", "--lazy", str(runs)], check=True)
         assert same.bits(weights, launch(*SAVING, folder="whole").weights)
+
+    @pytest.mark.parametrize(("missing", "says"), [("locks", "has no locks"), ("sync", "cannot sync folders")])
+    def test_one_without_locks_or_sync_is_a_warning(self, missing, says, session, monkeypatch):
+        def refuse(*_):
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+        def of_files(descriptor, fsync=os.fsync):
+            if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            fsync(descriptor)
+
+        if missing == "locks":
+            monkeypatch.setattr(fcntl, "lockf", refuse)
+            monkeypatch.setattr(fcntl, "flock", refuse)
+        else:
+            monkeypatch.setattr(os, "fsync", of_files)
+        made = session(*SAVING)
+        result = made.run()
+        assert (result.student / "model.safetensors").is_file()
+        notes = [r.event for r in read(made.folder / "events.jsonl") if isinstance(r.event, Note)]
+        assert [says in note.text for note in notes if note.level == "warning"] == [True]
 
     def test_a_log_that_cannot_be_written_is_reported(self, session, monkeypatch):
         def refuse(*_):

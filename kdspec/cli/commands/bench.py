@@ -70,6 +70,7 @@ def bench(
         try:
             found = measure(reading.plan, run, device=where, batch_size=batch_size, rounds=rounds, tell=tell)
         except FindingError as error:
+            invocation.trace(error)
             show(reading.place(error.findings), reading.sources, reading.name, invocation.err, "full")
             raise typer.Exit(ExitCode.FAILED) from None
     machine = {"device": str(where), "threads": torch.get_num_threads(), "batch_size": batch_size}

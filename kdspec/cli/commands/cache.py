@@ -104,6 +104,7 @@ def _fill(invocation: Invocation, spec: str, sets: list[str], output: Path, devi
                 if not state.used:
                     raise typer.Exit(ExitCode.FAILED)
         except FindingError as error:
+            invocation.trace(error)
             show(reading.place(error.findings), reading.sources, reading.name, invocation.err, "full")
             raise typer.Exit(ExitCode.FAILED) from None
     if not found:

@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -87,14 +87,15 @@ def run(
 
     invocation: Invocation = context.obj
     err = invocation.err
-    if sets and spec.endswith(".json"):
-        raise typer.BadParameter("cannot change a saved plan", param_hint="--set")
-    if restart and resume:
-        raise typer.BadParameter("excludes `--restart`", param_hint="--resume")
-    if shard_teachers and backend != "fsdp":
-        raise typer.BadParameter("needs `--backend fsdp`", param_hint="--shard-teachers")
-    if accelerate_config is not None and backend != "accelerate":
-        raise typer.BadParameter("needs `--backend accelerate`", param_hint="--accelerate-config")
+    _check_options(
+        {
+            ("--set", "cannot change a saved plan"): bool(sets) and spec.endswith(".json"),
+            ("--resume", "excludes `--restart`"): restart and resume,
+            ("--shard-teachers", "needs `--backend fsdp`"): shard_teachers and backend != "fsdp",
+            ("--accelerate-config", "needs `--backend accelerate`"): accelerate_config is not None
+            and backend != "accelerate",
+        }
+    )
     here = _place(invocation, backend)
     reading = read(spec, invocation.registry, sets or (), trusts_code=invocation.trusts_code)
     if device is not None and reading.plan is not None:
@@ -130,6 +131,7 @@ def run(
         except FindingError as error:
             progress.stop()
             err.quiet = not session.reports_failure
+            invocation.trace(error)
             show(reading.place(error.findings), reading.sources, reading.name, err, format_)
             raise typer.Exit(ExitCode.FAILED) from None
         except Interrupted as stopped:
@@ -142,6 +144,13 @@ def run(
     if here.rank == 0:
         _write_report(invocation, reading, result)
         _show_result(invocation, result, command)
+
+
+def _check_options(wrong: Mapping[tuple[str, str], bool]) -> None:
+    """Raise `typer.BadParameter` for the first option whose condition is true."""
+    for (option, message), applies in wrong.items():
+        if applies:
+            raise typer.BadParameter(message, param_hint=option)
 
 
 def _place(invocation: Invocation, backend: Strategy) -> Rank:

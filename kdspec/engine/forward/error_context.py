@@ -8,7 +8,7 @@ from functools import partial
 from types import TracebackType
 
 from kdspec.diagnostics.fault import Fault, Within
-from kdspec.diagnostics.finding import Finding, FindingError, SpecPath, of_fault
+from kdspec.diagnostics.finding import TRACEBACK, Finding, FindingError, SpecPath, of_fault
 
 
 def placing(path: SpecPath, what: str) -> AbstractContextManager[None]:
@@ -57,8 +57,7 @@ def _finding(path: SpecPath, what: str, error: _Raised) -> Finding:
         path, what, notes, error = (*path, *error.at), error.what, error.notes, _cause(error)
     text = f": {error}" if str(error) else ""
     message = f"{what} raised {type(error).__name__}{text}"
-    help_ = "run again with `--traceback` to see where"
-    return Finding("KD506", message, path, notes=notes, help=help_)
+    return Finding("KD506", message, path, notes=notes, help=TRACEBACK, cause=error)
 
 
 def _explained(path: SpecPath, what: str, error: _Raised) -> Finding | None:

@@ -12,12 +12,35 @@ from pathlib import Path
 
 from kdspec.diagnostics.finding import Finding, FindingError
 
+UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOTTY})
+"""The numbers of errors by which a file system says that it does not have an operation, such as locks."""
+
 
 def sync(path: Path) -> None:
     """Wait until a file's contents, or a folder's entries, are on disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        flush(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def flush(descriptor: int) -> bool:
+    """Wait until an open file is on disk; false if its file system cannot do that, as some of networks."""
+    try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+        return False
+    return True
+
+
+def can_sync(folder: Path) -> bool:
+    """Whether the entries of a folder can be written to the disk at once, so that a loss of power loses no file."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return flush(descriptor)
     finally:
         os.close(descriptor)
 
@@ -42,7 +65,7 @@ def atomic_write(path: Path, content: bytes | str) -> None:
                 file.write(data)
                 file.flush()
                 # Before the rename: a file system may commit the rename first, and a power failure would leave an empty file.
-                os.fsync(file.fileno())
+                flush(file.fileno())
             temporary.replace(path)
             # The rename is an entry of the folder, which has to be synced too.
             sync(path.parent)

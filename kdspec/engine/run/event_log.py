@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from kdspec.diagnostics.finding import Finding, FindingError
-from kdspec.engine.run.durable_files import atomic_write, cannot_write
+from kdspec.engine.run.durable_files import atomic_write, cannot_write, flush
 from kdspec.events import (
     CacheState,
     CheckpointSaved,
@@ -58,7 +58,7 @@ class EventLog:
                     # An fsync per step would be slow, and steps can be repeated. Other events are rare and must survive
                     # a power failure.
                     if not isinstance(event, StepDone | Note):
-                        os.fsync(file.fileno())
+                        flush(file.fileno())
                 except OSError:
                     file.truncate(size)
                     raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import socket
 import struct
 from contextlib import suppress
@@ -13,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from kdspec.diagnostics.finding import Finding, FindingError
-from kdspec.engine.run.durable_files import cannot_write
+from kdspec.engine.run.durable_files import UNSUPPORTED, cannot_write
 
 
 class RunLock:
@@ -25,6 +26,8 @@ class RunLock:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.exclusive = True
+        """Whether the file system has locks. Without them only a run on this machine is noticed, by its process."""
         self._descriptor = -1
 
     def __enter__(self) -> Self:
@@ -48,8 +51,14 @@ class RunLock:
             os.close(descriptor)
             raise in_use from error
         except OSError as error:
-            os.close(descriptor)
-            raise cannot_write(path, error) from error
+            if error.errno not in UNSUPPORTED:
+                os.close(descriptor)
+                raise cannot_write(path, error) from error
+            if _holder_lives(descriptor):
+                in_use = self._in_use(descriptor)
+                os.close(descriptor)
+                raise in_use from error
+            self.exclusive = False
         self._descriptor = descriptor
         since = datetime.now(UTC).isoformat(timespec="seconds")
         self._write(f"pid {os.getpid()} on {socket.gethostname()} since {since}\n")
@@ -90,6 +99,20 @@ class RunLock:
                 help="wait for that run to end, or give this one another name",
             )
         )
+
+
+def _holder_lives(descriptor: int) -> bool:
+    """Whether the file names a process of this machine that exists."""
+    found = re.match(r"pid (\d+) on (\S+) since ", os.pread(descriptor, 500, 0).decode(errors="replace"))
+    if found is None or found[2] != socket.gethostname():
+        return False
+    try:
+        os.kill(int(found[1]), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True  # of another user
+    return True
 
 
 def _held_by_this_process(descriptor: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from kdspec.api.plan.plan import Plan
 from kdspec.engine.processes.process_group import ProcessGroup
 from kdspec.engine.run import resume_check
 from kdspec.engine.run.checkpoint import Checkpoint
+from kdspec.engine.run.durable_files import can_sync
 from kdspec.engine.run.event_log import EventLog, read
 from kdspec.engine.run.lock import RunLock
 from kdspec.engine.run.resume_check import SpecChange
@@ -38,6 +40,8 @@ class OpenedRun:
     log: EventLog | None
     change: SpecChange
     """Empty on other ranks than 0."""
+    lacks: tuple[str, ...] = ()
+    """What the file system of the folder does not have, and what that means for the run."""
 
     def keep(self, event: Event) -> None:
         """Log an event, on rank 0.
@@ -127,9 +131,25 @@ def open_run(
     if not process_group.is_main:
         return OpenedRun(plan=plan, process_group=process_group, folder=folder, log=None, change=SpecChange((), ()))
     folder.refuse_links()
-    folder = RunFolder(folder.path, at_end.enter_context(RunLock(folder.path)))
+    lock = at_end.enter_context(RunLock(folder.path))
+    folder = RunFolder(folder.path, lock)
     if restart:
         folder.put_aside()
     # Before the log is opened: a refused start is not an event of the run.
     change = resume_check.hold(plan, folder, resume=resume)
-    return OpenedRun(plan=plan, process_group=process_group, folder=folder, log=EventLog(folder.log), change=change)
+    lacks = tuple(_lacks(folder, lock))
+    log = EventLog(folder.log)
+    return OpenedRun(plan=plan, process_group=process_group, folder=folder, log=log, change=change, lacks=lacks)
+
+
+def _lacks(folder: RunFolder, lock: RunLock) -> Iterator[str]:
+    if not lock.exclusive:
+        yield (
+            f"the file system of `{folder.path}` has no locks: a second run in this folder, from another machine, would not "
+            "be noticed and would damage both"
+        )
+    if not can_sync(folder.path):
+        yield (
+            f"the file system of `{folder.path}` cannot sync folders: after a loss of power the last checkpoint may be "
+            "missing, and the run resumes from an earlier one"
+        )

@@ -213,7 +213,7 @@ class Session:
         names, resumed_at = tuple(self.plan.spec.stages), None if found is None else found.step
         versions = dict(model_folder.versions())
         self.emit(RunStarted(self.plan.spec.name, names, versions, self.plan.spec.seed, resumed_at))
-        for note in notes:
+        for note in (*notes, *(Note("warning", text) for text in opened.lacks)):
             self.emit(note)
         return found
 

@@ -11,6 +11,7 @@ import pytest
 from kdspec.cli.commands.run import loading
 from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.evaluation.results import ResultRow
+from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.run import session
 from kdspec.engine.run.event_log import EventLog
 from kdspec.engine.run.session import Result
@@ -104,6 +105,69 @@ def test_the_options_reach_the_session(kdspec, spec, engine):
         "shard_teachers": False,
     }
     assert made.plan.spec.seed == 7
+
+
+def raising(_):
+    """An error of a component, as the engine raises it."""
+    with error_context(("models", "teacher"), "model `teacher`"):
+        raise IndexError("index 3 is out of bounds")
+
+
+@pytest.mark.parametrize("arguments", [("--traceback", "run", "spec.yaml"), ("run", "spec.yaml", "--traceback")])
+def test_the_traceback_of_a_component_is_printed_once_on_request(arguments, kdspec, spec, engine):
+    spec()
+    engine(error=raising)
+    err = kdspec("run", "spec.yaml").err
+    assert "run again with `--traceback`" in err
+    assert "Traceback" not in err
+    err = kdspec(*arguments).err
+    assert err.count("Traceback (most recent call last)") == 1
+    assert 'raise IndexError("index 3 is out of bounds")' in err
+    assert "error[KD506]" in err
+
+
+def test_the_traceback_of_an_error_without_an_exception_behind_it_is_printed_too(kdspec, spec, engine):
+    spec()
+    engine(error=FindingError(Finding("KD502", "row 3 has no text")))
+    outcome = kdspec("run", "spec.yaml", "--traceback")
+    assert outcome.err.count("Traceback (most recent call last)") == 1
+    assert "in run" in outcome.err
+
+
+RAISES = """
+from kdspec import hookimpl
+
+@hookimpl
+def kdspec_check(plan):
+    raise KeyError("of the check")
+"""
+
+
+def test_the_traceback_of_a_check_that_raises_is_printed_on_request(kdspec, spec, engine):
+    spec()
+    engine()
+    Path("raises.py").write_text(RAISES)
+    for command in (("run", "spec.yaml"), ("validate", "spec.yaml")):
+        silent = kdspec(*command, "--plugin", "raises.py")
+        assert "run again with `--traceback` to see where" in silent.out + silent.err
+        assert "Traceback" not in silent.out + silent.err
+        told = kdspec(*command, "--plugin", "raises.py", "--traceback")
+        assert 'raise KeyError("of the check")' in told.out + told.err
+
+
+def test_the_traceback_of_a_plugin_that_does_not_load_is_that_of_the_plugin(kdspec, spec):
+    spec()
+    Path("broken.py").write_text("x = 1\nraise KeyError(x)\n")
+    told = kdspec("validate", "spec.yaml", "--plugin", "broken.py", "--traceback").err
+    assert "line 2, in <module>" in told
+    assert told.count("Traceback (most recent call last)") == 1
+
+
+def test_a_plugin_that_does_not_exist_is_no_file(kdspec, spec):
+    spec()
+    outcome = kdspec("validate", "spec.yaml", "--plugin", "nofile.py")
+    assert outcome.code == 2
+    assert outcome.err == "error[KD203]: cannot load the plugin `nofile.py`: there is no such file\n"
 
 
 def test_a_mistake_in_the_spec_keeps_it_from_running(kdspec, spec, engine):

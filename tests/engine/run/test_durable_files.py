@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import resource
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kdspec.diagnostics.finding import FindingError
-from kdspec.engine.run.durable_files import atomic_write, cannot_write, sha256
+from kdspec.engine.run.durable_files import atomic_write, can_sync, cannot_write, sha256
 
 
 @contextmanager
@@ -90,3 +91,30 @@ def test_the_checksum_is_that_of_the_contents(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"abc" * 100_000)
     assert sha256(path) == hashlib.sha256(b"abc" * 100_000).hexdigest()
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+@pytest.mark.parametrize("folders_only", [True, False])
+def test_a_file_system_that_cannot_sync_is_written_to_all_the_same(tmp_path, monkeypatch, number, folders_only):
+    fsync = os.fsync
+
+    def of_files(descriptor):
+        if Path(f"/proc/self/fd/{descriptor}").is_dir() or not folders_only:
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    assert can_sync(tmp_path)
+    monkeypatch.setattr(os, "fsync", of_files)
+    atomic_write(tmp_path / "plan.json", "new")
+    assert (tmp_path / "plan.json").read_text() == "new"
+    assert not can_sync(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])
+def test_a_disk_that_fails_to_sync_is_reported(tmp_path, monkeypatch, number):
+    def refuse(descriptor):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(FindingError, match="KD508"):
+        atomic_write(tmp_path / "plan.json", "new")

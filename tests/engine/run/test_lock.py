@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -136,4 +137,40 @@ def test_a_link_in_its_place_is_not_followed(tmp_path):
 def test_a_folder_that_cannot_be_made_is_the_users_to_mend(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FindingError, match="KD508"), RunLock(tmp_path / "file" / "run"):
+        pass
+
+
+def without_locks(monkeypatch, number=errno.ENOLCK):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL])
+def test_a_file_system_without_locks_is_used_all_the_same(tmp_path, monkeypatch, number):
+    with RunLock(tmp_path) as lock:
+        assert lock.exclusive
+    without_locks(monkeypatch, number)
+    with RunLock(tmp_path) as lock:
+        assert not lock.exclusive
+        lock.check()
+
+
+def test_without_locks_a_process_of_this_machine_is_noticed_by_its_name(tmp_path, monkeypatch):
+    without_locks(monkeypatch)
+    with other_process(tmp_path) as holder, pytest.raises(FindingError, match=f"KD505 .*pid {holder.pid} "):
+        RunLock(tmp_path).__enter__()
+    (tmp_path / ".lock").write_text(f"pid {2**22 + 5} on {socket.gethostname()} since 2026-01-01\n")
+    with RunLock(tmp_path):
+        pass
+    (tmp_path / ".lock").write_text(f"pid {os.getpid()} on another since 2026-01-01\n")
+    with RunLock(tmp_path):
+        pass
+
+
+def test_another_error_of_a_lock_is_reported(tmp_path, monkeypatch):
+    without_locks(monkeypatch, errno.EIO)
+    with pytest.raises(FindingError, match="KD508"), RunLock(tmp_path):
         pass
