@@ -45,10 +45,7 @@ def columns(rows: Sequence[TableCells]) -> tuple[Column, ...]:
     if len({row["task"] for row in rows}) > 1:
         found.append(Column("task", tuple(Cell(row["task"]) for row in rows), number=False))
     names = list(dict.fromkeys(metric for row in rows for metric in row["metrics"]))
-    found += [
-        Column(name, tuple(_metric(row, _teacher(row, rows), name, first=name == names[0]) for row in rows))
-        for name in names
-    ]
+    found += [Column(name, tuple(_metric(row, _teacher(row, rows), name) for row in rows)) for name in names]
     found += [
         Column("agreement", tuple(Cell(_percent(row["agreement"])) for row in rows)),
         Column("parameters", tuple(_parameters(row, _teacher(row, rows)) for row in rows)),
@@ -68,9 +65,12 @@ def caption(rows: Sequence[TableCells]) -> str:
     """What was measured, and how."""
     splits = sorted({row["split"] for row in rows if row["split"]})
     text = f"metrics of the {' and '.join(splits)} rows" if splits else "there were no rows to evaluate on"
-    if any(row["agreement"] is not None for row in rows):
+    compared = {row["task"]: row["agrees_on"] for row in rows if row["agreement"] is not None}
+    if compared:
         several = max(Counter(row["task"] for row in rows if row["role"] == "teacher").values(), default=1) > 1
-        text += f"; agreement: rows with the {'first ' if several else ''}teacher's class"
+        tasks = len({row["task"] for row in rows}) > 1
+        counted = dict.fromkeys(f"{what} ({task})" if tasks else what for task, what in compared.items())
+        text += f"; agreement with the {'first ' if several else ''}teacher: {', '.join(counted)}"
     return text + ("; latency: one row, median" if any(row["latency_ms"] is not None for row in rows) else "")
 
 
@@ -98,12 +98,12 @@ def _cell(cell: Cell) -> Text:
     return Text(clean(cell.text)).append(f"  {cell.beside}" if cell.beside else "", "dim not bold")
 
 
-def _metric(row: TableCells, teacher: TableCells | None, name: str, *, first: bool) -> Cell:
+def _metric(row: TableCells, teacher: TableCells | None, name: str) -> Cell:
     value = row["metrics"].get(name)
     if value is None:
         return Cell("")
     its = None
-    if first and teacher is not None and row is not teacher and row["task"] == teacher["task"]:
+    if name == row["selected_by"] and teacher is not None and row is not teacher and row["task"] == teacher["task"]:
         its = teacher["metrics"].get(name)
     # The share of the teacher's value is meaningful only if higher is better.
     if its is None or name in row["lower_is_better"] or not (_positive(its) and _positive(value)):

@@ -96,7 +96,8 @@ def _figures(report: Report) -> str:
     index = next((i for i, row in enumerate(report.table) if row["role"] == "student"), None)
     if index is None:
         return ""
-    minor = {*list(report.table[index]["metrics"])[1:], "loss"}
+    row = report.table[index]
+    minor = {"loss", *row["metrics"]} - {row["selected_by"]}
     tiles = "".join(
         f"<div><dt>{escape(column.name)}</dt><dd>{escape(column.cells[index].text)}"
         f"<small>{escape(column.cells[index].beside)}</small></dd></div>"

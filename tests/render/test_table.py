@@ -15,16 +15,19 @@ TEACHER = {
     "split": "test",
     "metrics": {"accuracy": 0.9, "f1": 0.8},
     "agreement": None,
+    "agrees_on": None,
     "parameters": 22_713_216,
     "bytes": 90_900_000,
     "latency_ms": 20.0,
     "lower_is_better": ["loss", "perplexity"],
+    "selected_by": "accuracy",
 }
 STUDENT = TEACHER | {
     "model": "student",
     "role": "student",
     "metrics": {"accuracy": 0.81, "f1": 0.7},
     "agreement": 0.875,
+    "agrees_on": "rows with the same class",
     "parameters": 4_386_178,
     "bytes": 17_500_000,
     "latency_ms": 0.5,
@@ -44,6 +47,22 @@ def test_a_student_stands_beside_its_teacher():
     assert cells(rows, "size") == [("90.9 MB", ""), ("17.5 MB", "")]
     assert cells(rows, "latency") == [("20.0 ms", ""), ("0.50 ms", "40.0× faster")]
     assert cells(rows, "agreement") == [("", ""), ("87.5 %", "")]
+
+
+@pytest.mark.parametrize("name", ["accuracy", "f1", "mcc"])
+def test_the_share_of_the_teacher_is_of_the_metric_that_selects(name):
+    rows = [row | {"selected_by": name, "metrics": row["metrics"] | {"mcc": 0.5}} for row in (TEACHER, STUDENT)]
+    beside = {metric: cells(rows, metric)[1][1] for metric in ("accuracy", "f1", "mcc")}
+    shares = {"accuracy": "90.0 % of teacher", "f1": "87.5 % of teacher", "mcc": "100.0 % of teacher"}
+    assert beside == {metric: shares[metric] if metric == name else "" for metric in shares}
+
+
+def test_a_metric_of_which_less_is_better_has_no_share_of_the_teacher():
+    rows = [
+        row | {"selected_by": "rank", "metrics": {"rank": 2.0}, "lower_is_better": ["rank"]}
+        for row in (TEACHER, STUDENT)
+    ]
+    assert cells(rows, "rank")[1] == ("2.0000", "")
 
 
 @pytest.mark.parametrize(
@@ -82,7 +101,12 @@ def test_counts_are_short(number, text):
 
 def test_the_caption_describes_the_figures():
     told = caption([TEACHER, STUDENT])
-    assert told == "metrics of the test rows; agreement: rows with the teacher's class; latency: one row, median"
+    assert (
+        told
+        == "metrics of the test rows; agreement with the teacher: rows with the same class; latency: one row, median"
+    )
+    others = [TEACHER, TEACHER, STUDENT, STUDENT | {"task": "names", "agrees_on": "F1 between the entities of both"}]
+    assert "agreement with the first teacher: rows with the same class (reviews), F1 between" in caption(others)
     nothing = STUDENT | {"split": "", "agreement": None, "latency_ms": None}
     assert caption([nothing]) == "there were no rows to evaluate on"
 

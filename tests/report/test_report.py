@@ -35,10 +35,12 @@ ROW = {
     "split": "test",
     "metrics": {"accuracy": 0.81},
     "agreement": 0.9,
+    "agrees_on": "rows with the same class",
     "parameters": 4_386_178,
     "bytes": 17_500_000,
     "latency_ms": 3.2,
     "lower_is_better": [],
+    "selected_by": "accuracy",
 }
 
 

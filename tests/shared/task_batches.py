@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from kdspec import Batch, BuiltTask, Features, Mean, Reader
+from kdspec import Batch, BuiltTask, Evaluator, Features, Mean, Reader, State
 
 
 def encoded(task: BuiltTask, split: str, tokenizer: Any = None) -> Sequence[Mapping[str, Any]]:
@@ -33,10 +33,30 @@ def metrics_of(
 ) -> dict[str, float]:
     """The metrics of the logits of each batch, which is given whole or by its labels."""
     evaluator = task.evaluator(split)
-    states = []
+    return dict(evaluator.merge(states_of(evaluator, logits, batches)))
+
+
+def agreement_of(
+    task: BuiltTask,
+    mine: Sequence[Any],
+    theirs: Sequence[Any],
+    batches: Sequence[Tensor | Batch],
+    split: str = "train",
+) -> float | None:
+    """The agreement of two models, from their logits of each batch."""
+    evaluator = task.evaluator(split)
+    return evaluator.agreement(states_of(evaluator, mine, batches), states_of(evaluator, theirs, batches))
+
+
+def states_of(evaluator: Evaluator, logits: Sequence[Any], batches: Sequence[Tensor | Batch]) -> list[State]:
+    """The states of the logits of each batch, which is given whole or by its labels."""
+    states, start = [], 0
     for said, given in zip(logits, batches, strict=True):
-        batch = given if isinstance(given, Batch) else Batch(inputs={}, rows=range(len(given)))
+        count = len(given.rows) if isinstance(given, Batch) else len(given)
+        rows = range(start, start + count)
+        batch = replace(given, rows=rows) if isinstance(given, Batch) else Batch(inputs={}, rows=rows)
         labels = {} if isinstance(given, Batch) else {"labels": given}
         if state := evaluator.add(Features({"logits": said, **labels}), batch):
             states.append(state)
-    return dict(evaluator.merge(states))
+        start += count
+    return states

@@ -42,10 +42,15 @@ class Evaluator(ABC):
     """The other metrics that it may return. Metrics for which lower is better must be listed."""
     gives_loss: bool = False
     """Whether `loss` is among its metrics, so that the engine does not compute it."""
+    agrees_on: str | None = None
+    """What `agreement` counts, as the caption of the table has it: `rows with the same class`. None: the answers of two
+    models are not compared."""
+    agrees_by_token: bool = False
+    """Whether it compares answers for tokens, so that only models with the same tokenizer are compared."""
 
     @abstractmethod
     def add(self, features: Features, batch: Batch) -> State:
-        """The state of one batch; empty if no row of it enters the metrics.
+        """The state of one batch; empty if no row of it enters the metrics or the agreement.
 
         Args:
             features: of the model, on its device.
@@ -55,6 +60,16 @@ class Evaluator(ABC):
     @abstractmethod
     def merge(self, states: Sequence[State]) -> Mapping[str, float]:
         """The metrics of all batches, from their states in order; empty if no row enters the metrics."""
+
+    def agreement(self, states: Sequence[State], reference: Sequence[State]) -> float | None:
+        """The share of answers that two models have in common, from 0 to 1; None if they cannot be compared.
+
+        Args:
+            states: of a model, for all batches of a split.
+            reference: of another model, for the same rows in batches of its own.
+        """
+        del states, reference
+        return None
 
     def metric(self, name: str) -> Metric:
         """One of the metrics by its name. For a metric that is not listed, higher is better."""

@@ -19,6 +19,7 @@ from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.task import BuiltTask, Head, Reader, Row
 from kdspec.data import texts
+from kdspec.data.answers.same_answers import share_of_same
 from kdspec.data.columns import ColumnPlace, missing
 from kdspec.data.masking import IGNORE, NO_WORD, Masking, word_of_each
 from kdspec.diagnostics.fault import Fault
@@ -265,12 +266,14 @@ class TokenMetrics(Evaluator):
 
     others = (Metric("perplexity", higher_is_better=False),)
     gives_loss = True
+    agrees_on = "masked tokens with the same prediction"
+    agrees_by_token = True
 
     def __init__(self, metric: str) -> None:
         self.primary = self.others[0] if metric == "perplexity" else Metric(metric)
 
     def add(self, features: Features, batch: Batch) -> State:
-        """For each masked token the logarithm of its probability, and whether it is the prediction."""
+        """For each masked token its row, its predicted token, the logarithm of its probability, and whether it is right."""
         import torch
 
         from kdspec.objectives.hard_labels import labels
@@ -278,13 +281,16 @@ class TokenMetrics(Evaluator):
 
         logits, right = outputs(features)[0], labels(features, batch)[0]
         masked = right != IGNORE
+        rows = torch.tensor(batch.rows)[masked.nonzero()[:, 0].cpu()]
+        chosen = [torch.zeros(0, dtype=torch.long, device=right.device)]
         right, found = right[masked][:, None], [torch.zeros(0, 2, device=right.device)]
         for part in logits.select(masked).chunks():
             predicted, here, right = part.dense(), right[: part.positions], right[part.positions :]
             probable = predicted.double().log_softmax(-1).gather(-1, here)
-            correct = predicted.argmax(-1, keepdim=True) == here
-            found.append(torch.cat([probable, correct], -1).float())
-        return {"tokens": torch.cat(found)}
+            best = predicted.argmax(-1, keepdim=True)
+            chosen.append(best[:, 0])
+            found.append(torch.cat([probable, best == here], -1).float())
+        return {"tokens": torch.cat(found), "rows": rows, "chosen": torch.cat(chosen)}
 
     def merge(self, states: Sequence[State]) -> dict[str, float]:
         """The loss is the negative mean of the logarithms, and the perplexity its exponential."""
@@ -294,6 +300,10 @@ class TokenMetrics(Evaluator):
         loss = -found[:, 0].mean().item()
         perplexity = math.exp(loss) if loss < 700 else math.inf
         return {"perplexity": perplexity, "accuracy": found[:, 1].mean().item(), "loss": loss}
+
+    def agreement(self, states: Sequence[State], reference: Sequence[State]) -> float | None:
+        """The share of masked tokens with the same prediction; the tokens of a row are in order."""
+        return share_of_same(states, reference, "chosen")
 
 
 class MaskedTexts(Sequence[Mapping[str, Any]]):

@@ -18,6 +18,7 @@ from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.task import Head
 from kdspec.data import label_columns, label_names, texts
+from kdspec.data.answers.same_answers import share_of_same
 from kdspec.data.columns import ColumnPlace, missing
 from kdspec.data.label_columns import LabelColumns
 from kdspec.data.label_names import LabelNames
@@ -226,15 +227,25 @@ class LabelMetrics(Evaluator):
         threshold: the probability above which a label is predicted.
     """
 
+    agrees_on = "decisions alike, one for each row and label"
+
     def __init__(self, metric: str, threshold: float) -> None:
         self.primary, self.limit = Metric(metric), math.log(threshold / (1 - threshold))
 
     def add(self, features: Features, batch: Batch) -> State:
         """For each row the predicted labels and the true ones."""
+        import torch
+
         from kdspec.objectives.hard_labels import labels
         from kdspec.objectives.soft_labels import outputs
 
-        return {"given": outputs(features)[0].dense().float() > self.limit, "truth": labels(features, batch)[0]}
+        truth = labels(features, batch)[0]
+        return {
+            "rows": torch.tensor(batch.rows),
+            "given": outputs(features)[0].dense().float() > self.limit,
+            "truth": truth,
+            "known": ~truth.isnan(),
+        }
 
     def merge(self, states: Sequence[State]) -> dict[str, float]:
         """Empty if no decision is known."""
@@ -254,6 +265,10 @@ class LabelMetrics(Evaluator):
         if whole.any():
             found["subset_accuracy"] = (predicted == true)[whole].all(1).double().mean().item()
         return found
+
+    def agreement(self, states: Sequence[State], reference: Sequence[State]) -> float | None:
+        """The share of equal decisions at the threshold: of the known ones, or of all if none is known."""
+        return share_of_same(states, reference, "given", "known")
 
 
 @hookimpl

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -15,16 +14,16 @@ from kdspec.api.kinds.context import BuildContext, Input, TaskContext
 from kdspec.api.kinds.kinds import Dataset, Task
 from kdspec.api.kinds.losses import LogitKind
 from kdspec.api.working.batch import Batch
-from kdspec.api.working.evaluator import Evaluator, Metric, State
+from kdspec.api.working.evaluator import Evaluator
 from kdspec.api.working.task import BuiltTask, Head, Reader, Row
-from kdspec.data import answer_scores, texts
+from kdspec.data import texts
+from kdspec.data.answers.answer_scores import Language
+from kdspec.data.answers.span_answers import AnswerMetrics, Question
 from kdspec.data.columns import missing
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from kdspec.api.working.step import Features
     from kdspec.ops.mean import Mean
 
@@ -42,17 +41,6 @@ class Unanswerable(Strict):
 
     threshold: float = 0.0
     """The prediction is no answer if its logits exceed those of the best answer by more than this."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """A row of the data."""
-
-    id: str
-    question: str
-    context: str
-    answers: tuple[tuple[str, int], ...] | None
-    """Texts and their starts; None for an unlabelled row."""
 
 
 class QuestionAnswering(Task):
@@ -88,7 +76,7 @@ class QuestionAnswering(Task):
     misplaced: Literal["refuse", "skip"] = "refuse"
     """For an answer that is not at its `answer_start`: an error, or a row without a hard loss. The metrics compare its
     text in both cases."""
-    language: answer_scores.Language = "en"
+    language: Language = "en"
     """How answers are compared: `en` by words, as SQuAD does, `zh` by characters, as CMRC 2018 does."""
     max_answer_length: int = Field(default=30, ge=1)
     """Maximum number of tokens of an answer in the metrics."""
@@ -190,7 +178,12 @@ class Extraction(BuiltTask):
 
     def evaluator(self, split: str) -> Evaluator:
         """Exact match and F1, the mean over the questions."""
-        return AnswerMetrics(self._task, self._questions.get(split, []))
+        task = self._task
+        return AnswerMetrics(
+            self._questions.get(split, []), task.metric, language=task.language, n_best=task.n_best,
+            longest=task.max_answer_length,
+            threshold=None if task.unanswerable is None else task.unanswerable.threshold,
+        )  # fmt: skip
 
     def _windows(self, split: str, tokenizer: Any | None) -> list[dict[str, Any]]:
         limit = texts.limit(texts.present(tokenizer), self._task.max_length, pair=True)
@@ -304,77 +297,6 @@ class Extraction(BuiltTask):
                 help_ = "`misplaced: skip` leaves such rows out of the hard loss"
                 raise Fault("KD312", message, ("answers",), help=help_)
         return tuple(zip(spans, starts, strict=True))
-
-
-class AnswerMetrics(Evaluator):
-    """Exact match and F1 of the best answer to each question, averaged over the labelled questions.
-
-    Args:
-        task: the settings of answers.
-        questions: the questions of the split.
-    """
-
-    def __init__(self, task: QuestionAnswering, questions: Sequence[Question]) -> None:
-        self.primary, self.task, self.questions = Metric(task.metric), task, questions
-
-    def add(self, features: Features, batch: Batch) -> State:
-        """For each window its question, the best answer's characters and score, and the score of no answer."""
-        import torch
-
-        from kdspec.objectives.soft_labels import outputs
-
-        start, end = (logits.dense().float().cpu() for logits in outputs(features))
-        tokens = batch.inputs[""]["attention_mask"].cpu() != 0
-        places, scores = [], []
-        for number, row in enumerate(batch.encoded):
-            of_start, of_end = start[number][tokens[number]], end[number][tokens[number]]
-            score, first, last = self._best(row, of_start, of_end)
-            places.append((row["question"], row["offsets"][first][0], row["offsets"][last][1]))
-            scores.append((score, float(of_start[row["nothing"]] + of_end[row["nothing"]])))
-        return {"places": torch.tensor(places), "scores": torch.tensor(scores, dtype=torch.float64)}
-
-    def merge(self, states: Sequence[State]) -> dict[str, float]:
-        """Empty if no answer is known."""
-        best: dict[int, tuple[float, str]] = {}
-        nothing: dict[int, float] = {}
-        for state in states:
-            windows = zip(state["places"].tolist(), state["scores"].tolist(), strict=True)
-            for (number, begin, finish), (score, null) in windows:
-                if score > best.get(number, (-float("inf"), ""))[0]:
-                    best[number] = score, self.questions[number].context[begin:finish]
-                nothing[number] = min(null, nothing.get(number, null))
-        scores = []
-        for number, null in nothing.items():
-            question = self.questions[number]
-            if question.answers is None:
-                continue
-            score, predicted = best.get(number, (-float("inf"), ""))
-            if self.task.unanswerable is not None and null - score > self.task.unanswerable.threshold:
-                predicted = ""
-            scores.append(answer_scores.score(predicted, [text for text, _ in question.answers], self.task.language))
-        if not scores:
-            return {}
-        exact, f1 = (sum(values) / len(scores) for values in zip(*scores, strict=True))
-        return {"f1": f1, "exact_match": exact}
-
-    def _best(self, row: Row, start: Tensor, end: Tensor) -> tuple[float, int, int]:
-        """The score, the first and the last token of the best answer in a window."""
-        import torch
-
-        places = torch.tensor(row["text"], dtype=torch.long)
-        most = min(self.task.n_best, len(places))
-        if not most:
-            return -float("inf"), 0, 0
-        (starts, first), (ends, last) = start[places].topk(most), end[places].topk(most)
-        scores = starts[:, None] + ends[None, :]
-        length = last[None, :] - first[:, None]
-        scores = scores.masked_fill((length < 0) | (length >= self.task.max_answer_length), -torch.inf)
-        chosen = int(scores.argmax())
-        return (
-            float(scores.flatten()[chosen]),
-            int(places[first[chosen // most]]),
-            int(places[last[chosen % most]]),
-        )
 
 
 def _overlap(message: str) -> Fault:

@@ -17,6 +17,7 @@ from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.task import Head
 from kdspec.data import label_columns, label_names, texts
+from kdspec.data.answers.same_answers import share_of_same
 from kdspec.data.columns import missing
 from kdspec.data.label_names import LabelNames
 from kdspec.data.text_rows import VARIES, LabelledTexts, TextRows
@@ -159,21 +160,26 @@ class ClassMetrics(Evaluator):
         classes: number of classes.
     """
 
+    agrees_on = "rows with the same class"
+
     def __init__(self, metric: str, classes: int) -> None:
         self.primary, self.classes = Metric(metric), classes
 
     def add(self, features: Features, batch: Batch) -> State:
-        """The predicted class of each labelled row, and its label."""
+        """The predicted class of each row, and its label."""
+        import torch
+
         from kdspec.objectives.hard_labels import labels
         from kdspec.objectives.soft_labels import outputs
 
-        truth = labels(features, batch)[0]
-        known = truth != _IGNORE
-        return (
-            {"predicted": outputs(features)[0].dense().float().argmax(-1)[known], "truth": truth[known]}
-            if known.any()
-            else {}
-        )
+        logits, truth = outputs(features)[0], labels(features, batch)[0]
+        return {
+            "rows": torch.tensor(batch.rows),
+            "predicted": logits.dense().float().argmax(-1),
+            "truth": truth,
+            "known": truth != _IGNORE,
+            "classes": torch.tensor(logits.classes),
+        }
 
     def merge(self, states: Sequence[State]) -> dict[str, float]:
         """Empty if no row has a label."""
@@ -182,9 +188,11 @@ class ClassMetrics(Evaluator):
 
         from kdspec.ops.correlation import matthews
 
-        if not states:
+        names = ("predicted", "truth", "known")
+        predicted, truth, known = (torch.cat([state[name] for state in states]) for name in names)
+        if not known.any():
             return {}
-        predicted, truth = (torch.cat([state[name] for state in states]) for name in ("predicted", "truth"))
+        predicted, truth = predicted[known], truth[known]
         f1: Callable[..., Tensor] = classification.binary_f1_score
         if self.classes > 2:
             f1 = partial(classification.multiclass_f1_score, num_classes=self.classes, average="macro")
@@ -193,6 +201,10 @@ class ClassMetrics(Evaluator):
             "f1": f1(predicted, truth).item(),
             "mcc": matthews(predicted, truth),
         }
+
+    def agreement(self, states: Sequence[State], reference: Sequence[State]) -> float | None:
+        """The share of labelled rows with the same class, or of all rows if none has a label."""
+        return share_of_same(states, reference, "predicted", "known")
 
 
 @hookimpl

@@ -15,6 +15,7 @@ from kdspec.api.kinds.kinds import Dataset, Task
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, State
 from kdspec.api.working.task import BuiltTask, Reader, Row
+from kdspec.data.answers.same_answers import share_of_same
 from kdspec.data.columns import ColumnPlace, missing, no_column
 from kdspec.data.numbers import decision, described, is_integer, is_truth, number
 from kdspec.diagnostics.diagnostic import excerpt
@@ -200,25 +201,43 @@ class RowAccuracy(Evaluator):
         labels: the column of the labels.
     """
 
+    agrees_on = "rows with the same class"
+
     def __init__(self, labels: str) -> None:
         self.keys = {"labels": labels}
 
     def add(self, features: Features, batch: Batch) -> State:
-        """Whether the predicted class is right, for each labelled row."""
+        """The predicted class of each row, and its label."""
+        import torch
+
         from kdspec.objectives.hard_labels import labels
         from kdspec.objectives.soft_labels import outputs
 
         logits, truth = outputs(features)[0].dense(), labels(features, batch, self.keys)[0]
         if logits.ndim != 2 or truth.ndim != 1 or truth.is_floating_point():
             return {}
-        return {"right": (logits.float().argmax(-1) == truth)[truth != _IGNORE]}
+        return {
+            "rows": torch.tensor(batch.rows),
+            "predicted": logits.float().argmax(-1),
+            "truth": truth,
+            "known": truth != _IGNORE,
+            "classes": torch.tensor(logits.shape[-1]),
+        }
 
     def merge(self, states: Sequence[State]) -> dict[str, float]:
         """Empty if no row is labelled."""
         import torch
 
-        right = torch.cat([state["right"] for state in states]) if states else torch.empty(0)
+        if not states:
+            return {}
+        names = ("predicted", "truth", "known")
+        predicted, truth, known = (torch.cat([state[name] for state in states]) for name in names)
+        right = (predicted == truth)[known]
         return {"accuracy": right.double().mean().item()} if len(right) else {}
+
+    def agreement(self, states: Sequence[State], reference: Sequence[State]) -> float | None:
+        """The share of labelled rows with the same class, or of all rows if none has a label."""
+        return share_of_same(states, reference, "predicted", "known")
 
 
 def _tensor(rows: Any, split: str, name: str, at: tuple[str | int, ...], kind: _Kind | None = None) -> Tensor:

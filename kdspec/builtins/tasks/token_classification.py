@@ -253,6 +253,7 @@ class TagMetrics(Evaluator):
         self, metric: str, names: Sequence[str], tags: Sequence[Sequence[int] | None], *, entities: bool
     ) -> None:
         self.primary, self.names, self.tags, self.entities = Metric(metric), names, tags, entities
+        self.agrees_on = "F1 between the entities of both" if entities else "words with the same tag"
 
     def add(self, features: Features, batch: Batch) -> State:
         """The predicted tag of each word, and the sentences of the rows."""
@@ -269,15 +270,9 @@ class TagMetrics(Evaluator):
 
     def merge(self, states: Sequence[State]) -> dict[str, float]:
         """Empty if no sentence has tags."""
-        predicted: dict[int, dict[int, str]] = {}
-        for state in states:
-            for sentence in state["sentences"].tolist():
-                predicted.setdefault(sentence, {})
-            for (sentence, word), tag in zip(state["words"].tolist(), state["tags"].tolist(), strict=True):
-                predicted[sentence][word] = self.names[tag]
         words = right = common = 0
         counts = [0, 0]
-        for sentence, found in predicted.items():
+        for sentence, found in self._predicted(states).items():
             numbers = self.tags[sentence]
             if numbers is None:
                 continue
@@ -296,6 +291,37 @@ class TagMetrics(Evaluator):
         precision, recall = (common / count if count else 0.0 for count in counts)
         f1 = 2 * common / sum(counts) if sum(counts) else 0.0
         return {"f1": f1, "precision": precision, "recall": recall, **accuracy}
+
+    def agreement(self, states: Sequence[State], reference: Sequence[State]) -> float | None:
+        """F1 of the predicted entities against the other model's, or the share of words with the same tag.
+
+        Of the sentences with tags, or of all if none has any. Most words are outside of entities, so that a share of words
+        would be high for a model that finds none.
+        """
+        mine, theirs = self._predicted(states), self._predicted(reference)
+        sentences = [sentence for sentence in mine if self.tags[sentence] is not None] or list(mine)
+        if self.entities:
+            sides = [{(n, *span) for n in sentences for span in _entities(side.get(n, {}))} for side in (mine, theirs)]
+            both = sum(map(len, sides))
+            return 2 * len(sides[0] & sides[1]) / both if both else None
+        words = [(n, word) for n in sentences for word in mine[n].keys() | theirs.get(n, {}).keys()]
+        same = sum(mine[n].get(word) == theirs.get(n, {}).get(word) for n, word in words)
+        return same / len(words) if words else None
+
+    def _predicted(self, states: Sequence[State]) -> dict[int, dict[int, str]]:
+        """The tags by sentence and word; words without a token have none."""
+        predicted: dict[int, dict[int, str]] = {}
+        for state in states:
+            for sentence in state["sentences"].tolist():
+                predicted.setdefault(sentence, {})
+            for (sentence, word), tag in zip(state["words"].tolist(), state["tags"].tolist(), strict=True):
+                predicted[sentence][word] = self.names[tag]
+        return predicted
+
+
+def _entities(tags: Mapping[int, str]) -> list[tag_schemes.TagSpan]:
+    """The entities of a sentence from the tags of its words."""
+    return tag_schemes.spans([tags.get(word, tag_schemes.OUTSIDE) for word in range(max(tags, default=-1) + 1)])
 
 
 def _labels(sentences: Sequence[Sequence[str] | None], scheme: tag_schemes.Scheme) -> list[str]:

@@ -29,8 +29,8 @@ class Outcome:
     """The result of an evaluation on a split."""
 
     metrics: dict[str, float]
-    states: tuple[tuple[State, ...], ...] = ()
-    """In the main process the states of each additional evaluator, by batch; batches without a state are left out."""
+    states: tuple[State, ...] = ()
+    """In the main process the states of the task's evaluator, by batch; batches without a state are left out."""
 
 
 def evaluate(
@@ -41,7 +41,6 @@ def evaluate(
     rows: Iterable[int] | None = None,
     *,
     evaluator: Evaluator,
-    also: Sequence[Evaluator] = (),
     process_group: ProcessGroup | None = None,
     through: Callable[[Callable[[], Features]], Features] = lambda work: work(),
 ) -> Outcome:
@@ -49,8 +48,7 @@ def evaluate(
 
     Rows are sorted by length, so that batches have little padding; neither the result nor training depends on it. Each
     batch is computed by one of the processes; all get the metrics, and the main one the states. `through` runs a forward
-    pass of a model that is sharded among them. The task's `evaluator` and the additional ones in `also` are used if the
-    model has the features that they read.
+    pass of a model that is sharded among them. The task's `evaluator` is used if the model has the features that it reads.
     """
     process_group = process_group or ProcessGroup()
     order = sorted(range(loader.rows) if rows is None else rows, key=loader.lengths.__getitem__)
@@ -58,8 +56,6 @@ def evaluate(
     known = evaluator.reads <= forward.features.keys()
     loss = HardLoss(task, labelled=known)
     folds: list[Evaluator] = [*([evaluator] if known else []), *([] if known and evaluator.gives_loss else [loss])]
-    further = len(folds)
-    folds += also if known else []
     own: dict[str, Tensor] = {}
     with isolated_random(), frozen(forward.module):
         if forward.head is not None and order:
@@ -83,7 +79,7 @@ def evaluate(
     metrics: dict[str, float] = {}
     for fold, of in zip(folds, states, strict=True):
         metrics |= fold.merge(of)
-    return Outcome(process_group.share(metrics), states[further:])
+    return Outcome(process_group.share(metrics), states[0] if known else ())
 
 
 def _by_evaluator(found: Mapping[str, Tensor], evaluators: int) -> tuple[tuple[State, ...], ...]:

@@ -12,7 +12,6 @@ from kdspec.api.plan.plan import Plan, TaskPlan
 from kdspec.api.working.evaluator import State
 from kdspec.api.working.task import BuiltTask, Reader
 from kdspec.engine.batches.loader import Loader
-from kdspec.engine.evaluation.agreement import AGREEMENT, Agreement
 from kdspec.engine.evaluation.best_model import evaluated_features
 from kdspec.engine.evaluation.evaluate import evaluate, latency
 from kdspec.engine.export import model_folder
@@ -36,7 +35,9 @@ class ResultRow:
     split: str
     metrics: dict[str, float]
     agreement: float | None
-    """The share of rows for which it predicts the class of the task's teacher, the first of several."""
+    """The share of its answers that are those of the task's teacher, the first of several."""
+    agrees_on: str | None
+    """What `agreement` counts, such as `rows with the same class`; None without agreement."""
     parameters: int
     bytes: int
     """Size of its weights on disk."""
@@ -44,6 +45,8 @@ class ResultRow:
     """Median milliseconds of one row on this machine."""
     lower_is_better: list[str]
     """The metrics for which lower is better, as the task's evaluator declares."""
+    selected_by: str
+    """The metric that selects the best model: that of its stage's `evaluate`, or the task's own."""
 
 
 def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: Backend) -> tuple[ResultRow, ...]:
@@ -53,10 +56,10 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: B
     """
     references = _references(plan)
     rows: list[ResultRow] = []
-    chosen: dict[str, tuple[Reader, Sequence[State]]] = {}
-    """For each task the reader of its reference model, and the model's predictions."""
+    references_of: dict[str, tuple[Reader, Sequence[State]]] = {}
+    """For each task the reader of its reference model, and the states of that model."""
     for name, task_name in in_order(plan):
-        task, component = tasks[task_name], plan.spec.tasks[task_name]
+        task = tasks[task_name]
         split = next((s for s in ("test", "validation") if task.rows(s)), None)
         divided = backend.divides_teachers and any(name in stage.teachers for stage in plan.stages)
         models.prepared(name, torch.device("cpu") if divided else backend.device, trains=False, eager=False)
@@ -65,9 +68,10 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: B
             backend.divide(module)
         metrics: dict[str, float] = {}
         lower: list[str] = []
-        time_of_one = None
+        evaluator = task.evaluator(split or "validation")
+        time_of_one = agreement = agrees_on = None
         if split is not None:
-            reader, evaluator = models.reader(name), task.evaluator(split)
+            reader = models.reader(name)
             features = evaluated_features(plan, name, task_name, evaluator)
             forward = ModelRunner(
                 ModelFindings(plan.spec, name, task_name), module, features, chooses=reader.tokenizer is not None,
@@ -75,17 +79,18 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: B
             )  # fmt: skip
             loader = Loader(task, split, {name: reader}, device=backend.device)
             if features:
-                its, states = chosen.get(task_name, (reader, None))
-                # Positions are comparable only between models with the same reader.
-                comparable = states if its == reader or not component.positions else None
                 outcome = evaluate(
-                    forward, task, loader, BATCH, evaluator=evaluator,
-                    also=[Agreement(component.logits, comparable)], process_group=backend.process_group,
-                )  # fmt: skip
+                    forward, task, loader, BATCH, evaluator=evaluator, process_group=backend.process_group
+                )
                 metrics = outcome.metrics
+                its, states = references_of.get(task_name, (reader, None))
+                # Tokens correspond only between models with the same reader.
+                if states and outcome.states and (its == reader or not evaluator.agrees_by_token):
+                    agreement = evaluator.agreement(outcome.states, states)
+                    agrees_on = evaluator.agrees_on if agreement is not None else None
                 lower = [each for each in metrics if not evaluator.metric(each).higher_is_better]
                 if name == references.get(task_name) and outcome.states:
-                    chosen[task_name] = (reader, outcome.states[0])
+                    references_of[task_name] = (reader, outcome.states)
             time_of_one = 1000 * latency(forward, loader)
         rows.append(
             ResultRow(
@@ -93,12 +98,14 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: B
                 role=role(plan, name),
                 task=task_name,
                 split=split or "",
-                agreement=metrics.pop(AGREEMENT.name, None),
+                agreement=agreement,
+                agrees_on=agrees_on,
                 metrics=metrics,
                 parameters=count(module),
                 bytes=_saved(models, name, task_name) or _bytes(module),
                 latency_ms=time_of_one,
                 lower_is_better=lower,
+                selected_by=_selected_by(plan, name, task_name) or evaluator.primary.name,
             )
         )
     return tuple(rows)
@@ -136,6 +143,16 @@ def role(plan: Plan, name: str) -> str:
         return "teacher"
     distilled = any(each.student == name and each.teachers for each in tasks)
     return "student" if distilled else "baseline"
+
+
+def _selected_by(plan: Plan, name: str, task: str) -> str | None:
+    """The metric of the task that the spec names for the last stage that trains the model; None for the task's own."""
+    stages = [stage for stage in plan.stages if stage.student == name and task in stage.tasks]
+    evaluation = stages[-1].training.evaluate if stages else None
+    written = None if evaluation is None else evaluation.metric
+    if written is None or not stages[-1].several:
+        return written
+    return written.removeprefix(f"{task}.") if written.startswith(f"{task}.") else None  # of another task, or the mean
 
 
 def _tasks(plan: Plan) -> list[TaskPlan]:

@@ -12,7 +12,7 @@ from kdspec.api.kinds.context import TaskContext
 from kdspec.api.plan.needs import TaskNeeds
 from kdspec.api.plan.plan import Plan
 from kdspec.api.spec.spec import Spec
-from kdspec.api.working.evaluator import Evaluator, State
+from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.task import BuiltTask, Reader, Row, WrappedTask
 from kdspec.diagnostics.finding import Finding, of_fault
 from kdspec.engine.forward.error_context import error_context
@@ -118,6 +118,7 @@ class _GuardedEvaluator(Evaluator):
         self.reads, self.optional = evaluator.reads, evaluator.optional
         self.primary, self.others = evaluator.primary, evaluator.others
         self.gives_loss = evaluator.gives_loss
+        self.agrees_on, self.agrees_by_token = evaluator.agrees_on, evaluator.agrees_by_token
 
     def add(self, features: Features, batch: Batch) -> State:
         with self._guard:
@@ -126,3 +127,11 @@ class _GuardedEvaluator(Evaluator):
     def merge(self, states: Sequence[State]) -> Mapping[str, float]:
         with self._guard:
             return self._evaluator.merge(states)
+
+    def agreement(self, states: Sequence[State], reference: Sequence[State]) -> float | None:
+        with self._guard:
+            return self._evaluator.agreement(states, reference)
+
+    def metric(self, name: str) -> Metric:
+        with self._guard:
+            return self._evaluator.metric(name)

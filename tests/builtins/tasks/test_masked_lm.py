@@ -9,7 +9,7 @@ import datasets
 import pytest
 import torch
 import transformers
-from task_batches import batch_of, encoded, loss_of, metrics_of
+from task_batches import agreement_of, batch_of, encoded, loss_of, metrics_of
 
 from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.kinds import Dataset
@@ -152,6 +152,13 @@ def test_loss_and_metrics_are_those_of_the_masked_tokens(tokenizer):
     parts = (slice(1), slice(1, 3))
     found = metrics_of(task, [logits[part] for part in parts], [labels[part] for part in parts])
     assert found["loss"] == pytest.approx(expected.item(), rel=1e-5)
+    other = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1)).where(
+        labels[..., None] % 2 == 0, logits
+    )
+    sides = ([each[part] for part in parts] for each in (logits, other))
+    alike = (logits.argmax(-1) == other.argmax(-1))[masked].double().mean().item()
+    assert agreement_of(task, *sides, [labels[part] for part in parts]) == alike
+    assert 0 < alike < 1
     assert found["perplexity"] == pytest.approx(math.exp(expected.item()), rel=1e-4)
     assert found["accuracy"] == (logits[masked].argmax(-1) == labels[masked]).double().mean().item()
     assert task.evaluator("train").primary == Metric("perplexity", higher_is_better=False)

@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 from pydantic import ValidationError
-from task_batches import batch_of, encoded, loss_of, metrics_of
+from task_batches import agreement_of, batch_of, encoded, loss_of, metrics_of
 from torchmetrics.functional.classification import multilabel_f1_score
 
 from kdspec.api.kinds.context import BuildContext
@@ -189,3 +189,18 @@ def test_metrics_leave_out_what_is_not_known():
         "subset_accuracy": 1.0,
     }
     assert metrics_of(built(), [logits], [torch.full((2, 2), NAN)]) == {}
+
+
+@pytest.mark.parametrize(("threshold", "expected"), [(0.5, 1.0), (0.2, 0.5)])
+def test_models_agree_on_decisions_at_the_threshold(threshold, expected):
+    """With probabilities below a half neither model gives any label at 0.5; at 0.2 one of them does."""
+    mine = torch.tensor([[0.3, 0.1], [0.4, 0.3]]).logit()
+    theirs = torch.tensor([[0.1, 0.1], [0.1, 0.3]]).logit()
+    labels = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    assert agreement_of(built(threshold=threshold), [mine], [theirs], [labels]) == expected
+
+
+def test_models_agree_on_known_decisions():
+    mine, theirs = torch.tensor([[1.0, -1.0], [1.0, 1.0]]), torch.tensor([[1.0, 1.0], [1.0, 1.0]])
+    assert agreement_of(built(), [mine], [theirs], [torch.tensor([[1.0, NAN], [0.0, 1.0]])]) == 1.0
+    assert agreement_of(built(), [mine], [theirs], [torch.full((2, 2), NAN)]) == 0.75

@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 from pydantic import ValidationError
-from task_batches import batch_of, encoded, metrics_of
+from task_batches import agreement_of, batch_of, encoded, metrics_of
 
 from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.kinds import Dataset
@@ -236,15 +236,29 @@ def test_a_task_without_a_tokenizer():
 # Metrics
 
 
-def answered(found, tokenizer, said, split="train"):
-    """The metrics where each window has a logit for the spans named: `{(first, last): logit of both}`."""
+def predicted(found, tokenizer, said, split="train"):
+    """Logits by which each window has a logit for the spans named, `{(first, last): logit of both}`, and the batch."""
     batch = batch_of(found, encoded(found, split, tokenizer), tokenizer)
     heads = torch.zeros(2, *batch.inputs[""]["input_ids"].shape)
     for row, spans in enumerate(said):
         for (first, last), value in spans.items():
             heads[0, row, first] += value
             heads[1, row, last] += value
-    return metrics_of(found, [tuple(heads)], [batch], split)
+    return tuple(heads), batch
+
+
+def answered(found, tokenizer, said, split="train"):
+    """The metrics where each window has a logit for the spans named."""
+    heads, batch = predicted(found, tokenizer, said, split)
+    return metrics_of(found, [heads], [batch], split)
+
+
+def test_models_agree_on_questions_with_the_same_answer_whatever_window_it_is_from(tokenizer):
+    found = built({"train": rows("cd", "cd")})
+    heads, batch = predicted(found, tokenizer, [{(5, 6): 2.0}, {(3, 6): 2.0}])
+    others, _ = predicted(found, tokenizer, [{(5, 6): 3.0}, {(5, 6): 1.0}])
+    assert agreement_of(found, [heads], [others], [batch]) == 0.5
+    assert agreement_of(found, [heads], [heads], [batch]) == 1.0
 
 
 def test_the_best_span_is_compared(tokenizer):

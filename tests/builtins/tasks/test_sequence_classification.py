@@ -9,7 +9,7 @@ import transformers
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from task_batches import batch_of, encoded, loss_of, metrics_of
+from task_batches import agreement_of, batch_of, encoded, loss_of, metrics_of
 
 from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.kinds import Dataset
@@ -400,3 +400,10 @@ def test_without_labels_there_are_no_metrics():
 
 def test_the_best_is_chosen_by_the_metric_of_the_spec():
     assert built(metric="mcc").evaluator("train").primary == Metric("mcc")
+
+
+def test_models_agree_on_labelled_rows():
+    mine, theirs = [onehot(0, 1, 1, count=2)], [onehot(0, 0, 1, count=2)]
+    assert agreement_of(built(), mine, theirs, [torch.tensor([0, -100, 1])]) == 1.0
+    assert agreement_of(built(), mine, theirs, [torch.tensor([0, 1, 1])]) == pytest.approx(2 / 3)
+    assert agreement_of(built(), mine, theirs, [torch.tensor([-100] * 3)]) == pytest.approx(2 / 3)

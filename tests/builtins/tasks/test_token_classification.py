@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 from pydantic import ValidationError
-from task_batches import batch_of, encoded, loss_of, metrics_of
+from task_batches import agreement_of, batch_of, encoded, loss_of, metrics_of
 
 from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.kinds import Dataset
@@ -261,8 +261,8 @@ def test_the_words_of_two_tokenizers_correspond(tokenizer, chinese):
 # Metrics
 
 
-def answered(found, split, tokenizer, said, order=None):
-    """The metrics where the words of each sentence have the tags `said`, in batches of two."""
+def predicted(found, split, tokenizer, said, order=None):
+    """Logits by which the words of each sentence have the tags `said`, and the batches of two."""
     rows = encoded(found, split, tokenizer)
     examples = list(rows) if order is None else [rows[row] for row in order]
     logits, batches = [], []
@@ -277,7 +277,18 @@ def answered(found, split, tokenizer, said, order=None):
                 of[row, spare + place, found.head.labels.index(said[example["sentence"]][word])] = 1
         logits.append(of)
         batches.append(batch)
-    return metrics_of(found, logits, batches, split)
+    return logits, batches
+
+
+def answered(found, split, tokenizer, said, order=None):
+    """The metrics where the words of each sentence have the tags `said`."""
+    return metrics_of(found, *predicted(found, split, tokenizer, said, order), split)
+
+
+def compared(found, split, tokenizer, mine, theirs):
+    """The agreement of two models that predict these tags."""
+    logits, batches = predicted(found, split, tokenizer, mine)
+    return agreement_of(found, logits, predicted(found, split, tokenizer, theirs)[0], batches, split)
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -339,3 +350,35 @@ def test_the_loss_is_the_cross_entropy_over_labelled_tokens():
 
 def test_a_split_without_rows_has_an_evaluator():
     assert built().evaluator("validation").merge([]) == {}
+
+
+def test_a_student_that_finds_no_entity_agrees_with_no_teacher(tokenizer):
+    """Nine of ten words are outside of entities, so that most words agree."""
+    tags = [["O"] * 9 + ["B-X"], ["O"] * 4 + ["B-X"] + ["O"] * 5]
+    found = built({"train": {"tokens": [["a"] * 10] * 2, "tags": tags}})
+    nothing = [["O"] * 10] * 2
+    assert compared(found, "train", tokenizer, nothing, tags) == 0
+    assert compared(found, "train", tokenizer, tags, tags) == 1
+    assert compared(found, "train", tokenizer, nothing, nothing) is None
+
+
+def test_models_agree_on_entities_with_the_same_words_and_type(tokenizer):
+    found = built()
+    teacher = [["B-ORG", "O", "B-MISC", "O"], ["B-PER", "O"]]
+    student = [["B-ORG", "O", "B-PER", "O"], ["B-PER", "I-PER"]]
+    assert compared(found, "train", tokenizer, student, teacher) == pytest.approx(2 * 1 / 6)
+
+
+def test_models_agree_on_sentences_with_tags_or_on_all_if_none_has_any(tokenizer):
+    words = {"tokens": [["a", "b"], ["c"]], "tags": [["B-PER", "O"], None]}
+    found = built({"train": ROWS, "validation": words, "test": {"tokens": words["tokens"]}})
+    mine, theirs = [["B-PER", "O"], ["B-PER"]], [["B-PER", "O"], ["O"]]
+    assert compared(found, "validation", tokenizer, mine, theirs) == 1
+    assert compared(found, "test", tokenizer, mine, theirs) == pytest.approx(2 / 3)
+
+
+def test_plain_tags_agree_by_word(tokenizer):
+    found = built(sentences("DET NOUN", "NOUN VERB"))
+    assert found.evaluator("train").agrees_on == "words with the same tag"
+    mine, theirs = [["DET", "DET"], ["NOUN", "VERB"]], [["DET", "NOUN"], ["NOUN", "VERB"]]
+    assert compared(found, "train", tokenizer, mine, theirs) == 0.75

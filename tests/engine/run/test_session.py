@@ -182,6 +182,8 @@ def test_the_table_has_a_row_for_each_model(launch):
     assert {row.split for row in rows.values()} == {"test"}
     assert rows["teacher"].agreement is None
     assert 0 <= rows["student"].agreement <= 1
+    assert [row.agrees_on for row in rows.values()] == [None, "rows with the same class", "rows with the same class"]
+    assert {row.selected_by for row in rows.values()} == {"loss"}
     assert all(0 <= row.metrics["accuracy"] <= 1 for row in rows.values())
     assert all(row.latency_ms > 0 for row in rows.values())
     weights = ran.weights
@@ -189,6 +191,11 @@ def test_the_table_has_a_row_for_each_model(launch):
     assert rows["student"].bytes == (ran.folder / "models" / "student" / "model.safetensors").stat().st_size
     assert [vars(row) for row in ran.result.table] == json.loads((ran.folder / "table.json").read_text())
     assert ran.of(RunFinished)[0].table.keys() == rows.keys()
+
+
+def test_the_metric_that_a_stage_names_is_that_of_its_student(launch):
+    ran = launch(ROWS, "stages.distil.training.evaluate={every_epochs: 1, metric: accuracy}")
+    assert {row.model: row.selected_by for row in ran.result.table} == {"teacher": "loss", "student": "accuracy"}
 
 
 def test_the_student_of_the_run_is_that_of_the_last_stage_with_a_teacher(launch, same):

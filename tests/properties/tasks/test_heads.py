@@ -22,6 +22,7 @@ from kdspec import (
     Task,
     hookimpl,
 )
+from kdspec.data.answers.same_answers import share_of_same
 from kdspec.diagnostics.finding import FindingError
 from kdspec.events import Evaluated, StageFinished, StepDone
 from kdspec.testing import tiny
@@ -67,10 +68,14 @@ class FirstIsBest(Evaluator):
     """How far down the right candidate is, on average: 0 where it is the best."""
 
     primary = Metric("rank", higher_is_better=False)
+    agrees_on = "queries with the same first candidate"
 
     def add(self, features, batch):
         scores = features.logits[0].dense()
-        return {"ranks": (scores > scores[:, :1]).sum(1)}
+        return {"ranks": (scores > scores[:, :1]).sum(1), "rows": torch.tensor(batch.rows), "first": scores.argmax(1)}
+
+    def agreement(self, states, reference):
+        return share_of_same(states, reference, "first")
 
     def merge(self, states):
         return {"rank": torch.cat([state["ranks"] for state in states]).double().mean().item()}
@@ -158,7 +163,9 @@ def test_a_task_and_a_model_of_a_package_have_a_head_of_their_own_kind(launch):
     assert ends["distil"].metrics["rank"] == min(event.metrics["rank"] for event in evaluations)
     table = {row.model: row for row in ran.result.table}
     assert table["student"].metrics["rank"] < 1
-    assert table["student"].agreement is not None
+    assert 0 <= table["student"].agreement <= 1
+    assert table["student"].agrees_on == "queries with the same first candidate"
+    assert (table["student"].selected_by, table["student"].lower_is_better) == ("rank", ["rank", "loss"])
 
 
 def test_a_transformers_model_has_no_head_of_that_kind(launch, tmp_path):

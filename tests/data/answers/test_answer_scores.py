@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kdspec.data.answer_scores import score
+from kdspec.data.answers.answer_scores import score
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,131 @@
+"""Answers that are spans of a text: the best of all windows, their metrics, and the agreement of two models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kdspec.api.working.batch import Batch
+from kdspec.api.working.evaluator import Evaluator, Metric, State
+from kdspec.api.working.task import Row
+from kdspec.data.answers import answer_scores
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kdspec.api.working.step import Features
+
+
+@dataclass(frozen=True)
+class Question:
+    """A row of the data."""
+
+    id: str
+    question: str
+    context: str
+    answers: tuple[tuple[str, int], ...] | None
+    """Texts and their starts; None for an unlabelled row."""
+
+
+class AnswerMetrics(Evaluator):
+    """Exact match and F1 of the best answer to each question, averaged over the labelled questions.
+
+    Args:
+        questions: the questions of the split.
+        metric: the one that selects the best student.
+        language: the rules by which answers are compared.
+        n_best: number of starts, and of ends, that are considered in a window.
+        longest: number of tokens of the longest answer.
+        threshold: the prediction is no answer if its score exceeds that of the best answer by more than this; None: every
+            question has an answer.
+    """
+
+    agrees_on = "questions with the same answer"
+
+    def __init__(
+        self,
+        questions: Sequence[Question],
+        metric: str,
+        *,
+        language: answer_scores.Language,
+        n_best: int,
+        longest: int,
+        threshold: float | None,
+    ) -> None:
+        self.primary, self.questions, self.language = Metric(metric), questions, language
+        self.n_best, self.longest, self.threshold = n_best, longest, threshold
+
+    def add(self, features: Features, batch: Batch) -> State:
+        """For each window its question, the best answer's characters and score, and the score of no answer."""
+        import torch
+
+        from kdspec.objectives.soft_labels import outputs
+
+        start, end = (logits.dense().float().cpu() for logits in outputs(features))
+        tokens = batch.inputs[""]["attention_mask"].cpu() != 0
+        places, scores = [], []
+        for number, row in enumerate(batch.encoded):
+            of_start, of_end = start[number][tokens[number]], end[number][tokens[number]]
+            score, first, last = self._best(row, of_start, of_end)
+            places.append((row["question"], row["offsets"][first][0], row["offsets"][last][1]))
+            scores.append((score, float(of_start[row["nothing"]] + of_end[row["nothing"]])))
+        return {"places": torch.tensor(places), "scores": torch.tensor(scores, dtype=torch.float64)}
+
+    def merge(self, states: Sequence[State]) -> dict[str, float]:
+        """Empty if no answer is known."""
+        scores = []
+        for number, predicted in self._answers(states).items():
+            answers = self.questions[number].answers
+            if answers is not None:
+                scores.append(answer_scores.score(predicted, [text for text, _ in answers], self.language))
+        if not scores:
+            return {}
+        exact, f1 = (sum(values) / len(scores) for values in zip(*scores, strict=True))
+        return {"f1": f1, "exact_match": exact}
+
+    def agreement(self, states: Sequence[State], reference: Sequence[State]) -> float | None:
+        """The share of questions for which both answers are an exact match; of those with a known answer if there are any."""
+        mine, theirs = self._answers(states), self._answers(reference)
+        questions = [number for number in mine if self.questions[number].answers is not None] or list(mine)
+        if not questions or mine.keys() != theirs.keys():
+            return None
+        same = (answer_scores.score(mine[number], [theirs[number]], self.language)[0] for number in questions)
+        return sum(same) / len(questions)
+
+    def _answers(self, states: Sequence[State]) -> dict[int, str]:
+        """The answer to each question, the best of all windows of its text; empty for none."""
+        best: dict[int, tuple[float, str]] = {}
+        nothing: dict[int, float] = {}
+        for state in states:
+            windows = zip(state["places"].tolist(), state["scores"].tolist(), strict=True)
+            for (number, begin, finish), (score, null) in windows:
+                if score > best.get(number, (-float("inf"), ""))[0]:
+                    best[number] = score, self.questions[number].context[begin:finish]
+                nothing[number] = min(null, nothing.get(number, null))
+        answers = {}
+        for number, null in nothing.items():
+            score, predicted = best.get(number, (-float("inf"), ""))
+            if self.threshold is not None and null - score > self.threshold:
+                predicted = ""
+            answers[number] = predicted
+        return answers
+
+    def _best(self, row: Row, start: Tensor, end: Tensor) -> tuple[float, int, int]:
+        """The score, the first and the last token of the best answer in a window."""
+        import torch
+
+        places = torch.tensor(row["text"], dtype=torch.long)
+        most = min(self.n_best, len(places))
+        if not most:
+            return -float("inf"), 0, 0
+        (starts, first), (ends, last) = start[places].topk(most), end[places].topk(most)
+        scores = starts[:, None] + ends[None, :]
+        length = last[None, :] - first[:, None]
+        scores = scores.masked_fill((length < 0) | (length >= self.longest), -torch.inf)
+        chosen = int(scores.argmax())
+        return (
+            float(scores.flatten()[chosen]),
+            int(places[first[chosen // most]]),
+            int(places[last[chosen % most]]),
+        )
