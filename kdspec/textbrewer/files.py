@@ -17,7 +17,8 @@ from kdspec.spec.check.mistake import listed
 from kdspec.spec.check.pydantic_errors import explain
 from kdspec.textbrewer import json_reader, python_reader
 from kdspec.textbrewer.configuration import Configuration
-from kdspec.textbrewer.python_reader import CONFIGURATIONS, FoundCalls
+from kdspec.textbrewer.python_reader import CONFIGURATIONS, NO_PLACE, FoundCalls
+from kdspec.textbrewer.script import Script
 from kdspec.textbrewer.write_matches import counted_from
 
 CODE = "KD601"
@@ -38,6 +39,10 @@ class Read:
     """The names of several tasks, if a Python file has them."""
     unknown: Mapping[str, str]
     """Settings with a computed value, and the expression."""
+    defaults: Mapping[str, str]
+    """Settings that are the default of an option of a Python file, and the option."""
+    script: Script
+    """The models, the optimizer and the schedule of a Python file."""
     document: Document
     diagnostics: tuple[Diagnostic, ...]
     """Warnings."""
@@ -60,7 +65,7 @@ def read(files: Sequence[Path], registry: Registry, chosen: Sequence[str] = ()) 
     settings = _merged(parts, found)
     _choose(settings, {name: node for part in parts for name, node in part.matches.items()}, chosen, found, files)
     unknown = {name: computed for part in parts for name, computed in part.unknown.items() if name not in settings}
-    found += [computed.warning for computed in unknown.values()]
+    found += [computed.warning for name, computed in unknown.items() if name not in NO_PLACE]
     errors = [diagnostic for diagnostic in found if diagnostic.severity == "error"]
     if errors:
         raise DiagnosticError(*in_order(errors), texts=texts)
@@ -78,6 +83,8 @@ def read(files: Sequence[Path], registry: Registry, chosen: Sequence[str] = ()) 
         distillers=tuple(dict.fromkeys(name for part in parts for name in part.distillers)),
         tasks=tuple(dict.fromkeys(name for part in parts for name in part.tasks)),
         unknown={name: computed.expression for name, computed in unknown.items()},
+        defaults={name: option for part in parts for name, option in part.defaults.items()},
+        script=next((part.script for part in parts if part.script != Script()), Script()),
         document=document,
         diagnostics=in_order(found),
     )

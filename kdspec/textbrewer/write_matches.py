@@ -67,8 +67,11 @@ def lines(matches: Sequence[IntermediateMatch], dialect: Dialect, first: int) ->
 
 
 def number(value: float) -> str:
-    """A number as YAML."""
-    return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else repr(value)
+    """A number as YAML, of its first version too: that has no numbers with an exponent and without a point."""
+    if float(value).is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    digits, exponent, power = repr(value).partition("e")
+    return f"{digits if '.' in digits or not exponent else f'{digits}.0'}{exponent}{power}"
 
 
 def text(value: str) -> str:

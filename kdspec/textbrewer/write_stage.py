@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
-from kdspec.textbrewer import write_matches
+from kdspec.textbrewer import write_matches, write_training
 from kdspec.textbrewer.configuration import Configuration
 from kdspec.textbrewer.files import Read
-from kdspec.textbrewer.python_reader import SEVERAL
+from kdspec.textbrewer.script import SEVERAL
+from kdspec.textbrewer.todo import marked, marked_last
 from kdspec.textbrewer.write_matches import Dialect, number, text
 
 _ELSEWHERE: Mapping[str, str] = MappingProxyType(
@@ -20,6 +21,8 @@ _ELSEWHERE: Mapping[str, str] = MappingProxyType(
         "log_dir": "curves go to `tensorboard/` in the run folder if the package tensorboard is installed",
         "output_dir": "a run writes to `runs/<name>/`, or `kdspec run --output DIR`",
         "tau": "it is for several tasks: name each with `--task news=sequence_classification`",
+        "callback": "`evaluate` computes the task's metrics where TextBrewer calls it",
+        "batch_postprocessor": "`augment` of the task changes rows; anything else is a task of a plugin",
     }
 )
 """Settings without an equivalent in a spec, and the reason."""
@@ -61,10 +64,10 @@ def stage(
     else:
         yield from _indented(_strategy(read, teachers, student, dialect, first), 6)
     yield "    training:"
-    yield from _indented(_training(read, evaluated=evaluated, several=bool(tasks)), 6)
+    yield from _indented(write_training.lines(read, evaluated=evaluated, several=bool(tasks)), 6)
     left = list(_left_out(read, several=bool(tasks)))
     if left:
-        yield "    # TextBrewer's settings without an equivalent:"
+        yield "    # What TextBrewer has and a spec has not, or has elsewhere:"
         yield from (f"    #   {line}" for line in left)
 
 
@@ -77,16 +80,18 @@ def _of_tasks(read: Read, teachers: Mapping[str, str], student: str, dialect: Di
     for task, teacher in teachers.items():
         yield f"    {text(task)}:"
         yield f"      teacher: {text(teacher)}"
-        yield from _indented(_soft(configuration), 6)
-        yield from _indented(_hard(configuration), 6)
-        yield from _indented(_matches(configuration, dialect, first), 6)
+        yield from _indented(_soft(read), 6)
+        yield from _indented(_hard(read), 6)
+        yield from _indented(_matches(read, dialect, first), 6)
     tau = 1.0 if configuration.tau is None else configuration.tau
     yield f"  sampling: {{tau: {number(tau)}, size: batches}} # sampled by the seed; TextBrewer uses numpy's random state"
 
 
-def _matches(configuration: Configuration, dialect: Dialect, first: int) -> Iterator[str]:
-    found = configuration.intermediate_matches or []
+def _matches(read: Read, dialect: Dialect, first: int) -> Iterator[str]:
+    found = read.configuration.intermediate_matches or []
     if not found:
+        if (computed := read.unknown.get("intermediate_matches")) is not None:
+            yield f"# TODO: matches: the file computes them, as `{computed}`; `--matches NAME` selects a list of the file"
         return
     yield "# TextBrewer masks padding in these only if the student's adaptor returns `inputs_mask`; here it always does."
     if any(match.feature == "attention" for match in found):
@@ -101,36 +106,40 @@ def _strategy(read: Read, teachers: Sequence[str], student: str, dialect: Dialec
     yield "multi_teacher: # the mean of their logits, then one loss" if several else "general:"
     yield f"  teachers: [{', '.join(map(text, teachers))}]" if several else f"  teacher: {text(teachers[0])}"
     yield f"  student: {text(student)}"
-    yield from _indented(_soft(configuration), 2)
-    yield from _indented(_hard(configuration), 2)
+    yield from _indented(_soft(read), 2)
+    yield from _indented(_hard(read), 2)
     if not several:
-        yield from _indented(_matches(configuration, dialect, first), 2)
+        yield from _indented(_matches(read, dialect, first), 2)
     elif configuration.intermediate_matches:
         yield "  # MultiTeacherDistiller silently ignores matches; here they would be used, each with its teacher."
         of_first = f"- {{teacher: {text(teachers[0])}, "
-        for line in _matches(configuration, dialect, first):
+        for line in _matches(read, dialect, first):
             yield f"  # {line.removeprefix('# ').replace('- {', of_first, 1)}"
 
 
-def _soft(configuration: Configuration) -> Iterator[str]:
+def _soft(read: Read) -> Iterator[str]:
+    configuration = read.configuration
     yield "soft_labels:"
     loss = configuration.kd_loss_type.name
     without = {"ce": " # without T², as in TextBrewer; `kl` has the factor", "mse": " # without T², as in TextBrewer"}
-    yield f"  loss: {text(loss)}{without.get(loss, '')}"
-    yield f"  temperature: {_temperature(configuration)}"
+    yield marked(read, f"  loss: {text(loss)}{without.get(loss, '')}", "kd_loss_type")
+    yield marked(read, f"  temperature: {_temperature(configuration)}", "temperature", "temperature_scheduler")
     rule = configuration.kd_loss_weight_scheduler
-    yield from _weight(configuration.kd_loss_weight, rule.name if rule else None)
-    if configuration.probability_shift:
-        yield "  probability_shift: true"
+    lines = _weight(configuration.kd_loss_weight, rule.name if rule else None)
+    yield from marked_last(read, lines, "kd_loss_weight", "kd_loss_weight_scheduler")
+    if configuration.probability_shift or "probability_shift" in read.unknown:
+        yield marked(read, "  probability_shift: true", "probability_shift")
 
 
-def _hard(configuration: Configuration) -> Iterator[str]:
+def _hard(read: Read) -> Iterator[str]:
+    configuration, names = read.configuration, ("hard_label_weight", "hard_label_weight_scheduler")
     rule = configuration.hard_label_weight_scheduler
-    if rule is None and configuration.hard_label_weight == 0:
-        yield "hard_labels: {weight: 0} # not computed; TextBrewer adds 0 times the loss"
+    if rule is None and configuration.hard_label_weight == 0 and not read.unknown.keys() & set(names):
+        line = "hard_labels: {weight: 0} # not computed; TextBrewer adds 0 times the loss"
+        yield marked(read, line, *names)
         return
     yield "hard_labels:"
-    yield from _weight(configuration.hard_label_weight, rule.name if rule else None)
+    yield from marked_last(read, _weight(configuration.hard_label_weight, rule.name if rule else None), *names)
 
 
 def _temperature(configuration: Configuration) -> str:
@@ -156,68 +165,19 @@ def _weight(value: float, schedule: str | None) -> Iterator[str]:
     yield f"  weight: {text(schedule)}"
 
 
-def _training(read: Read, *, evaluated: bool, several: bool) -> Iterator[str]:
-    configuration = read.configuration
-    if configuration.num_steps is not None:
-        yield f"steps: {configuration.num_steps}"
-    elif configuration.num_epochs is not None:
-        yield f"epochs: {number(configuration.num_epochs)}"
-    else:
-        yield "epochs: 30 # an argument of train() in TextBrewer; the published results used 30 to 60"
-    yield "batch_size: 32 # use that of your data loader"
-    accumulate = configuration.gradient_accumulation_steps
-    if accumulate > 1:
-        yield f"accumulate: {accumulate} # fewer at the end of an epoch; TextBrewer drops the rest of the epoch"
-    if accumulate > 1 or configuration.local_rank >= 0 or configuration.data_parallel:
-        yield "normalize: micro_batch # the mean of the micro-batches' means, as in TextBrewer; `step` weights all rows equally"
-    yield "optimizer: {adamw: {lr: 1.0e-4, weight_decay: 0.01}} # TextBrewer: the object passed to train(); `decay: all` if it has no groups"
-    yield "lr_schedule: constant # TextBrewer's default; its examples have {linear: {warmup: 0.1}} as `scheduler_class`"
-    if configuration.max_grad_norm is None:
-        yield "max_grad_norm: null # TextBrewer's default; its examples give 1, which is {value: 1, scope: student}"
-    else:
-        norm = number(configuration.max_grad_norm)
-        yield f"max_grad_norm: {{value: {norm}, scope: student}} # TextBrewer excludes projections; `all` includes them"
-    if configuration.fp16:
-        yield "precision: fp16 # or bf16, if the GPU supports it"
-    if "is_caching_logits" in read.given:
-        yield _cache(configuration, several=several)
-    yield from _times(configuration, evaluated=evaluated)
-
-
-def _cache(configuration: Configuration, *, several: bool) -> str:
-    if not configuration.is_caching_logits:
-        return "teacher_cache: off # by default teacher outputs are cached where that is faster; results are the same"
-    if configuration.intermediate_matches or several:
-        why = "for several tasks" if several else "with matches"
-        return f"teacher_cache: auto # cached where that is faster; TextBrewer caches nothing {why}"
-    return "teacher_cache: on # on disk by row, so batches differ between epochs; TextBrewer caches batches in memory"
-
-
-def _times(configuration: Configuration, *, evaluated: bool) -> Iterator[str]:
-    """When checkpoints are saved; TextBrewer calls its callback at each."""
-    if configuration.num_steps is not None and configuration.ckpt_steps is not None:
-        when = f"every_steps: {configuration.ckpt_steps}"
-    else:
-        often, seldom = configuration.ckpt_frequency, configuration.ckpt_epoch_frequency
-        if often > 1 and seldom > 1:
-            yield f"# TextBrewer has {often} checkpoints in every {seldom}th epoch and none in the others."
-        when = f"every_epochs: {number(seldom if often == 1 else 1 / often)}"
-    mark, rest = ("", "the best student is kept") if evaluated else ("# ", "needs validation rows in the task's data")
-    yield f"{mark}evaluate: {{{when}}} # in place of the callback; {rest}"
-    yield f"checkpoint: {{{when}, keep: 2}} # TextBrewer keeps all, and cannot resume from them"
-
-
 def _left_out(read: Read, *, several: bool) -> Iterator[str]:
-    given, configuration = read.given, read.configuration
+    given, configuration = read.given | read.unknown.keys() | read.script.handed.keys(), read.configuration
     for name, reason in _ELSEWHERE.items():
         if name in given and not (several and name == "tau"):
-            yield f"{name}: {reason}"
+            handed = f" `{read.script.handed[name]}`" if name in read.script.handed else ""
+            yield f"{'TODO: ' if handed else ''}{name}{handed}: {reason}"
     if "ckpt_steps" in given and configuration.ckpt_steps is not None and configuration.num_steps is None:
         yield f"ckpt_steps {configuration.ckpt_steps}: it is used only together with `num_steps`"
     if configuration.num_steps is not None and configuration.num_epochs is not None:
         yield f"num_epochs {number(configuration.num_epochs)}: TextBrewer uses `num_steps` if both are given"
     for name, written in read.unknown.items():
-        yield f"{name}: the file computes it, as `{written}`"
+        if name not in Configuration.model_fields:
+            yield f"TODO: {name}: the file computes it, as `{written}`"
     for name, advice in _CLASSES.items():
         if name in read.distillers and not (several and name == SEVERAL):
             yield f"{name}: {advice}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
@@ -25,10 +26,13 @@ from kdspec.cli.spec_template import (
     student_lines,
     task_lines,
 )
+from kdspec.textbrewer.script import AVERAGED, Given
+from kdspec.textbrewer.todo import TODO
 from kdspec.textbrewer.write_matches import Dialect
 
 if TYPE_CHECKING:
     from kdspec.api.kinds.kinds import Task
+    from kdspec.registry.registry import Registry
     from kdspec.textbrewer.files import Read
 
 _EXAMPLES = """\b
@@ -39,21 +43,13 @@ Examples:
   kdspec import-textbrewer several.json --task news=sequence_classification --task names=token_classification
 """
 _TASK = "sequence_classification"
-_TEACHER = "google-bert/bert-base-cased"
-_DATA: Mapping[str, DataChoice] = MappingProxyType(
+_ROWS: Mapping[str, DataChoice] = MappingProxyType(
     {
-        "sequence_classification": DataChoice(
-            "", ("sentence", "label"), "{hub: {path: nyu-mll/glue, subset: sst2}} # yours: `csv`, `json` or `parquet`"
-        ),
-        "token_classification": DataChoice(
-            "",
-            ("tokens", "ner_tags"),
-            "{hub: {path: eriktks/conll2003, revision: refs/convert/parquet}} # yours: `conll`, `json` or `parquet`\n"
-            "      tags: ner_tags # The column with the list of their tags",
-        ),
+        "sequence_classification": DataChoice("", (TODO,), f"{{hub: {{path: {TODO}}}}} # {TODO}: yours, `--data FILE`"),
+        "token_classification": DataChoice("", (TODO,), f"{{hub: {{path: {TODO}}}}} # {TODO}: yours, `--data FILE`"),
     }
 )
-"""Rows for a spec without `--data`, by task."""
+"""Rows for a spec without `--data`, by task: no file of TextBrewer names any."""
 
 
 @hookimpl
@@ -123,12 +119,14 @@ def import_textbrewer(
         named, kinds = [(name, kinds[0].name) for name in found.tasks], kinds * len(found.tasks)
     tasks = {name or "main": kind for (name, _), kind in zip(named, kinds, strict=True)}
     rows = _rows(tasks, data or (), folder)
-    origins = [origin(invocation.registry, model, folder, "--teacher") for model in teacher or [_TEACHER]]
+    origins = [_Teacher(origin(invocation.registry, model, folder, "--teacher")) for model in teacher or ()]
+    origins = origins or [_of_script(invocation.registry, given, folder) for given in _given(found)]
     if len(tasks) > 1 and len(origins) == 1:
         origins *= len(tasks)
     if 1 < len(tasks) != len(origins):
         raise typer.BadParameter(f"there are {len(tasks)} tasks: name a teacher for each", param_hint="--teacher")
     own = origin(invocation.registry, student, folder, "--student") if student is not None else None
+    of_script = None if found.script.student is None else _of_script(invocation.registry, found.script.student, folder)
     first = reader.first_attention(found, attention_from)
     show(found.diagnostics, found.document.sources, str(files[0]), invocation.err)
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", (output or files[0]).stem).strip("-") or "distillation"
@@ -138,7 +136,7 @@ def import_textbrewer(
             [f"# From {', '.join(Path(file).name for file in found.files)} of TextBrewer, its {_WHOSE[dialect]}."],
             ["kdspec: 1", f"name: {scalar(name)} # the output goes to runs/{name}/", "seed: 0 # TextBrewer has none"],
             ["", "tasks:", *_tasks(tasks, rows)],
-            ["", "models:", *_models(_teachers(origins, tasks), own, found, first)],
+            ["", "models:", *_models(_teachers(origins, tasks), own, of_script, found, first)],
             ["", "# The task's own adaptors are used; `adaptors:` takes field paths for what TextBrewer's return."],
             ["", "stages:", *_stages(tasks, rows, origins, found, dialect, first)],
         )
@@ -159,6 +157,36 @@ def import_textbrewer(
         raise typer.Exit(reading.exit_code)
     if output is not None:
         invocation.err.say(f"next: kdspec plan {output}")
+
+
+@dataclass(frozen=True)
+class _Teacher:
+    """A model of the spec, and what is to be known of its path."""
+
+    origin: TemplateOrigin
+    comment: str = ""
+    trained: bool = False
+    """Whether a script distils from it as it is."""
+
+
+def _given(found: Read) -> Sequence[Given]:
+    """The teachers of the script; two of unknown paths for a distiller of several that does not show how many."""
+    if found.script.teachers:
+        several = AVERAGED in found.distillers and len(found.script.teachers) == 1
+        return found.script.teachers * 2 if several else found.script.teachers
+    return (Given(),) * (2 if AVERAGED in found.distillers else 1)
+
+
+def _of_script(registry: Registry, given: Given, folder: Path) -> _Teacher:
+    """A model that a script loads; its files may be elsewhere."""
+    if given.value is None:
+        why = f"the file computes it, as `{given.expression}`" if given.expression else "a folder, or a name on the hub"
+        return _Teacher(TemplateOrigin(path=TODO), f"{TODO}: {why}", trained=True)
+    try:
+        made = origin(registry, str(given.value), folder, "--teacher")
+    except typer.BadParameter:
+        return _Teacher(TemplateOrigin(path=str(given.value)), f"{TODO}: it is not here", trained=True)
+    return _Teacher(made, given.origin, trained=True)
 
 
 _WHOSE: Mapping[str, str] = MappingProxyType({"master": "repository", "pypi": "releases"})
@@ -182,10 +210,10 @@ def _rows(tasks: Mapping[str, type[Task]], files: Sequence[Path], folder: Path) 
         raise typer.BadParameter(message, param_hint="--data")
     if files:
         return [DataChoice(relative(file, folder), header(file)) for file in files]
-    unknown = next((kind.name for kind in tasks.values() if kind.name not in _DATA), None)
+    unknown = next((kind.name for kind in tasks.values() if kind.name not in _ROWS), None)
     if unknown is not None:
         raise typer.BadParameter(f"is needed for the task `{unknown}`", param_hint="--data")
-    return [_DATA[kind.name] for kind in tasks.values()]
+    return [_ROWS[kind.name] for kind in tasks.values()]
 
 
 def _tasks(tasks: Mapping[str, type[Task]], rows: Sequence[DataChoice]) -> Iterator[str]:
@@ -194,7 +222,7 @@ def _tasks(tasks: Mapping[str, type[Task]], rows: Sequence[DataChoice]) -> Itera
         yield from task_lines(kind, data)
 
 
-def _teachers(origins: Sequence[TemplateOrigin], tasks: Mapping[str, type[Task]]) -> dict[str, TemplateOrigin]:
+def _teachers(origins: Sequence[_Teacher], tasks: Mapping[str, type[Task]]) -> dict[str, _Teacher]:
     """The teachers by name."""
     if len(tasks) > 1:
         names = [f"{task}_teacher" for task in tasks]
@@ -204,42 +232,56 @@ def _teachers(origins: Sequence[TemplateOrigin], tasks: Mapping[str, type[Task]]
 
 
 def _models(
-    teachers: Mapping[str, TemplateOrigin], student: TemplateOrigin | None, found: Read, first: int
+    teachers: Mapping[str, _Teacher],
+    student: TemplateOrigin | None,
+    of_script: _Teacher | None,
+    found: Read,
+    first: int,
 ) -> Iterator[str]:
     for name, model in teachers.items():
         yield f"  {scalar(name)}:"
-        yield f"    transformers: {{path: {scalar(model.path or '')}}}"
+        yield _path_line(model)
     yield "  student:"
     like = next(iter(teachers))
     if student is not None:
-        made = student_lines(teachers[like], student)
+        made = student_lines(teachers[like].origin, student)
         yield from (line.replace("like: teacher ", f"like: {scalar(like)} ") for line in made)
+        return
+    if of_script is not None and of_script.origin.path != TODO:
+        yield _path_line(of_script)
         return
     yield "    transformers:"
     yield f"      like: {scalar(like)} # its configuration and tokenizer, with these changes"
     layers, width = _shape(found, first)
-    sizes = f"num_hidden_layers: {layers}"
+    sizes = f"num_hidden_layers: {layers or 3}"
     if width is not None:
         heads = next(heads for heads in (12, 8, 4, 2, 1) if width % heads == 0)
         sizes += f", hidden_size: {width}, num_attention_heads: {heads}, intermediate_size: {4 * width}"
-    yield f"      config: {{{sizes}}} # inferred from the matches"
+    script = f"; {of_script.comment.removeprefix(f'{TODO}: ')}" if of_script is not None else ""
+    mark = f"inferred from the matches{script}" if layers else f"{TODO}: the shape of your student{script}"
+    yield f"      config: {{{sizes}}} # {mark}"
     if width is None:
-        yield f"      # initialize: {{layers: {list(range(layers))}}} # to copy layers of the teacher"
+        yield f"      # initialize: {{layers: {list(range(layers or 3))}}} # to copy layers of the teacher"
+
+
+def _path_line(model: _Teacher) -> str:
+    comment = f" # {model.comment}" if model.comment else ""
+    return f"    transformers: {{path: {scalar(model.origin.path or '')}}}{comment}"
 
 
 def _shape(found: Read, first: int) -> tuple[int, int | None]:
-    """Layers and width of the student, inferred from the matches; no width if it is the teacher's."""
+    """Layers and width of the student, inferred from the matches; 0 layers without any, no width if it is the teacher's."""
     matches = found.configuration.intermediate_matches or ()
     counted = {"hidden": 1, "attention": first}  # the number of the first layer
     layers = [layer + 1 - counted[match.feature] for match in matches for layer in match.layer_S if layer >= 0]
     widths = {match.proj.student for match in matches if match.proj and match.proj.student != match.proj.teacher}
-    return max(layers, default=0) or 3, widths.pop() if len(widths) == 1 else None
+    return max(layers, default=0), widths.pop() if len(widths) == 1 else None
 
 
 def _stages(
     tasks: Mapping[str, type[Task]],
     rows: Sequence[DataChoice],
-    origins: Sequence[TemplateOrigin],
+    origins: Sequence[_Teacher],
     found: Read,
     dialect: Dialect,
     first: int,
@@ -249,9 +291,11 @@ def _stages(
     teachers = _teachers(origins, tasks)
     several = tuple(tasks) if len(tasks) > 1 else ()
     of_teacher = several or tuple(tasks) * len(teachers)
+    if any(model.trained and not model.origin.has_head for model in teachers.values()):
+        yield "  # TextBrewer's teachers are trained already. One that is not needs a stage `supervised` before this one."
     for (name, model), task in zip(teachers.items(), of_teacher, strict=True):
-        if tasks[task].head is not None:
+        if not model.trained and tasks[task].head is not None:
             fitting = f"fine_tune_{task}" if several else name.replace("teacher", "fine_tune")
-            yield from fine_tuning_lines(model, name, fitting, task if several else None)
+            yield from fine_tuning_lines(model.origin, name, fitting, task if several else None)
     evaluated = all(data.written is not None for data in rows)
     yield from stage(found, tuple(teachers), "student", dialect, first, evaluated=evaluated, tasks=several)

@@ -303,9 +303,9 @@ def test_tasks_that_do_not_fit_together_are_reported(kdspec, tmp_path, monkeypat
     assert told in " ".join(outcome.err.replace("│", " ").split())
 
 
-def test_other_tasks_have_an_example_too(imported):
+def test_other_tasks_need_their_rows_too(imported):
     _, text = imported({}, "--task", "token_classification")
-    assert yaml.safe_load(text)["tasks"]["main"]["token_classification"]["tags"] == "ner_tags"
+    assert yaml.safe_load(text)["tasks"]["main"]["token_classification"] == {"data": {"hub": {"path": "TODO"}}}
 
 
 def test_several_files_are_put_together(kdspec, tmp_path, monkeypatch):
@@ -341,7 +341,220 @@ def test_a_script_is_read_and_what_it_computes_is_given_beside_it(kdspec, tmp_pa
     assert (stage["training"]["epochs"], stage["training"]["max_grad_norm"]["value"]) == (20, 1)
     outcome = kdspec("import-textbrewer", "main.py", "--matches", "L3")
     assert "main.py:5:79" in outcome.err
-    assert "temperature: the file computes it, as `args.t`" in outcome.out
+    assert "temperature: 4 # TODO: the file computes `temperature`, as `args.t`" in outcome.out
+
+
+HEAD = """
+parser.add_argument("--temperature", type=float, default="8")
+parser.add_argument("--lr", default=2e-4)
+parser.add_argument("--epochs", type=int)
+parser.add_argument("--half", action="store_true")
+"""
+
+
+@pytest.fixture
+def of_script(kdspec, tmp_path, monkeypatch):
+    """`of_script(text, *options)` gives the spec of a script as plain data, and its text."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(text, *options):
+        Path("main.py").write_text(HEAD + text)
+        outcome = kdspec("import-textbrewer", "main.py", *options)
+        assert outcome.code == 0, outcome.err
+        return yaml.safe_load(outcome.out), outcome.out
+
+    return run
+
+
+def marked(text):
+    """The lines with a TODO, by what they set."""
+    return {line.split(":")[0].strip("# "): line for line in text.splitlines() if "TODO" in line}
+
+
+def test_the_default_of_an_option_is_a_value_and_its_line_says_so(of_script):
+    made, text = of_script("GeneralDistiller(TrainingConfig(fp16=args.half), DistillationConfig(args.temperature))")
+    distil = made["stages"]["distil"]
+    assert distil["distiller"]["general"]["soft_labels"]["temperature"] == 8
+    assert "precision" not in distil["training"]
+    assert "temperature: 8 # the default of --temperature" in text
+    assert "temperature" not in marked(text)
+
+
+@pytest.mark.parametrize(
+    ("call", "key"),
+    [
+        ("DistillationConfig(temperature=f())", "temperature"),
+        ("DistillationConfig(kd_loss_weight=f())", "weight"),
+        ("DistillationConfig(hard_label_weight=f())", "weight"),
+        ("DistillationConfig(probability_shift=f())", "probability_shift"),
+        ("DistillationConfig(kd_loss_type=f())", "loss"),
+        ("DistillationConfig(is_caching_logits=f())", "teacher_cache"),
+        ("TrainingConfig(gradient_accumulation_steps=f())", "accumulate"),
+        ("TrainingConfig(ckpt_frequency=f())", "evaluate"),
+        ("TrainingConfig(fp16=f())", "precision"),
+        ("d.train(o, l, num_epochs=args.epochs)", "epochs"),
+        ("d.train(o, l, num_steps=f())", "steps"),
+        ("d.train(o, l, max_grad_norm=f())", "max_grad_norm"),
+    ],
+)
+def test_what_a_script_computes_is_a_todo_at_its_line(of_script, call, key):
+    _, text = of_script(call)
+    assert "the file computes" in marked(text)[key]
+
+
+@pytest.mark.parametrize("argument", ["device=torch.device('cuda')", "output_dir=args.out", "local_rank=args.rank"])
+def test_what_has_no_place_in_a_spec_is_not_asked_for(kdspec, tmp_path, monkeypatch, argument):
+    monkeypatch.chdir(tmp_path)
+    Path("main.py").write_text(f"TrainingConfig({argument})")
+    outcome = kdspec("import-textbrewer", "main.py")
+    assert outcome.err == ""
+    assert argument.partition("=")[0] in outcome.out
+
+
+def test_models_are_those_that_the_script_loads(of_script):
+    lines = [
+        "T = Model.from_pretrained('teacher_ckpt').to(device)",
+        "S = Model.from_pretrained(pretrained_model_name_or_path='owner/small')",
+        "S = S.to(device)",
+        "d = GeneralDistiller(TrainingConfig(), DistillationConfig(), T, S, a, a)",
+    ]
+    made, _ = of_script("\n".join(lines))
+    assert made["models"]["teacher"] == {"transformers": {"path": "teacher_ckpt"}}
+    assert made["models"]["student"] == {"transformers": {"path": "owner/small"}}
+    assert list(made["stages"]) == ["distil"], "the script distils from a checkpoint as it is"
+
+
+@pytest.mark.parametrize(
+    "teachers",
+    [
+        "[load('a'), load('b'), load('c')]",
+        "[load(name) for name in ['a', 'b', 'c']]",
+        "[load(name) for name in names]",
+        "dict(x=load('a'), y=load('b'), z=load('c'))",
+    ],
+)
+def test_several_teachers_are_kept(of_script, teachers):
+    call = teachers.replace("load(", "Model.from_pretrained(")
+    lines = ["names = ('a', 'b', 'c')", f"ts = {call}", "MultiTeacherDistiller(t, d, model_T=ts, model_S=s)"]
+    made, _ = of_script("\n".join(lines))
+    teachers = made["stages"]["distil"]["distiller"]["multi_teacher"]["teachers"]
+    assert [made["models"][name]["transformers"]["path"] for name in teachers] == ["a", "b", "c"]
+
+
+def test_teachers_that_a_loop_appends_are_kept(of_script):
+    lines = ["ts = []", "for name in ['a', 'b']:", "    ts.append(Model.from_pretrained(name))"]
+    lines += ["ts.append(Model.from_pretrained('c'))", "MultiTeacherDistiller(t, d, ts, s, a, a)"]
+    made, _ = of_script("\n".join(lines))
+    assert [made["models"][f"teacher_{n}"]["transformers"]["path"] for n in (1, 2, 3)] == ["a", "b", "c"]
+
+
+def test_a_distiller_of_several_teachers_never_gets_one(of_script):
+    made, text = of_script("MultiTeacherDistiller(t, d, build(), s, a, a)")
+    assert made["stages"]["distil"]["distiller"]["multi_teacher"]["teachers"] == ["teacher_1", "teacher_2"]
+    assert text.count("TODO: the file computes it, as `build()`") == 2
+
+
+def test_no_model_and_no_data_is_invented(imported):
+    _, text = imported({})
+    made = yaml.safe_load(text)
+    assert made["models"]["teacher"]["transformers"]["path"] == "TODO"
+    assert made["tasks"]["main"]["sequence_classification"]["data"] == {"hub": {"path": "TODO"}}
+    assert list(made["stages"]) == ["distil"]
+    assert {"epochs", "batch_size", "optimizer", "lr_schedule", "config"} <= marked(text).keys()
+
+
+@pytest.mark.parametrize(
+    ("made", "optimizer"),
+    [
+        (
+            "torch.optim.SGD(s.parameters(), lr=0.1, momentum=0.9)",
+            {"sgd": {"lr": 0.1, "momentum": 0.9, "weight_decay": 0}},
+        ),
+        ("SGD(s.parameters(), 0.1)", {"sgd": {"lr": 0.1, "weight_decay": 0}}),
+        ("AdamW(s.parameters(), lr=args.lr)", {"adamw": {"lr": 2e-4, "weight_decay": 0.01, "decay": "all"}}),
+        ("AdamW(groups, lr=1e-5)", {"adamw": {"lr": 1e-5, "weight_decay": 0.1}}),
+        ("Adam(s.parameters())", {"adam": {"lr": 1e-3, "weight_decay": 0}}),
+    ],
+)
+def test_the_optimizer_is_read(of_script, made, optimizer):
+    groups = "groups = [{'params': x, 'weight_decay': 0.1}, {'params': y, 'weight_decay': 0.0}]"
+    spec, _ = of_script(f"{groups}\no = {made}\nd.train(o, l, num_epochs=3)")
+    assert spec["stages"]["distil"]["training"]["optimizer"] == optimizer
+
+
+def test_adamw_of_transformers_has_no_decay_by_default(of_script):
+    spec, _ = of_script("from transformers import AdamW\nd.train(AdamW(s.parameters(), lr=1e-4), l, num_epochs=3)")
+    assert spec["stages"]["distil"]["training"]["optimizer"] == {"adamw": {"lr": 1e-4, "weight_decay": 0}}
+
+
+@pytest.mark.parametrize("made", ["Lamb(p, lr=1)", "build()", "unknown"])
+def test_an_optimizer_that_cannot_be_read_is_a_todo(of_script, made):
+    _, text = of_script(f"o = {made}\nd.train(o, l, num_epochs=3)")
+    assert made in marked(text)["optimizer"]
+
+
+def test_a_computed_learning_rate_is_a_todo(of_script):
+    _, text = of_script("d.train(AdamW(s.parameters(), lr=rate()), l, num_epochs=3)")
+    assert "TODO: `lr` is `rate()` in the script" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "schedule"),
+    [
+        (
+            "scheduler_class=get_linear_schedule_with_warmup, scheduler_args={'num_warmup_steps': 100}",
+            {"linear": {"warmup": 100}},
+        ),
+        (
+            "scheduler_class=get_linear_schedule_with_warmup, scheduler_args={'num_warmup_steps': int(0.1 * n), 'num_training_steps': n}",
+            {"linear": {"warmup": 0.1}},
+        ),
+        (
+            "scheduler=get_cosine_schedule_with_warmup(o, num_warmup_steps=5, num_training_steps=n)",
+            {"cosine": {"warmup": 5}},
+        ),
+        ("scheduler_class=get_constant_schedule", "constant"),
+        (
+            "scheduler_class=torch.optim.lr_scheduler.StepLR, scheduler_args=dict_",
+            {"step": {"every": 30, "gamma": 0.5}},
+        ),
+        ("scheduler=None", "constant"),
+        ("num_epochs=3", "constant"),
+    ],
+)
+def test_the_schedule_is_read(of_script, given, schedule):
+    spec, text = of_script(f"dict_ = {{'step_size': 30, 'gamma': 0.5}}\nd.train(o, l, {given})")
+    assert spec["stages"]["distil"]["training"]["lr_schedule"] == schedule
+    assert "lr_schedule" not in marked(text)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "scheduler_class=build()",
+        "scheduler_class=MySchedule",
+        "scheduler=made",
+        "scheduler_class=get_linear_schedule_with_warmup, scheduler_args=f()",
+        "scheduler_class=get_linear_schedule_with_warmup, scheduler_args={'num_warmup_steps': f()}",
+    ],
+)
+def test_a_schedule_that_cannot_be_read_is_a_todo(of_script, given):
+    _, text = of_script(f"d.train(o, l, {given})")
+    assert "lr_schedule" in marked(text)
+
+
+@pytest.mark.parametrize(
+    ("loader", "size"), [("DataLoader(rows, batch_size=16)", 16), ("DataLoader(rows, 8)", 8), ("DataLoader(rows)", 1)]
+)
+def test_the_batch_size_is_that_of_the_data_loader(of_script, loader, size):
+    spec, _ = of_script(f"l = {loader}\nd.train(o, l, num_epochs=3)")
+    assert spec["stages"]["distil"]["training"]["batch_size"] == size
+
+
+def test_functions_that_train_is_given_are_named(of_script):
+    _, text = of_script("d.train(o, l, num_epochs=3, callback=evaluate, batch_postprocessor=mask)")
+    assert "callback `evaluate`" in text
+    assert "batch_postprocessor `mask`" in text
 
 
 def test_several_lists_of_matches_must_be_chosen_from(refused):
