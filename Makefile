@@ -34,7 +34,7 @@ help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
 
 quickstart: setup ## set up, fetch a small model and its data, and distil
-	$(PYTHON) specs/fetch.py all-MiniLM-L6-v2 headlines
+	$(VENV)/bin/kdspec fetch all-MiniLM-L6-v2 headlines
 	$(OFFLINE) $(VENV)/bin/kdspec run specs/quickstart.yaml
 
 test: setup fetch lint editor ## everything: lint, types, all tests and those of each plugin
@@ -64,7 +64,7 @@ editor: ## install the YAML language server for its tests, if npm is installed
 setup: $(READY) $(READY_PLUGINS) ## create the environment in .venv (VENV=folder for another)
 
 fetch: setup ## download the models and data of specs/ into specs/assets
-	$(PYTHON) specs/fetch.py
+	$(VENV)/bin/kdspec fetch
 
 $(READY): pyproject.toml constraints.txt
 	@if [ -e $(UNFINISHED) ]; then \

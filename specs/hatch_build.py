@@ -1,4 +1,4 @@
-"""Puts the specs of this folder into the package, for `kdspec init --from`; what `fetch.py` brings stays out."""
+"""Puts the specs of this folder, their small data and `fetch.py` into the package; what `fetch.py` brings stays out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ class SpecsHook(BuildHookInterface):  # type: ignore[type-arg] # of any builder
         if version == "editable":
             return
         folder = Path(self.root) / "specs"
-        for path in sorted(folder.rglob("*.yaml")):
+        for path in sorted(folder.rglob("*")):
             inside = path.relative_to(folder)
-            if inside.parts[0] != "assets":
+            kept = path.suffix in (".yaml", ".jsonl", ".json", ".conll", ".py") and path != Path(__file__).resolve()
+            if kept and inside.parts[0] != "assets" and "__pycache__" not in inside.parts:
                 build_data["force_include"][str(path)] = f"kdspec/specs/{inside.as_posix()}"

@@ -243,14 +243,15 @@ FOREIGN = {
         data/tables.py strerror
         plan/plan_file.py strerror
         textbrewer/files.py strerror
-        textbrewer/python_reader.py lineno offset msg
+        textbrewer/python_source.py lineno offset msg
     """,
     "a module of Python or a node of its syntax": """
         api/docstrings.py __file__
         engine/run/lock.py F_OFD_GETLK
         registry/plugins.py KDSPEC_API __name__
         testing/loss_suite.py __file__
-        textbrewer/python_reader.py id
+        textbrewer/python_source.py id
+        textbrewer/script.py id
     """,
 }
 """What is asked for by name though it may not be there, by what it is an attribute of: nothing that kdspec has a class for."""

@@ -31,6 +31,7 @@ COMMANDS = (
     "kdspec.cli.commands.explain",
     "kdspec.cli.commands.parameters",
     "kdspec.cli.commands.schema",
+    "kdspec.cli.commands.fetch",
     "kdspec.cli.commands.import_textbrewer",
 )
 """The built-in commands: modules with the hook `kdspec_commands`, in the order of `--help`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,36 +17,99 @@ from kdspec.source.document import Path as SpecPath
 from kdspec.source.document import parse
 
 _PACKAGE = Path(kdspec.__file__).parent
+_ASSETS = "assets"
 _DEFAULT = re.compile(r"(?P<before>\$\{\w+:-)(?P<file>[^}]*)\}")
 """A file that a variable may replace: `${TEACHER:-../assets/teacher}`."""
 
 
+@dataclass(frozen=True)
+class Copy:
+    """A spec of the library for another folder."""
+
+    texts: dict[Path, str]
+    """The spec first, the specs that it extends, and its small data, by the file to write."""
+    assets: tuple[str, ...]
+    """The assets that it reads, by their names."""
+
+
 def library() -> Mapping[str, Path]:
     """The specs by name, for example `quickstart`."""
-    for folder in (_PACKAGE / "specs", _PACKAGE.parent / "specs"):
-        files = sorted(path for path in folder.rglob("*.yaml") if "assets" not in path.relative_to(folder).parts)
-        if files:
-            return {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
-    return {}
+    folder = _folder()
+    files = sorted(path for path in folder.rglob("*.yaml") if _ASSETS not in path.relative_to(folder).parts)
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
 
 
-def adapted(path: Path, folder: Path) -> str:
-    """The spec at `path` for a file in `folder`, with its relative paths and the schema's changed to that folder."""
-    text = path.read_text(encoding="utf-8")
-    document = parse(text, str(path), path.parent)
+def script() -> Path:
+    """The script that fetches the assets."""
+    return _folder() / "fetch.py"
+
+
+def assets_folder(folder: Path) -> Path:
+    """Where the assets of specs in `folder` are: those of the checkout, or else a folder beside the specs."""
+    checkout = _PACKAGE.parent / "specs"
+    return checkout / _ASSETS if _folder() == checkout else folder / _ASSETS
+
+
+def copied(name: str, file: Path) -> Copy:
+    """The spec `name` for the file `file`. What it extends and its data are written beside it, and nothing else is named there.
+
+    Assets are those of `assets_folder`.
+    """
+    texts: dict[Path, str] = {}
+    assets: dict[str, None] = {}
+    _copy(library()[name], file, texts, assets)
+    return Copy(texts, tuple(assets))
+
+
+def recipe(name: str) -> dict[str, str]:
+    """The sections of a recipe by their key, each with its key; `""` is the comment at its head."""
+    text = library()[name].read_text(encoding="utf-8")
+    parts = re.split(r"^(?=[a-z]+:)", text, flags=re.MULTILINE)
+    sections = {part.partition(":")[0]: part.rstrip() for part in parts[1:]}
+    return {"": parts[0].split("\n#\n")[0].rstrip(), **sections}
+
+
+def _folder() -> Path:
+    """The folder of the specs: a part of the installed package, or of the checkout."""
+    installed = _PACKAGE / "specs"
+    return installed if installed.is_dir() else _PACKAGE.parent / "specs"
+
+
+def _copy(source: Path, file: Path, texts: dict[Path, str], assets: dict[str, None]) -> None:
+    text = source.read_text(encoding="utf-8")
+    document = parse(text, str(source), source.parent)
+    texts[file] = ""  # its place is first
     edits = []
     for loc, value in _texts(document.data):
         default = _DEFAULT.fullmatch(value)
-        file = default["file"] if default else value
-        target = path.parent / file
-        if ("/" in file or loc[0] == "extends") and target.exists():
-            there = relative(target.resolve(), folder.resolve())
+        written = default["file"] if default else value
+        there = _target(source.parent / written, loc, file, texts, assets)
+        if there is not None:
             edits.append(Edit(document.values[loc], scalar(f"{default['before']}{there}}}" if default else there)))
     text, _ = apply(text, edits)
     lines = text.splitlines(keepends=True)
     if lines and lines[0].startswith(MODELINE):
         del lines[0]
-    return f"{MODELINE}{SCHEMA}\n" + "".join(lines)
+    texts[file] = f"{MODELINE}{SCHEMA}\n" + "".join(lines)
+
+
+def _target(source: Path, loc: SpecPath, file: Path, texts: dict[Path, str], assets: dict[str, None]) -> str | None:
+    """The path to write for a file of the library; None for a text that is none."""
+    inside = Path(os.path.normpath(source))
+    within = inside.relative_to(_folder()).parts if inside.is_relative_to(_folder()) else ()
+    if _ASSETS in within[:1] and len(within) > 1:
+        assets.setdefault(within[1])
+        place = assets_folder(file.parent).joinpath(*within[1:])
+        return relative(place.resolve(), file.parent.resolve())
+    if not inside.is_file() or not within:
+        return None
+    beside = file.parent / inside.name
+    if loc[0] == "extends":
+        if beside not in texts:
+            _copy(inside, beside, texts, assets)
+    else:
+        texts[beside] = inside.read_text(encoding="utf-8")
+    return f"./{inside.name}"
 
 
 def relative(path: Path, folder: Path) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -29,6 +28,43 @@ _SENTENCES = (
     ("the plot makes no sense", "bad"),
     ("go and see it", "good"),
     ("the sequel nobody needed", "bad"),
+)
+
+_TAGGED = """\
+Maria B-PER
+Lopez I-PER
+lives O
+in O
+Lisbon B-LOC
+. O
+
+The O
+office O
+in O
+New B-LOC
+York I-LOC
+is O
+closed O
+. O
+
+Jan B-PER
+moved O
+to O
+Oslo B-LOC
+. O
+
+Nobody O
+knows O
+Ana B-PER
+Silva I-PER
+there O
+. O
+"""
+_ANSWERED = (
+    ("The library opens at nine and closes at six.", "When does the library open?", "nine"),
+    ("Ana Silva painted the hall in 1982.", "Who painted the hall?", "Ana Silva"),
+    ("The river flows through three towns.", "How many towns does the river pass?", "three"),
+    ("The tower was built of red brick.", "What was the tower built of?", "red brick"),
 )
 
 _SOFT_LABELS = MappingProxyType(
@@ -55,18 +91,31 @@ class TemplateOrigin:
 
 @dataclass(frozen=True)
 class DataChoice:
-    """A data file, as the spec names it, and its columns if they are known."""
+    """The rows of a task."""
 
-    file: str
-    columns: Sequence[str] = ()
-    written: str | None = None
-    """The data set as YAML, in place of a file; further lines are settings of the task."""
+    written: str
+    """The data set as YAML, and a comment."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Settings of the task that are known: columns, and what belongs to them. As YAML."""
 
 
-def draft(name: str, task: type[Task], data: DataChoice, teacher: TemplateOrigin, student: TemplateOrigin) -> str:
-    """A spec that distils the teacher into the student. A teacher without a task head is fine-tuned first."""
+def draft(
+    name: str,
+    task: type[Task],
+    data: DataChoice,
+    teacher: TemplateOrigin,
+    student: TemplateOrigin,
+    recipe: Mapping[str, str] | None = None,
+) -> str:
+    """A spec that distils the teacher into the student. A teacher without a task head is fine-tuned first.
+
+    With a `recipe`, by the stages, the adaptors and the student of a spec that ships with kdspec.
+    """
+    recipe = recipe or {}
+    of_student = _student_of(recipe) if student == TemplateOrigin() else []
     lines = [
         f"{MODELINE}{SCHEMA}",
+        *([recipe[""]] if recipe else []),
         "kdspec: 1",
         f"name: {scalar(name)} # the output goes to runs/{name}/",
         "seed: 42",
@@ -79,23 +128,64 @@ def draft(name: str, task: type[Task], data: DataChoice, teacher: TemplateOrigin
         "  teacher:",
         f"    transformers: {{path: {scalar(teacher.path or '')}}}",
         "  student:",
-        *student_lines(teacher, student),
+        *(of_student or student_lines(teacher, student)),
         "",
+        *([recipe["adaptors"], ""] if "adaptors" in recipe else []),
         "stages:",
         *(fine_tuning_lines(teacher) if task.head is not None else ()),
-        *_distillation(task, teacher, student),
+        *(recipe["stages"].split("\n")[1:] if recipe else _distillation(task, teacher, student)),
     ]
     return "\n".join(lines) + "\n"
 
 
-def example_rows(task: type[Task]) -> str:
-    """A CSV file with the columns of the draft, as an example to run the spec on."""
+def _student_of(recipe: Mapping[str, str]) -> list[str]:
+    """The lines of the student in a recipe."""
+    lines = recipe.get("models", "").split("\n")
+    return lines[lines.index("  student:") + 1 :] if "  student:" in lines else []
+
+
+@dataclass(frozen=True)
+class ExampleRows:
+    """A small file with rows of a task, to run a new spec on."""
+
+    suffix: str
+    text: str
+    dataset: str
+    """The data set that reads it."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Settings of the task that fit it, as YAML."""
+
+
+def example(task: type[Task]) -> ExampleRows:
+    """Rows for a task."""
+    if task.name == "token_classification":
+        return ExampleRows(".conll", _TAGGED, "conll")
+    if task.name == "question_answering":
+        return ExampleRows(".json", _questions(), "squad")
+    return ExampleRows(".csv", _table(task), "csv", {"separator": '";"'} if task.logits == "labels" else {})
+
+
+def _questions() -> str:
+    """Questions in SQuAD's form, for the texts of `_ANSWERED`."""
+    asked = []
+    for number, (context, question, answer) in enumerate(_ANSWERED):
+        found = [{"text": answer, "answer_start": context.index(answer)}]
+        asked.append({"context": context, "qas": [{"id": f"q{number}", "question": question, "answers": found}]})
+    return json.dumps({"data": [{"title": "example", "paragraphs": asked}]}, indent=1) + "\n"
+
+
+def _table(task: type[Task]) -> str:
     columns = _columns(task) or ["x"]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)
-    for sentence, label in _SENTENCES:
-        writer.writerow([{"text": sentence, "label": label}.get(column, "0") for column in columns])
+    for number, (sentence, label) in enumerate(_SENTENCES):
+        written = label
+        if task.logits == "numbers":
+            written = f"{3.5 + number / 8 if label == 'good' else 1.5 - number / 8}"
+        elif task.logits == "labels" and number % 3 == 0:
+            written = f"{label};short"
+        writer.writerow([{"text": sentence, "label": written}.get(column, "0") for column in columns])
     return out.getvalue()
 
 
@@ -108,36 +198,19 @@ def task_lines(task: type[Task], data: DataChoice) -> Iterator[str]:
     """The task, with a comment on each of its columns."""
     schema = task.model_json_schema()
     yield f"    {task.name}: # {_sentence(task.__doc__ or '')}"
-    yield f"      data: {_data(data)}"
-    for column in _columns(task):
-        described = _sentence(schema["properties"][column].get("description", ""))
-        yield f"      {column}: {scalar(_guess(column, data))} # {described}"
-    optional = [f"`{name}`" for name in schema["properties"] if name not in schema.get("required", ())]
-    if optional:
-        yield f"      # also: {', '.join(optional)}; see `kdspec show task {task.name}`"
+    yield f"      data: {data.written}"
+    columns = _columns(task)
+    for key in dict.fromkeys((*columns, *data.settings)):
+        described = _sentence(schema["properties"][key].get("description", ""))
+        yield f"      {key}: {data.settings.get(key, key)} # {described}"
+    left = [f"`{name}`" for name in schema["properties"] if name not in (*columns, *data.settings, "data")]
+    if left:
+        yield f"      # also: {', '.join(left)}; see `kdspec show task {task.name}`"
 
 
 def _columns(task: type[Task]) -> list[str]:
     """The required parameters of a task other than its data: the names of columns."""
     return [name for name in task.model_json_schema().get("required", ()) if name != "data"]
-
-
-def _guess(column: str, data: DataChoice) -> str:
-    """The column of the file with this name, or else the one at its usual position."""
-    if not data.columns or column in data.columns:
-        return column
-    return data.columns[-1 if column.startswith("label") else 0]
-
-
-def _data(data: DataChoice) -> str:
-    if data.written is not None:
-        return data.written
-    suffix = os.path.splitext(data.file)[1].lower()  # noqa: PTH122 - a text of the spec, not a path from here
-    file = scalar(data.file)
-    if suffix == ".tsv":
-        return f'{{csv: {{train: {file}, delimiter: "\\t", quoting: false}}}} # and `validation`, `test`, `unlabelled`'
-    kind = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}.get(suffix, "csv")
-    return f"{{{kind}: {{train: {file}}}}} # and `validation`, `test`, `unlabelled`"
 
 
 def student_lines(teacher: TemplateOrigin, student: TemplateOrigin) -> Iterator[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label, Span, excerpt
 from kdspec.source.nodes import ListNode, MappingNode, Node, ScalarNode, Source
@@ -16,7 +17,7 @@ CODE = "KD601"
 _MOVES = ("to", "cuda", "cpu", "eval", "train", "half", "float")
 """Methods of a module that return it."""
 _WRAPPERS = ("DataParallel", "DistributedDataParallel")
-_FLAGS = {"store_true": False, "store_false": True}
+_FLAGS: Mapping[str, bool] = MappingProxyType({"store_true": False, "store_false": True})
 
 
 class NotLiteral(Exception):  # noqa: N818 - carries the place, and is always caught
@@ -93,7 +94,7 @@ class PythonSource:
         action = given.get("action")
         default = given.get("default")
         if default is None and isinstance(action, ast.Constant) and action.value in _FLAGS:
-            default = ast.copy_location(ast.Constant(_FLAGS[action.value]), action)
+            default = ast.copy_location(ast.Constant(_FLAGS[str(action.value)]), action)
         self.options[str(key)] = Option(long, default, getattr(given.get("type"), "id", ""))
 
     def unmoved(self, node: ast.expr) -> ast.expr:

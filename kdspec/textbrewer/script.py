@@ -59,7 +59,7 @@ _LR_OF_TORCH = 1e-3
 
 
 @dataclass(frozen=True)
-class Given:
+class ScriptValue:
     """A value of a script: known, or else the expression that computes it."""
 
     value: Any = None
@@ -70,12 +70,12 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Made:
+class ScriptCall:
     """An object that a script makes: the class or function, and what it is given."""
 
     name: str
     """In lower case for an optimizer; as in a spec for a schedule; empty if it is not known."""
-    settings: Mapping[str, Given] = field(default_factory=lambda: MappingProxyType({}))
+    settings: Mapping[str, ScriptValue] = field(default_factory=lambda: MappingProxyType({}))
     expression: str = ""
     """The expression in the script."""
     grouped: bool = False
@@ -86,13 +86,13 @@ class Made:
 class Script:
     """What the calls of a distiller and of its `train()` are given."""
 
-    teachers: tuple[Given, ...] = ()
+    teachers: tuple[ScriptValue, ...] = ()
     """Folder or hub name of each teacher."""
-    student: Given | None = None
+    student: ScriptValue | None = None
     """Folder or hub name of the student."""
-    optimizer: Made | None = None
-    schedule: Made | None = None
-    batch_size: Given | None = None
+    optimizer: ScriptCall | None = None
+    schedule: ScriptCall | None = None
+    batch_size: ScriptValue | None = None
     """That of the data loader."""
     trains: bool = False
     """Whether `train()` is called."""
@@ -134,14 +134,14 @@ def _is_none(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
 
 
-def _batch_size(python: PythonSource, train: ast.Call) -> Given | None:
+def _batch_size(python: PythonSource, train: ast.Call) -> ScriptValue | None:
     """The `batch_size` of the data loader that `train()` is given."""
     named = next((keyword.value for keyword in train.keywords if keyword.arg == "dataloader"), None)
     for node in [named] if named is not None else train.args[1:]:
         loader = python.resolved(node)
         if isinstance(loader, ast.Call) and callee(loader) == "DataLoader":
             size = _argument(loader, "batch_size", 1)
-            return Given(1, origin="the default of its class") if size is None else _value(python, size)
+            return ScriptValue(1, origin="the default of its class") if size is None else _value(python, size)
     return None
 
 
@@ -155,7 +155,7 @@ def _argument(call: ast.Call, name: str, position: int) -> ast.expr | None:
     return given or next(iter(call.args[position : position + 1]), None)
 
 
-def _teachers(python: PythonSource, node: ast.expr | None) -> Iterator[Given]:
+def _teachers(python: PythonSource, node: ast.expr | None) -> Iterator[ScriptValue]:
     """A model, or each of a list, of a table, of a comprehension, or of a list that a loop fills."""
     if node is None:
         return
@@ -173,7 +173,7 @@ def _teachers(python: PythonSource, node: ast.expr | None) -> Iterator[Given]:
             yield _path(python, node, {})
 
 
-def _appended(python: PythonSource, filled: ast.Name) -> Iterator[Given]:
+def _appended(python: PythonSource, filled: ast.Name) -> Iterator[ScriptValue]:
     """The models that are appended to a list, in loops over literals or one by one."""
     inside: set[int] = set()
     for node in python.nodes:
@@ -195,15 +195,15 @@ def _append_to(node: ast.AST, name: str) -> ast.expr | None:
     return None
 
 
-def _each(python: PythonSource, item: ast.expr, name: str, over: ast.expr) -> Iterator[Given]:
+def _each(python: PythonSource, item: ast.expr, name: str, over: ast.expr) -> Iterator[ScriptValue]:
     whole = python.resolved(over)
     if isinstance(whole, ast.List | ast.Tuple):
         yield from (_path(python, item, {name: value}) for value in whole.elts)
     else:
-        yield Given(expression=python.shown(item))
+        yield ScriptValue(expression=python.shown(item))
 
 
-def _path(python: PythonSource, node: ast.expr, names: Mapping[str, ast.expr]) -> Given:
+def _path(python: PythonSource, node: ast.expr, names: Mapping[str, ast.expr]) -> ScriptValue:
     """What `from_pretrained` is given; `names` are those of a loop."""
     model = python.resolved(node)
     if isinstance(model, ast.Name) and model.id in names:
@@ -216,30 +216,30 @@ def _path(python: PythonSource, node: ast.expr, names: Mapping[str, ast.expr]) -
             found = _value(python, place)
             if found.expression or isinstance(found.value, str):
                 return found
-    return Given(expression=python.shown(model if not isinstance(model, ast.Name) else node))
+    return ScriptValue(expression=python.shown(model if not isinstance(model, ast.Name) else node))
 
 
-def _value(python: PythonSource, node: ast.expr) -> Given:
+def _value(python: PythonSource, node: ast.expr) -> ScriptValue:
     python.options_read.clear()
     try:
         found = python.literal(node)
     except NotLiteral as stop:
-        return Given(expression=python.shown(stop.node))
+        return ScriptValue(expression=python.shown(stop.node))
     options = ", ".join(dict.fromkeys(python.options_read))
     origin = f"the default of {options}" if options else ""
     if isinstance(found, ScalarNode):
-        return Given(found.value, origin=origin)
+        return ScriptValue(found.value, origin=origin)
     try:
-        return Given(ast.literal_eval(node), origin=origin)
+        return ScriptValue(ast.literal_eval(node), origin=origin)
     except ValueError:
-        return Given(expression=python.shown(node))
+        return ScriptValue(expression=python.shown(node))
 
 
-def _optimizer(python: PythonSource, node: ast.expr) -> Made:
+def _optimizer(python: PythonSource, node: ast.expr) -> ScriptCall:
     made = python.resolved(node)
     expression = python.shown(made)
     if not isinstance(made, ast.Call):
-        return Made("", expression=expression)
+        return ScriptCall("", expression=expression)
     given = {keyword.arg: keyword.value for keyword in made.keywords if keyword.arg in _OF_OPTIMIZERS}
     if len(made.args) > 1:
         given.setdefault("lr", made.args[1])
@@ -248,14 +248,14 @@ def _optimizer(python: PythonSource, node: ast.expr) -> Made:
     decays = list(_decays(python, groups)) if groups is not None else []
     if decays:
         largest = [decay for decay in decays if decay.expression or decay.value]
-        settings["weight_decay"] = largest[0] if largest else Given(0.0)
+        settings["weight_decay"] = largest[0] if largest else ScriptValue(0.0)
     elif "weight_decay" not in settings:
-        settings["weight_decay"] = Given(_default_decay(python, callee(made)), origin="the default of its class")
-    settings.setdefault("lr", Given(_LR_OF_TORCH, origin="the default of its class"))
-    return Made(callee(made).lower(), settings, expression, grouped=any(d.value == 0 for d in decays))
+        settings["weight_decay"] = ScriptValue(_default_decay(python, callee(made)), origin="the default of its class")
+    settings.setdefault("lr", ScriptValue(_LR_OF_TORCH, origin="the default of its class"))
+    return ScriptCall(callee(made).lower(), settings, expression, grouped=any(d.value == 0 for d in decays))
 
 
-def _decays(python: PythonSource, groups: ast.expr) -> Iterator[Given]:
+def _decays(python: PythonSource, groups: ast.expr) -> Iterator[ScriptValue]:
     """The `weight_decay` of each group of parameters."""
     whole = python.resolved(groups)
     for group in whole.elts if isinstance(whole, ast.List) else ():
@@ -274,7 +274,7 @@ def _default_decay(python: PythonSource, name: str) -> float:
     return 0.0 if other else 0.01
 
 
-def _schedule(python: PythonSource, given: Mapping[str, ast.expr]) -> Made | None:
+def _schedule(python: PythonSource, given: Mapping[str, ast.expr]) -> ScriptCall | None:
     """The schedule of `scheduler_class` and `scheduler_args`, or of the object `scheduler`."""
     maker = given.get("scheduler_class")
     arguments: Sequence[tuple[str, ast.expr]] = ()
@@ -298,23 +298,23 @@ def _schedule(python: PythonSource, given: Mapping[str, ast.expr]) -> Made | Non
         if _is_none(made):
             return None
         if not isinstance(made, ast.Call):
-            return Made("", expression=expression)
+            return ScriptCall("", expression=expression)
         name = callee(made)
         arguments = [(keyword.arg, keyword.value) for keyword in made.keywords if keyword.arg]
     else:
         return None
     settings = {_ARGUMENTS[key]: _length(python, value) for key, value in arguments if key in _ARGUMENTS}
     settings |= {
-        key: Given(expression=python.shown(value))
+        key: ScriptValue(expression=python.shown(value))
         for key, value in arguments
         if key not in _ARGUMENTS and key not in _OF_LENGTH
     }
     if unread:
-        settings["scheduler_args"] = Given(expression=unread)
-    return Made(_SCHEDULES.get(name, ""), settings, expression)
+        settings["scheduler_args"] = ScriptValue(expression=unread)
+    return ScriptCall(_SCHEDULES.get(name, ""), settings, expression)
 
 
-def _length(python: PythonSource, node: ast.expr) -> Given:
+def _length(python: PythonSource, node: ast.expr) -> ScriptValue:
     """A number, or a part of all steps: `int(0.1 * num_training_steps)`."""
     found = _value(python, node)
     if not found.expression:
@@ -327,5 +327,5 @@ def _length(python: PythonSource, node: ast.expr) -> Given:
         shares = [each for each in factors if isinstance(each.value, float) and 0 < each.value < 1]
         others = [each for each in factors if each.expression]
         if len(shares) == len(others) == 1:
-            return Given(shares[0].value, origin=f"`{python.shown(python.resolved(node))}`")
+            return ScriptValue(shares[0].value, origin=f"`{python.shown(python.resolved(node))}`")
     return found

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from kdspec.textbrewer.configuration import Configuration
 from kdspec.textbrewer.files import Read
-from kdspec.textbrewer.script import Given, Made, Script
+from kdspec.textbrewer.script import Script, ScriptCall, ScriptValue
 from kdspec.textbrewer.todo import TODO, marked
 from kdspec.textbrewer.write_matches import number
 
@@ -82,14 +82,14 @@ def _times(read: Read, *, evaluated: bool) -> Iterator[str]:
     yield f"checkpoint: {{{when}, keep: 2}} # TextBrewer keeps all, and cannot resume from them"
 
 
-def _batch_size(given: Given | None) -> str:
+def _batch_size(given: ScriptValue | None) -> str:
     if given is None or type(given.value) is not int:
         computed = f", `{given.expression}`" if given is not None and given.expression else ""
         return f"batch_size: 32 # {TODO}: that of your data loader{computed}"
     return f"batch_size: {given.value}" + (f" # {given.origin}" if given.origin else "")
 
 
-def _optimizer(made: Made | None) -> str:
+def _optimizer(made: ScriptCall | None) -> str:
     """The optimizer of the script; TextBrewer is given an object."""
     if made is None or made.name not in _OPTIMIZERS:
         what = "the object passed to train()" if made is None else f"the script has `{made.expression}`"
@@ -114,14 +114,14 @@ def _schedule(script: Script) -> str:
         return f"lr_schedule: constant # {TODO}: the script has `{made.expression}`"
     known = {name: given for name, given in made.settings.items() if not given.expression}
     if made.name in ("linear", "constant_with_warmup") and "warmup" in made.settings:
-        known.setdefault("warmup", Given(0.1))
+        known.setdefault("warmup", ScriptValue(0.1))
     parameters = ", ".join(f"{name}: {_plain(given, None)}" for name, given in known.items())
     comment = "; ".join([*_origins(known), *_expressions(made.settings)])
     written = f"{{{made.name}: {{{parameters}}}}}" if parameters else made.name
     return f"lr_schedule: {written}" + (f" # {comment}" if comment else "")
 
 
-def _plain(given: Given, usual: float | None) -> str:
+def _plain(given: ScriptValue, usual: float | None) -> str:
     value = usual if given.expression else given.value
     if isinstance(value, bool) or value is None:
         return str(value).lower()
@@ -130,13 +130,13 @@ def _plain(given: Given, usual: float | None) -> str:
     return number(value)
 
 
-def _origins(settings: Mapping[str, Given]) -> Iterator[str]:
+def _origins(settings: Mapping[str, ScriptValue]) -> Iterator[str]:
     for name, given in settings.items():
         if given.origin:
             yield f"`{name}` is {given.origin}"
 
 
-def _expressions(settings: Mapping[str, Given]) -> Iterator[str]:
+def _expressions(settings: Mapping[str, ScriptValue]) -> Iterator[str]:
     for name, given in settings.items():
         if given.expression:
             yield f"{TODO}: `{name}` is `{given.expression}` in the script"

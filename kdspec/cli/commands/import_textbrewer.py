@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdspec.api.hooks import hookimpl
-from kdspec.cli.commands.init import header, origin, task_named, write
+from kdspec.cli.commands.init import origin, task_named, write
+from kdspec.cli.data_choice import data_file
 from kdspec.cli.invocation import Invocation
-from kdspec.cli.spec_library import relative
 from kdspec.cli.spec_template import (
     MODELINE,
     SCHEMA,
@@ -26,7 +26,7 @@ from kdspec.cli.spec_template import (
     student_lines,
     task_lines,
 )
-from kdspec.textbrewer.script import AVERAGED, Given
+from kdspec.textbrewer.script import AVERAGED, ScriptValue
 from kdspec.textbrewer.todo import TODO
 from kdspec.textbrewer.write_matches import Dialect
 
@@ -43,13 +43,9 @@ Examples:
   kdspec import-textbrewer several.json --task news=sequence_classification --task names=token_classification
 """
 _TASK = "sequence_classification"
-_ROWS: Mapping[str, DataChoice] = MappingProxyType(
-    {
-        "sequence_classification": DataChoice("", (TODO,), f"{{hub: {{path: {TODO}}}}} # {TODO}: yours, `--data FILE`"),
-        "token_classification": DataChoice("", (TODO,), f"{{hub: {{path: {TODO}}}}} # {TODO}: yours, `--data FILE`"),
-    }
-)
-"""Rows for a spec without `--data`, by task: no file of TextBrewer names any."""
+_ROWS = f"{{hub: {{path: {TODO}}}}} # {TODO}: yours, `--data FILE`"
+"""Rows for a spec without `--data`: no file of TextBrewer names any."""
+_WITHOUT_DATA = ("sequence_classification", "token_classification", "multi_label", "regression", "masked_lm")
 
 
 @hookimpl
@@ -118,14 +114,19 @@ def import_textbrewer(
     if len(kinds) == 1 and named[0][0] is None and len(found.tasks) > 1:  # the files do not distinguish them
         named, kinds = [(name, kinds[0].name) for name in found.tasks], kinds * len(found.tasks)
     tasks = {name or "main": kind for (name, _), kind in zip(named, kinds, strict=True)}
-    rows = _rows(tasks, data or (), folder)
-    origins = [_Teacher(origin(invocation.registry, model, folder, "--teacher")) for model in teacher or ()]
+    rows = _rows(invocation.registry, tasks, data or (), folder)
+    heads = [kind.head for kind in tasks.values()]
+    of_models = [heads[min(number, len(heads) - 1)] for number in range(max(len(teacher or ()), 1))]
+    origins = [
+        _Teacher(origin(invocation.registry, model, folder, "--teacher", head))
+        for model, head in zip(teacher or (), of_models, strict=False)
+    ]
     origins = origins or [_of_script(invocation.registry, given, folder) for given in _given(found)]
     if len(tasks) > 1 and len(origins) == 1:
         origins *= len(tasks)
     if 1 < len(tasks) != len(origins):
         raise typer.BadParameter(f"there are {len(tasks)} tasks: name a teacher for each", param_hint="--teacher")
-    own = origin(invocation.registry, student, folder, "--student") if student is not None else None
+    own = origin(invocation.registry, student, folder, "--student", None) if student is not None else None
     of_script = None if found.script.student is None else _of_script(invocation.registry, found.script.student, folder)
     first = reader.first_attention(found, attention_from)
     show(found.diagnostics, found.document.sources, str(files[0]), invocation.err)
@@ -169,21 +170,21 @@ class _Teacher:
     """Whether a script distils from it as it is."""
 
 
-def _given(found: Read) -> Sequence[Given]:
+def _given(found: Read) -> Sequence[ScriptValue]:
     """The teachers of the script; two of unknown paths for a distiller of several that does not show how many."""
     if found.script.teachers:
         several = AVERAGED in found.distillers and len(found.script.teachers) == 1
         return found.script.teachers * 2 if several else found.script.teachers
-    return (Given(),) * (2 if AVERAGED in found.distillers else 1)
+    return (ScriptValue(),) * (2 if AVERAGED in found.distillers else 1)
 
 
-def _of_script(registry: Registry, given: Given, folder: Path) -> _Teacher:
+def _of_script(registry: Registry, given: ScriptValue, folder: Path) -> _Teacher:
     """A model that a script loads; its files may be elsewhere."""
     if given.value is None:
         why = f"the file computes it, as `{given.expression}`" if given.expression else "a folder, or a name on the hub"
         return _Teacher(TemplateOrigin(path=TODO), f"{TODO}: {why}", trained=True)
     try:
-        made = origin(registry, str(given.value), folder, "--teacher")
+        made = origin(registry, str(given.value), folder, "--teacher", None)
     except typer.BadParameter:
         return _Teacher(TemplateOrigin(path=str(given.value)), f"{TODO}: it is not here", trained=True)
     return _Teacher(made, given.origin, trained=True)
@@ -204,16 +205,18 @@ def _named(written: Sequence[str]) -> list[tuple[str | None, str]]:
     return pairs
 
 
-def _rows(tasks: Mapping[str, type[Task]], files: Sequence[Path], folder: Path) -> list[DataChoice]:
+def _rows(registry: Registry, tasks: Mapping[str, type[Task]], files: Sequence[Path], folder: Path) -> list[DataChoice]:
     if files and len(files) != len(tasks):
         message = f"there {'is one task' if len(tasks) == 1 else f'are {len(tasks)} tasks'}: name a file for each"
         raise typer.BadParameter(message, param_hint="--data")
     if files:
-        return [DataChoice(relative(file, folder), header(file)) for file in files]
-    unknown = next((kind.name for kind in tasks.values() if kind.name not in _ROWS), None)
+        chosen = zip(tasks.values(), files, strict=True)
+        return [data_file(registry, file).choice(kind, folder, (), None) for kind, file in chosen]
+    unknown = next((kind.name for kind in tasks.values() if kind.name not in _WITHOUT_DATA), None)
     if unknown is not None:
         raise typer.BadParameter(f"is needed for the task `{unknown}`", param_hint="--data")
-    return [_ROWS[kind.name] for kind in tasks.values()]
+    columns = [[name for name in ("text", "label") if name in kind.model_fields] for kind in tasks.values()]
+    return [DataChoice(_ROWS, dict.fromkeys(names, TODO)) for names in columns]
 
 
 def _tasks(tasks: Mapping[str, type[Task]], rows: Sequence[DataChoice]) -> Iterator[str]:
@@ -291,11 +294,11 @@ def _stages(
     teachers = _teachers(origins, tasks)
     several = tuple(tasks) if len(tasks) > 1 else ()
     of_teacher = several or tuple(tasks) * len(teachers)
-    if any(model.trained and not model.origin.has_head for model in teachers.values()):
+    if any(model.trained for model in teachers.values()):
         yield "  # TextBrewer's teachers are trained already. One that is not needs a stage `supervised` before this one."
     for (name, model), task in zip(teachers.items(), of_teacher, strict=True):
         if not model.trained and tasks[task].head is not None:
             fitting = f"fine_tune_{task}" if several else name.replace("teacher", "fine_tune")
             yield from fine_tuning_lines(model.origin, name, fitting, task if several else None)
-    evaluated = all(data.written is not None for data in rows)
+    evaluated = all(data.written == _ROWS for data in rows)
     yield from stage(found, tuple(teachers), "student", dialect, first, evaluated=evaluated, tasks=several)

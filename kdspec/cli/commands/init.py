@@ -5,37 +5,35 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any
 
 import typer
 
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.kinds import Task
+from kdspec.cli.data_choice import DataFile, data_file
 from kdspec.cli.invocation import Invocation
-from kdspec.cli.spec_library import adapted, library, relative
-from kdspec.cli.spec_template import SCHEMA, DataChoice, TemplateOrigin, draft, example_rows
+from kdspec.cli.spec_library import assets_folder, copied, library, recipe, relative
+from kdspec.cli.spec_template import SCHEMA, DataChoice, TemplateOrigin, draft, example, scalar
 from kdspec.diagnostics.diagnostic import closest
+from kdspec.hf.configuration import PROBLEMS, architecture
 from kdspec.registry.registry import Registry
 
 _EXAMPLES = """\b
 Examples:
-  kdspec init --task sequence_classification --teacher ./my-bert --student like:3 --data train.tsv
-  kdspec init reviews.yaml --task sequence_classification --teacher bert-base-uncased --student like:3
+  kdspec init
+  kdspec init --data tickets.csv --teacher ./my-bert --student like:3
+  kdspec init names.yaml --data train.conll --task token_classification --teacher bert-base-cased
   kdspec init --from quickstart
+  kdspec init --from recipes/tinybert --teacher ./my-bert --data tickets.csv
 """
 _LIKE = re.compile(r"like:([1-9][0-9]{0,3})")
-
-_BY_EXAMPLE: Mapping[str, str] = MappingProxyType(
-    {
-        "masked_lm": "basics/masked_lm",
-        "question_answering": "basics/questions",
-        "token_classification": "basics/tagging",
-    }
-)
-"""Tasks without a template, because their rows are not sentences with labels; the library's spec for each."""
+_TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
+_TASK = "sequence_classification"
+_RECIPES = "recipes/"
 
 
 @hookimpl
@@ -48,20 +46,36 @@ def init(
     context: typer.Context,
     path: Annotated[Path, typer.Argument(metavar="PATH", help="The spec to write.")] = Path("spec.yaml"),
     *,
-    task: Annotated[str | None, typer.Option(help="The task; `kdspec list task` has the names.")] = None,
-    teacher: Annotated[str | None, typer.Option(metavar="MODEL", help="A folder or a name on the hub.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="`kdspec list task` has the names; by default what the data looks like.")
+    ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help=f"A folder or a name on the hub; by default {_TEACHER}."),
+    ] = None,
     student: Annotated[
         str | None,
         typer.Option(
-            metavar="MODEL", help="A folder, a name on the hub, or like:3: the teacher's architecture, 3 layers."
+            metavar="MODEL",
+            help="A folder, a name on the hub, or like:3: the teacher's architecture, 3 layers. By default half of them.",
         ),
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Training rows: .csv, .tsv, .json, .jsonl, .parquet; by default an example."),
+        typer.Option(
+            metavar="FILE",
+            help="Training rows: .csv, .tsv, .json, .jsonl, .parquet, .conll, SQuAD's .json; by default an example.",
+        ),
     ] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="The column of the text; twice for pairs.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of the label.")] = None,
     from_: Annotated[
-        str | None, typer.Option("--from", metavar="NAME", help="Copy one of the specs that ship with kdspec.")
+        str | None,
+        typer.Option(
+            "--from", metavar="NAME", help="Copy a spec that ships with kdspec; a recipe takes your models and data."
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
 ) -> None:
@@ -71,16 +85,16 @@ def init(
     from kdspec.spec import json_schema
 
     invocation: Invocation = context.obj
-    folder = path.parent
-    if from_ is not None:
-        if any(option is not None for option in (task, teacher, student, data)):
+    folder, given = path.parent, _Given(task, teacher, student, data, tuple(text or ()), label)
+    name = None if from_ is None else _in_library(from_)
+    assets: tuple[str, ...] = ()
+    if name is not None and not name.startswith(_RECIPES):
+        if given != _Given():
             raise typer.BadParameter("copies a whole spec and excludes the other options", param_hint="--from")
-        files = {path: adapted(_in_library(from_), folder)}
+        copy = copied(name, path)
+        files, assets = copy.texts, copy.assets
     else:
-        for option, value in (("--task", task), ("--teacher", teacher), ("--student", student)):
-            if not value:
-                _missing(option)
-        files = _drafted(invocation.registry, path, task or "", teacher or "", student or "", data)
+        files = _drafted(invocation, path, given, recipe(name) if name else None)
     there = next((file for file in files if os.path.lexists(file)), None)
     if there is not None and not force:
         raise typer.BadParameter(f"{there} exists; --force replaces it", param_hint="PATH")
@@ -88,6 +102,10 @@ def init(
         files = {**files, folder / SCHEMA: json_schema.text(invocation.registry)}
     write(files)
     invocation.err.say(f"wrote {', '.join(map(str, files))}")
+    if missing := [asset for asset in assets if not (assets_folder(folder) / asset).exists()]:
+        into = "" if assets_folder(folder) == assets_folder(Path()) else f" --into {assets_folder(folder)}"
+        invocation.err.say(f"next: kdspec fetch {' '.join(missing)}{into}, then kdspec plan {path}")
+        return
     reading = read(str(path), invocation.registry)
     show_reading(reading, invocation.err, "full")
     if reading.failed:
@@ -95,26 +113,70 @@ def init(
     invocation.err.say(f"next: kdspec plan {path}")
 
 
-def _drafted(
-    registry: Registry, path: Path, task_name: str, teacher: str, student: str, data: Path | None
-) -> dict[Path, str]:
-    task = task_named(registry, task_name)
-    if (spec := _BY_EXAMPLE.get(task.name)) is not None and task.__module__.startswith("kdspec."):
-        message = f"there is no template for `{task.name}`; use `kdspec init --from {spec}`"
-        raise typer.BadParameter(message, param_hint="--task")
+@dataclass(frozen=True)
+class _Given:
+    """The options that say what a draft is about."""
+
+    task: str | None = None
+    teacher: str | None = None
+    student: str | None = None
+    data: Path | None = None
+    text: tuple[str, ...] = ()
+    label: str | None = None
+
+
+def _drafted(invocation: Invocation, path: Path, given: _Given, of_recipe: Mapping[str, str] | None) -> dict[Path, str]:
+    registry, folder = invocation.registry, path.parent
+    found = None if given.data is None else data_file(registry, given.data)
+    task = task_named(registry, given.task or (found.found.task if found is not None and found.rows else _TASK))
+    teacher = origin(registry, given.teacher or _usual_teacher(folder), folder, "--teacher", task.head)
+    if not registry.get("model", "transformers")(path=teacher.path).can_learn(task.head):
+        help_ = f"write a model for it as a plugin, and the spec with `kdspec show task {task.name}`"
+        raise typer.BadParameter(f"no transformers model has a head for `{task.name}`; {help_}", param_hint="--task")
+    student = _student(given.student, registry, folder, teacher, recipe=of_recipe is not None)
     files = {}
-    if data is None:
-        example = path.with_name(f"{path.stem}-example.csv")
-        files[example] = example_rows(task)
-        rows = DataChoice(f"./{example.name}")
+    if found is None:
+        rows = example(task)
+        beside = path.with_name(f"{path.stem}-example{rows.suffix}")
+        files[beside] = rows.text
+        written = (
+            f"{{{rows.dataset}: {{train: {scalar(f'./{beside.name}')}}}}} # and `validation`, `test`, `unlabelled`"
+        )
+        choice = DataChoice(written, rows.settings)
     else:
-        rows = DataChoice(relative(data, path.parent), header(data))
+        choice = found.choice(task, folder, given.text, given.label)
+        _say(invocation, found, task, asked=bool(given.text or given.label))
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem).strip("-") or "distillation"
-    origins = (
-        origin(registry, teacher, path.parent, "--teacher"),
-        origin(registry, student, path.parent, "--student"),
-    )
-    return {path: draft(name, task, rows, *origins), **files}
+    if given.teacher is None:
+        invocation.err.say(f"teacher: {teacher.path}; --teacher names another")
+    return {path: draft(name, task, choice, teacher, student, of_recipe), **files}
+
+
+def _say(invocation: Invocation, found: DataFile, task: type[Task], *, asked: bool) -> None:
+    """What was guessed of a file, so that a wrong guess is seen before anything runs."""
+    if not found.rows:
+        return
+    number = max((len(values) for values in found.rows.values()), default=0)
+    invocation.err.say(f"{found.file}: {number} rows looked at, for the task {task.name}")
+    for reason in found.found.reasons:
+        invocation.err.say(f"  {reason}")
+    if not asked and found.found.reasons:
+        invocation.err.say("  --task, --text and --label choose others")
+
+
+def _usual_teacher(folder: Path) -> str:
+    """The small encoder that `kdspec fetch` brings, if it is there; else the same one on the hub."""
+    fetched = assets_folder(folder) / _TEACHER.rpartition("/")[2]
+    return os.path.relpath(fetched.resolve()) if fetched.is_dir() else _TEACHER
+
+
+def _student(
+    student: str | None, registry: Registry, folder: Path, teacher: TemplateOrigin, *, recipe: bool
+) -> TemplateOrigin:
+    """The student of the command line; else that of the recipe, or half of the teacher's layers."""
+    if student is not None:
+        return origin(registry, student, folder, "--student", None)
+    return TemplateOrigin() if recipe else TemplateOrigin(layers=max((teacher.facts.layers or 6) // 2, 1))
 
 
 def task_named(registry: Registry, task_name: str) -> type[Task]:
@@ -131,11 +193,26 @@ def task_named(registry: Registry, task_name: str) -> type[Task]:
     return task
 
 
-def origin(registry: Registry, model: str, folder: Path, option: str) -> TemplateOrigin:
-    """The origin of a model on the command line; `option` is the option, for error messages."""
+def origin(registry: Registry, model: str, folder: Path, option: str, head: str | None) -> TemplateOrigin:
+    """The origin of a model on the command line.
+
+    Args:
+        registry: the components.
+        model: a folder, a name on the hub, or for a student `like:3`.
+        folder: of the spec.
+        option: of the command line, for error messages.
+        head: the kind of head that the task needs.
+    """
     like = _LIKE.fullmatch(model)
     if like is not None and option == "--student":
         return TemplateOrigin(layers=int(like[1]))
+    if ":" in model and not Path(model).exists():
+        what = (
+            "a student is `like:3`, with a number of layers"
+            if option == "--student"
+            else "a teacher is a folder or a name on the hub"
+        )
+        raise typer.BadParameter(f"`{model}` names no model; {what}", param_hint=option)
     if os.path.isdir(model):  # noqa: PTH112 - raises nothing for odd names
         if not (Path(model) / "config.json").is_file():
             raise typer.BadParameter(f"the folder `{model}` has no `config.json`", param_hint=option)
@@ -144,38 +221,33 @@ def origin(registry: Registry, model: str, folder: Path, option: str) -> Templat
         raise typer.BadParameter(f"there is no folder `{model}`", param_hint=option)
     component = registry.get("model", "transformers")(path=model)
     context = BuildContext(folder=folder)
-    architectures = component.written_configuration(context).get("architectures") or []
-    has_head = any("For" in str(name) and "ForPreTraining" not in str(name) for name in architectures)
-    return TemplateOrigin(path=model, facts=component.facts(context), has_head=has_head)
+    written = component.written_configuration(context)
+    return TemplateOrigin(path=model, facts=component.facts(context), has_head=has_head(written, head))
 
 
-def header(data: Path) -> list[str]:
-    """The columns of a text file; none if they cannot be read, which `kdspec validate` reports."""
-    from kdspec.data.tables import FileMistake, read_csv, read_json
-
-    try:
-        match data.suffix.lower():
-            case ".csv" | ".tsv":
-                tabs = data.suffix.lower() == ".tsv"
-                return list(read_csv(data, "\t" if tabs else ",", quoting=not tabs))
-            case ".json" | ".jsonl":
-                return list(read_json(data))
-    except FileMistake:
-        pass
-    return []
+def has_head(configuration: Mapping[str, Any], head: str | None) -> bool:
+    """Whether a model was saved with a trained head of this kind, as far as its configuration tells."""
+    if head is None:
+        return False
+    wanted = f"For{architecture(head)}"
+    if not any(str(name).endswith(wanted) for name in configuration.get("architectures") or []):
+        return False
+    problem = PROBLEMS.get(head)
+    return configuration.get("problem_type") in (None, problem) or problem is None
 
 
-def _in_library(name: str) -> Path:
-    specs: Mapping[str, Path] = library()
+def _in_library(name: str) -> str:
+    specs = library()
     if name not in specs:
-        guess = closest(name, specs)
-        hint = f"did you mean `{guess}`?" if guess else f"there are {', '.join(specs) or 'none'}"
+        guess = closest(name, specs) or next((known for known in specs if known.endswith(f"/{name}")), None)
+        folders = dict.fromkeys(known.partition("/")[0] for known in specs)
+        known = "; ".join(
+            f"{folder}: {', '.join(n.partition('/')[2] or n for n in specs if n.partition('/')[0] == folder)}"
+            for folder in folders
+        )
+        hint = f"did you mean `{guess}`?" if guess else f"there are {known}"
         raise typer.BadParameter(f"kdspec ships no spec named `{name}`; {hint}", param_hint="--from")
-    return specs[name]
-
-
-def _missing(option: str) -> NoReturn:
-    raise typer.BadParameter("is needed, or --from NAME to copy a whole spec", param_hint=option)
+    return name
 
 
 def write(files: Mapping[Path, str]) -> None:

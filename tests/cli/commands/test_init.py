@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,12 +11,12 @@ import yaml
 from transformers import AutoConfig
 
 from kdspec import load_registry
+from kdspec.cli import spec_library
 from kdspec.cli.read_spec import read
 from kdspec.cli.spec_library import library
 from kdspec.spec import json_schema
 
-BY_EXAMPLE = {"masked_lm", "question_answering", "token_classification"}
-TASKS = sorted({*load_registry(installed=False).names("task")} - BY_EXAMPLE)
+TASKS = sorted({*load_registry(installed=False).names("task")} - {"tensors"})
 TINY = Path(__file__).parent.parent.parent / "data" / "tiny" / "teacher"
 
 
@@ -26,7 +26,8 @@ def new(kdspec, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments, task="sequence_classification", teacher=str(TINY), student="like:2"):
-        return kdspec("init", *arguments, "--task", task, "--teacher", teacher, "--student", student)
+        student_ = ("--student", student) if student else ()
+        return kdspec("init", *arguments, "--task", task, "--teacher", teacher, *student_)
 
     return run
 
@@ -58,12 +59,96 @@ def test_what_it_writes_is_valid_and_has_a_plan(new, tmp_path, task, teacher, st
     assert reading.plan is not None
 
 
-@pytest.mark.parametrize("task", sorted(BY_EXAMPLE))
-def test_a_task_with_rows_of_its_own_form_has_a_spec_to_begin_with(new, task):
-    outcome = new(task=task)
+def test_a_task_without_a_model_of_transformers_says_so(new, tmp_path):
+    outcome = new(task="tensors")
     assert outcome.code == 2
-    (name,) = re.findall(r"--from ([a-z_]+/[a-z_]+)", " ".join(outcome.err.split()))
-    assert name in library()
+    assert "no transformers model has a head for `tensors`" in " ".join(outcome.err.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_options_it_writes_a_spec_to_begin_with(kdspec, tmp_path, monkeypatch, registry):
+    monkeypatch.chdir(tmp_path)
+    outcome = kdspec("init")
+    assert outcome.code == 0, outcome.err
+    assert "teacher: " in outcome.err
+    assert read("spec.yaml", registry).diagnostics == ()
+    assert (tmp_path / "spec-example.csv").is_file()
+
+
+TICKETS = "ticket_id,body,queue\n" + "".join(
+    f"{n},the printer on floor {n} fails again,{'tech' if n % 2 else 'billing'}\n" for n in range(40)
+)
+
+
+def test_columns_are_guessed_from_the_values_and_said(new, tmp_path):
+    (tmp_path / "tickets.csv").write_text(TICKETS)
+    outcome = new("--data", "tickets.csv")
+    assert outcome.code == 0, outcome.err
+    task = yaml.safe_load((tmp_path / "spec.yaml").read_text())["tasks"]["main"]["sequence_classification"]
+    assert (task["text"], task["label"]) == ("body", "queue")
+    assert "text: `body`" in outcome.err
+    assert "label: `queue`, 2 different: `billing`, `tech`" in outcome.err
+    assert "--text and --label choose others" in outcome.err
+
+
+def test_columns_of_the_command_line_go_first(new, tmp_path):
+    (tmp_path / "tickets.csv").write_text(TICKETS)
+    assert new("--data", "tickets.csv", "--text", "body", "--text", "queue", "--label", "ticket_id").code == 0
+    task = yaml.safe_load((tmp_path / "spec.yaml").read_text())["tasks"]["main"]["sequence_classification"]
+    assert (task["text"], task["label"]) == (["body", "queue"], "ticket_id")
+    outcome = new("other.yaml", "--data", "tickets.csv", "--label", "quue")
+    assert outcome.code == 2
+    assert "did you mean `queue`?" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "task"),
+    [
+        ("train.conll", "Ann B-PER\nlives O\n\nBob B-PER\n", "token_classification"),
+        ("train.txt", "Ann B-PER\nlives O\n\nBob B-PER\nleft O\n\n", "token_classification"),
+        ("lines.txt", "one sentence\nand another\n", "masked_lm"),
+        ("squad.json", '{"data": [{"paragraphs": [{"context": "a b", "qas": [{"id": "1", "question": "q", "answers": [{"text": "b", "answer_start": 2}]}]}]}]}', "question_answering"),
+        ("pairs.tsv", "premise\thypothesis\tlabel\nit rains\tit is wet\tyes\nit rains\tit is dry\tno\n", "sequence_classification"),
+        ("scores.jsonl", "".join(f'{{"text": "a film of {n} minutes", "score": {n / 7}}}\n' for n in range(40)), "regression"),
+    ],
+)  # fmt: skip
+def test_the_task_is_that_of_the_data(kdspec, tmp_path, monkeypatch, registry, name, text, task):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text(text)
+    outcome = kdspec("init", "--data", name, "--teacher", str(TINY), "--student", "like:2")
+    assert outcome.code == 0, outcome.err
+    assert list(yaml.safe_load((tmp_path / "spec.yaml").read_text())["tasks"]["main"]) == [task]
+    assert read("spec.yaml", registry).diagnostics == ()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_the_example_of_a_task_runs(kdspec, tmp_path, monkeypatch, tiny_folder, task):
+    monkeypatch.chdir(tmp_path)
+    assert (
+        kdspec("init", "--task", task, "--teacher", str(tiny_folder("teacher", layers=2)), "--student", "like:1").code
+        == 0
+    )
+    outcome = kdspec("run", "spec.yaml")
+    assert outcome.code == 0, outcome.err
+
+
+@pytest.mark.parametrize(
+    ("task", "problem", "stages"),
+    [
+        ("sequence_classification", "single_label_classification", ["distil"]),
+        ("sequence_classification", "regression", ["fine_tune", "distil"]),
+        ("multi_label", "multi_label_classification", ["distil"]),
+        ("token_classification", None, ["fine_tune", "distil"]),
+        ("masked_lm", None, ["fine_tune", "distil"]),
+    ],
+)
+def test_a_teacher_is_trained_first_unless_its_head_is_of_the_task(new, tmp_path, task, problem, stages):
+    config = AutoConfig.for_model("bert", num_hidden_layers=4, problem_type=problem)
+    config.architectures = ["BertForSequenceClassification"]
+    config.save_pretrained(tmp_path / "model")
+    new(teacher="./model", task=task)
+    assert list(yaml.safe_load((tmp_path / "spec.yaml").read_text())["stages"]) == stages
 
 
 def test_it_begins_with_the_line_for_editors_and_brings_the_schema(new, tmp_path):
@@ -97,7 +182,7 @@ def test_paths_are_seen_from_the_spec(new, tmp_path):
     assert spec["models"]["teacher"] == {"transformers": {"path": "../model"}}
     task = spec["tasks"]["main"]["sequence_classification"]
     assert task["data"] == {"csv": {"train": "../rows.tsv", "delimiter": "\t", "quoting": False}}
-    assert (task["text"], task["label"]) == ("id", "label")
+    assert (task["text"], task["label"]) == ("sentence", "label")
     assert not list(tmp_path.rglob("*-example.csv"))
 
 
@@ -133,7 +218,8 @@ def test_nothing_is_replaced_unless_forced(new, tmp_path, name):
         ({"task": "sequence_clasification"}, "did you mean `sequence_classification`?"),
         ({"teacher": "./missing"}, "there is no folder `./missing`"),
         ({"teacher": "."}, "has no `config.json`"),
-        ({"teacher": "like:2"}, "KD310"),
+        ({"teacher": "like:2"}, "a teacher is a folder or a name on the hub"),
+        ({"student": "lik:2"}, "names no model"),
     ],
 )
 def test_unusable_arguments_are_reported(new, arguments, told):
@@ -142,16 +228,11 @@ def test_unusable_arguments_are_reported(new, arguments, told):
     assert told in outcome.err
 
 
-def test_models_and_task_are_needed(kdspec, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    outcome = kdspec("init", "--task", "tensors")
-    assert outcome.code == 2
-    assert "--teacher" in outcome.err
-    assert list(tmp_path.iterdir()) == []
+WHOLE = sorted(name for name in library() if not name.startswith("recipes/"))
 
 
-@pytest.mark.parametrize("name", sorted(library()))
-def test_a_spec_of_the_library_is_copied_with_its_files_in_sight(kdspec, tmp_path, monkeypatch, name, registry):
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_spec_of_the_library_is_copied_with_all_that_it_needs(kdspec, tmp_path, monkeypatch, name, registry):
     monkeypatch.chdir(tmp_path)
     kdspec("init", "deeper/copy.yaml", "--from", name)
     there, here = library()[name], tmp_path / "deeper" / "copy.yaml"
@@ -159,6 +240,40 @@ def test_a_spec_of_the_library_is_copied_with_its_files_in_sight(kdspec, tmp_pat
         d.code for d in read(str(there), registry).diagnostics
     }
     assert here.read_text().startswith("# yaml-language-server: $schema=kdspec.schema.json\n")
+
+
+def test_an_installed_package_names_no_path_of_itself(kdspec, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(spec_library, "_PACKAGE", tmp_path / "site" / "kdspec")
+    shutil.copytree(
+        Path(__file__).parent.parent.parent.parent / "specs", tmp_path / "site" / "kdspec" / "specs",
+        ignore=shutil.ignore_patterns("assets"),
+    )  # fmt: skip
+    for name in ("quickstart", "basics/own_pairs", "basics/matches", "textbrewer/mnli_t3"):
+        folder = Path(name.replace("/", "_"))
+        outcome = kdspec("init", str(folder / "spec.yaml"), "--from", name)
+        assert outcome.code == 0, outcome.err
+        assert all("site" not in path.read_text() for path in folder.iterdir())
+    assert (
+        "next: kdspec fetch headlines all-MiniLM-L6-v2 --into" in kdspec("init", "q/s.yaml", "--from", "quickstart").err
+    )
+
+
+@pytest.mark.parametrize("name", sorted({*library()} - {*WHOLE}))
+def test_a_recipe_takes_the_models_and_the_data_of_the_user(new, tmp_path, name, registry):
+    (tmp_path / "tickets.csv").write_text(TICKETS)
+    AutoConfig.for_model("bert", num_hidden_layers=6, hidden_size=48, num_attention_heads=12).save_pretrained(
+        tmp_path / "model"
+    )
+    outcome = new("--from", name, "--data", "tickets.csv", teacher="./model", student="")
+    text = (tmp_path / "spec.yaml").read_text()
+    made, original = yaml.safe_load(text), yaml.safe_load(library()[name].read_text())
+    assert made["tasks"]["main"]["sequence_classification"]["label"] == "queue"
+    assert made["models"]["teacher"]["transformers"]["path"] == "./model"
+    assert made["models"]["student"] == original["models"]["student"]
+    assert {key: stage for key, stage in made["stages"].items() if key != "fine_tune"} == original["stages"]
+    assert "sarcasm" not in text
+    assert outcome.code == 0, outcome.err
 
 
 def test_a_misspelt_name_of_the_library_is_corrected(kdspec, tmp_path, monkeypatch):
