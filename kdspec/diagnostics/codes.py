@@ -171,8 +171,9 @@ _TABLE = (
     Code(
         "KD308",
         "name not allowed",
-        "Names become parts of file names. They have 1 to 100 letters, digits, `.`, `_` or `-`, and at least one "
-        "character that is not a dot.",
+        "Names become parts of file names. They have 1 to 100 letters and digits of any script, `.`, `_` or `-`, and do not "
+        "begin with `.` or `-`. Names that differ only in case, and names of devices such as `con`, are refused, because some "
+        "file systems cannot have them. Accents are written as composed characters (NFC).",
     ),
     Code(
         "KD309",

@@ -11,7 +11,7 @@ from kdspec.diagnostics.finding import Finding, Mark, SpecPath
 from kdspec.source.document import Document
 from kdspec.source.scalars import resolve
 
-_BARE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+_BARE = re.compile(r"\w[\w.-]{0,99}")
 """Text that needs no quotes in YAML."""
 
 
@@ -75,4 +75,6 @@ def _edit(label: Label, fix: tuple[str, str], document: Document) -> Edit | None
     bare = written[1:-1] if written[:1] in {"'", '"'} else written
     if span.line != span.end_line or bare != old:
         return None
-    return Edit(span, new if _BARE.fullmatch(new) and isinstance(resolve(new), str) else json.dumps(new))
+    return Edit(
+        span, new if _BARE.fullmatch(new) and isinstance(resolve(new), str) else json.dumps(new, ensure_ascii=False)
+    )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Strict, by_name
@@ -13,19 +12,7 @@ from kdspec.api.kinds.distiller import Distiller
 from kdspec.api.kinds.kinds import Adaptor, LrSchedule, Optimizer, Task
 from kdspec.api.kinds.model import Model
 from kdspec.api.spec.cache_settings import TeacherCacheSettings
-
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
-_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
-
-
-def _safe_name(value: str) -> str:
-    if not _NAME.fullmatch(value) or ".." in value or _RESERVED.fullmatch(value):
-        raise PydanticCustomError("bad_name", "`{name}` cannot be a name", {"name": value})
-    return value
-
-
-Name = Annotated[str, AfterValidator(_safe_name)]
-"""A name that is also the name of a folder: letters, digits, `.`, `_` and `-`."""
+from kdspec.api.spec.names import Distinct, Name
 
 PositiveInt = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -221,11 +208,11 @@ class Spec(Strict):
     """Name of the run; its output is in `runs/<name>/`."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Seed of all randomness: data order, dropout, random initialisation."""
-    tasks: Annotated[dict[Name, Task], Field(min_length=1)]
+    tasks: Annotated[dict[Name, Task], Field(min_length=1), Distinct]
     """What is learnt: data, how rows become inputs, metrics."""
-    models: Annotated[dict[Name, Model], Field(min_length=1)]
+    models: Annotated[dict[Name, Model], Field(min_length=1), Distinct]
     """Teachers and students."""
-    adaptors: dict[Name, Adaptor] = {}
+    adaptors: Annotated[dict[Name, Adaptor], Distinct] = {}
     """Where the features of a model are. Default: the task's adaptor."""
-    stages: Annotated[dict[Name, Stage], Field(min_length=1)]
+    stages: Annotated[dict[Name, Stage], Field(min_length=1), Distinct]
     """The stages, in order. A finished stage is not run again."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -18,7 +17,6 @@ _CODE = frozenset({"trust_remote_code", "use_safetensors", "weights_only", "allo
 """Names in other tools for settings that allow code from a model's files, or pickles, which can run code too."""
 _NO_CODE = "a spec runs no code and loads no pickle; a model of your own comes from `--plugin FILE` on the command line"
 _TRUST = "a spec runs no code; if you trust the code in a model's files, add `--trust-remote-code` to the command"
-_WORD = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 
 
 def explain(errors: Sequence[Any], document: Document, registry: Registry) -> tuple[Diagnostic, ...]:
@@ -105,10 +103,15 @@ def _by_set(span: Span) -> bool:
 def _bad_name(mistake: Mistake) -> Diagnostic:
     of_key = mistake.loc[-1:] == ("[key]",)
     span = mistake.document.keys[mistake.path] if of_key else mistake.document.values[mistake.path]
-    rule = "a name has up to 100 letters, digits, `.`, `_` or `-`, and does not begin with `.` or `-`"
-    if _WORD.fullmatch(mistake.context["name"]):
-        rule = "some systems reserve this name for a device, or read it as a parent folder"
-    return Diagnostic("KD308", mistake.message, Label(span, "not a name"), help=rule)
+    composed, rule = mistake.context["composed"], mistake.context["rule"]
+    edit = Edit(span, composed) if composed else None
+    return Diagnostic("KD308", mistake.message, Label(span, "not a name"), help=rule, edit=edit)
+
+
+def _same_name(mistake: Mistake) -> Diagnostic:
+    name, other = (mistake.document.keys[(*mistake.path, mistake.context[key])] for key in ("name", "other"))
+    help_ = "both name files of the run, which some file systems cannot tell apart: give one another name"
+    return Diagnostic("KD308", mistake.message, Label(name, "the second"), (Label(other, "the first"),), help=help_)
 
 
 _EXPLAINERS: Mapping[str, Callable[[Mistake], Diagnostic]] = MappingProxyType(
@@ -118,6 +121,7 @@ _EXPLAINERS: Mapping[str, Callable[[Mistake], Diagnostic]] = MappingProxyType(
         "missing_key": _missing,
         "exclusive_keys": _exclusive,
         "bad_name": _bad_name,
+        "same_name": _same_name,
         "unknown_component": components.unknown,
         "ambiguous_component": components.ambiguous,
         "component_shape": components.shapeless,
