@@ -226,9 +226,7 @@ FOREIGN = {
         data/row_cache.py backend_tokenizer
     """,
     "the type of a column of datasets": """
-        builtins/tasks/multi_label.py feature names
-        builtins/tasks/sequence_classification.py names
-        data/tagged_sentences.py feature names
+        data/label_columns.py feature names
     """,
     "a node of the graph of autograd": """
         ops/leaves.py variable

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from kdspec.data import texts
+from kdspec.data.label_names import NO_LABEL
 from kdspec.data.numbers import advice, described, is_missing
 from kdspec.diagnostics.fault import Fault
 
@@ -19,16 +20,44 @@ LabelColumns = Annotated[
 ]
 """One column, or several."""
 
-MissingMarks = Annotated[
-    list[str],
-    BeforeValidator(lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=str | list[str]),
-]
-"""Texts that mean that a row has no label, or a single one."""
+
+def _texts(value: Any) -> Any:
+    """A mark or a list of them as a list of texts; a number is written without quotes too."""
+    marks = value if isinstance(value, list) else [value]
+    return [
+        str(mark) if isinstance(mark, (int, float)) and not isinstance(mark, bool) else _stripped(mark)
+        for mark in marks
+    ]
+
+
+def _stripped(value: Any) -> Any:
+    return value.strip() if isinstance(value, str) else value
+
+
+MissingMarks = Annotated[list[str], BeforeValidator(_texts, json_schema_input_type=str | float | list[str | float])]
+"""How rows write that they have no label: a text, or several."""
 
 
 def has(rows: Any, split: str, column: str) -> bool:
     """Whether a split has labels in a column; `unlabelled` has none, nor has a split without the column."""
     return split != "unlabelled" and column in rows.column_names
+
+
+def declared_names(splits: Mapping[str, Any], column: str) -> list[str] | None:
+    """The names that the data set declares for the numbers in a column, or in the lists of a column; None without any."""
+    for rows in splits.values():
+        if column in rows.column_names:
+            feature = rows.features[column]
+            names = getattr(getattr(feature, "feature", feature), "names", None)
+            return None if names is None else list(names)
+    return None
+
+
+def declared(value: Any, names: Sequence[str] | None) -> Any:
+    """The name that the data set declares for a number; None for -1 and -100, which mean no label."""
+    if names is None or not isinstance(value, int) or isinstance(value, bool):
+        return value
+    return names[value] if 0 <= value < len(names) else None if value in NO_LABEL else value
 
 
 def check(splits: Mapping[str, Any], columns: Sequence[str]) -> None:

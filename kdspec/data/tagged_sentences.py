@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kdspec.data import texts
+from kdspec.data.label_columns import declared_names
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
 
@@ -67,9 +68,7 @@ def read_tags(rows: Any, split: str, column: str, at: str, words: Sequence[Seque
 
 def known_names(rows: Any, column: str) -> list[str] | None:
     """The data set's class names for the numbers in the lists of a column; None if it has none."""
-    feature = rows.features[column]
-    names = getattr(getattr(feature, "feature", feature), "names", None)
-    return None if names is None else list(names)
+    return declared_names({"": rows}, column)
 
 
 _HELP = "rows and words are counted from 1"

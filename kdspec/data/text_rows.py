@@ -119,6 +119,15 @@ class LabelledTexts(BuiltTask):
         """Number of rows of the split."""
         return self._texts.rows(split)
 
+    def labelled(self, split: str) -> int:
+        """Number of rows with a label; of rows with several labels, with any of them."""
+        unlabelled = self._texts.unlabelled
+        several = isinstance(unlabelled, list)
+        return sum(
+            any(value == value for value in label) if several else label != unlabelled  # noqa: PLR0124 - NaN differs from itself
+            for label in self._labels.get(split, ())
+        )
+
     def encode(self, split: str, readers: Sequence[Reader]) -> list[list[dict[str, Any]]]:
         """Lists of token ids, token types if the tokenizer returns them, and the labels."""
         return [self._texts.encode(split, reader.tokenizer, self._labels[split]) for reader in readers]

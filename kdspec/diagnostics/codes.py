@@ -214,6 +214,13 @@ _TABLE = (
         "losses, temperatures that depend on the logits, and averages over several teachers need all logits.",
     ),
     Code(
+        "KD316",
+        "rows that look wrong",
+        "The rows can be read, but something in them is probably not what was meant: one class in two spellings, a mark for "
+        '"no label" that counts as a class, a class that no row has, numbers that get their names from a model. This is a '
+        "warning: the run goes on.",
+    ),
+    Code(
         "KD320",
         "splitting may change the gradient",
         "The spec splits batches into micro-batches of similar length, and a part of the stage is not row-wise: it may "

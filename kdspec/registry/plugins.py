@@ -56,6 +56,7 @@ BUILTINS = (
     "kdspec.builtins.checks.tokenizers",
     "kdspec.builtins.checks.cached_logits",
     "kdspec.builtins.checks.whole_steps",
+    "kdspec.builtins.checks.label_columns",
 )
 
 

@@ -151,6 +151,18 @@ class Task(Scoped):
         """Whether the task's rows have labels. Torch-free."""
         return True
 
+    def label_columns(self) -> Mapping[tuple[str | int, ...], str]:
+        """The columns of the labels, by the path of the parameter that names each; empty if there are none. Torch-free.
+
+        `train` needs them if a loss reads labels; a split without one of them is not evaluated.
+        """
+        return {}
+
+    def column_names(self, context: BuildContext) -> Mapping[str, Collection[str]]:
+        """The columns of each split, from its data set or the task that it wraps; may raise a `Fault`. Torch-free."""
+        found = next((part for part in parts(self) if isinstance(part, Dataset | Task)), None)
+        return {} if found is None else found.column_names(context)
+
     def has_split(self, split: str) -> bool | None:
         """Whether there are rows for a split, from its data set or the task that it wraps; None: not known. Torch-free."""
         found = {part.has_split(split) for part in parts(self) if isinstance(part, Dataset | Task)}

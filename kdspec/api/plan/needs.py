@@ -78,6 +78,11 @@ class TaskNeeds:
         """Whether anything of the task is learnt."""
         return bool(any(self.reads.values()) or self.hard_labels or self.matches)
 
+    @property
+    def reads_labels(self) -> bool:
+        """Whether a loss reads the labels of the training rows."""
+        return self.hard_labels or any("labels" in names for names in self.reads.values())
+
     def within(self, distiller: Any) -> Any:
         """The part of a strategy's parameters at the path `at`."""
         found: Any = distiller

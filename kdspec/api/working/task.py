@@ -65,6 +65,14 @@ class BuiltTask(ABC):
         `encode` may split a long row into several, each with its own number.
         """
 
+    def labelled(self, split: str) -> int:
+        """Number of rows of the split that the metrics count; by default all of them.
+
+        For a task with labels these are the rows that have one. A split of which it is 0 is not evaluated: the best student
+        is not selected by it, and the table at the end takes another split.
+        """
+        return self.rows(split)
+
     @abstractmethod
     def encode(self, split: str, readers: Sequence[Reader]) -> Sequence[Sequence[Row]]:
         """The encoded rows of the split: one sequence per reader, by row number.
@@ -166,6 +174,10 @@ class WrappedTask(BuiltTask):
     def rows(self, split: str) -> int:
         """That of the wrapped task."""
         return self.task.rows(split)
+
+    def labelled(self, split: str) -> int:
+        """That of the wrapped task."""
+        return self.task.labelled(split)
 
     def encode(self, split: str, readers: Sequence[Reader]) -> Sequence[Sequence[Row]]:
         """As the wrapped task does it."""

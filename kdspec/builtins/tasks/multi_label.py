@@ -188,8 +188,7 @@ class LabelledRows(LabelledTexts):
 
     def _known(self, rows: Any) -> list[str] | None:
         """The data set's class names for the numbers in its lists."""
-        feature = rows.features[self._task.label[0]]
-        return getattr(getattr(feature, "feature", None), "names", None)
+        return label_columns.declared_names({"": rows}, self._task.label[0])
 
     def _found(self, written: list[list[str] | None]) -> list[str]:
         known = self._known(self._splits["train"])

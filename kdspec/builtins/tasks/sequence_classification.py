@@ -18,7 +18,9 @@ from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.task import Head
 from kdspec.data import label_columns, label_names, texts
 from kdspec.data.answers.same_answers import share_of_same
-from kdspec.data.columns import missing
+from kdspec.data.classes import classes
+from kdspec.data.columns import ColumnPlace, missing
+from kdspec.data.label_columns import MissingMarks, declared, declared_names
 from kdspec.data.label_names import LabelNames
 from kdspec.data.text_rows import VARIES, LabelledTexts, TextRows
 from kdspec.diagnostics.fault import Fault
@@ -35,8 +37,9 @@ _IGNORE = -100
 class SequenceClassification(Task):
     """One label for each text, or for each pair of texts.
 
-    A row with an empty label, and every row of the split `unlabelled`, is unlabelled: it is left out of the metrics and
-    the hard loss. A split without the label column is unlabelled.
+    A row with an empty label or a mark of `missing`, and every row of the split `unlabelled`, is unlabelled: it is left out
+    of the metrics and the hard loss. A split without the label column is unlabelled; `train` may be so too if no loss reads
+    labels. Beside the numbers 0 to n - 1, -1 is no label.
     """
 
     name = "sequence_classification"
@@ -53,7 +56,10 @@ class SequenceClassification(Task):
     label: str
     """The column of the label: a name or a number, as it is written."""
     labels: LabelNames | None = None
-    """Label names in the order of the logits; numbers as text. Default: those found in `train`, sorted."""
+    """Label names in the order of the logits; for rows with the numbers 0 to n - 1 their names. Default: those that the
+    data set declares, or those found in `train`, sorted; numbers have the names of a loaded head with as many classes."""
+    missing: MissingMarks = []
+    """How a row without a label is written, such as `-`, besides nothing and null: a text, or several."""
     max_length: int | None = Field(default=None, ge=2)
     """Number of tokens to which a text, or the longer one of a pair, is truncated. Default: the tokenizer's limit."""
     augment: list[Augmentation] = []
@@ -74,37 +80,45 @@ class SequenceClassification(Task):
 
     def without_rows(self) -> Classification:
         """With the labels in the spec."""
-        return Classification(self, {})
+        return Classification(self, {}, TaskContext())
 
     def varies(self) -> str | None:
         """If texts are augmented."""
         return VARIES if self.augment else None
+
+    def label_columns(self) -> Mapping[ColumnPlace, str]:
+        """That of `label`."""
+        return {("label",): self.label}
 
     def metric_names(self) -> Collection[str]:
         """Those of `metric`."""
         return ("accuracy", "f1", "mcc")
 
     def check(self, context: BuildContext) -> Iterator[Fault]:
-        """Whether the rows have the columns of the texts, and those of `train` that of the label."""
+        """Whether the rows have the columns of the texts."""
         splits = texts.columns_of(self.data, context)
-        yield from missing(splits, {("text", n): name for n, name in enumerate(self.text)}, {("label",): self.label})
+        yield from missing(splits, {("text", n): name for n, name in enumerate(self.text)}, {})
 
     def build(self, context: TaskContext) -> Classification:
         """Read the rows and check their columns and labels."""
-        return Classification(self, texts.splits_of(self.data, context))
+        return Classification(self, texts.splits_of(self.data, context), context)
 
 
 class Classification(LabelledTexts):
     """The built task; without rows if there are no splits."""
 
-    def __init__(self, task: SequenceClassification, splits: Mapping[str, Any]) -> None:
+    def __init__(self, task: SequenceClassification, splits: Mapping[str, Any], context: TaskContext) -> None:
         self._task, self._splits = task, splits
         rows = TextRows(splits, task.text, max_length=task.max_length, augment=task.augment, unlabelled=_IGNORE)
-        if splits:
+        if splits and context.reads_labels:
             texts.check_column(splits["train"], "train", task.label, ("label",))
         written = {split: self._written(split) for split in splits}
-        names = task.labels if task.labels is not None else self._found(written["train"]) if splits else []
-        self.head = Head(kind=task.head, labels=tuple(names))
+        found = classes(
+            written, context, column=task.label, at=("label",), labels=task.labels,
+            declared=declared_names(splits, task.label),
+        )  # fmt: skip
+        self.head = Head(kind=task.head, labels=found.names)
+        self._naming = found.naming
         super().__init__(rows, {split: self._numbered(split, values) for split, values in written.items()}, "int64")
 
     def hard_loss(self, features: Features, batch: Batch) -> Mapping[str, Mean]:
@@ -129,27 +143,19 @@ class Classification(LabelledTexts):
             if isinstance(value, (list, dict, bytes)):
                 message = f"row {row} of `{split}` has a {type(value).__name__} in `{column}`, not one label"
                 raise Fault("KD502", message, ("label",))
-        names = getattr(rows.features[column], "names", None)
-        if names is not None:  # the data set has class names for its numbers; -1 means no label
-            known = dict(enumerate(names))
-            return [None if value is None or value == -1 else known.get(value, str(value)) for value in values]
-        return [label_names.written(value) for value in values]
-
-    def _found(self, written: list[str | None]) -> list[str]:
-        names = getattr(self._splits["train"].features[self._task.label], "names", None)
-        found = list(names) if names is not None else label_names.found_in(name for name in written if name is not None)
-        label_names.at_least_two(found, self._task.label, ("label",))
-        return found
+        names = declared_names({split: rows}, column)
+        return [label_names.written(declared(value, names), self._task.missing) for value in values]
 
     def _numbered(self, split: str, written: list[str | None]) -> list[int]:
-        numbers: dict[str | None, int] = {name: number for number, name in enumerate(self.head.labels)}
-        numbers |= {spelling: numbers[name] for spelling, name in label_names.alike(self.head.labels).items()}
-        numbers[None] = _IGNORE
-        for row, name in enumerate(written, 1):
-            if name not in numbers:
-                where = "labels" if self._task.labels is not None else "label"
-                raise label_names.unknown(name or "", self.head.labels, split, row, (where,))
-        return [numbers[name] for name in written]
+        numbers = {name: number for number, name in enumerate(self.head.labels)}
+        found = []
+        for row, label in enumerate(written, 1):
+            name = self._naming.name(split, label)
+            if name is not None and name not in numbers:
+                at = "labels" if self._task.labels is not None else "label"
+                raise label_names.unknown(name, self.head.labels, split, row, (at,))
+            found.append(_IGNORE if name is None else numbers[name])
+        return found
 
 
 class ClassMetrics(Evaluator):

@@ -9,7 +9,6 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from kdspec.api.kinds.context import TaskContext
-from kdspec.api.plan.needs import TaskNeeds
 from kdspec.api.plan.plan import Plan
 from kdspec.api.spec.spec import Spec
 from kdspec.api.working.evaluator import Evaluator, Metric, State
@@ -39,7 +38,7 @@ def built(plan: Plan, name: str, tell: Callable[[Finding], None] = untold) -> Bu
         folder=plan.source.folder,
         seed=plan.spec.seed,
         heads=tuple(trained_heads(plan, name)),
-        reads_labels=any(_reads_labels(stage.tasks[name].needs) for stage in plan.stages if name in stage.tasks),
+        reads_labels=any(stage.tasks[name].needs.reads_labels for stage in plan.stages if name in stage.tasks),
         tell=lambda fault: tell(replace(of_fault(fault, at), severity="warning")),
     )
     with error_context(at, f"task `{name}`"):
@@ -55,10 +54,6 @@ def built_tasks(plan: Plan, tell: Callable[[Finding], None] = untold) -> dict[st
     }
 
 
-def _reads_labels(needs: TaskNeeds) -> bool:
-    return needs.hard_labels or any("labels" in names for names in needs.reads.values())
-
-
 class GuardedTask(WrappedTask):
     """The same task; an exception of its methods becomes a finding about task `name`."""
 
@@ -70,6 +65,11 @@ class GuardedTask(WrappedTask):
         """The number of rows of the task."""
         with self._guard:
             return super().rows(split)
+
+    def labelled(self, split: str) -> int:
+        """The number of rows that the metrics of the task count."""
+        with self._guard:
+            return super().labelled(split)
 
     def encode(self, split: str, readers: Sequence[Reader]) -> Sequence[Sequence[Row]]:
         """Encode the rows with the task."""

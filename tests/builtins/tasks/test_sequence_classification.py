@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from task_batches import agreement_of, batch_of, encoded, loss_of, metrics_of
 
-from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.context import BuildContext, TaskContext
 from kdspec.api.kinds.kinds import Dataset
 from kdspec.api.working.evaluator import Metric
 from kdspec.api.working.task import Head
@@ -44,7 +44,7 @@ def task(splits=None, **fields):
 
 
 def built(splits=None, **fields):
-    return task(splits, **fields).build(BuildContext())
+    return task(splits, **fields).build(TaskContext())
 
 
 def fault(action, code, at):

@@ -1,0 +1,1 @@
+"""Labels of rows: how they are written, and what looks wrong among them."""
