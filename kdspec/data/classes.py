@@ -217,15 +217,13 @@ def _named(values: Mapping[str, Sequence[str]], names: Sequence[str]) -> dict[tu
 
 
 def _alike(values: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], str]:
-    """`2.0` as `2` if all labels of all splits are whole numbers and `train` has that."""
+    """`2.0` as `2` if all labels of `train` are whole numbers and it has that."""
     found: dict[tuple[str, str], str] = {}
     by_value: dict[int | None, str] = {}
     for label in ordered(values.get("train", ())):
         by_value.setdefault(whole(label), label)
-    if None in by_value:
-        return found
-    for split, labels in values.items():
-        if _numbers(labels) is not None:
+    if None not in by_value:
+        for split, labels in values.items():
             found |= {(split, label): by_value[whole(label)] for label in labels if whole(label) in by_value}
     return found
 

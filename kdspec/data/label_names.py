@@ -21,7 +21,7 @@ NO_LABEL = (-1, -100)
 
 _CODE = "KD312"
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
-_WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]{0,17}))(?:\.0*)?", re.ASCII)
+_WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]{0,17}))(?:\.0)?", re.ASCII)
 _MANY = 10
 
 
@@ -56,7 +56,7 @@ def is_mark(name: str, missing: Collection[str]) -> bool:
 
 
 def whole(name: str) -> int | None:
-    """The whole number that a label is: `2` and `2.0`. None for names, fractions, and codes such as `02` or `2e1`."""
+    """The whole number that a label is: `2` and `2.0`. None for names, fractions, and codes such as `02`, `2.00` or `2e1`."""
     found = _WHOLE.fullmatch(name)
     return int(found[1]) if found else None
 

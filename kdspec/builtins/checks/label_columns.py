@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from kdspec.api.hooks import hookimpl
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
     from kdspec.api.kinds.kinds import Task
     from kdspec.api.plan.plan import Plan
 
-_WITHOUT = {
-    "validation": "the student of the last step is kept, and the table has no metrics of these rows",
-    "test": "the table has no metrics of these rows",
-}
+_WITHOUT = MappingProxyType(
+    {
+        "validation": "the student of the last step is kept, and the table has no metrics of these rows",
+        "test": "the table has no metrics of these rows",
+    }
+)
 
 
 @hookimpl

@@ -11,7 +11,7 @@ import torch
 import transformers
 from task_batches import agreement_of, batch_of, encoded, loss_of, metrics_of
 
-from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.context import BuildContext, TaskContext
 from kdspec.api.kinds.kinds import Dataset
 from kdspec.api.working.evaluator import Metric
 from kdspec.api.working.task import Reader
@@ -35,7 +35,7 @@ class Rows(Dataset):
 
 def built(rows=None, **fields):
     splits = {"train": {"text": TEXTS} if rows is None else rows}
-    return MaskedLm(**{"data": Rows(splits=splits), "text": "text", **fields}).build(BuildContext())
+    return MaskedLm(**{"data": Rows(splits=splits), "text": "text", **fields}).build(TaskContext())
 
 
 @pytest.fixture(scope="module")

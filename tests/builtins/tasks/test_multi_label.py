@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from task_batches import agreement_of, batch_of, encoded, loss_of, metrics_of
 from torchmetrics.functional.classification import multilabel_f1_score
 
-from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.context import BuildContext, TaskContext
 from kdspec.api.kinds.kinds import Dataset
 from kdspec.api.working.task import Head
 from kdspec.builtins.tasks.multi_label import MultiLabel
@@ -42,7 +42,7 @@ def task(splits=None, **fields):
 
 
 def built(splits=None, **fields):
-    return task(splits, **fields).build(BuildContext())
+    return task(splits, **fields).build(TaskContext())
 
 
 def cached_teachers(found, split="train"):

@@ -11,7 +11,7 @@ import transformers
 from pydantic import ValidationError
 from task_batches import agreement_of, batch_of, encoded, metrics_of
 
-from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.context import BuildContext, TaskContext
 from kdspec.api.kinds.kinds import Dataset
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.step import Features
@@ -55,7 +55,7 @@ def task(splits=None, **fields):
 
 
 def built(splits=None, **fields):
-    return task(splits, **fields).build(BuildContext())
+    return task(splits, **fields).build(TaskContext())
 
 
 def fault(action, code, at):

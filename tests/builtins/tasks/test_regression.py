@@ -11,7 +11,7 @@ import transformers
 from pydantic import ValidationError
 from task_batches import batch_of, encoded, loss_of, metrics_of
 
-from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.context import BuildContext, TaskContext
 from kdspec.api.kinds.kinds import Dataset
 from kdspec.api.working.evaluator import Metric
 from kdspec.api.working.task import Head
@@ -37,7 +37,7 @@ def task(splits=None, **fields):
 
 
 def built(splits=None, **fields):
-    return task(splits, **fields).build(BuildContext())
+    return task(splits, **fields).build(TaskContext())
 
 
 @pytest.fixture

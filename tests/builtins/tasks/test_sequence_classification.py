@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from task_batches import agreement_of, batch_of, encoded, loss_of, metrics_of
 
-from kdspec.api.kinds.context import BuildContext, TaskContext
+from kdspec.api.kinds.context import TaskContext
 from kdspec.api.kinds.kinds import Dataset
 from kdspec.api.working.evaluator import Metric
 from kdspec.api.working.task import Head
@@ -198,7 +198,7 @@ def of_files(folder, train, validation, **fields):
     for name, labels in (("a", train), ("b", validation)):
         (folder / f"{name}.csv").write_text("text,label\n" + "".join(f"{label},{label}\n" for label in labels))
     data = Csv(train=["a.csv"], validation=["b.csv"])
-    return task(data=data, **fields).build(BuildContext(folder=folder))
+    return task(data=data, **fields).build(TaskContext(folder=folder))
 
 
 def numbered(found, split):
@@ -268,7 +268,7 @@ def test_a_number_is_the_same_text_in_a_column_of_floats():
 def test_a_fault_of_the_data_set_is_placed_within_it(tmp_path):
     (tmp_path / "a.csv").write_text("text,label\na\n")
     component = SequenceClassification(data=Csv(train="a.csv"), text="text", label="label")
-    fault(lambda: component.build(BuildContext(folder=tmp_path)), "KD502", ("data", "csv", "train", 0))
+    fault(lambda: component.build(TaskContext(folder=tmp_path)), "KD502", ("data", "csv", "train", 0))
 
 
 # Encoding

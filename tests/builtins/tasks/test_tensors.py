@@ -8,7 +8,7 @@ import torch
 from pydantic import ValidationError
 from task_batches import batch_of, encoded, loss_of, metrics_of
 
-from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.context import BuildContext, TaskContext
 from kdspec.api.kinds.kinds import Dataset
 from kdspec.api.paths.field_path import parse
 from kdspec.api.working.evaluator import LOSS
@@ -30,7 +30,7 @@ class Rows(Dataset):
 
 
 def built(splits=None, **fields):
-    return Tensors(data=Rows(splits=splits or {"train": ROWS}), **fields).build(BuildContext())
+    return Tensors(data=Rows(splits=splits or {"train": ROWS}), **fields).build(TaskContext())
 
 
 def fault(action, code, at):
@@ -145,7 +145,7 @@ def test_a_fault_of_the_data_set_is_placed_within_it():
         def build(self, context):
             raise Fault("KD502", "broken", ("train",))
 
-    fault(lambda: Tensors(data=Broken()).build(BuildContext()), "KD502", ("data", "broken", "train"))
+    fault(lambda: Tensors(data=Broken()).build(TaskContext()), "KD502", ("data", "broken", "train"))
 
 
 @pytest.mark.parametrize("fields", [{"columns": []}, {"columns": "x"}, {"labels": 3}, {"metric": "f1"}])

@@ -9,7 +9,7 @@ import transformers
 from pydantic import ValidationError
 from task_batches import agreement_of, batch_of, encoded, loss_of, metrics_of
 
-from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.context import BuildContext, TaskContext
 from kdspec.api.kinds.kinds import Dataset
 from kdspec.api.working.task import Head, Reader
 from kdspec.builtins.tasks.token_classification import TokenClassification
@@ -46,7 +46,7 @@ def task(splits=None, **fields):
 
 
 def built(splits=None, **fields):
-    return task(splits, **fields).build(BuildContext())
+    return task(splits, **fields).build(TaskContext())
 
 
 def sentences(*tags):
