@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdspec.api.kinds.context import TaskContext, TrainedHead
@@ -191,6 +191,7 @@ def test_a_class_of_labels_that_no_row_has():
     assert len(many) == 6
 
 
+@settings(deadline=None)
 @given(NAMES, st.data())
 def test_numbers_mean_the_same_with_any_source_of_names(names, data):
     """`labels` and a head of as many names give every number its name, in every split, however whole numbers are written."""
@@ -204,6 +205,7 @@ def test_numbers_mean_the_same_with_any_source_of_names(names, data):
         assert (found, rows) == (tuple(names), {"train": right, "test": right})
 
 
+@settings(deadline=None)
 @given(NAMES, st.data())
 def test_names_mean_themselves_whatever_else_is_known(names, data):
     rows = [*names, *data.draw(st.lists(st.sampled_from(names)))]
@@ -212,6 +214,7 @@ def test_names_mean_themselves_whatever_else_is_known(names, data):
     assert (found, named) == (tuple(sorted(names)), {"train": rows, "test": rows})
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-(10**6), 10**6), min_size=2, unique=True).filter(lambda values: min(values) < -200))
 def test_numbers_are_in_the_order_of_their_values(values):
     assert settled({"train": values})[0] == tuple(map(str, sorted(values)))

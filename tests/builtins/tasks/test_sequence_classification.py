@@ -240,7 +240,7 @@ def test_the_label_that_cannot_be_read_is_the_one_that_is_named(train, validatio
     assert found.message.startswith("row 2 of `validation` has the label `?`")
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.from_regex(r"[0-9]{1,3}(\.[0-9]{1,2})?(e[0-9])?", fullmatch=True), min_size=2, max_size=6), st.data()
 )
