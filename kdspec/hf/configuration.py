@@ -12,7 +12,7 @@ from kdspec.api.kinds.model import ModelFacts
 from kdspec.api.working.task import Head
 from kdspec.diagnostics.diagnostic import closest, excerpt
 from kdspec.diagnostics.fault import Fault
-from kdspec.hf import families
+from kdspec.hf import families, padding
 from kdspec.hf.loading import explained
 
 _SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads")
@@ -142,8 +142,8 @@ def stale(known: Any, changes: Mapping[str, Any]) -> list[str]:
     return names
 
 
-def fit(config: Any, head: Head, tokenizer: Any | None) -> None:
-    """Adapt a configuration to the labels and the tokenizer."""
+def fit(config: Any, head: Head, tokenizer: Any | None, *, trained: bool) -> None:
+    """Adapt a configuration to the labels and the tokenizer; `trained` is whether weights are loaded or copied."""
     if head.labels:
         config.id2label = dict(enumerate(head.labels))
         config.label2id = {label: number for number, label in enumerate(head.labels)}
@@ -151,8 +151,9 @@ def fit(config: Any, head: Head, tokenizer: Any | None) -> None:
         config.problem_type = PROBLEMS[head.kind]
     if tokenizer is None:
         return
-    if getattr(config, "pad_token_id", 0) is None:  # a decoder's head finds the last token of a row by it
-        config.pad_token_id = tokenizer.pad_token_id
+    fixed = trained and config.model_type in padding.COUNTED and getattr(config, "pad_token_id", None) is not None
+    if tokenizer.pad_token_id is not None and not fixed:  # a decoder's head finds the last token of a row by it
+        config.pad_token_id = config.get_text_config().pad_token_id = tokenizer.pad_token_id
     if getattr(config, "vocab_size", len(tokenizer)) < len(tokenizer):
         raise Fault(
             _CODE,

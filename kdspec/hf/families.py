@@ -149,10 +149,12 @@ def _number(configuration: Mapping[str, Any], names: tuple[str, ...], otherwise:
     return otherwise
 
 
-def written(path: str, revision: str | None, folder: Path | None) -> Mapping[str, Any]:
+def written(path: str | None, revision: str | None, folder: Path | None) -> Mapping[str, Any]:
     """The configuration in a model's folder, or in the download cache for a hub model; empty if there is none."""
     if folder is not None:
         return read_json(folder / "config.json")
+    if path is None:
+        return {}
     from huggingface_hub import try_to_load_from_cache
 
     try:
@@ -160,3 +162,8 @@ def written(path: str, revision: str | None, folder: Path | None) -> Mapping[str
     except ValueError:  # not a name that the hub allows
         return {}
     return read_json(Path(file)) if isinstance(file, str) else {}
+
+
+def written_at(place: Path | str, revision: str | None) -> Mapping[str, Any]:
+    """The configuration in a folder, or that of a name on the hub."""
+    return written(str(place), revision, place if isinstance(place, Path) else None)

@@ -13,6 +13,7 @@ from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import model_files
 from kdspec.hf.layer_copies import lists_of_layers
+from kdspec.hf.padding import Padding
 
 if TYPE_CHECKING:
     from torch import nn
@@ -71,6 +72,7 @@ def fast_tokenizer(
     revision: str,
     at: tuple[str | int, ...],
     *,
+    padding: Padding | None = None,
     trusts_code: bool = False,
     config: Any | None = None,
 ) -> Any:
@@ -80,6 +82,7 @@ def fast_tokenizer(
         place: the folder, or the name on the hub.
         revision: branch, tag or commit on the hub.
         at: the place of a fault.
+        padding: what its model asks for.
         trusts_code: whether code in its files may be run.
         config: the configuration of its model, if the one in the folder does not tell the family.
     """
@@ -98,8 +101,7 @@ def fast_tokenizer(
     if not tokenizer.is_fast or set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         kind = "has no vocabulary" if tokenizer.is_fast else "is not a fast one"
         raise Fault(CODE, f"the tokenizer `{place}` {kind}", at, help="kdspec needs a `tokenizer.json`")
-    if tokenizer.pad_token_id is None and tokenizer.eos_token is not None:
-        tokenizer.pad_token = tokenizer.eos_token  # decoders have none; the attention mask marks the padding
+    (padding or Padding()).apply(tokenizer)
     return tokenizer
 
 

@@ -57,7 +57,7 @@ def classifier(family: str, folder: Path, *, seed: int = 0, **changes: Any) -> A
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        made = AutoModelForSequenceClassification.from_config(configuration(family, **changes)).eval()
+        made = AutoModelForSequenceClassification.from_config(configuration(family, num_labels=2, **changes)).eval()
     with torch.no_grad():
         for parameter in made.parameters():
             if parameter.ndim > 1 and parameter.std() < 0.05:

@@ -18,8 +18,9 @@ from kdspec.api.kinds.model import Model, ModelContext, ModelFacts
 from kdspec.api.spec.file_fields import SpecFile, SpecFolderOrHub, SpecTokenizer, local_folder
 from kdspec.api.working.task import Head
 from kdspec.diagnostics.fault import Fault
-from kdspec.hf import families, loading
+from kdspec.hf import families, loading, tokenizer_files
 from kdspec.hf.configuration import PROBLEMS, architecture
+from kdspec.hf.padding import asked_by
 from kdspec.networks import word_vectors
 
 if TYPE_CHECKING:
@@ -137,15 +138,15 @@ class TextModel(Model):
         if self.like is not None:
             return context.models[self.like].tokenizer(context)
         at = ("tokenizer",) if self.path is None else ("path",)
-        return loading.fast_tokenizer(
-            self._place(context), self.tokenizer_revision or "main", at, trusts_code=context.trusts_code
-        )
+        place, revision = self._place(context), self.tokenizer_revision or "main"
+        padding = asked_by({}, families.written_at(place, revision))
+        return loading.fast_tokenizer(place, revision, at, padding=padding, trusts_code=context.trusts_code)
 
     def tokenizer_id(self, context: ModelContext) -> str | None:
         if self.like is not None:
             return context.models[self.like].tokenizer_id(context) if self.like in context.models else None
-        place = self._place(context)
-        return str(place.resolve()) if isinstance(place, Path) else f"{place}@{self.tokenizer_revision or 'main'}"
+        place, revision = self._place(context), self.tokenizer_revision or "main"
+        return tokenizer_files.identity(place, revision, asked_by({}, families.written_at(place, revision)))
 
     def save(self, module: nn.Module, folder: Any, context: ModelContext) -> None:
         """Write the network's configuration, safetensors and tokenizer, for `kdspec.networks.text_networks.load`."""

@@ -16,8 +16,9 @@ from kdspec.api.kinds.model import Model, ModelContext, ModelFacts
 from kdspec.api.spec.file_fields import SpecFolderOrHub, SpecTokenizer, local_folder
 from kdspec.api.spec.model_folders import has_tokenizer
 from kdspec.diagnostics.fault import Fault
-from kdspec.hf import configuration, families, heads, loading, model_files, model_source
+from kdspec.hf import configuration, families, heads, loading, model_files, model_source, tokenizer_files
 from kdspec.hf.layer_copies import Initialize, copy, mistakes
+from kdspec.hf.padding import Padding, asked_by
 
 if TYPE_CHECKING:
     from torch import nn
@@ -92,8 +93,7 @@ class Transformers(Model):
         elif first.like is not None:  # an unknown model, or a circle
             return ModelFacts()
         else:
-            written = {} if first.path is None else first.written_configuration(context)
-            known = families.facts({**(first.config or {}), **written})
+            known = families.facts({**(first.config or {}), **first.written_configuration(context)})
         for model in reversed(line):
             known = families.changed(known, (model.config if isinstance(model, Transformers) else None) or {})
         # Whether copied layers have been trained is not known here.
@@ -232,7 +232,10 @@ class Transformers(Model):
             raise Fault(loading.CODE, f"{message}, which the task needs", self._origin())
         labels = dict(config.id2label)
         if context.head is not None:
-            configuration.fit(config, context.head, self.tokenizer(context) if context.weights else None)
+            trained = self.path is not None or self.initialize is not None
+            configuration.fit(
+                config, context.head, self.tokenizer(context) if context.weights else None, trained=trained
+            )
         if not context.weights and getattr(config, "pad_token_id", 0) is None:
             config.pad_token_id = 0  # otherwise the tokenizer's
         return auto, config, labels, options
@@ -247,15 +250,25 @@ class Transformers(Model):
         at = at if owner is self else ("like",)
         own = owner.tokenizer_ is None and owner.completes(context)
         config = owner.configuration(context) if own else None
-        return loading.fast_tokenizer(*owner.tokenizer_at(context), at, trusts_code=context.trusts_code, config=config)
+        return loading.fast_tokenizer(
+            *owner.tokenizer_at(context), at,
+            padding=self._padding(owner, context), trusts_code=context.trusts_code, config=config,
+        )  # fmt: skip
 
     def tokenizer_id(self, context: ModelContext) -> str | None:
-        """The tokenizer's folder, or its name on the hub and the revision."""
+        """A checksum of the tokenizer's files, or its name on the hub and the revision; and how it pads for this model."""
         owner = self._tokenizer_owner(context)
         if not isinstance(owner, Transformers):
             return owner.tokenizer_id(context) if owner else None
-        place, revision = owner.tokenizer_at(context)
-        return str(place.resolve()) if isinstance(place, Path) else f"{place}@{revision}"
+        return tokenizer_files.identity(*owner.tokenizer_at(context), self._padding(owner, context))
+
+    def _padding(self, owner: Transformers, context: ModelContext) -> Padding:
+        """What this model asks of the owner's tokenizer."""
+        written: dict[str, Any] = {}
+        for model in reversed(self._line(context)):
+            if isinstance(model, Transformers):
+                written |= {**model.written_configuration(context), **(model.config or {})}
+        return asked_by(written, families.written_at(*owner.tokenizer_at(context)))
 
     def save(self, module: nn.Module, folder: Any, context: ModelContext) -> None:
         """Write configuration, safetensors and tokenizer for `from_pretrained`; one folder for each of several tasks."""
@@ -299,9 +312,9 @@ class Transformers(Model):
         return loading.weights(auto, self._at(context), config, self.revision, options)
 
     def written_configuration(self, context: ModelContext) -> Mapping[str, Any]:
-        """The configuration of `path`, from its folder or, for a hub model, from the download cache."""
-        assert self.path is not None
-        return families.written(self.path, self.revision, local_folder(self.path, context.folder))
+        """The configuration of `path`, from its folder or, for a hub model, from the download cache; empty without."""
+        folder = None if self.path is None else local_folder(self.path, context.folder)
+        return families.written(self.path, self.revision, folder)
 
     def _line(self, context: ModelContext) -> list[Model]:
         """The chain of `like`: this model, its `like`, and so on."""
@@ -317,7 +330,7 @@ class Transformers(Model):
         """The library's configuration object, before a task's head is known."""
         from transformers import AutoConfig
 
-        written = self.written_configuration(context) if self.path is not None else {}
+        written = self.written_configuration(context)
         if self.path is not None and self.completes(context):
             return configuration.completed(self.path, written, self.config or {})
         if self.path is not None and (context.weights or written or self.config is None):

@@ -40,6 +40,7 @@ class Models:
         self._attention: dict[str, str] = {}
         self._fixed: dict[str, frozenset[str]] = {}
         self._tokenizers: dict[str, Any] = {}
+        self._tokenizer_ids: dict[str, str | None] = {}
 
     def module(self, name: str) -> nn.Module:
         """The current model: trained by an earlier stage, or built from the spec."""
@@ -103,15 +104,17 @@ class Models:
         """How the model reads rows; equal for models that share their tokenizer."""
         component, context = self.plan.spec.models[name], self.context(name)
         with error_context(self.path(name), f"the tokenizer of model `{name}`"):
-            key, form = component.tokenizer_id(context), component.form()
+            key, form = self.tokenizer_id(name), component.form()
             if key is not None and key not in self._tokenizers:
                 self._tokenizers[key] = component.tokenizer(context)
         return Reader(None if key is None else self._tokenizers[key], form)
 
     def tokenizer_id(self, name: str) -> str | None:
         """The identity of the tokenizer, equal for models that share it; None for a model without one."""
-        with error_context(self.path(name), f"the tokenizer of model `{name}`"):
-            return self.plan.spec.models[name].tokenizer_id(self.context(name))
+        if name not in self._tokenizer_ids:
+            with error_context(self.path(name), f"the tokenizer of model `{name}`"):
+                self._tokenizer_ids[name] = self.plan.spec.models[name].tokenizer_id(self.context(name))
+        return self._tokenizer_ids[name]
 
     def save(self, name: str, folder: Path) -> None:
         """Write the model to a folder from which it can be loaded without kdspec. Raises KD508 if it cannot be written."""

@@ -506,8 +506,9 @@ def test_the_tokenizer_comes_with_the_path_or_from_like(tiny, new_tokenizer):
     }
     context = ModelContext(folder=tiny.parent, models=models)
     ids = {name: model.tokenizer_id(context) for name, model in models.items()}
-    assert ids["t"] == ids["s"] == str(tiny.resolve())
-    assert ids["o"] == str((tiny.parent / "own").resolve())
+    assert ids["t"] == ids["s"] == ids["o"]  # the files of both folders are the same
+    new_tokenizer("own", pad=False)
+    assert models["o"].tokenizer_id(context) != ids["t"]
     assert ids["c"] is None
     assert models["c"].tokenizer(context) is None
     assert (ids["h"], ids["r"], ids["m"]) == ("owner/name@v1", "owner/words@v2", "owner/words@main")

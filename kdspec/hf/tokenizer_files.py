@@ -1,0 +1,102 @@
+"""What the files of a tokenizer say about token ids and padding, without loading it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdspec.hf.padding import Padding
+
+_CONFIGURATION = "tokenizer_config.json"
+_BACKEND = "tokenizer.json"
+_NAMES = ("special_tokens_map.json", _CONFIGURATION)
+
+# Entries of `tokenizer_config.json` on which token ids do not depend: names, padding, and how ids become text again.
+_OTHER = frozenset(
+    """
+    added_tokens_decoder additional_special_tokens auto_map backend chat_template clean_up_tokenization_spaces
+    extra_special_tokens is_local local_files_only mask_token model_input_names model_specific_special_tokens name_or_path
+    pad_to_multiple_of pad_token pad_token_type_id padding padding_side processor_class special_tokens_map_file
+    tokenizer_file vocab_file merges_file
+    """.split()  # noqa: SIM905 - a list of one a line is no better to read
+)
+
+
+@dataclass(frozen=True)
+class TokenizerFiles:
+    """A tokenizer in a folder."""
+
+    ids: str
+    """A checksum of `tokenizer.json`: with different ones, some texts have different token ids."""
+    whole: str
+    """A checksum of all that token ids may depend on: with equal ones, all texts have equal token ids."""
+    pads: bool
+    """Whether it has a padding token that is not its end token."""
+    padding: int | None
+    """The id of that token, if it is in `tokenizer.json`."""
+
+
+def read(folder: Path) -> TokenizerFiles | None:
+    """The files of a folder; None without a `tokenizer.json` that can be read."""
+    backend = _json(folder / _BACKEND)
+    if not backend:
+        return None
+    names: dict[str, Any] = {}
+    for file in _NAMES:
+        names |= _json(folder / file)
+    pad, end = _text(names.get("pad_token")), _text(names.get("eos_token"))
+    for setting in ("truncation", "padding", "version"):
+        backend.pop(setting, None)
+    ids = _checksum(_plain(backend))
+    settings = {key: value for key, value in _json(folder / _CONFIGURATION).items() if key not in _OTHER}
+    whole = _checksum([ids, _plain(settings)])
+    added = [token.get("id") for token in backend.get("added_tokens") or () if token.get("content") == pad]
+    return TokenizerFiles(ids, whole, pads=pad is not None and pad != end, padding=next(iter(added), None))
+
+
+def identity(place: Path | str, revision: str, padding: Padding) -> str:
+    """A text that is equal for two models if they can share the tokenizer: its token ids, and how it pads.
+
+    Args:
+        place: its folder, or its name on the hub.
+        revision: of the hub.
+        padding: what the model asks for.
+    """
+    files = read(place) if isinstance(place, Path) else None
+    name = f"{place}@{revision}" if isinstance(place, str) else str(place.resolve()) if files is None else files.whole
+    if padding.left:
+        name += ", padded on the left"
+    if files is not None and not files.pads:
+        name += f", padding {padding.token}"
+    if files is not None and files.padding is not None and padding.vocabulary is not None:
+        name += f", of {padding.vocabulary} tokens" if files.padding >= padding.vocabulary else ""
+    return name
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _text(token: Any) -> str | None:
+    """The text of a special token, which may be written with its settings."""
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) else None
+
+
+def _plain(value: Any) -> Any:
+    """The value without entries that are empty or off: versions of the libraries differ in writing them."""
+    if isinstance(value, dict):
+        made = {key: _plain(item) for key, item in value.items()}
+        return {key: item for key, item in made.items() if item not in (None, False, [], {})}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _checksum(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
