@@ -102,6 +102,8 @@ def fast_tokenizer(
         kind = "has no vocabulary" if tokenizer.is_fast else "is not a fast one"
         raise Fault(CODE, f"the tokenizer `{place}` {kind}", at, help="kdspec needs a `tokenizer.json`")
     (padding or Padding()).apply(tokenizer)
+    for name in ("is_local", "local_files_only"):  # of this loading, and of no use to whoever gets the saved tokenizer
+        tokenizer.init_kwargs.pop(name, None)
     return tokenizer
 
 

@@ -92,7 +92,10 @@ def test_the_student_is_a_folder_for_transformers(texts):
     assert model.config.num_hidden_layers == 1
     card = (folder / "README.md").read_text()
     assert "library_name: transformers" in card
-    assert "| accuracy |" in card
+    assert "pipeline_tag: text-classification" in card
+    assert "`neg`, `pos`" in card
+    assert "accuracy" in card
+    assert not {"is_local", "local_files_only"} & json.loads((folder / "tokenizer_config.json").read_text()).keys()
     assert not list(folder.glob("*.bin"))
     rows = {row.model: row for row in ran.result.table}
     assert rows["teacher"].parameters > rows["student"].parameters

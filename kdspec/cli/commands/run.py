@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import shlex
 import signal
@@ -214,6 +213,7 @@ def _write_report(invocation: Invocation, reading: Reading, result: Result) -> N
 
 
 def _show_result(invocation: Invocation, result: Result, command: str) -> None:
+    from kdspec.hf.usage import usage
     from kdspec.render.table import caption, table
 
     out = invocation.out
@@ -224,31 +224,5 @@ def _show_result(invocation: Invocation, result: Result, command: str) -> None:
     out.say(f"{caption(rows)}\n")
     out.say(f"student  {result.student}")
     out.say(f"report   {result.folder / 'report.html'}")
-    if snippet := loading(result.student):
+    if snippet := usage(result.student, str(result.student)):
         out.say(f"\n{snippet}")
-
-
-def loading(student: Path) -> str | None:
-    """Python code that loads the student with transformers, or None if it is not a transformers model."""
-    try:
-        config = json.loads((student / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if not isinstance(config, dict):
-        return None
-    architecture = str((config.get("architectures") or [""])[0])
-    _, found, purpose = architecture.partition("For")
-    auto = f"AutoModelFor{purpose}" if found else "AutoModel"
-    place = repr(str(student))
-    whole = f"{place}, trust_remote_code=True" if config.get("auto_map") else place  # the run has copied the code
-    if not (student / "tokenizer_config.json").is_file():
-        return f"from transformers import {auto}\n\nmodel = {auto}.from_pretrained({whole})"
-    return "\n".join(
-        (
-            f"from transformers import {auto}, AutoTokenizer",
-            "",
-            f"tokenizer = AutoTokenizer.from_pretrained({place})",
-            f"model = {auto}.from_pretrained({whole})",
-            'print(model(**tokenizer("some text", return_tensors="pt")))',
-        )
-    )

@@ -151,9 +151,14 @@ class RunFolder:
             sync(folder.parent)
             shutil.rmtree(old, ignore_errors=True)
 
-    def export(self, model: Path) -> None:
-        """Copy a model to the student's folder."""
-        self.replace(self.student, lambda fresh: shutil.copytree(model, fresh, dirs_exist_ok=True))
+    def export(self, model: Path, card: Callable[[Path], None]) -> None:
+        """Copy a model to the student's folder; `card` writes its card there."""
+
+        def fill(fresh: Path) -> None:
+            shutil.copytree(model, fresh, dirs_exist_ok=True)
+            card(fresh)
+
+        self.replace(self.student, fill)
 
     def put_aside(self) -> None:
         """Move the files of an earlier run into a folder `earlier-<n>`; nothing is deleted."""

@@ -14,6 +14,7 @@ from kdspec.api.plan.plan import Plan, StagePlan
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.evaluation.results import ResultRow, named, table
 from kdspec.engine.export import model_folder
+from kdspec.engine.export.model_card import write_card
 from kdspec.engine.forward.guarded_task import built_tasks
 from kdspec.engine.forward.models import Models
 from kdspec.engine.processes.choose_backend import BackendChoice, join
@@ -191,7 +192,10 @@ class Session:
                 raise Interrupted(number)
         rows = table(self.plan, models, tasks, self._choice.backend(process_group, "fp32", trains=False))
         if process_group.is_main:
-            folder.export(models.trained[self._final().student])
+            final = self._final()
+            end = state.finished.get(final.name) or next(event for event in done if event.stage == final.name)
+            card = partial(write_card, plan=self.plan, stage=final, metrics=end.metrics, table=rows)
+            folder.export(models.trained[final.student], card)
             # The event is logged before the file is written: a run without the file resumes here, one with it is over.
             self.emit(RunFinished(time.perf_counter() - began, named(rows)))
             folder.keep_table(rows)

@@ -11,7 +11,7 @@ from pathlib import Path
 from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.evaluation.best_model import BestModelTracker, EvaluationProgress
 from kdspec.engine.evaluation.build_tracker import build_tracker
-from kdspec.engine.export import model_folder
+from kdspec.engine.export.model_card import write_card
 from kdspec.engine.forward.error_context import placing
 from kdspec.engine.run import resources
 from kdspec.engine.run.build_stage import BuiltStage, StageSetup, build_stage
@@ -219,7 +219,7 @@ class StageRun:
 
     def _export(self, folder: Path, metrics: Mapping[str, float]) -> None:
         self.setup.models.save(self.stage.student, folder)
-        model_folder.write_card(folder, self.setup.plan, self.stage, metrics)
+        write_card(folder, self.setup.plan, self.stage, metrics)
 
 
 def _cache_uses(loop: TrainingLoop) -> list[CacheUse]:

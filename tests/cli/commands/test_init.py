@@ -15,6 +15,7 @@ from kdspec.cli import spec_library
 from kdspec.cli.read_spec import read
 from kdspec.cli.spec_library import library
 from kdspec.spec import json_schema
+from kdspec.testing import tiny
 
 TASKS = sorted({*load_registry(installed=False).names("task")} - {"tensors"})
 TINY = Path(__file__).parent.parent.parent / "data" / "tiny" / "teacher"
@@ -123,12 +124,10 @@ def test_the_task_is_that_of_the_data(kdspec, tmp_path, monkeypatch, registry, n
 
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
-def test_the_example_of_a_task_runs(kdspec, tmp_path, monkeypatch, tiny_folder, task):
+def test_the_example_of_a_task_runs(kdspec, tmp_path, monkeypatch, task):
     monkeypatch.chdir(tmp_path)
-    assert (
-        kdspec("init", "--task", task, "--teacher", str(tiny_folder("teacher", layers=2)), "--student", "like:1").code
-        == 0
-    )
+    tiny(tmp_path / "model")
+    assert kdspec("init", "--task", task, "--teacher", "./model", "--student", "like:1").code == 0
     outcome = kdspec("run", "spec.yaml")
     assert outcome.code == 0, outcome.err
 

@@ -9,6 +9,7 @@ import warnings
 from importlib.util import find_spec
 
 import pytest
+import yaml
 
 from kdspec import hookimpl
 from kdspec.diagnostics.finding import FindingError
@@ -220,6 +221,9 @@ def test_the_folder_holds_what_a_reader_looks_for(launch):
     assert "| accuracy |" in card
     assert "distilled from `teacher` by the strategy `general` in stage `distil`" in card
     assert "library_name: transformers" not in card
+    assert "| student (student) |" in card
+    written = yaml.safe_load(card.split("```yaml")[1].split("```")[0])
+    assert written["stages"]["distil"]["training"]["evaluate"] == {}, "as written, without the defaults"
     assert {path.name for path in ran.folder.rglob(".*")} == {".lock"}
 
 

@@ -1,0 +1,157 @@
+"""The model card of a student: what it is, how it is used, how good it is, and the spec that made it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kdspec.api.plan.plan import Plan, StagePlan
+from kdspec.api.spec.file_fields import local_folder
+from kdspec.api.spec.model_folders import read_json
+from kdspec.engine.evaluation.results import ResultRow
+from kdspec.engine.export.model_folder import versions
+from kdspec.engine.run.durable_files import atomic_write
+from kdspec.hf.usage import pipeline_tag, usage
+from kdspec.plan.resolved import as_yaml
+
+_MANY = 50
+
+
+def write_card(
+    folder: Path, plan: Plan, stage: StagePlan, metrics: Mapping[str, float], table: Sequence[ResultRow] = ()
+) -> None:
+    """Write `README.md` of a model folder.
+
+    Args:
+        folder: the model's.
+        plan: of the run.
+        stage: the stage that trained it.
+        metrics: of the validation rows.
+        table: the comparison of the run's models, once it is known.
+    """
+    teachers = ", ".join(f"`{name}`" for name in stage.teachers)
+    how = f"distilled from {teachers}" if teachers else "trained on labels"
+    lines = [
+        "---",
+        as_yaml(_metadata(folder, plan, stage, table)).rstrip(),
+        "---",
+        "",
+        f"# {plan.spec.name}: {stage.student}",
+        "",
+        f"Model `{stage.student}`, {how} by the strategy `{stage.distiller.name}` in stage `{stage.name}`.",
+        "",
+        *_folders(folder, stage),
+        *_labels(folder),
+        *_usage(folder),
+        *_compared(table),
+        *(() if table else _validated(metrics)),
+        "## The spec, as written",
+        "",
+        "```yaml",
+        as_yaml(_plain(plan.source.data)).rstrip(),
+        "```",
+        "",
+        "## Made with",
+        "",
+        *(f"- {name} {version}" for name, version in versions().items()),
+        f"- seed {plan.spec.seed}",
+        "",
+    ]
+    atomic_write(folder / "README.md", "\n".join(lines))
+
+
+def _metadata(folder: Path, plan: Plan, stage: StagePlan, table: Sequence[ResultRow]) -> dict[str, Any]:
+    """The metadata that the hub reads."""
+    found: dict[str, Any] = {}
+    if any("model_type" in read_json(file) for file in folder.rglob("config.json")):
+        found["library_name"] = "transformers"
+    if (tag := pipeline_tag(folder)) is not None:
+        found["pipeline_tag"] = tag
+    if bases := list(dict.fromkeys(_bases(plan, stage))):
+        found["base_model"] = bases if len(bases) > 1 else bases[0]
+    found["tags"] = ["knowledge-distillation", "kdspec"]
+    results = [_result(row, tag) for row in table if row.model == stage.student and row.metrics]
+    if results and tag is not None:
+        found["model-index"] = [{"name": plan.spec.name, "results": results}]
+    return found
+
+
+def _result(row: ResultRow, tag: str | None) -> dict[str, Any]:
+    metrics = [{"type": name, "value": round(value, 4)} for name, value in row.metrics.items()]
+    dataset = {"name": row.task, "type": row.task, "split": row.split}
+    return {"task": {"type": tag}, "dataset": dataset, "metrics": metrics}
+
+
+def _bases(plan: Plan, stage: StagePlan) -> Iterator[str]:
+    """Names on the hub that the student, its teachers, and the models that these are like come from."""
+    waiting, seen = [stage.student, *stage.teachers], set[str]()
+    while waiting:
+        name = waiting.pop(0)
+        if name in seen:
+            continue
+        seen.add(name)
+        model = plan.spec.models[name]
+        waiting += model.uses()
+        path = model.model_dump().get("path")
+        if isinstance(path, str) and local_folder(path, plan.source.folder) is None:
+            yield path
+
+
+def _folders(folder: Path, stage: StagePlan) -> list[str]:
+    tasks = [task for task in stage.tasks if (folder / task).is_dir()]
+    if not tasks:
+        return []
+    entries = [f"- `{task}/`: the model with the head for task `{task}`, and its tokenizer" for task in tasks]
+    return [
+        "One encoder was trained on several tasks; each folder has it with one head, for `from_pretrained`:",
+        "",
+        *entries,
+        "",
+    ]
+
+
+def _labels(folder: Path) -> list[str]:
+    """The classes in the order of the logits."""
+    labels = read_json(folder / "config.json").get("id2label")
+    if not isinstance(labels, dict) or not labels or set(labels.values()) == {f"LABEL_{key}" for key in labels}:
+        return []
+    shown = [f"`{name}`" for name in list(labels.values())[:_MANY]]
+    more = f" and {len(labels) - _MANY} more" if len(labels) > _MANY else ""
+    return ["## Labels", "", ", ".join(shown) + more, ""]
+
+
+def _usage(folder: Path) -> list[str]:
+    code = usage(folder, ".")
+    return [] if code is None else ["## Usage", "", "In the folder of this file:", "", "```python", code, "```", ""]
+
+
+def _compared(table: Sequence[ResultRow]) -> Iterator[str]:
+    """The models of the run on the rows that none of them has trained on."""
+    for split, task in dict.fromkeys((row.split, row.task) for row in table if row.metrics):
+        rows = [row for row in table if (row.split, row.task) == (split, task)]
+        names = list(dict.fromkeys(name for row in rows for name in row.metrics))
+        yield f"## Results on the {split} rows" + (f" of `{task}`" if len({row.task for row in table}) > 1 else "")
+        yield ""
+        yield f"| model | {' | '.join(names)} | parameters |"
+        yield f"| --- |{' --- |' * (len(names) + 1)}"
+        for row in rows:
+            values = [f"{row.metrics[name]:.4f}" if name in row.metrics else "" for name in names]
+            yield f"| {row.model} ({row.role}) | {' | '.join(values)} | {row.parameters:,} |"
+        yield ""
+
+
+def _validated(metrics: Mapping[str, float]) -> list[str]:
+    if not metrics:
+        return []
+    rows = [f"| {name} | {value:.4f} |" for name, value in metrics.items()]
+    return ["## Validation", "", "| metric | value |", "| --- | --- |", *rows, ""]
+
+
+def _plain(data: Any) -> Any:
+    """Plain data without the types that remember places."""
+    if isinstance(data, Mapping):
+        return {str(key) if isinstance(key, str) else key: _plain(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_plain(value) for value in data]
+    return str(data) if isinstance(data, str) else data

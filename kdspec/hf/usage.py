@@ -1,0 +1,79 @@
+"""How a model folder is used with transformers: a few lines of Python, and the name of its pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from kdspec.api.spec.model_folders import read_json
+
+PIPELINES: Mapping[str, str] = MappingProxyType(
+    {
+        "SequenceClassification": "text-classification",
+        "TokenClassification": "token-classification",
+        "MaskedLM": "fill-mask",
+        "QuestionAnswering": "question-answering",
+    }
+)
+"""The `pipeline_tag` of a model by what the name of its class says after `For`."""
+
+_WITHOUT_PIPELINE = ("question-answering",)
+"""Tags without a pipeline in transformers 5."""
+_OPTIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "multi_label_classification": ", top_k=None",
+        "regression": ', function_to_apply="none"',
+    }
+)
+"""Arguments of a pipeline by the `problem_type`."""
+
+
+def pipeline_tag(folder: Path) -> str | None:
+    """The task of a model folder as the hub calls it; None if it is not known."""
+    return PIPELINES.get(_purpose(read_json(folder / "config.json")))
+
+
+def usage(folder: Path, place: str) -> str | None:
+    """Python code that uses the model of a folder; None if it is not a transformers model.
+
+    Args:
+        folder: where it is now.
+        place: what the code names.
+    """
+    config = read_json(folder / "config.json")
+    if not config:
+        return None
+    purpose, tag = _purpose(config), pipeline_tag(folder)
+    has_tokenizer = (folder / "tokenizer_config.json").is_file()
+    trust = ", trust_remote_code=True" if config.get("auto_map") else ""  # the run has copied the code
+    if tag is not None and has_tokenizer and tag not in _WITHOUT_PIPELINE:
+        options = _OPTIONS.get(str(config.get("problem_type")), "") if purpose == "SequenceClassification" else ""
+        options += ', aggregation_strategy="simple"' if tag == "token-classification" else ""
+        text = 'f"some {model.tokenizer.mask_token}"' if tag == "fill-mask" else '"some text"'
+        return "\n".join(
+            (
+                "from transformers import pipeline",
+                "",
+                f"model = pipeline({tag!r}, model={place!r}{options}{trust})",
+                f"print(model({text}))",
+            )
+        )
+    auto = f"AutoModelFor{purpose}" if purpose else "AutoModel"
+    if not has_tokenizer:
+        return f"from transformers import {auto}\n\nmodel = {auto}.from_pretrained({place!r}{trust})"
+    texts = '"some question", "some text"' if tag == "question-answering" else '"some text"'
+    return "\n".join(
+        (
+            f"from transformers import {auto}, AutoTokenizer",
+            "",
+            f"tokenizer = AutoTokenizer.from_pretrained({place!r})",
+            f"model = {auto}.from_pretrained({place!r}{trust})",
+            f'print(model(**tokenizer({texts}, return_tensors="pt")))',
+        )
+    )
+
+
+def _purpose(config: Mapping[str, Any]) -> str:
+    return str((config.get("architectures") or [""])[0]).partition("For")[2]

@@ -1,0 +1,72 @@
+"""The code that is shown for a model folder works with transformers as it is installed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
+
+from kdspec.hf.usage import PIPELINES, pipeline_tag, usage
+from kdspec.testing import tiny
+
+
+def folder_of(path, config, *, tokenizer=True):
+    if config is not None:
+        (path / "config.json").write_text(config if isinstance(config, str) else json.dumps(config), encoding="utf-8")
+    if tokenizer:
+        (path / "tokenizer_config.json").touch()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("config", "tokenizer", "told"),
+    [
+        (None, False, None),
+        ("{", False, None),
+        ("[]", False, None),
+        ({"architectures": ["BertModel"]}, True, "import AutoModel, AutoTokenizer"),
+        ({"architectures": ["BertForTokenClassification"]}, False, "AutoModelForTokenClassification"),
+        ({"architectures": ["BertForTokenClassification"]}, True, "pipeline('token-classification', model='here'"),
+        ({"architectures": ["BertForQuestionAnswering"]}, True, '"some question", "some text"'),
+        (
+            {"architectures": ["BertForSequenceClassification"], "problem_type": "regression"},
+            True,
+            'function_to_apply="none"',
+        ),
+        ({"architectures": ["X"], "auto_map": {"AutoModel": "x"}}, True, "trust_remote_code=True"),
+        ({"model_type": "bert"}, False, "AutoModel"),
+    ],
+)
+def test_a_folder_is_used_with_its_pipeline_or_its_class(tmp_path, config, tokenizer, told):
+    code = usage(folder_of(tmp_path, config, tokenizer=tokenizer), "here")
+    assert code is None if told is None else told in code
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("auto", "problem"),
+    [
+        (AutoModelForSequenceClassification, None),
+        (AutoModelForSequenceClassification, "regression"),
+        (AutoModelForSequenceClassification, "multi_label_classification"),
+        (AutoModelForTokenClassification, None),
+    ],
+)
+def test_the_code_runs(tmp_path, auto, problem, capsys):
+    folder = tmp_path / "model"
+    tiny(folder)
+    config = AutoConfig.from_pretrained(folder, num_labels=1 if problem == "regression" else 3, problem_type=problem)
+    auto.from_config(config).save_pretrained(folder)
+    exec(usage(folder, str(folder)), {})
+    assert capsys.readouterr().out
+
+
+def test_the_tags_are_those_of_the_hub():
+    from transformers.pipelines import PIPELINE_REGISTRY
+
+    assert set(PIPELINES.values()) - set(PIPELINE_REGISTRY.supported_tasks) == {"question-answering"}
+
+
+def test_a_folder_without_a_head_has_no_tag(tmp_path):
+    assert pipeline_tag(folder_of(tmp_path, {"architectures": ["BertModel"]})) is None
