@@ -28,7 +28,7 @@ SOFT_LABELS = "soft_labels"
 
 
 class DistillationObjective(Objective):
-    """w_soft · Σ_heads soft + Σ_matches w · L + w_hard · Σ hard, as terms by name.
+    """w_soft · Σ_heads soft + Σ_matches w · L + w_hard · mean hard, as terms by name.
 
     It reads layers of teachers through matches only, and is stateless between micro-batches. A subclass that differs sets
     `reads_teachers_by_matches` or `keeps_nothing` to False.
@@ -72,9 +72,9 @@ class DistillationObjective(Objective):
                 except Exception as error:
                     raise match.within(step) from error
         if self.hard is not None and (weight := self.hard(step.progress)):
-            losses = _hard(self.tasks[step.task], step)
+            losses, share = _hard(self.tasks[step.task], step)
             for name, loss in losses.items():
-                terms[HARD_LABELS if len(losses) == 1 else f"{HARD_LABELS}.{name}"] = Term(loss, weight)
+                terms[HARD_LABELS if len(losses) == 1 else f"{HARD_LABELS}.{name}"] = Term(loss, weight * share)
         return terms
 
     def views(self, step: Step) -> dict[str, View]:
@@ -197,9 +197,10 @@ def _layers(features: Features, feature: str, layers: Sequence[int]) -> list[Ten
     return [as_tensor(head) for head in features.heads(feature)]
 
 
-def _hard(task: BuiltTask, step: Step) -> Mapping[str, Mean]:
-    losses = step.student.heads("losses")
-    if losses:
+def _hard(task: BuiltTask, step: Step) -> tuple[Mapping[str, Mean], float]:
+    """The hard losses, and the share of each."""
+    if own := step.student.heads("losses"):
         # The model's own loss is already a mean over its labels; their number is not known here.
-        return {str(index): Mean(loss.mean(), 1.0, "labelled") for index, loss in enumerate(losses)}
-    return task.hard_loss(step.student, step.batch)
+        return {str(index): Mean(loss.mean(), 1.0, "labelled") for index, loss in enumerate(own)}, 1.0
+    losses = task.hard_loss(step.student, step.batch)
+    return losses, 1 / max(len(losses), 1)

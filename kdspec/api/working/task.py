@@ -101,7 +101,7 @@ class BuiltTask(ABC):
         """The losses of a model's outputs against the labels, by name; empty if the task has no labels.
 
         Each is averaged over the labelled rows or tokens. A single loss is the term `hard_labels` of a strategy, regardless
-        of its name; several are `hard_labels.<name>`.
+        of its name; several are `hard_labels.<name>`, and their mean is trained and evaluated.
         """
         del features, batch
         return {}

@@ -79,7 +79,7 @@ class JoinedSoftLabels(SoftLabels):
 class MultiTeacher(Distiller):
     """One student learns from several teachers of one task.
 
-    total = w_soft · Σ_heads soft + Σ_matches w · L + w_hard · Σ hard, as in `general`; for the soft labels the teachers
+    total = w_soft · Σ_heads soft + Σ_matches w · L + w_hard · mean_heads hard, as in `general`; for the soft labels the teachers
     are averaged: their logits, their probabilities or the student's losses with them. Teachers may differ in
     architecture, and in tokenizer if a row has one label; they need the same classes in the same order. A match names
     its teacher. You et al. 2017, "Learning from Multiple Teacher Networks"; TextBrewer's `MultiTeacherDistiller`.

@@ -42,7 +42,7 @@ class Supervised(Distiller):
 class General(Distiller):
     """One teacher, one student: soft labels, hard labels and any number of matches between their layers.
 
-    total = w_soft · Σ_heads soft + Σ_matches w · L + w_hard · Σ hard. A term of weight 0 is not computed. Without
+    total = w_soft · Σ_heads soft + Σ_matches w · L + w_hard · mean_heads hard. A term of weight 0 is not computed. Without
     matches it is the classic distillation of Hinton et al. 2015 (arXiv 1503.02531).
     """
 

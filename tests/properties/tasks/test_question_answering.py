@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kdspec.diagnostics.finding import FindingError
-from kdspec.events import StageStarted, StepDone
+from kdspec.events import Evaluated, StageStarted, StepDone
 from kdspec.testing import tiny
 
 SPEC = """\
@@ -61,11 +61,47 @@ def test_a_student_learns_both_heads(questions):
     terms = [set(event.terms) for event in ran.of(StepDone) if event.stage == "distil"]
     heads = {"soft_labels.0", "soft_labels.1", "hard_labels.start", "hard_labels.end"}
     assert terms == [heads] * 3
+    for step in (event for event in ran.of(StepDone) if event.stage == "distil"):
+        assert step.weights["hard_labels.start"] == step.weights["hard_labels.end"] == 0.25
     table = {row.model: row for row in ran.result.table}
     assert set(table["student"].metrics) == {"f1", "exact_match", "loss"}
     assert 0 <= table["student"].agreement <= 1
     model = AutoModelForQuestionAnswering.from_pretrained(ran.folder / "student")
     assert model.config.id2label == {0: "start", 1: "end"}
+
+
+def test_the_trained_loss_is_the_evaluated_one_the_mean_of_both_ends(questions, tmp_path):
+    """The mean of the cross-entropies of start and end, over the tokens of the text and `[CLS]`."""
+    from transformers import AutoModelForQuestionAnswering, AutoTokenizer
+
+    (tmp_path / "validation.json").write_text((tmp_path / "train.json").read_text())
+    one = "{steps: 1, batch_size: 64, optimizer: {sgd: {lr: 1.0e-30}}, log_every: 1, evaluate: {}}"
+    alone = f"stages={{fine_tune: {{distiller: {{supervised: {{model: teacher}}}}, training: {one}}}}}"
+    whole = "tasks.questions.question_answering.max_length=64"
+    ran = questions(alone, whole, "models={teacher: {transformers: {path: teacher}}}")
+    (step,) = ran.of(StepDone)
+    (evaluated,) = ran.of(Evaluated)
+    assert step.weights == {"hard_labels.start": 0.5, "hard_labels.end": 0.5}
+    assert step.loss == pytest.approx(sum(step.terms.values()) / 2)
+    assert step.loss == pytest.approx(evaluated.metrics["loss"], rel=1e-5)
+    folder = ran.folder / "student"
+    model, tokenizer = (
+        AutoModelForQuestionAnswering.from_pretrained(folder).eval(),
+        AutoTokenizer.from_pretrained(folder),
+    )
+    losses = []
+    for text in TEXTS:
+        inputs = tokenizer("q", text, return_tensors="pt", return_offsets_mapping=True)
+        offsets = inputs.pop("offset_mapping")[0].tolist()
+        sides = inputs.sequence_ids(0)
+        begin = text.index("oslo")
+        places = [n for n, (at, end) in enumerate(offsets) if sides[n] == 1 and at < begin + 4 and end > begin]
+        with torch.no_grad():
+            said = model(**inputs)
+        kept = torch.tensor([n == 0 or side == 1 for n, side in enumerate(sides)])
+        for logits, place in ((said.start_logits[0], places[0]), (said.end_logits[0], places[-1])):
+            losses.append(-logits.masked_fill(~kept, -torch.inf).log_softmax(-1)[place].item())
+    assert step.loss == pytest.approx(sum(losses) / len(losses), rel=1e-5)
 
 
 @pytest.mark.parametrize("loss", ["ce", "kl", "mse"])
