@@ -31,7 +31,7 @@ class EvaluationProgress:
     best_step: int | None = None
     best_metrics: dict[str, float] | None = None
     without_better: int = 0
-    """Consecutive evaluations without improvement."""
+    """Consecutive evaluations without a better value of the metric; an equal one is not better."""
     seconds: float = 0.0
     """Training time so far, over all starts of the run."""
 
@@ -92,18 +92,31 @@ class BestModelTracker:
             self._value(self._metrics(few=True))
 
     def __call__(self, progress: EvaluationProgress) -> Evaluated:
-        """Evaluate the student and record the result in `progress`."""
+        """Evaluate the student and record the result in `progress`.
+
+        Of students with equal values of the metric, the one with the lower loss is the best, and of equal losses the later
+        one. Validation rows are often few, so that a metric such as accuracy has few values.
+        """
         metrics = self._metrics()
         value = self._value(metrics)
         # From all metrics of the best model, because a changed spec may select by another metric.
         best = None if progress.best_metrics is None else self._value(progress.best_metrics)
         # A NaN is never the best: comparisons with NaN are False, so that it would also never be replaced.
         better = not math.isnan(value) and (best is None or (value > best if self._higher() else value < best))
-        if better:
-            progress.best_step, progress.best_metrics = progress.step, metrics
         progress.without_better = 0 if better else progress.without_better + 1
+        chosen = better or (value == best and not self._loss(metrics) > self._loss(progress.best_metrics or {}))
+        if chosen:
+            progress.best_step, progress.best_metrics = progress.step, metrics
         student = self.stage.student
-        return Evaluated(self.stage.name, progress.step, "validation", student, metrics, better)
+        return Evaluated(self.stage.name, progress.step, "validation", student, metrics, chosen)
+
+    def _loss(self, metrics: Mapping[str, float]) -> float:
+        """The loss that breaks ties: of the task of the metric, or the mean over tasks; NaN where it is not known."""
+        if not self.stage.several:
+            return metrics.get(LOSS.name, math.nan)
+        own = self._owner()
+        tasks = self.tasks if own is None else [own]
+        return sum(metrics.get(f"{each.task}.{LOSS.name}", math.nan) for each in tasks) / len(tasks)
 
     @property
     def metric(self) -> str:
@@ -133,13 +146,17 @@ class BestModelTracker:
         return found
 
     def _higher(self) -> bool:
-        for each in sorted(
-            self.tasks, key=lambda each: -len(each.task)
-        ):  # the longest name first: `a.b` and `a` may both be tasks
-            prefix = f"{each.task}." if self.stage.several else ""
-            if self.metric.startswith(prefix):
-                return each.higher(self.metric.removeprefix(prefix))
-        return self.tasks[0].higher(self.tasks[0].own)  # the mean: all its metrics have the same direction
+        if (own := self._owner()) is None:
+            return self.tasks[0].higher(self.tasks[0].own)  # the mean: all its metrics have the same direction
+        return own.higher(self.metric.removeprefix(f"{own.task}.") if self.stage.several else self.metric)
+
+    def _owner(self) -> EvaluatedTask | None:
+        """The task of the metric for model selection; None for the mean of several tasks."""
+        # The longest name first: `a.b` and `a` may both be tasks.
+        for each in sorted(self.tasks, key=lambda each: -len(each.task)):
+            if not self.stage.several or self.metric.startswith(f"{each.task}."):
+                return each
+        return None
 
     def _check_mean(self) -> None:
         rising = {each.higher(each.own) for each in self.tasks}

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kdspec import Batch, BuiltTask, Evaluator, Mean, Metric, Task
 from kdspec.api.working.evaluator import LOSS
@@ -96,15 +98,15 @@ def scripted(launch, values, higher, *sets):
 @pytest.mark.parametrize(
     ("values", "higher", "best"),
     [
-        ("[1, 3, 2, 3]", True, 2),
-        ("[3, 1, 2, 1]", False, 2),
+        ("[1, 3, 2, 2]", True, 2),
+        ("[3, 1, 2, 2]", False, 2),
         ("[nan, 1, nan, 0.5]", True, 2),
         ("[1, 2, 3, 4]", True, 4),
         ("[nan, nan, nan, nan]", True, None),
     ],
 )
 def test_the_metric_has_a_direction(values, higher, best, launch):
-    """The first of equal models stays the best, and NaN is never the best."""
+    """NaN is never the best."""
     ran, end = scripted(launch, values, higher)
     assert end.best_step == best
     if best is not None:
@@ -113,8 +115,9 @@ def test_the_metric_has_a_direction(values, higher, best, launch):
 
 
 def test_another_metric_can_choose(launch):
-    _, end = scripted(launch, "[1, 2, 3, 4]", True, f"{TRAINING}.evaluate.metric=other")
-    assert end.best_step == 1
+    """It is always the same here, so that the falling loss decides; by the task's own metric the first would be the best."""
+    _, end = scripted(launch, "[4, 3, 2, 1]", True, f"{TRAINING}.evaluate.metric=other")
+    assert end.best_step == 4
 
 
 def test_a_metric_that_the_task_lacks_is_reported(launch):
@@ -222,6 +225,63 @@ def several(*tasks):
     stage = SimpleNamespace(name="distil", training=training, several=True, student="student")
     spec = SimpleNamespace(label=lambda path, text="", *, key=False: None)
     return BestModelTracker(SimpleNamespace(spec=spec), stage, made)
+
+
+NAN = math.nan
+KNOWN = st.sampled_from([0.5, 0.75, 1.0, NAN])
+
+
+@given(values=st.lists(st.tuples(KNOWN, KNOWN), min_size=1, max_size=12), higher=st.booleans())
+def test_ties_are_broken_by_the_loss_and_then_by_the_later_step(values, higher):
+    best_model = several(("a", "score", not higher))
+    progress, stopped = EvaluationProgress(), EvaluationProgress()
+    chosen, since, top = None, 0, None
+    for step, (score, loss) in enumerate(values, 1):
+        best_model._metrics = lambda score=score, loss=loss: {"a.score": score, "a.loss": loss, "mean": score}
+        # As a run that stops and resumes after each step.
+        stopped = EvaluationProgress(**{**vars(stopped), "step": step})
+        progress.step = step
+        assert best_model(progress).best == best_model(stopped).best == (progress.best_step == step)
+        signed = score if higher else -score
+        better = not math.isnan(signed) and (top is None or signed > top)
+        since = 0 if better else since + 1
+        if better or (signed == top and not loss > chosen[1]):
+            top, chosen = signed, (step, loss)
+        assert progress.without_better == stopped.without_better == since
+    assert progress.best_step == (None if chosen is None else chosen[0])
+
+
+def test_a_tie_without_a_loss_goes_to_the_later_step(monkeypatch):
+    best_model = several(("a", "score", False))
+    progress = EvaluationProgress(step=1)
+    for step in (1, 2):
+        progress.step = step
+        monkeypatch.setattr(best_model, "_metrics", lambda: {"a.score": 0.5, "mean": 0.5})
+        assert best_model(progress).best
+    assert (progress.best_step, progress.without_better) == (2, 1)
+
+
+def test_ties_of_the_mean_are_broken_by_the_mean_of_the_losses(monkeypatch):
+    best_model = several(("a", "score", False), ("b", "score", False))
+    progress = EvaluationProgress()
+    for step, losses in enumerate([(1.0, 1.0), (2.0, 0.5), (0.0, 1.5)], 1):
+        progress.step = step
+        metrics = {"mean": 0.5, "a.loss": losses[0], "b.loss": losses[1]}
+        monkeypatch.setattr(best_model, "_metrics", lambda metrics=metrics: metrics)
+        best_model(progress)
+    assert progress.best_step == 3
+    best_model.written = "b.score"
+    monkeypatch.setattr(best_model, "_metrics", lambda: {"mean": 0.5, "b.score": 0.5, "a.loss": 9.0, "b.loss": 1.0})
+    progress.best_metrics = {"mean": 0.5, "b.score": 0.5, "a.loss": 0.0, "b.loss": 1.5}
+    assert best_model(progress).best
+
+
+def test_a_collapsed_student_of_equal_accuracy_is_not_kept(launch):
+    """The accuracy is the same all the time, and the loss falls."""
+    ran, end = scripted(launch, "[0.5, 0.5, 0.5, 0.5]", True)
+    losses = {event.step: event.metrics["loss"] for event in ran.of(Evaluated)}
+    assert end.best_step == min(losses, key=lambda step: (losses[step], -step))
+    assert end.best_step > 1
 
 
 def test_a_run_that_resumes_with_another_metric_compares_by_it(monkeypatch):
