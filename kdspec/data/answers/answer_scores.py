@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+from kdspec.data.answers.treebank_words import treebank_words
+
 Language = Literal["en", "zh"]
 """The languages with comparison rules of their own."""
 
@@ -16,29 +18,46 @@ _MARKS = str.maketrans("", "", string.punctuation)
 # The punctuation that CMRC 2018's own evaluation removes.
 _CHINESE_MARKS = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")  # noqa: RUF001 - they are the marks of Chinese texts
 _CHINESE = re.compile(r"[\u4e00-\u9fa5]")
-_WORD = re.compile(r"\w+(?:[.,]\w+)*|[^\w\s]")
 
 
-def score(predicted: str, answers: Sequence[str], language: Language) -> tuple[float, float]:
-    """Exact match and F1, 0 to 1, with the closest answer; without answers, 1 if the prediction is empty, else 0.
+def score(
+    predicted: str, answers: Sequence[str], language: Language, *, unanswerable: bool = False
+) -> tuple[float, float]:
+    """Exact match and F1, 0 to 1, with the closest answer.
 
     English as in SQuAD's evaluation: in lower case, without punctuation and articles, F1 of the common words (Rajpurkar et
-    al. 2016). Chinese as in CMRC 2018's: without punctuation, F1 of the longest common run of characters (Cui et al.
-    2019).
+    al. 2016). Chinese as in CMRC 2018's: without punctuation, F1 of the longest common run of characters, where Latin text
+    counts by words (Cui et al. 2019).
+
+    Args:
+        predicted: the predicted answer, empty for none.
+        answers: the reference answers.
+        language: the rules.
+        unanswerable: whether questions may have no answer, as in SQuAD 2.0 (Rajpurkar et al. 2018): answers of which nothing
+            is left, such as `the`, are none, and two of these are alike. Otherwise, as in SQuAD 1.1, their F1 is 0.
     """
-    if not answers:
-        return float(not predicted), float(not predicted)
     one: Callable[[str, str], tuple[float, float]] = _chinese if language == "zh" else _english
+    if unanswerable:
+        answers = [answer for answer in answers if _left(answer, language)] or [""]
+        if "" in answers:
+            nothing = float(not _left(predicted, language))
+            return nothing, nothing
     found = [one(predicted, answer) for answer in answers]
     return max(exact for exact, _ in found), max(f1 for _, f1 in found)
 
 
+def _left(text: str, language: Language) -> Sequence[str]:
+    """What is compared of a text."""
+    return _without_marks(text) if language == "zh" else _english_words(text)
+
+
+def _english_words(text: str) -> list[str]:
+    return _ARTICLES.sub(" ", text.lower().translate(_MARKS)).split()
+
+
 def _english(predicted: str, answer: str) -> tuple[float, float]:
-    mine, theirs = (_ARTICLES.sub(" ", text.lower().translate(_MARKS)).split() for text in (predicted, answer))
-    exact = float(mine == theirs)
-    if not mine or not theirs:
-        return exact, exact
-    return exact, _f1((Counter(mine) & Counter(theirs)).total(), len(mine), len(theirs))
+    mine, theirs = _english_words(predicted), _english_words(answer)
+    return float(mine == theirs), _f1((Counter(mine) & Counter(theirs)).total(), len(mine), len(theirs))
 
 
 def _chinese(predicted: str, answer: str) -> tuple[float, float]:
@@ -56,16 +75,16 @@ def _without_marks(text: str) -> str:
 
 
 def _segments(text: str) -> list[str]:
-    """Chinese characters one by one, and whole words of other scripts."""
+    """Chinese characters one by one, and the words of other scripts between them."""
     found: list[str] = []
     rest = ""
     for character in text:
         if _CHINESE.match(character):
-            found += [*_WORD.findall(rest), character]
+            found += [*treebank_words(rest), character]
             rest = ""
         else:
             rest += character
-    return found + _WORD.findall(rest)
+    return found + treebank_words(rest)
 
 
 def _longest_run(one: Sequence[str], other: Sequence[str]) -> int:

@@ -78,7 +78,7 @@ class AnswerMetrics(Evaluator):
         for number, predicted in self._answers(states).items():
             answers = self.questions[number].answers
             if answers is not None:
-                scores.append(answer_scores.score(predicted, [text for text, _ in answers], self.language))
+                scores.append(self._score(predicted, [text for text, _ in answers]))
         if not scores:
             return {}
         exact, f1 = (sum(values) / len(scores) for values in zip(*scores, strict=True))
@@ -90,8 +90,11 @@ class AnswerMetrics(Evaluator):
         questions = [number for number in mine if self.questions[number].answers is not None] or list(mine)
         if not questions or mine.keys() != theirs.keys():
             return None
-        same = (answer_scores.score(mine[number], [theirs[number]], self.language)[0] for number in questions)
+        same = (self._score(mine[number], [theirs[number]])[0] for number in questions)
         return sum(same) / len(questions)
+
+    def _score(self, predicted: str, answers: Sequence[str]) -> tuple[float, float]:
+        return answer_scores.score(predicted, answers, self.language, unanswerable=self.threshold is not None)
 
     def _answers(self, states: Sequence[State]) -> dict[int, str]:
         """The answer to each question, the best of all windows of its text; empty for none."""
