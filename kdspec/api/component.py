@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, ClassVar, Protocol, cast
 
 from pydantic import (
@@ -59,7 +60,8 @@ class Strict(BaseModel):
         try:
             return handler(value)
         except ValidationError as error:
-            raise _failure(*(_restated(detail, cls) for detail in error.errors(include_url=False))) from None
+            field = _field_of(cls, value, handler)
+            raise _failure(*(_restated(each, cls, field=field) for each in error.errors(include_url=False))) from None
 
 
 class Component(Strict):
@@ -217,12 +219,25 @@ def _detail(type_: Any, message: Any, loc: tuple[int | str, ...], input_: Any, *
     return InitErrorDetails(type=PydanticCustomError(type_, message, context), loc=loc, input=input_)
 
 
-def _restated(error: Any, model: type[BaseModel] | None, *prefix: str) -> InitErrorDetails:
+def _field_of(model: type[BaseModel], value: Any, handler: Callable[[Any], Any]) -> str | None:
+    """The first field of a mapping that could have this value, where a number, text or boolean stands for the mapping."""
+    if not isinstance(value, (str, int, float)):
+        return None
+    for name, field in model.model_fields.items():
+        with suppress(ValidationError):
+            handler({(key := field.alias or name): value})
+            return key
+    return None
+
+
+def _restated(error: Any, model: type[BaseModel] | None, *prefix: str, field: str | None = None) -> InitErrorDetails:
     """The same error as one that can be raised again inside an outer validation, unknown keys with the known ones."""
     type_, loc, context = error["type"], (*prefix, *error["loc"]), dict(error.get("ctx") or {})
     if model is not None and type_ == "extra_forbidden" and len(loc) == 1:
         known = [field.alias or name for name, field in model.model_fields.items()]
         return _detail("unknown_key", "unknown key `{key}`", loc, error["input"], key=str(loc[0]), candidates=known)
+    if model is not None and not loc and type_ in {"model_type", "model_attributes_type"}:
+        context["field"] = field
     # The message is formatted already, so it is passed on as a value: braces in it are text, not placeholders.
     context["text"] = error["msg"]
     return _detail(type_, "{text}", loc, error["input"], **context)

@@ -20,7 +20,9 @@ def read(folder: Path) -> Report:
     log = folder / "events.jsonl"
     if not log.is_file():
         message = f"`{folder}` is not the folder of a run: it has no `events.jsonl`"
-        raise FindingError(Finding("KD003", message, help="name a folder such as `runs/my-run`"))
+        inside = next((place for place in folder.parents if (place / "events.jsonl").is_file()), None)
+        help_ = f"name the folder of the run, `{inside}`" if inside else "name a folder such as `runs/my-run`"
+        raise FindingError(Finding("KD003", message, help=help_))
     table, plan = _json(folder / "table.json"), _json(folder / "plan.json")
     return Report(
         folder=folder,

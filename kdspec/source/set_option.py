@@ -11,6 +11,7 @@ from kdspec.source.nodes import ListNode, MappingNode, Node, ScalarNode, Source
 from kdspec.source.yaml_reader import MAX_DEPTH, read
 
 _SEGMENT = re.compile(r"""(?P<quote>["'])(?P<quoted>[^"'\r\n]*)(?P=quote)|(?P<bare>[^.="'\s]+)""")
+_INDEXED = re.compile(r"(?P<key>[^\[\]]+)(?P<indices>(\[[0-9]{1,18}\])+)")
 _FORM = "write `path.to.key=VALUE`, with the value in YAML"
 
 
@@ -56,9 +57,7 @@ def _path(source: Source) -> tuple[list[_Segment], int]:
         match = _SEGMENT.match(text, at)
         if match is None:
             _fail("expected a key here", source.span(at, min(at + 1, len(text))), _FORM)
-        bare = match["bare"]
-        name = match["quoted"] if bare is None else bare
-        segments.append(_Segment(name, source.span(*match.span()), quoted=bare is None))
+        segments += _segments(match, source)
         at = match.end()
         if len(segments) > MAX_DEPTH:
             _fail(f"the path has more than {MAX_DEPTH} parts", source.span(0, at), None)
@@ -67,6 +66,21 @@ def _path(source: Source) -> tuple[list[_Segment], int]:
         if text[at : at + 1] != ".":
             _fail("expected `.` or `=` here", source.span(at, min(at + 1, len(text))), _FORM)
         at += 1
+
+
+def _segments(match: re.Match[str], source: Source) -> list[_Segment]:
+    """The segments of one part of the path: a key, and the indices in brackets behind it, as in `matches[0]`."""
+    if match["bare"] is None:
+        return [_Segment(match["quoted"], source.span(*match.span()), quoted=True)]
+    indexed = _INDEXED.fullmatch(match["bare"])
+    start = match.start()
+    if indexed is None:
+        return [_Segment(match["bare"], source.span(*match.span()), quoted=False)]
+    found = [_Segment(indexed["key"], source.span(start, start + len(indexed["key"])), quoted=False)]
+    for number in re.finditer("[0-9]+", indexed["indices"]):
+        first = start + len(indexed["key"]) + number.start()
+        found.append(_Segment(number[0], source.span(first, first + len(number[0])), quoted=False))
+    return found
 
 
 def _put(node: Node | None, segments: list[_Segment], value: Node) -> Node:

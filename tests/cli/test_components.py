@@ -226,3 +226,10 @@ def test_explain_suggests_a_code(kdspec):
     outcome = kdspec("explain", "KD0201")
     assert outcome.code == 2
     assert "did you mean KD201?" in outcome.err
+
+
+def test_explain_takes_several_codes(kdspec):
+    out = kdspec("explain", "KD101", "kd202").out
+    assert out.index("KD101: unknown key") < out.index("KD202: ambiguous component")
+    outcome = kdspec("explain", "KD101", "KD999")
+    assert (outcome.code, outcome.out) == (2, "")

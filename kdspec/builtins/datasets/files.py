@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Component
@@ -19,6 +19,13 @@ from kdspec.data.tables import FileMistake, csv_columns, json_columns, read_csv,
 from kdspec.diagnostics.fault import Fault
 
 
+def _one_character(value: str) -> str:
+    if len(value) != 1 or value in '\r\n"':
+        message = 'a delimiter is one character, not a quote or a line break; a tab is `"\\t"`'
+        raise PydanticCustomError("wrong_value", message)
+    return value
+
+
 class Csv(RowFiles):
     """Delimited text files in UTF-8.
 
@@ -27,7 +34,9 @@ class Csv(RowFiles):
 
     name = "csv"
 
-    delimiter: str = Field(default=",", pattern=r'^[^\r\n"]$')
+    delimiter: Annotated[str, AfterValidator(_one_character)] = Field(
+        default=",", json_schema_extra={"pattern": r'^[^\r\n"]$'}
+    )
     r"""The separator of fields: one character, `"\t"` for a tab."""
     quoting: bool = True
     """Whether `"` encloses a field. GLUE's files, and most others with tabs, need `false`."""

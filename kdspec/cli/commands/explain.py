@@ -9,7 +9,8 @@ import typer
 
 from kdspec.api.hooks import hookimpl
 from kdspec.cli.invocation import Invocation
-from kdspec.diagnostics.diagnostic import CODES, closest
+from kdspec.cli.screen import Screen
+from kdspec.diagnostics.diagnostic import CODES, Code, closest
 from kdspec.diagnostics.pages import page
 
 
@@ -21,21 +22,33 @@ def kdspec_commands(commands: typer.Typer) -> None:
 
 def explain(
     context: typer.Context,
-    code: Annotated[str | None, typer.Argument(metavar="CODE", help="For example KD201; all codes by default.")] = None,
+    codes: Annotated[
+        list[str] | None, typer.Argument(metavar="[CODE]...", help="For example KD201; all codes by default.")
+    ] = None,
 ) -> None:
-    """Explain a code such as KD201."""
+    """Explain codes such as KD201."""
     invocation: Invocation = context.obj
-    out = invocation.out
-    if code is None:
+    if not codes:
         for known in CODES.values():
-            out.say(f"{known.code}  {known.title}")
-        out.say("\n`kdspec explain KD201` explains one of them")
+            invocation.out.say(f"{known.code}  {known.title}")
+        invocation.out.say("\n`kdspec explain KD201` explains one of them")
         return
-    known_code = CODES.get(code.upper())
-    if known_code is None:
+    for number, found in enumerate([_known(code) for code in codes]):
+        if number:
+            invocation.out.say()
+        _explain(invocation.out, found)
+
+
+def _known(code: str) -> Code:
+    known = CODES.get(code.upper())
+    if known is None:
         guess = closest(code.upper(), CODES)
         hint = f"; did you mean {guess}?" if guess else "; `kdspec explain` lists all codes"
         raise typer.BadParameter(f"there is no code `{code}`{hint}", param_hint="CODE")
+    return known
+
+
+def _explain(out: Screen, known_code: Code) -> None:
     out.say(f"{known_code.code}: {known_code.title}\n")
     described, width = page(known_code.code), min(out.width, 100)
     out.say(_filled(known_code.text, width))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _EXAMPLES = """\b
 Examples:
   kdspec run spec.yaml
-  kdspec run spec.yaml --set stages.distil.training.steps=20 --output try
+  kdspec run spec.yaml --set stages.distil.training.epochs=1 --output try
   kdspec run spec.yaml --restart
   kdspec run plan.json
   torchrun --nproc-per-node=2 -m kdspec run spec.yaml --backend fsdp

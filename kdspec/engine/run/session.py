@@ -29,6 +29,7 @@ from kdspec.engine.run.signals import StopSignal
 from kdspec.engine.run.stage_run import Interrupted, run_stage
 from kdspec.engine.run.task_heads import conflicts
 from kdspec.events import (
+    CheckpointSaved,
     Event,
     Note,
     RunFailed,
@@ -93,6 +94,8 @@ class Session:
     """Observers that have raised an exception; they are not called again."""
     _opened: OpenedRun | None = field(default=None, init=False)
     """The run folder in use; before it is opened there is no log for events."""
+    _stop: StopSignal | None = field(default=None, init=False)
+    """Where a second signal finds what the disk has of the run."""
 
     @property
     def folder(self) -> Path:
@@ -115,7 +118,7 @@ class Session:
         self._opened = None
         with ExitStack() as at_end:
             process_group = self.process_group or at_end.enter_context(join(self.device, self.backend))
-            stop = at_end.enter_context(StopSignal(patient=process_group.world > 1))
+            self._stop = stop = at_end.enter_context(StopSignal(patient=process_group.world > 1))
             try:
                 self._opened = open_run(
                     self.plan, RunFolder(self.folder), process_group,
@@ -144,6 +147,8 @@ class Session:
         if self._opened is None or self._opened.log is None:
             return
         self._opened.keep(event)
+        if self._stop is not None:
+            self._stop.saved = _saved(event) or self._stop.saved
         answers = list(self.registry.plugins.call("kdspec_observe", without=self._failed, event=event, session=self))
         for answer in answers:
             if answer.error is not None:
@@ -256,6 +261,22 @@ class Session:
             notes_ = tuple(f"`{path}`" for path in damaged)
             raise FindingError(Finding("KD504", message, *label, notes=notes_, help=help_))
         return found
+
+
+def _saved(event: Event) -> str | None:
+    """What is on the disk after an event, in words; None where that has not changed."""
+    resumes = "the same command resumes from there"
+    match event:
+        case CheckpointSaved():
+            return f"the last checkpoint is that of step {event.step} of stage `{event.stage}`: {resumes}"
+        case StageFinished():
+            return f"stage `{event.stage}` is done and saved: {resumes}"
+        case RunStarted(resumed_at=None):
+            return "nothing is saved yet: the same command starts from the beginning"
+        case RunStarted():
+            return f"the last checkpoint is that of step {event.resumed_at}: {resumes}"
+        case _:
+            return None
 
 
 def _changed(change: resume_check.SpecChange) -> str:

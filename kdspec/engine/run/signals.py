@@ -29,6 +29,8 @@ class StopSignal:
     def __init__(self, *, patient: bool = False) -> None:
         self.requested: int | None = None
         self.patient = patient
+        self.saved = ""
+        """What the disk has of the run, for the message of a second signal."""
         self._since = 0.0
         self._process = os.getpid()
         self._before: dict[int, Any] = {}
@@ -61,5 +63,7 @@ class StopSignal:
         if self.requested is not None:
             if self.patient and time.monotonic() - self._since < _ECHO:
                 return
+            if self.saved:
+                os.write(2, f"\nended at once; {self.saved}\n".encode(errors="replace"))
             os._exit(128 + number)
         self.requested, self._since = number, time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kdspec.diagnostics.diagnostic import Diagnostic, Edit, Label, closest
+from kdspec.diagnostics.diagnostic import Diagnostic, Edit, Label, closest, excerpt
 from kdspec.registry.registry import KINDS
 from kdspec.spec.check.mistake import Mistake, instead, known
 from kdspec.spec.check.values import number
@@ -28,6 +28,9 @@ def unknown(mistake: Mistake) -> Diagnostic:
         help_ = f"did you mean `{guess}`?"
         return Diagnostic("KD201", message, label, notes=tuple(notes), help=help_, edit=Edit(label.span, guess))
     notes.append(known(candidates, context["kind_id"]))
+    if _takes_numbers(context["kind_id"]):
+        message = f"expected a number or a {kind}, not the string `{excerpt(name)}`"
+        return Diagnostic("KD201", message, label, notes=tuple(notes))
     if elsewhere and not failed:
         return Diagnostic("KD201", message, label, notes=tuple(notes))
     package = f"install the package `{name.partition('/')[0]}`"
@@ -45,6 +48,9 @@ def ambiguous(mistake: Mistake) -> Diagnostic:
 def shapeless(mistake: Mistake) -> Diagnostic:
     """Neither a name nor a mapping with one key."""
     keys, kind = mistake.context["keys"], mistake.context["kind"]
+    if mistake.loc[-1:] == ("layers",) and (pairs := _as_pairs(mistake)) is not None:
+        help_ = f"a pair is written `teacher: student`: `{pairs}`"
+        return Diagnostic("KD105", instead(f"a {kind}", mistake.seen), mistake.value(f"needs a {kind}"), help=help_)
     rule = f"a {kind} is written as its name, or as a mapping from its name to its parameters"
     spans = [span for key in keys[:2] if (span := mistake.document.keys.get((*mistake.path, key)))]
     if len(spans) > 1:
@@ -66,6 +72,23 @@ def beside(mistake: Mistake, key: str) -> str | None:
             if name == entry.component.name and key in {field.alias or own for own, field in fields}:
                 return f"`{key}` is a parameter of `{name}`: write `{where}: {{{name}: {{{key}: ...}}}}`"
     return None
+
+
+def _as_pairs(mistake: Mistake) -> str | None:
+    """Layers that are written as a list, `[6, 2]` or `[[12, 4], [6, 2]]`, as the mapping that is meant."""
+    seen = mistake.seen
+    if not isinstance(seen, list) or not seen:
+        return None
+    pairs = [seen] if all(type(item) is int for item in seen) else seen
+    if any(not isinstance(pair, list) or [type(item) for item in pair] != [int, int] for pair in pairs):
+        return None
+    return "{" + ", ".join(f"{teacher}: {student}" for teacher, student in pairs) + "}"
+
+
+def _takes_numbers(kind_id: str) -> bool:
+    """Whether a number is the short form of a component of this kind."""
+    kind = next((kind for kind in KINDS if kind.kind == kind_id), None)
+    return kind is not None and kind.from_plain(1.0) is not None
 
 
 def _quoted_number(mistake: Mistake) -> Diagnostic | None:

@@ -9,7 +9,7 @@ from typing import Any
 from kdspec.diagnostics.diagnostic import Diagnostic, Edit, Label, Span, closest
 from kdspec.diagnostics.place import in_order
 from kdspec.registry.registry import Registry
-from kdspec.source.document import Document
+from kdspec.source.document import Document, Path
 from kdspec.spec.check import components, values
 from kdspec.spec.check.mistake import Mistake, known, listed
 
@@ -63,7 +63,19 @@ def _missing(mistake: Mistake) -> Diagnostic:
     where = f" in `{parent[-1]}`" if parent and isinstance(parent[-1], str) else ""
     if not parent and not mistake.document.keys:
         wanted = f"a mapping with {wanted}"
-    return Diagnostic("KD102", f"missing key {wanted}{where}", Label(mistake.owner(parent), f"needs {wanted}"))
+    label = Label(mistake.owner(parent), f"needs {wanted}")
+    return Diagnostic("KD102", f"missing key {wanted}{where}", label, help=_set_beside(mistake, parent))
+
+
+def _set_beside(mistake: Mistake, path: Path) -> str | None:
+    """The key that is meant where `--set` has made an entry with a similar name beside it."""
+    for end in range(1, len(path) + 1):
+        span = mistake.document.keys.get(path[:end])
+        if span is not None and _by_set(span):
+            beside = [str(key[-1]) for key in mistake.document.keys if len(key) == end and key[:-1] == path[: end - 1]]
+            guess = closest(str(path[end - 1]), [key for key in beside if key != path[end - 1]])
+            return f"did you mean `{guess}`? `{path[end - 1]}` is new here" if guess else None
+    return None
 
 
 def _exclusive(mistake: Mistake) -> Diagnostic:
@@ -80,7 +92,7 @@ def _exclusive(mistake: Mistake) -> Diagnostic:
         message,
         Label(spans[-1], "conflicts with it"),
         others,
-        help=_taken_back(mistake, keys) or mistake.context.get("help"),
+        help=mistake.context.get("help") or _taken_back(mistake, keys),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -86,7 +87,7 @@ def field_path(mistake: Mistake) -> Diagnostic:
 
 def file_not_found(mistake: Mistake) -> Diagnostic:
     """A path that does not exist, or a folder without a needed file."""
-    path, near, help_ = (mistake.context.get(key) for key in ("path", "near", "help"))
+    near, help_ = (mistake.context.get(key) for key in ("near", "help"))
     if help_ is not None:
         return Diagnostic("KD310", mistake.message, mistake.value("not a model's files"), help=str(help_))
     if mistake.message.startswith("the folder "):
@@ -95,8 +96,8 @@ def file_not_found(mistake: Mistake) -> Diagnostic:
     if not near:
         rule = "a relative path starts at the folder of the spec"
         return Diagnostic("KD310", mistake.message, label, help=rule)
-    edit = mistake.rewrite(str(path), near)
-    return Diagnostic("KD310", mistake.message, label, help=f"did you mean `{near}`?", edit=edit)
+    # Not an edit: another file of a similar name may be meant.
+    return Diagnostic("KD310", mistake.message, label, help=f"did you mean `{near}`?")
 
 
 def number(text: str) -> float | None:
@@ -110,6 +111,8 @@ def number(text: str) -> float | None:
 
 def _wrong_type(mistake: Mistake, wanted: str) -> Diagnostic:
     help_, edit = _requoted(mistake, wanted)
+    if (field := mistake.context.get("field")) is not None:
+        help_ = f"write `{{{field}: {json.dumps(mistake.seen, ensure_ascii=False)}}}`"
     label = mistake.value(f"must be {wanted}")
     return Diagnostic("KD103", instead(wanted, mistake.seen), label, help=help_, edit=edit)
 

@@ -44,3 +44,10 @@ def test_a_folder_that_is_not_a_run_is_wrong_usage(kdspec, tmp_path):
 def test_a_damaged_log_is_reported(kdspec, folder):
     (folder / "events.jsonl").write_text("{}\n", encoding="utf-8")
     assert "error[KD003]" in kdspec("report", "runs/tiny").err
+
+
+def test_the_page_of_a_run_is_answered_with_its_folder(kdspec, folder):
+    kdspec("report", "runs/tiny")
+    outcome = kdspec("report", "runs/tiny/report.html")
+    assert outcome.code == 2
+    assert "name the folder of the run, `runs/tiny`" in outcome.err

@@ -140,3 +140,17 @@ def test_after_an_error_a_patient_process_has_time_to_report_it(number):
             os._exit(5)
 
     assert status_of_child(told) == 5
+
+
+def test_the_second_signal_says_what_the_disk_has(tmp_path):
+    says = tmp_path / "stderr"
+
+    def body():
+        os.dup2(os.open(says, os.O_WRONLY | os.O_CREAT), 2)
+        with StopSignal() as stop:
+            stop.saved = "the last checkpoint is that of step 3"
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    assert status_of_child(body) == 130
+    assert says.read_text() == "\nended at once; the last checkpoint is that of step 3\n"
