@@ -221,6 +221,14 @@ _TABLE = (
         "warning: the run goes on.",
     ),
     Code(
+        "KD317",
+        "a loaded head has other classes than the task",
+        "The head in the files of a model is matched to the task by the names of its classes, which are the same but for "
+        "case, blanks, `_` and `-`, or by the mapping `labels` of the model. Another order, another number of classes, "
+        "other names, or a head of another kind would compare each class with another one. A head that a stage trains is "
+        "drawn anew instead; one whose predictions are read as it was loaded is an error.",
+    ),
+    Code(
         "KD320",
         "splitting may change the gradient",
         "The spec splits batches into micro-batches of similar length, and a part of the stage is not row-wise: it may "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from kdspec.diagnostics.diagnostic import Severity
+
 
 class Fault(Exception):  # noqa: N818 - the user's mistake, not an error of the program
     """Raised in `build` for errors that need the data or the weights to be found; the engine adds the place in the spec.
@@ -14,6 +16,7 @@ class Fault(Exception):  # noqa: N818 - the user's mistake, not an error of the 
         notes: context.
         key: whether the last key of `at` is wrong, not its value.
         fix: the wrong word and its replacement, for `kdspec validate --fix`.
+        severity: of what is reported, and not raised: `warning` where the result may be wrong.
     """
 
     def __init__(
@@ -26,10 +29,11 @@ class Fault(Exception):  # noqa: N818 - the user's mistake, not an error of the 
         notes: tuple[str, ...] = (),
         key: bool = False,
         fix: tuple[str, str] | None = None,
+        severity: Severity = "error",
     ) -> None:
         super().__init__(message)
         self.code, self.message, self.at, self.help, self.notes = code, message, at, help, notes
-        self.key, self.fix = key, fix
+        self.key, self.fix, self.severity = key, fix, severity
 
 
 class Within(Exception):  # noqa: N818 - where another error comes from, not one of its own

@@ -88,5 +88,5 @@ def of_fault(fault: Fault, path: SpecPath) -> Finding:
         notes=fault.notes,
         help=fault.help,
         fix=fault.fix,
-        severity="warning" if fault.code == "KD305" else "error",
+        severity="warning" if fault.code == "KD305" else fault.severity,
     )

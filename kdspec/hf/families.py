@@ -104,6 +104,7 @@ def changed(before: ModelFacts, changes: Mapping[str, Any]) -> ModelFacts:
         family=before.family,
         classes=before.classes,
         labels=before.labels,
+        by_name=before.by_name,
         problem=before.problem,
         architecture=before.architecture,
         vocabulary=_number(changes, ("vocab_size",), before.vocabulary),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from kdspec.api.kinds.model import ModelContext
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
@@ -15,6 +17,12 @@ if TYPE_CHECKING:
 def key(task: str) -> str:
     """The module name of a task's model. Module names cannot have dots; task names cannot have slashes."""
     return f"for_{task.replace('.', '/')}"
+
+
+def alone(context: ModelContext, task: str, on_initialised: Callable[[Collection[str]], None]) -> ModelContext:
+    """The context for the model of one of several tasks; `on_initialised` is its own."""
+    head = context.heads[task]
+    return replace(context, heads={task: head}, head=head, task=task, on_initialised=on_initialised)
 
 
 def joined(models: Mapping[str, nn.Module]) -> nn.ModuleDict:

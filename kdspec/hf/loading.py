@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from kdspec.api.working.task import Head
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import model_files
@@ -145,18 +145,6 @@ def check(module: nn.Module, report: Mapping[str, Collection[Any]]) -> frozenset
     return missing | frozenset(differing)
 
 
-def check_order(labels: Mapping[int, str], head: Head) -> None:
-    """Raise a fault if a loaded head has the task's labels in another order."""
-    theirs = tuple(name for _, name in sorted(labels.items()))
-    if theirs != head.labels and sorted(theirs) == sorted(head.labels):
-        raise Fault(
-            CODE,
-            f"the head has the labels in the order {', '.join(theirs)}; the task has {', '.join(head.labels)}",
-            ("path",),
-            help=f"write `labels: [{', '.join(theirs)}]` in the task",
-        )
-
-
 def _more(names: Collection[str]) -> str:
     return f" and {len(names) - 1} more" if len(names) > 1 else ""
 
@@ -173,3 +161,13 @@ def weights(auto: Any, place: str, config: Any, revision: str | None, options: M
         **options,
     )
     return module, report
+
+
+def wider(auto: Any, config: Any, options: Mapping[str, Any]) -> nn.Module:
+    """A model with one class more than the configuration has, on the meta device."""
+    import torch
+
+    more = copy.deepcopy(config)
+    more.num_labels = config.num_labels + 1
+    with torch.device("meta"):
+        return cast("nn.Module", auto.from_config(more, **options))

@@ -18,7 +18,7 @@ def check(given: Mapping[str, Any], *, copies_from: str | None) -> None:
     """Raise the error of a model with no source, or with several.
 
     Args:
-        given: `path`, `like`, `config`, `revision` and `initialize`, None where the spec has none.
+        given: `path`, `like`, `config`, `revision`, `labels` and `initialize`, None or empty where the spec has none.
         copies_from: the model that `initialize` names.
 
     Raises:
@@ -35,6 +35,8 @@ def check(given: Mapping[str, Any], *, copies_from: str | None) -> None:
             raise _exclusive("path", others[0], help_=_BESIDE_A_PATH if others[0] == "config" else None)
     elif given["revision"] is not None:
         raise _exclusive("revision", sources[0])
+    elif given["labels"]:
+        raise _exclusive("labels", sources[0])
     if sources == ["config"] and not known:
         raise missing("model_type", "config")
     if given["initialize"] is not None and copies_from is None and given["like"] is None:

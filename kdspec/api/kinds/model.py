@@ -43,6 +43,8 @@ class ModelFacts:
     """Number of classes of the head in its files."""
     labels: tuple[str, ...] = ()
     """The names of these classes in the order of the logits, if its files name them."""
+    by_name: bool = False
+    """Whether `labels` are the task's names, from a mapping in the spec, so that `build` puts the logits in the task's order."""
     problem: str | None = None
     """The `problem_type` of that head, such as `single_label_classification`, if its files declare one."""
     architecture: str | None = None
@@ -71,6 +73,8 @@ class ModelContext(BuildContext):
     """The facts of each model, for `Model.check`."""
     built: Mapping[str, nn.Module] = field(default_factory=_nothing)
     """The models that are built already, to copy layers from."""
+    read_as_loaded: bool = False
+    """Whether its predictions are read before a stage has trained it: the head in its files must be that of the task."""
     weights: bool = True
     """False: only the shapes are needed. No weight is read, and none need be initialised."""
     on_initialised: Callable[[Collection[str]], None] = _not_recorded

@@ -14,6 +14,9 @@ from kdspec.api.spec.spec import Spec, Training
 from kdspec.api.spec.spec_source import SpecSource
 from kdspec.diagnostics.finding import SpecPath
 
+PREDICTIONS = frozenset({"logits", "losses"})
+"""The features of a model that depend on its head."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Feature:
@@ -127,4 +130,17 @@ class Plan:
         return ModelContext(
             folder=self.source.folder, seed=self.spec.seed, name=model, models=self.spec.models,
             facts=self.facts, learns=self.tasks_of, trusts_code=self.source.trusts_code,
+            read_as_loaded=any(name == model for name, _ in self.read_as_loaded),
         )  # fmt: skip
+
+    @property
+    def read_as_loaded(self) -> frozenset[tuple[str, str]]:
+        """The teachers, each with a task, whose predictions a stage reads before any stage has trained them."""
+        trained: set[str] = set()
+        found: set[tuple[str, str]] = set()
+        for stage in self.stages:
+            for task in stage.tasks.values():
+                frozen = (name for name in task.teachers if name not in trained)
+                found |= {(name, task.task) for name in frozen if task.features[name].keys() & PREDICTIONS}
+            trained.add(stage.student)
+        return frozenset(found)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kdspec.api.hooks import hookimpl
 from kdspec.diagnostics.finding import Finding
-from kdspec.hf.configuration import architecture
+from kdspec.hf.loaded_heads import has_head, other_kind
 
 if TYPE_CHECKING:
     from kdspec.api.plan.plan import Plan, TaskPlan
@@ -40,10 +40,10 @@ def _untrained_for(plan: Plan, task: TaskPlan, trained: set[str]) -> Iterator[Fi
     for teacher in task.teachers:
         if head is None or teacher in trained:
             continue
-        known, kind = plan.facts[teacher].architecture, architecture(head)
+        known = plan.facts[teacher].architecture
         heads = "logits" in task.needs.reads.get(teacher, frozenset())
-        if known is None or kind.casefold() in known.casefold() or (known and not heads):
-            continue
+        if known is None or has_head(known, head) or (known and not heads) or other_kind(known, head):
+            continue  # a head of another kind is an error of its own
         why = f"its files are of a `{known}`" if known else "all its weights are randomly initialised"
         message = f"the predictions of teacher `{teacher}` are noise: no stage trains it, and {why}"
         help_ = f"train it in an earlier stage with `distiller: {{supervised: {{model: {teacher}}}}}`"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
@@ -17,6 +18,7 @@ from kdspec.api.spec.file_fields import SpecFolderOrHub, SpecTokenizer, local_fo
 from kdspec.api.spec.model_folders import has_tokenizer
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import configuration, families, heads, loading, model_files, model_source, tokenizer_files
+from kdspec.hf.head_rows import judged, misnamed, named_by, settle
 from kdspec.hf.layer_copies import Initialize, copy, mistakes
 from kdspec.hf.padding import Padding, asked_by
 
@@ -54,6 +56,10 @@ class Transformers(Model):
     """A tokenizer's folder or name on the hub. Default: the one with `path`, or that of `like`."""
     tokenizer_revision: str | None = None
     """For a `tokenizer` on the hub: branch, tag or commit."""
+    labels: dict[str, str] = {}
+    """With `path`: the name in the task for each class of the head in its files, `{NEG: negative, LABEL_1: positive}`. The
+    logits are put in the task's order. Default: the names are the same but for case, blanks, `_` and `-`, in the same
+    order."""
     initialize: Initialize | None = None
     """Layers to copy from another model."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
@@ -65,7 +71,7 @@ class Transformers(Model):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         model_source.check(
-            {key: getattr(self, key) for key in ("path", "like", "config", "revision", "initialize")},
+            {key: getattr(self, key) for key in ("path", "like", "config", "revision", "labels", "initialize")},
             copies_from=self.initialize.from_ if self.initialize else None,
         )
         if self.tokenizer_revision is not None and self.tokenizer_ is None:
@@ -96,9 +102,10 @@ class Transformers(Model):
             known = families.facts({**(first.config or {}), **first.written_configuration(context)})
         for model in reversed(line):
             known = families.changed(known, (model.config if isinstance(model, Transformers) else None) or {})
+        if self.path is not None:
+            return named_by(known, self.labels)
         # Whether copied layers have been trained is not known here.
-        copied = None if self.initialize is not None else ""
-        return known if self.path is not None else replace(known, architecture=copied)
+        return replace(known, architecture=None if self.initialize is not None else "")
 
     def fetch(self, context: ModelContext) -> None:
         """Download the configuration of a hub model."""
@@ -115,6 +122,8 @@ class Transformers(Model):
                 yield fault
             if self.path is not None:
                 yield from configuration.unexpected(self.path, self.config, self.written_configuration(context))
+        if self.labels and (wrong := misnamed(families.facts(self.written_configuration(context)), self.labels)):
+            yield wrong
         if self.initialize is not None:
             source = context.facts[self.initialize.from_ or self.like or ""]
             for fault in mistakes(self.initialize.layers, context.facts[context.name], source):
@@ -139,26 +148,23 @@ class Transformers(Model):
         if len(context.heads) > 1:
             return self._several(context, self.build)
         with loading.quiet():
-            auto, config, labels, options = self._prepared(context)
+            auto, config, options = self._prepared(context)
             loaded = self.path is not None and context.weights
+            verdict = judged(context, self.written_configuration(context), self.labels) if loaded else None
             with (
                 nullcontext() if context.weights else no_init_weights(),
                 loading.seeded(context.seed, "/".join(filter(None, (context.name, context.task)))),
                 loading.explained(self._origin(), "the model cannot be built"),
             ):
-                module, report = (
-                    self._loaded(auto, config, context, options)
-                    if loaded
-                    else (auto.from_config(config, **options), {})
-                )
+                if verdict is None:
+                    module = auto.from_config(config, **options)
+                else:
+                    module, report = self._loaded(auto, config, context, options)
+                    wider = partial(loading.wider, auto, config, options)
+                    context.on_initialised(settle(module, verdict, loading.check(module, report), wider))
         if not context.weights:
             module.tie_weights()  # skipped together with the initialisation of weights
-        if loaded:
-            fresh = loading.check(module, report)
-            context.on_initialised(fresh)
-            if not fresh and context.head is not None:
-                loading.check_order(labels, context.head)
-        else:
+        if not loaded:
             source, pairs = self.copies(module, context) or ("", [])
             if pairs and context.weights:
                 copy(module, context.built[source], pairs)
@@ -174,16 +180,10 @@ class Transformers(Model):
             def note(names: Collection[str], prefix: str = f"{heads.key(task)}.") -> None:
                 initialised.update(prefix + name for name in names)
 
-            models[task] = make(self._alone(context, task, note))
+            models[task] = make(heads.alone(context, task, note))
         module = heads.joined(models)
         context.on_initialised(initialised & dict(module.named_parameters()).keys())
         return module
-
-    def _alone(
-        self, context: ModelContext, task: str, on_initialised: Callable[[Collection[str]], None]
-    ) -> ModelContext:
-        head = context.heads[task]
-        return replace(context, heads={task: head}, head=head, task=task, on_initialised=on_initialised)
 
     def can_learn(self, head: str | None) -> bool:
         """The kinds of head that the library has."""
@@ -208,20 +208,20 @@ class Transformers(Model):
         if len(context.heads) > 1:
             return self._several(context, self.skeleton)
         with loading.quiet(), loading.explained(self._origin(), "the model cannot be built"):
-            auto, config, _, options = self._prepared(context)
+            auto, config, options = self._prepared(context)
             with torch.device("meta"):
                 return cast("nn.Module", auto.from_config(config, **options))
 
-    def _prepared(self, context: ModelContext) -> tuple[Any, Any, dict[int, str], dict[str, Any]]:
-        """The library's class, the configuration with the task's head, its former labels, and options."""
+    def _prepared(self, context: ModelContext) -> tuple[Any, Any, dict[str, Any]]:
+        """The library's class, the configuration with the task's head, and options."""
         import torch
         import transformers
 
         kind = context.head.kind if context.head else None
         if kind not in configuration.AUTO_CLASSES:
             raise Fault(loading.CODE, f"a transformers model has no head for `{kind}`")
-        options: dict[str, Any] = {"dtype": getattr(torch, self.dtype or "float32")}
-        options["trust_remote_code"] = context.trusts_code
+        dtype = getattr(torch, self.dtype or "float32")
+        options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": context.trusts_code}
         if self.attention is not None:
             options["attn_implementation"] = self.attention
         config = self.configuration(context)
@@ -230,7 +230,6 @@ class Transformers(Model):
         if not brought and type(config) not in auto._model_mapping:  # noqa: SLF001 - the library tells it by no other way
             message = f"transformers has no `{auto.__name__}` of the family `{config.model_type}`"
             raise Fault(loading.CODE, f"{message}, which the task needs", self._origin())
-        labels = dict(config.id2label)
         if context.head is not None:
             trained = self.path is not None or self.initialize is not None
             configuration.fit(
@@ -238,7 +237,7 @@ class Transformers(Model):
             )
         if not context.weights and getattr(config, "pad_token_id", 0) is None:
             config.pad_token_id = 0  # otherwise the tokenizer's
-        return auto, config, labels, options
+        return auto, config, options
 
     def tokenizer(self, context: ModelContext) -> Any | None:
         """A fast tokenizer, or None if the model has none."""
@@ -275,7 +274,7 @@ class Transformers(Model):
         if len(context.heads) > 1:
             for task in context.heads:
                 (folder / task).mkdir()
-                alone = self._alone(context, task, context.on_initialised)
+                alone = heads.alone(context, task, context.on_initialised)
                 self._save(
                     heads.part(module, task)[1], folder / task, alone, own=set(self.skeleton(alone).state_dict())
                 )

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from kdspec.api.kinds.context import TrainedHead
 from kdspec.api.plan.plan import Plan
+from kdspec.diagnostics.finding import of_fault
 from kdspec.engine.forward.error_context import error_context
-from kdspec.hf.configuration import architecture
+from kdspec.hf.loaded_heads import has_head
 
 
 def with_downloads(plan: Plan) -> Plan:
@@ -25,6 +26,9 @@ def with_downloads(plan: Plan) -> Plan:
         with error_context(("models", name, component.name), f"model `{name}`"):
             component.fetch(context)
             facts[name] = component.facts(context)
+            for fault in component.check(replace(context, facts=facts)):
+                if of_fault(fault, ()).severity == "error":
+                    raise fault
     return replace(plan, facts=facts)
 
 
@@ -34,6 +38,6 @@ def trained_heads(plan: Plan, task: str) -> Iterator[TrainedHead]:
     parts = [stage.tasks[task] for stage in plan.stages if task in stage.tasks]
     for name in dict.fromkeys((*(name for part in parts for name in part.teachers), *(part.student for part in parts))):
         facts = plan.facts[name]
-        same = kind is not None and architecture(kind).casefold() in (facts.architecture or "").casefold()
+        same = kind is not None and has_head(facts.architecture or "", kind)
         if same and facts.classes is not None:
             yield TrainedHead(model=name, classes=facts.classes, labels=facts.labels, problem=facts.problem)

@@ -17,6 +17,7 @@ from kdspec.engine.export import model_folder
 from kdspec.engine.export.model_card import write_card
 from kdspec.engine.forward.guarded_task import built_tasks
 from kdspec.engine.forward.models import Models
+from kdspec.engine.forward.trained_heads import with_downloads
 from kdspec.engine.processes.choose_backend import BackendChoice, join
 from kdspec.engine.processes.process_group import ProcessGroup
 from kdspec.engine.processes.torchrun import Strategy
@@ -38,6 +39,7 @@ from kdspec.events import (
     StageFinished,
     StageSkipped,
 )
+from kdspec.hf import loaded_heads
 from kdspec.registry.plugins import Plugin
 from kdspec.registry.registry import Registry
 
@@ -157,7 +159,7 @@ class Session:
 
     def _tell(self, finding: Finding) -> None:
         help_ = f"; {finding.help}" if finding.help else ""
-        self.emit(Note("warning", f"{finding.message}{help_}"))
+        self.emit(Note("info" if finding.severity == "note" else "warning", f"{finding.message}{help_}"))
 
     def _close(self) -> None:
         try:
@@ -173,10 +175,16 @@ class Session:
             return Result(self.folder, folder.table() or (), folder.student, already_finished=True)
         open_ = [name for name in self.plan.spec.stages if name not in state.finished]
         found = self._start(opened, state, open_) if process_group.is_main else None
-        tasks = built_tasks(self.plan, self._tell)
+        known = with_downloads(self.plan)
+        tasks = built_tasks(known, self._tell)
         heads = {name: task.head for name, task in tasks.items()}
         if wrong := tuple(conflicts(self.plan, heads)):
             raise FindingError(*wrong)
+        compared = tuple(loaded_heads.findings(known, heads))
+        if wrong := tuple(finding for finding in compared if finding.severity == "error"):
+            raise FindingError(*wrong)
+        for finding in compared:
+            self._tell(finding)
         students = {stage.name: stage.student for stage in self.plan.stages}
         trained = {students[name]: self.folder / event.folder for name, event in state.finished.items()}
         models = Models(self.plan, heads, trained)

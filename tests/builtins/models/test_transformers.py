@@ -236,8 +236,9 @@ def test_a_head_for_other_labels_is_replaced(new_model):
 def test_a_head_with_the_labels_in_another_order_is_a_fault(new_model):
     labels = {"id2label": {0: "good", 1: "bad"}, "label2id": {"good": 0, "bad": 1}}
     folder = new_model("model", "bert", "AutoModelForSequenceClassification", **labels)
-    found = fault(lambda: Transformers(path="model").build(ModelContext(folder=folder.parent, head=HEAD)), at=("path",))
-    assert found.help == "write `labels: [good, bad]` in the task"
+    context = ModelContext(folder=folder.parent, name="teacher", head=HEAD, learns={"teacher": ("films",)})
+    found = fault(lambda: Transformers(path="model").build(context), "KD317", at=("path",))
+    assert found.help == "write `labels: [good, bad]` in task `films`"
 
 
 def rewrite(folder, **changes):
