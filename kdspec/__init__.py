@@ -15,6 +15,7 @@ from kdspec.api.hooks import API_VERSION, hookimpl
 from kdspec.api.kinds.context import (
     AdaptorContext,
     BuildContext,
+    DatasetContext,
     Input,
     LrScheduleContext,
     OptimizerContext,
@@ -85,6 +86,7 @@ __all__ = [
     "ClassesOnly",
     "Component",
     "Dataset",
+    "DatasetContext",
     "DenseLogits",
     "Diagnostic",
     "DistillationObjective",

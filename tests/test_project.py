@@ -238,7 +238,7 @@ FOREIGN = {
     "an error, which has a reason only if the system gave one": """
         cli/commands/init.py strerror
         cli/commands/schema.py strerror
-        data/tables.py strerror
+        data/files/file_text.py strerror
         plan/plan_file.py strerror
         textbrewer/files.py strerror
         textbrewer/python_source.py lineno offset msg

@@ -9,6 +9,8 @@ from kdspec.diagnostics.diagnostic import closest, excerpt
 from kdspec.diagnostics.fault import Fault
 
 _MANY = 20
+_NAMELESS = "Unnamed: "
+"""How pandas calls columns without a name."""
 _LABELLED = ("train", "validation")
 """The splits with labels: without those of `validation` no metric selects the best student."""
 
@@ -24,6 +26,8 @@ def no_column(names: Collection[str], split: str, column: str, at: ColumnPlace, 
     near = None if elsewhere else closest(column, names)
     known = ", ".join(f"`{excerpt(name)}`" for name in islice(names, _MANY)) or "none"
     question = f"did you mean `{near}`? " if near else ""
+    if not column.strip() or column.startswith(_NAMELESS):
+        near, question = None, "a column without a name cannot be read: write its name into the first line; "
     message = f"the split `{split}` has no column `{excerpt(column)}`"
     fix = (column, near) if near else None
     return Fault("KD312", message, at, help=f"{question}the columns are {known}", fix=fix)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from kdspec.api.kinds.context import Input
+from kdspec.api.kinds.context import DatasetContext, Input
 from kdspec.data.columns import ColumnPlace, no_column
 from kdspec.data.row_cache import kept
 from kdspec.diagnostics.fault import Fault
@@ -48,14 +48,21 @@ ADAPTOR: Mapping[str, str | list[str]] = MappingProxyType(
 """The field paths of features for a transformers model and a batch of texts with labels."""
 
 
-def splits_of(data: Dataset, context: BuildContext) -> Mapping[str, Any]:
+def splits_of(data: Dataset, context: BuildContext, reads: Iterable[str | None] | None) -> Mapping[str, Any]:
     """The rows of the task's `data` by split; no split is empty.
+
+    Args:
+        data: the data set.
+        context: that of the task.
+        reads: the columns that the task reads; None for any.
 
     Raises:
         Fault: KD502 for a split without rows; those of the data set, with their path below `data`.
     """
     try:
-        splits: Mapping[str, Any] = data.build(context)
+        columns = None if reads is None else tuple(name for name in reads if name is not None)
+        known = DatasetContext(folder=context.folder, seed=context.seed, reads=columns)
+        splits: Mapping[str, Any] = data.build(known)
     except Fault as fault:
         fault.at = ("data", data.name, *fault.at)
         raise

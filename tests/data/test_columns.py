@@ -28,6 +28,13 @@ def test_a_near_name_is_proposed_for_a_column_that_no_row_has():
     assert fix == ("label", "lable")
 
 
+@pytest.mark.parametrize("name", ["", " ", "Unnamed: 0"])
+def test_a_column_without_a_name_cannot_be_asked_for(name):
+    (found,) = missing({"train": ("text",)}, {("text",): name}, {})
+    assert found.help.startswith("a column without a name cannot be read: write its name into the first line")
+    assert found.fix is None
+
+
 def test_no_name_is_proposed_for_a_column_that_the_training_rows_have():
     ((_, help_, fix),) = told(train=("text", "label"), validation=("text", "lable"))
     assert help_ == "the columns are `text`, `lable`"

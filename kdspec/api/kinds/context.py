@@ -72,6 +72,14 @@ class OptimizerContext(BuildContext):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DatasetContext(BuildContext):
+    """What a data set may read: what its task does with the rows."""
+
+    reads: tuple[str, ...] | None = None
+    """The columns that the task reads; a mistake in another one does not matter. None: any column."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainedHead:
     """The head in the files of a model."""
 

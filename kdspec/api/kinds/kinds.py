@@ -11,6 +11,7 @@ from kdspec.api.component import Component, Strict
 from kdspec.api.kinds.context import (
     AdaptorContext,
     BuildContext,
+    DatasetContext,
     Input,
     LrScheduleContext,
     OptimizerContext,
@@ -123,7 +124,7 @@ class Dataset(Component):
         return None
 
     @abstractmethod
-    def build(self, context: BuildContext) -> Any:
+    def build(self, context: DatasetContext) -> Any:
         """Make the working object; the docstring of the class describes it."""
 
 

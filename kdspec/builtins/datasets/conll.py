@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -10,11 +11,14 @@ from pydantic import Field
 
 from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
-from kdspec.data.row_files import RowFiles, RowPlace, arrow, joined
-from kdspec.data.tables import FileMistake, text_of
+from kdspec.data.files.file_text import FileMistake, beginning, text_of
+from kdspec.data.files.row_files import RowFiles, RowPlace, arrow, joined
 from kdspec.diagnostics.diagnostic import excerpt
 
 _DOCUMENT = "-DOCSTART-"
+_BLANKS = " \t\r"
+_BETWEEN = re.compile("[ \t\r]+")
+_HEAD = 2**16
 
 
 class Conll(RowFiles):
@@ -22,13 +26,13 @@ class Conll(RowFiles):
     sentences.
 
     A row has the words in the column `tokens` and their tags in `tags`, which a file with a single column lacks. Lines
-    of `-DOCSTART-` are skipped. A character may be a word, as in Chinese data.
+    of `-DOCSTART-` are skipped. A character may be a word, as in Chinese data. Files may be compressed: `.gz`, `.bz2`, `.xz`.
     """
 
     name = "conll"
 
     separator: str | None = Field(default=None, pattern=r"^[^\r\n]+$")
-    r"""The separator of columns, such as `"\t"`. Default: any number of spaces."""
+    r"""The separator of columns, such as `"\t"`. Default: any number of spaces and tabs."""
     token: int = 0
     """The column of the words, counted from 0; a negative number counts from the end."""
     tag: int = -1
@@ -37,14 +41,12 @@ class Conll(RowFiles):
     """The prefix of comment lines, such as `"# "`. Default: no comments."""
 
     def _table(self, files: list[Path], at: RowPlace) -> Any:
-        return arrow(joined([self._read(file) for file in at.each(files)], at))
+        return arrow(joined([self._read(file) for file in at.each(files)], at), at)
 
     def _names(self, file: Path) -> Collection[str] | None:
-        try:
-            with file.open(encoding="utf-8-sig") as stream:
-                fields = next((found for line in stream if (found := self._fields(line.rstrip("\r\n")))), None)
-        except (OSError, ValueError):
-            return None  # the run reports what is wrong with the file
+        text, whole = beginning(file, _HEAD)
+        lines = text.split("\n") if whole else text.split("\n")[:-1]
+        fields = next((found for line in lines if (found := self._fields(line.removesuffix("\r")))), None)
         return None if fields is None else ("tokens", "tags") if len(fields) > 1 else ("tokens",)
 
     def _read(self, file: Path) -> dict[str, list[list[str]]]:
@@ -77,9 +79,10 @@ class Conll(RowFiles):
                 yield number, self._fields(line.removesuffix("\r"))
 
     def _fields(self, line: str) -> list[str]:
-        if not line.strip() or line.startswith(_DOCUMENT) or (self.comments and line.startswith(self.comments)):
+        if not line.strip(_BLANKS) or line.startswith(_DOCUMENT) or (self.comments and line.startswith(self.comments)):
             return []
-        return line.split() if self.separator is None else line.split(self.separator)
+        # Other blanks of Unicode, such as a no-break space, are characters of words.
+        return _BETWEEN.split(line.strip(_BLANKS)) if self.separator is None else line.split(self.separator)
 
     def _field(self, fields: list[str], which: Literal["token", "tag"], number: int) -> str:
         place = self.token if which == "token" else self.tag

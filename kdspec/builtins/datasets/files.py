@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.context import DatasetContext
 from kdspec.api.kinds.kinds import Dataset
-from kdspec.data.row_files import CODE, SPLITS, RowFiles, RowPlace, arrow, joined, line, text_table
-from kdspec.data.tables import FileMistake, csv_columns, json_columns, read_csv, read_json
+from kdspec.data.files.delimited import csv_columns, read_csv
+from kdspec.data.files.file_text import FileMistake
+from kdspec.data.files.json_rows import json_columns, read_json
+from kdspec.data.files.row_files import CODE, SPLITS, RowFiles, RowPlace, arrow, joined, line, text_table
 from kdspec.diagnostics.fault import Fault
 
 
@@ -27,9 +29,10 @@ def _one_character(value: str) -> str:
 
 
 class Csv(RowFiles):
-    """Delimited text files in UTF-8.
+    """Delimited text files in UTF-8, which may be compressed: `.csv.gz`, `.bz2` or `.xz`.
 
-    Every field is a text, as it is written; a task that asks for numbers makes them of it.
+    Every field is a text, as it is written; a task that asks for numbers makes them of it. A column without a name is
+    passed over.
     """
 
     name = "csv"
@@ -39,20 +42,30 @@ class Csv(RowFiles):
     )
     r"""The separator of fields: one character, `"\t"` for a tab."""
     quoting: bool = True
-    """Whether `"` encloses a field. GLUE's files, and most others with tabs, need `false`."""
+    r"""Whether `"` encloses a field. Default: true, but false where `delimiter` is a tab, as in GLUE's files."""
     columns: list[str] | None = Field(default=None, min_length=1)
-    """Names of the columns, for a file without a header."""
+    """Names of the columns, for a file without a header; an empty name passes a column over."""
+
+    @model_validator(mode="after")
+    def _tabs_do_not_quote(self) -> Self:
+        if self._written() is None and self.delimiter == "\t":
+            object.__setattr__(self, "quoting", False)
+        return self
 
     def _table(self, files: list[Path], at: RowPlace) -> Any:
-        parts = [read_csv(file, self.delimiter, quoting=self.quoting, names=self.columns) for file in at.each(files)]
+        quoting = self._written()
+        parts = [read_csv(file, self.delimiter, quoting=quoting, names=self.columns) for file in at.each(files)]
         return text_table(joined(parts, at))
 
     def _names(self, file: Path) -> Collection[str] | None:
-        return self.columns or csv_columns(file, self.delimiter, quoting=self.quoting)
+        return csv_columns(file, self.delimiter, quoting=self._written(), names=self.columns)
+
+    def _written(self) -> bool | None:
+        return self.quoting if "quoting" in self.model_fields_set else None
 
 
 class Json(RowFiles):
-    """Objects, one per line (JSON Lines) or all in one array, in UTF-8."""
+    """Objects, one per line (JSON Lines) or all in one array, in UTF-8; also compressed: `.jsonl.gz`, `.bz2` or `.xz`."""
 
     name = "json"
 
@@ -60,7 +73,7 @@ class Json(RowFiles):
     """The key of the array of rows, for a file that is one object."""
 
     def _table(self, files: list[Path], at: RowPlace) -> Any:
-        return arrow(joined([read_json(file, self.field) for file in at.each(files)], at))
+        return arrow(joined([read_json(file, self.field, at.reads) for file in at.each(files)], at), at)
 
     def _names(self, file: Path) -> Collection[str] | None:
         return json_columns(file, self.field)
@@ -104,7 +117,7 @@ class Hub(Dataset):
             raise PydanticCustomError("missing_key", "missing key `{key}`", {"key": "train"})
         return splits
 
-    def build(self, context: BuildContext) -> Any:
+    def build(self, context: DatasetContext) -> Any:
         """A `datasets.DatasetDict`."""
         import datasets
 

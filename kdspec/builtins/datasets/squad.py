@@ -9,8 +9,9 @@ from typing import Any
 from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext
-from kdspec.data.row_files import RowFiles, RowPlace, arrow, joined
-from kdspec.data.tables import FileMistake, parsed, text_of
+from kdspec.data.files.file_text import FileMistake, text_of
+from kdspec.data.files.json_rows import parsed
+from kdspec.data.files.row_files import RowFiles, RowPlace, arrow, joined
 
 _COLUMNS = ("id", "title", "context", "question", "answers")
 
@@ -35,7 +36,7 @@ class Squad(RowFiles):
         return _COLUMNS
 
     def _table(self, files: list[Path], at: RowPlace) -> Any:
-        return arrow(joined([_columns(parsed(text_of(file), 1)) for file in at.each(files)], at))
+        return arrow(joined([_columns(parsed(text_of(file), 1)) for file in at.each(files)], at), at)
 
 
 def _columns(whole: Any) -> dict[str, list[Any]]:

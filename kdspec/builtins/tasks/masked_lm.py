@@ -103,7 +103,7 @@ class MaskedLm(Task):
 
     def build(self, context: TaskContext) -> MaskedRows:
         """Read the rows and check their columns."""
-        return MaskedRows(self, texts.splits_of(self.data, context))
+        return MaskedRows(self, texts.splits_of(self.data, context, (self.text, self.segmented)))
 
 
 class MaskedRows(BuiltTask):

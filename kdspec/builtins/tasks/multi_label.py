@@ -121,7 +121,7 @@ class MultiLabel(Task):
 
     def build(self, context: TaskContext) -> LabelledRows:
         """Read the rows and check their columns and labels."""
-        return LabelledRows(self, texts.splits_of(self.data, context))
+        return LabelledRows(self, texts.splits_of(self.data, context, (*self.text, *self.label)))
 
     def _names(self) -> Sequence[str] | None:
         """The labels, if they do not depend on the rows; else None."""

@@ -120,7 +120,9 @@ class QuestionAnswering(Task):
 
     def build(self, context: TaskContext) -> Extraction:
         """Read the rows and check their answers."""
-        return Extraction(self, texts.splits_of(self.data, context))
+        return Extraction(
+            self, texts.splits_of(self.data, context, (self.question, self.context, self.answers, self.id))
+        )
 
 
 class Extraction(BuiltTask):

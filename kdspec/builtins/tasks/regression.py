@@ -92,7 +92,7 @@ class Regression(Task):
 
     def build(self, context: TaskContext) -> NumberedRows:
         """Read the rows and check their columns and numbers."""
-        return NumberedRows(self, texts.splits_of(self.data, context))
+        return NumberedRows(self, texts.splits_of(self.data, context, (*self.text, *self.label)))
 
 
 class NumberedRows(LabelledTexts):

@@ -101,7 +101,7 @@ class SequenceClassification(Task):
 
     def build(self, context: TaskContext) -> Classification:
         """Read the rows and check their columns and labels."""
-        return Classification(self, texts.splits_of(self.data, context), context)
+        return Classification(self, texts.splits_of(self.data, context, (*self.text, self.label)), context)
 
 
 class Classification(LabelledTexts):

@@ -15,6 +15,7 @@ from kdspec.api.kinds.kinds import Dataset, Task
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, State
 from kdspec.api.working.task import BuiltTask, Reader, Row
+from kdspec.data import texts
 from kdspec.data.answers.same_answers import share_of_same
 from kdspec.data.columns import ColumnPlace, missing, no_column
 from kdspec.data.numbers import decision, described, is_integer, is_truth, number
@@ -90,23 +91,15 @@ class Tensors(Task):
 
     def check(self, context: BuildContext) -> Iterator[Fault]:
         """Whether the rows have the columns, and those of `train` that of the labels."""
-        try:
-            splits = self.data.column_names(context)
-        except Fault as fault:
-            fault.at = ("data", self.data.name, *fault.at)
-            raise
+        splits = texts.columns_of(self.data, context)
         columns = enumerate(self.columns or ())
         inputs: dict[ColumnPlace, str] = {("columns", n): name for n, name in columns if name != self.labels}
         yield from missing(splits, inputs, {("labels",): self.labels} if self.labels is not None else {})
 
     def build(self, context: TaskContext) -> TensorRows:
         """Read the rows and check that each column makes a tensor."""
-        try:
-            splits = self.data.build(context)
-        except Fault as fault:
-            fault.at = ("data", self.data.name, *fault.at)
-            raise
-        return TensorRows(self, splits)
+        reads = None if self.columns is None else (*self.columns, self.labels)
+        return TensorRows(self, texts.splits_of(self.data, context, reads))
 
 
 class TensorRows(BuiltTask):
@@ -114,9 +107,6 @@ class TensorRows(BuiltTask):
 
     def __init__(self, task: Tensors, splits: Mapping[str, Any]) -> None:
         self._task, self._splits = task, splits
-        for split, rows in splits.items():
-            if not len(rows):
-                raise Fault("KD502", f"the split `{split}` has no rows", ("data", task.data.name, split))
         self._kinds: dict[str, _Kind] = {}
         if splits:
             train = splits["train"]

@@ -108,7 +108,7 @@ class TokenClassification(Task):
 
     def build(self, context: TaskContext) -> Tagging:
         """Read the rows and check their tags."""
-        return Tagging(self, texts.splits_of(self.data, context))
+        return Tagging(self, texts.splits_of(self.data, context, (self.tokens, self.tags)))
 
 
 class Tagging(BuiltTask):

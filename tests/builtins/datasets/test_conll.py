@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import gzip
 
-from kdspec.api.kinds.context import BuildContext
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from kdspec.api.kinds.context import BuildContext, DatasetContext
 from kdspec.builtins.datasets.conll import Conll
 from kdspec.diagnostics.fault import Fault
 
@@ -14,8 +18,8 @@ def read(tmp_path):
     """The rows of `train` in a file with this text."""
 
     def rows(text, **fields):
-        (tmp_path / "train.txt").write_text(text, encoding="utf-8")
-        return Conll(train=["train.txt"], **fields).build(BuildContext(folder=tmp_path))["train"].to_dict()
+        (tmp_path / "train.txt").write_text(text, encoding="utf-8", newline="")
+        return Conll(train=["train.txt"], **fields).build(DatasetContext(folder=tmp_path))["train"].to_dict()
 
     return rows
 
@@ -57,9 +61,41 @@ def test_a_file_without_tags(read, tmp_path):
 
 
 def test_the_columns_of_a_file_that_cannot_be_read_are_not_known(tmp_path):
-    (tmp_path / "train.txt").write_bytes(b"\xff\xfe\n")
+    (tmp_path / "train.txt").write_bytes(b"\n" * 70_000 + b"EU O\n")
     assert not Conll(train=["train.txt"]).column_names(BuildContext(folder=tmp_path))
-    assert not Conll(train=["none.txt"]).column_names(BuildContext(folder=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"\xff\xfeE\0", "this is UTF-16, not UTF-8"), (b"\x1f\x8b\x08", "compressed by gzip")],
+)
+def test_a_file_that_is_no_text_is_told_before_the_run(content, message, tmp_path):
+    (tmp_path / "train.txt").write_bytes(content)
+    with pytest.raises(Fault, match=message):
+        Conll(train=["train.txt"]).column_names(BuildContext(folder=tmp_path))
+
+
+@pytest.mark.parametrize("blank", ["\u00a0", "\u3000", "\u2009", "\u2028", "\x0b", "\x1f", "\x85"])
+def test_only_spaces_and_tabs_part_columns(blank, read):
+    expected = {"tokens": [[f"12{blank}500", blank, "km"]], "tags": [["B-NUM", f"O{blank}", "O"]]}
+    assert read(f"12{blank}500 B-NUM\n{blank} \t O{blank}\nkm\tO \n") == expected
+
+
+@given(
+    st.lists(st.text(st.characters(exclude_characters=" \t\r\n", exclude_categories=["Cs"]), min_size=1), min_size=1)
+)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_word_is_kept(read, words):
+    assume(not words[0].startswith(("\ufeff", "-DOCSTART-")))
+    assume(not any(word.startswith("-DOCSTART-") for word in words))
+    assert read("".join(f"{word} \tO\n" for word in words)) == {"tokens": [words], "tags": [["O"] * len(words)]}
+
+
+def test_a_compressed_file(tmp_path):
+    (tmp_path / "train.txt.gz").write_bytes(gzip.compress(b"EU O\n"))
+    data = Conll(train=["train.txt.gz"])
+    assert data.build(DatasetContext(folder=tmp_path))["train"].to_dict() == {"tokens": [["EU"]], "tags": [["O"]]}
+    assert data.column_names(BuildContext(folder=tmp_path)) == {"train": ("tokens", "tags")}
 
 
 @pytest.mark.parametrize(

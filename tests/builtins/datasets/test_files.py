@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import tempfile
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.context import BuildContext, DatasetContext
 from kdspec.builtins.datasets.files import Csv, Hub, Json, Parquet
 from kdspec.diagnostics.fault import Fault
 
@@ -30,7 +31,7 @@ def fault(action, at, says=""):
 
 @pytest.fixture
 def build(tmp_path):
-    return lambda component: component.build(BuildContext(folder=tmp_path))
+    return lambda component: component.build(DatasetContext(folder=tmp_path))
 
 
 def test_splits_are_read_each_with_its_own_columns(tmp_path, build):
@@ -63,14 +64,14 @@ FIELDS = st.one_of(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(FIELDS, min_size=1, max_size=5), st.lists(FIELDS, min_size=1, max_size=5))
 def test_every_field_is_the_text_of_the_file_in_every_split(train, test):
     with tempfile.TemporaryDirectory() as folder:
         for name, values in (("a", train), ("b", test)):
             with (Path(folder) / f"{name}.csv").open("w", newline="") as stream:
                 csv.writer(stream).writerows([["id", "x"], *([str(n), value] for n, value in enumerate(values))])
-        found = Csv(train=["a.csv"], test=["b.csv"]).build(BuildContext(folder=Path(folder)))
+        found = Csv(train=["a.csv"], test=["b.csv"]).build(DatasetContext(folder=Path(folder)))
         assert (found["train"]["x"][:], found["test"]["x"][:]) == (train, test)
 
 
@@ -108,10 +109,38 @@ def test_a_mistake_in_a_json_file_names_line_and_column(tmp_path, build):
     fault(lambda: build(Json(train="a.jsonl")), ("train", 0), "a.jsonl:2:7: not JSON")
 
 
-@pytest.mark.parametrize("rows", [[{"a": 2**70}], [{"a": [1]}, {"a": ["x"]}], [{"a": "\ud800"}]])
-def test_values_that_no_column_can_hold(tmp_path, build, rows):
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([{"a": 1}, {"a": 2**70}], "row 2: `a` has a value of another type"),
+        ([{"a": [1]}, {"a": ["x"]}], "row 2: `a[]` is a text, `x`, here and a number in earlier rows"),
+        ([{"a": "x"}, {"a": "\ud800"}], "row 2: `a` has half of a character"),
+    ],
+)
+def test_values_that_no_column_can_hold(tmp_path, build, rows, says):
     (tmp_path / "a.json").write_text(json.dumps(rows))
-    fault(lambda: build(Json(train="a.json")), ("train", 0), "the values of `a` are not of one type")
+    fault(lambda: build(Json(train="a.json")), ("train", 0), says)
+    for row in rows:
+        row["b"] = 0
+    (tmp_path / "b.json").write_text(json.dumps(rows))
+    found = Json(train="b.json").build(DatasetContext(folder=tmp_path, reads=("b",)))
+    assert found["train"].to_dict() == {"b": [0, 0]}
+
+
+def test_files_may_differ_in_columns_that_nothing_reads(tmp_path):
+    (tmp_path / "a.csv").write_text("text,x\na,1\n")
+    (tmp_path / "b.csv").write_text("text,y\nb,1\n")
+    found = Csv(train=["a.csv", "b.csv"]).build(DatasetContext(folder=tmp_path, reads=("text",)))
+    assert found["train"].to_dict() == {"text": ["a", "b"]}
+
+
+def test_compressed_files(tmp_path, build):
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"text,label\na,1\n"))
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"text": "a", "label": "1"}\n'))
+    for component in (Csv(train="a.csv.gz"), Json(train="a.jsonl.gz")):
+        assert build(component)["train"].to_list() == [{"text": "a", "label": "1"}]
+        assert list(component.column_names(BuildContext(folder=tmp_path))["train"]) == ["text", "label"]
+        assert component.first(BuildContext(folder=tmp_path), 1) == {"text": ["a"], "label": ["1"]}
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"text,label\n"])
@@ -181,35 +210,35 @@ def hub(monkeypatch):
 
 
 def test_the_hub_s_splits_of_the_same_names(hub):
-    found = Hub(path="owner/data", revision="v1").build(BuildContext())
+    found = Hub(path="owner/data", revision="v1").build(DatasetContext())
     assert list(found) == ["train", "test"]
     assert hub == [("owner/data", None, "v1", None)]
 
 
 def test_the_hub_s_splits_by_name(hub):
     splits = {"train": "train[:10]", "validation": "extra"}
-    assert list(Hub(path="glue", subset="mnli", splits=splits).build(BuildContext())) == ["train", "validation"]
+    assert list(Hub(path="glue", subset="mnli", splits=splits).build(DatasetContext())) == ["train", "validation"]
     assert hub == [("glue", "mnli", None, "train[:10]"), ("glue", "mnli", None, "extra")]
 
 
 def test_a_split_that_the_hub_does_not_have(hub):
     component = Hub(path="glue", splits={"train": "train", "test": "gone"})
-    fault(lambda: component.build(BuildContext()), ("splits", "test"), 'Unknown split "gone"')
+    fault(lambda: component.build(DatasetContext()), ("splits", "test"), 'Unknown split "gone"')
 
 
 def test_a_hub_data_set_without_rows_to_learn_from(hub, monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: datasets.DatasetDict({"extra": None}))
-    found = fault(lambda: Hub(path="glue").build(BuildContext()), ("path",), "no split `train`")
+    found = fault(lambda: Hub(path="glue").build(DatasetContext()), ("path",), "no split `train`")
     assert "`extra`" in found.help
 
 
 def test_a_hub_data_set_that_cannot_be_reached():
     datasets.enable_progress_bars()
-    fault(lambda: Hub(path="nobody/nothing").build(BuildContext()), ("path",), "cannot be loaded")
+    fault(lambda: Hub(path="nobody/nothing").build(DatasetContext()), ("path",), "cannot be loaded")
     assert not datasets.are_progress_bars_disabled()
 
 
 def test_a_folder_is_not_taken_for_the_hub(tmp_path, monkeypatch):
     (tmp_path / "glue").mkdir()
     monkeypatch.chdir(tmp_path)
-    fault(lambda: Hub(path="glue").build(BuildContext()), ("path",), "is a local folder")
+    fault(lambda: Hub(path="glue").build(DatasetContext()), ("path",), "is a local folder")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.context import BuildContext, DatasetContext
 from kdspec.builtins.datasets.squad import Squad
 from kdspec.diagnostics.fault import Fault
 
@@ -21,7 +21,7 @@ def read(tmp_path):
         paragraph = {"context": "It was Oslo.", "qas": list(questions)}
         given = {"version": "1", "data": [{"title": "Towns", "paragraphs": [paragraph]}]} if whole is None else whole
         (tmp_path / "train.json").write_text(json.dumps(given))
-        return Squad(train=["train.json"]).build(BuildContext(folder=tmp_path))["train"].to_list()
+        return Squad(train=["train.json"]).build(DatasetContext(folder=tmp_path))["train"].to_list()
 
     return rows
 

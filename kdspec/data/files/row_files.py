@@ -10,10 +10,12 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
-from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.context import BuildContext, DatasetContext
 from kdspec.api.kinds.kinds import Dataset
 from kdspec.api.spec.file_fields import SpecFile
-from kdspec.data.tables import Columns, FileMistake
+from kdspec.data.files.delimited import Columns
+from kdspec.data.files.file_text import FileMistake, is_at_most
+from kdspec.data.files.json_rows import HALF
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
 
@@ -43,12 +45,12 @@ class RowFiles(Dataset):
     unlabelled: Files | None = None
     """Rows without labels: the student learns the teacher's predictions."""
 
-    def build(self, context: BuildContext) -> Any:
+    def build(self, context: DatasetContext) -> Any:
         """A `datasets.DatasetDict` in memory."""
         import datasets
 
         splits = {name: files for name in SPLITS if (files := getattr(self, name)) is not None}
-        tables = {name: self._split(name, files, context.folder) for name, files in splits.items()}
+        tables = {name: self._split(name, files, context) for name, files in splits.items()}
         return datasets.DatasetDict({name: datasets.Dataset(table) for name, table in tables.items()})
 
     def has_split(self, split: str) -> bool:
@@ -59,7 +61,7 @@ class RowFiles(Dataset):
         """From the first file, if it is small enough to be read for that."""
         file = context.folder / os.path.expanduser(self.train[0])  # noqa: PTH111 - raises nothing
         try:
-            if file.stat().st_size > _SMALL:
+            if not is_at_most(file, _SMALL):
                 return None
             table = self._table([file], RowPlace())
         except (OSError, FileMistake):  # the run reports it
@@ -90,9 +92,9 @@ class RowFiles(Dataset):
     def _table(self, files: list[Path], at: RowPlace) -> Any:
         """The rows of the files; `at.file` is the index of the one that is being read."""
 
-    def _split(self, name: str, files: list[str], folder: Path) -> Any:
-        place = RowPlace()
-        paths = [folder / os.path.expanduser(file) for file in files]  # noqa: PTH111 - raises nothing
+    def _split(self, name: str, files: list[str], context: DatasetContext) -> Any:
+        place = RowPlace(context.reads)
+        paths = [context.folder / os.path.expanduser(file) for file in files]  # noqa: PTH111 - raises nothing
         try:
             return self._table(paths, place)
         except FileMistake as mistake:
@@ -105,9 +107,20 @@ def _fault(mistake: FileMistake, file: str, at: tuple[str | int, ...]) -> Fault:
 
 
 class RowPlace:
-    """The index of the file of a split that is being read."""
+    """What of a split is being read: the index of the file, and the columns that anything reads.
+
+    Args:
+        columns: the columns that the task reads; None for all.
+    """
 
     file = 0
+
+    def __init__(self, columns: Collection[str] | None = None) -> None:
+        self.columns = columns
+
+    def reads(self, column: str) -> bool:
+        """Whether the task reads the column. A mistake in one that nothing reads does not matter."""
+        return self.columns is None or column in self.columns
 
     def each(self, files: list[Path]) -> Iterator[Path]:
         """The files in order; `file` is set before each."""
@@ -116,16 +129,17 @@ class RowPlace:
 
 
 def joined(parts: list[Columns], at: RowPlace) -> Columns:
-    """The concatenated columns of all files of a split, which must have the same columns."""
+    """The concatenated columns of all files of a split, which must have the same columns, those that nothing reads aside."""
     for at.file, part in enumerate(parts):
-        if part.keys() != parts[0].keys():
-            names = ", ".join(f"`{excerpt(name)}`" for name in sorted(part.keys() ^ parts[0].keys()))
+        if differing := [name for name in sorted(part.keys() ^ parts[0].keys()) if at.reads(name)]:
+            names = ", ".join(f"`{excerpt(name)}`" for name in differing)
             raise FileMistake(f"its columns differ from those of the first file in {names}")
-    return {name: [value for part in parts for value in part[name]] for name in parts[0]}
+    common = [name for name in parts[0] if all(name in part for part in parts)]
+    return {name: [value for part in parts for value in part[name]] for name in common}
 
 
-def arrow(columns: Columns) -> Any:
-    """The columns as an Arrow table."""
+def arrow(columns: Columns, at: RowPlace) -> Any:
+    """The columns as an Arrow table, without those that nothing reads and that cannot be in one."""
     import pyarrow as pa  # type: ignore[import-untyped]  # it comes without types
 
     made = {}
@@ -133,8 +147,26 @@ def arrow(columns: Columns) -> Any:
         try:
             made[name] = pa.array(values)
         except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
-            raise FileMistake(f"the values of `{excerpt(name)}` are not of one type: {line(error)}") from error
+            if at.reads(name):
+                row, why = _unfit(values, error)
+                raise FileMistake(f"row {row}: `{excerpt(name)}` {why}") from error
     return pa.table(made)
+
+
+def _unfit(values: Sequence[Any], error: Exception) -> tuple[int, str]:
+    """The first row, counted from 1, that cannot be in a column with those before it, and why."""
+    import pyarrow as pa
+
+    fit, unfit = 0, len(values)
+    while unfit - fit > 1:
+        middle = (fit + unfit) // 2
+        try:
+            pa.array(values[:middle])
+            fit = middle
+        except (ValueError, TypeError, OverflowError, pa.ArrowException) as found:
+            unfit, error = middle, found
+    why = f"has {HALF}" if isinstance(error, UnicodeEncodeError) else f"has a value of another type: {line(error)}"
+    return unfit, why
 
 
 def text_table(columns: Columns) -> Any:

@@ -1,0 +1,1 @@
+"""Files of rows: opened, decoded, and read into columns."""
