@@ -49,7 +49,7 @@ from kdspec.api.kinds.losses import (
 )
 from kdspec.api.kinds.model import Model, ModelContext, ModelFacts
 from kdspec.api.paths.field_path import FieldPath, FieldPathError
-from kdspec.api.plan.needs import ClassesOnly, LogitUse, Needs, TaskNeeds
+from kdspec.api.plan.needs import ClassesOnly, DeclaredTerm, LogitUse, Needs, TaskNeeds
 from kdspec.api.plan.plan import Plan, StagePlan, TaskPlan
 from kdspec.api.report import Report, Section
 from kdspec.api.spec.file_fields import SpecFile, SpecFolderOrHub, SpecTokenizer, local_folder
@@ -87,6 +87,7 @@ __all__ = [
     "Component",
     "Dataset",
     "DatasetContext",
+    "DeclaredTerm",
     "DenseLogits",
     "Diagnostic",
     "DistillationObjective",

@@ -370,6 +370,12 @@ _TABLE = (
         "frequent class.",
     ),
     Code(
+        "KD520",
+        "a frozen model has changed",
+        "A strategy changes the weights of a teacher that it has not declared: a run that stops and resumes would begin with "
+        "other weights. `Needs(changing=...)` names such teachers; they are saved and restored with the student.",
+    ),
+    Code(
         "KD601",
         "not a configuration of TextBrewer",
         "`kdspec import-textbrewer` reads JSON, and from Python files the literal arguments of TextBrewer's classes. "

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from kdspec.api.component import Component, Strict
 from kdspec.api.kinds.kinds import switched_off
 from kdspec.api.kinds.losses import LogitLoss
-from kdspec.api.plan.needs import HARD_LABELS
+from kdspec.api.plan.needs import HARD_LABELS, DeclaredTerm
 from kdspec.api.plan.plan import Feature, Plan, StagePlan, TaskPlan
 from kdspec.api.spec.match import PlannedMatch, match_keys
 from kdspec.api.spec.spec import Spec
@@ -39,7 +39,7 @@ def outline(plan: Plan) -> dict[str, Any]:
 
     - A task has `name`, `task` and `varies` (why its training rows differ from epoch to epoch, or null).
     - A model has `name`, `model`, `facts` (`layers`, `width`, `heads`, `family`; null if unknown) and `stages`: for each
-      stage `trained` or `frozen`.
+      stage `trained`, `changed` (by the strategy, without gradients) or `frozen`.
     - A stage has `name`, `distiller`, `student`, `teachers`, `tasks`, `settings` (of the strategy, besides its terms),
       `terms`, `reads` (for each model the field paths and layers of its features), `training` and `batching` (`name`,
       `tokens` and `why`).
@@ -65,7 +65,11 @@ def outline(plan: Plan) -> dict[str, Any]:
                 "model": of.setting(model, ("models", name)),
                 "facts": {key: getattr(plan.facts[name], key) for key in FACTS},
                 "stages": {
-                    stage.name: "trained" if name == stage.needs.student else "frozen"
+                    stage.name: "trained"
+                    if name == stage.needs.student
+                    else "changed"
+                    if name in stage.needs.changing
+                    else "frozen"
                     for stage in plan.stages
                     if name in stage.models
                 },
@@ -117,7 +121,13 @@ def _task(stage: StagePlan, task: TaskPlan, of: _Origins) -> dict[str, Any]:
         place = task.at if task.needs.at else ("stages", stage.name, "distiller")
         parameters = of.setting(written, place).get("parameters", {})
     groups = _groups(written, parameters) if isinstance(written, Strict) else {}
-    off = {*groups, *match_keys(written), *(name for name in parameters if _names(parameters[name], {*task.models}))}
+    declared = {source for term in task.needs.terms for source in term.parameters.values()}
+    off = {
+        *groups,
+        *declared,
+        *match_keys(written),
+        *(name for name in parameters if _names(parameters[name], {*task.models})),
+    }
     return {
         "task": task.task,
         "teachers": list(task.teachers),
@@ -145,12 +155,25 @@ def _terms(
     stage: StagePlan, task: TaskPlan, of: _Origins, groups: Mapping[str, Strict], parameters: Mapping[str, Setting]
 ) -> list[dict[str, Any]]:
     prefix = f"{task.task}." if stage.several else ""
+    if task.needs.terms:
+        declared = [_declared(prefix, term, parameters) for term in task.needs.terms]
+        return [*declared, *(_match(match, of) for match in task.matches)]
     # Without a teacher, a group that compares logits is not a term.
     in_use = {name: value for name, value in groups.items() if task.teachers or not _compares_logits(value)}
     terms = [_term(prefix, name, parameters[name], value) for name, value in in_use.items()]
     if task.needs.hard_labels and HARD_LABELS not in groups:
-        terms.append({"name": f"{prefix}{HARD_LABELS}", "kind": HARD_LABELS, "active": True, "settings": {}})
+        weight: Setting = {"value": None, "origin": "unknown"}
+        settings = {"weight": weight}
+        terms.append({"name": f"{prefix}{HARD_LABELS}", "kind": HARD_LABELS, "active": True, "settings": settings})
     return [*terms, *(_match(match, of) for match in task.matches)]
+
+
+def _declared(prefix: str, term: DeclaredTerm, parameters: Mapping[str, Setting]) -> dict[str, Any]:
+    settings = {name: parameters[source] for name, source in term.parameters.items()}
+    if "weight" not in settings and term.weight != 1:
+        origin: ValueOrigin = "unknown" if term.weight is None else "derived"
+        settings["weight"] = {"value": term.weight, "origin": origin}
+    return {"name": f"{prefix}{term.name}", "kind": term.name, "active": term.active, "settings": settings}
 
 
 def _reads(task: TaskPlan) -> dict[str, Any]:

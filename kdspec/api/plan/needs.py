@@ -46,6 +46,20 @@ class ClassesOnly:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeclaredTerm:
+    """A term of a strategy, as the plan shows it."""
+
+    name: str
+    """The name in the objective's terms: `soft_labels`."""
+    parameters: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """What the plan calls its settings (`loss`, `weight`, `temperature`), and the strategy's parameters that set them."""
+    weight: float | None = 1.0
+    """Its weight if none of the parameters is; None: known only when it runs."""
+    active: bool = True
+    """Whether it is computed: False for a term that its settings turn off."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TaskNeeds:
     """What a strategy needs to learn one task."""
 
@@ -63,6 +77,9 @@ class TaskNeeds:
     """Whether the student's hard loss is read: its `losses` if its adaptor has them, else `logits` and `labels`."""
     unlabelled: bool = False
     """Whether the student learns from rows without labels; the `unlabelled` split is then added to the training rows."""
+    terms: tuple[DeclaredTerm, ...] = ()
+    """The terms, besides those of matches. Without them the plan shows each parameter that is a mapping as a term, and a weight
+    that it cannot know as unknown."""
     classes_only: tuple[ClassesOnly, ...] = ()
     """Settings in use that need logits of classes."""
     matches: tuple[Match, ...] = ()
@@ -105,10 +122,14 @@ class Needs:
     """At least one; several have names."""
     sampling: Sampling | None = None
     """How several tasks share the micro-batches; None: in proportion to their data."""
+    changing: tuple[str, ...] = ()
+    """Teachers whose weights the strategy changes, such as the mean of the student's past weights. They are not trained by
+    gradients; they are saved and restored with the student, kept at the end of the stage, and have no cache."""
 
     def __post_init__(self) -> None:
         assert self.tasks, "a strategy learns a task"
         assert len(self.tasks) == 1 or all(each.task is not None for each in self.tasks), "several tasks have names"
+        assert {*self.changing} <= {*self.teachers}, "a model that changes is a teacher"
 
     @property
     def teachers(self) -> tuple[str, ...]:

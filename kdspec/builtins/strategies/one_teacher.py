@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from kdspec.api.component import Component, by_name
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.distiller import Distiller, ObjectiveContext
-from kdspec.api.plan.needs import Needs, TaskNeeds
+from kdspec.api.plan.needs import DeclaredTerm, Needs, TaskNeeds
 from kdspec.api.spec.match import Match
 from kdspec.objectives import label_terms
 from kdspec.objectives.label_terms import HardLabels, SoftLabels
@@ -31,7 +31,10 @@ class Supervised(Distiller):
 
     def needs(self) -> Needs:
         masks = {self.model: frozenset({"logits_mask"})}
-        return Needs(student=self.model, tasks=(TaskNeeds(task=self.task, optional=masks, hard_labels=True),))
+        terms = (DeclaredTerm(name="hard_labels"),)
+        return Needs(
+            student=self.model, tasks=(TaskNeeds(task=self.task, optional=masks, hard_labels=True, terms=terms),)
+        )
 
     def build(self, context: ObjectiveContext) -> Objective:
         from kdspec.objectives.distillation import DistillationObjective

@@ -187,6 +187,12 @@ class Session:
             self._tell(finding)
         students = {stage.name: stage.student for stage in self.plan.stages}
         trained = {students[name]: self.folder / event.folder for name, event in state.finished.items()}
+        trained |= {
+            name: folder.model(name)
+            for stage in self.plan.stages
+            if stage.name in state.finished
+            for name in stage.needs.changing
+        }
         models = Models(self.plan, heads, trained)
         done = []
         for stage in self.plan.stages:

@@ -11,6 +11,7 @@ from kdspec.engine.evaluation.best_model import EvaluationProgress
 from kdspec.engine.processes.process_group import ProcessGroup
 from kdspec.engine.run import optimizer_state
 from kdspec.engine.run.checkpoint import Checkpoint, CheckpointStore
+from kdspec.engine.step.frozen_weights import TeacherWeights
 from kdspec.engine.step.training_loop import TrainingLoop
 from kdspec.events import CheckpointSaved, Event, Note
 
@@ -40,15 +41,17 @@ class StageCheckpoints:
         accept: Callable[[], None] | None,
     ) -> None:
         self.loop, self.store, self.processes, self.accept = loop, store, processes, accept
+        self.teachers = TeacherWeights(loop.stage, loop.teachers)
         self._check_folder, self._emit = check_folder, emit
 
     def save(self, progress: EvaluationProgress) -> None:
         """Write a checkpoint.
 
         Raises:
-            FindingError: KD504 or KD508.
+            FindingError: KD504, KD508, or KD520 if a frozen teacher has changed.
         """
         loop, backend = self.loop, self.loop.backend
+        self.teachers.check()
         # On every process: gathering sharded tensors is a collective.
         tensors, scalars = optimizer_state.flatten(loop.optimization.optimizer, _names(loop.trainable), backend.whole)
         weights = backend.state(loop.trainable)
@@ -62,7 +65,8 @@ class StageCheckpoints:
             }
             # The best student is loaded at the end, however old it is by then.
             best = () if progress.best_step is None else (progress.best_step,)
-            self.store.save(progress.step, {"weights": weights, "optimizer": tensors}, meta, protect=best)
+            groups = {"weights": weights, "optimizer": tensors, **self.teachers.state()}
+            self.store.save(progress.step, groups, meta, protect=best)
             # The checkpoint precedes its event: the log never names one that is not on disk.
             self._emit(saved(loop.stage.name, progress.step))
         backend.barrier()  # no process may end before the checkpoint is on disk
@@ -78,6 +82,7 @@ class StageCheckpoints:
         """
         loop, backend = self.loop, self.loop.backend
         backend.load(loop.trainable, found.tensors["weights"])
+        self.teachers.restore(found.tensors)
         tensors: Mapping[str, Tensor] = found.tensors.get("optimizer", {})
         optimizer_state.restore(
             loop.optimization.optimizer, _names(loop.trainable), tensors, found.meta["optimizer"],
@@ -103,6 +108,7 @@ class StageCheckpoints:
         if best is None:
             return False
         self.loop.backend.load(self.loop.trainable, best.tensors["weights"])
+        self.teachers.restore(best.tensors)
         return True
 
 

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
 from kdspec.diagnostics.finding import FindingError
@@ -204,8 +205,18 @@ class StageRun:
             self.setup.folder.replace(folder, lambda fresh: self._export(fresh, metrics))
         self.backend.barrier()  # other processes may read the model from here
         self.setup.models.trained[student] = folder
+        self._keep_changed()
         at = str(folder.relative_to(self.setup.folder.path))
         return StageFinished(self.stage.name, progress.step, progress.seconds, progress.best_step, metrics, at)
+
+    def _keep_changed(self) -> None:
+        """Write the teachers that the strategy has changed, for later stages and a later start."""
+        for name in self.stage.needs.changing:
+            folder = self.setup.folder.model(name)
+            if self.backend.is_main:
+                self.setup.folder.replace(folder, partial(self.setup.models.save, name))
+            self.backend.barrier()
+            self.setup.models.trained[name] = folder
 
     def _replace_sharded(self) -> None:
         """Replace a sharded student by an ordinary module with its trained weights, and forget sharded teachers."""

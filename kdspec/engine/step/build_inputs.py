@@ -88,7 +88,7 @@ class StageInputs:
             task_inputs = self.by_task[part.task]
             opening = CacheOpener(
                 self.stage_models.plan, part, task_inputs.loader, self.backend, epochs=self.draws.passes(part.task, steps),
-                prepares=prepares, reduces=reduces, warn=warn,
+                prepares=prepares, reduces=reduces, changing=self.stage.needs.changing, warn=warn,
             )  # fmt: skip
             found = opening.open(task_inputs.teachers)
             by_task[part.task] = replace(task_inputs, caches=found.caches)

@@ -58,7 +58,8 @@ class StageModels:
         divided = not trains and self.backend is not None and self.backend.divides_teachers
         self.models.prepared(name, torch.device("cpu") if divided else self.device, trains=trains, eager=eager)
         module = self.models.view(name, part.task)
-        precision = None if trains or not part.features[name] else self.stage.training.teacher_precision
+        as_it_is = trains or not part.features[name] or name in self.stage.needs.changing
+        precision = None if as_it_is else self.stage.training.teacher_precision
         if precision is not None:
             module = in_precision(module, precision, torch.device("cpu"))
         if divided:

@@ -90,6 +90,11 @@ class TrainingLoop:
         """Those of all tasks."""
         return tuple(cache for task_inputs in self.inputs_of.values() for cache in task_inputs.caches.values())
 
+    @property
+    def teachers(self) -> dict[str, nn.Module]:
+        """The teachers of all tasks by name."""
+        return {name: each.module for inputs in self.inputs_of.values() for name, each in inputs.teachers.items()}
+
     def run(self, start: int) -> Iterator[StepDone]:
         """Do the steps from `start` (how many are done already) to the end, one at a time.
 

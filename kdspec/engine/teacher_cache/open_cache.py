@@ -54,6 +54,7 @@ class CacheOpener:
         epochs: how often each row is read; None if the cache is for later runs.
         prepares: whether the strategy makes its own batches or changes modules.
         reduces: whether it reads teachers only by matches, so that reductions of their layers suffice.
+        changing: the teachers whose weights it changes.
         warn: called with problems that do not stop the run.
     """
 
@@ -64,6 +65,7 @@ class CacheOpener:
     epochs: float | None
     prepares: bool
     reduces: bool
+    changing: tuple[str, ...]
     warn: Callable[[str], None]
 
     @property
@@ -88,7 +90,7 @@ class CacheOpener:
             if self.settings.use == "off" or not forward.features:  # only its modules are used
                 continue
             try:
-                made[name] = self._cache(forward)
+                made[name] = self._cache(forward, changes=name in self.changing)
             except Uncacheable as error:
                 if self.settings.use == "on":
                     raise self._refused(name, str(error)) from None
@@ -101,7 +103,7 @@ class CacheOpener:
                 states.append(opened(self.task.stage, made[name], made[name].use))
         return OpenedCaches(made, tuple(states))
 
-    def _cache(self, teacher: ModelRunner) -> TeacherCache:
+    def _cache(self, teacher: ModelRunner, *, changes: bool) -> TeacherCache:
         """The cache of one teacher.
 
         Raises:
@@ -112,7 +114,8 @@ class CacheOpener:
         enough = reductions(self.task.matches, teacher.name) if self.reduces else ()
         forward = Reducing(teacher, enough, masks.inputs) if enough else teacher
         names = [name for name, feature in forward.features.items() if any(p.root != "batch" for p in feature.paths)]
-        facts = CacheFacts(obstacle=self._obstacle(names), epochs=self.epochs)
+        obstacle = "the strategy changes its weights" if changes else self._obstacle(names)
+        facts = CacheFacts(obstacle=obstacle, epochs=self.epochs)
         self._insist(facts)
         codecs = CodecChoice.of(self.settings, self.task.needs.logits.get(teacher.name))
         seen = survey(forward, names, self.loader, masks, self.backend, codecs)
