@@ -212,7 +212,7 @@ FOREIGN = {
     "a module or a configuration of transformers": """
         builtins/models/transformers.py auto_map pad_token_id
         engine/forward/batch_invariance.py config pad_token_id
-        engine/forward/attention_weights.py config _attn_implementation is_causal reorder_and_upcast_attn
+        engine/forward/attention/attention_weights.py config _attn_implementation is_causal reorder_and_upcast_attn
         engine/forward/models.py config _attn_implementation gradient_checkpointing
         engine/forward/parameter_tree.py _from_config auto_map
         engine/teacher_cache/fingerprint.py config to_dict

@@ -41,6 +41,7 @@ ADAPTOR: Mapping[str, str | list[str]] = MappingProxyType(
         "logits": "output.logits",
         "hidden": "output.hidden_states",
         "attention": "output.attentions",
+        "attention_scores": "output.attention_scores",
         "inputs_mask": "batch.attention_mask",
         "labels": "batch.labels",
     }

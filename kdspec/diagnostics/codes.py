@@ -199,7 +199,8 @@ _TABLE = (
     Code(
         "KD313",
         "loss does not fit the feature",
-        "The loss is made for another kind of feature, such as hidden states where the match has attention.",
+        "The loss is made for another kind of feature, such as hidden states where the match has attention. As a warning: "
+        "the student's attention cannot be read before dropout, and the loss compares it with a teacher's without dropout.",
     ),
     Code(
         "KD314",

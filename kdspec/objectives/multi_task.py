@@ -35,7 +35,9 @@ class MultiTaskObjective(Objective):
         super().__init__()
         self.parts = dict(parts)
         inner = [part.objective for part in parts.values()]
-        self.objectives = nn.ModuleList(inner)  # registered, so that their parameters are trained
+        # Registered, so that their parameters are trained. A list would be one of layers, which FSDP2 gathers in `forward`
+        # alone, and `relate` has to read them as well. Names of tasks may have dots, those of modules may not.
+        self.objectives = nn.ModuleDict({str(number): each for number, each in enumerate(inner)})
         self.reads_teachers_by_matches = all(each.reads_teachers_by_matches for each in inner)
         self.keeps_nothing = all(each.keeps_nothing for each in inner)
         self.compares_steps = any(each.compares_steps for each in inner)

@@ -9,6 +9,7 @@ from kdspec.api.kinds.losses import Projection
 from kdspec.api.kinds.model import ModelFacts
 from kdspec.api.spec.match import DERIVED_PROJECTION
 from kdspec.diagnostics.finding import Finding, Mark
+from kdspec.plan.layer_counts import ATTENTION
 from kdspec.plan.layer_pairs import Compared
 from kdspec.registry.registry import Registry
 
@@ -25,7 +26,7 @@ class ProjectionRule:
         """The projection of a match, or None, and its origin; only for a match without `mistakes`."""
         match, feature, loss, teacher, student, _ = compared
         off = match.projection is not None and not match.projection.projects
-        if feature == "attention":
+        if feature in ATTENTION:
             return None, "unneeded"
         if match.projection is not None and not off:
             return match.projection, "written"
@@ -41,7 +42,7 @@ class ProjectionRule:
         match, feature, loss, teacher, student, path = compared
         at = (*path, "projection")
         off = match.projection is not None and not match.projection.projects
-        if feature == "attention":
+        if feature in ATTENTION:
             yield from self._heads(compared)
             if match.projection is not None and not off:
                 yield Finding("KD313", "a projection cannot be applied to attention", at, "attention has no width")

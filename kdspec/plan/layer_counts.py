@@ -6,15 +6,18 @@ from typing import Any
 
 from kdspec.api.paths.field_path import FieldPath, parse
 
+ATTENTION = frozenset({"attention", "attention_scores"})
+"""The features that are one attention map per layer: probabilities, and the values before the softmax."""
 _LISTS = frozenset(
     {
         "hidden_states",
-        "attentions",
         "encoder_hidden_states",
-        "encoder_attentions",
         "decoder_hidden_states",
-        "decoder_attentions",
-        "cross_attentions",
+        *(
+            f"{of}{kind}"
+            for of in ("", "encoder_", "decoder_", "cross_")
+            for kind in ("attentions", "attention_scores")
+        ),
     }
 )
 _TENSORS = frozenset({"last_hidden_state", "encoder_last_hidden_state", "logits", "pooler_output"})
@@ -31,10 +34,16 @@ def is_layered(written: Any) -> bool | None:
     return False if name in _TENSORS else None
 
 
-def count(feature: str, written: Any, layers: int | None) -> int | None:
-    """Number of layers of `hidden` or `attention` for a model with this many hidden layers; None if it is unknown."""
+def is_scores(written: Any) -> bool:
+    """Whether an adaptor's entry has the values of attention before the softmax, which transformers does not return."""
     path = _path(written)
-    if layers is None or feature not in ("hidden", "attention") or path is None:
+    return path is not None and any(name.endswith("attention_scores") for name in path.attributes)
+
+
+def count(feature: str, written: Any, layers: int | None) -> int | None:
+    """Number of layers of `hidden` or attention for a model with this many hidden layers; None if it is unknown."""
+    path = _path(written)
+    if layers is None or feature not in {"hidden", *ATTENTION} or path is None:
         return None
     whole = layers + 1 if feature == "hidden" else layers
     if isinstance(path.subscripts, slice):

@@ -13,7 +13,7 @@ from kdspec.api.spec.match import Match, Pair
 from kdspec.api.spec.spec_source import SpecSource
 from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import TRACEBACK, Finding, SpecPath
-from kdspec.plan.layer_counts import count
+from kdspec.plan.layer_counts import ATTENTION, count
 
 
 class Compared(NamedTuple):
@@ -106,7 +106,7 @@ class Pairing:
                 return ()  # the error in the model is already reported
             message = f"`{mapping.name}` needs the number of layers of `{models[layers.index(None)]}`, which is unknown"
             return Finding("KD301", message, path, help="write the pairs: `layers: {teacher: student, ...}`")
-        if not mapping.as_written and feature not in ("hidden", "attention"):
+        if not mapping.as_written and feature not in {"hidden", *ATTENTION}:
             message = f"`{mapping.name}` maps the layers of `hidden` and `attention`, not of `{feature}`"
             return Finding("KD301", message, path, help="write the pairs: `{teacher: student, ...}`")
         try:
@@ -116,7 +116,7 @@ class Pairing:
         except Exception as error:  # noqa: BLE001 - a plugin's
             message = f"layer map `{mapping.name}` raised {type(error).__name__}: {error}"
             return Finding("KD506", message, path, help=TRACEBACK, cause=error)
-        if feature == "attention" and not mapping.as_written:
+        if feature in ATTENTION and not mapping.as_written:
             # Attention has no embedding output: layer 1 of `hidden` is index 0 there.
             return [(high - 1, low - 1) for high, low in pairs if high > 0 and low > 0]
         return pairs

@@ -17,7 +17,7 @@ from kdspec.api.spec.spec_source import SpecSource
 from kdspec.diagnostics.diagnostic import closest
 from kdspec.diagnostics.finding import TRACEBACK, Finding, Mark, SpecPath
 from kdspec.plan.derive_projections import ProjectionRule
-from kdspec.plan.layer_counts import is_layered
+from kdspec.plan.layer_counts import is_layered, is_scores
 from kdspec.plan.layer_pairs import Compared, LayerSelection, Pairing, how_many
 from kdspec.registry.registry import Registry
 
@@ -144,10 +144,13 @@ class MatchExpansion:
         if without:
             written = self.source.has((*path, "feature"))
             return [Lacking(model, feature, path, written) for model in without]
-        if loss.feature is not None and feature in ("hidden", "attention") and feature != loss.feature:
+        scores = is_scores(self.paths[student][feature]) and loss.feature is not None and not loss.scores
+        if scores or (loss.feature is not None and feature in ("hidden", "attention") and feature != loss.feature):
             made = Mark((*path, "loss"), f"compares `{loss.feature}`")
             chosen = Mark((*path, "feature"), "the feature")
             help_ = "`kdspec list feature_loss` shows what each loss compares"
+            if scores:
+                help_ = f"compare `{loss.feature}` with it, or the scores by `attention_mse`"
             message = f"`{loss.name}` is a loss for `{loss.feature}`, not for `{feature}`"
             return [Finding("KD313", message, *made, also=(chosen,), help=help_)]
         projection = compared.match.projection

@@ -12,7 +12,7 @@ from kdspec.api.spec.spec_source import SpecSource
 from kdspec.diagnostics.diagnostic import closest
 from kdspec.diagnostics.finding import Finding, Mark
 
-_ROLES = ("logits", "logits_mask", "labels", "losses", "inputs_mask", "hidden", "attention")
+_ROLES = ("logits", "logits_mask", "labels", "losses", "inputs_mask", "hidden", "attention", "attention_scores")
 
 
 def twice(source: SpecSource, matches: Sequence[PlannedMatch]) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -189,6 +189,7 @@ class _Rehearsing:
                 return self._with_contents(first, sizes, error)
         finally:
             self.models.module(stage.student).zero_grad()
+        self._warn_of_dropout(stage, first.found.dropped)
         return first.result()
 
     def _rehearsing(
@@ -269,6 +270,16 @@ class _Rehearsing:
             return
         message = f"the losses of stage `{stage.name}` were rehearsed on random numbers; their cost is not known"
         self._note(message, Mark(reason.at or (), reason.label, reason.key), notes)
+
+    def _warn_of_dropout(self, stage: StagePlan, features: Collection[str]) -> None:
+        """Warnings of matches that compare the student's attention with dropout in it."""
+        for match in stage.matches:
+            if match.feature in features:
+                message = f"`{match.feature}` of `{match.student}` has dropout in it while the student trains"
+                note = "its family returns attention in a form in which its values before dropout are not found"
+                help_ = f"set the dropout of attention to 0 in the `config` of `{match.student}`"
+                mark = Mark((*match.path, "feature"), "not as the teacher's")
+                self.findings.append(Finding("KD313", message, *mark, notes=(note,), help=help_, severity="warning"))
 
     def _note(self, message: str, label: Mark, notes: tuple[str, ...] = ()) -> None:
         self.findings.append(Finding("KD401", message, *label, notes=notes, severity="note"))

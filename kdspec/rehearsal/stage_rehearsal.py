@@ -50,6 +50,8 @@ class RehearsedStep:
     groups: dict[str, int] = field(default_factory=dict)
     decayed: dict[str, int] = field(default_factory=dict)
     unused: tuple[str, ...] = ()
+    dropped: frozenset[str] = frozenset()
+    """Features of the student whose attention may have dropout in it."""
     ends: dict[str, str] = field(default_factory=dict)
     flops: dict[str, int] = field(default_factory=dict)
     memory: Memory | None = None
@@ -142,6 +144,7 @@ class StageRehearsal:
                     raise
                 mistakes += error.findings
                 continue
+            self.found.dropped |= forward.dropped
             if forward.ends is not None:
                 self.found.ends[name] = forward.ends.layer
             self.found.shapes[name] = _shapes(features[name])

@@ -132,6 +132,36 @@ stages:
     distiller: {multi_task: {student: student, tasks: {rows: {teacher: teacher}, others: {hard_labels: {weight: 1}}}}}
     training: {epochs: 3, batch_size: 2, accumulate: 2, evaluate: {every_steps: 4}, log_every: 1}
 """
+WHOLE = """\
+kdspec: 1
+name: toy
+tasks:
+  rows: {tensors: {data: {ragged: {train: 9}}, labels: label}}
+  others: {tensors: {data: {ragged: {train: 5}}, labels: label}}
+models: {teacher: {toy: {width: 6, depth: 3}}, student: {forked: {}}}
+adaptors:
+  teacher: {logits: output.logits, hidden: output.hidden}
+  student:
+    by_task:
+      tasks:
+        rows: {logits: output.rows, hidden: output.hidden, inputs_mask: batch.mask, labels: batch.label}
+        others: {logits: output.others, labels: batch.label}
+stages:
+  distil:
+    distiller:
+      multi_task:
+        student: student
+        tasks:
+          rows: {teacher: teacher, matches: [{feature: hidden, loss: learnt_alike, layers: {3: 2}, weight: 3}]}
+          others: {hard_labels: {weight: 1}}
+    training:
+      epochs: 2
+      batch_size: 2
+      accumulate: 2
+      optimizer: {sgd: {lr: 0.1, momentum: 0.9}}
+      evaluate: null
+      log_every: 1
+"""
 STAGES = """\
 kdspec: 1
 name: toy
@@ -257,6 +287,7 @@ def jobs_of_a_backend(name):
     for variant, sets in (VARIANTS | BITS).items():
         jobs.append({"output": f"{variant}-{name}", "sets": [each.replace("CACHE", f"cache-{name}") for each in sets]})
     jobs.append({"output": f"together-{name}", "text": TOGETHER})
+    jobs.append({"output": f"whole-{name}", "text": WHOLE})
     single = {"text": TOGETHER, "sets": [f"{TRAINING}.accumulate=1", ACCIDENT]}
     jobs.append({"output": f"mixed-{name}", **single})
     stopped = {"rank": 1, "step": 3, "signal": signal.SIGTERM}
@@ -452,6 +483,14 @@ def test_one_process_resumes_the_tasks_of_two(backend, two, one, made, same):
     made(f"two/mixed-stopped-{backend}", f"{TRAINING}.accumulate=1", ACCIDENT, text=TOGETHER).run()
     alone = one("mixed", f"{TRAINING}.accumulate=2", ACCIDENT, text=TOGETHER)
     assert same.close(two.weights(f"mixed-stopped-{backend}"), alone.weights("mixed"), 1e-12)
+
+
+@pytest.mark.parametrize("backend", ["ddp", "fsdp"])
+def test_a_task_among_several_may_have_a_loss_with_parameters_over_whole_steps(backend, two, one, same):
+    alone = one("whole", DOUBLED, text=WHOLE)
+    assert same.close(two.weights(f"whole-{backend}"), alone.weights("whole"), 1e-10)
+    terms = {name for step in two.events(f"whole-{backend}") if isinstance(step, StepDone) for name in step.terms}
+    assert "rows.hidden.learnt_alike.3-2" in terms
 
 
 @pytest.mark.parametrize("backend", ["ddp", "fsdp"])

@@ -12,7 +12,7 @@ from kdspec.api.paths.field_path import parse
 from kdspec.api.plan.plan import Feature
 from kdspec.api.working.batch import Batch
 from kdspec.diagnostics.finding import FindingError
-from kdspec.engine.forward.attention_weights import CHOSEN
+from kdspec.engine.forward.attention.attention_weights import CHOSEN
 from kdspec.engine.forward.model_findings import ModelFindings
 from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.events import StageStarted, StepDone

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.task import Head
-from kdspec.engine.forward.attention_weights import release
+from kdspec.engine.forward.attention.attention_weights import release
 from kdspec.engine.forward.model_runner import frozen
 from kdspec.engine.forward.models import Models
 from kdspec.engine.step.build_models import StageModels

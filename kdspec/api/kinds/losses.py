@@ -125,6 +125,9 @@ class FeatureLoss(Scoped):
     feature: ClassVar[Literal["hidden", "attention"] | None] = None
     """The one of these two that it compares; the other one is then an error. Features of other names are allowed."""
 
+    scores: ClassVar[bool] = False
+    """Whether a loss for attention also compares `attention_scores`, the values before the softmax: 0 where a key is masked."""
+
     def packs(self) -> bool:
         """Whether the built loss also takes hidden states without padding.
 

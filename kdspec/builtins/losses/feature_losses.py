@@ -164,16 +164,20 @@ class Nst(Mmd):
 
 
 class AttentionMse(FeatureLoss):
-    """Squared difference of attention: `(student - teacher)²`, on probabilities as transformers returns them.
+    """Squared difference of attention: `(student - teacher)²`, of probabilities or of scores.
 
+    The feature `attention` has the probabilities, `attention_scores` the values before the softmax, as TinyBERT compares
+    them: scores that a mask makes, -100 and less, are 0. The loss of scores is some thousand times that of probabilities.
     Reduction: the mean over heads and pairs of tokens. Mask: pairs with a padding token are left out. Both models need
     the same number of heads.
-    Paper: Jiao et al. 2020, "TinyBERT" (https://arxiv.org/abs/1909.10351), equation 7. TextBrewer's `attention_mse`.
+    Paper: Jiao et al. 2020, "TinyBERT" (https://arxiv.org/abs/1909.10351), equation 7, with `attention_scores`.
+    TextBrewer's `attention_mse`.
     """
 
     name = "attention_mse"
     scope = "row"
     feature = "attention"
+    scores = True
     same_width = False
     same_heads = True
     with_other_heads = "use `attention_mse_sum`, or give the student as many heads"
@@ -200,6 +204,7 @@ class AttentionMseSum(FeatureLoss):
     name = "attention_mse_sum"
     scope = "row"
     feature = "attention"
+    scores = True
     same_width = False
 
     clip_negative: bool = False

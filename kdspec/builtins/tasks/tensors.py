@@ -59,6 +59,7 @@ class Tensors(Task):
             "losses": "output.loss",
             "hidden": "output.hidden_states",
             "attention": "output.attentions",
+            "attention_scores": "output.attention_scores",
         }
         if self.labels is not None:
             plain = self.labels.isidentifier() and not iskeyword(self.labels)

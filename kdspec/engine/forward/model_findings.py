@@ -74,6 +74,14 @@ class ModelFindings:
         part = (error.offset, error.offset + error.length)
         return FindingError(Finding("KD303", message, at, "not found", part=part, notes=notes))
 
+    def no_scores(self, feature: str) -> FindingError:
+        """KD303 for attention scores of a model whose attention has no softmax that returns the maps."""
+        message = (
+            f"`{feature}` of `{self.name}` is not known: its attention does not return what a softmax has computed"
+        )
+        help_ = "compare `attention` instead, the probabilities"
+        return FindingError(Finding("KD303", message, *self._mark(feature), help=help_))
+
     def no_module(self, module: nn.Module, path: str, feature: str) -> FindingError:
         """KD303 for a field path through a module that the model does not have."""
         near = closest(path, [name for name, _ in module.named_modules() if name])

@@ -6,23 +6,27 @@ import contextlib
 import copy
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from kdspec.api.paths.field_path import FieldPathError
 from kdspec.api.plan.plan import Feature
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.step import Features
 from kdspec.diagnostics.finding import Finding, FindingError
-from kdspec.engine.forward.attention_weights import choose, release
+from kdspec.engine.forward.attention.attention_record import AttentionRecord, of_maps
+from kdspec.engine.forward.attention.attention_weights import choose, release
 from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.forward.forward_hooks import HookPoint, HookSet, Trace, each
 from kdspec.engine.forward.large_head import LargeHead
 from kdspec.engine.forward.model_findings import ModelFindings
-from kdspec.engine.forward.requested_outputs import named_modules_of, reads_attention, switches
+from kdspec.engine.forward.requested_outputs import is_of_transformers, named_modules_of, reads_attention, switches
 from kdspec.engine.forward.teacher_precision import TeacherPrecision
 
 
@@ -74,6 +78,15 @@ class ModelRunner:
         self.modules = named_modules_of(features)
         self.flags = switches(module, [path for feature in features.values() for path in feature.paths])
         self.accepted = _accepted(module) if chooses else None
+        self._attention = frozenset(name for name, feature in features.items() if reads_attention({name: feature}))
+        self._scores = {
+            name: replace(feature, paths=tuple(of_maps(path) or path for path in feature.paths))
+            for name, feature in features.items()
+            if is_of_transformers(module) and any(map(of_maps, feature.paths))
+        }
+        """The features with attention scores, with the paths of the maps that are computed from them."""
+        self.dropped: set[str] = set()
+        """The features with attention maps that may be as dropout has left them: the model does not show them before."""
         self._guard = error_context(findings.component, f"model `{self.name}`")
         self._bound: set[tuple[str, ...]] = set()
         """Combinations of columns that the model has accepted."""
@@ -91,8 +104,9 @@ class ModelRunner:
         inputs = self.inputs(batch)
         if self._shorter is not None and (found := self._taken(self._shorter, inputs, batch)) is not None:
             return found
-        output, captured = self._run(inputs)
-        return self._made(self._values(self.features, output, batch, captured))
+        record = self._record()
+        output, captured = self._run(inputs, record)
+        return self._made(self._values(self.features, output, batch, captured), record)
 
     def shorten(self, batch: Batch) -> Features:
         """The features of a batch; from now on hooks capture them, and the model computes no more than they need.
@@ -103,9 +117,9 @@ class ModelRunner:
         Raises:
             FindingError: as for a call.
         """
-        trace = Trace()
+        trace, record = Trace(), self._record()
         with trace.of(self.module):
-            output, captured = self._run(self.inputs(batch))
+            output, captured = self._run(self.inputs(batch), record)
         values = self._values(self.features, output, batch, captured)
         made = {
             name: feature for name, feature in self.features.items() if any(p.root != "batch" for p in feature.paths)
@@ -126,7 +140,7 @@ class ModelRunner:
             flags = {} if spared else {name: True for name in self.flags if name == "output_attentions"}
             flags |= switches(self.module, [path for feature in rest.values() for path in feature.paths])
             self.ends, self._shorter = ends, ShortRun(HookSet(self.module, wanted, stops=stops), rest, flags)
-        return self._made(values)
+        return self._made(values, record)
 
     def _without_head(
         self, trace: Trace, values: Mapping[str, Any], made: Mapping[str, Feature], batch: Batch
@@ -170,8 +184,30 @@ class ModelRunner:
             return frozenset(self.modules)
         return frozenset(named_modules_of(shorter.rest)) | {tap.module for tap in each(shorter.hook_set.wanted)}
 
-    def _made(self, values: Mapping[str, Any]) -> Features:
-        return Features(values if self.arithmetic is None else self.arithmetic.widened(values))
+    def _record(self) -> AttentionRecord | None:
+        """What a forward pass has to record of its attention, if its maps may be dropped or their scores are read."""
+        if self._scores or (self._attention and self.module.training):
+            return AttentionRecord(scores=bool(self._scores))
+        return None
+
+    def _made(self, values: Mapping[str, Any], record: AttentionRecord | None) -> Features:
+        found = dict(values)
+        if record is not None:
+            found |= {name: tree_map(partial(self._map, name, record), found[name]) for name in self._attention}
+        return Features(found if self.arithmetic is None else self.arithmetic.widened(found))
+
+    def _map(self, name: str, record: AttentionRecord, value: Any) -> Any:
+        """An attention map before dropout, or its scores."""
+        if not isinstance(value, Tensor):
+            return value
+        if name not in self._scores:
+            if not record.is_certain(value):
+                self.dropped.add(name)
+            return record.undropped(value)
+        try:
+            return record.scores(value)
+        except LookupError:
+            raise self._findings.no_scores(name) from None
 
     def _spare(self, wanted: Mapping[str, Any], attention: Iterable[str]) -> bool:
         hook_set = [tap for name in attention for tap in each(wanted[name])]
@@ -180,8 +216,9 @@ class ModelRunner:
 
     def _taken(self, shorter: ShortRun, inputs: Mapping[str, Tensor], batch: Batch) -> Features | None:
         """The captured features; None if one was not reached, and from then on they are read from the output."""
+        record = self._record()
         try:
-            with self._guard, self._captured(named_modules_of(shorter.rest)) as captured:
+            with self._guard, self._captured(named_modules_of(shorter.rest)) as captured, record or nullcontext():
                 output, found = shorter.hook_set.run(lambda: self._call(inputs, shorter.flags))
         except FindingError as error:
             if (why := self._findings.too_long(self.module, inputs)) is not None:
@@ -194,12 +231,14 @@ class ModelRunner:
         if shorter.head is not None:
             found["logits"] = shorter.head.logits(self.module, found["logits"])
         values = found | self._values(shorter.rest, output, batch, captured)
-        return self._made({name: values[name] for name in self.features})
+        return self._made({name: values[name] for name in self.features}, record)
 
-    def _run(self, inputs: Mapping[str, Tensor]) -> tuple[Any, Mapping[str, dict[str, Any]]]:
+    def _run(
+        self, inputs: Mapping[str, Tensor], record: AttentionRecord | None
+    ) -> tuple[Any, Mapping[str, dict[str, Any]]]:
         """The model's output, and the captured inputs and outputs of its modules."""
         try:
-            with self._guard, self._captured(self.modules) as captured:
+            with self._guard, self._captured(self.modules) as captured, record or nullcontext():
                 return self._call(inputs, self.flags), captured
         except FindingError as error:
             if (why := self._findings.too_long(self.module, inputs)) is not None:
@@ -221,7 +260,7 @@ class ModelRunner:
         named = batch.named
         for name in names:
             try:
-                values[name] = self._feature(self.features[name], output, named, captured)
+                values[name] = self._feature(self._scores.get(name, self.features[name]), output, named, captured)
             except FindingError as error:
                 lost += error.findings
         if lost:
