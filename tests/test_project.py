@@ -210,13 +210,15 @@ def test_no_tracked_file_names_a_folder_of_one_machine_or_a_registry_host():
 
 FOREIGN = {
     "a module or a configuration of transformers": """
-        builtins/models/transformers.py auto_map pad_token_id
+        builtins/models/transformers.py pad_token_id
         engine/forward/batch_invariance.py config pad_token_id
         engine/forward/attention/attention_weights.py config _attn_implementation is_causal reorder_and_upcast_attn
         engine/forward/models.py config _attn_implementation gradient_checkpointing
         engine/forward/parameter_tree.py _from_config auto_map
         engine/teacher_cache/fingerprint.py config to_dict
-        hf/configuration.py head_dim pad_token_id vocab_size
+        hf/configuration.py auto_map head_dim pad_token_id vocab_size
+        hf/positions.py max_position_embeddings
+        engine/forward/position_limit.py config
         hf/layer_copies.py config num_hidden_layers base_model_prefix
         hf/loading.py base_model_prefix
         hf/output_head.py config final_logit_softcapping get_output_embeddings logit_scale logits_scaling

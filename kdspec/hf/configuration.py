@@ -8,12 +8,13 @@ from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
 
-from kdspec.api.kinds.model import ModelFacts
+from kdspec.api.kinds.model import InputLimits, ModelFacts
 from kdspec.api.working.task import Head
 from kdspec.diagnostics.diagnostic import closest, excerpt
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import families, padding
 from kdspec.hf.loading import explained
+from kdspec.hf.positions import positions
 
 _SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads")
 _FROM_THE_TASK = ("num_labels", "id2label", "label2id", "problem_type")
@@ -53,6 +54,22 @@ def architecture(kind: str) -> str:
     if known is None:
         return "".join(word.capitalize() for word in kind.split("_"))
     return known.removeprefix("AutoModelFor")
+
+
+def auto_class(kind: str | None, config: Any, at: tuple[str, ...], *, trusts_code: bool) -> Any:
+    """The library's class for a kind of head and a configuration.
+
+    Raises:
+        Fault: KD503 at the place of the model's source, if the family has none.
+    """
+    import transformers
+
+    auto = getattr(transformers, AUTO_CLASSES[kind])
+    brought = trusts_code and auto.__name__ in getattr(config, "auto_map", {})
+    if not brought and type(config) not in auto._model_mapping:  # noqa: SLF001 - the library tells it by no other way
+        message = f"transformers has no `{auto.__name__}` of the family `{config.model_type}`"
+        raise Fault(_CODE, f"{message}, which the task needs", at)
+    return auto
 
 
 def named(known: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,12 +171,33 @@ def fit(config: Any, head: Head, tokenizer: Any | None, *, trained: bool) -> Non
     fixed = trained and config.model_type in padding.COUNTED and getattr(config, "pad_token_id", None) is not None
     if tokenizer.pad_token_id is not None and not fixed:  # a decoder's head finds the last token of a row by it
         config.pad_token_id = config.get_text_config().pad_token_id = tokenizer.pad_token_id
-    if getattr(config, "vocab_size", len(tokenizer)) < len(tokenizer):
+    vocabulary = getattr(config, "vocab_size", None) or len(tokenizer)
+    # Tokens that were added are no obstacle unless a row has them, which is checked when rows are encoded.
+    needed = {*tokenizer.get_vocab().values()} - {*tokenizer.get_added_vocab().values()} | {tokenizer.pad_token_id or 0}
+    if max(needed) >= vocabulary:
         raise Fault(
             _CODE,
-            f"the tokenizer has {len(tokenizer)} tokens, the model {config.vocab_size}",
-            help=f"write `config: {{vocab_size: {len(tokenizer)}}}`",
+            f"the tokenizer has {len(tokenizer)} tokens, the model {vocabulary}",
+            help=more_tokens(max(needed) + 1, trained=trained),
         )
+
+
+def more_tokens(count: int, *, trained: bool) -> str:
+    """What to do about a model with embeddings for fewer tokens than its tokenizer, or its rows, need.
+
+    Args:
+        count: the number of tokens that are needed.
+        trained: whether its weights are loaded or copied.
+    """
+    if not trained:
+        return f"write `config: {{vocab_size: {count}}}`"
+    resize = f"`model.resize_token_embeddings({count})` and `model.save_pretrained(...)`"
+    return f"give the model the `tokenizer` that it was trained with, or resize it in Python: {resize}"
+
+
+def input_limits(config: Any) -> InputLimits:
+    """The positions and the number of tokens of a model."""
+    return InputLimits(positions=positions(config), vocabulary=getattr(config.get_text_config(), "vocab_size", None))
 
 
 def unexpected(path: str, expected: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[Fault]:

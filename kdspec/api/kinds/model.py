@@ -54,6 +54,16 @@ class ModelFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InputLimits:
+    """What the rows of a model may have; None: no limit, or it is not known."""
+
+    positions: int | None = None
+    """Number of tokens of the longest row."""
+    vocabulary: int | None = None
+    """Number of tokens that have embeddings: ids are below it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelContext(BuildContext):
     """What a model may read."""
 
@@ -162,6 +172,11 @@ class Model(Scoped):
         """Tokenizer identity: equal if and only if two models use the same tokenizer; None without one. Torch-free."""
         del context
         return None
+
+    def input_limits(self, context: ModelContext) -> InputLimits:
+        """The limits of its rows, which a run checks when it encodes them, before the first step; by default none."""
+        del context
+        return InputLimits()
 
     def form(self) -> str:
         """How it needs the texts of a row joined (`Reader.form`); "": as the task does it. Torch-free."""

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds.model import Model, ModelContext, ModelFacts
+from kdspec.api.kinds.model import InputLimits, Model, ModelContext, ModelFacts
 from kdspec.api.spec.file_fields import SpecFolderOrHub, SpecTokenizer, local_folder
 from kdspec.api.spec.model_folders import has_tokenizer
 from kdspec.diagnostics.fault import Fault
@@ -215,7 +215,6 @@ class Transformers(Model):
     def _prepared(self, context: ModelContext) -> tuple[Any, Any, dict[str, Any]]:
         """The library's class, the configuration with the task's head, and options."""
         import torch
-        import transformers
 
         kind = context.head.kind if context.head else None
         if kind not in configuration.AUTO_CLASSES:
@@ -225,11 +224,7 @@ class Transformers(Model):
         if self.attention is not None:
             options["attn_implementation"] = self.attention
         config = self.configuration(context)
-        auto = getattr(transformers, configuration.AUTO_CLASSES[kind])
-        brought = context.trusts_code and auto.__name__ in getattr(config, "auto_map", {})
-        if not brought and type(config) not in auto._model_mapping:  # noqa: SLF001 - the library tells it by no other way
-            message = f"transformers has no `{auto.__name__}` of the family `{config.model_type}`"
-            raise Fault(loading.CODE, f"{message}, which the task needs", self._origin())
+        auto = configuration.auto_class(kind, config, self._origin(), trusts_code=context.trusts_code)
         if context.head is not None:
             trained = self.path is not None or self.initialize is not None
             configuration.fit(
@@ -238,6 +233,10 @@ class Transformers(Model):
         if not context.weights and getattr(config, "pad_token_id", 0) is None:
             config.pad_token_id = 0  # otherwise the tokenizer's
         return auto, config, options
+
+    def input_limits(self, context: ModelContext) -> InputLimits:
+        """Positions and tokens of the configuration."""
+        return configuration.input_limits(self.configuration(context))
 
     def tokenizer(self, context: ModelContext) -> Any | None:
         """A fast tokenizer, or None if the model has none."""

@@ -14,6 +14,7 @@ from kdspec.api.spec.spec import Spec
 from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.task import BuiltTask, Reader, Row, WrappedTask
 from kdspec.diagnostics.finding import Finding, of_fault
+from kdspec.engine.batches.columnar import packed
 from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.forward.trained_heads import trained_heads, with_downloads
 
@@ -30,7 +31,7 @@ def untold(finding: Finding) -> None:
     del finding
 
 
-def built(plan: Plan, name: str, tell: Callable[[Finding], None] = untold) -> BuiltTask:
+def built(plan: Plan, name: str, tell: Callable[[Finding], None] = untold) -> GuardedTask:
     """A task of a plan, built and guarded; `tell` gets its warnings about rows."""
     component = plan.spec.tasks[name]
     at = ("tasks", name, component.name)
@@ -46,7 +47,7 @@ def built(plan: Plan, name: str, tell: Callable[[Finding], None] = untold) -> Bu
     return GuardedTask(plan.spec, name, task)
 
 
-def built_tasks(plan: Plan, tell: Callable[[Finding], None] = untold) -> dict[str, BuiltTask]:
+def built_tasks(plan: Plan, tell: Callable[[Finding], None] = untold) -> dict[str, GuardedTask]:
     """All tasks of the stages, by name, in the order of the stages."""
     known = with_downloads(plan)
     return {
@@ -59,6 +60,7 @@ class GuardedTask(WrappedTask):
 
     def __init__(self, spec: Spec, name: str, task: BuiltTask) -> None:
         super().__init__(task)
+        self._ahead: dict[tuple[str, tuple[Reader, ...]], Sequence[Sequence[Row]]] = {}
         self._guard = error_context(("tasks", name, spec.tasks[name].name), f"task `{name}`")
 
     def rows(self, split: str) -> int:
@@ -72,9 +74,18 @@ class GuardedTask(WrappedTask):
             return super().labelled(split)
 
     def encode(self, split: str, readers: Sequence[Reader]) -> Sequence[Sequence[Row]]:
-        """Encode the rows with the task."""
+        """Encode the rows with the task, unless they are encoded ahead."""
+        if (ahead := self._ahead.pop((split, tuple(readers)), None)) is not None:
+            return ahead
         with self._guard:
             return super().encode(split, readers)
+
+    def encode_ahead(self, split: str, readers: Sequence[Reader]) -> Sequence[Sequence[Row]]:
+        """Encode rows that are read later, and keep them until then; packed, since that may take long."""
+        key = (split, tuple(readers))
+        if key not in self._ahead:
+            self._ahead[key] = [packed(rows) for rows in self.encode(split, readers)]
+        return self._ahead[key]
 
     def draw(self, rows: Sequence[Row], generators: Sequence[Random], reader: Reader, *, taught: bool) -> Sequence[Row]:
         """Sample the random values of rows with the task."""

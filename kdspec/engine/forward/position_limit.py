@@ -8,12 +8,15 @@ from torch import Tensor, nn
 
 from kdspec.api.spec.spec import Spec
 from kdspec.diagnostics.finding import Finding, FindingError
+from kdspec.hf.positions import positions as configured
 
 _TABLES = ("position_embeddings", "wpe", "embed_positions", "embed_position")
 
 
 def positions(module: nn.Module) -> int | None:
     """The maximum length of a row for a model with position embeddings; None for a model without."""
+    if (config := getattr(module, "config", None)) is not None and (most := configured(config)) is not None:
+        return most
     tables = [
         inner.num_embeddings - (0 if inner.padding_idx is None else inner.padding_idx + 1)
         for name, inner in module.named_modules()

@@ -18,6 +18,7 @@ from kdspec.engine.export.model_card import write_card
 from kdspec.engine.forward.guarded_task import built_tasks
 from kdspec.engine.forward.models import Models
 from kdspec.engine.forward.trained_heads import with_downloads
+from kdspec.engine.preflight.row_check import check_rows
 from kdspec.engine.processes.choose_backend import BackendChoice, join
 from kdspec.engine.processes.process_group import ProcessGroup
 from kdspec.engine.processes.torchrun import Strategy
@@ -194,6 +195,7 @@ class Session:
             for name in stage.needs.changing
         }
         models = Models(self.plan, heads, trained)
+        check_rows(self.plan, models, tasks, open_)
         done = []
         for stage in self.plan.stages:
             if stage.name in state.finished:
