@@ -99,7 +99,8 @@ def classes(
     train = counted.get("train", Counter[str]())
     if found.names is None or (context.reads_labels and not train):
         at_least_two(ordered(train), column, at)
-    suspects.report(train, context, column=column, at=at, written=labels or ())
+    suspects.report(train, context, column=column, at=at, scores=labels is None)
+    suspects.without_rows(train, labels or (), context)
     suspects.one_class(counted, context, column=column, at=at)
     return Classes(tuple(ordered(train)) if found.names is None else found.names, found)
 

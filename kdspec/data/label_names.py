@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
@@ -69,22 +69,6 @@ def number(name: str) -> float | None:
 def ordered(names: Iterable[str]) -> list[str]:
     """Each name once: numbers by their value, before texts."""
     return sorted(set(names), key=_order)
-
-
-def found_in(written: Iterable[str]) -> list[str]:
-    """The different names among the labels of rows, `ordered`; of whole numbers only, `1` and `1.0` are one."""
-    names = ordered(written)
-    if not all(map(_WHOLE.fullmatch, names)):
-        return names
-    return list({name.removesuffix(".0"): name for name in reversed(names)}.values())[::-1]
-
-
-def alike(names: Sequence[str]) -> Mapping[str, str]:
-    """The name that each spelling means, if all names are different whole numbers: `1` and `1.0` are one. Else empty."""
-    values = [found[1] for name in names if (found := _WHOLE.fullmatch(name))]
-    if len(set(values)) < len(names):
-        return {}
-    return {spelling: name for value, name in zip(values, names, strict=True) for spelling in (value, f"{value}.0")}
 
 
 def listed(names: Sequence[str], limit: int = _MANY) -> str:

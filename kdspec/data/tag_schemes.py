@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal
 
@@ -14,6 +14,8 @@ TagSpan = tuple[str, int, int]
 
 OUTSIDE = "O"
 """The tag of a word that is in no span."""
+OUTSIDE_ALIKE = frozenset(("o", "0"))
+"""How it is misspelt, without its case."""
 PREFIXES = MappingProxyType({"iob1": "BI", "iob2": "BI", "bmes": "BMES", "bioes": "BIES", "bilou": "BILU"})
 """The prefixes of each scheme, besides `O`."""
 
@@ -45,6 +47,15 @@ def find_scheme(sentences: Iterable[Sequence[str]]) -> Scheme:
     # In IOB1, `B-` is used only if an entity directly follows another of its type.
     older = "B" not in prefixes or any(mistake(tags, "iob2") for tags in sentences)
     return "iob1" if older and not any(_needless(tags) for tags in sentences) else "iob2"
+
+
+def odd(counts: Mapping[str, int]) -> list[str]:
+    """The tags that mark no entity, if most of the others than `O` do; each `counts` as often as it is there."""
+    found = {tag: parts(tag) for tag in counts}
+    wrong = [tag for tag, part in found.items() if part is None]
+    right = sum(counts[tag] for tag, part in found.items() if part is not None and part[0] != OUTSIDE)
+    # One misspelt `O` may stand for many: it says nothing about the others.
+    return wrong if right > sum(counts[tag] for tag in wrong if tag.casefold() not in OUTSIDE_ALIKE) else []
 
 
 def mistake(tags: Sequence[str], scheme: Scheme) -> tuple[int, str] | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from kdspec.data import texts
-from kdspec.data.label_columns import declared_names
+from kdspec.data.label_columns import declared, has
+from kdspec.data.label_names import written
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
 
@@ -37,16 +38,32 @@ def read_words(rows: Any, split: str, column: str, at: str) -> list[list[str]]:
     return found
 
 
-def read_tags(rows: Any, split: str, column: str, at: str, words: Sequence[Sequence[str]]) -> list[list[str] | None]:
-    """The tag of each word; None for a row without tags.
+def read_tags(
+    rows: Any,
+    split: str,
+    column: str,
+    at: str,
+    words: Sequence[Sequence[str]],
+    known: Sequence[str] | None = None,
+    missing: Collection[str] = (),
+) -> list[list[str | None] | None]:
+    """The tag of each word, None for a word without one; None for a row without tags.
+
+    Args:
+        rows: the split's rows.
+        split: its name.
+        column: a column of lists.
+        at: the task's parameter that names it.
+        words: the words of each row.
+        known: the names that the data set declares for numbers.
+        missing: marks for a word without a tag, besides -100.
 
     Raises:
         Fault: KD502 for a missing or invalid tag, KD312 for a row with more or fewer tags than words.
     """
-    if split == "unlabelled" or column not in rows.column_names:
+    if not has(rows, split, column):
         return [None] * len(rows)
-    names = known_names(rows, column)
-    found: list[list[str] | None] = []
+    found: list[list[str | None] | None] = []
     for number, (row, of) in enumerate(zip(rows[column][:], words, strict=True), 1):
         if row is None or row == []:
             found.append(None)
@@ -58,27 +75,23 @@ def read_tags(rows: Any, split: str, column: str, at: str, words: Sequence[Seque
             message = f"row {number} of `{split}` has {_counted(of, 'word')} and {_counted(row, 'tag')}"
             raise Fault("KD312", message, (at,), help=_HELP)
         for place, tag in enumerate(row, 1):
-            if tag in (None, "") or isinstance(tag, (list, dict, bytes)):
-                what = "no tag" if tag in (None, "") else f"{_kind(tag)} in place of a tag"
+            nested = isinstance(tag, (list, dict, bytes))
+            if nested or written(tag) is None:
+                what = f"{_kind(tag)} in place of a tag" if nested else "no tag"
                 message = f"word {place} in row {number} of `{split}` has {what}"
                 raise Fault(texts.CODE, message, (at,), help=_HELP)
-        found.append([_name(tag, names) for tag in row])
+        found.append([_name(tag, known, (*missing, _IGNORED)) for tag in row])
     return found
 
 
-def known_names(rows: Any, column: str) -> list[str] | None:
-    """The data set's class names for the numbers in the lists of a column; None if it has none."""
-    return declared_names({"": rows}, column)
-
-
+_IGNORED = "-100"
+"""How tokenised data sets write that a word does not count."""
 _HELP = "rows and words are counted from 1"
 
 
-def _name(tag: Any, names: Sequence[str] | None) -> str:
-    """The name of a tag; for a number, its class name in the data set if there is one."""
-    if names is not None and isinstance(tag, int) and 0 <= tag < len(names):
-        return names[tag]
-    return texts.as_text(tag)
+def _name(tag: Any, names: Sequence[str] | None, missing: Collection[str]) -> str | None:
+    """The name of a tag; for a number, its class name in the data set if there is one. None for a mark."""
+    return written(declared(tag, names), missing)
 
 
 def _kind(value: Any) -> str:

@@ -63,8 +63,7 @@ def _teacher(row: TableCells, rows: Sequence[TableCells]) -> TableCells | None:
 
 def caption(rows: Sequence[TableCells]) -> str:
     """What was measured, and how."""
-    splits = sorted({row["split"] for row in rows if row["split"]})
-    text = f"metrics of the {' and '.join(splits)} rows" if splits else "there were no rows to evaluate on"
+    text = _measured(rows)
     compared = {row["task"]: row["agrees_on"] for row in rows if row["agreement"] is not None}
     if compared:
         several = max(Counter(row["task"] for row in rows if row["role"] == "teacher").values(), default=1) > 1
@@ -72,6 +71,24 @@ def caption(rows: Sequence[TableCells]) -> str:
         counted = dict.fromkeys(f"{what} ({task})" if tasks else what for task, what in compared.items())
         text += f"; agreement with the {'first ' if several else ''}teacher: {', '.join(counted)}"
     return text + ("; latency: one row, median" if any(row["latency_ms"] is not None for row in rows) else "")
+
+
+def _measured(rows: Sequence[TableCells]) -> str:
+    """Which rows the metrics are of, and how many of them have a label if not all do."""
+    evaluated = {row["task"]: row for row in rows if row["split"]}
+    splits = sorted({row["split"] for row in evaluated.values() if row["labelled"]})
+    text = f"metrics of the {' and '.join(splits)} rows" if splits else "there were no rows to evaluate on"
+    if evaluated and not splits:
+        text = f"no row of {' and '.join(sorted({row['split'] for row in evaluated.values()}))} has a label"
+    for task, row in evaluated.items():
+        of = f" of task `{task}`" if len(evaluated) > 1 else ""
+        if 0 < row["labelled"] < row["rows"]:
+            text += f"; {row['labelled']:,} of {row['rows']:,} {row['split']} rows{of} have a label"
+        elif splits and not row["labelled"]:
+            text += f"; no {row['split']} row{of} has a label"
+    if any(math.isnan(value) for row in rows for value in row["metrics"].values()):
+        text += "; nan: all predicted or all true numbers are equal"
+    return text
 
 
 def table(rows: Sequence[TableCells]) -> Table:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from rich.console import Console
 
@@ -21,6 +23,8 @@ TEACHER = {
     "latency_ms": 20.0,
     "lower_is_better": ["loss", "perplexity"],
     "selected_by": "accuracy",
+    "rows": 50,
+    "labelled": 50,
 }
 STUDENT = TEACHER | {
     "model": "student",
@@ -120,3 +124,13 @@ def test_it_fits_a_narrow_terminal_whole(width):
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= width
     assert "5.2×" in text
+
+
+def test_the_caption_tells_of_rows_without_labels():
+    assert caption([TEACHER | {"labelled": 12}]).startswith(
+        "metrics of the test rows; 12 of 50 test rows have a label;"
+    )
+    bare = TEACHER | {"labelled": 0, "metrics": {}}
+    assert caption([bare]).startswith("no row of test has a label;")
+    assert "; no test row of task `names` has a label;" in caption([TEACHER, bare | {"task": "names"}])
+    assert "nan: all predicted or all true numbers are equal" in caption([TEACHER | {"metrics": {"pearson": math.nan}}])

@@ -41,6 +41,8 @@ ROW = {
     "latency_ms": 3.2,
     "lower_is_better": [],
     "selected_by": "accuracy",
+    "rows": 50,
+    "labelled": 50,
 }
 
 

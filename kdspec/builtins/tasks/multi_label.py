@@ -17,14 +17,14 @@ from kdspec.api.kinds.losses import LogitKind
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.task import Head
-from kdspec.data import label_columns, label_names, texts
+from kdspec.data import label_columns, texts
 from kdspec.data.answers.same_answers import share_of_same
 from kdspec.data.columns import ColumnPlace, missing
-from kdspec.data.label_columns import LabelColumns
-from kdspec.data.label_names import LabelNames
-from kdspec.data.numbers import decision
+from kdspec.data.label_columns import LabelColumns, MissingMarks
+from kdspec.data.label_names import SUSPECT, LabelNames
+from kdspec.data.labels.label_lists import LabelLists, ListColumn
+from kdspec.data.numbers import decision, number
 from kdspec.data.text_rows import VARIES, LabelledTexts, TextRows
-from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
@@ -42,9 +42,10 @@ class MultiLabel(Task):
     Each label has its own logit; its sigmoid is the probability of the label. The hard loss is the binary
     cross-entropy, averaged over labels and rows. Soft losses: `bce`, or `mse`.
 
-    An empty list, or with a `separator` an empty text, is a row without any label. A row with the value null, every row
-    of the split `unlabelled`, and a split without the column are unlabelled: they are left out of the metrics and the
-    hard loss.
+    An empty list, or with a `separator` an empty text, is a row without any label. A row with the value null or a mark of
+    `missing`, every row of the split `unlabelled`, and a split without the column or without a label in any row are
+    unlabelled: they are left out of the metrics and the hard loss. A list may be written in a text, as Python, JSON or numpy
+    write it. Lists of one length that have a 0 or 1 for each label are vectors; `labels` names their places.
     """
 
     name = "multi_label"
@@ -64,8 +65,11 @@ class MultiLabel(Task):
     separator: str | None = Field(default=None, min_length=1)
     """The separator of labels in a text, such as `;`. Spaces around labels are ignored."""
     labels: LabelNames | None = None
-    """Label names in the order of the logits; numbers as text. Default: those found in `train`, sorted, or the
-    columns."""
+    """Label names in the order of the logits, and of vectors; for lists of the numbers 0 to n - 1 their names. Default: the
+    columns, those that the data set declares, or those found in `train`, sorted; numbers and vectors have the names of a
+    loaded head with as many classes."""
+    missing: MissingMarks = []
+    """How a row whose labels are not known is written, such as `?`, besides null: a text, or several."""
     max_length: int | None = Field(default=None, ge=2)
     """Number of tokens to which a text, or the longer one of a pair, is truncated. Default: the tokenizer's limit."""
     augment: list[Augmentation] = []
@@ -103,25 +107,28 @@ class MultiLabel(Task):
 
     def without_rows(self) -> LabelledRows:
         """With the labels in the spec."""
-        return LabelledRows(self, {})
+        return LabelledRows(self, {}, TaskContext())
 
     def varies(self) -> str | None:
         """If texts are augmented."""
         return VARIES if self.augment else None
+
+    def label_columns(self) -> Mapping[ColumnPlace, str]:
+        """Those of `label`."""
+        return {("label", number): name for number, name in enumerate(self.label)}
 
     def metric_names(self) -> Collection[str]:
         """Those of `metric`."""
         return ("micro_f1", "macro_f1", "subset_accuracy")
 
     def check(self, context: BuildContext) -> Iterator[Fault]:
-        """Whether the rows have the columns of the texts, and those of `train` those of the labels."""
+        """Whether the rows have the columns of the texts."""
         splits = texts.columns_of(self.data, context)
-        columns: dict[ColumnPlace, str] = {("label", n): name for n, name in enumerate(self.label)}
-        yield from missing(splits, {("text", n): name for n, name in enumerate(self.text)}, columns)
+        yield from missing(splits, {("text", n): name for n, name in enumerate(self.text)}, {})
 
     def build(self, context: TaskContext) -> LabelledRows:
         """Read the rows and check their columns and labels."""
-        return LabelledRows(self, texts.splits_of(self.data, context, (*self.text, *self.label)))
+        return LabelledRows(self, texts.splits_of(self.data, context, (*self.text, *self.label)), context)
 
     def _names(self) -> Sequence[str] | None:
         """The labels, if they do not depend on the rows; else None."""
@@ -131,24 +138,15 @@ class MultiLabel(Task):
 class LabelledRows(LabelledTexts):
     """The built task; without rows if there are no splits."""
 
-    def __init__(self, task: MultiLabel, splits: Mapping[str, Any]) -> None:
-        self._task, self._splits = task, splits
-        label_columns.check(splits, task.label)
-        several = len(task.label) > 1
-        written = {} if several else {split: self._written(split) for split in splits}
-        names = task._names()  # noqa: SLF001 - of the component that this is built from
-        if names is None:
-            names = self._found(written["train"]) if splits else []
-        self.head = Head(kind=task.head, labels=tuple(names))
-        none = [math.nan] * len(names)
+    def __init__(self, task: MultiLabel, splits: Mapping[str, Any], context: TaskContext) -> None:
+        self._task = task
+        if splits and context.reads_labels:
+            label_columns.check(splits, task.label)
+        found = self._of_columns(splits, context) if len(task.label) > 1 else self._of_lists(splits, context)
+        self.head = Head(kind=task.head, labels=found.names)
+        none = [math.nan] * len(found.names)
         rows = TextRows(splits, task.text, max_length=task.max_length, augment=task.augment, unlabelled=none)
-        found = {
-            split: label_columns.numbers(splits[split], split, task.label, decision, otherwise="neither 0 nor 1")
-            if several
-            else self._numbered(split, written[split])
-            for split in splits
-        }
-        super().__init__(rows, found, "float32")
+        super().__init__(rows, found.rows, "float32")
 
     def hard_loss(self, features: Features, batch: Batch) -> Mapping[str, Mean]:
         """The binary cross-entropy over the known decisions."""
@@ -162,53 +160,27 @@ class LabelledRows(LabelledTexts):
         del split
         return LabelMetrics(self._task.metric, self._task.threshold)
 
-    def _written(self, split: str) -> list[list[str] | None]:
-        """The labels of each row as a spec would write them; None for an unlabelled row."""
-        rows, column = self._splits[split], self._task.label[0]
-        if not label_columns.has(rows, split, column):
-            return [None] * len(rows)
-        known = self._known(rows)
-        found: list[list[str] | None] = []
-        for row, value in enumerate(rows[column][:], 1):
-            values = self._split_up(value)
-            if value is not None and (values is None or any(isinstance(part, (list, dict, bytes)) for part in values)):
-                kind = f"the string `{excerpt(value)}`" if isinstance(value, str) else f"a {type(value).__name__}"
-                message = f"row {row} of `{split}` has {kind} in `{column}`, not a list of labels"
-                help_ = "write the `separator` of the labels: `separator: ','`" if isinstance(value, str) else None
-                raise Fault(_CODE, message, ("label", 0), help=help_ or "rows are counted from 1")
-            names = [label_names.written(part if known is None else known[part]) for part in values or ()]
-            found.append(None if values is None else [name for name in names if name is not None])
-        return found
+    def _of_lists(self, splits: Mapping[str, Any], context: TaskContext) -> LabelLists:
+        task = self._task
+        column = ListColumn(
+            column=task.label[0], at=("label", 0), separator=task.separator, labels=task.labels, missing=task.missing
+        )
+        return column.read(splits, context) if splits else LabelLists(tuple(task.labels or ()), {})
 
-    def _split_up(self, value: Any) -> list[Any] | None:
-        separator = self._task.separator
-        if separator is None or value is None or isinstance(value, list):
-            return value if isinstance(value, list) else None
-        return [part.strip() for part in str(value).split(separator)]
-
-    def _known(self, rows: Any) -> list[str] | None:
-        """The data set's class names for the numbers in its lists."""
-        return label_columns.declared_names({"": rows}, self._task.label[0])
-
-    def _found(self, written: list[list[str] | None]) -> list[str]:
-        known = self._known(self._splits["train"])
-        found = known or label_names.found_in(name for names in written for name in names or ())
-        label_names.at_least_two(found, self._task.label[0], ("label", 0))
-        return found
-
-    def _numbered(self, split: str, written: list[list[str] | None]) -> list[list[float]]:
-        numbers = {name: number for number, name in enumerate(self.head.labels)}
-        numbers |= {spelling: numbers[name] for spelling, name in label_names.alike(self.head.labels).items()}
-        found = []
-        for row, names in enumerate(written, 1):
-            marks = [math.nan if names is None else 0.0] * len(self.head.labels)
-            for name in names or ():
-                if name not in numbers:
-                    at: ColumnPlace = ("labels",) if self._task.labels is not None else ("label", 0)
-                    raise label_names.unknown(name, self.head.labels, split, row, at)
-                marks[numbers[name]] = 1.0
-            found.append(marks)
-        return found
+    def _of_columns(self, splits: Mapping[str, Any], context: TaskContext) -> LabelLists:
+        """Columns of 0 and 1; -1 is what public test sets have for rows that are not scored."""
+        task, rows = self._task, {}
+        for split, of in splits.items():
+            rows[split] = label_columns.numbers(
+                of, split, task.label, decision, otherwise="neither 0 nor 1", missing=[*task.missing, "-1"]
+            )
+            marks = sum(
+                number(value) == -1 for name in task.label if label_columns.has(of, split, name) for value in of[name]
+            )
+            if marks and "-1" not in task.missing:
+                message = f"{marks:,} values of the label columns of `{split}` are -1: they count as labels that are not known"
+                context.tell(Fault(SUSPECT, message, ("label",)))
+        return LabelLists(tuple(task.label), rows)
 
 
 def _f1(hits: Tensor, given: Tensor, due: Tensor) -> float:

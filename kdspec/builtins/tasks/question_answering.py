@@ -104,7 +104,7 @@ class QuestionAnswering(Task):
 
     def without_rows(self) -> Extraction:
         """All but the rows."""
-        return Extraction(self, {})
+        return Extraction(self, {}, TaskContext())
 
     def metric_names(self) -> Collection[str]:
         """Those of `metric`."""
@@ -116,28 +116,35 @@ class QuestionAnswering(Task):
             yield _overlap(f"a window has {self.max_length} tokens, and `stride` repeats all of them")
         splits = texts.columns_of(self.data, context)
         inputs: dict[tuple[str | int, ...], str] = {("question",): self.question, ("context",): self.context}
-        yield from missing(splits, inputs, {("answers",): self.answers})
+        yield from missing(splits, inputs, {})
+
+    def label_columns(self) -> Mapping[tuple[str | int, ...], str]:
+        """That of `answers`."""
+        return {("answers",): self.answers}
 
     def build(self, context: TaskContext) -> Extraction:
         """Read the rows and check their answers."""
-        return Extraction(
-            self, texts.splits_of(self.data, context, (self.question, self.context, self.answers, self.id))
-        )
+        reads = (self.question, self.context, self.answers, self.id)
+        return Extraction(self, texts.splits_of(self.data, context, reads), context)
 
 
 class Extraction(BuiltTask):
     """The built task; without rows if there are no splits."""
 
-    def __init__(self, task: QuestionAnswering, splits: Mapping[str, Any]) -> None:
+    def __init__(self, task: QuestionAnswering, splits: Mapping[str, Any], context: TaskContext) -> None:
         self._task = task
         self.head = Head(kind=task.head, labels=("start", "end"))
-        if splits:
+        if splits and context.reads_labels:
             texts.check_column(splits["train"], "train", task.answers, ("answers",))
         self._questions = {split: self._read(rows, split) for split, rows in splits.items()}
 
     def rows(self, split: str) -> int:
         """Number of questions of the split."""
         return len(self._questions.get(split, ()))
+
+    def labelled(self, split: str) -> int:
+        """Number of questions whose answers are known."""
+        return sum(question.answers is not None for question in self._questions.get(split, ()))
 
     def encode(self, split: str, readers: Sequence[Reader]) -> list[list[dict[str, Any]]]:
         """Windows of the texts after their questions: token ids, the mask of the text, and the positions of the answer."""

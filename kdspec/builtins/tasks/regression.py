@@ -19,6 +19,7 @@ from kdspec.api.working.task import Head
 from kdspec.data import label_columns, texts
 from kdspec.data.columns import ColumnPlace, missing
 from kdspec.data.label_columns import LabelColumns, MissingMarks
+from kdspec.data.label_names import SUSPECT
 from kdspec.data.numbers import number
 from kdspec.data.text_rows import VARIES, LabelledTexts, TextRows
 from kdspec.diagnostics.fault import Fault
@@ -74,40 +75,46 @@ class Regression(Task):
         return {**texts.example(rows, self.max_length, longest), "labels": numbers}
 
     def without_rows(self) -> NumberedRows:
-        return NumberedRows(self, {})
+        return NumberedRows(self, {}, TaskContext())
 
     def varies(self) -> str | None:
         """If texts are augmented."""
         return VARIES if self.augment else None
+
+    def label_columns(self) -> Mapping[ColumnPlace, str]:
+        """Those of `label`."""
+        return {("label", number): name for number, name in enumerate(self.label)}
 
     def metric_names(self) -> Collection[str]:
         """Those of `metric`."""
         return ("pearson", "spearman", "mse")
 
     def check(self, context: BuildContext) -> Iterator[Fault]:
-        """Whether the rows have the columns of the texts, and those of `train` those of the numbers."""
+        """Whether the rows have the columns of the texts."""
         splits = texts.columns_of(self.data, context)
-        columns: dict[ColumnPlace, str] = {("label", n): name for n, name in enumerate(self.label)}
-        yield from missing(splits, {("text", n): name for n, name in enumerate(self.text)}, columns)
+        yield from missing(splits, {("text", n): name for n, name in enumerate(self.text)}, {})
 
     def build(self, context: TaskContext) -> NumberedRows:
         """Read the rows and check their columns and numbers."""
-        return NumberedRows(self, texts.splits_of(self.data, context, (*self.text, *self.label)))
+        return NumberedRows(self, texts.splits_of(self.data, context, (*self.text, *self.label)), context)
 
 
 class NumberedRows(LabelledTexts):
     """The built task; without rows if there are no splits."""
 
-    def __init__(self, task: Regression, splits: Mapping[str, Any]) -> None:
+    def __init__(self, task: Regression, splits: Mapping[str, Any], context: TaskContext) -> None:
         self.head = Head(kind=task.head, labels=tuple(task.label))
         self._task = task
         none = [math.nan] * len(task.label)
         rows = TextRows(splits, task.text, max_length=task.max_length, augment=task.augment, unlabelled=none)
-        label_columns.check(splits, task.label)
+        if splits and context.reads_labels:
+            label_columns.check(splits, task.label)
         found = {split: self._numbers(split, of) for split, of in splits.items()}
+        for place, column in enumerate(task.label):
+            _without_marks(found, place, column, context)
         super().__init__(rows, found, "float32")
         known = splits and any(not math.isnan(value) for row in self._labels["train"] for value in row)
-        if splits and not known:
+        if splits and context.reads_labels and not known:
             raise Fault("KD312", f"the column `{task.label[0]}` of `train` has no numbers", ("label", 0))
 
     def _numbers(self, split: str, rows: Any) -> list[list[float]]:
@@ -164,6 +171,25 @@ class NumberMetrics(Evaluator):
             "spearman": _mean(pearson(ranks(mine), ranks(theirs)) for mine, theirs in pairs),
             "mse": (predicted - truth)[known].square().mean().item(),
         }
+
+
+def _without_marks(rows: Mapping[str, list[list[float]]], place: int, column: str, context: TaskContext) -> None:
+    """Take the numbers of a split as missing if they are all one that is out of the range of `train`, as -1 in public tests."""
+    train = [row[place] for row in rows.get("train", ()) if not math.isnan(row[place])]
+    for split, of in rows.items():
+        values = {row[place] for row in of if not math.isnan(row[place])}
+        if split == "train" or len(of) < 2 or len(values) != 1 or len(set(train)) < 2:
+            continue
+        (value,) = values
+        outside = not min(train) <= value <= max(train)
+        message = f"all numbers of `{split}` in `{column}` are {value:g}"
+        if outside:
+            message += f", out of the range of `train`, {min(train):g} to {max(train):g}: they count as missing"
+            for row in of:
+                row[place] = math.nan
+        else:
+            message += ": correlations with them are not defined"
+        context.tell(Fault(SUSPECT, message, ("label",)))
 
 
 def _mean(values: Iterator[Tensor]) -> float:

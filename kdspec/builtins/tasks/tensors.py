@@ -84,30 +84,36 @@ class Tensors(Task):
         return {name: found for name, found in known.items() if found is not None} if len(known) == len(names) else None
 
     def without_rows(self) -> TensorRows:
-        return TensorRows(self, {})
+        return TensorRows(self, {}, TaskContext())
 
     def metric_names(self) -> Collection[str]:
         """`accuracy`, computed if the labels are classes."""
         return ("accuracy",)
 
     def check(self, context: BuildContext) -> Iterator[Fault]:
-        """Whether the rows have the columns, and those of `train` that of the labels."""
+        """Whether the rows have the columns."""
         splits = texts.columns_of(self.data, context)
         columns = enumerate(self.columns or ())
         inputs: dict[ColumnPlace, str] = {("columns", n): name for n, name in columns if name != self.labels}
-        yield from missing(splits, inputs, {("labels",): self.labels} if self.labels is not None else {})
+        yield from missing(splits, inputs, {})
+
+    def label_columns(self) -> Mapping[ColumnPlace, str]:
+        """That of `labels`, if there is one."""
+        return {} if self.labels is None else {("labels",): self.labels}
 
     def build(self, context: TaskContext) -> TensorRows:
         """Read the rows and check that each column makes a tensor."""
         reads = None if self.columns is None else (*self.columns, self.labels)
-        return TensorRows(self, texts.splits_of(self.data, context, reads))
+        return TensorRows(self, texts.splits_of(self.data, context, reads), context)
 
 
 class TensorRows(BuiltTask):
     """The task with its rows."""
 
-    def __init__(self, task: Tensors, splits: Mapping[str, Any]) -> None:
+    def __init__(self, task: Tensors, splits: Mapping[str, Any], context: TaskContext) -> None:
         self._task, self._splits = task, splits
+        if splits and task.labels is not None and context.reads_labels:
+            texts.check_column(splits["train"], "train", task.labels, ("labels",))
         self._kinds: dict[str, _Kind] = {}
         if splits:
             train = splits["train"]
@@ -118,6 +124,11 @@ class TensorRows(BuiltTask):
     def rows(self, split: str) -> int:
         """Number of rows of the split."""
         return len(self._splits[split]) if split in self._splits else 0
+
+    def labelled(self, split: str) -> int:
+        """Number of rows with a label; all rows if the task has no labels."""
+        labels = self._tensors.get(split, {}).get(self._task.labels or "")
+        return self.rows(split) if labels is None else int((labels != _IGNORE).reshape(len(labels), -1).any(1).sum())
 
     def encode(self, split: str, readers: Sequence[Reader]) -> list[list[dict[str, Tensor]]]:
         """The rows, the same for all readers; each value is a view of its column's tensor."""
@@ -176,7 +187,11 @@ class TensorRows(BuiltTask):
         if label in rows.column_names and split != "unlabelled":
             columns[label] = _tensor(rows, split, label, ("labels",), self._kinds.get(label))
             return columns
-        like = _tensor(self._splits["train"], "train", label, ("labels",))
+        labelled = next((name for name in self._splits if label in self._splits[name].column_names), None)
+        if labelled is None:
+            columns[label] = torch.full((len(rows),), _IGNORE)
+            return columns
+        like = _tensor(self._splits[labelled], labelled, label, ("labels",))
         if like.is_floating_point():
             raise Fault(
                 "KD502", f"the split `{split}` has no labels; only labels of classes may be missing", ("labels",)

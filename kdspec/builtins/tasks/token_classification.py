@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
 from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
@@ -17,17 +16,19 @@ from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.task import BuiltTask, Head, Reader, Row
 from kdspec.data import tag_schemes, texts
-from kdspec.data.columns import missing
-from kdspec.data.tagged_sentences import known_names, read_tags, read_words
+from kdspec.data.columns import ColumnPlace, missing
+from kdspec.data.label_columns import MissingMarks
+from kdspec.data.label_names import LabelNames
+from kdspec.data.labels.word_tags import NO_TAG, TagColumn, WordTags, needs_entities
+from kdspec.data.tagged_sentences import read_words
 from kdspec.data.word_tokens import Window, firsts, windows
-from kdspec.diagnostics.diagnostic import closest, excerpt
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
     from kdspec.api.working.step import Features
     from kdspec.ops.mean import Mean
 
-_IGNORE = -100
+_IGNORE = NO_TAG
 _OF_ENTITIES = ("f1", "precision", "recall", "accuracy")
 
 
@@ -37,6 +38,7 @@ class TokenClassification(Task):
     Rows have a list of words and a list of as many tags; a word may be a single character. The tag of a word is at its
     first token, and soft labels are compared at these tokens only. So teacher and student may have different
     tokenizers. A row without tags, and every row of the split `unlabelled`, is left out of the metrics and the hard loss.
+    A word with the tag -100, or -1 beside the numbers 0 to n - 1, has none: it counts in no loss and no metric.
     """
 
     name = "token_classification"
@@ -51,16 +53,19 @@ class TokenClassification(Task):
     tokens: str = "tokens"
     """The column with the list of words."""
     tags: str = "tags"
-    """The column with the list of their tags: names, or numbers if the data set has their names."""
+    """The column with the list of their tags: names, or numbers that `labels`, the data set or a loaded head names."""
     scheme: tag_schemes.Scheme | None = None
     """How the tags mark entities: `iob2` (`B-PER I-PER O`), `iob1` (`B-` only between two entities of a type), `bmes`
     and `bioes` (last and single words have tags of their own), `bilou` (the same with other letters), or `plain` for
-    tags without entities. Default: inferred from the tags of `train`."""
+    tags without entities. Default: inferred from the tags of `train`; where most of them mark entities, all must."""
     convert_to: Literal["iob2", "bmes", "bioes", "bilou"] | None = None
     """The scheme of the tags that the models learn, such as that of a teacher. Default: that of the rows."""
-    labels: list[str] | None = Field(default=None, min_length=2)
-    """The tags in the order of the logits. Default: those of `train`, for entities every tag of each type; or those
-    that the data set declares."""
+    labels: LabelNames | None = None
+    """The tags in the order of the logits; for rows with the numbers 0 to n - 1 their names. Default: those that the data
+    set declares, or those of `train`, for entities every tag of each type; numbers have the names of a loaded head with
+    as many classes."""
+    missing: MissingMarks = []
+    """How a word without a tag is written, such as `_`, besides -100: a text, or several."""
     max_length: int | None = Field(default=None, ge=3)
     """Maximum number of tokens of a row. Default: the tokenizer's limit."""
     long_sentences: Literal["split", "cut"] = "split"
@@ -71,14 +76,6 @@ class TokenClassification(Task):
     metric: Literal["f1", "precision", "recall", "accuracy"] | None = None
     """The metric that selects the best student: of entities, or the share of words with the correct tag. Default: `f1`
     if the tags mark entities, else `accuracy`."""
-
-    @field_validator("labels")
-    @classmethod
-    def _different(cls, labels: list[str] | None) -> list[str] | None:
-        for name in labels or ():
-            if (labels or []).count(name) > 1:
-                raise PydanticCustomError("duplicate_label", "the label `{label}` is written twice", {"label": name})
-        return labels
 
     def adaptor(self) -> Mapping[str, str | list[str]]:
         """The field paths for a transformers model; `logits_mask` selects the first token of each word."""
@@ -93,7 +90,11 @@ class TokenClassification(Task):
 
     def without_rows(self) -> Tagging:
         """With the labels in the spec."""
-        return Tagging(self, {})
+        return Tagging(self, {}, TaskContext())
+
+    def label_columns(self) -> Mapping[ColumnPlace, str]:
+        """That of `tags`."""
+        return {("tags",): self.tags}
 
     def metric_names(self) -> Collection[str]:
         """Those of `metric`; for plain tags only accuracy."""
@@ -101,48 +102,40 @@ class TokenClassification(Task):
 
     def check(self, context: BuildContext) -> Iterator[Fault]:
         """Whether the rows have the columns, and the settings are compatible."""
-        if self.scheme == "plain":
-            _refuse_entities(self)
+        if self.scheme == "plain" and (setting := _of_entities(self)) is not None:
+            yield needs_entities(*setting, "`scheme: plain` has none")
         splits = texts.columns_of(self.data, context)
-        yield from missing(splits, {("tokens",): self.tokens}, {("tags",): self.tags})
+        yield from missing(splits, {("tokens",): self.tokens}, {})
 
     def build(self, context: TaskContext) -> Tagging:
         """Read the rows and check their tags."""
-        return Tagging(self, texts.splits_of(self.data, context, (self.tokens, self.tags)))
+        return Tagging(self, texts.splits_of(self.data, context, (self.tokens, self.tags)), context)
 
 
 class Tagging(BuiltTask):
     """The built task; without rows if there are no splits."""
 
-    def __init__(self, task: TokenClassification, splits: Mapping[str, Any]) -> None:
+    def __init__(self, task: TokenClassification, splits: Mapping[str, Any], context: TaskContext) -> None:
         self._task, self._splits = task, splits
         self._words = {split: read_words(rows, split, task.tokens, "tokens") for split, rows in splits.items()}
-        if splits:
+        if splits and context.reads_labels:
             texts.check_column(splits["train"], "train", task.tags, ("tags",))
-        tags = {split: read_tags(rows, split, task.tags, "tags", self._words[split]) for split, rows in splits.items()}
-        known = [of for of in tags.get("train", ()) if of is not None]
-        if splits and not known:
-            raise Fault("KD312", f"the column `{task.tags}` of `train` has no tags", ("tags",))
-        scheme = task.scheme or tag_schemes.find_scheme(known)
-        self._entities = scheme != "plain"
-        if splits and not self._entities:
-            _refuse_entities(task)
-        for split, rows in tags.items():
-            tags[split] = [of and self._checked(split, row, of, scheme) for row, of in enumerate(rows, 1)]
-        found = known_names(splits["train"], task.tags) if splits and task.convert_to is None else None
-        if splits and found is None:
-            found = _labels(tags["train"], task.convert_to or scheme)
-        self.head = Head(kind=task.head, labels=tuple(task.labels or found or ()))
-        numbers = {name: number for number, name in enumerate(self.head.labels)}
-        self._tags = {
-            split: [None if of is None else self._numbered(split, row, of, numbers) for row, of in enumerate(rows, 1)]
-            for split, rows in tags.items()
-        }
+        column = TagColumn(
+            column=task.tags, scheme=task.scheme, convert_to=task.convert_to, labels=task.labels, missing=task.missing,
+            of_entities=_of_entities(task),
+        )  # fmt: skip
+        found = column.read(splits, self._words, context) if splits else WordTags(tuple(task.labels or ()), "plain", {})
+        self._entities, self._tags = found.scheme != "plain", found.rows
+        self.head = Head(kind=task.head, labels=found.names)
         self._continued = self._others()
 
     def rows(self, split: str) -> int:
         """Number of sentences of the split."""
         return len(self._splits[split]) if split in self._splits else 0
+
+    def labelled(self, split: str) -> int:
+        """Number of sentences with a tag."""
+        return sum(of is not None for of in self._tags.get(split, ()))
 
     def encode(self, split: str, readers: Sequence[Reader]) -> list[list[dict[str, Any]]]:
         """Lists of token ids, token types if the tokenizer returns them, labels, and the mask of first tokens of words.
@@ -188,10 +181,11 @@ class Tagging(BuiltTask):
         tags = self._tags[split][window.sentence]
         labels = [_IGNORE] * len(window.words)
         if tags is not None:
+            begins = {word: place for word, place in begins.items() if tags[word] != _IGNORE}
             for word, place in firsts(window).items():
                 labels[place] = tags[word]
             for place, of in enumerate(window.words) if self._task.label_all_pieces else ():
-                if of is not None and labels[place] == _IGNORE:
+                if of is not None and labels[place] == _IGNORE and tags[of] != _IGNORE:
                     labels[place] = self._continued[tags[of]]
         mask = [0] * len(window.words)
         for place in begins.values():
@@ -208,33 +202,6 @@ class Tagging(BuiltTask):
             inside = (tag_schemes.join(letter, kind) for letter in "IM") if prefix == "B" and self._entities else ()
             continued.append(next((numbers[other] for other in inside if other in numbers), number))
         return continued
-
-    def _checked(self, split: str, row: int, tags: list[str], scheme: tag_schemes.Scheme) -> list[str]:
-        """The checked tags of a row, converted to the scheme that is learnt."""
-        found = tag_schemes.mistake(tags, scheme)
-        if found is not None:
-            place, why = found
-            message = f"word {place + 1} in row {row} of `{split}` has the tag `{excerpt(tags[place])}`: {why}"
-            help_ = "write the scheme of the tags, or leave it out" if self._task.scheme else "correct the tag"
-            if scheme == "iob2" and tag_schemes.mistake(tags, "iob1") is None:
-                help_ = "with `scheme: iob1` it begins an entity"
-            at = "tags" if self._task.scheme is None else "scheme"
-            raise Fault("KD312", message, (at,), help=help_, notes=(f"the scheme is `{scheme}`",))
-        goal = self._task.convert_to or scheme
-        return tags if goal == scheme else tag_schemes.written(tag_schemes.spans(tags), len(tags), goal)
-
-    def _numbered(self, split: str, row: int, tags: Sequence[str], numbers: Mapping[str, int]) -> list[int]:
-        for place, tag in enumerate(tags, 1):
-            if tag not in numbers:
-                near = closest(tag, numbers)
-                known = ", ".join(f"`{excerpt(name)}`" for name in list(numbers)[:10])
-                raise Fault(
-                    "KD312",
-                    f"word {place} in row {row} of `{split}` has the tag `{excerpt(tag)}`, which is not among {known}",
-                    ("labels" if self._task.labels is not None else "tags",),
-                    help=f"did you mean `{near}`?" if near else "rows and words are counted from 1",
-                )
-        return [numbers[tag] for tag in tags]
 
 
 class TagMetrics(Evaluator):
@@ -276,10 +243,10 @@ class TagMetrics(Evaluator):
             numbers = self.tags[sentence]
             if numbers is None:
                 continue
-            truth = [self.names[number] for number in numbers]
+            truth = [self.names[number] for number in numbers if number != _IGNORE]
             words += len(truth)
-            right += sum(found.get(word) == tag for word, tag in enumerate(truth))
-            mine = set(tag_schemes.spans([found.get(word, tag_schemes.OUTSIDE) for word in range(len(truth))]))
+            right += sum(found.get(word) == tag for word, tag in zip(_counting(numbers), truth, strict=True))
+            mine = set(_entities(found, _counting(numbers)))
             true = set(tag_schemes.spans(truth))
             common += len(mine & true)
             counts = [counts[0] + len(mine), counts[1] + len(true)]
@@ -301,7 +268,14 @@ class TagMetrics(Evaluator):
         mine, theirs = self._predicted(states), self._predicted(reference)
         sentences = [sentence for sentence in mine if self.tags[sentence] is not None] or list(mine)
         if self.entities:
-            sides = [{(n, *span) for n in sentences for span in _entities(side.get(n, {}))} for side in (mine, theirs)]
+            sides = [
+                {
+                    (n, *span)
+                    for n in sentences
+                    for span in _entities(side.get(n, {}), _counting(self.tags[n], side.get(n, {})))
+                }
+                for side in (mine, theirs)
+            ]
             both = sum(map(len, sides))
             return 2 * len(sides[0] & sides[1]) / both if both else None
         words = [(n, word) for n in sentences for word in mine[n].keys() | theirs.get(n, {}).keys()]
@@ -319,34 +293,22 @@ class TagMetrics(Evaluator):
         return predicted
 
 
-def _entities(tags: Mapping[int, str]) -> list[tag_schemes.TagSpan]:
-    """The entities of a sentence from the tags of its words."""
-    return tag_schemes.spans([tags.get(word, tag_schemes.OUTSIDE) for word in range(max(tags, default=-1) + 1)])
+def _counting(numbers: Sequence[int] | None, tags: Mapping[int, str] | None = None) -> list[int]:
+    """The words with a tag; of a sentence without any all words, as far as there are `tags`."""
+    if numbers is None:
+        return list(range(max(tags or (), default=-1) + 1))
+    return [word for word, number in enumerate(numbers) if number != _IGNORE]
 
 
-def _labels(sentences: Sequence[Sequence[str] | None], scheme: tag_schemes.Scheme) -> list[str]:
-    """The tags of the sentences; for entities all tags of each type, so that other splits have no unknown ones."""
-    tags = {tag for of in sentences for tag in of or ()}
-    if scheme == "plain":
-        found = sorted(tags)
-    else:
-        kinds = sorted(
-            {parts[1] for tag in tags if (parts := tag_schemes.parts(tag)) and parts[0] != tag_schemes.OUTSIDE}
-        )
-        outside = [tag_schemes.OUTSIDE] if tag_schemes.OUTSIDE in tags else []
-        found = outside + [tag_schemes.join(prefix, kind) for kind in kinds for prefix in tag_schemes.PREFIXES[scheme]]
-    if len(found) < 2:
-        raise Fault("KD312", f"`train` has only the tag `{excerpt(found[0])}`", ("tags",))
-    return found
+def _entities(tags: Mapping[int, str], words: Sequence[int]) -> list[tag_schemes.TagSpan]:
+    """The entities of a sentence from the tags of its words; places are among these words."""
+    return tag_schemes.spans([tags.get(word, tag_schemes.OUTSIDE) for word in words])
 
 
-def _refuse_entities(task: TokenClassification) -> None:
-    """Raise a fault for a setting that plain tags cannot have."""
-    for key in ("convert_to", "metric"):
-        value = getattr(task, key)
-        if value not in (None, "accuracy"):
-            message = f"`{key}: {value}` needs tags that mark entities, and these are plain"
-            raise Fault("KD312", message, (key,), help="remove it, or name the `scheme` of the tags")
+def _of_entities(task: TokenClassification) -> tuple[str, str] | None:
+    """A setting that plain tags cannot have, and its value."""
+    settings = {"convert_to": task.convert_to, "metric": task.metric}
+    return next(((key, value) for key, value in settings.items() if value not in (None, "accuracy")), None)
 
 
 @hookimpl

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from kdspec.api.kinds.context import TaskContext
 from kdspec.data.columns import ColumnPlace
@@ -24,7 +24,6 @@ def report(
     column: str,
     at: ColumnPlace,
     unit: str = "row",
-    written: Sequence[str] = (),
     scores: bool = True,
 ) -> None:
     """Tell what looks wrong.
@@ -35,13 +34,12 @@ def report(
         column: the column of the labels.
         at: the task's parameter that names it.
         unit: what has a label: a row or a word.
-        written: the classes that `labels` of the task names.
         scores: whether labels may be scores that were meant for a regression.
     """
     faults = [*_alike(train, column, at, unit), *_marks(train, column, at, unit)]
-    if scores and not written:
+    if scores:
         faults += _scores(train, column, at)
-    for fault in [*faults, *_without_rows(train, written, context)]:
+    for fault in faults:
         context.tell(fault)
 
 
@@ -113,16 +111,18 @@ def _scores(train: Mapping[str, int], column: str, at: ColumnPlace) -> Iterator[
         yield Fault(SUSPECT, message, at, help=f"is it the column of the labels? {help_}")
 
 
-def _without_rows(train: Mapping[str, int], written: Sequence[str], context: TaskContext) -> Iterator[Fault]:
-    """Classes of `labels` without a row; nothing if no row has a label."""
-    absent = [(place, name) for place, name in enumerate(written) if name not in train] if train else []
+def without_rows(present: Collection[str], written: Sequence[str], context: TaskContext) -> None:
+    """Tell of the classes of `labels` that are not `present` in `train`; nothing if no row has a label."""
+    absent = [(place, name) for place, name in enumerate(written) if name not in present] if present else []
     for place, name in absent[:_MANY]:
-        near = closest(name, train)
+        near = closest(name, present)
         loaded = any(name in head.labels for head in context.heads)
         help_ = None if loaded or near is None else f"did you mean `{near}`, which is among `labels` already?"
-        yield Fault(SUSPECT, f"no row of `train` has the label `{excerpt(name)}`", ("labels", place), help=help_)
+        context.tell(
+            Fault(SUSPECT, f"no row of `train` has the label `{excerpt(name)}`", ("labels", place), help=help_)
+        )
     if len(absent) > _MANY:
-        yield Fault(SUSPECT, f"no row of `train` has {len(absent) - _MANY} more of `labels`", ("labels",))
+        context.tell(Fault(SUSPECT, f"no row of `train` has {len(absent) - _MANY} more of `labels`", ("labels",)))
 
 
 def _counted(rows: int, unit: str) -> str:

@@ -54,6 +54,11 @@ class EvaluatedTask:
         """The task's primary metric, or the loss."""
         return self.evaluator.primary.name
 
+    @property
+    def all_labelled(self) -> bool:
+        """Whether the metrics count every validation row."""
+        return self.built.labelled("validation") == self.built.rows("validation")
+
     def higher(self, metric: str) -> bool:
         """Whether a higher value of a metric is better."""
         return self.evaluator.metric(metric).higher_is_better
@@ -128,7 +133,8 @@ class BestModelTracker:
         found: dict[str, float] = {}
         own = []
         for each in self.tasks:
-            some = range(min(each.loader.rows, rows)) if few else None
+            # The first rows may be those without a label.
+            some = range(min(each.loader.rows, rows)) if few and each.all_labelled else None
             metrics = evaluate(
                 each.forward,
                 each.built,
@@ -197,10 +203,11 @@ class BestModelTracker:
 def evaluated_features(plan: Plan, model: str, task: str, evaluator: Evaluator) -> dict[str, Feature]:
     """The features that evaluation reads: those of the evaluator, and a loss that the model itself returns and trains on.
 
-    Empty if there is nothing to evaluate.
+    Empty if there is nothing to evaluate. A task without labels is evaluated if its evaluator has a metric besides the loss.
     """
     found = locate(plan.spec, model, task, tuple(sorted({*evaluator.reads, *evaluator.optional, "losses"})))
-    known = evaluator.reads <= found.keys() and plan.spec.tasks[task].has_labels()
+    judges = plan.spec.tasks[task].has_labels() or evaluator.primary.name != LOSS.name
+    known = evaluator.reads <= found.keys() and judges
     tasks = (stage.tasks[task] for stage in plan.stages if task in stage.tasks)
     own = any("losses" in each.features[model] for each in tasks if model in each.models)
     if not own or (known and plan.spec.tasks[task].head is not None):

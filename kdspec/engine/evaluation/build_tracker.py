@@ -34,8 +34,9 @@ def build_tracker(
         task = tasks[part.task]
         evaluator = task.evaluator("validation")
         features = evaluated_features(plan, stage.student, part.task, evaluator)
-        if not (features and task.rows("validation")):
-            notes.append(_left_out(stage, part, "no labels to evaluate on" if not features else "no validation rows"))
+        if not (features and task.labelled("validation")):
+            empty = features and not task.rows("validation")
+            notes.append(_left_out(stage, part, "no validation rows" if empty else "no labels to evaluate on"))
             continue
         trained = loop.inputs_of[part.task].student
         # Another runner of the same module: training and evaluation read different features.

@@ -14,6 +14,7 @@ from kdspec.api.working.task import BuiltTask, Reader
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.evaluation.best_model import evaluated_features
 from kdspec.engine.evaluation.evaluate import evaluate, latency
+from kdspec.engine.evaluation.splits import table_split
 from kdspec.engine.export import model_folder
 from kdspec.engine.forward.large_head import large_head
 from kdspec.engine.forward.model_findings import ModelFindings
@@ -47,10 +48,14 @@ class ResultRow:
     """The metrics for which lower is better, as the task's evaluator declares."""
     selected_by: str
     """The metric that selects the best model: that of its stage's `evaluate`, or the task's own."""
+    rows: int
+    """Number of rows of `split`."""
+    labelled: int
+    """How many of them the metrics count: those with a label."""
 
 
 def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: Backend) -> tuple[ResultRow, ...]:
-    """Evaluate every model of the run on the test rows, or on the validation rows if there are none.
+    """Evaluate every model of the run on the test rows, or on the validation rows if no test row has a label.
 
     Several processes share the work; only the table of the main one is complete.
     """
@@ -60,7 +65,7 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: B
     """For each task the reader of its reference model, and the states of that model."""
     for name, task_name in in_order(plan):
         task = tasks[task_name]
-        split = next((s for s in ("test", "validation") if task.rows(s)), None)
+        split = table_split(task)
         divided = backend.divides_teachers and any(name in stage.teachers for stage in plan.stages)
         models.prepared(name, torch.device("cpu") if divided else backend.device, trains=False, eager=False)
         module = models.view(name, task_name)
@@ -106,6 +111,8 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: B
                 latency_ms=time_of_one,
                 lower_is_better=lower,
                 selected_by=_selected_by(plan, name, task_name) or evaluator.primary.name,
+                rows=task.rows(split) if split else 0,
+                labelled=task.labelled(split) if split else 0,
             )
         )
     return tuple(rows)

@@ -13,6 +13,7 @@ from typing import Any
 from kdspec.api.plan.plan import Plan, StagePlan
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.evaluation.results import ResultRow, named, table
+from kdspec.engine.evaluation.splits import without_labels
 from kdspec.engine.export import model_folder
 from kdspec.engine.export.model_card import write_card
 from kdspec.engine.forward.guarded_task import built_tasks
@@ -186,6 +187,8 @@ class Session:
             raise FindingError(*wrong)
         for finding in compared:
             self._tell(finding)
+        for note in without_labels(tasks):
+            self.emit(note)
         students = {stage.name: stage.student for stage in self.plan.stages}
         trained = {students[name]: self.folder / event.folder for name, event in state.finished.items()}
         trained |= {

@@ -23,7 +23,7 @@ from kdspec.engine.run.triggers import Triggers
 from kdspec.engine.step.training_loop import TrainingLoop
 from kdspec.engine.teacher_cache.cache import CacheUse
 from kdspec.engine.teacher_cache.open_cache import opened as cache_opened
-from kdspec.events import Event, Note, StageFinished, StageStarted, StepDone
+from kdspec.events import Evaluated, Event, Note, StageFinished, StageStarted, StepDone
 
 
 class Interrupted(Exception):  # noqa: N818 - what happened, not an error
@@ -96,6 +96,7 @@ class StageRun:
         self.emit, self.stop = emit, stop
         # Earlier starts count too: the event of a finished stage has the time of all of them.
         self._zero = began - progress.seconds
+        self._told_nan = False
 
     def train(self) -> None:
         """Do the steps that are left; caches and lanes are closed at the end, however it ends.
@@ -145,6 +146,7 @@ class StageRun:
             if tracker is not None and evaluations.due(done.step):
                 self.emit(evaluated := tracker(progress))
                 better = evaluated.best
+                self._tell_nan(evaluated)
             # A collective, so that all ranks stop after the same step: a signal may reach one of them only.
             stopped = self.backend.process_group.largest(self.stop.requested or 0)
             over = self._patience_is_over()
@@ -166,6 +168,14 @@ class StageRun:
             if tracker is not None:
                 tracker.check()
         return tracker
+
+    def _tell_nan(self, evaluated: Evaluated) -> None:
+        """Note the first metric that is not a number."""
+        name = next((name for name, value in evaluated.metrics.items() if math.isnan(value)), None)
+        if name is not None and not self._told_nan:
+            self._told_nan = True
+            why = "a correlation needs predictions and labels that are not all equal"
+            self.emit(Note("info", f"`{name}` of `{evaluated.model}` is nan at step {evaluated.step}: {why}"))
 
     def _log(self, done: StepDone) -> None:
         if done.step == 1 and self.loop.unused:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 
 import datasets
 import pytest
 import torch
 import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from task_batches import agreement_of, batch_of, encoded, loss_of, metrics_of
 from torchmetrics.functional.classification import multilabel_f1_score
 
-from kdspec.api.kinds.context import BuildContext, TaskContext
+from kdspec.api.kinds.context import BuildContext, TaskContext, TrainedHead
 from kdspec.api.kinds.kinds import Dataset
 from kdspec.api.working.task import Head
 from kdspec.builtins.tasks.multi_label import MultiLabel
@@ -204,3 +207,162 @@ def test_models_agree_on_known_decisions():
     mine, theirs = torch.tensor([[1.0, -1.0], [1.0, 1.0]]), torch.tensor([[1.0, 1.0], [1.0, 1.0]])
     assert agreement_of(built(), [mine], [theirs], [torch.tensor([[1.0, NAN], [0.0, 1.0]])]) == 1.0
     assert agreement_of(built(), [mine], [theirs], [torch.full((2, 2), NAN)]) == 0.75
+
+
+# How lists are written
+
+GENRES = ["plot", "music", "cast"]
+
+
+def told(splits, *heads, **fields):
+    """The built task, and what was told."""
+    messages = []
+    found = task(splits, **fields).build(TaskContext(heads=heads, tell=messages.append))
+    assert {fault.code for fault in messages} <= {"KD316"}
+    return found, [fault.message for fault in messages]
+
+
+def columns(*values):
+    return {"text": ["a"] * len(values), "label": list(values)}
+
+
+VECTORS = {
+    "integers": ([[0, 1, 0], [1, 0, 0], [1, 1, 0]], {}),
+    "floats": ([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [1.0, 1.0, 0.0]], {}),
+    "booleans": ([[False, True, False], [True, False, False], [True, True, False]], {}),
+    "texts": (["0 1 0", "1 0 0", " 1  1 0"], {"separator": " "}),
+    "commas": (["0,1,0", "1,0,0", "1,1,0"], {"separator": ","}),
+    "lists in texts": (["[0, 1, 0]", "[1, 0, 0]", "[1, 1, 0]"], {}),
+    "of numpy": (["[0 1 0]", "[1. 0. 0.]", "[1 1 0]"], {}),
+}
+
+
+@pytest.mark.parametrize(("values", "fields"), VECTORS.values(), ids=VECTORS.keys())
+def test_vectors_are_read_with_the_names_of_labels_or_of_a_head(values, fields):
+    right = [[0, 1, 0], [1, 0, 0], [1, 1, 0]]
+    found, messages = told({"train": columns(*values)}, labels=GENRES, **fields)
+    assert (found.head.labels, cached_teachers(found)) == (tuple(GENRES), right)
+    assert messages == ["no row of `train` has the label `cast`"]
+    head = TrainedHead(model="teacher", classes=3, labels=tuple(GENRES))
+    found, messages = told({"train": columns(*values)}, head, **fields)
+    assert (found.head.labels, cached_teachers(found)) == (tuple(GENRES), right)
+    assert messages == [
+        "the lists in `label` are vectors of 3 numbers, each 0 or 1: they have the names of `teacher`, `plot`, `music`, `cast`"
+    ]
+    with pytest.raises(Fault, match="vectors of 3 numbers, each 0 or 1, and nothing names the 3 labels") as caught:
+        built({"train": columns(*values)}, **fields)
+    assert (caught.value.code, caught.value.at) == ("KD312", ("label", 0))
+    assert caught.value.help == "write the 3 names in the order of the numbers: `labels: [label1, label2, label3]`"
+    with pytest.raises(Fault, match="`labels` has 2 names"):
+        built({"train": columns(*values)}, labels=["plot", "music"], **fields)
+
+
+def test_a_vector_may_have_labels_that_are_not_known():
+    found = built({"train": columns([0, 1, 0], [1, -1, 0], None)}, labels=GENRES)
+    assert cached_teachers(found) == [[0, 1, 0], [1, "?", 0], ["?"] * 3]
+
+
+def test_lists_of_numbers_that_are_no_vectors():
+    found = built({"train": columns([0], [1, 2], [2, 0, 1])}, labels=GENRES)
+    assert cached_teachers(found) == [[1, 0, 0], [0, 1, 1], [1, 1, 1]]
+    assert cached_teachers(built({"train": columns([0, 1], [1], [0])})) == [[1, 1], [0, 1], [1, 0]]
+    assert cached_teachers(built({"train": columns([10], [9, 2])})) == [[0, 0, 1], [1, 1, 0]]
+    assert built({"train": columns([10], [9, 2])}).head.labels == ("2", "9", "10")
+
+
+def test_probabilities_are_refused():
+    with pytest.raises(Fault, match=r"row 2 of `train` has a vector with `0\.7` in `label`, neither 0 nor 1"):
+        built({"train": columns([1.0, 0.0], [0.7, 0.3])}, labels=["x", "y"])
+
+
+@pytest.mark.parametrize("value", [["x", "y", "x"], ["x", " x"]])
+def test_a_label_twice_in_a_row(value):
+    with pytest.raises(Fault, match="row 2 of `train` has the label `x` twice in `label`") as caught:
+        built({"train": columns(["x", "y"], value)})
+    assert (caught.value.code, caught.value.at) == ("KD502", ("label", 0))
+    with pytest.raises(Fault, match="row 1 of `train` has the label `0` twice") as caught:
+        built({"train": columns([0, 1, 0], [0, 1])})
+    assert caught.value.help == "a vector of 0 and 1 must be as long in every row"
+
+
+@pytest.mark.parametrize("fields", [{}, {"separator": ","}, {"separator": ";"}])
+def test_a_written_list_is_read_as_one(fields):
+    values = ["['plot', 'music']", "[]", '["cast"]', "['music' 'cast']"]
+    assert cached_teachers(built({"train": columns(*values)}, labels=GENRES, **fields)) == [
+        [1, 1, 0],
+        [0, 0, 0],
+        [0, 0, 1],
+        [0, 1, 1],
+    ]
+
+
+def test_a_written_list_that_cannot_be_read():
+    for fields in ({}, {"separator": ","}):
+        with pytest.raises(Fault, match="row 2 of `train` has a written list in `label` that cannot be read") as caught:
+            built({"train": columns("['plot', 'music']", "['plot', 'mu")}, **fields)
+        assert caught.value.help == 'write it as JSON: `["first", "second"]`, or `[]` for no label'
+
+
+@pytest.mark.parametrize(
+    ("values", "help_"),
+    [
+        (["plot", "plot;music"], "write the separator of the labels: `separator: ';'`"),
+        (["plot, music"], "write the separator of the labels: `separator: ','`"),
+        (["0 1 0"], "for vectors write `separator: ' '`, and `labels` with their 3 names"),
+        (["0,1,0"], "for vectors write `separator: ','`, and `labels` with their 3 names"),
+        (
+            ["plot", "cast"],
+            "write lists of labels, or the `separator` of labels in a text: with `separator: ';'` each of these is one label",
+        ),
+    ],
+)
+def test_the_advice_for_texts_works(values, help_):
+    with pytest.raises(Fault) as caught:
+        built({"train": columns(*values)})
+    assert caught.value.help == help_
+    separator = re.search("separator: '(.)'", help_)[1]
+    built({"train": columns(*values)}, separator=separator, labels=GENRES)
+
+
+@pytest.mark.parametrize("fields", [{"missing": "?"}, {"missing": ["-", "?"]}])
+def test_marks_of_rows_whose_labels_are_not_known(fields):
+    assert cached_teachers(built({"train": columns(["x"], ["?"], ["y", "x"])}, **fields)) == [[1, 0], ["?"] * 2, [1, 1]]
+    values = columns("x", "?", "x;y", "")
+    assert cached_teachers(built({"train": values}, separator=";", **fields)) == [[1, 0], ["?"] * 2, [1, 1], [0, 0]]
+
+
+def test_a_split_without_any_label_is_unlabelled():
+    found, messages = told({"train": columns("x", "y;x"), "test": columns("", "")}, separator=";")
+    assert (found.labelled("test"), found.labelled("train")) == (0, 2)
+    assert messages == ["no row of `test` has a label in `label`: they count as rows whose labels are not known"]
+
+
+def test_minus_one_in_columns_of_0_and_1_is_not_known():
+    test = {"text": ["a", "b"], "x": [-1, -1], "y": [-1, -1]}
+    found, messages = told({"train": {"text": ["a", "b"], "x": [1, 0], "y": [0, 1]}, "test": test}, label=["x", "y"])
+    assert cached_teachers(found, "test") == [["?", "?"]] * 2
+    assert messages == ["4 values of the label columns of `test` are -1: they count as labels that are not known"]
+
+
+def test_labels_are_needed_where_a_loss_reads_them():
+    splits = {"train": {"text": ["a", "b"]}}
+    head = TrainedHead(model="teacher", classes=3, labels=tuple(GENRES))
+    found = task(splits).build(TaskContext(heads=(head,), reads_labels=False))
+    assert (found.head.labels, cached_teachers(found)) == (tuple(GENRES), [["?"] * 3] * 2)
+    assert task(splits, labels=GENRES).build(TaskContext(reads_labels=False)).head.labels == tuple(GENRES)
+    assert task(splits, label=GENRES).build(TaskContext(reads_labels=False)).labelled("train") == 0
+    with pytest.raises(Fault, match="no column `label`"):
+        built(splits)
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.sampled_from((0, 1)), min_size=3, max_size=3), min_size=1), st.data())
+def test_vectors_and_lists_of_the_same_labels_are_the_same(rows, data):
+    write = data.draw(
+        st.sampled_from((str, lambda row: [float(value) for value in row], lambda row: [*map(bool, row)]))
+    )
+    vectors = built({"train": columns(*map(write, rows))}, labels=GENRES)
+    lists = [[name for name, value in zip(GENRES, row, strict=True) if value] for row in rows]
+    assert cached_teachers(vectors) == rows
+    if any(lists):
+        assert cached_teachers(built({"train": columns(*lists)}, labels=GENRES)) == rows

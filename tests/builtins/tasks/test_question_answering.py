@@ -102,8 +102,8 @@ def test_windows_that_repeat_all_of_each_other():
 def test_a_missing_column_is_found_before_a_run():
     (found,) = task(context="text").check(BuildContext())
     assert (found.code, found.at) == ("KD312", ("context",))
-    (found,) = task(answers="answer").check(BuildContext())
-    assert (found.code, found.at) == ("KD312", ("answers",))
+    assert list(task(answers="answer").check(BuildContext())) == []
+    assert task(answers="answer").label_columns() == {("answers",): "answer"}
 
 
 def test_the_head_has_a_beginning_and_an_end():
@@ -332,3 +332,10 @@ def test_the_loss_is_the_cross_entropy_over_positions():
 
 def test_a_split_without_rows_has_an_evaluator():
     assert built().evaluator("validation").merge([]) == {}
+
+
+def test_answers_are_needed_where_a_loss_reads_them():
+    splits = {"train": {"question": ["who?"], "context": ["a cat"]}}
+    found = task(splits).build(TaskContext(reads_labels=False))
+    assert (found.rows("train"), found.labelled("train")) == (1, 0)
+    fault(lambda: task(splits).build(TaskContext()), "KD312", ("answers",))

@@ -140,3 +140,35 @@ def test_of_the_error_less_is_better():
     assert not built().evaluator("train").metric("mse").higher_is_better
     assert built().evaluator("train").primary == Metric("pearson")
     assert set(task().metric_names()) == {"pearson", "spearman", "mse"}
+
+
+def told(splits, **fields):
+    """The built task, and what was told."""
+    messages = []
+    found = task(splits, **fields).build(TaskContext(tell=messages.append))
+    assert {fault.code for fault in messages} <= {"KD316"}
+    return found, [fault.message for fault in messages]
+
+
+def scores(*values):
+    return {"text": ["a"] * len(values), "label": list(values)}
+
+
+def test_scores_that_are_all_one_mark_are_missing():
+    found, messages = told({"train": scores(0.0, 5.0), "test": scores(-1.0, -1.0)})
+    assert (found.labelled("test"), found.labelled("train")) == (0, 2)
+    assert messages == [
+        "all numbers of `test` in `label` are -1, out of the range of `train`, 0 to 5: they count as missing"
+    ]
+    found, messages = told({"train": scores(-2.0, 5.0), "test": scores(-1.0, -1.0)})
+    assert found.labelled("test") == 2
+    assert messages == ["all numbers of `test` in `label` are -1: correlations with them are not defined"]
+    assert told({"train": scores(0.0, 5.0), "test": scores(6.0, -1.0)})[1] == []
+
+
+def test_numbers_are_needed_where_a_loss_reads_them():
+    for rows in ({"text": ["a"]}, {"text": ["a"], "label": [None]}):
+        found = task({"train": rows}).build(TaskContext(reads_labels=False))
+        assert (found.rows("train"), found.labelled("train")) == (1, 0)
+        with pytest.raises(Fault):
+            task({"train": rows}).build(TaskContext())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from task_batches import agreement_of, batch_of, encoded, loss_of, metrics_of
 
-from kdspec.api.kinds.context import TaskContext
+from kdspec.api.kinds.context import TaskContext, TrainedHead
 from kdspec.api.kinds.kinds import Dataset
 from kdspec.api.working.evaluator import Metric
 from kdspec.api.working.task import Head
@@ -269,6 +269,34 @@ def test_a_fault_of_the_data_set_is_placed_within_it(tmp_path):
     (tmp_path / "a.csv").write_text("text,label\na\n")
     component = SequenceClassification(data=Csv(train="a.csv"), text="text", label="label")
     fault(lambda: component.build(TaskContext(folder=tmp_path)), "KD502", ("data", "csv", "train", 0))
+
+
+# No label
+
+
+@pytest.mark.parametrize("mark", ["-", -1, -1.0, ["x", " - "]])
+def test_rows_with_a_mark_have_no_label(mark):
+    wanted = "-1" if isinstance(mark, (int, float)) else "-"
+    found = built({"train": {"text": ["a"] * 3, "label": ["good", wanted, "bad"]}}, missing=mark)
+    assert found.head.labels == ("bad", "good")
+    assert found._labels["train"] == [1, -100, 0]
+    assert (found.labelled("train"), found.labelled("test")) == (2, 0)
+
+
+def test_blanks_around_a_label_do_not_count():
+    found = built({"train": {"text": ["a"] * 4, "label": ["good", "good ", "\N{NO-BREAK SPACE}good", " bad"]}})
+    assert (found.head.labels, found._labels["train"]) == (("bad", "good"), [1, 1, 1, 0])
+
+
+def test_labels_are_needed_where_a_loss_reads_them():
+    splits = {"train": {"text": ["a"]}, "test": {"text": ["a"], "label": ["calm"]}}
+    head = TrainedHead(model="teacher", classes=2, labels=("loud", "calm"))
+    found = task(splits).build(TaskContext(heads=(head,), reads_labels=False))
+    assert (found.head.labels, found._labels) == (("loud", "calm"), {"train": [-100], "test": [1]})
+    assert task(splits, labels=["calm", "loud"]).build(TaskContext(reads_labels=False)).head.labels == ("calm", "loud")
+    fault(lambda: built(splits), "KD312", ("label",))
+    lacking = fault(lambda: task(splits).build(TaskContext(reads_labels=False)), "KD312", ("label",))
+    assert lacking.help == "`labels` names the classes that no row has: `labels: [first, second]`"
 
 
 # Encoding

@@ -6,10 +6,12 @@ import datasets
 import pytest
 import torch
 import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from task_batches import agreement_of, batch_of, encoded, loss_of, metrics_of
 
-from kdspec.api.kinds.context import BuildContext, TaskContext
+from kdspec.api.kinds.context import BuildContext, TaskContext, TrainedHead
 from kdspec.api.kinds.kinds import Dataset
 from kdspec.api.working.task import Head, Reader
 from kdspec.builtins.tasks.token_classification import TokenClassification
@@ -107,12 +109,17 @@ def test_a_value_out_of_range(fields, loc):
 def test_a_missing_column_is_found_before_a_run():
     (found,) = task(tokens="words").check(BuildContext())
     assert (found.code, found.at) == ("KD312", ("tokens",))
-    (found,) = task({"train": {"tokens": []}, "test": {"tokens": []}}).check(BuildContext())
-    assert (found.code, found.at) == ("KD312", ("tags",))
+    assert list(task({"train": {"tokens": []}, "test": {"tokens": []}}).check(BuildContext())) == []
+    assert task().label_columns() == {("tags",): "tags"}
 
 
 def test_what_plain_tags_have_no_use_for():
-    fault(lambda: list(task(scheme="plain", metric="f1").check(BuildContext())), "KD312", ("metric",))
+    (found,) = task(scheme="plain", metric="f1").check(BuildContext())
+    assert (found.code, found.at, found.message) == (
+        "KD312",
+        ("metric",),
+        "`metric: f1` needs tags that mark entities, and `scheme: plain` has none",
+    )
     fault(lambda: built(sentences("DET NOUN"), convert_to="bmes"), "KD312", ("convert_to",))
     assert task(scheme="plain").metric_names() == ("accuracy",)
 
@@ -202,6 +209,161 @@ def test_a_tag_that_breaks_the_scheme():
     assert found.help == "with `scheme: iob1` it begins an entity"
     assert built(splits, scheme="iob1").head.labels == ("O", "B-X", "I-X")
     assert fault(lambda: built(splits, scheme="bmes"), "KD312", ("scheme",)).notes == ("the scheme is `bmes`",)
+
+
+NER = ("O", "B-corp", "I-corp", "B-person", "I-person")
+
+
+def numbered(*rows, **splits):
+    """Rows with these tags for words of no meaning, and other splits."""
+    made = {name: {"tokens": [["a"] * len(tags) for tags in of], "tags": list(of)} for name, of in splits.items()}
+    return {"train": {"tokens": [["a"] * len(tags) for tags in rows], "tags": list(rows)}, **made}
+
+
+def told(splits, *heads, **fields):
+    """The built task, and what was told."""
+    messages = []
+    context = TaskContext(heads=heads, tell=messages.append)
+    found = task(splits, **fields).build(context)
+    assert {fault.code for fault in messages} <= {"KD316"}
+    return found, [fault.message for fault in messages]
+
+
+def names(found, split="train"):
+    return [tags and [found.head.labels[tag] if tag >= 0 else None for tag in tags] for tags in found._tags[split]]
+
+
+def test_numbers_have_the_names_of_labels_or_of_a_head():
+    splits = numbered([0, 3, 4, 0], [1, 2, 0, 0])
+    right = [["O", "B-person", "I-person", "O"], ["B-corp", "I-corp", "O", "O"]]
+    for heads, fields in (((), {"labels": list(NER)}), ((TrainedHead(model="teacher", classes=5, labels=NER),), {})):
+        found, messages = told(splits, *heads, **fields)
+        assert found.head.labels == NER
+        assert names(found) == right
+        assert found.evaluator("train").primary.name == "f1"
+        assert len(messages) == len(heads)
+
+
+def test_numbers_without_names_are_plain_tags_in_the_order_of_their_values():
+    found, messages = told(numbered([0, 10, 2], [1, 11, 9]))
+    assert found.head.labels == ("0", "1", "2", "9", "10", "11")
+    assert found.evaluator("train").primary.name == "accuracy"
+    assert messages == ["the tags in `tags` are numbers without names: they count as plain tags"]
+
+
+@pytest.mark.parametrize(
+    ("tags", "fields"),
+    [
+        (["B-X", -100, "O"], {}),
+        (["B-X", "_", "O"], {"missing": "_"}),
+        ([1, -100, 0], {"labels": ["O", "B-X"]}),
+        ([1, -1, 0], {"labels": ["O", "B-X"]}),
+    ],
+)
+def test_words_without_a_tag_count_in_no_loss_and_no_metric(tags, fields, tokenizer):
+    tags = tags if all(isinstance(tag, int) for tag in tags) else list(map(str, tags))
+    found, _ = told(numbered(tags, tags), **fields)
+    assert names(found) == [["B-X", None, "O"]] * 2
+    example = encoded(found, "train", tokenizer)[0]
+    assert example["labels"] == [-100, *found._tags["train"][0], -100]
+    assert example["word_mask"] == [0, 1, 0, 1, 0]
+    assert answered(found, "train", tokenizer, [["B-X", "O", "O"]] * 2)["f1"] == 1.0
+    pieces, _ = told(numbered(tags, tags), label_all_pieces=True, **fields)
+    assert encoded(pieces, "train", tokenizer)[0]["labels"] == example["labels"]
+
+
+def test_a_word_without_a_tag_does_not_part_an_entity(tokenizer):
+    splits = numbered([1, -100, 2, 0], [1, 2, -100, -100])
+    found, _ = told(splits, labels=["O", "B-X", "I-X"])
+    said = [["B-X", "O", "I-X", "O"], ["B-X", "I-X", "O", "B-X"]]
+    assert answered(found, "train", tokenizer, said) == {"f1": 1.0, "precision": 1.0, "recall": 1.0, "accuracy": 1.0}
+
+
+def test_a_sentence_of_words_without_tags_is_unlabelled(tokenizer):
+    found, _ = told(numbered(["B-X", "O"], test=[["-100", "-100"], ["O", "-100"]]))
+    assert (found.labelled("test"), found.rows("test"), found.labelled("train")) == (1, 2, 1)
+    assert [example["word_mask"] for example in encoded(found, "test", tokenizer)] == [[0, 1, 1, 0], [0, 1, 0, 0]]
+
+
+def test_numbers_that_the_data_set_names_may_be_ignored():
+    features = datasets.Features(
+        {
+            "tokens": datasets.List(datasets.Value("string")),
+            "tags": datasets.List(datasets.ClassLabel(names=["O", "B-X"])),
+        }
+    )
+    rows = datasets.Dataset.from_dict({"tokens": [["a", "b", "c"]], "tags": [[1, -1, 0]]}, features=features)
+    assert names(told({"train": rows})[0]) == [["B-X", None, "O"]]
+
+
+MANY = ["O B-X I-X O B-Y"] * 9
+
+
+@pytest.mark.parametrize("tag", ["B_X", "o", "0", "X", "BX", "O-X"])
+def test_one_odd_tag_is_a_mistake(tag):
+    found = fault(lambda: built(sentences(*MANY, f"O B-X {tag} {tag}")), "KD312", ("tags",))
+    assert found.message == f"word 3 in row 10 of `train` has the tag `{tag}`, which marks no entity"
+    assert found.notes == (f"2 tags of `train` are neither `O` nor that of an entity: `{tag}`",)
+    assert (
+        found.help
+        == "correct it: tags are `O`, `B-PER`, `I-PER` and the like; `scheme: plain` takes all tags as they are"
+    )
+    assert built(sentences(*MANY, f"O B-X {tag} {tag}"), scheme="plain").evaluator("train").primary.name == "accuracy"
+    with_metric = fault(lambda: built(sentences(*MANY, f"O {tag}"), metric="f1"), "KD312", ("tags",))
+    assert with_metric.message == f"word 2 in row 10 of `train` has the tag `{tag}`, which marks no entity"
+    assert "plain" not in with_metric.help
+    assert (
+        "leave it out"
+        not in fault(lambda: built(sentences(*MANY, f"O {tag}"), scheme="iob2"), "KD312", ("scheme",)).help
+    )
+
+
+def test_many_small_o_do_not_make_tags_plain():
+    fault(lambda: built(sentences("O B-X I-X", "o o o o o o o o")), "KD312", ("tags",))
+
+
+@pytest.mark.parametrize("tag", ["b-per", "B_PER", "B:PER", "PER-B"])
+def test_entities_in_another_spelling_are_told(tag):
+    found, messages = told(sentences(*[f"O {tag} O O"] * 3))
+    assert found.evaluator("train").primary.name == "accuracy"
+    assert messages == [f"the tags in `tags` count as plain, and most look like those of entities: `{tag}`"]
+    assert told(sentences(*[f"O {tag} O O"] * 3), scheme="plain")[1] == []
+
+
+def test_parts_of_speech_are_plain_without_a_word():
+    assert told(sentences("DET NOUN VERB . , -LRB- ``", "PRP$ CC"))[1] == []
+
+
+def test_tags_are_needed_where_a_loss_reads_them():
+    splits = {"train": {"tokens": [["a"]]}}
+    head = TrainedHead(model="teacher", classes=5, labels=NER)
+    found = task(splits).build(TaskContext(heads=(head,), reads_labels=False))
+    assert (found.head.labels, found.labelled("train")) == (NER, 0)
+    assert found.evaluator("validation").primary.name == "f1"
+    assert task(splits, labels=list(NER)).build(TaskContext(reads_labels=False)).head.labels == NER
+    fault(lambda: built(splits), "KD312", ("tags",))
+    fault(lambda: task(splits).build(TaskContext(reads_labels=False)), "KD312", ("tags",))
+
+
+def test_a_test_split_of_one_tag_is_told():
+    _, messages = told({**sentences(*MANY), "test": {"tokens": [["a"] * 12], "tags": [["O"] * 12]}})
+    assert messages == ["all 12 words of `test` have the label `O` in `tags`"]
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.sampled_from((0, 1, 2, -100)), min_size=1, max_size=6), min_size=1, max_size=5))
+def test_words_that_are_ignored_change_no_metric(rows):
+    """The metrics of right answers are best, whatever is predicted for words without a tag."""
+    rows = [[0, 1, 2], *rows]
+    found = task(numbered(*rows), labels=["O", "B-X", "B-Y"]).build(TaskContext())
+    evaluator = found.evaluator("train")
+    words = [(n, word, max(tag, 0)) for n, tags in enumerate(rows) for word, tag in enumerate(tags)]
+    state = {
+        "sentences": torch.arange(len(rows)),
+        "words": torch.tensor([place[:2] for place in words]),
+        "tags": torch.tensor([place[2] for place in words]),
+    }
+    assert evaluator.merge([state]) == {"f1": 1.0, "precision": 1.0, "recall": 1.0, "accuracy": 1.0}
 
 
 # Inputs

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from types import SimpleNamespace
 
+import datasets
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdspec import Batch, BuiltTask, Evaluator, Mean, Metric, Task
+from kdspec import Batch, BuiltTask, Dataset, Evaluator, Mean, Metric, Task
 from kdspec.api.working.evaluator import LOSS
 from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.diagnostics.finding import FindingError
@@ -50,16 +51,21 @@ class Scripted(Task):
     """The metric at each evaluation; `nan` is not a number."""
     higher: bool = True
     """Whether it is better when higher."""
+    counted: dict[str, int] = {"validation": 4}
+    """How many of the four rows of each split the metrics count."""
 
     def adaptor(self):
         return {"logits": "output.logits", "labels": "batch.label"}
 
     def build(self, context):
-        values, higher = iter(self.values), self.higher
+        values, higher, counted = iter(self.values), self.higher, self.counted
 
         class Rows(BuiltTask):
             def rows(self, split):
-                return 4 if split in ("train", "validation") else 0
+                return 4 if split in ("train", *counted) else 0
+
+            def labelled(self, split):
+                return counted.get(split, 0)
 
             def encode(self, split, readers):
                 return [[{"row": row} for row in range(4)]]
@@ -152,6 +158,80 @@ def test_without_labels_the_last_student_is_kept(launch):
     (teacher, student) = ran.result.table
     assert (student.metrics, student.split) == ({}, "validation")
     assert teacher.latency_ms > 0
+
+
+LABELLED = "tasks.rows.scripted.counted"
+
+
+def test_a_validation_split_without_labels_keeps_the_last_student(launch):
+    ran, end = scripted(
+        launch, "[1, 2, 3, 4]", True, f"{LABELLED}={{validation: 0}}", f"{TRAINING}.evaluate.metric=score"
+    )
+    assert ran.notes == ["stage `distil` has no labels to evaluate on: its last student is kept"]
+    assert (end.best_step, ran.of(Evaluated)) == (None, [])
+    assert [(row.split, row.rows, row.labelled) for row in ran.result.table] == [("validation", 4, 0)] * 2
+
+
+@pytest.mark.parametrize(
+    ("labelled", "split", "notes"),
+    [
+        ("{validation: 4, test: 1}", ("test", 1), []),
+        (
+            "{validation: 3, test: 0}",
+            ("validation", 3),
+            ["no test row of task `rows` has a label: the table is of the validation rows"],
+        ),
+    ],
+)
+def test_the_table_is_of_the_first_split_with_labels(labelled, split, notes, launch):
+    ran, _ = scripted(launch, "[1, 2, 3, 4]", True, f"{LABELLED}={labelled}")
+    assert [(row.split, row.labelled) for row in ran.result.table] == [split] * 2
+    assert all("score" in row.metrics for row in ran.result.table)
+    assert ran.notes == notes
+
+
+class Unlabelled(Scripted):
+    """A task without labels, which has metrics."""
+
+    name = "no_labels"
+
+    def has_labels(self):
+        return False
+
+
+def test_a_task_without_labels_is_evaluated_by_its_metrics(launch):
+    task = "tasks={rows: {no_labels: {values: [1, 3, 2, 0]}}}"
+    changes = (task, "adaptors={}", f"{GENERAL}.matches=[]", f"{TRAINING}.steps=4", f"{TRAINING}.epochs=null", EVERY)
+    ran = launch(*changes, f"{GENERAL}.hard_labels.weight=0", plugins=[Unlabelled])
+    assert ran.of(StageFinished)[0].best_step == 2
+    assert ran.result.table[1].metrics["other"] == 0.25
+
+
+class Late(Dataset):
+    """Rows of which the first ones for validation have no label."""
+
+    name = "late"
+
+    def build(self, context):
+        rows = {"ids": [[1, 2, 3]] * 8, "mask": [[1, 1, 1]] * 8}
+        known = [0, 1, 2, 3] * 2
+        return datasets.DatasetDict(
+            train=datasets.Dataset.from_dict({**rows, "label": known}),
+            validation=datasets.Dataset.from_dict({**rows, "label": [-100] * 4 + known[:4]}),
+        )
+
+
+def test_a_metric_is_checked_on_rows_with_labels(launch):
+    ran = launch("tasks.rows.tensors.data={late: {}}", EVERY, f"{TRAINING}.evaluate.metric=accuracy", plugins=[Late])
+    assert all("accuracy" in event.metrics for event in ran.of(Evaluated))
+    assert [(row.labelled, row.rows) for row in ran.result.table] == [(4, 8)] * 2
+
+
+def test_a_metric_that_is_no_number_is_told_once(launch):
+    ran, _ = scripted(launch, "[nan, nan, 1, 2]", True)
+    assert [note for note in ran.notes if "nan" in note] == [
+        "`score` of `student` is nan at step 1: a correlation needs predictions and labels that are not all equal"
+    ]
 
 
 def test_early_stopping_ends_after_patience(launch):
