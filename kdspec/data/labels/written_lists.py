@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any
 
 from kdspec.data.numbers import decision, number
@@ -15,7 +16,7 @@ _ITEM = re.compile(
     r"""\s*(?: (?P<quoted> "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*' ) | (?P<bare> [^\s,'"\[\](){}][^,'"\[\](){}]* ) )\s*(?P<comma>,?)""",
     re.VERBOSE | re.DOTALL,
 )
-_BRACKETS = {"[": "]", "(": ")", "{": "}"}
+_BRACKETS = MappingProxyType({"[": "]", "(": ")", "{": "}"})
 _NOTHING = ("None", "null", "nan", "NaN")
 _LONGEST_NAME = 40
 
