@@ -40,6 +40,8 @@ class SoftLabels(Strict):
         if self.probability_shift:
             why = "`probability_shift` corrects the one right class"
             yield ClassesOnly(at=("probability_shift",), why=why, help="leave it out")
+        if (why_not := self.temperature.classes_only) is not None:
+            yield ClassesOnly(at=("temperature",), why=why_not, help="write a number: `temperature: 4`")
 
     def logit_use(self, teachers: Sequence[str]) -> LogitUse:
         """How these terms read the logits of each of the teachers."""

@@ -72,6 +72,8 @@ class _Fitting:
                 made = self._loss(value, place, tasks, written=written)
             elif isinstance(value, Temperature) and loss is not None:
                 made = self._temperature(value, place, tasks, written=written)
+                if made is value and not written and loss.scaled_by_temperature:
+                    self._only_scales(loss, value, path)
             else:
                 inside = (*place, value.name) if isinstance(value, Component) else place
                 made = self.of(value, inside, tasks)
@@ -113,6 +115,19 @@ class _Fitting:
         help_ = "leave it out, and scale the term by its `weight`"
         self.found.append(Finding("KD305", message, path, "makes the loss smaller", help=help_, severity="warning"))
         return temperature
+
+    def _only_scales(self, loss: LogitLoss, temperature: Temperature, path: SpecPath) -> None:
+        """Warn that the default temperature makes the loss smaller."""
+        values = tuple(temperature.fixed() or ())
+        if len(values) != 1 or values[0] == 1:
+            return
+        (value,) = values
+        message = (
+            f"the default temperature, {value:g}, softens nothing in `{loss.name}`: it divides the loss by {value**2:g}"
+        )
+        help_ = "write `temperature: 1`"
+        at, text = (*path, "loss"), "scaled by the temperature"
+        self.found.append(Finding("KD305", message, at, text, help=help_, severity="warning"))
 
     def _one(self) -> Temperature:
         """The temperature 1, which has no effect."""

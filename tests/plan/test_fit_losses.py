@@ -43,7 +43,7 @@ def losses(task, soft, tmp_path):
         ("sequence_classification", "{}", ("ce", 4)),
         ("multi_label", "{}", ("bce", 4)),
         ("multi_label", "{temperature: 2}", ("bce", 2)),
-        ("multi_label", "{loss: mse}", ("mse", 4)),
+        ("multi_label", "{loss: mse, temperature: 1}", ("mse", 1)),
         ("regression", "{}", ("mse", 1)),
         ("regression", "{weight: 3}", ("mse", 1)),
         ("regression", "{loss: mse, temperature: 1}", ("mse", 1)),
@@ -60,6 +60,8 @@ def test_a_loss_that_is_left_out_fits_the_task(task, soft, expected, tmp_path):
         ("multi_label", "{loss: kl}", "`kl` compares classes"),
         ("regression", "{loss: bce}", "`bce` compares labels of which several may hold; task `rows` has numbers"),
         ("sequence_classification", "{loss: bce}", "`bce` compares labels"),
+        ("multi_label", "{temperature: cwsm}", "`cwsm` takes the confidence of a softmax over classes of which one is"),
+        ("multi_label", "{loss: mse, temperature: {cwsm: {base: 2}}}", "task `rows` has labels of which several may"),
         ("multi_label", "{probability_shift: true}", "`probability_shift` corrects the one right class"),
         ("regression", "{probability_shift: true}", "task `rows` has numbers"),
     ],
@@ -78,6 +80,23 @@ def test_the_fix_is_the_loss_of_the_task(tmp_path):
 def test_a_temperature_for_numbers_is_a_warning(tmp_path):
     [warning] = checked("regression", "{temperature: 4}", tmp_path).diagnostics
     assert (warning.code, warning.severity) == ("KD305", "warning")
+
+
+@pytest.mark.parametrize("task", ["sequence_classification", "multi_label"])
+def test_the_default_temperature_of_a_loss_that_it_only_scales_is_a_warning(task, tmp_path):
+    [warning] = checked(task, "{loss: mse}", tmp_path).diagnostics
+    assert (warning.code, warning.severity, warning.help) == ("KD305", "warning", "write `temperature: 1`")
+    assert "the default temperature, 4, softens nothing in `mse`: it divides the loss by 16" in warning.message
+    for written in ("temperature: 1", "temperature: 4", "weight: 0"):  # the advice, and what was chosen
+        found = checked(task, f"{{loss: mse, {written}}}", tmp_path).diagnostics
+        assert "softens nothing" not in str([each.message for each in found])
+
+
+def test_confidence_weights_for_labels_have_help_that_works(tmp_path):
+    [error] = checked("multi_label", "{temperature: cwsm}", tmp_path).errors
+    assert error.help == "write a number: `temperature: 4`"
+    assert not checked("multi_label", "{temperature: 4}", tmp_path).diagnostics
+    assert not checked("sequence_classification", "{temperature: cwsm}", tmp_path).errors
 
 
 def test_a_term_without_weight_compares_nothing(tmp_path):

@@ -71,6 +71,9 @@ class LogitLoss(Scoped):
     """Whether the loss also takes `labels`, `(rows,)`, -100 for a row without a label."""
     compares: ClassVar[frozenset[LogitKind]] = frozenset({"classes"})
     """The kinds of logits that it compares. A softmax over independent labels, or over one number, has no meaning."""
+    scaled_by_temperature: ClassVar[bool] = False
+    """Whether a temperature only divides the loss by its square, and softens nothing. The default temperature of soft labels
+    is then a warning."""
 
     @abstractmethod
     def build(self, context: BuildContext) -> Callable[..., Tensor | Mean]:
@@ -173,6 +176,8 @@ class Temperature(Scoped):
     """`f(student_logits, teacher_logits, progress) -> float | Tensor`: one temperature, or one for each row."""
 
     kind: ClassVar[str] = "temperature"
+    classes_only: ClassVar[str | None] = None
+    """Why it needs logits of classes, as the message for other logits says; None: it takes all logits."""
 
     @classmethod
     def from_plain(cls, value: Any) -> tuple[str, dict[str, Any]] | None:

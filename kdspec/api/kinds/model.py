@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -181,6 +182,14 @@ class Model(Scoped):
     def form(self) -> str:
         """How it needs the texts of a row joined (`Reader.form`); "": as the task does it. Torch-free."""
         return ""
+
+    def weight_files(self, context: ModelContext) -> Collection[Path]:
+        """The files on this machine from which `build` loads weights; empty if it loads none. Torch-free.
+
+        The table at the end of a run gives their size for a model that no stage has trained.
+        """
+        del context
+        return ()
 
     def save(self, module: nn.Module, folder: Any, context: ModelContext) -> None:
         """Write the trained model so that it can be used without kdspec."""

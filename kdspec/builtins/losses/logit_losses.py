@@ -48,7 +48,8 @@ class MeanSquaredError(LogitLoss):
     """Squared difference of the tempered logits: `((student - teacher) / T)²`.
 
     Reduction: the mean over classes, and over rows or the tokens that `logits_mask` keeps.
-    T²: none, so the loss falls as 1/T²; the temperature should usually be 1.
+    T²: none, so the temperature softens nothing and divides the loss by T²; it should usually be 1. Leaving it at its
+    default of 4, a sixteenth, is a warning.
     Paper: Ba and Caruana 2014, "Do Deep Nets Really Need to be Deep?" (https://arxiv.org/abs/1312.6184), section 2.2.
     TextBrewer's `mse`; also for regression.
     """
@@ -56,6 +57,7 @@ class MeanSquaredError(LogitLoss):
     name = "mse"
     scope = "position"
     compares: ClassVar[frozenset[LogitKind]] = frozenset({"classes", "labels", "numbers"})
+    scaled_by_temperature = True
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
         from kdspec.ops.divergence import mse_logits
@@ -70,7 +72,8 @@ class KullbackLeibler(Divergence):
     p = softmax(teacher / T), q = softmax(student / T).
     Reduction: the mean over rows, or over the tokens that `logits_mask` keeps.
     T²: included, so the gradient has about the same size at every temperature; with a temperature for each row, each row
-    is scaled by its own T². Not negative, and 0 if student and teacher agree.
+    is scaled by its own T². Not negative but for rounding, and 0 if student and teacher agree. T² enlarges the rounding: in
+    float32 at T = 100 a student near its teacher may have -0.003.
     Paper: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network" (https://arxiv.org/abs/1503.02531),
     section 2.
     """

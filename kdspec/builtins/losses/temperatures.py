@@ -69,10 +69,11 @@ class Cwsm(Temperature):
     `T = base + beta (mean(w) - w)`, `w = 1 / (max softmax(student) + 0.001)`, at least 0.1. The mean is over the rows
     of the micro-batch; no gradient flows through it.
     Paper: Wen et al. 2019, "Preparing Lessons: Improve Knowledge Distillation with Better Supervision"
-    (https://arxiv.org/abs/1911.07471), section 3.3. TextBrewer's `cwsm`, which has no lower bound.
+    (https://arxiv.org/abs/1911.07471), section 3.3. TextBrewer's `cwsm`, which has no lower bound. For logits of classes.
     """
 
     name = "cwsm"
+    classes_only = "`cwsm` takes the confidence of a softmax over classes of which one is right"
 
     base: float = Field(default=4.0, gt=0)
     """The temperature around which the rows lie, greater than 0."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
@@ -147,6 +147,9 @@ class TextModel(Model):
             return context.models[self.like].tokenizer_id(context) if self.like in context.models else None
         place, revision = self._place(context), self.tokenizer_revision or "main"
         return tokenizer_files.identity(place, revision, asked_by({}, families.written_at(place, revision)))
+
+    def weight_files(self, context: ModelContext) -> Collection[Path]:
+        return () if self.path is None else (self._folder(context) / "model.safetensors",)
 
     def save(self, module: nn.Module, folder: Any, context: ModelContext) -> None:
         """Write the network's configuration, safetensors and tokenizer, for `kdspec.networks.text_networks.load`."""

@@ -21,6 +21,7 @@ from kdspec.hf import configuration, families, heads, loading, model_files, mode
 from kdspec.hf.head_rows import judged, misnamed, named_by, settle
 from kdspec.hf.layer_copies import Initialize, copy, mistakes
 from kdspec.hf.padding import Padding, asked_by
+from kdspec.hf.weight_files import weight_files
 
 if TYPE_CHECKING:
     from torch import nn
@@ -267,6 +268,12 @@ class Transformers(Model):
             if isinstance(model, Transformers):
                 written |= {**model.written_configuration(context), **(model.config or {})}
         return asked_by(written, families.written_at(*owner.tokenizer_at(context)))
+
+    def weight_files(self, context: ModelContext) -> Collection[Path]:
+        """The safetensors of `path`."""
+        if self.path is None:
+            return ()
+        return weight_files(self.path, self.revision, local_folder(self.path, context.folder))
 
     def save(self, module: nn.Module, folder: Any, context: ModelContext) -> None:
         """Write configuration, safetensors and tokenizer for `from_pretrained`; one folder for each of several tasks."""

@@ -16,6 +16,7 @@ from kdspec.engine.evaluation.best_model import evaluated_features
 from kdspec.engine.evaluation.evaluate import evaluate, latency
 from kdspec.engine.evaluation.splits import table_split
 from kdspec.engine.export import model_folder
+from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.forward.large_head import large_head
 from kdspec.engine.forward.model_findings import ModelFindings
 from kdspec.engine.forward.model_runner import ModelRunner
@@ -41,7 +42,8 @@ class ResultRow:
     """What `agreement` counts, such as `rows with the same class`; None without agreement."""
     parameters: int
     bytes: int
-    """Size of its weights on disk."""
+    """Size of its weights on disk: of the files of a trained model, or of those that it was loaded from; of its parameters in
+    memory if there are none."""
     latency_ms: float | None
     """Median milliseconds of one row on this machine."""
     lower_is_better: list[str]
@@ -107,7 +109,7 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: B
                 agrees_on=agrees_on,
                 metrics=metrics,
                 parameters=count(module),
-                bytes=_saved(models, name, task_name) or _bytes(module),
+                bytes=_saved(models, name, task_name) or _loaded(models, name) or _bytes(module),
                 latency_ms=time_of_one,
                 lower_is_better=lower,
                 selected_by=_selected_by(plan, name, task_name) or evaluator.primary.name,
@@ -175,6 +177,12 @@ def _saved(models: Models, name: str, task: str) -> int:
     return model_folder.size(
         of_task if len(models.plan.tasks_of[name]) > 1 and of_task.is_dir() else models.trained[name]
     )
+
+
+def _loaded(models: Models, name: str) -> int:
+    """Bytes of the files that an untrained model was loaded from; 0 if it has none."""
+    with error_context(models.path(name), f"model `{name}`"):
+        return sum(file.stat().st_size for file in models.plan.spec.models[name].weight_files(models.context(name)))
 
 
 def count(module: nn.Module) -> int:
