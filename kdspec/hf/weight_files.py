@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from kdspec.api.spec.file_fields import local_folder
 from kdspec.api.spec.model_folders import read_json
 from kdspec.hf.families import written
 
@@ -12,14 +13,17 @@ _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 
 
-def weight_files(path: str, revision: str | None, folder: Path | None) -> tuple[Path, ...]:
+def weight_files(path: str | None, revision: str | None, spec: Path) -> tuple[Path, ...]:
     """The safetensors of a model: one file, or those that its index lists; empty if they are not on this machine.
 
     Args:
-        path: the folder, or the name on the hub.
+        path: the folder, or the name on the hub; None for a model that is not loaded.
         revision: the revision on the hub; None for the default one.
-        folder: the folder; None for a hub model.
+        spec: the folder of the spec.
     """
+    if path is None:
+        return ()
+    folder = local_folder(path, spec)
     own = written(path, revision, folder).get("transformers_weights")  # the library's own key for another name
     names = [name for name in (own, _SINGLE, _INDEX) if isinstance(name, str)]
     file = next((file for name in names if (file := _find(name, path, revision, folder)) is not None), None)

@@ -39,8 +39,9 @@ CASES = {
 
 @pytest.mark.parametrize(("files", "expected"), CASES.values(), ids=CASES.keys())
 def test_they_are_those_that_the_library_loads(files, expected, tmp_path):
-    folder = filled(tmp_path / "model", files)
-    assert [file.name for file in weight_files("model", None, folder)] == expected
+    filled(tmp_path / "model", files)
+    assert [file.name for file in weight_files("model", None, tmp_path)] == expected
+    assert weight_files(None, None, tmp_path) == ()
 
 
 @pytest.mark.parametrize(("files", "expected"), CASES.values(), ids=CASES.keys())
@@ -49,6 +50,6 @@ def test_those_of_the_hub_are_in_the_download_cache(files, expected, tmp_path, m
     repository = tmp_path / "models--some--model"
     filled(repository / "snapshots" / "0123", files)
     filled(repository / "refs", {"main": "0123"})
-    assert [file.name for file in weight_files("some/model", None, None)] == expected
-    assert weight_files("some/other", None, None) == ()
-    assert weight_files("no/name/of/the/hub", None, None) == ()
+    assert [file.name for file in weight_files("some/model", None, tmp_path)] == expected
+    assert weight_files("some/other", None, tmp_path) == ()
+    assert weight_files("no/name/of/the/hub", None, tmp_path) == ()

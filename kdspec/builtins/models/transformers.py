@@ -228,9 +228,8 @@ class Transformers(Model):
         auto = configuration.auto_class(kind, config, self._origin(), trusts_code=context.trusts_code)
         if context.head is not None:
             trained = self.path is not None or self.initialize is not None
-            configuration.fit(
-                config, context.head, self.tokenizer(context) if context.weights else None, trained=trained
-            )
+            tokenizer = self.tokenizer(context) if context.weights else None
+            configuration.fit(config, context.head, tokenizer, trained=trained)
         if not context.weights and getattr(config, "pad_token_id", 0) is None:
             config.pad_token_id = 0  # otherwise the tokenizer's
         return auto, config, options
@@ -244,7 +243,6 @@ class Transformers(Model):
         owner = self._tokenizer_owner(context)
         if not isinstance(owner, Transformers):
             return owner.tokenizer(context) if owner else None
-
         at = ("path",) if owner.tokenizer_ is None else ("tokenizer",)
         at = at if owner is self else ("like",)
         own = owner.tokenizer_ is None and owner.completes(context)
@@ -271,9 +269,7 @@ class Transformers(Model):
 
     def weight_files(self, context: ModelContext) -> Collection[Path]:
         """The safetensors of `path`."""
-        if self.path is None:
-            return ()
-        return weight_files(self.path, self.revision, local_folder(self.path, context.folder))
+        return weight_files(self.path, self.revision, context.folder)
 
     def save(self, module: nn.Module, folder: Any, context: ModelContext) -> None:
         """Write configuration, safetensors and tokenizer for `from_pretrained`; one folder for each of several tasks."""
@@ -281,9 +277,8 @@ class Transformers(Model):
             for task in context.heads:
                 (folder / task).mkdir()
                 alone = heads.alone(context, task, context.on_initialised)
-                self._save(
-                    heads.part(module, task)[1], folder / task, alone, own=set(self.skeleton(alone).state_dict())
-                )
+                own = set(self.skeleton(alone).state_dict())
+                self._save(heads.part(module, task)[1], folder / task, alone, own)
             return
         self._save(module, folder, context)
 
@@ -299,8 +294,7 @@ class Transformers(Model):
         kept = None if own is None else {name: value for name, value in module.state_dict().items() if name in own}
         with loading.quiet():
             module.save_pretrained(str(folder), state_dict=kept)  # type: ignore[operator]  # a model of transformers, which has it
-            tokenizer = self.tokenizer(context)
-            if tokenizer is not None:
+            if (tokenizer := self.tokenizer(context)) is not None:
                 tokenizer.save_pretrained(str(folder))
 
     def _origin(self) -> tuple[str]:
@@ -311,8 +305,7 @@ class Transformers(Model):
         return str(local_folder(self.path, context.folder) or self.path)
 
     def _loaded(self, auto: Any, config: Any, context: ModelContext, options: Mapping[str, Any]) -> tuple[Any, Any]:
-        if (folder := local_folder(self.path or "", context.folder)) is not None:
-            assert self.path is not None
+        if self.path is not None and (folder := local_folder(self.path, context.folder)) is not None:
             loading.refuse_weights(folder, self.path)
         return loading.weights(auto, self._at(context), config, self.revision, options)
 
