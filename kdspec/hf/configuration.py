@@ -12,7 +12,7 @@ from kdspec.api.kinds.model import InputLimits, ModelFacts
 from kdspec.api.working.task import Head
 from kdspec.diagnostics.diagnostic import closest, excerpt
 from kdspec.diagnostics.fault import Fault
-from kdspec.hf import families, padding
+from kdspec.hf import entries, families, padding
 from kdspec.hf.loading import explained
 from kdspec.hf.positions import positions
 
@@ -102,6 +102,8 @@ def mistakes(changes: Mapping[str, Any], facts: ModelFacts) -> Iterator[Fault]:
             yield from _not_a_size(key, value)
         elif key not in families.ATTRIBUTES and (near := _misspelt(key, sizes | families.ATTRIBUTES)):
             yield _unknown(key, f"no configuration has `{key}`", near)
+    yield from entries.not_of_the_family(facts.family, changes)
+    yield from entries.out_of_range(changes)
     width, heads = facts.width, facts.heads
     written = [key for key in changes if key in (*families.WIDTH_NAMES, *families.HEAD_NAMES)]
     if facts.family in families.EVEN_HEADS and width is not None and heads is not None and width % heads and written:

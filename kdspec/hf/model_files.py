@@ -302,3 +302,28 @@ def _installed(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # the package around it is missing
         return False
+
+
+def tokens_of(folder: Path) -> int | None:
+    """The number of tokens of a tokenizer, by its file; None if it cannot be told without the library."""
+    written = read_json(folder / "tokenizer.json")
+    if written:
+        vocabulary = written["model"].get("vocab") if isinstance(written.get("model"), dict) else None
+        added = written.get("added_tokens") or []
+        numbers = {token.get("id") for token in added if isinstance(token, dict)}
+        if isinstance(vocabulary, dict):
+            return len({*vocabulary.values(), *numbers})
+        return len({*range(len(vocabulary)), *numbers}) if isinstance(vocabulary, list) else None
+    if (folder / "tokenizer.json").exists() or not (folder / "vocab.txt").is_file():
+        return None
+    try:
+        return len((folder / "vocab.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n"))
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def check_vocabulary(folder: Path, tokens: object) -> Iterator[Fault]:
+    """The fault of a `vocab_size` of a configuration that is smaller than the tokenizer."""
+    if type(tokens) is int and 0 < tokens < (has := tokens_of(folder) or 0):
+        message = f"the tokenizer has {has} tokens, the model {tokens}"
+        yield Fault(_CODE, message, ("config", "vocab_size"), help=f"write `vocab_size: {has}`")

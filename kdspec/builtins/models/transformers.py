@@ -71,10 +71,8 @@ class Transformers(Model):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        model_source.check(
-            {key: getattr(self, key) for key in ("path", "like", "config", "revision", "labels", "initialize")},
-            copies_from=self.initialize.from_ if self.initialize else None,
-        )
+        given = {key: getattr(self, key) for key in ("path", "like", "config", "revision", "labels", "initialize")}
+        model_source.check(given, copies_from=self.initialize.from_ if self.initialize else None)
         if self.tokenizer_revision is not None and self.tokenizer_ is None:
             raise model_source.missing("tokenizer")
         return self
@@ -134,10 +132,11 @@ class Transformers(Model):
     def _wrong_files(self, context: ModelContext) -> Iterator[Fault]:
         if self.path is not None and (folder := local_folder(self.path, context.folder)) is not None:
             yield from model_files.check_model(folder, self.path, (self.config or {}).get("model_type"))
-        if self._tokenizer_owner(context) is self and (self.tokenizer_ is not None or not self.completes(context)):
-            place, at = self.tokenizer_at(context)[0], ("path" if self.tokenizer_ is None else "tokenizer",)
-            if isinstance(place, Path):
-                yield from model_files.check_tokenizer(place, at)
+        owner = self._tokenizer_owner(context)
+        if isinstance(owner, Transformers) and isinstance(place := owner.tokenizer_at(context)[0], Path):
+            yield from model_files.check_vocabulary(place, (self.config or {}).get("vocab_size"))
+            if owner is self and (self.tokenizer_ is not None or not self.completes(context)):
+                yield from model_files.check_tokenizer(place, ("path" if self.tokenizer_ is None else "tokenizer",))
 
     def build(self, context: ModelContext) -> nn.Module:
         """The module, on the CPU. A model of `like` or `initialize` must be in the context's `models` and `built`.

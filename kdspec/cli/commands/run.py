@@ -82,7 +82,7 @@ def run(
     """Run a spec: train its stages in order, then compare the models."""
     from kdspec.cli.print_diagnostics import show
     from kdspec.cli.read_spec import read
-    from kdspec.cli.rehearse import rehearsed
+    from kdspec.cli.rehearse import rehearsed_once
 
     invocation: Invocation = context.obj
     err = invocation.err
@@ -99,8 +99,7 @@ def run(
     reading = read(spec, invocation.registry, sets or (), trusts_code=invocation.trusts_code)
     if device is not None and reading.plan is not None:
         check_device(device)
-    rehearsed(invocation, reading, format_)
-    assert reading.plan is not None, "without a plan the command has ended"
+    plan = rehearsed_once(invocation, reading, None if restart else output, format_)
 
     from rich.console import Console
 
@@ -110,7 +109,7 @@ def run(
     from kdspec.render.progress import Progress
 
     session = Session(
-        reading.plan,
+        plan,
         invocation.registry,
         output=output,
         restart=restart,

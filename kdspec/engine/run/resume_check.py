@@ -55,6 +55,12 @@ def hold(plan: Plan, folder: RunFolder, *, resume: bool = False) -> SpecChange:
     return SpecChange(changed, differences)
 
 
+def has_trained(plan: Plan, folder: RunFolder) -> bool:
+    """Whether a stage of exactly this spec has done steps in this folder, so that its step need not be rehearsed again."""
+    begun = any(folder.checkpoints(stage.name).steps() for stage in plan.stages)
+    return begun and _former(folder) == _digests(plan) and folder.text("spec.yaml") == resolved(plan)
+
+
 def accept(plan: Plan, folder: RunFolder, stage: str) -> None:
     """Record the plan for a stage that has resumed with a changed spec, when its first checkpoint is on disk."""
     former = _former(folder)

@@ -10,7 +10,7 @@ import pytest
 from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.evaluation.results import ResultRow
 from kdspec.engine.forward.error_context import error_context
-from kdspec.engine.run import session
+from kdspec.engine.run import resume_check, session
 from kdspec.engine.run.event_log import EventLog
 from kdspec.engine.run.session import Result
 from kdspec.engine.run.stage_run import Interrupted
@@ -69,7 +69,7 @@ def test_the_product_is_on_standard_output_and_progress_is_not(kdspec, spec, eng
     engine()
     outcome = kdspec("run", "spec.yaml")
     assert outcome.code == 0
-    assert outcome.err == "loading models and data\n"
+    assert outcome.err == "rehearsing the first step of each stage\nloading models and data\n"
     assert "4.4 M" in outcome.out
     assert "student  runs/tiny/student" in outcome.out
     assert outcome.out.endswith(
@@ -210,6 +210,7 @@ def test_an_interrupted_run_prints_the_command_that_resumes_it(kdspec, spec, eng
     outcome = kdspec("run", "my spec.yaml", "--set", "seed=7", "--restart", "--output", "out", "--device", "cpu")
     assert (outcome.code, outcome.out) == (code, "")
     assert outcome.err.splitlines() == [
+        "rehearsing the first step of each stage",
         "stopped; the state is saved in out/tiny. To resume:",
         "  kdspec run 'my spec.yaml' --set seed=7 --output out --device cpu",
     ]
@@ -269,3 +270,14 @@ def test_a_run_is_rehearsed_before_it_begins(kdspec, spec, engine):
     outcome = kdspec("run", "spec.yaml")
     assert (outcome.code, outcome.out, fake.made) == (1, "", [])
     assert "error[KD303]: `logits` of `teacher` is not at its path" in outcome.err
+
+
+def test_a_run_that_has_done_steps_is_not_rehearsed_again(kdspec, spec, engine, monkeypatch):
+    spec()
+    engine()
+    asked = []
+    monkeypatch.setattr(resume_check, "has_trained", lambda plan, folder: asked.append(folder.path) or True)
+    assert "rehearsing" not in kdspec("run", "spec.yaml").err
+    assert asked == [Path("runs/tiny")]
+    Path("runs").rename("earlier")
+    assert "rehearsing" in kdspec("run", "spec.yaml", "--restart").err

@@ -14,6 +14,8 @@ import yaml
 from kdspec import hookimpl
 from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.run.lock import RunLock
+from kdspec.engine.run.resume_check import has_trained
+from kdspec.engine.run.run_folder import RunFolder
 from kdspec.engine.run.stage_run import Interrupted
 from kdspec.events import Note, RunFailed, RunFinished, RunStarted, StageFinished, StageStarted, StepDone
 
@@ -253,3 +255,13 @@ def test_a_second_signal_is_not_needed_to_stop_between_stages(session, toys, lau
         session(alone, stages, adaptor, plugins=[toys.StopAt(6)]).run()
     ran = launch(alone, stages, adaptor)
     assert [event.stage for event in ran.of(StageStarted)] == ["distil", "alone"]
+
+
+def test_only_a_run_of_the_same_spec_with_a_checkpoint_has_trained(session):
+    made = session("stages.distil.training.checkpoint={every_steps: 1}")
+    folder = RunFolder(made.folder)
+    assert not has_trained(made.plan, folder)
+    made.run()
+    assert has_trained(made.plan, folder)
+    other = session("stages.distil.training.checkpoint={every_steps: 1}", "seed=4")
+    assert not has_trained(other.plan, folder)
