@@ -25,6 +25,7 @@ COMMANDS = (
     "kdspec.cli.commands.cache",
     "kdspec.cli.commands.report",
     "kdspec.cli.commands.bench",
+    "kdspec.cli.commands.clean",
     "kdspec.cli.commands.listing",
     "kdspec.cli.commands.show",
     "kdspec.cli.commands.plugins",

@@ -48,7 +48,7 @@ def page(outline: Mapping[str, Any]) -> RenderableType:
         parts += ["", stage_title(number, stage), _grid([head, *terms(stage)])]
         lines = dict(details(stage))
         if stage["name"] in found["stages"]:  # the rehearsal has the same lines with shapes
-            lines |= rehearsal.details(found["stages"][stage["name"]], found["models"])
+            lines |= rehearsal.details(found["stages"][stage["name"]], found["models"], stage["student"])
         parts += ["", _grid([(Text(name, "dim"), text) for name, text in lines.items()])]
     return Group(*parts, "", legend())
 

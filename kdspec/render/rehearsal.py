@@ -11,17 +11,20 @@ from rich.text import Text
 from kdspec.render.clean import clean
 
 _FEW = 3
+STUDENT = "student"
+"""How a stage calls what it trains, whichever model it is."""
 
 
-def details(stage: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
+def details(stage: Mapping[str, Any], models: Mapping[str, Any], trained: str = STUDENT) -> Iterator[tuple[str, Text]]:
     """The headings and lines that describe a stage.
 
     Args:
         stage: the stage's part of a rehearsal as data.
         models: the models' part.
+        trained: the model that the stage trains.
     """
     for task, part in stage.get("tasks", {}).items():
-        yield from _of_task(task, part, models)
+        yield from _of_task(task, part, models, trained)
     for model, features in stage["features"].items():
         if text := ", ".join(_feature(name, shapes) for name, shapes in features.items() if shapes):
             yield f"reads of {clean(model)}", Text(text)
@@ -31,16 +34,17 @@ def details(stage: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[tup
             Text(f"{clean(module)}: the forward pass stops here, since nothing after it is read"),
         )
     if stage["groups"]:
-        trained = ", ".join(f"{clean(name)} {number(count)}" for name, count in stage["groups"].items())
+        names = {STUDENT: trained}
+        learnt = ", ".join(f"{clean(names.get(name, name))} {number(n)}" for name, n in stage["groups"].items())
         frozen = [f"{clean(name)} {number(models[name]['parameters'])}" for name in stage["cache"] if name in models]
-        parts = [f"trained: {trained}", *_decay(stage), *([f"frozen: {', '.join(frozen)}"] if frozen else [])]
+        parts = [f"trained: {learnt}", *_decay(stage), *([f"frozen: {', '.join(frozen)}"] if frozen else [])]
         yield "parameters", Text("; ".join(parts))
     if stage["unused"]:
         few = ", ".join(map(clean, stage["unused"][:_FEW]))
         more = f" and {len(stage['unused']) - _FEW} more" if len(stage["unused"]) > _FEW else ""
         yield "not trained", Text(f"{few}{more}: they receive no gradient", "yellow")
     if stage["flops"]:
-        yield "cost", Text(_cost(stage["flops"]))
+        yield "cost", Text(_cost(stage["flops"], trained))
     if stage["memory"]:
         yield "memory", Text(_memory(stage))
     if any(stage["cache"].values()):
@@ -52,9 +56,9 @@ def details(stage: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[tup
         yield "teacher cache", Text("\n".join(lines))
 
 
-def _of_task(task: str, part: Mapping[str, Any], models: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
+def _of_task(task: str, part: Mapping[str, Any], models: Mapping[str, Any], trained: str) -> Iterator[tuple[str, Text]]:
     """The lines of one task alone; the other lines are those of the stage."""
-    for name, text in details(part, models):
+    for name, text in details(part, models, trained):
         if name.startswith(("reads of", "end of")) or name == "cost":
             yield f"{clean(task)} {name}", text
 
@@ -78,7 +82,7 @@ def number(count: float) -> str:
     for power, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if count >= power:
             return f"{count / power:.{_digits(count / power)}f} {letter}"
-    return f"{count:g}"
+    return f"{count:g}" if float(count).is_integer() else f"{count:.3g}"
 
 
 def size(count: float) -> str:
@@ -112,8 +116,8 @@ def _decay(stage: Mapping[str, Any]) -> Iterator[str]:
         yield f"weight decay on {rest}" if decayed else "no weight decay"
 
 
-def _cost(flops: Mapping[str, Any]) -> str:
-    parts = {**flops["teachers"], "student": flops["forward"], "losses": flops["losses"], "backward": flops["backward"]}
+def _cost(flops: Mapping[str, Any], trained: str) -> str:
+    parts = {**flops["teachers"], trained: flops["forward"], "losses": flops["losses"], "backward": flops["backward"]}
     text = ", ".join(f"{clean(name)} {number(count)}" for name, count in parts.items() if count)
     return f"{number(flops['total'])}FLOP a row: {text}"
 

@@ -22,7 +22,7 @@ from kdspec.events import (
 )
 from kdspec.render import plan as text
 from kdspec.render.progress import duration, number
-from kdspec.render.rehearsal import size
+from kdspec.render.rehearsal import STUDENT, size
 from kdspec.render.table import caption, columns
 from kdspec.report.chart import chart
 from kdspec.report.style import STYLE
@@ -131,6 +131,8 @@ def _stages(report: Report) -> list[str]:
 def _curves(report: Report, stage: str) -> str:
     steps = [event for event in report.of(StepDone) if event.stage == stage]
     evaluated = [event for event in report.of(Evaluated) if event.stage == stage]
+    planned = (report.plan or {}).get("stages", ())
+    model = next((each["student"] for each in planned if each["name"] == stage), STUDENT)
     best = next((e.best_step for e in report.of(StageFinished) if e.stage == stage), None)
     charts = [_figure("loss", [(e.step, e.loss) for e in steps], "weighted total")] if steps else []
     for name in dict.fromkeys(term for event in steps for term in event.terms):
@@ -142,7 +144,7 @@ def _curves(report: Report, stage: str) -> str:
         charts.append(_figure(f"{evaluated[0].split} {name}", points, evaluated[0].model, mark=best))
     for name in dict.fromkeys(group for event in steps for group in event.lr):
         points = [(e.step, e.lr[name]) for e in steps if name in e.lr]
-        charts.append(_figure("learning rate", points, name))
+        charts.append(_figure("learning rate", points, model if name == STUDENT else name))
     norms = [(e.step, e.grad_norm) for e in steps if e.grad_norm is not None]
     charts.append(_figure("gradient norm", norms, "before clipping"))
     drawn = [figure for figure in charts if figure]

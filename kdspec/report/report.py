@@ -15,14 +15,20 @@ from kdspec.registry.plugins import Plugins
 from kdspec.report.page import page
 
 
-def read(folder: Path) -> Report:
-    """Read the folder of a run. Raises KD003 if there is none or its log is damaged."""
+def check(folder: Path) -> Path:
+    """The log in the folder of a run. Raises KD003 if the folder is not that of a run."""
     log = folder / "events.jsonl"
     if not log.is_file():
         message = f"`{folder}` is not the folder of a run: it has no `events.jsonl`"
         inside = next((place for place in folder.parents if (place / "events.jsonl").is_file()), None)
         help_ = f"name the folder of the run, `{inside}`" if inside else "name a folder such as `runs/my-run`"
         raise FindingError(Finding("KD003", message, help=help_))
+    return log
+
+
+def read(folder: Path) -> Report:
+    """Read the folder of a run. Raises KD003 if there is none or its log is damaged."""
+    log = check(folder)
     table, plan = _json(folder / "table.json"), _json(folder / "plan.json")
     return Report(
         folder=folder,

@@ -210,7 +210,7 @@ def test_without_the_best_checkpoint_the_last_student_is_kept(launch, session, t
     ran = launch(*changes)
     end = ran.of(StageFinished)[0]
     assert (end.best_step, end.metrics) == (None, {})
-    assert any("the last student is kept" in note for note in ran.notes)
+    assert any("the last state of the model is kept" in note for note in ran.notes)
 
 
 def test_another_spec_under_the_same_name_is_refused_with_what_differs(launch, session, toys):

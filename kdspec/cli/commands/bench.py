@@ -11,7 +11,7 @@ import typer
 from kdspec.api.hooks import hookimpl
 from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
-from kdspec.diagnostics.finding import FindingError
+from kdspec.diagnostics.finding import Finding, FindingError
 
 _EXAMPLES = """\b
 Examples:
@@ -46,6 +46,7 @@ def bench(
     from kdspec.engine.evaluation.benchmark import measure
     from kdspec.engine.run.run_folder import RunFolder
     from kdspec.render.speed import caption, table
+    from kdspec.report import report
     from kdspec.source.document import parse
 
     invocation: Invocation = context.obj
@@ -53,8 +54,12 @@ def bench(
         check_device(device)
     run = RunFolder(folder)
     origin = run.origin
+    report.check(folder)
     if run.table() is None or origin is None:
-        raise typer.BadParameter(f"`{folder}` is not the folder of a run that has finished", param_hint="RUN_DIR")
+        message = f"the run in `{folder}` has not finished"
+        raise FindingError(
+            Finding("KD003", message, help="finish it with `kdspec run`, with the command that began it")
+        )
     file = str(folder / "spec.yaml")
     document = parse(run.text("spec.yaml") or "", file, origin)
     reading = follow(file, document, invocation.registry, trusts_code=invocation.trusts_code)

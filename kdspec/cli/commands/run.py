@@ -212,7 +212,9 @@ def _write_report(invocation: Invocation, reading: Reading, result: Result) -> N
 
 
 def _show_result(invocation: Invocation, result: Result, command: str) -> None:
+    from kdspec.engine.run.run_folder import RunFolder
     from kdspec.hf.usage import usage
+    from kdspec.render.rehearsal import size
     from kdspec.render.table import caption, table
 
     out = invocation.out
@@ -221,7 +223,11 @@ def _show_result(invocation: Invocation, result: Result, command: str) -> None:
     rows = [vars(row) for row in result.table]
     out.print(table(rows), soft_wrap=False)
     out.say(f"{caption(rows)}\n")
-    out.say(f"student  {result.student}")
+    out.say(f"{'student' if any(row.role == 'student' for row in result.table) else 'model  '}  {result.student}")
     out.say(f"report   {result.folder / 'report.html'}")
+    if kept := RunFolder(result.folder).checkpoint_bytes():
+        invocation.err.say(
+            f"the checkpoints have {size(kept)}; to remove them:\n  kdspec clean {shlex.quote(str(result.folder))}"
+        )
     if snippet := usage(result.student, str(result.student)):
         out.say(f"\n{snippet}")

@@ -56,8 +56,8 @@ def build_tracker(
 
 def _left_out(stage: StagePlan, part: TaskPlan, why: str) -> Note:
     if stage.several:
-        text = f"task `{part.task}` of stage `{stage.name}` has {why}: it is ignored when selecting the best student"
+        text = f"task `{part.task}` of stage `{stage.name}` has {why}: it is ignored when selecting the best model"
     else:
         also = ", and it does not stop early" if stage.training.early_stopping else ""
-        text = f"stage `{stage.name}` has {why}: its last student is kept{also}"
+        text = f"stage `{stage.name}` has {why}: the last state of `{stage.student}` is kept{also}"
     return Note("info", text)

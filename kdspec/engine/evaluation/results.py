@@ -32,7 +32,7 @@ class ResultRow:
 
     model: str
     role: str
-    """`teacher`, `student`, or `baseline` for a student trained without distillation."""
+    """`teacher`, `student`, `baseline` for a student trained without distillation, or `trained` in a run without any."""
     task: str
     split: str
     metrics: dict[str, float]
@@ -146,8 +146,10 @@ def in_order(plan: Plan) -> list[tuple[str, str]]:
 
 
 def role(plan: Plan, name: str) -> str:
-    """`teacher`, `student`, or `baseline` for a student trained without distillation."""
+    """`teacher`, `student`, `baseline` for a student trained without distillation, or `trained` in a run without any."""
     tasks = _tasks(plan)
+    if not any(each.teachers for each in tasks):
+        return "trained"
     if any(name in each.teachers for each in tasks):
         return "teacher"
     distilled = any(each.student == name and each.teachers for each in tasks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -49,7 +50,10 @@ class Models:
             with error_context(self.path(name), f"model `{name}`"), isolated_random():
                 # A model may be initialised from the global generators: its weights must not depend on their earlier use.
                 reseed(fold(self.plan.spec.seed, "model", name), 0, 0, 0)
-                module = component.build(self.context(name))
+                with warnings.catch_warnings():
+                    # A head for labels that only the rows name, before these are read.
+                    warnings.filterwarnings("ignore", "Initializing zero-element tensors")
+                    module = component.build(self.context(name))
                 if name in self.trained:
                     component.load(module, self.trained[name])
             self._modules[name] = module

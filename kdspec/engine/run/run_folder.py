@@ -59,6 +59,11 @@ class RunFolder:
         """The checkpoints of a stage."""
         return CheckpointStore(self.path / "checkpoints" / stage, keep)
 
+    def checkpoint_bytes(self, stage: str | None = None) -> int:
+        """The bytes of the checkpoints of a stage, or of all."""
+        place = self.path / "checkpoints" / (stage or "")
+        return sum(path.stat().st_size for path in place.rglob("*") if path.is_file() and not path.is_symlink())
+
     def finished(self, stages: Iterable[str]) -> dict[str, StageFinished]:
         """The finished stages that still have their model, with the events of their ends.
 

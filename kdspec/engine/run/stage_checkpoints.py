@@ -102,7 +102,7 @@ class StageCheckpoints:
             try:
                 best = self.store.load(step)
             except FindingError as error:
-                text = f"{error.findings[0].message}: the last student is kept instead of the best"
+                text = f"{error.findings[0].message}: the last state of the model is kept instead of the best"
                 self._emit(Note("warning", text))
         best = spread(best, self.loop.backend.process_group)
         if best is None:

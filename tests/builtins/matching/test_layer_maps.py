@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from kdspec.api.kinds.context import BuildContext
-from kdspec.builtins.matching.layer_maps import Explicit, First, Last, Skip, Uniform
+from kdspec.builtins.matching.layer_maps import Explicit, First, Last, Skip, Uniform, kdspec_components
 from kdspec.diagnostics.fault import Fault
 from kdspec.plan.prepare import prepare
 from kdspec.registry.registry import load_registry
@@ -137,3 +139,12 @@ def test_pairs_that_are_not_of_whole_numbers_are_refused(written):
 def test_a_step_of_zero_is_refused():
     with pytest.raises(ValidationError):
         Skip(step=0)
+
+
+def test_the_table_of_the_guide_has_the_pairs_of_each_map():
+    guide = (Path(__file__).parents[3] / "docs" / "matching.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| `(\{[^`]*\})` \|", guide, re.MULTILINE))
+    maps = {each.name: each for each in kdspec_components() if each.name != "explicit"}
+    assert rows.keys() == maps.keys()
+    for name, written in rows.items():
+        assert dict(maps[name]().build(BuildContext())(12, 4)) == yaml.safe_load(written)

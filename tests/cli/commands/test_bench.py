@@ -69,4 +69,8 @@ def test_a_run_that_has_not_finished_is_wrong_usage(kdspec, folder, tmp_path):
     (tmp_path / "spec.yaml").write_text(SPEC)
     outcome = kdspec("bench", str(tmp_path))
     assert outcome.code == 2
-    assert "is not the folder of a run that has finished" in outcome.err
+    assert "error[KD003]" in outcome.err
+    assert "is not the folder of a run" in outcome.err
+    (tmp_path / "events.jsonl").touch()
+    outcome = kdspec("bench", str(tmp_path))
+    assert (outcome.code, "has not finished" in outcome.err) == (2, True)

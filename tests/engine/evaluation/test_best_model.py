@@ -144,7 +144,9 @@ def test_an_unknown_metric_is_found_before_anything_is_trained(session):
 
 def test_without_validation_rows_the_last_student_is_kept_and_that_is_noted(launch, same):
     ran = launch(f"{TRAINING}.evaluate={{}}", f"{TRAINING}.early_stopping={{patience: 1}}")
-    assert ran.notes == ["stage `distil` has no validation rows: its last student is kept, and it does not stop early"]
+    assert ran.notes == [
+        "stage `distil` has no validation rows: the last state of `student` is kept, and it does not stop early"
+    ]
     assert ran.of(StageFinished)[0].best_step is None
     student = {name.removeprefix("student."): t for name, t in ran.checkpoint(6).items() if name.startswith("student.")}
     assert same.bits(ran.weights, student)
@@ -154,7 +156,7 @@ def test_without_labels_the_last_student_is_kept(launch):
     changes = (ROWS, f"{TRAINING}.evaluate={{}}", "adaptors.student={logits: output.logits, hidden: output.hidden}")
     changes = (*changes, "tasks.rows.tensors.labels=null", "tasks.rows.tensors.columns=[ids, mask]")
     ran = launch(*changes, f"{GENERAL}.hard_labels.weight=0")
-    assert ran.notes == ["stage `distil` has no labels to evaluate on: its last student is kept"]
+    assert ran.notes == ["stage `distil` has no labels to evaluate on: the last state of `student` is kept"]
     (teacher, student) = ran.result.table
     assert (student.metrics, student.split) == ({}, "validation")
     assert teacher.latency_ms > 0
