@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from kdspec.api.spec.file_fields import local_folder
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import model_files
@@ -51,8 +52,11 @@ def seeded(seed: int, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def explained(at: tuple[str | int, ...], message: str) -> Iterator[None]:
-    """Turn errors of transformers about files and configurations into a fault that begins with `message`."""
+def explained(at: tuple[str | int, ...], message: str, hub: object = None) -> Iterator[None]:
+    """Turn errors of transformers about files and configurations into a fault that begins with `message`.
+
+    `hub` is what is loaded; if it is a name and no folder, the fault of a failed download says both readings.
+    """
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
@@ -64,7 +68,22 @@ def explained(at: tuple[str | int, ...], message: str) -> Iterator[None]:
         text = " ".join(str(error).split())
         if "trust_remote_code" in text:
             raise Fault(CODE, f"{message}: it needs to run its own code", at, help=_TRUST) from error
+        if isinstance(error, OSError) and isinstance(hub, str) and not Path(hub).exists():
+            why = "it is no folder here, and the hub gives no model or tokenizer of this name"
+            raise Fault(CODE, f"{message}: {why}", at, notes=(text,), help=_folder_or_hub(hub)) from error
         raise Fault(CODE, f"{message}: {name}{excerpt(text, 200)}", at) from error
+
+
+def bare_names(given: Mapping[str, str | None], folder: Path) -> Iterator[Fault]:
+    """A note for each name that may be meant as a folder: it comes from the hub, though it has no owner."""
+    for key, name in given.items():
+        if name is not None and "/" not in name and local_folder(name, folder) is None:
+            message = f"`{name}` is no folder here, so it comes from the hub"
+            yield Fault("KD310", message, (key,), help=_folder_or_hub(name), severity="note")
+
+
+def _folder_or_hub(name: str) -> str:
+    return f"a folder has another path: `./{name}` if it is beside the spec; a name on the hub is `owner/name`"
 
 
 def fast_tokenizer(
@@ -91,7 +110,7 @@ def fast_tokenizer(
     if isinstance(place, Path) and config is None:
         for fault in model_files.check_tokenizer(place, at):
             raise fault
-    with quiet(), explained(at, f"the tokenizer `{place}` cannot be loaded"):
+    with quiet(), explained(at, f"the tokenizer `{place}` cannot be loaded", hub=place):
         tokenizer = AutoTokenizer.from_pretrained(
             place, revision=revision, use_fast=True, trust_remote_code=trusts_code, config=config
         )

@@ -76,6 +76,12 @@ def identity(place: Path | str, revision: str, padding: Padding) -> str:
     return name
 
 
+def token_ids(place: Path | str) -> str | None:
+    """A checksum of what decides the token ids of texts; None without a folder, or without `tokenizer.json` in it."""
+    files = read(place) if isinstance(place, Path) else None
+    return None if files is None else files.ids
+
+
 def _json(file: Path) -> dict[str, Any]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))

@@ -125,6 +125,9 @@ class FeatureLoss(Scoped):
     """Whether both sides must have the same number of attention heads."""
     with_other_heads: ClassVar[str | None] = None
     """The fix to suggest if they differ."""
+    compares_positions: ClassVar[bool] = True
+    """Whether it compares features with an entry for each token place by place, so that both models must read the same
+    tokens. False for one that takes the first token only."""
     feature: ClassVar[Literal["hidden", "attention"] | None] = None
     """The one of these two that it compares; the other one is then an error. Features of other names are allowed."""
 

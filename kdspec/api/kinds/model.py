@@ -174,6 +174,14 @@ class Model(Scoped):
         del context
         return None
 
+    def token_ids(self, context: ModelContext) -> str | None:
+        """A text that differs between models that get different token ids for some texts; None: not known. Torch-free.
+
+        Layers are matched token by token only if it is equal. Where it is not known, the ids of the rows are compared.
+        """
+        del context
+        return None
+
     def input_limits(self, context: ModelContext) -> InputLimits:
         """The limits of its rows, which a run checks when it encodes them, before the first step; by default none."""
         del context

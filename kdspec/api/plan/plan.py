@@ -18,6 +18,17 @@ PREDICTIONS = frozenset({"logits", "losses"})
 """The features of a model that depend on its head."""
 
 
+_OF_TOKENS = frozenset(
+    {"output.last_hidden_state"}
+    | {
+        f"output.{side}{kind}"
+        for side in ("", "encoder_")
+        for kind in ("hidden_states", "attentions", "attention_scores")
+    }
+)
+"""Field paths of values with one entry for each token."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Feature:
     """One feature of one model: its field paths, and the layers that are used."""
@@ -55,6 +66,12 @@ class TaskPlan:
     def models(self) -> tuple[str, ...]:
         """All models, the student first."""
         return (self.student, *self.needs.teachers)
+
+    def compares_positions(self, match: PlannedMatch) -> bool:
+        """Whether a match compares layers token by token, as far as field paths tell; False where shapes must tell it."""
+        sides = ((model, self.features[model].get(match.feature)) for model in (match.student, match.teacher))
+        texts = [str(path) for _, feature in sides if feature is not None for path in feature.paths]
+        return match.loss.compares_positions and all(text in _OF_TOKENS for text in texts)
 
     @property
     def at(self) -> SpecPath:
@@ -124,6 +141,18 @@ class Plan:
     stages: tuple[StagePlan, ...]
     tasks_of: Mapping[str, tuple[str, ...]]
     """For each model the tasks whose heads it has; more than one for the student of several tasks."""
+
+    def same_tokens(self, model: str, other: str) -> bool | None:
+        """Whether two models get the same token ids for every text; None if that is known only when rows are encoded.
+
+        True for models of which neither has a tokenizer.
+        """
+        models = [(self.spec.models[name], self.context(name)) for name in (model, other)]
+        one, two = (component.tokenizer_id(context) for component, context in models)
+        if one == two:
+            return True
+        known = [component.token_ids(context) for component, context in models]
+        return False if None not in known and known[0] != known[1] else None
 
     def context(self, model: str) -> ModelContext:
         """The context of a model before any weights are loaded."""

@@ -13,6 +13,7 @@ from kdspec.api.component import Strict, by_name
 from kdspec.api.kinds.context import BuildContext, ProjectionContext
 from kdspec.api.kinds.kinds import LayerMap, MatchPreset, Schedule, fields
 from kdspec.api.kinds.losses import FeatureLoss, Projection
+from kdspec.diagnostics.finding import Finding, Mark
 
 if TYPE_CHECKING:
     from torch import nn
@@ -126,6 +127,16 @@ class PlannedMatch:
     """The path of its layers in the spec: the pair, or the layer map that gave the pair."""
     task: str = ""
     """Its task, in a stage of several."""
+
+    def other_tokens(self, why: str) -> Finding:
+        """KD402 for a match that compares token by token what models with other tokens return; `why` is how that is known."""
+        message = (
+            f"`{self.feature}` of `{self.teacher}` and of `{self.student}` cannot be compared token by token: {why}"
+        )
+        also = tuple(Mark(("models", name), "has its own tokenizer", key=True) for name in (self.teacher, self.student))
+        notes = ("place n of a row is another part of the text for each of them",)
+        help_ = "make the student `like` its teacher, or leave out this match and learn from `soft_labels`"
+        return Finding("KD402", message, (*self.path, "feature"), "per token", also=also, notes=notes, help=help_)
 
     def build_projection(self, context: BuildContext) -> nn.Module | None:
         """The projection from the student's width to the teacher's; None if the match has none."""

@@ -74,6 +74,7 @@ class Pkd(FeatureLoss):
 
     name = "pkd"
     scope = "row"
+    compares_positions = False
     feature = "hidden"
 
     reduction: Literal["sum", "mean"] = "sum"

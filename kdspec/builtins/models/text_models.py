@@ -151,6 +151,11 @@ class TextModel(Model):
     def weight_files(self, context: ModelContext) -> Collection[Path]:
         return () if self.path is None else (self._folder(context) / "model.safetensors",)
 
+    def token_ids(self, context: ModelContext) -> str | None:
+        if self.like is not None:
+            return context.models[self.like].token_ids(context) if self.like in context.models else None
+        return tokenizer_files.token_ids(self._place(context))
+
     def save(self, module: nn.Module, folder: Any, context: ModelContext) -> None:
         """Write the network's configuration, safetensors and tokenizer, for `kdspec.networks.text_networks.load`."""
         super().save(module, folder, context)

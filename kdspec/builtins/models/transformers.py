@@ -130,6 +130,7 @@ class Transformers(Model):
                 yield fault
 
     def _wrong_files(self, context: ModelContext) -> Iterator[Fault]:
+        yield from loading.bare_names({"path": self.path, "tokenizer": self.tokenizer_}, context.folder)
         if self.path is not None and (folder := local_folder(self.path, context.folder)) is not None:
             yield from model_files.check_model(folder, self.path, (self.config or {}).get("model_type"))
         owner = self._tokenizer_owner(context)
@@ -233,6 +234,12 @@ class Transformers(Model):
             config.pad_token_id = 0  # otherwise the tokenizer's
         return auto, config, options
 
+    def token_ids(self, context: ModelContext) -> str | None:
+        """A checksum of `tokenizer.json`; None for a tokenizer on the hub."""
+        if isinstance(owner := self._tokenizer_owner(context), Transformers):
+            return tokenizer_files.token_ids(owner.tokenizer_at(context)[0])
+        return None if owner is None else owner.token_ids(context)
+
     def input_limits(self, context: ModelContext) -> InputLimits:
         """Positions and tokens of the configuration."""
         return configuration.input_limits(self.configuration(context))
@@ -253,10 +260,9 @@ class Transformers(Model):
 
     def tokenizer_id(self, context: ModelContext) -> str | None:
         """A checksum of the tokenizer's files, or its name on the hub and the revision; and how it pads for this model."""
-        owner = self._tokenizer_owner(context)
-        if not isinstance(owner, Transformers):
-            return owner.tokenizer_id(context) if owner else None
-        return tokenizer_files.identity(*owner.tokenizer_at(context), self._padding(owner, context))
+        if isinstance(owner := self._tokenizer_owner(context), Transformers):
+            return tokenizer_files.identity(*owner.tokenizer_at(context), self._padding(owner, context))
+        return None if owner is None else owner.tokenizer_id(context)
 
     def _padding(self, owner: Transformers, context: ModelContext) -> Padding:
         """What this model asks of the owner's tokenizer."""
@@ -300,8 +306,7 @@ class Transformers(Model):
         return ("path" if self.path is not None else "config" if self.config is not None else "like",)
 
     def _at(self, context: ModelContext) -> str:
-        assert self.path is not None
-        return str(local_folder(self.path, context.folder) or self.path)
+        return str(local_folder(self.path or "", context.folder) or self.path)
 
     def _loaded(self, auto: Any, config: Any, context: ModelContext, options: Mapping[str, Any]) -> tuple[Any, Any]:
         if self.path is not None and (folder := local_folder(self.path, context.folder)) is not None:
@@ -334,13 +339,11 @@ class Transformers(Model):
             if not context.weights and not written:
                 message = f"the configuration of `{self.path}` is not on this machine yet"
                 raise Fault("KD401", message, ("path",), help="the run downloads it")
-            with loading.explained(("path",), f"`{self.path}` cannot be loaded"):
+            with loading.explained(("path",), f"`{self.path}` cannot be loaded", hub=self._at(context)):
                 loaded = AutoConfig.from_pretrained(
-                    self._at(context),
-                    revision=self.revision or "main",
-                    trust_remote_code=context.trusts_code,
-                    local_files_only=not context.weights,
-                )
+                    self._at(context), revision=self.revision or "main",
+                    trust_remote_code=context.trusts_code, local_files_only=not context.weights,
+                )  # fmt: skip
             for fault in configuration.unexpected(self.path, self.config or {}, loaded.to_dict()):
                 raise fault
             return loaded

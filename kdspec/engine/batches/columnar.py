@@ -70,6 +70,24 @@ class Lists(Sequence[list[int]]):
         return (self[number] for number in range(len(self)))
 
 
+def first_difference(one: Sequence[Example], other: Sequence[Example], key: str, most: int) -> int | None:
+    """The first row of which two readings have other lists in an entry; None for none.
+
+    Rows that are not packed are compared one by one, at most `most` of them.
+    """
+    if isinstance(one, Packed) and isinstance(other, Packed) and len(one) == len(other):
+        mine, theirs = one.column(key), other.column(key)
+        if isinstance(mine, Lists) and isinstance(theirs, Lists):
+            unequal = np.flatnonzero(mine.lengths != theirs.lengths)
+            if not len(unequal):
+                different = np.flatnonzero(mine.flat != theirs.flat)[:1]
+                found = np.searchsorted(np.cumsum(mine.lengths), different, side="right")
+                return int(found[0]) if len(found) else None
+            return next(row for row in range(len(one)) if mine[row] != theirs[row])
+    rows = range(min(len(one), len(other), most))
+    return next((row for row in rows if one[row].get(key) != other[row].get(key)), None)
+
+
 def packed(examples: Sequence[Example]) -> Sequence[Example]:
     """The same rows, packed if they are a plain list of dicts with the same keys."""
     if type(examples) is not list or not examples:

@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.task import BuiltTask, Reader, Row
-from kdspec.engine.batches.columnar import Packed, packed
+from kdspec.engine.batches.columnar import Packed, first_difference, packed
 from kdspec.engine.batches.sampler import fold
+
+_COMPARED = 2_000
+"""Rows whose tokens are compared one by one, where a task does not return plain lists."""
 
 Batches = Mapping[str, Batch]
 """The same rows for each model by its name; models with equal readers share one batch."""
@@ -90,6 +93,21 @@ class Loader:
     def lengths_for(self, model: str) -> NDArray[np.int64]:
         """The number of tokens of each row for one of the models."""
         return self._lengths(self.readers[model])
+
+    def other_tokens(self, model: str, other: str) -> int | None:
+        """The first row of which two models have other tokens, or tokens at other places; None for none."""
+        reads, also = self.readers[model], self.readers[other]
+        if reads == also or reads.tokenizer is None or also.tokenizer is None:
+            return None
+        if reads.tokenizer.padding_side != also.tokenizer.padding_side:
+            return 0
+        before = 0
+        for one, two in zip(self._encoded[reads], self._encoded[also], strict=True):
+            found = first_difference(one, two, self.task.length_key, _COMPARED)
+            if found is not None:
+                return before + found
+            before += len(one)
+        return None
 
     @property
     def _first(self) -> Reader:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,15 +36,21 @@ def look(runners: Mapping[str, ModelRunner], loader: Loader) -> dict[str, Featur
 
 
 def settle(
-    spec: Spec, registry: Registry, plan: TaskPlan, features: Mapping[str, Features]
+    spec: Spec,
+    registry: Registry,
+    plan: TaskPlan,
+    features: Mapping[str, Features],
+    other_tokens: Collection[str] = (),
 ) -> tuple[PlannedMatch, ...]:
     """The stage's matches with the actual widths of the features, and derived projections where they differ.
+
+    `other_tokens` are the teachers that read other tokens than the student.
 
     Raises:
         FindingError: KD302, KD309, KD313 or KD402 to KD404, all of them at once, if shapes do not fit.
     """
     found: list[Finding] = []
-    settled = [_Settling(spec, registry, match, features, found).match() for match in plan.matches]
+    settled = [_Settling(spec, registry, match, features, found, other_tokens).match() for match in plan.matches]
     found += _classes(plan, features)
     found += _masks_of_logits(spec, plan, features)
     if found:
@@ -62,8 +68,10 @@ class _Settling:
         match: PlannedMatch,
         features: Mapping[str, Features],
         found: list[Finding],
+        other_tokens: Collection[str],
     ) -> None:
         self.spec, self.registry, self.planned, self.found = spec, registry, match, found
+        self.other_tokens = match.teacher in other_tokens
         self.student = _tensors(features[match.student], match.feature, match.student_layers)
         self.teacher = _tensors(features[match.teacher], match.feature, match.teacher_layers)
         self.masks = features[match.student].heads("inputs_mask")
@@ -74,11 +82,15 @@ class _Settling:
         if not self._fits():
             return planned
         self._mask()
+        of_tokens = planned.loss.compares_positions and min(self.student[0].ndim, self.teacher[0].ndim) > 2
+        if of_tokens and self.other_tokens:
+            self._report("KD402", "their tokens differ", help=_SAME_TOKENS)
+            return planned
         if planned.feature == "attention" or self.student[0].ndim == 4:
             self._attention()
             return planned
         for mine, theirs in zip(self.student, self.teacher, strict=True):
-            if mine.shape[:-1] != theirs.shape[:-1]:
+            if mine.shape[:-1] != theirs.shape[:-1] and (of_tokens or mine.shape[0] != theirs.shape[0]):
                 self._report("KD402", "their lengths differ", help=_SAME_TOKENS)
                 break
         return self._with_widths()

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from kdspec.api.kinds.model import InputLimits
-from kdspec.api.plan.plan import Plan, StagePlan
+from kdspec.api.plan.plan import Plan, StagePlan, TaskPlan
 from kdspec.api.working.task import Reader, Row
 from kdspec.diagnostics.finding import Finding, FindingError, Mark, SpecPath
-from kdspec.engine.batches.columnar import Packed
+from kdspec.engine.batches.columnar import Packed, first_difference
 from kdspec.engine.evaluation.results import in_order
 from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.forward.guarded_task import GuardedTask
@@ -54,8 +54,27 @@ def check_rows(plan: Plan, models: Models, tasks: Mapping[str, GuardedTask], sta
             names = [name for name in reading.models if readers[name] == reader]
             for finding in check.mistakes(reading, reader, rows, tasks[reading.task].length_key, names):
                 found.setdefault((finding.code, finding.label), finding)
+    for stage in plan.stages:
+        for part in stage.tasks.values() if stage.name in stages else ():
+            for finding in _other_tokens(plan, models, tasks[part.task], part):
+                found.setdefault((finding.code, str(finding.at)), finding)
     if found:
         raise FindingError(*found.values())
+
+
+def _other_tokens(plan: Plan, models: Models, task: GuardedTask, part: TaskPlan) -> Iterator[Finding]:
+    """Matches that compare token by token, and rows of which the models have other tokens."""
+    readers = {name: models.reader(name) for name in part.models}
+    different = list(dict.fromkeys(readers.values()))
+    for match in part.matches:
+        mine, theirs = readers[match.student], readers[match.teacher]
+        known = plan.same_tokens(match.student, match.teacher)
+        if mine == theirs or known or not part.compares_positions(match) or not task.rows("train"):
+            continue
+        rows = dict(zip(different, task.encode_ahead("train", different), strict=True))
+        row = first_difference(rows[mine], rows[theirs], task.length_key, _MOST)
+        if row is not None:
+            yield match.other_tokens(f"they read row {row + 1} of `train` as other tokens")
 
 
 def _readings(plan: Plan, tasks: Mapping[str, GuardedTask], stages: Collection[str]) -> Iterator[_Reading]:

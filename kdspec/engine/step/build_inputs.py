@@ -47,7 +47,8 @@ class StageInputs:
                 raise FindingError(Finding("KD502", f"task `{part.task}` has no rows in `train`", *label))
             runners = stage_models.runners(part)
             features = look(runners, loader)
-            self.matches += settle(stage_models.spec, registry, part, features)
+            other_tokens = {name for name in part.teachers if loader.other_tokens(part.student, name) is not None}
+            self.matches += settle(stage_models.spec, registry, part, features, other_tokens)
             task_inputs = TaskInputs(
                 student=runners[part.student],
                 teachers={name: runners[name] for name in part.teachers},
