@@ -249,7 +249,7 @@ FOREIGN = {
         api/docstrings.py __file__
         engine/run/lock.py F_OFD_GETLK
         registry/plugins.py KDSPEC_API __name__
-        testing/loss_suite.py __file__
+        testing/component_suite.py __file__
         textbrewer/python_source.py id
         textbrewer/script.py id
     """,

@@ -127,12 +127,14 @@ def _number(schema: Mapping[str, Any]) -> float:
 
 
 def _component(kind: str, registry: Registry) -> Any:
-    """The first component of the kind without required parameters, else the first one with those parameters."""
+    """The first component of the kind without required parameters, else the simplest one with those parameters.
+
+    Of data sets that is one whose rows have any columns: those of fixed columns have more settings.
+    """
     entries = registry.of_kind(kind)
     schemas = [(entry.component.name, entry.component.model_json_schema()) for entry in entries]
     for name, schema in schemas:
         if not schema.get("required"):
             return name
-    for name, schema in schemas:
-        return {name: _filled(schema, schema.get("$defs", {}), registry)}
-    return kind
+    filled = [{name: _filled(schema, schema.get("$defs", {}), registry)} for name, schema in schemas]
+    return min(filled, key=lambda made: len(next(iter(made.values()))), default=kind)

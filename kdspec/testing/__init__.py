@@ -1,9 +1,24 @@
-"""Tools for plugin authors' tests: a registry, checking and running specs, a test suite for losses, and tiny models."""
+"""Tools for plugin authors' tests: a registry, checking and running specs, a test suite for each kind, and tiny models."""
 
 from __future__ import annotations
 
+from kdspec.testing.dataset_suite import check_dataset
 from kdspec.testing.loss_suite import check_loss
+from kdspec.testing.model_suite import check_model
 from kdspec.testing.specs import check, plan, registry, run
+from kdspec.testing.strategy_suite import check_strategy
+from kdspec.testing.task_suite import check_task
 from kdspec.testing.tiny_models import tiny
 
-__all__ = ["check", "check_loss", "plan", "registry", "run", "tiny"]
+__all__ = [
+    "check",
+    "check_dataset",
+    "check_loss",
+    "check_model",
+    "check_strategy",
+    "check_task",
+    "plan",
+    "registry",
+    "run",
+    "tiny",
+]

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from kdspec.api.component import Component
-from kdspec.api.docstrings import attribute_docstrings
 from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.losses import FeatureLoss, LogitLoss
+from kdspec.testing.component_suite import check_class
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +49,7 @@ def check_loss(
     Raises:
         AssertionError: a check fails; the message names it.
     """
-    _check_class(component)
+    check_class(component)
     trial = _Trial(component, feature)
     _check_result(trial)
     _check_finite(trial)
@@ -174,54 +168,6 @@ class _Trial:
         return value.detach(), found[: len(student)], found[len(student) :]
 
 
-def _check_class(component: Component) -> None:
-    cls = type(component)
-    who = f"{cls.words()} `{cls.name}`"
-    assert (cls.__dict__.get("__doc__") or "").strip(), f"{who}: its class has no docstring"
-    documented = attribute_docstrings(cls)
-    bare = [name for name, field in cls.model_fields.items() if not (field.description or documented.get(name))]
-    assert not bare, f"{who}: the parameter `{bare[0] if bare else ''}` has no docstring"
-    # Editors complete from the schema, so it must exist and be JSON.
-    json.dumps(cls.model_json_schema())
-    if not any(field.is_required() for field in cls.model_fields.values()):
-        cls.model_validate({})
-    written = component.written()
-    parameters = written[cls.name] if isinstance(written, Mapping) else {}
-    assert cls.model_validate(parameters) == component, f"{who}: {written} does not parse to an equal component"
-    file = getattr(sys.modules[cls.__module__], "__file__", None)
-    assert file, f"{who}: it must be defined in a file, so that its imports can be checked"
-    heavy = _heavy_imports(cls.__module__, file)
-    assert not heavy, f"{who}: its module imports {heavy}; import it within `build`"
-
-
-_PROBE = """
-import importlib, importlib.util, sys
-name, file = sys.argv[1:]
-try:
-    if name == "__main__":
-        raise ModuleNotFoundError(name=name)
-    importlib.import_module(name)
-except ModuleNotFoundError as error:
-    if not name.startswith(error.name or "?"):
-        raise
-    spec = importlib.util.spec_from_file_location("probed", file)
-    sys.modules["probed"] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-print(*sorted({"torch", "transformers", "datasets"} & sys.modules.keys()), sep=", ")
-"""
-
-
-@functools.cache
-def _heavy_imports(module: str, file: str) -> str:
-    """The heavy packages that importing a module imports, checked in a new process."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    done = subprocess.run(  # noqa: S603 - our own interpreter
-        [sys.executable, "-c", _PROBE, module, file], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"{module} cannot be imported in a new process:\n{done.stderr}"
-    return done.stdout.strip()
-
-
 def _check_result(trial: _Trial) -> None:
     import torch
 
@@ -282,6 +228,9 @@ def _check_gradient(trial: _Trial) -> None:
     # gradcheck differentiates each input element numerically; two rows are enough, and much faster than all.
     inputs = trial.inputs(dtype=torch.float64).rows(torch.arange(2))
     student = tuple(tensor.requires_grad_() for tensor in inputs.student)
+    if (computed := trial.value(inputs).dtype) != torch.float64:
+        advice = "compute in `torch.promote_types(x.dtype, torch.float32)` in place of `x.float()`"
+        raise trial.fail(f"it computes in {computed} from float64, in which its gradient is checked; {advice}")
     try:
         torch.autograd.gradcheck(lambda *tensors: trial.value(replace(inputs, student=tensors)), student)
     except GradcheckError as error:
