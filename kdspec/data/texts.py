@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from kdspec.api.kinds.context import BuildContext
+    from kdspec.api.kinds.context import BuildContext, TaskContext
     from kdspec.api.kinds.kinds import Dataset
 
 CODE = "KD502"
+WithoutText = Literal["error", "leave_out"]
+"""What happens to a row without a text: it stops the run, or is left out."""
 USUAL_LENGTH = 128
 """Tokens of a row in a plan, if the spec has no limit."""
 
@@ -49,19 +51,29 @@ ADAPTOR: Mapping[str, str | list[str]] = MappingProxyType(
 """The field paths of features for a transformers model and a batch of texts with labels."""
 
 
-def splits_of(data: Dataset, context: BuildContext, reads: Iterable[str | None] | None) -> Mapping[str, Any]:
+def splits_of(
+    data: Dataset,
+    context: TaskContext,
+    reads: Iterable[str | None] | None,
+    *,
+    inputs: Mapping[ColumnPlace, str] = MappingProxyType({}),
+    without_text: WithoutText = "error",
+) -> Mapping[str, Any]:
     """The rows of the task's `data` by split; no split is empty.
 
     Args:
         data: the data set.
         context: that of the task.
-        reads: the columns that the task reads; None for any.
+        reads: the columns that the task reads besides the `inputs`; None for any.
+        inputs: the columns of the texts, by the parameters that name them.
+        without_text: what happens to a row that has no text in one of these.
 
     Raises:
-        Fault: KD502 for a split without rows; those of the data set, with their path below `data`.
+        Fault: KD502 for a split without rows and for a row without a text; those of the data set, with their path below
+            `data`.
     """
     try:
-        columns = None if reads is None else tuple(name for name in reads if name is not None)
+        columns = None if reads is None else tuple(name for name in (*inputs.values(), *reads) if name is not None)
         known = DatasetContext(folder=context.folder, seed=context.seed, reads=columns)
         splits: Mapping[str, Any] = data.build(known)
     except Fault as fault:
@@ -70,7 +82,40 @@ def splits_of(data: Dataset, context: BuildContext, reads: Iterable[str | None] 
     for split, rows in splits.items():
         if not len(rows):
             raise Fault(CODE, f"the split `{split}` has no rows", ("data", data.name, split))
-    return splits
+    return {split: _with_texts(rows, split, inputs, without_text, context) for split, rows in splits.items()}
+
+
+def _with_texts(
+    rows: Any, split: str, inputs: Mapping[ColumnPlace, str], without_text: WithoutText, context: TaskContext
+) -> Any:
+    """The rows with a text in each of the columns; a missing column is found elsewhere."""
+    empty: dict[int, tuple[ColumnPlace, str]] = {}
+    for at, column in inputs.items():
+        if column in rows.column_names:
+            for row, value in enumerate(rows[column][:]):
+                if _is_no_text(value) or (value == [] and without_text == "leave_out"):
+                    empty.setdefault(row, (at, column))
+    if not empty:
+        return rows
+    first = min(empty)
+    at, column = empty[first]
+    if without_text == "error":
+        help_ = "rows are counted from 1; `without_text: leave_out` leaves such rows out"
+        raise Fault(CODE, f"row {first + 1} of `{split}` has no text in `{column}`", at, help=help_)
+    if len(empty) == len(rows):
+        raise Fault(CODE, f"no row of `{split}` has a text in `{column}`", at)
+    left_out = "1 row" if len(empty) == 1 else f"{len(empty)} rows"
+    message = f"{left_out} of `{split}` without a text {'is' if len(empty) == 1 else 'are'} left out"
+    help_ = "in other messages, rows are counted without these"
+    context.tell(Fault("KD316", message, ("without_text",), help=help_))
+    return rows.select([row for row in range(len(rows)) if row not in empty])
+
+
+def _is_no_text(value: Any) -> bool:
+    """Whether a value is null, NaN or a blank text."""
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or value != value  # noqa: PLR0124 - only NaN differs from itself
 
 
 def columns_of(data: Dataset, context: BuildContext) -> Mapping[str, Collection[str]]:

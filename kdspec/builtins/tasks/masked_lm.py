@@ -53,6 +53,8 @@ class MaskedLm(Task):
     """The rows."""
     text: str
     """The column of the texts."""
+    without_text: texts.WithoutText = "error"
+    """For a row whose text is empty or null: an error, or `leave_out`, which tells how many there are."""
     max_length: int | None = Field(default=None, ge=3)
     """Maximum number of tokens of a row. Default: the tokenizer's limit."""
     group: bool = False
@@ -103,7 +105,12 @@ class MaskedLm(Task):
 
     def build(self, context: TaskContext) -> MaskedRows:
         """Read the rows and check their columns."""
-        return MaskedRows(self, texts.splits_of(self.data, context, (self.text, self.segmented)))
+        return MaskedRows(
+            self,
+            texts.splits_of(
+                self.data, context, (self.segmented,), inputs={("text",): self.text}, without_text=self.without_text
+            ),
+        )
 
 
 class MaskedRows(BuiltTask):

@@ -70,6 +70,8 @@ class MultiLabel(Task):
     loaded head with as many classes."""
     missing: MissingMarks = []
     """How a row whose labels are not known is written, such as `?`, besides null: a text, or several."""
+    without_text: texts.WithoutText = "error"
+    """For a row whose text is empty or null, or one of its two texts: an error, or `leave_out`, which tells how many there are."""
     max_length: int | None = Field(default=None, ge=2)
     """Number of tokens to which a text, or the longer one of a pair, is truncated. Default: the tokenizer's limit."""
     augment: list[Augmentation] = []
@@ -128,7 +130,17 @@ class MultiLabel(Task):
 
     def build(self, context: TaskContext) -> LabelledRows:
         """Read the rows and check their columns and labels."""
-        return LabelledRows(self, texts.splits_of(self.data, context, (*self.text, *self.label)), context)
+        return LabelledRows(
+            self,
+            texts.splits_of(
+                self.data,
+                context,
+                self.label,
+                inputs={("text", n): name for n, name in enumerate(self.text)},
+                without_text=self.without_text,
+            ),
+            context,
+        )
 
     def _names(self) -> Sequence[str] | None:
         """The labels, if they do not depend on the rows; else None."""

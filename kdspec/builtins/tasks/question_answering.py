@@ -19,7 +19,7 @@ from kdspec.api.working.task import BuiltTask, Head, Reader, Row
 from kdspec.data import texts
 from kdspec.data.answers.answer_scores import Language
 from kdspec.data.answers.span_answers import AnswerMetrics, Question
-from kdspec.data.columns import missing
+from kdspec.data.columns import ColumnPlace, missing
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
 
@@ -67,6 +67,8 @@ class QuestionAnswering(Task):
     """The column of the answers: `text` and `answer_start`, a list each."""
     id: str = "id"
     """The column with the name of a question in messages, if there is one."""
+    without_text: texts.WithoutText = "error"
+    """For a row whose text is empty or null, or that has no question: an error, or `leave_out`, which tells how many there are."""
     max_length: int | None = Field(default=None, ge=8)
     """Maximum number of tokens of a row, question and special tokens included. Default: the tokenizer's limit."""
     stride: int | None = Field(default=None, ge=0)
@@ -124,8 +126,10 @@ class QuestionAnswering(Task):
 
     def build(self, context: TaskContext) -> Extraction:
         """Read the rows and check their answers."""
-        reads = (self.question, self.context, self.answers, self.id)
-        return Extraction(self, texts.splits_of(self.data, context, reads), context)
+        inputs: dict[ColumnPlace, str] = {("question",): self.question, ("context",): self.context}
+        reads = (self.answers, self.id)
+        splits = texts.splits_of(self.data, context, reads, inputs=inputs, without_text=self.without_text)
+        return Extraction(self, splits, context)
 
 
 class Extraction(BuiltTask):

@@ -55,6 +55,8 @@ class Regression(Task):
     """The column of the number, or several columns for as many numbers."""
     missing: MissingMarks = []
     """How a row without a number is written in its column, such as `N/A`, besides nothing and null."""
+    without_text: texts.WithoutText = "error"
+    """For a row whose text is empty or null, or one of its two texts: an error, or `leave_out`, which tells how many there are."""
     max_length: int | None = Field(default=None, ge=2)
     """Number of tokens to which a text, or the longer one of a pair, is truncated. Default: the tokenizer's limit."""
     augment: list[Augmentation] = []
@@ -96,7 +98,17 @@ class Regression(Task):
 
     def build(self, context: TaskContext) -> NumberedRows:
         """Read the rows and check their columns and numbers."""
-        return NumberedRows(self, texts.splits_of(self.data, context, (*self.text, *self.label)), context)
+        return NumberedRows(
+            self,
+            texts.splits_of(
+                self.data,
+                context,
+                self.label,
+                inputs={("text", n): name for n, name in enumerate(self.text)},
+                without_text=self.without_text,
+            ),
+            context,
+        )
 
 
 class NumberedRows(LabelledTexts):

@@ -60,6 +60,8 @@ class SequenceClassification(Task):
     data set declares, or those found in `train`, sorted; numbers have the names of a loaded head with as many classes."""
     missing: MissingMarks = []
     """How a row without a label is written, such as `-`, besides nothing and null: a text, or several."""
+    without_text: texts.WithoutText = "error"
+    """For a row whose text is empty or null, or one of its two texts: an error, or `leave_out`, which tells how many there are."""
     max_length: int | None = Field(default=None, ge=2)
     """Number of tokens to which a text, or the longer one of a pair, is truncated. Default: the tokenizer's limit."""
     augment: list[Augmentation] = []
@@ -101,7 +103,17 @@ class SequenceClassification(Task):
 
     def build(self, context: TaskContext) -> Classification:
         """Read the rows and check their columns and labels."""
-        return Classification(self, texts.splits_of(self.data, context, (*self.text, self.label)), context)
+        return Classification(
+            self,
+            texts.splits_of(
+                self.data,
+                context,
+                (self.label,),
+                inputs={("text", n): name for n, name in enumerate(self.text)},
+                without_text=self.without_text,
+            ),
+            context,
+        )
 
 
 class Classification(LabelledTexts):

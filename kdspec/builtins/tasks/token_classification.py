@@ -66,6 +66,8 @@ class TokenClassification(Task):
     as many classes."""
     missing: MissingMarks = []
     """How a word without a tag is written, such as `_`, besides -100: a text, or several."""
+    without_text: texts.WithoutText = "error"
+    """For a row whose text is empty or null, or has no words: an error, or `leave_out`, which tells how many there are."""
     max_length: int | None = Field(default=None, ge=3)
     """Maximum number of tokens of a row. Default: the tokenizer's limit."""
     long_sentences: Literal["split", "cut"] = "split"
@@ -109,7 +111,13 @@ class TokenClassification(Task):
 
     def build(self, context: TaskContext) -> Tagging:
         """Read the rows and check their tags."""
-        return Tagging(self, texts.splits_of(self.data, context, (self.tokens, self.tags)), context)
+        return Tagging(
+            self,
+            texts.splits_of(
+                self.data, context, (self.tags,), inputs={("tokens",): self.tokens}, without_text=self.without_text
+            ),
+            context,
+        )
 
 
 class Tagging(BuiltTask):

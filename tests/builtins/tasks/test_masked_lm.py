@@ -104,7 +104,8 @@ def test_words_of_a_column_are_masked_together(words, tokenizer):
     ("rows", "fields", "at", "message"),
     [
         ({"text": [None]}, {}, ("text",), "no text"),
-        ({"text": [""]}, {}, ("text",), "no tokens"),
+        ({"text": [""]}, {}, ("text",), "no text"),
+        ({"text": ["\u200b"]}, {}, ("text",), "no tokens"),
         ({"text": ["a"]}, {"text": "txt"}, ("text",), "no column `txt`"),
         ({"text": ["a"]}, {"segmented": "w"}, ("segmented",), "no column `w`"),
         ({"text": ["a b"], "w": ["a"]}, {"segmented": "w"}, ("segmented",), "words of 1 characters"),

@@ -311,11 +311,11 @@ def test_a_row_becomes_lists_of_ids(tokenizer):
 
 
 def test_a_pair_has_two_token_types(tokenizer):
-    rows = {"a": ["a b", "c"], "b": ["c", ""], "label": [0, 1]}
+    rows = {"a": ["a b", "c"], "b": ["c", "a"], "label": [0, 1]}
     first, second = encoded(built({"train": rows}, text=["a", "b"]), "train", tokenizer)
     assert first["input_ids"] == [2, 4, 5, 3, 6, 3]
     assert first["token_type_ids"] == [0, 0, 0, 0, 1, 1]
-    assert second["input_ids"] == [2, 6, 3, 3]
+    assert second["input_ids"] == [2, 6, 3, 4, 3]
 
 
 def test_long_texts_are_truncated(tokenizer):
@@ -333,11 +333,9 @@ def test_a_maximum_length_without_space_for_text_is_refused(tokenizer, text, lim
     assert str(limit) in fault(lambda: encoded(component, "train", tokenizer), "KD502", ("max_length",)).message
 
 
-def test_numbers_and_empty_texts_are_texts(tokenizer):
+def test_numbers_are_texts(tokenizer):
     rows = {"text": [7, 8], "label": [0, 1]}
     assert [example["input_ids"] for example in encoded(built({"train": rows}), "train", tokenizer)] == [[2, 1, 3]] * 2
-    rows = {"text": ["", "a"], "label": [0, 1]}
-    assert encoded(built({"train": rows}), "train", tokenizer)[0]["input_ids"] == [2, 3]
 
 
 @pytest.mark.parametrize(("value", "says"), [(None, "no text"), (["a"], "a list")])
@@ -380,10 +378,10 @@ def test_a_batch_is_what_the_library_would_pad(tokenizer):
 
 def test_a_tokenizer_without_token_types(new_tokenizer):
     plain = transformers.AutoTokenizer.from_pretrained(new_tokenizer("plain", pad=False))
-    component = built({"train": {"text": ["a", ""], "label": [0, 1]}})
+    component = built({"train": {"text": ["a b", "a"], "label": [0, 1]}})
     batch = batch_of(component, encoded(component, "train", plain), plain)
     assert set(batch.tensors) == {"input_ids", "attention_mask", "labels"}
-    assert batch.tensors["attention_mask"].tolist() == [[1], [0]]
+    assert batch.tensors["attention_mask"].tolist() == [[1, 1], [1, 0]]
     assert batch.tensors["input_ids"].dtype == torch.int64
 
 
