@@ -57,6 +57,8 @@ def splits_of(
     reads: Iterable[str | None] | None,
     *,
     inputs: Mapping[ColumnPlace, str] = MappingProxyType({}),
+    together: Sequence[str] | None = None,
+    classes: Sequence[str] = (),
     without_text: WithoutText = "error",
 ) -> Mapping[str, Any]:
     """The rows of the task's `data` by split; no split is empty.
@@ -66,6 +68,8 @@ def splits_of(
         context: that of the task.
         reads: the columns that the task reads besides the `inputs`; None for any.
         inputs: the columns of the texts, by the parameters that name them.
+        together: the columns of texts that are not in two splits of one file; default: the `inputs`.
+        classes: the columns of the classes.
         without_text: what happens to a row that has no text in one of these.
 
     Raises:
@@ -74,7 +78,13 @@ def splits_of(
     """
     try:
         columns = None if reads is None else tuple(name for name in (*inputs.values(), *reads) if name is not None)
-        known = DatasetContext(folder=context.folder, seed=context.seed, reads=columns)
+        known = DatasetContext(
+            folder=context.folder,
+            seed=context.seed,
+            reads=columns,
+            together=tuple(inputs.values() if together is None else together),
+            classes=tuple(classes),
+        )
         splits: Mapping[str, Any] = data.build(known)
     except Fault as fault:
         fault.at = ("data", data.name, *fault.at)

@@ -77,6 +77,11 @@ class DatasetContext(BuildContext):
 
     reads: tuple[str, ...] | None = None
     """The columns that the task reads; a mistake in another one does not matter. None: any column."""
+    together: tuple[str, ...] = ()
+    """The columns of its texts: rows that are equal in them are never in two splits that are parts of one. Default: all
+    columns but `classes`."""
+    classes: tuple[str, ...] = ()
+    """The columns of its classes, which such splits have in equal proportions."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Component
@@ -18,6 +18,7 @@ from kdspec.data.files.delimited import csv_columns, read_csv
 from kdspec.data.files.file_text import FileMistake
 from kdspec.data.files.json_rows import json_columns, read_json
 from kdspec.data.files.row_files import CODE, SPLITS, RowFiles, RowPlace, arrow, joined, line, text_table
+from kdspec.data.files.shares import Share, form, left_of, parted
 from kdspec.diagnostics.fault import Fault
 
 
@@ -95,6 +96,13 @@ class Parquet(RowFiles):
             raise FileMistake(f"the file cannot be read: {line(error)}") from error
 
 
+NameOrShare = Annotated[Annotated[str, Tag("named")] | Annotated[Share, Tag("share")], Discriminator(form)]
+
+
+def _shares(splits: Mapping[Any, str | float] | None) -> dict[str, float]:
+    return {name: value for name, value in (splits or {}).items() if isinstance(value, float)}
+
+
 class Hub(Dataset):
     """A data set on the Hugging Face hub. It is downloaded once; only data is loaded, never code."""
 
@@ -106,22 +114,24 @@ class Hub(Dataset):
     """The configuration, for a data set that has several: `sst2`."""
     revision: str | None = None
     """Branch, tag or commit. Without it a run depends on what the data set's owner last changed."""
-    splits: dict[Literal["train", "validation", "test", "unlabelled"], str] | None = None
+    splits: dict[Literal["train", "validation", "test", "unlabelled"], NameOrShare] | None = None
     """Which of its splits to use as which: `{train: train, validation: validation_matched}`; parts such as
-    `train[:1000]` are possible. Default: the splits of the same names."""
+    `train[:1000]` are possible. A number is a share of the rows of `train`. Default: the splits of the same names."""
 
     @field_validator("splits")
     @classmethod
-    def _has_rows_to_learn_from(cls, splits: dict[str, str] | None) -> dict[str, str] | None:
+    def _has_rows_to_learn_from(cls, splits: dict[str, str | float] | None) -> dict[str, str | float] | None:
         if splits is not None and "train" not in splits:
             raise PydanticCustomError("missing_key", "missing key `{key}`", {"key": "train"})
+        if splits is not None and not isinstance(splits["train"], str):
+            raise PydanticCustomError("wrong_value", "`train` is a split of the data set, not a share")
+        left_of(_shares(splits))
         return splits
 
     def build(self, context: DatasetContext) -> Any:
         """A `datasets.DatasetDict`."""
         import datasets
 
-        del context
         if Path(self.path).is_dir():  # the library would load the folder, not the hub's data set
             raise Fault(
                 CODE,
@@ -131,9 +141,11 @@ class Hub(Dataset):
             )
         with _no_bars():
             if self.splits is not None:
-                return datasets.DatasetDict(
-                    {ours: self._load(theirs, ("splits", ours)) for ours, theirs in self.splits.items()}
-                )
+                named = {ours: theirs for ours, theirs in self.splits.items() if isinstance(theirs, str)}
+                made: dict[str, Any] = {ours: self._load(theirs, ("splits", ours)) for ours, theirs in named.items()}
+                if shares := _shares(self.splits):
+                    made |= self._parted(made["train"], shares, context)
+                return datasets.DatasetDict({ours: made[ours] for ours in self.splits})
             found = self._load(None, ("path",))
         if "train" not in found:
             names = ", ".join(f"`{name}`" for name in found)
@@ -144,6 +156,13 @@ class Hub(Dataset):
                 help=f"set `splits`; it has {names}",
             )
         return datasets.DatasetDict({name: found[name] for name in SPLITS if name in found})
+
+    def _parted(self, train: Any, shares: Mapping[str, float], context: DatasetContext) -> dict[str, Any]:
+        try:
+            return parted(train, shares, context)
+        except Fault as fault:
+            fault.at = ("splits", *fault.at)
+            raise
 
     def _load(self, split: str | None, at: tuple[str, ...]) -> Any:
         import datasets

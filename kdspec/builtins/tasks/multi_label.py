@@ -138,6 +138,7 @@ class MultiLabel(Task):
                 self.label,
                 inputs={("text", n): name for n, name in enumerate(self.text)},
                 without_text=self.without_text,
+                classes=self.label,
             ),
             context,
         )

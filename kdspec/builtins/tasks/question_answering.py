@@ -128,7 +128,9 @@ class QuestionAnswering(Task):
         """Read the rows and check their answers."""
         inputs: dict[ColumnPlace, str] = {("question",): self.question, ("context",): self.context}
         reads = (self.answers, self.id)
-        splits = texts.splits_of(self.data, context, reads, inputs=inputs, without_text=self.without_text)
+        splits = texts.splits_of(
+            self.data, context, reads, inputs=inputs, without_text=self.without_text, together=(self.context,)
+        )
         return Extraction(self, splits, context)
 
 

@@ -111,6 +111,7 @@ class SequenceClassification(Task):
                 (self.label,),
                 inputs={("text", n): name for n, name in enumerate(self.text)},
                 without_text=self.without_text,
+                classes=(self.label,),
             ),
             context,
         )

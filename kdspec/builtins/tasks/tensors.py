@@ -104,7 +104,9 @@ class Tensors(Task):
     def build(self, context: TaskContext) -> TensorRows:
         """Read the rows and check that each column makes a tensor."""
         reads = None if self.columns is None else (*self.columns, self.labels)
-        return TensorRows(self, texts.splits_of(self.data, context, reads), context)
+        together = [name for name in self.columns or () if name != self.labels]
+        classes = () if self.labels is None else (self.labels,)
+        return TensorRows(self, texts.splits_of(self.data, context, reads, together=together, classes=classes), context)
 
 
 class TensorRows(BuiltTask):

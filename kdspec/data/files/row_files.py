@@ -6,9 +6,9 @@ import os
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from kdspec.api.kinds.context import BuildContext, DatasetContext
 from kdspec.api.kinds.kinds import Dataset
@@ -16,6 +16,7 @@ from kdspec.api.spec.file_fields import SpecFile
 from kdspec.data.files.delimited import Columns
 from kdspec.data.files.file_text import FileMistake, is_at_most
 from kdspec.data.files.json_rows import HALF
+from kdspec.data.files.shares import Share, form, left_of, parted
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
 
@@ -33,15 +34,19 @@ Files = Annotated[
 """A file, or a list of files that are concatenated."""
 
 
+FilesOrShare = Annotated[Annotated[Files, Tag("named")] | Annotated[Share, Tag("share")], Discriminator(form)]
+"""Files, or a share of the rows of `train`."""
+
+
 class RowFiles(Dataset):
     """Rows in files, which are read into memory. A split may have columns that another one lacks."""
 
     train: Files
     """File or files of the training split."""
-    validation: Files | None = None
-    """The validation split, which selects the best student."""
-    test: Files | None = None
-    """The test split, used once, at the end."""
+    validation: FilesOrShare | None = None
+    """The validation split, which selects the best student: files, or a share of the rows of `train`, such as 0.1."""
+    test: FilesOrShare | None = None
+    """The test split, used once, at the end: files, or a share of the rows of `train`."""
     unlabelled: Files | None = None
     """Rows without labels: the student learns the teacher's predictions."""
 
@@ -49,9 +54,19 @@ class RowFiles(Dataset):
         """A `datasets.DatasetDict` in memory."""
         import datasets
 
-        splits = {name: files for name in SPLITS if (files := getattr(self, name)) is not None}
-        tables = {name: self._split(name, files, context) for name, files in splits.items()}
-        return datasets.DatasetDict({name: datasets.Dataset(table) for name, table in tables.items()})
+        files = {name: value for name in SPLITS if isinstance(value := getattr(self, name), list)}
+        made = {name: datasets.Dataset(self._split(name, value, context)) for name, value in files.items()}
+        if shares := self._shares():
+            made |= parted(made["train"], shares, context)
+        return datasets.DatasetDict({name: made[name] for name in SPLITS if name in made})
+
+    def _shares(self) -> dict[str, float]:
+        return {name: value for name in SPLITS if isinstance(value := getattr(self, name), float)}
+
+    @model_validator(mode="after")
+    def _something_is_left(self) -> Self:
+        left_of(self._shares())
+        return self
 
     def has_split(self, split: str) -> bool:
         """Whether files of the split are named."""
@@ -71,9 +86,14 @@ class RowFiles(Dataset):
 
     def column_names(self, context: BuildContext) -> Mapping[str, Collection[str]]:
         """From the beginning of each split's first file."""
-        found = {}
+        found: dict[str, Collection[str]] = {}
         for split in SPLITS:
-            for number, file in enumerate((getattr(self, split) or ())[:1]):
+            files = getattr(self, split)
+            if isinstance(files, float):
+                if "train" in found:
+                    found[split] = found["train"]
+                continue
+            for number, file in enumerate((files or ())[:1]):
                 path = context.folder / os.path.expanduser(file)  # noqa: PTH111 - raises nothing
                 try:
                     names = self._names(path)

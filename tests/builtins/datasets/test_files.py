@@ -167,6 +167,13 @@ def test_parquet_files_of_different_columns(tmp_path, build):
         (Csv, {"train": "a", "delimiter": "\n"}, ("delimiter",)),
         (Csv, {"train": "a", "quoting": "no"}, ("quoting",)),
         (Csv, {"train": "a", "dev": "b"}, ("dev",)),
+        (Csv, {"train": "a", "validation": 1.0}, ("validation", "share")),
+        (Csv, {"train": "a", "test": 0}, ("test", "share")),
+        (Csv, {"train": 0.5}, ("train",)),
+        (Csv, {"train": "a", "test": 0.5, "validation": 0.5}, ()),
+        (Csv, {"train": "a", "unlabelled": 0.1}, ("unlabelled",)),
+        (Hub, {"path": "a/b", "splits": {"train": 0.5}}, ("splits",)),
+        (Hub, {"path": "a/b", "splits": {"train": "x", "test": 1.5}}, ("splits", "test", "share")),
         (Json, {"train": "a", "field": 1}, ("field",)),
         (Hub, {}, ("path",)),
         (Hub, {"path": "a b"}, ("path",)),
@@ -187,8 +194,36 @@ def test_a_file_is_looked_for_while_the_spec_is_validated(tmp_path):
         Csv.model_validate({"train": ["train.csv", "more.csv"], "test": "tset.csv"}, context={"folder": tmp_path})
     assert [(error["type"], error["loc"]) for error in caught.value.errors()] == [
         ("file_not_found", ("train", 1)),
-        ("file_not_found", ("test", 0)),
+        ("file_not_found", ("test", "named", 0)),
     ]
+
+
+def test_splits_from_one_file(tmp_path):
+    rows = [{"text": f"text {n}", "label": "ab"[n % 2]} for n in range(40)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "a.csv").write_text("text,label\n" + "".join(f"{row['text']},{row['label']}\n" for row in rows))
+    (tmp_path / "u.csv").write_text("text\nx\n")
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    context = DatasetContext(folder=tmp_path, seed=3, reads=("text", "label"), together=("text",), classes=("label",))
+    shares = {"validation": 0.25, "test": 0.1}
+    made = [
+        component.build(context)
+        for component in (
+            Csv(train="a.csv", unlabelled="u.csv", **shares),
+            Json(train="a.jsonl", **shares),
+            Parquet(train="a.parquet", **shares),
+        )
+    ]
+    assert list(made[0]) == ["train", "validation", "test", "unlabelled"]
+    assert [made[0][split].num_rows for split in made[0]] == [26, 10, 4, 1]
+    for other in made[1:]:
+        assert {split: rows.to_dict() for split, rows in other.items()} == {
+            split: made[0][split].to_dict() for split in other
+        }
+    data = Csv(train="a.csv", **shares)
+    assert data.has_split("test")
+    names = data.column_names(BuildContext(folder=tmp_path))
+    assert names == {split: ["text", "label"] for split in ("train", "validation", "test")}
 
 
 # The hub
@@ -219,6 +254,17 @@ def test_the_hub_s_splits_by_name(hub):
     splits = {"train": "train[:10]", "validation": "extra"}
     assert list(Hub(path="glue", subset="mnli", splits=splits).build(DatasetContext())) == ["train", "validation"]
     assert hub == [("glue", "mnli", None, "train[:10]"), ("glue", "mnli", None, "extra")]
+
+
+def test_a_share_of_the_hub_s_rows(monkeypatch):
+    whole = datasets.Dataset.from_dict({"text": [f"t{n}" for n in range(40)]})
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: whole)
+    found = Hub(path="owner/data", splits={"train": "train", "validation": 0.25}).build(
+        DatasetContext(together=("text",))
+    )
+    assert {split: rows.num_rows for split, rows in found.items()} == {"train": 30, "validation": 10}
+    component = Hub(path="owner/data", splits={"train": "train", "test": 0.001})
+    fault(lambda: component.build(DatasetContext()), ("splits", "test"), "would have no row")
 
 
 def test_a_split_that_the_hub_does_not_have(hub):
