@@ -8,11 +8,14 @@ from collections.abc import Collection
 from types import MappingProxyType
 from typing import Any
 
+from kdspec.data.label_names import quoted
 from kdspec.diagnostics.diagnostic import excerpt
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+", re.ASCII)
+_MARK = 20
+"""Characters of a text that may be a mark for "no number"."""
 _TRUTH = MappingProxyType({"true": 1.0, "false": 0.0})
 
 
@@ -71,4 +74,6 @@ def advice(value: Any) -> str:
     """What to do about a value that cannot be read."""
     if isinstance(value, str) and _DECIMAL_COMMA.fullmatch(value.strip()):
         return "write the decimals after `.`; rows are counted from 1"
+    if isinstance(value, str) and len(value.strip()) <= _MARK:
+        return f"if it means that there is none, write `missing: {quoted(value.strip())}`"
     return "rows are counted from 1"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -92,4 +93,11 @@ def test_what_is_missing():
 def test_a_decimal_comma_has_advice_that_works():
     assert "after `.`" in advice("3,5")
     assert number("3,5".replace(",", ".")) == 3.5
-    assert advice("x") == "rows are counted from 1"
+    assert advice([1]) == "rows are counted from 1"
+
+
+@pytest.mark.parametrize("value", ["N/A", " - ", "it's", "unknown"])
+def test_a_mark_has_advice_that_works(value):
+    written = yaml.safe_load(advice(value).partition("`")[2].removesuffix("`"))["missing"]
+    assert not is_missing(value)
+    assert is_missing(value, [written])

@@ -87,7 +87,8 @@ def _columns(rows: Iterable[tuple[int, Any, str]], unit: str, reads: Callable[[s
                 unfit.add(name)
                 continue
             column = _half_place(line, name) if HALF in problem else 0
-            raise FileMistake(before + problem, at, column)
+            help_ = "write a whole character or none there" if HALF in problem else "a column has values of one kind"
+            raise FileMistake(before + problem, at, column, help_)
         objects.append(row)
     names = dict.fromkeys(name for row in objects for name in row if name not in unfit)
     return {name: [row.get(name) for row in objects] for name in names}
