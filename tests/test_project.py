@@ -211,7 +211,7 @@ def test_no_tracked_file_names_a_folder_of_one_machine_or_a_registry_host():
 FOREIGN = {
     "a module or a configuration of transformers": """
         builtins/models/transformers.py pad_token_id
-        engine/forward/batch_invariance.py config pad_token_id
+        engine/forward/batch_invariance.py config model_type pad_token_id
         engine/forward/attention/attention_weights.py config _attn_implementation is_causal reorder_and_upcast_attn
         engine/forward/models.py config _attn_implementation gradient_checkpointing
         engine/forward/parameter_tree.py _from_config auto_map

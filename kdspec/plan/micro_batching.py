@@ -8,8 +8,7 @@ from typing import Any, Literal
 
 from kdspec.api.component import Strict
 from kdspec.api.kinds.losses import Scoped
-from kdspec.api.plan.plan import TaskPlan
-from kdspec.api.spec.spec import Spec
+from kdspec.api.plan.plan import Plan, TaskPlan
 from kdspec.diagnostics.finding import Finding, Mark
 
 SEPARATE = ("position", "row")
@@ -43,10 +42,10 @@ class BatchingPlan:
         return replace(self, name="random", doubt=doubt, why=_random(doubt))
 
 
-def batches(spec: Spec, plan: TaskPlan) -> BatchingPlan:
+def batches(plan: Plan, part: TaskPlan) -> BatchingPlan:
     """How the batches of one task of a stage are made."""
-    batching = plan.training.batching
-    doubt = next(_doubts(spec, plan), "")
+    batching = part.training.batching
+    doubt = next(_doubts(plan, part), "")
     tokens, by = batching.tokens, batching.by
     if by in ("length_grouped", "random"):
         return BatchingPlan(name=by, why="", chosen=False, tokens=tokens, doubt=doubt)
@@ -58,11 +57,11 @@ def batches(spec: Spec, plan: TaskPlan) -> BatchingPlan:
     return BatchingPlan(name="sorted_micro_batches", why=why, chosen=True)
 
 
-def warnings(spec: Spec, plan: TaskPlan) -> Iterator[Finding]:
+def warnings(plan: Plan, part: TaskPlan) -> Iterator[Finding]:
     """A warning if the spec sets splitting by length and this may change the gradient."""
-    found = batches(spec, plan)
+    found = batches(plan, part)
     if found.splits and found.doubt and not found.chosen:
-        label = Mark(("stages", plan.stage, "training", "batching"), "splits batches by length")
+        label = Mark(("stages", part.stage, "training", "batching"), "splits batches by length")
         message = f"splitting batches may change the gradient: {found.doubt}"
         help_ = "`batching: auto` splits batches only if the gradient stays the same"
         yield Finding("KD320", message, *label, help=help_, severity="warning")
@@ -72,10 +71,18 @@ def _random(doubt: str) -> str:
     return f"splitting by length may change the gradient: {doubt}"
 
 
-def _doubts(spec: Spec, plan: TaskPlan) -> Iterator[str]:
+def depends_on_padding(model: str, family: str | None) -> str:
+    """The reason of a model whose rows are not computed alone."""
+    return f"the outputs of `{model}` for a row may depend on its padding, as it is a `{family}`"
+
+
+def _doubts(made: Plan, plan: TaskPlan) -> Iterator[str]:
     """Reasons why splitting may change the gradient."""
     if plan.training.normalize == "micro_batch":
         yield "`normalize: micro_batch` gives micro-batches, not rows, equal weights"
+    spec, facts = made.spec, made.facts[plan.student]
+    if facts.scope is not None and facts.scope not in SEPARATE:
+        yield depends_on_padding(plan.student, facts.family)
     parts: list[Any] = [plan.distiller, spec.models[plan.student]]
     parts += [part for match in plan.matches for part in (match.loss, match.projection)]
     if plan.needs.hard_labels:

@@ -11,8 +11,6 @@ from kdspec.api.kinds.losses import LogitLoss
 from kdspec.api.plan.needs import HARD_LABELS, DeclaredTerm
 from kdspec.api.plan.plan import Feature, Plan, StagePlan, TaskPlan
 from kdspec.api.spec.match import PlannedMatch, match_keys
-from kdspec.api.spec.spec import Spec
-from kdspec.api.spec.spec_source import SpecSource
 from kdspec.diagnostics.finding import SpecPath
 from kdspec.plan.micro_batching import BatchingPlan, batches
 
@@ -49,7 +47,7 @@ def outline(plan: Plan) -> dict[str, Any]:
       `reads` is empty, and its `batching` is that of the first task.
     """
     spec = plan.spec
-    of = _Origins(spec, plan.source)
+    of = _Origins(plan)
     return {
         "format": FORMAT,
         "name": spec.name,
@@ -85,7 +83,7 @@ def _stage(stage: StagePlan, of: _Origins) -> dict[str, Any]:
     whole = of.setting(stage.distiller, (*path, "distiller"))
     tasks = {name: _task(stage, task, of) for name, task in stage.tasks.items()}
     first = next(iter(stage.tasks.values()))
-    made = batches(of.spec, first)
+    made = batches(of.plan, first)
     settings = of.setting(stage.training, (*path, "training"))["parameters"]
     head = {
         "name": stage.name,
@@ -134,7 +132,7 @@ def _task(stage: StagePlan, task: TaskPlan, of: _Origins) -> dict[str, Any]:
         "settings": {name: setting for name, setting in parameters.items() if name not in off},
         "terms": _terms(stage, task, of, groups, parameters),
         "reads": _reads(task),
-        "batching": _batching(batches(of.spec, task)),
+        "batching": _batching(batches(of.plan, task)),
     }
 
 
@@ -265,8 +263,8 @@ def _training(settings: dict[str, Setting], made: BatchingPlan) -> dict[str, Set
 class _Origins:
     """Settings with their origins, found by looking them up in the text of the spec."""
 
-    def __init__(self, spec: Spec, source: SpecSource) -> None:
-        self.spec, self.source = spec, source
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.spec, self.source = plan, plan.spec, plan.source
 
     def setting(self, value: Any, path: SpecPath) -> Setting:
         """A value with its origin, and those of its parts."""

@@ -72,7 +72,7 @@ def _warnings(plan: Plan) -> Iterator[Finding]:
     for stage in plan.stages:
         yield from twice(plan.source, stage.matches)
         for task in stage.tasks.values():
-            yield from micro_batching.warnings(plan.spec, task)
+            yield from micro_batching.warnings(plan, task)
     yield from unread(plan.spec, plan.stages)
 
 

@@ -38,7 +38,7 @@ def test_what_the_library_writes_is_read(family, tmp_path):
 
 def test_an_unknown_family_has_only_what_is_written():
     known = families.facts({"model_type": "novel", "hidden_size": 5})
-    assert known == ModelFacts(family="novel", width=5)
+    assert known == ModelFacts(family="novel", width=5, scope="micro_batch")
     assert families.facts({}) == ModelFacts()
 
 

@@ -88,7 +88,7 @@ def planned(tmp_path):
 
 
 def chosen(plan):
-    return batches(plan.spec, plan.stages[0].tasks["texts"])
+    return batches(plan, plan.stages[0].tasks["texts"])
 
 
 def test_batches_are_split_for_losses_that_are_sums_over_rows(planned):

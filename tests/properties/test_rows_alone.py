@@ -12,6 +12,7 @@ from text_stages import texts
 from tiny_families import classifier, tokenizer
 
 from kdspec.engine.forward import batch_invariance
+from kdspec.hf.families import ROWWISE
 
 LENGTHS = (1, 2, 3, 5, 9, 14)
 ENCODERS = (
@@ -135,3 +136,39 @@ def test_a_table_of_positions_keeps_the_padding_id_that_it_was_trained_with(answ
     found, expected, stage = answers("roberta", config={"pad_token_id": 1}, pad_token="<pad>")
     assert same(found, expected)
     assert stage.runners["teacher"].module.config.pad_token_id == 1
+
+
+MIXING = ("convbert", "fnet", "funnel", "nystromformer", "yoso")
+
+
+def test_every_family_that_is_taken_as_row_wise_is_tested():
+    aliases = {"gpt-sw3"}  # a GPT-2
+    assert ROWWISE - aliases == {*ENCODERS, *DECODERS, *BOTH}
+    assert not ROWWISE & {*MIXING, "canine", "reformer"}
+
+
+@pytest.mark.parametrize(
+    "family", [pytest.param(name, marks=pytest.mark.slow) for name in MIXING if name != "fnet"] + ["fnet"]
+)
+def test_a_family_that_mixes_padding_in_gets_random_batches_and_is_evaluated_by_length(answers, family):
+    from kdspec.engine.evaluation.evaluate import HardLoss, evaluate
+    from kdspec.plan.micro_batching import batches
+
+    lengths = (2, 4, 12, 2, 4, 12, 7, 2)
+    found, expected, stage = answers(family, lengths=lengths)
+    assert not same(found, expected)
+    plan = stage.plan
+    planned = batches(plan, plan.stages[0].tasks["texts"])
+    assert planned.name == "random"
+    assert f"as it is a `{family}`" in planned.why
+    assert batch_invariance.measure(stage.runners["teacher"], stage.loader) is None
+
+    class Seen(HardLoss):
+        def add(self, features, batch):
+            seen.update(zip(batch.rows, features.logits[0].dense(), strict=True))
+            return {}
+
+    seen = {}
+    task = stage.loader.task
+    evaluate(stage.runners["teacher"], task, stage.loader, 4, evaluator=Seen(task, labelled=False))
+    assert same(torch.stack([seen[row] for row in range(len(lengths))]), expected)

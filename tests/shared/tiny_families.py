@@ -30,7 +30,7 @@ OWN: dict[str, dict[str, Any]] = {
     },
     "lilt": {"hidden_size": 48, "num_attention_heads": 2, "channel_shrink_ratio": 4, "max_2d_position_embeddings": 8},
     "luke": {"entity_vocab_size": 10, "entity_emb_size": 16},
-    "funnel": {"block_sizes": [1, 1], "num_decoder_layers": 1},
+    "funnel": {"block_sizes": [2, 2], "num_decoder_layers": 1},
     "longformer": {"attention_window": [4, 4]},
     "convbert": {"embedding_size": 16, "conv_kernel_size": 3},
 }  # fmt: skip

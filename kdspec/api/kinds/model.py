@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kdspec.api.kinds.context import BuildContext
-from kdspec.api.kinds.losses import Scoped
+from kdspec.api.kinds.losses import Scope, Scoped
 
 if TYPE_CHECKING:
     from torch import nn
@@ -52,6 +52,8 @@ class ModelFacts:
     """The class in its files, such as `BertModel`; empty if all its weights are initialised randomly."""
     vocabulary: int | None = None
     """Number of tokens with embeddings, from its configuration."""
+    scope: Scope | None = None
+    """What its outputs for a row depend on, where models of one component differ; None: as the component's `scope`."""
 
 
 @dataclass(frozen=True, kw_only=True)

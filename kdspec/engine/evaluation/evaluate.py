@@ -7,9 +7,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kdspec.api.working.batch import Batch
@@ -19,6 +22,7 @@ from kdspec.api.working.step import Features
 from kdspec.api.working.task import BuiltTask
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.batches.sampler import isolated_random
+from kdspec.engine.forward.batch_invariance import separate
 from kdspec.engine.forward.model_runner import ModelRunner, frozen
 from kdspec.engine.processes.process_group import ProcessGroup
 from kdspec.ops.mean import Mean
@@ -46,13 +50,14 @@ def evaluate(
 ) -> Outcome:
     """The metrics of one model on the loader's split, or on some rows of it, and its loss if that can be computed.
 
-    Rows are sorted by length, so that batches have little padding; neither the result nor training depends on it. Each
-    batch is computed by one of the processes; all get the metrics, and the main one the states. `through` runs a forward
+    Rows are sorted by length, so that batches have little padding; neither the result nor training depends on it. A model whose
+    rows may depend on their padding gets batches of rows of one length. Each batch is computed by one of the processes; all get the metrics, and the main one the states. `through` runs a forward
     pass of a model that is sharded among them. The task's `evaluator` is used if the model has the features that it reads.
     """
     process_group = process_group or ProcessGroup()
-    order = sorted(range(loader.rows) if rows is None else rows, key=loader.lengths.__getitem__)
-    starts = range(0, len(order), batch_size)
+    lengths = loader.lengths_for(forward.name)
+    order = sorted(range(loader.rows) if rows is None else rows, key=lengths.__getitem__)
+    batches = _batches(order, lengths, batch_size, equal=not separate(forward.module))
     known = evaluator.reads <= forward.features.keys()
     loss = HardLoss(task, labelled=known)
     folds: list[Evaluator] = [*([evaluator] if known else []), *([] if known and evaluator.gives_loss else [loss])]
@@ -61,13 +66,12 @@ def evaluate(
         if forward.head is not None and order:
             forward.shorten(loader.batch(forward.name, order[:1]).to(loader.device))
         # All processes run the model equally often: the collectives of a sharded model wait for all of them.
-        for first in range(0, len(starts), process_group.world):
+        for first in range(0, len(batches), process_group.world):
             number = first + process_group.rank
-            start = starts[min(number, len(starts) - 1)]
-            here = loader.batch(forward.name, order[start : start + batch_size])
+            here = loader.batch(forward.name, batches[min(number, len(batches) - 1)])
             batch = here.to(loader.device)
             features = through(partial(forward, batch))
-            if number >= len(starts):
+            if number >= len(batches):
                 continue
             for place, fold in enumerate(folds):
                 state = fold.add(features, here if fold is loss else batch)
@@ -80,6 +84,12 @@ def evaluate(
     for fold, of in zip(folds, states, strict=True):
         metrics |= fold.merge(of)
     return Outcome(process_group.share(metrics), states[0] if known else ())
+
+
+def _batches(order: Sequence[int], lengths: NDArray[np.int64], most: int, *, equal: bool) -> list[Sequence[int]]:
+    """The rows of each batch, in their order; `equal`: all of one length."""
+    runs = [list(rows) for _, rows in groupby(order, key=lambda row: int(lengths[row]) if equal else 0)]
+    return [rows[start : start + most] for rows in runs for start in range(0, len(rows), most)]
 
 
 def _by_evaluator(found: Mapping[str, Tensor], evaluators: int) -> tuple[tuple[State, ...], ...]:

@@ -19,6 +19,7 @@ from kdspec.engine.batches.loader import Loader
 from kdspec.engine.batches.sampler import isolated_random
 from kdspec.engine.forward.error_context import is_out_of_memory
 from kdspec.engine.forward.model_runner import ModelRunner, frozen
+from kdspec.hf.families import rowwise
 
 ALLOWED = 1e-3
 """Allowed difference in float32, relative to the largest output.
@@ -68,13 +69,14 @@ def measure(forward: ModelRunner, loader: Loader, rows: Sequence[int] | None = N
         rows: the rows to compare; by default the shortest, the longest and two between, all of different lengths.
 
     Returns:
-        The largest difference; None if there is nothing to compare, since all rows have the same length.
+        The largest difference; None if there is nothing to compare: all rows have the same length, or the family is not known
+        to compute rows alone, which the plan says and evaluation respects.
 
     Raises:
         FindingError: as the model does for a batch.
     """
     chosen = _chosen(loader, forward.name) if rows is None else list(rows)
-    if len(chosen) < 2:
+    if len(chosen) < 2 or not separate(forward.module):
         return None
     together = loader.on_device(forward.name, chosen)
     alone = [loader.on_device(forward.name, [row]) for row in chosen]
@@ -89,6 +91,12 @@ def measure(forward: ModelRunner, loader: Loader, rows: Sequence[int] | None = N
         if (exact := _exact(forward)) is not None and (again := _largest(exact, chosen, together, alone)) is not None:
             return _difference(again, chosen, loader, forward.name, ALLOWED)
     return _difference(found, chosen, loader, forward.name, _ROUGH)
+
+
+def separate(module: nn.Module) -> bool:
+    """Whether rows are computed alone, whatever their padding; False for a family of transformers of which that is unknown."""
+    family = getattr(getattr(module, "config", None), "model_type", None)
+    return not isinstance(family, str) or rowwise(family)
 
 
 def refused(task: str, forward: ModelRunner, loader: Loader, difference: Difference) -> Finding:

@@ -56,7 +56,7 @@ class StageInputs:
             )
             training = self.stage.training.model_copy(update={"accumulate": self._accumulate()})
             arrangement = arrange(
-                batches(stage_models.spec, part), loader, training, task_inputs.student.module, features[part.student],
+                batches(stage_models.plan, part), loader, training, task_inputs.student.module, features[part.student],
                 teachers=[teacher.module for teacher in task_inputs.teachers.values()], stage=self._title(part),
                 seed=self._seed(part), world=backend.world, ranks=1 if self.stage.several else backend.world,
             )  # fmt: skip
