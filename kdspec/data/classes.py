@@ -18,7 +18,7 @@ from kdspec.data.labels import suspects
 from kdspec.diagnostics.diagnostic import closest, excerpt
 from kdspec.diagnostics.fault import Fault
 
-_RARE = 0.1
+_RARE = 0.15
 
 Counts = Mapping[str, Counter[str]]
 """For each split how often it has each label, as written."""
@@ -113,6 +113,7 @@ def naming(
     at: ColumnPlace,
     labels: Sequence[str] | None = None,
     declared: Sequence[str] | None = None,
+    asks: bool = True,
 ) -> Naming:
     """The classes of a task, and what its written labels mean.
 
@@ -123,6 +124,7 @@ def naming(
         at: the task's parameter that names it.
         labels: the names that the task writes.
         declared: the names that the data set declares; labels are then written by them.
+        asks: whether many `-1` beside 0 and 1 are an error, since they may be a class.
 
     Raises:
         Fault: KD312 if `-1` may be a class or the mark of no label.
@@ -130,7 +132,7 @@ def naming(
     given = labels if labels is not None else None if _are_numbers(declared) else declared
     unlabelled = frozenset(_without_labels(counts, given or (), context, column, at))
     known = {split: of for split, of in counts.items() if split not in unlabelled}
-    marks = _marks(known, given or (), context, column, at)
+    marks = _marks(known, given or (), context, column, at, asks=asks)
     values = {split: [label for label in of if label not in marks] for split, of in known.items()}
     if given is not None:
         renamed = _named(values, given) if labels is not None else {}
@@ -173,7 +175,9 @@ def _without_labels(
             context.tell(Fault(SUSPECT, f"{message}: they count as rows without a label", at))
 
 
-def _marks(counts: Counts, names: Sequence[str], context: TaskContext, column: str, at: ColumnPlace) -> frozenset[str]:
+def _marks(
+    counts: Counts, names: Sequence[str], context: TaskContext, column: str, at: ColumnPlace, *, asks: bool
+) -> frozenset[str]:
     """`-1` and `-100` beside the numbers 0 to n - 1."""
     written = {label for of in counts.values() for label in of}
     marks = {label for label in written if whole(label) in NO_LABEL and label not in names}
@@ -188,7 +192,7 @@ def _marks(counts: Counts, names: Sequence[str], context: TaskContext, column: s
         return frozenset()
     train = counts.get("train", Counter())
     rows = train["-1"]
-    if classes == 2 and not names and rows > _RARE * train.total():
+    if asks and classes == 2 and not names and 2 not in heads and rows > _RARE * train.total():
         message = f"{rows:,} of {train.total():,} labels of `train` in `{column}` are `-1`, and the others `0` or `1`"
         help_ = "write `missing: '-1'` if it means that there is none, else `labels: ['-1', '0', '1']`"
         raise Fault("KD312", f"{message}: it may be a class or mean no label", at, help=help_)

@@ -134,6 +134,7 @@ def test_a_frequent_minus_one_beside_two_classes_is_asked_about():
     assert caught.value.help == "write `missing: '-1'` if it means that there is none, else `labels: ['-1', '0', '1']`"
     assert settled({"train": [-1, 0, 1] * 10}, labels=["-1", "0", "1"])[0] == ("-1", "0", "1")
     assert settled({"train": [0, 1] * 10, "test": [-1, 0, 1]})[1]["test"] == [None, "0", "1"]
+    assert settled({"train": [-1, 0, 1] * 10}, head("teacher", "ab"))[0] == ("a", "b")
 
 
 @pytest.mark.parametrize("mark", [-1, "?", "n/a", 99])

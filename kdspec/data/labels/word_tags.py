@@ -69,7 +69,7 @@ class TagColumn:
         counts = count({split: (tag for row in of for tag in row or ()) for split, of in tags.items()})
         found = naming(
             counts, replace(context, heads=()) if learnt else context, column=self.column, at=_AT,
-            labels=None if learnt else self.labels, declared=known,
+            labels=None if learnt else self.labels, declared=known, asks=False,
         )  # fmt: skip
         named = {
             split: [_unless_empty([found.name(split, tag) for tag in row or ()]) for row in of]

@@ -279,6 +279,10 @@ def test_a_word_without_a_tag_does_not_part_an_entity(tokenizer):
     assert answered(found, "train", tokenizer, said) == {"f1": 1.0, "precision": 1.0, "recall": 1.0, "accuracy": 1.0}
 
 
+def test_many_words_may_have_the_tag_minus_one():
+    assert names(told(numbered([0, -1, 1, -1]))[0]) == [["0", None, "1", None]]
+
+
 def test_a_sentence_of_words_without_tags_is_unlabelled(tokenizer):
     found, _ = told(numbered(["B-X", "O"], test=[["-100", "-100"], ["O", "-100"]]))
     assert (found.labelled("test"), found.rows("test"), found.labelled("train")) == (1, 2, 1)
