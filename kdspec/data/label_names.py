@@ -94,12 +94,15 @@ def unknown(name: str, names: Sequence[str], split: str, row: int, at: ColumnPla
         else f"word {word} in row {row} of `{split}` has the tag"
     )
     message = f"{what} `{excerpt(name)}`, which is not among {listed(names)}"
-    if near is None and not any(character.isalpha() for character in name):
+    value, numbered = whole(name), all(whole(each) is not None for each in names)
+    if value is not None and not numbered:
+        help_ = f"the {len(names)} names can stand for the numbers 0 to {len(names) - 1}, if no label is another number"
+    elif near is None and not any(map(str.isalpha, name)) and (value is None or value < 0):
         help_ = f"if it means that there is none, write `missing: {quoted(name)}`"
+    elif near is None or numbered:
+        help_ = f"{'rows' if word is None else 'rows and words'} are counted from 1"
     else:
-        help_ = (
-            f"did you mean `{near}`?" if near else f"{'rows' if word is None else 'rows and words'} are counted from 1"
-        )
+        help_ = f"did you mean `{near}`?"
     return Fault(_CODE, message, at, help=help_)
 
 
