@@ -34,6 +34,21 @@ class StageStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class Preflight:
+    """The look at rows and models before a stage; `cached` if an earlier one has found the same.
+
+    `tasks` has the facts of each task by its name: `splits` with the rows, the labelled ones and the `labels`, `in_train` and
+    the lengths of each split, the first row (`shown`), and of each of the `models` the difference of a row `alone` and in a
+    batch, and the `answers` of a teacher to labelled rows.
+    """
+
+    stage: str
+    cached: bool
+    seconds: float
+    tasks: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class StepDone:
     """One optimizer step, counted from 1: `step` steps are now done.
 
@@ -146,6 +161,7 @@ class RunFailed:
 Event = (
     RunStarted
     | StageStarted
+    | Preflight
     | StepDone
     | Evaluated
     | CheckpointSaved

@@ -364,6 +364,12 @@ _TABLE = (
         "reads padding. Its metrics and what it teaches would depend on which rows come together.",
     ),
     Code(
+        "KD518",
+        "a teacher is no better than chance",
+        "Before a loaded teacher teaches, it answers labelled rows, and is right no more often than by guessing among the "
+        "classes, or nearly always right in another order of the classes. A student would learn these answers.",
+    ),
+    Code(
         "KD519",
         "rows or a teacher that look wrong",
         "The look before a stage has found something that may be a mistake: test texts that stand in `train`, many rows "

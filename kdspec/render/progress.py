@@ -23,6 +23,7 @@ from kdspec.events import (
     Evaluated,
     Event,
     Note,
+    Preflight,
     RunFailed,
     RunFinished,
     RunStarted,
@@ -33,6 +34,7 @@ from kdspec.events import (
 )
 from kdspec.render.clean import clean
 from kdspec.render.plan import plain
+from kdspec.render.preflight import preflight_line
 from kdspec.render.rehearsal import size
 
 _PERIOD = 10.0
@@ -128,9 +130,8 @@ class Progress:
                 self._announce("comparing the models" if event.stage in self._stages[-1:] else "loading")
             case StageSkipped():
                 self._print(f"stage {clean(event.stage)} skipped: {clean(event.reason)}")
-            case Note():
-                prefix = "warning: " if event.level == "warning" else ""
-                self._print(f"{prefix}{clean(event.text)}", "yellow" if prefix else "")
+            case Note() | Preflight():
+                self._print(*_told(event))
             case RunFinished() | RunFailed():
                 self._stage, self._doing = None, "done"
             case _:
@@ -211,6 +212,14 @@ class Progress:
 
     def _print(self, text: str, style: str = "") -> None:
         self._console.print(Text(text, style), soft_wrap=True)
+
+
+def _told(event: Note | Preflight) -> tuple[str, str]:
+    """A line, and its style."""
+    if isinstance(event, Preflight):
+        return f"preflight of {preflight_line(event)}", "dim"
+    prefix = "warning: " if event.level == "warning" else ""
+    return f"{prefix}{clean(event.text)}", "yellow" if prefix else ""
 
 
 def number(value: float) -> str:

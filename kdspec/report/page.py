@@ -13,6 +13,7 @@ from kdspec.events import (
     CacheState,
     Evaluated,
     Note,
+    Preflight,
     RunFailed,
     RunFinished,
     RunStarted,
@@ -21,6 +22,7 @@ from kdspec.events import (
     StepDone,
 )
 from kdspec.render import plan as text
+from kdspec.render.preflight import preflight_rows
 from kdspec.render.progress import duration, number
 from kdspec.render.rehearsal import STUDENT, size
 from kdspec.render.table import caption, columns
@@ -44,6 +46,7 @@ def page(report: Report, sections: Sequence[Section | FailedSection]) -> str:
         _header(report),
         _section("Models", _models(report)),
         *(_section(f"Curves of {stage}", _curves(report, stage)) for stage in _stages(report)),
+        _section("Preflight", _preflight(report)),
         _section("Teacher caches", _caches(report)),
         _section("Plan", _plan(report)),
         *map(_added, sections),
@@ -218,6 +221,16 @@ def _caches(report: Report) -> str:
     ]
     names = ("stage", "teacher", "features", "per row", "total", "rows read", "folder")
     return _table([(name, name in ("per row", "total", "rows read")) for name in names], rows) if rows else ""
+
+
+def _preflight(report: Report) -> str:
+    """What was found at the rows and models before each stage, by its last start."""
+    last = {event.stage: event for event in report.of(Preflight)}
+    rows = [
+        [escape(cell) for cell in (stage, *cells)] for stage, event in last.items() for cells in preflight_rows(event)
+    ]
+    names = ("stage", "task or model", "rows, and checks left out", "answers", "alone or in a batch")
+    return _table([(name, False) for name in names], rows) if rows else ""
 
 
 def _terms(stage: Mapping[str, Any]) -> str:

@@ -22,6 +22,8 @@ def flat(rows: Sequence[Row], key: str) -> Flat | None:
     """The numbers of an entry; None if it has others in some row, rows lack it, or they are too many to read one by one."""
     if not isinstance(rows, Packed) and len(rows) > _MOST:
         return None
+    if not len(rows) or key not in rows[0]:
+        return None
     column = rows.column(key) if isinstance(rows, Packed) else [row.get(key) for row in rows]
     if isinstance(column, Lists):
         return column.flat, column.lengths

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,22 +66,39 @@ class AnswerFacts:
     """Those of the task."""
     primary: str
     """The metric of the task that selects the best student."""
+    higher_is_better: bool = True
+    classes: int = 0
+    """The number of classes; 0 if the labels are no classes, and the numbers below mean nothing."""
+    answers: int = 0
+    """Labelled rows, or tokens."""
+    right: int = 0
+    most_frequent: int = 0
+    """How often the most frequent class is the label."""
+    order: tuple[int, ...] = ()
+    """The class of each logit, if nearly all answers are right in this other order."""
+    right_in_order: int = 0
     confusion: tuple[tuple[int, ...], ...] = ()
-    """For each class the number of times that each class was answered; empty if the labels are no classes."""
+    """For each class the number of times that each class was answered; empty if there are many."""
+
+    @property
+    def accuracy(self) -> float | None:
+        """The share of right answers; None if the labels are no classes."""
+        return self.right / self.answers if self.answers else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class AloneFacts:
-    """One row, asked alone and beside a longer one."""
+    """Some rows, each asked alone and beside longer ones."""
 
     difference: float
-    """The largest difference of an answer, by the size of the answers."""
-    row: int
-    """The row, from 0."""
-    beside: int
-    """The longer row."""
+    """The largest difference of an output, by the size of the outputs."""
+    allowed: float
+    """The largest difference that rounding can make."""
+    message: str = ""
+    """What is wrong, if the difference is larger."""
     notes: tuple[str, ...] = ()
-    """Padding side, ids and masks, if the answers differ."""
+    """Padding side, ids and masks, if it is larger."""
+    help: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +128,7 @@ class TaskFacts:
     """The checks that do not apply, and why."""
 
 
-_TASKS = TypeAdapter(tuple[TaskFacts, ...])
+_TASKS = TypeAdapter(tuple[TaskFacts, ...], config=ConfigDict(ser_json_inf_nan="constants"))
 
 
 def as_data(tasks: Sequence[TaskFacts]) -> dict[str, Any]:

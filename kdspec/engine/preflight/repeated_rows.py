@@ -57,7 +57,7 @@ def _digests(rows: Iterable[Row], targets: Collection[str]) -> list[bytes] | Non
     for row in rows:
         digest = hashlib.blake2b(digest_size=16)
         for key in sorted(row.keys() - targets):
-            value = _plain(row[key])
+            value = plain(row[key])
             if value is None:
                 return None
             digest.update(f"{key}\0{value}\0".encode(errors="surrogatepass"))
@@ -65,11 +65,11 @@ def _digests(rows: Iterable[Row], targets: Collection[str]) -> list[bytes] | Non
     return found
 
 
-def _plain(value: Any) -> str | None:
+def plain(value: Any) -> str | None:
     """A value in words that are equal for equal values; None if it is no number, text, or list of these."""
     if isinstance(value, (Tensor, np.ndarray, np.generic)):
         value = value.tolist()
     if isinstance(value, (list, tuple)):
-        parts = [_plain(part) for part in value]
+        parts = [plain(part) for part in value]
         return None if None in parts else f"[{','.join(part or '' for part in parts)}]"
     return repr(value) if isinstance(value, (str, bytes, int, float)) or value is None else None

@@ -142,8 +142,10 @@ def _shown(task: BuiltTask, loader: Loader, models: tuple[str, ...]) -> ShownRow
     reader = loader.readers[models[0]]
     row = loader.encoded(models[0])["train"][0]
     batch = task.collate([row], reader)
-    ids = row.get(task.length_key) if reader.tokenizer is not None else None
-    tokens = tuple(map(str, reader.tokenizer.convert_ids_to_tokens(list(ids)))) if reader.tokenizer and ids else ()
+    tokenizer, ids = reader.tokenizer, flat([row], task.length_key)
+    tokens: tuple[str, ...] = ()
+    if tokenizer is not None and ids is not None:
+        tokens = tuple(map(str, tokenizer.convert_ids_to_tokens(ids[0].tolist())))
     inputs = {**{name: tensors for field in batch.inputs.values() for name, tensors in field.items()}}
     return ShownRow(
         models=models,

@@ -19,6 +19,7 @@ from kdspec.engine.batches.loader import Loader
 from kdspec.engine.batches.sampler import fold
 from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.forward.models import Models
+from kdspec.engine.preflight.look import Look, Looked
 from kdspec.engine.processes.backend import Backend
 from kdspec.engine.run.run_folder import RunFolder
 from kdspec.engine.run.triggers import total_steps
@@ -61,12 +62,14 @@ class BuiltStage:
     caches: tuple[CacheState, ...]
     """The cache of each teacher, or the reason why it has none."""
     compilation: Compilation
+    looked: Looked
+    """What was found at its rows and models."""
     whole_student: nn.Module | None
     """If the backend shards the student: its copy on the CPU, which gets the trained weights at the end."""
 
 
 def build_stage(setup: StageSetup, processes: int, warn: Callable[[str], None]) -> BuiltStage:
-    """Build a stage; it emits nothing and trains nothing.
+    """Build a stage, and look at its rows and models; it emits nothing and trains nothing.
 
     Args:
         setup: what it is built from.
@@ -79,6 +82,8 @@ def build_stage(setup: StageSetup, processes: int, warn: Callable[[str], None]) 
     stage, backend = setup.stage, setup.backend
     stage_models = StageModels(setup.plan, stage, setup.models, setup.tasks, backend.device, backend)
     inputs = StageInputs(stage_models, setup.registry, backend, processes)
+    # Before `wrap`, while the student is whole; a teacher's cache is opened afterwards, and not by a stage that is refused.
+    looked = Look(plan=setup.plan, stage=stage, models=setup.models, tasks=setup.tasks, backend=backend)(inputs.by_task)
     steps = total_steps(inputs.draws.steps_per_epoch, stage.training.epochs, stage.training.steps)
     trainable = stage_models.trainable(setup.models.module(stage.student), inputs.matches)
     if backend.divided and trainable.works_on_models:
@@ -115,7 +120,7 @@ def build_stage(setup: StageSetup, processes: int, warn: Callable[[str], None]) 
     notes += _untrained_teachers(setup, loop)
     return BuiltStage(
         loop=loop, loader=inputs.loader, notes=tuple(notes), caches=tuple(caches), compilation=compilation,
-        whole_student=whole_student,
+        looked=looked, whole_student=whole_student,
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from kdspec.events import (
     Evaluated,
     Event,
     Note,
+    Preflight,
     Record,
     RunFailed,
     RunFinished,
@@ -96,6 +97,8 @@ def _is_undone(event: Event, stage: str, step: int, later: set[str]) -> bool:
             return event.stage in later
         case StageStarted():
             return event.start_step > step
+        case Preflight():
+            return False
         case StepDone() | Evaluated() | CheckpointSaved() | CacheState():
             return event.step > step
         case StageFinished() | StageSkipped():

@@ -110,7 +110,8 @@ class StageRun:
         epochs = loop.total_steps / loop.draws.steps_per_epoch
         rows = sum(task_inputs.loader.rows for task_inputs in loop.inputs_of.values())
         self.emit(StageStarted(self.stage.name, loop.total_steps, epochs, rows, self.progress.step))
-        for note in () if resumed else self.built.notes:
+        self.emit(self.built.looked.event)
+        for note in () if resumed else (*self.built.looked.notes, *self.built.notes):
             self.emit(note)
         for state in self.built.caches:
             self.emit(state)

@@ -95,7 +95,8 @@ class Scripted(Task):
 
 
 def scripted(launch, values, higher, *sets):
-    task = f"tasks={{rows: {{scripted: {{values: {values}, higher: {str(higher).lower()}}}}}}}"
+    """A run whose student has these values, one for each evaluation; the first is the teacher's, before the stage."""
+    task = f"tasks={{rows: {{scripted: {{values: [0, {values[1:]}, higher: {str(higher).lower()}}}}}}}"
     changes = (task, "adaptors={}", f"{GENERAL}.matches=[]", f"{TRAINING}.steps=4", f"{TRAINING}.epochs=null", EVERY)
     ran = launch(*changes, *sets, plugins=[Scripted])
     return ran, ran.of(StageFinished)[0]

@@ -71,7 +71,7 @@ def test_an_observer_that_raises_is_reported_once_and_the_run_continues(launch, 
     bad, good = Observer("bad_one", "StepDone"), Observer("good_one")
     ran = launch(plugins=[bad, good])
     assert same.bits(ran.weights, alone.weights)
-    (note,) = [event for event in ran.of(Note) if event.level == "warning"]
+    (note,) = [event for event in ran.of(Note) if "observer" in event.text]
     assert "bad_one" in note.text
     assert "raised ValueError: no room on the wall; it is not called again" in note.text
     assert len([event for event in bad.seen if isinstance(event, StepDone)]) == 1

@@ -1,0 +1,163 @@
+"""Asks a teacher for its answers to some labelled rows, before it teaches."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kdspec.api.plan.plan import Plan
+from kdspec.api.working.batch import Batch
+from kdspec.api.working.evaluator import Evaluator, State
+from kdspec.api.working.step import Features
+from kdspec.api.working.task import BuiltTask
+from kdspec.engine.batches.loader import Loader
+from kdspec.engine.batches.sampler import fold
+from kdspec.engine.evaluation.best_model import evaluated_features
+from kdspec.engine.evaluation.evaluate import evaluate
+from kdspec.engine.forward.model_findings import ModelFindings
+from kdspec.engine.forward.model_runner import ModelRunner
+from kdspec.engine.preflight.chance import other_order
+from kdspec.engine.preflight.encoded_values import any_in_row, flat
+from kdspec.engine.preflight.facts import AnswerFacts
+
+_IGNORE = -100
+_MOST, _FEWEST = 300, 32
+_ON_CPU, _ELSEWHERE = 1.5e11, 2e13
+"""Multiplications and additions that may be spent on the answers of a model: a second or two."""
+_BATCH = 32
+_MOST_CLASSES = 1_000
+_FEW_CLASSES = 12
+
+
+def answers(plan: Plan, task_name: str, task: BuiltTask, teacher: ModelRunner, loader: Loader) -> AnswerFacts | str:
+    """The answers of a teacher to labelled rows of the loader's split, or the reason why there are none.
+
+    The teacher's own runner is left alone: evaluation reads other features. Neither weights nor random numbers change.
+
+    Raises:
+        FindingError: as the model does for a batch.
+    """
+    evaluator = task.evaluator(loader.split)
+    features = evaluated_features(plan, teacher.name, task_name, evaluator)
+    if not evaluator.reads <= features.keys():
+        return "the task has no labels, or the model gives no answers to compare with them"
+    rows = _labelled(task, loader, teacher.name)
+    if not rows:
+        return f"no row of `{loader.split}` has a label"
+    asked = _sample(rows, task, loader, plan.spec.seed, _affordable(teacher.module, loader, teacher.name))
+    forward = ModelRunner(
+        ModelFindings(plan.spec, teacher.name, task_name), teacher.module, features,
+        chooses=teacher.accepted is not None, entire=teacher.entire, arithmetic=teacher.arithmetic,
+    )  # fmt: skip
+    judge = Judge(evaluator)
+    metrics = evaluate(forward, task, loader, _BATCH, asked, evaluator=judge).metrics
+    confusion = judge.confusion
+    truth = [sum(of_class) for of_class in confusion]
+    order = other_order(confusion)
+    return AnswerFacts(
+        split=loader.split,
+        rows=len(asked),
+        metrics={name: round(value, 6) for name, value in metrics.items()},
+        primary=evaluator.primary.name,
+        higher_is_better=evaluator.primary.higher_is_better,
+        classes=len(confusion),
+        answers=sum(truth),
+        right=sum(confusion[number][number] for number in range(len(confusion))),
+        most_frequent=max(truth, default=0),
+        order=order.places if order else (),
+        right_in_order=order.right if order else 0,
+        confusion=tuple(map(tuple, confusion)) if len(confusion) <= _FEW_CLASSES else (),
+    )
+
+
+class Judge(Evaluator):
+    """A task's evaluator that also counts the answers to each class, where a row or a token has one class as its label.
+
+    Accuracy is computed from the counts: the libraries of other metrics take seconds to import.
+
+    Args:
+        evaluator: that of the task.
+    """
+
+    gives_loss = True
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+        self.reads, self.optional, self.primary = evaluator.reads, evaluator.optional, evaluator.primary
+        self.confusion: list[list[int]] = []
+        """For each class the number of times that each class was answered; empty if labels are no classes."""
+
+    def add(self, features: Features, batch: Batch) -> State:
+        """The evaluator's state, and the label and the answer of each labelled row or token."""
+        state = {f"own.{name}": tensor for name, tensor in self._evaluator.add(features, batch).items()}
+        found = _classes(features, batch)
+        if found is None:
+            return state
+        truth, logits, kept = found
+        answer = logits.float().argmax(-1)[kept]
+        return {**state, "truth": truth[kept], "answer": answer, "size": torch.tensor([logits.shape[-1], truth.ndim])}
+
+    def merge(self, states: Sequence[State]) -> Mapping[str, float]:
+        """The evaluator's metrics, or accuracy alone if it selects the best student."""
+        counted = [state for state in states if "truth" in state]
+        if counted:
+            classes, dimensions = counted[0]["size"].tolist()
+            truth, answer = (torch.cat([state[name] for state in counted]) for name in ("truth", "answer"))
+            if len(truth) and int(truth.min()) >= 0 and int(truth.max()) < classes:
+                counts = torch.bincount(truth * classes + answer, minlength=classes * classes)
+                self.confusion = counts.reshape(classes, classes).tolist()
+                if dimensions == 1 and self.primary.name == "accuracy":
+                    return {"accuracy": float((truth == answer).double().mean())}
+        owns = ({name[4:]: tensor for name, tensor in state.items() if name.startswith("own.")} for state in states)
+        return self._evaluator.merge([state for state in owns if state])
+
+
+def _classes(features: Features, batch: Batch) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Labels, logits and the mask of what counts, if each row or token has one class."""
+    logits, labels = features.logits, features.heads("labels") or tuple(batch.targets.values())
+    if len(logits) != 1 or len(labels) != 1 or not 2 <= logits[0].classes <= _MOST_CLASSES:
+        return None
+    truth: Any = labels[0]
+    dense = logits[0].dense()
+    if not isinstance(truth, Tensor) or truth.is_floating_point() or truth.shape != dense.shape[:-1]:
+        return None
+    kept = truth != _IGNORE
+    masks = features.heads("logits_mask")
+    if masks and masks[0].shape == truth.shape:
+        kept &= masks[0] != 0
+    return truth, dense, kept
+
+
+def _labelled(task: BuiltTask, loader: Loader, model: str) -> list[int]:
+    """The rows with a label; all of them if that is not known."""
+    rows = loader.encoded(model)[loader.split]
+    targets = list(task.collate([rows[0]], loader.readers[model]).targets) if len(rows) else []
+    found = flat(rows, targets[0]) if targets else None
+    if found is None:
+        return list(range(len(rows)))
+    values, lengths = found
+    known = ~np.isnan(values) if values.dtype.kind == "f" else values != _IGNORE
+    numbers: list[int] = np.flatnonzero(any_in_row(known, lengths)).tolist()
+    return numbers
+
+
+def _affordable(module: nn.Module, loader: Loader, model: str) -> int:
+    """How many rows may be asked, by the size of the model and the length of the rows."""
+    lengths = loader.lengths_for(model)
+    tokens = float(lengths.mean()) if len(lengths) else 1.0
+    inner = [p for name, p in module.named_parameters() if "embedding" not in name]
+    of_row = 2 * sum(parameter.numel() for parameter in inner) * max(tokens, 1.0)
+    device = next((parameter.device.type for parameter in module.parameters()), "cpu")
+    return min(_MOST, max(_FEWEST, int((_ON_CPU if device == "cpu" else _ELSEWHERE) / max(of_row, 1.0))))
+
+
+def _sample(rows: Sequence[int], task: BuiltTask, loader: Loader, seed: int, most: int) -> list[int]:
+    """At most so many of the rows, always the same. Long texts may be several rows, which stay together."""
+    if loader.rows != task.rows(loader.split):
+        return list(rows[:most])
+    return sorted(random.Random(fold(seed, "preflight")).sample(rows, min(most, len(rows))))  # noqa: S311 - no secrets

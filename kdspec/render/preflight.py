@@ -1,0 +1,74 @@
+"""Renders the look before a stage: one line for a log, and rows of a table for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kdspec.events import Preflight
+from kdspec.render.clean import clean
+
+_SAME = 1e-5
+"""The difference up to which answers are called the same."""
+
+
+def preflight_line(event: Preflight) -> str:
+    """`distil: 280 rows, 4 classes, 2.1 % cut at 128; teacher accuracy 0.97 (majority 0.31); ... 1.2 s`."""
+    parts = [part for name, task in event.tasks.items() for part in _task(name, task, several=len(event.tasks) > 1)]
+    end = "cached" if event.cached else f"{event.seconds:.1f} s"
+    return f"{clean(event.stage)}: {'; '.join([*parts, end])}"
+
+
+def preflight_rows(event: Preflight) -> Iterator[tuple[str, str, str, str]]:
+    """For each task and model: its name, its role in words, the answers, and the difference of a row alone."""
+    for name, task in event.tasks.items():
+        yield clean(name), _of_rows(task), "", ""
+        for model, found in task["models"].items():
+            alone = found["alone"]
+            difference = "" if alone is None else f"{alone['difference']:.2g}"
+            yield clean(model), "; ".join(map(clean, found["left_out"])), _answers(found["answers"]), difference
+
+
+def _task(name: str, task: Mapping[str, Any], *, several: bool) -> Iterator[str]:
+    yield f"{clean(name)} {_of_rows(task)}" if several else _of_rows(task)
+    for model, found in task["models"].items():
+        if text := _answers(found["answers"]):
+            yield f"{clean(model)} {text}"
+    alone = [found["alone"]["difference"] for found in task["models"].values() if found["alone"] is not None]
+    if alone:
+        largest = max(alone)
+        yield "rows alone as in a batch" if largest <= _SAME else f"rows alone and in a batch differ by {largest:.1g}"
+
+
+def _of_rows(task: Mapping[str, Any]) -> str:
+    """`280 rows, 4 classes, 2.1 % cut at 128`."""
+    train = task["splits"]["train"]
+    parts = [f"{train['rows']:,} rows"]
+    if train["labelled"] is not None and train["labelled"] < train["encoded"]:
+        parts.append(f"{train['labelled']:,} labelled")
+    if train["labels"]:
+        parts.append(f"{len(train['labels'])} classes")
+    cuts = [read for read in train["reads"] if read["cut"] is not None]
+    if cuts:
+        most = max(cuts, key=lambda read: read["cut"])
+        share = 100 * most["cut"] / train["encoded"]
+        parts.append(f"{share:.1f} % cut at {most['longest']}" if most["cut"] else "none cut")
+    parts += [
+        f"{facts['in_train']:,} {split} rows stand in train"
+        for split, facts in task["splits"].items()
+        if facts["in_train"]
+    ]
+    return ", ".join(parts)
+
+
+def _answers(found: Mapping[str, Any] | None) -> str:
+    """`accuracy 0.97 (majority 0.31)`, or the metric that selects the best student."""
+    if found is None:
+        return ""
+    primary = found["primary"]
+    metric = f"{primary} {found['metrics'][primary]:.3g}" if primary in found["metrics"] else ""
+    if not found["answers"]:
+        return metric
+    accuracy = "" if primary == "accuracy" and metric else f"accuracy {found['right'] / found['answers']:.3g}"
+    known = ", ".join(part for part in (metric, accuracy) if part)
+    return f"{known} (majority {found['most_frequent'] / found['answers']:.2g})"
