@@ -8,10 +8,11 @@ from kdspec.api.plan.plan import Plan
 from kdspec.api.working.task import BuiltTask, Head, Reader
 from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.batches.loader import Loader
-from kdspec.engine.forward.guarded_task import built
+from kdspec.engine.forward.guarded_task import GuardedTask, built
 from kdspec.engine.forward.models import Models
 from kdspec.engine.preflight.facts import TaskFacts
 from kdspec.engine.preflight.findings import of_rows
+from kdspec.engine.preflight.row_check import check_rows
 from kdspec.engine.preflight.rows import splits_of, task_facts
 
 
@@ -28,9 +29,11 @@ def look_at_rows(plan: Plan) -> PlannedRows:
     found: list[TaskFacts] = []
     findings: list[Finding] = []
     heads: dict[str, Head] = {}
-    for name in dict.fromkeys(task for stage in plan.stages for task in stage.tasks):
+    tasks: dict[str, GuardedTask] = {}
+    names = dict.fromkeys(task for stage in plan.stages for task in stage.tasks)
+    for name in names:
         try:
-            task = built(plan, name, findings.append)
+            tasks[name] = task = built(plan, name, findings.append)
             heads[name] = task.head
             facts = _facts(plan, name, task, Models(plan, heads, {}, weights=False))
         except FindingError as error:
@@ -38,6 +41,11 @@ def look_at_rows(plan: Plan) -> PlannedRows:
         else:
             found.append(facts)
             findings += of_rows(plan, facts)
+    if tasks.keys() == names.keys():
+        try:
+            check_rows(plan, Models(plan, heads, {}, weights=False), tasks, [stage.name for stage in plan.stages])
+        except FindingError as error:
+            findings += error.findings
     return PlannedRows(tuple(found), tuple(dict.fromkeys(findings)))
 
 

@@ -87,7 +87,9 @@ def looked(events: list[Any]) -> Preflight:
 
 
 def warnings(events: list[Any]) -> list[str]:
-    return [event.text for event in events if isinstance(event, Note) and event.level == "warning"]
+    """All but the one that the teacher's files have no names of classes."""
+    found = [event.text for event in events if isinstance(event, Note) and event.level == "warning"]
+    return [text for text in found if "by their position" not in text]
 
 
 def test_a_run_tells_of_its_rows_and_models(launch):
