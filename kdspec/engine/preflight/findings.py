@@ -35,10 +35,9 @@ def of_models(plan: Plan, stage: StagePlan, facts: TaskFacts) -> Iterator[Findin
             label = Mark(("models", name), "depends on the batch", key=True)
             alone = found.alone
             yield Finding("KD517", alone.message, *label, notes=alone.notes, help=alone.help or None)
-        if found.answers is not None and found.answers.answers:
-            yield from _of_answers(plan, stage, facts, name, found.answers)
         if found.answers is not None:
-            yield from _of_metric(name, found.answers)
+            counted = list(_of_answers(plan, stage, facts, name, found.answers)) if found.answers.answers else []
+            yield from counted or _of_metric(name, found.answers)
 
 
 def _of_answers(plan: Plan, stage: StagePlan, facts: TaskFacts, name: str, found: AnswerFacts) -> Iterator[Finding]:
@@ -80,8 +79,11 @@ def _reorder(plan: Plan, facts: TaskFacts, name: str, found: AnswerFacts) -> str
     task = plan.spec.tasks[facts.task]
     own = [label.casefold() for label in plan.facts[name].labels]
     if own == [label.casefold() for label in facts.classes]:
-        right = ", ".join(order)
-        return f"its names are in another order than its answers: in the `id2label` of its `config.json` write {right}"
+        numbers = json.dumps([str(number) for number in found.order])
+        return (
+            f"if the rows have numbers, write their order in task `{facts.task}`: `labels: {numbers}`; if they have these "
+            f"names, the `id2label` in the teacher's `config.json` should be {', '.join(order)}"
+        )
     if "labels" not in type(task).model_fields or not facts.classes:
         return f"number the classes in the order of its logits: {', '.join(order)}"
     written = json.dumps(order, ensure_ascii=False)
