@@ -170,7 +170,7 @@ def test_a_validation_split_without_labels_keeps_the_last_student(launch):
     ran, end = scripted(
         launch, "[1, 2, 3, 4]", True, f"{LABELLED}={{validation: 0}}", f"{TRAINING}.evaluate.metric=score"
     )
-    assert ran.notes == ["stage `distil` has no labels to evaluate on: its last student is kept"]
+    assert ran.notes == ["stage `distil` has no labels to evaluate on: the last state of `student` is kept"]
     assert (end.best_step, ran.of(Evaluated)) == (None, [])
     assert [(row.split, row.rows, row.labelled) for row in ran.result.table] == [("validation", 4, 0)] * 2
 
