@@ -170,7 +170,8 @@ def test_a_validation_split_without_labels_keeps_the_last_student(launch):
     ran, end = scripted(
         launch, "[1, 2, 3, 4]", True, f"{LABELLED}={{validation: 0}}", f"{TRAINING}.evaluate.metric=score"
     )
-    assert ran.notes == ["stage `distil` has no labels to evaluate on: the last state of `student` is kept"]
+    told = [note for note in ran.notes if "labels" in note]
+    assert told == ["stage `distil` has no labels to evaluate on: the last state of `student` is kept"]
     assert (end.best_step, ran.of(Evaluated)) == (None, [])
     assert [(row.split, row.rows, row.labelled) for row in ran.result.table] == [("validation", 4, 0)] * 2
 
@@ -190,7 +191,7 @@ def test_the_table_is_of_the_first_split_with_labels(labelled, split, notes, lau
     ran, _ = scripted(launch, "[1, 2, 3, 4]", True, f"{LABELLED}={labelled}")
     assert [(row.split, row.labelled) for row in ran.result.table] == [split] * 2
     assert all("score" in row.metrics for row in ran.result.table)
-    assert ran.notes == notes
+    assert [note for note in ran.notes if "label" in note] == notes
 
 
 class Unlabelled(Scripted):
