@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from kdspec.api.kinds.kinds import fields
+from kdspec.api.kinds.kinds import Dataset, fields, parts
 from kdspec.api.kinds.model import ModelFacts
 from kdspec.data import class_match
 from kdspec.data.class_match import ClassMatch, line, listed, mapping_line, scalar
@@ -31,6 +31,7 @@ _KINDS = re.compile(
     r"For(SequenceClassification|TokenClassification|QuestionAnswering|MaskedLM|CausalLM|MultipleChoice|"
     r"NextSentencePrediction|ConditionalGeneration|PreTraining)$|(LMHead|DoubleHeads)Model$"
 )
+_FEW = 50
 _OF_CLASSES = frozenset({"sequence_classification", "multi_label", "token_classification", "regression"})
 _READS = MappingProxyType(
     {
@@ -51,8 +52,9 @@ class Wanted:
     """In the order of the logits; empty if they are not known yet."""
     key: str | None = "labels"
     """The parameter of the task that orders them: `labels`, or `label` where they are columns; None without any."""
-    written: bool = False
-    """Whether the spec has that parameter. Rows may then have numbers in place of the names."""
+    numbers: bool | None = False
+    """Whether the rows have numbers that the written names stand for, so that another order would give them other names; None:
+    they have not been looked at."""
     several: bool = False
     """Whether the spec has other tasks too, so that a strategy must name this one."""
 
@@ -132,9 +134,31 @@ def wanted(plan: Plan, task: str, head: Head) -> Wanted:
     key = "labels" if "labels" in values else None
     if isinstance(columns, list) and len(columns) > 1:
         key = "label"
-    written = key is not None and values[key] is not None
-    several = len(plan.spec.tasks) > 1
-    return Wanted(task=task, kind=head.kind, labels=head.labels, key=key, written=written, several=several)
+    named = key == "labels" and values["labels"] is not None
+    return Wanted(
+        task=task, kind=head.kind, labels=head.labels, key=key, several=len(plan.spec.tasks) > 1,
+        numbers=_are_numbers(plan, task, head) if named else False,
+    )  # fmt: skip
+
+
+def _are_numbers(plan: Plan, task: str, head: Head) -> bool | None:
+    """Whether the first rows have numbers where the spec has names; None if they cannot be looked at cheaply."""
+    component = plan.spec.tasks[task]
+    values = dict(fields(component))
+    column = next((values[key] for key in ("label", "tags") if key in values), None)
+    column = column[0] if isinstance(column, list) else column
+    data = next((part for part in parts(component) if isinstance(part, Dataset)), None)
+    if data is None or not isinstance(column, str) or all(map(class_match.is_number, head.labels)):
+        return False
+    try:
+        rows = data.first(plan.context(""), _FEW)
+    except Fault:  # the check of the task reports it
+        return None
+    if rows is None:
+        return None
+    found = [value for row in rows.get(column, ()) for value in (row if isinstance(row, list) else [row])]
+    known = [str(value) for value in found if value is not None and value != ""]
+    return all(map(class_match.is_number, known)) if known else None
 
 
 def has_head(class_: str, kind: str) -> bool:
@@ -194,9 +218,9 @@ def _of_another_number(model: str, found: ClassMatch, known: ModelFacts, wanted:
     notes = [f"the head: {listed(found.theirs)}", f"task `{wanted.task}`: {listed(found.ours)}"]
     if found.lacking and found.relation != "none":
         notes.append(f"not among those of the head: {listed(found.lacking)}")
-    if found.relation == "more" and wanted.key == "labels":
+    if found.relation == "more" and wanted.key == "labels" and not wanted.numbers:
         help_ = f"write `{line('labels', found.in_their_order())}` in task `{wanted.task}`"
-        if wanted.written:
+        if wanted.numbers is None:
             help_ += f"; or, if the rows have numbers in place of the names, {_train(model, wanted)}"
     elif len(found.theirs) == 1:
         help_ = f"a head with one number is for the task `regression`; for classes, {_train(model, wanted)}"
@@ -212,11 +236,11 @@ def _in_another_order(model: str, found: ClassMatch, wanted: Wanted) -> Fault:
     message = f"the head in the files of `{model}` has the classes of task `{wanted.task}` in another order: {listed(found.theirs)}"
     notes = (f"task `{wanted.task}`: {listed(found.ours)}",)
     mapping = f"`{mapping_line('labels', found.mapping())}` in the model"
-    if wanted.key is None:
+    if wanted.key is None or wanted.numbers:
         help_ = f"write {mapping}"
     else:
         help_ = f"write `{line(wanted.key, found.in_their_order())}` in task `{wanted.task}`"
-        if wanted.written and wanted.key == "labels":
+        if wanted.numbers is None:
             help_ += f"; or, if the rows have numbers in place of the names, {mapping}"
     return Fault(CODE, message, ("path",), notes=notes, help=help_)
 

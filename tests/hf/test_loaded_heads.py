@@ -131,7 +131,7 @@ def test_some_of_the_classes_of_a_head_are_written_with_the_others():
     (fault,), _ = told(known, needed)
     assert fault[2] == "write `labels: [calm, Even, loud]` in task `texts`"
     assert told(known, wanted("calm", "Even", "loud")) == ([], False)
-    (fault,), _ = told(known, wanted("calm", "loud", kind="multi_label", key="label", written=True))
+    (fault,), _ = told(known, wanted("calm", "loud", kind="multi_label", key="label"))
     assert "supervised" in fault[2]
 
 
@@ -212,15 +212,24 @@ def test_a_head_for_masked_words_may_be_one_of_several():
 def test_where_labels_may_name_numbers_the_mapping_is_told_too():
     """A list in another order would give the numbers of the rows other names."""
     known = facts("NO", "YES")
-    (fault,), _ = told(known, wanted("yes", "no", written=True))
+    (fault,), _ = told(known, wanted("yes", "no", numbers=None))
     assert "`labels: [no, yes]`" in fault[2]
     mapping = read(re.search(r"`(labels: \{.*?)`", fault[2])[1])["labels"]
-    verdict = judge("model", named_by(known, mapping), wanted("yes", "no", written=True), as_loaded=True)
+    verdict = judge("model", named_by(known, mapping), wanted("yes", "no", numbers=None), as_loaded=True)
     assert (verdict.faults, verdict.order) == ((), (1, 0))
+    (fault,), _ = told(known, wanted("yes", "no", numbers=True))
+    assert fault[2] == "write `labels: {NO: no, YES: yes}` in the model"
+
+
+def test_numbers_of_some_of_the_classes_cannot_be_given_others():
+    (fault,), _ = told(facts("NO", "MAYBE", "YES"), wanted("yes", "no", numbers=True))
+    assert "labels" not in fault[2]
+    (fault,), _ = told(facts("NO", "MAYBE", "YES"), wanted("yes", "no", numbers=None))
+    assert fault[2].startswith("write `labels: [no, MAYBE, yes]` in task `texts`; or, if the rows have numbers")
 
 
 def test_columns_are_put_in_order_by_their_own_parameter():
-    (fault,), _ = told(facts("B", "A"), wanted("a", "b", kind="multi_label", key="label", written=True))
+    (fault,), _ = told(facts("B", "A"), wanted("a", "b", kind="multi_label", key="label"))
     assert fault[2] == "write `label: [b, a]` in task `texts`"
 
 

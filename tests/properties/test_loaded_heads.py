@@ -211,6 +211,17 @@ def test_classes_written_in_the_spec_are_compared_before_anything_is_read(tmp_pa
     assert "`labels: [neutral, positive, negative]`" in error.help
 
 
+@pytest.mark.slow
+def test_numbers_with_names_are_told_the_mapping_and_it_helps(tmp_path, taught, launch):
+    """The names in the order of the head would name the numbers otherwise."""
+    taught(["Neutral", "Positive", "Negative"], ["2", "0", "1"])
+    text = SPEC.replace("label: label", "label: label\n      labels: [positive, negative, neutral]")
+    (error,) = check(text, folder=tmp_path).errors
+    assert "in task" not in error.help
+    ran = launch(f"{TEACHER}.labels={json.dumps(written(error.help))}", text=text)
+    assert accuracy(ran) == 1.0
+
+
 @pytest.mark.parametrize(
     "auto", ["AutoModelForMaskedLM", "AutoModelForTokenClassification", "AutoModelForQuestionAnswering"]
 )

@@ -17,6 +17,7 @@ from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.model import Model, ModelContext, ModelFacts
 from kdspec.api.spec.file_fields import SpecFile, SpecFolderOrHub, SpecTokenizer, local_folder
 from kdspec.api.working.task import Head
+from kdspec.data import class_match
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import families, loading, tokenizer_files
 from kdspec.hf.configuration import PROBLEMS, architecture
@@ -180,12 +181,18 @@ class TextModel(Model):
         saved = dict(self._saved(context))
         if saved.get("network") != self.name or saved.get("format") != _FORMAT:
             raise Fault(loading.CODE, f"`{self.path}` has no `{self.name}` that a run has written", ("path",))
-        # Labels may be assumed until the rows are read.
-        if context.weights and (saved["task"], tuple(saved["labels"])) != (head.kind, head.labels):
+        if not context.weights:  # labels may be assumed until the rows are read
+            return saved
+        found = class_match.match(saved["labels"], head.labels)
+        if saved["task"] == head.kind and found.relation == "order":
+            message = f"the head in `{self.path}` has the classes of the task in another order: {class_match.listed(found.theirs)}"
+            help_ = f"write `{class_match.line('labels', found.in_their_order())}` in the task"
+            raise Fault("KD317", message, ("path",), help=help_)
+        if saved["task"] != head.kind or found.relation != "same":
             theirs, ours = ", ".join(saved["labels"]), ", ".join(head.labels)
             message = f"it was trained for `{saved['task']}` with {theirs}; the task is `{head.kind}` with {ours}"
             raise Fault(loading.CODE, message, ("path",), help="labels have the same names and the same order")
-        return saved
+        return {**saved, "labels": list(head.labels)}
 
     def _vocabulary(self, context: ModelContext) -> int:
         """The size of the vocabulary. Without the tokenizer of `like`, shapes are taken from its embeddings."""

@@ -10,7 +10,7 @@ import torch
 
 from kdspec.api.kinds.model import ModelContext
 from kdspec.api.working.task import Head
-from kdspec.builtins.models.text_models import BiGruModel
+from kdspec.builtins.models.text_models import BiGruModel, TextCnnModel
 from kdspec.builtins.models.transformers import Transformers
 from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.diagnostics.fault import Fault
@@ -189,3 +189,20 @@ def test_shapes_are_known_before_the_tokenizer_is_downloaded():
     assert module.embeddings.weight.shape == (300, 6)
     with pytest.raises(Fault, match="cannot be loaded"):
         models["student"].build(context)
+
+
+def test_a_saved_network_keeps_its_head_whatever_the_spelling_and_not_in_another_order(folder):
+    ran = run(SPEC, folder / "runs", folder=folder, sets=[CNN, "stages.distil.distiller.general.matches=[]"])
+    saved = TextCnnModel(path=str(ran.student))
+    names = saved.facts(ModelContext()).labels
+
+    def build(*labels):
+        head = Head(kind="sequence_classification", labels=labels)
+        return saved.build(ModelContext(name="student", head=head))
+
+    assert build(*names).configuration["labels"] == list(names)
+    assert build(*map(str.upper, names)).configuration["labels"] == [name.upper() for name in names]
+    with pytest.raises(Fault) as caught:
+        build(*reversed(names))
+    assert (caught.value.code, caught.value.at) == ("KD317", ("path",))
+    assert f"labels: [{', '.join(names)}]" in caught.value.help
