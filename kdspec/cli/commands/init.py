@@ -222,7 +222,9 @@ def origin(registry: Registry, model: str, folder: Path, option: str, head: str 
     component = registry.get("model", "transformers")(path=model)
     context = BuildContext(folder=folder)
     written = component.written_configuration(context)
-    return TemplateOrigin(path=model, facts=component.facts(context), has_head=has_head(written, head))
+    facts = component.facts(context)
+    one = facts.classes is None or (facts.classes == 1) == (head == "regression")  # a number, or classes
+    return TemplateOrigin(path=model, facts=facts, has_head=one and has_head(written, head))
 
 
 def has_head(configuration: Mapping[str, Any], head: str | None) -> bool:
