@@ -90,11 +90,15 @@ class Look:
         """What is not an error, as notes."""
         findings = [
             *(found for each in facts for found in of_models(self.plan, self.stage, each)),
-            *(found for each in facts for found in of_rows(self.plan, each)),
+            *(found for each in facts if self._is_first_of(each.task) for found in of_rows(self.plan, each)),
         ]
         if errors := [found for found in findings if found.severity == "error"]:
             raise FindingError(*errors, *(found for found in findings if found.severity != "error"))
         return tuple(map(_note, findings))
+
+    def _is_first_of(self, task: str) -> bool:
+        """Whether no earlier stage has the task, so that its rows are told once."""
+        return next(stage.name for stage in self.plan.stages if task in stage.tasks) == self.stage.name
 
     def _loaders(self, name: str, task_inputs: TaskInputs) -> dict[str, Loader]:
         """The rows of each split as the models of the stage read them."""

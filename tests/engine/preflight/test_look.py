@@ -144,8 +144,9 @@ def test_a_teacher_that_an_earlier_stage_has_trained_is_warned_of(launch):
         "stages:\n", "stages:\n  first:\n    distiller: {supervised: {model: teacher}}\n"
         "    training: {steps: 1, batch_size: 4, optimizer: {adamw: {lr: 1.0e-9}}, evaluate: null}\n",
     )  # fmt: skip
-    events = launch((2, 0, 1), text=stages)
+    events = launch((2, 0, 1), "tasks.t.sequence_classification.max_length=2", text=stages)
     assert any("right in another order of the classes" in text for text in warnings(events))
+    assert len([text for text in warnings(events) if "are cut at" in text]) == 1
 
 
 def test_labels_are_not_asked_of_a_teacher_of_hidden_states(launch):
