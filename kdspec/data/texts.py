@@ -247,8 +247,21 @@ def collate(examples: Sequence[Mapping[str, Any]], tokenizer: Any) -> dict[str, 
     return batch
 
 
+def sample(data: Dataset, context: BuildContext, columns: Sequence[str], rows: int) -> list[list[str]] | None:
+    """The texts of the first rows of `train` in these columns, a list of words with spaces; see `Task.sample`."""
+    found = data.first(context, rows)
+    if found is None or any(name not in found for name in columns):
+        return None
+    every = zip(*(found[name] for name in columns), strict=True)
+    whole = [row for row in every if not any(value is None or isinstance(value, (dict, bytes)) for value in row)]
+    made = [
+        [" ".join(map(str, value)) if isinstance(value, list) else as_text(value) for value in row] for row in whole
+    ]
+    return [list(column) for column in zip(*made, strict=True)] or None
+
+
 def example(rows: int, max_length: int | None, longest: int | None) -> dict[str, Input]:
     """The inputs that `collate` makes of rows of the maximum length; see `Task.example`."""
-    length = max_length or USUAL_LENGTH
+    length = max_length or longest or USUAL_LENGTH
     shape = (rows, length if longest is None else min(length, longest))
     return {"input_ids": Input(shape), "attention_mask": Input(shape), "token_type_ids": Input(shape, value=0)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from kdspec.api.kinds.context import BuildContext, Input
+from kdspec.api.kinds.kinds import fields
 from kdspec.api.plan.plan import Plan, StagePlan
 from kdspec.api.working.logits import HeadLogits, Logits
 from kdspec.api.working.step import Features
@@ -21,11 +23,13 @@ from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.forward.memory import size
 from kdspec.engine.forward.models import Models
 from kdspec.engine.forward.position_limit import positions
+from kdspec.engine.forward.teacher_precision import TYPES
 from kdspec.engine.run.task_heads import conflicts
 from kdspec.hf import heads
 from kdspec.registry.registry import Registry
-from kdspec.rehearsal.result import Initialization, ModelSize, Rehearsal, RehearsedStage, together
-from kdspec.rehearsal.stage_rehearsal import StageRehearsal, made_up, unclear
+from kdspec.rehearsal.lengths import ROWS, measured
+from kdspec.rehearsal.result import Initialization, Lengths, ModelSize, Rehearsal, RehearsedStage, together
+from kdspec.rehearsal.stage_rehearsal import StageRehearsal, has_gpu, made_up, unclear
 
 CLASSES = 2
 """Classes that are assumed if neither the task nor the models give a number."""
@@ -33,6 +37,8 @@ SMALL = 30_000_000
 """Maximum parameters of models that are built with real weights after a rehearsal on fake tensors has failed."""
 FEW = 2
 """Rows of a batch of real numbers."""
+ALLOWED = 512
+"""Tokens of a row at most, where the spec has no limit and the rows are not known."""
 MANY = 50_000_000
 """Maximum elements of features that are sampled for losses that need real numbers."""
 
@@ -56,6 +62,8 @@ class _Rehearsing:
         self.models = Models(plan, self.heads, {}, weights=False)
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
         self.broken: set[str] = set()
+        self.lengths: dict[tuple[str, str], Lengths | None] = {}
+        """The lengths of the rows of a task, by task and tokenizer."""
 
     def rehearsal(self) -> Rehearsal:
         """All stages, with the findings."""
@@ -156,7 +164,17 @@ class _Rehearsing:
         found = {name: self._task_of(stage.only(name), known, sizes) for name in stage.tasks}
         if not stage.several:
             return next(iter(found.values()))
-        return together(stage.name, found, sum(sizes[name].bytes for name in stage.models if name in sizes))
+        return together(stage.name, found, self._bytes(stage, sizes))
+
+    def _bytes(self, stage: StagePlan, sizes: Mapping[str, ModelSize]) -> int:
+        """Bytes of all models of a stage, with the copies of teachers in another precision."""
+        total = sum(sizes[name].bytes for name in stage.models if name in sizes)
+        precision = stage.training.teacher_precision
+        teachers = [sizes[name] for name in stage.teachers if name in sizes and name != stage.student]
+        if precision is not None:
+            copies = [(each, each.parameters * TYPES[precision].itemsize) for each in teachers]
+            total += sum(copy - (each.bytes if has_gpu() else 0) for each, copy in copies if copy < each.bytes)
+        return total
 
     def _task_of(
         self, stage: StagePlan, known: Mapping[str, BuiltTask], sizes: Mapping[str, ModelSize]
@@ -167,7 +185,9 @@ class _Rehearsing:
         if self.broken & set(stage.models):
             return empty
         try:
-            built, inputs = self.tasks[task], self._inputs(stage, rows)
+            lengths = self._lengths(stage)
+            built, inputs = self.tasks[task], self._inputs(stage, rows, lengths)
+            typical = self._typical(stage, rows, lengths)
         except FindingError as error:
             self.findings += error.findings
             return empty
@@ -176,7 +196,7 @@ class _Rehearsing:
             why = "what a batch of this task looks like is not known before its rows are read"
             self._note(message, Mark(("tasks", task), key=True), (why,))
             return empty
-        first = self._rehearsing(stage, self.models, known, inputs)
+        first = self._rehearsing(stage, self.models, known, inputs, typical, lengths)
         try:
             with self.mode, error_context(first.stage_models.path, f"stage `{stage.name}`"):
                 first.run(contents=False)
@@ -193,12 +213,49 @@ class _Rehearsing:
         return first.result()
 
     def _rehearsing(
-        self, stage: StagePlan, models: Models, tasks: Mapping[str, BuiltTask], inputs: Mapping[str, Input]
-    ) -> StageRehearsal:
-        return StageRehearsal(self.plan, stage, registry=self.registry, models=models, tasks=tasks, inputs=inputs)
+        self, stage: StagePlan, models: Models, tasks: Mapping[str, BuiltTask], inputs: Mapping[str, Input],
+        typical: Mapping[str, Input] | None = None, lengths: Lengths | None = None,
+    ) -> StageRehearsal:  # fmt: skip
+        return StageRehearsal(
+            self.plan, stage, registry=self.registry, models=models, tasks=tasks, inputs=inputs,
+            typical=typical, lengths=lengths,
+        )  # fmt: skip
 
-    def _inputs(self, stage: StagePlan, rows: int) -> Mapping[str, Input] | None:
-        """A batch of rows of maximum length, at most the number of positions of the models."""
+    def _lengths(self, stage: StagePlan) -> Lengths | None:
+        """The lengths of the task's rows, where these and the student's tokenizer are on the disk."""
+        name, model = next(iter(stage.tasks)), stage.student
+        try:
+            identity = self.models.tokenizer_id(model)
+            if identity is None or ("@" in identity and not Path(identity).is_absolute()):  # a name on the hub
+                return None
+            if (name, identity) not in self.lengths:
+                self.lengths[name, identity] = self._measured(name, model)
+            return self.lengths[name, identity]
+        except FindingError:  # the run reports it
+            return None
+
+    def _measured(self, name: str, model: str) -> Lengths | None:
+        task = self.spec.tasks[name]
+        with error_context(("tasks", name, task.name), f"task `{name}`"):
+            columns = task.sample(BuildContext(folder=self.plan.source.folder, seed=self.spec.seed), ROWS)
+        tokenizer = self.models.reader(model).tokenizer if columns else None
+        if columns is None or tokenizer is None:
+            return None
+        with error_context(("models", model), f"the tokenizer of model `{model}`"):
+            return measured(columns, tokenizer, dict(fields(task)).get(task.length_limit or ""))
+
+    def _typical(self, stage: StagePlan, rows: int, lengths: Lengths | None) -> Mapping[str, Input] | None:
+        """A batch of rows of median length, if that is not the maximum."""
+        if lengths is None or lengths.median == lengths.longest:
+            return None
+        name = next(iter(stage.tasks))
+        task = self.spec.tasks[name]
+        with error_context(("tasks", name, task.name), f"task `{name}`"):
+            context = BuildContext(folder=self.plan.source.folder, seed=self.spec.seed)
+            return task.example(context, rows, lengths.median)
+
+    def _inputs(self, stage: StagePlan, rows: int, lengths: Lengths | None) -> Mapping[str, Input] | None:
+        """A batch of rows of maximum length: of the rows, or else of what the task and the models allow."""
         name = next(iter(stage.tasks))
         task = self.spec.tasks[name]
         context = BuildContext(folder=self.plan.source.folder, seed=self.spec.seed)
@@ -208,14 +265,15 @@ class _Rehearsing:
             if not tokens or len(tokens.shape) != 2:
                 return inputs
             places = {model: found for model in stage.models if (found := positions(self.models.module(model)))}
-            short = [model for model, found in places.items() if found < tokens.shape[1]]
-            if not short:
-                return inputs
-            # Without a limit in the spec, a run takes the maximum length of the tokenizer, which fits its model.
             limit = task.length_limit
-            if limit is not None and self.plan.source.has(("tasks", name, task.name, limit)):
+            written = limit is not None and self.plan.source.has(("tasks", name, task.name, limit))
+            short = [model for model, found in places.items() if found < tokens.shape[1]]
+            # Without a limit in the spec, a run takes the maximum length of the tokenizer, which fits its model.
+            if written and short and limit is not None:
                 self._too_long(name, limit, tokens.shape[1], {model: places[model] for model in short})
-            return task.example(context, rows, min(places.values()))
+            allowed = tokens.shape[1] if written or not places else ALLOWED
+            most = allowed if lengths is None else lengths.longest
+            return task.example(context, rows, min(most, *places.values()))
 
     def _too_long(self, task: str, limit: str, length: int, places: Mapping[str, int]) -> None:
         fewest = min(places, key=places.__getitem__)
@@ -236,7 +294,8 @@ class _Rehearsing:
             self._note(message, Mark(reason.at or (), reason.label, reason.key), notes)
             return first.result()
         inputs = {name: replace(given, shape=(FEW, *given.shape[1:])) for name, given in first.inputs.items()}
-        second = self._rehearsing(stage, Models(self.plan, self.heads, {}, weights=False), first.tasks, inputs)
+        models = Models(self.plan, self.heads, {}, weights=False)
+        second = self._rehearsing(stage, models, first.tasks, inputs, lengths=first.lengths)
         try:
             with error_context(second.stage_models.path, f"stage `{stage.name}`"):
                 second.run(contents=True)

@@ -60,7 +60,7 @@ class ModelSize:
 
 @dataclass(frozen=True, kw_only=True)
 class Flops:
-    """Floating-point operations for one row of a stage, of matrix products, convolutions and attention."""
+    """Floating-point operations for a row of median length in a stage, of matrix products, convolutions and attention."""
 
     teachers: Mapping[str, int]
     forward: int
@@ -95,14 +95,28 @@ class Memory:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """Numbers of tokens of the rows of `train`, as they are read: at most the limit of the task."""
+
+    median: int
+    longest: int
+    rows: int
+    """Number of rows from which they were taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RehearsedStage:
     """One stage. A part that could not be rehearsed is None or empty, and a finding gives the reason."""
 
     name: str
     rows: int
     """Rows of the micro-batch that was rehearsed: the stage's batch size."""
+    lengths: Lengths | None = None
+    """The lengths of the rows, where they could be read; else all rows are as long as the task and the models allow."""
+    row_tokens: int | None = None
+    """Tokens of the row that `flops` and `cache` are of: the median; None if rows have no tokens."""
     inputs: Mapping[str, Shape] = field(default_factory=dict)
-    """The batch, with rows of maximum length."""
+    """The batch, with rows of maximum length: that of the rows, or else that which is allowed."""
     features: Mapping[str, Mapping[str, tuple[Shape, ...]]] = field(default_factory=dict)
     """For each model the features that are read: a shape for each layer or head."""
     matches: tuple[PlannedMatch, ...] = ()
@@ -118,7 +132,7 @@ class RehearsedStage:
     flops: Flops | None = None
     memory: Memory | None = None
     cache: Mapping[str, int] = field(default_factory=dict)
-    """For each teacher the bytes of one row in its cache, with the settings of the spec."""
+    """For each teacher the bytes of a row of median length in its cache, with the settings of the spec."""
     caching: Mapping[str, str] = field(default_factory=dict)
     """For each teacher whether it is cached: `cached in` a folder and the condition, or `not cached:` and the reason."""
     tasks: Mapping[str, RehearsedStage] = field(default_factory=dict)
@@ -220,7 +234,7 @@ def _plain(value: Any) -> Any:
             return {name: _plain(part) for name, part in vars(value).items()} | {"total": value.total}
         case Memory():
             return vars(value) | {"peak": value.peak}
-        case ModelSize() | Initialization() | RehearsedStage():
+        case ModelSize() | Initialization() | RehearsedStage() | Lengths():
             return {name: _plain(part) for name, part in vars(value).items() if name != "matches"}
         case Mapping():
             return {str(key): _plain(item) for key, item in value.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,7 +33,7 @@ from kdspec.objectives.reductions import reductions
 from kdspec.ops.mean import Mean
 from kdspec.registry.registry import Registry
 from kdspec.rehearsal.cache_size import row_bytes
-from kdspec.rehearsal.result import Flops, Memory, RehearsedStage, Shape
+from kdspec.rehearsal.result import Flops, Lengths, Memory, RehearsedStage, Shape
 from kdspec.rehearsal.watch import Watch
 from kdspec.spec.teacher_cache import CacheFacts, decide, shown
 
@@ -54,6 +54,7 @@ class RehearsedStep:
     """Features of the student whose attention may have dropout in it."""
     ends: dict[str, str] = field(default_factory=dict)
     flops: dict[str, int] = field(default_factory=dict)
+    row_tokens: int | None = None
     memory: Memory | None = None
 
 
@@ -66,7 +67,9 @@ class StageRehearsal:
         registry: the source of derived projections.
         models: builds the modules, on fake or real tensors.
         tasks: the stage's tasks; their rows are not needed.
-        inputs: the tensors of a batch.
+        inputs: the tensors of a batch of the longest rows.
+        typical: those of a batch of rows of the usual length, if they are not the same.
+        lengths: the lengths of the rows, if they are known.
     """
 
     def __init__(
@@ -78,9 +81,11 @@ class StageRehearsal:
         models: Models,
         tasks: Mapping[str, BuiltTask],
         inputs: Mapping[str, Input],
+        typical: Mapping[str, Input] | None = None,
+        lengths: Lengths | None = None,
     ) -> None:
         self.plan, self.stage, self.registry, self.models, self.tasks = plan, stage, registry, models, tasks
-        self.spec, self.inputs = plan.spec, inputs
+        self.spec, self.inputs, self.typical, self.lengths = plan.spec, inputs, typical, lengths
         (self.task,) = stage.tasks.values()
         self.stage_models = StageModels(plan, stage, models, tasks, torch.device("cpu"))
         # The loss scaling of fp16 reads values, which fake tensors do not have; shapes and sizes are those of bf16.
@@ -99,9 +104,11 @@ class StageRehearsal:
             FindingError: KD3xx, KD4xx and KD510 for mistakes; KD506 if a component raises.
         """
         runners = self.stage_models.runners(self.task)
-        cached_teachers = [
-            t for forward in runners.values() for t in (*forward.module.parameters(), *forward.module.buffers())
-        ]
+        modules = [forward.module for forward in runners.values()]
+        if not has_gpu():  # there a teacher waits in the memory of the host beside its copy in another precision
+            modules += [self.models.module(name) for name in runners]
+        held = {id(tensor): tensor for each in modules for tensor in (*each.parameters(), *each.buffers())}
+        cached_teachers = list(held.values())
         self.batch = made_up(self.inputs)
         self.found.inputs = {name: _shape(self.batch.named[name]) for name in self.inputs}
         self.watch = Watch(contents=contents)
@@ -124,6 +131,28 @@ class StageRehearsal:
             if not contents:
                 groups = with_decay(groups, trainable, self.stage.training.optimizer)
                 self.found.memory = self._memory(groups, size(cached_teachers), added)
+            if self.typical is not None:
+                self._again(runners, trainable, self.typical)
+
+    def _again(
+        self, runners: Mapping[str, ModelRunner], trainable: TrainableModule, inputs: Mapping[str, Input]
+    ) -> None:
+        """Cost and cache for rows of these inputs, in place of those for the longest."""
+        batch, features, before = made_up(inputs), {}, dict(self.found.flops)
+        for name, forward in runners.items():
+            is_teacher = name != self.task.student
+            mode = frozen(forward.module) if is_teacher else nullcontext()
+            with mode, self.backend.autocast(), self._counted(name):
+                features[name] = forward(batch)
+        try:
+            terms = self.terms(trainable, features, batch).values()
+            self._backward(trainable, _weighed(terms))
+        except FindingError:  # a loss that takes other rows: the cost is that of the longest
+            self.found.flops = before
+            return
+        self.found.row_tokens = _tokens(inputs)
+        reduces = trainable.objective.reads_teachers_by_matches
+        self.found.cache = {name: self._cache(of, name, reduces=reduces) for name, of in features.items()}
 
     def _features(self, runners: Mapping[str, ModelRunner], batch: Batch) -> dict[str, Features]:
         """Every model's features, the student's in training mode and with its graph."""
@@ -155,9 +184,7 @@ class StageRehearsal:
 
     def _loss(self, trainable: TrainableModule) -> Tensor:
         """The weighted sum of the terms. The micro-batch is the whole step, so no term is scaled."""
-        terms = self.terms(trainable, self.kept, self.batch).values()
-        parts = [(t.loss.value if isinstance(t.loss, Mean) else t.loss) * t.weight for t in terms]
-        return sum(parts[1:], start=parts[0])
+        return _weighed(self.terms(trainable, self.kept, self.batch).values())
 
     def terms(self, trainable: TrainableModule, features: Mapping[str, Features], batch: Batch) -> dict[str, Term]:
         """The strategy's terms for these features of a batch."""
@@ -223,6 +250,8 @@ class StageRehearsal:
         return RehearsedStage(
             name=self.stage.name,
             rows=given,
+            lengths=self.lengths,
+            row_tokens=found.row_tokens or _tokens(self.inputs),
             inputs=found.inputs,
             features=found.shapes,
             matches=found.matches,
@@ -241,7 +270,7 @@ class StageRehearsal:
         training = self.stage.training
         varies = next((why for task in self.stage.tasks if (why := self.spec.tasks[task].varies()) is not None), None)
         facts = CacheFacts(obstacle=varies, epochs=training.epochs, flops=flops, row_bytes=size)
-        decision = decide(training.teacher_cache, facts, "cuda" if torch.cuda.is_available() else "cpu")
+        decision = decide(training.teacher_cache, facts, "cuda" if has_gpu() else "cpu")
         cached = f"cached in {shown(training.teacher_cache)}"
         return f"{cached} {decision.reason}" if decision.use else f"not cached: {decision.reason}"
 
@@ -262,6 +291,22 @@ class StageRehearsal:
         codecs = CodecChoice.of(self.stage.training.teacher_cache, self.task.needs.logits.get(name))
         kept = self.spec.tasks[self.task.task].logit_positions
         return row_bytes(features, self.task.features[name].values(), enough, codecs, kept)
+
+
+def has_gpu() -> bool:
+    """Whether the run is expected to train on a GPU."""
+    return torch.cuda.is_available()
+
+
+def _weighed(terms: Iterable[Term]) -> Tensor:
+    parts = [(t.loss.value if isinstance(t.loss, Mean) else t.loss) * t.weight for t in terms]
+    return sum(parts[1:], start=parts[0])
+
+
+def _tokens(inputs: Mapping[str, Input]) -> int | None:
+    """The length of the rows; None if they have no tokens."""
+    tokens = inputs.get("input_ids")
+    return tokens.shape[1] if tokens is not None and len(tokens.shape) == 2 else None
 
 
 def unclear(error: FindingError) -> bool:

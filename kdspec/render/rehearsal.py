@@ -43,14 +43,20 @@ def details(stage: Mapping[str, Any], models: Mapping[str, Any], trained: str = 
         few = ", ".join(map(clean, stage["unused"][:_FEW]))
         more = f" and {len(stage['unused']) - _FEW} more" if len(stage["unused"]) > _FEW else ""
         yield "not trained", Text(f"{few}{more}: they receive no gradient", "yellow")
+    if stage["row_tokens"]:
+        yield "rows", Text(_lengths(stage))
     if stage["flops"]:
-        yield "cost", Text(_cost(stage["flops"], trained))
+        yield "cost", Text(_cost(stage["flops"], trained, _row(stage)))
     if stage["memory"]:
         yield "memory", Text(_memory(stage))
+    yield from _caches(stage)
+
+
+def _caches(stage: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:
     if any(stage["cache"].values()):
         caching = stage.get("caching", {})
         lines = [
-            f"{clean(name)} {size(count)} a row" + (f", {clean(caching[name])}" if name in caching else "")
+            f"{clean(name)} {size(count)} {_row(stage)}" + (f", {clean(caching[name])}" if name in caching else "")
             for name, count in stage["cache"].items()
         ]
         yield "teacher cache", Text("\n".join(lines))
@@ -59,7 +65,7 @@ def details(stage: Mapping[str, Any], models: Mapping[str, Any], trained: str = 
 def _of_task(task: str, part: Mapping[str, Any], models: Mapping[str, Any], trained: str) -> Iterator[tuple[str, Text]]:
     """The lines of one task alone; the other lines are those of the stage."""
     for name, text in details(part, models, trained):
-        if name.startswith(("reads of", "end of")) or name == "cost":
+        if name.startswith(("reads of", "end of")) or name in ("rows", "cost"):
             yield f"{clean(task)} {name}", text
 
 
@@ -116,10 +122,24 @@ def _decay(stage: Mapping[str, Any]) -> Iterator[str]:
         yield f"weight decay on {rest}" if decayed else "no weight decay"
 
 
-def _cost(flops: Mapping[str, Any], trained: str) -> str:
+def _row(stage: Mapping[str, Any]) -> str:
+    """The row that figures are of, as a phrase."""
+    return f"a row of {stage['row_tokens']} tokens" if stage["row_tokens"] else "a row"
+
+
+def _lengths(stage: Mapping[str, Any]) -> str:
+    """How long rows are, or are taken to be."""
+    lengths = stage["lengths"]
+    if lengths is None:
+        return f"not read: each of {stage['row_tokens']} tokens"
+    counted = f"{lengths['rows']:,} rows"
+    return f"as in `train`: median {lengths['median']}, longest {lengths['longest']} tokens, of {counted}"
+
+
+def _cost(flops: Mapping[str, Any], trained: str, row: str) -> str:
     parts = {**flops["teachers"], trained: flops["forward"], "losses": flops["losses"], "backward": flops["backward"]}
     text = ", ".join(f"{clean(name)} {number(count)}" for name, count in parts.items() if count)
-    return f"{number(flops['total'])}FLOP a row: {text}"
+    return f"{number(flops['total'])}FLOP {row}: {text}"
 
 
 def _memory(stage: Mapping[str, Any]) -> str:

@@ -203,6 +203,14 @@ class Task(Scoped):
         del context, rows, longest
         return None
 
+    def sample(self, context: BuildContext, rows: int) -> Sequence[Sequence[str]] | None:
+        """The texts of the first rows of `train`, one column or two, by which a plan measures how long rows are.
+
+        None: they take long to read, or rows are not texts, or not one row for each text. Torch-free.
+        """
+        del context, rows
+        return None
+
     def without_rows(self) -> BuiltTask | None:
         """The built task without its rows, for its head and loss; without labels if these come from the rows.
 

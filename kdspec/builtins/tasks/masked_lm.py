@@ -81,6 +81,10 @@ class MaskedLm(Task):
         inputs = texts.example(rows, self.max_length, longest)
         return {**inputs, "labels": Input(inputs["input_ids"].shape, value=0, target=True)}
 
+    def sample(self, context: BuildContext, rows: int) -> Sequence[Sequence[str]] | None:
+        # Texts that are concatenated become rows of `max_length`.
+        return None if self.group else texts.sample(self.data, context, [self.text], rows)
+
     def without_rows(self) -> MaskedRows:
         return MaskedRows(self, {})
 

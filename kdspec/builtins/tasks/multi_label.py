@@ -107,6 +107,9 @@ class MultiLabel(Task):
             "labels": Input((rows, count), "float32", 0, target=True),
         }
 
+    def sample(self, context: BuildContext, rows: int) -> Sequence[Sequence[str]] | None:
+        return texts.sample(self.data, context, self.text, rows)
+
     def without_rows(self) -> LabelledRows:
         """With the labels in the spec."""
         return LabelledRows(self, {}, TaskContext())

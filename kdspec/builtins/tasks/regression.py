@@ -76,6 +76,9 @@ class Regression(Task):
         numbers = Input((rows, len(self.label)), "float32", 0, target=True)
         return {**texts.example(rows, self.max_length, longest), "labels": numbers}
 
+    def sample(self, context: BuildContext, rows: int) -> Sequence[Sequence[str]] | None:
+        return texts.sample(self.data, context, self.text, rows)
+
     def without_rows(self) -> NumberedRows:
         return NumberedRows(self, {}, TaskContext())
 

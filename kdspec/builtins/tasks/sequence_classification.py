@@ -80,6 +80,9 @@ class SequenceClassification(Task):
         del context
         return {**texts.example(rows, self.max_length, longest), "labels": Input((rows,), value=0, target=True)}
 
+    def sample(self, context: BuildContext, rows: int) -> Sequence[Sequence[str]] | None:
+        return texts.sample(self.data, context, self.text, rows)
+
     def without_rows(self) -> Classification:
         """With the labels in the spec."""
         return Classification(self, {}, TaskContext())

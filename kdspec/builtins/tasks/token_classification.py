@@ -90,6 +90,9 @@ class TokenClassification(Task):
         shape = inputs["input_ids"].shape
         return {**inputs, "word_mask": Input(shape), "labels": Input(shape, value=0, target=True)}
 
+    def sample(self, context: BuildContext, rows: int) -> Sequence[Sequence[str]] | None:
+        return texts.sample(self.data, context, [self.tokens], rows)
+
     def without_rows(self) -> Tagging:
         """With the labels in the spec."""
         return Tagging(self, {}, TaskContext())
