@@ -326,7 +326,7 @@ def test_an_adapter_beside_a_configuration(tiny):
 def test_the_printed_command_merges_an_adapter(tiny, monkeypatch):
     """The library for adapters is not there: what is asked of it is that of its documentation."""
     (tiny / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "tiny", "task_type": "SEQ_CLS"}))
-    (tiny / "model.safetensors").rename(tiny / "base.safetensors")
+    (tiny / "model.safetensors").unlink()
     asked = []
 
     class Merged:
@@ -335,17 +335,18 @@ def test_the_printed_command_merges_an_adapter(tiny, monkeypatch):
 
     class Adapted:
         @classmethod
-        def from_pretrained(cls, folder):
-            asked.append(folder)
+        def from_pretrained(cls, folder, **options):
+            asked.append((folder, options))
             return cls()
 
         def merge_and_unload(self):
             return Merged()
 
     monkeypatch.setitem(sys.modules, "peft", types.SimpleNamespace(AutoPeftModelForSequenceClassification=Adapted))
-    (tiny / "base.safetensors").rename(tiny / "adapter_model.safetensors")
+    head = {"base_model.model.classifier.weight": torch.zeros(4, 8), "base_model.model.classifier.bias": torch.zeros(4)}
+    save_file(head, tiny / "adapter_model.safetensors")
     follow(only(tiny).help)
-    assert asked == ["tiny", "tiny-merged"]
+    assert asked == [("tiny", {"num_labels": 4}), "tiny-merged"]
     assert Path("tiny-merged/tokenizer.json").is_file()
 
 

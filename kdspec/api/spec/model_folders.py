@@ -27,6 +27,8 @@ TOKENIZER_FILES = (
 
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".ot", ".index")
+_HEAD = re.compile(r"\.(classifier|score)(\.out_proj)?(\.modules_to_save\.\w+)?\.weight$")
+_LONGEST = 10**7
 _MANY = 2000
 _DEPTH = 3
 
@@ -105,13 +107,24 @@ def merge(folder: Path) -> str:
     words = here if has_tokenizer(folder) else json.dumps(base, ensure_ascii=False)
     code = (
         f"from peft import {auto} as M; from transformers import AutoTokenizer as T; "
-        f"M.from_pretrained({here}).merge_and_unload().save_pretrained({merged}); "
+        f"M.from_pretrained({here}{_classes(folder)}).merge_and_unload().save_pretrained({merged}); "
         f"T.from_pretrained({words}).save_pretrained({merged})"
     )
     return (
         f"merge it into its base model{f' `{base}`' if base else ''}, and write the folder `{folder.name}-merged`: "
         f"`pip install peft`, then `{python(code)}`"
     )
+
+
+def _classes(folder: Path) -> str:
+    """The number of classes of the head in an adapter, as an argument: its base model does not have it."""
+    try:
+        with (folder / "adapter_model.safetensors").open("rb") as file:
+            header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), _LONGEST)))
+        found = [entry["shape"][0] for name, entry in header.items() if _HEAD.search(name)]
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        return ""
+    return f", num_labels={found[0]}" if found else ""
 
 
 def python(code: str) -> str:
