@@ -162,10 +162,10 @@ def check_read(tokenizer: Any, folder: Path, at: tuple[str | int, ...]) -> Itera
     pieces = [name for name in sentencepiece_files(folder) if name not in needed]
     kind = type(tokenizer).__name__
     if pieces and missing[0].endswith((".model", ".spm")):
-        message = f"a {kind} reads `{missing[0]}`, and the folder has `{pieces[0]}`"
+        message = f"`{kind}` reads `{missing[0]}`, and the folder has `{pieces[0]}`"
         yield Fault(_CODE, message, at, help=f"rename `{pieces[0]}` to `{missing[0]}`")
     else:
-        message = f"a {kind} reads `{missing[0]}`, which the folder does not have"
+        message = f"`{kind}` reads `{missing[0]}`, which the folder does not have"
         yield Fault(_CODE, message, at, help=f"copy `{missing[0]}`, or a `tokenizer.json`, into the folder")
 
 

@@ -380,7 +380,7 @@ def test_a_sentencepiece_file_of_another_family_is_to_be_renamed(pieces, monkeyp
     assert found(folder) == []
     with pytest.raises(Fault) as caught:
         Transformers(path="pieces").tokenizer(ModelContext(folder=folder.parent))
-    assert caught.value.message == "a AlbertTokenizer reads `spiece.model`, and the folder has `spm.model`"
+    assert caught.value.message == "`AlbertTokenizer` reads `spiece.model`, and the folder has `spm.model`"
     assert caught.value.help == "rename `spm.model` to `spiece.model`"
 
 
