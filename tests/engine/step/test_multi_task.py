@@ -112,6 +112,34 @@ def test_terms_have_the_name_and_the_weight_of_their_task(toys_together):
     }
 
 
+STILL = ("models.student.forked.dropout=0", f"{TRAINING}.optimizer={{sgd: {{lr: 1.0e-30}}}}", f"{TRAINING}.epochs=null")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("normalize", ["step", "micro_batch"])
+def test_the_loss_of_a_step_has_each_task_by_its_micro_batches(normalize, toys_together):
+    """Also of losses over a whole step; the weights stay, so that steps of one micro-batch tell the tasks."""
+    alike = f"{TOGETHER}.tasks.rows.matches=[{{feature: hidden, loss: alike, layers: {{3: 2}}}}]"
+    sets = (
+        *STILL,
+        alike,
+        f"{TRAINING}.normalize={normalize}",
+        f"{TRAINING}.evaluate=null",
+        f"{TOGETHER}.sampling={{tau: 0}}",
+    )
+    single = toys_together(*sets, f"{TRAINING}.steps=24", f"{TRAINING}.accumulate=1", folder="one")
+    tasks = [next(iter(step.terms)).partition(".")[0] for step in single.of(StepDone)]
+    together = toys_together(*sets, f"{TRAINING}.steps=6", f"{TRAINING}.accumulate=4").of(StepDone)
+    for number, step in enumerate(together):
+        own = tasks[4 * number : 4 * number + 4]
+        expected = sum(
+            own.count(name.partition(".")[0]) / 4 * step.weights[name] * value for name, value in step.terms.items()
+        )
+        assert step.loss == pytest.approx(expected, rel=1e-9)
+    assert any("rows.hidden.alike.3-2" in step.terms for step in together)
+    assert len({tuple(sorted(tasks[at : at + 4])) for at in range(0, 24, 4)}) > 1
+
+
 def test_every_task_is_evaluated_and_their_mean_chooses(toys_together):
     ran = toys_together()
     for event in ran.of(Evaluated):
