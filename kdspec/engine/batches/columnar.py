@@ -33,8 +33,8 @@ class Packed(Sequence[Example]):
         return {key: column[index] for key, column in self._columns.items()}
 
     def column(self, key: str) -> Sequence[Any]:
-        """The value of each row: `Lists` for lists of integers."""
-        return self._columns[key]
+        """The value of each row: `Lists` for lists of integers; None for rows that have no such entry."""
+        return self._columns.get(key, [None] * self._rows)
 
     def lengths(self, key: str) -> NDArray[np.int64] | None:
         """The length of each row's list; None if the column does not have lists of integers."""

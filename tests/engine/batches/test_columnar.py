@@ -78,3 +78,9 @@ def test_packed_rows_take_a_fraction_of_the_memory():
         tracemalloc.stop()
     assert isinstance(made, Packed)
     assert small < before / 5
+
+
+def test_an_entry_that_no_row_has_is_none_for_each():
+    rows = packed([{"row": 1}, {"row": 2}])
+    assert list(rows.column("row")) == [1, 2]
+    assert list(rows.column("input_ids")) == [None, None]
