@@ -47,7 +47,7 @@ from kdspec.api.kinds.losses import (
     Scope,
     Temperature,
 )
-from kdspec.api.kinds.model import Model, ModelContext, ModelFacts
+from kdspec.api.kinds.model import InputLimits, Model, ModelContext, ModelFacts
 from kdspec.api.paths.field_path import FieldPath, FieldPathError
 from kdspec.api.plan.needs import ClassesOnly, DeclaredTerm, LogitUse, Needs, TaskNeeds
 from kdspec.api.plan.plan import Plan, StagePlan, TaskPlan
@@ -104,6 +104,7 @@ __all__ = [
     "HeadLogits",
     "HeadPost",
     "Input",
+    "InputLimits",
     "LayerMap",
     "LogitKind",
     "LogitLoss",

@@ -482,7 +482,7 @@ stages: {s: {distiller: {supervised: {model: teacher}}, training: {steps: 1, bat
 """
     found = refused(lambda: run(spec, tmp_path / "runs", folder=tmp_path))
     assert found.code == "KD405"
-    assert found.message == "a row has 302 tokens, and model `teacher` has 66 positions"
+    assert found.message == "row 2 of `train` has 302 tokens, and model `teacher` has 66 positions"
     assert found.help == "set `max_length: 66`; longer rows are truncated"
 
 

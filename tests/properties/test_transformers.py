@@ -11,6 +11,7 @@ import torch
 from kdspec.api.paths.field_path import parse
 from kdspec.api.plan.plan import Feature
 from kdspec.api.working.batch import Batch
+from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.forward.attention.attention_weights import CHOSEN
 from kdspec.engine.forward.model_findings import ModelFindings
@@ -184,12 +185,12 @@ def test_models_with_tokenizers_of_their_own_get_batches_of_their_own(texts, spy
 
 def test_matching_layers_of_other_tokens_is_an_error(texts, tmp_path):
     of_words(tmp_path / "words")
-    with pytest.raises(FindingError) as caught:
+    with pytest.raises(DiagnosticError) as caught:
         texts(
             "models.student.transformers.tokenizer=words",
             f"{MATCHES}=[{{feature: hidden, loss: cos, layers: {{2: 1}}}}]",
         )
-    assert [d.code for d in caught.value.findings] == ["KD402"]
+    assert [d.code for d in caught.value.diagnostics] == ["KD402"]
 
 
 @pytest.mark.slow

@@ -73,10 +73,11 @@ def tokenizer(
 
     `entries` go into `tokenizer_config.json`; None removes one.
     """
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     made = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
+    made.normalizer = normalizers.Replace("\u200b", " ")  # as many do with spaces of no width
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     if ends or begins:
         marks = (("<s> " if begins else ""), (" </s>" if ends else ""))

@@ -221,7 +221,7 @@ def test_several_teachers_are_averaged_and_matches_are_skipped_as_in_textbrewer(
 def test_the_cache_is_as_it_was(imported, settings, use):
     _, text = imported(settings)
     checked = check(text, folder=Path())
-    assert checked.diagnostics == ()
+    assert checked.errors == ()
     assert checked.spec.stages["distil"].training.teacher_cache.use == use
     assert ("teacher_cache" in text) == bool(settings)
 

@@ -18,6 +18,8 @@ from kdspec.testing import plan
 
 LIMIT = "tasks.texts.sequence_classification.max_length"
 SHORT = texts((2, 3, 5, 4))
+NOTHING = "\u200b"
+"""A text that is not blank, and that tokenizers leave nothing of."""
 OWN = "models.student.transformers={config: {model_type: bert, hidden_size: 8, num_hidden_layers: 1, num_attention_heads: 1, "
 
 
@@ -47,7 +49,7 @@ def messages(findings, code):
 def test_a_text_without_tokens_is_named_with_its_row_and_split_for_every_model(found, tmp_path):
     classifier("bert", tmp_path / "teacher", pad_token_id=0)
     tokenizer(tmp_path / "teacher", ends=False)
-    empty = [*SHORT[:2], "", SHORT[2]]
+    empty = [*SHORT[:2], NOTHING, SHORT[2]]
     assert messages(found(train=empty), "KD502") == [
         "row 3 of `train` has no tokens for the tokenizer of `student` and `teacher`"
     ]
@@ -62,10 +64,10 @@ def test_a_text_may_have_tokens_for_one_of_two_tokenizers(found, tmp_path):
     tokenizer(tmp_path / "teacher", ends=False)
     tokenizer(tmp_path / "marks")
     own = f"{OWN}vocab_size: 96}}, tokenizer: marks}}"
-    assert messages(found(own, train=[*SHORT, ""]), "KD502") == [
+    assert messages(found(own, train=[*SHORT, NOTHING]), "KD502") == [
         "row 5 of `train` has no tokens for the tokenizer of `teacher`"
     ]
-    assert found("models.teacher.transformers.tokenizer=marks", train=[*SHORT, ""]) == []
+    assert found("models.teacher.transformers.tokenizer=marks", train=[*SHORT, NOTHING]) == []
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])

@@ -36,7 +36,7 @@ stages:
     training: {steps: 2, batch_size: 6, shuffle: false, batching: random, evaluate: null, log_every: 1}
 """
 SQUEEZED = (
-    "{model_type: squeezebert, vocab_size: 40, hidden_size: 8, num_hidden_layers: 2, num_attention_heads: 2, "
+    "{model_type: squeezebert, vocab_size: 109, hidden_size: 8, num_hidden_layers: 2, num_attention_heads: 2, "
     "intermediate_size: 16, embedding_size: 8, q_groups: 1, k_groups: 1, v_groups: 1, post_attention_groups: 1, "
     "intermediate_groups: 1, output_groups: 1}"
 )

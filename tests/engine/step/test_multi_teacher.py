@@ -121,7 +121,7 @@ def test_heads_of_other_classes_are_reported_before_anything_is_loaded(labels, t
     assert error.code == "KD403"
     assert told in error.message
     assert [label.text for label in (error.primary, *error.secondary)] == (
-        ["3 classes", "2 classes"] if len(labels) == 3 else ["good, bad", "bad, good"]
+        ["3 classes", "2 classes"] if len(labels) == 3 else ["`good`, `bad`", "`bad`, `good`"]
     )
     assert check(TEXTS, folder=tmp_path).errors == ()  # trained, both have the head of the task
 
