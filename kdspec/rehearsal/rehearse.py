@@ -273,7 +273,7 @@ class _Rehearsing:
                 self._too_long(name, limit, tokens.shape[1], {model: places[model] for model in short})
             allowed = tokens.shape[1] if written or not places else ALLOWED
             most = allowed if lengths is None else lengths.longest
-            return task.example(context, rows, min(most, *places.values()))
+            return task.example(context, rows, min((most, *places.values())))
 
     def _too_long(self, task: str, limit: str, length: int, places: Mapping[str, int]) -> None:
         fewest = min(places, key=places.__getitem__)

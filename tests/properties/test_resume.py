@@ -25,7 +25,6 @@ TRAINING = "stages.distil.training"
 DROPOUT = "models.student.toy.dropout=0.2"
 DATA = "tasks.rows.tensors.data.ragged={train: 11, validation: 5, gaps: 4}"
 EVALUATED = (DATA, f"{TRAINING}.evaluate={{every_steps: 2, metric: accuracy}}")
-EIGHT_STEPS = (f"{TRAINING}.epochs=null", f"{TRAINING}.steps=8")
 BY_LOSS = f"{TRAINING}.evaluate={{every_steps: 2, metric: loss}}"
 FINE_TUNED = "stages.fine_tune={distiller: {supervised: {model: student}}, training: {epochs: 1, batch_size: 4}}"
 
@@ -90,9 +89,9 @@ def test_mixed_precision_resumes_too(precision, launch, session, toys, same):
 
 
 def test_the_best_student_survives(launch, session, toys, same):
-    """A learning rate that destroys the student: the first evaluation stays the best."""
-    changes = (DATA, BY_LOSS, f"{TRAINING}.optimizer={{sgd: {{lr: 20}}}}")
-    changes = (*changes, f"{TRAINING}.checkpoint={{keep: 1}}", *EIGHT_STEPS)
+    """A learning rate that is too high: the first evaluation stays the best."""
+    changes = (DATA, BY_LOSS, f"{TRAINING}.optimizer={{sgd: {{lr: 3}}}}")
+    changes = (*changes, f"{TRAINING}.checkpoint={{keep: 1}}", f"{TRAINING}.epochs=3")
     whole = launch(*changes, folder="whole")
     best = whole.of(StageFinished)[0].best_step
     assert best < 8
@@ -204,8 +203,8 @@ def test_a_run_with_damaged_checkpoints_only_does_not_start_again(launch, sessio
 
 
 def test_without_the_best_checkpoint_the_last_student_is_kept(launch, session, toys):
-    changes = (DATA, BY_LOSS, f"{TRAINING}.optimizer={{sgd: {{lr: 20}}}}")
-    changes = (*changes, *EIGHT_STEPS)
+    changes = (DATA, BY_LOSS, f"{TRAINING}.optimizer={{sgd: {{lr: 3}}}}")
+    changes = (*changes, f"{TRAINING}.epochs=3")
     best = launch(*changes, folder="whole").of(StageFinished)[0].best_step
     interrupt(session, toys, *changes, step=best + 4)
     shutil.rmtree(session(*changes).folder / "checkpoints" / "distil" / f"step-{best:08d}")

@@ -168,3 +168,12 @@ def test_of_many_rows_a_part_is_tokenised_and_the_longest_is_found():
 def test_rows_that_leave_no_place_for_a_text_are_left_to_the_run():
     assert measured([["a"]], Words(), 2) is None
     assert measured([[]], Words(), 20) is None
+
+
+def test_a_model_without_a_limit_of_positions_is_rehearsed_too(tmp_path, shared_registry):
+    tiny(tmp_path / "model", family="llama", layers=2, width=16)
+    rows(tmp_path)
+    text = SPEC.replace("LIMIT", "").replace("TRAINING", "").replace(", intermediate_size: 16", "")
+    made = prepare(compose(text, "spec.yaml", tmp_path, (), {}), shared_registry)
+    found = rehearse(made.plan, shared_registry)
+    assert not found.failed, found.findings
