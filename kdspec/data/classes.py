@@ -241,7 +241,8 @@ def _lent(
     numbers = _numbers(train)
     if numbers is not None and min(numbers) >= 0 and max(numbers) >= 1:
         heads = [head for head in context.heads if head.classes == max(numbers) + 1]
-        if not heads:
+        # Names that are numbers themselves are compared with the rows as other names are, not by position.
+        if not heads or (heads[0].labels and _numbers(heads[0].labels) is not None):
             return None, {}, None
         names, classes = _by_number(values, heads[0])
         if heads[0].labels:

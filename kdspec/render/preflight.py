@@ -54,7 +54,7 @@ def _of_rows(task: Mapping[str, Any]) -> str:
         share = 100 * most["cut"] / train["encoded"]
         parts.append(f"{share:.1f} % cut at {most['longest']}" if most["cut"] else "none cut")
     parts += [
-        f"{facts['in_train']:,} {split} rows stand in train"
+        f"{facts['in_train']:,} {split} row{' stands' if facts['in_train'] == 1 else 's stand'} in train"
         for split, facts in task["splits"].items()
         if facts["in_train"]
     ]

@@ -73,6 +73,11 @@ def test_a_head_lends_nothing_to_other_labels(values):
     assert not any("have the names" in message for message in told)
 
 
+def test_a_head_whose_names_are_numbers_lends_none_by_position():
+    names, rows, told = settled({"train": [0, 1, 1, 0]}, head("teacher", ("1", "0")))
+    assert (names, rows["train"], told) == (("0", "1"), ["0", "1", "1", "0"], [])
+
+
 def test_what_the_task_or_the_data_set_names_comes_before_a_head():
     assert settled({"train": [0, 1, 2]}, head(), labels=["x", "y", "z"])[0] == ("x", "y", "z")
     assert settled({"train": ["x", "y"]}, head(), declared=["x", "y", "z"])[0] == ("x", "y", "z")
