@@ -79,8 +79,8 @@ def test_rows_never_end_with_the_padding_token_unless_the_model_was_trained_so(
     assert fast("w1 w2")["input_ids"] == before
     assert fast.pad_token_id is not None
     assert before[-1] != fast.pad_token_id or model == fast.pad_token_id
-    # A model that was trained with rows that end with its padding keeps it.
-    assert before[-1] != model or fast.pad_token_id == model
+    # A model that was trained with rows that end with its padding keeps it, unless that is a word like any other.
+    assert before[-1] != model or fast.pad_token_id == model or model > UNKNOWN
 
 
 def test_copies_of_a_tokenizer_are_the_same_one_and_names_do_not_matter(tmp_path):

@@ -360,7 +360,7 @@ class TestTheCodeOfAModel:
         assert main(["run", "spec.yaml", "--trust-remote-code"]) == 0
         before, after = (load_file(Path(folder) / "model.safetensors") for folder in ("minted", "runs/x/student"))
         assert all(not torch.equal(before[name], after[name]) for name in before)
-        assert "from_pretrained('runs/x/student', trust_remote_code=True)" in capsys.readouterr().out
+        assert "model='runs/x/student', trust_remote_code=True)" in capsys.readouterr().out
         assert main(["bench", "runs/x", "--rounds", "1", "--trust-remote-code"]) == 0
 
     @pytest.mark.slow

@@ -84,4 +84,4 @@ def test_a_spec_of_the_library_runs(file, library, registry, tmp_path):
     result = Session(made, registry, output=tmp_path / "runs", device="cpu").run()
     assert [stage.step for stage in result.stages] == [2] * len(made.stages)
     assert any(result.student.rglob("config.json"))  # of several tasks in a folder for each
-    assert {row.role for row in result.table} & {"student", "baseline"}
+    assert {row.role for row in result.table} & {"student", "baseline", "trained"}

@@ -138,7 +138,7 @@ def test_what_a_run_has_left_teaches_in_another(folder):
     assert teacher.parameters == sum(p.numel() for p in load(left)[0].parameters())
     for wrong, message in (
         ("models.teacher={textcnn: {path: LEFT}}", "has no `textcnn`"),
-        ("tasks.reviews.sequence_classification.labels=[yes, no]", "with no, yes; the task is"),
+        ("tasks.reviews.sequence_classification.labels=[yes, no]", "the classes of task `reviews` in another order"),
     ):
         with pytest.raises(DiagnosticError, match=message):
             run(text, folder / "wrong", folder=folder, sets=[*sets, wrong.replace("LEFT", str(left))])
