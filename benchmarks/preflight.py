@@ -61,6 +61,8 @@ def looks(spec: Path) -> Iterator[tuple[str, float, dict[str, float]]]:
                     f"stages.{stage}.training.steps=1",
                     "--set",
                     f"stages.{stage}.training.epochs=null",
+                    "--set",
+                    f"stages.{stage}.training.lr_schedule=constant",
                 ]
             subprocess.run(command, env=environment, check=True, capture_output=True)
             seconds = time.perf_counter() - began

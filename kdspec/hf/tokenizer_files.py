@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,13 @@ class TokenizerFiles:
 
 def read(folder: Path) -> TokenizerFiles | None:
     """The files of a folder; None without a `tokenizer.json` that can be read."""
+    return _read(folder, tuple(_stamp(folder / name) for name in (_BACKEND, *_NAMES)))
+
+
+@lru_cache(maxsize=16)
+def _read(folder: Path, stamps: tuple[tuple[int, ...] | None, ...]) -> TokenizerFiles | None:
+    """The files with these stamps: a plan asks for the same ones once for each match and model."""
+    del stamps
     backend = _json(folder / _BACKEND)
     if not backend:
         return None
@@ -80,6 +88,15 @@ def token_ids(place: Path | str) -> str | None:
     """A checksum of what decides the token ids of texts; None without a folder, or without `tokenizer.json` in it."""
     files = read(place) if isinstance(place, Path) else None
     return None if files is None else files.ids
+
+
+def _stamp(file: Path) -> tuple[int, ...] | None:
+    """What changes with the contents of a file; None without the file."""
+    try:
+        found = file.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _json(file: Path) -> dict[str, Any]:
