@@ -1,4 +1,4 @@
-"""What the look before a stage takes: seconds of the event `Preflight`, for the first look and for one that is cached.
+"""What preflight takes: seconds of the event `Preflight`, for the first look and for one that is cached.
 
     python benchmarks/preflight.py [--runs 5] [SPEC ...]
 

@@ -81,7 +81,7 @@ class ClassMatch:
         return {name: taken[number] if number in taken else next(rest, "") for number, name in enumerate(self.theirs)}
 
     def by_position(self, most: int = 40) -> str:
-        """Both lists side by side, with the positions; how many are left out is said."""
+        """Both lists side by side, with the positions; with the number of those left out."""
         pairs = list(zip(self.theirs, self.ours, strict=False))
         found = ", ".join(f"{number} {shown(name)} = {shown(own)}" for number, (name, own) in enumerate(pairs[:most]))
         return found if len(pairs) <= most else f"{found} and {len(pairs) - most} more"
@@ -121,7 +121,7 @@ def shown(name: str) -> str:
 
 
 def listed(names: Sequence[str], most: int = 12) -> str:
-    """Names for a message; how many are left out is said."""
+    """Names for a message; with the number of those left out."""
     found = ", ".join(shown(name) for name in names[:most])
     return found if len(names) <= most else f"{found} and {len(names) - most} more"
 

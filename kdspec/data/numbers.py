@@ -56,7 +56,7 @@ def is_truth(text: str) -> bool:
 
 
 def is_missing(value: Any, marks: Collection[str] = ()) -> bool:
-    """Whether a value stands for no number: null, NaN, a blank text, or one of the `marks`, as a text or as a number."""
+    """Whether a number is missing: the value is null, NaN, a blank text, or one of the `marks`, as a text or as a number."""
     if value is None or value != value or (isinstance(value, str) and not value.strip()):  # noqa: PLR0124 - NaN
         return True
     if not marks:

@@ -227,7 +227,7 @@ _TABLE = (
         "The head in the files of a model is matched to the task by the names of its classes, which are the same but for "
         "case, blanks, `_` and `-`, or by the mapping `labels` of the model. Another order, another number of classes, "
         "other names, or a head of another kind would compare each class with another one. A head that a stage trains is "
-        "drawn anew instead; one whose predictions are read as it was loaded is an error.",
+        "re-initialised instead; one whose predictions are read as it was loaded is an error.",
     ),
     Code(
         "KD320",
@@ -372,7 +372,7 @@ _TABLE = (
     Code(
         "KD519",
         "rows or a teacher that look wrong",
-        "The look before a stage has found something that may be a mistake: test texts that stand in `train`, many rows "
+        "Preflight has found something that may be a mistake: test texts that stand in `train`, many rows "
         "that are cut, classes without rows, about as many classes as rows, or a teacher that is worse than the most "
         "frequent class.",
     ),

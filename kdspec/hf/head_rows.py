@@ -1,4 +1,4 @@
-"""The rows of a loaded head: named by a mapping of the spec, put into the task's order, or drawn anew."""
+"""The rows of a loaded head: named by a mapping of the spec, put into the task's order, or re-initialised."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kdspec.diagnostics.diagnostic import closest
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import families
 from kdspec.hf.configuration import architecture
-from kdspec.hf.loaded_heads import CODE, Verdict, Wanted, judge
+from kdspec.hf.loaded_heads import CODE, Verdict, Wanted, compare_head
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,7 +61,7 @@ def misnamed(known: ModelFacts, labels: Mapping[str, str]) -> Fault | None:
     return None
 
 
-def judged(context: ModelContext, written: Mapping[str, Any], labels: Mapping[str, str]) -> Verdict:
+def compared_head(context: ModelContext, written: Mapping[str, Any], labels: Mapping[str, str]) -> Verdict:
     """What becomes of the head in the files of a model.
 
     Args:
@@ -70,7 +70,7 @@ def judged(context: ModelContext, written: Mapping[str, Any], labels: Mapping[st
         labels: the name in the task for each class of the head, if the spec has such a mapping.
 
     Raises:
-        Fault: KD317 if the head has other classes than the task, and may not be drawn anew.
+        Fault: KD317 if the head has other classes than the task, and may not be re-initialised.
     """
     kind = context.head.kind if context.head else None
     unnamed = {} if written.get("architectures") else {"architectures": [f"For{architecture(kind or '')}"]}
@@ -79,7 +79,7 @@ def judged(context: ModelContext, written: Mapping[str, Any], labels: Mapping[st
         raise fault
     task = context.task or context.learns.get(context.name, ("",))[-1]
     wanted = Wanted(task=task, kind=kind, labels=context.head.labels if context.head else ())
-    verdict = judge(context.name, named_by(known, labels), wanted, as_loaded=context.read_as_loaded)
+    verdict = compare_head(context.name, named_by(known, labels), wanted, as_loaded=context.read_as_loaded)
     if verdict.error is not None:
         raise verdict.error
     return replace(verdict, required=None) if unnamed else verdict
@@ -88,7 +88,7 @@ def judged(context: ModelContext, written: Mapping[str, Any], labels: Mapping[st
 def settle(
     module: nn.Module, verdict: Verdict, fresh: frozenset[str], wider: Callable[[], nn.Module]
 ) -> frozenset[str]:
-    """Put the rows of a loaded head into the task's order, or draw them anew, as it was judged.
+    """Put the rows of a loaded head into the task's order, or re-initialise them, as the comparison with the task found.
 
     Args:
         module: the model with its loaded weights, changed in place.
@@ -100,7 +100,7 @@ def settle(
         The names of all parameters that were drawn, here from torch's generator, or before.
 
     Raises:
-        Fault: KD317 if the files have no head, where their configuration has one and it may not be drawn anew.
+        Fault: KD317 if the files have no head, where their configuration has one and it may not be re-initialised.
     """
     if fresh and verdict.required:
         message = f"the files have no {shown(min(fresh))}, which belongs to the head that their configuration has"

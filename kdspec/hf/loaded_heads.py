@@ -1,7 +1,7 @@
 """Whether the head in a model's files is that of the task: its kind, its number of classes, their names and their order.
 
 One rule for every task and every model: classes are matched by name or by a written mapping. A head that a stage trains may
-be drawn anew; one whose predictions are read as it was loaded may not.
+be re-initialised; one whose predictions are read as it was loaded may not.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Wanted:
     """The parameter of the task that orders them: `labels`, or `label` where they are columns; None without any."""
     numbers: bool | None = False
     """Whether the rows have numbers that the written names stand for, so that another order would give them other names; None:
-    they have not been looked at."""
+    they have not been read."""
     several: bool = False
     """Whether the spec has other tasks too, so that a strategy must name this one."""
 
@@ -65,7 +65,7 @@ class Verdict:
 
     faults: tuple[Fault, ...] = ()
     redrawn: bool = False
-    """Whether its weights are drawn anew, although their shapes may fit."""
+    """Whether its weights are re-initialised, although their shapes may fit."""
     order: tuple[int, ...] = ()
     """For each class of the task the row of the head with its weights, if the rows must be put in order."""
     required: str | None = None
@@ -77,7 +77,7 @@ class Verdict:
         return next((fault for fault in self.faults if fault.severity == "error"), None)
 
 
-def judge(model: str, known: ModelFacts, wanted: Wanted, *, as_loaded: bool) -> Verdict:
+def compare_head(model: str, known: ModelFacts, wanted: Wanted, *, as_loaded: bool) -> Verdict:
     """Compare the head in a model's files with that of a task.
 
     Args:
@@ -119,7 +119,7 @@ def findings(plan: Plan, heads: Mapping[str, Head]) -> Iterator[Finding]:
     parts = [task for stage in plan.stages for task in stage.tasks.values()]
     for model, task in dict.fromkeys((model, part.task) for part in parts for model in part.models):
         if task in heads:
-            verdict = judge(
+            verdict = compare_head(
                 model, plan.facts[model], wanted(plan, task, heads[task]), as_loaded=(model, task) in as_loaded
             )
             for fault in verdict.faults:
@@ -142,7 +142,7 @@ def wanted(plan: Plan, task: str, head: Head) -> Wanted:
 
 
 def _are_numbers(plan: Plan, task: str, head: Head) -> bool | None:
-    """Whether the first rows have numbers where the spec has names; None if they cannot be looked at cheaply."""
+    """Whether the first rows have numbers where the spec has names; None if they cannot be read cheaply."""
     component = plan.spec.tasks[task]
     values = dict(fields(component))
     column = next((values[key] for key in ("label", "tags") if key in values), None)
@@ -295,7 +295,7 @@ def _of_another_problem(model: str, known: ModelFacts, wanted: Wanted) -> Fault 
 
 def _drawn_anew(model: str, found: ClassMatch, wanted: Wanted) -> Fault:
     message = (
-        f"the head of `{model}` is drawn anew: that in its files has other classes than task `{wanted.task}`, "
+        f"the head of `{model}` is re-initialised: that in its files has other classes than task `{wanted.task}`, "
         f"{listed(found.theirs)}"
     )
     return Fault(CODE, message, ("path",), severity="note")

@@ -1,4 +1,4 @@
-"""The files of a transformers model and its tokenizer, looked at without importing transformers: what cannot be loaded, and why."""
+"""The files of a transformers model and its tokenizer, checked without importing transformers: what cannot be loaded, and why."""
 
 from __future__ import annotations
 

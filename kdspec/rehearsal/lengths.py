@@ -11,7 +11,7 @@ from kdspec.diagnostics.fault import Fault
 from kdspec.rehearsal.result import Lengths
 
 ROWS = 20_000
-"""Rows that are looked at."""
+"""Rows that are sampled."""
 CHARACTERS = 400_000
 """Characters that are tokenised, which takes a fraction of a second."""
 LONG = 16

@@ -1,4 +1,4 @@
-"""Renders the look before a stage: one line for a log, and rows of a table for the report."""
+"""Renders preflight: one line for a log, and rows of a table for the report."""
 
 from __future__ import annotations
 

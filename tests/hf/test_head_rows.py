@@ -1,4 +1,4 @@
-"""The rows of a loaded head: in the task's order, or drawn anew."""
+"""The rows of a loaded head: in the task's order, or re-initialised."""
 
 from __future__ import annotations
 

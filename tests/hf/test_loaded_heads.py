@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kdspec.api.kinds.model import ModelFacts
 from kdspec.data.class_match import folded
 from kdspec.hf.head_rows import misnamed, named_by
-from kdspec.hf.loaded_heads import Wanted, has_head, judge, other_kind
+from kdspec.hf.loaded_heads import Wanted, compare_head, has_head, other_kind
 from kdspec.source.document import parse
 
 SEQUENCE = "BertForSequenceClassification"
@@ -31,8 +31,8 @@ def read(text):
 
 
 def told(known, needed, *, as_loaded=True):
-    """The severity and text of each fault, and whether the head is drawn anew."""
-    verdict = judge("model", known, needed, as_loaded=as_loaded)
+    """The severity and text of each fault, and whether the head is re-initialised."""
+    verdict = compare_head("model", known, needed, as_loaded=as_loaded)
     return [(fault.severity, fault.message, fault.help) for fault in verdict.faults], verdict.redrawn
 
 
@@ -57,7 +57,7 @@ def test_the_same_classes_in_another_order_are_an_error_with_the_list_to_write(o
 
 @given(NAMES, NAMES, st.booleans())
 def test_no_two_lists_are_paired_by_position_in_silence(theirs, ours, as_loaded):
-    """Any head is the task's, or drawn anew, or something is said before anything is read of it."""
+    """Any head is the task's, or re-initialised, or something is said before anything is read of it."""
     known, needed = facts(*theirs), wanted(*ours)
     faults, redrawn = told(known, needed, as_loaded=as_loaded)
     equal = list(map(folded, theirs)) == list(map(folded, ours))
@@ -74,7 +74,7 @@ def test_a_mapping_puts_any_head_in_the_order_of_the_task(ours, data):
     position = {name: int(name[-1]) if known.labels == () else place for place, name in enumerate(names)}
     labels = {name: ours[n] for name, n in data.draw(st.permutations(list(zip(names, rows, strict=True))))}
     assert misnamed(known, labels) is None
-    verdict = judge("model", named_by(known, labels), wanted(*ours), as_loaded=True)
+    verdict = compare_head("model", named_by(known, labels), wanted(*ours), as_loaded=True)
     assert not verdict.faults
     order = verdict.order or tuple(range(len(ours)))
     assert [labels[name] for row in order for name in names if position[name] == row] == ours
@@ -110,7 +110,7 @@ def test_some_names_are_an_error_that_says_which_are_others():
     mapping = read(re.search(r"`(labels: .*?)`", fault[2])[1])["labels"]
     assert mapping == {"sport": "sport", "money": "economy", "art": "art"}
     known = named_by(facts("sport", "money", "art"), mapping)
-    assert judge("model", known, wanted("art", "economy", "sport"), as_loaded=True).order == (2, 1, 0)
+    assert compare_head("model", known, wanted("art", "economy", "sport"), as_loaded=True).order == (2, 1, 0)
     notes, redrawn = told(facts("sport", "money", "art"), wanted("art", "economy", "sport"), as_loaded=False)
     assert ([note[0] for note in notes], redrawn) == (["note"], True)
 
@@ -121,7 +121,7 @@ def test_another_number_of_classes_is_an_error_with_both():
     assert fault[:2] == ("error", "the head in the files of `model` has 28 classes, and task `texts` has 2 classes")
     assert fault[2] == "train it in an earlier stage with `distiller: {supervised: {model: model}}`"
     assert redrawn
-    assert "and 16 more" in judge("model", known, needed, as_loaded=True).faults[0].notes[0]
+    assert "and 16 more" in compare_head("model", known, needed, as_loaded=True).faults[0].notes[0]
     notes, redrawn = told(known, needed, as_loaded=False)
     assert ([note[0] for note in notes], redrawn) == (["note"], True)
 
@@ -215,7 +215,7 @@ def test_where_labels_may_name_numbers_the_mapping_is_told_too():
     (fault,), _ = told(known, wanted("yes", "no", numbers=None))
     assert "`labels: [no, yes]`" in fault[2]
     mapping = read(re.search(r"`(labels: \{.*?)`", fault[2])[1])["labels"]
-    verdict = judge("model", named_by(known, mapping), wanted("yes", "no", numbers=None), as_loaded=True)
+    verdict = compare_head("model", named_by(known, mapping), wanted("yes", "no", numbers=None), as_loaded=True)
     assert (verdict.faults, verdict.order) == ((), (1, 0))
     (fault,), _ = told(known, wanted("yes", "no", numbers=True))
     assert fault[2] == "write `labels: {NO: no, YES: yes}` in the model"

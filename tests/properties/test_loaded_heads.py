@@ -204,7 +204,7 @@ def test_a_head_of_another_number_of_classes_stops_and_the_stage_that_is_told_he
     stage = re.search(r"distiller: \{supervised: \{model: teacher\}\}", error.help)[0]
     trained = SPEC.replace("  distil:\n", SUPERVISED.replace("distiller: {supervised: {model: teacher}}", stage))
     ran = launch(text=trained, folder="trained")
-    assert any(note.startswith("the head of `teacher` is drawn anew") for note in ran.notes)
+    assert any(note.startswith("the head of `teacher` is re-initialised") for note in ran.notes)
 
 
 def test_classes_written_in_the_spec_are_compared_before_anything_is_read(tmp_path, taught):

@@ -1,4 +1,4 @@
-"""The look before a stage as a line and as rows of a table."""
+"""Preflight as a line and as rows of a table."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ class BuiltTask(ABC):
     def texts(self, split: str) -> Sequence[tuple[str, ...]]:
         """The texts of each row as they are written, before anything is tokenized; by default empty: not known.
 
-        For what is told of the rows, such as test texts that stand in `train`; nothing is trained on them.
+        For findings about the rows, such as test texts that stand in `train`; nothing is trained on them.
         """
         del split
         return ()

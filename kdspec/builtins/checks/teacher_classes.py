@@ -26,7 +26,7 @@ CODE = "KD403"
 def kdspec_check(plan: Plan) -> Iterator[Finding]:
     """Heads in files that are not those of the task, teachers that differ, and settings that need logits of classes."""
     heads = {name: _head(plan.spec.tasks[name]) for stage in plan.stages for name in stage.tasks}
-    # A head that is drawn anew and trained is worth a note of the run, and nothing to mend.
+    # A head that is re-initialised and trained is worth a note of the run, and nothing to mend.
     yield from (found for found in loaded_heads.findings(plan, heads) if found.severity != "note")
     for stage in plan.stages:
         for task in stage.tasks.values():

@@ -18,7 +18,7 @@ from kdspec.api.spec.file_fields import SpecFolderOrHub, SpecTokenizer, local_fo
 from kdspec.api.spec.model_folders import has_tokenizer
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import configuration, families, heads, loading, model_files, model_source, tokenizer_files
-from kdspec.hf.head_rows import judged, misnamed, named_by, settle
+from kdspec.hf.head_rows import compared_head, misnamed, named_by, settle
 from kdspec.hf.layer_copies import Initialize, copy, mistakes
 from kdspec.hf.padding import Padding, asked_by
 from kdspec.hf.weight_files import weight_files
@@ -151,7 +151,7 @@ class Transformers(Model):
         with loading.quiet():
             auto, config, options = self._prepared(context)
             loaded = self.path is not None and context.weights
-            verdict = judged(context, self.written_configuration(context), self.labels) if loaded else None
+            verdict = compared_head(context, self.written_configuration(context), self.labels) if loaded else None
             with (
                 nullcontext() if context.weights else no_init_weights(),
                 loading.seeded(context.seed, "/".join(filter(None, (context.name, context.task)))),

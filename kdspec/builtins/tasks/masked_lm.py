@@ -54,7 +54,7 @@ class MaskedLm(Task):
     text: str
     """The column of the texts."""
     without_text: texts.WithoutText = "error"
-    """For a row whose text is empty or null: an error, or `leave_out`, which tells how many there are."""
+    """For a row whose text is empty or null: an error, or `leave_out`, which reports their number."""
     max_length: int | None = Field(default=None, ge=3)
     """Maximum number of tokens of a row. Default: the tokenizer's limit."""
     group: bool = False

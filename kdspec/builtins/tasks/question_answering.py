@@ -68,7 +68,7 @@ class QuestionAnswering(Task):
     id: str = "id"
     """The column with the name of a question in messages, if there is one."""
     without_text: texts.WithoutText = "error"
-    """For a row whose text is empty or null, or that has no question: an error, or `leave_out`, which tells how many there are."""
+    """For a row whose text is empty or null, or that has no question: an error, or `leave_out`, which reports their number."""
     max_length: int | None = Field(default=None, ge=8)
     """Maximum number of tokens of a row, question and special tokens included. Default: the tokenizer's limit."""
     stride: int | None = Field(default=None, ge=0)

@@ -56,7 +56,7 @@ class Regression(Task):
     missing: MissingMarks = []
     """How a row without a number is written in its column, such as `N/A`, besides nothing and null."""
     without_text: texts.WithoutText = "error"
-    """For a row whose text is empty or null, or one of its two texts: an error, or `leave_out`, which tells how many there are."""
+    """For a row whose text is empty or null, or one of its two texts: an error, or `leave_out`, which reports their number."""
     max_length: int | None = Field(default=None, ge=2)
     """Number of tokens to which a text, or the longer one of a pair, is truncated. Default: the tokenizer's limit."""
     augment: list[Augmentation] = []

@@ -61,7 +61,7 @@ class SequenceClassification(Task):
     missing: MissingMarks = []
     """How a row without a label is written, such as `-`, besides nothing and null: a text, or several."""
     without_text: texts.WithoutText = "error"
-    """For a row whose text is empty or null, or one of its two texts: an error, or `leave_out`, which tells how many there are."""
+    """For a row whose text is empty or null, or one of its two texts: an error, or `leave_out`, which reports their number."""
     max_length: int | None = Field(default=None, ge=2)
     """Number of tokens to which a text, or the longer one of a pair, is truncated. Default: the tokenizer's limit."""
     augment: list[Augmentation] = []

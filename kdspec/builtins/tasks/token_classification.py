@@ -67,7 +67,7 @@ class TokenClassification(Task):
     missing: MissingMarks = []
     """How a word without a tag is written, such as `_`, besides -100: a text, or several."""
     without_text: texts.WithoutText = "error"
-    """For a row whose text is empty or null, or has no words: an error, or `leave_out`, which tells how many there are."""
+    """For a row whose text is empty or null, or has no words: an error, or `leave_out`, which reports their number."""
     max_length: int | None = Field(default=None, ge=3)
     """Maximum number of tokens of a row. Default: the tokenizer's limit."""
     long_sentences: Literal["split", "cut"] = "split"

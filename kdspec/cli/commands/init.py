@@ -157,7 +157,7 @@ def _say(invocation: Invocation, found: DataFile, task: type[Task], *, asked: bo
     if not found.rows:
         return
     number = max((len(values) for values in found.rows.values()), default=0)
-    invocation.err.say(f"{found.file}: {number} rows looked at, for the task {task.name}")
+    invocation.err.say(f"{found.file}: {number} rows read, for the task {task.name}")
     for reason in found.found.reasons:
         invocation.err.say(f"  {reason}")
     if not asked and found.found.reasons:

@@ -46,7 +46,7 @@ def report(
 def one_class(
     counts: Mapping[str, Counter[str]], context: TaskContext, *, column: str, at: ColumnPlace, unit: str = "row"
 ) -> None:
-    """Tell of a split, other than `train`, whose labels are all of one class where `train` has several."""
+    """Report a split, other than `train`, whose labels are all of one class where `train` has several."""
     for split, of in counts.items():
         if split != "train" and len(of) == 1 and of.total() >= 10 and len(counts.get("train", ())) > 1:
             ((name, rows),) = of.items()

@@ -206,8 +206,8 @@ def evaluated_features(plan: Plan, model: str, task: str, evaluator: Evaluator) 
     Empty if there is nothing to evaluate. A task without labels is evaluated if its evaluator has a metric besides the loss.
     """
     found = locate(plan.spec, model, task, tuple(sorted({*evaluator.reads, *evaluator.optional, "losses"})))
-    judges = plan.spec.tasks[task].has_labels() or evaluator.primary.name != LOSS.name
-    known = evaluator.reads <= found.keys() and judges
+    has_metrics = plan.spec.tasks[task].has_labels() or evaluator.primary.name != LOSS.name
+    known = evaluator.reads <= found.keys() and has_metrics
     tasks = (stage.tasks[task] for stage in plan.stages if task in stage.tasks)
     own = any("losses" in each.features[model] for each in tasks if model in each.models)
     if not own or (known and plan.spec.tasks[task].head is not None):

@@ -54,9 +54,9 @@ def answers(plan: Plan, task_name: str, task: BuiltTask, teacher: ModelRunner, l
         ModelFindings(plan.spec, teacher.name, task_name), teacher.module, features,
         chooses=teacher.accepted is not None, entire=teacher.entire, arithmetic=teacher.arithmetic,
     )  # fmt: skip
-    judge = Judge(evaluator)
-    metrics = evaluate(forward, task, loader, _BATCH, asked, evaluator=judge).metrics
-    confusion = judge.confusion
+    counting = ConfusionEvaluator(evaluator)
+    metrics = evaluate(forward, task, loader, _BATCH, asked, evaluator=counting).metrics
+    confusion = counting.confusion
     truth = [sum(of_class) for of_class in confusion]
     order = other_order(confusion)
     return AnswerFacts(
@@ -75,7 +75,7 @@ def answers(plan: Plan, task_name: str, task: BuiltTask, teacher: ModelRunner, l
     )
 
 
-class Judge(Evaluator):
+class ConfusionEvaluator(Evaluator):
     """A task's evaluator that also counts the answers to each class, where a row or a token has one class as its label.
 
     Accuracy is computed from the counts: the libraries of other metrics take seconds to import.

@@ -1,4 +1,4 @@
-"""What a look before a stage has found: numbers, from which `findings.py` tells what is wrong."""
+"""What preflight has found, as numbers; `findings.py` makes findings of them."""
 
 from __future__ import annotations
 

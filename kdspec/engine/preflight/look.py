@@ -1,4 +1,4 @@
-"""The look before a stage: at its rows, and at its models on real rows; once for each content."""
+"""Preflight: at its rows, and at its models on real rows; once for each content."""
 
 from __future__ import annotations
 

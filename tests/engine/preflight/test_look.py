@@ -1,4 +1,4 @@
-"""The look before a stage: what stops a run, what is told, what is kept, and that training is as without it."""
+"""Preflight: what stops a run, what is told, what is kept, and that training is as without it."""
 
 from __future__ import annotations
 
