@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,13 +24,29 @@ class Section:
     html: str
 
 
+@dataclass
+class Ending:
+    """Finds the event that ended a run, from its records in their order."""
+
+    found: Record | None = None
+    """The end, if the records so far have one."""
+    _begun: bool = False
+
+    def take(self, record: Record) -> None:
+        """Look at the next record."""
+        if isinstance(record.event, RunStarted):
+            self.found, self._begun = None, True
+        elif isinstance(record.event, RunFinished | RunFailed) and (self._begun or self.found is None):
+            self.found, self._begun = record, False
+
+
 @dataclass(frozen=True)
 class Report:
     """The data of a run's folder; the run may be unfinished."""
 
     folder: Path
-    records: tuple[Record, ...]
-    """All events with their times, oldest first."""
+    records: Iterable[Record]
+    """All events with their times, oldest first. They are read from the log each time: a log may be larger than the memory."""
     table: tuple[Mapping[str, Any], ...] = ()
     """The rows of `table.json`; empty before the end of the run."""
     plan: Mapping[str, Any] | None = None
@@ -55,11 +71,7 @@ class Report:
 
         A start that was refused before it changed anything does not count as an end.
         """
-        found: Record | None = None
-        begun = False
+        ending = Ending()
         for record in self.records:
-            if isinstance(record.event, RunStarted):
-                found, begun = None, True
-            elif isinstance(record.event, RunFinished | RunFailed) and (begun or found is None):
-                found, begun = record, False
-        return found
+            ending.take(record)
+        return ending.found

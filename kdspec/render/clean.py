@@ -1,4 +1,4 @@
-"""Makes text from users and plugins safe for a terminal."""
+"""Makes text from users and plugins safe for a terminal and a page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,17 @@ TAB = 4
 
 def clean(text: str) -> str:
     """`text` with secrets masked, and without characters that move the cursor or hide or reorder text; keeps line breaks."""
-    return "".join(_shown(character) for character in covered(text).replace("\t", " " * TAB))
+    return visible(covered(text))
+
+
+def visible(text: str) -> str:
+    """`text` without characters that move the cursor or hide or reorder text, tabs expanded; keeps line breaks."""
+    # Most lines have none of them, and a page of megabytes has many lines.
+    return "\n".join(line if line.isprintable() else _visible(line) for line in text.split("\n"))
+
+
+def _visible(line: str) -> str:
+    return "".join(_shown(character) for character in line.replace("\t", " " * TAB))
 
 
 def cells_of(line: str) -> tuple[str, list[int]]:

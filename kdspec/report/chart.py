@@ -1,61 +1,100 @@
-"""A curve as inline SVG: axes, ticks and a title on every point, without a script."""
+"""A curve as inline SVG: axes, ticks and titles on its points, without a script."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
+
+from kdspec.report.curve import MOST, Curve, Neighbours
 
 Point = tuple[float, float]
 
 WIDTH, HEIGHT = 360, 200
+TITLES = 60
+"""Points of a chart that have a title, unless a page of many charts allows for fewer."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 12, 10, 30
-_MOST_POINTS = 200
+_DOTS = 40
 
 
-def chart(points: Sequence[Point], *, label: str, x: str = "step", mark: float | None = None) -> str:
-    """The curve through `points`, sorted by x; `mark` is an x to highlight, such as that of the best value.
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """The range of the axes, and where points are in the picture."""
 
-    Many points are averaged in groups of neighbours. Non-finite points are omitted; without any point the text is empty.
+    left: float
+    right: float
+    low: float
+    high: float
+    digits: int
+    """Decimals of a place in the picture."""
+
+    def x(self, value: float) -> str:
+        # Within the picture: a log from elsewhere may have its steps in any order.
+        inside = min(max((value - self.left) / (self.right - self.left), 0.0), 1.0) if self.right > self.left else 0.5
+        return _short(_LEFT + inside * (WIDTH - _LEFT - _RIGHT), self.digits)
+
+    def y(self, value: float) -> str:
+        up = (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
+        return _short(HEIGHT - _BOTTOM - up * (HEIGHT - _TOP - _BOTTOM), self.digits)
+
+    def at(self, point: Point) -> str:
+        return f"{self.x(point[0])},{self.y(point[1])}"
+
+
+def chart(
+    curve: Curve, *, label: str, x: str = "step", mark: float | None = None, most: int = MOST, titles: int = TITLES
+) -> str:
+    """A curve; `mark` is an x to highlight, such as that of the best value.
+
+    Of a long curve the line is the means of groups of neighbours, and a band has their extremes. Points that are not finite
+    are ticks at the top. Without any finite point the text is empty.
+
+    Args:
+        curve: the points.
+        label: what the chart shows.
+        x: the name of the horizontal axis.
+        mark: the x to highlight.
+        most: the number of points of the line; a chart of few points has few ticks too, for a page of many charts.
+        titles: the number of points with a title, about.
     """
-    finite = [(a, b) for a, b in points if math.isfinite(a) and math.isfinite(b)]
-    if not finite:
+    if curve.ends is None:
         return ""
-    drawn = thinned(finite, _MOST_POINTS)
-    xs, ys = ticks(*_range([a for a, _ in drawn]), whole=True), ticks(*_range([b for _, b in drawn]))
-    left, right = min(xs[0], drawn[0][0]), max(xs[-1], drawn[-1][0])
-    low, high = ys[0], ys[-1]
-
-    def at(point: Point) -> tuple[float, float]:
-        across = (point[0] - left) / (right - left) if right > left else 0.5
-        up = (point[1] - low) / (high - low) if high > low else 0.5
-        return _LEFT + across * (WIDTH - _LEFT - _RIGHT), HEIGHT - _BOTTOM - up * (HEIGHT - _TOP - _BOTTOM)
-
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">']
-    parts += [_horizontal(at((left, y))[1], _tick(y, ys)) for y in ys]
-    parts += [_vertical(at((tick, low))[0], _tick(tick, xs)) for tick in xs]
-    parts.append(f'<text class="axis" x="{WIDTH - _RIGHT}" y="{HEIGHT - 3}" text-anchor="end">{escape(x)}</text>')
-    line = " ".join(f"{a:.1f},{b:.1f}" for a, b in map(at, drawn))
-    parts.append(f'<polyline class="line" points="{line}"/>')
+    groups = curve.groups(most)
+    first, last = curve.ends
+    xs = ticks(*_range([groups[0].first, groups[-1].last]), whole=True)
+    ys = ticks(*_range([*(group.low for group in groups), *(group.high for group in groups)]))
+    small = most < MOST // 2
+    frame = _Frame(min(xs[0], groups[0].first), max(xs[-1], groups[-1].last), ys[0], ys[-1], digits=0 if small else 1)
+    across, up = (
+        {tick: _tick(tick, of_axis) for tick in (of_axis[:: (len(of_axis) - 1) or 1] if small else of_axis)}
+        for of_axis in (xs, ys)
+    )
+    means = [(group.x, group.y) for group in groups]
+    # The ends of a line of means are those of the curve.
+    line = [*([first] if groups[0].points > 1 else ()), *means, *([last] if groups[-1].points > 1 else ())]
+    parts = [
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(label)}">',
+        _axes(across, up, frame, escape(x)),
+        _band(groups, frame),
+        f'<polyline class="line" points="{" ".join(map(frame.at, line))}"/>',
+    ]
     if mark is not None:
-        nearest = min(drawn, key=lambda point: abs(point[0] - mark))
-        a, b = at(nearest)
-        parts.append(f'<circle class="mark" cx="{a:.1f}" cy="{b:.1f}" r="4"/>')
-    radius = 2 if len(drawn) <= 40 else 0
-    for point in drawn:
-        a, b = at(point)
-        title = f"<title>{escape(x)} {point[0]:g}: {point[1]:.6g}</title>"
-        if radius:
-            parts.append(f'<circle class="point" cx="{a:.1f}" cy="{b:.1f}" r="{radius}"/>')
-        parts.append(f'<circle class="touch" cx="{a:.1f}" cy="{b:.1f}" r="7">{title}</circle>')
+        parts.append(_circle(frame, min(means, key=lambda point: abs(point[0] - mark)), 'class="mark" r="4"'))
+    if len(means) <= _DOTS and not small:
+        dots = "".join(f"M{frame.at(point)}h0" for point in means)
+        parts.append(f'<path class="point" d="{dots}"/>')
+    touched = (
+        _circle(frame, (group.x, group.y), 'r="7"', f"{escape(x)} {_title(group)}") for group in _titled(groups, titles)
+    )
+    parts.append(f'<g class="touch">{"".join(touched)}</g>')
+    if curve.odd:
+        odd = (
+            f'<path d="M{frame.x(point.x)} {_TOP}v8"><title>{escape(x)} {point.x:.12g}: {point.y:g}</title></path>'
+            for point in curve.odd
+        )
+        parts.append(f'<g class="odd">{"".join(odd)}</g>')
     return "".join((*parts, "</svg>"))
-
-
-def thinned(points: Sequence[Point], most: int) -> list[Point]:
-    """At most `most` points, each the mean of an equal number of neighbours."""
-    size = -(-len(points) // most)
-    groups = [points[start : start + size] for start in range(0, len(points), size)]
-    return [(sum(a for a, _ in group) / len(group), sum(b for _, b in group) / len(group)) for group in groups]
 
 
 def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
@@ -67,6 +106,34 @@ def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
         step = max(1.0, step)
         return [step * i for i in range(math.ceil(low / step), math.floor(high / step) + 1)] or [low]
     return [step * i for i in range(math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9) + 1)]
+
+
+def _titled(groups: Sequence[Neighbours], most: int) -> list[Neighbours]:
+    """About `most` groups with even distances, always those of the smallest and the largest value."""
+    if len(groups) <= most:
+        return list(groups)
+    last = len(groups) - 1
+    even = {round(place * last / max(most - 3, 1)) for place in range(most - 2)}
+    extremes = {
+        min(range(len(groups)), key=lambda i: groups[i].low),
+        max(range(len(groups)), key=lambda i: groups[i].high),
+    }
+    return [groups[place] for place in sorted(even | extremes)]
+
+
+def _title(group: Neighbours) -> str:
+    if group.points == 1:
+        return f"{group.x:.12g}: {group.y:.6g}"
+    return f"{group.first:.12g} to {group.last:.12g}: {group.y:.6g}, from {group.low:.6g} to {group.high:.6g}"
+
+
+def _band(groups: Sequence[Neighbours], frame: _Frame) -> str:
+    """The extremes around the means; empty for a curve of single points."""
+    if all(group.low == group.high for group in groups):
+        return ""
+    around = [*((group.x, group.high) for group in groups), *((group.x, group.low) for group in reversed(groups))]
+    # A line of single width too, so that the extremes of a lone group are seen.
+    return f'<polygon class="band" points="{" ".join(map(frame.at, around))}"/>'
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
@@ -89,12 +156,27 @@ def _tick(value: float, others: Sequence[float]) -> str:
     return f"{value:.{decimals}f}"
 
 
-def _horizontal(y: float, text: str) -> str:
-    line = f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-    return f'{line}<text class="axis" x="{_LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{text}</text>'
-
-
-def _vertical(x: float, text: str) -> str:
+def _axes(across: Mapping[float, str], up: Mapping[float, str], frame: _Frame, name: str) -> str:
+    """The grid as one path, and the labels of the ticks."""
     bottom = HEIGHT - _BOTTOM
-    line = f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 4}"/>'
-    return f'{line}<text class="axis" x="{x:.1f}" y="{bottom + 15}" text-anchor="middle">{text}</text>'
+    xs, ys = (
+        [(frame.x(tick), text) for tick, text in across.items()],
+        [(frame.y(tick), text) for tick, text in up.items()],
+    )
+    grid = "".join((*(f"M{_LEFT} {y}H{WIDTH - _RIGHT}" for y, _ in ys), *(f"M{x} {bottom}v4" for x, _ in xs)))
+    beside = "".join(f'<text x="{_LEFT - 6}" y="{_short(float(y) + 3.5)}">{text}</text>' for y, text in ys)
+    below = "".join(f'<text x="{x}" y="{bottom + 15}">{text}</text>' for x, text in xs)
+    return (
+        f'<path class="grid" d="{grid}"/><g class="axis" text-anchor="end">{beside}'
+        f'<text x="{WIDTH - _RIGHT}" y="{HEIGHT - 3}">{name}</text></g><g class="axis" text-anchor="middle">{below}</g>'
+    )
+
+
+def _circle(frame: _Frame, point: Point, attributes: str, title: str = "") -> str:
+    x, y = frame.x(point[0]), frame.y(point[1])
+    inside = f"><title>{title}</title></circle>" if title else "/>"
+    return f'<circle cx="{x}" cy="{y}" {attributes}{inside}'
+
+
+def _short(number: float, digits: int = 1) -> str:
+    return f"{number:.{digits}f}".removesuffix(".0")

@@ -9,24 +9,15 @@ from html import escape
 from typing import Any
 
 from kdspec.api.report import Report, Section
-from kdspec.events import (
-    CacheState,
-    Evaluated,
-    Note,
-    Preflight,
-    RunFailed,
-    RunFinished,
-    RunStarted,
-    StageFinished,
-    StageStarted,
-    StepDone,
-)
+from kdspec.events import Note, RunFailed, RunFinished
 from kdspec.render import plan as text
+from kdspec.render.clean import visible
 from kdspec.render.preflight import preflight_rows
-from kdspec.render.progress import duration, number
-from kdspec.render.rehearsal import STUDENT, size
+from kdspec.render.progress import duration
+from kdspec.render.rehearsal import size
 from kdspec.render.table import caption, columns
-from kdspec.report.chart import chart
+from kdspec.report.curves import curve_sections
+from kdspec.report.digest import Digest
 from kdspec.report.style import STYLE
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -41,25 +32,30 @@ class FailedSection:
 
 
 def page(report: Report, sections: Sequence[Section | FailedSection]) -> str:
-    """The whole page. Everything but the HTML of a plugin's section is escaped."""
+    """The whole page. Everything but the HTML of a plugin's section is escaped, and no character is invisible.
+
+    The log is read once. Raises KD003 if it is damaged.
+    """
+    digest = Digest.of(report.records)
+    name = report.folder.name if digest.name is None else digest.name
     body = [
-        _header(report),
+        _header(report, digest, name),
         _section("Models", _models(report)),
-        *(_section(f"Curves of {stage}", _curves(report, stage)) for stage in _stages(report)),
-        _section("Preflight", _preflight(report)),
-        _section("Teacher caches", _caches(report)),
+        *curve_sections(digest, report.plan),
+        _section("Preflight", _preflight(digest)),
+        _section("Teacher caches", _caches(digest)),
         _section("Plan", _plan(report)),
         *map(_added, sections),
-        _section("Notes", _notes(report)),
-        _section("Environment", _environment(report)),
+        _section("Notes", _notes(digest)),
+        _section("Environment", _environment(report, digest)),
         _section("Spec, complete", f"<pre>{escape(report.spec)}</pre>" if report.spec else ""),
     ]
-    return (
+    return visible(
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(report.name)} · kdspec</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<title>{escape(name)} · kdspec</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(part for part in body if part)
         + "\n</main>\n</body>\n</html>\n"
     )
@@ -76,8 +72,8 @@ def _added(section: Section | FailedSection) -> str:
     return _section(section.title, section.html)
 
 
-def _header(report: Report) -> str:
-    end = report.end
+def _header(report: Report, digest: Digest, name: str) -> str:
+    end = digest.ending.found
     match end.event if end else None:
         case RunFailed() as failure:
             state, status = "failed", f"failed: {failure.code} {failure.message}"
@@ -85,12 +81,11 @@ def _header(report: Report) -> str:
             state, status = "finished", "finished"
         case _:
             state, status = "open", "not finished"
-    if report.records:
-        first, last = (record.time.astimezone(UTC) for record in (report.records[0], end or report.records[-1]))
+    if digest.first is not None and digest.last is not None:
+        first, last = (time.astimezone(UTC) for time in (digest.first, end.time if end else digest.last))
         status += f" · started {first:%Y-%m-%d %H:%M} UTC · {duration((last - first).total_seconds())} in total"
-    starts = sum(1 for _ in report.of(RunStarted))
-    status += f" in {starts} starts" if starts > 1 else ""
-    title = f'<h1>{escape(report.name)}</h1>\n<p class="state {state}">{escape(status)}</p>'
+    status += f" in {digest.starts} starts" if digest.starts > 1 else ""
+    title = f'<h1>{escape(name)}</h1>\n<p class="state {state}">{escape(status)}</p>'
     return f"<header>\n{title}\n{_figures(report)}</header>"
 
 
@@ -127,48 +122,6 @@ def _models(report: Report) -> str:
     return _table(head, rows) + f'<p class="note">{escape(caption(report.table))}</p>'
 
 
-def _stages(report: Report) -> list[str]:
-    return list(dict.fromkeys(event.stage for event in report.of(StageStarted)))
-
-
-def _curves(report: Report, stage: str) -> str:
-    steps = [event for event in report.of(StepDone) if event.stage == stage]
-    evaluated = [event for event in report.of(Evaluated) if event.stage == stage]
-    planned = (report.plan or {}).get("stages", ())
-    model = next((each["student"] for each in planned if each["name"] == stage), STUDENT)
-    best = next((e.best_step for e in report.of(StageFinished) if e.stage == stage), None)
-    charts = [_figure("loss", [(e.step, e.loss) for e in steps], "weighted total")] if steps else []
-    for name in dict.fromkeys(term for event in steps for term in event.terms):
-        points = [(e.step, e.terms[name]) for e in steps if name in e.terms]
-        weights = [e.weights[name] for e in steps if name in e.weights]
-        charts.append(_figure(name, points, _weight(weights)))
-    for name in dict.fromkeys(metric for event in evaluated for metric in event.metrics):
-        points = [(e.step, e.metrics[name]) for e in evaluated if name in e.metrics]
-        charts.append(_figure(f"{evaluated[0].split} {name}", points, evaluated[0].model, mark=best))
-    for name in dict.fromkeys(group for event in steps for group in event.lr):
-        points = [(e.step, e.lr[name]) for e in steps if name in e.lr]
-        charts.append(_figure("learning rate", points, model if name == STUDENT else name))
-    norms = [(e.step, e.grad_norm) for e in steps if e.grad_norm is not None]
-    charts.append(_figure("gradient norm", norms, "before clipping"))
-    drawn = [figure for figure in charts if figure]
-    return f'<div class="charts">{"".join(drawn)}</div>' if drawn else ""
-
-
-def _figure(name: str, points: Sequence[tuple[float, float]], aside: str, *, mark: float | None = None) -> str:
-    svg = chart(points, label=f"{name} by step", mark=mark)
-    if not svg:
-        return ""
-    caption_html = f"<span>{escape(number(points[-1][1]))}</span><b>{escape(name)}</b><small>{escape(aside)}</small>"
-    return f"<figure><figcaption>{caption_html}</figcaption>{svg}</figure>"
-
-
-def _weight(weights: Sequence[float]) -> str:
-    if not weights:
-        return "unweighted"
-    first, last = text.plain(float(weights[0])), text.plain(float(weights[-1]))
-    return f"unweighted; weight {first}" + ("" if first == last else f" → {last}")
-
-
 def _plan(report: Report) -> str:
     if report.plan is None:
         return ""
@@ -196,13 +149,8 @@ def _plan(report: Report) -> str:
     return "".join(parts)
 
 
-def _caches(report: Report) -> str:
+def _caches(digest: Digest) -> str:
     """The last state of each cache, with the rows read from it over all starts of the run."""
-    last: dict[tuple[str, str], CacheState] = {}
-    hits: dict[tuple[str, str], int] = {}
-    for event in report.of(CacheState):
-        key = (event.stage, event.teacher)
-        last[key], hits[key] = event, hits.get(key, 0) + event.hits
     rows = [
         [
             escape(stage),
@@ -214,20 +162,21 @@ def _caches(report: Report) -> str:
             ),
             size(event.row_bytes) if event.used else "",
             size(event.bytes) if event.used else "",
-            f"{hits[stage, teacher]:,}" if event.used else "",
+            f"{hits:,}" if event.used else "",
             f"<code>{escape(event.folder)}</code>" if event.used else "",
         ]
-        for (stage, teacher), event in last.items()
+        for (stage, teacher), (event, hits) in digest.caches.items()
     ]
     names = ("stage", "teacher", "features", "per row", "total", "rows read", "folder")
     return _table([(name, name in ("per row", "total", "rows read")) for name in names], rows) if rows else ""
 
 
-def _preflight(report: Report) -> str:
+def _preflight(digest: Digest) -> str:
     """What was found at the rows and models before each stage, by its last start."""
-    last = {event.stage: event for event in report.of(Preflight)}
     rows = [
-        [escape(cell) for cell in (stage, *cells)] for stage, event in last.items() for cells in preflight_rows(event)
+        [escape(cell) for cell in (stage, *cells)]
+        for stage, event in digest.preflights.items()
+        for cells in preflight_rows(event)
     ]
     names = ("stage", "task or model", "rows, and checks left out", "answers", "alone or in a batch")
     return _table([(name, False) for name in names], rows) if rows else ""
@@ -239,15 +188,18 @@ def _terms(stage: Mapping[str, Any]) -> str:
     return _table(head, rows)
 
 
-def _notes(report: Report) -> str:
-    items = "".join(f'<li class="{event.level}">{escape(event.text)}</li>' for event in report.of(Note))
-    return f"<ul>{items}</ul>" if items else ""
+def _notes(digest: Digest) -> str:
+    def items(notes: Iterable[Note]) -> str:
+        return "".join(f'<li class="{note.level}">{escape(note.text)}</li>' for note in notes)
+
+    left_out = digest.noted - len(digest.notes) - len(digest.last_notes)
+    between = f"<li>… {left_out:,} more notes, which the log has …</li>" if left_out else ""
+    found = items(digest.notes) + between + items(digest.last_notes)
+    return f"<ul>{found}</ul>" if found else ""
 
 
-def _environment(report: Report) -> str:
-    last = None
-    for event in report.of(RunStarted):
-        last = event
+def _environment(report: Report, digest: Digest) -> str:
+    last = digest.start
     if last is None:
         return ""
     pairs: list[tuple[str, str]] = [*last.versions.items(), ("seed", str(last.seed)), ("folder", str(report.folder))]

@@ -27,12 +27,12 @@ def check(folder: Path) -> Path:
 
 
 def read(folder: Path) -> Report:
-    """Read the folder of a run. Raises KD003 if there is none or its log is damaged."""
+    """The folder of a run; its log is read when the page is made. Raises KD003 if there is none."""
     log = check(folder)
     table, plan = _json(folder / "table.json"), _json(folder / "plan.json")
     return Report(
         folder=folder,
-        records=tuple(event_log.read(log)),
+        records=event_log.Records(log),
         table=tuple(table) if isinstance(table, list) else (),
         plan=plan if isinstance(plan, dict) and plan.get("format") == FORMAT else None,
         spec=_text(folder / "spec.yaml"),

@@ -39,13 +39,15 @@ figcaption { font-size: .9rem; overflow-wrap: anywhere; }
 figcaption small { display: block; }
 figcaption span { float: right; font-variant-numeric: tabular-nums; }
 svg { display: block; width: 100%; height: auto; margin-top: .3rem; }
-.grid { stroke: var(--rule); }
+.grid { fill: none; stroke: var(--rule); }
 .axis { fill: var(--soft); font: 11px system-ui, sans-serif; }
 .line { fill: none; stroke: var(--accent); stroke-width: 1.7; stroke-linejoin: round; }
-.point { fill: var(--accent); }
+.band { fill: var(--accent); stroke: var(--accent); fill-opacity: .15; stroke-opacity: .15; }
+.point { stroke: var(--accent); stroke-width: 4; stroke-linecap: round; }
+.odd { stroke: var(--bad); stroke-width: 3; }
 .mark { fill: none; stroke: var(--good); stroke-width: 2; }
 .touch { fill: transparent; }
-.touch:hover { fill: var(--accent); fill-opacity: .35; }
+.touch circle:hover { fill: var(--accent); fill-opacity: .35; }
 .pairs { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .15rem 1.5rem; font-size: .92rem; }
 .pairs dt { color: var(--soft); }
 .pairs dd { overflow-wrap: anywhere; }

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -15,6 +16,7 @@ from kdspec.api.report import Section
 from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.run.event_log import EventLog
 from kdspec.events import (
+    CacheState,
     Evaluated,
     Note,
     RunFailed,
@@ -23,6 +25,7 @@ from kdspec.events import (
     StageFinished,
     StageStarted,
     StepDone,
+    to_json,
 )
 from kdspec.registry.plugins import Plugin, Plugins
 from kdspec.report import report
@@ -153,6 +156,72 @@ def test_whatever_a_run_holds_is_escaped(run):
     assert shown.text.count("alert(1)") > 5
 
 
+def texts_of(evil):
+    """A run with this text wherever a page has one."""
+    setting = {"value": evil, "origin": "written"}
+    model = {"component": evil, "parameters": {evil: setting}, "origin": "written"}
+    plan = {
+        "format": 1,
+        "name": evil,
+        "seed": {"value": 1, "origin": "default"},
+        "tasks": [{"name": evil, "task": model}],
+        "models": [
+            {
+                "name": evil,
+                "model": model,
+                "facts": {"layers": 6, "width": 384, "heads": 12, "family": evil},
+                "stages": {evil: "frozen"},
+            }
+        ],
+        "stages": [],
+    }
+    row = ROW | {"model": evil, "metrics": {evil: 0.5}, "task": evil, "split": evil, "agrees_on": evil}
+    events = (
+        RunStarted(evil, (evil,), {evil: evil}, 7, None),
+        StageStarted(evil, 3, 1.0, 24, 0),
+        *(
+            StepDone(evil, number, 0, 1.0, {evil: 1.0}, {evil: 1.0}, {evil: 1.0}, 1.0, 0.1, 8, 9, ())
+            for number in (1, 2)
+        ),
+        Evaluated(evil, 2, evil, evil, {evil: 0.7}, best=True),
+        CacheState(evil, 0, evil, True, evil, evil, (evil,), 1, 1, 1, 1, 1),
+        CacheState(evil + "2", 0, evil, False, evil, evil, (evil,), 1, 1, 1, 1, 1),
+        Note("warning", evil),
+        RunFailed(evil, evil),
+    )
+    return events, {"plan_json": plan, "table_json": [row], "spec_yaml": evil}
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [
+        (*range(9), 0x0B, 0x0C, *range(0x0E, 0x20)),
+        range(0x7F, 0xA0),
+        (0xAD, 0x200B, 0x200E, 0x200F, 0xFEFF, 0xFFF9, 0xE0041),
+        range(0x2028, 0x202F),
+        range(0x2060, 0x2070),
+        (0xD800, 0xDFFF),
+    ],
+    ids=["C0", "C1", "hidden", "bidi", "isolates", "surrogates"],
+)
+def test_no_text_of_a_page_has_a_character_that_moves_hides_or_reorders(tmp_path, codes):
+    for code in codes:
+        events, files = texts_of(f"a{chr(code)}[31mb")
+        spec = files.pop("spec_yaml")
+        for name, content in files.items():
+            (tmp_path / name.replace("_", ".")).write_text(json.dumps(content), encoding="utf-8")
+        shown = report.html(replace(report.read(quick(tmp_path, events)), spec=spec), Plugins())
+        assert chr(code) not in shown
+        assert shown.count("a\N{REPLACEMENT CHARACTER}[31mb") > 30
+        assert shown.encode()
+
+
+@pytest.mark.parametrize("text", ["пример", "学生", "a b", "é", "naïve — “q”", "🙂"])
+def test_text_of_any_script_stays_as_it_is(run, text):
+    events, files = texts_of(text)
+    assert page(run(*events, **files)).text.count(text) > 20
+
+
 def test_a_run_in_progress_has_a_report(run):
     shown = page(run(STARTED, StageStarted("distil", 3, 1.0, 24, 0), step(1)))
     assert "not finished" in shown.text
@@ -262,6 +331,87 @@ def test_a_plugin_that_fails_is_a_note_and_stops_nobody_else(run):
     assert "acme (acme0) is missing: ZeroDivisionError: <none>" in shown.text
     assert "acme (acme1) is missing: returned '<b>text</b>', not a Section" in shown.text
     assert "3 steps" in shown.text
+
+
+class AddsHidden:
+    @hookimpl
+    def kdspec_report(self, report):
+        return [Section("a\x1b[31m", "<p>\N{RIGHT-TO-LEFT OVERRIDE}evil</p>")]
+
+
+def test_the_section_of_a_plugin_hides_nothing_either(run):
+    shown = page(run(*RUN), AddsHidden()).text
+    assert "a\N{REPLACEMENT CHARACTER}[31m" in shown
+    assert "\N{REPLACEMENT CHARACTER}evil" in shown
+
+
+def many_stages(count, steps, terms):
+    """The events of stages with many curves."""
+    yield STARTED
+    for stage in map("stage{}".format, range(count)):
+        yield StageStarted(stage, steps, 1.0, 24, 0)
+        for number in range(1, steps + 1):
+            value = 0.1 + (number * 7919 % 1000) / 1000
+            values = {f"term{term}": value * term for term in range(terms)}
+            rates, weights = {"student": 0.1 * value, "head": 0.2 * value}, dict.fromkeys(values, 1.0)
+            yield StepDone(stage, number, 0, value, values, weights, rates, value, 0.1, 8, 9, (value,))
+            if number % 10 == 0:
+                metrics = {"loss": value, "accuracy": value}
+                yield Evaluated(stage, number, "validation", "student", metrics, best=False)
+
+
+def quick(folder, events):
+    """Writes a log without waiting for the disk."""
+    lines = ({"time": "2026-01-01T00:00:00+00:00", **to_json(event)} for event in events)
+    (folder / "events.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stages", "steps", "terms"), [(200, 200, 6), (480, 20, 3), (3, 1_000, 100)])
+def test_a_page_of_many_charts_stays_small(tmp_path, stages, steps, terms):
+    text = report.html(report.read(quick(tmp_path, many_stages(stages, steps, terms))), Plugins())
+    assert len(text) < 3_100_000
+    each = terms + 6 if stages < 480 else 5
+    charts = stages * each
+    assert text.count("<svg") == text.count('role="img"') == charts
+    assert text.count("<title>") >= 2 * charts
+    assert text.count("validation accuracy by step") == stages
+
+
+def test_an_ordinary_page_has_all_points_and_their_titles(tmp_path):
+    text = report.html(report.read(quick(tmp_path, many_stages(3, 50, 4))), Plugins())
+    assert text.count('<g class="touch">') == 30
+    assert "step 50: " in text
+    assert text.count("<title>step ") == 3 * (8 * 50 + 2 * 5)
+
+
+@pytest.mark.parametrize("notes", [1, 500, 1_000, 1_001, 20_000])
+def test_many_notes_are_shortened_in_the_middle(tmp_path, notes):
+    events = (STARTED, *(Note("info", f"number {number}.") for number in range(notes)))
+    text = report.html(report.read(quick(tmp_path, events)), Plugins())
+    assert "number 0." in text
+    assert f"number {notes - 1}." in text
+    assert (f"… {notes - 1_000:,} more notes" in text) == (notes > 1_000)
+    assert text.count("<li") <= 1_001
+
+
+def test_a_log_is_read_once_for_a_page(run):
+    class Once:
+        def __init__(self, records):
+            self.left = iter(records)
+
+        def __iter__(self):
+            yield from self.left
+
+    loaded = report.read(run(*RUN))
+    assert report.html(replace(loaded, records=Once(loaded.records)), Plugins()) == report.html(loaded, Plugins())
+
+
+def test_a_plugin_reads_the_events_as_often_as_it_likes(run):
+    loaded = report.read(run(*RUN))
+    assert [len(list(loaded.of(StepDone))) for _ in range(3)] == [3, 3, 3]
+    assert loaded.name == "tiny"
 
 
 def test_it_is_written_into_the_folder(run):

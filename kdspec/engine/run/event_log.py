@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -87,6 +88,16 @@ def read(path: Path) -> Iterator[Record]:
     Raises KD003 if the file cannot be read or another line of it is damaged.
     """
     return (record for _, record in _lines(path))
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of a log, oldest first, read again each time, in the memory of one line. Raises KD003 as `read` does."""
+
+    path: Path
+
+    def __iter__(self) -> Iterator[Record]:
+        return read(self.path)
 
 
 def _is_undone(event: Event, stage: str, step: int, later: set[str]) -> bool:
