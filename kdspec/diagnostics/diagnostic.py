@@ -21,6 +21,7 @@ __all__ = [
     "Span",
     "closest",
     "excerpt",
+    "one_line",
 ]
 
 Severity = Literal["error", "warning", "note"]
@@ -75,6 +76,11 @@ class Diagnostic:
         at = self.primary.span if self.primary else None
         return (f"{at.file}:{at.line + 1}:{at.column + 1}: " if at else "") + f"{self.code} {self.message}"
 
+    @property
+    def line(self) -> str:
+        """The message and the help on one line."""
+        return one_line(self.message, self.help)
+
 
 class DiagnosticError(Exception):
     """Raised for errors of the user.
@@ -91,6 +97,11 @@ class DiagnosticError(Exception):
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.diagnostics))
+
+
+def one_line(message: str, help_: str | None) -> str:
+    """A message and its help as a line of a log."""
+    return f"{message}; {help_}" if help_ else message
 
 
 def closest(word: str, candidates: Iterable[str]) -> str | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kdspec.diagnostics.codes import CODES
-from kdspec.diagnostics.diagnostic import Severity
+from kdspec.diagnostics.diagnostic import Severity, one_line
 from kdspec.diagnostics.fault import Fault
 
 TRACEBACK = "run again with `--traceback` to see where"
@@ -64,6 +64,11 @@ class Finding:
         """`stages.distil.training: KD102 message`, or `KD514 message` where no place has to do with it."""
         at = ".".join(map(str, self.at or ()))
         return f"{at}: {self.code} {self.message}" if at else f"{self.code} {self.message}"
+
+    @property
+    def line(self) -> str:
+        """The message and the help on one line."""
+        return one_line(self.message, self.help)
 
 
 class FindingError(Exception):

@@ -86,11 +86,11 @@ def _body(value: Mapping[str, Any], *, inside: bool) -> Text:
 
 
 def joined(settings: Mapping[str, Mapping[str, Any]], *, inside: bool = False) -> Text:
-    """Settings on one line, marks before their names; defaults that disable a feature are omitted."""
+    """Settings on one line, marks before their names; defaults that disable a feature or are empty are omitted."""
     parts = []
     for name, value in settings.items():
         origin = value["origin"]
-        if origin == "default" and (value.get("value", "") is None or value.get("value") is False):
+        if origin == "default" and _is_nothing(value):
             continue
         text = Text("" if inside and origin == "default" else MARKS[origin], _STYLES[origin]).append(clean(name))
         body = _body(value, inside=inside)
@@ -100,6 +100,10 @@ def joined(settings: Mapping[str, Mapping[str, Any]], *, inside: bool = False) -
             text.append("=").append_text(body)
         parts.append(text)
     return Text(", ").join(parts)
+
+
+def _is_nothing(value: Mapping[str, Any]) -> bool:
+    return ("value" in value and value["value"] in (None, [], {})) or value.get("value") is False
 
 
 def _is_open(value: Mapping[str, Any]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -79,10 +79,13 @@ class Progress:
     Args:
         console: where to print; the live panel needs a terminal.
         clock: a monotonic clock in seconds.
+        told: texts of notes that were printed before the run, and are not printed again.
     """
 
-    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        self._console, self._clock = console, clock
+    def __init__(
+        self, console: Console, clock: Callable[[], float] = time.monotonic, told: Collection[str] = ()
+    ) -> None:
+        self._console, self._clock, self._told = console, clock, told
         self._stages: tuple[str, ...] = ()
         self._stage: _Stage | None = None
         self._doing = "starting"
@@ -131,7 +134,7 @@ class Progress:
             case StageSkipped():
                 self._print(f"stage {clean(event.stage)} skipped: {clean(event.reason)}")
             case Note() | Preflight():
-                self._print(*_told(event))
+                self._tell(event)
             case RunFinished() | RunFailed():
                 self._stage, self._doing = None, "done"
             case _:
@@ -210,16 +213,15 @@ class Progress:
         if self._live is None:
             self._print(what)
 
+    def _tell(self, event: Note | Preflight) -> None:
+        if isinstance(event, Preflight):
+            self._print(f"preflight of {preflight_line(event)}", "dim")
+        elif event.text not in self._told:
+            warning = event.level == "warning"
+            self._print(f"{'warning: ' if warning else ''}{clean(event.text)}", "yellow" if warning else "")
+
     def _print(self, text: str, style: str = "") -> None:
         self._console.print(Text(text, style), soft_wrap=True)
-
-
-def _told(event: Note | Preflight) -> tuple[str, str]:
-    """A line, and its style."""
-    if isinstance(event, Preflight):
-        return f"preflight of {preflight_line(event)}", "dim"
-    prefix = "warning: " if event.level == "warning" else ""
-    return f"{prefix}{clean(event.text)}", "yellow" if prefix else ""
 
 
 def number(value: float) -> str:

@@ -19,7 +19,17 @@ from kdspec.engine.forward.large_head import LEAST
 from kdspec.engine.run.event_log import read
 from kdspec.engine.run.session import Session
 from kdspec.engine.run.stage_run import Interrupted
-from kdspec.events import CheckpointSaved, Evaluated, Note, RunFailed, RunStarted, StageFinished, StepDone, to_json
+from kdspec.events import (
+    CheckpointSaved,
+    Evaluated,
+    Note,
+    Preflight,
+    RunFailed,
+    RunStarted,
+    StageFinished,
+    StepDone,
+    to_json,
+)
 from kdspec.testing import plan, tiny
 
 pytestmark = pytest.mark.slow
@@ -439,6 +449,20 @@ def test_divided_teachers_teach_the_same(two, one, same):
     runs = (two.folder.parent / "undivided", two.folder / "divided")
     first, second = (json.loads((run / "toy" / "table.json").read_text()) for run in runs)
     assert [row["metrics"] for row in second] == [pytest.approx(row["metrics"]) for row in first]
+
+
+@pytest.mark.parametrize(
+    ("output", "alone"), [("evaluated-ddp", "evaluated"), ("evaluated-fsdp", "evaluated"), ("divided", "undivided")]
+)
+def test_processes_look_at_a_stage_together_and_see_what_one_sees(output, alone, two, one):
+    sets = [*EVALUATED, DOUBLED] if alone == "evaluated" else [*EVALUATED, ACCIDENT, DOUBLED]
+    mine, theirs = (
+        [each for each in events if isinstance(each, Preflight)]
+        for events in (one(alone, *sets).events(alone), two.events(output))
+    )
+    assert len(mine) == len(theirs) == 1
+    assert mine[0].tasks
+    assert theirs[0].tasks == mine[0].tasks
 
 
 @pytest.mark.parametrize("backend", ["ddp", "fsdp"])

@@ -38,9 +38,14 @@ def test_a_setting_has_its_mark(value, text):
     assert setting(value).plain == text
 
 
+TURN_NOTHING_ON = (None, False, [], {}, 0.0, 0)
+
+
 def test_a_default_that_turns_nothing_on_is_left_out():
-    settings = {name: {"value": value, "origin": "default"} for name, value in (("a", None), ("b", False), ("c", 0.0))}
-    assert joined(settings).plain == "~c=0"
+    settings = {
+        name: {"value": value, "origin": "default"} for name, value in zip("abcdef", TURN_NOTHING_ON, strict=True)
+    }
+    assert joined(settings).plain == "~e=0, ~f=0"
     assert joined({"a": {"value": None, "origin": "written"}}).plain == "a=null"
 
 

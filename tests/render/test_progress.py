@@ -41,10 +41,10 @@ def step(number, loss=1.0, *, stage="distil", seconds=0.5, **terms):
     )
 
 
-def log(*events, wait=0.0):
+def log(*events, wait=0.0, told=()):
     """What a log holds after these events, `wait` seconds apart."""
     stream, clock = io.StringIO(), Clock()
-    with Progress(Console(file=stream, width=100), clock) as progress:
+    with Progress(Console(file=stream, width=100), clock, told) as progress:
         for event in events:
             clock.now += wait
             progress.kdspec_observe(event, None)
@@ -84,6 +84,10 @@ def test_a_log_has_stages_evaluations_and_notes():
         "stage distil finished in 1:15; the best was step 10: accuracy 0.5123",
         "comparing the models",
     ]
+
+
+def test_what_was_told_before_the_run_is_not_told_again():
+    assert log(Note("warning", "odd"), Note("warning", "new"), told={"odd"}) == ["warning: new"]
 
 
 def test_a_log_is_not_flooded():

@@ -64,6 +64,8 @@ def init(
         Path | None,
         typer.Option(
             metavar="FILE",
+            exists=True,
+            dir_okay=False,
             help="Training rows: .csv, .tsv, .json, .jsonl, .parquet, .conll, SQuAD's .json; by default an example.",
         ),
     ] = None,

@@ -121,7 +121,8 @@ def run(
     )
     command = _command(invocation, here, session, spec, sets or ())
     console = Console(stderr=True, highlight=False, markup=False, emoji=False, quiet=here.rank > 0)
-    with Progress(console) as progress:
+    told = {diagnostic.line for diagnostic in reading.diagnostics}
+    with Progress(console, told=told) as progress:
         name = "kdspec.render.progress"
         invocation.plugins.add(Plugin("kdspec", importlib.metadata.version("kdspec"), "progress", name, progress))
         try:

@@ -39,24 +39,41 @@ def parted(train: Any, shares: Mapping[str, float], context: DatasetContext) -> 
     Raises:
         Fault: KD502 for a split that would have no row.
     """
-    total = len(train)
+    groups = list(_in_order(list(_groups(train, context)), context.seed))
+    found = _divided(groups, shares)
+    empty = next((split for split, rows in found.items() if not rows), None)
+    if empty is not None:
+        split = empty if empty in shares else next(iter(shares))
+        message = f"`{empty}` would have no row: `train` has {len(train)} in all"
+        notes = ("rows with equal texts are not divided, and one row of each class stays in `train`",)
+        raise Fault("KD502", message, (split,), notes=notes, help=_way_out(groups, shares, split))
+    return {split: train.select(sorted(rows)) for split, rows in found.items()}
+
+
+_STEPS = 40
+"""Shares that are tried for one that works: 1/40, 2/40, ..."""
+
+
+def _divided(groups: Sequence[tuple[_Group, bool]], shares: Mapping[str, float]) -> dict[str, list[int]]:
+    total = sum(len(group.rows) for group, _ in groups)
     found: dict[str, list[int]] = {split: [] for split in (*shares, "train")}
     done = 0
-    for group, stays in _in_order(list(_groups(train, context)), context.seed):
+    for group, stays in groups:
         middle = (done + len(group.rows) / 2) / total
         split = "train" if stays else _of(middle, shares)
         done += 0 if stays else len(group.rows)
         found[split] += group.rows
-    for split, rows in found.items():
-        if not rows:
-            message = f"`{split}` would have no row: `train` has {total} in all"
-            raise Fault("KD502", message, (split if split in shares else next(iter(shares)),), help=_HELP)
-    return {split: train.select(sorted(rows)) for split, rows in found.items()}
+    return found
 
 
-_HELP = (
-    "rows with equal texts are not divided, and one row of each class stays in `train`; write another share, or files"
-)
+def _way_out(groups: Sequence[tuple[_Group, bool]], shares: Mapping[str, float], split: str) -> str:
+    """The help for a split without a row: the nearest share of it that leaves rows everywhere, if one does."""
+    others = sum(shares.values()) - shares[split]
+    tried = (number / _STEPS for number in range(1, _STEPS) if others + number / _STEPS < 1)
+    for share in sorted(tried, key=lambda share: abs(share - shares[split])):
+        if all(_divided(groups, {**shares, split: share}).values()):
+            return f"write `{split}: {share:g}`, or a file of its own"
+    return f"write a file of its own for `{split}`"
 
 
 @dataclass(frozen=True)

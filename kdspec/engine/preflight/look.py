@@ -189,5 +189,4 @@ def _alone(task: str, runner: ModelRunner, loader: Loader) -> AloneFacts | None:
 
 
 def _note(finding: Finding) -> Note:
-    help_ = f"; {finding.help}" if finding.help else ""
-    return Note("warning" if finding.severity == "warning" else "info", f"{finding.message}{help_}")
+    return Note("warning" if finding.severity == "warning" else "info", finding.line)

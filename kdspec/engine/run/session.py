@@ -160,8 +160,7 @@ class Session:
                 self.emit(Note("warning", f"{_observer_error(answer.plugin, answer.error)}; it is not called again"))
 
     def _tell(self, finding: Finding) -> None:
-        help_ = f"; {finding.help}" if finding.help else ""
-        self.emit(Note("info" if finding.severity == "note" else "warning", f"{finding.message}{help_}"))
+        self.emit(Note("info" if finding.severity == "note" else "warning", finding.line))
 
     def _close(self) -> None:
         try:

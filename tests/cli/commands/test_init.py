@@ -197,10 +197,12 @@ def test_data_is_read_by_its_suffix(new, tmp_path, name, reader):
     assert task["data"] == {reader: {"train": f"./{name}"}}
 
 
-def test_missing_data_is_reported(new):
+def test_missing_data_is_reported_before_anything_is_written(new, tmp_path):
     outcome = new("--data", "rows.csv")
-    assert outcome.code == 1
-    assert "KD310" in outcome.err
+    assert outcome.code == 2
+    assert "rows.csv" in outcome.err
+    assert "does not exist" in outcome.err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["spec.yaml", "spec-example.csv"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import datasets
@@ -83,14 +84,30 @@ def test_equal_texts_are_in_one_split(together):
 
 
 def test_a_share_without_a_row_is_refused():
-    for columns in (
-        {"text": ["x", "y", "z"], "label": ["a", "b", "a"]},
-        {"text": [f"t{n}" for n in range(50)], "label": [f"id{n}" for n in range(50)]},
-        {"text": ["same"] * 50, "label": ["a", "b"] * 25},
+    file = "write a file of its own for `test`"
+    for columns, help_ in (
+        ({"text": ["x", "y", "z"], "label": ["a", "b", "a"]}, "write `test: 0.175`, or a file of its own"),
+        ({"text": [f"t{n}" for n in range(50)], "label": [f"id{n}" for n in range(50)]}, file),
+        ({"text": ["same"] * 50, "label": ["a", "b"] * 25}, file),
     ):
         with pytest.raises(Fault, match=f"would have no row: `train` has {len(columns['text'])} in all") as caught:
             made(columns, {"test": 0.1})
         assert (caught.value.code, caught.value.at) == ("KD502", ("test",))
+        assert caught.value.help == help_
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=30), st.floats(0.01, 0.98), st.integers(0, 5))
+def test_the_share_of_the_help_works(texts, share, seed):
+    columns = {"text": texts, "label": [None] * len(texts)}
+    try:
+        made(columns, {"test": share}, seed)
+    except Fault as fault:
+        found = re.search(r"`test: ([\d.]+)`", fault.help)
+        if found is None:
+            assert len(set(texts)) == 1
+        else:
+            assert all(of["text"] for of in made(columns, {"test": float(found[1])}, seed).values())
 
 
 @settings(max_examples=60, deadline=None)
