@@ -233,7 +233,7 @@ def exit_codes() -> Iterator[tuple[int, str]]:
 # The library
 
 
-LIBRARY = ("events", "objectives", "data", "hf", "networks")
+LIBRARY = ("bounds", "events", "objectives", "data", "hf", "networks")
 """The modules and packages that are documented name by name, besides `kdspec` itself and `kdspec.ops`."""
 
 ABOUT_LIBRARY = """\

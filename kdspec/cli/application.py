@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import re
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, MutableMapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -51,6 +51,7 @@ kdspec turns a YAML spec into a knowledge-distillation run.
 `kdspec --help` lists all commands.
 """
 _EPILOG = "The options may be given before or after the command."
+_EMPTY = "the value is empty; is a variable of the command not set?"
 _GLOBAL = frozenset({"--plugin", "--traceback", "--trust-remote-code"})
 _NO_CHOICE = re.compile(r"'(?P<value>.*)' is not one of (?P<choices>'.*')\.")
 
@@ -77,6 +78,10 @@ class _Commands(TyperGroup):
     commands: MutableMapping[str, Any]
     _complete = False
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._own = frozenset(self.commands)
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, _options_first(args))
 
@@ -89,6 +94,12 @@ class _Commands(TyperGroup):
         except typer.BadParameter as error:
             error.message = _option_error(error.message)
             raise
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        if name in self._own:
+            _refuse_empty(rest)
+        return name, command, rest
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in self.commands:
@@ -150,7 +161,21 @@ def _options_first(arguments: Iterable[str]) -> list[str]:
     return first + rest
 
 
+def _refuse_empty(arguments: Sequence[str]) -> None:
+    """Raise `typer.BadParameter` for a value without characters, which a variable that is not set leaves behind."""
+    before = ""
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if equals and option.startswith("--") and not value.strip():
+            raise typer.BadParameter(_EMPTY, param_hint=option)
+        if not argument.strip():
+            raise typer.BadParameter(_EMPTY, param_hint=before if before.startswith("-") else None)
+        before = argument
+
+
 def _set_plugins(context: typer.Context, files: list[str] | None) -> list[str] | None:
+    if not all(file.strip() for file in files or ()):
+        raise typer.BadParameter(_EMPTY)
     context.obj.plugin_files = tuple(files or ())
     return files
 

@@ -63,7 +63,7 @@ def _label(mark: Mark, document: Document) -> Label:
     """
     found = document.locate(mark.at)
     span = document.values[found]
-    short = not any(inner[: len(found)] == found for inner in document.values if len(inner) > len(found))
+    short = not document.has_entries(found)
     whole = (len(found) == len(mark.at) or short) and span.line == span.end_line
     return Label(document.keys[found] if found in document.keys and (mark.key or not whole) else span, mark.text)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from kdspec.api.kinds.model import InputLimits, ModelFacts
 from kdspec.api.working.task import Head
+from kdspec.bounds import LONGEST_ROW, MOST_LAYERS
 from kdspec.diagnostics.diagnostic import closest, excerpt
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import entries, families, padding
@@ -103,7 +104,7 @@ def mistakes(changes: Mapping[str, Any], facts: ModelFacts) -> Iterator[Fault]:
         elif key not in families.ATTRIBUTES and (near := _misspelt(key, sizes | families.ATTRIBUTES)):
             yield _unknown(key, f"no configuration has `{key}`", near)
     yield from entries.not_of_the_family(facts.family, changes)
-    yield from entries.out_of_range(changes)
+    yield from entries.out_of_range({key: value for key, value in changes.items() if key not in sizes})
     width, heads = facts.width, facts.heads
     written = [key for key in changes if key in (*families.WIDTH_NAMES, *families.HEAD_NAMES)]
     if facts.family in families.EVEN_HEADS and width is not None and heads is not None and width % heads and written:
@@ -136,6 +137,8 @@ def _not_a_size(key: str, value: Any) -> Iterator[Fault]:
         yield Fault("KD103", f"expected an integer, not {shown}", (key,))
     elif value <= 0:
         yield Fault("KD104", f"`{value}` must be greater than 0", (key,))
+    elif value > (most := MOST_LAYERS if key in families.LAYER_NAMES else LONGEST_ROW):
+        yield Fault("KD104", f"`{value}` must be at most {most:,}", (key,))
 
 
 def _misspelt(key: str, names: Iterable[str]) -> str | None:

@@ -62,6 +62,9 @@ ENTRIES: Mapping[str, frozenset[str]] = MappingProxyType(
 )
 """For each family its entries of shape, dropout, activation and normalization, other names of them included."""
 
+_LARGEST = 10**12
+"""Of any number in a configuration: the largest ones are bases of rotary embeddings."""
+_LARGEST_EPSILON = 100
 _ALL = frozenset().union(*ENTRIES.values())
 _SAME = (LAYER_NAMES, WIDTH_NAMES, HEAD_NAMES)
 
@@ -93,6 +96,10 @@ def out_of_range(changes: Mapping[str, Any]) -> Iterator[Fault]:
                 yield Fault("KD103", f"expected a number, not {_shown(value)}", (key,))
             elif value <= 0:
                 yield Fault("KD104", f"`{value}` must be greater than 0", (key,))
+            elif value > _LARGEST_EPSILON:
+                yield Fault("KD104", f"`{value}` must be at most {_LARGEST_EPSILON}", (key,))
+        elif _is_number(value) and abs(value) > _LARGEST:
+            yield Fault("KD104", f"`{value}` must be at most {_LARGEST:,}", (key,))
 
 
 def _is_number(value: Any) -> bool:

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field
 
 from kdspec.api.component import Strict
 from kdspec.api.kinds.model import ModelContext, ModelFacts
+from kdspec.bounds import LayerIndex
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import heads
 
@@ -23,7 +24,7 @@ class Initialize(Strict):
 
     model_config = ConfigDict(serialize_by_alias=True)
 
-    layers: list[int] = Field(min_length=1)
+    layers: list[LayerIndex] = Field(min_length=1)
     """The source layer of each layer of the new model, in order. Counted from 0; negative ones from the end."""
     from_: str | None = Field(default=None, alias="from")
     """Name of the model to copy from. Default: the model of `like`."""

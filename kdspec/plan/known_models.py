@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from kdspec.api.kinds.model import ModelContext, ModelFacts
 from kdspec.api.spec.spec import Spec
 from kdspec.api.spec.spec_source import SpecSource
+from kdspec.bounds import MOST_LAYERS
 from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import TRACEBACK, Finding, SpecPath, of_fault
 
-MAX_LAYERS = 10_000
-"""More layers are an error or an attack, since a plan lists matched layers one by one."""
+_RANGE = "KD104"
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,10 @@ def known(spec: Spec, source: SpecSource) -> Known:
     faults = tuple(_faults(spec, source, facts))
     wrong = {name: finding for name, (_, finding) in asked.items() if finding is not None}
     faulty = frozenset((*wrong, *(name for name, _ in faults)))
-    return Known(facts, faulty, (*wrong.values(), *(finding for _, finding in faults)))
+    # A model that is too deep by what the spec says of it has a fault at that entry.
+    told = {name for name, finding in faults if finding.code == _RANGE}
+    left = (finding for name, finding in wrong.items() if name not in told or finding.code != _RANGE)
+    return Known(facts, faulty, (*left, *(finding for _, finding in faults)))
 
 
 def raised(path: SpecPath, what: str, error: Exception) -> Finding:
@@ -47,9 +50,10 @@ def _facts(spec: Spec, source: SpecSource, name: str) -> tuple[ModelFacts, Findi
         found = spec.models[name].facts(context)
     except Exception as error:  # noqa: BLE001 - a plugin's
         return ModelFacts(), raised(("models", name, spec.models[name].name), f"model `{name}`", error)
-    if (found.layers or 0) > MAX_LAYERS:
-        message = f"`{name}` would have {found.layers:,} layers; the maximum is {MAX_LAYERS:,}"
-        return ModelFacts(), Finding("KD104", message, ("models", name))
+    # More are an error or an attack, since a plan lists matched layers one by one.
+    if (found.layers or 0) > MOST_LAYERS:
+        message = f"`{name}` would have {found.layers:,} layers; the maximum is {MOST_LAYERS:,}"
+        return ModelFacts(), Finding(_RANGE, message, ("models", name, spec.models[name].name))
     return found, None
 
 

@@ -25,10 +25,13 @@ def _visible(line: str) -> str:
 
 
 def cells_of(line: str) -> tuple[str, list[int]]:
-    """The displayed line, tabs expanded, and for each of its characters and its end the index in that text."""
+    """The displayed part of a line, tabs expanded, and for each of its characters and its end the index in that text.
+
+    Secrets are masked before a line is split, for part of one is not recognised.
+    """
     shown: list[str] = []
     places: list[int] = []
-    for character in covered(line):
+    for character in line:
         places.append(len(shown))
         if character == "\t":
             shown.extend(" " * (TAB - len(shown) % TAB))

@@ -119,11 +119,11 @@ def _of_type(schema: Mapping[str, Any], definitions: Mapping[str, Any], registry
 def _number(schema: Mapping[str, Any]) -> float:
     low: float | None = schema.get("minimum", schema.get("exclusiveMinimum"))
     high: float | None = schema.get("maximum", schema.get("exclusiveMaximum"))
-    if low is not None and high is not None:
-        return low if "minimum" in schema else (low + high) / 2
-    if low is not None:
-        return low + 1
-    return 1 if high is None else high - 1
+    if low is None:
+        return 1 if high is None else high - 1
+    if high is None or low + 1 < high:
+        return max(1, low + 1)
+    return low if "minimum" in schema else (low + high) / 2
 
 
 def _component(kind: str, registry: Registry) -> Any:

@@ -9,6 +9,8 @@ from typing import Any
 
 from kdspec.api.component import Component
 
+_LARGE = 10_000
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -104,17 +106,22 @@ def _bounds(schema: Mapping[str, Any]) -> str:
     low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
     high, below = schema.get("maximum"), schema.get("exclusiveMaximum")
     if low is not None and high is not None:
-        return f" from {written(low)} to {written(high)}"
+        return f" from {_figure(low)} to {_figure(high)}"
     parts = [
-        f"greater than {written(above)}" if above is not None else "",
-        f"{written(low)} or more" if low is not None else "",
+        f"greater than {_figure(above)}" if above is not None else "",
+        f"{_figure(low)} or more" if low is not None else "",
     ]
     parts += [
-        f"below {written(below)}" if below is not None else "",
-        f"{written(high)} or less" if high is not None else "",
+        f"below {_figure(below)}" if below is not None else "",
+        f"{_figure(high)} or less" if high is not None else "",
     ]
     text = " and ".join(part for part in parts if part)
     return f", {text}" if text else ""
+
+
+def _figure(number: float) -> str:
+    """A bound: a large one with commas between its thousands."""
+    return f"{int(number):,}" if float(number).is_integer() and abs(number) >= _LARGE else written(number)
 
 
 def _counted(schema: Mapping[str, Any]) -> str:

@@ -16,6 +16,9 @@ _FRAME = "blue"
 _CUT = "…"
 # The first and the last lines of a long span are shown.
 _SHOWN = 4
+# Characters of a line that are looked at on both sides of a mark, in widths of the screen. What is beyond is not shown,
+# and looking at all of a long line for each of its errors takes time quadratic in its length.
+_LOOKED_AT = 4
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Snippet:
     def __init__(
         self, source: Source, labels: Sequence[tuple[Label, bool]], style: str, gutter: int, width: int
     ) -> None:
-        self.lines, self.style, self.gutter = source.lines, style, gutter
+        self.lines, self.style, self.gutter = source.covered, style, gutter
         self.block: _Block | None = None
         self.marks: dict[int, list[_Mark]] = {}
         # There is one bracket; the primary label takes precedence.
@@ -106,18 +109,23 @@ class Snippet:
         return self.style if primary else _FRAME
 
     def _line(self, out: Text, number: int, marks: list[_Mark]) -> None:
-        text, places = cells_of(self.lines[number])
-        marks = [_Mark(places[m.start], max(places[m.end], places[m.start] + 1), m.text, m.primary) for m in marks]
         block = self.block
         begins = block is not None and block.span.line == number
         ends = block is not None and block.span.end_line == number
-        edges = [mark.start for mark in marks]
+        columns = [column for mark in marks for column in (mark.start, mark.end)]
+        columns += [block.span.column] if block is not None and begins else []
+        columns += [block.span.end_column] if block is not None and ends else []
+        line = self.lines[number]
+        first, last = _looked_at(len(line), columns, self.width)
+        text, places = cells_of(line[first:last])
+        # What is beyond the part that is looked at counts as its end.
+        edges = [places[min(column - first, len(places) - 1)] for column in columns]
+        places_of = dict(zip(columns, edges, strict=True))
+        marks = [
+            _Mark(places_of[m.start], max(places_of[m.end], places_of[m.start] + 1), m.text, m.primary) for m in marks
+        ]
         edges += [mark.end for mark in marks]
-        if block is not None and begins:
-            edges.append(places[block.span.column])
-        if block is not None and ends:
-            edges.append(places[block.span.end_column])
-        start, text = _window(text, edges, self.width)
+        start, text = _window(text, edges, self.width, before=first > 0, after=last < len(line))
         ends_at = len(text)
         marks = [
             _Mark(min(m.start - start, ends_at), min(m.end - start, ends_at + 1), m.text, m.primary) for m in marks
@@ -125,7 +133,7 @@ class Snippet:
 
         out.append(f"{number + 1:>{self.gutter}} | ", _FRAME)
         # The bracket begins beside the first line if only blanks precede the label there, else below that line.
-        column = places[block.span.column] - start if block is not None and begins else 0
+        column = places_of[block.span.column] - start if block is not None and begins else 0
         opens_beside = begins and not text[:column].strip()
         if block is not None:
             inside = block.span.line < number <= block.span.end_line
@@ -141,7 +149,7 @@ class Snippet:
             self._marks(out, marks, text, lane=self._inside(number) or ends)
         if block is not None and ends:
             self._frame(out, lane=False)
-            last = max(0, cell_len(text[: places[block.span.end_column] - start]) - 1)
+            last = max(0, cell_len(text[: places_of[block.span.end_column] - start]) - 1)
             out.append("|_" + "_" * last + _sign(block.primary), self._colour(block.primary))
             out.append((f" {block.text}" if block.text else "") + "\n", self._colour(block.primary))
 
@@ -209,9 +217,18 @@ def _right(text: str, mark: _Mark) -> int:
     return max(left + 1, cell_len(text[: mark.end]) + max(0, beyond))
 
 
-def _window(text: str, edges: Sequence[int], width: int) -> tuple[int, str]:
-    """The part of a line that fits, around the marks: the index of its first character, and the part."""
-    if cell_len(text) <= width:
+def _looked_at(length: int, columns: Sequence[int], width: int) -> tuple[int, int]:
+    """The part of a line around its first mark that can be on the screen: its first and last character."""
+    first, reach = min(columns, default=0), _LOOKED_AT * width
+    return max(0, first - reach), min(length, first + reach)
+
+
+def _window(text: str, edges: Sequence[int], width: int, *, before: bool, after: bool) -> tuple[int, str]:
+    """The part of a line that fits, around the marks: the index of its first character, and the part.
+
+    `before` and `after` say whether the line goes on beyond `text`.
+    """
+    if not before and not after and cell_len(text) <= width:
         return 0, text
     first, last = (min(edges), max(edges)) if edges else (0, 0)
     # A mark at the end of a line is one beyond its last character.
@@ -221,13 +238,12 @@ def _window(text: str, edges: Sequence[int], width: int) -> tuple[int, str]:
     while start > 0 and cell_len(text[start - 1 : first]) <= margin:
         start -= 1
     end = start
-    space = width - (start > 0)
+    leads = before or start > 0
+    space = width - leads
     while end < len(text) and cell_len(text[start : end + 1]) <= space:
         end += 1
-    if end < len(text):
+    if after or end < len(text):
         while cell_len(text[start:end]) > space - 1:
             end -= 1
         text = text[:end] + _CUT
-    if start == 0:
-        return 0, text
-    return start - 1, _CUT + text[start:]
+    return (start - 1, _CUT + text[start:]) if leads else (0, text)

@@ -59,6 +59,13 @@ class Document:
                 path = (*path, segment)
         return path
 
+    def has_entries(self, path: Path) -> bool:
+        """Whether the value at a path of the document is a list or mapping with something in it."""
+        value: Any = self.data
+        for segment in path:
+            value = value[segment]
+        return isinstance(value, (list, dict)) and len(value) > 0
+
     def inside(self, path: Path, start: int, end: int) -> Span:
         """The span of the characters `start` to `end` of a string; the whole scalar if that cannot be determined."""
         span = self.values[path]

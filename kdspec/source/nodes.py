@@ -9,6 +9,7 @@ from itertools import accumulate
 
 from kdspec.diagnostics.diagnostic import Span
 from kdspec.source.scalars import Scalar
+from kdspec.source.secrets import covered
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,11 @@ class Source:
     def lines(self) -> tuple[str, ...]:
         """The lines that spans refer to, without line breaks; a text that ends in a line break has an empty last line."""
         return tuple("".join(piece.splitlines()) for piece in self._pieces)
+
+    @cached_property
+    def covered(self) -> tuple[str, ...]:
+        """The lines with their secrets masked, as they may be shown; their lengths are unchanged."""
+        return tuple(map(covered, self.lines))
 
     def span(self, start: int, end: int) -> Span:
         """The span of a range of character offsets."""

@@ -133,7 +133,7 @@ def test_show_is_data_too(kdspec):
     shown = json.loads(kdspec("show", "optimizer", "adamw", "--json").out)
     assert shown["source"].startswith("kdspec/builtins/training/optimizers.py:")
     assert shown["parameters"][0]["name"] == "lr"
-    assert shown["parameters"][0]["type"] == "a number, greater than 0"
+    assert shown["parameters"][0]["type"] == "a number, greater than 0 and 10,000 or less"
     assert "adamw" in yaml.safe_load(shown["example"])["optimizer"]
 
 

@@ -47,7 +47,7 @@ def test_names_of_components_are_completed_and_described(editor, place):
 def test_parameters_of_a_component_are_completed(editor):
     found = editor.completions(general("soft_labels:\n  temperature:\n    flsw:\n      |"))
     assert {"base", "beta", "gamma"} <= set(found)
-    assert "greater than 0" in found["base"]["documentation"]["value"]
+    assert "from 0.001" in found["base"]["documentation"]["value"]
 
 
 def test_keys_in_a_list_of_matches_are_completed(editor):

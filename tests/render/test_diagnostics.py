@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from kdspec.diagnostics.diagnostic import Diagnostic, Edit, Label, Span
+from kdspec.render.clean import cells_of
 from kdspec.render.diagnostics import concise, full, github, plain, summary
 from kdspec.source.document import Source
 
@@ -252,6 +253,43 @@ def test_a_long_line_is_cut_around_its_marks():
     assert lines[3].endswith("…")
     column = lines[4].index("^")
     assert lines[3][column : column + 9] == "abcdefghi"
+
+
+@pytest.mark.parametrize("line", ["abcdefghi " * 6_000, "\t{x: 1}," * 7_000, "日本語: " * 12_000])
+def test_each_error_of_a_long_line_looks_at_the_part_around_it(line, monkeypatch):
+    looked_at = []
+    monkeypatch.setattr("kdspec.render.snippet.cells_of", lambda part: looked_at.append(len(part)) or cells_of(part))
+    sources = {"a.yaml": Source("a.yaml", line)}
+    for column in range(0, 60_000, 600):
+        label = Label(Span("a.yaml", 0, min(column, len(line) - 9), 0, min(column + 9, len(line))), "here")
+        told = full(Diagnostic("KD103", "m", label), sources, 80).plain.splitlines()
+        assert max(map(cell_len, told)) <= 80 + len(" here")
+        assert "^" in told[4]
+    assert max(looked_at) < 1_000
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\n\r"), max_size=40), st.integers(0, 5_000))
+def test_the_part_of_a_long_line_has_the_marked_text_above_its_marks(text, column):
+    line = "ab" * 1_500 + f"<{' '.join(text.split())}>" + "cd" * 1_500
+    at = min(column, len(line) - 1)
+    told = full(
+        Diagnostic("KD103", "m", Label(Span("a.yaml", 0, at, 0, at + 2))), {"a.yaml": Source("a.yaml", line)}, 90
+    ).plain
+    above, below = told.splitlines()[3:5]
+    assert cell_len(above) <= 90
+    left = below.index("^")
+    shown, _ = cells_of(line[at : at + 2])
+    before = next(n for n in range(len(above) + 1) if cell_len(above[:n]) >= left)
+    assert above[before : before + len(shown)] == shown
+
+
+def test_a_secret_at_the_edge_of_the_part_is_masked():
+    secret = "hf_" + "a1B2" * 10
+    for gap in range(200, 420):
+        line = "x" * 999 + " " + secret + " " * gap + "y: 1" + " z" * 900
+        label = Label(Span("a.yaml", 0, line.index("y: 1"), 0, line.index("y: 1") + 1))
+        told = full(Diagnostic("KD103", "m", label), {"a.yaml": Source("a.yaml", line)}, 100).plain
+        assert "a1B2" not in told
 
 
 def test_notes_are_wrapped_below_themselves_but_not_within_code():

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Strict
+from kdspec.bounds import LARGEST_COUNT
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kKMGT]i?)?B")
 _POWERS: Mapping[str, int] = MappingProxyType({"": 0, "K": 1, "M": 2, "G": 3, "T": 4})
@@ -41,7 +42,7 @@ class TeacherCacheSettings(Strict):
     dtype: Literal["exact", "float16", "int8"] = "exact"
     """Precision of the stored values. `exact`: as the teacher computes them. `float16`: half of the disk space. `int8`:
     hidden states and attention in a quarter of it, with a scale for each token; logits in float16."""
-    top_k: Annotated[int, Field(gt=0)] | None = None
+    top_k: Annotated[int, Field(gt=0, le=LARGEST_COUNT)] | None = None
     """Store only this many of the largest logits of each row or token. The total probability of all others is one more
     outcome, stored as a number for each temperature. The loss of the soft labels must be a divergence such as `kl`, and
     its temperature constant."""

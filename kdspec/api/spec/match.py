@@ -13,13 +13,14 @@ from kdspec.api.component import Strict, by_name
 from kdspec.api.kinds.context import BuildContext, ProjectionContext
 from kdspec.api.kinds.kinds import LayerMap, MatchPreset, Schedule, fields
 from kdspec.api.kinds.losses import FeatureLoss, Projection
+from kdspec.bounds import LayerIndex
 from kdspec.diagnostics.finding import Finding, Mark
 
 if TYPE_CHECKING:
     from torch import nn
 
 Indices = Annotated[
-    list[int],
+    list[LayerIndex],
     BeforeValidator(lambda value: [value] if type(value) is int else value, json_schema_input_type=int | list[int]),
 ]
 """One layer index or a list of them; negative ones count from the end."""

@@ -13,9 +13,12 @@ from kdspec.api.kinds.kinds import Adaptor, LrSchedule, Optimizer, Task
 from kdspec.api.kinds.model import Model
 from kdspec.api.spec.cache_settings import TeacherCacheSettings
 from kdspec.api.spec.names import Distinct, Name
+from kdspec.bounds import LARGEST_BATCH, LARGEST_FACTOR, Count, Epochs
 
-PositiveInt = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
+LargestNorm = Annotated[float, Field(gt=0, le=LARGEST_FACTOR)]
+MicroBatches = Annotated[int, Field(gt=0, le=LARGEST_BATCH)]
+Lanes = Annotated[int, Field(gt=0, le=1024)]
+"""More than any CPU has cores: each lane has buffers and a thread of its own."""
 
 
 def _one_of(model: Strict, *keys: str, required: bool) -> None:
@@ -36,9 +39,9 @@ def _version(value: Any) -> Any:
 class Evaluate(Strict):
     """When the student is evaluated on the validation split, and the metric that selects the best one."""
 
-    every_steps: PositiveInt | None = None
+    every_steps: Count | None = None
     """Evaluate every so many optimizer steps."""
-    every_epochs: PositiveFloat | None = None
+    every_epochs: Epochs | None = None
     """Evaluate every so many epochs; 1 if neither is given."""
     metric: str | None = None
     """The metric that selects the best student (the best checkpoint); default: the task's own."""
@@ -52,11 +55,11 @@ class Evaluate(Strict):
 class CheckpointSettings(Strict):
     """When a checkpoint is saved, and how many are kept."""
 
-    every_steps: PositiveInt | None = None
+    every_steps: Count | None = None
     """Save every so many optimizer steps."""
-    every_epochs: PositiveFloat | None = None
+    every_epochs: Epochs | None = None
     """Save every so many epochs; 1 if neither is given."""
-    keep: PositiveInt = 2
+    keep: Count = 2
     """Number of checkpoints to keep, besides the best."""
 
     @model_validator(mode="after")
@@ -68,14 +71,14 @@ class CheckpointSettings(Strict):
 class EarlyStopping(Strict):
     """Early stopping: end the stage when the metric no longer improves."""
 
-    patience: PositiveInt
+    patience: Count
     """Number of evaluations in a row without improvement after which the stage ends."""
 
 
 class GradientNorm(Strict):
     """Gradient clipping by the global L2 norm."""
 
-    value: PositiveFloat
+    value: LargestNorm
     """The largest norm."""
     scope: Literal["all", "student"] = "all"
     """`all`: student, projections and loss parameters together; `student`: the student alone, as in TextBrewer."""
@@ -100,7 +103,7 @@ class Batching(Strict):
     split into length-sorted micro-batches where that saves more padding than it costs; the gradient is the same.
     `length_grouped`: each step has rows of similar length; the steps are in random order. `auto`:
     `sorted_micro_batches` if that leaves the gradient unchanged, else `random`; `kdspec plan` reports which and why."""
-    tokens: PositiveInt | None = None
+    tokens: Count | None = None
     """Maximum number of tokens of a micro-batch, padding included, in place of `batch_size` rows. The rows of a step are
     sorted by length and split to fit. A longer row is a micro-batch of its own."""
 
@@ -118,13 +121,13 @@ def _batching(value: Any) -> Any:
 class Training(Strict):
     """How long and how a stage trains."""
 
-    epochs: PositiveFloat | None = None
+    epochs: Epochs | None = None
     """Passes over the training rows; fractions are allowed. This or `steps`."""
-    steps: PositiveInt | None = None
+    steps: Count | None = None
     """Number of optimizer steps. This or `epochs`."""
-    batch_size: PositiveInt = 32
+    batch_size: MicroBatches = 32
     """Number of rows of a micro-batch, per process."""
-    accumulate: PositiveInt = 1
+    accumulate: MicroBatches = 1
     """Gradient accumulation: micro-batches per optimizer step; the last step of an epoch may have fewer."""
     batching: Annotated[Batching, BeforeValidator(_batching, json_schema_input_type=BatchingName | Batching)] = by_name(
         "auto"
@@ -136,7 +139,7 @@ class Training(Strict):
     lr_schedule: LrSchedule = by_name("linear")
     """Learning-rate schedule over the stage, warmup included."""
     max_grad_norm: Annotated[
-        GradientNorm | None, BeforeValidator(_norm, json_schema_input_type=PositiveFloat | GradientNorm | None)
+        GradientNorm | None, BeforeValidator(_norm, json_schema_input_type=LargestNorm | GradientNorm | None)
     ] = by_name(1.0)
     """Gradient clipping: the largest norm, as a number or `{value, scope}`. `null`: no clipping."""
     normalize: Literal["step", "micro_batch"] = "step"
@@ -146,7 +149,7 @@ class Training(Strict):
     teacher_precision: Literal["fp32", "bf16", "fp16"] | None = None
     """Precision of the teachers; the stage then keeps a copy of their weights in it. Default: that of the student, with
     weights in fp32. On hardware that multiplies `bf16` faster, it is the cheapest way to a faster first epoch."""
-    lanes: PositiveInt = 1
+    lanes: Lanes = 1
     """Number of micro-batches computed in parallel on the CPU; each gets a share of the threads. The step is split into at
     least this many micro-batches of about equal token count, if that leaves the gradient unchanged. With two, a step
     takes up to an eighth less time, most where layers are narrow."""
@@ -168,7 +171,7 @@ class Training(Strict):
     """When to save checkpoints."""
     early_stopping: EarlyStopping | None = None
     """End the stage when the metric no longer improves. Default: never."""
-    log_every: PositiveInt = 10
+    log_every: Count = 10
     """Log the losses every so many optimizer steps; they are read from the device only then."""
 
     @model_validator(mode="after")

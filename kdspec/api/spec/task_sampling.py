@@ -8,16 +8,17 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from kdspec.api.component import Strict, invalid_value
+from kdspec.bounds import LARGEST_FACTOR
 
 
 class Sampling(Strict):
     """The probability of each task for a micro-batch: its size to the power of `tau`, normalised, or given proportions."""
 
-    tau: float = Field(default=1.0, ge=0)
+    tau: float = Field(default=1.0, ge=0, le=100)
     """Exponent of a task's size: 1 samples tasks in proportion to their data, 0 gives all the same share."""
     size: Literal["batches", "examples"] = "batches"
     """Unit of a task's size: batches of `batch_size` rows, as in TextBrewer, or examples."""
-    proportions: dict[str, Annotated[float, Field(gt=0)]] | None = None
+    proportions: dict[str, Annotated[float, Field(gt=0, le=LARGEST_FACTOR)]] | None = None
     """In place of sizes, a number for each task: `{reviews: 3, topics: 1}` samples three times as many of the first."""
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,8 @@ from kdspec.api.hooks import hookimpl
 from kdspec.data.files.file_text import FileMistake, beginning, text_of
 from kdspec.data.files.row_files import RowFiles, RowPlace, arrow, joined
 from kdspec.diagnostics.diagnostic import excerpt
+
+ColumnIndex = Annotated[int, Field(ge=-10_000, le=10_000)]
 
 _DOCUMENT = "-DOCSTART-"
 _BLANKS = " \t\r"
@@ -33,9 +35,9 @@ class Conll(RowFiles):
 
     separator: str | None = Field(default=None, pattern=r"^[^\r\n]+$")
     r"""The separator of columns, such as `"\t"`. Default: any number of spaces and tabs."""
-    token: int = 0
+    token: ColumnIndex = 0
     """The column of the words, counted from 0; a negative number counts from the end."""
-    tag: int = -1
+    tag: ColumnIndex = -1
     """The column of the tags, counted in the same way."""
     comments: str | None = Field(default=None, min_length=1)
     """The prefix of comment lines, such as `"# "`. Default: no comments."""

@@ -11,6 +11,7 @@ from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.losses import FeatureLoss
+from kdspec.bounds import LARGEST_WIDTH
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class MiniLM(FeatureLoss):
     scope = "row"
     same_width = False
 
-    heads: int = Field(default=12, gt=0)
+    heads: int = Field(default=12, gt=0, le=LARGEST_WIDTH)
     """Heads into which the values are split: the models' attention heads. Divides both widths."""
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
@@ -70,7 +71,7 @@ class MiniLMv2(FeatureLoss):
     arity = 2
     same_width = False
 
-    heads: int = Field(default=48, gt=0)
+    heads: int = Field(default=48, gt=0, le=LARGEST_WIDTH)
     """Relation heads: the paper uses 48 for teachers of width 768 and 64 for width 1024. Divides both widths."""
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:

@@ -11,6 +11,7 @@ from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.losses import Temperature
+from kdspec.bounds import LARGEST_TEMPERATURE, LEAST_TEMPERATURE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,8 +23,8 @@ class ConstantTemperature(Temperature):
     name = "constant"
     scope = "position"
 
-    value: float = Field(gt=0)
-    """The temperature, greater than 0; 1 does not change the distributions, higher ones soften them."""
+    value: float = Field(ge=LEAST_TEMPERATURE, le=LARGEST_TEMPERATURE)
+    """The temperature, from 0.001; 1 does not change the distributions, higher ones soften them."""
 
     def to_plain(self) -> float:
         return self.value
@@ -48,11 +49,11 @@ class Flsw(Temperature):
 
     name = "flsw"
 
-    base: float = Field(default=4.0, gt=0)
-    """The temperature around which the rows lie, greater than 0."""
-    beta: float = Field(default=1.0, ge=0)
+    base: float = Field(default=4.0, ge=LEAST_TEMPERATURE, le=LARGEST_TEMPERATURE)
+    """The temperature around which the rows lie, from 0.001."""
+    beta: float = Field(default=1.0, ge=0, le=LARGEST_TEMPERATURE)
     """How far the rows move away from `base`; 0 for not at all."""
-    gamma: float = Field(default=2.0, ge=0)
+    gamma: float = Field(default=2.0, ge=0, le=100)
     """Exponent of the weights: higher ones emphasise hard rows."""
 
     def build(self, context: BuildContext) -> Callable[[Tensor, Tensor, float], float | Tensor]:
@@ -75,9 +76,9 @@ class Cwsm(Temperature):
     name = "cwsm"
     classes_only = "`cwsm` takes the confidence of a softmax over classes of which one is right"
 
-    base: float = Field(default=4.0, gt=0)
-    """The temperature around which the rows lie, greater than 0."""
-    beta: float = Field(default=1.0, ge=0)
+    base: float = Field(default=4.0, ge=LEAST_TEMPERATURE, le=LARGEST_TEMPERATURE)
+    """The temperature around which the rows lie, from 0.001."""
+    beta: float = Field(default=1.0, ge=0, le=LARGEST_TEMPERATURE)
     """How far the rows move away from `base`; 0 for not at all."""
 
     def build(self, context: BuildContext) -> Callable[[Tensor, Tensor, float], float | Tensor]:

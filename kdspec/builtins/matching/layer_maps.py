@@ -10,6 +10,7 @@ from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.kinds import LayerMap
+from kdspec.bounds import MOST_LAYERS, LayerIndex
 from kdspec.diagnostics.fault import Fault
 
 LayerPairs = list[tuple[int, int]]
@@ -25,7 +26,7 @@ class Explicit(LayerMap):
     name = "explicit"
     as_written = True
 
-    pairs: dict[int, int] = Field(min_length=1)
+    pairs: dict[LayerIndex, LayerIndex] = Field(min_length=1)
     """Teacher layer: student layer."""
 
     def to_plain(self) -> dict[int, int]:
@@ -102,7 +103,7 @@ class Skip(LayerMap):
 
     name = "skip"
 
-    step: int | None = Field(default=None, ge=1)
+    step: int | None = Field(default=None, ge=1, le=MOST_LAYERS)
     """k. Default: the teacher's number of layers divided by the student's, rounded down."""
 
     def build(self, context: BuildContext) -> Callable[[int, int], LayerPairs]:

@@ -13,6 +13,7 @@ from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext, ProjectionContext
 from kdspec.api.kinds.losses import Projection
+from kdspec.bounds import LARGEST_RATE
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,9 +57,9 @@ class Linear(Projection):
     name = "linear"
     scope = "position"
 
-    lr: float | None = Field(default=None, gt=0)
+    lr: float | None = Field(default=None, gt=0, le=LARGEST_RATE)
     """Learning rate of the projection. Default: the optimizer's."""
-    weight_decay: float | None = Field(default=None, ge=0)
+    weight_decay: float | None = Field(default=None, ge=0, le=LARGEST_RATE)
     """Weight decay of the projection. Default: the optimizer's."""
 
     def packs(self) -> bool:

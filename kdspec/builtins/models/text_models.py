@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, cast
 
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -17,6 +17,7 @@ from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.model import Model, ModelContext, ModelFacts
 from kdspec.api.spec.file_fields import SpecFile, SpecFolderOrHub, SpecTokenizer, local_folder
 from kdspec.api.working.task import Head
+from kdspec.bounds import LARGEST_WIDTH, LONGEST_ROW, MOST_LAYERS
 from kdspec.data import class_match
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import families, loading, tokenizer_files
@@ -50,7 +51,7 @@ class TextModel(Model):
     vectors: SpecFile | None = None
     """Word vectors to initialise the embeddings, a text file of GloVe or word2vec, used for tokens that are words in
     it. Default: random initialisation. The student's `config.json` records how many were found."""
-    embedding: int = Field(default=256, gt=0)
+    embedding: int = Field(default=256, gt=0, le=LARGEST_WIDTH)
     """Width of the embeddings; must be that of `vectors`, if given."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of the values that is dropped in training."""
@@ -240,9 +241,9 @@ class BiGruModel(TextModel):
     name = "bigru"
     heads = frozenset({"sequence_classification", "multi_label", "regression", "token_classification"})
 
-    hidden: int = Field(default=256, gt=0)
+    hidden: int = Field(default=256, gt=0, le=LARGEST_WIDTH)
     """Width of one direction."""
-    layers: int = Field(default=1, gt=0)
+    layers: int = Field(default=1, gt=0, le=MOST_LAYERS)
     """Number of layers, each in both directions."""
 
     def sizes(self, kind: str) -> dict[str, Any]:
@@ -265,9 +266,9 @@ class TextCnnModel(TextModel):
     name = "textcnn"
     heads = frozenset({"sequence_classification", "multi_label", "regression"})
 
-    filters: int = Field(default=100, gt=0)
+    filters: int = Field(default=100, gt=0, le=LARGEST_WIDTH)
     """Filters of each width."""
-    kernels: list[int] = Field(default=[3, 4, 5], min_length=1)
+    kernels: list[Annotated[int, Field(le=LONGEST_ROW)]] = Field(default=[3, 4, 5], min_length=1)
     """Kernel widths in tokens, one convolution for each."""
 
     @model_validator(mode="after")

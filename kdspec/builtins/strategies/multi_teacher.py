@@ -13,6 +13,7 @@ from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.distiller import Distiller, ObjectiveContext
 from kdspec.api.plan.needs import ClassesOnly, LogitUse, Needs
 from kdspec.api.spec.match import Match
+from kdspec.bounds import LARGEST_FACTOR
 from kdspec.objectives import label_terms
 from kdspec.objectives.label_terms import HardLabels, SoftLabels
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from kdspec.objectives.soft_labels import Soft
 
 TeacherWeights = Annotated[
-    Annotated[list[Annotated[float, Field(gt=0)]], Tag("numbers")] | Annotated[Literal["confidence"], Tag("rule")],
+    Annotated[list[Annotated[float, Field(gt=0, le=LARGEST_FACTOR)]], Tag("numbers")]
+    | Annotated[Literal["confidence"], Tag("rule")],
     Discriminator(lambda value: "numbers" if isinstance(value, list) else "rule"),
 ]
 """Numbers, normalised to the sum 1, or the name of a rule."""

@@ -18,6 +18,7 @@ from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.kinds import Augmentation
+from kdspec.bounds import LONGEST_ROW
 from kdspec.data.word_split import MASK
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -68,7 +69,7 @@ class NGramSampling(_OfSomeRows):
     """A text becomes a few neighbouring words of it. Lengths greater than that of the text are not sampled."""
 
     name = "n_gram_sampling"
-    lengths: list[Annotated[int, Field(ge=1)]] = Field(default=[1, 2, 3, 4, 5], min_length=1)
+    lengths: list[Annotated[int, Field(ge=1, le=LONGEST_ROW)]] = Field(default=[1, 2, 3, 4, 5], min_length=1)
     """Possible numbers of words."""
     probabilities: list[Probability] | None = None
     """Probability of each length; their sum is 1. Default: all equal."""
@@ -126,7 +127,7 @@ class LongDisorder(_OfSomeRows):
     name = "long_disorder"
     probability: Probability = 0.1
     """At each word at which a span can start, outside of other spans."""
-    length: Annotated[float, Field(gt=0)] = 20.0
+    length: Annotated[float, Field(gt=0, le=LONGEST_ROW)] = 20.0
     """Number of words of a span, rounded up to an even number; below 2 a share of the text: 0.5 is half of it."""
 
     def changed(self, words: Words, generator: Random) -> Words:

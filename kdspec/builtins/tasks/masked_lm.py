@@ -18,6 +18,7 @@ from kdspec.api.kinds.losses import LogitKind
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.task import BuiltTask, Head, Reader, Row
+from kdspec.bounds import LONGEST_ROW
 from kdspec.data import texts
 from kdspec.data.answers.same_answers import share_of_same
 from kdspec.data.columns import ColumnPlace, missing
@@ -55,7 +56,7 @@ class MaskedLm(Task):
     """The column of the texts."""
     without_text: texts.WithoutText = "error"
     """For a row whose text is empty or null: an error, or `leave_out`, which reports their number."""
-    max_length: int | None = Field(default=None, ge=3)
+    max_length: int | None = Field(default=None, ge=3, le=LONGEST_ROW)
     """Maximum number of tokens of a row. Default: the tokenizer's limit."""
     group: bool = False
     """Whether texts are concatenated and split into rows of `max_length` tokens, without padding and without loss.

@@ -16,6 +16,7 @@ from kdspec.api.kinds.losses import LogitKind
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator
 from kdspec.api.working.task import BuiltTask, Head, Reader, Row
+from kdspec.bounds import LARGEST_FACTOR, LONGEST_ROW
 from kdspec.data import texts
 from kdspec.data.answers.answer_scores import Language
 from kdspec.data.answers.span_answers import AnswerMetrics, Question
@@ -39,7 +40,7 @@ _USUAL_STRIDE = 128
 class Unanswerable(Strict):
     """Questions without an answer in the text, as in SQuAD 2.0; the answer is then the first token, `[CLS]`."""
 
-    threshold: float = 0.0
+    threshold: float = Field(default=0.0, ge=-LARGEST_FACTOR, le=LARGEST_FACTOR)
     """The prediction is no answer if its logits exceed those of the best answer by more than this."""
 
 
@@ -69,9 +70,9 @@ class QuestionAnswering(Task):
     """The column with the name of a question in messages, if there is one."""
     without_text: texts.WithoutText = "error"
     """For a row whose text is empty or null, or that has no question: an error, or `leave_out`, which reports their number."""
-    max_length: int | None = Field(default=None, ge=8)
+    max_length: int | None = Field(default=None, ge=8, le=LONGEST_ROW)
     """Maximum number of tokens of a row, question and special tokens included. Default: the tokenizer's limit."""
-    stride: int | None = Field(default=None, ge=0)
+    stride: int | None = Field(default=None, ge=0, le=LONGEST_ROW)
     """Tokens of the text that two neighbouring windows share. Default: 128, or a quarter of a row if that is less."""
     unanswerable: Unanswerable | None = None
     """Whether a question may have no answer: `{}`, or with a threshold. Default: each has one."""
@@ -80,9 +81,9 @@ class QuestionAnswering(Task):
     text in both cases."""
     language: Language = "en"
     """How answers are compared: `en` by words, as SQuAD does, `zh` by characters, as CMRC 2018 does."""
-    max_answer_length: int = Field(default=30, ge=1)
+    max_answer_length: int = Field(default=30, ge=1, le=LONGEST_ROW)
     """Maximum number of tokens of an answer in the metrics."""
-    n_best: int = Field(default=20, ge=1)
+    n_best: int = Field(default=20, ge=1, le=10_000)
     """Number of starts and of ends that are tried for the best answer."""
     metric: Literal["f1", "exact_match"] = "f1"
     """The metric that selects the best student."""

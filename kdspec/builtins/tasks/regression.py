@@ -16,6 +16,7 @@ from kdspec.api.kinds.losses import LogitKind
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.task import Head
+from kdspec.bounds import LONGEST_ROW
 from kdspec.data import label_columns, texts
 from kdspec.data.columns import ColumnPlace, missing
 from kdspec.data.label_columns import LabelColumns, MissingMarks
@@ -57,7 +58,7 @@ class Regression(Task):
     """How a row without a number is written in its column, such as `N/A`, besides nothing and null."""
     without_text: texts.WithoutText = "error"
     """For a row whose text is empty or null, or one of its two texts: an error, or `leave_out`, which reports their number."""
-    max_length: int | None = Field(default=None, ge=2)
+    max_length: int | None = Field(default=None, ge=2, le=LONGEST_ROW)
     """Number of tokens to which a text, or the longer one of a pair, is truncated. Default: the tokenizer's limit."""
     augment: list[Augmentation] = []
     """Augmentations of the words of training rows, one after another, different in each epoch; only in stages with a

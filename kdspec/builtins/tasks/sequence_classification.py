@@ -16,6 +16,7 @@ from kdspec.api.kinds.losses import LogitKind
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.task import Head
+from kdspec.bounds import LONGEST_ROW
 from kdspec.data import label_columns, label_names, texts
 from kdspec.data.answers.same_answers import share_of_same
 from kdspec.data.classes import classes
@@ -62,7 +63,7 @@ class SequenceClassification(Task):
     """How a row without a label is written, such as `-`, besides nothing and null: a text, or several."""
     without_text: texts.WithoutText = "error"
     """For a row whose text is empty or null, or one of its two texts: an error, or `leave_out`, which reports their number."""
-    max_length: int | None = Field(default=None, ge=2)
+    max_length: int | None = Field(default=None, ge=2, le=LONGEST_ROW)
     """Number of tokens to which a text, or the longer one of a pair, is truncated. Default: the tokenizer's limit."""
     augment: list[Augmentation] = []
     """Augmentations of the words of training rows, one after another, different in each epoch; only in stages with a

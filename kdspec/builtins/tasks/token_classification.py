@@ -15,6 +15,7 @@ from kdspec.api.kinds.losses import LogitKind
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.task import BuiltTask, Head, Reader, Row
+from kdspec.bounds import LONGEST_ROW
 from kdspec.data import tag_schemes, texts
 from kdspec.data.columns import ColumnPlace, missing
 from kdspec.data.label_columns import MissingMarks
@@ -68,7 +69,7 @@ class TokenClassification(Task):
     """How a word without a tag is written, such as `_`, besides -100: a text, or several."""
     without_text: texts.WithoutText = "error"
     """For a row whose text is empty or null, or has no words: an error, or `leave_out`, which reports their number."""
-    max_length: int | None = Field(default=None, ge=3)
+    max_length: int | None = Field(default=None, ge=3, le=LONGEST_ROW)
     """Maximum number of tokens of a row. Default: the tokenizer's limit."""
     long_sentences: Literal["split", "cut"] = "split"
     """For a longer sentence: several rows, split between words, or the first of them only. In the metrics, truncated words

@@ -13,6 +13,7 @@ from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext, LrScheduleContext, OptimizerContext
 from kdspec.api.kinds.kinds import LrSchedule, Optimizer
+from kdspec.bounds import LARGEST_COUNT, LARGEST_RATE
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
@@ -34,9 +35,9 @@ class TorchOptimizer(Optimizer):
     fusible: ClassVar[bool] = False
     """Whether torch has a fused kernel for it: the same update in less time."""
 
-    lr: float = Field(default=1e-3, gt=0)
+    lr: float = Field(default=1e-3, gt=0, le=LARGEST_RATE)
     """Learning rate, greater than 0; `lr_schedule` multiplies it."""
-    weight_decay: float = Field(default=0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0, le=LARGEST_RATE)
     """Weight decay: the fraction of each weight that is added to its gradient; 0 for none."""
     decay: Literal["weights", "all"] = "weights"
     """Which parameters decay: `weights`, all but biases and norms; or `all`. Vectors and scalars count as biases."""
@@ -65,7 +66,7 @@ class Sgd(TorchOptimizer):
     name = "sgd"
     torch_name = "SGD"
 
-    momentum: float = Field(default=0.0, ge=0)
+    momentum: float = Field(default=0.0, ge=0, le=1)
     """Momentum: the fraction of the last update that is added to the next; 0 for none."""
     nesterov: bool = False
     """Nesterov's momentum; needs `momentum`."""
@@ -85,11 +86,11 @@ class Adam(TorchOptimizer):
     torch_name = "Adam"
     fusible = True
 
-    lr: float = Field(default=5e-5, gt=0)
+    lr: float = Field(default=5e-5, gt=0, le=LARGEST_RATE)
     """Learning rate, greater than 0; `lr_schedule` multiplies it. The default is for fine-tuning a transformer."""
     betas: Betas = Field(default=[0.9, 0.999])
     """Decay rates of the running means of the gradient and of its square, each 0 or more and below 1."""
-    eps: float = Field(default=1e-8, ge=0)
+    eps: float = Field(default=1e-8, ge=0, le=LARGEST_RATE)
     """Added to the denominator, against division by 0."""
 
 
@@ -102,7 +103,7 @@ class AdamW(Adam):
     name = "adamw"
     torch_name = "AdamW"
 
-    weight_decay: float = Field(default=0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0, le=LARGEST_RATE)
     """What part of each weight, times the learning rate, is subtracted in a step; 0 for none."""
 
 
@@ -113,7 +114,7 @@ class NAdam(Adam):
     torch_name = "NAdam"
     fusible = False
 
-    momentum_decay: float = Field(default=4e-3, ge=0)
+    momentum_decay: float = Field(default=4e-3, ge=0, le=1)
     """Decay rate with which the momentum approaches `betas`."""
 
 
@@ -134,11 +135,11 @@ class Adagrad(TorchOptimizer):
     name = "adagrad"
     torch_name = "Adagrad"
 
-    lr: float = Field(default=1e-2, gt=0)
+    lr: float = Field(default=1e-2, gt=0, le=LARGEST_RATE)
     """Learning rate, greater than 0; `lr_schedule` multiplies it."""
-    lr_decay: float = Field(default=0.0, ge=0)
+    lr_decay: float = Field(default=0.0, ge=0, le=LARGEST_RATE)
     """Decay of the learning rate over the steps; 0 for none."""
-    eps: float = Field(default=1e-10, ge=0)
+    eps: float = Field(default=1e-10, ge=0, le=LARGEST_RATE)
     """Added to the denominator, against division by 0."""
 
 
@@ -148,15 +149,15 @@ class RMSprop(TorchOptimizer):
     name = "rmsprop"
     torch_name = "RMSprop"
 
-    lr: float = Field(default=1e-2, gt=0)
+    lr: float = Field(default=1e-2, gt=0, le=LARGEST_RATE)
     """Learning rate, greater than 0; `lr_schedule` multiplies it."""
     alpha: float = Field(default=0.99, ge=0, lt=1)
     """Decay of the running mean of the squared gradient."""
-    momentum: float = Field(default=0.0, ge=0)
+    momentum: float = Field(default=0.0, ge=0, le=1)
     """What part of the last update goes into the next; 0 for none."""
     centered: bool = False
     """Divide by the standard deviation of the gradient instead of the root of its mean square."""
-    eps: float = Field(default=1e-8, ge=0)
+    eps: float = Field(default=1e-8, ge=0, le=LARGEST_RATE)
     """Added to the denominator, against division by 0."""
 
 
@@ -170,13 +171,13 @@ class Adafactor(TorchOptimizer):
     name = "adafactor"
     torch_name = "Adafactor"
 
-    lr: float = Field(default=1e-2, gt=0)
+    lr: float = Field(default=1e-2, gt=0, le=LARGEST_RATE)
     """Largest learning rate, relative to the size of a parameter; greater than 0; `lr_schedule` multiplies it."""
-    weight_decay: float = Field(default=0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0, le=LARGEST_RATE)
     """What part of each weight, times the learning rate, is subtracted in a step; 0 for none."""
     beta2_decay: float = Field(default=-0.8, le=0)
     """Exponent, 0 or less, of the decay of the running mean of the squared gradient."""
-    d: float = Field(default=1.0, ge=1)
+    d: float = Field(default=1.0, ge=1, le=LARGEST_RATE)
     """Bound on the root mean square of an update, 1 or more."""
 
 
@@ -194,7 +195,7 @@ def _steps_or_part(value: float) -> float:
     return value
 
 
-Length = Annotated[float, Field(ge=0), AfterValidator(_steps_or_part)]
+Length = Annotated[float, Field(ge=0, le=LARGEST_COUNT), AfterValidator(_steps_or_part)]
 """From 1 a number of steps, below 1 a fraction of all steps."""
 
 
@@ -266,7 +267,7 @@ class CosineWithRestarts(WarmUp):
 
     name = "cosine_with_restarts"
 
-    cycles: int = Field(default=1, ge=1)
+    cycles: int = Field(default=1, ge=1, le=LARGEST_COUNT)
     """The number of half waves; with 1 it is `cosine`."""
 
     def options(self, total: int) -> Mapping[str, Any]:
@@ -279,7 +280,7 @@ class Polynomial(WarmUp):
 
     name = "polynomial"
 
-    power: float = Field(default=1.0, gt=0)
+    power: float = Field(default=1.0, gt=0, le=100)
     """The exponent, greater than 0; with 1 the decay is linear."""
     end: float = Field(default=0.0, ge=0, lt=1)
     """The factor at the end of the stage, 0 or more and below 1."""
@@ -294,7 +295,7 @@ class InverseSqrt(WarmUp):
 
     name = "inverse_sqrt"
 
-    timescale: int | None = Field(default=None, ge=1)
+    timescale: int | None = Field(default=None, ge=1, le=LARGEST_COUNT)
     """The number of steps after the warm-up in which the factor falls to the root of a half. Default: the length of the
     warm-up, or 10000 without one."""
 
@@ -343,7 +344,7 @@ class StepLr(LrSchedule):
 
     name = "step"
 
-    every: int = Field(ge=1)
+    every: int = Field(ge=1, le=LARGEST_COUNT)
     """The interval in optimizer steps."""
     gamma: float = Field(default=0.1, gt=0, le=1)
     """The factor of each interval, greater than 0 and at most 1."""

@@ -12,6 +12,7 @@ from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.kinds import Schedule
+from kdspec.bounds import LARGEST_FACTOR
 
 
 class ConstantWeight(Schedule):
@@ -19,7 +20,7 @@ class ConstantWeight(Schedule):
 
     name = "constant"
 
-    value: float = Field(ge=0)
+    value: float = Field(ge=0, le=LARGEST_FACTOR)
     """The weight, 0 or more. A term of weight 0 is not computed."""
 
     def to_plain(self) -> float:
@@ -44,9 +45,9 @@ class LinearDecay(Schedule):
     model_config = ConfigDict(serialize_by_alias=True)
     name = "linear_decay"
 
-    from_: float = Field(default=1.0, ge=0, alias="from")
+    from_: float = Field(default=1.0, ge=0, le=LARGEST_FACTOR, alias="from")
     """The weight in the first step, 0 or more."""
-    to: float = Field(default=0.0, ge=0)
+    to: float = Field(default=0.0, ge=0, le=LARGEST_FACTOR)
     """The weight at the end, 0 or more and at most `from`."""
 
     @field_validator("to")
@@ -75,9 +76,9 @@ class LinearGrowth(Schedule):
     model_config = ConfigDict(serialize_by_alias=True)
     name = "linear_growth"
 
-    from_: float = Field(default=0.0, ge=0, alias="from")
+    from_: float = Field(default=0.0, ge=0, le=LARGEST_FACTOR, alias="from")
     """The weight in the first step, 0 or more."""
-    to: float = Field(default=1.0, ge=0)
+    to: float = Field(default=1.0, ge=0, le=LARGEST_FACTOR)
     """The weight at the end, at least `from`."""
 
     @field_validator("to")

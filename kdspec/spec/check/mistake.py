@@ -54,8 +54,9 @@ class Mistake:
         return self.document.locate(self.loc)
 
     def value(self, text: str = "") -> Label:
-        """Point at the value."""
-        return Label(self.document.values[self.path], text)
+        """Point at the value, or at the key where that is at fault."""
+        places = self.document.keys if self.loc[-1:] == ("[key]",) else self.document.values
+        return Label(places[self.path], text)
 
     def rewrite(self, old: str, new: str) -> Edit | None:
         """The edit of a text; None if its written form differs from its value, by escapes or a variable."""

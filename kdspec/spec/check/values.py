@@ -49,7 +49,7 @@ def wrong_value(mistake: Mistake) -> Diagnostic:
     if mistake.type in _BOUNDS:
         key, words = _BOUNDS[mistake.type]
         bound = mistake.context[key]
-        text = f"must be {words} {int(bound) if float(bound).is_integer() else bound}"
+        text = f"must be {words} {f'{int(bound):,}' if float(bound).is_integer() else bound}"
         return Diagnostic("KD104", f"{shown(mistake.seen)} {text}", mistake.value(text))
     if mistake.type == "finite_number":
         return Diagnostic("KD104", "a number must be finite", mistake.value("not finite"))

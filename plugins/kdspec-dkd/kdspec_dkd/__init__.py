@@ -33,9 +33,9 @@ class DKD(LogitLoss):
     scope = "position"
     needs_labels = True
 
-    alpha: float = Field(default=1.0, ge=0)
+    alpha: float = Field(default=1.0, ge=0, le=1e9)
     """Weight of TCKD, label against rest; 0 or more."""
-    beta: float = Field(default=8.0, ge=0)
+    beta: float = Field(default=8.0, ge=0, le=1e9)
     """Weight of NCKD, the classes other than the label among each other; 0 or more. With two classes NCKD is 0, since
     there is only one other."""
 

@@ -70,7 +70,7 @@ class Attention(Strict):
 class Adaptive(Strict):
     """Layer weights that follow the costs: after each step, layers that were cheap to move get larger weights."""
 
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=1.0, ge=1e-3, le=1e6)
     """The ratios of costs are divided by it before their softmax: the higher, the more equal the layers' weights. Greater
     than 0. The ratios are about as large as the number of layers."""
 
