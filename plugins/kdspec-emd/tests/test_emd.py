@@ -265,7 +265,7 @@ def test_heads_that_differ_need_another_loss(folder):
     [
         ("hidden={loss: mmd}", "KD104", "`mmd` takes two layers of each model"),
         ("hidden={weight: 0}", "KD104", "no layer moves"),
-        ("adaptive={temperature: 0}", "KD104", "greater than 0"),
+        ("adaptive={temperature: 0}", "KD104", "at least 0.001"),
         ("adaptve={temperature: 1}", "KD101", "unknown key `adaptve`"),
         ("hidden={loss: attention_mse}", "KD313", "`attention_mse` is a loss for `attention`"),
         ("hidden={projection: none}", "KD302", "`student` is 8 wide, `teacher` 16"),
