@@ -47,7 +47,7 @@ from kdspec.api.kinds.losses import (
     Scope,
     Temperature,
 )
-from kdspec.api.kinds.model import InputLimits, Model, ModelContext, ModelFacts
+from kdspec.api.kinds.model import InputLimits, Model, ModelContext, ModelFacts, ReadFiles
 from kdspec.api.paths.field_path import FieldPath, FieldPathError
 from kdspec.api.plan.needs import ClassesOnly, DeclaredTerm, LogitUse, Needs, TaskNeeds
 from kdspec.api.plan.plan import Plan, StagePlan, TaskPlan
@@ -131,6 +131,7 @@ __all__ = [
     "PlannedMatch",
     "Projection",
     "ProjectionContext",
+    "ReadFiles",
     "Reader",
     "Reduction",
     "Registry",

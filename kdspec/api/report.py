@@ -53,6 +53,8 @@ class Report:
     """`plan.json`, as `kdspec.plan.outline.outline` describes it; None if there is none of this version."""
     spec: str = ""
     """The complete spec as YAML."""
+    reads: tuple[Mapping[str, Any], ...] = ()
+    """What the run has read: `content`, its `place` in the spec, the number of `rows` or None, and the `digest`."""
 
     def of(self, kind: type[E]) -> Iterator[E]:
         """The events of one kind, oldest first."""

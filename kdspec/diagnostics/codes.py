@@ -310,9 +310,9 @@ _TABLE = (
     ),
     Code(
         "KD509",
-        "spec changed since the run began",
-        "The run folder belongs to another spec; resuming would mix two experiments. Give the run another name, or use "
-        "the spec that it began with.",
+        "spec, data or models changed since the run began",
+        "The run folder belongs to another spec, or to other rows, weights, tokenizers or plugins; resuming would mix two "
+        "experiments. Give the run another name, or use what it began with.",
     ),
     Code(
         "KD510",

@@ -25,6 +25,21 @@ def alone(context: ModelContext, task: str, on_initialised: Callable[[Collection
     return replace(context, heads={task: head}, head=head, task=task, on_initialised=on_initialised)
 
 
+def several(context: ModelContext, make: Callable[[ModelContext], nn.Module]) -> nn.ModuleDict:
+    """The models of all tasks of the context, with a shared body; `make` builds the model of one."""
+    initialised: set[str] = set()
+    models = {}
+    for task in context.heads:
+
+        def note(names: Collection[str], prefix: str = f"{key(task)}.") -> None:
+            initialised.update(prefix + name for name in names)
+
+        models[task] = make(alone(context, task, note))
+    module = joined(models)
+    context.on_initialised(initialised & dict(module.named_parameters()).keys())
+    return module
+
+
 def joined(models: Mapping[str, nn.Module]) -> nn.ModuleDict:
     """The models of the tasks with one shared body: the one with most modules, as some heads need a pooler.
 

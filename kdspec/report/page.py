@@ -45,6 +45,7 @@ def page(report: Report, sections: Sequence[Section | FailedSection]) -> str:
         _section("Preflight", _preflight(digest)),
         _section("Teacher caches", _caches(digest)),
         _section("Plan", _plan(report)),
+        _section("Made from", _reads(report)),
         *map(_added, sections),
         _section("Notes", _notes(digest)),
         _section("Environment", _environment(report, digest)),
@@ -180,6 +181,21 @@ def _preflight(digest: Digest) -> str:
     ]
     names = ("stage", "task or model", "rows, and checks left out", "answers", "alone or in a batch")
     return _table([(name, False) for name in names], rows) if rows else ""
+
+
+def _reads(report: Report) -> str:
+    """Rows, weights and the rest that the run has read, with their checksums."""
+    rows = [
+        [
+            escape(read["content"]),
+            escape(read["place"]),
+            "" if read["rows"] is None else f"{read['rows']:,}",
+            f"<code>{escape(read['digest'])}</code>",
+        ]
+        for read in report.reads
+    ]
+    head = ("content", "place in the spec", "rows", "SHA-256, commit or version")
+    return _table([(name, name == "rows") for name in head], rows) if rows else ""
 
 
 def _terms(stage: Mapping[str, Any]) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from kdspec.api.report import Report, Section
 from kdspec.diagnostics.finding import Finding, FindingError
+from kdspec.engine.identity.record import FILE, IdentityRecord, NotRecorded
 from kdspec.engine.run import event_log
 from kdspec.engine.run.durable_files import atomic_write
 from kdspec.plan.outline import FORMAT
@@ -36,6 +38,7 @@ def read(folder: Path) -> Report:
         table=tuple(table) if isinstance(table, list) else (),
         plan=plan if isinstance(plan, dict) and plan.get("format") == FORMAT else None,
         spec=_text(folder / "spec.yaml"),
+        reads=tuple(_reads(folder)),
     )
 
 
@@ -60,6 +63,17 @@ def write(report: Report, plugins: Plugins) -> Path:
     path = report.folder / "report.html"
     atomic_write(path, html(report, plugins))
     return path
+
+
+def _reads(folder: Path) -> Iterator[dict[str, Any]]:
+    """What the stages that have begun have read."""
+    try:
+        stages = IdentityRecord.loads(_text(folder / FILE) or None).stages
+    except NotRecorded:
+        return
+    reads = {reading.key: reading for stage in stages.values() for reading in stage.reads}
+    for read in reads.values():
+        yield {"content": read.words.replace("`", ""), "place": read.place, "rows": read.rows, "digest": read.digest}
 
 
 def _text(path: Path) -> str:

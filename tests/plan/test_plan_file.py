@@ -70,7 +70,7 @@ def test_a_plan_ends_in_the_same_student_as_its_spec(planned, capsys):
     assert main(["run", "plans/plan.json", "--output", "plan", "--device", "cpu"]) == 0
     capsys.readouterr()
     folders = [planned.parent.parent / name / "tiny" for name in ("spec", "plan")]
-    for file in ("student/model.safetensors", "table.json", "digests.json"):
+    for file in ("student/model.safetensors", "table.json", "identity.json"):
         first, second = ((folder / file).read_bytes() for folder in folders)
         assert first == second, file
 

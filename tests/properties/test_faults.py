@@ -393,7 +393,7 @@ class TestASpecThatHasChanged:
         result = made.run()
         events = [record.event for record in read(result.folder / "events.jsonl")]
         (note,) = [event for event in events if isinstance(event, Note) and event.level == "warning"]
-        assert note.text.startswith("resuming with a changed spec in `distil`: ")
+        assert note.text.startswith("resuming with changes in `distil`: ")
         assert "`stages.distil.training.epochs` was `2" in note.text
         assert "`stages.distil.training.optimizer.adamw.lr` was `0.01` and is `0.02`" in note.text
         assert [event.resumed_at for event in events if isinstance(event, RunStarted)] == [None, 2]

@@ -20,6 +20,8 @@ from kdspec.api.kinds.context import (
 from kdspec.api.kinds.losses import LogitKind, Scoped, is_number
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from kdspec.api.working.task import BuiltTask
@@ -121,6 +123,14 @@ class Dataset(Component):
     def has_split(self, split: str) -> bool | None:
         """Whether it has rows for a split, judging from its parameters; None: not known before it is built."""
         del split
+        return None
+
+    def files(self, context: BuildContext) -> Mapping[str, Sequence[Path]] | None:
+        """The files that each split is read from; None: not known. Torch-free.
+
+        A run that resumes compares their content, and without them the rows themselves, which are read for it once more.
+        """
+        del context
         return None
 
     @abstractmethod

@@ -7,10 +7,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.losses import Scope, Scoped
+from kdspec.api.spec.named_files import named_folders
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,6 +55,19 @@ class ModelFacts:
     """Number of tokens with embeddings, from its configuration."""
     scope: Scope | None = None
     """What its outputs for a row depend on, where models of one component differ; None: as the component's `scope`."""
+
+
+class ReadFiles(NamedTuple):
+    """What a model reads at one place, besides weights."""
+
+    at: str
+    """The parameter that names the place."""
+    what: Literal["configuration", "tokenizer", "code", "commit", "file"]
+    """What it is: `commit` for a name on the hub, whose content never changes."""
+    files: tuple[Path, ...] = ()
+    """The files on this machine; there may be none, and one that is added is a change."""
+    commit: str = ""
+    """The commit, for `commit`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +214,15 @@ class Model(Scoped):
         """
         del context
         return ()
+
+    def read_files(self, context: ModelContext) -> Iterable[ReadFiles]:
+        """What else `build` and `tokenizer` read; by default the files in the folders of fields of the type `SpecFolderOrHub`.
+
+        With weights and files in fields of the type `SpecFile` it is part of the identity of a run: one that resumes with
+        other content stops (KD509). Torch-free.
+        """
+        for at, folder in named_folders(self, context.folder):
+            yield ReadFiles(str(at[0]), "file", tuple(sorted(path for path in folder.iterdir() if path.is_file())))
 
     def save(self, module: nn.Module, folder: Any, context: ModelContext) -> None:
         """Write the trained model so that it can be used without kdspec."""

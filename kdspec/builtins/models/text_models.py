@@ -14,7 +14,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds.model import Model, ModelContext, ModelFacts
+from kdspec.api.kinds.model import Model, ModelContext, ModelFacts, ReadFiles
 from kdspec.api.spec.file_fields import SpecFile, SpecFolderOrHub, SpecTokenizer, local_folder
 from kdspec.api.working.task import Head
 from kdspec.bounds import LARGEST_WIDTH, LONGEST_ROW, MOST_LAYERS
@@ -23,6 +23,7 @@ from kdspec.diagnostics.fault import Fault
 from kdspec.hf import families, loading, tokenizer_files
 from kdspec.hf.configuration import PROBLEMS, architecture
 from kdspec.hf.padding import asked_by
+from kdspec.hf.read_files import read_files
 from kdspec.networks import word_vectors
 
 if TYPE_CHECKING:
@@ -152,6 +153,13 @@ class TextModel(Model):
 
     def weight_files(self, context: ModelContext) -> Collection[Path]:
         return () if self.path is None else (self._folder(context) / "model.safetensors",)
+
+    def read_files(self, context: ModelContext) -> Iterator[ReadFiles]:
+        if self.path is not None or self.tokenizer_ is not None:
+            saved = self.path is not None
+            at, code = "path" if saved else "tokenizer", context.trusts_code
+            place, revision = self._place(context), self.tokenizer_revision
+            yield from read_files(place, revision, at, model=saved, tokenizer=True, code=code)
 
     def token_ids(self, context: ModelContext) -> str | None:
         if self.like is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds.model import InputLimits, Model, ModelContext, ModelFacts
+from kdspec.api.kinds.model import InputLimits, Model, ModelContext, ModelFacts, ReadFiles
 from kdspec.api.spec.file_fields import SpecFolderOrHub, SpecTokenizer, local_folder
 from kdspec.api.spec.model_folders import has_tokenizer
 from kdspec.diagnostics.fault import Fault
@@ -21,6 +21,7 @@ from kdspec.hf import configuration, families, heads, loading, model_files, mode
 from kdspec.hf.head_rows import compared_head, misnamed, named_by, settle
 from kdspec.hf.layer_copies import Initialize, copy, mistakes
 from kdspec.hf.padding import Padding, asked_by
+from kdspec.hf.read_files import read_files
 from kdspec.hf.weight_files import weight_files
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ class Transformers(Model):
         from transformers.initialization import no_init_weights
 
         if len(context.heads) > 1:
-            return self._several(context, self.build)
+            return heads.several(context, self.build)
         with loading.quiet():
             auto, config, options = self._prepared(context)
             loaded = self.path is not None and context.weights
@@ -172,20 +173,6 @@ class Transformers(Model):
             context.on_initialised({name for name, _ in module.named_parameters()} - {mine for mine, _ in pairs})
         return cast("nn.Module", module)
 
-    def _several(self, context: ModelContext, make: Callable[[ModelContext], nn.Module]) -> nn.Module:
-        """The models of all tasks, with a shared body."""
-        initialised: set[str] = set()
-        models = {}
-        for task in context.heads:
-
-            def note(names: Collection[str], prefix: str = f"{heads.key(task)}.") -> None:
-                initialised.update(prefix + name for name in names)
-
-            models[task] = make(heads.alone(context, task, note))
-        module = heads.joined(models)
-        context.on_initialised(initialised & dict(module.named_parameters()).keys())
-        return module
-
     def can_learn(self, head: str | None) -> bool:
         """The kinds of head that the library has."""
         return head is not None and head in configuration.AUTO_CLASSES
@@ -207,7 +194,7 @@ class Transformers(Model):
         import torch
 
         if len(context.heads) > 1:
-            return self._several(context, self.skeleton)
+            return heads.several(context, self.skeleton)
         with loading.quiet(), loading.explained(self._origin(), "the model cannot be built"):
             auto, config, options = self._prepared(context)
             with torch.device("meta"):
@@ -275,6 +262,17 @@ class Transformers(Model):
     def weight_files(self, context: ModelContext) -> Collection[Path]:
         """The safetensors of `path`."""
         return weight_files(self.path, self.revision, context.folder)
+
+    def read_files(self, context: ModelContext) -> Iterator[ReadFiles]:
+        """Configuration and tokenizer of `path`, and the tokenizer of `tokenizer`."""
+        if self.path is not None:
+            place = local_folder(self.path, context.folder) or self.path
+            own, code = self.tokenizer_ is None, context.trusts_code
+            yield from read_files(place, self.revision, "path", model=True, tokenizer=own, code=code)
+        if self.tokenizer_ is not None:
+            place, revision = self.tokenizer_at(context)
+            code = context.trusts_code
+            yield from read_files(place, revision, "tokenizer", model=False, tokenizer=True, code=code)
 
     def save(self, module: nn.Module, folder: Any, context: ModelContext) -> None:
         """Write configuration, safetensors and tokenizer for `from_pretrained`; one folder for each of several tasks."""

@@ -72,9 +72,17 @@ class RowFiles(Dataset):
         """Whether files of the split are named."""
         return split in SPLITS and getattr(self, split) is not None
 
+    def files(self, context: BuildContext) -> Mapping[str, Sequence[Path]]:
+        """The files that are named; those of `train` for a share of it."""
+        named = {split: value for split in SPLITS if (value := getattr(self, split)) is not None}
+        return {
+            split: [_path(context, file) for file in (self.train if isinstance(value, float) else value)]
+            for split, value in named.items()
+        }
+
     def first(self, context: BuildContext, rows: int) -> Mapping[str, Sequence[Any]] | None:
         """From the first file, if it is small enough to be read for that."""
-        file = context.folder / os.path.expanduser(self.train[0])  # noqa: PTH111 - raises nothing
+        file = _path(context, self.train[0])
         try:
             if not is_at_most(file, _SMALL):
                 return None
@@ -94,9 +102,8 @@ class RowFiles(Dataset):
                     found[split] = found["train"]
                 continue
             for number, file in enumerate((files or ())[:1]):
-                path = context.folder / os.path.expanduser(file)  # noqa: PTH111 - raises nothing
                 try:
-                    names = self._names(path)
+                    names = self._names(_path(context, file))
                 except FileMistake as mistake:
                     raise _fault(mistake, file, (split, number)) from mistake
                 if names is not None:
@@ -114,11 +121,15 @@ class RowFiles(Dataset):
 
     def _split(self, name: str, files: list[str], context: DatasetContext) -> Any:
         place = RowPlace(context.reads)
-        paths = [context.folder / os.path.expanduser(file) for file in files]  # noqa: PTH111 - raises nothing
+        paths = [_path(context, file) for file in files]
         try:
             return self._table(paths, place)
         except FileMistake as mistake:
             raise _fault(mistake, files[place.file], (name, place.file)) from mistake
+
+
+def _path(context: BuildContext, file: str) -> Path:
+    return context.folder / os.path.expanduser(file)  # noqa: PTH111 - raises nothing
 
 
 def _fault(mistake: FileMistake, file: str, at: tuple[str | int, ...]) -> Fault:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from kdspec.api.spec.file_fields import local_folder
 from kdspec.api.spec.model_folders import read_json
 from kdspec.engine.evaluation.results import ResultRow
 from kdspec.engine.export.model_folder import versions
+from kdspec.engine.identity.reading import ReadContent
 from kdspec.engine.run.durable_files import atomic_write
 from kdspec.hf.usage import pipeline_tag, usage
 from kdspec.plan.resolved import as_yaml
@@ -19,7 +21,12 @@ _MANY = 50
 
 
 def write_card(
-    folder: Path, plan: Plan, stage: StagePlan, metrics: Mapping[str, float], table: Sequence[ResultRow] = ()
+    folder: Path,
+    plan: Plan,
+    stage: StagePlan,
+    metrics: Mapping[str, float],
+    table: Sequence[ResultRow] = (),
+    reads: Sequence[ReadContent] = (),
 ) -> None:
     """Write `README.md` of a model folder.
 
@@ -29,6 +36,7 @@ def write_card(
         stage: the stage that trained it.
         metrics: of the validation rows.
         table: the comparison of the run's models, once it is known.
+        reads: what the stage has read, by digest.
     """
     teachers = ", ".join(f"`{name}`" for name in stage.teachers)
     how = f"distilled from {teachers}" if teachers else "trained on labels"
@@ -46,6 +54,7 @@ def write_card(
         *_usage(folder),
         *_compared(table),
         *(() if table else _validated(metrics)),
+        *_made_from(reads),
         "## The spec, as written",
         "",
         "```yaml",
@@ -146,6 +155,23 @@ def _validated(metrics: Mapping[str, float]) -> list[str]:
         return []
     rows = [f"| {name} | {value:.4f} |" for name, value in metrics.items()]
     return ["## Validation", "", "| metric | value |", "| --- | --- |", *rows, ""]
+
+
+def _made_from(reads: Sequence[ReadContent]) -> list[str]:
+    """Rows, weights and the rest that the student is made from, with their checksums."""
+    if not reads:
+        return []
+    rows = [
+        f"| {_cell(read.words)} | {_cell(read.place)} | {'' if read.rows is None else f'{read.rows:,}'} | {_cell(read.digest)} |"
+        for read in reads
+    ]
+    head = ["| content | place in the spec | rows | SHA-256, commit or version |", "| --- | --- | --- | --- |"]
+    return ["## Made from", "", *head, *rows, ""]
+
+
+def _cell(text: str) -> str:
+    """A text in a table of Markdown, without markup."""
+    return " ".join(re.sub(r"[`|<>\\]", " ", text).split())
 
 
 def _plain(data: Any) -> Any:

@@ -19,6 +19,7 @@ from kdspec.engine.batches.loader import Loader
 from kdspec.engine.batches.sampler import fold
 from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.forward.models import Models
+from kdspec.engine.identity.reading import ReadContent
 from kdspec.engine.preflight.look import Look, Looked
 from kdspec.engine.processes.backend import Backend
 from kdspec.engine.run.run_folder import RunFolder
@@ -48,6 +49,8 @@ class StageSetup:
     tasks: Mapping[str, BuiltTask]
     folder: RunFolder
     backend: Backend
+    reads: tuple[ReadContent, ...] = ()
+    """What the stage reads, by digest, for the card of its student."""
 
 
 @dataclass(frozen=True, kw_only=True)

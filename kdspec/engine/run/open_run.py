@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from kdspec.api.plan.plan import Plan
+from kdspec.api.working.task import BuiltTask
+from kdspec.engine.identity.reading import ReadContent
 from kdspec.engine.processes.process_group import ProcessGroup
-from kdspec.engine.run import resume_check
 from kdspec.engine.run.checkpoint import Checkpoint
 from kdspec.engine.run.durable_files import can_sync
 from kdspec.engine.run.event_log import EventLog, read
 from kdspec.engine.run.lock import RunLock
-from kdspec.engine.run.resume_check import SpecChange
+from kdspec.engine.run.resume_check import ResumeCheck, SpecChange
 from kdspec.engine.run.run_folder import RunFolder
 from kdspec.engine.run.stage_checkpoints import saved
 from kdspec.events import Event, RunStarted, StageFinished, from_json, stage_of, step_of, to_json
+from kdspec.registry.registry import Registry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,8 @@ class OpenedRun:
     log: EventLog | None
     change: SpecChange
     """Empty on other ranks than 0."""
+    check: ResumeCheck | None = None
+    """What the stages began with and are made from now; None on other ranks than 0."""
     lacks: tuple[str, ...] = ()
     """What the file system of the folder does not have, and what that means for the run."""
 
@@ -99,9 +103,18 @@ class OpenedRun:
 
     def accept(self, stage: str) -> None:
         """Record that a stage now has the changed spec."""
-        if self.process_group.is_main:
-            resume_check.accept(self.plan, self.folder, stage)
+        if self.check is not None:
+            self.check.accept(stage)
             self.folder.write_plan(self.plan)
+
+    def count(self, tasks: Mapping[str, BuiltTask]) -> None:
+        """Record the numbers of rows, now that they have been read."""
+        if self.check is not None:
+            self.check.count(tasks)
+
+    def reads(self, stage: str) -> tuple[ReadContent, ...]:
+        """What a stage reads, by digest; empty on other ranks than 0."""
+        return () if self.check is None else self.check.now.stages[stage].reads
 
     def _logged(self) -> set[object]:
         """The contents of the log: the classes of its events, and the data of events about files."""
@@ -113,20 +126,28 @@ class OpenedRun:
 
 
 def open_run(
-    plan: Plan, folder: RunFolder, process_group: ProcessGroup, *, restart: bool, resume: bool, at_end: ExitStack
+    plan: Plan,
+    registry: Registry,
+    folder: RunFolder,
+    process_group: ProcessGroup,
+    *,
+    restart: bool,
+    resume: bool,
+    at_end: ExitStack,
 ) -> OpenedRun:
     """Open the run folder of a plan.
 
     Args:
         plan: the plan.
+        registry: its components.
         folder: the folder, without a lock.
         process_group: the processes of the run.
         restart: move the files of an earlier run aside.
-        resume: resume an earlier run although the spec has changed since.
+        resume: resume an earlier run although the spec, or what it reads, has changed since.
         at_end: releases the lock.
 
     Raises:
-        FindingError: KD5xx if the folder is in use, cannot be written, or has another spec.
+        FindingError: KD5xx if the folder is in use, cannot be written, or began with another spec or other data.
     """
     if not process_group.is_main:
         return OpenedRun(plan=plan, process_group=process_group, folder=folder, log=None, change=SpecChange((), ()))
@@ -136,10 +157,13 @@ def open_run(
     if restart:
         folder.put_aside()
     # Before the log is opened: a refused start is not an event of the run.
-    change = resume_check.hold(plan, folder, resume=resume)
+    check = ResumeCheck(plan, folder, registry)
+    change = check.hold(resume=resume)
     lacks = tuple(_lacks(folder, lock))
     log = EventLog(folder.log)
-    return OpenedRun(plan=plan, process_group=process_group, folder=folder, log=log, change=change, lacks=lacks)
+    return OpenedRun(
+        plan=plan, process_group=process_group, folder=folder, log=log, change=change, check=check, lacks=lacks
+    )
 
 
 def _lacks(folder: RunFolder, lock: RunLock) -> Iterator[str]:

@@ -82,8 +82,10 @@ class RunFolder:
             for name, event in events.items()
             if isinstance(event, StageFinished) and (self.path / event.folder).is_dir()
         }
-        for name, event in there.items():
-            self._check_weights(name, self.path / event.folder, ends[name].get("weights"))
+        # A later stage that trains the same model has its folder now.
+        last = {event.folder: name for name, event in there.items()}
+        for place, name in last.items():
+            self._check_weights(name, self.path / place, ends[name].get("weights"))
         return there
 
     def finish(self, event: StageFinished) -> None:

@@ -70,7 +70,7 @@ class Session:
         registry: the components and observers.
         output: the folder that contains the run folder.
         restart: start from the beginning, moving the files of an earlier run aside.
-        resume: resume an earlier run although the spec has changed since.
+        resume: resume an earlier run although the spec, or what it reads, has changed since.
         device: the device; by default the first GPU, or the CPU without one. Several processes have a GPU each.
         backend: how several processes train together: `ddp`, which `auto` is too, `fsdp`, or `accelerate`.
         accelerate_config: a file of `accelerate config` for that backend.
@@ -125,7 +125,7 @@ class Session:
             self._stop = stop = at_end.enter_context(StopSignal(patient=process_group.world > 1))
             try:
                 self._opened = open_run(
-                    self.plan, RunFolder(self.folder), process_group,
+                    self.plan, self.registry, RunFolder(self.folder), process_group,
                     restart=self.restart, resume=self.resume, at_end=at_end,
                 )  # fmt: skip
                 return self._run(self._opened, stop, began)
@@ -186,6 +186,7 @@ class Session:
             raise FindingError(*wrong)
         for finding in compared:
             self._tell(finding)
+        opened.count(tasks)
         for note in without_labels(tasks):
             self.emit(note)
         students = {stage.name: stage.student for stage in self.plan.stages}
@@ -207,7 +208,7 @@ class Session:
             setup = StageSetup(
                 plan=self.plan, stage=stage, registry=self.registry, models=models,
                 tasks={name: tasks[name] for name in stage.tasks}, folder=folder,
-                backend=self._choice.backend(process_group, stage.training.precision),
+                backend=self._choice.backend(process_group, stage.training.precision), reads=opened.reads(stage.name),
             )  # fmt: skip
             accept = partial(opened.accept, stage.name) if stage.name in state.changed else None
             done.append(self._run_stage(setup, start, stop, accept))
@@ -217,7 +218,9 @@ class Session:
         if process_group.is_main:
             final = self._final()
             end = state.finished.get(final.name) or next(event for event in done if event.stage == final.name)
-            card = partial(write_card, plan=self.plan, stage=final, metrics=end.metrics, table=rows)
+            card = partial(
+                write_card, plan=self.plan, stage=final, metrics=end.metrics, table=rows, reads=opened.reads(final.name)
+            )  # fmt: skip
             folder.export(models.trained[final.student], card)
             # The event is logged before the file is written: a run without the file resumes here, one with it is over.
             self.emit(RunFinished(time.perf_counter() - began, named(rows)))
@@ -300,7 +303,7 @@ def _saved(event: Event) -> str | None:
 def _changed(change: resume_check.SpecChange) -> str:
     stages = ", ".join(f"`{name}`" for name in change.stages)
     what = f": {'; '.join(change.differences)}" if change.differences else ""
-    return f"resuming with a changed spec in {stages}{what}"
+    return f"resuming with changes in {stages}{what}"
 
 
 def _observer_error(plugin: Plugin, error: BaseException) -> str:

@@ -241,7 +241,7 @@ class StageRun:
 
     def _export(self, folder: Path, metrics: Mapping[str, float]) -> None:
         self.setup.models.save(self.stage.student, folder)
-        write_card(folder, self.setup.plan, self.stage, metrics)
+        write_card(folder, self.setup.plan, self.stage, metrics, reads=self.setup.reads)
 
 
 def _cache_uses(loop: TrainingLoop) -> list[CacheUse]:

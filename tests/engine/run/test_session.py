@@ -214,7 +214,7 @@ def test_the_student_of_the_run_is_that_of_the_last_stage_with_a_teacher(launch,
 def test_the_folder_holds_what_a_reader_looks_for(launch):
     ran = launch(ROWS, f"{TRAINING}.evaluate={{}}")
     assert {path.name for path in ran.folder.iterdir() if not path.name.startswith(".")} == {
-        "checkpoints", "digests.json", "events.jsonl", "models", "plan.json", "spec.yaml", "stages", "student",
+        "checkpoints", "events.jsonl", "identity.json", "models", "plan.json", "spec.yaml", "stages", "student",
         "table.json", "tensorboard",
     }  # fmt: skip
     card = (ran.folder / "student" / "README.md").read_text()

@@ -1,0 +1,1 @@
+"""The identity of a run: its spec, and the content of what it reads."""
