@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from typing import Annotated, Any
 
@@ -25,10 +26,15 @@ _WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]{0,17}))(?:\.0)?", re.ASCII)
 _MANY = 10
 
 
+def repeated(names: Sequence[str]) -> str | None:
+    """The first name that occurs more than once."""
+    times = Counter(names)
+    return next((name for name in names if times[name] > 1), None)
+
+
 def _different(names: list[str]) -> list[str]:
-    for name in names:
-        if names.count(name) > 1:
-            raise PydanticCustomError("duplicate_label", "the label `{label}` is written twice", {"label": name})
+    if (twice := repeated(names)) is not None:
+        raise PydanticCustomError("duplicate_label", "the label `{label}` is written twice", {"label": twice})
     return names
 
 

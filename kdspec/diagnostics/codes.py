@@ -323,8 +323,9 @@ _TABLE = (
     Code(
         "KD511",
         "out of memory",
-        "One micro-batch does not fit into the device's memory. A smaller `batch_size` with a larger `accumulate` "
-        "(gradient accumulation) computes the same gradient; `gradient_checkpointing` trades time for memory.",
+        "Memory is exhausted; the message names what asked for it and, outside of training, what the run was doing. If a "
+        "micro-batch does not fit, a smaller `batch_size` with a larger `accumulate` (gradient accumulation) computes the "
+        "same gradient; `gradient_checkpointing` trades time for memory.",
     ),
     Code(
         "KD512",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from kdspec.api.kinds.model import ModelContext, ModelFacts
 from kdspec.data import class_match
 from kdspec.data.class_match import listed, shown
+from kdspec.data.label_names import repeated
 from kdspec.diagnostics.diagnostic import closest
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import families
@@ -53,7 +54,7 @@ def misnamed(known: ModelFacts, labels: Mapping[str, str]) -> Fault | None:
         message = f"`labels` has no name for the class {listed(found.lacking)} of the head"
         return Fault(CODE, message, at, help=f"name each of its classes; it has {listed(_theirs(known))}")
     names = list(labels.values())
-    if twice := next((name for name in names if names.count(name) > 1), None):
+    if (twice := repeated(names)) is not None:
         message = f"`labels` has the name {shown(twice)} for two classes of the head"
         return Fault(
             CODE, message, at, help="the logits of two classes cannot become those of one; give each its own name"

@@ -19,9 +19,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from kdspec import FeatureLoss, LogitLoss, Model, hookimpl
+from kdspec.builtins.tasks.tensors import RowAccuracy, TensorRows
 from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.diagnostics.finding import FindingError
+from kdspec.engine.evaluation import evaluate
 from kdspec.engine.run import checkpoint, event_log, resources
+from kdspec.engine.run import session as session_module
 from kdspec.engine.run.event_log import read
 from kdspec.engine.run.stage_run import Interrupted
 from kdspec.events import Note, RunFailed, RunStarted, StageFinished, StepDone
@@ -31,6 +34,14 @@ DISTIL = "stages.distil"
 GENERAL = f"{DISTIL}.distiller.general"
 TRAINING = f"{DISTIL}.training"
 SAVING = (f"{TRAINING}.checkpoint={{every_steps: 1}}", "models.student.toy.dropout=0.2")
+DATA = "tasks.rows.tensors.data.ragged={train: 11, validation: 5, gaps: 4}"
+NO_MEMORY = (
+    MemoryError(),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: not enough memory: you tried to allocate 1"),
+    RuntimeError("std::bad_alloc"),
+    OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+)
 ONE_TERM = (f"{GENERAL}.hard_labels={{weight: 0}}", f"{GENERAL}.matches=[]")
 
 
@@ -272,6 +283,63 @@ class TestMemoryThatIsExhausted:
         found = refused(made.run)
         assert found.code == "KD511"
         assert f"model `{model}`" in found.message
+
+    @pytest.mark.parametrize("error", NO_MEMORY, ids=range(len(NO_MEMORY)))
+    def test_it_is_known_in_each_form(self, error, session, monkeypatch):
+        monkeypatch.setattr(RowAccuracy, "merge", _raises(error))
+        assert refused(session(DATA, f"{TRAINING}.evaluate={{every_steps: 2}}").run).code == "KD511"
+
+    @pytest.mark.parametrize(
+        ("owner", "name", "message", "advice"),
+        [
+            (TensorRows, "encode", "the rows of task `rows`", "fewer of them"),
+            (RowAccuracy, "merge", "the metrics of task `rows`, while `student` is evaluated", "fewer of them"),
+            (evaluate.HardLoss, "add", " while `student` is evaluated", "fewer of them"),
+            (TensorRows, "hard_loss", "the loss of task `rows`", "`batch_size`"),
+            (Model, "save", "saving model `student`", "`--device`"),
+            (torch.optim.AdamW, "step", "optimizer `adamw`, for its state", "`--device`"),
+            (session_module, "table", " while the models are compared", "`--device`"),
+        ],
+    )
+    def test_what_asked_for_it_is_named_with_a_help_that_fits(self, owner, name, message, advice, session, monkeypatch):
+        def without(*_, **__):
+            raise MemoryError
+
+        monkeypatch.setattr(owner, name, without)
+        found = refused(session(DATA, f"{TRAINING}.evaluate={{every_steps: 2}}").run)
+        assert found.code == "KD511"
+        assert found.message.startswith("out of memory" + ("" if message.startswith(" ") else " in ") + message)
+        assert advice in found.help
+        assert ("batch_size" in found.help) == (advice == "`batch_size`")
+
+    def test_the_batches_of_the_table_are_not_those_of_the_spec(self, session, monkeypatch):
+        """A smaller `batch_size` would not help there."""
+        before = session_module.table
+
+        def table(plan, models, *args):
+            models.module("teacher").register_forward_hook(_raises(MemoryError()))
+            return before(plan, models, *args)
+
+        monkeypatch.setattr(session_module, "table", table)
+        found = refused(session(DATA).run)
+        assert found.message == "out of memory in model `teacher`, while the models are compared"
+        assert "batch_size" not in found.help
+
+    def test_an_error_that_is_none_stays_as_it_is(self, session, monkeypatch):
+        monkeypatch.setattr(session_module, "table", _raises(RuntimeError("something else")))
+        with pytest.raises(RuntimeError, match="something else"):
+            session().run()
+
+    def test_an_evaluation_without_memory_costs_no_step(self, session, launch, same, monkeypatch):
+        sets = (DATA, f"{TRAINING}.evaluate={{every_steps: 3}}")
+        whole = launch(*sets, folder="whole")
+        with monkeypatch.context() as patched:
+            patched.setattr(RowAccuracy, "merge", _raises(MemoryError()))
+            made = session(*sets)
+            assert refused(made.run).code == "KD511"
+        ran = launch(*sets)
+        assert ran.of(RunStarted)[-1].resumed_at == 3
+        assert same.bits(ran.weights, whole.weights)
 
 
 def _raises(error):

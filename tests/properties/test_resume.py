@@ -16,9 +16,11 @@ from pathlib import Path
 import pytest
 
 from kdspec.diagnostics.finding import FindingError
+from kdspec.engine.evaluation.best_model import BestModelTracker
 from kdspec.engine.export import model_folder
 from kdspec.engine.run.event_log import read
 from kdspec.engine.run.stage_run import Interrupted
+from kdspec.engine.step.training_loop import TrainingLoop
 from kdspec.events import CheckpointSaved, Evaluated, RunFailed, RunFinished, RunStarted, StageFinished, StepDone
 
 TRAINING = "stages.distil.training"
@@ -115,6 +117,70 @@ def test_patience_survives(launch, session, toys, same):
     ran = launch(*changes)
     assert story(ran.of(StageFinished)) == story(whole.of(StageFinished))
     assert same.bits(whole.weights, ran.weights)
+
+
+@pytest.mark.parametrize(
+    ("call", "sets"),
+    [
+        (3, EVALUATED),
+        (
+            4,
+            (*EVALUATED, f"{TRAINING}.checkpoint={{every_steps: 6, keep: 1}}"),
+        ),  # at steps without a checkpoint of their own
+        (2, (DATA, f"{TRAINING}.evaluate={{every_steps: 1}}", f"{TRAINING}.early_stopping={{patience: 1}}")),
+        (
+            7,
+            (DATA, BY_LOSS, f"{TRAINING}.optimizer={{sgd: {{lr: 3}}}}", f"{TRAINING}.epochs=4"),
+        ),  # an earlier one is the best
+    ],
+)
+def test_a_run_that_ends_in_an_evaluation_loses_the_evaluation_alone(call, sets, launch, session, same, monkeypatch):
+    """The first evaluation may be a try of the metric's name before training, so the calls are counted to the last."""
+    whole = launch(DROPOUT, *sets, folder="whole")
+    evaluations = [event.step for event in whole.of(Evaluated)]
+    before, calls = BestModelTracker.__call__, iter(range(1, 1000))
+
+    def killed(self, progress):
+        if next(calls) == min(call, len(evaluations)):
+            raise Killed
+        return before(self, progress)
+
+    monkeypatch.setattr(BestModelTracker, "__call__", killed)
+    made = session(DROPOUT, *sets)
+    with pytest.raises(Killed):
+        made.run()
+    monkeypatch.undo()
+    step = evaluations[min(call, len(evaluations)) - 1]
+    ran = launch(DROPOUT, *sets)
+    assert ran.of(RunStarted)[-1].resumed_at == step
+    assert story(ran.events) == story(whole.events)
+    assert same.bits(ran.weights, whole.weights)
+    assert ran.of(StageFinished)[0].best_step == whole.of(StageFinished)[0].best_step
+
+
+class Killed(BaseException):
+    """As a kill: nothing catches it."""
+
+
+def test_an_evaluation_that_was_logged_but_not_saved_is_logged_once(launch, session, same, monkeypatch):
+    """It is done again from the checkpoint before it."""
+    whole = launch(DROPOUT, *EVALUATED, folder="whole")
+    before = TrainingLoop._step
+
+    def killed(self, step, *, first):
+        if step == 4:
+            raise Killed
+        return before(self, step, first=first)
+
+    monkeypatch.setattr(TrainingLoop, "_step", killed)
+    made = session(DROPOUT, *EVALUATED)
+    with pytest.raises(Killed):
+        made.run()
+    monkeypatch.undo()
+    assert [r.event.step for r in read(made.folder / "events.jsonl") if isinstance(r.event, Evaluated)] == [2, 4]
+    ran = launch(DROPOUT, *EVALUATED)
+    assert story(ran.events) == story(whole.events)
+    assert same.bits(ran.weights, whole.weights)
 
 
 @pytest.mark.parametrize(("stage", "step"), [("fine_tune", 2), ("fine_tune", 3), ("distil", 1), ("distil", 3)])

@@ -40,7 +40,7 @@ class Evaluate(Strict):
     """When the student is evaluated on the validation split, and the metric that selects the best one."""
 
     every_steps: Count | None = None
-    """Evaluate every so many optimizer steps."""
+    """Evaluate every so many optimizer steps. Each evaluation is preceded by a checkpoint."""
     every_epochs: Epochs | None = None
     """Evaluate every so many epochs; 1 if neither is given."""
     metric: str | None = None

@@ -231,7 +231,7 @@ class LabelMetrics(Evaluator):
         return {
             "rows": torch.tensor(batch.rows),
             "given": outputs(features)[0].dense().float() > self.limit,
-            "truth": truth,
+            "true": truth == 1,
             "known": ~truth.isnan(),
         }
 
@@ -239,19 +239,22 @@ class LabelMetrics(Evaluator):
         """Empty if no decision is known."""
         import torch
 
-        given, truth = (torch.cat([state[name] for state in states]) for name in ("given", "truth"))
-        known = ~truth.isnan()
-        if not known.any():
+        if not any(state["known"].any() for state in states):
             return {}
-        predicted, true = given & known, (truth == 1) & known
-        hits, positive, due = (found.sum(0).double() for found in (predicted & true, predicted, true))
-        whole = known.all(1)
+        counts, alike = torch.zeros(3, 1, dtype=torch.long), []
+        # State by state: the decisions of all rows at once would need their memory several times.
+        for state in states:
+            known = state["known"]
+            predicted, true = state["given"] & known, state["true"] & known
+            counts = counts + torch.stack([found.sum(0) for found in (predicted & true, predicted, true)]).cpu()
+            alike.append((predicted == true)[known.all(1)].all(1).cpu())
+        hits, positive, due = counts.double()
         found = {
             "micro_f1": _f1(hits.sum(), positive.sum(), due.sum()),
             "macro_f1": _f1(hits, positive, due),
         }
-        if whole.any():
-            found["subset_accuracy"] = (predicted == true)[whole].all(1).double().mean().item()
+        if len(whole := torch.cat(alike)):
+            found["subset_accuracy"] = whole.double().mean().item()
         return found
 
     def agreement(self, states: Sequence[State], reference: Sequence[State]) -> float | None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -27,8 +26,6 @@ from kdspec.data.text_rows import VARIES, LabelledTexts, TextRows
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from kdspec.api.working.step import Features
     from kdspec.ops.mean import Mean
 
@@ -207,8 +204,9 @@ class ClassMetrics(Evaluator):
     def merge(self, states: Sequence[State]) -> dict[str, float]:
         """Empty if no row has a label."""
         import torch
-        from torchmetrics.functional import classification
+        from torchmetrics.functional.classification import binary_f1_score
 
+        from kdspec.ops.class_scores import macro_f1
         from kdspec.ops.correlation import matthews
 
         names = ("predicted", "truth", "known")
@@ -216,12 +214,10 @@ class ClassMetrics(Evaluator):
         if not known.any():
             return {}
         predicted, truth = predicted[known], truth[known]
-        f1: Callable[..., Tensor] = classification.binary_f1_score
-        if self.classes > 2:
-            f1 = partial(classification.multiclass_f1_score, num_classes=self.classes, average="macro")
+        binary = self.classes <= 2
         return {
             "accuracy": (predicted == truth).double().mean().item(),
-            "f1": f1(predicted, truth).item(),
+            "f1": binary_f1_score(predicted, truth).item() if binary else macro_f1(predicted, truth, self.classes),
             "mcc": matthews(predicted, truth),
         }
 

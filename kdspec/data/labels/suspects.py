@@ -76,12 +76,14 @@ def _marks(train: Mapping[str, int], column: str, at: ColumnPlace, unit: str) ->
     values = {name: whole(name) for name in train}
     numbers = sorted(value for value in values.values() if value is not None)
     words = 2 * sum(any(map(str.isalpha, name)) for name in train) > len(train)
+    # The number that stands beside all those from 0: only the smallest or the largest one can.
+    rest = [*range(len(train) - 1)]
+    beside = {numbers[at] for at, others in ((0, numbers[1:]), (-1, numbers[:-1])) if numbers and others == rest}
     for name, rows in train.items():
         if rows > max(2, _RARE * total) or len(train) < 3:
             continue
         if values[name] is not None and len(numbers) == len(train):
-            odd = [value for value in numbers if value != values[name]] == [*range(len(train) - 1)]
-            odd = odd and values[name] != len(train) - 1
+            odd = values[name] in beside and values[name] != len(train) - 1
         else:
             odd = words and (name.casefold() in _MARKS or _no_word(name, unit))
         if odd:

@@ -32,6 +32,8 @@ class EvaluationProgress:
     best_metrics: dict[str, float] | None = None
     without_better: int = 0
     """Consecutive evaluations without a better value of the metric; an equal one is not better."""
+    evaluates: bool = False
+    """Whether `step` is still to be evaluated: it is saved before, so that a start after a kill evaluates it first."""
     seconds: float = 0.0
     """Training time so far, over all starts of the run."""
 
@@ -112,6 +114,7 @@ class BestModelTracker:
         chosen = better or (value == best and not self._loss(metrics) > self._loss(progress.best_metrics or {}))
         if chosen:
             progress.best_step, progress.best_metrics = progress.step, metrics
+        progress.evaluates = False
         student = self.stage.student
         return Evaluated(self.stage.name, progress.step, "validation", student, metrics, chosen)
 

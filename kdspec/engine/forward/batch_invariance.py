@@ -216,7 +216,7 @@ def _exact(forward: ModelRunner) -> ModelRunner | None:
     try:
         module: nn.Module = copy.deepcopy(forward.module).float()
     except (RuntimeError, MemoryError) as error:
-        if isinstance(error, MemoryError) or is_out_of_memory(error):
+        if is_out_of_memory(error):
             return None
         raise
     made = forward.of(module)

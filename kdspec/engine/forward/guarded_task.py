@@ -15,7 +15,7 @@ from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.task import BuiltTask, Reader, Row, WrappedTask
 from kdspec.diagnostics.finding import Finding, of_fault
 from kdspec.engine.batches.columnar import packed
-from kdspec.engine.forward.error_context import error_context
+from kdspec.engine.forward.error_context import FEWER_ROWS, Asks, error_context
 from kdspec.engine.forward.trained_heads import trained_heads, with_downloads
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def built(plan: Plan, name: str, tell: Callable[[Finding], None] = untold) -> Gu
         reads_labels=any(stage.tasks[name].needs.reads_labels for stage in plan.stages if name in stage.tasks),
         tell=lambda fault: tell(replace(of_fault(fault, at), severity="warning")),
     )
-    with error_context(at, f"task `{name}`"):
+    with error_context(at, f"task `{name}`", Asks(f"the rows of task `{name}`", FEWER_ROWS)):
         task = component.build(context)
     return GuardedTask(plan.spec, name, task)
 
@@ -61,7 +61,11 @@ class GuardedTask(WrappedTask):
     def __init__(self, spec: Spec, name: str, task: BuiltTask) -> None:
         super().__init__(task)
         self._ahead: dict[tuple[str, tuple[Reader, ...]], Sequence[Sequence[Row]]] = {}
-        self._guard = error_context(("tasks", name, spec.tasks[name].name), f"task `{name}`")
+        at, what = ("tasks", name, spec.tasks[name].name), f"task `{name}`"
+        self._guard = error_context(at, what, Asks(f"the rows of {what}", FEWER_ROWS))
+        self._batch_guard = error_context(at, what)
+        self._loss_guard = error_context(at, what, Asks(f"the loss of {what}"))
+        self._metrics_guard = error_context(at, what, Asks(f"the metrics of {what}", FEWER_ROWS))
 
     def rows(self, split: str) -> int:
         """The number of rows of the task."""
@@ -89,22 +93,22 @@ class GuardedTask(WrappedTask):
 
     def draw(self, rows: Sequence[Row], generators: Sequence[Random], reader: Reader, *, taught: bool) -> Sequence[Row]:
         """Sample the random values of rows with the task."""
-        with self._guard:
+        with self._batch_guard:
             return super().draw(rows, generators, reader, taught=taught)
 
     def collate(self, rows: Sequence[Row], reader: Reader) -> Batch:
         """Collate rows with the task."""
-        with self._guard:
+        with self._batch_guard:
             return super().collate(rows, reader)
 
     def hard_loss(self, features: Features, batch: Batch) -> Mapping[str, Mean]:
         """The hard losses of the task."""
-        with self._guard:
+        with self._loss_guard:
             return super().hard_loss(features, batch)
 
     def units(self, batch: Batch, masks: Mapping[str, Tensor]) -> Mapping[Unit, float]:
         """The units that the task counts."""
-        with self._guard:
+        with self._batch_guard:
             return super().units(batch, masks)
 
     def texts(self, split: str) -> Sequence[tuple[str, ...]]:
@@ -119,8 +123,8 @@ class GuardedTask(WrappedTask):
 
     def evaluator(self, split: str) -> Evaluator:
         """The evaluator of the task, guarded as well."""
-        with self._guard:
-            return _GuardedEvaluator(super().evaluator(split), self._guard)
+        with self._metrics_guard:
+            return _GuardedEvaluator(super().evaluator(split), self._metrics_guard)
 
 
 class _GuardedEvaluator(Evaluator):

@@ -17,7 +17,7 @@ from kdspec.api.plan.plan import Plan
 from kdspec.api.working.task import Head, Reader
 from kdspec.engine.batches.sampler import fold, isolated_random, reseed
 from kdspec.engine.forward.device import placed
-from kdspec.engine.forward.error_context import error_context
+from kdspec.engine.forward.error_context import OTHER_DEVICE, Asks, error_context
 from kdspec.engine.run.durable_files import cannot_write
 
 
@@ -47,7 +47,8 @@ class Models:
         """The current model: trained by an earlier stage, or built from the spec."""
         if name not in self._modules:
             component = self.plan.spec.models[name]
-            with error_context(self.path(name), f"model `{name}`"), isolated_random():
+            asks = Asks(f"building model `{name}`", OTHER_DEVICE)
+            with error_context(self.path(name), f"model `{name}`", asks), isolated_random():
                 # A model may be initialised from the global generators: its weights must not depend on their earlier use.
                 reseed(fold(self.plan.spec.seed, "model", name), 0, 0, 0)
                 with warnings.catch_warnings():
@@ -122,7 +123,8 @@ class Models:
 
     def save(self, name: str, folder: Path) -> None:
         """Write the model to a folder from which it can be loaded without kdspec. Raises KD508 if it cannot be written."""
-        with error_context(self.path(name), f"saving model `{name}`"):
+        asks = Asks(f"saving model `{name}`", OTHER_DEVICE)
+        with error_context(self.path(name), f"saving model `{name}`", asks):
             try:
                 self.plan.spec.models[name].save(self.module(name), folder, self.context(name))
             except (OSError, SafetensorError) as error:

@@ -21,7 +21,7 @@ from kdspec.engine.evaluation.best_model import evaluated_features
 from kdspec.engine.evaluation.evaluate import evaluate
 from kdspec.engine.forward.model_findings import ModelFindings
 from kdspec.engine.forward.model_runner import ModelRunner
-from kdspec.engine.preflight.chance import other_order
+from kdspec.engine.preflight.chance import Confusion, by_class, other_order
 from kdspec.engine.preflight.encoded_values import any_in_row, flat
 from kdspec.engine.preflight.facts import AnswerFacts
 
@@ -56,23 +56,27 @@ def answers(plan: Plan, task_name: str, task: BuiltTask, teacher: ModelRunner, l
     )  # fmt: skip
     counting = ConfusionEvaluator(evaluator)
     metrics = evaluate(forward, task, loader, _BATCH, asked, evaluator=counting).metrics
-    confusion = counting.confusion
-    truth = [sum(of_class) for of_class in confusion]
-    order = other_order(confusion)
+    confusion, classes = counting.confusion, counting.classes
+    truth = by_class(confusion)
+    order = other_order(confusion, classes)
     return AnswerFacts(
         split=loader.split,
         rows=len(asked),
         metrics={name: round(value, 6) for name, value in metrics.items()},
         primary=evaluator.primary.name,
         higher_is_better=evaluator.primary.higher_is_better,
-        classes=len(confusion),
-        answers=sum(truth),
-        right=sum(confusion[number][number] for number in range(len(confusion))),
-        most_frequent=max(truth, default=0),
+        classes=classes,
+        answers=truth.total(),
+        right=sum(times for (number, answer), times in confusion.items() if number == answer),
+        most_frequent=max(truth.values(), default=0),
         order=order.places if order else (),
         right_in_order=order.right if order else 0,
-        confusion=tuple(map(tuple, confusion)) if len(confusion) <= _FEW_CLASSES else (),
+        confusion=_table(confusion, classes) if classes <= _FEW_CLASSES else (),
     )
+
+
+def _table(confusion: Confusion, classes: int) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(confusion.get((number, answer), 0) for answer in range(classes)) for number in range(classes))
 
 
 class ConfusionEvaluator(Evaluator):
@@ -89,8 +93,9 @@ class ConfusionEvaluator(Evaluator):
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
         self.reads, self.optional, self.primary = evaluator.reads, evaluator.optional, evaluator.primary
-        self.confusion: list[list[int]] = []
-        """For each class the number of times that each class was answered; empty if labels are no classes."""
+        self.confusion: Confusion = {}
+        self.classes = 0
+        """0 if labels are no classes."""
 
     def add(self, features: Features, batch: Batch) -> State:
         """The evaluator's state, and the label and the answer of each labelled row or token."""
@@ -109,8 +114,9 @@ class ConfusionEvaluator(Evaluator):
             classes, dimensions = counted[0]["size"].tolist()
             truth, answer = (torch.cat([state[name] for state in counted]) for name in ("truth", "answer"))
             if len(truth) and int(truth.min()) >= 0 and int(truth.max()) < classes:
-                counts = torch.bincount(truth * classes + answer, minlength=classes * classes)
-                self.confusion = counts.reshape(classes, classes).tolist()
+                pairs, counts = torch.unique(truth * classes + answer, return_counts=True)
+                found = zip(pairs.tolist(), counts.tolist(), strict=True)
+                self.confusion, self.classes = {divmod(pair, classes): times for pair, times in found}, classes
                 if dimensions == 1 and self.primary.name == "accuracy":
                     return {"accuracy": float((truth == answer).double().mean())}
         owns = ({name[4:]: tensor for name, tensor in state.items() if name.startswith("own.")} for state in states)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 _NEARLY_ALL = 0.8
@@ -12,8 +13,8 @@ _FEW = 20
 SURE = 1e-3
 """The probability below which an accident is ruled out."""
 
-Confusion = Sequence[Sequence[int]]
-"""For each class the number of times that each class was answered."""
+Confusion = Mapping[tuple[int, int], int]
+"""How often a class was answered to another one, or to itself: by the class and the answer, for those that occur."""
 
 
 @dataclass(frozen=True)
@@ -50,28 +51,40 @@ def worse_than_one_class(right: int, rows: int, most_frequent: int) -> bool:
     return rows >= _FEW and right < most_frequent and at_most(right, rows, most_frequent / rows) < 0.05
 
 
-def other_order(confusion: Confusion) -> OtherOrder | None:
+def by_class(confusion: Confusion) -> Counter[int]:
+    """How often each class was asked."""
+    asked: Counter[int] = Counter()
+    for (number, _), times in confusion.items():
+        asked[number] += times
+    return asked
+
+
+def other_order(confusion: Confusion, classes: int) -> OtherOrder | None:
     """The order of the classes that makes nearly all answers right, if that of the logits does not.
 
     None if there is none: answers to a class are spread, or two classes have the same answer.
     """
-    classes = len(confusion)
-    asked = [number for number in range(classes) if sum(confusion[number])]
-    answer = {number: max(range(classes), key=confusion[number].__getitem__) for number in asked}
-    if len(set(answer.values())) < len(asked):
+    asked = by_class(confusion)
+    most: dict[int, int] = {}
+    answer: dict[int, int] = {}
+    for (number, answered), times in sorted(confusion.items()):  # of equally frequent answers the first class
+        if times > most.get(number, 0):
+            most[number], answer[number] = times, answered
+    if len(set(answer.values())) < len(answer):
         return None
-    moved = [number for number in asked if answer[number] != number]
-    rows = sum(sum(confusion[number]) for number in moved)
-    if not moved or any(confusion[n][answer[n]] < _NEARLY_ALL * sum(confusion[n]) for n in moved):
+    moved = [number for number in answer if answer[number] != number]
+    rows = sum(asked[number] for number in moved)
+    if not moved or any(most[number] < _NEARLY_ALL * asked[number] for number in moved):
         return None
-    found = sum(confusion[number][answer[number]] for number in moved)
+    found = sum(most[number] for number in moved)
     # As improbable as it is that a teacher without a clue would answer like this in some order.
     if at_least(found, rows, 1 / classes) * min(math.factorial(len(moved)), 1e6) >= SURE:
         return None
     places = {logit: number for number, logit in answer.items()}
-    left = iter(number for number in range(classes) if number not in places.values())
+    taken = set(places.values())
+    left = iter(number for number in range(classes) if number not in taken)
     order = tuple(places[logit] if logit in places else next(left) for logit in range(classes))
-    return OtherOrder(order, sum(confusion[number][answer[number]] for number in asked))
+    return OtherOrder(order, sum(most.values()))
 
 
 def _exactly(right: int, rows: int, probability: float) -> float:

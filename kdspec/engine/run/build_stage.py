@@ -17,7 +17,7 @@ from kdspec.api.working.task import BuiltTask
 from kdspec.diagnostics.finding import Finding, FindingError, Mark, SpecPath
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.batches.sampler import fold
-from kdspec.engine.forward.error_context import error_context
+from kdspec.engine.forward.error_context import FEWER_ROWS, OTHER_DEVICE, during, error_context
 from kdspec.engine.forward.models import Models
 from kdspec.engine.identity.reading import ReadContent
 from kdspec.engine.preflight.look import Look, Looked
@@ -86,7 +86,10 @@ def build_stage(setup: StageSetup, processes: int, warn: Callable[[str], None]) 
     stage_models = StageModels(setup.plan, stage, setup.models, setup.tasks, backend.device, backend)
     inputs = StageInputs(stage_models, setup.registry, backend, processes)
     # Before `wrap`, while the student is whole; a teacher's cache is opened afterwards, and not by a stage that is refused.
-    looked = Look(plan=setup.plan, stage=stage, models=setup.models, tasks=setup.tasks, backend=backend)(inputs.by_task)
+    look = Look(plan=setup.plan, stage=stage, models=setup.models, tasks=setup.tasks, backend=backend)
+    # Its batches are few rows, whatever the spec has.
+    with during(stage.at, "before the first step, at the look at rows and models", FEWER_ROWS, batches=OTHER_DEVICE):
+        looked = look(inputs.by_task)
     steps = total_steps(inputs.draws.steps_per_epoch, stage.training.epochs, stage.training.steps)
     trainable = stage_models.trainable(setup.models.module(stage.student), inputs.matches)
     if backend.divided and trainable.works_on_models:

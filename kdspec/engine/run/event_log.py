@@ -61,24 +61,25 @@ class EventLog:
                     # a power failure.
                     if not isinstance(event, StepDone | Note):
                         flush(file.fileno())
-                except OSError:
+                except BaseException:  # a stop too: half a line must not precede the next one
                     file.truncate(size)
                     raise
         except OSError as error:
             raise cannot_write(self.path, error, needed=len(line)) from error
 
-    def trim(self, stage: str, step: int) -> None:
+    def trim(self, stage: str, step: int, *, evaluates: bool = False) -> None:
         """Remove the records that a run which resumes `stage` after `step` steps will write again.
 
-        These are the records of that stage after the step, its end, and those of stages that began after it. Records
-        without a stage are kept. Raises KD003 for a damaged log, which is left unchanged.
+        These are the records of that stage after the step, its end, and those of stages that began after it; with
+        `evaluates` that of its evaluation at the step too. Records without a stage are kept. Raises KD003 for a damaged log,
+        which is left unchanged.
         """
         if not self.path.exists():
             return
         lines = list(_lines(self.path))
         stages = list(dict.fromkeys(name for _, (_, event) in lines if (name := stage_of(event))))
         later = set(stages[stages.index(stage) + 1 :]) if stage in stages else set()
-        kept = [line for line, (_, event) in lines if not _is_undone(event, stage, step, later)]
+        kept = [line for line, (_, event) in lines if not _is_undone(event, stage, step, later, evaluates)]
         atomic_write(self.path, b"".join(kept))
 
 
@@ -100,7 +101,7 @@ class Records:
         return read(self.path)
 
 
-def _is_undone(event: Event, stage: str, step: int, later: set[str]) -> bool:
+def _is_undone(event: Event, stage: str, step: int, later: set[str], evaluates: bool) -> bool:  # noqa: FBT001 - as given
     match event:
         case RunStarted() | Note() | RunFinished() | RunFailed():
             return False
@@ -110,6 +111,8 @@ def _is_undone(event: Event, stage: str, step: int, later: set[str]) -> bool:
             return event.start_step > step
         case Preflight():
             return False
+        case Evaluated() if evaluates:
+            return event.step >= step
         case StepDone() | Evaluated() | CheckpointSaved() | CacheState():
             return event.step > step
         case StageFinished() | StageSkipped():

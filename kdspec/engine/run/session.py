@@ -16,6 +16,7 @@ from kdspec.engine.evaluation.results import ResultRow, named, table
 from kdspec.engine.evaluation.splits import without_labels
 from kdspec.engine.export import model_folder
 from kdspec.engine.export.model_card import write_card
+from kdspec.engine.forward.error_context import OTHER_DEVICE, during
 from kdspec.engine.forward.guarded_task import built_tasks
 from kdspec.engine.forward.models import Models
 from kdspec.engine.forward.trained_heads import with_downloads
@@ -214,7 +215,8 @@ class Session:
             done.append(self._run_stage(setup, start, stop, accept))
             if number := process_group.largest(stop.requested or 0):
                 raise Interrupted(number)
-        rows = table(self.plan, models, tasks, self._choice.backend(process_group, "fp32", trains=False))
+        with during((), "while the models are compared", OTHER_DEVICE, batches=OTHER_DEVICE):
+            rows = table(self.plan, models, tasks, self._choice.backend(process_group, "fp32", trains=False))
         if process_group.is_main:
             final = self._final()
             end = state.finished.get(final.name) or next(event for event in done if event.stage == final.name)

@@ -93,7 +93,7 @@ class StageCheckpoints:
         if self.processes != backend.world:
             text = f"stage `{loop.stage.name}` was started with {self.processes} processes and resumes with {backend.world}"
             self._emit(Note("info", f"{text}: batches are unchanged, dropout masks differ"))
-        return EvaluationProgress(**found.meta["progress"])
+        return progress_of(found)
 
     def load_best(self, step: int) -> bool:
         """Load the weights of the best step; False, with a warning, if its checkpoint is damaged or missing."""
@@ -123,6 +123,11 @@ def spread(found: Checkpoint | None, process_group: ProcessGroup) -> Checkpoint 
     return Checkpoint(
         step, {group: process_group.spread(found.tensors[group] if found else {}) for group in groups}, meta
     )
+
+
+def progress_of(found: Checkpoint) -> EvaluationProgress:
+    """The progress in a checkpoint."""
+    return EvaluationProgress(**found.meta["progress"])
 
 
 def saved(stage: str, step: int) -> CheckpointSaved:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.evaluation.best_model import BestModelTracker, EvaluationProgress
 from kdspec.engine.evaluation.build_tracker import build_tracker
 from kdspec.engine.export.model_card import write_card
-from kdspec.engine.forward.error_context import placing
+from kdspec.engine.forward.error_context import FEWER_ROWS, during, placing
 from kdspec.engine.run import resources
 from kdspec.engine.run.build_stage import BuiltStage, StageSetup, build_stage
 from kdspec.engine.run.checkpoint import Checkpoint
@@ -138,27 +138,34 @@ class StageRun:
         )
         evaluations = Triggers(loop.total_steps, per_epoch, evaluate.every_steps, evaluate.every_epochs)
         saves = Triggers(loop.total_steps, per_epoch, kept.every_steps, kept.every_epochs)
+        if progress.evaluates and tracker is not None:
+            self._evaluate(tracker)
         if self._patience_is_over():  # a checkpoint of the step at which training stopped early
             return
         for done in resources.explaining(loop, progress.step):
             progress.step = self.backend.process_group.heartbeat.step = done.step
             self._log(done)
-            better = False
-            if tracker is not None and evaluations.due(done.step):
-                self.emit(evaluated := tracker(progress))
-                better = evaluated.best
-                self._tell_nan(evaluated)
+            progress.evaluates = tracker is not None and evaluations.due(done.step)
             # A collective, so that all ranks stop after the same step: a signal may reach one of them only.
             stopped = self.backend.process_group.largest(self.stop.requested or 0)
-            over = self._patience_is_over()
             progress.seconds = time.perf_counter() - self._zero
-            # The best student is saved at once: it is loaded from its checkpoint at the end.
-            if better or stopped or over or saves.due(done.step):
+            # Before the evaluation, which may take longer than the step, or all memory: it is all that a kill then costs.
+            # The best student is loaded from its checkpoint at the end.
+            if progress.evaluates or stopped or saves.due(done.step):
                 self.checkpoints.save(progress)
-            if over:
-                return
             if stopped and done.step < loop.total_steps:
                 raise Interrupted(stopped)
+            if progress.evaluates and tracker is not None:
+                self._evaluate(tracker)
+            if self._patience_is_over():
+                return
+
+    def _evaluate(self, tracker: BestModelTracker) -> None:
+        """Evaluate the student at the current step, whose checkpoint is on disk."""
+        with self._evaluating():
+            evaluated = tracker(self.progress)
+        self.emit(evaluated)
+        self._tell_nan(evaluated)
 
     def _tracker(self) -> BestModelTracker | None:
         """What evaluates the student, if there is anything to evaluate on."""
@@ -167,8 +174,13 @@ class StageRun:
             for note in notes:
                 self.emit(note)
             if tracker is not None:
-                tracker.check()
+                with self._evaluating():
+                    tracker.check()
         return tracker
+
+    def _evaluating(self) -> AbstractContextManager[None]:
+        at = ("stages", self.stage.name, "training", "evaluate")
+        return during(at, f"while `{self.stage.student}` is evaluated", FEWER_ROWS)
 
     def _tell_nan(self, evaluated: Evaluated) -> None:
         """Note the first metric that is not a number."""
@@ -185,9 +197,13 @@ class StageRun:
             self.emit(done)
 
     def _check_disk(self) -> None:
-        kept = self.stage.training.checkpoint
-        period = kept.every_steps or (kept.every_epochs or 1) * self.loop.draws.steps_per_epoch
-        saves = math.ceil((self.loop.total_steps - self.progress.step) / period)
+        training = self.stage.training
+        # Each evaluation is preceded by a checkpoint.
+        steps = (
+            each.every_steps or (each.every_epochs or 1) * self.loop.draws.steps_per_epoch
+            for each in (training.checkpoint, training.evaluate or training.checkpoint)
+        )
+        saves = math.ceil((self.loop.total_steps - self.progress.step) / min(steps))
         at = ("stages", self.stage.name, "training", "checkpoint")
         if self.backend.is_main:
             resources.check_disk(self.setup.folder, self.stage.name, self.loop, saves, at)

@@ -12,7 +12,7 @@ from kdspec.api.kinds.context import LrScheduleContext, OptimizerContext
 from kdspec.api.kinds.kinds import Optimizer as OptimizerComponent
 from kdspec.api.plan.plan import StagePlan
 from kdspec.diagnostics.finding import Finding, FindingError, Mark, SpecPath
-from kdspec.engine.forward.error_context import error_context
+from kdspec.engine.forward.error_context import OTHER_DEVICE, Asks, error_context
 from kdspec.engine.step.trainable import TrainableModule
 from kdspec.engine.step.weight_decay import split_groups, undecayed
 
@@ -29,7 +29,8 @@ class Optimization:
     def __init__(self, stage: StagePlan, trainable: TrainableModule, total_steps: int, processes: int = 1) -> None:
         path = ("stages", stage.name, "training")
         optimizer, schedule = stage.training.optimizer, stage.training.lr_schedule
-        self.guard = error_context((*path, "optimizer", optimizer.name), f"optimizer `{optimizer.name}`")
+        at, what = (*path, "optimizer", optimizer.name), f"optimizer `{optimizer.name}`"
+        self.guard = error_context(at, what, Asks(f"{what}, for its state of each parameter", OTHER_DEVICE))
         """A context for calls of the optimizer: exceptions become diagnostics."""
         self._scheduling = error_context(
             (*path, "lr_schedule", schedule.name), f"learning-rate schedule `{schedule.name}`"
