@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import cache
 from types import NoneType, UnionType
@@ -13,12 +13,15 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """The first event of each start; `resumed_at` is the optimizer step of the checkpoint that it resumes from, if any."""
+    """The first event of each start; `resumed_at` is the optimizer step of the checkpoint that it resumes from, if any.
+
+    `seed` is None if it comes from the environment.
+    """
 
     name: str
     stages: tuple[str, ...]
     versions: dict[str, str]
-    seed: int
+    seed: int | None
     resumed_at: int | None
 
 
@@ -173,6 +176,25 @@ Event = (
     | RunFailed
 )
 """Any event of a run."""
+
+
+def without_values(event: Event, hide: Callable[[Any], Any]) -> Event:
+    """The event with `hide` applied to its free text; names of stages, models, terms and metrics stay as they are."""
+    match event:
+        case RunStarted():
+            return replace(event, name=hide(event.name))
+        case Preflight():
+            return replace(event, tasks=hide(event.tasks))
+        case CacheState():
+            return replace(event, reason=hide(event.reason), folder=hide(event.folder))
+        case Note():
+            return replace(event, text=hide(event.text))
+        case StageSkipped():
+            return replace(event, reason=hide(event.reason))
+        case RunFailed():
+            return replace(event, message=hide(event.message))
+        case _:
+            return event
 
 
 def stage_of(event: Event) -> str:

@@ -10,6 +10,7 @@ from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
 from kdspec.diagnostics.finding import FindingError
 
 if TYPE_CHECKING:
+    from kdspec.cli.read_spec import Reading
     from kdspec.cli.screen import Screen
     from kdspec.registry.plugins import Plugins
     from kdspec.registry.registry import Registry
@@ -21,6 +22,19 @@ class Invocation:
     def __init__(self) -> None:
         self.plugin_files: Sequence[str] = ()
         self.trusts_code = False
+
+    def read(self, path: str, sets: Sequence[str] = ()) -> Reading:
+        """Read a spec with the plugins and options of this invocation; values of its variables are not printed."""
+        from kdspec.cli import read_spec
+
+        return self.printing(read_spec.read(path, self.registry, sets, trusts_code=self.trusts_code))
+
+    def printing(self, reading: Reading) -> Reading:
+        """The reading of a spec; from now on the values of its variables are not printed."""
+        if reading.document is not None:
+            found = reading.document.variables.knowing(self.registry.words)
+            self.out.variables = self.err.variables = self.err.variables.beside(found)
+        return reading
 
     def trace(self, error: DiagnosticError | FindingError) -> None:
         """With `--traceback`, print where an error was raised; the causes of its findings are printed with them."""

@@ -11,7 +11,7 @@ from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
 from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.diagnostics.place import in_order, place
 from kdspec.source import extends
-from kdspec.source.document import Document, Source, parse
+from kdspec.source.document import Document, Source
 
 if TYPE_CHECKING:
     from kdspec.api.plan.plan import Plan
@@ -59,7 +59,7 @@ def read(path: str, registry: Registry, sets: Sequence[str] = (), *, trusts_code
             from kdspec.plan import plan_file
 
             saved = plan_file.load(path)
-            document = parse(saved.spec, path, saved.folder)
+            document = extends.compose(saved.spec, path, saved.folder)
         else:
             document = extends.load(path, sets)
     except DiagnosticError as error:

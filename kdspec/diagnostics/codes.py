@@ -70,8 +70,9 @@ _TABLE = (
     Code(
         "KD009",
         "secret in a spec",
-        "A string of the spec is an access token, a private key or a password, or refers to a variable that holds one. "
-        "Specs are printed, shared, and copied into the run folder, so a secret in one would leak.",
+        "A text or a key of the spec has an access token, a private key or a password in it. Specs are printed, shared, and "
+        "copied into the run folder, so a secret in one would leak. A value that `${NAME}` inserts would not: the name is "
+        "written and shown in its place.",
     ),
     Code(
         "KD101",

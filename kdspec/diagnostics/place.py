@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 
 from kdspec.diagnostics.diagnostic import Diagnostic, Edit, Label
 from kdspec.diagnostics.finding import Finding, Mark, SpecPath
@@ -35,7 +37,7 @@ def _placed(finding: Finding, document: Document | None) -> Diagnostic:
         labels = (_label(mark, document) for mark in finding.also)
         others = tuple(label for label in labels if label.span != primary.span)
         edit = _edit(primary, finding.fix, document) if finding.fix is not None else None
-    return Diagnostic(
+    placed = Diagnostic(
         finding.code,
         finding.message,
         primary,
@@ -45,6 +47,25 @@ def _placed(finding: Finding, document: Document | None) -> Diagnostic:
         edit=edit,
         severity=finding.severity,
         cause=finding.cause,
+    )
+    return placed if document is None else without_values(placed, document, finding.at or ())
+
+
+def without_values(found: Diagnostic, document: Document, at: SpecPath) -> Diagnostic:
+    """A diagnostic about a place of a document, with `${NAME}` in place of the values of variables."""
+    variables = document.variables
+    if not variables.values:
+        return found
+    hide = partial(variables.hide_at, at)
+    labels = tuple(replace(label, text=hide(label.text)) for label in found.secondary)
+    return replace(
+        found,
+        message=hide(found.message),
+        primary=found.primary and replace(found.primary, text=hide(found.primary.text)),
+        secondary=labels,
+        notes=tuple(map(hide, found.notes)),
+        help=found.help and hide(found.help),
+        edit=found.edit and replace(found.edit, text=hide(found.edit.text)),
     )
 
 

@@ -22,6 +22,9 @@ FACTS = ("layers", "width", "heads", "family")
 ValueOrigin = Literal["written", "default", "derived", "unknown"]
 """The origin of a value: the spec, a default, the plan, or not known before the run."""
 
+_WORDS = ("written", "default", "derived", "unknown", "trained", "changed", "frozen", "match")
+"""Words of the outline itself, which stay as they are where a variable has the same."""
+
 Setting = dict[str, Any]
 """A value as `{value, origin}`, a component as `{component, parameters, origin}`, a mapping as `{parameters, origin}`.
 
@@ -48,34 +51,39 @@ def outline(plan: Plan) -> dict[str, Any]:
     """
     spec = plan.spec
     of = _Origins(plan)
-    return {
-        "format": FORMAT,
-        "name": spec.name,
-        **({"trusts_code": True} if plan.source.trusts_code else {}),
-        "seed": of.setting(spec.seed, ("seed",)),
-        "tasks": [
-            {"name": name, "task": of.setting(task, ("tasks", name)), "varies": task.varies()}
-            for name, task in spec.tasks.items()
-        ],
-        "models": [
-            {
-                "name": name,
-                "model": of.setting(model, ("models", name)),
-                "facts": {key: getattr(plan.facts[name], key) for key in FACTS},
-                "stages": {
-                    stage.name: "trained"
-                    if name == stage.needs.student
-                    else "changed"
-                    if name in stage.needs.changing
-                    else "frozen"
-                    for stage in plan.stages
-                    if name in stage.models
-                },
-            }
-            for name, model in spec.models.items()
-        ],
-        "stages": [_stage(stage, of) for stage in plan.stages],
-    }
+    # After the settings, which have their places: texts that were made of them.
+    hide = plan.source.variables.knowing(_WORDS).hide_in
+    shown: dict[str, Any] = hide(
+        {
+            "format": FORMAT,
+            "name": spec.name,
+            **({"trusts_code": True} if plan.source.trusts_code else {}),
+            "seed": of.setting(spec.seed, ("seed",)),
+            "tasks": [
+                {"name": name, "task": of.setting(task, ("tasks", name)), "varies": task.varies()}
+                for name, task in spec.tasks.items()
+            ],
+            "models": [
+                {
+                    "name": name,
+                    "model": of.setting(model, ("models", name)),
+                    "facts": {key: getattr(plan.facts[name], key) for key in FACTS},
+                    "stages": {
+                        stage.name: "trained"
+                        if name == stage.needs.student
+                        else "changed"
+                        if name in stage.needs.changing
+                        else "frozen"
+                        for stage in plan.stages
+                        if name in stage.models
+                    },
+                }
+                for name, model in spec.models.items()
+            ],
+            "stages": [_stage(stage, of) for stage in plan.stages],
+        }
+    )
+    return shown
 
 
 def _stage(stage: StagePlan, of: _Origins) -> dict[str, Any]:
@@ -269,6 +277,9 @@ class _Origins:
     def setting(self, value: Any, path: SpecPath) -> Setting:
         """A value with its origin, and those of its parts."""
         origin: ValueOrigin = "written" if self.source.has(path) else "default"
+        insertion = self.source.variables.places.get(path)
+        if insertion is not None and not (isinstance(value, Component) and value.to_plain() is None):
+            return {"value": insertion.written, "origin": origin}
         if isinstance(value, Component):
             plain = value.to_plain()
             if plain is not None:
@@ -278,9 +289,15 @@ class _Origins:
         if isinstance(value, Strict):
             written = self.source.at(path)
             if written is not None and not isinstance(written, dict):
-                return {"value": _plain(written), "origin": origin}
+                return {"value": _plain(self.source.variables.as_written(written, path)), "origin": origin}
             return {"parameters": self._parameters(value, path), "origin": origin}
-        return {"value": _plain(value), "origin": origin}
+        return {"value": _plain(self._written(value, path)), "origin": origin}
+
+    def _written(self, value: Any, path: SpecPath) -> Any:
+        """A list or mapping of plain values with the variables in it."""
+        if not any(at[: len(path)] == path for at in self.source.variables.places):
+            return value
+        return self.source.variables.as_written(value, path)
 
     def _parameters(self, model: Strict, path: SpecPath) -> dict[str, Setting]:
         return {name: self.setting(value, (*path, name)) for name, value in _fields(model)}

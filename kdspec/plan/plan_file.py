@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,20 @@ class Saved:
     """The folder in which its relative paths start."""
     outline: Mapping[str, Any]
     """The outline of the plan."""
+    salt: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """The fingerprints of the variables in the spec, by their names."""
 
     def check(self, plan: Plan) -> Finding | None:
         """A finding if the spec now gives another plan than when the file was written."""
+        now = plan.source.variables.fingerprints(self.spec, self.salt)
+        if other := [name for name, known in self.variables.items() if now.get(name) != known]:
+            listed = ", ".join(f"`${{{name}}}`" for name in other)
+            message = (
+                f"`{self.file}` would not run as planned: {listed} {'has' if len(other) == 1 else 'have'} another value"
+            )
+            help_ = "set the environment as it was, or make the plan again"
+            return Finding("KD509", message, help=help_)
         changes = difference(self.outline, json.loads(json.dumps(outline(plan))))
         if not changes:
             return None
@@ -51,7 +63,10 @@ def dumps(plan: Plan, beside: Path) -> str:
         where = os.path.relpath(folder, beside.resolve())
     except ValueError:  # another drive
         where = str(folder)
-    content = {"spec": resolved(plan), "folder": where, "outline": outline(plan)}
+    content: dict[str, Any] = {"spec": resolved(plan), "folder": where, "outline": outline(plan)}
+    salt = secrets.token_hex(16)
+    if known := plan.source.variables.fingerprints(content["spec"], salt):
+        content |= {"salt": salt, "variables": known}
     return json.dumps({_KEY: FORMAT, "digest": _digest(content), **content}, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -72,7 +87,10 @@ def load(path: str) -> Saved:
     if content.pop("digest", None) != _digest(content):
         help_ = "change the spec, and make the plan again with `kdspec plan SPEC -o plan.json`"
         raise FindingError(Finding("KD003", f"the plan `{path}` was edited: its digest does not match", help=help_))
-    return Saved(path, content["spec"], Path(path).parent / content["folder"], content["outline"])
+    return Saved(
+        path, content["spec"], Path(path).parent / content["folder"], content["outline"],
+        salt=content.get("salt", ""), variables=content.get("variables", {}),
+    )  # fmt: skip
 
 
 def _digest(content: Any) -> str:

@@ -44,7 +44,8 @@ def prepare(document: Document, registry: Registry, *, trusts_code: bool = False
     checked = check.check(document, registry)
     if checked.spec is None:
         return Prepared(misshapen=checked.errors)
-    source = SpecSource(data=document.data, folder=document.folder, trusts_code=trusts_code)
+    variables = document.variables.knowing(registry.words)
+    source = SpecSource(data=document.data, folder=document.folder, trusts_code=trusts_code, variables=variables)
     made = planning.make(checked.spec, source, registry)
     if made.plan is None:
         return Prepared(checked.spec, findings=made.findings)

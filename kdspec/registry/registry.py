@@ -71,6 +71,11 @@ class Registry:
         """The bare names of a kind, sorted."""
         return sorted({entry.component.name for entry in self.entries if entry.component.kind == kind})
 
+    @property
+    def words(self) -> frozenset[str]:
+        """The names of all components, bare and with their package."""
+        return frozenset(name for entry in self.entries for name in (entry.component.name, entry.qualified))
+
     def of_kind(self, kind: str) -> list[RegistryEntry]:
         """The entries of a kind, sorted by name."""
         return sorted(

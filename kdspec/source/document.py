@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Self
 
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label, Span
 from kdspec.source.nodes import ListNode, MappingNode, Node, ScalarNode, Source
 from kdspec.source.scalars import Scalar
+from kdspec.source.variables import Insertion, Variables
 from kdspec.source.yaml_reader import MAX_DEPTH, MAX_NODES, read
 
 __all__ = ["Document", "Located", "Path", "Source", "index", "parse"]
@@ -48,6 +49,7 @@ class Document:
     values: Mapping[Path, Span]
     sources: Mapping[str, Source]
     folder: pathlib.Path
+    variables: Variables = field(default_factory=Variables)
 
     def locate(self, loc: Iterable[str | int]) -> Path:
         """The longest path of `loc` that exists in the document; other segments, such as pydantic's union tags, are
@@ -82,13 +84,27 @@ def parse(text: str, name: str, folder: pathlib.Path = pathlib.Path()) -> Docume
 
 
 def index(
-    root: Node | None, sources: Mapping[str, Source], folder: pathlib.Path, folders: Mapping[str, pathlib.Path]
+    root: Node | None,
+    sources: Mapping[str, Source],
+    folder: pathlib.Path,
+    folders: Mapping[str, pathlib.Path],
+    environ: Mapping[str, str] = MappingProxyType({}),
 ) -> Document:
-    """The document of a tree. `folders` has the folders of the sources in other folders, by the source's name."""
+    """The document of a tree.
+
+    Args:
+        root: the tree, with the values of variables.
+        sources: the texts by their names.
+        folder: where relative paths start.
+        folders: the folders of the sources in other folders, by the source's name.
+        environ: the variables that were used, with their values.
+    """
     indexer = _Indexer(sources, folders)
     data = None if root is None else indexer.add(root, ())
     keys, values = MappingProxyType(indexer.keys), MappingProxyType(indexer.values)
-    return Document(data, keys, values, MappingProxyType(dict(sources)), folder)
+    words = frozenset(indexer.words) | {key for path in keys if isinstance(key := path[-1], str)}
+    variables = Variables(MappingProxyType(indexer.places), MappingProxyType(dict(environ)), words)
+    return Document(data, keys, values, MappingProxyType(dict(sources)), folder, variables)
 
 
 class _Indexer:
@@ -96,6 +112,8 @@ class _Indexer:
         self.sources, self.folders = sources, folders
         self.keys: dict[Path, Span] = {}
         self.values: dict[Path, Span] = {}
+        self.places: dict[Path, Insertion] = {}
+        self.words: set[str] = set()
 
     def add(self, node: Node, path: Path) -> Data:
         # Files that each keep the limits may exceed them when merged.
@@ -105,6 +123,10 @@ class _Indexer:
             message = f"the spec is more than {limit}, including the files that it extends"
             raise DiagnosticError(Diagnostic("KD004", message, Label(node.span)), texts=texts)
         self.values[path] = node.span
+        if isinstance(node, ScalarNode) and node.insertion is not None:
+            self.places[path] = node.insertion
+        elif isinstance(node, ScalarNode) and isinstance(node.value, str):
+            self.words.add(node.value)
         match node:
             case ScalarNode(value=str(text)) if node.span.file in self.folders:
                 return Located(text, self.folders[node.span.file])

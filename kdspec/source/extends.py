@@ -8,6 +8,7 @@ import pathlib
 import stat
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NoReturn, TextIO
 
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label, Span, excerpt
@@ -15,6 +16,8 @@ from kdspec.source import set_option
 from kdspec.source.document import Document, Located, index
 from kdspec.source.environment import substitute
 from kdspec.source.nodes import ListNode, MappingNode, Node, ScalarNode, Source
+from kdspec.source.secrets import covered
+from kdspec.source.variables import Variables
 from kdspec.source.yaml_reader import MAX_SIZE, read
 
 __all__ = ["Located", "compose", "load"]
@@ -52,8 +55,8 @@ def compose(
     try:
         return composer.document(Source(name, text.removeprefix("\ufeff")), sets)
     except DiagnosticError as error:
-        texts = {source.name: source.text for source in composer.sources.values()}
-        raise DiagnosticError(*error.diagnostics, texts=texts) from error
+        texts = {source.name: _without_secrets(source, error) for source in composer.sources.values()}
+        raise DiagnosticError(*map(composer.hidden, error.diagnostics), texts=texts) from error
 
 
 class _Composer:
@@ -63,6 +66,19 @@ class _Composer:
         # The folders of sources outside the spec's folder.
         self.folders: dict[str, pathlib.Path] = {}
         self.files = 0
+        self.values: dict[str, str] = {}
+
+    def hidden(self, found: Diagnostic) -> Diagnostic:
+        """A diagnostic without the values of variables."""
+        hide = Variables(values=self.values).hide
+        help_ = found.help and hide(found.help)
+        return replace(found, message=hide(found.message), notes=tuple(map(hide, found.notes)), help=help_)
+
+    def substituted(self, node: Node) -> list[Diagnostic]:
+        """Replace the variables in a node; what is wrong with them."""
+        done = substitute(node, self.sources, self.environ)
+        self.values |= done.values
+        return done.found
 
     def document(self, source: Source, sets: Sequence[str]) -> Document:
         root = self.tree(source, self.folder, {os.path.realpath(source.name): source.name})
@@ -76,10 +92,10 @@ class _Composer:
                 found += error.diagnostics
         # After merging and `--set`: a variable in a value that is replaced need not be set.
         if root is not None:
-            found += substitute(root, self.sources, self.environ)
+            found += self.substituted(root)
         if found:
             raise DiagnosticError(*found)
-        return index(root, self.sources, self.folder, self.folders)
+        return index(root, self.sources, self.folder, self.folders, self.values)
 
     def tree(self, source: Source, folder: pathlib.Path, chain: Mapping[str, str]) -> Node | None:
         """The tree of a source, merged over those that it extends. `chain` has the files that led to it: path and name."""
@@ -95,12 +111,13 @@ class _Composer:
         return root if merged is None else _merge(merged, root)
 
     def base(self, item: Node, folder: pathlib.Path, chain: Mapping[str, str]) -> MappingNode:
-        if found := substitute(item, self.sources, self.environ):
+        if found := self.substituted(item):
             raise DiagnosticError(*found)
         if not isinstance(item, ScalarNode) or not isinstance(item.value, str):
             _fail("`extends` takes the name of a file, or a list of names", item.span)
         path = folder / item.value
-        real, name = os.path.realpath(path), _name(pathlib.Path(os.path.normpath(path)))
+        written = item.value if item.insertion is None else item.insertion.written
+        real, name = os.path.realpath(path), _name(pathlib.Path(os.path.normpath(folder / written)))
         self.files += 1
         if self.files > _MAX_FILES:
             _fail(f"more than {_MAX_FILES} files are extended", item.span)
@@ -117,6 +134,25 @@ class _Composer:
         if not isinstance(base, MappingNode):
             _fail(f"`{excerpt(name)}` is {'not a mapping' if base else 'empty'}", item.span)
         return base
+
+
+def _without_secrets(source: Source, error: DiagnosticError) -> str:
+    """The text of a source for excerpts, without secrets that only the place of a diagnostic makes known.
+
+    They are split over lines or variables, written with escapes, or known by their key.
+    """
+    lines = list(source.lines)
+    for found in error.diagnostics:
+        if found.code != "KD009" or found.primary is None or found.primary.span.file != source.name:
+            continue
+        at = found.primary.span
+        for number in range(at.line, at.end_line + 1):
+            line = lines[number]
+            start = at.column if number == at.line else 0
+            end = at.end_column if number == at.end_line else len(line)
+            known = at.line == at.end_line and covered(line[start:end]) != line[start:end]
+            lines[number] = line if known else line[:start] + "*" * (end - start) + line[end:]
+    return source.text if lines == list(source.lines) else "\n".join(lines)
 
 
 def _merge(base: MappingNode, over: MappingNode) -> MappingNode:

@@ -10,6 +10,7 @@ from itertools import accumulate
 from kdspec.diagnostics.diagnostic import Span
 from kdspec.source.scalars import Scalar
 from kdspec.source.secrets import covered
+from kdspec.source.variables import Insertion
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class ScalarNode:
     plain: bool
     size: int = 1
     height: int = 1
+    insertion: Insertion | None = None
+    """What it was before the values of variables were put in."""
 
 
 @dataclass(slots=True)

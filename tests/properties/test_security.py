@@ -24,7 +24,7 @@ from kdspec.engine.run.manifest import FileRecord, Manifest
 from kdspec.plan.prepare import prepare
 from kdspec.registry.registry import load_registry
 from kdspec.source.extends import compose
-from kdspec.source.secrets import covered, has_secret, is_secret
+from kdspec.source.secrets import covered, secrets
 from kdspec.testing import tiny
 
 SPEC = """\
@@ -213,7 +213,7 @@ class TestASecret:
         told = "".join(capsys.readouterr())
         hidden = secret.removeprefix("https://me:").removesuffix("@example.org/x")
         assert hidden[4:] not in told.replace("\n", "")
-        if where == "a value":
+        if where != "broken text":
             assert "KD009" in told
 
     @pytest.mark.parametrize("argument", ["name", "models.teacher.transformers.revision"])
@@ -224,28 +224,11 @@ class TestASecret:
         assert SECRETS["hub"][6:] not in told
         assert not (home / "runs").exists()
 
-    def test_a_variable_with_a_secret_is_refused_by_its_name_whatever_it_holds(self, home, capsys, monkeypatch):
-        monkeypatch.setenv("DB_PASSWORD", "correct horse")
-        assert main(["validate", spec(name='"${DB_PASSWORD}"')]) == 1
-        told = "".join(capsys.readouterr())
-        assert "KD009" in told
-        assert "correct" not in told
-
-    @pytest.mark.parametrize(
-        "name", ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "GITHUB_TOKEN", "api_key", "AWS_SECRET_ACCESS_KEY"]
-    )
-    def test_names_of_secrets(self, name):
-        assert is_secret(name)
-
-    @pytest.mark.parametrize("name", ["MASK_TOKEN", "MAX_TOKENS", "KEY", "SECRETS_OF_THE_SEA", "SEED", "TOKEN_COUNT"])
-    def test_names_of_other_things(self, name):
-        assert not is_secret(name)
-
     @pytest.mark.parametrize(
         "text", ["sk-learn", "hf_hub", "eyJ", "https://host:8080/x", "AKIA", "a" * 64, "google/electra"]
     )
     def test_what_only_resembles_one_is_let_be(self, text):
-        assert not has_secret(text)
+        assert not list(secrets(text))
         assert covered(text) == text
 
     @pytest.mark.parametrize("secret", SECRETS.values())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kdspec.diagnostics.finding import SpecPath
+from kdspec.source.variables import Variables
 
 _NOTHING: Final = object()
 
@@ -22,6 +23,8 @@ class SpecSource:
     """Where relative paths in the spec start."""
     trusts_code: bool = False
     """Whether the user allows models to run code from their files. The text of a spec cannot set this."""
+    variables: Variables = field(default_factory=Variables)
+    """Where values of the environment stand, and what is written instead of them."""
 
     def at(self, path: SpecPath) -> Any:
         """The value at a path, or None."""

@@ -62,7 +62,7 @@ def bench(
         )
     file = str(folder / "spec.yaml")
     document = parse(run.text("spec.yaml") or "", file, origin)
-    reading = follow(file, document, invocation.registry, trusts_code=invocation.trusts_code)
+    reading = invocation.printing(follow(file, document, invocation.registry, trusts_code=invocation.trusts_code))
     if reading.plan is None or reading.failed:
         show_reading(reading, invocation.err, "full")
         raise typer.Exit(reading.exit_code)

@@ -75,11 +75,10 @@ def cache(
 
 def _fill(invocation: Invocation, spec: str, sets: list[str], output: Path, device: str | None) -> None:
     from kdspec.cli.print_diagnostics import show, show_reading
-    from kdspec.cli.read_spec import read
     from kdspec.events import Note
     from kdspec.render.rehearsal import size
 
-    reading = read(spec, invocation.registry, sets, trusts_code=invocation.trusts_code)
+    reading = invocation.read(spec, sets)
     show_reading(reading, invocation.err, "full")
     if reading.plan is None or reading.failed:
         raise typer.Exit(reading.exit_code)

@@ -66,9 +66,8 @@ def _module(invocation: Invocation, model: str) -> tuple[str, Any]:
     if not colon:
         raise typer.BadParameter(f"which model of the spec? Write {model}:NAME", param_hint="MODEL")
     from kdspec.cli.print_diagnostics import show_reading
-    from kdspec.cli.read_spec import read
 
-    reading = read(spec, invocation.registry, trusts_code=invocation.trusts_code)
+    reading = invocation.read(spec)
     if reading.plan is None:
         show_reading(reading, invocation.err, "full")
         raise typer.Exit(reading.exit_code)

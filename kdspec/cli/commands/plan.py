@@ -67,7 +67,6 @@ def plan(
 ) -> None:
     """Show what would run: models, layers, losses, shapes, cost, and where each value comes from. Nothing is loaded."""
     from kdspec.cli.print_diagnostics import show_reading
-    from kdspec.cli.read_spec import read
     from kdspec.cli.rehearse import rehearsed
     from kdspec.plan.outline import outline
     from kdspec.plan.resolved import resolved
@@ -75,7 +74,7 @@ def plan(
 
     invocation: Invocation = context.obj
     _check_options(json=json, whole=whole, compares=against is not None, rows=rows)
-    reading = read(spec, invocation.registry, sets or (), trusts_code=invocation.trusts_code)
+    reading = invocation.read(spec, sets or ())
     rehearsal = None
     if static or whole or reading.plan is None:
         show_reading(reading, invocation.err, "full")
@@ -112,6 +111,7 @@ def _show(invocation: Invocation, data: dict[str, Any], *, json: bool) -> None:
     if json:
         invocation.out.data(data)
         return
+    data = invocation.out.variables.hide_in(data)
     invocation.out.print(page(data), soft_wrap=False)
     if "rows" in data:
         invocation.out.print(rows_page(data["rows"]), soft_wrap=False)
@@ -145,11 +145,10 @@ def _write(plan: Plan, file: Path) -> None:
 
 def _compare(invocation: Invocation, plan: Plan, against: str, *, json: bool) -> None:
     from kdspec.cli.print_diagnostics import show_reading
-    from kdspec.cli.read_spec import read
     from kdspec.plan.difference import difference
     from kdspec.plan.outline import outline
 
-    other = read(against, invocation.registry, trusts_code=invocation.trusts_code)
+    other = invocation.read(against)
     if other.plan is None:
         show_reading(other, invocation.err, "full")
         raise typer.Exit(other.exit_code)

@@ -81,7 +81,6 @@ def run(
 ) -> None:
     """Run a spec: train its stages in order, then compare the models."""
     from kdspec.cli.print_diagnostics import show
-    from kdspec.cli.read_spec import read
     from kdspec.cli.rehearse import rehearsed_once
 
     invocation: Invocation = context.obj
@@ -96,7 +95,7 @@ def run(
         }
     )
     here = _place(invocation, backend)
-    reading = read(spec, invocation.registry, sets or (), trusts_code=invocation.trusts_code)
+    reading = invocation.read(spec, sets or ())
     if device is not None and reading.plan is not None:
         check_device(device)
     plan = rehearsed_once(invocation, reading, None if restart else output, format_)

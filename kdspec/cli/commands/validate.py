@@ -116,16 +116,15 @@ def _read(
     invocation: Invocation, path: str, paths: Sequence[str], sets: Sequence[str], *, fix: bool
 ) -> tuple[Reading, int]:
     from kdspec.cli import apply_fixes
-    from kdspec.cli.read_spec import read
 
-    reading = read(path, invocation.registry, sets, trusts_code=invocation.trusts_code)
+    reading = invocation.read(path, sets)
     fixed = 0
     for _ in range(_ROUNDS if fix else 0):
         done = apply_fixes.write(apply_fixes.fixable(reading.diagnostics, paths, reading.sources), reading.sources)
         if not done:
             break
         fixed += done
-        reading = read(path, invocation.registry, sets, trusts_code=invocation.trusts_code)
+        reading = invocation.read(path, sets)
     return reading, fixed
 
 

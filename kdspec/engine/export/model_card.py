@@ -16,6 +16,7 @@ from kdspec.engine.identity.reading import ReadContent
 from kdspec.engine.run.durable_files import atomic_write
 from kdspec.hf.usage import pipeline_tag, usage
 from kdspec.plan.resolved import as_yaml
+from kdspec.source.variables import Written
 
 _MANY = 50
 
@@ -39,18 +40,20 @@ def write_card(
         reads: what the stage has read, by digest.
     """
     teachers = ", ".join(f"`{name}`" for name in stage.teachers)
+    variables = plan.source.variables
+    hide = variables.hide
     how = f"distilled from {teachers}" if teachers else "trained on labels"
     lines = [
         "---",
-        as_yaml(_metadata(folder, plan, stage, table)).rstrip(),
+        as_yaml(variables.hide_in(_metadata(folder, plan, stage, table))).rstrip(),
         "---",
         "",
-        f"# {plan.spec.name}: {stage.student}",
+        f"# {hide(plan.spec.name)}: {stage.student}",
         "",
         f"Model `{stage.student}`, {how} by the strategy `{stage.distiller.name}` in stage `{stage.name}`.",
         "",
         *_folders(folder, stage),
-        *_labels(folder),
+        *map(hide, _labels(folder)),
         *_usage(folder),
         *_compared(table),
         *(() if table else _validated(metrics)),
@@ -58,13 +61,13 @@ def write_card(
         "## The spec, as written",
         "",
         "```yaml",
-        as_yaml(_plain(plan.source.data)).rstrip(),
+        as_yaml(_plain(variables.as_written(plan.source.data))).rstrip(),
         "```",
         "",
         "## Made with",
         "",
         *(f"- {name} {version}" for name, version in versions().items()),
-        f"- seed {plan.spec.seed}",
+        f"- seed {seed.written if (seed := variables.places.get(('seed',))) else plan.spec.seed}",
         "",
     ]
     atomic_write(folder / "README.md", "\n".join(lines))
@@ -180,4 +183,5 @@ def _plain(data: Any) -> Any:
         return {str(key) if isinstance(key, str) else key: _plain(value) for key, value in data.items()}
     if isinstance(data, list):
         return [_plain(value) for value in data]
-    return str(data) if isinstance(data, str) else data
+    # A literal `${` is written as a spec has it.
+    return str(data).replace("${", "$${") if isinstance(data, str) and not isinstance(data, Written) else data

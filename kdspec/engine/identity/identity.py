@@ -24,18 +24,19 @@ class Identity:
     """Checksums of large files that the next start may use."""
 
 
-def identity(plan: Plan, registry: Registry, known: Mapping[str, tuple[Stamp, str]]) -> Identity:
+def identity(plan: Plan, registry: Registry, known: Mapping[str, tuple[Stamp, str]], salt: str = "") -> Identity:
     """Read what the plan reads.
 
     Args:
         plan: the plan.
         registry: its components.
         known: checksums of large files of an earlier start.
+        salt: of the run folder, for the fingerprints of variables.
     """
     digests = FileDigests(known)
     found = list(read_content(plan, registry, digests))
     stages = {}
-    for name, spec in spec_digests(plan).items():
+    for name, spec in spec_digests(plan, salt).items():
         mine = {reading.key: reading for at, reading in found if belongs(plan, name, at)}
         stages[name] = StageIdentity(spec=spec, reads=tuple(mine.values()))
     return Identity(stages, digests.known)

@@ -54,7 +54,7 @@ class ResumeCheck:
             self.former = IdentityRecord.loads(folder.text(FILE))
         except NotRecorded as reason:
             self.former, self._unknown = IdentityRecord(), f"{reason}"
-        self.now: Identity = identity(plan, registry, self.former.stamps)
+        self.now: Identity = identity(plan, registry, self.former.stamps, folder.salt)
 
     def hold(self, *, resume: bool = False) -> SpecChange:
         """Compare the stages that have begun with the plan and what it reads, then record both for the others.
@@ -135,7 +135,7 @@ class ResumeCheck:
         """The difference in `--trust-remote-code` between the beginning of the run and now."""
         before = not self.plan.source.trusts_code
         former = {name: stage.spec for name, stage in self.former.stages.items()}
-        if any(former.get(name) == spec_digest(self.plan, name, trusts_code=before) for name in stages):
+        if any(former.get(name) == spec_digest(self.plan, name, self.folder.salt, trusts_code=before) for name in stages):
             yield "`--trust-remote-code` " + ("was given and is not" if before else "was not given and is")
 
     def _finding(self, stage: str, differences: tuple[str, ...]) -> Finding:
@@ -163,7 +163,7 @@ def has_trained(plan: Plan, folder: RunFolder) -> bool:
     except NotRecorded:
         return False
     begun = any(folder.checkpoints(stage.name).steps() for stage in plan.stages)
-    same = {name: stage.spec for name, stage in former.stages.items()} == spec_digests(plan)
+    same = {name: stage.spec for name, stage in former.stages.items()} == spec_digests(plan, folder.salt)
     return begun and same and folder.text("spec.yaml") == resolved(plan)
 
 
@@ -190,7 +190,16 @@ def _differences(plan: Plan, folder: RunFolder) -> list[str]:
         former = yaml.safe_load(folder.text("spec.yaml") or "{}")
     except yaml.YAMLError:
         return []
-    return list(_between(former, yaml.safe_load(resolved(plan)), ""))
+    now = resolved(plan)
+    values = plan.source.variables.fingerprints(now, folder.salt)
+    return [*_other_values(values, folder.variables), *_between(former, yaml.safe_load(now), "")]
+
+
+def _other_values(now: Mapping[str, str], former: Mapping[str, str]) -> Iterator[str]:
+    """The variables with another value than before; neither value is known or shown."""
+    for name, known in now.items():
+        if former.get(name, known) != known:
+            yield f"the environment variable `${{{name}}}` has another value than before"
 
 
 def _between(former: Any, now: Any, path: str) -> Iterator[str]:

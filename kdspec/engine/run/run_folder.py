@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -126,12 +128,31 @@ class RunFolder:
 
     def write_plan(self, plan: Plan) -> None:
         """Write the complete spec, and the plan as data with the folder that the spec's paths start in."""
-        self.write("spec.yaml", resolved(plan))
+        text = resolved(plan)
+        if known := plan.source.variables.fingerprints(text, self.salt):
+            self.write("variables.json", json.dumps({"salt": self.salt, "values": known}, indent=2) + "\n")
+        self.write("spec.yaml", text)
         try:
             origin = os.path.relpath(plan.source.folder.resolve(), self.path.resolve())
         except ValueError:  # another drive
             origin = str(plan.source.folder.resolve())
         self.write("plan.json", json.dumps({"folder": origin, **outline(plan)}, indent=2) + "\n")
+
+    @cached_property
+    def salt(self) -> str:
+        """The salt of the fingerprints of variables in this folder; a new one if it has none."""
+        kept = self._json(self.path / "variables.json")
+        known = kept.get("salt") if isinstance(kept, dict) else None
+        return known if isinstance(known, str) else secrets.token_hex(16)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The fingerprints of the variables in the spec, by their names."""
+        kept = self._json(self.path / "variables.json")
+        known = kept.get("values") if isinstance(kept, dict) else None
+        if not isinstance(known, dict):
+            return {}
+        return {name: value for name, value in known.items() if isinstance(value, str)}
 
     @property
     def origin(self) -> Path | None:

@@ -41,6 +41,7 @@ from kdspec.events import (
     RunStarted,
     StageFinished,
     StageSkipped,
+    without_values,
 )
 from kdspec.hf import loaded_heads
 from kdspec.registry.plugins import Plugin
@@ -151,6 +152,7 @@ class Session:
         """
         if self._opened is None or self._opened.log is None:
             return
+        event = without_values(event, self.plan.source.variables.hide_in)
         self._opened.keep(event)
         if self._stop is not None:
             self._stop.saved = _saved(event) or self._stop.saved
@@ -244,7 +246,8 @@ class Session:
         opened.mend_log(state.finished, open_[0] if open_ else None, found)
         names, resumed_at = tuple(self.plan.spec.stages), None if found is None else found.step
         versions = dict(model_folder.versions())
-        self.emit(RunStarted(self.plan.spec.name, names, versions, self.plan.spec.seed, resumed_at))
+        seed = None if ("seed",) in self.plan.source.variables.places else self.plan.spec.seed
+        self.emit(RunStarted(self.plan.spec.name, names, versions, seed, resumed_at))
         for note in (*notes, *(Note("warning", text) for text in opened.lacks)):
             self.emit(note)
         return found

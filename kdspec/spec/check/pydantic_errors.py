@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from kdspec.diagnostics.diagnostic import Diagnostic, Edit, Label, Span, closest
-from kdspec.diagnostics.place import in_order
+from kdspec.diagnostics.place import in_order, without_values
 from kdspec.registry.registry import Registry
 from kdspec.source.document import Document, Path
 from kdspec.spec.check import components, values
@@ -34,7 +34,9 @@ def explain(errors: Sequence[Any], document: Document, registry: Registry) -> tu
             continue
         if error["type"] == "missing_key" and (loc, error["ctx"]["key"]) in misspelt:
             continue
-        found.append(_EXPLAINERS.get(error["type"], values.wrong_value)(Mistake(error, document, registry)))
+        mistake = Mistake(error, document, registry)
+        explained = _EXPLAINERS.get(error["type"], values.wrong_value)(mistake)
+        found.append(without_values(explained, document, mistake.path))
     return in_order(found)
 
 
