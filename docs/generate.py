@@ -93,7 +93,8 @@ installed."""
 
 COMPOSITION = """\
 The spec is composed before its keys are checked. `extends: base.yaml` (or a list) starts from another spec: mappings are
-merged key by key, anything else is replaced. `${VAR}` and `${VAR:-default}` insert environment variables.
+merged key by key, anything else is replaced. `${VAR}` and `${VAR:-default}` insert environment variables,
+which are [never written down](running.md#one-spec-many-runs).
 `--set stages.distil.training.epochs=3` on the command line is applied last. Paths are relative to the spec's file.
 Scalars are those of YAML 1.2: `1e-4` is a number, `on` and `no` are text."""
 

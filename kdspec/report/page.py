@@ -218,7 +218,11 @@ def _environment(report: Report, digest: Digest) -> str:
     last = digest.start
     if last is None:
         return ""
-    pairs: list[tuple[str, str]] = [*last.versions.items(), ("seed", str(last.seed)), ("folder", str(report.folder))]
+    # The log has no value of the environment: the plan has the name of a variable for the seed, and the log for the run.
+    seed = last.seed if last.seed is not None or report.plan is None else report.plan["seed"]["value"]
+    named = digest.name is not None and "${" in digest.name
+    folder = report.folder.parent / str(digest.name) if named else report.folder
+    pairs: list[tuple[str, str]] = [*last.versions.items(), ("seed", str(seed)), ("folder", str(folder))]
     return _pairs(pairs)
 
 

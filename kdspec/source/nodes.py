@@ -38,7 +38,7 @@ class Source:
     @cached_property
     def covered(self) -> tuple[str, ...]:
         """The lines with their secrets masked, as they may be shown; their lengths are unchanged."""
-        return tuple(map(covered, self.lines))
+        return Source(self.name, covered(self.text)).lines
 
     def span(self, start: int, end: int) -> Span:
         """The span of a range of character offsets."""
