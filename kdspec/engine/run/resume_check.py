@@ -135,7 +135,9 @@ class ResumeCheck:
         """The difference in `--trust-remote-code` between the beginning of the run and now."""
         before = not self.plan.source.trusts_code
         former = {name: stage.spec for name, stage in self.former.stages.items()}
-        if any(former.get(name) == spec_digest(self.plan, name, self.folder.salt, trusts_code=before) for name in stages):
+        if any(
+            former.get(name) == spec_digest(self.plan, name, self.folder.salt, trusts_code=before) for name in stages
+        ):
             yield "`--trust-remote-code` " + ("was given and is not" if before else "was not given and is")
 
     def _finding(self, stage: str, differences: tuple[str, ...]) -> Finding:
