@@ -275,6 +275,8 @@ def _typed(value: object, hint: object) -> object:
         return tuple(_typed(item, arguments[0]) for item in value)
     if origin is dict and isinstance(value, dict):
         return {key: _typed(item, arguments[1]) for key, item in value.items()}
+    if hint is int and type(value) is int and not -(2**63) <= value < 2**63:
+        raise TypeError("is an integer of more than 64 bits")
     if (origin is Literal and value in arguments) or type(value) is hint:
         return value
     raise TypeError(f"is {value!r}, not {hint}")

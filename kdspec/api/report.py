@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,6 +55,8 @@ class Report:
     """The complete spec as YAML."""
     reads: tuple[Mapping[str, Any], ...] = ()
     """What the run has read: `content`, its `place` in the spec, the number of `rows` or None, and the `digest`."""
+    damaged: Sequence[str] = ()
+    """A text for each line of the log that is damaged and was passed over, as far as it has been read."""
 
     def of(self, kind: type[E]) -> Iterator[E]:
         """The events of one kind, oldest first."""

@@ -8,11 +8,13 @@ import importlib.metadata
 import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from kdspec.data.cache_folder import cache_folder
+from kdspec.source.read_back import Count, Damage, Form, tensor_header
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,18 +57,27 @@ def kept(
     return rows
 
 
-def about(file: Path) -> Mapping[str, str]:
-    """The metadata of a file: `rows`, `tokenizer`, and the beginning of its texts (`text`); empty if it is damaged.
+@dataclass(frozen=True)
+class EncodedAbout:
+    """What a file says of its rows."""
 
-    Raises OSError if it cannot be read.
+    rows: Count = 0
+    tokenizer: str = ""
+    text: str = ""
+    """The beginning of the first text."""
+
+
+_ABOUT: Form[EncodedAbout] = Form(EncodedAbout, strict=False)  # its numbers are strings
+
+
+def about(file: Path) -> EncodedAbout:
+    """What a file says of its rows, from its header alone.
+
+    Raises:
+        FileNotFoundError: there is none.
+        Damage: its header is not one that `kept` writes.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, "np") as opened:
-            return opened.metadata() or {}
-    except SafetensorError:
-        return {}
+    return _ABOUT.of(dict(tensor_header(file).metadata))
 
 
 def _about(columns: Sequence[Sequence[str]], tokenizer: Any) -> dict[str, str]:
@@ -103,20 +114,29 @@ def _read(file: Path) -> EncodedRows | None:
     import numpy as np
     from safetensors import SafetensorError, safe_open
 
-    if not file.is_file():
-        return None
     try:
+        expected = tensor_header(file).metadata.get("checksum")
         with safe_open(file, "np") as opened:
             arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no mapping
-            expected = (opened.metadata() or {}).get("checksum")
-    except SafetensorError:
+    except (FileNotFoundError, Damage, SafetensorError, TypeError):  # of a type that numpy lacks
         return None
-    if expected != _checksum(arrays) or "lengths" not in arrays:
+    if expected != _checksum(arrays) or not _are_rows(arrays):
         return None
     ends = np.cumsum(arrays.pop("lengths")).tolist()
     starts = [0, *ends[:-1]]
     columns = {name: flat.tolist() for name, flat in arrays.items()}
     return [{name: flat[a:b] for name, flat in columns.items()} for a, b in zip(starts, ends, strict=True)]
+
+
+def _are_rows(arrays: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether arrays are as `_write` makes them: integers, of as many tokens as the lengths of the rows say."""
+    if "lengths" not in arrays or any(array.ndim != 1 or array.dtype.kind != "i" for array in arrays.values()):
+        return False
+    lengths = arrays["lengths"]
+    tokens = {len(array) for name, array in arrays.items() if name != "lengths"}
+    # Each length is bounded first, so that the sum cannot overflow.
+    bounded = bool(lengths.size) and len(tokens) == 1 and lengths.min() >= 0 and lengths.max() <= max(tokens)
+    return bounded and int(lengths.sum()) in tokens
 
 
 def _write(file: Path, rows: EncodedRows, metadata: Mapping[str, str]) -> None:

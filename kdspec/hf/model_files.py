@@ -1,9 +1,12 @@
 """The files of a transformers model and its tokenizer, checked without importing transformers: what cannot be loaded, and why."""
 
+# ruff: noqa: PTH113 - os.path returns a value where pathlib raises: over-long names.
+
 from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +15,9 @@ from typing import Any
 from kdspec.api.spec import model_folders
 from kdspec.api.spec.model_folders import command_path, merge, python, read_json, sentencepiece_files
 from kdspec.diagnostics.fault import Fault
-from kdspec.hf import families
+from kdspec.hf import families, tokenizer_files
+from kdspec.source import read_back
+from kdspec.source.read_back import Damage
 
 _CODE = "KD503"
 _AT = ("path",)
@@ -23,6 +28,7 @@ _OF_TRAINING = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state|
 _EXPORTED = ("*.onnx", "onnx/*.onnx", "*.gguf", "*.ot", "*.tflite", "*.mlpackage", "*.npz", "openvino_model.*", "*.pb")
 _SHARD = re.compile(r".+-\d+-of-(?P<all>\d+)\.safetensors")
 _HEADS = frozenset({"SequenceClassification", "TokenClassification", "QuestionAnswering", "MaskedLM", "CausalLM"})
+_CORRECT = "correct the file, or copy it again from where the model is from"
 _AGAIN = "copy or download it again"
 _START = 200
 
@@ -61,22 +67,17 @@ def check_configuration(folder: Path, shown: str, model_type: object) -> Iterato
         yield _not_there(name, what, _AT)
         return
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else "cannot be read"
-        yield Fault(_CODE, f"{name} {reason}", _AT, help="save the file as UTF-8 text")
+        found = read_back.mapping(file)
+    except FileNotFoundError:
+        yield Fault(_CODE, f"{name} is not there", _AT, help=_AGAIN)
         return
-    except json.JSONDecodeError as error:
-        if "BOM" in error.msg:
-            message, help_ = f"{name} begins with a byte order mark", "save the file as UTF-8 without a byte order mark"
-        else:
-            message = f"{name} is not JSON: line {error.lineno}, column {error.colno}: {error.msg.lower()}"
-            help_ = "correct the file, or copy it again from where the model is from"
-        yield Fault(_CODE, message, _AT, help=help_)
+    except Damage as damage:
+        reason = str(damage).removeprefix("it ")
+        encoding = reason.startswith(("is not UTF-8", "begins with a byte order mark"))
+        help_ = "save the file as UTF-8 without a byte order mark" if encoding else _CORRECT
+        yield Fault(_CODE, f"{name} {reason}", _AT, help=help_)
         return
-    except RecursionError:
-        found = None
-    if not isinstance(found, dict):
+    if not found:
         yield Fault(_CODE, f"{name} has no entries", _AT, help=_AGAIN)
     elif not isinstance(found.get("model_type"), str) and model_type is None:
         family = _family(found)
@@ -94,10 +95,10 @@ def check_weights(folder: Path, shown: str) -> Iterator[Fault]:
     single, index = folder / named, folder / (named if named.endswith(".json") else _INDEX)
     if single == index:
         single = folder / _WEIGHTS
-    if single.is_file():
+    if os.path.isfile(single):
         yield from _damaged(single)
         return
-    if index.is_file():
+    if os.path.isfile(index):
         yield from _check_shards(index)
         return
     if (folder / "adapter_config.json").is_file():
@@ -181,20 +182,16 @@ def _damaged(file: Path) -> Iterator[Fault]:
         yield _not_there(name, what, _AT)
         return
     try:
-        size = file.stat().st_size
-        with file.open("rb") as opened:
-            length = int.from_bytes(opened.read(8), "little")
-            header = json.loads(opened.read(length)) if length <= size - 8 else None
-        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"] if header else []
-        whole = 8 + length + max(ends, default=0)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
-        header, ends = None, []
-    if header is None:
-        yield Fault(_CODE, f"{name} is damaged: it has no header of safetensors", _AT, help=_AGAIN)
-    elif not ends:
-        yield Fault(_CODE, f"{name} has no tensors", _AT, help="save the model again with `save_pretrained`")
-    elif size < whole:
-        yield Fault(_CODE, f"{name} is cut off: it has {size} of {whole} bytes", _AT, help=_AGAIN)
+        header, size = read_back.tensor_header(file), file.stat().st_size
+    except FileNotFoundError:
+        yield Fault(_CODE, f"{name} is not there", _AT, help=_AGAIN)
+    except Damage as damage:
+        yield Fault(_CODE, f"{name} is damaged: {damage}", _AT, help=_AGAIN)
+    else:
+        if not header.tensors:
+            yield Fault(_CODE, f"{name} has no tensors", _AT, help="save the model again with `save_pretrained`")
+        elif size < header.bytes:
+            yield Fault(_CODE, f"{name} is cut off: it has {size} of {header.bytes} bytes", _AT, help=_AGAIN)
 
 
 def _check_shards(index: Path) -> Iterator[Fault]:
@@ -206,7 +203,7 @@ def _check_shards(index: Path) -> Iterator[Fault]:
     if not shards:
         yield Fault(_CODE, f"`{index.name}` names no files", _AT, help=_AGAIN)
         return
-    missing = [name for name in shards if not (index.parent / name).is_file()]
+    missing = [name for name in shards if not os.path.isfile(index.parent / name)]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         message = f"`{index.name}` names {len(shards)} files, and `{missing[0]}`{more} is not there"
@@ -306,19 +303,15 @@ def _installed(module: str) -> bool:
 
 def tokens_of(folder: Path) -> int | None:
     """The number of tokens of a tokenizer, by its file; None if it cannot be told without the library."""
-    written = read_json(folder / "tokenizer.json")
-    if written:
-        vocabulary = written["model"].get("vocab") if isinstance(written.get("model"), dict) else None
-        added = written.get("added_tokens") or []
-        numbers = {token.get("id") for token in added if isinstance(token, dict)}
-        if isinstance(vocabulary, dict):
-            return len({*vocabulary.values(), *numbers})
-        return len({*range(len(vocabulary)), *numbers}) if isinstance(vocabulary, list) else None
-    if (folder / "tokenizer.json").exists() or not (folder / "vocab.txt").is_file():
+    try:
+        return tokenizer_files.backend(folder).tokens()
+    except FileNotFoundError:
+        pass
+    except Damage:
         return None
     try:
-        return len((folder / "vocab.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n"))
-    except (OSError, UnicodeDecodeError):
+        return read_back.text(folder / "vocab.txt").removesuffix("\n").count("\n") + 1
+    except (OSError, Damage):
         return None
 
 

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, JsonValue
+
+from kdspec.api.spec.model_folders import read_json
 from kdspec.hf.padding import Padding
+from kdspec.source import read_back
+from kdspec.source.read_back import Count, Damage, Form
 
 _CONFIGURATION = "tokenizer_config.json"
 _BACKEND = "tokenizer.json"
+_MOST_BYTES, _MOST_VALUES = 128 * 2**20, 4_000_000
+"""Of a `tokenizer.json`; those of large multilingual models have 33 MB and 2 million values."""
 _NAMES = ("special_tokens_map.json", _CONFIGURATION)
 
 # Entries of `tokenizer_config.json` on which token ids do not depend: names, padding, and how ids become text again.
@@ -40,6 +48,57 @@ class TokenizerFiles:
     """The id of that token, if it is in `tokenizer.json`."""
 
 
+class _Token(BaseModel):
+    id: Count
+    content: str = ""
+
+
+class _Model(BaseModel):
+    vocab: dict[str, Count] | list[JsonValue] | None = None
+
+
+class _Backend(BaseModel):
+    model: _Model | None = None
+    added_tokens: list[_Token] | None = None
+
+
+_FORM: Form[_Backend] = Form(_Backend)
+
+
+@dataclass(frozen=True)
+class TokenizerJson:
+    """A `tokenizer.json`."""
+
+    data: Mapping[str, Any]
+    form: _Backend
+
+    def tokens(self) -> int | None:
+        """The number of tokens; None if its vocabulary is in no form that is known."""
+        vocabulary = None if self.form.model is None else self.form.model.vocab
+        if vocabulary is None:
+            return None
+        numbers = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
+        return len({*numbers, *(token.id for token in self.form.added_tokens or ())})
+
+    def id_of(self, token: str | None) -> int | None:
+        """The id of a token that was added to the vocabulary."""
+        return next((each.id for each in self.form.added_tokens or () if each.content == token), None)
+
+
+def backend(folder: Path) -> TokenizerJson:
+    """The `tokenizer.json` of a folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+        Damage: it cannot be read, or is no tokenizer.
+    """
+    data = read_back.mapping(folder / _BACKEND, most=_MOST_BYTES, values=_MOST_VALUES)
+    model = data.get("model")
+    # Without the merges, which are most of it.
+    of_use = {"vocab": model.get("vocab")} if isinstance(model, dict) else model
+    return TokenizerJson(data, _FORM.of({"model": of_use, "added_tokens": data.get("added_tokens")}))
+
+
 def read(folder: Path) -> TokenizerFiles | None:
     """The files of a folder; None without a `tokenizer.json` that can be read."""
     return _read(folder, tuple(_stamp(folder / name) for name in (_BACKEND, *_NAMES)))
@@ -49,20 +108,19 @@ def read(folder: Path) -> TokenizerFiles | None:
 def _read(folder: Path, stamps: tuple[tuple[int, ...] | None, ...]) -> TokenizerFiles | None:
     """The files with these stamps: a plan asks for the same ones once for each match and model."""
     del stamps
-    backend = _json(folder / _BACKEND)
-    if not backend:
+    try:
+        found = backend(folder)
+    except (OSError, Damage):
         return None
     names: dict[str, Any] = {}
     for file in _NAMES:
-        names |= _json(folder / file)
+        names |= read_json(folder / file)
     pad, end = _text(names.get("pad_token")), _text(names.get("eos_token"))
-    for setting in ("truncation", "padding", "version"):
-        backend.pop(setting, None)
-    ids = _checksum(_plain(backend))
-    settings = {key: value for key, value in _json(folder / _CONFIGURATION).items() if key not in _OTHER}
+    of_use = {key: value for key, value in found.data.items() if key not in ("truncation", "padding", "version")}
+    ids = _checksum(_plain(of_use))
+    settings = {key: value for key, value in read_json(folder / _CONFIGURATION).items() if key not in _OTHER}
     whole = _checksum([ids, _plain(settings)])
-    added = [token.get("id") for token in backend.get("added_tokens") or () if token.get("content") == pad]
-    return TokenizerFiles(ids, whole, pads=pad is not None and pad != end, padding=next(iter(added), None))
+    return TokenizerFiles(ids, whole, pads=pad is not None and pad != end, padding=found.id_of(pad))
 
 
 def identity(place: Path | str, revision: str, padding: Padding) -> str:
@@ -97,14 +155,6 @@ def _stamp(file: Path) -> tuple[int, ...] | None:
     except (OSError, ValueError):
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _text(token: Any) -> str | None:

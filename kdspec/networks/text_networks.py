@@ -6,7 +6,6 @@ or right. `load` reads one from the folder of a run.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,8 @@ import torch
 from safetensors.torch import load_model
 from torch import Tensor, nn
 from torch.nn import functional
+
+from kdspec.source import read_back
 
 CONFIGURATION = "config.json"
 WEIGHTS = "model.safetensors"
@@ -114,7 +115,7 @@ def load(folder: str | Path) -> tuple[nn.Module, Any]:
     """The network, in evaluation mode, and the tokenizer in a folder that a run has written."""
     from transformers import AutoTokenizer
 
-    module = make(json.loads((Path(folder) / CONFIGURATION).read_text(encoding="utf-8")))
+    module = make(read_back.mapping(Path(folder) / CONFIGURATION))
     load_model(module, str(Path(folder) / WEIGHTS))
     tokenizer = AutoTokenizer.from_pretrained(str(folder))
     tokenizer.model_input_names = [

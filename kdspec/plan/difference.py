@@ -48,8 +48,9 @@ def _settings(data: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...
             yield from _settings(item, (*path, str(key)))
     elif isinstance(data, list) and data and all(isinstance(item, dict) and "name" in item for item in data):
         for item in data:
-            yield (*path, item["name"]), PRESENT
-            yield from _settings({key: part for key, part in item.items() if key != "name"}, (*path, item["name"]))
+            name = str(item["name"])
+            yield (*path, name), PRESENT
+            yield from _settings({key: part for key, part in item.items() if key != "name"}, (*path, name))
     else:
         yield path, _shown(data)
 

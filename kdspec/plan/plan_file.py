@@ -11,14 +11,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, JsonValue
+
 from kdspec.api.plan.plan import Plan
 from kdspec.diagnostics.finding import Finding, FindingError
+from kdspec.plan import outline_form
 from kdspec.plan.difference import difference
 from kdspec.plan.outline import outline
 from kdspec.plan.resolved import resolved
+from kdspec.source import read_back
+from kdspec.source.read_back import Damage, Form, PathText
 
 FORMAT = 1
 _KEY = "kdspec_plan"
+
+
+class _Content(BaseModel):
+    spec: str
+    folder: PathText
+    outline: dict[str, JsonValue]
+    salt: str = ""
+    variables: dict[str, str] = {}
+
+
+_FORM: Form[_Content] = Form(_Content)
 
 
 @dataclass(frozen=True)
@@ -74,23 +90,28 @@ def load(path: str) -> Saved:
     """Read a plan's file.
 
     Raises:
-        FindingError: KD003, if it cannot be read, is not a plan, or was edited.
+        FindingError: KD003, if it cannot be read, is not a plan, or was edited; with the place in it.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or "it is not JSON"
-        raise FindingError(Finding("KD003", f"cannot read the plan `{path}`: {str(reason).lower()}")) from error
-    if not isinstance(content, dict) or content.pop(_KEY, None) != FORMAT:
+        content = read_back.mapping(Path(path))
+    except FileNotFoundError as error:
+        raise FindingError(Finding("KD003", f"cannot read the plan `{path}`: no such file or directory")) from error
+    except Damage as damage:
+        raise FindingError(Finding("KD003", f"cannot read the plan `{path}`: {damage}")) from damage
+    if content.pop(_KEY, None) != FORMAT:
         help_ = "a plan is made by `kdspec plan SPEC -o plan.json`"
         raise FindingError(Finding("KD003", f"`{path}` is not a plan of this version of kdspec", help=help_))
     if content.pop("digest", None) != _digest(content):
         help_ = "change the spec, and make the plan again with `kdspec plan SPEC -o plan.json`"
         raise FindingError(Finding("KD003", f"the plan `{path}` was edited: its digest does not match", help=help_))
-    return Saved(
-        path, content["spec"], Path(path).parent / content["folder"], content["outline"],
-        salt=content.get("salt", ""), variables=content.get("variables", {}),
-    )  # fmt: skip
+    try:
+        found = _FORM.of(content)
+        return Saved(
+            path, found.spec, Path(path).parent / found.folder, outline_form.checked(content["outline"]),
+            salt=found.salt, variables=found.variables,
+        )  # fmt: skip
+    except Damage as damage:
+        raise FindingError(Finding("KD003", f"cannot read the plan `{path}`: {damage}")) from damage
 
 
 def _digest(content: Any) -> str:

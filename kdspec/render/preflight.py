@@ -42,7 +42,8 @@ def _task(name: str, task: Mapping[str, Any], *, several: bool) -> Iterator[str]
 
 def _of_rows(task: Mapping[str, Any]) -> str:
     """`280 rows, 4 classes, 2.1 % cut at 128`."""
-    train = task["splits"]["train"]
+    if (train := task["splits"].get("train")) is None:
+        return ""
     parts = [f"{train['rows']:,} rows"]
     if train["labelled"] is not None and train["labelled"] < train["encoded"]:
         parts.append(f"{train['labelled']:,} labelled")
@@ -51,7 +52,7 @@ def _of_rows(task: Mapping[str, Any]) -> str:
     cuts = [read for read in train["reads"] if read["cut"] is not None]
     if cuts:
         most = max(cuts, key=lambda read: read["cut"])
-        share = 100 * most["cut"] / train["encoded"]
+        share = 100 * most["cut"] / max(1, train["encoded"])
         parts.append(f"{share:.1f} % cut at {most['longest']}" if most["cut"] else "none cut")
     parts += [
         f"{facts['in_train']:,} {split} row{' stands' if facts['in_train'] == 1 else 's stand'} in train"

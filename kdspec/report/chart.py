@@ -16,6 +16,8 @@ TITLES = 60
 """Points of a chart that have a title, unless a page of many charts allows for fewer."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 12, 10, 30
 _DOTS = 40
+_LEAST = 1e-300
+"""The smallest range of which a tenth is still a number of full precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +142,9 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     """The smallest and the largest value, widened if they are equal."""
     low, high = min(values), max(values)
     # With a smaller range the ticks would have equal labels.
-    if high - low > 1e-9 * max(abs(low), abs(high)):
+    if high - low > max(1e-9 * max(abs(low), abs(high)), _LEAST):
         return low, high
-    margin = abs(low) / 10 or 1.0
+    margin = max(abs(low) / 10, _LEAST) if low else 1.0
     return low - margin, high + margin
 
 

@@ -56,7 +56,7 @@ class Digest:
     last: datetime | None = None
     """The times of the first and the last event."""
     ending: Ending = field(default_factory=Ending)
-    begun: list[str] = field(default_factory=list)
+    begun: dict[str, None] = field(default_factory=dict)
     """The stages that began, in order."""
     stages: dict[str, StageCurves] = field(default_factory=dict)
     preflights: dict[str, Preflight] = field(default_factory=dict)
@@ -114,8 +114,7 @@ class Digest:
                 self.start = event
                 self.name = event.name if self.name is None else self.name
             case StageStarted():
-                if event.stage not in self.begun:
-                    self.begun.append(event.stage)
+                self.begun.setdefault(event.stage)
             case StageFinished():
                 stage = self._stage(event.stage)
                 if not stage.ended:

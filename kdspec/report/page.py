@@ -47,7 +47,7 @@ def page(report: Report, sections: Sequence[Section | FailedSection]) -> str:
         _section("Plan", _plan(report)),
         _section("Made from", _reads(report)),
         *map(_added, sections),
-        _section("Notes", _notes(digest)),
+        _section("Notes", _notes(report, digest)),
         _section("Environment", _environment(report, digest)),
         _section("Spec, complete", f"<pre>{escape(report.spec)}</pre>" if report.spec else ""),
     ]
@@ -204,13 +204,14 @@ def _terms(stage: Mapping[str, Any]) -> str:
     return _table(head, rows)
 
 
-def _notes(digest: Digest) -> str:
+def _notes(report: Report, digest: Digest) -> str:
     def items(notes: Iterable[Note]) -> str:
         return "".join(f'<li class="{note.level}">{escape(note.text)}</li>' for note in notes)
 
     left_out = digest.noted - len(digest.notes) - len(digest.last_notes)
     between = f"<li>… {left_out:,} more notes, which the log has …</li>" if left_out else ""
-    found = items(digest.notes) + between + items(digest.last_notes)
+    damaged = items(Note("warning", text) for text in report.damaged)
+    found = damaged + items(digest.notes) + between + items(digest.last_notes)
     return f"<ul>{found}</ul>" if found else ""
 
 

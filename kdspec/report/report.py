@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from kdspec.api.report import Report, Section
 from kdspec.diagnostics.finding import Finding, FindingError
+from kdspec.engine.evaluation.result_row import read_table
 from kdspec.engine.identity.record import FILE, IdentityRecord, NotRecorded
 from kdspec.engine.run import event_log
 from kdspec.engine.run.durable_files import atomic_write
-from kdspec.plan.outline import FORMAT
+from kdspec.plan import outline_form
 from kdspec.registry.plugins import Plugins
 from kdspec.report.page import page
+from kdspec.source import read_back
+from kdspec.source.read_back import Damage
+
+_WITHOUT = "restore the file, or remove it: the report is then without it"
 
 
 def check(folder: Path) -> Path:
@@ -29,16 +33,20 @@ def check(folder: Path) -> Path:
 
 
 def read(folder: Path) -> Report:
-    """The folder of a run; its log is read when the page is made. Raises KD003 if there is none."""
-    log = check(folder)
-    table, plan = _json(folder / "table.json"), _json(folder / "plan.json")
+    """The folder of a run; its log is read when the page is made, and damaged lines are passed over.
+
+    Raises:
+        FindingError: KD003 if there is none, or its table, plan or spec is damaged.
+    """
+    records = event_log.Records(check(folder))
     return Report(
         folder=folder,
-        records=event_log.Records(log),
-        table=tuple(table) if isinstance(table, list) else (),
-        plan=plan if isinstance(plan, dict) and plan.get("format") == FORMAT else None,
+        records=records,
+        table=tuple(vars(row) for row in read_table(folder / "table.json") or ()),
+        plan=_plan(folder / "plan.json"),
         spec=_text(folder / "spec.yaml"),
         reads=tuple(_reads(folder)),
+        damaged=records.damaged.texts,
     )
 
 
@@ -76,15 +84,22 @@ def _reads(folder: Path) -> Iterator[dict[str, Any]]:
         yield {"content": read.words.replace("`", ""), "place": read.place, "rows": read.rows, "digest": read.digest}
 
 
-def _text(path: Path) -> str:
+def _plan(path: Path) -> Mapping[str, Any] | None:
+    """The plan; None if there is none, or one of another version."""
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(_text(path))
-    except ValueError:
+        data = read_back.mapping(path)
+        return outline_form.checked(data) if outline_form.is_of_this_version(data) else None
+    except FileNotFoundError:
         return None
+    except Damage as damage:
+        raise read_back.refused(path, damage, help=_WITHOUT) from damage
+
+
+def _text(path: Path) -> str:
+    """The text of a file; empty if there is none."""
+    try:
+        return read_back.text(path)
+    except FileNotFoundError:
+        return ""
+    except Damage as damage:
+        raise read_back.refused(path, damage, help=_WITHOUT) from damage

@@ -247,7 +247,7 @@ def test_an_empty_log_has_a_page(run):
     assert folder.name in page(folder).text
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"format": 2}', "null"])
+@pytest.mark.parametrize("content", ['{"format": 2}', "{}", '{"format": "1"}'])
 def test_a_plan_of_another_format_is_left_out(run, content):
     folder = run(*RUN, plan_json=content)
     assert report.read(folder).plan is None

@@ -14,6 +14,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from kdspec.source import read_back
+from kdspec.source.read_back import Damage
+
 TOKENIZER_FILES = (
     "tokenizer.json",
     "vocab.txt",
@@ -28,7 +31,6 @@ TOKENIZER_FILES = (
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".ot", ".index")
 _HEAD = re.compile(r"\.(classifier|score)(\.out_proj)?(\.modules_to_save\.\w+)?\.weight$")
-_LONGEST = 10**7
 _MANY = 2000
 _DEPTH = 3
 
@@ -119,11 +121,10 @@ def merge(folder: Path) -> str:
 def _classes(folder: Path) -> str:
     """The number of classes of the head in an adapter, as an argument: its base model does not have it."""
     try:
-        with (folder / "adapter_model.safetensors").open("rb") as file:
-            header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), _LONGEST)))
-        found = [entry["shape"][0] for name, entry in header.items() if _HEAD.search(name)]
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
+        tensors = read_back.tensor_header(folder / "adapter_model.safetensors").tensors
+    except (OSError, Damage):
         return ""
+    found = [tensor.shape[0] for name, tensor in tensors.items() if tensor.shape and _HEAD.search(name)]
     return f", num_labels={found[0]}" if found else ""
 
 
@@ -141,10 +142,9 @@ def command_path(folder: Path) -> str:
 def read_json(file: Path) -> Mapping[str, Any]:
     """The mapping in a JSON file; empty if there is none or it cannot be read."""
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_back.mapping(file)
+    except (OSError, Damage):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _names(folder: Path) -> list[str]:

@@ -12,6 +12,7 @@ from kdspec.api.hooks import hookimpl
 from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
 from kdspec.diagnostics.finding import FindingError
+from kdspec.render.clean import clean
 
 if TYPE_CHECKING:
     from kdspec.events import CacheState, Event
@@ -114,7 +115,6 @@ def _list(invocation: Invocation, root: Path, *, json: bool) -> None:
     from rich.table import Table
 
     from kdspec.engine.teacher_cache.catalogue import cached_rows, cached_teachers
-    from kdspec.render.clean import clean
     from kdspec.render.rehearsal import size
 
     found, encoded = cached_teachers(root), cached_rows(root)
@@ -128,7 +128,7 @@ def _list(invocation: Invocation, root: Path, *, json: bool) -> None:
         for each in found:
             table.add_row(
                 each.key[:8], clean(each.teacher), clean(each.run), f"{each.samples:,}", size(each.on_disk),
-                each.used, clean(", ".join(each.features)),
+                each.used, _damaged(each.damage) or clean(", ".join(each.features)),
             )  # fmt: skip
         invocation.out.print(table, soft_wrap=False)
     if found and encoded:
@@ -138,13 +138,17 @@ def _list(invocation: Invocation, root: Path, *, json: bool) -> None:
         table.add_row("key", "tokenizer", "rows", "on disk", "last used", "tokenised from")
         for rows in encoded:
             row = rows.key[:8], clean(rows.tokenizer), f"{rows.rows:,}", size(rows.on_disk), rows.used
-            table.add_row(*row, f"{clean(rows.text)} ..." if rows.text else "")
+            table.add_row(*row, _damaged(rows.damage) or (f"{clean(rows.text)} ..." if rows.text else ""))
         invocation.out.print(table, soft_wrap=False)
     taken = [sum(each.on_disk for each in found), sum(rows.on_disk for rows in encoded)]
     total = f"{len(found)} teacher {'cache' if len(found) == 1 else 'caches'}, {size(taken[0])}"
     if encoded:
         total = f"{total}; {len(encoded)} of tokenised rows, {size(taken[1])}; together {size(sum(taken))}"
     invocation.out.say(f"{total}, in {root}")
+
+
+def _damaged(reason: str) -> str:
+    return f"damaged: {clean(reason)}" if reason else ""
 
 
 def _remove(invocation: Invocation, root: Path, key: str) -> None:

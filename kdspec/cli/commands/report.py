@@ -25,10 +25,14 @@ def report(
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:
     """Write report.html for a run, finished or not: models, curves, plan and environment."""
+    from kdspec.render.clean import clean
     from kdspec.report import report as made
 
     invocation: Invocation = context.obj
-    path = made.write(made.read(folder), invocation.plugins)
+    found = made.read(folder)
+    path = made.write(found, invocation.plugins)
+    for text in found.damaged:
+        invocation.err.say(f"warning: {clean(text)}")
     invocation.out.say(str(path))
     if show and not webbrowser.open(path.resolve().as_uri()):
         invocation.err.say("no browser found")

@@ -18,6 +18,7 @@ from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.engine.processes.process_group import ProcessGroup
 from kdspec.events import Evaluated
 from kdspec.plan.feature_reader import locate
+from kdspec.source.read_back import Count, Seconds
 
 MEAN = "mean"
 """The name of the mean of the tasks' primary metrics."""
@@ -27,14 +28,14 @@ MEAN = "mean"
 class EvaluationProgress:
     """The progress of a stage, saved with every checkpoint."""
 
-    step: int = 0
-    best_step: int | None = None
+    step: Count = 0
+    best_step: Count | None = None
     best_metrics: dict[str, float] | None = None
-    without_better: int = 0
+    without_better: Count = 0
     """Consecutive evaluations without a better value of the metric; an equal one is not better."""
     evaluates: bool = False
     """Whether `step` is still to be evaluated: it is saved before, so that a start after a kill evaluates it first."""
-    seconds: float = 0.0
+    seconds: Seconds = 0.0
     """Training time so far, over all starts of the run."""
 
 

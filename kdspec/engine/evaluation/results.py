@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -14,6 +13,7 @@ from kdspec.api.working.task import BuiltTask, Reader
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.evaluation.best_model import evaluated_features
 from kdspec.engine.evaluation.evaluate import evaluate, latency
+from kdspec.engine.evaluation.result_row import ResultRow
 from kdspec.engine.evaluation.splits import table_split
 from kdspec.engine.export import model_folder
 from kdspec.engine.forward.error_context import error_context
@@ -24,36 +24,6 @@ from kdspec.engine.forward.models import Models
 from kdspec.engine.processes.backend import Backend
 
 BATCH = 64
-
-
-@dataclass(frozen=True)
-class ResultRow:
-    """One model, with the head for one task. Its metrics are those of `split`, on which no stage has trained."""
-
-    model: str
-    role: str
-    """`teacher`, `student`, `baseline` for a student trained without distillation, or `trained` in a run without any."""
-    task: str
-    split: str
-    metrics: dict[str, float]
-    agreement: float | None
-    """The share of its answers that are those of the task's teacher, the first of several."""
-    agrees_on: str | None
-    """What `agreement` counts, such as `rows with the same class`; None without agreement."""
-    parameters: int
-    bytes: int
-    """Size of its weights on disk: of the files of a trained model, or of those that it was loaded from; of its parameters in
-    memory if there are none."""
-    latency_ms: float | None
-    """Median milliseconds of one row on this machine."""
-    lower_is_better: list[str]
-    """The metrics for which lower is better, as the task's evaluator declares."""
-    selected_by: str
-    """The metric that selects the best model: that of its stage's `evaluate`, or the task's own."""
-    rows: int
-    """Number of rows of `split`."""
-    labelled: int
-    """How many of them the metrics count: those with a label."""
 
 
 def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: Backend) -> tuple[ResultRow, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 from kdspec.api.plan.plan import Plan, StagePlan
 from kdspec.api.spec.file_fields import local_folder
 from kdspec.api.spec.model_folders import read_json
-from kdspec.engine.evaluation.results import ResultRow
+from kdspec.engine.evaluation.result_row import ResultRow
 from kdspec.engine.export.model_folder import versions
 from kdspec.engine.identity.reading import ReadContent
 from kdspec.engine.run.durable_files import atomic_write

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from kdspec.diagnostics.finding import SpecPath
+from kdspec.source.read_back import Count
 
 Kind = Literal["rows", "weights", "configuration", "tokenizer", "code", "commit", "file", "plugin"]
 
@@ -39,7 +40,7 @@ class ReadContent(BaseModel):
     """The split of rows, or the name of a plugin; else empty."""
     digest: str = Field(min_length=1, max_length=200)
     """A checksum of the content; the commit of what is from the hub; the version of an installed plugin."""
-    rows: Annotated[int, Field(ge=0)] | None = None
+    rows: Count | None = None
     """The number of rows of the split, once they have been read."""
 
     @property

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from kdspec.engine.identity.file_digests import Stamp
 from kdspec.engine.identity.reading import ReadContent
+from kdspec.source import read_back
+from kdspec.source.read_back import Damage
 
 FILE = "identity.json"
 
@@ -52,7 +54,10 @@ class IdentityRecord(BaseModel):
         if text is None:
             raise NotRecorded(f"the run has no `{FILE}`, as runs of older versions of kdspec")
         try:
+            read_back.parse(text)
             return cls.model_validate_json(text)
+        except Damage as damage:
+            raise NotRecorded(f"`{FILE}` is damaged: {damage}") from damage
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             if first["loc"] == ("format",):

@@ -20,6 +20,7 @@ from kdspec.engine.export.model_folder import versions
 from kdspec.engine.preflight.facts import TaskFacts, dumps, loads
 from kdspec.engine.preflight.repeated_rows import plain
 from kdspec.engine.teacher_cache import fingerprint
+from kdspec.source import read_back
 
 FORMAT = 1
 """Changes with what is stored and how it is computed."""
@@ -64,7 +65,7 @@ def read(name: str) -> tuple[TaskFacts, ...] | None:
     """The facts of a key; None if there are none."""
     file = cache_folder() / FOLDER / f"{name}.json"
     with contextlib.suppress(OSError, ValueError):
-        found = loads(file.read_bytes())
+        found = loads(read_back.content(file))
         file.touch()
         return found
     return None

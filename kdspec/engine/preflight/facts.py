@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
+
+from kdspec.source import read_back
+from kdspec.source.read_back import Count, Form
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,13 +19,13 @@ class ReadFacts:
 
     models: tuple[str, ...]
     """The models that read so."""
-    longest: int
+    longest: Count
     """Tokens of the longest row; 0 if rows have no length."""
     mean: float
     """Tokens of a row, on average."""
-    cut: int | None = None
+    cut: Count | None = None
     """Rows that are cut at the limit; None: not known."""
-    without_tokens: int = 0
+    without_tokens: Count = 0
     """Rows that have no token but those that the tokenizer adds to every text."""
 
 
@@ -29,14 +33,14 @@ class ReadFacts:
 class SplitFacts:
     """The rows of a split."""
 
-    rows: int
-    encoded: int
+    rows: Count
+    encoded: Count
     """Rows as models get them: of a long text there may be several."""
-    labelled: int | None = None
+    labelled: Count | None = None
     """Encoded rows with a label; None for a task without labels."""
-    labels: dict[str, int] = field(default_factory=dict)
+    labels: dict[str, Count] = field(default_factory=dict)
     """How often each class is a label; empty if the labels are no classes."""
-    in_train: int | None = None
+    in_train: Count | None = None
     """Rows that stand in `train` as they are; None: not known, or this is `train`."""
     reads: tuple[ReadFacts, ...] = ()
     """One for each reader."""
@@ -60,24 +64,24 @@ class AnswerFacts:
     """The answers of a teacher to labelled rows."""
 
     split: str
-    rows: int
+    rows: Count
     """Rows that it was asked."""
     metrics: dict[str, float]
     """Those of the task."""
     primary: str
     """The metric of the task that selects the best student."""
     higher_is_better: bool = True
-    classes: int = 0
+    classes: Count = 0
     """The number of classes; 0 if the labels are no classes, and the numbers below mean nothing."""
-    answers: int = 0
+    answers: Count = 0
     """Labelled rows, or tokens."""
-    right: int = 0
-    most_frequent: int = 0
+    right: Count = 0
+    most_frequent: Count = 0
     """How often the most frequent class is the label."""
-    order: tuple[int, ...] = ()
+    order: tuple[Count, ...] = ()
     """The class of each logit, if nearly all answers are right in this other order."""
-    right_in_order: int = 0
-    confusion: tuple[tuple[int, ...], ...] = ()
+    right_in_order: Count = 0
+    confusion: tuple[tuple[Count, ...], ...] = ()
     """For each class the number of times that each class was answered; empty if there are many."""
 
     @property
@@ -128,6 +132,9 @@ class TaskFacts:
     """The checks that do not apply, and why."""
 
 
+_FORM: Form[tuple[TaskFacts, ...]] = Form(tuple[TaskFacts, ...])
+# An event has strings in place of infinity and NaN.
+_OF_EVENTS: Form[tuple[TaskFacts, ...]] = Form(tuple[TaskFacts, ...], strict=False)
 _TASKS = TypeAdapter(tuple[TaskFacts, ...], config=ConfigDict(ser_json_inf_nan="constants"))
 
 
@@ -143,4 +150,10 @@ def dumps(tasks: Sequence[TaskFacts]) -> bytes:
 
 def loads(text: bytes) -> tuple[TaskFacts, ...]:
     """The facts that `dumps` has written. Raises ValueError if they are not."""
-    return _TASKS.validate_json(text)
+    return _FORM.of(read_back.parse(text))
+
+
+def checked(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What `as_data` gives, as JSON has it, from the data of an event. Raises ValueError if it is of another form."""
+    found: dict[str, Any] = json.loads(json.dumps(as_data(_OF_EVENTS.of(list(data.values())))))
+    return found

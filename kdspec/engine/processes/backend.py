@@ -234,4 +234,11 @@ class SingleProcess:
         return self._scaler.state_dict()
 
     def load_scaler_state(self, state: Mapping[str, Any]) -> None:
+        if not self.scales:
+            return
+        known = self._scaler.state_dict()
+        if state.keys() != known.keys() or any(type(state[key]) is not type(known[key]) for key in known):
+            raise FindingError(
+                Finding("KD504", "the loss scale in the checkpoint is damaged: `scaler` has other entries")
+            )
         self._scaler.load_state_dict(dict(state))

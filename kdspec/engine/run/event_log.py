@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.finding import Finding, FindingError
+from kdspec.engine.preflight import facts
 from kdspec.engine.run.durable_files import atomic_write, cannot_write, flush
 from kdspec.events import (
     CacheState,
@@ -30,6 +32,14 @@ from kdspec.events import (
     stage_of,
     to_json,
 )
+from kdspec.source import read_back
+from kdspec.source.read_back import Damage
+
+MOST_OF_A_LINE = 16 * 2**20
+"""Bytes of one event."""
+_YEARS = range(1970, 9999)
+"""Years of an event, such that its time can be shown in any zone."""
+_NAMED = 20
 
 
 class EventLog:
@@ -86,19 +96,44 @@ class EventLog:
 def read(path: Path) -> Iterator[Record]:
     """The records of a log, oldest first; an incomplete last line is skipped.
 
-    Raises KD003 if the file cannot be read or another line of it is damaged.
+    Raises:
+        FindingError: KD003 if the file cannot be read, or another line of it is damaged.
     """
     return (record for _, record in _lines(path))
 
 
+class DamagedLines:
+    """The damaged lines of a log that were passed over, each once however often it is read."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        """The first ones, with the reason; the last text counts the others."""
+        self._last = self._more = 0
+
+    def add(self, number: int, text: str) -> None:
+        """Note a line."""
+        if number <= self._last:
+            return
+        self._last = number
+        if len(self.texts) < _NAMED:
+            self.texts.append(text)
+            return
+        self._more += 1
+        self.texts[_NAMED:] = [f"and {self._more:,} more damaged lines"]
+
+
 @dataclass(frozen=True)
 class Records:
-    """The records of a log, oldest first, read again each time, in the memory of one line. Raises KD003 as `read` does."""
+    """The records of a log, oldest first, read again each time, in the memory of one line. Damaged lines are passed over.
+
+    Raises KD003 if the log cannot be read.
+    """
 
     path: Path
+    damaged: DamagedLines = field(default_factory=DamagedLines)
 
     def __iter__(self) -> Iterator[Record]:
-        return read(self.path)
+        return (record for _, record in _lines(self.path, self.damaged))
 
 
 def _is_undone(event: Event, stage: str, step: int, later: set[str], evaluates: bool) -> bool:  # noqa: FBT001 - as given
@@ -120,26 +155,53 @@ def _is_undone(event: Event, stage: str, step: int, later: set[str], evaluates: 
             return True
 
 
-def _lines(path: Path) -> Iterator[tuple[bytes, Record]]:
+def _lines(path: Path, damaged: DamagedLines | None = None) -> Iterator[tuple[bytes, Record]]:
     try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.endswith(b"\n"):
-                    yield line, _record(path, number, line)
+        with read_back.opened(path) as file:
+            number = 0
+            # With a limit: a file without an end of a line is not read as a whole.
+            while line := file.readline(MOST_OF_A_LINE):
+                number += 1
+                try:
+                    if not line.endswith(b"\n"):
+                        if len(line) < MOST_OF_A_LINE:  # the incomplete last line
+                            return
+                        while line and not line.endswith(b"\n"):
+                            line = file.readline(MOST_OF_A_LINE)
+                        raise Damage(f"it has more than {MOST_OF_A_LINE:,} bytes")
+                    record = parse(line)
+                except ValueError as error:
+                    if damaged is None:
+                        message = f"line {number} of `{path}` is not an event of a run"
+                        raise FindingError(Finding("KD003", message, notes=(f"{error}",))) from error
+                    damaged.add(number, f"line {number} of `{path.name}` is not an event of a run: {error}")
+                else:
+                    yield line, record
     except OSError as error:
         raise FindingError(Finding("KD003", f"cannot read `{path}`: {error.strerror}")) from error
+    except Damage as damage:
+        raise read_back.refused(path, damage) from damage
 
 
-def _record(path: Path, number: int, line: bytes) -> Record:
-    try:
-        data = json.loads(line)
-        record = data if isinstance(data, dict) else {}
-        event = from_json(record)
-        return Record(datetime.fromisoformat(str(record.get("time"))), event)
-    except (ValueError, RecursionError) as error:
-        raise FindingError(
-            Finding("KD003", f"line {number} of `{path}` is not an event of a run", notes=(f"{error}",))
-        ) from error
+def parse(line: bytes) -> Record:
+    """The record of a line. Raises ValueError if it is none: the reason, with the place in the line."""
+    data = read_back.parse(line)
+    if not isinstance(data, dict):
+        raise Damage("it is no JSON object")
+    event = from_json(data)
+    if isinstance(event, Preflight):
+        event = replace(event, tasks=facts.checked(event.tasks))
+    return Record(_time(data.get("time")), event)
+
+
+def _time(written: object) -> datetime:
+    """A time in UTC. Raises ValueError if it is none, has no zone, or is too long ago or ahead to be shown."""
+    if not isinstance(written, str):
+        raise Damage("it lacks `time`")
+    found = datetime.fromisoformat(written)
+    if found.tzinfo is None or found.year not in _YEARS:
+        raise Damage(f"`time` is `{excerpt(written)}`, not a time of a run with its zone")
+    return found.astimezone(UTC)
 
 
 def _drop_torn_line(path: Path) -> None:

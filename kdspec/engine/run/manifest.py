@@ -8,14 +8,20 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field, JsonValue
+
+from kdspec.source import read_back
+from kdspec.source.read_back import Count, Damage, Form
 
 FORMAT = 1
+MOST_BYTES, MOST_VALUES = 64 * 2**20, 2_000_000
+"""Of a manifest: it has some 40 values for each parameter."""
 MANIFEST = "manifest.json"
 
 # A file name in the checkpoint's own folder only: no slash, no leading dot, no drive.
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}\.safetensors")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _SEALED = re.compile(rb'(\{.*),"checksum":"([0-9a-f]{64})"\}\n', re.DOTALL)
 
 
@@ -62,30 +68,38 @@ class Manifest:
     def read(cls, path: Path) -> Manifest:
         """Read a manifest. Raises `ManifestDamage` for any other content than `seal` writes: files are not trusted."""
         try:
-            if not path.is_file():
-                raise ManifestDamage("it has no manifest")
-            sealed = _SEALED.fullmatch(path.read_bytes())
-        except OSError as error:
-            raise ManifestDamage(f"its manifest cannot be read: {error.strerror}") from error
+            sealed = _SEALED.fullmatch(read_back.content(path, most=MOST_BYTES))
+        except FileNotFoundError as error:
+            raise ManifestDamage("it has no manifest") from error
+        except Damage as damage:
+            raise ManifestDamage(f"its manifest cannot be read: {damage}") from damage
         if not sealed or hashlib.sha256(sealed[1]).hexdigest().encode("ascii") != sealed[2]:
             raise ManifestDamage("its manifest does not match its checksum")
         try:
-            data = json.loads(sealed[1] + b"}")
-        except (ValueError, RecursionError) as error:
-            raise ManifestDamage(f"its manifest is not JSON: {error}") from error
-        match data:
-            case {"format": int(format_)} if format_ != FORMAT:
-                raise ManifestDamage(f"its format is {format_}; this version of kdspec reads {FORMAT}")
-            case {"format": int(), "step": int(step), "files": dict(files), "meta": dict(meta)}:
-                return cls(step, {name: _record(name, entry) for name, entry in files.items()}, meta)
-        raise ManifestDamage("its manifest lacks a required key")
+            data = read_back.parse(sealed[1] + b"}", values=MOST_VALUES)
+            if isinstance(data, dict) and type(data.get("format")) is int and data["format"] != FORMAT:
+                raise ManifestDamage(f"its format is {data['format']}; this version of kdspec reads {FORMAT}")
+            found = _FORM.of(data)
+        except Damage as damage:
+            raise ManifestDamage(f"its manifest is damaged: {damage}") from damage
+        for name in found.files:
+            if not _FILE.fullmatch(name):
+                raise ManifestDamage(f"its manifest names a file {name[:100]!r}, which is not allowed")
+        files = {name: FileRecord(each.sha256, each.bytes, each.aliases) for name, each in found.files.items()}
+        return cls(found.step, files, data["meta"])
 
 
-def _record(name: str, entry: object) -> FileRecord:
-    if not _FILE.fullmatch(name):
-        raise ManifestDamage(f"its manifest names a file {name[:100]!r}, which is not allowed")
-    match entry:
-        case {"sha256": str(sha256), "bytes": int(size), "aliases": dict(aliases)}:
-            if _SHA256.fullmatch(sha256) and all(isinstance(target, str) for target in aliases.values()):
-                return FileRecord(sha256, size, aliases)
-    raise ManifestDamage(f"its manifest has no valid record of `{name}`")
+class _Record(BaseModel):
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    bytes: Count
+    aliases: dict[str, str]
+
+
+class _Manifest(BaseModel):
+    format: Literal[1]
+    step: Count
+    files: dict[str, _Record]
+    meta: dict[str, JsonValue]
+
+
+_FORM: Form[_Manifest] = Form(_Manifest)

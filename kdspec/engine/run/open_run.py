@@ -16,7 +16,7 @@ from kdspec.engine.run.event_log import EventLog, read
 from kdspec.engine.run.lock import RunLock
 from kdspec.engine.run.resume_check import ResumeCheck, SpecChange
 from kdspec.engine.run.run_folder import RunFolder
-from kdspec.engine.run.stage_checkpoints import progress_of, saved
+from kdspec.engine.run.stage_checkpoints import read_state, saved
 from kdspec.events import Event, RunStarted, StageFinished, from_json, stage_of, step_of, to_json
 from kdspec.registry.registry import Registry
 
@@ -94,7 +94,7 @@ class OpenedRun:
         assert self.log is not None, "rank 0 has a log"
         if resumes is not None:
             step = 0 if found is None else found.step
-            self.log.trim(resumes, step, evaluates=found is not None and progress_of(found).evaluates)
+            self.log.trim(resumes, step, evaluates=found is not None and read_state(found).progress.evaluates)
         logged = self._logged()
         for event in finished.values():
             if ("StageFinished", event.stage, event.step) not in logged:

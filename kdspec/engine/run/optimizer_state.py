@@ -6,10 +6,32 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from pydantic import BaseModel, JsonValue
 from torch import Tensor
 from torch.optim import Optimizer
 
+from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.finding import Finding, FindingError
+from kdspec.source.read_back import Count, Damage, Form
+
+
+class _Group(BaseModel):
+    parameters: list[str]
+    options: dict[str, JsonValue]
+
+
+class _Entries(BaseModel):
+    shape: list[Count]
+    entries: dict[str, JsonValue]
+
+
+class _Scalars(BaseModel):
+    kind: str
+    groups: list[_Group]
+    state: dict[str, _Entries]
+
+
+_FORM: Form[_Scalars] = Form(_Scalars)
 
 _HOW = frozenset({"fused", "foreach"})
 """Options for the implementation of an update: they belong to the current processes, not to the checkpoint."""
@@ -62,8 +84,12 @@ def restore(
     or of another shape; the optimizer is then unchanged.
     """
     kind = type(optimizer).__name__
-    if scalars.get("kind") != kind:
-        raise _unfit(f"it is of the optimizer `{scalars.get('kind')}`, not `{kind}`")
+    try:
+        _FORM.of(scalars)
+    except Damage as damage:
+        raise _unfit(f"it is damaged: {damage}") from damage
+    if scalars["kind"] != kind:
+        raise _unfit(f"it is of the optimizer `{scalars['kind']}`, not `{kind}`")
     by_name = {names[parameter]: parameter for parameter in _parameters(optimizer)}
     _same(by_name, scalars["state"], "parameter")
     used: set[str] = set()
@@ -104,7 +130,23 @@ def _saved_options(
         raise _unfit(f"the parameters `{'`, `'.join(sorted(members)[:3])}`, … do not form a group in it")
     # A newer torch may have options that the saved group lacks; they keep their defaults.
     _same(saved[members].keys() & group.keys(), saved[members], "option")
+    for key, value in saved[members].items():
+        if key not in _HOW and not _alike(value, group[key]):
+            raise _unfit(f"the option `{key}` is `{excerpt(str(value))}` in it, not of the type of `{group[key]}`")
     return saved[members]
+
+
+def _alike(saved: Any, here: Any) -> bool:
+    """Whether an option may replace another one: numbers replace numbers, and sequences those of the same length."""
+    if saved is None or here is None:
+        return True
+    if isinstance(saved, tuple | list):
+        return isinstance(here, tuple | list) and len(saved) == len(here) and all(map(_alike, saved, here))
+    of = [
+        bool if isinstance(each, bool) else float if isinstance(each, int | float) else type(each)
+        for each in (saved, here)
+    ]
+    return of[0] is of[1] or {*of} == {float, Tensor}  # a capturable optimizer has its rate as a tensor
 
 
 def _options(group: Mapping[str, Any]) -> list[tuple[str, Any]]:

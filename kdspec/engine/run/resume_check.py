@@ -8,10 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-import yaml
-
 from kdspec.api.plan.plan import Plan
 from kdspec.api.working.task import BuiltTask
+from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.forward.guarded_task import built
 from kdspec.engine.identity.identity import Identity, counted, identity
@@ -21,6 +20,7 @@ from kdspec.engine.identity.spec_digest import spec_digest, spec_digests
 from kdspec.engine.run.run_folder import RunFolder
 from kdspec.plan.resolved import resolved
 from kdspec.registry.registry import Registry
+from kdspec.source.document import parse
 
 _LISTED = 8
 _HELP = (
@@ -189,12 +189,12 @@ def _listed(lines: list[str]) -> list[str]:
 def _differences(plan: Plan, folder: RunFolder) -> list[str]:
     """The differences between the spec that the run began with and this one, one line each."""
     try:
-        former = yaml.safe_load(folder.text("spec.yaml") or "{}")
-    except yaml.YAMLError:
+        former = parse(folder.text("spec.yaml") or "{}", "spec.yaml").data
+    except DiagnosticError:
         return []
     now = resolved(plan)
     values = plan.source.variables.fingerprints(now, folder.salt)
-    return [*_other_values(values, folder.variables), *_between(former, yaml.safe_load(now), "")]
+    return [*_other_values(values, folder.variables), *_between(former, parse(now, "spec.yaml").data, "")]
 
 
 def _other_values(now: Mapping[str, str], former: Mapping[str, str]) -> Iterator[str]:

@@ -4,25 +4,51 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
+from pydantic import BaseModel
 from safetensors import SafetensorError
 
 from kdspec.api.plan.plan import Plan
 from kdspec.diagnostics.finding import Finding, FindingError
-from kdspec.engine.evaluation.results import ResultRow
+from kdspec.engine.evaluation.result_row import ResultRow, read_table
 from kdspec.engine.run.checkpoint import CheckpointStore
 from kdspec.engine.run.durable_files import atomic_write, cannot_write, sha256, sync
 from kdspec.engine.run.lock import RunLock
-from kdspec.events import Event, StageFinished, from_json, to_json
+from kdspec.events import StageFinished, from_json, to_json
 from kdspec.plan.outline import outline
 from kdspec.plan.resolved import resolved
+from kdspec.source import read_back
+from kdspec.source.read_back import Damage, Form, PathText
+
+T = TypeVar("T")
+
+_MODEL = re.compile(r"models/[^/\0]+")
+
+
+class _Origin(BaseModel):
+    """What is read of `plan.json` to find the paths of its spec."""
+
+    folder: PathText | None = None
+
+
+class _Variables(BaseModel):
+    """What is kept of the environment variables of a spec."""
+
+    salt: str
+    values: dict[str, str]
+
+
+_VARIABLES: Form[_Variables] = Form(_Variables)
+_ORIGIN: Form[_Origin] = Form(_Origin)
+_WEIGHTS: Form[dict[str, str] | None] = Form(dict[str, str] | None)
 
 
 class RunFolder:
@@ -70,24 +96,26 @@ class RunFolder:
         """The finished stages that still have their model, with the events of their ends.
 
         Raises:
-            FindingError: KD504 if the weights of such a model do not match their checksums.
+            FindingError: KD504 if such a record is damaged, or the weights of the model do not match their checksums.
         """
-        ends = {name: self._json(self._record(name)) for name in stages}
-        events: dict[str, Event] = {}
-        for name, record in ends.items():
+        there: dict[str, StageFinished] = {}
+        known: dict[str, Mapping[str, str] | None] = {}
+        for name in stages:
             try:
-                events[name] = from_json(record)
-            except ValueError:
+                event, weights = _end(read_back.mapping(self._record(name)), name)
+            except FileNotFoundError:
                 continue
-        there = {
-            name: event
-            for name, event in events.items()
-            if isinstance(event, StageFinished) and (self.path / event.folder).is_dir()
-        }
+            except ValueError as damage:
+                message = f"the record of stage `{name}` is damaged: `{self._record(name)}`: {damage}"
+                help_ = "restore the file, or remove it to finish the stage again from its last checkpoint"
+                raise FindingError(Finding("KD504", message, help=help_)) from damage
+            if (self.path / event.folder).is_dir():
+                there[name] = event
+                known[name] = weights
         # A later stage that trains the same model has its folder now.
         last = {event.folder: name for name, event in there.items()}
         for place, name in last.items():
-            self._check_weights(name, self.path / place, ends[name].get("weights"))
+            self._check_weights(name, self.path / place, known[name])
         return there
 
     def finish(self, event: StageFinished) -> None:
@@ -104,23 +132,33 @@ class RunFolder:
                 path.unlink(missing_ok=True)
 
     def table(self) -> tuple[ResultRow, ...] | None:
-        """The table of a finished run."""
-        rows = self._json(self.path / "table.json", [])
-        try:
-            return tuple(ResultRow(**row) for row in rows) if rows and self.student.is_dir() else None
-        except TypeError:
-            return None
+        """The table of a finished run; None if it has to be made, or made again because it is damaged."""
+        with suppress(FindingError):
+            rows = read_table(self.path / "table.json")
+            return rows if rows and self.student.is_dir() else None
+        return None
 
     def keep_table(self, rows: Iterable[ResultRow]) -> None:
         """Write the table, which marks the run as finished."""
         atomic_write(self.path / "table.json", json.dumps([vars(row) for row in rows], indent=2) + "\n")
 
     def text(self, name: str) -> str | None:
-        """The text of a file, or None."""
+        """The text of a file; None if there is none, or no text."""
         try:
-            return (self.path / name).read_text(encoding="utf-8")
-        except (OSError, ValueError):
+            return read_back.text(self.path / name)
+        except (OSError, Damage):
             return None
+
+    def read(self, name: str, form: Form[T]) -> T | None:
+        """The value in a JSON file of this form; None if there is none. Raises KD003, with the place, if it is damaged."""
+        try:
+            return read_back.read(self.path / name, form)
+        except FileNotFoundError:
+            return None
+        except Damage as damage:
+            raise read_back.refused(
+                self.path / name, damage, help="restore the file, or start again with `--restart`"
+            ) from damage
 
     def write(self, name: str, text: str) -> None:
         """Replace a file atomically."""
@@ -141,24 +179,20 @@ class RunFolder:
     @cached_property
     def salt(self) -> str:
         """The salt of the fingerprints of variables in this folder; a new one if it has none."""
-        kept = self._json(self.path / "variables.json")
-        known = kept.get("salt") if isinstance(kept, dict) else None
-        return known if isinstance(known, str) else secrets.token_hex(16)
+        kept = self.read("variables.json", _VARIABLES)
+        return secrets.token_hex(16) if kept is None else kept.salt
 
     @property
     def variables(self) -> dict[str, str]:
         """The fingerprints of the variables in the spec, by their names."""
-        kept = self._json(self.path / "variables.json")
-        known = kept.get("values") if isinstance(kept, dict) else None
-        if not isinstance(known, dict):
-            return {}
-        return {name: value for name, value in known.items() if isinstance(value, str)}
+        kept = self.read("variables.json", _VARIABLES)
+        return {} if kept is None else kept.values
 
     @property
     def origin(self) -> Path | None:
-        """The folder that relative paths in the spec start in; None if it is not recorded."""
-        kept = self._json(self.path / "plan.json", {})
-        return self.path / kept["folder"] if isinstance(kept, dict) and isinstance(kept.get("folder"), str) else None
+        """The folder that relative paths in the spec start in; None if it is not recorded. Raises KD003 as `read` does."""
+        kept = self.read("plan.json", _ORIGIN)
+        return None if kept is None or kept.folder is None else self.path / kept.folder
 
     def replace(self, folder: Path, fill: Callable[[Path], object]) -> None:
         """Fill a new folder and replace an older one with it, so that it is complete or absent."""
@@ -201,10 +235,9 @@ class RunFolder:
             for path in names:
                 path.rename(aside / path.name)
 
-    def _check_weights(self, stage: str, folder: Path, known: Any) -> None:
+    def _check_weights(self, stage: str, folder: Path, known: Mapping[str, str] | None) -> None:
         """Compare a stage's weights with its checksums; stages run by older versions have none."""
-        now = _checksums(folder) if isinstance(known, dict) else known
-        if now == known:
+        if known is None or (now := _checksums(folder)) == known:
             return
         wrong = sorted(name for name in now.keys() | known.keys() if now.get(name) != known.get(name))
         message = f"the model of stage `{stage}` is damaged: `{folder / wrong[0]}` does not match its checksum"
@@ -220,11 +253,15 @@ class RunFolder:
         with _writing(folder):
             folder.mkdir(exist_ok=True)
 
-    def _json(self, path: Path, otherwise: Any = None) -> Any:
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {} if otherwise is None else otherwise
+
+def _end(record: Mapping[str, Any], stage: str) -> tuple[StageFinished, dict[str, str] | None]:
+    """The event of a stage's end and the checksums of its weights. Raises ValueError if the record is of something else."""
+    event = from_json(record)
+    if not isinstance(event, StageFinished) or event.stage != stage:
+        raise Damage(f"it is not the end of stage `{stage}`")
+    if not _MODEL.fullmatch(event.folder) or PurePosixPath(event.folder).name == "..":
+        raise Damage("`folder` is no folder in `models`")
+    return event, _WEIGHTS.of(record.get("weights"))
 
 
 def _checksums(folder: Path) -> dict[str, str]:

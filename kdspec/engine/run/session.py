@@ -12,7 +12,8 @@ from typing import Any
 
 from kdspec.api.plan.plan import Plan, StagePlan
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
-from kdspec.engine.evaluation.results import ResultRow, named, table
+from kdspec.engine.evaluation.result_row import ResultRow
+from kdspec.engine.evaluation.results import named, table
 from kdspec.engine.evaluation.splits import without_labels
 from kdspec.engine.export import model_folder
 from kdspec.engine.export.model_card import write_card

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Annotated
 
+from pydantic import BaseModel, Field, JsonValue
 from torch import Tensor, nn
 
-from kdspec.diagnostics.finding import FindingError
+from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.evaluation.best_model import EvaluationProgress
 from kdspec.engine.processes.process_group import ProcessGroup
 from kdspec.engine.run import optimizer_state
@@ -14,6 +16,9 @@ from kdspec.engine.run.checkpoint import Checkpoint, CheckpointStore
 from kdspec.engine.step.frozen_weights import TeacherWeights
 from kdspec.engine.step.training_loop import TrainingLoop
 from kdspec.events import CheckpointSaved, Event, Note
+from kdspec.source.read_back import Damage, Form
+
+_MOST_PROCESSES = 2**20
 
 
 class StageCheckpoints:
@@ -80,9 +85,8 @@ class StageCheckpoints:
         Raises:
             FindingError: KD504 if it does not fit the models.
         """
-        loop, backend = self.loop, self.loop.backend
-        backend.load(loop.trainable, found.tensors["weights"])
-        self.teachers.restore(found.tensors)
+        loop, backend, state = self.loop, self.loop.backend, read_state(found)
+        self._load_weights(found)
         tensors: Mapping[str, Tensor] = found.tensors.get("optimizer", {})
         optimizer_state.restore(
             loop.optimization.optimizer, _names(loop.trainable), tensors, found.meta["optimizer"],
@@ -93,7 +97,7 @@ class StageCheckpoints:
         if self.processes != backend.world:
             text = f"stage `{loop.stage.name}` was started with {self.processes} processes and resumes with {backend.world}"
             self._emit(Note("info", f"{text}: batches are unchanged, dropout masks differ"))
-        return progress_of(found)
+        return state.progress
 
     def load_best(self, step: int) -> bool:
         """Load the weights of the best step; False, with a warning, if its checkpoint is damaged or missing."""
@@ -107,9 +111,46 @@ class StageCheckpoints:
         best = spread(best, self.loop.backend.process_group)
         if best is None:
             return False
-        self.loop.backend.load(self.loop.trainable, best.tensors["weights"])
-        self.teachers.restore(best.tensors)
+        self._load_weights(best)
         return True
+
+    def _load_weights(self, found: Checkpoint) -> None:
+        if "weights" not in found.tensors:
+            raise _damaged(found, "it has no weights")
+        self.loop.backend.load(self.loop.trainable, found.tensors["weights"])
+        self.teachers.restore(found.tensors)
+
+
+class StageState(BaseModel):
+    """The data of a checkpoint besides tensors; the state of the optimizer and of the loss scale are checked where they are loaded."""
+
+    progress: EvaluationProgress
+    optimizer: dict[str, JsonValue]
+    scaler: dict[str, JsonValue]
+    processes: Annotated[int, Field(ge=1, le=_MOST_PROCESSES)] = 1
+
+
+_STATE: Form[StageState] = Form(StageState)
+
+
+def read_state(found: Checkpoint) -> StageState:
+    """The data of a checkpoint.
+
+    Raises:
+        FindingError: KD504 if it is of another form.
+    """
+    try:
+        state = _STATE.of(found.meta)
+    except Damage as damage:
+        raise _damaged(found, f"{damage}") from damage
+    if state.progress.step != found.step:
+        raise _damaged(found, f"its `progress` is that of step {state.progress.step}")
+    return state
+
+
+def _damaged(found: Checkpoint, reason: str) -> FindingError:
+    help_ = "remove its folder, and the run resumes from an older one"
+    return FindingError(Finding("KD504", f"the checkpoint of step {found.step} is damaged: {reason}", help=help_))
 
 
 def spread(found: Checkpoint | None, process_group: ProcessGroup) -> Checkpoint | None:
@@ -123,11 +164,6 @@ def spread(found: Checkpoint | None, process_group: ProcessGroup) -> Checkpoint 
     return Checkpoint(
         step, {group: process_group.spread(found.tensors[group] if found else {}) for group in groups}, meta
     )
-
-
-def progress_of(found: Checkpoint) -> EvaluationProgress:
-    """The progress in a checkpoint."""
-    return EvaluationProgress(**found.meta["progress"])
 
 
 def saved(stage: str, step: int) -> CheckpointSaved:

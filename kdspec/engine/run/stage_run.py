@@ -18,7 +18,7 @@ from kdspec.engine.run import resources
 from kdspec.engine.run.build_stage import BuiltStage, StageSetup, build_stage
 from kdspec.engine.run.checkpoint import Checkpoint
 from kdspec.engine.run.signals import StopSignal
-from kdspec.engine.run.stage_checkpoints import StageCheckpoints, spread
+from kdspec.engine.run.stage_checkpoints import StageCheckpoints, read_state, spread
 from kdspec.engine.run.triggers import Triggers
 from kdspec.engine.step.training_loop import TrainingLoop
 from kdspec.engine.teacher_cache.cache import CacheUse
@@ -58,7 +58,7 @@ def run_stage(
     began = time.perf_counter()
     stage, backend = setup.stage, setup.backend
     found = spread(found, backend.process_group)
-    processes = backend.world if found is None else found.meta.get("processes", 1)
+    processes = backend.world if found is None else read_state(found).processes
     with placing(stage.at, f"stage `{stage.name}`"):
         built = build_stage(setup, processes, warn=lambda text: emit(Note("warning", text)))
         with closing(built.compilation):

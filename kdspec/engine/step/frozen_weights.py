@@ -43,12 +43,22 @@ class TeacherWeights:
         return {_GROUP: tensors} if tensors else {}
 
     def restore(self, groups: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Load what `state` gave."""
+        """Load what `state` gave.
+
+        Raises:
+            FindingError: KD504 if it does not fit the teachers.
+        """
+        kept = groups.get(_GROUP, {})
         for name, module in self.changing.items():
             prefix = f"{name}:"
-            module.load_state_dict(
-                {key[len(prefix) :]: value for key, value in groups[_GROUP].items() if key.startswith(prefix)}
-            )
+            try:
+                module.load_state_dict(
+                    {key[len(prefix) :]: value for key, value in kept.items() if key.startswith(prefix)}
+                )
+            except RuntimeError as error:
+                notes = tuple(line.strip() for line in str(error).splitlines()[1:])
+                message = f"the weights of teacher `{name}` in the checkpoint do not fit the model"
+                raise FindingError(Finding("KD504", message, notes=notes)) from error
 
     def check(self) -> None:
         """Check that the frozen teachers are as they were.

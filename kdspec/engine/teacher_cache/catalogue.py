@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from kdspec.data import row_cache
 from kdspec.engine.run.durable_files import cannot_write
 from kdspec.engine.teacher_cache.segment_index import records
+from kdspec.source import read_back
+from kdspec.source.read_back import Damage, Form
 
 ABOUT, INDEX = "cache.json", "index"
+_MOST_OF_AN_INDEX = 2**30
+"""Bytes of an index: of about 25 million samples."""
 _KEY = 32
 _KEY_OF_ROWS = 64
+
+
+@dataclass(frozen=True)
+class _About:
+    """What is shown of `cache.json`; a cache of an earlier version has less."""
+
+    teacher: str = ""
+    run: str = ""
+    features: tuple[str, ...] = ()
+
+
+_ABOUT: Form[_About] = Form(_About)
 
 
 @dataclass(frozen=True)
@@ -33,6 +47,8 @@ class CachedTeacher:
     on_disk: int
     used: str
     """When it was last opened, in UTC."""
+    damage: str = ""
+    """Why nothing is known of it."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +64,8 @@ class CachedRows:
     on_disk: int
     used: str
     """When they were last read, in UTC."""
+    damage: str = ""
+    """Why nothing is known of them."""
 
 
 def cached_teachers(root: Path) -> list[CachedTeacher]:
@@ -85,18 +103,25 @@ def _found(root: Path) -> Iterator[CachedTeacher]:
         if folder.is_symlink() or not _is_key(folder.name, _KEY):
             continue
         try:
-            about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
             used = _time(folder / ABOUT)
-            samples = _samples(folder / INDEX)
-            on_disk = sum(file.stat().st_blocks * 512 for file in folder.iterdir())
-        except (OSError, ValueError, RecursionError):
+            on_disk = sum(file.lstat().st_blocks * 512 for file in folder.iterdir())
+        except OSError:
             continue
-        yield CachedTeacher(folder.name, *_described(about if isinstance(about, dict) else {}), samples, on_disk, used)
+        try:
+            about, samples = read_back.read(folder / ABOUT, _ABOUT), _samples(folder / INDEX)
+        except (OSError, Damage) as damage:
+            # It is listed, so that it can be removed.
+            yield CachedTeacher(folder.name, "", "", (), 0, on_disk, used, damage=f"{damage}")
+            continue
+        yield CachedTeacher(folder.name, about.teacher, about.run, about.features, samples, on_disk, used)
 
 
 def _samples(index: Path) -> int:
     """Number of samples; 0 for a cache of an earlier version."""
-    found, _ = records(index.read_bytes() if index.is_file() else b"")
+    try:
+        found, _ = records(read_back.content(index, most=_MOST_OF_AN_INDEX))
+    except FileNotFoundError:
+        return 0
     return len({entry.key for record in found for entry, _ in record.places()})
 
 
@@ -105,14 +130,15 @@ def _found_rows(folder: Path) -> Iterator[CachedRows]:
         if file.is_symlink() or file.suffix != row_cache.SUFFIX or not _is_key(file.stem, _KEY_OF_ROWS):
             continue
         try:
-            described, size, used = row_cache.about(file), file.stat().st_size, _time(file)
+            size, used = file.stat().st_size, _time(file)
         except OSError:
             continue
-        rows = described.get("rows", "")
-        yield CachedRows(
-            key=file.stem, tokenizer=described.get("tokenizer", ""), text=described.get("text", ""),
-            rows=int(rows) if rows.isdecimal() else 0, on_disk=size, used=used,
-        )  # fmt: skip
+        try:
+            about = row_cache.about(file)
+        except (OSError, Damage) as damage:
+            yield CachedRows(file.stem, "", "", 0, size, used, damage=f"{damage}")
+            continue
+        yield CachedRows(file.stem, about.tokenizer, about.text, about.rows, size, used)
 
 
 def _is_key(name: str, length: int) -> bool:
@@ -120,10 +146,7 @@ def _is_key(name: str, length: int) -> bool:
 
 
 def _time(file: Path) -> str:
-    return datetime.fromtimestamp(file.stat().st_mtime, UTC).isoformat(timespec="seconds")
-
-
-def _described(about: dict[str, Any]) -> tuple[str, str, tuple[str, ...]]:
-    features = about.get("features")
-    names = tuple(map(str, features)) if isinstance(features, list) else ()
-    return str(about.get("teacher", "")), str(about.get("run", "")), names
+    try:
+        return datetime.fromtimestamp(file.stat().st_mtime, UTC).isoformat(timespec="seconds")
+    except (OverflowError, ValueError):  # a file system has times that the calendar has not
+        return ""

@@ -18,6 +18,8 @@ _HEAD = struct.Struct("<8s16s16sqq")
 """Magic, checksum of what follows it, name of the file, offset in it, number of samples."""
 _ENTRY = struct.Struct(f"<{KEY}sq{CHECKSUM}s")
 _COVERED = 8 + CHECKSUM
+_WASTED = 8
+"""How often the bytes of an index are read for records that turn out to be damaged, before the rest is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +67,14 @@ def records(data: bytes) -> tuple[list[SegmentRecord], int]:
     """
     found: list[SegmentRecord] = []
     at = done = 0
+    wasted = 0
     while (at := data.find(_MAGIC, at)) >= 0:
         record = _decoded(data, at)
         if record is None:
+            # Checksums of what a damaged head claims: with many of them the time would grow with the square of the size.
+            wasted += _claimed(data, at)
+            if wasted > _WASTED * len(data):
+                break
             at += 1
             continue
         found.append(record)
@@ -89,6 +96,12 @@ def _decoded(data: bytes, at: int) -> SegmentRecord | None:
         return None
     entries = tuple(SegmentEntry(*parts) for parts in _ENTRY.iter_unpack(data[at + _HEAD.size : end]))
     return SegmentRecord(file.hex(), offset, entries)
+
+
+def _claimed(data: bytes, at: int) -> int:
+    """The bytes that a head says its record has; 0 if they are not there."""
+    count: int = _HEAD.unpack_from(data, at)[4] if at + _HEAD.size <= len(data) else 0
+    return _ENTRY.size * count if 0 < _ENTRY.size * count <= len(data) - at else 0
 
 
 def _sum(content: bytes) -> bytes:

@@ -41,9 +41,13 @@ def test_a_folder_that_is_not_a_run_is_wrong_usage(kdspec, tmp_path):
     assert "is not the folder of a run" in outcome.err
 
 
-def test_a_damaged_log_is_reported(kdspec, folder):
-    (folder / "events.jsonl").write_text("{}\n", encoding="utf-8")
-    assert "error[KD003]" in kdspec("report", "runs/tiny").err
+def test_a_damaged_line_of_the_log_is_named_and_passed_over(kdspec, folder):
+    log = folder / "events.jsonl"
+    log.write_bytes(b"{}\n" + log.read_bytes())
+    outcome = kdspec("report", "runs/tiny")
+    assert outcome.code == 0
+    assert "warning: line 1 of `events.jsonl` is not an event of a run: not an event: None" in outcome.err
+    assert "line 1 of `events.jsonl`" in (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_page_of_a_run_is_answered_with_its_folder(kdspec, folder):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kdspec.diagnostics.finding import Finding, FindingError
-from kdspec.engine.evaluation.results import ResultRow
+from kdspec.engine.evaluation.result_row import ResultRow
 from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.run import resume_check, session
 from kdspec.engine.run.event_log import EventLog

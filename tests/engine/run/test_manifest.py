@@ -137,8 +137,14 @@ def test_a_folder_or_a_pipe_in_its_place_is_damage(tmp_path):
     """Reading a pipe would wait for ever."""
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
-    for name in ("folder", "pipe", "nothing", "nothing/at/all"):
-        with pytest.raises(ManifestDamage, match="no manifest"):
+    reasons = {
+        "folder": "it is a folder",
+        "pipe": "no regular file",
+        "nothing": "no manifest",
+        "no/thing": "no manifest",
+    }
+    for name, reason in reasons.items():
+        with pytest.raises(ManifestDamage, match=reason):
             Manifest.read(tmp_path / name)
 
 

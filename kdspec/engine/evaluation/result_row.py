@@ -1,0 +1,57 @@
+"""A row of the table at the end of a run, on disk too; without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdspec.source import read_back
+from kdspec.source.read_back import Count, Damage, Form
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One model, with the head for one task. Its metrics are those of `split`, on which no stage has trained."""
+
+    model: str
+    role: str
+    """`teacher`, `student`, `baseline` for a student trained without distillation, or `trained` in a run without any."""
+    task: str
+    split: str
+    metrics: dict[str, float]
+    agreement: float | None
+    """The share of its answers that are those of the task's teacher, the first of several."""
+    agrees_on: str | None
+    """What `agreement` counts, such as `rows with the same class`; None without agreement."""
+    parameters: Count
+    bytes: Count
+    """Size of its weights on disk: of the files of a trained model, or of those that it was loaded from; of its parameters in
+    memory if there are none."""
+    latency_ms: float | None
+    """Median milliseconds of one row on this machine."""
+    lower_is_better: list[str]
+    """The metrics for which lower is better, as the task's evaluator declares."""
+    selected_by: str
+    """The metric that selects the best model: that of its stage's `evaluate`, or the task's own."""
+    rows: Count
+    """Number of rows of `split`."""
+    labelled: Count
+    """How many of them the metrics count: those with a label."""
+
+
+_ROWS: Form[tuple[ResultRow, ...]] = Form(tuple[ResultRow, ...])
+
+
+def read_table(file: Path) -> tuple[ResultRow, ...] | None:
+    """The rows in `table.json` of a run; None if there is no such file.
+
+    Raises:
+        FindingError: KD003 if it is damaged.
+    """
+    try:
+        return read_back.read(file, _ROWS)
+    except FileNotFoundError:
+        return None
+    except Damage as damage:
+        help_ = "restore the file, or give the command of the run again, which writes the table again"
+        raise read_back.refused(file, damage, help=help_) from damage
