@@ -241,7 +241,6 @@ FOREIGN = {
         cli/commands/init.py strerror
         cli/commands/schema.py strerror
         data/files/file_text.py strerror
-        plan/plan_file.py strerror
         textbrewer/files.py strerror
         textbrewer/python_source.py lineno offset msg
     """,

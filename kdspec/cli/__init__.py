@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     if arguments is None:
         share_processors(os.environ)
-    invocation = Invocation()
+    invocation = Invocation(owns_process=arguments is None)
     if importlib.util.find_spec("fcntl") is None:
         invocation.err.say(_UNSUPPORTED)
         return ExitCode.USAGE

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import re
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from functools import wraps
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from typer.main import get_group
 
 from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
+from kdspec.cli.own_stdout import own_stdout
 from kdspec.diagnostics.diagnostic import closest
 from kdspec.registry.plugins import GROUP
 
@@ -69,7 +71,21 @@ def application() -> TyperGroup:
     )
     for name in COMMANDS:
         importlib.import_module(name).kdspec_commands(app)
+    for command in app.registered_commands:
+        assert command.callback is not None, "each command is a function"
+        command.callback = _with_own_stdout(command.callback)
     return get_group(app)
+
+
+def _with_own_stdout(callback: Callable[..., Any]) -> Callable[..., Any]:
+    """A built-in command whose result alone is on standard output. One of a plugin prints its result as it likes."""
+
+    @wraps(callback)
+    def owned(context: typer.Context, **values: Any) -> Any:
+        with own_stdout(context.obj, to_the_end=context.obj.owns_process):
+            return callback(context, **values)
+
+    return owned
 
 
 class _Commands(TyperGroup):
@@ -118,10 +134,11 @@ class _Commands(TyperGroup):
             return
         app = typer.Typer(rich_markup_mode=None)
         try:
-            for answer in invocation.plugins.call("kdspec_commands", commands=app):
-                if answer.error is not None:
-                    _warn(invocation, answer.plugin.distribution, answer.error)
-            others = get_group(app).commands
+            with own_stdout(invocation):
+                for answer in invocation.plugins.call("kdspec_commands", commands=app):
+                    if answer.error is not None:
+                        _warn(invocation, answer.plugin.distribution, answer.error)
+                others = get_group(app).commands
         except Exception as error:  # noqa: BLE001 - typer reads the functions of plugins here
             _warn(invocation, "a plugin", error)
             return

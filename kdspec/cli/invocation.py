@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 class Invocation:
     """The `context.obj` of a command."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, owns_process: bool = False) -> None:
+        """`owns_process`: whether the process ends with the command."""
         self.plugin_files: Sequence[str] = ()
         self.trusts_code = False
+        self.owns_process = owns_process
 
     def read(self, path: str, sets: Sequence[str] = ()) -> Reading:
         """Read a spec with the plugins and options of this invocation; values of its variables are not printed."""
