@@ -50,7 +50,12 @@ def own_stdout(invocation: Invocation, *, to_the_end: bool = False) -> Iterator[
 
 def _writer(stdout: TextIO, result: int | None) -> TextIO:
     """A stream for the result: on a descriptor of its own if the current one writes to the standard one."""
-    if result is None or not isinstance(stdout, io.TextIOWrapper) or stdout.fileno() != _STDOUT:
+    if result is None or not isinstance(stdout, io.TextIOWrapper):
+        return stdout
+    try:
+        if stdout.fileno() != _STDOUT:
+            return stdout
+    except OSError:  # in memory
         return stdout
     # Python's descriptor of the result is closed with its frame: the stream only borrows it.
     return open(
