@@ -13,7 +13,7 @@ from kdspec.api.working.task import Head
 from kdspec.bounds import LONGEST_ROW, MOST_LAYERS
 from kdspec.diagnostics.diagnostic import closest, excerpt
 from kdspec.diagnostics.fault import Fault
-from kdspec.hf import entries, families, padding
+from kdspec.hf import entries, families, padding, remote_code
 from kdspec.hf.loading import explained
 from kdspec.hf.positions import positions
 
@@ -121,6 +121,8 @@ def _elsewhere(key: str) -> Fault | None:
     if key in _OWN_KEYS:
         help_ = f"write `{_OWN_KEYS[key]}` beside `config`"
         return Fault(_CODE, f"`{key}` is not part of a configuration", (key,), help=help_, key=True)
+    if key in remote_code.ASKING:
+        return Fault(_CODE, f"`{key}` asks for code, which a spec cannot", (key,), help="remove it", key=True)
     return None
 
 

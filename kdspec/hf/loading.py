@@ -190,3 +190,12 @@ def wider(auto: Any, config: Any, options: Mapping[str, Any]) -> nn.Module:
     more.num_labels = config.num_labels + 1
     with torch.device("meta"):
         return cast("nn.Module", auto.from_config(more, **options))
+
+
+def save(module: nn.Module, folder: Path, own: Collection[str] | None, tokenizer: Any | None) -> None:
+    """Write configuration, safetensors and tokenizer; of the tensors only those in `own`, where that is given."""
+    kept = None if own is None else {name: value for name, value in module.state_dict().items() if name in own}
+    with quiet():
+        module.save_pretrained(str(folder), state_dict=kept)  # type: ignore[operator]  # a model of transformers, which has it
+        if tokenizer is not None:
+            tokenizer.save_pretrained(str(folder))

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from kdspec.api.spec.model_folders import read_json
+from kdspec.hf import remote_code
 
 PIPELINES: Mapping[str, str] = MappingProxyType(
     {
@@ -47,7 +48,7 @@ def usage(folder: Path, place: str) -> str | None:
         return None
     purpose, tag = _purpose(config), pipeline_tag(folder)
     has_tokenizer = (folder / "tokenizer_config.json").is_file()
-    trust = ", trust_remote_code=True" if config.get("auto_map") else ""  # the run has copied the code
+    trust = ", trust_remote_code=True" if remote_code.is_beside(folder) else ""
     if tag is not None and has_tokenizer and tag not in _WITHOUT_PIPELINE:
         options = _OPTIONS.get(str(config.get("problem_type")), "") if purpose == "SequenceClassification" else ""
         options += ', aggregation_strategy="simple"' if tag == "token-classification" else ""
@@ -68,7 +69,7 @@ def usage(folder: Path, place: str) -> str | None:
         (
             f"from transformers import {auto}, AutoTokenizer",
             "",
-            f"tokenizer = AutoTokenizer.from_pretrained({place!r})",
+            f"tokenizer = AutoTokenizer.from_pretrained({place!r}{trust})",
             f"model = {auto}.from_pretrained({place!r}{trust})",
             f'print(model(**tokenizer({texts}, return_tensors="pt")))',
         )

@@ -34,7 +34,7 @@ def folder_of(path, config, *, tokenizer=True):
             True,
             'function_to_apply="none"',
         ),
-        ({"architectures": ["X"], "auto_map": {"AutoModel": "x"}}, True, "trust_remote_code=True"),
+        ({"architectures": ["X"], "auto_map": {"AutoModel": "a.B"}}, True, "AutoModel.from_pretrained('here')"),
         ({"model_type": "bert"}, False, "AutoModel"),
     ],
 )

@@ -17,7 +17,7 @@ from kdspec.api.kinds.model import InputLimits, Model, ModelContext, ModelFacts,
 from kdspec.api.spec.file_fields import SpecFolderOrHub, SpecTokenizer, local_folder
 from kdspec.api.spec.model_folders import has_tokenizer
 from kdspec.diagnostics.fault import Fault
-from kdspec.hf import configuration, families, heads, loading, model_files, model_source, tokenizer_files
+from kdspec.hf import configuration, families, heads, loading, model_files, model_source, remote_code, tokenizer_files
 from kdspec.hf.head_rows import compared_head, misnamed, named_by, settle
 from kdspec.hf.layer_copies import Initialize, copy, mistakes
 from kdspec.hf.padding import Padding, asked_by
@@ -204,8 +204,7 @@ class Transformers(Model):
         """The library's class, the configuration with the task's head, and options."""
         import torch
 
-        kind = context.head.kind if context.head else None
-        if kind not in configuration.AUTO_CLASSES:
+        if (kind := context.head.kind if context.head else None) not in configuration.AUTO_CLASSES:
             raise Fault(loading.CODE, f"a transformers model has no head for `{kind}`")
         dtype = getattr(torch, self.dtype or "float32")
         options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": context.trusts_code}
@@ -294,22 +293,23 @@ class Transformers(Model):
 
     def _save(self, module: nn.Module, folder: Any, context: ModelContext, own: Collection[str] | None = None) -> None:
         """Save without tensors that are not its `own`, such as a pooler that another task's head needs."""
-        kept = None if own is None else {name: value for name, value in module.state_dict().items() if name in own}
-        with loading.quiet():
-            module.save_pretrained(str(folder), state_dict=kept)  # type: ignore[operator]  # a model of transformers, which has it
-            if (tokenizer := self.tokenizer(context)) is not None:
-                tokenizer.save_pretrained(str(folder))
+        loading.save(module, folder, own, self.tokenizer(context))
+        if context.trusts_code:
+            line = [model for model in self._line(context) if isinstance(model, Transformers)]
+            places: list[remote_code.Place] = [(m.at(context), m.revision) for m in line if m.path is not None]
+            remote_code.bring(folder, [*places, *(m.tokenizer_at(context) for m in line if m.tokenizer_ is not None)])
 
     def _origin(self) -> tuple[str]:
         return ("path" if self.path is not None else "config" if self.config is not None else "like",)
 
-    def _at(self, context: ModelContext) -> str:
+    def at(self, context: ModelContext) -> str:
+        """The folder of `path`, or its name on the hub."""
         return str(local_folder(self.path or "", context.folder) or self.path)
 
     def _loaded(self, auto: Any, config: Any, context: ModelContext, options: Mapping[str, Any]) -> tuple[Any, Any]:
         if self.path is not None and (folder := local_folder(self.path, context.folder)) is not None:
             loading.refuse_weights(folder, self.path)
-        return loading.weights(auto, self._at(context), config, self.revision, options)
+        return loading.weights(auto, self.at(context), config, self.revision, options)
 
     def written_configuration(self, context: ModelContext) -> Mapping[str, Any]:
         """The configuration of `path`, from its folder or, for a hub model, from the download cache; empty without."""
@@ -320,8 +320,7 @@ class Transformers(Model):
         """The chain of `like`: this model, its `like`, and so on."""
         line: list[Model] = [self]
         while isinstance(model := line[-1], Transformers) and model.like is not None:
-            next_ = context.models.get(model.like)
-            if next_ is None or any(next_ is other for other in line):
+            if (next_ := context.models.get(model.like)) is None or any(next_ is other for other in line):
                 break
             line.append(next_)
         return line
@@ -337,11 +336,12 @@ class Transformers(Model):
             if not context.weights and not written:
                 message = f"the configuration of `{self.path}` is not on this machine yet"
                 raise Fault("KD401", message, ("path",), help="the run downloads it")
-            with loading.explained(("path",), f"`{self.path}` cannot be loaded", hub=self._at(context)):
+            with loading.explained(("path",), f"`{self.path}` cannot be loaded", hub=self.at(context)):
                 loaded = AutoConfig.from_pretrained(
-                    self._at(context), revision=self.revision or "main",
+                    self.at(context), revision=self.revision or "main",
                     trust_remote_code=context.trusts_code, local_files_only=not context.weights,
                 )  # fmt: skip
+                remote_code.refuse_kernels(self.written_configuration(context), trusts_code=context.trusts_code)
             for fault in configuration.unexpected(self.path, self.config or {}, loaded.to_dict()):
                 raise fault
             return loaded
@@ -372,7 +372,7 @@ class Transformers(Model):
     def completes(self, context: ModelContext) -> bool:
         """Whether the spec gives the family of a model whose own configuration does not."""
         told = self.path is not None and isinstance((self.config or {}).get("model_type"), str)
-        return told and bool(written := self.written_configuration(context)) and "model_type" not in written
+        return told and "model_type" not in (self.written_configuration(context) or {"model_type": ""})
 
     def _tokenizer_owner(self, context: ModelContext) -> Model | None:
         """The first model of the chain that sets a tokenizer, or None."""

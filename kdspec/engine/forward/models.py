@@ -19,6 +19,7 @@ from kdspec.engine.batches.sampler import fold, isolated_random, reseed
 from kdspec.engine.forward.device import placed
 from kdspec.engine.forward.error_context import OTHER_DEVICE, Asks, error_context
 from kdspec.engine.run.durable_files import cannot_write
+from kdspec.hf import remote_code
 
 
 class Models:
@@ -127,6 +128,7 @@ class Models:
         with error_context(self.path(name), f"saving model `{name}`", asks):
             try:
                 self.plan.spec.models[name].save(self.module(name), folder, self.context(name))
+                remote_code.settle(folder, trusts_code=self.plan.source.trusts_code)
             except (OSError, SafetensorError) as error:
                 raise cannot_write(folder, error) from error
 
