@@ -11,6 +11,7 @@ from functools import partial
 from kdspec.diagnostics.diagnostic import Diagnostic, Edit, Label
 from kdspec.diagnostics.finding import Finding, Mark, SpecPath
 from kdspec.source.document import Document
+from kdspec.source.foreign import silent
 from kdspec.source.scalars import resolve
 
 _BARE = re.compile(r"\w[\w.-]{0,99}")
@@ -19,7 +20,8 @@ _BARE = re.compile(r"\w[\w.-]{0,99}")
 
 def place(findings: Iterable[Finding], document: Document | None) -> tuple[Diagnostic, ...]:
     """The findings with their places in `document`; without one they have none."""
-    return tuple(_placed(finding, document) for finding in findings)
+    placed = tuple(_placed(finding, document) for finding in findings)
+    return placed if document is None else silent(placed, document.sources)
 
 
 def in_order(found: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:

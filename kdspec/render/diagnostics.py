@@ -105,7 +105,7 @@ def summary(diagnostics: Sequence[Diagnostic], name: str, fixable: int = 0) -> s
 
 
 def _quotable(span: Span, sources: Mapping[str, Source]) -> bool:
-    return span.file in sources and 0 <= span.line < len(sources[span.file].lines)
+    return span.file in sources and sources[span.file].shown and 0 <= span.line < len(sources[span.file].lines)
 
 
 def _aside(out: Text, kind: str, text: str, gutter: int, width: int) -> None:

@@ -119,7 +119,7 @@ class _Indexer:
         # Files that each keep the limits may exceed them when merged.
         if len(path) >= MAX_DEPTH or len(self.keys) + len(self.values) >= MAX_NODES:
             limit = f"{MAX_DEPTH} levels deep" if len(path) >= MAX_DEPTH else f"{MAX_NODES:,} keys and values"
-            texts = {name: source.text for name, source in self.sources.items()}
+            texts = {name: source.text for name, source in self.sources.items() if source.shown}
             message = f"the spec is more than {limit}, including the files that it extends"
             raise DiagnosticError(Diagnostic("KD004", message, Label(node.span)), texts=texts)
         self.values[path] = node.span

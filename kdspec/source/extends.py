@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import NoReturn, TextIO
 
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label, Span, excerpt
-from kdspec.source import set_option
+from kdspec.source import foreign, reach, set_option
 from kdspec.source.document import Document, Located, index
 from kdspec.source.environment import substitute
 from kdspec.source.nodes import ListNode, MappingNode, Node, ScalarNode, Source
@@ -49,14 +49,16 @@ def compose(
     """Read `text` with the files that it extends, apply `sets` (arguments of `--set`), then substitute variables.
 
     Relative paths start in `folder`. `environ` defaults to the environment of the process. Raises `DiagnosticError`;
-    its `texts` has every source that was read.
+    its `texts` has every source that was read and is a spec.
     """
     composer = _Composer(folder, os.environ if environ is None else environ)
     try:
         return composer.document(Source(name, text.removeprefix("\ufeff")), sets)
     except DiagnosticError as error:
-        texts = {source.name: _without_secrets(source, error) for source in composer.sources.values()}
-        raise DiagnosticError(*map(composer.hidden, error.diagnostics), texts=texts) from error
+        shown = (source for source in composer.sources.values() if source.shown)
+        texts = {source.name: _without_secrets(source, error) for source in shown}
+        hidden = map(composer.hidden, foreign.silent(error.diagnostics, composer.sources))
+        raise DiagnosticError(*hidden, texts=texts) from error
 
 
 class _Composer:
@@ -130,9 +132,24 @@ class _Composer:
             _fail(error.diagnostics[0].message, item.span, error.diagnostics[0].help)
         if path.parent.resolve() != self.folder.resolve():
             self.folders[name] = path.parent
-        base = self.tree(Source(name, text), path.parent, {**chain, real: name})
+        return self.spec(Source(name, text, shown=False), path.parent, {**chain, real: name}, item.span)
+
+    def spec(self, source: Source, folder: pathlib.Path, chain: Mapping[str, str], span: Span) -> MappingNode:
+        """The tree of a file that is extended at `span`. It is shown if it is a spec, with what it extends."""
+        earlier = self.sources.get(source.name, source)
+        try:
+            base = self.tree(replace(source, shown=earlier.shown), folder, chain)
+        except DiagnosticError:
+            if foreign.has_version(source.text):
+                self.sources[source.name] = replace(source, shown=True)
+            raise
+        name = excerpt(source.name)
         if not isinstance(base, MappingNode):
-            _fail(f"`{excerpt(name)}` is {'not a mapping' if base else 'empty'}", item.span)
+            _fail(f"`{name}` is {'not a mapping' if base else 'empty'}", span)
+        if foreign.is_spec(base):
+            self.sources[source.name] = replace(source, shown=True)
+        elif not foreign.is_part(base):
+            _fail(f"`{name}` is not a spec", span, foreign.HELP)
         return base
 
 
@@ -179,11 +196,10 @@ def _read_file(path: pathlib.Path) -> str:
     """The text of a regular file. Pipes and devices are refused: they could block or never end."""
     name = excerpt(_name(path), 200)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            kind = "a folder" if path.is_dir() else "not a regular file"
-            raise DiagnosticError(
-                Diagnostic("KD003", f"`{name}` is {kind}", help="name a YAML file, or `-` for standard input")
-            )
+        kind = "a folder" if path.is_dir() else reach.special(str(path))
+        if kind is not None or not stat.S_ISREG(path.stat().st_mode):
+            help_ = "name a YAML file, or `-` for standard input"
+            raise DiagnosticError(Diagnostic("KD003", f"`{name}` is {kind or 'not a regular file'}", help=help_))
         with path.open("rb") as file:
             data = file.read(MAX_SIZE + 1)
     except (OSError, ValueError) as error:

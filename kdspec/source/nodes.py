@@ -15,10 +15,14 @@ from kdspec.source.variables import Insertion
 
 @dataclass(frozen=True)
 class Source:
-    """A text that diagnostics can quote, with the name that their spans carry."""
+    """A text that diagnostics can quote, with the name that their spans carry.
+
+    A text that is not `shown` has places, which are all that is told of it.
+    """
 
     name: str
     text: str
+    shown: bool = True
 
     @cached_property
     def _pieces(self) -> tuple[str, ...]:

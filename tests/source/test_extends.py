@@ -19,10 +19,12 @@ from kdspec.source.extends import Located, compose, load
 
 
 def write(folder, **files):
+    """Write files; a mapping that others extend is a spec."""
     for name, text in files.items():
         path = folder / (name.replace("__", "/") + ".yaml")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        head = "" if name == "s" or not text or text.startswith("- ") else "kdspec: 1\n"
+        path.write_text(head + text, encoding="utf-8")
 
 
 def composed(text, *sets, **environ):
@@ -63,7 +65,7 @@ class TestExtends:
             s="extends: base.yaml\nt: {y: [3], z: null, w: 5}\nb: 2\n",
         )
         document = load(tmp_path / "s.yaml")
-        assert document.data == {"a": 1, "t": {"x": 1, "y": [3], "z": None, "w": 5}, "b": 2}
+        assert document.data == {"kdspec": 1, "a": 1, "t": {"x": 1, "y": [3], "z": None, "w": 5}, "b": 2}
         assert ("extends",) not in document.keys
 
     def test_each_place_is_in_the_file_in_which_it_is_written(self, tmp_path):
@@ -75,11 +77,11 @@ class TestExtends:
 
     def test_of_several_files_the_later_one_wins(self, tmp_path):
         write(tmp_path, a="x: 1\ny: 1\nz: 1", b="y: 2\nz: 2", s="extends: [a.yaml, b.yaml]\nz: 3")
-        assert load(tmp_path / "s.yaml").data == {"x": 1, "y": 2, "z": 3}
+        assert load(tmp_path / "s.yaml").data == {"kdspec": 1, "x": 1, "y": 2, "z": 3}
 
     def test_files_are_relative_to_the_file_that_names_them(self, tmp_path):
         write(tmp_path, parts__deep__a="a: 1", parts__b="extends: deep/a.yaml\nb: 2", s="extends: parts/b.yaml")
-        assert load(tmp_path / "s.yaml").data == {"a": 1, "b": 2}
+        assert load(tmp_path / "s.yaml").data == {"kdspec": 1, "a": 1, "b": 2}
 
     def test_strings_of_another_folder_keep_that_folder(self, tmp_path):
         write(
@@ -89,7 +91,7 @@ class TestExtends:
             s="extends: [parts/base.yaml, near.yaml]\nother: z",
         )
         found = load(tmp_path / "s.yaml").data
-        assert found == {"path": "data.tsv", "other": "z", "near": "y"}
+        assert found == {"kdspec": 1, "path": "data.tsv", "other": "z", "near": "y"}
         assert isinstance(found["path"], Located)
         assert found["path"].folder == tmp_path / "parts"
         assert not isinstance(found["other"], Located)
@@ -102,11 +104,11 @@ class TestExtends:
 
     def test_one_file_may_be_extended_along_two_paths(self, tmp_path):
         write(tmp_path, a="x: 1", b="extends: a.yaml\ny: 2", c="extends: a.yaml\nz: 3", s="extends: [b.yaml, c.yaml]")
-        assert load(tmp_path / "s.yaml").data == {"x": 1, "y": 2, "z": 3}
+        assert load(tmp_path / "s.yaml").data == {"kdspec": 1, "x": 1, "y": 2, "z": 3}
 
     def test_the_name_may_come_from_the_environment(self, tmp_path):
         write(tmp_path, small="x: 1", s="extends: ${SIZE}.yaml")
-        assert load(tmp_path / "s.yaml", environ={"SIZE": "small"}).data == {"x": 1}
+        assert load(tmp_path / "s.yaml", environ={"SIZE": "small"}).data == {"kdspec": 1, "x": 1}
         assert [one[0] for one in told(lambda: load(tmp_path / "s.yaml", environ={}))] == ["KD007"]
 
     def test_only_the_top_of_a_file_extends(self):
@@ -206,7 +208,7 @@ class TestEnvironment:
 
     def test_one_that_is_not_needed_need_not_be_set(self, tmp_path):
         write(tmp_path, base="a: ${NOT_SET}\nb: 1", s="extends: base.yaml\na: 1")
-        assert load(tmp_path / "s.yaml", environ={}).data == {"a": 1, "b": 1}
+        assert load(tmp_path / "s.yaml", environ={}).data == {"kdspec": 1, "a": 1, "b": 1}
         assert data("a: ${NOT_SET}", "a=1") == {"a": 1}
 
     def test_a_value_that_is_no_utf_8_text_is_refused(self):
@@ -249,7 +251,7 @@ class TestSet:
 
     def test_it_comes_after_extending(self, tmp_path):
         write(tmp_path, base="a: {b: 1}", s="extends: base.yaml")
-        assert load(tmp_path / "s.yaml", ["a.b=2"]).data == {"a": {"b": 2}}
+        assert load(tmp_path / "s.yaml", ["a.b=2"]).data == {"kdspec": 1, "a": {"b": 2}}
 
     def test_an_empty_mapping_or_text_is_filled(self):
         assert data("training:\n", "training.epochs=3") == {"training": {"epochs": 3}}
@@ -363,8 +365,9 @@ class TestReading:
     @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
     def test_pipes_and_devices_are_refused_and_not_waited_for(self, tmp_path):
         os.mkfifo(tmp_path / "pipe")
-        assert "not a regular file" in message(lambda: load(tmp_path / "pipe"))
-        assert "not a regular file" in message(lambda: load("/dev/zero"))
+        assert "is a pipe" in message(lambda: load(tmp_path / "pipe"))
+        assert "is a device" in message(lambda: load("/dev/zero"))
+        assert "is a file of `/proc`" in message(lambda: load("/proc/self/environ"))
 
     def test_a_name_that_is_no_text_can_be_printed(self, tmp_path):
         assert "\N{REPLACEMENT CHARACTER}" in message(lambda: load(os.fsdecode(b"caf\xe9.yaml")))

@@ -10,6 +10,7 @@ from kdspec.diagnostics.diagnostic import Diagnostic, Edit, Label, Span, closest
 from kdspec.diagnostics.place import in_order, without_values
 from kdspec.registry.registry import Registry
 from kdspec.source.document import Document, Path
+from kdspec.source.foreign import silent
 from kdspec.spec.check import components, values
 from kdspec.spec.check.mistake import Mistake, known, listed
 
@@ -37,7 +38,7 @@ def explain(errors: Sequence[Any], document: Document, registry: Registry) -> tu
         mistake = Mistake(error, document, registry)
         explained = _EXPLAINERS.get(error["type"], values.wrong_value)(mistake)
         found.append(without_values(explained, document, mistake.path))
-    return in_order(found)
+    return in_order(silent(found, document.sources))
 
 
 def _unknown_key(mistake: Mistake) -> Diagnostic:
