@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from foreign_texts import foreign_text
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,6 @@ from kdspec.cli import main
 from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.source import foreign
 from kdspec.source.extends import load
-from tests.shared.foreign_texts import foreign_text
 
 FORMATS = ("full", "concise", "json", "github")
 CANARY = "hunter2canary"
