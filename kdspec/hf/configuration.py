@@ -13,9 +13,10 @@ from kdspec.api.working.task import Head
 from kdspec.bounds import LONGEST_ROW, MOST_LAYERS
 from kdspec.diagnostics.diagnostic import closest, excerpt
 from kdspec.diagnostics.fault import Fault
-from kdspec.hf import entries, families, padding, remote_code
+from kdspec.hf import entries, families, padding
 from kdspec.hf.loading import explained
 from kdspec.hf.positions import positions
+from kdspec.hf.saved import remote_code
 
 _SHAPE = ("num_hidden_layers", "hidden_size", "num_attention_heads")
 _FROM_THE_TASK = ("num_labels", "id2label", "label2id", "problem_type")

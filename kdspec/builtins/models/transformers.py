@@ -17,11 +17,12 @@ from kdspec.api.kinds.model import InputLimits, Model, ModelContext, ModelFacts,
 from kdspec.api.spec.file_fields import SpecFolderOrHub, SpecTokenizer, local_folder
 from kdspec.api.spec.model_folders import has_tokenizer
 from kdspec.diagnostics.fault import Fault
-from kdspec.hf import configuration, families, heads, loading, model_files, model_source, remote_code, tokenizer_files
+from kdspec.hf import configuration, families, heads, loading, model_files, model_source, tokenizer_files
 from kdspec.hf.head_rows import compared_head, misnamed, named_by, settle
 from kdspec.hf.layer_copies import Initialize, copy, mistakes
 from kdspec.hf.padding import Padding, asked_by
 from kdspec.hf.read_files import read_files
+from kdspec.hf.saved.remote_code import Place, bring, refuse_kernels
 from kdspec.hf.weight_files import weight_files
 
 if TYPE_CHECKING:
@@ -296,8 +297,8 @@ class Transformers(Model):
         loading.save(module, folder, own, self.tokenizer(context))
         if context.trusts_code:
             line = [model for model in self._line(context) if isinstance(model, Transformers)]
-            places: list[remote_code.Place] = [(m.at(context), m.revision) for m in line if m.path is not None]
-            remote_code.bring(folder, [*places, *(m.tokenizer_at(context) for m in line if m.tokenizer_ is not None)])
+            places: list[Place] = [(m.at(context), m.revision) for m in line if m.path is not None]
+            bring(folder, [*places, *(m.tokenizer_at(context) for m in line if m.tokenizer_ is not None)])
 
     def _origin(self) -> tuple[str]:
         return ("path" if self.path is not None else "config" if self.config is not None else "like",)
@@ -341,7 +342,7 @@ class Transformers(Model):
                     self.at(context), revision=self.revision or "main",
                     trust_remote_code=context.trusts_code, local_files_only=not context.weights,
                 )  # fmt: skip
-                remote_code.refuse_kernels(self.written_configuration(context), trusts_code=context.trusts_code)
+                refuse_kernels(self.written_configuration(context), trusts_code=context.trusts_code)
             for fault in configuration.unexpected(self.path, self.config or {}, loaded.to_dict()):
                 raise fault
             return loaded

@@ -213,7 +213,7 @@ def _write_report(invocation: Invocation, reading: Reading, result: Result) -> N
 
 def _show_result(invocation: Invocation, result: Result, command: str) -> None:
     from kdspec.engine.run.run_folder import RunFolder
-    from kdspec.hf.usage import usage
+    from kdspec.hf.saved.usage import usage
     from kdspec.render.rehearsal import size
     from kdspec.render.table import caption, table
 

@@ -14,7 +14,7 @@ from kdspec.engine.evaluation.result_row import ResultRow
 from kdspec.engine.export.model_folder import versions
 from kdspec.engine.identity.reading import ReadContent
 from kdspec.engine.run.durable_files import atomic_write
-from kdspec.hf.usage import pipeline_tag, usage
+from kdspec.hf.saved.usage import pipeline_tag, usage
 from kdspec.plan.resolved import as_yaml
 from kdspec.source.variables import Written
 

@@ -19,7 +19,7 @@ from kdspec.engine.batches.sampler import fold, isolated_random, reseed
 from kdspec.engine.forward.device import placed
 from kdspec.engine.forward.error_context import OTHER_DEVICE, Asks, error_context
 from kdspec.engine.run.durable_files import cannot_write
-from kdspec.hf import remote_code
+from kdspec.hf.saved import remote_code
 
 
 class Models:

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from kdspec.cli import main
-from kdspec.hf import remote_code
-from kdspec.hf.usage import usage
+from kdspec.hf.saved import remote_code
+from kdspec.hf.saved.usage import usage
 from kdspec.testing import tiny
 
 SPEC = """\

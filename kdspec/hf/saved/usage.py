@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from kdspec.api.spec.model_folders import read_json
-from kdspec.hf import remote_code
+from kdspec.hf.saved import remote_code
 
 PIPELINES: Mapping[str, str] = MappingProxyType(
     {

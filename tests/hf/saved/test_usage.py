@@ -7,7 +7,7 @@ import json
 import pytest
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
-from kdspec.hf.usage import PIPELINES, pipeline_tag, usage
+from kdspec.hf.saved.usage import PIPELINES, pipeline_tag, usage
 from kdspec.testing import tiny
 
 
