@@ -61,6 +61,11 @@ def guess(rows: Rows) -> Guess:
     return Guess(text, label, task, tuple(reasons))
 
 
+def is_column_name(text: str) -> bool:
+    """Whether this is what a text, a label or an identifier is usually called, so that it stands in a header."""
+    return _named(text, _TEXTS) == 2 or _named(text, _LABELS) == 2 or _IDENTIFIER.search(text) is not None
+
+
 def _values(rows: Rows, name: str) -> list[str]:
     return [str(value) for value in rows.get(name, ()) if value is not None and str(value).strip()]
 

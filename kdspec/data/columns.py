@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping
 from itertools import islice
 
-from kdspec.diagnostics.diagnostic import closest, excerpt
+from kdspec.diagnostics.diagnostic import did_you_mean, excerpt, near
 from kdspec.diagnostics.fault import Fault
 
 _MANY = 20
@@ -23,14 +24,24 @@ def no_column(names: Collection[str], split: str, column: str, at: ColumnPlace, 
 
     If the column is `elsewhere`, in another split, its name is right, and no other name is proposed.
     """
-    near = None if elsewhere else closest(column, names)
+    guesses = () if elsewhere else near(column, names)
     known = ", ".join(f"`{excerpt(name)}`" for name in islice(names, _MANY)) or "none"
-    question = f"did you mean `{near}`? " if near else ""
+    question = f"{did_you_mean(guesses)} " if guesses else ""
     if not column.strip() or column.startswith(_NAMELESS):
-        near, question = None, "a column without a name cannot be read: write its name into the first line; "
+        guesses, question = (), "a column without a name cannot be read: write its name into the first line; "
+    if mark := _other_delimiter(names, column):
+        guesses, question = (), f"the fields are separated by `{mark}`: write `delimiter: {json.dumps(mark)}`; "
     message = f"the split `{split}` has no column `{excerpt(column)}`"
-    fix = (column, near) if near else None
+    fix = (column, guesses[0]) if len(guesses) == 1 else None
     return Fault("KD312", message, at, help=f"{question}the columns are {known}", fix=fix)
+
+
+def _other_delimiter(names: Collection[str], column: str) -> str | None:
+    """What separates the columns, if all of them were read as one whose parts include the column."""
+    if len(names) != 1:
+        return None
+    parts = {mark: {part.strip(' "') for part in next(iter(names)).split(mark)} for mark in (",", ";", "\t", "|")}
+    return next((mark for mark, found in parts.items() if len(found) > 1 and column in found), None)
 
 
 def missing(

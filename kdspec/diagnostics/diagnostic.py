@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
@@ -20,7 +20,9 @@ __all__ = [
     "Severity",
     "Span",
     "closest",
+    "did_you_mean",
     "excerpt",
+    "near",
     "one_line",
 ]
 
@@ -113,6 +115,41 @@ def closest(word: str, candidates: Iterable[str]) -> str | None:
             return name
     matches = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     return matches[0] if matches else None
+
+
+def near(word: str, candidates: Iterable[str]) -> tuple[str, ...]:
+    """The names worth suggesting for a misspelt `word`: none, the one that is meant, or two that are as likely.
+
+    Only one name is a safe correction: `adamv` is one letter away from `adam` and from `adamw`.
+    """
+    names = list(dict.fromkeys(candidates))
+    guess = closest(word, names)
+    if guess is None:
+        return ()
+    least = _edits(word, guess)
+    others = difflib.get_close_matches(word, names, n=4, cutoff=0.6) if least else ()
+    return (guess, *[name for name in others if name != guess and _edits(word, name) <= least][:1])
+
+
+def did_you_mean(names: Sequence[str]) -> str | None:
+    """The help that suggests these names; None without any."""
+    return f"did you mean {' or '.join(f'`{name}`' for name in names)}?" if names else None
+
+
+def _edits(word: str, other: str) -> int:
+    """The number of letters to insert, remove, replace or swap with their neighbour, as in typing; 0 but for case."""
+    word, other = (text.casefold().replace("-", "_") for text in (word, other))
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(word, 1):
+        last, row, older = row, [i], before
+        for j, wanted in enumerate(other, 1):
+            least = min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (letter != wanted))
+            if i > 1 and j > 1 and letter == other[j - 2] and word[i - 2] == wanted:
+                least = min(least, older[j - 2] + 1)
+            row.append(least)
+        before = last
+    return row[-1]
 
 
 def excerpt(text: str, limit: int = 60) -> str:

@@ -103,7 +103,7 @@ def mistakes(changes: Mapping[str, Any], facts: ModelFacts) -> Iterator[Fault]:
         elif key in sizes:
             yield from _not_a_size(key, value)
         elif key not in families.ATTRIBUTES and (near := _misspelt(key, sizes | families.ATTRIBUTES)):
-            yield _unknown(key, f"no configuration has `{key}`", near)
+            yield _unknown(key, f"no configuration has `{key}`", entries.of_the_family(facts.family, near) or near)
     yield from entries.not_of_the_family(facts.family, changes)
     yield from entries.out_of_range({key: value for key, value in changes.items() if key not in sizes})
     width, heads = facts.width, facts.heads

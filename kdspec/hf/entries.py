@@ -77,10 +77,16 @@ def not_of_the_family(family: str | None, changes: Mapping[str, Any]) -> Iterato
     for key in changes:
         if key in own or key not in _ALL:
             continue
-        same = next((names for names in _SAME if key in names), ())
-        near = next((name for name in same if name in own), None) or closest(key, sorted(own))
+        near = of_the_family(family, key) or closest(key, sorted(own))
         help_, fix = (f"did you mean `{near}`?", (key, near)) if near else (None, None)
         yield Fault("KD101", f"a {family} configuration has no `{key}`", (key,), help=help_, key=True, fix=fix)
+
+
+def of_the_family(family: str | None, key: str) -> str | None:
+    """What a family calls its number of layers, its width or its number of heads, if `key` is a name of it elsewhere."""
+    own = ENTRIES.get(family or "", frozenset())
+    same = next((names for names in _SAME if key in names), ())
+    return next((name for name in same if name in own), None)
 
 
 def out_of_range(changes: Mapping[str, Any]) -> Iterator[Fault]:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from kdspec.api.kinds.kinds import Dataset, fields, parts
 from kdspec.api.kinds.model import ModelFacts
 from kdspec.data import class_match
-from kdspec.data.class_match import ClassMatch, line, listed, mapping_line, scalar
+from kdspec.data.class_match import ClassMatch, line, listed, mapping_line, scalar, shown
+from kdspec.diagnostics.diagnostic import closest
 from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import Finding, Mark, of_fault
 from kdspec.hf.configuration import PROBLEMS, architecture
@@ -251,8 +252,12 @@ def _of_other_classes(model: str, found: ClassMatch, wanted: Wanted) -> Fault:
         f"{'is' if len(found.unknown) == 1 else 'are'} not among its classes"
     )
     notes = (f"not among those of the head: {listed(found.lacking)}", f"by position: {found.by_position()}")
+    theirs = {name.casefold(): name for name in found.unknown}
+    slips = [(name, near) for name in found.lacking if (near := closest(name.casefold(), theirs))] if wanted.key else []
+    meant = ", ".join(f"{shown(theirs[near])} in place of {shown(name)}" for name, near in slips[:4])
+    asked = f"did you mean {meant}? " if slips else ""
     help_ = (
-        f"if they have other names only, say which is which with `{mapping_line('labels', found.mapping())}` in the model; "
+        f"{asked}if they have other names only, say which is which with `{mapping_line('labels', found.mapping())}` in the model; "
         f"else {_train(model, wanted)}"
     )
     return Fault(CODE, message, ("path",), notes=notes, help=help_)

@@ -11,7 +11,7 @@ from kdspec.api.plan.needs import TaskNeeds
 from kdspec.api.plan.plan import Feature
 from kdspec.api.spec.match import PlannedMatch
 from kdspec.api.spec.spec import Spec
-from kdspec.diagnostics.diagnostic import closest
+from kdspec.diagnostics.diagnostic import did_you_mean, near
 from kdspec.diagnostics.finding import Finding, Mark, SpecPath
 from kdspec.plan.matches import Lacking
 
@@ -140,7 +140,7 @@ class FeatureReader:
     def _missing(
         self, model: str, name: str, why: str, path: SpecPath | None = None, *, written: bool = False
     ) -> Finding:
-        guess = closest(name, self.paths[model]) if written else None
+        guesses = near(name, self.paths[model]) if written else ()
         add = f"add `{name}: ...` with its field path to `adaptors.{model}`"
         return Finding(
             "KD303",
@@ -149,8 +149,8 @@ class FeatureReader:
             why,
             key=path is None and bool(self.needs.at),
             also=(self._declared(model),),
-            help=f"did you mean `{guess}`?" if guess is not None else add,
-            fix=(name, guess) if guess is not None else None,
+            help=did_you_mean(guesses) or add,
+            fix=(name, guesses[0]) if len(guesses) == 1 else None,
         )
 
     def _declared(self, model: str) -> Mark:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from kdspec.api.plan.needs import Needs
 from kdspec.api.spec.spec import Spec
 from kdspec.api.spec.spec_source import SpecSource
-from kdspec.diagnostics.diagnostic import closest
+from kdspec.diagnostics.diagnostic import did_you_mean, near
 from kdspec.diagnostics.finding import Finding, Mark, SpecPath
 
 
@@ -48,9 +48,9 @@ def circles(spec: Spec) -> Iterator[Finding]:
 def _unknown(kind: str, name: str, known: Iterable[str], at: SpecPath, *, key: bool = False) -> Finding:
     names = list(known)
     label, message = Mark(at, f"no {kind} of this spec", key), f"unknown {kind} `{name}`"
-    guess = closest(name, names)
-    if guess is not None:
-        return Finding("KD204", message, *label, help=f"did you mean `{guess}`?", fix=(name, guess))
+    if guesses := near(name, names):
+        fix = (name, guesses[0]) if len(guesses) == 1 else None
+        return Finding("KD204", message, *label, help=did_you_mean(guesses), fix=fix)
     note = "declared here: " + ", ".join(f"`{n}`" for n in names)
     return Finding("KD204", message, *label, notes=(note,))
 

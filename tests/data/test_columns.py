@@ -39,3 +39,22 @@ def test_no_name_is_proposed_for_a_column_that_the_training_rows_have():
     ((_, help_, fix),) = told(train=("text", "label"), validation=("text", "lable"))
     assert help_ == "the columns are `text`, `lable`"
     assert fix is None
+
+
+@pytest.mark.parametrize(("mark", "written"), [(";", '";"'), ("\t", '"\\t"'), ("|", '"|"'), (",", '","')])
+def test_another_delimiter_is_named_where_all_columns_were_read_as_one(mark, written):
+    (text, _) = told(train=(f"id{mark}text{mark}label",))
+    assert text[1].endswith(f"write `delimiter: {written}`; the columns are `{text[1].rpartition('are `')[2]}")
+    assert text[2] is None
+
+
+@pytest.mark.parametrize("name", ["id;other", "text;text_b;x"])
+def test_no_delimiter_is_named_for_a_column_without_the_wanted_name(name):
+    helps = [help_ for _, help_, _ in told(train=(name,)) if "delimiter" in help_]
+    assert bool(helps) == ("text" in name.split(";"))
+
+
+def test_two_near_names_are_both_proposed_and_none_is_a_fix():
+    (found,) = missing({"train": ("text_1", "text_2")}, {("text",): "text_3"}, {})
+    assert found.help.startswith(("did you mean `text_1` or `text_2`? ", "did you mean `text_2` or `text_1`? "))
+    assert found.fix is None

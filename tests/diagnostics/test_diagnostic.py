@@ -6,7 +6,17 @@ import re
 
 import pytest
 
-from kdspec.diagnostics.diagnostic import CODES, Diagnostic, DiagnosticError, Label, Span, closest, excerpt
+from kdspec.diagnostics.diagnostic import (
+    CODES,
+    Diagnostic,
+    DiagnosticError,
+    Label,
+    Span,
+    closest,
+    did_you_mean,
+    excerpt,
+    near,
+)
 
 AT = Span("s.yaml", 2, 4, 2, 9)
 
@@ -62,6 +72,28 @@ def test_an_error_without_a_diagnostic_is_a_programmers_error():
 )
 def test_closest_suggests_one_name_or_none(word, candidates, expected):
     assert closest(word, iter(candidates)) == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "candidates", "expected"),
+    [
+        ("adamv", ["adam", "adamw", "sgd"], ("adam", "adamw")),  # a letter too many, or a wrong one
+        ("temprature", ["temperature", "weight"], ("temperature",)),
+        ("lable", ["label", "table_"], ("label",)),  # two letters swapped are one slip
+        ("tran", ["train", "trap"], ("train", "trap")),
+        ("sentence_3", ["sentence_1", "sentence_2", "label"], ("sentence_1", "sentence_2")),
+        ("KL", ["kl", "kll"], ("kl",)),
+        ("zzz", ["kl"], ()),
+    ],
+)
+def test_near_names_are_one_or_two_that_are_as_likely(word, candidates, expected):
+    found = near(word, iter(candidates))
+    assert sorted(found) == sorted(expected)
+    assert (did_you_mean(found) is None) == (not expected)
+
+
+def test_help_of_two_near_names_names_both():
+    assert did_you_mean(("adam", "adamw")) == "did you mean `adam` or `adamw`?"
 
 
 def test_an_excerpt_is_one_short_printable_line():

@@ -109,6 +109,14 @@ def test_a_slip_is_mended_and_nothing_else_changed(right, wrong, folder, capsys)
     assert path.read_text(encoding="utf-8") == GOOD
 
 
+def test_a_slip_with_two_corrections_that_are_as_likely_is_left(folder, capsys):
+    path = folder / "spec.yaml"
+    path.write_text(GOOD.replace("adamw:", "adamv:", 1), encoding="utf-8")
+    assert main(["validate", "--fix", "spec.yaml"]) == 1
+    assert path.read_text(encoding="utf-8") == GOOD.replace("adamw:", "adamv:", 1)
+    assert "did you mean `adam` or `adamw`?" in capsys.readouterr().out
+
+
 def test_slips_of_several_kinds_are_mended_at_once(folder):
     text = GOOD
     for right, wrong in SLIPS[::5]:

@@ -48,6 +48,17 @@ def test_an_entry_of_another_family_is_corrected(key, near, tiny):
     assert found(tiny, **{near: value}) == []
 
 
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [("layers", "num_hidden_layers"), ("n_layerss", "num_hidden_layers"), ("num_headss", "num_attention_heads"),
+     ("hiden_size", "hidden_size")],
+)  # fmt: skip
+def test_a_misspelt_entry_is_corrected_to_that_of_the_family(key, near, tiny):
+    (fault,) = found(tiny, **{key: 2})
+    assert fault.help == f"did you mean `{near}`?"
+    assert found(tiny, **{near: 2}) == []
+
+
 @given(rate=st.floats(-3, 3))
 def test_a_dropout_rate_is_a_probability(rate):
     faults = list(entries.out_of_range({"hidden_dropout_prob": rate}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kdspec.diagnostics.diagnostic import Diagnostic, Edit, Label, closest, excerpt
+from kdspec.diagnostics.diagnostic import Diagnostic, Edit, Label, did_you_mean, excerpt, near
 from kdspec.registry.registry import KINDS
 from kdspec.spec.check.mistake import Mistake, instead, known
 from kdspec.spec.check.values import number
@@ -23,15 +23,14 @@ def unknown(mistake: Mistake) -> Diagnostic:
     failed = [p for p in registry.problems if p.distribution == name.partition("/")[0] or "/" not in name]
     notes = [f"`{name}` is a {e.component.words()}" for e in elsewhere[:1]]
     notes += [f"plugin `{p.name}` of {p.distribution} could not be used: {p.reason}" for p in failed]
-    guess = closest(name, candidates)
-    if guess is not None:
-        help_ = f"did you mean `{guess}`?"
-        return Diagnostic("KD201", message, label, notes=tuple(notes), help=help_, edit=Edit(label.span, guess))
+    if guesses := near(name, candidates):
+        edit = Edit(label.span, guesses[0]) if len(guesses) == 1 else None
+        return Diagnostic("KD201", message, label, notes=tuple(notes), help=did_you_mean(guesses), edit=edit)
     notes.append(known(candidates, context["kind_id"]))
     if _takes_numbers(context["kind_id"]):
         message = f"expected a number or a {kind}, not the string `{excerpt(name)}`"
         return Diagnostic("KD201", message, label, notes=tuple(notes))
-    if elsewhere and not failed:
+    if elsewhere:
         return Diagnostic("KD201", message, label, notes=tuple(notes))
     package = f"install the package `{name.partition('/')[0]}`"
     anywhere = "install the package that provides it, or name its file with `--plugin FILE`"

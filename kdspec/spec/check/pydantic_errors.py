@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from kdspec.diagnostics.diagnostic import Diagnostic, Edit, Label, Span, closest
+from kdspec.diagnostics.diagnostic import Diagnostic, Edit, Label, Span, closest, did_you_mean, near
 from kdspec.diagnostics.place import in_order, without_values
 from kdspec.registry.registry import Registry
 from kdspec.source.document import Document, Path
@@ -44,16 +44,17 @@ def explain(errors: Sequence[Any], document: Document, registry: Registry) -> tu
 def _unknown_key(mistake: Mistake) -> Diagnostic:
     key, candidates = mistake.context["key"], mistake.context["candidates"]
     span, keys = mistake.owner(mistake.path), mistake.document.keys
-    guess = closest(key, candidates)
+    guesses = near(key, candidates)
     message, label = f"unknown key `{key}`", Label(span, "not a key here")
     if key in _CODE:
         return Diagnostic("KD101", message, label, help=_TRUST if "remote_code" in key else _NO_CODE)
-    if guess is None:
+    if not guesses:
         note = known(candidates) if candidates else f"`{mistake.path[-2]}` takes no parameters"
         return Diagnostic("KD101", message, label, notes=(note,), help=components.beside(mistake, key))
-    if (*mistake.path[:-1], guess) in keys and not _by_set(span):
-        return Diagnostic("KD101", message, label, help=f"`{guess}` is already given; remove `{key}`")
-    return Diagnostic("KD101", message, label, help=f"did you mean `{guess}`?", edit=Edit(span, guess))
+    if (*mistake.path[:-1], guesses[0]) in keys and not _by_set(span):
+        return Diagnostic("KD101", message, label, help=f"`{guesses[0]}` is already given; remove `{key}`")
+    edit = Edit(span, guesses[0]) if len(guesses) == 1 else None
+    return Diagnostic("KD101", message, label, help=did_you_mean(guesses), edit=edit)
 
 
 def _missing(mistake: Mistake) -> Diagnostic:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from kdspec.diagnostics.diagnostic import Diagnostic, Edit, Label, closest
+from kdspec.diagnostics.diagnostic import Diagnostic, Edit, Label, did_you_mean, near
 from kdspec.spec.check.mistake import Mistake, instead, listed, shown
 
 _EXPECTED: Mapping[str, str] = MappingProxyType(
@@ -64,11 +64,10 @@ def not_a_choice(mistake: Mistake) -> Diagnostic:
     expected = str(mistake.context["expected"]).replace(" or ", ", ")
     choices = [part.strip().strip("'") for part in expected.split(", ")]
     wanted, seen = listed(choices, "or"), mistake.seen
-    guess = closest(seen, choices) if isinstance(seen, str) else None
+    guesses = near(seen, choices) if isinstance(seen, str) else ()
     label = mistake.value("not one of these" if len(choices) > 1 else f"must be {wanted}")
-    edit = mistake.rewrite(seen, guess) if guess else None
-    help_ = f"did you mean `{guess}`?" if guess else None
-    return Diagnostic("KD104", instead(wanted, seen), label, help=help_, edit=edit)
+    edit = mistake.rewrite(seen, guesses[0]) if len(guesses) == 1 else None
+    return Diagnostic("KD104", instead(wanted, seen), label, help=did_you_mean(guesses), edit=edit)
 
 
 def field_path(mistake: Mistake) -> Diagnostic:

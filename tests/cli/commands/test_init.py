@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from datasets import Dataset
 from transformers import AutoConfig
 
 from kdspec import load_registry
@@ -126,6 +127,81 @@ def test_the_task_is_that_of_the_data(kdspec, tmp_path, monkeypatch, registry, n
     assert read("spec.yaml", registry).diagnostics == ()
 
 
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_a_table_with_another_delimiter_is_read_with_it(new, tmp_path, registry, mark):
+    (tmp_path / "tickets.csv").write_text(TICKETS.replace(",", mark))
+    assert new("--data", "tickets.csv").code == 0
+    task = yaml.safe_load((tmp_path / "spec.yaml").read_text())["tasks"]["main"]["sequence_classification"]
+    assert task["data"]["csv"]["delimiter"] == mark
+    assert (task["text"], task["label"]) == ("body", "queue")
+    assert read(str(tmp_path / "spec.yaml"), registry).diagnostics == ()
+
+
+@pytest.mark.parametrize(
+    "rows", [TICKETS.partition("\n")[2], 'the printer fails,tech\n"again, it fails",tech\nwhy,billing\nwho,billing\n']
+)
+def test_columns_of_a_table_without_a_header_get_names(new, tmp_path, registry, rows):
+    (tmp_path / "tickets.csv").write_text(rows)
+    outcome = new("--data", "tickets.csv")
+    assert outcome.code == 0, outcome.err
+    assert "its first row is data" in " ".join(outcome.err.split())
+    task = yaml.safe_load((tmp_path / "spec.yaml").read_text())["tasks"]["main"]["sequence_classification"]
+    columns = task["data"]["csv"]["columns"]
+    assert (task["text"], task["label"]) == (columns[-2], columns[-1])
+    assert read(str(tmp_path / "spec.yaml"), registry).diagnostics == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "text,2019\na fine year,3\na bad one,4\n",
+        "id,positive\na1,positive\na2,negative\n",
+        "text,label\nlabel,x\ny,z\n",
+    ],
+)
+def test_a_header_is_taken_for_one(new, tmp_path, text):
+    (tmp_path / "rows.csv").write_text(text)
+    new("--data", "rows.csv", "--text", text.partition(",")[0])
+    assert "columns" not in (tmp_path / "spec.yaml").read_text().partition("csv:")[2].partition("}")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "what"),
+    [
+        ("quote.csv", 'text,label\n"hello,a\nyou,b\n', "a quotation mark is never closed"),
+        ("fields.csv", "text,label\nhello, you,a\nyou,b\n", "3 fields in a row, and 2 columns"),
+        ("header.csv", "text,label\n", "header.csv has no rows"),
+        ("empty.csv", "", "the file is empty"),
+        ("table.xlsx", "PK\x03\x04\x14", "the file is a zip archive"),
+        ("half.jsonl", '{"text": "a"}\n{"text": \n', "half.jsonl"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_refused_before_anything_is_written(new, tmp_path, name, text, what):
+    (tmp_path / name).write_text(text)
+    outcome = new("--data", name)
+    assert outcome.code == 2
+    assert what in " ".join(outcome.err.split())
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_texts_are_refused_as_the_numbers_of_a_regression(new, tmp_path):
+    (tmp_path / "tickets.csv").write_text(TICKETS)
+    outcome = new("--data", "tickets.csv", task="regression")
+    assert outcome.code == 2
+    assert "`regression` learns numbers, and `queue` has `billing`" in " ".join(outcome.err.split())
+    assert new("--data", "tickets.csv", "--label", "ticket_id", task="regression").code == 0
+
+
+def test_rows_below_a_key_of_a_json_object_are_found(new, tmp_path, registry):
+    rows = [{"text": f"row {n} is fine", "label": "ab"[n % 2]} for n in range(6)]
+    (tmp_path / "rows.json").write_text(json.dumps({"version": 1, "data": rows}))
+    assert new("--data", "rows.json").code == 0
+    task = yaml.safe_load((tmp_path / "spec.yaml").read_text())["tasks"]["main"]["sequence_classification"]
+    assert task["data"]["json"]["field"] == "data"
+    assert (task["text"], task["label"]) == ("text", "label")
+    assert read(str(tmp_path / "spec.yaml"), registry).diagnostics == ()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_the_example_of_a_task_runs(kdspec, tmp_path, monkeypatch, task):
@@ -191,7 +267,8 @@ def test_paths_are_seen_from_the_spec(new, tmp_path):
 
 @pytest.mark.parametrize(("name", "reader"), [("rows.csv", "csv"), ("rows.jsonl", "json"), ("rows.parquet", "parquet")])
 def test_data_is_read_by_its_suffix(new, tmp_path, name, reader):
-    (tmp_path / name).write_text('{"text": "a", "label": "b"}\n')
+    rows = Dataset.from_list([{"text": "a row", "label": "b"}, {"text": "another", "label": "c"}])
+    {"csv": rows.to_csv, "json": rows.to_json, "parquet": rows.to_parquet}[reader](tmp_path / name)
     assert new("--data", name).code == 0
     task = yaml.safe_load((tmp_path / "spec.yaml").read_text())["tasks"]["main"]["sequence_classification"]
     assert task["data"] == {reader: {"train": f"./{name}"}}
