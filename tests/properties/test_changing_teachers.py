@@ -88,6 +88,92 @@ def test_a_changed_teacher_teaches_the_next_stage_as_it_is_now(launch, session, 
     assert same.bits(launch(*two, adaptors, plugins=(Plugin(),)).weights, whole.weights)
 
 
+def test_a_teacher_that_one_stage_trains_and_a_later_one_changes_is_whole(launch, session, toys, same):
+    first = "{distiller: {supervised: {model: teacher}}, training: {steps: 2, batch_size: 2}}"
+    adaptor = "adaptors.teacher={logits: output.logits, hidden: output.hidden, labels: batch.label}"
+    two = (*SAME[:2], f"stages={{first: {first}, distil: {MEAN}}}", adaptor)
+    whole = launch(*two, plugins=(Plugin(),), folder="whole")
+    with pytest.raises(Interrupted):
+        session(*two, plugins=(Plugin(), toys.StopAt(3))).run()
+    ran = launch(*two, plugins=(Plugin(),))
+    assert same.bits(ran.weights, whole.weights)
+    assert session(*two, plugins=(Plugin(),)).run().already_finished
+    for name in ("stages/distil.json", "table.json"):  # killed between the last model and the record of the stage
+        (ran.folder / name).unlink()
+    assert same.bits(launch(*two, plugins=(Plugin(),)).weights, whole.weights)
+
+
+class TwoMeans(Distiller):
+    """Two teachers follow the student, each at its own pace."""
+
+    name = "two_means"
+    declared: list[str] = ["slow", "fast"]
+    """The teachers that are declared as changing."""
+
+    def needs(self) -> Needs:
+        reads = {model: frozenset({"logits"}) for model in ("student", "slow", "fast")}
+        task = TaskNeeds(teachers=("slow", "fast"), reads=reads)
+        return Needs(student="student", tasks=(task,), changing=tuple(self.declared))
+
+    def build(self, context: ObjectiveContext) -> Any:
+        from kdspec import Objective
+
+        class Means(Objective):
+            changes_modules = True
+
+            def on_step_begin(self, progress: float, models: Any) -> None:
+                self.models = models
+
+            def forward(self, step: Step) -> dict[str, Term]:
+                (student,) = step.student.logits
+                teachers = [step.teachers[name].logits[0].dense() for name in ("slow", "fast")]
+                return {"soft_labels": Term(sum((student.dense() - each - 1).square().mean() for each in teachers))}
+
+            def on_step_end(self, progress: float) -> None:
+                with torch.no_grad():
+                    for name, share in (("slow", 0.1), ("fast", 0.4)):
+                        pairs = zip(self.models[name].parameters(), self.models["student"].parameters(), strict=True)
+                        for mean, now in pairs:
+                            mean.lerp_(now, share)
+
+        return Means()
+
+
+class TwoPlugin:
+    @hookimpl
+    def kdspec_components(self) -> list[type[Component]]:
+        return [TwoMeans]
+
+
+TWO = (
+    "models={slow: {toy: {dropout: 0.2}}, fast: {toy: {dropout: 0.2}}, student: {toy: {dropout: 0.2}}}",
+    "adaptors={slow: {logits: output.logits}, fast: {logits: output.logits}, student: {logits: output.logits}}",
+    "stages={distil: {distiller: two_means, training: {steps: 6, batch_size: 2, log_every: 1}}}",
+)
+
+
+def test_two_changing_teachers_are_both_saved_and_restored(session, launch, toys, same):
+    whole = launch(*TWO, plugins=(TwoPlugin(),), folder="whole")
+    with pytest.raises(Interrupted):
+        session(*TWO, plugins=(TwoPlugin(), toys.StopAt(3))).run()
+    ran = launch(*TWO, plugins=(TwoPlugin(),))
+    assert same.bits(ran.weights, whole.weights)
+    found = {}
+    for name in ("slow", "fast"):
+        of = [load_file(each.folder / "models" / name / "model.safetensors") for each in (ran, whole)]
+        assert same.bits(*of), name
+        found[name] = of[0]
+    assert not same.close(found["slow"], found["fast"], 1e-6)
+
+
+def test_one_of_two_changing_teachers_that_is_undeclared_stops_the_run(session):
+    with pytest.raises(FindingError) as caught:
+        session(*TWO, "stages.distil.distiller={two_means: {declared: [slow]}}", plugins=(TwoPlugin(),)).run()
+    (finding,) = caught.value.findings
+    assert finding.code == "KD520"
+    assert "weights of teacher `fast` have changed" in finding.message
+
+
 def test_a_teacher_that_changes_undeclared_is_refused_before_its_first_checkpoint(session):
     sets = (*SAME, "stages.distil.distiller.mean_teacher.declared=false")
     with pytest.raises(FindingError) as caught:

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from kdspec import Model, SpecFolderOrHub
 from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.run.event_log import read
 from kdspec.engine.run.session import Session
@@ -207,6 +208,7 @@ def test_a_stage_that_has_not_begun_may_read_other_weights(own):
     assert own.session(alone).run().stages
 
 
+@pytest.mark.slow
 def test_each_way_on_of_the_message_works(own):
     own.stopped()
     own.write("train", ROWS[::-1])
@@ -435,6 +437,25 @@ def test_any_byte_of_any_file_counts(own, data):
     assert identity(planned, own.components, {}).stages["distil"] == before
 
 
+class Files(Model):
+    """A model of a plugin that says nothing of what it reads."""
+
+    name = "files"
+    folder: SpecFolderOrHub
+    """A folder."""
+
+    def build(self, context):
+        raise AssertionError
+
+
+def test_the_files_in_the_folder_of_a_model_of_a_plugin_count(own):
+    from kdspec import ModelContext
+
+    (read,) = Files(folder="teacher").read_files(ModelContext(folder=own.folder))
+    assert (read.at, read.what) == ("folder", "file")
+    assert {path.name for path in read.files} >= {"config.json", "model.safetensors", "tokenizer.json"}
+
+
 def test_a_file_of_the_right_type_is_part_of_a_run_wherever_the_spec_names_it(own):
     (own.folder / "vectors.txt").write_text("good 1 2\nbad 2 1\n")
     vectors = "models.student={textcnn: {like: teacher, vectors: vectors.txt, embedding: 2}}"
@@ -465,6 +486,29 @@ def test_a_model_from_the_hub_is_compared_by_its_commit(own, tmp_path, monkeypat
     commit("b" * 40)
     found = own.refused(hub)
     assert found.notes == (f"`models.teacher.transformers.path` had the commit `{'a' * 12}` and has `{'b' * 12}`",)
+
+
+def test_rows_from_the_hub_are_compared_themselves(own, monkeypatch):
+    import datasets
+
+    rows = {"now": ROWS}
+
+    def load(path, subset, *, revision, split):
+        del path, subset, revision, split
+        texts, labels = zip(*(row.split(",") for row in rows["now"]), strict=True)
+        made = datasets.Dataset.from_dict({"text": texts, "label": labels})
+        return datasets.DatasetDict({"train": made, "test": made})
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    hub = "tasks.own.sequence_classification.data={hub: {path: some/rows}}"
+    own.stopped(hub)
+    rows["now"] = ROWS[:9]
+    found = own.refused(hub)
+    assert [note.partition(" (")[0] for note in found.notes] == [
+        f"`tasks.own.sequence_classification.data.hub` had 12 rows of `{split}`" for split in ("train", "test")
+    ]
+    rows["now"] = ROWS
+    assert own.session(hub).run().stages
 
 
 def test_what_is_in_no_cache_yet_is_recorded_when_it_is_there(own):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -36,8 +38,10 @@ class FileDigests:
         """The checksums of this start that the next one may use."""
 
     def of(self, path: Path) -> str:
-        """The SHA-256 of a file's content, in hexadecimal. Raises OSError if it cannot be read."""
+        """The SHA-256 of a file's content, in hexadecimal. Raises OSError if it cannot be read, or is a device or a pipe."""
         found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(path))
         # On Windows this time is that of the file's creation, which no write moves.
         if found.st_size < _LARGE or os.name == "nt":
             return sha256(path)

@@ -99,7 +99,6 @@ class RunFolder:
             FindingError: KD504 if such a record is damaged, or the weights of the model do not match their checksums.
         """
         there: dict[str, StageFinished] = {}
-        known: dict[str, Mapping[str, str] | None] = {}
         for name in stages:
             try:
                 event, weights = _end(read_back.mapping(self._record(name)), name)
@@ -111,11 +110,7 @@ class RunFolder:
                 raise FindingError(Finding("KD504", message, help=help_)) from damage
             if (self.path / event.folder).is_dir():
                 there[name] = event
-                known[name] = weights
-        # A later stage that trains the same model has its folder now.
-        last = {event.folder: name for name, event in there.items()}
-        for place, name in last.items():
-            self._check_weights(name, self.path / place, known[name])
+                self._check_weights(name, self.path / event.folder, weights)
         return there
 
     def finish(self, event: StageFinished) -> None:
@@ -124,6 +119,17 @@ class RunFolder:
         self._make(self._record(event.stage).parent)
         record = {**to_json(event), "weights": _checksums(self.path / event.folder)}
         atomic_write(self._record(event.stage), json.dumps(record, indent=2) + "\n")
+
+    def take_over(self, model: Path) -> None:
+        """Drop the checksums of a model that is about to be written from the records of earlier stages that wrote it."""
+        at = str(model.relative_to(self.path))
+        for path in sorted((self.path / "stages").glob("*.json")):
+            try:
+                record = json.loads(self.text(f"stages/{path.name}") or "")
+            except (ValueError, RecursionError):  # `finished` reports it
+                continue
+            if isinstance(record, dict) and record.get("folder") == at and record.get("weights") is not None:
+                atomic_write(path, json.dumps({**record, "weights": None}, indent=2) + "\n")
 
     def reopen(self, stage: str) -> None:
         """Remove the record that a stage and the run have ended: the stage resumes from its last checkpoint."""
@@ -236,7 +242,7 @@ class RunFolder:
                 path.rename(aside / path.name)
 
     def _check_weights(self, stage: str, folder: Path, known: Mapping[str, str] | None) -> None:
-        """Compare a stage's weights with its checksums; stages run by older versions have none."""
+        """Compare a stage's weights with its checksums; a model that a later stage has trained on has none."""
         if known is None or (now := _checksums(folder)) == known:
             return
         wrong = sorted(name for name in now.keys() | known.keys() if now.get(name) != known.get(name))

@@ -229,6 +229,7 @@ class StageRun:
         folder = self.setup.folder.model(student)
         self._replace_sharded()
         if self.backend.is_main:
+            self.setup.folder.take_over(folder)
             self.setup.folder.replace(folder, lambda fresh: self._export(fresh, metrics))
         self.backend.barrier()  # other processes may read the model from here
         self.setup.models.trained[student] = folder
@@ -241,6 +242,7 @@ class StageRun:
         for name in self.stage.needs.changing:
             folder = self.setup.folder.model(name)
             if self.backend.is_main:
+                self.setup.folder.take_over(folder)
                 self.setup.folder.replace(folder, partial(self.setup.models.save, name))
             self.backend.barrier()
             self.setup.models.trained[name] = folder
