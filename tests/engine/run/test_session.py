@@ -11,7 +11,7 @@ from importlib.util import find_spec
 import pytest
 import yaml
 
-from kdspec import hookimpl
+from kdspec import LogitLoss, hookimpl
 from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.run.lock import RunLock
 from kdspec.engine.run.resume_check import has_trained
@@ -94,12 +94,29 @@ def test_an_observer_that_fails_at_the_end_costs_nothing(launch):
     assert any("an observer raised OSError at the end: gone" in note for note in ran.notes)
 
 
+class Growing(LogitLoss):
+    """Infinite from the fifth call on, in the third step of two micro-batches."""
+
+    name = "growing"
+
+    def build(self, context):
+        calls = iter(range(10**6))
+
+        def loss(student, teacher, *, temperature):
+            return (student - teacher.detach()).square().mean() * (1.0 if next(calls) < 4 else float("inf"))
+
+        return loss
+
+
+INFINITE = f"{GENERAL}.soft_labels={{loss: growing}}"
+
+
 @pytest.mark.skipif(find_spec("tensorboard") is None, reason="TensorBoard is optional")
 @pytest.mark.parametrize("end", ["finished", "failed", "interrupted"])
 def test_curves_are_written_and_closed_however_the_run_ends(end, session, toys, tmp_path):
     changes, plugins = [ROWS, f"{TRAINING}.evaluate={{}}"], []
     if end == "failed":
-        changes = [*changes, f"{TRAINING}.optimizer={{sgd: {{lr: 1.0e+200}}}}", f"{TRAINING}.max_grad_norm=null"]
+        changes, plugins = [*changes, INFINITE], [Growing]
     if end == "interrupted":
         plugins = [toys.StopAt(3)]
     made = session(*changes, plugins=plugins)
@@ -120,7 +137,7 @@ def test_curves_are_written_and_closed_however_the_run_ends(end, session, toys, 
 
 
 def test_a_failed_run_is_logged_as_failed(session):
-    made = session(f"{TRAINING}.optimizer={{sgd: {{lr: 1.0e+200}}}}", f"{TRAINING}.max_grad_norm=null")
+    made = session(INFINITE, plugins=[Growing])
     refused(made.run)
     last = json.loads((made.folder / "events.jsonl").read_text().splitlines()[-1])
     assert (last["event"], last["code"]) == ("RunFailed", "KD501")
