@@ -379,8 +379,11 @@ def test_a_run_without_a_record_of_what_it_read_is_refused(own):
 @pytest.mark.parametrize(
     ("text", "note"),
     [
-        ("{", "`identity.json` is damaged"),
-        ("[" * 100_000, "`identity.json` is damaged"),
+        (
+            "{",
+            "`identity.json` is damaged: it is not JSON: line 1, column 2: expecting property name enclosed in double quotes",
+        ),
+        ("[" * 100_000, "`identity.json` is damaged: it is nested more than 64 levels deep"),
         ('{"format":2}', "`identity.json` has another format than 1, which this version of kdspec reads"),
         ('{"format":1,"stages":{"warm":{"spec":5}}}', "`identity.json` is damaged at `stages.warm.spec`"),
         ('{"format":1,"stages":[]}', "`identity.json` is damaged at `stages`"),
