@@ -247,7 +247,7 @@ def library_page() -> str:
     parts = ["# The library", ABOUT_LIBRARY]
     for place in LIBRARY:
         for name, tree in module_trees(place):
-            rows = [(f"`{public}`", inline(first_line(text))) for public, text in public_names(tree)]
+            rows = [(f"`{public}{called}`", inline(first_line(text))) for public, called, text in public_names(tree)]
             if rows or place == name:
                 level = "##" if place == name else "###"
                 parts += [f"{level} kdspec.{name}", told(ast.get_docstring(tree) or "")]
@@ -266,18 +266,40 @@ def module_trees(place: str) -> Iterator[tuple[str, ast.Module]]:
         yield dotted, ast.parse(file.read_text(encoding="utf-8"))
 
 
-def public_names(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """The documented names that a module defines, each with its docstring, in order."""
+def public_names(tree: ast.Module) -> Iterator[tuple[str, str, str]]:
+    """The documented names that a module defines, in order: each with its arguments or fields, and its docstring."""
     for node, text in pairwise([*tree.body, ast.Pass()]):
+        called = ""
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             name, docstring = node.name, ast.get_docstring(node)
+            called = arguments(node) if isinstance(node, ast.FunctionDef) else record_fields(node)
         elif isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(text, ast.Expr):
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
             name, docstring = ast.unparse(target), ast.literal_eval(text.value)
         else:
             continue
         if docstring and not name.startswith("_"):
-            yield name, docstring
+            yield name, called, docstring
+
+
+def arguments(node: ast.FunctionDef) -> str:
+    """The names of a function's arguments as it is called; those after `*` are given by name."""
+    given = node.args
+    names = [argument.arg for argument in (*given.posonlyargs, *given.args)]
+    names += [f"*{given.vararg.arg}"] if given.vararg else ["*"] if given.kwonlyargs else []
+    names += [argument.arg for argument in given.kwonlyargs]
+    return f"({', '.join(names)})"
+
+
+def record_fields(node: ast.ClassDef) -> str:
+    """The fields of a data class; empty for any other class."""
+    decorators = [each.func if isinstance(each, ast.Call) else each for each in node.decorator_list]
+    if not any(isinstance(each, ast.Name) and each.id == "dataclass" for each in decorators):
+        return ""
+    own = [
+        each.target.id for each in node.body if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name)
+    ]
+    return f"({', '.join(name for name in own if not name.startswith('_'))})"
 
 
 def first_line(text: str) -> str:

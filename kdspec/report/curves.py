@@ -25,6 +25,8 @@ class _Figure(NamedTuple):
     curve: Curve
     aside: str
     mark: float | None = None
+    kept: float | None = None
+    """The value at `mark`."""
     first: bool = False
     """Whether it is drawn before others where not all can be."""
 
@@ -60,7 +62,9 @@ def _figures(stage: StageCurves, student: str) -> Iterator[_Figure]:
     for name, curve in stage.terms.items():
         yield _Figure(name, curve, _weight(stage.weights.get(name)))
     for name, curve in stage.metrics.items():
-        yield _Figure(f"{stage.split} {name}", curve, stage.model, stage.best_step, first=True)
+        kept = stage.kept.get(name)
+        aside = stage.model if kept is None else f"{stage.model}; kept: step {stage.best_step}, the circle"
+        yield _Figure(f"{stage.split} {name}", curve, aside, stage.best_step, kept, first=True)
     for name, curve in stage.rates.items():
         yield _Figure("learning rate", curve, student if name == STUDENT else name)
     yield _Figure("gradient norm", stage.norms, "before clipping")
@@ -70,8 +74,8 @@ def _drawn(figure: _Figure, most: int, titles: int) -> str:
     svg = chart(figure.curve, label=f"{figure.name} by step", mark=figure.mark, most=most, titles=titles)
     if not svg or figure.curve.last is None:
         return ""
-    last = escape(number(figure.curve.last))
-    caption = f"<span>{last}</span><b>{escape(figure.name)}</b><small>{escape(figure.aside)}</small>"
+    value = escape(number(figure.curve.last if figure.kept is None else figure.kept))
+    caption = f"<span>{value}</span><b>{escape(figure.name)}</b><small>{escape(figure.aside)}</small>"
     return f"<figure><figcaption>{caption}</figcaption>{svg}</figure>"
 
 

@@ -43,6 +43,8 @@ class StageCurves:
     model: str = ""
     """The model of the evaluations."""
     best_step: int | None = None
+    kept: dict[str, float] = field(default_factory=dict)
+    """The metrics of the best step."""
     ended: bool = False
 
 
@@ -119,6 +121,7 @@ class Digest:
                 stage = self._stage(event.stage)
                 if not stage.ended:
                     stage.ended, stage.best_step = True, event.best_step
+                    stage.kept = {} if event.best_step is None else event.metrics
 
     def _step(self, event: StepDone) -> None:
         stage = self._stage(event.stage)

@@ -9,12 +9,13 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from pydantic import ValidationError
 
-from kdspec.api.component import Component
+from kdspec.api.component import Component, Strict
 from kdspec.api.docstrings import attribute_docstrings
-from kdspec.api.kinds.kinds import parts
+from kdspec.api.kinds.kinds import fields
 from kdspec.registry.registry import load_registry
 
 
@@ -57,11 +58,21 @@ def _needs_a_parameter() -> Iterator[None]:
             raise
 
 
-def _within(component: Component) -> Iterator[Component]:
-    """All components among the parameters."""
-    for part in parts(component):
-        yield part
-        yield from _within(part)
+def _within(value: Any) -> Iterator[Component]:
+    """All components among the parameters, those of groups of parameters and in lists included."""
+    match value:
+        case Strict():
+            for _, inner in fields(value):
+                if isinstance(inner, Component):
+                    yield inner
+                yield from _within(inner)
+        case list() | tuple():
+            for inner in value:
+                if isinstance(inner, Component):
+                    yield inner
+                yield from _within(inner)
+        case Mapping():
+            yield from _within(list(value.values()))
 
 
 _PROBE = """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,14 +54,18 @@ def read(files: Sequence[Path], registry: Registry, chosen: Sequence[str] = ()) 
     Raises:
         DiagnosticError: with every error in the files.
     """
-    sources: dict[str, Source] = {}
-    parts: list[FoundCalls] = []
-    for file in files:
-        made = _source(file)
-        sources[made.name] = made
-        parts.append(python_reader.read(made) if file.suffix == ".py" else _from_json(made, file.stem))
-    texts = {name: made.text for name, made in sources.items()}
+    made = {file: _source(file) for file in files}
+    sources = {source.name: source for source in made.values()}
+    from_json = {file: _from_json(source, file.stem) for file, source in made.items() if file.suffix != ".py"}
+    given = {str(key): node for part in from_json.values() for key, (_, node) in part.settings.items()}
+    parts = [from_json.get(file) or python_reader.read(source, given) for file, source in made.items()]
+    _take_options(from_json.values(), frozenset().union(*(part.options for part in parts)))
+    texts = {source.name: source.text for source in made.values()}
     found = [diagnostic for part in parts for diagnostic in part.diagnostics]
+    if not from_json and not any(part.calls or part.settings or part.matches or part.unknown for part in parts):
+        message = f"no call of TextBrewer in {listed([str(file) for file in files], 'and')}"
+        help_ = "name the script that makes a `DistillationConfig` or a distiller, or a JSON file of its settings"
+        raise DiagnosticError(Diagnostic(CODE, message, help=help_), texts=texts)
     settings = _merged(parts, found)
     _choose(settings, {name: node for part in parts for name, node in part.matches.items()}, chosen, found, files)
     unknown = {name: computed for part in parts for name, computed in part.unknown.items() if name not in settings}
@@ -117,6 +121,13 @@ def _from_json(made: Source, name: str) -> FoundCalls:
             message = "a configuration is an object, and a list of matches an array"
             raise DiagnosticError(Diagnostic(CODE, message, Label(root.span)), texts={made.name: made.text})
     return found
+
+
+def _take_options(parts: Iterable[FoundCalls], options: frozenset[str]) -> None:
+    """Remove the values of options of a script's command line, which the script itself has read."""
+    for part in parts:
+        for key in [key for key in part.settings if key in options]:
+            del part.settings[key]
 
 
 def _merged(parts: Sequence[FoundCalls], found: list[Diagnostic]) -> dict[str | int, tuple[Span, Node]]:

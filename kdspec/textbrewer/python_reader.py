@@ -56,20 +56,25 @@ class FoundCalls:
     """Arguments with a value that is known only when the file is run."""
     defaults: dict[str, str] = field(default_factory=dict)
     """Arguments that are the default of an option of the file's command line, and the option."""
+    calls: bool = False
+    """Whether it calls anything of TextBrewer."""
+    options: frozenset[str] = frozenset()
+    """The names of the options of the file's command line."""
     script: Script = field(default_factory=Script)
     """The models, the optimizer and the schedule."""
     diagnostics: list[Diagnostic] = field(default_factory=list)
 
 
-def read(source: Source) -> FoundCalls:
-    """The configuration of a file. Raises `DiagnosticError`."""
-    return _Reader(PythonSource(source)).found
+def read(source: Source, given: Mapping[str, Node] = MappingProxyType({})) -> FoundCalls:
+    """The configuration of a file, with these values of the options of its command line. Raises `DiagnosticError`."""
+    return _Reader(PythonSource(source, given)).found
 
 
 class _Reader:
     def __init__(self, python: PythonSource) -> None:
         self.python = python
-        self.found = FoundCalls(script=read_script(python))
+        script = read_script(python)
+        self.found = FoundCalls(script=script, calls=script.trains, options=frozenset(python.options))
         for node in python.nodes:
             if isinstance(node, ast.Call):
                 self.call(node)
@@ -78,6 +83,7 @@ class _Reader:
 
     def call(self, node: ast.Call) -> None:
         name = callee(node)
+        self.found.calls |= name in CONFIGURATIONS or name in DISTILLERS
         if name in CONFIGURATIONS:
             for argument, value in zip(CONFIGURATIONS[name], node.args, strict=False):
                 self.setting(argument, value, self.python.span(value))

@@ -50,8 +50,10 @@ class PythonSource:
         DiagnosticError: KD601 if it is not Python, KD004 if it is too large.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, given: Mapping[str, Node] = MappingProxyType({})) -> None:
+        """`given` has values of options of the file's command line, which go before their defaults."""
         self.source = source
+        self.given = given
         self.nodes = list(ast.walk(_parsed(source)))
         self.lines = source.text.split("\n")
         self.starts = [0]
@@ -143,7 +145,7 @@ class PythonSource:
             case ast.Name(id=name):
                 return self.named(name, node, depth)
             case ast.Attribute(value=ast.Name(), attr=name) if name in self.options:
-                return self._default(self.options[name], node, depth)
+                return self.given[name] if name in self.given else self._default(self.options[name], node, depth)
         return self._composed(node, depth + 1)
 
     def named(self, name: str, node: ast.expr, depth: int = 0) -> Node:

@@ -29,7 +29,7 @@ def library() -> dict[str, set[str]]:
         if heading := re.match(r"#+ (kdspec\.[\w.]+)$", line):
             module = heading[1]
             listed[module] = set()
-        elif row := re.match(r"\| `(\w+)` \|", line):
+        elif row := re.match(r"\| `(\w+)(?:\([^`]*\))?` \|", line):
             listed[module].add(row[1])
     return listed
 

@@ -31,6 +31,14 @@ def test_the_pages_are_fresh(generate, capsys):
     assert generate.main(["--check"]) == 0, capsys.readouterr().err
 
 
+def test_the_library_lists_arguments_and_fields():
+    page = (DOCS / "library.md").read_text(encoding="utf-8")
+    for named in ("Evaluated(stage, step, split, model, metrics, best)", "encode(columns, tokenizer, longest)"):
+        assert f"| `{named}` |" in page
+    assert "| `needs(student, teachers, task, *, soft, hard, matches)` |" in page
+    assert "self" not in re.findall(r"`\w+\(([^`)]*)", page)
+
+
 @pytest.mark.slow
 def test_a_stale_page_is_named_with_the_command_that_renews_it(generate, tmp_path, monkeypatch, capsys):
     for name, text in generate.pages().items():

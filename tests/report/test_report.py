@@ -119,6 +119,22 @@ def page(folder, *plugins):
     return Page(report.html(report.read(folder), loaded))
 
 
+def test_the_number_beside_a_metric_is_that_of_the_kept_student(run):
+    later = Evaluated("distil", 3, "validation", "student", {"accuracy": 0.6}, best=False)
+    shown = page(run(*RUN[:6], later, *RUN[6:]))
+    caption = shown.text.partition("validation accuracy")
+    assert caption[0].strip().endswith("0.7")
+    assert caption[2].lstrip().startswith("student; kept: step 2, the circle")
+
+
+def test_the_number_beside_a_metric_is_the_last_one_if_no_student_is_chosen(run):
+    ended = StageFinished("distil", 3, 1.0, None, {}, "models/student")
+    shown = page(run(*RUN[:6], ended))
+    caption = shown.text.partition("validation accuracy")
+    assert caption[0].strip().endswith("0.7")
+    assert "kept" not in caption[2]
+
+
 def test_a_run_is_a_page_that_stands_alone(run):
     shown = page(run(*RUN, table_json=[ROW], spec_yaml="name: tiny\n"))
     links = [value for name, value in shown.attributes if name in {"src", "href", "action", "data"}]

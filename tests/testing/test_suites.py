@@ -8,10 +8,24 @@ from typing import Any
 
 import pytest
 
-from kdspec import BuildContext, Component, Dataset, Distiller, Head, Model, Needs, TaskNeeds, Term, hookimpl
+from kdspec import (
+    BuildContext,
+    Component,
+    Dataset,
+    Distiller,
+    FeatureLoss,
+    Head,
+    Model,
+    Needs,
+    Strict,
+    TaskNeeds,
+    Term,
+    hookimpl,
+)
 from kdspec.builtins.datasets.conll import Conll
 from kdspec.builtins.datasets.files import Csv, Json
 from kdspec.testing import check_dataset, check_model, check_strategy, check_task, registry, tiny
+from kdspec.testing.component_suite import check_class
 
 FINE = "a fine film,yes,1.5\n" * 3 + "a dull one,no,0.5\n" * 3
 TASKS = {
@@ -215,3 +229,38 @@ def test_strategies_are_told_what_users_would_meet(strategy, told):
     with pytest.raises(AssertionError) as caught:
         check_strategy(text, TOYS, Plugin(), stage="distil")
     assert told in str(caught.value)
+
+
+class Group(Strict):
+    """Parts in a list and in a mapping."""
+
+    loss: FeatureLoss
+    """A loss."""
+
+
+class Holder(FeatureLoss):
+    """A loss of other losses, in groups of parameters, a list and a mapping."""
+
+    name = "holder"
+
+    groups: list[Group] = []
+    """Groups."""
+    more: dict[str, FeatureLoss] = {}
+    """Losses by name."""
+
+    def build(self, context: Any) -> Any:
+        raise NotImplementedError
+
+
+class Inner(FeatureLoss):
+    """A loss of a plugin."""
+
+    name = "inner"
+
+    def build(self, context: Any) -> Any:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("made", [Holder(groups=[Group(loss=Inner())]), Holder(more={"one": Inner()})])
+def test_components_of_a_plugin_within_lists_and_groups_are_known(made):
+    check_class(made)

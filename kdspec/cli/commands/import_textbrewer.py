@@ -258,12 +258,13 @@ def _models(
     yield "    transformers:"
     yield f"      like: {scalar(like)} # its configuration and tokenizer, with these changes"
     layers, width = _shape(found, first)
-    sizes = f"num_hidden_layers: {layers or 3}"
+    sizes, guessed = f"num_hidden_layers: {layers or 3}", ""
     if width is not None:
         heads = next(heads for heads in (12, 8, 4, 2, 1) if width % heads == 0)
         sizes += f", hidden_size: {width}, num_attention_heads: {heads}, intermediate_size: {4 * width}"
+        guessed = f"; {TODO}: the heads and the `intermediate_size` of your student"
     script = f"; {of_script.comment.removeprefix(f'{TODO}: ')}" if of_script is not None else ""
-    mark = f"inferred from the matches{script}" if layers else f"{TODO}: the shape of your student{script}"
+    mark = f"inferred from the matches{guessed}{script}" if layers else f"{TODO}: the shape of your student{script}"
     yield f"      config: {{{sizes}}} # {mark}"
     if width is None:
         yield f"      # initialize: {{layers: {list(range(layers or 3))}}} # to copy layers of the teacher"

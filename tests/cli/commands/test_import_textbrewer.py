@@ -371,6 +371,50 @@ def marked(text):
     return {line.split(":")[0].strip("# "): line for line in text.splitlines() if "TODO" in line}
 
 
+def test_options_in_a_json_file_go_before_their_defaults(kdspec, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    calls = "GeneralDistiller(TrainingConfig(fp16=args.half), DistillationConfig(args.temperature), T, S, a, a)"
+    train = ".train(AdamW(S.parameters(), lr=args.lr), DataLoader(rows, batch_size=8), num_epochs=args.epochs)"
+    Path("main.py").write_text(f"{HEAD}{calls}{train}")
+    Path("args.json").write_text('{"lr": 3e-5, "epochs": 7, "temperature": 2, "half": true}')
+    for files in (("main.py", "args.json"), ("args.json", "main.py")):
+        outcome = kdspec("import-textbrewer", *files)
+        assert outcome.code == 0, outcome.err
+        stage = yaml.safe_load(outcome.out)["stages"]["distil"]
+        assert stage["distiller"]["general"]["soft_labels"]["temperature"] == 2
+        assert (stage["training"]["epochs"], stage["training"]["precision"]) == (7, "fp16")
+        assert stage["training"]["optimizer"]["adamw"]["lr"] == 3e-5
+        assert "the default of" not in outcome.out.replace("the default of its class", "")
+
+
+def test_a_json_key_that_is_neither_an_option_nor_a_setting_is_refused(kdspec, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("main.py").write_text(f"{HEAD}DistillationConfig(args.temperature)")
+    Path("args.json").write_text('{"tempertaure": 2}')
+    outcome = kdspec("import-textbrewer", "main.py", "args.json")
+    assert outcome.code == 1
+    assert "unknown key `tempertaure`" in outcome.err
+
+
+@pytest.mark.parametrize("text", ["print(1)", "", "import textbrewer\nx = 3\n"])
+def test_a_script_without_textbrewer_is_refused(kdspec, tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    Path("main.py").write_text(text)
+    outcome = kdspec("import-textbrewer", "main.py")
+    assert outcome.code == 1
+    assert "no call of TextBrewer in `main.py`" in outcome.err
+    assert outcome.out == ""
+
+
+def test_sizes_of_the_student_that_no_match_has_are_a_todo(of_script):
+    _, text = of_script(
+        "DistillationConfig(intermediate_matches=[{'layer_T': 2, 'layer_S': 1, 'feature': 'hidden', "
+        "'loss': 'hidden_mse', 'proj': ['linear', 312, 768], 'weight': 1}])"
+    )
+    assert "hidden_size: 312" in text
+    assert "the heads and the `intermediate_size`" in marked(text)["config"]
+
+
 def test_the_default_of_an_option_is_a_value_and_its_line_says_so(of_script):
     made, text = of_script("GeneralDistiller(TrainingConfig(fp16=args.half), DistillationConfig(args.temperature))")
     distil = made["stages"]["distil"]
