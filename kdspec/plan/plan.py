@@ -37,9 +37,7 @@ def make(spec: Spec, source: SpecSource, registry: Registry) -> Made:
         source: the spec as written.
         registry: the components.
     """
-    asked = {name: _needs(spec, name) for name in spec.stages}
-    needs = {name: found for name, found in asked.items() if isinstance(found, Needs)}
-    found = [finding for finding in asked.values() if isinstance(finding, Finding)]
+    needs, found = _asked(spec)
     found += unresolved(spec, source, needs)
     found += () if _fails(found) else circles(spec)
     if _fails(found):
@@ -53,6 +51,18 @@ def make(spec: Spec, source: SpecSource, registry: Registry) -> Made:
     if not _fails(found):
         found += _warnings(plan)
     return Made(plan, tuple(dict.fromkeys(found)))
+
+
+def misnamed(spec: Spec, source: SpecSource) -> tuple[Finding, ...]:
+    """The unknown names in a spec whose files have not been checked."""
+    return tuple(unresolved(spec, source, _asked(spec)[0]))
+
+
+def _asked(spec: Spec) -> tuple[dict[str, Needs], list[Finding]]:
+    """The needs of the stages by name, and the strategies that have failed to state them."""
+    asked = {name: _needs(spec, name) for name in spec.stages}
+    needs = {name: found for name, found in asked.items() if isinstance(found, Needs)}
+    return needs, [finding for finding in asked.values() if isinstance(finding, Finding)]
 
 
 def _fails(found: Iterable[Finding]) -> bool:

@@ -24,7 +24,7 @@ class Prepared:
     plan: Plan | None = None
     findings: tuple[Finding, ...] = ()
     misshapen: tuple[Diagnostic, ...] = ()
-    """Errors in the shape of the document; if there are any, all else is empty."""
+    """Errors in the shape of the document; if there are any, there is no spec, and findings are of unknown names alone."""
 
     @property
     def errors(self) -> tuple[Finding | Diagnostic, ...]:
@@ -42,10 +42,13 @@ def prepare(document: Document, registry: Registry, *, trusts_code: bool = False
         trusts_code: whether models may run code from their files.
     """
     checked = check.check(document, registry)
-    if checked.spec is None:
-        return Prepared(misshapen=checked.errors)
     variables = document.variables.knowing(registry.words)
     source = SpecSource(data=document.data, folder=document.folder, trusts_code=trusts_code, variables=variables)
+    if checked.spec is None:
+        shaped = None
+        if all(error.code == "KD310" for error in checked.errors):
+            shaped = check.check(document, registry, files=False).spec  # a missing file hides no unknown name
+        return Prepared(misshapen=checked.errors, findings=planning.misnamed(shaped, source) if shaped else ())
     made = planning.make(checked.spec, source, registry)
     if made.plan is None:
         return Prepared(checked.spec, findings=made.findings)

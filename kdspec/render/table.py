@@ -120,7 +120,8 @@ def _metric(row: TableCells, teacher: TableCells | None, name: str) -> Cell:
     if value is None:
         return Cell("")
     its = None
-    if name == row["selected_by"] and teacher is not None and row is not teacher and row["task"] == teacher["task"]:
+    compared = teacher is not None and row["role"] != "teacher" and row["task"] == teacher["task"]
+    if name == row["selected_by"] and teacher is not None and compared:
         its = teacher["metrics"].get(name)
     # The share of the teacher's value is meaningful only if higher is better.
     if its is None or name in row["lower_is_better"] or not (_positive(its) and _positive(value)):

@@ -49,7 +49,7 @@ def page(report: Report, sections: Sequence[Section | FailedSection]) -> str:
         *map(_added, sections),
         _section("Notes", _notes(report, digest)),
         _section("Environment", _environment(report, digest)),
-        _section("Spec, complete", f"<pre>{escape(report.spec)}</pre>" if report.spec else ""),
+        _section("Spec, complete", _folded(report.spec) if report.spec else ""),
     ]
     return visible(
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -64,6 +64,11 @@ def page(report: Report, sections: Sequence[Section | FailedSection]) -> str:
 
 def _section(title: str, html: str) -> str:
     return f"<section>\n<h2>{escape(title)}</h2>\n{html}\n</section>" if html else ""
+
+
+def _folded(spec: str) -> str:
+    """The spec, closed until it is asked for: its defaults are most of a page."""
+    return f"<details>\n<summary>every setting, defaults included</summary>\n<pre>{escape(spec)}</pre>\n</details>"
 
 
 def _added(section: Section | FailedSection) -> str:

@@ -33,6 +33,7 @@ th { color: var(--soft); font-weight: 500; white-space: nowrap; }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 code, pre { font: .85rem/1.5 ui-monospace, monospace; }
 pre { overflow-x: auto; background: var(--card); border: 1px solid var(--rule); border-radius: .5rem; padding: .8rem; }
+summary { cursor: pointer; color: var(--soft); }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); gap: 1rem; }
 figure { margin: 0; background: var(--card); border: 1px solid var(--rule); border-radius: .5rem; padding: .6rem .7rem; }
 figcaption { font-size: .9rem; overflow-wrap: anywhere; }

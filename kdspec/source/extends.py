@@ -9,9 +9,10 @@ import stat
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import NoReturn, TextIO
 
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label, Span, excerpt
+from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label, Span, closest, excerpt
 from kdspec.source import foreign, reach, set_option
 from kdspec.source.document import Document, Located, index
 from kdspec.source.environment import substitute
@@ -24,6 +25,9 @@ __all__ = ["Located", "compose", "load"]
 
 # A file may be extended along several paths; without a limit, ten short files can cause millions of reads.
 _MAX_FILES = 64
+_SUFFIXES = (".yaml", ".yml")
+_MANY = 1000
+"""Names of a folder that are compared with that of a missing file."""
 
 
 def load(
@@ -198,15 +202,35 @@ def _read_file(path: pathlib.Path) -> str:
     try:
         kind = "a folder" if path.is_dir() else reach.special(str(path))
         if kind is not None or not stat.S_ISREG(path.stat().st_mode):
-            help_ = "name a YAML file, or `-` for standard input"
+            inside = _specs_of(path)
+            help_ = f"did you mean `{inside}`?" if inside else "name a YAML file, or `-` for standard input"
             raise DiagnosticError(Diagnostic("KD003", f"`{name}` is {kind or 'not a regular file'}", help=help_))
         with path.open("rb") as file:
             data = file.read(MAX_SIZE + 1)
     except (OSError, ValueError) as error:
         # ValueError: a NUL in the name.
         reason = (error.strerror if isinstance(error, OSError) else None) or "not the name of a file"
-        raise DiagnosticError(Diagnostic("KD003", f"cannot read `{name}`: {reason.lower()}")) from error
+        near = _beside(path) if isinstance(error, FileNotFoundError) else None
+        question = None if near is None else f"did you mean `{near}`?"
+        raise DiagnosticError(Diagnostic("KD003", f"cannot read `{name}`: {reason.lower()}", help=question)) from error
     return _decode(data, name)
+
+
+def _beside(path: pathlib.Path) -> str | None:
+    """The spec in the same folder whose name is near that of a missing one."""
+    try:
+        with os.scandir(path.parent) as entries:
+            specs = [entry.name for entry in islice(entries, _MANY) if entry.name.endswith(_SUFFIXES)]
+    except OSError:
+        return None
+    found = closest(path.name, specs)
+    return None if found is None else excerpt(_name(path.parent / found), 200)
+
+
+def _specs_of(path: pathlib.Path) -> str | None:
+    """The spec of a run, where the folder of the run was named."""
+    inside = path / "spec.yaml"
+    return excerpt(_name(inside), 200) if inside.is_file() else None
 
 
 def _read_stream(stream: TextIO) -> str:

@@ -233,3 +233,29 @@ def test_explain_takes_several_codes(kdspec):
     assert out.index("KD101: unknown key") < out.index("KD202: ambiguous component")
     outcome = kdspec("explain", "KD101", "KD999")
     assert (outcome.code, outcome.out) == (2, "")
+
+
+def test_show_finds_a_name_without_its_kind(kdspec):
+    assert kdspec("show", "kl").out == kdspec("show", "logit_loss", "kl").out
+    several = kdspec("show", "linear").out  # a projection and a schedule of the learning rate
+    assert "projection linear" in several
+    assert "lr schedule linear" in several
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("kll", "did you mean `kl`?"),
+        ("loss", "`kdspec list logit_loss` lists the names"),
+        ("zzz", "there is no kind `zzz`"),
+    ],
+)
+def test_show_of_no_name_tells_what_there_is(kdspec, name, told):
+    outcome = kdspec("show", name)
+    assert outcome.code == 2
+    assert told in " ".join(outcome.err.split())
+
+
+def test_the_example_of_a_task_reads_a_table(kdspec):
+    for task in ("sequence_classification", "multi_label", "regression"):
+        assert "csv:\n          train: train.csv" in kdspec("show", "task", task).out.replace("\r", "")

@@ -53,6 +53,11 @@ def test_a_student_stands_beside_its_teacher():
     assert cells(rows, "agreement") == [("", ""), ("87.5 %", "")]
 
 
+def test_another_teacher_has_no_share_of_the_first():
+    rows = [TEACHER, TEACHER | {"model": "second", "metrics": {"accuracy": 0.99}}, STUDENT]
+    assert [beside for _, beside in cells(rows, "accuracy")] == ["", "", "90.0 % of teacher"]
+
+
 @pytest.mark.parametrize("name", ["accuracy", "f1", "mcc"])
 def test_the_share_of_the_teacher_is_of_the_metric_that_selects(name):
     rows = [row | {"selected_by": name, "metrics": row["metrics"] | {"mcc": 0.5}} for row in (TEACHER, STUDENT)]

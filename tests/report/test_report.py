@@ -144,6 +144,8 @@ def test_a_run_is_a_page_that_stands_alone(run):
         assert text in shown.text
     assert "step 2: 0.7" in shown.text
     assert "name: tiny" in shown.text
+    assert "every setting, defaults included" in shown.text
+    assert "details" in shown.tags
 
 
 def test_the_page_forbids_scripts_and_other_hosts(run):

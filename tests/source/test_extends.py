@@ -362,6 +362,19 @@ class TestReading:
         assert "too long" in message(lambda: load("x" * 5000))
         assert "not a directory" in message(lambda: load(f"{__file__}/s.yaml"))
 
+    def test_a_near_name_is_proposed_for_a_missing_file(self, tmp_path):
+        (tmp_path / "run" / "sub").mkdir(parents=True)
+        (tmp_path / "spec.yaml").write_text("a: 1")
+        (tmp_path / "run" / "spec.yaml").write_text("a: 1")
+        for path, near in (("spec.yml", "spec.yaml"), ("sepc.yaml", "spec.yaml"), ("run", "run/spec.yaml")):
+            with pytest.raises(DiagnosticError) as caught:
+                load(tmp_path / path)
+            assert caught.value.diagnostics[0].help == f"did you mean `{tmp_path / near}`?"
+        for path in ("other.txt", "run/sub", "none/spec.yaml"):
+            with pytest.raises(DiagnosticError) as caught:
+                load(tmp_path / path)
+            assert "did you mean" not in (caught.value.diagnostics[0].help or "")
+
     @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
     def test_pipes_and_devices_are_refused_and_not_waited_for(self, tmp_path):
         os.mkfifo(tmp_path / "pipe")

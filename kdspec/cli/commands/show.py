@@ -21,8 +21,10 @@ def kdspec_commands(commands: typer.Typer) -> None:
 
 def show(
     context: typer.Context,
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="For example loss or distiller.")],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="As a spec calls it; `kdspec list` lists the names.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="For example loss or distiller; or a name alone.")],
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="As a spec calls it; `kdspec list` lists the names.")
+    ] = None,
     *,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -32,7 +34,7 @@ def show(
 
     invocation: Invocation = context.obj
     registry = invocation.registry
-    entries = _find(registry, kind, name)
+    entries = _of_any_kind(registry, kind) if name is None else _find(registry, kind, name)
     examples = [example(entry.component, registry) for entry in entries]
     if json:
         shown = [render.data(e, registry, text, whole=True) for e, text in zip(entries, examples, strict=True)]
@@ -42,6 +44,16 @@ def show(
         if number:
             invocation.out.say()
         invocation.out.show(render.page(entry, text, invocation.out.width))
+
+
+def _of_any_kind(registry: Registry, name: str) -> list[RegistryEntry]:
+    """The components of a name that is given without a kind."""
+    found = [entry for entry in registry.entries if name in (entry.component.name, entry.qualified)]
+    if found:
+        return found
+    guess = closest(name, sorted({entry.component.name for entry in registry.entries}))
+    hint = f"did you mean `{guess}`?" if guess else f"`kdspec list {kinds_named(name)[0].kind}` lists the names"
+    raise typer.BadParameter(f"no component is named `{name}`; {hint}", param_hint="NAME")
 
 
 def _find(registry: Registry, kind: str, name: str) -> list[RegistryEntry]:

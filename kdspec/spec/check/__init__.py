@@ -23,8 +23,8 @@ class CheckedSpec:
     errors: tuple[Diagnostic, ...] = ()
 
 
-def check(document: Document, registry: Registry) -> CheckedSpec:
-    """Validate a document: its keys, its values and the names of its components."""
+def check(document: Document, registry: Registry, *, files: bool = True) -> CheckedSpec:
+    """Validate a document: its keys, its values and the names of its components; with `files`, that those it names exist."""
     if document.data is None:
         label = Label(
             document.values.get((), Span(next(iter(document.sources)), 0, 0, 0, 0)), "nothing is written here"
@@ -32,7 +32,8 @@ def check(document: Document, registry: Registry) -> CheckedSpec:
         empty = Diagnostic("KD102", "the spec is empty", label, help="a spec begins with `kdspec: 1`")
         return CheckedSpec(None, (empty,))
     try:
-        spec = Spec.model_validate(document.data, context={"registry": registry, "folder": document.folder})
+        folder = document.folder if files else None
+        spec = Spec.model_validate(document.data, context={"registry": registry, "folder": folder})
     except ValidationError as error:
         return CheckedSpec(None, explain(error.errors(include_url=False), document, registry))
     return CheckedSpec(spec)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -39,6 +40,7 @@ _BOUNDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "less_than_equal": ("le", "at most"),
     }
 )
+_PER_CENT = re.compile(r"(\d{1,3}(?:\.\d+)?) ?%")
 _TRUE, _FALSE = frozenset({"yes", "on", "y", "true"}), frozenset({"no", "off", "n", "false"})
 
 
@@ -92,11 +94,21 @@ def file_not_found(mistake: Mistake) -> Diagnostic:
     if mistake.message.startswith("the folder "):
         return Diagnostic("KD310", mistake.message, mistake.value("is this the right folder?"))
     label = mistake.value("not found")
+    if (share := _share(mistake)) is not None:
+        help_ = f"a share of the rows of `train` is a number: write `{share:g}`"
+        return Diagnostic("KD310", mistake.message, label, help=help_)
     if not near:
         rule = "a relative path starts at the folder of the spec"
         return Diagnostic("KD310", mistake.message, label, help=rule)
     # Not an edit: another file of a similar name may be meant.
     return Diagnostic("KD310", mistake.message, label, help=f"did you mean `{near}`?")
+
+
+def _share(mistake: Mistake) -> float | None:
+    """The share of `train` that a split written in per cent means."""
+    found = _PER_CENT.fullmatch(str(mistake.context["path"]))
+    share = float(found[1]) / 100 if found and "train" not in mistake.path[-2:] else 0.0
+    return share if 0 < share < 1 else None
 
 
 def number(text: str) -> float | None:

@@ -42,6 +42,39 @@ def test_a_value_in_the_place_of_a_mapping_is_written_into_it(path, value, writt
     assert errors(f"{path}={written}") == ()
 
 
+@pytest.mark.parametrize(("seen", "share"), [("15%", "0.15"), ("7.5 %", "0.075"), ("50%", "0.5")])
+def test_a_share_in_per_cent_is_a_number(seen, share):
+    data = "tasks.reviews.sequence_classification.data.csv.validation"
+    error = only(f"{data}={seen}")
+    assert error.help == f"a share of the rows of `train` is a number: write `{share}`"
+    assert [each.code for each in errors(f"{data}={share}")] in (
+        [],
+        ["KD502"],
+    )  # no row, of a handful, is another matter
+
+
+@pytest.mark.parametrize("place", ["validation=0%", "validation=100%", "train=15%"])
+def test_no_share_is_proposed_where_none_helps(place):
+    error = only(f"tasks.reviews.sequence_classification.data.csv.{place}")
+    assert "share" not in (error.help or "")
+
+
+def test_a_missing_file_hides_no_unknown_name():
+    found = errors(
+        "tasks.reviews.sequence_classification.data.csv.train=none.csv",
+        "models.student.transformers.like=techer",
+        f"{GENERAL}.student=studnt",
+    )
+    assert [error.code for error in found] == ["KD310", "KD204", "KD204"] or {e.code for e in found} == {
+        "KD310",
+        "KD204",
+    }
+    assert {error.help for error in found if error.code == "KD204"} == {
+        "did you mean `teacher`?",
+        "did you mean `student`?",
+    }
+
+
 def test_a_value_that_no_field_takes_gets_no_advice():
     assert only(f"{TRAINING}.early_stopping=soon").help is None
 
