@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import datasets
 import pytest
+import torch
 import transformers
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -160,3 +162,15 @@ def test_every_task_on_texts_can_leave_rows_out(tmp_path):
         told = []
         assert task.build(TaskContext(folder=tmp_path, tell=told.append)).rows("train") == 2, task.name
         assert "2 rows of `train` without a text are left out" in [fault.message for fault in told]
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize(
+    "rows", [[[1, 2, 3], [4]], [[1], [2]], [[0.5], [1.5, 2.5]], [[1, 2.5], [3]], [[True, False], [True]], [[], [7]]]
+)
+def test_rows_are_padded_on_the_side_of_the_tokenizer(rows, side):
+    found = texts.padded(rows, 0, SimpleNamespace(padding_side=side))
+    longest = max(map(len, rows))
+    pad = [[0] * (longest - len(row)) for row in rows]
+    expected = [zeros + row if side == "left" else row + zeros for zeros, row in zip(pad, rows, strict=True)]
+    assert torch.equal(found, torch.tensor(expected, dtype=torch.tensor([x for row in rows for x in row]).dtype))

@@ -292,7 +292,7 @@ def half(index: Path) -> bool:
         found, _ = records(index.read_bytes())
     except OSError:
         return False
-    return 0 < len({entry.key for record in found for entry in record.entries}) < FEWEST
+    return 0 < len(set().union(*(record.keys() for record in found))) < FEWEST
 
 
 def main() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, overload
 
 import numpy as np
@@ -31,6 +31,14 @@ class Packed(Sequence[Example]):
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(self._rows))]
         return {key: column[index] for key, column in self._columns.items()}
+
+    def take(self, rows: Sequence[int]) -> list[Example]:
+        """These rows, faster than one by one."""
+        columns = [
+            column.take(rows) if isinstance(column, Lists) else [column[row] for row in rows]
+            for column in self._columns.values()
+        ]
+        return [dict(zip(self._columns, values, strict=True)) for values in zip(*columns, strict=True)]
 
     def column(self, key: str) -> Sequence[Any]:
         """The value of each row: `Lists` for lists of integers; None for rows that have no such entry."""
@@ -65,6 +73,17 @@ class Lists(Sequence[list[int]]):
         end, length = self._ends[index], self.lengths[index]
         found: list[int] = self.flat[end - length : end].tolist()
         return found
+
+    def take(self, rows: Sequence[int]) -> list[list[int]]:
+        """The lists of these rows."""
+        at = np.asarray(rows, np.int64)
+        lengths, starts = self.lengths[at], self._ends[at] - self.lengths[at]
+        ends = np.cumsum(lengths)
+        # The place of each number: the start of its row, and how far it is from there.
+        places = np.arange(int(ends[-1]) if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
+        flat = self.flat[places].tolist()
+        bounds = [0, *ends.tolist()]
+        return [flat[start:end] for start, end in pairwise(bounds)]
 
     def __iter__(self) -> Iterator[list[int]]:
         return (self[number] for number in range(len(self)))

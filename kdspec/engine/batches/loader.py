@@ -120,6 +120,8 @@ class Loader:
         """The encoded rows."""
         parts = self._encoded[reader]
         first = len(parts[0])
+        if isinstance(parts[0], Packed) and all(row < first for row in rows):
+            return list(parts[0].take(rows))
         return [parts[0][row] if row < first else parts[1][row - first] for row in rows]
 
     def _sampled(self, reader: Reader, rows: Sequence[int], epoch: int | None) -> Sequence[Row]:

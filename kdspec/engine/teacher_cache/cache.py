@@ -27,6 +27,8 @@ from kdspec.engine.teacher_cache.slots import MaskName, Slot, Uncacheable, index
 from kdspec.engine.teacher_cache.store import CacheDamage, Store
 
 CPU = torch.device("cpu")
+_TRIES = 3
+"""How often samples are read again while their files become shorter."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class TeacherCache:
     @property
     def complete(self) -> bool:
         """Whether all samples are on disk."""
-        return all(key in self.store for key in self.samples.keys)
+        return not self.store.absent(self.samples.keys.array).any()
 
     def __call__(self, batch: Batch, rows: Sequence[int], here: Batch | None = None) -> Features | None:
         """The teacher's features for a batch; None if the cache has failed, so that the teacher has to be run.
@@ -99,7 +101,8 @@ class TeacherCache:
         """
         # Blocks, not single rows: the last bits of an output depend on the rows that are computed with it.
         samples = self.samples.of_row[list(rows)]
-        if self.failed or not self.fill(np.unique(self.samples.block_of[samples]).tolist()):
+        contents = None if self.failed else self._contents(samples)
+        if contents is None:
             return None
         self.use += CacheUse(hits=len(rows))
         kept = self.masks.of(batch if here is None else here)
@@ -107,10 +110,27 @@ class TeacherCache:
         if any(name not in kept or (kept[name].sum(1) != counts[name][samples]).any() for name in self._masks):
             self.give_up("rows are not as they were when it was opened")
             return None
-        views = [self.store.view(self.samples.keys[sample]) for sample in samples.tolist()]
-        read = [self._read(number, slot, samples, views, kept) for number, slot in enumerate(self.layout.slots)]
+        read = [self._read(number, slot, samples, contents, kept) for number, slot in enumerate(self.layout.slots)]
         features = rebuilt(self.layout.slots, read)
         return Features({**features, **self.forward.of_batch(batch, self._known)})
+
+    def _contents(self, samples: NDArray[np.int64]) -> list[bytes] | None:
+        """The bytes of samples, computed where they are missing; None if the cache has failed."""
+        keys, blocks = (
+            [self.samples.keys[sample] for sample in samples],
+            np.unique(self.samples.block_of[samples]).tolist(),
+        )
+        for _ in range(_TRIES):
+            try:
+                return [self.store.read(key) for key in keys] if self.fill(blocks) else None
+            except CacheDamage:
+                # A file has become shorter since it was verified: look at all samples again when they are read.
+                self._have = bytearray(self.samples.blocks)
+            except OSError as error:
+                self.give_up(_reason(error))
+                return None
+        self.give_up("its files become shorter while they are read")
+        return None
 
     def fill(self, blocks: Sequence[int]) -> bool:
         """Compute the missing samples of some blocks; returns whether all of their samples are then stored."""
@@ -181,14 +201,15 @@ class TeacherCache:
 
     def _whole(self, sample: int) -> bool:
         key = self.samples.keys[sample]
-        return self.store.has(key) and len(self.store.view(key)) == self.layout.sizes[sample]
+        return self.store.has(key) and self.store.size_of(key) == self.layout.sizes[sample]
 
     def _together(self, missing: Sequence[int]) -> list[int]:
         """The samples to compute as one batch: for a damaged sample its former batch, else all missing ones."""
         for sample in missing:
             keys = self.store.together(self.samples.keys[sample])
-            if keys and all(key in self.samples.numbers for key in keys):
-                return [self.samples.numbers[key] for key in keys]
+            numbers = [self.samples.keys.number(key) for key in keys]
+            if numbers and None not in numbers:
+                return [number for number in numbers if number is not None]
         return list(missing)
 
     def _computed(self, samples: Sequence[int]) -> list[bytearray]:
@@ -208,7 +229,7 @@ class TeacherCache:
         number: int,
         slot: Slot,
         samples: NDArray[np.int64],
-        views: Sequence[memoryview],
+        contents: Sequence[bytes],
         kept: Mapping[MaskName, NDArray[np.bool_]],
     ) -> Any:
         """One slot of a batch; masked positions are 0."""
@@ -218,8 +239,8 @@ class TeacherCache:
         made = [torch.zeros((len(samples), *part.of(length)), dtype=part.dtype) for part in parts]
         into = [array(tensor) for tensor in made]
         starts, tokens = self.layout.starts[samples, number].tolist(), self.layout.tokens[samples, number].tolist()
-        for row, (view, start, count) in enumerate(zip(views, starts, tokens, strict=True)):
-            for part, there, value in zip(parts, into, codec.decode(slot, view, start, count), strict=True):
+        for row, (content, start, count) in enumerate(zip(contents, starts, tokens, strict=True)):
+            for part, there, value in zip(parts, into, codec.decode(slot, content, start, count), strict=True):
                 there[(row, *(() if mask is None else index_of(part.shape, mask[row], count)))] = value
         return codec.put_together(slot, [self._moved(tensor) for tensor in made])
 

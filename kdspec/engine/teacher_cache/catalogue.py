@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 from kdspec.data import row_cache
 from kdspec.engine.run.durable_files import cannot_write
 from kdspec.engine.teacher_cache.segment_index import records
@@ -122,7 +124,8 @@ def _samples(index: Path) -> int:
         found, _ = records(read_back.content(index, most=_MOST_OF_AN_INDEX))
     except FileNotFoundError:
         return 0
-    return len({entry.key for record in found for entry, _ in record.places()})
+    keys = [record.entries["key"][record.stored()] for record in found]
+    return len(np.unique(np.concatenate(keys))) if keys else 0
 
 
 def _found_rows(folder: Path) -> Iterator[CachedRows]:

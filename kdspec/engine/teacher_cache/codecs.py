@@ -49,7 +49,7 @@ class Codec(ABC):
         """
 
     @abstractmethod
-    def decode(self, slot: Slot, buffer: memoryview, offset: int, tokens: int) -> tuple[NDArray[Any], ...]:
+    def decode(self, slot: Slot, buffer: bytes, offset: int, tokens: int) -> tuple[NDArray[Any], ...]:
         """The value of a sample, an array for each of its parts; bfloat16, which numpy lacks, as its bits."""
 
     def parts(self, slot: Slot) -> tuple[Part, ...]:
@@ -77,7 +77,7 @@ class Dense(Codec):
         del slot
         return array(value).tobytes()
 
-    def decode(self, slot: Slot, buffer: memoryview, offset: int, tokens: int) -> tuple[NDArray[Any], ...]:
+    def decode(self, slot: Slot, buffer: bytes, offset: int, tokens: int) -> tuple[NDArray[Any], ...]:
         """Their bits, not copied."""
         found = np.frombuffer(buffer, numpy_type(slot.dtype), slot.numbers(tokens), offset)
         return (found.reshape(slot.of(tokens)),)
@@ -104,7 +104,7 @@ class Half(Codec):
             raise Uncacheable(f"`{slot.feature}` has numbers too large for float16")
         return array(half).tobytes()
 
-    def decode(self, slot: Slot, buffer: memoryview, offset: int, tokens: int) -> tuple[NDArray[Any], ...]:
+    def decode(self, slot: Slot, buffer: bytes, offset: int, tokens: int) -> tuple[NDArray[Any], ...]:
         """In float16; it is widened when it is copied into the batch."""
         return (np.frombuffer(buffer, np.float16, slot.numbers(tokens), offset).reshape(slot.of(tokens)),)
 
@@ -130,7 +130,7 @@ class EightBits(Codec):
         units = torch.where(scales > 0, numbers / scales, 0).round().clamp(-127, 127).to(torch.int8)
         return array(scales).tobytes() + array(units).tobytes()
 
-    def decode(self, slot: Slot, buffer: memoryview, offset: int, tokens: int) -> tuple[NDArray[Any], ...]:
+    def decode(self, slot: Slot, buffer: bytes, offset: int, tokens: int) -> tuple[NDArray[Any], ...]:
         """In float32."""
         shape, vectors = slot.of(tokens), slot.vectors(tokens)
         scales = np.frombuffer(buffer, np.float32, vectors, offset)

@@ -133,7 +133,7 @@ class CacheOpener:
         folder = self.folder / fingerprint.key(forward, seen.slots, codecs, self._precision())
         store = Store(folder, self._about(forward.name, seen.slots))
         try:
-            missing = sum(int(s) for k, s in zip(samples.keys, layout.sizes, strict=True) if k not in store)
+            missing = int(layout.sizes[store.absent(samples.keys.array)].sum())
             # The folder may already have samples of other rows of the same teacher.
             self._insist(replace(facts, bytes=store.size + missing))
             _check_disk_space(folder, missing)

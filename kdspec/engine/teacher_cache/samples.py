@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -13,16 +15,48 @@ from torch import Tensor
 from kdspec.api.working.batch import Batch
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.teacher_cache.kept_positions import Masks
-from kdspec.engine.teacher_cache.segment_index import KEY
+from kdspec.engine.teacher_cache.segment_index import KEY, keys_of
 from kdspec.engine.teacher_cache.slots import MaskName
 
 ROWS = 32
 """Maximum samples of a block."""
 TOKENS = 4096
 """Maximum tokens of a block, including padding; a longer sample is a block of its own."""
+_ROWS_AT_ONCE, _TOKENS_AT_ONCE = 1024, 32_768
+"""Rows that are collated together to make their keys."""
 
 Counts = Mapping[MaskName, NDArray[np.int64]]
 """For each mask the number of non-padding tokens of each sample."""
+
+
+class SampleKeys(Sequence[bytes]):
+    """The keys of samples by their number, in one array."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.array = array
+        """Of type `S16`; numpy cuts the last zeros of single entries off."""
+        self._data = array.tobytes()
+        self._order = np.argsort(array)
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[bytes]: ...
+    def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
+        if isinstance(index, slice):
+            return keys_of(self.array[index])
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self._data[index * KEY : (index + 1) * KEY]
+
+    def number(self, key: bytes) -> int | None:
+        """The number of the sample with this key; None if there is none."""
+        at = int(np.searchsorted(self.array, np.frombuffer(key, self.array.dtype), sorter=self._order)[0])
+        number = int(self._order[at]) if at < len(self) else None
+        return number if number is not None and self[number] == key else None
 
 
 class Samples:
@@ -44,28 +78,26 @@ class Samples:
     ) -> None:
         self.loader, self.model = loader, model
         sizes = loader.lengths_for(model)
-        order: list[int] = np.argsort(sizes, kind="stable").tolist()
-        self.of_row = np.empty(loader.rows, np.int64)
-        """The sample number of each row; samples are numbered in the order of their lengths."""
-        self.numbers: dict[bytes, int] = {}
-        """The number of a sample by its key."""
-        self._first: list[int] = []
-        counts: dict[MaskName, list[int]] = {}
+        order = np.argsort(sizes, kind="stable")
+        digests: list[bytes] = []
+        tokens: dict[MaskName, list[NDArray[np.int64]]] = {}
         for rows in _alike(order, sizes):
             # Rows of one length need no padding, so that a key depends only on its own row.
             batch = loader.batch(model, rows)
             kept = masks.of(batch)
-            given = sorted(inputs(batch).items())
-            for place, row in enumerate(rows):
-                key = _key([(name, tensor[place]) for name, tensor in given], {n: m[place] for n, m in kept.items()})
-                if key not in self.numbers:
-                    self.numbers[key] = len(self._first)
-                    self._first.append(row)
-                    for name, mask in kept.items():
-                        counts.setdefault(name, []).append(int(mask[place].sum()))
-                self.of_row[row] = self.numbers[key]
-        self.keys: tuple[bytes, ...] = tuple(self.numbers)
-        self.counts: Counts = {name: np.array(found, np.int64) for name, found in counts.items()}
+            digests += _digests(len(rows), inputs(batch), kept)
+            for name, mask in kept.items():
+                tokens.setdefault(name, []).append(mask.sum(1))
+        keys = np.frombuffer(b"".join(digests), f"S{KEY}")
+        _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+        ranks = np.argsort(np.argsort(first))
+        self.of_row = np.empty(loader.rows, np.int64)
+        """The sample number of each row; samples are numbered in the order of their lengths."""
+        self.of_row[order] = ranks[inverse]
+        first.sort()
+        self.keys = SampleKeys(keys[first])
+        self.counts: Counts = {name: np.concatenate(found)[first] for name, found in tokens.items()}
+        self._first: NDArray[np.int64] = order[first]
         self.starts = np.array([*_block_starts(sizes[self._first].tolist()), len(self.keys)], np.int64)
         """The first sample of each block, and at the end the number of samples."""
         self.block_of = np.searchsorted(self.starts, np.arange(len(self.keys)), side="right") - 1
@@ -82,30 +114,39 @@ class Samples:
 
     def batch(self, samples: Sequence[int]) -> Batch:
         """Samples as a batch on the CPU."""
-        return self.loader.batch(self.model, [self._first[sample] for sample in samples])
+        return self.loader.batch(self.model, self._first[list(samples)].tolist())
 
 
-def _alike(order: Sequence[int], sizes: NDArray[np.int64]) -> Iterator[list[int]]:
+def _alike(order: NDArray[np.int64], sizes: NDArray[np.int64]) -> Iterator[list[int]]:
     """Rows of one length in batches; each row of unknown length alone."""
-    rows: list[int] = []
-    for row in order:
-        if rows and (len(rows) == ROWS or not sizes[row] or sizes[row] != sizes[rows[0]]):
-            yield rows
-            rows = []
-        rows.append(row)
-    if rows:
-        yield rows
+    ordered = sizes[order]
+    starts = [0, *(np.flatnonzero(np.diff(ordered)) + 1).tolist()]
+    for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
+        length = int(ordered[start]) if end else 0
+        most = max(1, min(_ROWS_AT_ONCE, _TOKENS_AT_ONCE // length)) if length else 1
+        for at in range(start, end, most):
+            yield order[at : min(at + most, end)].tolist()
 
 
-def _key(inputs: Sequence[tuple[str, Tensor]], kept: Mapping[MaskName, NDArray[np.bool_]]) -> bytes:
-    digest = hashlib.sha256()
-    for name, tensor in inputs:
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+def _digests(rows: int, inputs: Mapping[str, Tensor], kept: Mapping[MaskName, NDArray[np.bool_]]) -> Iterator[bytes]:
+    """The key of each row: a checksum of its inputs by name, with type and shape, and of its masks."""
+    parts: list[tuple[str, NDArray[np.uint8]]] = []
+    for name, tensor in sorted(inputs.items()):
+        shape = tuple(tensor.shape[1:])
+        flat = tensor.contiguous().reshape(rows, math.prod(shape))
+        parts.append((f"{name} {tensor.dtype} {shape}\n", flat.view(torch.uint8).numpy()))
     for mask, positions in kept.items():
-        digest.update(f"{mask} {len(positions)}\n".encode())
-        digest.update(np.packbits(positions).tobytes())
-    return digest.digest()[:KEY]
+        parts.append((f"{mask} {positions.shape[1]}\n", np.packbits(positions, axis=1)))
+    heads = [np.frombuffer(head.encode(), np.uint8) for head, _ in parts]
+    columns = [
+        column
+        for head, (_, data) in zip(heads, parts, strict=True)
+        for column in (np.broadcast_to(head, (rows, len(head))), data)
+    ]
+    together = np.concatenate(columns, axis=1)
+    width, content = together.shape[1], together.data.cast("B")
+    for row in range(rows):
+        yield hashlib.sha256(content[row * width : (row + 1) * width]).digest()[:KEY]
 
 
 def _block_starts(lengths: Sequence[int]) -> Iterator[int]:

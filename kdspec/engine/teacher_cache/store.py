@@ -5,19 +5,22 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import mmap
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from kdspec.engine.run.durable_files import atomic_write
 from kdspec.engine.teacher_cache.catalogue import ABOUT, INDEX
 from kdspec.engine.teacher_cache.segment_index import SegmentRecord, checksum, records, segment
+from kdspec.engine.teacher_cache.stored_samples import SEGMENT, SamplePlace, SamplePlaces, SegmentFiles
 
-LOCK, SEGMENT = ".lock", ".samples"
+LOCK = ".lock"
 _APPENDING = 2**62
 """The byte of the lock file that is locked while the index grows; each lower byte is the lock of a unit of computation."""
 
@@ -26,20 +29,13 @@ class CacheDamage(Exception):  # noqa: N818 - not an error: the sample is comput
     """Raised for a sample with bytes that do not match its checksum."""
 
 
-class _Place(NamedTuple):
-    record: SegmentRecord
-    offset: int
-    size: int
-    checksum: bytes
-
-
 class Store:
     """A folder with the values of one teacher by sample; every method may raise `OSError`.
 
     Each process appends to a file of its own, so that none writes where another reads. A segment is written before its
     record in the index: after a kill there is a segment without a record, which is removed, or an incomplete record, which
     is skipped. A stored sample is never replaced by other bits: of several values the first undamaged one is read. The
-    checksum of a sample is verified once in each process.
+    checksum of a sample is verified once in each process, and again if its file has become shorter.
 
     Args:
         folder: its own folder; created if absent.
@@ -48,10 +44,12 @@ class Store:
 
     def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
         self.folder = folder
-        self._places: dict[bytes, list[_Place]] = {}
+        self._places, self._files = SamplePlaces(), SegmentFiles(folder)
         self._damaged: dict[bytes, SegmentRecord] = {}
-        self._checked: set[bytes] = set()
-        self._maps: dict[str, memoryview] = {}
+        self._bad: set[tuple[str, int]] = set()
+        """The places, by file and offset, of samples that were damaged."""
+        self._verified: dict[bytes, tuple[SamplePlace, int]] = {}
+        """The place of each verified sample, and how often its file had become shorter then."""
         self._own: tuple[str, int] | None = None
         self._read = 0
         folder.mkdir(parents=True, exist_ok=True)
@@ -77,9 +75,9 @@ class Store:
         """The bytes of all segments, of any data set."""
         return sum(path.stat().st_size for path in self.folder.glob(f"*{SEGMENT}"))
 
-    def __contains__(self, key: bytes) -> bool:
-        """Whether a value of the sample has been written, whether damaged or not."""
-        return key in self._places
+    def absent(self, keys: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which of these keys, of type `S16`, have no value, whether damaged or not."""
+        return ~self._places.have(keys)
 
     def refresh(self) -> None:
         """Read the records appended since the last call, also by other processes."""
@@ -89,8 +87,7 @@ class Store:
         data = os.pread(self._index, size - self._read, self._read)
         found, done = records(data)
         self._read += done
-        for record in found:
-            self._take(record)
+        self._places.add(found)
 
     def has(self, key: bytes) -> bool:
         """Whether the sample is stored and matches its checksum.
@@ -98,31 +95,47 @@ class Store:
         Raises:
             CacheDamage: it is damaged; it is treated as absent from then on.
         """
-        if key in self._checked:
+        if self._known(key) is not None:
             return True
-        places = self._places.get(key, [])
-        damaged = bool(places)
-        while places:
-            if self._verified(key, places[0]):
-                self._checked.add(key)
+        self._verified.pop(key, None)
+        damaged = False
+        for place in self._places.of(key):
+            if (place.record.file, place.offset) in self._bad:
+                continue
+            content = self._content(place)
+            if content is not None and checksum(key, content) == place.checksum:
+                self._verified[key] = place, self._files.times_shrunk(place.record.file)
                 return True
-            self._damaged[key] = places.pop(0).record
-        self._places.pop(key, None)
+            damaged = True
+            self._bad.add((place.record.file, place.offset))
+            self._damaged[key] = place.record
         if damaged:
             raise CacheDamage
         return False
+
+    def size_of(self, key: bytes) -> int:
+        """The bytes of a sample; `has` must have returned True for it."""
+        return self._verified[key][0].size
 
     def together(self, key: bytes) -> tuple[bytes, ...]:
         """All samples of the batch in which a damaged sample was computed; empty if the sample is not damaged."""
         record = self._damaged.get(key)
         return () if record is None else record.keys()
 
-    def view(self, key: bytes) -> memoryview:
-        """The bytes of a sample; `has` must have returned True for it."""
-        place = self._places[key][0]
-        view = self._mapped(place)
-        assert view is not None, "what was verified is still mapped"
-        return view
+    def read(self, key: bytes) -> bytes:
+        """The bytes of a stored sample.
+
+        Raises:
+            CacheDamage: it is absent or damaged, or its file has become shorter since it was verified.
+        """
+        # Twice, as the first read may notice that the file has become shorter, and the sample is verified again.
+        for _ in range(2):
+            content = self._content(self._verified[key][0]) if self.has(key) else None
+            # After reading too: bytes that others have written where the file has ended are of other samples.
+            if content is not None and self._known(key) is not None:
+                return content
+            self._verified.pop(key, None)
+        raise CacheDamage
 
     def write(self, keys: Sequence[bytes], contents: Sequence[bytes | bytearray]) -> None:
         """Store samples that were computed together. If the write fails, they stay absent.
@@ -138,10 +151,10 @@ class Store:
             offset = os.fstat(descriptor).st_size
             # Contents before the record: a reader that finds the record must find the bytes.
             _write(descriptor, b"".join(content for content in needed if content is not None), offset)
+            self._files.size(name, descriptor)
             record = segment(name, offset, keys, needed)
             _write(self._index, record.encode(), os.fstat(self._index).st_size)
             self.refresh()
-        self._checked.update(key for key, content in zip(keys, needed, strict=True) if content is not None)
 
     @contextmanager
     def alone(self, keys: Sequence[bytes]) -> Iterator[None]:
@@ -153,19 +166,10 @@ class Store:
 
     def close(self) -> None:
         """Close the files."""
-        for view in self._maps.values():
-            mapped = view.obj
-            view.release()
-            assert isinstance(mapped, mmap.mmap), "only maps are kept"
-            mapped.close()
-        self._maps.clear()
+        self._files.close()
         own = () if self._own is None else (self._own[1],)
         for descriptor in (self._index, self._lock, *own):
             os.close(descriptor)
-
-    def _take(self, record: SegmentRecord) -> None:
-        for entry, offset in record.places():
-            self._places.setdefault(entry.key, []).append(_Place(record, offset, entry.size, entry.checksum))
 
     def _has(self, key: bytes) -> bool:
         try:
@@ -173,34 +177,28 @@ class Store:
         except CacheDamage:
             return False
 
-    def _verified(self, key: bytes, place: _Place) -> bool:
-        view = self._mapped(place)
-        return view is not None and checksum(key, view) == place.checksum
+    def _known(self, key: bytes) -> SamplePlace | None:
+        """The place of a sample that is verified, and whose file has not become shorter since."""
+        found = self._verified.get(key)
+        if found is None or self._files.times_shrunk(found[0].record.file) != found[1]:
+            return None
+        return found[0]
 
-    def _mapped(self, place: _Place) -> memoryview | None:
+    def _content(self, place: SamplePlace) -> bytes | None:
         """The bytes at a place; None if the file is shorter."""
-        name, end = place.record.file, place.offset + place.size
-        if name not in self._maps or len(self._maps[name]) < end:
-            try:
-                # The descriptor of its own file still works after somebody has removed the cache.
-                own = self._own is not None and self._own[0] == name
-                descriptor = (
-                    os.dup(self._own[1]) if own and self._own else _open_to_read(self.folder / f"{name}{SEGMENT}")
-                )
-            except FileNotFoundError:
-                return None
-            try:
-                size = os.fstat(descriptor).st_size
-                if size < max(end, 1):
-                    return None
-                # The old, smaller map is freed with the last array that refers to it.
-                self._maps[name] = memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ))
-            finally:
-                os.close(descriptor)
-        return self._maps[name][place.offset : end]
+        name = place.record.file
+        # The descriptor of its own file still works after somebody has removed the cache.
+        own = None if self._own is None or self._own[0] != name else self._own[1]
+        return self._files.read(name, place.offset, place.size, own)
 
     def _segments(self) -> tuple[str, int]:
         """The file to which this process appends; created for its first segment."""
+        if self._own is not None:
+            self._files.size(*self._own)
+            if self._files.times_shrunk(self._own[0]):
+                # Others may hold what they have verified in it for unchanged if it grew again.
+                os.close(self._own[1])
+                self._own = None
         if self._own is None:
             name = secrets.token_hex(16)
             descriptor = _open(self.folder / f"{name}{SEGMENT}", os.O_EXCL)
@@ -213,13 +211,13 @@ class Store:
         """Remove segments without a record, which a kill or a lost index leaves, unless they are in use."""
         with self._locked(_APPENDING):
             self.refresh()
-            known = {place.record.file for places in self._places.values() for place in places}
+            known = self._places.files
             for path in self.folder.glob(f"*{SEGMENT}"):
                 if path.name.removesuffix(SEGMENT) in known or path.is_symlink():
                     continue
                 # The lock fails if another process has just created the file and not written its record yet.
                 with suppress(OSError):
-                    descriptor = _open_to_read(path)
+                    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
                     try:
                         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                         path.unlink()
@@ -241,10 +239,6 @@ class Store:
 
 def _open(path: Path, flags: int = 0) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | flags, 0o666)
-
-
-def _open_to_read(path: Path) -> int:
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
 
 
 def _write(descriptor: int, content: bytes, offset: int) -> None:

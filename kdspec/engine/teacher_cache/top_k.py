@@ -46,7 +46,7 @@ class TopK(Codec):
         rests = [(others / temperature).logsumexp(-1) for temperature in self.temperatures]
         return b"".join(array(part).tobytes() for part in (at.to(torch.int32), largest, *rests))
 
-    def decode(self, slot: Slot, buffer: memoryview, offset: int, tokens: int) -> tuple[NDArray[Any], ...]:
+    def decode(self, slot: Slot, buffer: bytes, offset: int, tokens: int) -> tuple[NDArray[Any], ...]:
         """An array for each part."""
         leading, found = slot.of(tokens)[:-1], []
         for part in self.parts(slot):

@@ -84,3 +84,10 @@ def test_an_entry_that_no_row_has_is_none_for_each():
     rows = packed([{"row": 1}, {"row": 2}])
     assert list(rows.column("row")) == [1, 2]
     assert list(rows.column("input_ids")) == [None, None]
+
+
+@pytest.mark.parametrize("rows", [[], [0], [3, 1, 1], [4, 3, 2, 1, 0], [2]])
+def test_several_rows_are_those_taken_one_by_one(rows):
+    examples = [{"ids": list(range(n)), "words": [str(n)], "types": [0] * (4 - n)} for n in range(5)]
+    table = packed(examples)
+    assert table.take(rows) == [examples[row] for row in rows]

@@ -286,6 +286,50 @@ def test_a_truncated_file_is_filled_again(name, launch, home):
     assert same(launch(folder="again"), whole)
 
 
+class Shorten:
+    """Makes the segments of the caches shorter after a step."""
+
+    def __init__(self, step, folder, shorten):
+        self.step, self.folder, self.shorten, self.__name__ = step, folder, shorten, "shorten"
+
+    @hookimpl
+    def kdspec_observe(self, event, session):
+        if type(event).__name__ == "StepDone" and event.step == self.step:
+            for path in self.folder.glob(f"*/*{SEGMENT}"):
+                self.shorten(path)
+
+
+def refilled_with_zeros(path):
+    size = path.stat().st_size
+    os.truncate(path, size // 3)
+    os.truncate(path, size)
+
+
+@pytest.mark.parametrize(
+    "shorten",
+    [
+        lambda path: os.truncate(path, 0),
+        pytest.param(lambda path: os.truncate(path, path.stat().st_size // 2), marks=pytest.mark.slow),
+        pytest.param(lambda path: os.truncate(path, path.stat().st_size - 1), marks=pytest.mark.slow),
+    ],
+    ids=["empty", "half", "last byte"],
+)
+@pytest.mark.parametrize("filled", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["filled", "filling"])
+def test_a_file_that_gets_shorter_beside_a_run_is_computed_again(filled, shorten, launch, home):
+    """A mapped file would end the process with SIGBUS."""
+    whole = launch()
+    if not filled:
+        shutil.rmtree(home / "caches")
+    again = launch(folder="again", plugins=(Shorten(4, home / "caches", shorten),))
+    assert same(again, whole)
+    assert again.losses == whole.losses
+    assert any("computed again" in text for text in again.warnings)
+    assert again.cache.used
+    third = launch(folder="third")
+    assert (third.cache.computed, third.warnings) == (0, [])
+    assert same(third, whole)
+
+
 class Remove:
     """Removes the caches after a step, as `kdspec cache --remove` would in another terminal."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
@@ -99,3 +101,72 @@ def test_blocks_have_no_more_tokens_than_fit(tokens, monkeypatch):
 def test_counts_are_of_samples():
     samples = made(LONG, SHORT, OTHER, SHORT)
     assert samples.counts["inputs"].tolist() == [2, 2, 5]
+
+
+def one_by_one(inputs, kept):
+    """The key of one row, as caches on disk have it."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(inputs.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    for mask, positions in kept.items():
+        digest.update(f"{mask} {len(positions)}\n".encode())
+        digest.update(np.packbits(positions).tobytes())
+    return digest.digest()[:16]
+
+
+class Given:
+    """Batches of any tensors, all rows of one length."""
+
+    def __init__(self, **columns):
+        self.columns, self.rows = columns, len(next(iter(columns.values())))
+
+    def lengths_for(self, model):
+        return np.full(self.rows, 9)
+
+    def batch(self, model, rows):
+        return Batch(inputs={"": {name: column[rows] for name, column in self.columns.items()}}, targets={})
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"number": torch.arange(7.0), "flag": torch.tensor([True, False] * 3 + [True])},
+        {"image": torch.arange(7 * 12).reshape(7, 3, 4).transpose(1, 2), "half": torch.arange(7).bfloat16()},
+        {"none": torch.empty(7, 0, 3), "ids": torch.arange(70).reshape(7, 10) % 5},
+        {"attention_mask": torch.arange(63).reshape(7, 9) % 3, "b": torch.arange(7) * 1j},
+    ],
+)
+def test_keys_of_many_rows_are_those_of_single_rows(columns):
+    samples = Samples(Given(**columns), "teacher", taken, MASKS)
+    for row in range(7):
+        one = {name: column[row] for name, column in columns.items()}
+        kept = {"inputs": (one["attention_mask"] != 0).numpy()} if "attention_mask" in one else {}
+        assert samples.keys[int(samples.of_row[row])] == one_by_one(one, kept)
+
+
+@pytest.mark.parametrize("lengths", [[5] * 3_000, [1 + row % 3 for row in range(3_000)], [600] * 100])
+def test_rows_are_collated_many_at_once_and_not_too_many(lengths):
+    samples = made(*([row % 900] * length for row, length in enumerate(lengths)))
+    tokens = [sum(each) for each in samples.loader.collated]
+    assert len(tokens) <= 6
+    assert max(tokens) <= 32_768
+    assert len(samples.of_row) == len(lengths)
+
+
+def test_rows_of_unknown_length_are_collated_alone():
+    samples = Samples(Unknown([1, 2], [1, 2], [3, 4]), "teacher", taken, MASKS)
+    assert samples.loader.collated == [[2]] * 3
+    assert len(samples.keys) == 2
+
+
+class Unknown(Rows):
+    def lengths_for(self, model):
+        return np.zeros(self.rows, np.int64)
+
+
+def test_a_sample_is_found_by_its_key():
+    samples = made(*([row, row + 1] for row in range(50)))
+    assert [samples.keys.number(key) for key in samples.keys] == list(range(50))
+    assert samples.keys.number(b"absent".ljust(16)) is None
+    assert samples.keys.number(b"\xff" * 16) is None
