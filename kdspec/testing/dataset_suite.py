@@ -16,7 +16,7 @@ def check_dataset(component: Dataset, folder: str | Path = ".") -> None:
     - The class and its parameters are documented, and its module does not import torch or `datasets`.
     - It gives a `datasets.DatasetDict` with the split `train`, which has rows, and no splits of other names.
     - It gives the same rows each time.
-    - `has_split`, `column_names` and `first`, where they know anything, agree with the rows.
+    - `has_split`, `column_names`, `first` and `files`, where they know anything, agree with the rows.
 
     Args:
         component: the data set with its parameters.
@@ -47,6 +47,10 @@ def check_dataset(component: Dataset, folder: str | Path = ".") -> None:
         assert {*names} == {*found}, (
             f"{who}: `column_names` has {sorted(names)} for `{split}`, the rows {sorted(found)}"
         )
+    files = component.files(context)
+    assert files is None or {*files} == {*rows}, f"{who}: `files` has {sorted(files or ())}, the rows {sorted(rows)}"
+    missing = next((path for paths in (files or {}).values() for path in paths if not path.is_file()), None)
+    assert missing is None, f"{who}: `files` has `{missing}`, which is no file"
     few = min(3, len(rows["train"]))
     first = component.first(context, few)
     if first is not None:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from kdspec import Model, SpecFolderOrHub
 from kdspec.diagnostics.finding import FindingError
+from kdspec.engine.run import session
 from kdspec.engine.run.event_log import read
 from kdspec.engine.run.session import Session
 from kdspec.engine.run.stage_run import Interrupted
@@ -179,8 +180,6 @@ def test_a_finished_run_with_other_rows_is_not_finished_already(own):
 
 def test_a_finished_run_begins_without_tokens_or_weights(own, monkeypatch):
     own.session().run()
-    from kdspec.engine.run import session
-
     monkeypatch.setattr(session, "built_tasks", None)
     monkeypatch.setattr(session, "Models", None)
     assert own.session().run().already_finished
@@ -469,7 +468,8 @@ def test_a_file_of_the_right_type_is_part_of_a_run_wherever_the_spec_names_it(ow
     assert found.notes[0].startswith("`models.student.textcnn.vectors` had the file `")
 
 
-def test_a_model_from_the_hub_is_compared_by_its_commit(own, tmp_path, monkeypatch):
+@pytest.mark.parametrize("there", [True, False])
+def test_a_model_from_the_hub_is_compared_by_its_commit(own, tmp_path, monkeypatch, there):
     from huggingface_hub import constants
 
     home = tmp_path / "hub"
@@ -483,9 +483,16 @@ def test_a_model_from_the_hub_is_compared_by_its_commit(own, tmp_path, monkeypat
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home))
     monkeypatch.setattr("huggingface_hub.file_download.HF_HUB_CACHE", str(home), raising=False)
-    commit("a" * 40)
     hub = "models.teacher.transformers.path=some/teacher"
+    if there:
+        commit("a" * 40)
+    else:  # the run downloads it
+        known = session.with_downloads
+        monkeypatch.setattr(session, "with_downloads", lambda planned: commit("a" * 40) or known(planned))
     own.stopped(hub)
+    monkeypatch.undo()
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home))
+    monkeypatch.setattr("huggingface_hub.file_download.HF_HUB_CACHE", str(home), raising=False)
     commit("b" * 40)
     found = own.refused(hub)
     assert found.notes == (f"`models.teacher.transformers.path` had the commit `{'a' * 12}` and has `{'b' * 12}`",)

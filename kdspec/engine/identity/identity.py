@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kdspec.api.plan.plan import Plan
 from kdspec.api.working.task import BuiltTask
 from kdspec.engine.identity.file_digests import FileDigests, Stamp
-from kdspec.engine.identity.read_content import belongs, read_content
+from kdspec.engine.identity.read_content import belongs, commits, read_content
 from kdspec.engine.identity.reading import ReadContent
 from kdspec.engine.identity.record import StageIdentity
 from kdspec.engine.identity.spec_digest import spec_digests
@@ -42,9 +42,15 @@ def identity(plan: Plan, registry: Registry, known: Mapping[str, tuple[Stamp, st
     return Identity(stages, digests.known)
 
 
-def counted(stage: StageIdentity, tasks: Mapping[str, BuiltTask]) -> StageIdentity:
-    """A stage's identity with the numbers of rows, once these have been read."""
-    return stage.model_copy(update={"reads": tuple(_counted(reading, tasks) for reading in stage.reads)})
+def completed(before: Identity, plan: Plan, tasks: Mapping[str, BuiltTask]) -> Identity:
+    """The identity with the numbers of rows, and the commits of what had not been downloaded, once the rows have been read."""
+    found, stages = list(commits(plan)), {}
+    for name, stage in before.stages.items():
+        known = {reading.key for reading in stage.reads}
+        new = (reading for at, reading in found if reading.key not in known and belongs(plan, name, at))
+        reads = (*(_counted(reading, tasks) for reading in stage.reads), *new)
+        stages[name] = stage.model_copy(update={"reads": reads})
+    return replace(before, stages=stages)
 
 
 def _counted(reading: ReadContent, tasks: Mapping[str, BuiltTask]) -> ReadContent:

@@ -53,6 +53,14 @@ def read_content(plan: Plan, registry: Registry, digests: FileDigests) -> Iterat
                 yield at, ReadContent(kind="file", at=(*at, *below), digest=digests.of(file))
 
 
+def commits(plan: Plan) -> Iterator[tuple[SpecPath, ReadContent]]:
+    """The commits of the models and tokenizers from the hub that the download cache has, as `read_content` gives them."""
+    for at, part in parts(plan.spec.models, ("models",)):
+        for read in part.read_files(plan.context(str(at[1]))) if isinstance(part, Model) else ():
+            if read.what == "commit":
+                yield at, ReadContent(kind="commit", at=(*at, read.at), digest=read.commit)
+
+
 def belongs(plan: Plan, stage: str, at: SpecPath) -> bool:
     """Whether a place in the spec is part of a stage: it is of its tasks and models, or of those of an earlier stage."""
     names = list(plan.spec.stages)

@@ -108,10 +108,10 @@ class OpenedRun:
             self.check.accept(stage)
             self.folder.write_plan(self.plan)
 
-    def count(self, tasks: Mapping[str, BuiltTask]) -> None:
-        """Record the numbers of rows, now that they have been read."""
+    def complete_identity(self, tasks: Mapping[str, BuiltTask]) -> None:
+        """Record what is known of the run's identity now that the rows have been read."""
         if self.check is not None:
-            self.check.count(tasks)
+            self.check.complete(tasks)
 
     def reads(self, stage: str) -> tuple[ReadContent, ...]:
         """What a stage reads, by digest; empty on other ranks than 0."""

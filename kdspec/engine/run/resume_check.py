@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from kdspec.api.plan.plan import Plan
@@ -13,7 +13,7 @@ from kdspec.api.working.task import BuiltTask
 from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.forward.guarded_task import built
-from kdspec.engine.identity.identity import Identity, counted, identity
+from kdspec.engine.identity.identity import Identity, completed, identity
 from kdspec.engine.identity.reading import Pair, ReadContent, difference, differing, merged, other
 from kdspec.engine.identity.record import FILE, IdentityRecord, NotRecorded, StageIdentity
 from kdspec.engine.identity.spec_digest import spec_digest, spec_digests
@@ -78,9 +78,9 @@ class ResumeCheck:
         self._remember({**others, **former})
         return found
 
-    def count(self, tasks: Mapping[str, BuiltTask]) -> None:
-        """Record the numbers of rows, now that they have been read."""
-        self.now = replace(self.now, stages={name: counted(stage, tasks) for name, stage in self.now.stages.items()})
+    def complete(self, tasks: Mapping[str, BuiltTask]) -> None:
+        """Record what is known now that rows have been read and models downloaded: numbers of rows, and commits."""
+        self.now = completed(self.now, self.plan, tasks)
         same = {
             name for name, stage in self.former.stages.items() if name in self.now.stages and not self._differs(name)
         }

@@ -190,7 +190,7 @@ class Session:
             raise FindingError(*wrong)
         for finding in compared:
             self._tell(finding)
-        opened.count(tasks)
+        opened.complete_identity(tasks)
         for note in without_labels(tasks):
             self.emit(note)
         students = {stage.name: stage.student for stage in self.plan.stages}
