@@ -54,7 +54,7 @@ kdspec turns a YAML spec into a knowledge-distillation run.
 """
 _EPILOG = "The options may be given before or after the command."
 _EMPTY = "the value is empty; is a variable of the command not set?"
-_GLOBAL = frozenset({"--plugin", "--traceback", "--trust-remote-code"})
+_GLOBAL = frozenset({"--plugin", "--traceback", "--trust-remote-code", "--untrusted"})
 _NO_CHOICE = re.compile(r"'(?P<value>.*)' is not one of (?P<choices>'.*')\.")
 
 
@@ -207,6 +207,13 @@ def _set_trust(context: typer.Context, wanted: bool) -> bool:  # noqa: FBT001 - 
     return wanted
 
 
+def _set_untrusted(context: typer.Context, wanted: bool) -> bool:  # noqa: FBT001 - typer calls it
+    context.obj.untrusted = wanted
+    if wanted and context.obj.trusts_code:
+        raise typer.BadParameter("excludes `--trust-remote-code`", param_hint="--untrusted")
+    return wanted
+
+
 def _print_version(context: typer.Context, wanted: bool) -> None:  # noqa: FBT001 - typer calls it
     if wanted:
         context.obj.out.say(f"kdspec {importlib.metadata.version('kdspec')}")
@@ -233,10 +240,18 @@ def _root(
             is_eager=True,
         ),
     ] = False,
+    untrusted: Annotated[
+        bool,
+        typer.Option(
+            "--untrusted",
+            help="Confine a spec to files below its folder, without hub and environment. For specs from others, as in CI.",
+            callback=_set_untrusted,
+        ),
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    del plugin, traceback, trust_remote_code, version
+    del plugin, traceback, trust_remote_code, untrusted, version
     if context.invoked_subcommand is None:
         context.obj.out.show(_WELCOME)

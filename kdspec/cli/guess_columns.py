@@ -9,22 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kdspec.data.columns import LABELS, PAIRS, TEXTS
+
 Rows = Mapping[str, Sequence[Any]]
 """The first rows of a file, by column."""
 
-_TEXTS = (
-    *("text", "sentence", "body", "message", "comment", "review", "content", "document", "utterance", "query"),
-    *("question", "headline", "title", "description", "abstract", "tweet", "post", "input", "snippet"),
-)
-_LABELS = (
-    *("label", "labels", "class", "category", "categories", "target", "sentiment", "intent", "topic", "queue"),
-    *("tag", "tags", "rating", "score", "stars", "polarity", "emotion", "y", "gold", "answer"),
-)
-_PAIRS = (
-    *(("premise", "hypothesis"), ("sentence1", "sentence2"), ("sentence_a", "sentence_b"), ("text_a", "text_b")),
-    *(("text1", "text2"), ("question1", "question2"), ("query", "passage"), ("query", "document"), ("query", "text")),
-    *(("question", "passage"), ("question", "sentence"), ("question", "context"), ("claim", "evidence")),
-)
 _IDENTIFIER = re.compile(r"(^|_)(id|uuid|guid|index|key|number|no|nr)$|^(id|unnamed.*|)$", re.IGNORECASE)
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}.*|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}.*")
 _NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*")
@@ -82,7 +71,7 @@ def _named(name: str, known: Sequence[str]) -> int:
 
 def _pair(rows: Rows) -> tuple[str, ...]:
     lower = {name.lower(): name for name in rows}
-    for first, second in _PAIRS:
+    for first, second in PAIRS:
         if first in lower and second in lower and _texty(rows, lower[first]) and _texty(rows, lower[second]):
             return lower[first], lower[second]
     return ()
@@ -94,7 +83,7 @@ def _texty(rows: Rows, name: str) -> bool:
         return False
     values = _values(rows, name)
     if not values:
-        return not _IDENTIFIER.search(name) and not _named(name, _LABELS)
+        return not _IDENTIFIER.search(name) and not _named(name, LABELS)
     letters = sum(any(char.isalpha() for char in value) for value in values) / len(values)
     dates = sum(bool(_DATE.fullmatch(value)) for value in values) / len(values)
     single = sum(len(value.split()) == 1 and value.isascii() for value in values) / len(values)
@@ -112,7 +101,7 @@ def _text(rows: Rows) -> tuple[str, ...]:
         values = _values(rows, name)
         mean = sum(map(len, values)) / len(values) if values else 1.0
         varied = len(set(values)) / len(values) if values else 1.0
-        return mean * (3 if _named(name, _TEXTS) == 2 else 1) * varied * (0.2 if _named(name, _LABELS) == 2 else 1)
+        return mean * (3 if _named(name, TEXTS) == 2 else 1) * varied * (0.2 if _named(name, LABELS) == 2 else 1)
 
     return (max(found, key=length),)
 
@@ -121,9 +110,9 @@ def _label(rows: Rows, text: Sequence[str]) -> str | None:
     """The column with few different values, or by its name."""
     scores: dict[str, float] = {}
     for name in rows:
-        if name in text or (_IDENTIFIER.search(name) and not _named(name, _LABELS)):
+        if name in text or (_IDENTIFIER.search(name) and not _named(name, LABELS)):
             continue
-        values, said = _values(rows, name), _named(name, _LABELS)
+        values, said = _values(rows, name), _named(name, LABELS)
         if _lists(rows[name]):
             scores[name] = 2.0 + said
             continue

@@ -23,13 +23,16 @@ class Invocation:
         """`owns_process`: whether the process ends with the command."""
         self.plugin_files: Sequence[str] = ()
         self.trusts_code = False
+        self.untrusted = False
+        """Whether specs are confined to their folders."""
         self.owns_process = owns_process
 
     def read(self, path: str, sets: Sequence[str] = ()) -> Reading:
         """Read a spec with the plugins and options of this invocation; values of its variables are not printed."""
         from kdspec.cli import read_spec
 
-        return self.printing(read_spec.read(path, self.registry, sets, trusts_code=self.trusts_code))
+        options = {"trusts_code": self.trusts_code, "untrusted": self.untrusted}
+        return self.printing(read_spec.read(path, self.registry, sets, **options))
 
     def printing(self, reading: Reading) -> Reading:
         """The reading of a spec; from now on the values of its variables are not printed."""

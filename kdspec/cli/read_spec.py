@@ -48,20 +48,25 @@ class Reading:
         return place(findings, self.document)
 
 
-def read(path: str, registry: Registry, sets: Sequence[str] = (), *, trusts_code: bool = False) -> Reading:
+def read(
+    path: str, registry: Registry, sets: Sequence[str] = (), *, trusts_code: bool = False, untrusted: bool = False
+) -> Reading:
     """Compose, check and plan the spec at `path`, `-` for standard input. Errors are in the result, not raised.
 
-    A path that ends in `.json` is a plan from `kdspec plan -o`.
+    A path that ends in `.json` is a plan from `kdspec plan -o`. What is `untrusted` is confined to its folder.
     """
     name, saved = "<stdin>" if path == "-" else path, None
     try:
+        if path.endswith(".json") and untrusted:
+            help_ = "a plan names its folder itself: give the spec"
+            raise FindingError(Finding("KD003", f"`{path}` is a plan, which `--untrusted` does not read", help=help_))
         if path.endswith(".json"):
             from kdspec.plan import plan_file
 
             saved = plan_file.load(path)
             document = extends.compose(saved.spec, path, saved.folder)
         else:
-            document = extends.load(path, sets)
+            document = extends.load(path, sets, untrusted=untrusted)
     except DiagnosticError as error:
         sources = {source: Source(source, text) for source, text in error.texts.items()}
         return Reading(name, in_order(error.diagnostics), sources)

@@ -1,14 +1,39 @@
-"""Errors for columns that a task needs and its rows lack, with the same message before a run and during it."""
+"""Errors for columns that a task needs and its rows lack, with the same message before a run and during it.
+
+Names of columns are told where a file is a table that the spec asks about: any file may be named as data.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
+from typing import Any
 
+from kdspec.api.component import Component
 from kdspec.diagnostics.diagnostic import did_you_mean, excerpt, near
 from kdspec.diagnostics.fault import Fault
 
+TEXTS = (
+    *("text", "sentence", "body", "message", "comment", "review", "content", "document", "utterance", "query"),
+    *("question", "headline", "title", "description", "abstract", "tweet", "post", "input", "snippet"),
+)
+"""Usual names of columns of texts."""
+LABELS = (
+    *("label", "labels", "class", "category", "categories", "target", "sentiment", "intent", "topic", "queue"),
+    *("tag", "tags", "rating", "score", "stars", "polarity", "emotion", "y", "gold", "answer"),
+)
+"""Usual names of columns of labels."""
+PAIRS = (
+    *(("premise", "hypothesis"), ("sentence1", "sentence2"), ("sentence_a", "sentence_b"), ("text_a", "text_b")),
+    *(("text1", "text2"), ("question1", "question2"), ("query", "passage"), ("query", "document"), ("query", "text")),
+    *(("question", "passage"), ("question", "sentence"), ("question", "context"), ("claim", "evidence")),
+)
+"""Usual names of two columns of texts."""
+
+_USUAL = frozenset({*TEXTS, *LABELS, *chain.from_iterable(PAIRS), "id", "idx", "index", "tokens", "words", "answers"})
+_NAME = re.compile(r"[^\W\d][\w .-]{0,39}")
 _MANY = 20
 _NAMELESS = "Unnamed: "
 """How pandas calls columns without a name."""
@@ -19,21 +44,40 @@ ColumnPlace = tuple[str | int, ...]
 """The path of a parameter that names a column."""
 
 
-def no_column(names: Collection[str], split: str, column: str, at: ColumnPlace, *, elsewhere: bool = False) -> Fault:
+def named(task: Component) -> frozenset[str]:
+    """All texts among the parameters of a task, its data aside: the columns that it may ask for are among them."""
+    return frozenset(_texts(task.model_dump(exclude={"data"})))
+
+
+def no_column(
+    names: Collection[str],
+    split: str,
+    column: str,
+    at: ColumnPlace,
+    *,
+    elsewhere: bool = False,
+    asked: Collection[str] = (),
+) -> Fault:
     """The fault of a split with the columns `names` and without `column`, which the task's parameter `at` names.
 
-    If the column is `elsewhere`, in another split, its name is right, and no other name is proposed.
+    If the column is `elsewhere`, in another split, its name is right, and no other name is proposed. If the split has one
+    of the columns that are `asked` for, all its columns are told, or else the usual names among them.
     """
-    guesses = () if elsewhere else near(column, names)
-    known = ", ".join(f"`{excerpt(name)}`" for name in islice(names, _MANY)) or "none"
+    mark = _other_delimiter(names, column)
+    told = list(names) if mark or any(name in asked for name in names) else []
+    told = told or [name for name in names if name.strip().lower() in _USUAL]
+    guesses = () if elsewhere else near(column, [name for name in names if name in told or _NAME.fullmatch(name)])
+    known = ", ".join(f"`{excerpt(name)}`" for name in islice(told, _MANY))
+    if hidden := len(names) - len(told):
+        known += f"{' and ' if told else ''}{hidden} that {'is' if hidden == 1 else 'are'} not shown, for the spec names none"
     question = f"{did_you_mean(guesses)} " if guesses else ""
     if not column.strip() or column.startswith(_NAMELESS):
         guesses, question = (), "a column without a name cannot be read: write its name into the first line; "
-    if mark := _other_delimiter(names, column):
+    if mark:
         guesses, question = (), f"the fields are separated by `{mark}`: write `delimiter: {json.dumps(mark)}`; "
     message = f"the split `{split}` has no column `{excerpt(column)}`"
     fix = (column, guesses[0]) if len(guesses) == 1 else None
-    return Fault("KD312", message, at, help=f"{question}the columns are {known}", fix=fix)
+    return Fault("KD312", message, at, help=f"{question}the columns are {known or 'none'}", fix=fix)
 
 
 def _other_delimiter(names: Collection[str], column: str) -> str | None:
@@ -45,13 +89,33 @@ def _other_delimiter(names: Collection[str], column: str) -> str | None:
 
 
 def missing(
-    splits: Mapping[str, Collection[str]], inputs: Mapping[ColumnPlace, str], label: Mapping[ColumnPlace, str]
+    splits: Mapping[str, Collection[str]],
+    inputs: Mapping[ColumnPlace, str],
+    label: Mapping[ColumnPlace, str],
+    asked: Collection[str] = (),
 ) -> Iterator[Fault]:
-    """A fault for each parameter that names a missing column. `train` and `validation` must have the label's column."""
+    """A fault for each parameter that names a missing column. `train` and `validation` must have the label's column.
+
+    Args:
+        splits: the columns of each split.
+        inputs: the columns of the texts, by the parameter that names each.
+        label: those of the labels.
+        asked: other columns that the spec names.
+    """
     reported: set[ColumnPlace] = set()
+    every = {*inputs.values(), *label.values(), *asked}
     for split, names in splits.items():
         wanted = {**inputs, **(label if split in _LABELLED else {})}
         for at, column in wanted.items():
             if column not in names and at not in reported:
                 reported.add(at)
-                yield no_column(names, split, column, at, elsewhere=column in splits.get("train", ()))
+                elsewhere = column in splits.get("train", ())
+                yield no_column(names, split, column, at, elsewhere=elsewhere, asked=every)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, tuple, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
@@ -43,12 +42,12 @@ def fill(table: Tensor, vocabulary: Mapping[str, int], file: Path) -> int:
         if row is None or row in seen:
             continue
         if len(numbers) != table.shape[1]:
-            message = f"line {number} has {len(numbers)} numbers for `{excerpt(word)}`; the embeddings are {table.shape[1]} wide"
+            message = f"line {number} has {len(numbers)} numbers; the embeddings are {table.shape[1]} wide"
             raise Fault(_CODE, message, ("vectors",), help="set `embedding` to the width of the vectors")
         try:
             table[row] = torch.tensor([float(text) for text in numbers])
         except ValueError:
-            message = f"line {number} has a value after `{excerpt(word)}` that is not a number"
+            message = f"line {number} has a value that is not a number"
             raise Fault(_CODE, message, ("vectors",)) from None
         seen.add(row)
     if not seen:

@@ -50,6 +50,8 @@ class Document:
     sources: Mapping[str, Source]
     folder: pathlib.Path
     variables: Variables = field(default_factory=Variables)
+    within: pathlib.Path | None = None
+    """The folder out of which no path may lead; None: paths may lead anywhere."""
 
     def locate(self, loc: Iterable[str | int]) -> Path:
         """The longest path of `loc` that exists in the document; other segments, such as pydantic's union tags, are

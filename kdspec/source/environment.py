@@ -37,11 +37,12 @@ class _Part:
     name: str | None = None
 
 
-def substitute(root: Node, sources: Mapping[str, Source], environ: Mapping[str, str]) -> Substitution:
+def substitute(root: Node, sources: Mapping[str, Source], environ: Mapping[str, str] | None) -> Substitution:
     """Replace the variables in `root` by their values, in place.
 
     The value of a variable is plain text: variables and YAML structure in it are not interpreted. Only an unquoted
-    scalar that is one variable and nothing else is parsed as a number, boolean or null (`lr: ${LR}`).
+    scalar that is one variable and nothing else is parsed as a number, boolean or null (`lr: ${LR}`). Without an `environ`
+    each variable has its default, and one without a default is an error.
     """
     work = Substitution(sources, environ)
     work.visit(root)
@@ -51,8 +52,8 @@ def substitute(root: Node, sources: Mapping[str, Source], environ: Mapping[str, 
 class Substitution:
     """What replacing variables has found."""
 
-    def __init__(self, sources: Mapping[str, Source], environ: Mapping[str, str]) -> None:
-        self.sources, self.environ = sources, environ
+    def __init__(self, sources: Mapping[str, Source], environ: Mapping[str, str] | None) -> None:
+        self.sources, self.environ, self.closed = sources, environ or {}, environ is None
         self.found: list[Diagnostic] = []
         """What is wrong with variables, and secrets in literal text."""
         self.values: dict[str, str] = {}
@@ -130,7 +131,10 @@ class Substitution:
             return _Part("", "")
         if not value and default is not None:
             return _Part(default, default.replace("${", "$${"))
-        if name not in self.environ:
+        if self.closed:
+            advice = f"give it a default: `${{{excerpt(name)}:-…}}`"
+            self.fail(f"the environment variable `{excerpt(name)}` is not read with `--untrusted`", span, advice)
+        elif name not in self.environ:
             advice = f"set it, or give it a default: `${{{excerpt(name)}:-…}}`"
             self.fail(f"the environment variable `{excerpt(name)}` is not set", span, advice)
         self.values[name] = value

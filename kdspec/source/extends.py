@@ -35,12 +35,18 @@ def load(
     sets: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
     stdin: TextIO | None = None,
+    *,
+    untrusted: bool = False,
 ) -> Document:
-    """Compose the spec in a file, or in standard input where `path` is `-`. Raises `DiagnosticError`."""
+    """Compose the spec in a file, or in standard input where `path` is `-`; see `compose`. Raises `DiagnosticError`."""
     if str(path) == "-":
-        return compose(_read_stream(stdin or sys.stdin), "<stdin>", pathlib.Path(), sets, environ)
+        text = _read_stream(stdin or sys.stdin)
+        return compose(text, "<stdin>", pathlib.Path(), sets, environ, untrusted=untrusted)
     file = pathlib.Path(path)
-    return compose(_read_file(file), _name(file), file.parent, sets, environ)
+    if untrusted and reach.outside(str(file), str(file.parent)):
+        message = f"`{excerpt(_name(file), 200)}` leads out of its folder"
+        raise DiagnosticError(Diagnostic("KD003", message, help=reach.UNTRUSTED))
+    return compose(_read_file(file), _name(file), file.parent, sets, environ, untrusted=untrusted)
 
 
 def compose(
@@ -49,13 +55,17 @@ def compose(
     folder: pathlib.Path = pathlib.Path(),
     sets: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
+    *,
+    untrusted: bool = False,
 ) -> Document:
     """Read `text` with the files that it extends, apply `sets` (arguments of `--set`), then substitute variables.
 
-    Relative paths start in `folder`. `environ` defaults to the environment of the process. Raises `DiagnosticError`;
+    Relative paths start in `folder`. `environ` defaults to the environment of the process. Where the text is `untrusted`, no
+    path of it may lead out of `folder`, and it reads no environment. Raises `DiagnosticError`;
     its `texts` has every source that was read and is a spec.
     """
-    composer = _Composer(folder, os.environ if environ is None else environ)
+    known = None if untrusted else os.environ if environ is None else environ
+    composer = _Composer(folder, known, folder if untrusted else None)
     try:
         return composer.document(Source(name, text.removeprefix("\ufeff")), sets)
     except DiagnosticError as error:
@@ -66,8 +76,10 @@ def compose(
 
 
 class _Composer:
-    def __init__(self, folder: pathlib.Path, environ: Mapping[str, str]) -> None:
-        self.folder, self.environ = folder, environ
+    def __init__(
+        self, folder: pathlib.Path, environ: Mapping[str, str] | None, within: pathlib.Path | None = None
+    ) -> None:
+        self.folder, self.environ, self.within = folder, environ, within
         self.sources: dict[str, Source] = {}
         # The folders of sources outside the spec's folder.
         self.folders: dict[str, pathlib.Path] = {}
@@ -101,7 +113,7 @@ class _Composer:
             found += self.substituted(root)
         if found:
             raise DiagnosticError(*found)
-        return index(root, self.sources, self.folder, self.folders, self.values)
+        return replace(index(root, self.sources, self.folder, self.folders, self.values), within=self.within)
 
     def tree(self, source: Source, folder: pathlib.Path, chain: Mapping[str, str]) -> Node | None:
         """The tree of a source, merged over those that it extends. `chain` has the files that led to it: path and name."""
@@ -130,6 +142,8 @@ class _Composer:
         if real in chain:
             circle = " → ".join(excerpt(one) for one in (*[*chain.values()][[*chain].index(real) :], name))
             _fail(f"files extend each other in a circle: {circle}", item.span)
+        if self.within is not None and reach.outside(str(path), str(self.within)):
+            _fail(f"`{excerpt(name)}` leads out of the folder of the spec", item.span, reach.UNTRUSTED)
         try:
             text = _read_file(path)
         except DiagnosticError as error:

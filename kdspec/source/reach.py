@@ -13,6 +13,8 @@ from types import MappingProxyType
 
 _VIRTUAL = ("/proc", "/sys")
 """Folders whose files are the state of processes and of the system."""
+UNTRUSTED = "with `--untrusted` only files below the folder of the spec are read"
+"""The help where a path leads out of it."""
 _KINDS: Mapping[int, str] = MappingProxyType(
     {
         stat.S_IFIFO: "a pipe",

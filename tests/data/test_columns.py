@@ -58,3 +58,26 @@ def test_two_near_names_are_both_proposed_and_none_is_a_fix():
     (found,) = missing({"train": ("text_1", "text_2")}, {("text",): "text_3"}, {})
     assert found.help.startswith(("did you mean `text_1` or `text_2`? ", "did you mean `text_2` or `text_1`? "))
     assert found.fix is None
+
+
+@pytest.mark.parametrize(
+    ("names", "help_"),
+    [
+        (
+            ("sentence", "sentiment", "split"),
+            "the columns are `sentence`, `sentiment` and 1 that is not shown, for the spec names none",
+        ),
+        (
+            ("root:*:20228:0:99999:7:::",),
+            "the columns are 1 that is not shown, for the spec names none",
+        ),
+        (("hunter2",), "the columns are 1 that is not shown, for the spec names none"),
+        (("text", "hunter2"), "the columns are `text`, `hunter2`"),
+        (("Texts", "x"), "did you mean `Texts`? the columns are 2 that are not shown, for the spec names none"),
+    ],
+)
+def test_other_columns_are_told_of_a_table_that_the_spec_asks_about(names, help_):
+    found = list(
+        missing({"train": names}, {("text",): "text"} if "text" not in names else {("b",): "b"}, {}, ("text",))
+    )
+    assert found[0].help == help_

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Strict
+from kdspec.api.spec.file_fields import not_read, within
 from kdspec.bounds import LARGEST_COUNT
+from kdspec.source import reach
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kKMGT]i?)?B")
 _POWERS: Mapping[str, int] = MappingProxyType({"": 0, "K": 1, "M": 2, "G": 3, "T": 4})
@@ -51,6 +54,15 @@ class TeacherCacheSettings(Strict):
     folder: Annotated[str, Field(min_length=1)] | None = None
     """Folder of the caches. Default: the folder that the environment variable `KDSPEC_CACHE` names, or
     `kdspec/teachers` in the user's cache folder."""
+
+    @field_validator("folder")
+    @classmethod
+    def _is_trusted(cls, folder: str | None, info: ValidationInfo) -> str | None:
+        if folder is not None and (limit := within(info)) is not None:
+            path = os.path.join(limit, os.path.expanduser(folder))  # noqa: PTH111, PTH118 - raise nothing
+            if (why := reach.refused(path, limit)) is not None:
+                raise not_read(folder, why, info)
+        return folder
 
     @property
     def bytes(self) -> int:

@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from kdspec.api.spec import model_folders
 from kdspec.diagnostics.diagnostic import closest
+from kdspec.source import reach
 from kdspec.source.document import Located
 
 _HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?", re.ASCII)
@@ -42,6 +43,8 @@ def _file(value: Any, info: ValidationInfo) -> Any:
     path = _below(base, value)
     if os.path.isdir(path):
         raise PydanticCustomError("file_not_found", "`{path}` is a folder, not a file", {"path": value, "near": ""})
+    if (why := reach.refused(path, within(info))) is not None:
+        raise not_read(value, why, info)
     if not os.path.isfile(path):
         raise PydanticCustomError("file_not_found", "no file `{path}`", {"path": value, "near": _near(value, base)})
     return value
@@ -56,6 +59,8 @@ def _folder_or_hub(
             return value
         if isinstance(value, Located) and local_folder(value, Path(value.folder)) is not None:
             value = _moved(value, base)
+        if (why := _refused_folder(value, base, within(info))) is not None:
+            raise not_read(value, why, info)
         message, near, help_ = _wrong_folder(value, base, has, without)
         if message is not None:
             context = {"path": str(value), "near": near, "help": help_, "says": message}
@@ -63,6 +68,29 @@ def _folder_or_hub(
         return str(value)
 
     return BeforeValidator(check)
+
+
+def not_read(value: str, why: str, info: ValidationInfo) -> PydanticCustomError:
+    """The error of a path, or a name on the hub, that must not be read: KD310 with the help of `--untrusted`."""
+    help_ = None if within(info) is None else reach.UNTRUSTED
+    return PydanticCustomError("file_refused", "`{path}` {why}", {"path": str(value), "why": why, "help": help_})
+
+
+def within(info: ValidationInfo) -> str | None:
+    """The folder out of which no path may lead, if there is one."""
+    folder = (info.context or {}).get("within")
+    return None if folder is None else str(folder)
+
+
+def _refused_folder(value: str, base: Path, limit: str | None) -> str | None:
+    """Why a folder, or a file in it, must not be read; None if it may be."""
+    path = local_folder(value, base)
+    if path is None:
+        return None if limit is None else "comes from the hub"
+    if (why := reach.refused(str(path), limit)) is not None or not os.path.isdir(path):
+        return why
+    found = next((f"has `{name}`, which {why}" for name, why in reach.refused_inside(str(path), limit)), None)
+    return found or (None if limit is None else model_folders.leads_out(path, limit))
 
 
 def _wrong_folder(

@@ -8,13 +8,13 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from kdspec.source import read_back
+from kdspec.source import reach, read_back
 from kdspec.source.read_back import Damage
 
 TOKENIZER_FILES = (
@@ -145,6 +145,30 @@ def read_json(file: Path) -> Mapping[str, Any]:
         return read_back.mapping(file)
     except (OSError, Damage):
         return {}
+
+
+def leads_out(folder: Path, within: str) -> str | None:
+    """Why the files of a folder would have others read that are not below `within`; None if they do not."""
+    names = [name for name in _names(folder) if name.endswith(("config.json", ".index.json"))]
+    if "adapter_config.json" in names:
+        return "has an adapter, whose model is elsewhere"
+    for name in names:
+        for text in _texts(read_json(folder / name)):
+            for path in (os.path.join(folder, text), text):
+                if os.path.isfile(path) and reach.outside(path, within):
+                    return f"has `{name}`, which names a file out of the folder of the spec"
+    return None
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in a value of JSON that may be paths."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            yield from [one] if os.sep in one or one.startswith("~") else ()
+        elif isinstance(one, (list, Mapping)):
+            waiting += one.values() if isinstance(one, Mapping) else one
 
 
 def _names(folder: Path) -> list[str]:

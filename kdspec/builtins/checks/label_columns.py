@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext
-from kdspec.data.columns import no_column
+from kdspec.data.columns import named, no_column
 from kdspec.data.label_names import SUSPECT
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
@@ -40,7 +40,7 @@ def kdspec_check(plan: Plan) -> Iterator[Finding]:
             at = ("tasks", name, task.name, *place)
             if column not in splits.get("train", (column,)):
                 read = any(part.needs.reads_labels for part in used)
-                absent = no_column(splits["train"], "train", column, place)
+                absent = no_column(splits["train"], "train", column, place, asked=named(task))
                 message = absent.message if read else f"{absent.message}; no loss reads its labels"
                 finding = Finding("KD312" if read else SUSPECT, message, at, help=absent.help, fix=absent.fix)
                 yield finding if read else replace(finding, severity="warning")

@@ -13,7 +13,6 @@ from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
 from kdspec.data.files.file_text import FileMistake, beginning, text_of
 from kdspec.data.files.row_files import RowFiles, RowPlace, arrow, joined
-from kdspec.diagnostics.diagnostic import excerpt
 
 ColumnIndex = Annotated[int, Field(ge=-10_000, le=10_000)]
 
@@ -91,7 +90,7 @@ class Conll(RowFiles):
         if len(fields) == 1:
             return fields[0]
         if not -len(fields) <= place < len(fields):
-            message = f"there is no column {place}: `{excerpt(' '.join(fields))}` has {_columns(len(fields))}"
+            message = f"there is no column {place}: the line has {_columns(len(fields))}"
             raise FileMistake(message, number, help=f"columns are counted from 0; set `{which}`")
         return fields[place]
 

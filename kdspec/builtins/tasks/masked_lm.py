@@ -21,7 +21,7 @@ from kdspec.api.working.task import BuiltTask, Head, Reader, Row
 from kdspec.bounds import LONGEST_ROW
 from kdspec.data import texts
 from kdspec.data.answers.same_answers import share_of_same
-from kdspec.data.columns import ColumnPlace, missing
+from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.masking import IGNORE, NO_WORD, Masking, word_of_each
 from kdspec.diagnostics.fault import Fault
 
@@ -106,7 +106,7 @@ class MaskedLm(Task):
         columns: dict[ColumnPlace, str] = {("text",): self.text}
         if self.segmented is not None:
             columns["segmented",] = self.segmented
-        yield from missing(texts.columns_of(self.data, context), columns, {})
+        yield from missing(texts.columns_of(self.data, context), columns, {}, named(self))
 
     def build(self, context: TaskContext) -> MaskedRows:
         """Read the rows and check their columns."""

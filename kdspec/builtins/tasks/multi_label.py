@@ -20,7 +20,7 @@ from kdspec.api.working.task import Head
 from kdspec.bounds import LONGEST_ROW
 from kdspec.data import label_columns, texts
 from kdspec.data.answers.same_answers import share_of_same
-from kdspec.data.columns import ColumnPlace, missing
+from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.label_columns import LabelColumns, MissingMarks
 from kdspec.data.label_names import SUSPECT, LabelNames
 from kdspec.data.labels.label_lists import LabelLists, ListColumn
@@ -130,7 +130,7 @@ class MultiLabel(Task):
     def check(self, context: BuildContext) -> Iterator[Fault]:
         """Whether the rows have the columns of the texts."""
         splits = texts.columns_of(self.data, context)
-        yield from missing(splits, {("text", n): name for n, name in enumerate(self.text)}, {})
+        yield from missing(splits, {("text", n): name for n, name in enumerate(self.text)}, {}, named(self))
 
     def build(self, context: TaskContext) -> LabelledRows:
         """Read the rows and check their columns and labels."""

@@ -20,7 +20,7 @@ from kdspec.bounds import LARGEST_FACTOR, LONGEST_ROW
 from kdspec.data import texts
 from kdspec.data.answers.answer_scores import Language
 from kdspec.data.answers.span_answers import AnswerMetrics, Question
-from kdspec.data.columns import ColumnPlace, missing
+from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
 
@@ -119,7 +119,7 @@ class QuestionAnswering(Task):
             yield _overlap(f"a window has {self.max_length} tokens, and `stride` repeats all of them")
         splits = texts.columns_of(self.data, context)
         inputs: dict[tuple[str | int, ...], str] = {("question",): self.question, ("context",): self.context}
-        yield from missing(splits, inputs, {})
+        yield from missing(splits, inputs, {}, named(self))
 
     def label_columns(self) -> Mapping[tuple[str | int, ...], str]:
         """That of `answers`."""

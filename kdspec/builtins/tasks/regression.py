@@ -18,7 +18,7 @@ from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.task import Head
 from kdspec.bounds import LONGEST_ROW
 from kdspec.data import label_columns, texts
-from kdspec.data.columns import ColumnPlace, missing
+from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.label_columns import LabelColumns, MissingMarks
 from kdspec.data.label_names import SUSPECT
 from kdspec.data.numbers import number
@@ -98,7 +98,7 @@ class Regression(Task):
     def check(self, context: BuildContext) -> Iterator[Fault]:
         """Whether the rows have the columns of the texts."""
         splits = texts.columns_of(self.data, context)
-        yield from missing(splits, {("text", n): name for n, name in enumerate(self.text)}, {})
+        yield from missing(splits, {("text", n): name for n, name in enumerate(self.text)}, {}, named(self))
 
     def build(self, context: TaskContext) -> NumberedRows:
         """Read the rows and check their columns and numbers."""

@@ -19,7 +19,7 @@ from kdspec.bounds import LONGEST_ROW
 from kdspec.data import label_columns, label_names, texts
 from kdspec.data.answers.same_answers import share_of_same
 from kdspec.data.classes import classes
-from kdspec.data.columns import ColumnPlace, missing
+from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.label_columns import MissingMarks, declared, declared_names
 from kdspec.data.label_names import LabelNames
 from kdspec.data.text_rows import VARIES, LabelledTexts, TextRows
@@ -100,7 +100,7 @@ class SequenceClassification(Task):
     def check(self, context: BuildContext) -> Iterator[Fault]:
         """Whether the rows have the columns of the texts."""
         splits = texts.columns_of(self.data, context)
-        yield from missing(splits, {("text", n): name for n, name in enumerate(self.text)}, {})
+        yield from missing(splits, {("text", n): name for n, name in enumerate(self.text)}, {}, named(self))
 
     def build(self, context: TaskContext) -> Classification:
         """Read the rows and check their columns and labels."""

@@ -17,7 +17,7 @@ from kdspec.api.working.evaluator import Evaluator, State
 from kdspec.api.working.task import BuiltTask, Reader, Row
 from kdspec.data import texts
 from kdspec.data.answers.same_answers import share_of_same
-from kdspec.data.columns import ColumnPlace, missing, no_column
+from kdspec.data.columns import ColumnPlace, missing, named, no_column
 from kdspec.data.numbers import decision, described, is_integer, is_truth, number
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
@@ -95,7 +95,7 @@ class Tensors(Task):
         splits = texts.columns_of(self.data, context)
         columns = enumerate(self.columns or ())
         inputs: dict[ColumnPlace, str] = {("columns", n): name for n, name in columns if name != self.labels}
-        yield from missing(splits, inputs, {})
+        yield from missing(splits, inputs, {}, named(self))
 
     def label_columns(self) -> Mapping[ColumnPlace, str]:
         """That of `labels`, if there is one."""

@@ -17,7 +17,7 @@ from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.task import BuiltTask, Head, Reader, Row
 from kdspec.bounds import LONGEST_ROW
 from kdspec.data import tag_schemes, texts
-from kdspec.data.columns import ColumnPlace, missing
+from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.label_columns import MissingMarks
 from kdspec.data.label_names import LabelNames
 from kdspec.data.labels.word_tags import NO_TAG, TagColumn, WordTags, needs_entities
@@ -111,7 +111,7 @@ class TokenClassification(Task):
         if self.scheme == "plain" and (setting := _of_entities(self)) is not None:
             yield needs_entities(*setting, "`scheme: plain` has none")
         splits = texts.columns_of(self.data, context)
-        yield from missing(splits, {("tokens",): self.tokens}, {})
+        yield from missing(splits, {("tokens",): self.tokens}, {}, named(self))
 
     def build(self, context: TaskContext) -> Tagging:
         """Read the rows and check their tags."""

@@ -192,6 +192,7 @@ def _command(invocation: Invocation, here: Rank, session: Session, spec: str, se
         "--shard-teachers": session.shard_teachers,
         "--resume": session.resume,
         "--trust-remote-code": invocation.trusts_code,
+        "--untrusted": invocation.untrusted,
     }
     words += [flag for flag, wanted in flags.items() if wanted]
     for file in invocation.plugin_files:

@@ -84,10 +84,10 @@ def csv_columns(
 
 
 def _check_header(header: Sequence[str]) -> None:
-    known = Counter(header)
-    for name in header:
-        if name.strip() and known[name] > 1:
-            raise FileMistake(f"two columns are named `{excerpt(name)}`", 1)
+    first: dict[str, int] = {}
+    for place, name in enumerate(header, 1):
+        if name.strip() and first.setdefault(name, place) != place:
+            raise FileMistake(f"columns {first[name]} and {place} have the same name", 1)
     if not any(name.strip() for name in header):
         raise FileMistake("no column has a name", 1, help="write the names in `columns` if the file has no header")
 
@@ -97,8 +97,9 @@ def _refuse_header(names: Sequence[str], rows: Sequence[Sequence[str]], line: in
     first = [_folded(field) for field in rows[0]]
     same = [place for place, name in enumerate(names) if name.strip() and first[place] == _folded(name)]
     if sorted(first) == sorted(map(_folded, names)) or any(_is_no_value(place, rows) for place in same):
-        shown = excerpt(", ".join(rows[0]))
-        raise FileMistake(f"the first row is a header: `{shown}`", line, help="remove `columns`")
+        written = set(first)
+        shown = ", ".join(f"`{excerpt(name)}`" for name in names if _folded(name) in written)
+        raise FileMistake(f"the first row is a header, with {shown}", line, help="remove `columns`")
 
 
 def _is_no_value(place: int, rows: Sequence[Sequence[str]]) -> bool:
@@ -118,12 +119,12 @@ def _refuse_quoted(rows: Sequence[tuple[int, Sequence[str]]]) -> None:
     marked = [(line, field) for line, row in rows for field in row if '"' in field]
     if not all(_FIELD.fullmatch(field) for _, field in marked):
         return
-    doubled = next(((line, field) for line, field in marked if '""' in field[1:-1]), None)
+    doubled = next((line for line, field in marked if '""' in field[1:-1]), None)
     if doubled is None and rows and all(_FIELD.fullmatch(field) for field in rows[0][1]):
-        doubled = rows[0][0], rows[0][1][0]
+        doubled = rows[0][0]
     if doubled is not None:
         help_ = "write `quoting: true`, or `quoting: false` if the marks belong to the text"
-        raise FileMistake(f"a field is quoted as in a CSV file: `{excerpt(doubled[1])}`", doubled[0], help=help_)
+        raise FileMistake("a field is quoted as in a CSV file", doubled, help=help_)
 
 
 def _advice(text: str, delimiter: str, quoted: bool, header: Sequence[str], row: Sequence[str]) -> str:  # noqa: FBT001 - one of two readings

@@ -17,6 +17,8 @@ _HALF = re.compile("[\ud800-\udfff]")
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 _SIMPLE = (bool, int, float, str, type(None))
 
+_OTHER_KIND = "a value is of another kind than those before it"
+
 HALF = "half of a character, as of a text that was cut within one"
 """What a surrogate without its other half is."""
 
@@ -32,20 +34,28 @@ def json_columns(file: Path, field: str | None) -> list[str] | None:
         return None
 
 
-def read_json(file: Path, field: str | None = None, reads: Callable[[str], bool] = lambda _: True) -> Columns:
+def read_json(
+    file: Path,
+    field: str | None = None,
+    reads: Callable[[str], bool] = lambda _: True,
+    quotes: Callable[[str], bool] = lambda _: True,
+) -> Columns:
     """Objects: one per line, or an array that is the whole file or, with `field`, the value of that key.
 
-    A column whose values cannot stand in one column is a mistake, and left out if nothing `reads` it.
+    A column whose values cannot stand in one column is a mistake, and left out if nothing `reads` it. Its name and its
+    values are told if it may be quoted.
     """
-    return _read(text_of(file), field, reads)
+    return _read(text_of(file), field, reads, quotes)
 
 
-def _read(text: str, field: str | None, reads: Callable[[str], bool]) -> Columns:
+def _read(
+    text: str, field: str | None, reads: Callable[[str], bool], quotes: Callable[[str], bool] = lambda _: True
+) -> Columns:
     if not text.strip():
         raise FileMistake("the file is empty")
     if field is None and not text.lstrip().startswith("["):
         lines = ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
-        return _columns(((number, parsed(line, number), line) for number, line in lines), "", reads)
+        return _columns(((number, parsed(line, number), line) for number, line in lines), "", reads, quotes)
     whole = parsed(text, 1)
     if field is not None:
         if not isinstance(whole, dict) or field not in whole:
@@ -54,7 +64,7 @@ def _read(text: str, field: str | None, reads: Callable[[str], bool]) -> Columns
         whole = whole[field]
     if not isinstance(whole, list):
         raise FileMistake(f"the value of `{field}` is {kind_of(whole)}, not a list")
-    return _columns(((number, row, "") for number, row in enumerate(whole, 1)), "row ", reads)
+    return _columns(((number, row, "") for number, row in enumerate(whole, 1)), "row ", reads, quotes)
 
 
 def parsed(text: str, line: int) -> Any:
@@ -71,7 +81,9 @@ def parsed(text: str, line: int) -> Any:
         raise FileMistake("a number has too many digits", line) from error
 
 
-def _columns(rows: Iterable[tuple[int, Any, str]], unit: str, reads: Callable[[str], bool]) -> Columns:
+def _columns(
+    rows: Iterable[tuple[int, Any, str]], unit: str, reads: Callable[[str], bool], quotes: Callable[[str], bool]
+) -> Columns:
     """The columns of objects; missing values are None."""
     objects: list[Mapping[str, Any]] = []
     kinds: dict[str, str] = {}
@@ -87,6 +99,7 @@ def _columns(rows: Iterable[tuple[int, Any, str]], unit: str, reads: Callable[[s
                 unfit.add(name)
                 continue
             column = _half_place(line, name) if HALF in problem else 0
+            problem = problem if quotes(name) else f"a value has {HALF}" if HALF in problem else _OTHER_KIND
             help_ = "write a whole character or none there" if HALF in problem else "a column has values of one kind"
             raise FileMistake(before + problem, at, column, help_)
         objects.append(row)

@@ -153,6 +153,10 @@ class RowPlace:
         """Whether the task reads the column. A mistake in one that nothing reads does not matter."""
         return self.columns is None or column in self.columns
 
+    def quotes(self, column: str) -> bool:
+        """Whether messages may quote the column: the spec names it, so that the file is the table that it asks about."""
+        return self.columns is not None and column in self.columns
+
     def each(self, files: list[Path]) -> Iterator[Path]:
         """The files in order; `file` is set before each."""
         for self.file, file in enumerate(files):
@@ -163,8 +167,9 @@ def joined(parts: list[Columns], at: RowPlace) -> Columns:
     """The concatenated columns of all files of a split, which must have the same columns, those that nothing reads aside."""
     for at.file, part in enumerate(parts):
         if differing := [name for name in sorted(part.keys() ^ parts[0].keys()) if at.reads(name)]:
-            names = ", ".join(f"`{excerpt(name)}`" for name in differing)
-            raise FileMistake(f"its columns differ from those of the first file in {names}")
+            names = ", ".join(f"`{excerpt(name)}`" for name in differing if at.quotes(name))
+            where = f" in {names}" if names else ""
+            raise FileMistake(f"its columns differ from those of the first file{where}")
     common = [name for name in parts[0] if all(name in part for part in parts)]
     return {name: [value for part in parts for value in part[name]] for name in common}
 
@@ -180,7 +185,8 @@ def arrow(columns: Columns, at: RowPlace) -> Any:
         except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
             if at.reads(name):
                 row, why = _unfit(values, error)
-                raise FileMistake(f"row {row}: `{excerpt(name)}` {why}") from error
+                what = f"`{excerpt(name)}` {why}" if at.quotes(name) else "a column has a value of another type"
+                raise FileMistake(f"row {row}: {what}") from error
     return pa.table(made)
 
 

@@ -33,7 +33,8 @@ def check(document: Document, registry: Registry, *, files: bool = True) -> Chec
         return CheckedSpec(None, (empty,))
     try:
         folder = document.folder if files else None
-        spec = Spec.model_validate(document.data, context={"registry": registry, "folder": folder})
+        context = {"registry": registry, "folder": folder, "within": document.within}
+        spec = Spec.model_validate(document.data, context=context)
     except ValidationError as error:
         return CheckedSpec(None, explain(error.errors(include_url=False), document, registry))
     return CheckedSpec(spec)

@@ -143,6 +143,7 @@ _EXPLAINERS: Mapping[str, Callable[[Mistake], Diagnostic]] = MappingProxyType(
         "component_shape": components.shapeless,
         "field_path": values.field_path,
         "file_not_found": values.file_not_found,
+        "file_refused": values.file_refused,
         "literal_error": values.not_a_choice,
         "enum": values.not_a_choice,
     }

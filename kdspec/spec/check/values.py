@@ -86,6 +86,11 @@ def field_path(mistake: Mistake) -> Diagnostic:
     return Diagnostic("KD106", f"bad field path: {message}", label, help=help_, edit=edit)
 
 
+def file_refused(mistake: Mistake) -> Diagnostic:
+    """A path that must not be read."""
+    return Diagnostic("KD310", mistake.message, mistake.value("not read"), help=mistake.context.get("help"))
+
+
 def file_not_found(mistake: Mistake) -> Diagnostic:
     """A path that does not exist, or a folder without a needed file."""
     near, help_ = (mistake.context.get(key) for key in ("near", "help"))

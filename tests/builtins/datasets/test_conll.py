@@ -102,8 +102,8 @@ def test_a_compressed_file(tmp_path):
     ("text", "fields", "message"),
     [
         ("EU NNP O\nrejects O\n", {}, "train.txt:2: 2 columns, and 3 before"),
-        ("EU O\n", {"tag": 2}, "train.txt:1: there is no column 2: `EU O` has 2 columns"),
-        ("EU O\n", {"token": -3}, "train.txt:1: there is no column -3: `EU O` has 2 columns"),
+        ("EU O\n", {"tag": 2}, "train.txt:1: there is no column 2: the line has 2 columns"),
+        ("EU O\n", {"token": -3}, "train.txt:1: there is no column -3: the line has 2 columns"),
         ("\n\n", {}, "train.txt: the file has no words"),
         ("", {}, "train.txt: the file has no words"),
     ],

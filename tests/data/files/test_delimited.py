@@ -68,7 +68,7 @@ def test_a_file_with_only_a_header_has_no_rows(file):
         ("\n\n", 0, "the file is empty"),
         ("a,b\n1,2\n\n1,2,3\n", 4, "3 fields in a row, and 2 columns"),
         ("a,b\n1\n", 2, "1 field in a row, and 2 columns"),
-        ("a,a\n1,2\n", 1, "two columns are named `a`"),
+        ("a,a\n1,2\n", 1, "columns 1 and 2 have the same name"),
         (",\n1,2\n", 1, "no column has a name"),
         (b"a,b\n1,2\n\xe9,2\n", 3, "this is not UTF-8"),
     ],
@@ -124,7 +124,7 @@ def test_the_columns_of_a_table_are_read_from_its_beginning(content, names, file
 
 
 def test_a_header_that_is_wrong_is_reported_at_once(file):
-    assert "two columns" in mistake(lambda: csv_columns(file("a,a\n"), ",", quoting=False)).message
+    assert "have the same name" in mistake(lambda: csv_columns(file("a,a\n"), ",", quoting=False)).message
     assert "empty" in mistake(lambda: csv_columns(file(""), ",", quoting=False)).message
     assert "cannot be read" in mistake(lambda: csv_columns(file("").with_name("gone"), ",", quoting=False)).message
 
