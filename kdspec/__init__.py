@@ -52,7 +52,7 @@ from kdspec.api.paths.field_path import FieldPath, FieldPathError
 from kdspec.api.plan.needs import ClassesOnly, DeclaredTerm, LogitUse, Needs, TaskNeeds
 from kdspec.api.plan.plan import Plan, StagePlan, TaskPlan
 from kdspec.api.report import Report, Section
-from kdspec.api.spec.file_fields import SpecFile, SpecFolderOrHub, SpecTokenizer, local_folder
+from kdspec.api.spec.file_fields import SpecFile, SpecFolderOrHub, SpecHub, SpecTokenizer, local_folder
 from kdspec.api.spec.match import Match, Pair, PlannedMatch, matches_of
 from kdspec.api.spec.model_folders import has_tokenizer
 from kdspec.api.spec.spec import Spec, Training
@@ -145,6 +145,7 @@ __all__ = [
     "Spec",
     "SpecFile",
     "SpecFolderOrHub",
+    "SpecHub",
     "SpecPath",
     "SpecSource",
     "SpecTokenizer",

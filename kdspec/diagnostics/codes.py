@@ -184,7 +184,9 @@ _TABLE = (
     Code(
         "KD310",
         "file or folder not found",
-        "A path in the spec does not exist. Paths are relative to the file in which they are written.",
+        "A path in the spec does not exist, or must not be read: devices, pipes and files of `/proc` and `/sys`, and with "
+        "`--untrusted` all that is not below the folder of the spec. Paths are relative to the file in which they are "
+        "written.",
     ),
     Code(
         "KD311",

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 from pydantic_core import PydanticCustomError
 
 from kdspec.api.spec import model_folders
@@ -22,6 +22,7 @@ from kdspec.source import reach
 from kdspec.source.document import Located
 
 _HUB_ID = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?", re.ASCII)
+_FROM_THE_HUB = "comes from the hub"
 _MANY = 2000
 _SLIPS = 2
 
@@ -86,7 +87,7 @@ def _refused_folder(value: str, base: Path, limit: str | None) -> str | None:
     """Why a folder, or a file in it, must not be read; None if it may be."""
     path = local_folder(value, base)
     if path is None:
-        return None if limit is None else "comes from the hub"
+        return None if limit is None else _FROM_THE_HUB
     if (why := reach.refused(str(path), limit)) is not None or not os.path.isdir(path):
         return why
     found = next((f"has `{name}`, which {why}" for name, why in reach.refused_inside(str(path), limit)), None)
@@ -126,6 +127,16 @@ SpecFolderOrHub = Annotated[str, _folder_or_hub(_has_configuration, model_folder
 
 SpecTokenizer = Annotated[str, _folder_or_hub(model_folders.has_tokenizer, model_folders.without_tokenizer)]
 """A tokenizer's folder or its name on the hub."""
+
+
+def _hub(value: str, info: ValidationInfo) -> str:
+    if within(info) is not None:
+        raise not_read(value, _FROM_THE_HUB, info)
+    return value
+
+
+SpecHub = Annotated[str, AfterValidator(_hub)]
+"""A name on the hub, from which nothing is read with `--untrusted`."""
 
 
 def _base(info: ValidationInfo) -> Path | None:

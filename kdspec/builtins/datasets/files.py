@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import DatasetContext
 from kdspec.api.kinds.kinds import Dataset
-from kdspec.api.spec.file_fields import not_read, within
+from kdspec.api.spec.file_fields import SpecHub
 from kdspec.data.files.delimited import csv_columns, read_csv
 from kdspec.data.files.file_text import FileMistake
 from kdspec.data.files.json_rows import json_columns, read_json
@@ -109,7 +109,7 @@ class Hub(Dataset):
 
     name = "hub"
 
-    path: str = Field(pattern=r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
+    path: SpecHub = Field(pattern=r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
     """Its name: `nyu-mll/glue`."""
     subset: str | None = None
     """The configuration, for a data set that has several: `sst2`."""
@@ -118,13 +118,6 @@ class Hub(Dataset):
     splits: dict[Literal["train", "validation", "test", "unlabelled"], NameOrShare] | None = None
     """Which of its splits to use as which: `{train: train, validation: validation_matched}`; parts such as
     `train[:1000]` are possible. A number is a share of the rows of `train`. Default: the splits of the same names."""
-
-    @field_validator("path")
-    @classmethod
-    def _is_trusted(cls, path: str, info: ValidationInfo) -> str:
-        if within(info) is not None:
-            raise not_read(path, "comes from the hub", info)
-        return path
 
     @field_validator("splits")
     @classmethod
