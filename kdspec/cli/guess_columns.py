@@ -52,7 +52,7 @@ def guess(rows: Rows) -> Guess:
 
 def is_column_name(text: str) -> bool:
     """Whether this is what a text, a label or an identifier is usually called, so that it stands in a header."""
-    return _named(text, _TEXTS) == 2 or _named(text, _LABELS) == 2 or _IDENTIFIER.search(text) is not None
+    return _named(text, TEXTS) == 2 or _named(text, LABELS) == 2 or _IDENTIFIER.search(text) is not None
 
 
 def _values(rows: Rows, name: str) -> list[str]:

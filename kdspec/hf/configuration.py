@@ -44,6 +44,10 @@ PROBLEMS: Mapping[str | None, str] = MappingProxyType(
 )
 """The library's `problem_type` for each kind of head that has one."""
 
+_ENTRIES = frozenset(
+    {"model_type", *families.LAYER_NAMES, *families.WIDTH_NAMES, *families.HEAD_NAMES, *families.OTHER_SIZES}
+    | families.ATTRIBUTES
+)
 _CODE = "KD503"
 _MANY = 64
 _SLIPS = 2
@@ -212,7 +216,9 @@ def unexpected(path: str, expected: Mapping[str, Any], found: Mapping[str, Any])
     """Faults where the configuration of `path` differs from the spec; none if it is not known yet."""
     for key, value in expected.items():
         if key in found and found[key] != value:
-            message = f"`{path}` has {found[key]} as `{key}`, not {value}"
+            # Any JSON may be named as a configuration: only what is an entry of one is told.
+            theirs = found[key] if key in _ENTRIES else "another value"
+            message = f"`{path}` has {theirs} as `{key}`, not {value}"
             help_ = "beside `path`, `config` must match the files; for another shape use `like` in place of `path`"
             yield Fault(_CODE, message, ("config", key), help=help_)
 

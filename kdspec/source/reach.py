@@ -28,16 +28,22 @@ _KINDS: Mapping[int, str] = MappingProxyType(
 def special(path: str) -> str | None:
     """What a path leads to if it is neither a file nor a folder on a disk; None if it is, or if nothing is there."""
     try:
-        found = os.stat(path)
-        real = os.path.realpath(path)
-        if (kind := _KINDS.get(stat.S_IFMT(found.st_mode))) is not None:
-            return kind
-        # A link of `/proc/self/fd` leads to an open file, whatever its name says.
-        if _below(real, _VIRTUAL) or not os.path.samestat(found, os.stat(real)):
-            return f"a file of `{next((top for top in _VIRTUAL if _below(real, (top,))), _VIRTUAL[0])}`"
+        found, real = os.stat(path), os.path.realpath(path)
     except (OSError, ValueError):
         return None
-    return None
+    top = next((top for top in _VIRTUAL if _below(real, (top,))), None)
+    # A link of `/proc/self/fd` leads to an open file, whatever its name says.
+    if top is None and not _is_at(found, real):
+        top = _VIRTUAL[0]
+    kind = _KINDS.get(stat.S_IFMT(found.st_mode))
+    return kind or (None if top is None else f"a file of `{top}`")
+
+
+def _is_at(found: os.stat_result, path: str) -> bool:
+    try:
+        return os.path.samestat(found, os.stat(path))
+    except OSError:
+        return False
 
 
 def outside(path: str, folder: str) -> bool:
@@ -55,30 +61,32 @@ def refused(path: str, within: str | None) -> str | None:
         path: a file or a folder.
         within: the folder out of which no path may lead; None for no such limit.
     """
-    if (kind := special(path)) is not None:
-        return f"is {kind}"
     if within is not None and outside(path, within):
         return "leads out of the folder of the spec"
-    return None
+    kind = special(path)
+    return None if kind is None else f"is {kind}"
 
 
 def refused_inside(folder: str, within: str | None, *, limit: int = 2000) -> Iterator[tuple[str, str]]:
-    """The files below a folder that must not be read: the path from the folder, and why."""
-    for number, path in enumerate(_files(folder)):
-        if number >= limit and within is not None:
-            yield os.curdir, f"has more than {limit:,} files"
+    """The files of a folder that must not be read: the path from the folder, and why. With `within` also those further down."""
+    for number, path in enumerate(_files(folder, deep=within is not None)):
         if number >= limit:
+            if within is not None:
+                yield os.curdir, f"has more than {limit:,} files"
             return
-        if (why := refused(path, within)) is not None:
+        # An ordinary file that is no link is where its folder is.
+        if not stat.S_ISREG(os.lstat(path).st_mode) and (why := refused(path, within)) is not None:
             yield os.path.relpath(path, folder), why
 
 
-def _files(folder: str) -> Iterator[str]:
+def _files(folder: str, *, deep: bool) -> Iterator[str]:
     for place, folders, files in os.walk(folder):
         folders.sort()
         # The walk follows no links.
         yield from (str(path) for name in folders if (path := Path(place, name)).is_symlink())
         yield from (os.path.join(place, name) for name in sorted(files))
+        if not deep:
+            return
 
 
 def _below(path: str, folders: Iterable[str]) -> bool:

@@ -290,3 +290,16 @@ def test_untrusted_an_ordinary_spec_is_validated_planned_and_run(home, capsys):
     Path(spec()).write_text(f"extends: bases/base.yaml\n{Path('spec.yaml').read_text()}")
     for command in ("validate", "plan", "run"):
         assert shown(capsys, command, "spec.yaml", "--untrusted")[0] == 0
+
+
+@pytest.mark.parametrize("key", ["password", CANARY, "auths"])
+def test_a_json_file_in_place_of_a_configuration_is_not_shown(key, home, capsys):
+    Path("teacher/config.json").unlink()
+    (home.parent / "other" / "file").write_text(json.dumps({"password": CANARY, "auths": {CANARY: CANARY}, CANARY: 1}))
+    Path("teacher/config.json").symlink_to(home.parent / "other" / "file")
+    for entry in ("model_type: bert, hidden_size: 4", f"model_type: bert, {key}: x"):
+        spec(teacher=f"{{transformers: {{path: ./teacher, config: {{{entry}}}}}}}")
+        for format_ in FORMATS:
+            _, told = shown(capsys, "validate", "spec.yaml", "--format", format_)
+            # The key is written in the spec, which is quoted.
+            assert CANARY not in told.replace(f"{key}", "") if key == CANARY else CANARY not in told

@@ -42,10 +42,10 @@ def _file(value: Any, info: ValidationInfo) -> Any:
     if isinstance(value, Located):
         value = _moved(value, base)
     path = _below(base, value)
-    if os.path.isdir(path):
-        raise PydanticCustomError("file_not_found", "`{path}` is a folder, not a file", {"path": value, "near": ""})
     if (why := reach.refused(path, within(info))) is not None:
         raise not_read(value, why, info)
+    if os.path.isdir(path):
+        raise PydanticCustomError("file_not_found", "`{path}` is a folder, not a file", {"path": value, "near": ""})
     if not os.path.isfile(path):
         raise PydanticCustomError("file_not_found", "no file `{path}`", {"path": value, "near": _near(value, base)})
     return value
