@@ -55,7 +55,7 @@ kdspec turns a YAML spec into a knowledge-distillation run.
 _EPILOG = "The options may be given before or after the command."
 _EMPTY = "the value is empty; is a variable of the command not set?"
 _GLOBAL = frozenset({"--plugin", "--traceback", "--trust-remote-code", "--untrusted"})
-_NO_CHOICE = re.compile(r"'(?P<value>.*)' is not one of (?P<choices>'.*')\.")
+_NO_CHOICE = "' is not one of "
 
 
 def application() -> TyperGroup:
@@ -153,12 +153,13 @@ def _warn(invocation: Invocation, who: str, error: BaseException) -> None:
 def _option_error(message: str) -> str:
     """The error of an option in the form of kdspec's messages, with the closest choice."""
     message = message.removeprefix("Value error, ")  # pydantic's, through which typer reads them
-    if (found := _NO_CHOICE.fullmatch(message)) is None:
+    value, found, listed_choices = message.rpartition(_NO_CHOICE)
+    if not found or not value.startswith("'"):
         return message
-    choices = re.findall(r"'([^']*)'", found["choices"])
-    guess = closest(found["value"], choices)
+    value, choices = value[1:], re.findall(r"'([^']*)'", listed_choices)
+    guess = closest(value, choices)
     listed = ", ".join(f"`{choice}`" for choice in choices)
-    return f"`{found['value']}` is not one of {listed}" + (f"; did you mean `{guess}`?" if guess else "")
+    return f"`{value}` is not one of {listed}" + (f"; did you mean `{guess}`?" if guess else "")
 
 
 def _options_first(arguments: Iterable[str]) -> list[str]:

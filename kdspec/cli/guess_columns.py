@@ -19,7 +19,7 @@ _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}.*|\d{1,2}[-/.]\d{1,2}[-/.]\d{
 _NUMBER = re.compile(r"\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*")
 _FEW = 20
 _LONGEST_LABEL = 60
-_PARTS = re.compile(r"\s*[;,|]\s*")
+_PARTS = re.compile(r"[;,|]")
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _task(values: Sequence[Any]) -> str:
         return "multi_label"
     if written and _fractions(written) and len(set(written)) > min(_FEW, math.sqrt(len(written))):
         return "regression"
-    parts = [_PARTS.split(value) for value in written]
+    parts = [[part.strip() for part in _PARTS.split(value)] for value in written]
     several = sum(len(each) > 1 for each in parts)
     names = Counter(name for each in parts for name in each)
     if several > len(written) / 5 and len(names) < len(set(written)):

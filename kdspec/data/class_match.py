@@ -17,7 +17,7 @@ Relation = Literal["same", "order", "more", "fewer", "some", "none"]
 """How the classes of a head are to those of the task: the same ones in the same order; the same ones in another order; these
 and more; some of these and no others; some the same and others not; none the same."""
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)", re.ASCII)
 _IGNORED = frozenset({"Zs", "Zl", "Zp", "Pd", "Pc", "Cc", "Cf"})
 _PLAIN = re.compile(r"[^\W\d][\w./+-]*( [\w./+-]+)*")
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from importlib import resources
 
-_FENCED = re.compile(r"^```yaml\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
+_FENCED = re.compile(r"^```yaml\n((?:(?!```).*\n)*+)```\n", re.MULTILINE)
 
 
 @dataclass(frozen=True)

@@ -285,7 +285,7 @@ def _family(configuration: Mapping[str, Any]) -> str | None:
     """The family of the class that a configuration names, if it is one of the known families."""
     names = configuration.get("architectures")
     name = str(names[0]) if isinstance(names, list) and names else ""
-    plain = re.sub(r"(For[A-Z]\w*|Model|LMHeadModel)$", "", name).lower()
+    plain = re.split(r"For[A-Z]|(?:LMHead)?Model$", name, maxsplit=1)[0].lower()
     return next((family for family in families.DEFAULTS if family.replace("-", "") == plain), None)
 
 

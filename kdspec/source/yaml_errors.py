@@ -75,8 +75,8 @@ def explain(problem: str, context: str | None, text: str, offset: int) -> Explan
     for beginning, explanation in _KNOWN:
         if problem.startswith(beginning):
             return explanation
-    found = re.search(r"but (?:found|got) '(.+)'$", problem)
-    found_token = found.group(1) if found else ""
+    found = re.search(r"but (?:found|got) '", problem)
+    found_token = problem[found.end() : -1] if found and problem.endswith("'") else ""
     what = _TOKENS.get(found_token, f"`{found_token}`")
     if problem.startswith("found character"):
         return _character(text[offset : offset + 1])

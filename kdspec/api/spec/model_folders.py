@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shlex
+import string
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -198,5 +199,5 @@ def _folders(folder: Path) -> Iterable[str]:
 
 
 def _rank(place: Path) -> tuple[bool, int, str]:
-    number = re.search(r"(\d+)$", place.name)
-    return place.name == "student", int(number[1]) if number else -1, place.name
+    number = place.name[len(place.name.rstrip(string.digits)) :]
+    return place.name == "student", int(number) if number else -1, place.name

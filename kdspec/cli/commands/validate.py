@@ -25,9 +25,9 @@ Examples:
 """
 # Each round of fixes may reveal errors that the earlier ones had hidden.
 _ROUNDS = 10
-_IS_SPEC = re.compile(r"""^\{?\s*['"]?kdspec['"]?\s*:""", re.MULTILINE)
+_IS_SPEC = re.compile(r"""^(?:\{\s*+|[ \t]*+)['"]?kdspec['"]?[ \t]*+:""", re.MULTILINE)
 _EXTENDS = re.compile(r"""^extends\s*:((?:[^\n#]|\n\s*-)*)""", re.MULTILINE)
-_BASES = re.compile(r"""[^\s\[\],'"]+\.ya?ml\b""")
+_BASES = re.compile(r"""[^\s\[\],'"]++""")
 
 
 @hookimpl
@@ -109,7 +109,11 @@ def _has_version(path: Path, seen: set[Path]) -> bool:
     if _IS_SPEC.search(text) is not None:
         return True
     extends = _EXTENDS.search(text)
-    return extends is not None and any(_has_version(path.parent / b, seen) for b in _BASES.findall(extends[1]))
+    return extends is not None and any(
+        _has_version(path.parent / base, seen)
+        for base in _BASES.findall(extends[1])
+        if base.endswith((".yaml", ".yml"))
+    )
 
 
 def _read(

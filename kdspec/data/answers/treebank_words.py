@@ -28,7 +28,7 @@ _OPENING = (
     (re.compile(r"(?<!\w)'(?!(?:re|ve|ll|m|t|s|d|n)\b)(?=\w)"), "' "),
 )
 _SIGNS = (
-    (re.compile(r"(?<=[^.])\.(?=[\])}>\"'»”’ ]*\s*$)"), " . "),  # the stop of the sentence
+    (re.compile(r"(?<=[^.])\.(?=[\])}>\"'»”’ ]*+\s*+$)"), " . "),  # the stop of the sentence
     (re.compile(r",(\D|$)"), r" , \1"),  # not within a number
     (re.compile(r"\.{2,}"), r" \g<0> "),
     (re.compile(r"[;@#$%&?!\u2012-\u2015\[\](){}<>]"), r" \g<0> "),
