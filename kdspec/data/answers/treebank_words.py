@@ -17,8 +17,9 @@ from itertools import pairwise
 _CLOSING = "\"')\\]}‘’“”«»"
 # A sentence ends with a single stop, or with `?` or `!`, where white space or a sign follows; closing signs belong to it.
 _END = re.compile(rf"((?:(?<![.\s])\.|[?!])(?:[{_CLOSING}]+(?=\s|$))?+)(?=\s|[;*:@({{\[?!{_CLOSING}])")
-# An initial or a number before a word in lower case, as in `no. 3 a. smith`, does not end one.
-_INITIAL = re.compile(r"(?:^|[\s(\"{\[;&#*@)}\],])(?:[^\W\d]|[.,]?\d[\d,.]*)\.$")
+# An initial or a number before a word in lower case, as in `no. 3 a. smith`, does not end one. Numbers are bounded, for
+# commas stand before and in them, which would take quadratic time.
+_INITIAL = re.compile(r"(?:^|[\s(\"{\[;&#*@)}\],])(?:[^\W\d]|[.,]?\d[\d,.]{0,60})\.$")
 _GOES_ON = re.compile(r"\s+[^\W\d_]")
 _OPENING = (
     (re.compile("[«‘„]"), r" \g<0> "),
