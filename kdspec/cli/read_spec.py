@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from kdspec.cli.exits import ExitCode
+from kdspec.cli.spec_library import to_fetch
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
 from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.diagnostics.place import in_order, place
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from kdspec.api.spec.spec import Spec
     from kdspec.plan.plan_file import Saved
     from kdspec.registry.registry import Registry
+
+_MISSING = re.compile("no (?:file|folder) `(.*)`", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -85,5 +89,13 @@ def follow(
     plan, found = made.plan, made.findings
     if plan is not None and saved is not None and (changed := saved.check(plan)) is not None:
         plan, found = None, (*found, changed)
-    diagnostics = in_order((*made.misshapen, *place(found, document)))
+    misshapen = (_fetched(each, document) for each in made.misshapen)
+    diagnostics = in_order((*misshapen, *place(found, document)))
     return Reading(name, diagnostics, document.sources, document, made.spec, plan)
+
+
+def _fetched(diagnostic: Diagnostic, document: Document) -> Diagnostic:
+    """The same, or for a missing asset of the specs that ship with kdspec the command that fetches it."""
+    path = _MISSING.fullmatch(diagnostic.message) if diagnostic.code == "KD310" else None
+    command = None if path is None else to_fetch(path[1], document.folder)
+    return diagnostic if command is None else replace(diagnostic, help=f"`{command}` brings it")

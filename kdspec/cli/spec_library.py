@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from kdspec.source.document import parse
 
 _PACKAGE = Path(kdspec.__file__).parent
 _ASSETS = "assets"
+_OF_ASSET = re.compile(r"(?:^|(?<=[\s/\\{\[:,'\"-]))assets/(?P<name>[\w.-]+)")
 _DEFAULT = re.compile(r"(?P<before>\$\{\w+:-)(?P<file>[^}]*)\}")
 """A file that a variable may replace: `${TEACHER:-../assets/teacher}`."""
 
@@ -42,6 +44,22 @@ def library() -> Mapping[str, Path]:
 def script() -> Path:
     """The script that fetches the assets."""
     return _folder() / "fetch.py"
+
+
+def to_fetch(path: str, folder: Path) -> str | None:
+    """The command that fetches a file or folder of `folder`, if it belongs to an asset of the library's specs."""
+    found = _OF_ASSET.search(path)
+    if found is None or found["name"] not in _assets():
+        return None
+    there = Path(os.path.normpath(folder / os.path.expanduser(path[: found.start("name")])))  # noqa: PTH111 - raises nothing
+    usual = os.path.realpath(assets_folder(Path())) == os.path.realpath(there)
+    return f"kdspec fetch {found['name']}" + ("" if usual else f" --into {shlex.quote(os.path.relpath(there))}")
+
+
+def _assets() -> set[str]:
+    """The names of the assets that specs of the library read."""
+    texts = (file.read_text(encoding="utf-8") for file in library().values())
+    return {found["name"] for text in texts for found in _OF_ASSET.finditer(text)}
 
 
 def assets_folder(folder: Path) -> Path:

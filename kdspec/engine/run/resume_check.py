@@ -164,7 +164,7 @@ def has_trained(plan: Plan, folder: RunFolder) -> bool:
         former = IdentityRecord.loads(folder.text(FILE))
     except NotRecorded:
         return False
-    begun = any(folder.checkpoints(stage.name).steps() for stage in plan.stages)
+    begun = any(folder.has_ended(stage.name) or folder.checkpoints(stage.name).steps() for stage in plan.stages)
     same = {name: stage.spec for name, stage in former.stages.items()} == spec_digests(plan, folder.salt)
     return begun and same and folder.text("spec.yaml") == resolved(plan)
 

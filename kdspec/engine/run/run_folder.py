@@ -113,6 +113,10 @@ class RunFolder:
                 self._check_weights(name, self.path / event.folder, weights)
         return there
 
+    def has_ended(self, stage: str) -> bool:
+        """Whether there is a record of the end of a stage; it is not read."""
+        return self._record(stage).is_file()
+
     def finish(self, event: StageFinished) -> None:
         """Record that a stage has ended, so that it is not run again."""
         self.check()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import warnings
 from importlib.util import find_spec
@@ -279,6 +280,8 @@ def test_only_a_run_of_the_same_spec_with_a_checkpoint_has_trained(session):
     folder = RunFolder(made.folder)
     assert not has_trained(made.plan, folder)
     made.run()
+    assert has_trained(made.plan, folder)
+    shutil.rmtree(made.folder / "checkpoints")  # as `kdspec clean` leaves a finished run
     assert has_trained(made.plan, folder)
     other = session("stages.distil.training.checkpoint={every_steps: 1}", "seed=4")
     assert not has_trained(other.plan, folder)
