@@ -155,6 +155,8 @@ def _place(invocation: Invocation, backend: Strategy) -> Rank:
     """The rank of this process. Only rank 0 prints; other ranks print only if rank 0 cannot."""
     here = torchrun.place(os.environ)
     torchrun.check(here, backend)
+    if here.world > 1:
+        torchrun.quiet_store(os.environ)
     invocation.err.quiet = here.rank > 0
     return here
 

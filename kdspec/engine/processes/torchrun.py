@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -63,6 +63,14 @@ def place(environ: Mapping[str, str]) -> Rank:
         rank, world, local_rank, local_world, environ["MASTER_ADDR"], int(environ["MASTER_PORT"]),
         environ.get("TORCHELASTIC_RESTART_COUNT", "0"),
     )  # fmt: skip
+
+
+def quiet_store(environ: MutableMapping[str, str]) -> None:
+    """Keep torch's store from logging the stack of its C++ where another process has ended, which KD514 reports.
+
+    To be called before torch is imported, which reads the variable then. A level that the user has set stays.
+    """
+    environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 def device(place: Rank, wanted: str | None) -> torch.device:

@@ -8,12 +8,34 @@ import os
 import re
 import secrets
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from kdspec.diagnostics.finding import Finding, FindingError
 
 UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOTTY})
 """The numbers of errors by which a file system says that it does not have an operation, such as locks."""
+
+
+_FULL = "free some space on this disk"
+_CHECK = "check that the folder exists and is writable, and that its disk has space"
+_OTHER = "or choose another folder, as with `--output`"
+_HELPS: Mapping[int, str] = MappingProxyType(
+    {
+        errno.EACCES: f"change the permissions of the folder, {_OTHER}",
+        errno.EPERM: f"change the permissions of the folder, {_OTHER}",
+        errno.EROFS: "choose another folder, as with `--output`: this file system is read-only",
+        errno.EDQUOT: "free some of your quota on this disk",
+        errno.ENAMETOOLONG: f"shorten the name of the run or of the stage, {_OTHER}",
+        errno.ENOTDIR: f"move the file that has the name of a folder here, {_OTHER}",
+        errno.EISDIR: f"move the folder that has the name of a file here, {_OTHER}",
+        errno.EMFILE: "raise the number of files that a process may open (`ulimit -n`)",
+        errno.EFBIG: "raise the size that a file may have (`ulimit -f`), or use a file system for larger files",
+        errno.EIO: f"look at the disk, which reports a failure, {_OTHER}",
+    }
+)
+"""What helps against an error, by its number."""
 
 
 def sync(path: Path) -> None:
@@ -86,15 +108,15 @@ def cannot_write(path: Path, error: Exception, needed: int | None = None) -> Fin
         for bytes_, word in ((needed, "needed"), (free, "free there"))
         if bytes_ is not None
     )
-    full = number in (errno.ENOSPC, errno.EDQUOT) or (needed is not None and free is not None and free < needed)
+    full = number == errno.ENOSPC or (
+        number not in _HELPS and needed is not None and free is not None and free < needed
+    )
     return FindingError(
         Finding(
             "KD508",
             f"cannot write `{path}`: {reason}",
             notes=notes,
-            help="free some space on this disk"
-            if full
-            else "check that the folder exists and is writable, and that its disk has space",
+            help=_FULL if full else _HELPS.get(number or 0, _CHECK),
         )
     )
 

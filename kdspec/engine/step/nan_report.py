@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
-from kdspec.api.working.logits import Logits
-from kdspec.diagnostics.finding import Finding, FindingError
+from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.run.run_folder import RunFolder
+from kdspec.engine.step.nan_cause import cause_of
 from kdspec.ops.mean import Mean
 
 if TYPE_CHECKING:
@@ -60,6 +60,11 @@ class FailedLoop(Protocol):
         ...
 
     @property
+    def spoilt(self) -> str | None:
+        """A weight that was not finite when the stage began."""
+        ...
+
+    @property
     def place(self) -> Callable[[str], SpecPath]:
         """Gives the place of a term in the spec."""
         ...
@@ -101,22 +106,21 @@ def non_finite_error(
     others = tuple(f"`{name}` is not finite either" for name in bad[1:])
     ranks = (f"it comes from the rows of process {', '.join(map(str, where))}",) if where else ()
     note = (f"finite in this step: {', '.join(f'`{n}`' for n in fine)}",) if fine and bad else ()
+    of_gradient = not figures.bad_terms
+    causes = loop.backend.process_group.collect(asdict(cause_of(loop, step, drawn, bad, of_gradient=of_gradient)))
+    cause = causes[where[0] if where else 0]
     # One process writes the batch: the first with a non-finite loss.
     writes = loop.backend.rank == (where[0] if where else 0)
-    own = [*_bad_teachers(loop, drawn), *([loop.keep_batch(step + 1, drawn, figures.terms)] if writes else [])]
+    own = [loop.keep_batch(step + 1, drawn, figures.terms)] if writes else []
     kept = dict.fromkeys(line for lines in loop.backend.process_group.collect(own) for line in lines)
+    term = loop.place(bad[0] if bad else "")
     finding = Finding(
         "KD501",
         f"{message} is not finite in step {step + 1} of stage `{loop.stage.name}`",
-        loop.place(bad[0] if bad else ""),
-        notes=(
-            *others,
-            *ranks,
-            *note,
-            *kept,
-            "the weights are those before this step, and the last checkpoint is unharmed",
-        ),
-        help="lower the learning rate or clip the gradient with `max_grad_norm`",
+        tuple(cause["at"] or term),
+        also=(Mark(term, "this term is not finite"),) if cause["at"] else (),
+        notes=(*others, *ranks, *note, *cause["notes"], *kept, cause["state"]),
+        help=cause["help"],
     )
     return FindingError(finding)
 
@@ -146,17 +150,6 @@ def _bad_gradients(
                 found[name] = None
     everywhere = loop.backend.process_group.collect(list(found))
     return list(dict.fromkeys(name for names in everywhere for name in names))
-
-
-def _bad_teachers(loop: FailedLoop, drawn: list[MicroBatch]) -> dict[str, None]:
-    """A sentence for each teacher feature with a NaN for these rows."""
-    found: dict[str, None] = {}
-    for each in drawn:
-        for name, teacher in each.task_inputs.teachers.items():
-            if teacher.features:
-                with loop.backend.autocast():
-                    found |= dict.fromkeys(nan_features(name, loop.features_of(name, each)))
-    return found
 
 
 def keep(folder: RunFolder, stage: str, step: int, drawn: Sequence[MicroBatch], terms: Mapping[str, float]) -> str:
@@ -197,23 +190,3 @@ def _write(fresh: Path, stage: str, step: int, drawn: Sequence[MicroBatch], term
     values = {name: repr(value) for name, value in terms.items()}  # JSON has no NaN
     about = {"stage": stage, "step": step, "terms": values, "micro_batches": parts}
     (fresh / "about.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-
-
-def nan_features(name: str, features: Mapping[str, Any]) -> Iterator[str]:
-    """A sentence for each feature of a teacher that has a NaN."""
-    for feature, value in features.items():
-        if any(tensor.is_floating_point() and bool(tensor.isnan().any()) for tensor in _tensors(value)):
-            yield f"`{feature}` of teacher `{name}` has NaN"
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Logits):
-        yield from value.tensors
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _tensors(item)
-    elif isinstance(value, Iterable) and not isinstance(value, str):
-        for item in value:
-            yield from _tensors(item)

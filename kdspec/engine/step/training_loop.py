@@ -24,6 +24,7 @@ from kdspec.engine.step.accumulator import Accumulator, Figures, LossEntry, toge
 from kdspec.engine.step.embedding_gradients import InPlace
 from kdspec.engine.step.lanes.lane import Lane
 from kdspec.engine.step.lanes.lanes import Lanes
+from kdspec.engine.step.nan_cause import not_finite
 from kdspec.engine.step.nan_report import non_finite_error
 from kdspec.engine.step.normalization import NO_SHARE, Counted, Shares, counted, total
 from kdspec.engine.step.optimization import Optimization
@@ -79,6 +80,8 @@ class TrainingLoop:
     """Compute micro-batches in parallel."""
     unused: tuple[str, ...] = field(default=(), init=False)
     """The student's parameters without a gradient in the first step of this start; empty with several tasks."""
+    spoilt: str | None = field(default=None, init=False)
+    """A weight that was not finite when the stage began; some of an embedding may never be used."""
     _audited: set[str] = field(default_factory=set, init=False)
     """The tasks whose losses have been searched for parameters outside the trainable module."""
 
@@ -102,6 +105,7 @@ class TrainingLoop:
             FindingError: KD501 where a loss or the gradient is not finite; the weights are those before that step.
         """
         self.trainable.train()
+        self.spoilt = not_finite(self.trainable) if start == 0 and not self.backend.divided else None
         with nullcontext() if self.backend.hooks_gradients else self.embeddings:
             for step in range(start, self.total_steps):
                 yield self._step(step, first=step == start and len(self.inputs_of) == 1)

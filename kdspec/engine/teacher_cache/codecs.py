@@ -18,6 +18,9 @@ from kdspec.engine.teacher_cache.slots import TOKENS, Slot, Uncacheable
 FLOATS = ("float64", "float32", "bfloat16", "float16")
 
 
+_EXACT = "`dtype: exact` stores them"
+
+
 @dataclass(frozen=True)
 class Part:
     """One of the tensors of a decoded value."""
@@ -101,7 +104,7 @@ class Half(Codec):
         half = value.half()
         # Infinite logits, as of masked classes, stay infinite; only a finite number that overflows is an error.
         if not torch.equal(half.isinf(), value.isinf()):
-            raise Uncacheable(f"`{slot.feature}` has numbers too large for float16")
+            raise Uncacheable(f"`{slot.feature}` has numbers too large for float16", _EXACT)
         return array(half).tobytes()
 
     def decode(self, slot: Slot, buffer: bytes, offset: int, tokens: int) -> tuple[NDArray[Any], ...]:
@@ -125,7 +128,7 @@ class EightBits(Codec):
         numbers = value.float()
         scales = numbers.abs().amax(-1, keepdim=True) / 127
         if not scales.isfinite().all():
-            raise Uncacheable(f"`{slot.feature}` has non-finite numbers, which int8 cannot represent")
+            raise Uncacheable(f"`{slot.feature}` has non-finite numbers, which int8 cannot represent", _EXACT)
         # A vector of zeros has the scale 0, and 0 / 0 is NaN.
         units = torch.where(scales > 0, numbers / scales, 0).round().clamp(-127, 127).to(torch.int8)
         return array(scales).tobytes() + array(units).tobytes()

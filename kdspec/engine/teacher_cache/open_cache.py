@@ -33,6 +33,8 @@ from kdspec.spec.teacher_cache import CacheFacts
 _SPARE = 1.1
 """Free disk space that is needed, in sizes of the missing samples."""
 
+_BUDGET = "raise `budget`, or store less with `dtype` or `top_k`"
+
 
 @dataclass(frozen=True)
 class OpenedCaches:
@@ -93,7 +95,7 @@ class CacheOpener:
                 made[name] = self._cache(forward, changes=name in self.changing)
             except Uncacheable as error:
                 if self.settings.use == "on":
-                    raise self._refused(name, str(error)) from None
+                    raise self._refused(name, error) from None
                 states.append(_unused(self.task.stage, name, reason=str(error)))
             except OSError as error:
                 reason = f"the disk refuses: {(error.strerror or str(error)).lower()}"
@@ -159,7 +161,8 @@ class CacheOpener:
     def _insist(self, facts: CacheFacts) -> None:
         decision = teacher_cache.decide(self.settings, facts, self.backend.device.type)
         if not decision.use:
-            raise Uncacheable(decision.reason)
+            over = facts.bytes is not None and facts.bytes > self.settings.bytes
+            raise Uncacheable(decision.reason, _BUDGET if over and facts.obstacle is None else "")
 
     def _masks(self, forward: ModelRunner) -> Masks:
         """Losses get the student's mask; where layers are matched, both models see the same tokens."""
@@ -186,17 +189,19 @@ class CacheOpener:
             "precision": self._precision(),
         }
 
-    def _refused(self, teacher: str, reason: str) -> FindingError:
+    def _refused(self, teacher: str, error: Uncacheable) -> FindingError:
         label = Mark(("stages", self.task.stage, "training", "teacher_cache"), "on")
-        message = f"teacher `{teacher}` of stage `{self.task.stage}` cannot be cached: {reason}"
-        help_ = "`auto` caches where possible and logs the reason elsewhere"
+        message = f"teacher `{teacher}` of stage `{self.task.stage}` cannot be cached: {error}"
+        auto = "`auto` caches where possible and logs the reason elsewhere"
+        help_ = f"{error.help}; {auto}" if error.help else auto
         return FindingError(Finding("KD512", message, *label, help=help_))
 
 
 def _check_disk_space(folder: Path, missing: int) -> None:
     free = shutil.disk_usage(folder).free
     if missing * _SPARE > free:
-        raise Uncacheable(f"it would take {missing / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free in {folder}")
+        reason = f"it would take {missing / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free in {folder}"
+        raise Uncacheable(reason, "free some space there, or name a folder on another disk in `folder`")
 
 
 def opened(stage: str, cache: TeacherCache, use: CacheUse, step: int = 0) -> CacheState:

@@ -23,7 +23,11 @@ TOKENS = -1
 
 
 class Uncacheable(Exception):  # noqa: N818 - a finding, reported with its stage
-    """Raised with the reason that follows "the teacher is not cached:"."""
+    """Raised with the reason that follows "the teacher is not cached:", and with what helps besides the use `auto`."""
+
+    def __init__(self, reason: str, help: str = "") -> None:  # noqa: A002 - as in a diagnostic
+        super().__init__(reason)
+        self.help = help
 
 
 @dataclass(frozen=True)

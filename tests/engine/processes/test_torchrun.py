@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from kdspec.cli import main
 from kdspec.diagnostics.finding import FindingError
-from kdspec.engine.processes.torchrun import ALONE, Rank, check, device, place
+from kdspec.engine.processes.torchrun import ALONE, Rank, check, device, place, quiet_store
 
 VARIABLES = {
     "RANK": "3",
@@ -89,3 +92,79 @@ def test_the_command_ends_as_one_that_was_misused(monkeypatch, capsys):
     told = capsys.readouterr().err
     assert "error[KD513]: the environment has `WORLD_SIZE=2`, but not `RANK`, `LOCAL_RANK`" in told
     assert "torchrun --nproc-per-node=2" in told
+
+
+def test_the_log_of_torchs_store_is_quiet_unless_the_user_wants_it():
+    environ = {}
+    quiet_store(environ)
+    assert environ == {"TORCH_CPP_LOG_LEVEL": "ERROR"}
+    environ = {"TORCH_CPP_LOG_LEVEL": "INFO"}
+    quiet_store(environ)
+    assert environ == {"TORCH_CPP_LOG_LEVEL": "INFO"}
+
+
+def test_a_run_of_several_makes_it_quiet_before_torch_is_there():
+    """As `kdspec run` begins, in a process of its own: torch reads the variable once."""
+    code = """
+import os, sys
+os.environ |= {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "1"}
+from kdspec.engine.processes import torchrun
+quiet = torchrun.quiet_store
+def stop(environ):
+    quiet(environ)
+    assert "torch" not in sys.modules
+    print(environ["TORCH_CPP_LOG_LEVEL"], flush=True)
+    os._exit(0)
+torchrun.quiet_store = stop
+from kdspec.cli import main
+main(["run", "spec.yaml"])
+"""
+    made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert made.stdout.strip() == "ERROR"
+
+
+LOST = """
+import os, signal, socket, sys, time
+from datetime import timedelta
+from kdspec.engine.processes.torchrun import Rank, quiet_store
+quiet_store(os.environ)
+import torch
+from kdspec.engine.processes.process_group import ProcessGroup
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+signal.signal(signal.SIGTERM, lambda *_: None)
+children = []
+for rank in range(2):
+    child = os.fork()
+    if child:
+        children.append(child)
+        continue
+    group = ProcessGroup(Rank(rank, 2, rank, 2, "127.0.0.1", port), patience=timedelta(seconds=30))
+    try:
+        with group:
+            group.barrier()
+            if rank == 0 and sys.argv[1] == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if rank == 0:
+                raise ValueError("refused")
+            try:
+                group.barrier()
+            except RuntimeError as error:
+                raise group.explained(error) from None
+    except Exception as error:
+        print(rank, error, file=sys.stderr, flush=True)
+    os._exit(0)
+for child in children:
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["killed", "refused"])
+def test_the_death_of_the_process_that_keeps_the_store_prints_no_stack_of_another_language(how):
+    made = subprocess.run([sys.executable, "-c", LOST, how], capture_output=True, text=True, check=True, timeout=120)
+    last = [line for line in made.stderr.splitlines() if line]
+    assert last[-1].startswith("1 KD514 process 0 of 2")
+    assert last[:-1] == ([] if how == "killed" else ["0 refused"])

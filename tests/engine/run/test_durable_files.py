@@ -87,6 +87,33 @@ def test_a_full_disk_is_reported_with_needed_and_free_bytes(tmp_path):
     assert diagnostic.help == "free some space on this disk"
 
 
+@pytest.mark.parametrize(
+    ("number", "helps"),
+    [
+        (errno.EACCES, "change the permissions of the folder"),
+        (errno.EROFS, "choose another folder"),
+        (errno.EDQUOT, "free some of your quota"),
+        (errno.EMFILE, "ulimit -n"),
+        (errno.EIO, "look at the disk"),
+        (errno.ESTALE, "check that the folder exists"),
+    ],
+)
+def test_what_helps_depends_on_why_a_file_cannot_be_written(tmp_path, number, helps):
+    (diagnostic,) = cannot_write(tmp_path / "file", OSError(number, "whatever"), 1).findings
+    assert helps in diagnostic.help
+
+
+@pytest.mark.parametrize(
+    ("name", "helps"), [("n" * 300, "shorten the name of the run or of the stage"), ("file/inner", "move the file")]
+)
+def test_a_name_that_cannot_be_is_not_a_lack_of_space(tmp_path, name, helps):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(FindingError, match="KD508") as caught:
+        atomic_write(tmp_path / name, "new")
+    assert helps in caught.value.findings[0].help
+    atomic_write(tmp_path / "other", "new")
+
+
 def test_the_checksum_is_that_of_the_contents(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"abc" * 100_000)

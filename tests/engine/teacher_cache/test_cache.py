@@ -398,9 +398,20 @@ def test_a_cache_larger_than_the_budget_is_not_made(use, launch, home):
         (found,) = caught.value.diagnostics
         assert found.code == "KD512"
         assert "GB, and the budget is 1kB" in found.message
+        assert found.help.startswith("raise `budget`, or store less with `dtype` or `top_k`; `auto` caches")
     else:
         assert not launch(*sets).cache.used
     assert not (home / "caches").exists()
+
+
+def test_a_cache_for_which_the_disk_has_no_room_names_another_folder(launch, monkeypatch):
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr("kdspec.engine.teacher_cache.open_cache.shutil.disk_usage", lambda _: usage._replace(free=10))
+    with pytest.raises(DiagnosticError) as caught:
+        launch(f"{CACHE}.use=on")
+    (found,) = caught.value.diagnostics
+    assert found.code == "KD512"
+    assert found.help.startswith("free some space there, or name a folder on another disk in `folder`")
 
 
 def test_auto_does_not_cache_a_teacher_that_is_as_fast_as_reading(launch):
