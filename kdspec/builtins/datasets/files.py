@@ -18,6 +18,7 @@ from kdspec.api.spec.file_fields import SpecHub
 from kdspec.data.files.delimited import csv_columns, read_csv
 from kdspec.data.files.file_text import FileMistake
 from kdspec.data.files.json_rows import json_columns, read_json
+from kdspec.data.files.parquet_rows import read_parquet
 from kdspec.data.files.row_files import CODE, SPLITS, RowFiles, RowPlace, arrow, joined, line, text_table
 from kdspec.data.files.shares import Share, form, left_of, parted
 from kdspec.diagnostics.fault import Fault
@@ -88,12 +89,10 @@ class Parquet(RowFiles):
 
     def _table(self, files: list[Path], at: RowPlace) -> Any:
         import pyarrow as pa  # type: ignore[import-untyped]  # it comes without types
-        import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it comes without types
 
         try:
-            tables = [pq.ParquetFile(file).read() for file in at.each(files)]
-            return pa.concat_tables(tables)
-        except (pa.ArrowException, OSError) as error:
+            return pa.concat_tables([read_parquet(file) for file in at.each(files)])
+        except pa.ArrowException as error:
             raise FileMistake(f"the file cannot be read: {line(error)}") from error
 
 

@@ -12,9 +12,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Any
 
+from kdspec.data.free_memory import free_memory
+
 _SMALL_PART = 20
 """A text may be this many times as large as the compressed file."""
 _LOOKED_AT = 1000
+_MUCH = 2**30
+_MOST_TIMES = 500
+"""What unpacks to more than `_MUCH` bytes has at most so many times the bytes of its file."""
+_PART = 2**20
 
 _OPEN: Mapping[str, Callable[[Path], IO[bytes]]] = MappingProxyType(
     {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}  # type: ignore[dict-item] # of bytes in their default mode
@@ -40,6 +46,38 @@ class FileMistake(Exception):  # noqa: N818 - the user's mistake, not an error o
         self.message, self.line, self.column, self.help = message, line, column, help
 
 
+class Unpacked:
+    """Counts the bytes that a file unpacks to, and refuses what there is no memory for.
+
+    Text is packed to a fiftieth of its size; what is packed far better was made to fill the memory.
+
+    Args:
+        packed: the bytes of the file.
+    """
+
+    def __init__(self, packed: int) -> None:
+        self.packed, self.total, self.free = packed, 0, free_memory()
+
+    def add(self, size: int) -> None:
+        """Count `size` bytes more, before they are kept.
+
+        Raises:
+            FileMistake: they are too many.
+        """
+        self.total += size
+        if self.free is not None and self.total > self.free:
+            message = f"the file has at least {_gigabytes(self.total)} unpacked, and {_gigabytes(self.free)} of memory are free"
+            raise FileMistake(message, help="split the file, keep fewer rows of it, or use a machine with more memory")
+        if self.total > _MUCH and self.total > _MOST_TIMES * self.packed:
+            times = f"more than {_MOST_TIMES} times its size"
+            message = f"the file has {self.packed:,} bytes, and unpacks to more than {_gigabytes(_MUCH)}, {times}"
+            raise FileMistake(message, help="no data is packed so well: make the file again from its source")
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:.3g} GB"
+
+
 def text_of(file: Path) -> str:
     """The whole file, decompressed if its name ends in `.gz`, `.bz2` or `.xz`, and decoded as UTF-8."""
     data = _read(file)
@@ -61,31 +99,45 @@ def beginning(file: Path, size: int) -> tuple[str, bool]:
 
 
 def is_at_most(file: Path, size: int) -> bool:
-    """Whether a file's text has probably no more bytes than `size`; compressed files are taken for twenty times as large."""
+    """Whether a file's text has no more bytes than `size`; of a compressed file that is unlikely to, it is not tried."""
+    compressed = file.suffix.lower() in _OPEN
     try:
-        return file.stat().st_size * (_SMALL_PART if file.suffix.lower() in _OPEN else 1) <= size
+        if file.stat().st_size * (_SMALL_PART if compressed else 1) > size:
+            return False
+        return not compressed or len(_read(file, size + 1)) <= size
     except OSError as error:
         raise _unreadable(error) from error
 
 
-def _read(file: Path, size: int = -1) -> bytes:
+def _read(file: Path, size: int = -1) -> bytes | bytearray:
     compressed = file.suffix.lower() in _OPEN
     try:
         with open(file, "rb") as stream:  # noqa: PTH123 - a NUL byte in the name is a ValueError in both
+            packed = os.fstat(stream.fileno()).st_size
             start = stream.read(len(max(_MARKS, key=len)))
             known = next((about for mark, about in _MARKS.items() if _is(mark, start)), None)
             if known is not None and not compressed:
                 raise FileMistake(f"the file is {known[0]}", help=known[1])
             if not compressed:
+                if size < 0:
+                    Unpacked(packed).add(packed)
                 return start + stream.read(size if size < 0 else max(size - len(start), 0))
         with _OPEN[file.suffix.lower()](file) as stream:
-            return stream.read(size)
+            return stream.read(size) if size >= 0 else _whole(stream, Unpacked(packed))
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise FileMistake(_damaged(file), help="compress it again, or decompress it") from error
     except (OSError, ValueError) as error:
         if compressed and os.path.isfile(file) and not getattr(error, "strerror", None):  # noqa: PTH113 - raises nothing
             raise FileMistake(_damaged(file), help="compress it again, or decompress it") from error
         raise _unreadable(error) from error
+
+
+def _whole(stream: IO[bytes], unpacked: Unpacked) -> bytes | bytearray:
+    found = bytearray()
+    while part := stream.read(_PART):
+        unpacked.add(len(part))
+        found += part
+    return found
 
 
 def _is(mark: bytes, start: bytes) -> bool:
@@ -101,7 +153,7 @@ def _unreadable(error: OSError | ValueError) -> FileMistake:
     return FileMistake(f"the file cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
-def _refuse_utf16(data: bytes) -> None:
+def _refuse_utf16(data: bytes | bytearray) -> None:
     start = data[:_LOOKED_AT]
     zeros = start.count(b"\0")
     for code, marks in (("UTF-32", (b"\xff\xfe\0\0", b"\0\0\xfe\xff")), ("UTF-16", (b"\xff\xfe", b"\xfe\xff"))):

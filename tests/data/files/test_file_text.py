@@ -5,10 +5,12 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import tracemalloc
 import zipfile
 
 import pytest
 
+from kdspec.data.files import file_text
 from kdspec.data.files.file_text import FileMistake, beginning, is_at_most, text_of
 
 PACK = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
@@ -86,3 +88,52 @@ def test_a_nul_among_other_characters_is_a_character(write):
 def test_a_byte_that_is_not_utf8_has_a_place(write):
     found = mistake(lambda: text_of(write("a.csv", "a\n\u00e9\u00e9".encode() + b"\xff\n")))
     assert (found.message, found.line, found.column) == ("this is not UTF-8", 2, 3)
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_a_file_that_unpacks_to_more_than_is_free_is_refused_as_it_is_read(tmp_path, monkeypatch, suffix):
+    file = tmp_path / f"bomb.csv{suffix}"
+    file.write_bytes(PACK[suffix](b"text,label\n" + b"a," * 2_000_000))
+    assert file.stat().st_size < 100_000
+    monkeypatch.setattr(file_text, "free_memory", lambda: 1_000_000)
+    tracemalloc.start()
+    with pytest.raises(FileMistake, match=r"at least 0.00\d+ GB unpacked, and 0.001 GB of memory are free"):
+        text_of(file)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000_000
+    monkeypatch.setattr(file_text, "free_memory", lambda: None)
+    assert len(text_of(file)) > 4_000_000
+
+
+def test_what_is_packed_better_than_any_text_is_refused_whatever_the_memory(tmp_path, monkeypatch):
+    file = tmp_path / "bomb.jsonl.gz"
+    file.write_bytes(gzip.compress(b" " * 4_000_000))
+    monkeypatch.setattr(file_text, "_MUCH", 10**6)
+    with pytest.raises(FileMistake, match=r"unpacks to more than 0\.001 GB, more than 500 times its size") as caught:
+        text_of(file)
+    assert caught.value.help == "no data is packed so well: make the file again from its source"
+
+
+def test_a_text_of_one_repeated_row_is_data(tmp_path):
+    file = tmp_path / "same.csv.gz"
+    file.write_bytes(gzip.compress(b"a good film,1\n" * 500_000))
+    assert len(text_of(file)) == 14 * 500_000
+
+
+def test_a_plain_file_larger_than_the_memory_is_refused_unread(tmp_path, monkeypatch):
+    file = tmp_path / "rows.csv"
+    file.write_bytes(b"a,b\n" * 1000)
+    monkeypatch.setattr(file_text, "free_memory", lambda: 3_999)
+    with pytest.raises(FileMistake, match="of memory are free"):
+        text_of(file)
+    assert beginning(file, 3)[0] == "a,b"
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_a_bomb_is_not_small(tmp_path, suffix):
+    file = tmp_path / f"bomb.csv{suffix}"
+    file.write_bytes(PACK[suffix](b"a" * 5_000_000))
+    assert not is_at_most(file, 2**22)
+    file.write_bytes(PACK[suffix](b"a" * 100_000))
+    assert is_at_most(file, 2**22)
