@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from kdspec.engine.step.nan_report import FailedLoop
     from kdspec.engine.step.task_inputs import MicroBatch
 
-_LARGEST = {"fp16": "numbers above 65,504", "bf16": "numbers above 3e38"}
+_LARGEST = MappingProxyType({"fp16": "numbers above 65,504", "bf16": "numbers above 3e38"})
 _DIVERGED = 1e6
 """Outputs of a model that learns are smaller."""
 UNHARMED = "the weights are those before this step, and the last checkpoint is unharmed"
