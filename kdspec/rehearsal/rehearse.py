@@ -27,6 +27,7 @@ from kdspec.engine.forward.teacher_precision import TYPES
 from kdspec.engine.run.task_heads import conflicts
 from kdspec.hf import heads
 from kdspec.registry.registry import Registry
+from kdspec.rehearsal.alike import Alike
 from kdspec.rehearsal.lengths import ROWS, measured
 from kdspec.rehearsal.result import Initialization, Lengths, ModelSize, Rehearsal, RehearsedStage, together
 from kdspec.rehearsal.stage_rehearsal import StageRehearsal, has_gpu, made_up, unclear
@@ -62,6 +63,7 @@ class _Rehearsing:
         self.models = Models(plan, self.heads, {}, weights=False)
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
         self.broken: set[str] = set()
+        self.alike = Alike()
         self.lengths: dict[tuple[str, str], Lengths | None] = {}
         """The lengths of the rows of a task, by task and tokenizer."""
 
@@ -179,7 +181,22 @@ class _Rehearsing:
     def _task_of(
         self, stage: StagePlan, known: Mapping[str, BuiltTask], sizes: Mapping[str, ModelSize]
     ) -> RehearsedStage:
-        """A stage with one of its tasks; `known` has the tasks that could be built."""
+        """A stage with one of its tasks, from an earlier one that is like it where there is one.
+
+        `known` has the tasks that could be built.
+        """
+        if (found := self.alike.find(stage, known)) is not None:
+            result, findings = found
+            self.findings += findings
+            return result
+        before = len(self.findings)
+        result = self._rehearsed(stage, known, sizes)
+        self.alike.keep(stage, known, result, self.findings[before:])
+        return result
+
+    def _rehearsed(
+        self, stage: StagePlan, known: Mapping[str, BuiltTask], sizes: Mapping[str, ModelSize]
+    ) -> RehearsedStage:
         rows, task = stage.training.batch_size, next(iter(stage.tasks))
         empty = RehearsedStage(name=stage.name, rows=rows)
         if self.broken & set(stage.models):
