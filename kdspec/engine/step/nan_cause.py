@@ -5,22 +5,83 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 
 from kdspec.api.working.logits import Logits
 
 if TYPE_CHECKING:
-    from kdspec.api.working.step import Features
+    from collections.abc import Callable
+
+    from kdspec.api.plan.plan import StagePlan
+    from kdspec.api.working.step import Features, Step, Term
     from kdspec.diagnostics.finding import SpecPath
-    from kdspec.engine.step.nan_report import FailedLoop
+    from kdspec.engine.processes.backend import Backend
+    from kdspec.engine.step.embedding_gradients import InPlace
+    from kdspec.engine.step.lanes.lane import Lane
+    from kdspec.engine.step.lanes.lanes import Lanes
     from kdspec.engine.step.task_inputs import MicroBatch
+    from kdspec.engine.step.trainable import TrainableModule
 
 _LARGEST = MappingProxyType({"fp16": "numbers above 65,504", "bf16": "numbers above 3e38"})
 _DIVERGED = 1e6
 """Outputs of a model that learns are smaller."""
 UNHARMED = "the weights are those before this step, and the last checkpoint is unharmed"
+
+
+class FailedLoop(Protocol):
+    """The part of a training loop that a report on a non-finite step uses."""
+
+    @property
+    def stage(self) -> StagePlan:
+        """The stage."""
+        ...
+
+    @property
+    def backend(self) -> Backend:
+        """Where it computes."""
+        ...
+
+    @property
+    def trainable(self) -> TrainableModule:
+        """The student with its objective."""
+        ...
+
+    @property
+    def embeddings(self) -> InPlace:
+        """The embedding gradients that bypass autograd."""
+        ...
+
+    @property
+    def lanes(self) -> Lanes | None:
+        """The lanes for micro-batches in parallel, if any."""
+        ...
+
+    @property
+    def spoilt(self) -> str | None:
+        """A weight that was not finite when the stage began."""
+        ...
+
+    @property
+    def place(self) -> Callable[[str], SpecPath]:
+        """Gives the place of a term in the spec."""
+        ...
+
+    @property
+    def keep_batch(self) -> Callable[[int, list[MicroBatch], Mapping[str, float]], str]:
+        """Saves the batch of a step; returns a sentence with the place."""
+        ...
+
+    def terms(
+        self, step: int, micro: int, drawn: MicroBatch, *, lane: Lane | None = None
+    ) -> tuple[dict[str, Term], Step]:
+        """The terms of a micro-batch, and the features from which they are computed."""
+        ...
+
+    def features_of(self, name: str, drawn: MicroBatch) -> Features:
+        """The features of a teacher for a micro-batch."""
+        ...
 
 
 @dataclass(frozen=True)

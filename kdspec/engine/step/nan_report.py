@@ -3,86 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
 
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.run.run_folder import RunFolder
-from kdspec.engine.step.nan_cause import cause_of
+from kdspec.engine.step.nan_cause import FailedLoop, cause_of
 from kdspec.ops.mean import Mean
 
 if TYPE_CHECKING:
-    from kdspec.api.plan.plan import StagePlan
-    from kdspec.api.working.step import Features, Step, Term
-    from kdspec.diagnostics.finding import SpecPath
-    from kdspec.engine.processes.backend import Backend
     from kdspec.engine.step.accumulator import Figures
-    from kdspec.engine.step.embedding_gradients import InPlace
-    from kdspec.engine.step.lanes.lane import Lane
-    from kdspec.engine.step.lanes.lanes import Lanes
     from kdspec.engine.step.normalization import Shares
     from kdspec.engine.step.task_inputs import MicroBatch
-    from kdspec.engine.step.trainable import TrainableModule
-
-
-class FailedLoop(Protocol):
-    """The part of a training loop that a report on a non-finite step uses."""
-
-    @property
-    def stage(self) -> StagePlan:
-        """The stage."""
-        ...
-
-    @property
-    def backend(self) -> Backend:
-        """Where it computes."""
-        ...
-
-    @property
-    def trainable(self) -> TrainableModule:
-        """The student with its objective."""
-        ...
-
-    @property
-    def embeddings(self) -> InPlace:
-        """The embedding gradients that bypass autograd."""
-        ...
-
-    @property
-    def lanes(self) -> Lanes | None:
-        """The lanes for micro-batches in parallel, if any."""
-        ...
-
-    @property
-    def spoilt(self) -> str | None:
-        """A weight that was not finite when the stage began."""
-        ...
-
-    @property
-    def place(self) -> Callable[[str], SpecPath]:
-        """Gives the place of a term in the spec."""
-        ...
-
-    @property
-    def keep_batch(self) -> Callable[[int, list[MicroBatch], Mapping[str, float]], str]:
-        """Saves the batch of a step; returns a sentence with the place."""
-        ...
-
-    def terms(
-        self, step: int, micro: int, drawn: MicroBatch, *, lane: Lane | None = None
-    ) -> tuple[dict[str, Term], Step]:
-        """The terms of a micro-batch, and the features from which they are computed."""
-        ...
-
-    def features_of(self, name: str, drawn: MicroBatch) -> Features:
-        """The features of a teacher for a micro-batch."""
-        ...
 
 
 def non_finite_error(
