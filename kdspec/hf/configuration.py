@@ -10,8 +10,7 @@ from typing import Any
 
 from kdspec.api.kinds.model import InputLimits, ModelFacts
 from kdspec.api.working.task import Head
-from kdspec.bounds import LONGEST_ROW, MOST_LAYERS
-from kdspec.diagnostics.diagnostic import closest, excerpt
+from kdspec.diagnostics.diagnostic import closest
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import entries, families, padding
 from kdspec.hf.loading import explained
@@ -100,12 +99,12 @@ def mistakes(changes: Mapping[str, Any], facts: ModelFacts) -> Iterator[Fault]:
         changes: the entries.
         facts: the facts of the model with these entries.
     """
-    sizes = {*families.LAYER_NAMES, *families.WIDTH_NAMES, *families.HEAD_NAMES, *families.OTHER_SIZES}
+    sizes = entries.SIZES
     for key, value in changes.items():
         if (elsewhere := _elsewhere(key)) is not None:
             yield elsewhere
         elif key in sizes:
-            yield from _not_a_size(key, value)
+            yield from entries.not_a_size(key, value)
         elif key not in families.ATTRIBUTES and (near := _misspelt(key, sizes | families.ATTRIBUTES)):
             yield _unknown(key, f"no configuration has `{key}`", entries.of_the_family(facts.family, near) or near)
     yield from entries.not_of_the_family(facts.family, changes)
@@ -134,18 +133,6 @@ def _elsewhere(key: str) -> Fault | None:
 def _unknown(key: str, message: str, near: str | None) -> Fault:
     help_, fix = (f"did you mean `{near}`?", (key, near)) if near else (None, None)
     return Fault("KD101", message, (key,), help=help_, key=True, fix=fix)
-
-
-def _not_a_size(key: str, value: Any) -> Iterator[Fault]:
-    if value is None:
-        return  # the library's default
-    if type(value) is not int:
-        shown = f"the string `{excerpt(value)}`" if isinstance(value, str) else f"`{excerpt(str(value).lower())}`"
-        yield Fault("KD103", f"expected an integer, not {shown}", (key,))
-    elif value <= 0:
-        yield Fault("KD104", f"`{value}` must be greater than 0", (key,))
-    elif value > (most := MOST_LAYERS if key in families.LAYER_NAMES else LONGEST_ROW):
-        yield Fault("KD104", f"`{value}` must be at most {most:,}", (key,))
 
 
 def _misspelt(key: str, names: Iterable[str]) -> str | None:

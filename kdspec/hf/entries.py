@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from kdspec.diagnostics.diagnostic import closest
+from kdspec.bounds import LONGEST_ROW, MOST_LAYERS
+from kdspec.diagnostics.diagnostic import closest, excerpt
 from kdspec.diagnostics.fault import Fault
-from kdspec.hf.families import HEAD_NAMES, LAYER_NAMES, WIDTH_NAMES
+from kdspec.hf.families import HEAD_NAMES, LAYER_NAMES, OTHER_SIZES, WIDTH_NAMES
 
 _SHAPE = frozenset({"hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size"})
 _ENCODER = _SHAPE | {
@@ -65,6 +66,8 @@ ENTRIES: Mapping[str, frozenset[str]] = MappingProxyType(
 _LARGEST = 10**12
 """Of any number in a configuration: the largest ones are bases of rotary embeddings."""
 _LARGEST_EPSILON = 100
+SIZES = frozenset((*LAYER_NAMES, *WIDTH_NAMES, *HEAD_NAMES, *OTHER_SIZES))
+"""Entries that are sizes, in any family."""
 _ALL = frozenset().union(*ENTRIES.values())
 _SAME = (LAYER_NAMES, WIDTH_NAMES, HEAD_NAMES)
 
@@ -89,6 +92,19 @@ def of_the_family(family: str | None, key: str) -> str | None:
     return next((name for name in same if name in own), None)
 
 
+def not_a_size(key: str, value: Any) -> Iterator[Fault]:
+    """The fault of an entry that should be the size of something and is not."""
+    if value is None:
+        return  # the library's default
+    if type(value) is not int:
+        shown = f"the string `{excerpt(value)}`" if isinstance(value, str) else f"`{excerpt(str(value).lower())}`"
+        yield Fault("KD103", f"expected an integer, not {shown}", (key,))
+    elif value <= 0:
+        yield Fault("KD104", f"`{value}` must be greater than 0", (key,))
+    elif value > (most := MOST_LAYERS if key in LAYER_NAMES else LONGEST_ROW):
+        yield Fault("KD104", f"`{value}` must be at most {most:,}", (key,))
+
+
 def out_of_range(changes: Mapping[str, Any]) -> Iterator[Fault]:
     """Faults of dropout rates that are no probabilities, and of other numbers that are not positive."""
     for key, value in changes.items():
@@ -100,11 +116,11 @@ def out_of_range(changes: Mapping[str, Any]) -> Iterator[Fault]:
         elif key.endswith(("_eps", "_epsilon")) and key in _ALL:
             if not _is_number(value):
                 yield Fault("KD103", f"expected a number, not {_shown(value)}", (key,))
-            elif value <= 0:
+            elif not value > 0:
                 yield Fault("KD104", f"`{value}` must be greater than 0", (key,))
             elif value > _LARGEST_EPSILON:
                 yield Fault("KD104", f"`{value}` must be at most {_LARGEST_EPSILON}", (key,))
-        elif _is_number(value) and abs(value) > _LARGEST:
+        elif _is_number(value) and not abs(value) <= _LARGEST:
             yield Fault("KD104", f"`{value}` must be at most {_LARGEST:,}", (key,))
 
 

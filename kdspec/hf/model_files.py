@@ -15,7 +15,7 @@ from typing import Any
 from kdspec.api.spec import model_folders
 from kdspec.api.spec.model_folders import command_path, merge, python, read_json, sentencepiece_files
 from kdspec.diagnostics.fault import Fault
-from kdspec.hf import families, tokenizer_files
+from kdspec.hf import configuration_file, families, tokenizer_files
 from kdspec.source import read_back
 from kdspec.source.read_back import Damage
 
@@ -85,7 +85,12 @@ def check_configuration(folder: Path, shown: str, model_type: object) -> Iterato
             f'add `"model_type": "{family or "bert"}"` to it, or write `config: {{model_type: {family or "bert"}}}` '
         )
         help_ += "beside `path`" if family else "beside `path`, with the family of the model"
-        yield Fault(_CODE, f"{name} has no `model_type`", _AT, help=help_)
+        there = found.get("model_type") is not None
+        message = f"the `model_type` in {name} is no text" if there else f"{name} has no `model_type`"
+        yield Fault(_CODE, message, _AT, help=help_)
+    else:
+        for key, reason in configuration_file.mistakes(found):
+            yield Fault(_CODE, f"`{key}` in {name}: {reason}", _AT, help=_CORRECT)
 
 
 def check_weights(folder: Path, shown: str) -> Iterator[Fault]:
@@ -124,6 +129,9 @@ def check_tokenizer(folder: Path, at: tuple[str | int, ...]) -> Iterator[Fault]:
         if (what := substitute(folder / name)) is not None:
             yield _not_there(f"`{name}`", what, at)
             return
+    if faults := list(configuration_file.damaged_tokenizer(folder, at)):
+        yield faults[0]
+        return
     pieces = sentencepiece_files(folder)
     if pieces and not {"tokenizer.json", "vocab.txt", "vocab.json"}.intersection(present):
         missing = [name for name, module in (("sentencepiece", "sentencepiece"), ("protobuf", "google.protobuf"))

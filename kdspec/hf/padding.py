@@ -74,7 +74,8 @@ class Padding:
 
 def asked_by(configuration: Mapping[str, Any], beside: Mapping[str, Any]) -> Padding:
     """What a written configuration asks for; what it does not say is taken from the one beside the tokenizer."""
-    family = configuration.get("model_type", beside.get("model_type"))
+    written = configuration.get("model_type", beside.get("model_type"))
+    family = written if isinstance(written, str) else None
     numbers = [_number(configuration, key, _number(beside, key, None)) for key in ("pad_token_id", "vocab_size")]
     return Padding(left=family in LEFT, counted=family in COUNTED, token=numbers[0], vocabulary=numbers[1])
 

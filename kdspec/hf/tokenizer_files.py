@@ -46,6 +46,8 @@ class TokenizerFiles:
     """Whether it has a padding token that is not its end token."""
     padding: int | None
     """The id of that token, if it is in `tokenizer.json`."""
+    models: bool = True
+    """Whether `tokenizer.json` has a model, without which it makes no tokens."""
 
 
 class _Token(BaseModel):
@@ -120,7 +122,14 @@ def _read(folder: Path, stamps: tuple[tuple[int, ...] | None, ...]) -> Tokenizer
     ids = _checksum(_plain(of_use))
     settings = {key: value for key, value in read_json(folder / _CONFIGURATION).items() if key not in _OTHER}
     whole = _checksum([ids, _plain(settings)])
-    return TokenizerFiles(ids, whole, pads=pad is not None and pad != end, padding=found.id_of(pad))
+    models = isinstance(found.data.get("model"), dict)
+    return TokenizerFiles(ids, whole, pads=pad is not None and pad != end, padding=found.id_of(pad), models=models)
+
+
+def has_model(folder: Path) -> bool:
+    """Whether the `tokenizer.json` of a folder, which can be read, has a model."""
+    files = read(folder)
+    return files is not None and files.models
 
 
 def identity(place: Path | str, revision: str, padding: Padding) -> str:

@@ -31,8 +31,8 @@ def known(spec: Spec, source: SpecSource) -> Known:
     faults = tuple(_faults(spec, source, facts))
     wrong = {name: finding for name, (_, finding) in asked.items() if finding is not None}
     faulty = frozenset((*wrong, *(name for name, _ in faults)))
-    # A model that is too deep by what the spec says of it has a fault at that entry.
-    told = {name for name, finding in faults if finding.code == _RANGE}
+    # A model that is too deep by what the spec or its files say of it has a fault of its own.
+    told = {name for name, _ in faults}
     left = (finding for name, finding in wrong.items() if name not in told or finding.code != _RANGE)
     return Known(facts, faulty, (*left, *(finding for _, finding in faults)))
 
