@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from kdspec.api.component import Strict, by_name
+from kdspec.api.component import Strict, by_name, invalid_value
 from kdspec.api.kinds.distiller import Distiller
 from kdspec.api.kinds.kinds import Adaptor, LrSchedule, Optimizer, Task
 from kdspec.api.kinds.model import Model
@@ -110,7 +110,7 @@ class Batching(Strict):
     @model_validator(mode="after")
     def _tokens(self) -> Self:
         if self.by == "random" and self.tokens is not None:
-            raise PydanticCustomError("without_effect", "with `by: random` micro-batches are not split by `tokens`")
+            raise invalid_value("with `by: random` micro-batches are not split by `tokens`", "tokens")
         return self
 
 
@@ -184,12 +184,10 @@ class Training(Strict):
         batching = self.batching
         split = batching.tokens is not None or batching.by == "sorted_micro_batches"
         if split and self.normalize == "micro_batch":
-            raise PydanticCustomError(
-                "without_effect",
-                "length-sorted micro-batches cannot all have the same weight; write `normalize: step`",
-            )
+            message = "length-sorted micro-batches cannot all have the same weight; write `normalize: step`"
+            raise invalid_value(message, "normalize")
         if batching.by == "length_grouped" and not self.shuffle:
-            raise PydanticCustomError("without_effect", "length-grouped batches are shuffled; write `shuffle: true`")
+            raise invalid_value("length-grouped batches are shuffled; write `shuffle: true`", "shuffle")
         return self
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, cast
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from kdspec.api.component import Component
+from kdspec.api.component import Component, invalid_value
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.model import Model, ModelContext, ModelFacts, ReadFiles
 from kdspec.api.spec.file_fields import SpecFile, SpecFolderOrHub, SpecTokenizer, local_folder
@@ -281,8 +281,9 @@ class TextCnnModel(TextModel):
 
     @model_validator(mode="after")
     def _positive(self) -> Self:
-        if min(self.kernels) < 1:
-            raise PydanticCustomError("kernel_width", "a kernel is at least 1 token wide", {})
+        for number, width in enumerate(self.kernels):
+            if width < 1:
+                raise invalid_value("a kernel is at least 1 token wide", "kernels", number)
         return self
 
     def sizes(self, kind: str) -> dict[str, Any]:

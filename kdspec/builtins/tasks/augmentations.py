@@ -12,9 +12,8 @@ from random import Random
 from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
-from kdspec.api.component import Component
+from kdspec.api.component import Component, invalid_value
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.kinds import Augmentation
@@ -78,8 +77,8 @@ class NGramSampling(_OfSomeRows):
     def _one_each(self) -> Self:
         if self.probabilities is not None:
             if len(self.probabilities) != len(self.lengths):
-                counts = {"n": len(self.probabilities), "m": len(self.lengths)}
-                raise PydanticCustomError("counts", "{n} probabilities for {m} lengths", counts)
+                counts = f"{len(self.probabilities)} probabilities for {len(self.lengths)} lengths"
+                raise invalid_value(counts, "probabilities")
             _check_sum(self.probabilities)
         return self
 
@@ -147,7 +146,7 @@ class LongDisorder(_OfSomeRows):
 def _check_sum(probabilities: list[float]) -> None:
     total = sum(probabilities)
     if not math.isclose(total, 1, abs_tol=1e-6):
-        raise PydanticCustomError("sum", "the probabilities have the sum {total}, not 1", {"total": f"{total:g}"})
+        raise invalid_value(f"the probabilities have the sum {total:g}, not 1", "probabilities")
 
 
 @hookimpl

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
-from pydantic_core import PydanticCustomError
 
+from kdspec.api.component import invalid_value
 from kdspec.api.kinds.context import DatasetContext
 from kdspec.diagnostics.fault import Fault
 
@@ -25,8 +25,8 @@ def form(value: Any) -> str:
 def left_of(shares: Mapping[str, float]) -> None:
     """Raise an error of validation if shares leave nothing of `train`."""
     if sum(shares.values()) >= 1:
-        values = {"splits": "` and `".join(shares)}
-        raise PydanticCustomError("wrong_value", "the shares `{splits}` leave no row of `train`", values)
+        named = "` and `".join(shares)
+        raise invalid_value(f"the shares `{named}` leave no row of `train`", [*shares][-1])
 
 
 def parted(train: Any, shares: Mapping[str, float], context: DatasetContext) -> dict[str, Any]:
