@@ -58,7 +58,7 @@ def run(
         bool, typer.Option("--restart", help="Start from the beginning; the earlier run is moved aside.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Resume although the spec has changed since the run began.")
+        bool, typer.Option("--resume", help="Resume although the spec, or what it reads, has changed since.")
     ] = False,
     device: Annotated[
         str | None, typer.Option(metavar="DEVICE", help="For example cpu or cuda:1; the first GPU by default.")
