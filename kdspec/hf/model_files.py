@@ -36,9 +36,9 @@ _START = 200
 def substitute(file: Path) -> str | None:
     """What a file is in place of its content, if it is a pointer of Git LFS, a web page or empty."""
     try:
-        with file.open("rb") as opened:
+        with read_back.opened(file) as opened:
             start = opened.read(_START)
-    except OSError:
+    except (OSError, Damage):
         return None
     if not start:
         return "empty"
@@ -200,6 +200,9 @@ def _damaged(file: Path) -> Iterator[Fault]:
             yield Fault(_CODE, f"{name} has no tensors", _AT, help="save the model again with `save_pretrained`")
         elif size < header.bytes:
             yield Fault(_CODE, f"{name} is cut off: it has {size} of {header.bytes} bytes", _AT, help=_AGAIN)
+        elif size > header.bytes:
+            message = f"{name} is damaged: it has {size} bytes, and its header says {header.bytes}"
+            yield Fault(_CODE, message, _AT, help=_AGAIN)
 
 
 def _check_shards(index: Path) -> Iterator[Fault]:

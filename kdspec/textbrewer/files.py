@@ -11,8 +11,10 @@ from pydantic import ValidationError
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError, Label, Span, closest
 from kdspec.diagnostics.place import in_order
 from kdspec.registry.registry import Registry
+from kdspec.source import read_back
 from kdspec.source.document import Document, index
 from kdspec.source.nodes import ListNode, MappingNode, Node, Source
+from kdspec.source.read_back import Damage
 from kdspec.spec.check.mistake import listed
 from kdspec.spec.check.pydantic_errors import explain
 from kdspec.textbrewer import json_reader, python_reader
@@ -22,6 +24,8 @@ from kdspec.textbrewer.script import Script
 from kdspec.textbrewer.write_matches import counted_from
 
 CODE = "KD601"
+_MOST_BYTES = 2**20
+"""Bytes of a file, as of a spec."""
 INTERMEDIATE = "intermediate_matches"
 
 
@@ -96,11 +100,12 @@ def read(files: Sequence[Path], registry: Registry, chosen: Sequence[str] = ()) 
 
 def _source(file: Path) -> Source:
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise DiagnosticError(Diagnostic("KD003", f"cannot read `{file}`: {reason.lower()}")) from None
-    return Source(str(file), text)
+        text = read_back.text(file, most=_MOST_BYTES)
+    except FileNotFoundError:
+        raise DiagnosticError(Diagnostic("KD003", f"cannot read `{file}`: no such file or directory")) from None
+    except Damage as damage:
+        raise DiagnosticError(Diagnostic("KD003", f"cannot read `{file}`: {damage}")) from None
+    return Source(str(file), text.removeprefix("\ufeff"))
 
 
 def _from_json(made: Source, name: str) -> FoundCalls:

@@ -162,13 +162,11 @@ def _lines(path: Path, damaged: DamagedLines | None = None) -> Iterator[tuple[by
             # With a limit: a file without an end of a line is not read as a whole.
             while line := file.readline(MOST_OF_A_LINE):
                 number += 1
+                if not line.endswith(b"\n"):
+                    if len(line) < MOST_OF_A_LINE:  # the incomplete last line
+                        return
+                    raise Damage(f"line {number} has more than {MOST_OF_A_LINE:,} bytes")
                 try:
-                    if not line.endswith(b"\n"):
-                        if len(line) < MOST_OF_A_LINE:  # the incomplete last line
-                            return
-                        while line and not line.endswith(b"\n"):
-                            line = file.readline(MOST_OF_A_LINE)
-                        raise Damage(f"it has more than {MOST_OF_A_LINE:,} bytes")
                     record = parse(line)
                 except ValueError as error:
                     if damaged is None:
@@ -218,5 +216,7 @@ def _drop_torn_line(path: Path) -> None:
                 whole = start + newline + 1
                 break
             whole = start
+            if end - whole > MOST_OF_A_LINE:  # no event: it is not removed, and reported when the log is read
+                return
         if whole < end:
             file.truncate(whole)

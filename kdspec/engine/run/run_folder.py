@@ -275,7 +275,17 @@ def _end(record: Mapping[str, Any], stage: str) -> tuple[StageFinished, dict[str
 
 
 def _checksums(folder: Path) -> dict[str, str]:
-    return {path.relative_to(folder).as_posix(): sha256(path) for path in sorted(folder.rglob("*.safetensors"))}
+    return {path.relative_to(folder).as_posix(): _checksum(path) for path in sorted(folder.rglob("*.safetensors"))}
+
+
+def _checksum(path: Path) -> str:
+    """The checksum of a file of weights; empty for what is none, and for one of another size than its header says."""
+    try:
+        if read_back.tensor_header(path).bytes != path.stat().st_size:
+            return ""
+        return sha256(path)
+    except (OSError, Damage):
+        return ""
 
 
 def _links(folder: Path) -> Iterator[Path]:
