@@ -250,7 +250,7 @@ def in_child(work: Callable[[], int], home: Path, log: Path) -> tuple[int, float
             os.dup2(descriptor, 1)
             os.dup2(descriptor, 2)
             sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - until the child ends
-            sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+            sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - as above
             code = int(work())
         except BaseException:  # noqa: BLE001 - all that gets here is a finding
             import traceback
