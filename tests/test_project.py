@@ -241,7 +241,6 @@ FOREIGN = {
         cli/commands/init.py strerror
         cli/commands/schema.py strerror
         data/files/file_text.py strerror
-        textbrewer/files.py strerror
         textbrewer/python_source.py lineno offset msg
     """,
     "a module of Python or a node of its syntax": """

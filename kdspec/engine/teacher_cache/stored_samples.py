@@ -155,6 +155,6 @@ class SegmentFiles:
                 oldest = next(iter(self._descriptors))
                 os.close(self._descriptors.pop(oldest))
             path = self.folder / f"{name}{SEGMENT}"
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         self._descriptors[name] = descriptor
         return descriptor
