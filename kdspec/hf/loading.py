@@ -24,6 +24,32 @@ CODE = "KD503"
 _TRUST = "a spec runs no code; if you have read and trust that code, add `--trust-remote-code` to the command"
 
 
+_DOWNLOADS = (
+    (
+        "gated repo",
+        "its owner gives access to those who ask for it",
+        "ask for access at https://huggingface.co/{name}, and log in with `hf auth login`",
+    ),
+    (
+        "is not a valid git identifier",
+        "the hub has no such `revision` of it",
+        "write a branch, a tag or a commit of it in `revision`",
+    ),
+    ("No space left", "the disk of the download cache is full", "free some space, or set `HF_HOME` to another disk"),
+    (
+        "PermissionError",
+        "the download cache cannot be written",
+        "set `HF_HOME` to a folder that you may write, or change its permissions",
+    ),
+    (
+        "couldn't connect",
+        "it is no folder here, and the hub cannot be reached",
+        "download it where the hub can be reached, or write a folder; {readings}",
+    ),
+)
+"""Words in the errors of transformers about a download, what they mean, and what helps."""
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence the progress bars and load reports of transformers; its settings are restored."""
@@ -69,8 +95,8 @@ def explained(at: tuple[str | int, ...], message: str, hub: object = None) -> It
         if "trust_remote_code" in text:
             raise Fault(CODE, f"{message}: it needs to run its own code", at, help=_TRUST) from error
         if isinstance(error, OSError) and isinstance(hub, str) and not Path(hub).exists():
-            why = "it is no folder here, and the hub gives no model or tokenizer of this name"
-            raise Fault(CODE, f"{message}: {why}", at, notes=(text,), help=_folder_or_hub(hub)) from error
+            why, help_ = _download(text, hub)
+            raise Fault(CODE, f"{message}: {why}", at, notes=(text,), help=help_) from error
         raise Fault(CODE, f"{message}: {name}{excerpt(text, 200)}", at) from error
 
 
@@ -80,6 +106,15 @@ def bare_names(given: Mapping[str, str | None], folder: Path) -> Iterator[Fault]
         if name is not None and "/" not in name and local_folder(name, folder) is None:
             message = f"`{name}` is no folder here, so it comes from the hub"
             yield Fault("KD310", message, (key,), help=_folder_or_hub(name), severity="note")
+
+
+def _download(text: str, name: str) -> tuple[str, str]:
+    """Why a download has failed, by the message of the library, and what helps."""
+    found = next((entry for entry in _DOWNLOADS if entry[0] in text), None)
+    if found is None:
+        return "it is no folder here, and the hub gives no model or tokenizer of this name", _folder_or_hub(name)
+    _, why, help_ = found
+    return why, help_.format(name=name, readings=_folder_or_hub(name))
 
 
 def _folder_or_hub(name: str) -> str:

@@ -38,8 +38,25 @@ def test_a_failed_download_names_both_readings_and_shows_the_whole_message():
     with pytest.raises(Fault) as caught:
         loading.fast_tokenizer("no-such-tokenizer", "main", ("tokenizer",))
     assert caught.value.message == (
-        "the tokenizer `no-such-tokenizer` cannot be loaded: "
-        "it is no folder here, and the hub gives no model or tokenizer of this name"
+        "the tokenizer `no-such-tokenizer` cannot be loaded: it is no folder here, and the hub cannot be reached"
     )
     assert "`./no-such-tokenizer`" in caught.value.help
     assert not caught.value.notes[0].endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("said", "why", "helps"),
+    [
+        ("You are trying to access a gated repo.\nMake sure", "gives access to those who ask", "huggingface.co/a/b"),
+        ("v9 is not a valid git identifier (branch name, tag name", "no such `revision`", "in `revision`"),
+        ("[Errno 28] No space left on device: '/root/.cache'", "cache is full", "`HF_HOME`"),
+        ("PermissionError at /x when downloading a/b", "cannot be written", "`HF_HOME`"),
+        ("We couldn't connect to 'https://huggingface.co'", "cannot be reached", "`./a/b`"),
+        ("a/b is not a local folder and is not a valid model identifier", "gives no model", "`./a/b`"),
+    ],
+)
+def test_what_helps_against_a_failed_download_depends_on_why(said, why, helps):
+    with pytest.raises(Fault) as caught, loading.explained(("path",), "the model cannot be loaded", hub="a/b"):
+        raise OSError(said)
+    assert why in caught.value.message
+    assert helps in caught.value.help

@@ -106,7 +106,8 @@ def cause_of(loop: FailedLoop, step: int, drawn: list[MicroBatch], bad: list[str
         bad: the terms that are not finite, or whose gradients are not.
         of_gradient: whether only the gradient is not finite.
     """
-    found = next(_of_teachers(loop, drawn), None)
+    # All of them, for sharded teachers compute only where all processes ask them.
+    found = next(iter(list(_of_teachers(loop, drawn))), None)
     # Sharded weights are in parts, and a forward pass of the student is one of all processes.
     if found is None and not loop.backend.divided:
         found = _of_weights(loop) or _of_outputs(loop, step, drawn, bad, of_gradient=of_gradient)
