@@ -104,12 +104,11 @@ def test_a_file_that_is_not_the_data_of_the_task_is_not_shown(reader, home, caps
 @pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS)
 def test_nor_is_it_in_a_plan(reader, home, capsys):
-    for name, text in SECRETS.items():
-        (home / name).write_text(text, encoding="latin-1")
+    for name in ("shadow", "credentials.json", "passwords.csv"):
+        (home / name).write_text(SECRETS[name], encoding="latin-1")
         spec(data=reader.format(file=f"./{name}"))
-        for options in ((), ("--rows",)):
-            _, told = shown(capsys, "plan", "spec.yaml", *options)
-            assert CANARY not in told
+        _, told = shown(capsys, "plan", "spec.yaml", "--rows")
+        assert CANARY not in told
 
 
 def test_a_misspelt_column_of_a_table_is_told_as_before(home, capsys):
@@ -122,7 +121,7 @@ def test_a_misspelt_column_of_a_table_is_told_as_before(home, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(14))
+@pytest.mark.parametrize("seed", range(7))
 def test_no_word_of_a_foreign_file_is_told(seed, home, capsys):
     """Files of all forms in all places that a spec may name: as base, data, vectors, configuration and tokenizer."""
     dice, writer = random.Random(seed), Writer(seed)
