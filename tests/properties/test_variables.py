@@ -129,3 +129,46 @@ def test_a_run_writes_and_prints_the_names_and_not_the_values(seed, prepared, ho
     assert "already finished" in capsys.readouterr().err
     assert main(["run", "plan.json"]) == 0
     assert "already finished" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_that_resumes_names_the_variable_that_has_changed(prepared, home, capsys, monkeypatch):
+    used = prepared(5, ("seed", "lr"))
+    assert main(["run", "spec.yaml"]) == 0
+    name, value = next(iter(used.items()))
+    monkeypatch.setenv(name, "12345678")
+    capsys.readouterr()
+    assert main(["run", "spec.yaml"]) == 3
+    told = "".join(capsys.readouterr())
+    assert "KD509" in told
+    assert f"${{{name}}}` has another value" in " ".join(told.split())
+    assert value not in told
+    assert "12345678" not in told
+    assert main(["run", "spec.yaml", "--resume"]) == 0
+    capsys.readouterr()
+    assert main(["run", "spec.yaml"]) == 0
+    assert "already finished" in capsys.readouterr().err
+
+
+def test_a_plan_in_a_file_runs_with_the_same_values_alone(prepared, capsys, monkeypatch):
+    used = prepared(6, ("name", "seed"))
+    assert main(["plan", "spec.yaml", "--static", "-o", "plan.json"]) == 0
+    assert main(["validate", "plan.json"]) == 0
+    capsys.readouterr()
+    name = next(iter(used))
+    monkeypatch.setenv(name, "anothername")
+    assert main(["validate", "plan.json"]) == 1
+    told = "".join(capsys.readouterr())
+    assert f"`${{{name}}}` has another value" in " ".join(told.split())
+    assert "anothername" not in told
+
+
+@pytest.mark.parametrize("format_", ["full", "concise", "json", "github"])
+def test_no_diagnostic_shows_a_value(format_, prepared, home, capsys, monkeypatch):
+    used = prepared(7)
+    monkeypatch.setenv(next(name for name in used if name.endswith("_t_r")), "no/such/file7")
+    monkeypatch.setenv(next(name for name in used if name.endswith("_l_r")), "word8")
+    assert main(["validate", "spec.yaml", "--format", format_]) == 1
+    told = "".join(capsys.readouterr())
+    assert "no file" in told
+    assert not [value for value in ("such/file7", "word8", *used.values()) if value != "kl" and value in told]
