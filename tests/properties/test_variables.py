@@ -116,6 +116,8 @@ def test_a_run_writes_and_prints_the_names_and_not_the_values(seed, prepared, ho
     assert main(["run", "spec.yaml"]) == 0
     told = "".join(capsys.readouterr())
     assert [line for line in told.splitlines() if any(value in line for value in secret)] == []
+    assert "model='runs/" not in told
+    assert "os.path.expandvars('runs/x-${" in told
     assert leaks(home / "runs", secret) == []
     assert leaks(home / "other-cache", secret) == []
     written = [path for name in ("spec.yaml", "plan.json", "README.md") for path in (home / "runs").rglob(name)]

@@ -111,10 +111,9 @@ def test_random_words_are_no_secrets():
 
 
 def test_specs_and_pages_of_the_repository_have_none():
-    listed = subprocess.run(
-        ["git", "ls-files", "specs", "docs", "kdspec", "plugins"], cwd=ROOT, capture_output=True, text=True
-    )
-    files = [ROOT / name for name in listed.stdout.split() if name.endswith((".yaml", ".md"))]
+    folders = [ROOT / name for name in ("specs", "docs", "kdspec", "plugins")]
+    files = [file for folder in folders for form in ("*.yaml", "*.md") for file in folder.rglob(form)]
+    assert len(files) > 30
     own = {"KD009.md", "diagnostics.md"}
     for file in files:
         assert list(secrets(file.read_text(encoding="utf-8"))) == [] or file.name in own, file

@@ -232,5 +232,8 @@ def _show_result(invocation: Invocation, result: Result, command: str) -> None:
         invocation.err.say(
             f"the checkpoints have {size(kept)}; to remove them:\n  kdspec clean {shlex.quote(str(result.folder))}"
         )
-    if snippet := usage(result.student, str(result.student)):
+    place = str(result.student)
+    if snippet := usage(result.student, place):
+        if (shown := out.variables.hide(place)) != place:
+            snippet = f"import os\n\n{snippet}".replace(repr(place), f"os.path.expandvars({shown!r})")
         out.say(f"\n{snippet}")
