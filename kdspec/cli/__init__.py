@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ from kdspec.cli.invocation import Invocation
 from kdspec.cli.threads import share_processors
 from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.diagnostics.finding import FindingError
+from kdspec.engine.run.signals import Stop
 
 _UNSUPPORTED = (
     "error: kdspec runs on Linux and macOS; this system has no file locks of Unix (the module `fcntl`), as Windows. "
@@ -34,12 +36,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if importlib.util.find_spec("fcntl") is None:
         invocation.err.say(_UNSUPPORTED)
         return ExitCode.USAGE
-    try:
-        code = _run(invocation, sys.argv[1:] if arguments is None else list(arguments))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _silence_stdout()
-        code = ExitCode.PIPE
+    with invocation.stop:
+        try:
+            code = _run(invocation, sys.argv[1:] if arguments is None else list(arguments))
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _silence_stdout()
+            code = ExitCode.PIPE
+        except Stop as asked:
+            code = _stopped(invocation, asked.number)
+        if invocation.owns_process and invocation.stop.requested is not None:
+            # The end of the interpreter takes seconds where torch is loaded, and waits for the threads of plugins.
+            sys.stderr.flush()
+            os._exit(code)
     return code
 
 
@@ -53,15 +62,26 @@ def _run(invocation: Invocation, arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except (DiagnosticError, FindingError) as error:
+        if invocation.stop.requested is not None and invocation.stop.made(error):
+            return _stopped(invocation, invocation.stop.requested)
         invocation.trace(error)
         return _explain(invocation, error)
     except Exception as error:  # noqa: BLE001 - a traceback is printed on request only
+        if invocation.stop.requested is not None and invocation.stop.made(error):
+            return _stopped(invocation, invocation.stop.requested)
         invocation.err.trace(error)
         if not invocation.err.traceback:
             text = f"kdspec has a bug: {type(error).__name__}: {error}".splitlines()[0]
             invocation.err.say(f"{text}; run again with --traceback")
         return ExitCode.FAILED
     return ExitCode.FINE
+
+
+def _stopped(invocation: Invocation, number: int) -> int:
+    """Say what the disk has after a signal, and how to go on."""
+    invocation.stop.arrived()
+    invocation.err.say(f"stopped; {invocation.stop.saved}")
+    return ExitCode.TERMINATED if number == signal.SIGTERM else ExitCode.INTERRUPTED
 
 
 def _explain(invocation: Invocation, error: DiagnosticError | FindingError) -> ExitCode:

@@ -17,8 +17,8 @@ class ExitCode(IntEnum):
     FAILED = 3
     """The run failed, or kdspec has a bug."""
     INTERRUPTED = 130
-    """Ctrl-C; a run has saved a checkpoint."""
+    """Ctrl-C; a line says what a run has saved."""
     PIPE = 141
     """The reader of the output has closed the pipe."""
     TERMINATED = 143
-    """SIGTERM; a run has saved a checkpoint."""
+    """SIGTERM; a line says what a run has saved."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
 from kdspec.diagnostics.finding import FindingError
+from kdspec.engine.run.signals import StopSignal
 
 if TYPE_CHECKING:
     from kdspec.cli.read_spec import Reading
@@ -26,6 +27,9 @@ class Invocation:
         self.untrusted = False
         """Whether specs are confined to their folders."""
         self.owns_process = owns_process
+        self.stop = StopSignal(owns_process=owns_process)
+        """What stops the command on a signal."""
+        self.stop.saved = "no file is half written: the same command starts again"
 
     def read(self, path: str, sets: Sequence[str] = ()) -> Reading:
         """Read a spec with the plugins and options of this invocation; values of its variables are not printed."""

@@ -175,9 +175,7 @@ def _load_entry_point(plugins: Plugins, point: importlib.metadata.EntryPoint) ->
     version = point.dist.version if point.dist else "?"
     try:
         module = point.load()
-    except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            raise
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
         plugins.problems.append(Problem(distribution, version, point.name, point.value, _reason(error), error))
         return
     plugins.add(Plugin(distribution, version, point.name, point.value, module))
@@ -195,9 +193,7 @@ def _load_extra(plugins: Plugins, item: Any) -> None:
         return
     try:
         module = _import_file(path)
-    except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            raise
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything
         plugins.problems.append(Problem(path.stem, "", path.stem, str(path), _reason(error), error))
         return
     plugins.add(Plugin(path.stem, "", path.stem, str(path), module))

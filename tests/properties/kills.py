@@ -1,10 +1,12 @@
 """Runs killed at random moments and started again, until each has ended: the same weights and events as without a kill.
 
     python tests/properties/kills.py --kills 50
+    python tests/properties/kills.py --strategy whole --terminations 50
 
 Each strategy is killed so often, by SIGKILL: at any moment, while a checkpoint is written, or while a teacher cache is
-filled. What was imported is there once; each start is a fork of it, which costs a fraction of a second. It ends with 1
-where a run has not ended as it should.
+filled. With `--terminations` it gets SIGTERM instead, at any moment, and must end with 143 within five seconds. `whole` is the
+command `kdspec run` with two stages, evaluations, a cache, an export and a report. What was imported is there once; each
+start is a fork of it, which costs a fraction of a second. It ends with 1 where a run has not ended as it should.
 """
 
 from __future__ import annotations
@@ -29,9 +31,10 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import load_file
 
-from kdspec.api.plan.plan import Plan
+from kdspec.cli import main
 from kdspec.engine.run.event_log import read
 from kdspec.engine.run.session import Session
+from kdspec.engine.run.stage_run import Interrupted
 from kdspec.engine.teacher_cache import samples as blocks
 from kdspec.engine.teacher_cache.segment_index import records
 from kdspec.events import CheckpointSaved, Evaluated, StageFinished, StepDone
@@ -39,10 +42,13 @@ from kdspec.registry.registry import Registry
 from kdspec.testing import plan, registry, tiny
 
 HERE = Path(__file__).parent
+TOYS = HERE.parent / "shared" / "toys.py"
 MOMENTS = ("any", "save")
 SHARE = 0.35
 """Of the kills, those that are to hit a save, and those that are to hit a cache, where there is one."""
 HANGS = 120.0
+LIMIT = 5.0
+"""Seconds from SIGTERM to the end of a process."""
 FEWEST = 7
 """Minimum number of samples of a strategy; each row of a task is a sample."""
 MEMORY = Path("/dev/shm")
@@ -76,6 +82,21 @@ stages:
         hard_labels: {weight: 0.5}
         matches: [{feature: hidden, loss: hidden_mse, layers: {3: 2}}]
 """
+WHOLE = """\
+kdspec: 1
+name: run
+tasks: {rows: {tensors: {data: {ragged: {train: 11, validation: 5, gaps: 4}}, labels: label}}}
+models: {teacher: {toy: {width: 6, depth: 3}}, student: {toy: {dropout: 0.2}}}
+adaptors:
+  teacher: {logits: output.logits, labels: batch.label}
+  student: {logits: output.logits, labels: batch.label}
+stages:
+  fine_tune:
+    distiller: {supervised: {model: teacher}}
+    training: {steps: 4, batch_size: 3, log_every: 1, evaluate: {every_steps: 2, metric: loss}}
+  distil:
+    distiller: {general: {teacher: teacher, student: student}}
+"""
 THESEUS = """\
 kdspec: 1
 name: run
@@ -102,6 +123,8 @@ class Accumulator:
     runs: int = 0
     """Runs that have come to their end."""
     seconds: float = 0.0
+    slowest: float = 0.0
+    """Seconds from SIGTERM to the end, of the slowest start; on a machine that is busy, as if it were not."""
     wrong: list[str] = field(default_factory=list)
 
 
@@ -115,19 +138,34 @@ def module(path: Path) -> Any:
     return made
 
 
-def general(folder: Path) -> tuple[Plan, Registry]:
-    known = registry(HERE.parent / "shared" / "toys.py")
-    return plan(GENERAL + TRAINING.replace("CACHE", "on"), known, folder=folder), known
+Subject = Callable[[Path], int]
+"""Runs a strategy into a folder, and returns the exit code."""
 
 
-def multi_task(folder: Path) -> tuple[Plan, Registry]:
+def subject(text: str, known: Registry, folder: Path) -> Subject:
+    made = plan(text, known, folder=folder)
+
+    def run(output: Path) -> int:
+        try:
+            Session(made, known, output=output, device="cpu").run()
+        except Interrupted as stopped:
+            return 128 + stopped.signal
+        return 0
+
+    return run
+
+
+def general(folder: Path) -> Subject:
+    return subject(GENERAL + TRAINING.replace("CACHE", "on"), registry(TOYS), folder)
+
+
+def multi_task(folder: Path) -> Subject:
     tests = module(HERE.parent / "engine" / "step" / "test_multi_task.py")
-    known = registry(HERE.parent / "shared" / "toys.py", tests.Forked)
     text = tests.TOYS[: tests.TOYS.index("\n    training:")].replace("name: toy", "name: run")
-    return plan(text + TRAINING.replace("CACHE", "on"), known, folder=folder), known
+    return subject(text + TRAINING.replace("CACHE", "on"), registry(TOYS, tests.Forked), folder)
 
 
-def theseus(folder: Path) -> tuple[Plan, Registry]:
+def theseus(folder: Path) -> Subject:
     """A plugin's strategy, which reads nothing of its teacher that could be cached."""
     package = HERE.parents[1] / "plugins" / "kdspec-theseus"
     sys.path.insert(0, str(package))
@@ -137,13 +175,21 @@ def theseus(folder: Path) -> tuple[Plan, Registry]:
         f"{word} {number},{'yes' if number % 2 else 'no'}\n" for number, word in enumerate(["good", "bad"] * 5)
     )
     (folder / "rows.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
-    return plan(THESEUS + TRAINING.replace("CACHE", "off"), known, folder=folder), known
+    return subject(THESEUS + TRAINING.replace("CACHE", "off"), known, folder)
 
 
-STRATEGIES: dict[str, Callable[[Path], tuple[Plan, Registry]]] = {
+def whole(folder: Path) -> Subject:
+    """The command, from the text of the spec to the report."""
+    (folder / "spec.yaml").write_text(WHOLE + TRAINING.replace("CACHE", "on"), encoding="utf-8")
+    arguments = ["--plugin", str(TOYS), "run", str(folder / "spec.yaml"), "--device", "cpu", "--output"]
+    return lambda output: main([*arguments, str(output)])
+
+
+STRATEGIES: dict[str, Callable[[Path], Subject]] = {
     "general": general,
     "multi_task": multi_task,
     "theseus": theseus,
+    "whole": whole,
 }
 
 
@@ -152,7 +198,7 @@ class Harness:
 
     def __init__(self, strategy: str, folder: Path, dice: random.Random) -> None:
         self.folder, self.dice, self.accumulator = folder, dice, Accumulator(strategy)
-        self.plan, self.registry = STRATEGIES[strategy](folder)
+        self.subject = STRATEGIES[strategy](folder)
         self.output = folder / "killed"
         self._finish(self.start(folder / "warm"))
         self._import_what_it_has()
@@ -168,10 +214,9 @@ class Harness:
         if not child:
             code = 9
             try:
-                Session(self.plan, self.registry, output=output, device="cpu").run()
+                code = self.subject(output)
                 if output.name == "warm":
                     (output / "modules").write_text("\n".join(sys.modules), encoding="utf-8")
-                code = 0
             finally:
                 sys.stderr.flush()
                 os._exit(code)
@@ -189,6 +234,30 @@ class Harness:
         began = time.perf_counter()
         while self.accumulator.kills < kills:
             self._kill_once(self._moment())
+        self._end(self.start(self.output))
+        self.accumulator.seconds = round(time.perf_counter() - began, 1)
+        return self.accumulator
+
+    def terminate(self, signals: int) -> Accumulator:
+        """Send SIGTERM so often, at any moment: a start ends with 143, or with 0 if it was over, and is resumed."""
+        began = time.perf_counter()
+        while self.accumulator.kills < signals:
+            child = self.start(self.output)
+            self._wait(child, "any")
+            sent, load = time.monotonic(), pressure()
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGTERM)
+            status = os.waitpid(child, 0)[1]
+            seconds = (time.monotonic() - sent) / max(load, pressure())
+            code = os.waitstatus_to_exitcode(status)
+            if code == 0:
+                self._end(child, status)
+                continue
+            self.accumulator.kills += 1
+            self.accumulator.slowest = max(self.accumulator.slowest, round(seconds, 2))
+            # Before the first line of ours a signal ends the process by itself, which a shell tells as 143 too.
+            if code not in (143, -signal.SIGTERM) or seconds > LIMIT:
+                self.accumulator.wrong.append(f"after SIGTERM a start ended with {code}, after {seconds:.1f} s")
         self._end(self.start(self.output))
         self.accumulator.seconds = round(time.perf_counter() - began, 1)
         return self.accumulator
@@ -258,12 +327,21 @@ class Harness:
         shutil.rmtree(self.folder / "caches", ignore_errors=True)
 
 
+def pressure() -> float:
+    """How many times longer work takes than on a machine that has nothing else to do."""
+    began, used = time.perf_counter(), time.process_time()
+    while time.process_time() - used < 0.05:
+        pass
+    return max(1.0, (time.perf_counter() - began) / (time.process_time() - used))
+
+
 class Outcome(NamedTuple):
     """All that a run has come to, to the bit."""
 
     weights: dict[str, Any]
     checkpoint: dict[str, Any]
     events: list[Any]
+    report: bool
 
 
 def outcome(folder: Path) -> Outcome:
@@ -276,6 +354,7 @@ def outcome(folder: Path) -> Outcome:
         {path.relative_to(folder).as_posix(): bits(path) for path in sorted(folder.glob("student/**/*.safetensors"))},
         {path.name: bits(path) for path in sorted(last.glob("*.safetensors"))},
         told,
+        (folder / "report.html").is_file(),
     )
 
 
@@ -295,9 +374,10 @@ def half(index: Path) -> bool:
     return 0 < len(set().union(*(record.keys() for record in found))) < FEWEST
 
 
-def main() -> int:
+def command() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50, help="for each strategy")
+    parser.add_argument("--terminations", type=int, help="send SIGTERM so often instead")
     parser.add_argument("--strategy", action="append", choices=STRATEGIES, help="all by default")
     parser.add_argument("--seed", type=int, default=0, help="of the moments; how far a run has come then differs")
     given = parser.parse_args()
@@ -305,7 +385,9 @@ def main() -> int:
     well = True
     for strategy in given.strategy or STRATEGIES:
         with tempfile.TemporaryDirectory(dir=MEMORY if os.access(MEMORY, os.W_OK) else None) as folder:
-            accumulator = Harness(strategy, Path(folder), random.Random(given.seed)).run(given.kills)
+            harness = Harness(strategy, Path(folder), random.Random(given.seed))
+            signals = given.terminations
+            accumulator = harness.run(given.kills) if signals is None else harness.terminate(signals)
         sys.stdout.write(json.dumps(vars(accumulator)) + "\n")
         sys.stdout.flush()
         well &= not accumulator.wrong
@@ -313,4 +395,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

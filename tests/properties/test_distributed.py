@@ -614,7 +614,8 @@ def test_torchrun_runs_the_command_and_one_process_talks(tmp_path):
     run = subprocess.run(
         command, cwd=tmp_path, env={**os.environ, "AT": at}, capture_output=True, text=True, timeout=120, check=False
     )
-    assert run.stderr.count("stopped; the state is saved in runs/toy") == 1
+    saved = "the last checkpoint is that of step 2 of stage `distil`: the same command resumes from there, in runs/toy"
+    assert run.stderr.count(f"stopped; {saved}:") == 1
     assert "  torchrun --nproc-per-node=2 -m kdspec run spec.yaml --set" in run.stderr
     assert set(re.findall(r"exitcode *: (-?\d+)", run.stderr)) == {"143"}
     assert (tmp_path / "runs/toy/checkpoints/distil/step-00000002/manifest.json").is_file()

@@ -60,6 +60,8 @@ def cache(
     from kdspec.spec import teacher_cache
 
     invocation: Invocation = context.obj
+    if spec is not None:
+        invocation.stop.saved = "the rows that were computed are kept: the same command computes the others"
     chosen = [name for name, given in (("SPEC", spec), ("--list", listed), ("--remove", remove)) if given]
     if len(chosen) != 1:
         named = " and ".join(chosen)

@@ -94,6 +94,7 @@ def run(
             and backend != "accelerate",
         }
     )
+    invocation.stop.saved = "the run has not begun: the same command starts it"
     here = _place(invocation, backend)
     reading = invocation.read(spec, sets or ())
     if device is not None and reading.plan is not None:
@@ -117,6 +118,7 @@ def run(
         backend=backend,
         accelerate_config=accelerate_config,
         shard_teachers=shard_teachers,
+        stop=invocation.stop,
     )
     command = _command(invocation, here, session, spec, sets or ())
     console = Console(stderr=True, highlight=False, markup=False, emoji=False, quiet=here.rank > 0)
@@ -134,12 +136,15 @@ def run(
             raise typer.Exit(ExitCode.FAILED) from None
         except Interrupted as stopped:
             progress.stop()
-            err.say(f"stopped; the state is saved in {session.folder}. To resume:\n  {command}")
+            err.say(f"stopped; {invocation.stop.saved}, in {session.folder}:\n  {command}")
             code = ExitCode.TERMINATED if stopped.signal == signal.SIGTERM else ExitCode.INTERRUPTED
             raise typer.Exit(code) from None
         finally:
             err.quiet = False
     if here.rank == 0:
+        invocation.stop.saved = (
+            f"the run is finished: `kdspec report {shlex.quote(str(result.folder))}` writes its report"
+        )
         _write_report(invocation, reading, result)
         _show_result(invocation, result, command)
 

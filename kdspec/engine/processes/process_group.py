@@ -94,7 +94,7 @@ class ProcessGroup:
         """The error to raise: `ProcessDied` if another process has caused it, otherwise `error` itself."""
         if self.world == 1:
             return error
-        if _is_communication(error) and (reason := self.heartbeat.culprit()) is not None:
+        if is_communication(error) and (reason := self.heartbeat.culprit()) is not None:
             self.heartbeat.post("left", reason)
             help_ = "the same command resumes from the last checkpoint"
             return ProcessDied(Finding("KD514", reason, notes=("the other processes stop with it",), help=help_))
@@ -184,7 +184,7 @@ class ProcessGroup:
             size = max(lengths) + _LENGTH
 
 
-def _is_communication(error: BaseException | None) -> bool:
+def is_communication(error: BaseException | None) -> bool:
     """Whether an error, or a cause of it, is that processes cannot reach each other."""
     while error is not None:
         if isinstance(error, dist.DistError) or (

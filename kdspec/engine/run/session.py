@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,14 +23,14 @@ from kdspec.engine.forward.models import Models
 from kdspec.engine.forward.trained_heads import with_downloads
 from kdspec.engine.preflight.row_check import check_rows
 from kdspec.engine.processes.choose_backend import BackendChoice, join
-from kdspec.engine.processes.process_group import ProcessGroup
+from kdspec.engine.processes.process_group import ProcessGroup, is_communication
 from kdspec.engine.processes.torchrun import Strategy
 from kdspec.engine.run import resume_check
 from kdspec.engine.run.build_stage import StageSetup
 from kdspec.engine.run.checkpoint import Checkpoint
 from kdspec.engine.run.open_run import OpenedRun, RunState, open_run
 from kdspec.engine.run.run_folder import RunFolder
-from kdspec.engine.run.signals import StopSignal
+from kdspec.engine.run.signals import STEP, Stop, StopSignal
 from kdspec.engine.run.stage_run import Interrupted, run_stage
 from kdspec.engine.run.task_heads import conflicts
 from kdspec.events import (
@@ -47,6 +47,8 @@ from kdspec.events import (
 from kdspec.hf import loaded_heads
 from kdspec.registry.plugins import Plugin
 from kdspec.registry.registry import Registry
+
+_UNCHANGED = "this start has saved nothing new: the same command begins where the last one ended"
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,8 @@ class Session:
     accelerate_config: Path | None = None
     shard_teachers: bool = False
     process_group: ProcessGroup | None = None
+    stop: StopSignal | None = None
+    """What stops the run on a signal, if the program already has it; else the run has its own."""
     kept: dict[str, Any] = field(default_factory=dict)
     """State of observers between events."""
     at_end: ExitStack = field(default_factory=ExitStack)
@@ -125,14 +129,26 @@ class Session:
         self._opened = None
         with ExitStack() as at_end:
             process_group = self.process_group or at_end.enter_context(join(self.device, self.backend))
-            self._stop = stop = at_end.enter_context(StopSignal(patient=process_group.world > 1))
+            self._stop = stop = self.stop or at_end.enter_context(StopSignal())
+            stop.patient = process_group.world > 1
+            stop.saved = _UNCHANGED
             try:
                 self._opened = open_run(
                     self.plan, self.registry, RunFolder(self.folder), process_group,
                     restart=self.restart, resume=self.resume, at_end=at_end,
                 )  # fmt: skip
                 return self._run(self._opened, stop, began)
+            except Stop as asked:
+                stop.arrived()
+                raise Interrupted(asked.number) from None
             except (FindingError, RuntimeError) as error:
+                # At the end of the time after a signal, another process may have ended a moment before. Soon after one, it
+                # is torchrun that has sent it, because another process has failed: which one, is to be told.
+                if stop.requested is not None and (stop.made(error) or (stop.late and is_communication(error))):
+                    stop.arrived()
+                    raise Interrupted(stop.requested) from error
+                if stop.patient:
+                    stop.arrived(reports=True)
                 cause = process_group.explained(error)
                 self.reports_failure = not process_group.main_reports()
                 if isinstance(cause, FindingError):
@@ -154,14 +170,19 @@ class Session:
         if self._opened is None or self._opened.log is None:
             return
         event = without_values(event, self.plan.source.variables.hide_in)
-        self._opened.keep(event)
-        if self._stop is not None:
-            self._stop.saved = _saved(event) or self._stop.saved
+        self._keep(event)
         answers = list(self.registry.plugins.call("kdspec_observe", without=self._failed, event=event, session=self))
         for answer in answers:
             if answer.error is not None:
                 self._failed.append(answer.plugin)
                 self.emit(Note("warning", f"{_observer_error(answer.plugin, answer.error)}; it is not called again"))
+
+    def _keep(self, event: Event) -> None:
+        assert self._opened is not None, "`emit` asks before"
+        with nullcontext() if self._stop is None else self._stop.held(STEP):
+            self._opened.keep(event)
+            if self._stop is not None:
+                self._stop.saved = _saved(event) or self._stop.saved
 
     def _tell(self, finding: Finding) -> None:
         self.emit(Note("info" if finding.severity == "note" else "warning", finding.line))
@@ -216,6 +237,7 @@ class Session:
             )  # fmt: skip
             accept = partial(opened.accept, stage.name) if stage.name in state.changed else None
             done.append(self._run_stage(setup, start, stop, accept))
+            stop.check()
             if number := process_group.largest(stop.requested or 0):
                 raise Interrupted(number)
         with during((), "while the models are compared", OTHER_DEVICE, batches=OTHER_DEVICE):
@@ -299,7 +321,9 @@ def _saved(event: Event) -> str | None:
         case StageFinished():
             return f"stage `{event.stage}` is done and saved: {resumes}"
         case RunStarted(resumed_at=None):
-            return "nothing is saved yet: the same command starts from the beginning"
+            return "nothing of the stage is saved yet: the same command starts it from its beginning"
+        case RunFinished():
+            return "all models are trained and compared: the same command writes what is missing"
         case RunStarted():
             return f"the last checkpoint is that of step {event.resumed_at}: {resumes}"
         case _:

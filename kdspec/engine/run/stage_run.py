@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, suppress
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from kdspec.engine.forward.error_context import FEWER_ROWS, during, placing
 from kdspec.engine.run import resources
 from kdspec.engine.run.build_stage import BuiltStage, StageSetup, build_stage
 from kdspec.engine.run.checkpoint import Checkpoint
-from kdspec.engine.run.signals import StopSignal
+from kdspec.engine.run.signals import STEP, Stop, StopSignal
 from kdspec.engine.run.stage_checkpoints import StageCheckpoints, read_state, spread
 from kdspec.engine.run.triggers import Triggers
 from kdspec.engine.step.training_loop import TrainingLoop
@@ -48,7 +48,7 @@ def run_stage(
         setup: what the stage is built from.
         found: the checkpoint to resume from.
         emit: called with the events.
-        stop: the signal that stops the run after a step.
+        stop: the signal that stops the run: after a step, or at once where it does not train.
         accept: given if the stage resumes with a changed spec; called after each checkpoint of that spec.
 
     Raises:
@@ -97,6 +97,10 @@ class StageRun:
         # Earlier starts count too: the event of a finished stage has the time of all of them.
         self._zero = began - progress.seconds
         self._told_nan = False
+        self._saved = progress.step
+        """The step of the newest checkpoint."""
+        self._between = True
+        """Whether weights and optimizer are those of a number of whole steps."""
 
     def train(self) -> None:
         """Do the steps that are left; caches and lanes are closed at the end, however it ends.
@@ -119,6 +123,9 @@ class StageRun:
             uses: Sequence[CacheUse | None] = [None] * len(loop.caches)
             self._steps()
             uses = _cache_uses(loop)
+        except Stop:
+            self._save_what_is_done()
+            raise
         finally:
             for cache, use in zip(loop.caches, uses, strict=True):
                 # A full disk must not hide the reason why the stage ends.
@@ -142,23 +149,52 @@ class StageRun:
             self._evaluate(tracker)
         if self._patience_is_over():  # a checkpoint of the step at which training stopped early
             return
-        for done in resources.explaining(loop, progress.step):
-            progress.step = self.backend.process_group.heartbeat.step = done.step
-            self._log(done)
-            progress.evaluates = tracker is not None and evaluations.due(done.step)
-            # A collective, so that all ranks stop after the same step: a signal may reach one of them only.
-            stopped = self.backend.process_group.largest(self.stop.requested or 0)
-            progress.seconds = time.perf_counter() - self._zero
-            # Before the evaluation, which may take longer than the step, or all memory: it is all that a kill then costs.
-            # The best student is loaded from its checkpoint at the end.
-            if progress.evaluates or stopped or saves.due(done.step):
-                self.checkpoints.save(progress)
-            if stopped and done.step < loop.total_steps:
+        steps = resources.explaining(loop, progress.step)
+        while True:
+            # A signal waits for the end of the step, so that none is lost.
+            with self.stop.held(STEP):
+                done = self._next(steps)
+                if done is None:
+                    return
+                progress.evaluates = tracker is not None and evaluations.due(done.step)
+                self._log(done)
+                # A collective, so that all ranks stop after the same step: a signal may reach one of them only.
+                stopped = self.backend.process_group.largest(self.stop.requested or 0)
+                # Before the evaluation, which may take longer than the step, or all memory: it is all that a kill then
+                # costs. The best student is loaded from its checkpoint at the end.
+                if progress.evaluates or stopped or saves.due(done.step):
+                    self._save()
+            if stopped:
                 raise Interrupted(stopped)
             if progress.evaluates and tracker is not None:
                 self._evaluate(tracker)
             if self._patience_is_over():
                 return
+
+    def _next(self, steps: Iterator[StepDone]) -> StepDone | None:
+        """Do one step; None after the last one."""
+        self._between = False
+        done = next(steps, None)
+        if done is not None:
+            self.progress.step = self.backend.process_group.heartbeat.step = done.step
+        self._between = True
+        return done
+
+    def _save(self) -> None:
+        self.progress.seconds = time.perf_counter() - self._zero
+        with self.stop.saving():
+            self.checkpoints.save(self.progress)
+            self._saved = self.progress.step
+
+    def _save_what_is_done(self) -> None:
+        """After a signal that could not wait: save the steps that are done, unless their weights are being changed.
+
+        A step that is cut before it changes any is as if it had not begun.
+        """
+        done = self._between or self.loop.untouched
+        if done and self.progress.step != self._saved and self.backend.world == 1:
+            with self.stop.saving():
+                self._save()
 
     def _evaluate(self, tracker: BestModelTracker) -> None:
         """Evaluate the student at the current step, whose checkpoint is on disk."""

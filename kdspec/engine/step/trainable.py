@@ -31,6 +31,10 @@ class TrainableModule(nn.Module):
         """Whether the strategy uses the modules of the models between their forward passes."""
         return self.objective.changes_modules or self.objective.makes_batches
 
+    def versions(self) -> list[int]:
+        """How often each parameter and each buffer has been changed."""
+        return [tensor._version for tensor in (*self.parameters(), *self.buffers())]  # noqa: SLF001 - autograd's count
+
     def without_gradient(self) -> list[str]:
         """The names of the student's parameters without a gradient."""
         return [name for name, p in self.student.named_parameters() if p.requires_grad and p.grad is None]

@@ -82,11 +82,24 @@ class TrainingLoop:
     """The student's parameters without a gradient in the first step of this start; empty with several tasks."""
     spoilt: str | None = field(default=None, init=False)
     """A weight that was not finite when the stage began; some of an embedding may never be used."""
+    _finishing: bool = field(default=False, init=False)
+    """Whether the step may have begun to change the optimizer."""
+    _versions: list[int] = field(default_factory=list, init=False)
+    """Those of parameters and buffers before the step."""
     _audited: set[str] = field(default_factory=set, init=False)
     """The tasks whose losses have been searched for parameters outside the trainable module."""
 
     def __post_init__(self) -> None:
         check_whole_steps(self)
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the state is that before the step that has begun, because it has changed nothing yet.
+
+        A strategy that works on the models may change anything; a model may change its buffers in the forward pass.
+        """
+        works_on_models = self.trainable.works_on_models
+        return not (self._finishing or works_on_models) and self.trainable.versions() == self._versions
 
     @property
     def caches(self) -> tuple[TeacherCache, ...]:
@@ -112,6 +125,7 @@ class TrainingLoop:
 
     def _step(self, step: int, *, first: bool) -> StepDone:
         began = time.perf_counter()
+        self._finishing, self._versions = False, self.trainable.versions()
         if not (self.trainable.training and self.trainable.student.training):
             self.trainable.train()
         self._begin(step)
@@ -325,6 +339,7 @@ class TrainingLoop:
 
     def _finish(self, step: int, drawn: list[MicroBatch], shares: Shares, accumulator: Accumulator) -> Figures:
         """Clip, check, and take the step."""
+        self._finishing = True
         limit = self.stage.training.max_grad_norm
         optimizer = self.optimization.optimizer
         student_only = limit is not None and limit.scope == "student"

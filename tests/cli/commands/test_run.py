@@ -13,6 +13,7 @@ from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.run import resume_check, session
 from kdspec.engine.run.event_log import EventLog
 from kdspec.engine.run.session import Result
+from kdspec.engine.run.signals import StopSignal
 from kdspec.engine.run.stage_run import Interrupted
 from kdspec.events import RunFinished, RunStarted
 from kdspec.report import report
@@ -95,6 +96,7 @@ def test_the_options_reach_the_session(kdspec, spec, engine):
     arguments = ["--set", "seed=7", "--output", "elsewhere", "--restart", "--device", "cpu"]
     assert kdspec("run", "spec.yaml", *arguments).code == 0
     (made,) = fake.made
+    assert isinstance(made.options.pop("stop"), StopSignal)
     assert made.options == {
         "output": Path("elsewhere"),
         "restart": True,
@@ -211,7 +213,7 @@ def test_an_interrupted_run_prints_the_command_that_resumes_it(kdspec, spec, eng
     assert (outcome.code, outcome.out) == (code, "")
     assert outcome.err.splitlines() == [
         "rehearsing the first step of each stage",
-        "stopped; the state is saved in out/tiny. To resume:",
+        "stopped; the run has not begun: the same command starts it, in out/tiny:",
         "  kdspec run 'my spec.yaml' --set seed=7 --output out --device cpu",
     ]
 

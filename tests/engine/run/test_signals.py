@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
+import sys
 import threading
+import time
+from contextlib import suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kdspec.engine.run import signals
-from kdspec.engine.run.signals import StopSignal
+from kdspec.engine.run.signals import Clock, Stop, StopSignal
 
 BOTH = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
@@ -34,21 +40,211 @@ def status_of_child(body):
 
 
 @BOTH
-def test_the_first_signal_is_only_noted(number):
+def test_the_first_signal_is_raised_at_once(number):
     with StopSignal() as stop:
         assert stop.requested is None
-        os.kill(os.getpid(), number)
-        assert stop.requested == number
+        with pytest.raises(Stop) as caught:
+            os.kill(os.getpid(), number)
+        assert (stop.requested, caught.value.number) == (number, number)
+    assert not issubclass(Stop, Exception)
+
+
+@BOTH
+def test_what_is_held_is_finished_first(number):
+    done = []
+
+    def work(stop):
+        with stop.held(60):
+            os.kill(os.getpid(), number)
+            with stop.saving():
+                done.append("saved")
+            done.append("step")
+        done.append("more")
+
+    with StopSignal() as stop, pytest.raises(Stop):
+        work(stop)
+    assert done == ["saved", "step"]
+
+
+def test_what_is_held_too_long_is_cut():
+    began = time.monotonic()
+
+    def work(stop):
+        with stop.held(0.2):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+
+    with StopSignal() as stop, pytest.raises(Stop):
+        work(stop)
+    assert time.monotonic() - began < 10
+
+
+def test_an_error_in_what_is_held_is_not_hidden():
+    def work(stop):
+        with stop.held(60):
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise ValueError("mine")
+
+    with StopSignal() as stop, pytest.raises(ValueError, match="mine"):
+        work(stop)
 
 
 @BOTH
 def test_the_second_signal_ends_the_process_at_once(number):
     def body():
-        with StopSignal():
+        with StopSignal() as stop, stop.held(60):
             os.kill(os.getpid(), signal.SIGTERM)
             os.kill(os.getpid(), number)
 
     assert status_of_child(body) == 128 + number
+
+
+@BOTH
+def test_the_second_signal_ends_a_process_that_is_stuck_in_a_call(number):
+    """Python runs the handler of the main thread when the call returns."""
+
+    def body():
+        with StopSignal():
+            timers = [threading.Timer(0.1 * n, os.kill, (os.getpid(), number)) for n in (1, 2)]
+            for timer in timers:
+                timer.start()
+            stuck()
+
+    began = time.monotonic()
+    assert status_of_child(body) == 128 + number
+    assert time.monotonic() - began < 15
+
+
+def stuck():
+    """A call of C that lets other threads run, and returns after a minute or more."""
+    hashlib.pbkdf2_hmac("sha256", b"password", b"salt", 200_000_000)
+
+
+SLEEPERS = {
+    "a call of C": stuck,
+    "an observer that swallows everything": lambda: swallow(60),
+    "a finally": lambda: asleep_in_the_end(60),
+}
+
+
+def swallow(seconds):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with suppress(BaseException):
+            time.sleep(seconds)
+
+
+def asleep_in_the_end(seconds):
+    try:
+        time.sleep(seconds)
+    finally:
+        swallow(seconds)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SLEEPERS)
+def test_nothing_holds_the_process(name, tmp_path):
+    says = tmp_path / "stderr"
+
+    def body():
+        os.dup2(os.open(says, os.O_WRONLY | os.O_CREAT), 2)
+        with StopSignal() as stop:
+            stop.saved = "nothing is saved"
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+            SLEEPERS[name]()
+
+    began = time.monotonic()
+    assert status_of_child(body) == 143
+    assert time.monotonic() - began < 15
+    assert says.read_text() == "\nended at once; nothing is saved\n"
+
+
+def test_a_stop_that_was_swallowed_is_raised_again():
+    def work():
+        with suppress(BaseException):
+            os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    with StopSignal(), pytest.raises(Stop):
+        work()
+
+
+def test_one_in_a_destructor_is_not_printed_and_comes_again(capfd):
+    class Torn:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.01)
+
+    def work():
+        made = Torn()
+        del made
+        time.sleep(60)
+
+    hook = sys.unraisablehook
+    with StopSignal(), pytest.raises(Stop):
+        work()
+    assert sys.unraisablehook is hook
+    assert capfd.readouterr().err == ""
+
+
+def test_once_it_is_told_it_is_not_raised_again():
+    with StopSignal() as stop:
+        with pytest.raises(Stop):
+            os.kill(os.getpid(), signal.SIGTERM)
+        stop.arrived()
+        time.sleep(1.3)
+        stop.check()
+
+
+def test_an_error_that_was_made_of_it_is_known():
+    with StopSignal() as stop:
+        assert not stop.made(ValueError())
+
+        def wrapped():
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            except BaseException as error:
+                raise RuntimeError from error
+
+        with pytest.raises(RuntimeError) as caught:
+            wrapped()
+        assert stop.made(caught.value)
+        assert not stop.made(ValueError())
+
+
+AT = st.floats(0, 30)
+
+
+@given(step=st.floats(0.01, 0.5), saves=st.booleans())
+def test_the_time_of_a_process_is_over_within_what_is_promised(step, saves):
+    clock, now = Clock(lambda: False), 100.0
+    clock.hear([15], now)
+    while not clock.ends(now, saves=saves):
+        if clock.asks(now):
+            clock.hear([15], now)  # its own
+        now += step
+    assert 4 <= now - 100 <= (20 if saves else 4) + step < 30
+
+
+@given(gap=AT, patient=st.booleans())
+def test_a_second_signal_counts_unless_torchrun_may_have_sent_it(gap, patient):
+    clock = Clock(lambda: patient)
+    clock.hear([2], 0)
+    clock.hear([15], gap)
+    ended = clock.ends(gap + 0.2, saves=True)
+    assert ended == (not (patient and gap < 3) or gap + 0.2 >= 20)
+
+
+@given(asked=st.integers(0, 5), real=st.integers(0, 3))
+def test_its_own_signals_count_as_none(asked, real):
+    clock, now = Clock(lambda: False), 0.0
+    clock.hear([15], now)
+    for _ in range(asked):
+        now += 1.5
+        assert clock.asks(now)
+        clock.hear([15], now)
+    clock.hear([15] * real, now)
+    assert clock.ends(now + 0.2, saves=True) == bool(real)
 
 
 @BOTH
@@ -64,7 +260,7 @@ def test_handlers_are_put_back_even_after_an_error(number):
 
 def test_each_use_starts_unset():
     stop = StopSignal()
-    with stop:
+    with stop, suppress(Stop):
         os.kill(os.getpid(), signal.SIGTERM)
     with stop:
         assert stop.requested is None
@@ -147,7 +343,7 @@ def test_the_second_signal_says_what_the_disk_has(tmp_path):
 
     def body():
         os.dup2(os.open(says, os.O_WRONLY | os.O_CREAT), 2)
-        with StopSignal() as stop:
+        with StopSignal() as stop, stop.held(60):
             stop.saved = "the last checkpoint is that of step 3"
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
