@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -223,24 +223,32 @@ def from_json(record: Mapping[str, Any]) -> Event:
     Raises ValueError if it is not an event of this version or a value has the wrong type.
     """
     kind = record.get("event")
-    kinds = {cls.__name__: cls for cls in get_args(Event)}
-    if not isinstance(kind, str) or kind not in kinds:
+    found = _readers().get(kind) if isinstance(kind, str) else None
+    if found is None:
         raise ValueError(f"not an event: {kind!r}")
+    cls, readers = found
     values = {}
-    for name, hint in _hints(kinds[kind]).items():
+    for name, reader in readers:
         if name not in record:
             raise ValueError(f"{kind} lacks {name!r}")
         try:
-            values[name] = _typed(record[name], hint)
+            values[name] = reader(record[name])
         except TypeError as error:
             raise ValueError(f"{kind}.{name} {error}") from error
-    event: Event = kinds[kind](**values)
+    event: Event = cls(**values)
     return event
 
 
+_Reader = Callable[[object], Any]
+
+
 @cache
-def _hints(cls: type) -> dict[str, Any]:
-    return get_type_hints(cls)
+def _readers() -> Mapping[str, tuple[type, tuple[tuple[str, _Reader], ...]]]:
+    """For each event by name its class, and what reads its fields: made once, for a log has millions of lines."""
+    return {
+        cls.__name__: (cls, tuple((name, _reader(hint)) for name, hint in get_type_hints(cls).items()))
+        for cls in get_args(Event)
+    }
 
 
 class Record(NamedTuple):
@@ -261,22 +269,60 @@ def _plain(value: object) -> object:
     return value
 
 
-def _typed(value: object, hint: object) -> object:
+def _reader(hint: Any) -> _Reader:
+    """What returns a value of this type, or raises TypeError."""
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:
-        return value
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if hint is float and isinstance(value, str) and value in ("inf", "-inf", "nan"):
-        return float(value)
+        return lambda value: value
+    if hint is float:
+        return _float
+    if hint is int:
+        return _int
     if isinstance(hint, UnionType):
-        return None if value is None else _typed(value, next(part for part in arguments if part is not NoneType))
-    if origin is tuple and isinstance(value, list):
-        return tuple(_typed(item, arguments[0]) for item in value)
-    if origin is dict and isinstance(value, dict):
-        return {key: _typed(item, arguments[1]) for key, item in value.items()}
-    if hint is int and type(value) is int and not -(2**63) <= value < 2**63:
-        raise TypeError("is an integer of more than 64 bits")
-    if (origin is Literal and value in arguments) or type(value) is hint:
+        some = _reader(next(part for part in arguments if part is not NoneType))
+        return lambda value: None if value is None else some(value)
+    if origin is tuple:
+        return partial(_tuple, hint, _reader(arguments[0]))
+    if origin is dict:
+        return partial(_dict, hint, _reader(arguments[1]))
+    return partial(_one_of, hint, arguments) if origin is Literal else partial(_exactly, hint)
+
+
+def _float(value: object) -> float:
+    if type(value) is float:
         return value
-    raise TypeError(f"is {value!r}, not {hint}")
+    if type(value) is int or (isinstance(value, str) and value in ("inf", "-inf", "nan")):
+        return float(value)
+    raise TypeError(f"is {value!r}, not {float}")
+
+
+def _int(value: object) -> int:
+    if type(value) is not int:
+        raise TypeError(f"is {value!r}, not {int}")
+    if not -(2**63) <= value < 2**63:
+        raise TypeError("is an integer of more than 64 bits")
+    return value
+
+
+def _tuple(hint: Any, item: _Reader, value: object) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        raise TypeError(f"is {value!r}, not {hint}")
+    return tuple(map(item, value))
+
+
+def _dict(hint: Any, item: _Reader, value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"is {value!r}, not {hint}")
+    return {key: item(each) for key, each in value.items()}
+
+
+def _one_of(hint: Any, choices: tuple[Any, ...], value: object) -> Any:
+    if value not in choices:
+        raise TypeError(f"is {value!r}, not {hint}")
+    return value
+
+
+def _exactly(hint: Any, value: object) -> Any:
+    if type(value) is not hint:
+        raise TypeError(f"is {value!r}, not {hint}")
+    return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,9 @@ from pathlib import Path
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.preflight import facts
-from kdspec.engine.run.durable_files import atomic_write, cannot_write, flush
+from kdspec.engine.run.durable_files import cannot_write, flush
+from kdspec.engine.run.log import log_summary, log_tail
+from kdspec.engine.run.log.log_summary import LogMark, LogSummary
 from kdspec.events import (
     CacheState,
     CheckpointSaved,
@@ -29,7 +32,6 @@ from kdspec.events import (
     StageStarted,
     StepDone,
     from_json,
-    stage_of,
     to_json,
 )
 from kdspec.source import read_back
@@ -40,20 +42,44 @@ MOST_OF_A_LINE = 16 * 2**20
 _YEARS = range(1970, 9999)
 """Years of an event, such that its time can be shown in any zone."""
 _NAMED = 20
+_BEGIN = LogMark(0, 0, 0)
+_READ = 1_000
+"""Lines that a start reads without writing a summary."""
 
 
 class EventLog:
     """Appends events to a file, for the process that holds the run's lock; only `trim` shortens the file.
 
-    An incomplete last line, which a killed process leaves, is removed when the log is opened.
+    An incomplete last line, which a killed process leaves, is removed when the log is opened. A summary beside the log saves
+    a start from reading all of it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._summary: LogSummary | None = None
         try:
+            log_tail.finish(path)
             _drop_torn_line(path)
         except OSError as error:
             raise cannot_write(path, error) from error
+
+    @property
+    def summary(self) -> LogSummary:
+        """What the log holds. Only what was logged after the last summary on disk is read.
+
+        Raises:
+            FindingError: KD003 if that is damaged; without a summary on disk that is the whole log.
+        """
+        if self._summary is None:
+            summary = log_summary.read(self.path) or LogSummary()
+            if self.path.exists():
+                known = summary.lines
+                for line, (_, event) in _lines(self.path, start=LogMark(0, summary.offset, summary.lines)):
+                    summary.take(event, len(line))
+                if summary.lines > known + _READ:
+                    self._write(summary)
+            self._summary = summary
+        return self._summary
 
     def append(self, event: Event) -> None:
         """Write one event with the time. Raises KD508 if it cannot be written; the log is then unchanged."""
@@ -62,6 +88,8 @@ class EventLog:
         try:
             with self.path.open("ab", buffering=0) as file:
                 size = file.tell()
+                if not size and self._summary is None:
+                    self._summary = LogSummary()
                 try:
                     written = 0
                     # On a full disk the first write is short, and only the next one raises the error.
@@ -76,21 +104,47 @@ class EventLog:
                     raise
         except OSError as error:
             raise cannot_write(self.path, error, needed=len(line)) from error
+        self._follow(event, size, len(line))
+
+    def _follow(self, event: Event, at: int, size: int) -> None:
+        """Add an event to the summary, and write it where a start may resume."""
+        if self._summary is not None and self._summary.offset != at:  # somebody else has changed the log
+            self._summary = None
+        if self._summary is None:
+            return
+        self._summary.take(event, size)
+        if isinstance(event, RunStarted | CheckpointSaved | StageFinished | RunFinished):
+            self._write(self._summary)
+
+    def _write(self, summary: LogSummary) -> None:
+        # The events are in the log: without a summary the next start takes longer.
+        with suppress(FindingError, OSError):
+            log_summary.write(self.path, summary)
 
     def trim(self, stage: str, step: int, *, evaluates: bool = False) -> None:
         """Remove the records that a run which resumes `stage` after `step` steps will write again.
 
         These are the records of that stage after the step, its end, and those of stages that began after it; with
-        `evaluates` that of its evaluation at the step too. Records without a stage are kept. Raises KD003 for a damaged log,
-        which is left unchanged.
+        `evaluates` that of its evaluation at the step too. Records without a stage are kept. Only the part behind the last
+        checkpoint of that step or an earlier one is read and written.
+
+        Raises:
+            FindingError: KD003 if that part is damaged; the log is then unchanged.
         """
-        if not self.path.exists():
+        summary = self.summary
+        if stage not in summary.stages:
             return
-        lines = list(_lines(self.path))
-        stages = list(dict.fromkeys(name for _, (_, event) in lines if (name := stage_of(event))))
-        later = set(stages[stages.index(stage) + 1 :]) if stage in stages else set()
-        kept = [line for line, (_, event) in lines if not _is_undone(event, stage, step, later, evaluates)]
-        atomic_write(self.path, b"".join(kept))
+        mark = summary.stages[stage].before(step)
+        names = list(summary.stages)
+        later = set(names[names.index(stage) + 1 :])
+        lines = [(line, event) for line, (_, event) in _lines(self.path, start=mark)]
+        kept = [(line, event) for line, event in lines if not _is_undone(event, stage, step, later, evaluates)]
+        if len(kept) == len(lines):
+            return
+        log_tail.replace(self.path, mark.offset, b"".join(line for line, _ in kept))
+        summary.cut(mark)
+        for line, event in kept:
+            summary.take(event, len(line))
 
 
 def read(path: Path) -> Iterator[Record]:
@@ -155,10 +209,11 @@ def _is_undone(event: Event, stage: str, step: int, later: set[str], evaluates: 
             return True
 
 
-def _lines(path: Path, damaged: DamagedLines | None = None) -> Iterator[tuple[bytes, Record]]:
+def _lines(path: Path, damaged: DamagedLines | None = None, start: LogMark = _BEGIN) -> Iterator[tuple[bytes, Record]]:
     try:
         with read_back.opened(path) as file:
-            number = 0
+            file.seek(start.offset)
+            number = start.lines
             # With a limit: a file without an end of a line is not read as a whole.
             while line := file.readline(MOST_OF_A_LINE):
                 number += 1

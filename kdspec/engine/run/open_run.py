@@ -12,12 +12,12 @@ from kdspec.engine.identity.reading import ReadContent
 from kdspec.engine.processes.process_group import ProcessGroup
 from kdspec.engine.run.checkpoint import Checkpoint
 from kdspec.engine.run.durable_files import can_sync
-from kdspec.engine.run.event_log import EventLog, read
+from kdspec.engine.run.event_log import EventLog
 from kdspec.engine.run.lock import RunLock
 from kdspec.engine.run.resume_check import ResumeCheck, SpecChange
 from kdspec.engine.run.run_folder import RunFolder
 from kdspec.engine.run.stage_checkpoints import read_state, saved
-from kdspec.events import Event, RunStarted, StageFinished, from_json, stage_of, step_of, to_json
+from kdspec.events import Event, StageFinished, from_json, to_json
 from kdspec.registry.registry import Registry
 
 
@@ -68,7 +68,7 @@ class OpenedRun:
                 "finished": {name: to_json(event) for name, event in finished.items()},
                 "changed": self.change.stages,
                 # Both: a run that was killed between the event and the table writes the table again.
-                "over": rows is not None and "RunFinished" in self._logged(),
+                "over": rows is not None and self._written.summary.over,
             }
         shared = self.process_group.share(found)
         ends = {name: from_json(event) for name, event in shared["finished"].items()}
@@ -77,9 +77,7 @@ class OpenedRun:
 
     def versions(self) -> dict[str, str]:
         """The versions of the libraries at the last start."""
-        records = read(self.folder.log) if self.folder.log.exists() else ()
-        starts = [record.event for record in records if isinstance(record.event, RunStarted)]
-        return starts[-1].versions if starts else {}
+        return self._written.summary.versions
 
     def mend_log(self, finished: dict[str, StageFinished], resumes: str | None, found: Checkpoint | None) -> None:
         """Bring the log in step with the disk, wherever the last start was killed.
@@ -91,16 +89,15 @@ class OpenedRun:
             resumes: the first stage that is not.
             found: the checkpoint from which it resumes.
         """
-        assert self.log is not None, "rank 0 has a log"
+        log = self._written
         if resumes is not None:
             step = 0 if found is None else found.step
-            self.log.trim(resumes, step, evaluates=found is not None and read_state(found).progress.evaluates)
-        logged = self._logged()
+            log.trim(resumes, step, evaluates=found is not None and read_state(found).progress.evaluates)
         for event in finished.values():
-            if ("StageFinished", event.stage, event.step) not in logged:
-                self.log.append(event)
-        if resumes is not None and found is not None and ("CheckpointSaved", resumes, found.step) not in logged:
-            self.log.append(saved(resumes, found.step))
+            if not log.summary.has_finished(event.stage, event.step):
+                log.append(event)
+        if resumes is not None and found is not None and not log.summary.has_saved(resumes, found.step):
+            log.append(saved(resumes, found.step))
 
     def accept(self, stage: str) -> None:
         """Record that a stage now has the changed spec."""
@@ -117,13 +114,10 @@ class OpenedRun:
         """What a stage reads, by digest; empty on other ranks than 0."""
         return () if self.check is None else self.check.now.stages[stage].reads
 
-    def _logged(self) -> set[object]:
-        """The contents of the log: the classes of its events, and the data of events about files."""
-        found: set[object] = set()
-        for record in read(self.folder.log) if self.folder.log.exists() else ():
-            event = record.event
-            found |= {type(event).__name__, (type(event).__name__, stage_of(event), step_of(event))}
-        return found
+    @property
+    def _written(self) -> EventLog:
+        assert self.log is not None, "rank 0 has a log"
+        return self.log
 
 
 def open_run(

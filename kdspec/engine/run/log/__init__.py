@@ -1,0 +1,1 @@
+"""The summary of a log, and how its last part is replaced."""
