@@ -25,6 +25,8 @@ from kdspec.registry.registry import Registry
 _LOOKED_AT = 400
 _BEGINNING = 2**16
 _LINES = 20
+_ENOUGH, _SHARE = 100, "0.1"
+"""From how many rows on a new spec has validation rows, and which share they are."""
 _SMALL = 2**22
 """Bytes of a file that is read as a whole for what is wrong with it."""
 _PACKED = (".gz", ".bz2", ".xz")
@@ -58,9 +60,19 @@ class DataFile:
         if mark is not None and "separator" in task.model_fields:
             settings["separator"] = json.dumps(mark)
         own = {key: json.dumps(value) for key, value in self.settings.items()}
-        parameters = {"train": scalar(relative(self.file, folder)), **own}
+        share, others = (
+            ({"validation": _SHARE}, "`validation` may be a file; also")
+            if self.has_enough
+            else ({}, "and `validation`,")
+        )
+        parameters = {"train": scalar(relative(self.file, folder)), **share, **own}
         shown = ", ".join(f"{key}: {value}" for key, value in parameters.items())
-        return DataChoice(f"{{{self.name}: {{{shown}}}}} # and `validation`, `test`, `unlabelled`", settings)
+        return DataChoice(f"{{{self.name}: {{{shown}}}}} # {others} `test`, `unlabelled`", settings)
+
+    @property
+    def has_enough(self) -> bool:
+        """Whether a tenth of the rows can be left out of training, to see which student is the best."""
+        return self.name in _TABLES.values() and max(map(len, self.rows.values()), default=0) >= _ENOUGH
 
 
 def data_file(registry: Registry, file: Path) -> DataFile:

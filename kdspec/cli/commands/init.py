@@ -162,6 +162,8 @@ def _say(invocation: Invocation, found: DataFile, task: type[Task], *, asked: bo
     invocation.err.say(f"{found.file}: {number} rows read, for the task {task.name}")
     for reason in found.found.reasons:
         invocation.err.say(f"  {reason}")
+    if found.has_enough:
+        invocation.err.say("  validation: a tenth of the rows")
     if not asked and found.found.reasons:
         invocation.err.say("  --task, --text and --label choose others")
 

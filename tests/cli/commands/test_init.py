@@ -97,6 +97,18 @@ def test_columns_are_guessed_from_the_values_and_said(new, tmp_path):
     assert "--text and --label choose others" in outcome.err
 
 
+@pytest.mark.parametrize(("rows", "share"), [(99, None), (100, 0.1), (500, 0.1)])
+def test_a_tenth_of_many_rows_is_for_validation(new, tmp_path, registry, rows, share):
+    lines = (f"{n},the printer on floor {n} fails again,{'tech' if n % 2 else 'billing'}" for n in range(rows))
+    (tmp_path / "tickets.csv").write_text("\n".join(("ticket_id,body,queue", *lines)))
+    outcome = new("--data", "tickets.csv")
+    assert outcome.code == 0, outcome.err
+    task = yaml.safe_load((tmp_path / "spec.yaml").read_text())["tasks"]["main"]["sequence_classification"]
+    assert task["data"]["csv"].get("validation") == share
+    assert ("validation: a tenth of the rows" in outcome.err) == bool(share)
+    assert read(str(tmp_path / "spec.yaml"), registry).diagnostics == ()
+
+
 def test_columns_of_the_command_line_go_first(new, tmp_path):
     (tmp_path / "tickets.csv").write_text(TICKETS)
     assert new("--data", "tickets.csv", "--text", "body", "--text", "queue", "--label", "ticket_id").code == 0
