@@ -481,3 +481,27 @@ def test_safetensors_of_a_checkpoint_are_the_only_tensors_that_are_read(tmp_path
     save_file({"a": torch.ones(1)}, tmp_path / "f")
     store = TestACheckpoint().plant(tmp_path / "s", (tmp_path / "f").read_bytes())
     assert store.load(3).tensors["weights"]["a"].tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    "code", ["1 / 0", "raise SystemExit(0)", "import missing_module", "def broken(:", "raise MemoryError"]
+)
+def test_a_plugin_that_fails_at_its_import_is_named(code, home, capsys):
+    (home / "failing_plugin.py").write_text(code + "\n")
+    assert main(["--plugin", "failing_plugin.py", "validate", spec()]) in {1, 2}
+    said = "".join(capsys.readouterr())
+    assert "failing_plugin" in said
+    assert "Traceback" not in said
+
+
+def test_a_script_of_textbrewer_is_not_run(home, canary, capsys):
+    script = f"""
+from pathlib import Path
+from textbrewer import DistillationConfig, GeneralDistiller, TrainingConfig
+Path({str(canary)!r}).touch()
+config = DistillationConfig(temperature=eval("__import__('os').system('touch {canary}') or 4"))
+distiller = GeneralDistiller(TrainingConfig(), config, teacher, student, adaptor, adaptor)
+"""
+    (home / "distil.py").write_text(script)
+    assert main(["import-textbrewer", "distil.py", "-o", "spec.yaml"]) in {0, 1}
+    assert "Traceback" not in "".join(capsys.readouterr())
