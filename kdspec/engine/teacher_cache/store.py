@@ -135,6 +135,8 @@ class Store:
             if content is not None and self._known(key) is not None:
                 return content
             self._verified.pop(key, None)
+            if content is None:  # the next `has` tells it as damage
+                break
         raise CacheDamage
 
     def write(self, keys: Sequence[bytes], contents: Sequence[bytes | bytearray]) -> None:
