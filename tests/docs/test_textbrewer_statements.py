@@ -85,7 +85,7 @@ SHOWN = {
     ],
     19: [f"{RUNS}::test_the_student_is_saved_as_its_own_weights_and_nothing_else"],
     20: [
-        f"{RUNS}::test_a_step_is_trained_then_evaluated_then_saved",
+        f"{RUNS}::test_a_step_is_trained_then_saved_then_evaluated",
         "tests/engine/evaluation/test_best_model.py::test_evaluation_does_not_change_training",
     ],
     21: [

