@@ -68,8 +68,11 @@ def no_column(
     told = told or [name for name in names if name.strip().lower() in _USUAL]
     guesses = () if elsewhere else near(column, [name for name in names if name in told or _NAME.fullmatch(name)])
     known = ", ".join(f"`{excerpt(name)}`" for name in islice(told, _MANY))
-    if hidden := len(names) - len(told):
-        known += f"{' and ' if told else ''}{hidden} that {'is' if hidden == 1 else 'are'} not shown, for the spec names none"
+    hidden = len(names) - len(told)
+    shown = f"the columns are {known or 'none'}"
+    if hidden:
+        others = f"{hidden} {'other' if told else 'column' if hidden == 1 else 'columns'}"
+        shown = f"{f'{shown} and' if told else 'the file has'} {others}, not shown since the spec names none of them"
     question = f"{did_you_mean(guesses)} " if guesses else ""
     if not column.strip() or column.startswith(_NAMELESS):
         guesses, question = (), "a column without a name cannot be read: write its name into the first line; "
@@ -77,7 +80,7 @@ def no_column(
         guesses, question = (), f"the fields are separated by `{mark}`: write `delimiter: {json.dumps(mark)}`; "
     message = f"the split `{split}` has no column `{excerpt(column)}`"
     fix = (column, guesses[0]) if len(guesses) == 1 else None
-    return Fault("KD312", message, at, help=f"{question}the columns are {known or 'none'}", fix=fix)
+    return Fault("KD312", message, at, help=f"{question}{shown}", fix=fix)
 
 
 def _other_delimiter(names: Collection[str], column: str) -> str | None:

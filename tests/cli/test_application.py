@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import typer
 
 from kdspec.cli.application import application
+
+
+def test_each_command_begins_with_its_help_and_takes_the_context(kdspec):
+    """A command that does not is called without it, and fails before it begins."""
+    for name, command in application().commands.items():
+        assert "context" in inspect.signature(inspect.unwrap(command.callback)).parameters, name
+        assert kdspec(name, "--help").code == 0
 
 
 def valued_options():

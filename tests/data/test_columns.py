@@ -65,15 +65,15 @@ def test_two_near_names_are_both_proposed_and_none_is_a_fix():
     [
         (
             ("sentence", "sentiment", "split"),
-            "the columns are `sentence`, `sentiment` and 1 that is not shown, for the spec names none",
+            "the columns are `sentence`, `sentiment` and 1 other, not shown since the spec names none of them",
         ),
         (
             ("root:*:20228:0:99999:7:::",),
-            "the columns are 1 that is not shown, for the spec names none",
+            "the file has 1 column, not shown since the spec names none of them",
         ),
-        (("hunter2",), "the columns are 1 that is not shown, for the spec names none"),
+        (("hunter2",), "the file has 1 column, not shown since the spec names none of them"),
         (("text", "hunter2"), "the columns are `text`, `hunter2`"),
-        (("Texts", "x"), "did you mean `Texts`? the columns are 2 that are not shown, for the spec names none"),
+        (("Texts", "x"), "did you mean `Texts`? the file has 2 columns, not shown since the spec names none of them"),
     ],
 )
 def test_other_columns_are_told_of_a_table_that_the_spec_asks_about(names, help_):

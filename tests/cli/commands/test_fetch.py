@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from kdspec.cli import main
+
 ROOT = Path(__file__).parent.parent.parent.parent
 
 
@@ -23,11 +25,16 @@ def test_what_there_is_is_listed_with_its_licence(tmp_path):
     assert "licence" in done.stdout
 
 
-@pytest.mark.slow
-def test_what_is_missing_is_told_and_an_unknown_name_is_an_error(tmp_path):
-    done = fetch("headlines", "--verify", "--into", "elsewhere", folder=tmp_path)
-    assert (done.returncode, done.stdout) == (1, "headlines: not fetched\n")
-    assert "no asset named headlnes" in fetch("headlnes", folder=tmp_path).stderr
+def test_what_is_missing_is_told_on_standard_output(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert main(["fetch", "headlines", "--verify", "--into", "elsewhere"]) == 1
+    assert capfd.readouterr().out == "headlines: not fetched\n"
+
+
+def test_an_unknown_name_is_an_error(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert main(["fetch", "headlnes"]) == 1
+    assert "no asset named headlnes" in capfd.readouterr().err
 
 
 def test_the_wheel_has_the_specs_their_data_and_the_script(monkeypatch):
