@@ -6,7 +6,9 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
 import transformers
+from safetensors.torch import save
 
 from kdspec.data import row_cache, texts
 from kdspec.testing import tiny
@@ -61,13 +63,14 @@ def test_other_texts_limits_and_tokenizers_have_other_rows(tokenizer, home, file
     assert len(made) == len(files()) == 6
 
 
-@pytest.mark.parametrize("damage", ["cut", "flip", "empty"])
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "other type"])
 def test_a_damaged_file_is_replaced(tokenizer, files, made, damage):
     first = texts.encode(TEXTS, tokenizer, None)
     (file,) = files()
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
-    file.write_bytes({"cut": data[:-5], "flip": data, "empty": b""}[damage])
+    other = save({"lengths": torch.ones(2, dtype=torch.bfloat16)})
+    file.write_bytes({"cut": data[:-5], "flip": data, "empty": b"", "other type": other}[damage])
     assert texts.encode(TEXTS, tokenizer, None) == first
     assert len(made) == 2
     assert texts.encode(TEXTS, tokenizer, None) == first
