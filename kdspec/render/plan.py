@@ -33,7 +33,8 @@ def page(outline: Mapping[str, Any]) -> RenderableType:
     for (_, text), task in zip(tasks, outline["tasks"], strict=True):
         if varies := task.get("varies"):
             text.append(f"\n{clean(varies)}", "dim")
-        if classes := found.get("classes_assumed", {}).get(task["name"]):
+        classes = found.get("classes_assumed", {}).get(task["name"])
+        if classes and "rows" not in outline:
             text.append(f"\nassumes {classes} classes; the data decides their number", _STYLES["unknown"])
     parts: list[RenderableType] = [
         _title(outline),

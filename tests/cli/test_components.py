@@ -222,10 +222,19 @@ def test_explain_lists_all_codes(kdspec):
     assert [line[:5] for line in out.splitlines() if line.startswith("KD")] == list(CODES)
 
 
-def test_explain_suggests_a_code(kdspec):
-    outcome = kdspec("explain", "KD0201")
+@pytest.mark.parametrize("code", ["KD0201", "201", "kd-201", "D201"])
+def test_explain_suggests_the_code_of_a_number(kdspec, code):
+    outcome = kdspec("explain", code)
     assert outcome.code == 2
     assert "did you mean KD201?" in outcome.err
+
+
+@pytest.mark.parametrize("code", ["KD999", "KD52", "XY"])
+def test_explain_guesses_no_other_error(kdspec, code):
+    outcome = kdspec("explain", code)
+    assert outcome.code == 2
+    assert "did you mean" not in outcome.err
+    assert "`kdspec explain` lists all codes" in outcome.err
 
 
 def test_explain_takes_several_codes(kdspec):

@@ -10,7 +10,7 @@ import typer
 from kdspec.api.hooks import hookimpl
 from kdspec.cli.invocation import Invocation
 from kdspec.cli.screen import Screen
-from kdspec.diagnostics.diagnostic import CODES, Code, closest
+from kdspec.diagnostics.diagnostic import CODES, Code
 from kdspec.diagnostics.pages import page
 
 
@@ -42,8 +42,9 @@ def explain(
 def _known(code: str) -> Code:
     known = CODES.get(code.upper())
     if known is None:
-        guess = closest(code.upper(), CODES)
-        hint = f"; did you mean {guess}?" if guess else "; `kdspec explain` lists all codes"
+        # By its number alone: the nearest other number is another error.
+        guess = f"KD{code.upper().lstrip('KD-_ 0')}"
+        hint = f"; did you mean {guess}?" if guess in CODES else "; `kdspec explain` lists all codes"
         raise typer.BadParameter(f"there is no code `{code}`{hint}", param_hint="CODE")
     return known
 
