@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from kdspec.api.spec.model_folders import written_mapping
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import entries, families, tokenizer_files
-from kdspec.source import read_back
 from kdspec.source.read_back import Damage
 
 _CODE = "KD503"
@@ -68,7 +68,7 @@ def damaged_tokenizer(folder: Path, at: tuple[str | int, ...]) -> Iterator[Fault
         yield _damaged("tokenizer.json", "it has no `model`", at)
     for name in _BESIDE:
         try:
-            found = read_back.mapping(folder / name)
+            found = written_mapping(folder / name)
         except FileNotFoundError:
             continue
         except (OSError, Damage) as damage:

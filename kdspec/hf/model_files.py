@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kdspec.api.spec import model_folders
-from kdspec.api.spec.model_folders import command_path, merge, python, read_json, sentencepiece_files
+from kdspec.api.spec.model_folders import command_path, merge, python, read_json, sentencepiece_files, written_mapping
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import configuration_file, families, tokenizer_files
 from kdspec.source import read_back
@@ -67,7 +67,7 @@ def check_configuration(folder: Path, shown: str, model_type: object) -> Iterato
         yield _not_there(name, what, _AT)
         return
     try:
-        found = read_back.mapping(file)
+        found = written_mapping(file)
     except FileNotFoundError:
         yield Fault(_CODE, f"{name} is not there", _AT, help=_AGAIN)
         return

@@ -10,6 +10,7 @@ import re
 import shlex
 import string
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -143,9 +144,25 @@ def command_path(folder: Path) -> str:
 def read_json(file: Path) -> Mapping[str, Any]:
     """The mapping in a JSON file; empty if there is none or it cannot be read."""
     try:
-        return read_back.mapping(file)
-    except (OSError, Damage):
+        return written_mapping(file)
+    except (OSError, ValueError):  # a name with NUL is one too
         return {}
+
+
+def written_mapping(file: Path) -> Mapping[str, Any]:
+    """The mapping in a JSON file of a model. Raises as `read_back.mapping` does.
+
+    A plan asks for a configuration some ten times, and that of a model with 50,000 classes takes its time: it is parsed again
+    only if the file has changed.
+    """
+    found = file.stat()
+    return dict(_parsed(file, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)))
+
+
+@lru_cache(maxsize=4)
+def _parsed(file: Path, stamp: tuple[int, ...]) -> Mapping[str, Any]:
+    del stamp
+    return read_back.mapping(file)
 
 
 def leads_out(folder: Path, within: str) -> str | None:
