@@ -305,6 +305,7 @@ class TestMemoryThatIsExhausted:
         def without(*_, **__):
             raise MemoryError
 
+        session(DATA, f"{TRAINING}.evaluate={{every_steps: 2}}", folder="earlier").run()  # the look is known then
         monkeypatch.setattr(owner, name, without)
         found = refused(session(DATA, f"{TRAINING}.evaluate={{every_steps: 2}}").run)
         assert found.code == "KD511"

@@ -84,12 +84,13 @@ def test_a_budget_of_tokens_is_kept(texts, monkeypatch):
     original = ModelRunner.__call__
 
     def spying(self: Any, batch: Any) -> Any:
-        seen.append(batch.inputs[""]["input_ids"].numel())
+        if torch.is_grad_enabled():  # the student as it trains, and not the look before it
+            seen.append(batch.inputs[""]["input_ids"].numel())
         return original(self, batch)
 
     monkeypatch.setattr(ModelRunner, "__call__", spying)
     texts(f"{TRAINING}.batching.tokens=120")
-    assert max(seen[4:]) <= 120  # the first look at the models is of two rows
+    assert 0 < max(seen) <= 120
 
 
 def test_a_run_reports_its_padding(texts):
