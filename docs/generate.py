@@ -234,7 +234,7 @@ def exit_codes() -> Iterator[tuple[int, str]]:
 # The library
 
 
-LIBRARY = ("bounds", "events", "objectives", "data", "hf", "networks")
+LIBRARY = ("api/spec/bounds", "events", "objectives", "data", "hf", "networks")
 """The modules and packages that are documented name by name, besides `kdspec` itself and `kdspec.ops`."""
 
 ABOUT_LIBRARY = """\
@@ -248,8 +248,9 @@ def library_page() -> str:
     for place in LIBRARY:
         for name, tree in module_trees(place):
             rows = [(f"`{public}{called}`", inline(first_line(text))) for public, called, text in public_names(tree)]
-            if rows or place == name:
-                level = "##" if place == name else "###"
+            own = place.replace("/", ".") == name
+            if rows or own:
+                level = "##" if own else "###"
                 parts += [f"{level} kdspec.{name}", told(ast.get_docstring(tree) or "")]
             if rows:
                 parts.append(table(("name", "what it is"), rows))

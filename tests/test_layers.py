@@ -15,7 +15,7 @@ import kdspec
 ROOT = Path(kdspec.__file__).parent
 
 LAYERS = {
-    0: "diagnostics source ops events bounds",
+    0: "diagnostics source ops events",
     1: "api",
     2: "objectives data hf networks",
     3: "builtins registry spec",
@@ -174,7 +174,7 @@ def test_heavy_packages_are_imported_where_they_are_needed() -> None:
     assert [module for module in light if heavy & {*at_import(module)}] == []
 
 
-LOOSE = {"__init__", "__main__", "bounds", "events"}
+LOOSE = {"__init__", "__main__", "events"}
 LARGEST = 17  # modules of a folder; about fifteen, beyond which it has topics of its own
 TOLD_APART = ("cli", "render", "report", "builtins", "textbrewer", "testing", "rehearsal", "api")
 """Folders that make plain what a module is whose name another folder has too: `render/plan`, `cli/commands/plan`."""

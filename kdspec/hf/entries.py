@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from kdspec.bounds import LONGEST_ROW, MOST_LAYERS
+from kdspec.api.spec.bounds import LONGEST_ROW, MOST_LAYERS
 from kdspec.diagnostics.diagnostic import closest, excerpt
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf.families import HEAD_NAMES, LAYER_NAMES, OTHER_SIZES, WIDTH_NAMES

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 
 from kdspec.api.component import Strict
 from kdspec.api.kinds.model import ModelContext, ModelFacts
-from kdspec.bounds import LayerIndex
+from kdspec.api.spec.bounds import LayerIndex
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import heads
 

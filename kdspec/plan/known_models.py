@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from kdspec.api.kinds.model import ModelContext, ModelFacts
+from kdspec.api.spec.bounds import MOST_LAYERS
 from kdspec.api.spec.spec import Spec
 from kdspec.api.spec.spec_source import SpecSource
-from kdspec.bounds import MOST_LAYERS
 from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import TRACEBACK, Finding, SpecPath, of_fault
 

@@ -49,7 +49,7 @@ def test_a_failed_download_names_both_readings_and_shows_the_whole_message():
     [
         ("You are trying to access a gated repo.\nMake sure", "gives access to those who ask", "huggingface.co/a/b"),
         ("v9 is not a valid git identifier (branch name, tag name", "no such `revision`", "in `revision`"),
-        ("[Errno 28] No space left on device: '/root/.cache'", "cache is full", "`HF_HOME`"),
+        ("[Errno 28] No space left on device: '/cache'", "cache is full", "`HF_HOME`"),
         ("PermissionError at /x when downloading a/b", "cannot be written", "`HF_HOME`"),
         ("We couldn't connect to 'https://huggingface.co'", "cannot be reached", "`./a/b`"),
         ("a/b is not a local folder and is not a valid model identifier", "gives no model", "`./a/b`"),

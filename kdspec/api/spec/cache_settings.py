@@ -12,8 +12,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Strict
+from kdspec.api.spec.bounds import LARGEST_COUNT
 from kdspec.api.spec.file_fields import not_read, within
-from kdspec.bounds import LARGEST_COUNT
 from kdspec.source import reach
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kKMGT]i?)?B")

@@ -13,7 +13,7 @@ from kdspec.api.component import Strict, by_name
 from kdspec.api.kinds.context import BuildContext, ProjectionContext
 from kdspec.api.kinds.kinds import LayerMap, MatchPreset, Schedule, fields
 from kdspec.api.kinds.losses import FeatureLoss, Projection
-from kdspec.bounds import LayerIndex
+from kdspec.api.spec.bounds import LayerIndex
 from kdspec.diagnostics.finding import Finding, Mark
 
 if TYPE_CHECKING:

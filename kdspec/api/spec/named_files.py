@@ -11,7 +11,7 @@ from kdspec.api.component import Component, Strict
 from kdspec.api.spec.file_fields import SpecFile, SpecFolderOrHub, local_folder
 from kdspec.diagnostics.finding import SpecPath
 
-_FILE, _FOLDER = (type_.__metadata__[0] for type_ in (SpecFile, SpecFolderOrHub))  # type: ignore[attr-defined]  # annotated types have it
+_FILE, _FOLDER = (get_args(type_)[1] for type_ in (SpecFile, SpecFolderOrHub))
 
 
 def parts(value: Any, at: SpecPath = ()) -> Iterator[tuple[SpecPath, Strict]]:

@@ -11,9 +11,9 @@ from kdspec.api.component import Strict, by_name, invalid_value
 from kdspec.api.kinds.distiller import Distiller
 from kdspec.api.kinds.kinds import Adaptor, LrSchedule, Optimizer, Task
 from kdspec.api.kinds.model import Model
+from kdspec.api.spec.bounds import LARGEST_BATCH, LARGEST_FACTOR, Count, Epochs
 from kdspec.api.spec.cache_settings import TeacherCacheSettings
 from kdspec.api.spec.names import Distinct, Name
-from kdspec.bounds import LARGEST_BATCH, LARGEST_FACTOR, Count, Epochs
 
 LargestNorm = Annotated[float, Field(gt=0, le=LARGEST_FACTOR)]
 MicroBatches = Annotated[int, Field(gt=0, le=LARGEST_BATCH)]

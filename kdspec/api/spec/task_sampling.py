@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from kdspec.api.component import Strict, invalid_value
-from kdspec.bounds import LARGEST_FACTOR
+from kdspec.api.spec.bounds import LARGEST_FACTOR
 
 
 class Sampling(Strict):

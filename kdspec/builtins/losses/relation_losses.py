@@ -11,7 +11,7 @@ from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.losses import FeatureLoss
-from kdspec.bounds import LARGEST_WIDTH
+from kdspec.api.spec.bounds import LARGEST_WIDTH
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.losses import Temperature
-from kdspec.bounds import LARGEST_TEMPERATURE, LEAST_TEMPERATURE
+from kdspec.api.spec.bounds import LARGEST_TEMPERATURE, LEAST_TEMPERATURE
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,7 @@ from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.kinds import LayerMap
-from kdspec.bounds import MOST_LAYERS, LayerIndex
+from kdspec.api.spec.bounds import MOST_LAYERS, LayerIndex
 from kdspec.diagnostics.fault import Fault
 
 LayerPairs = list[tuple[int, int]]

@@ -13,7 +13,7 @@ from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext, ProjectionContext
 from kdspec.api.kinds.losses import Projection
-from kdspec.bounds import LARGEST_RATE
+from kdspec.api.spec.bounds import LARGEST_RATE
 
 if TYPE_CHECKING:
     from torch import nn

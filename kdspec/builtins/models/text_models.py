@@ -15,9 +15,9 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from kdspec.api.component import Component, invalid_value
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.model import Model, ModelContext, ModelFacts, ReadFiles
+from kdspec.api.spec.bounds import LARGEST_WIDTH, LONGEST_ROW, MOST_LAYERS
 from kdspec.api.spec.file_fields import SpecFile, SpecFolderOrHub, SpecTokenizer, local_folder
 from kdspec.api.working.task import Head
-from kdspec.bounds import LARGEST_WIDTH, LONGEST_ROW, MOST_LAYERS
 from kdspec.data import class_match
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import families, loading, tokenizer_files

@@ -12,8 +12,8 @@ from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.distiller import Distiller, ObjectiveContext
 from kdspec.api.plan.needs import ClassesOnly, LogitUse, Needs
+from kdspec.api.spec.bounds import LARGEST_FACTOR
 from kdspec.api.spec.match import Match
-from kdspec.bounds import LARGEST_FACTOR
 from kdspec.objectives import label_terms
 from kdspec.objectives.label_terms import HardLabels, SoftLabels
 

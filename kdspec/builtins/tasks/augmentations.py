@@ -17,7 +17,7 @@ from kdspec.api.component import Component, invalid_value
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.kinds import Augmentation
-from kdspec.bounds import LONGEST_ROW
+from kdspec.api.spec.bounds import LONGEST_ROW
 from kdspec.data.word_split import MASK
 
 Probability = Annotated[float, Field(ge=0, le=1)]

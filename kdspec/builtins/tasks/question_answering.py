@@ -13,10 +13,10 @@ from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext, Input, TaskContext
 from kdspec.api.kinds.kinds import Dataset, Task
 from kdspec.api.kinds.losses import LogitKind
+from kdspec.api.spec.bounds import LARGEST_FACTOR, LONGEST_ROW
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator
 from kdspec.api.working.task import BuiltTask, Head, Reader, Row
-from kdspec.bounds import LARGEST_FACTOR, LONGEST_ROW
 from kdspec.data import texts
 from kdspec.data.answers.answer_scores import Language
 from kdspec.data.answers.span_answers import AnswerMetrics, Question

@@ -12,10 +12,10 @@ from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext, Input, TaskContext
 from kdspec.api.kinds.kinds import Augmentation, Dataset, Task
 from kdspec.api.kinds.losses import LogitKind
+from kdspec.api.spec.bounds import LONGEST_ROW
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.task import Head
-from kdspec.bounds import LONGEST_ROW
 from kdspec.data import label_columns, label_names, texts
 from kdspec.data.answers.same_answers import share_of_same
 from kdspec.data.classes import classes

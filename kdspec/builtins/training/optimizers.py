@@ -13,7 +13,7 @@ from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext, LrScheduleContext, OptimizerContext
 from kdspec.api.kinds.kinds import LrSchedule, Optimizer
-from kdspec.bounds import LARGEST_COUNT, LARGEST_RATE
+from kdspec.api.spec.bounds import LARGEST_COUNT, LARGEST_RATE
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:

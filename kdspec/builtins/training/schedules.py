@@ -12,7 +12,7 @@ from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.kinds import Schedule
-from kdspec.bounds import LARGEST_FACTOR
+from kdspec.api.spec.bounds import LARGEST_FACTOR
 
 
 class ConstantWeight(Schedule):

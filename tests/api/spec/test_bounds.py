@@ -17,7 +17,7 @@ from kdspec import load_registry
 from kdspec.api.spec.spec import Spec
 from kdspec.testing import check
 
-FOLDER = Path(__file__).parent / "diagnostics"
+FOLDER = Path(__file__).parents[2] / "diagnostics"
 FINE = (FOLDER / "fine.yaml").read_text(encoding="utf-8")
 REGISTRY = load_registry(kdspec_dkd, kdspec_emd, kdspec_theseus, installed=False)
 MODELS = (Spec, *(entry.component for entry in REGISTRY.entries))
