@@ -2,53 +2,28 @@
 
 from __future__ import annotations
 
-import json
-from abc import abstractmethod
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, cast
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Self, cast
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic import Field, model_validator
 
 from kdspec.api.component import Component, invalid_value
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds.model import Model, ModelContext, ModelFacts, ReadFiles
+from kdspec.api.kinds.model import ModelContext
 from kdspec.api.spec.bounds import LARGEST_WIDTH, LONGEST_ROW, MOST_LAYERS
-from kdspec.api.spec.file_fields import SpecFile, SpecFolderOrHub, SpecTokenizer, local_folder
-from kdspec.api.working.task import Head
-from kdspec.data import class_match
+from kdspec.api.spec.file_fields import SpecFile
 from kdspec.diagnostics.fault import Fault
-from kdspec.hf import families, loading, tokenizer_files
-from kdspec.hf.configuration import PROBLEMS, architecture
-from kdspec.hf.padding import asked_by
-from kdspec.hf.read_files import read_files
 from kdspec.networks import word_vectors
+from kdspec.networks.text_model import TextModel
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
-_FORMAT = 1
 
+class WordVectorModel(TextModel):
+    """The base class of both: embeddings that word vectors may initialise."""
 
-class TextModel(Model):
-    """The base class of both: tokenizer, word vectors, loading and saving."""
-
-    scope = "row"
-    model_config = ConfigDict(serialize_by_alias=True)
-    heads: ClassVar[frozenset[str]]
-    """The kinds of head that it has."""
-
-    path: SpecFolderOrHub | None = None
-    """The folder of a student that a run has saved, with sizes, weights and tokenizer. It excludes all other
-    parameters."""
-    like: str | None = None
-    """Name of the model of which it takes the tokenizer, usually its teacher."""
-    tokenizer_: SpecTokenizer | None = Field(default=None, alias="tokenizer")
-    """Instead of `like`: a tokenizer's folder, or its name on the hub."""
-    tokenizer_revision: str | None = None
-    """For a `tokenizer` on the hub: branch, tag or commit."""
     vectors: SpecFile | None = None
     """Word vectors to initialise the embeddings, a text file of GloVe or word2vec, used for tokens that are words in
     it. Default: random initialisation. The student's `config.json` records how many were found."""
@@ -57,186 +32,25 @@ class TextModel(Model):
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share of the values that is dropped in training."""
 
-    @model_validator(mode="after")
-    def _one_tokenizer(self) -> Self:
-        fields = type(self).model_fields.items()
-        written = [field.alias or name for name, field in fields if getattr(self, name) != field.default]
-        if self.path is not None and len(written) > 1:
-            other = next(key for key in written if key != "path")
-            raise PydanticCustomError(
-                "exclusive_keys",
-                "`{one}` and `{other}` exclude each other",
-                {"keys": ["path", other], "one": "path", "other": other},
-            )
-        if self.path is not None:
-            return self
-        needed = "like" if self.like is None else "tokenizer"
-        if self.tokenizer_ is None and (self.like is None or self.tokenizer_revision is not None):
-            error = PydanticCustomError("missing_key", "missing key `{key}`", {"key": needed})
-            raise ValidationError.from_exception_data("spec", [InitErrorDetails(type=error, input=None)])
-        if self.like is not None and self.tokenizer_ is not None:
-            keys = {"keys": ["like", "tokenizer"], "one": "like", "other": "tokenizer"}
-            raise PydanticCustomError("exclusive_keys", "`{one}` and `{other}` exclude each other", keys)
-        return self
-
-    @abstractmethod
-    def sizes(self, kind: str) -> dict[str, Any]:
-        """The network's arguments for this kind of head, but for vocabulary and classes."""
-
-    @abstractmethod
-    def shape(self, sizes: Mapping[str, Any]) -> tuple[int, int]:
-        """The number of layers and the width of their states."""
-
-    def facts(self, context: ModelContext) -> ModelFacts:
-        """Facts from the sizes; the width is known only if embeddings and layers have the same one."""
-        saved = self._saved(context)
-        if self.path is not None and saved.get("network") != self.name:
-            return ModelFacts()  # a folder of another network is reported when it is built
-        sizes = saved.get("sizes") or self.sizes("")
-        layers, width = self.shape(sizes)
-        task = str(saved.get("task", ""))
-        return ModelFacts(
-            layers=layers,
-            width=width if width == sizes["embedding"] else None,
-            labels=tuple(saved.get("labels", ())),
-            classes=len(saved["labels"]) if saved else None,
-            problem=PROBLEMS.get(task),
-            architecture=f"{type(self).__name__}For{architecture(task)}" if saved else "",
-        )
-
-    def uses(self) -> tuple[str, ...]:
-        return () if self.like is None else (self.like,)
-
     def check(self, context: ModelContext) -> Iterator[Fault]:
         """Check that the word vectors have the width of the embeddings."""
         if self.vectors is not None and (width := word_vectors.width(context.folder / self.vectors)) != self.embedding:
             message = f"the word vectors are {width} wide, the embeddings {self.embedding}"
             yield Fault("KD302", message, ("vectors",), help=f"write `embedding: {width}`")
 
-    def build(self, context: ModelContext) -> nn.Module:
-        """The network on the CPU, initialised by the seed and its name."""
+    def begin(self, module: nn.Module, context: ModelContext) -> frozenset[str]:
+        """Write the word vectors into the embeddings. The rows that no word has stay random, so none is known."""
         import torch
 
-        from kdspec.networks import text_networks
-
-        configuration = self._configuration(context)
-        with loading.seeded(context.seed, context.name):
-            module = text_networks.make(configuration)
-        module.configuration = configuration  # type: ignore[assignment]  # read when it is saved
-        if self.path is not None:
-            if context.weights:
-                with loading.explained(("path",), f"the weights in `{self.path}` cannot be loaded"):
-                    self.load(module, self._folder(context))
-            context.on_initialised(())
-            return module
-        if self.vectors is not None and context.weights:
+        if self.vectors is not None:
             table = cast("torch.Tensor", module.embeddings.weight)  # type: ignore[union-attr]  # our networks have them
             with torch.no_grad():
-                found = word_vectors.fill(table, self._tokenizer(context).get_vocab(), context.folder / self.vectors)
-            configuration["vectors"] = {"tokens": len(table), "found": found}
-        context.on_initialised({name for name, _ in module.named_parameters()})
-        return module
-
-    def tokenizer(self, context: ModelContext) -> Any | None:
-        if self.like is not None:
-            return context.models[self.like].tokenizer(context)
-        at = ("tokenizer",) if self.path is None else ("path",)
-        place, revision = self._place(context), self.tokenizer_revision or "main"
-        padding = asked_by({}, families.written_at(place, revision))
-        return loading.fast_tokenizer(place, revision, at, padding=padding, trusts_code=context.trusts_code)
-
-    def tokenizer_id(self, context: ModelContext) -> str | None:
-        if self.like is not None:
-            return context.models[self.like].tokenizer_id(context) if self.like in context.models else None
-        place, revision = self._place(context), self.tokenizer_revision or "main"
-        return tokenizer_files.identity(place, revision, asked_by({}, families.written_at(place, revision)))
-
-    def weight_files(self, context: ModelContext) -> Collection[Path]:
-        return () if self.path is None else (self._folder(context) / "model.safetensors",)
-
-    def read_files(self, context: ModelContext) -> Iterator[ReadFiles]:
-        if self.path is not None or self.tokenizer_ is not None:
-            saved = self.path is not None
-            at, code = "path" if saved else "tokenizer", context.trusts_code
-            place, revision = self._place(context), self.tokenizer_revision
-            yield from read_files(place, revision, at, model=saved, tokenizer=True, code=code)
-
-    def token_ids(self, context: ModelContext) -> str | None:
-        if self.like is not None:
-            return context.models[self.like].token_ids(context) if self.like in context.models else None
-        return tokenizer_files.token_ids(self._place(context))
-
-    def save(self, module: nn.Module, folder: Any, context: ModelContext) -> None:
-        """Write the network's configuration, safetensors and tokenizer, for `kdspec.networks.text_networks.load`."""
-        super().save(module, folder, context)
-        text = json.dumps(module.configuration, indent=2, ensure_ascii=False)
-        (Path(folder) / "config.json").write_text(text + "\n", encoding="utf-8")
-        with loading.quiet():
-            self._tokenizer(context).save_pretrained(str(folder))
-
-    def _configuration(self, context: ModelContext) -> dict[str, Any]:
-        kind = (context.head and context.head.kind) or ""
-        if context.head is None or kind not in self.heads:
-            known = ", ".join(f"`{name}`" for name in sorted(self.heads))
-            raise Fault(loading.CODE, f"`{self.name}` has no head for `{kind}`", help=f"it has one for {known}")
-        if self.path is not None:
-            return self._fitting(context, context.head)
-        sizes = self.sizes(kind) | {"vocabulary": self._vocabulary(context), "classes": len(context.head.labels)}
-        labels = list(context.head.labels)
-        return {"network": self.name, "format": _FORMAT, "task": kind, "labels": labels, "sizes": sizes}
-
-    def _fitting(self, context: ModelContext, head: Head) -> dict[str, Any]:
-        """The configuration in the folder, if it is of such a network and has this head."""
-        saved = dict(self._saved(context))
-        if saved.get("network") != self.name or saved.get("format") != _FORMAT:
-            raise Fault(loading.CODE, f"`{self.path}` has no `{self.name}` that a run has written", ("path",))
-        if not context.weights:  # labels may be assumed until the rows are read
-            return saved
-        found = class_match.match(saved["labels"], head.labels)
-        if saved["task"] == head.kind and found.relation == "order":
-            message = f"the head in `{self.path}` has the classes of the task in another order: {class_match.listed(found.theirs)}"
-            help_ = f"write `{class_match.line('labels', found.in_their_order())}` in the task"
-            raise Fault("KD317", message, ("path",), help=help_)
-        if saved["task"] != head.kind or found.relation != "same":
-            theirs, ours = ", ".join(saved["labels"]), ", ".join(head.labels)
-            message = f"it was trained for `{saved['task']}` with {theirs}; the task is `{head.kind}` with {ours}"
-            raise Fault(loading.CODE, message, ("path",), help="labels have the same names and the same order")
-        return {**saved, "labels": list(head.labels)}
-
-    def _vocabulary(self, context: ModelContext) -> int:
-        """The size of the vocabulary. Without the tokenizer of `like`, shapes are taken from its embeddings."""
-        try:
-            return len(self._tokenizer(context))
-        except Fault:
-            like = context.models.get(self.like or "")
-            known = like.facts(replace(context, name=self.like or "")).vocabulary if like is not None else None
-            if context.weights or known is None:
-                raise
-            return known
-
-    def _tokenizer(self, context: ModelContext) -> Any:
-        tokenizer = self.tokenizer(context)
-        if tokenizer is None:
-            message = f"`{self.like}` has no tokenizer"
-            raise Fault(loading.CODE, message, ("like",), help="use `tokenizer` instead")
-        return tokenizer
-
-    def _place(self, context: ModelContext) -> Path | str:
-        if self.path is not None:
-            return self._folder(context)
-        assert self.tokenizer_ is not None, "one of `path`, `like` and `tokenizer` is given"
-        return local_folder(self.tokenizer_, context.folder) or self.tokenizer_
-
-    def _folder(self, context: ModelContext) -> Path:
-        assert self.path is not None, "called only with a path"
-        return context.folder / Path(self.path).expanduser()
-
-    def _saved(self, context: ModelContext) -> Mapping[str, Any]:
-        """The configuration in the folder of `path`, empty without one."""
-        return {} if self.path is None else families.written(self.path, None, self._folder(context))
+                found = word_vectors.fill(table, self.own_tokenizer(context).get_vocab(), context.folder / self.vectors)
+            module.configuration["vectors"] = {"tokens": len(table), "found": found}  # type: ignore[assignment, operator, index]  # set by `build`
+        return frozenset()
 
 
-class BiGruModel(TextModel):
+class BiGruModel(WordVectorModel):
     """A bidirectional GRU, with the tokenizer of another model.
 
     `hidden_states` are the embeddings and one tensor a layer, `2 hidden` wide; if `embedding` is another width, the
@@ -263,7 +77,7 @@ class BiGruModel(TextModel):
         return sizes["layers"], 2 * sizes["hidden"]
 
 
-class TextCnnModel(TextModel):
+class TextCnnModel(WordVectorModel):
     """Convolutions of several widths over a text with max pooling; with the tokenizer of another model.
 
     `hidden_states` are the embeddings and the filters at each token, of width `filters` times the number of `kernels`.
