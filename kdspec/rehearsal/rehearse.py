@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from kdspec.api.kinds.context import BuildContext, Input
+from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.kinds import fields
 from kdspec.api.plan.plan import Plan, StagePlan
 from kdspec.api.working.logits import HeadLogits, Logits
@@ -28,9 +28,10 @@ from kdspec.engine.run.task_heads import conflicts
 from kdspec.hf import heads
 from kdspec.registry.registry import Registry
 from kdspec.rehearsal.alike import Alike
+from kdspec.rehearsal.examples import Examples, examples, made_up, tokens_of
 from kdspec.rehearsal.lengths import ROWS, measured
 from kdspec.rehearsal.result import Initialization, Lengths, ModelSize, Rehearsal, RehearsedStage, together
-from kdspec.rehearsal.stage_rehearsal import StageRehearsal, has_gpu, made_up, unclear
+from kdspec.rehearsal.stage_rehearsal import StageRehearsal, has_gpu, unclear
 
 CLASSES = 2
 """Classes that are assumed if neither the task nor the models give a number."""
@@ -230,8 +231,8 @@ class _Rehearsing:
         return first.result()
 
     def _rehearsing(
-        self, stage: StagePlan, models: Models, tasks: Mapping[str, BuiltTask], inputs: Mapping[str, Input],
-        typical: Mapping[str, Input] | None = None, lengths: Lengths | None = None,
+        self, stage: StagePlan, models: Models, tasks: Mapping[str, BuiltTask], inputs: Examples,
+        typical: Examples | None = None, lengths: Lengths | None = None,
     ) -> StageRehearsal:  # fmt: skip
         return StageRehearsal(
             self.plan, stage, registry=self.registry, models=models, tasks=tasks, inputs=inputs,
@@ -261,36 +262,30 @@ class _Rehearsing:
         with error_context(("models", model), f"the tokenizer of model `{model}`"):
             return measured(columns, tokenizer, dict(fields(task)).get(task.length_limit or ""))
 
-    def _typical(self, stage: StagePlan, rows: int, lengths: Lengths | None) -> Mapping[str, Input] | None:
+    def _typical(self, stage: StagePlan, rows: int, lengths: Lengths | None) -> Examples | None:
         """A batch of rows of median length, if that is not the maximum."""
         if lengths is None or lengths.median == lengths.longest:
             return None
-        name = next(iter(stage.tasks))
-        task = self.spec.tasks[name]
-        with error_context(("tasks", name, task.name), f"task `{name}`"):
-            context = BuildContext(folder=self.plan.source.folder, seed=self.spec.seed)
-            return task.example(context, rows, lengths.median)
+        return examples(self.plan, stage, rows, lengths.median)
 
-    def _inputs(self, stage: StagePlan, rows: int, lengths: Lengths | None) -> Mapping[str, Input] | None:
+    def _inputs(self, stage: StagePlan, rows: int, lengths: Lengths | None) -> Examples | None:
         """A batch of rows of maximum length: of the rows, or else of what the task and the models allow."""
         name = next(iter(stage.tasks))
-        task = self.spec.tasks[name]
-        context = BuildContext(folder=self.plan.source.folder, seed=self.spec.seed)
+        task, inputs = self.spec.tasks[name], examples(self.plan, stage, rows, None)
+        longest = max((tokens_of(each) or 0 for each in (inputs or {}).values()), default=0)
+        if not longest:
+            return inputs
         with error_context(("tasks", name, task.name), f"task `{name}`"):
-            inputs = task.example(context, rows, None)
-            tokens = inputs and inputs.get("input_ids")
-            if not tokens or len(tokens.shape) != 2:
-                return inputs
             places = {model: found for model in stage.models if (found := positions(self.models.module(model)))}
             limit = task.length_limit
             written = limit is not None and self.plan.source.has(("tasks", name, task.name, limit))
-            short = [model for model, found in places.items() if found < tokens.shape[1]]
+            short = [model for model, found in places.items() if found < longest]
             # Without a limit in the spec, a run takes the maximum length of the tokenizer, which fits its model.
             if written and short and limit is not None:
-                self._too_long(name, limit, tokens.shape[1], {model: places[model] for model in short})
-            allowed = tokens.shape[1] if written or not places else ALLOWED
+                self._too_long(name, limit, longest, {model: places[model] for model in short})
+            allowed = longest if written or not places else ALLOWED
             most = allowed if lengths is None else lengths.longest
-            return task.example(context, rows, min((most, *places.values())))
+        return examples(self.plan, stage, rows, min((most, *places.values())))
 
     def _too_long(self, task: str, limit: str, length: int, places: Mapping[str, int]) -> None:
         fewest = min(places, key=places.__getitem__)
@@ -310,7 +305,10 @@ class _Rehearsing:
             message = f"the shapes of stage `{stage.name}` are checked at the first batch"
             self._note(message, Mark(reason.at or (), reason.label, reason.key), notes)
             return first.result()
-        inputs = {name: replace(given, shape=(FEW, *given.shape[1:])) for name, given in first.inputs.items()}
+        inputs = {
+            form: {name: replace(given, shape=(FEW, *given.shape[1:])) for name, given in example.items()}
+            for form, example in first.inputs.items()
+        }
         models = Models(self.plan, self.heads, {}, weights=False)
         second = self._rehearsing(stage, models, first.tasks, inputs, lengths=first.lengths)
         try:
@@ -340,7 +338,7 @@ class _Rehearsing:
         features = {name: _random(features) for name, features in first.kept.items()}
         try:
             trainable = first.stage_models.trainable(nn.Linear(1, 1), first.found.matches)
-            first.terms(trainable, features, made_up(first.inputs))
+            first.terms(trainable, features, made_up(first.student_inputs))
         except FindingError as again:
             self.findings += again.findings
             return

@@ -33,6 +33,7 @@ from kdspec.objectives.reductions import reductions
 from kdspec.ops.mean import Mean
 from kdspec.registry.registry import Registry
 from kdspec.rehearsal.cache_size import row_bytes
+from kdspec.rehearsal.examples import Examples, form_of, made_up, tokens_of
 from kdspec.rehearsal.result import Flops, Lengths, Memory, RehearsedStage, Shape
 from kdspec.rehearsal.watch import Watch
 from kdspec.spec.teacher_cache import CacheFacts, decide, shown
@@ -67,7 +68,7 @@ class StageRehearsal:
         registry: the source of derived projections.
         models: builds the modules, on fake or real tensors.
         tasks: the stage's tasks; their rows are not needed.
-        inputs: the tensors of a batch of the longest rows.
+        inputs: for each form of the models the tensors of a batch of the longest rows.
         typical: those of a batch of rows of the usual length, if they are not the same.
         lengths: the lengths of the rows, if they are known.
     """
@@ -80,8 +81,8 @@ class StageRehearsal:
         registry: Registry,
         models: Models,
         tasks: Mapping[str, BuiltTask],
-        inputs: Mapping[str, Input],
-        typical: Mapping[str, Input] | None = None,
+        inputs: Examples,
+        typical: Examples | None = None,
         lengths: Lengths | None = None,
     ) -> None:
         self.plan, self.stage, self.registry, self.models, self.tasks = plan, stage, registry, models, tasks
@@ -93,7 +94,8 @@ class StageRehearsal:
         self.backend = SingleProcess("cpu", precision)
         self.found = RehearsedStep()
         self.watch = Watch(contents=True)
-        self.batch = Batch(inputs={})
+        self.batches: Mapping[str, Batch] = {}
+        """By model; models of one form share theirs."""
         self.kept: dict[str, Features] = {}
         """The features of all models, until the losses are computed."""
 
@@ -109,12 +111,14 @@ class StageRehearsal:
             modules += [self.models.module(name) for name in runners]
         held = {id(tensor): tensor for each in modules for tensor in (*each.parameters(), *each.buffers())}
         cached_teachers = list(held.values())
-        self.batch = made_up(self.inputs)
-        self.found.inputs = {name: _shape(self.batch.named[name]) for name in self.inputs}
+        self.batches = self._made_up(self.inputs)
+        own = self.batches[self.task.student]
+        self.found.inputs = {name: _shape(own.tensors[name]) for name in self.student_inputs}
         self.watch = Watch(contents=contents)
-        self.watch.alive.leave_out([*self.batch.tensors.values(), *cached_teachers])
+        given = [tensor for batch in self.batches.values() for tensor in batch.tensors.values()]
+        self.watch.alive.leave_out([*given, *cached_teachers])
         with self.watch:
-            self.kept = self._features(runners, self.batch)
+            self.kept = self._features(runners)
             self.found.matches = settle(self.spec, self.registry, self.task, self.kept)
             before = self.watch.alive.bytes
             trainable = self.stage_models.trainable(self.models.module(self.task.student), self.found.matches)
@@ -134,32 +138,39 @@ class StageRehearsal:
             if self.typical is not None:
                 self._again(runners, trainable, self.typical)
 
-    def _again(
-        self, runners: Mapping[str, ModelRunner], trainable: TrainableModule, inputs: Mapping[str, Input]
-    ) -> None:
+    @property
+    def student_inputs(self) -> Mapping[str, Input]:
+        """The tensors of a batch for the student."""
+        return self.inputs[form_of(self.plan, self.task.student)]
+
+    def _made_up(self, inputs: Examples) -> dict[str, Batch]:
+        made = {form: made_up(example) for form, example in inputs.items()}
+        return {name: made[form_of(self.plan, name)] for name in self.task.models}
+
+    def _again(self, runners: Mapping[str, ModelRunner], trainable: TrainableModule, inputs: Examples) -> None:
         """Cost and cache for rows of these inputs, in place of those for the longest."""
-        batch, features, before = made_up(inputs), {}, dict(self.found.flops)
+        batches, features, before = self._made_up(inputs), {}, dict(self.found.flops)
         for name, forward in runners.items():
             is_teacher = name != self.task.student
             mode = frozen(forward.module) if is_teacher else nullcontext()
             with mode, self.backend.autocast(), self._counted(name):
-                features[name] = forward(batch)
+                features[name] = forward(batches[name])
         try:
-            terms = self.terms(trainable, features, batch).values()
+            terms = self.terms(trainable, features, batches[self.task.student]).values()
             self._backward(trainable, _weighed(terms))
         except FindingError:  # a loss that takes other rows: the cost is that of the longest
             self.found.flops = before
             return
-        self.found.row_tokens = _tokens(inputs)
+        self.found.row_tokens = tokens_of(inputs[form_of(self.plan, self.task.student)])
         reduces = trainable.objective.reads_teachers_by_matches
         self.found.cache = {name: self._cache(of, name, reduces=reduces) for name, of in features.items()}
 
-    def _features(self, runners: Mapping[str, ModelRunner], batch: Batch) -> dict[str, Features]:
+    def _features(self, runners: Mapping[str, ModelRunner]) -> dict[str, Features]:
         """Every model's features, the student's in training mode and with its graph."""
         features: dict[str, Features] = {}
         mistakes: list[Finding] = []
         for name in (*self.task.teachers, self.task.student):
-            forward = runners[name]
+            forward, batch = runners[name], self.batches[name]
             is_teacher = name != self.task.student
             forward.module.train(not is_teacher)
             try:
@@ -184,7 +195,7 @@ class StageRehearsal:
 
     def _loss(self, trainable: TrainableModule) -> Tensor:
         """The weighted sum of the terms. The micro-batch is the whole step, so no term is scaled."""
-        return _weighed(self.terms(trainable, self.kept, self.batch).values())
+        return _weighed(self.terms(trainable, self.kept, self.batches[self.task.student]).values())
 
     def terms(self, trainable: TrainableModule, features: Mapping[str, Features], batch: Batch) -> dict[str, Term]:
         """The strategy's terms for these features of a batch."""
@@ -244,14 +255,14 @@ class StageRehearsal:
     def result(self) -> RehearsedStage:
         """The result, per row for sizes that grow with the rows."""
         found, rows = self.found, self.stage.training.batch_size
-        given = next(iter(found.inputs.values())).shape[0] if found.inputs else rows
+        given = min((shape.shape[0] for shape in found.inputs.values()), default=rows)
         flops = self._flops(given)
         cache = {name: found.cache[name] for name in self.task.teachers if name in found.cache}
         return RehearsedStage(
             name=self.stage.name,
             rows=given,
             lengths=self.lengths,
-            row_tokens=found.row_tokens or _tokens(self.inputs),
+            row_tokens=found.row_tokens or tokens_of(self.student_inputs),
             inputs=found.inputs,
             features=found.shapes,
             matches=found.matches,
@@ -303,31 +314,9 @@ def _weighed(terms: Iterable[Term]) -> Tensor:
     return sum(parts[1:], start=parts[0])
 
 
-def _tokens(inputs: Mapping[str, Input]) -> int | None:
-    """The length of the rows; None if they have no tokens."""
-    tokens = inputs.get("input_ids")
-    return tokens.shape[1] if tokens is not None and len(tokens.shape) == 2 else None
-
-
 def unclear(error: FindingError) -> bool:
     """Whether the cause of the error may be the fake tensors instead of the spec."""
     return error.findings[0].code == "KD506"
-
-
-def made_up(inputs: Mapping[str, Input]) -> Batch:
-    """A batch of these inputs and labels; each tensor is constant."""
-    made = {name: _tensor(given) for name, given in inputs.items()}
-    targets = {name: tensor for name, tensor in made.items() if inputs[name].target}
-    rows = next((given.shape[0] for given in inputs.values() if given.shape), 0)
-    return Batch(
-        inputs={"": {name: tensor for name, tensor in made.items() if name not in targets}},
-        targets=targets,
-        rows=range(rows),
-    )
-
-
-def _tensor(given: Input) -> Tensor:
-    return torch.full(given.shape, given.value, dtype=getattr(torch, given.dtype))
 
 
 def _decayed(optimizer: Optimizer, names: list[str]) -> dict[str, int]:

@@ -37,6 +37,14 @@ class BuildContext:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExampleContext(BuildContext):
+    """What the example of a batch may read."""
+
+    form: str = ""
+    """How the model reads the texts of a row (`Reader.form`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AdaptorContext(BuildContext):
     """What an adaptor may read."""
 

@@ -12,6 +12,7 @@ from kdspec.api.kinds.context import (
     AdaptorContext,
     BuildContext,
     DatasetContext,
+    ExampleContext,
     Input,
     LrScheduleContext,
     OptimizerContext,
@@ -204,10 +205,10 @@ class Task(Scoped):
         del context
         return ()
 
-    def example(self, context: BuildContext, rows: int, longest: int | None) -> Mapping[str, Input] | None:
-        """The inputs of a batch in which every row has the maximum length, at most `longest`.
+    def example(self, context: ExampleContext, rows: int, longest: int | None) -> Mapping[str, Input] | None:
+        """The inputs of a batch in which every row has the maximum length, at most `longest`, for a model of the context's form.
 
-        Plans show shapes, cost and memory of tasks that have this and `without_rows`. None: not known without data.
+        Inputs of a field with a name begin with it, as in `Batch.tensors`: `query.input_ids`. Plans show shapes, cost and memory of tasks that have this and `without_rows`. None: not known without data.
         Torch-free.
         """
         del context, rows, longest

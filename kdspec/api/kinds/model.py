@@ -203,8 +203,9 @@ class Model(Scoped):
         del context
         return InputLimits()
 
-    def form(self) -> str:
+    def form(self, context: ModelContext) -> str:
         """How it needs the texts of a row joined (`Reader.form`); "": as the task does it. Torch-free."""
+        del context
         return ""
 
     def weight_files(self, context: ModelContext) -> Collection[Path]:

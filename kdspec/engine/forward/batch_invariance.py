@@ -123,12 +123,12 @@ def refused(task: str, forward: ModelRunner, loader: Loader, difference: Differe
         own = getattr(getattr(forward.module, "config", None), "pad_token_id", None)
         notes.append(f"rows are padded on the {side} with id {pad}; the configuration's `pad_token_id` is {own}")
     alone, beside = (
-        loader.batch(name, rows).inputs.get("", {}) for rows in ([difference.row], [difference.row, difference.beside])
+        loader.batch(name, rows).tensors for rows in ([difference.row], [difference.row, difference.beside])
     )
     notes += [
         f"`{key}` alone {_listed(alone[key][0])}, padded {_listed(beside[key][0])}"
-        for key in ("input_ids", "attention_mask")
-        if key in alone
+        for key in alone
+        if key.rpartition(".")[2] in ("input_ids", "attention_mask")
     ]
     if forward.accepted is not None and "attention_mask" not in forward.accepted:
         notes.append("the model does not take `attention_mask`")
@@ -159,14 +159,16 @@ def _largest(
     forward: ModelRunner, rows: Sequence[int], together: Batch, alone: Sequence[Batch]
 ) -> tuple[str, float, int] | None:
     """The output that differs most, its relative difference, and the place of the row in `rows`."""
-    whole = dict(_outputs(forward(together)))
-    mask = together.inputs.get("", {}).get("attention_mask")
+    features = forward(together)
+    whole, mask = dict(_outputs(features)), _mask(features, together)
     differences = dict[str, list[float]]()
     sizes = dict[str, float]()
     for place in range(len(rows)):
         for name, mine in _outputs(forward(alone[place])):
             theirs = whole.get(name)
-            pair = None if theirs is None else _same_positions(mine[0], theirs[place], mask, place)
+            if theirs is None or len(mine) != 1 or len(theirs) != len(rows):  # of texts, of which a row has several
+                continue
+            pair = _same_positions(mine[0], theirs[place], mask, place)
             if pair is None or not pair[0].numel():
                 continue
             one, other = (tensor.double() for tensor in pair)
@@ -179,6 +181,14 @@ def _largest(
         for place, gap in enumerate(gaps)
     ]
     return max(found, key=lambda each: each[1], default=None)
+
+
+def _mask(features: Features, batch: Batch) -> Tensor | None:
+    """Which positions of the rows are not padding: of tokens or, where a row has several texts, of its logits."""
+    mask = batch.inputs.get("", {}).get("attention_mask")
+    if mask is not None and len(mask) == len(batch.rows):
+        return mask
+    return next(iter(features.heads("logits_mask")), None)
 
 
 def _same_positions(alone: Tensor, beside: Tensor, mask: Tensor | None, place: int) -> tuple[Tensor, Tensor] | None:

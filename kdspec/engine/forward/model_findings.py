@@ -34,7 +34,7 @@ class ModelFindings:
         """The place of the model's component."""
         return ("models", self.name, self.spec.models[self.name].name)
 
-    def too_long(self, module: nn.Module, inputs: Mapping[str, Tensor]) -> FindingError | None:
+    def too_long(self, module: nn.Module, inputs: Mapping[str, Any]) -> FindingError | None:
         """KD405 if rows are too long for the model, which has raised an error; otherwise None."""
         return too_long(self.spec, self.name, self.task, module, inputs)
 

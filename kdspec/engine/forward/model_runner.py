@@ -214,7 +214,7 @@ class ModelRunner:
         outputs = all(tap.side == "output" for tap in hook_set)
         return bool(hook_set) and outputs and choose(self.module, {tap.module for tap in hook_set})
 
-    def _taken(self, shorter: ShortRun, inputs: Mapping[str, Tensor], batch: Batch) -> Features | None:
+    def _taken(self, shorter: ShortRun, inputs: Mapping[str, Any], batch: Batch) -> Features | None:
         """The captured features; None if one was not reached, and from then on they are read from the output."""
         record = self._record()
         try:
@@ -234,7 +234,7 @@ class ModelRunner:
         return self._made({name: values[name] for name in self.features}, record)
 
     def _run(
-        self, inputs: Mapping[str, Tensor], record: AttentionRecord | None
+        self, inputs: Mapping[str, Any], record: AttentionRecord | None
     ) -> tuple[Any, Mapping[str, dict[str, Any]]]:
         """The model's output, and the captured inputs and outputs of its modules."""
         try:
@@ -245,7 +245,7 @@ class ModelRunner:
                 raise why from error
             raise
 
-    def _call(self, inputs: Mapping[str, Tensor], flags: Mapping[str, bool]) -> Any:
+    def _call(self, inputs: Mapping[str, Any], flags: Mapping[str, bool]) -> Any:
         if self.arithmetic is None:
             return self.module(**inputs, **flags)
         return self.arithmetic.run(self.module, inputs, flags)
@@ -267,9 +267,13 @@ class ModelRunner:
             raise FindingError(*lost)
         return values
 
-    def inputs(self, batch: Batch) -> dict[str, Tensor]:
-        """What the model is given of a batch: the labels only where its own loss is read."""
-        inputs = {**batch.inputs.get("", {}), **(batch.targets if "losses" in self.features else {})}
+    def inputs(self, batch: Batch) -> dict[str, Any]:
+        """What the model is given of a batch: the labels only where its own loss is read.
+
+        A field with a name is one mapping of tensors: `query={"input_ids": ..., "attention_mask": ...}`.
+        """
+        fields = {name: dict(tensors) for name, tensors in batch.inputs.items() if name}
+        inputs = {**fields, **batch.inputs.get("", {}), **(batch.targets if "losses" in self.features else {})}
         if self.accepted is not None:
             return {key: value for key, value in inputs.items() if key in self.accepted}
         if (columns := tuple(inputs)) not in self._bound:
@@ -278,7 +282,7 @@ class ModelRunner:
             self._bound.add(columns)
         return inputs
 
-    def _check_arguments(self, inputs: Mapping[str, Tensor]) -> None:
+    def _check_arguments(self, inputs: Mapping[str, Any]) -> None:
         try:
             inspect.signature(self.module.forward).bind(**inputs)
         except TypeError as error:

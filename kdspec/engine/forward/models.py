@@ -110,7 +110,7 @@ class Models:
         """How the model reads rows; equal for models that share their tokenizer."""
         component, context = self.plan.spec.models[name], self.context(name)
         with error_context(self.path(name), f"the tokenizer of model `{name}`"):
-            key, form = self.tokenizer_id(name), component.form()
+            key, form = self.tokenizer_id(name), component.form(context)
             if key is not None and key not in self._tokenizers:
                 self._tokenizers[key] = component.tokenizer(context)
         return Reader(None if key is None else self._tokenizers[key], form)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from kdspec.api.spec.spec import Spec
 from kdspec.diagnostics.finding import Finding, FindingError
@@ -25,7 +26,7 @@ def positions(module: nn.Module) -> int | None:
     return min(tables, default=None)
 
 
-def too_long(spec: Spec, name: str, task: str, module: nn.Module, inputs: Mapping[str, Tensor]) -> FindingError | None:
+def too_long(spec: Spec, name: str, task: str, module: nn.Module, inputs: Mapping[str, Any]) -> FindingError | None:
     """KD405 if a model has raised an error and its rows are too long for it; otherwise None.
 
     Args:
@@ -33,12 +34,13 @@ def too_long(spec: Spec, name: str, task: str, module: nn.Module, inputs: Mappin
         name: the model's name.
         task: the task of the rows.
         module: the model.
-        inputs: its inputs.
+        inputs: its inputs; those of a field with a name in a mapping of their own.
     """
-    tokens, most = inputs.get("input_ids"), positions(module)
-    if tokens is None or most is None or tokens.dim() != 2 or tokens.shape[1] <= most:
+    fields = (inputs, *(field for field in inputs.values() if isinstance(field, Mapping)))
+    tokens = [field["input_ids"] for field in fields if "input_ids" in field]
+    length, most = max((each.shape[1] for each in tokens if each.dim() == 2), default=0), positions(module)
+    if most is None or length <= most:
         return None
-    length = tokens.shape[1]
     message = f"a row has {length} tokens, and model `{name}` has {most} positions"
     at, limit = ("tasks", task, spec.tasks[task].name), spec.tasks[task].length_limit
     if limit is None:

@@ -51,9 +51,11 @@ class TeacherPrecision:
     def __init__(self, precision: Precision, device: str) -> None:
         self.dtype, self.device = TYPES[precision], "cuda" if device == "cuda" else "cpu"
 
-    def run(self, module: nn.Module, inputs: Mapping[str, Tensor], flags: Mapping[str, bool]) -> Any:
+    def run(self, module: nn.Module, inputs: Mapping[str, Any], flags: Mapping[str, bool]) -> Any:
         """Run the module; floating-point inputs are converted to its type."""
-        given = {name: value.to(self.dtype) if value.is_floating_point() else value for name, value in inputs.items()}
+        given: dict[str, Any] = tree_map(
+            lambda value: value.to(self.dtype) if value.is_floating_point() else value, dict(inputs)
+        )
         # The student's autocast would change the type of the teacher's products.
         with torch.autocast(self.device, enabled=False):
             return module(**given, **flags)

@@ -52,5 +52,7 @@ class MicroBatch:
 
     @property
     def size(self) -> int:
-        """The number of elements of the student's first input, such as tokens; lanes share micro-batches by it."""
-        return next(iter(self.batches[self.task_inputs.student.name].tensors.values())).numel()
+        """The number of elements of the student's first input of each field, such as tokens; lanes share by it."""
+        batch = self.batches[self.task_inputs.student.name]
+        fields = [tensors for tensors in batch.inputs.values() if tensors] or [batch.targets]
+        return sum(next(iter(tensors.values())).numel() for tensors in fields)

@@ -162,6 +162,26 @@ def test_a_tokenizers_columns_are_left_out_where_a_model_does_not_take_them(forw
     assert module.given == [{"ids", "mask"}]
 
 
+class TwoTexts(nn.Module):
+    """Notes what it is given of fields with names."""
+
+    def forward(self, query, document, queries):
+        self.given = {"query": query, "document": document, "queries": queries}
+        return {"logits": query["ids"].float()}
+
+
+@pytest.mark.parametrize("chooses", [False, True])
+def test_a_field_with_a_name_reaches_the_model_as_one_mapping(forward, chooses):
+    module = TwoTexts()
+    named = {"query": INPUTS, "document": {"ids": torch.ones(5, 2)}, "": {"queries": torch.zeros(2)}}
+    found = forward(feature("logits", "output.logits"), module=module, chooses=chooses)(Batch(inputs=named))
+    assert {name: list(module.given[name]) for name in ("query", "document")} == {
+        "query": ["ids", "mask"],
+        "document": ["ids"],
+    }
+    assert torch.equal(found["logits"].dense(), INPUTS["ids"].float())
+
+
 def test_written_columns_that_a_model_does_not_take_are_an_error(forward):
     made = forward(feature("logits", "output.logits"), module=Listening())
     (found,) = refused(lambda: made(Batch(inputs={"": {**INPUTS, "types": torch.zeros(2)}})))

@@ -63,3 +63,12 @@ def test_inputs_take_the_type_of_the_weights_whatever_surrounds_the_call():
     with torch.autocast("cpu", torch.float16):
         given = TeacherPrecision("bf16", "cpu").run(model, {"input": torch.ones(1, 3)}, {})
     assert given.dtype == torch.bfloat16
+
+
+def test_inputs_in_a_field_with_a_name_take_it_too():
+    class Named(nn.Module):
+        def forward(self, query, rows):
+            return query["values"].dtype, rows.dtype
+
+    given = {"query": {"values": torch.ones(1, 3)}, "rows": torch.zeros(2, dtype=torch.long)}
+    assert TeacherPrecision("bf16", "cpu").run(Named(), given, {}) == (torch.bfloat16, torch.long)

@@ -1,0 +1,66 @@
+"""A batch that is made up for a rehearsal: its inputs as a task tells them, for each form in which models read rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from kdspec.api.kinds.context import ExampleContext, Input
+from kdspec.api.plan.plan import Plan, StagePlan
+from kdspec.api.working.batch import Batch
+from kdspec.engine.forward.error_context import error_context
+
+Examples = Mapping[str, Mapping[str, Input]]
+"""The tensors of a batch for models of each form (`Reader.form`)."""
+
+
+def form_of(plan: Plan, model: str) -> str:
+    """How a model reads the texts of a row."""
+    return plan.spec.models[model].form(plan.context(model))
+
+
+def examples(plan: Plan, stage: StagePlan, rows: int, longest: int | None) -> Examples | None:
+    """A batch of rows of the maximum length for each form of the models of a stage with one task; None if it is not known.
+
+    Raises:
+        FindingError: as the task does.
+    """
+    (name,) = stage.tasks
+    task, found = plan.spec.tasks[name], dict[str, Mapping[str, Input]]()
+    with error_context(("tasks", name, task.name), f"task `{name}`"):
+        for form in dict.fromkeys(form_of(plan, model) for model in stage.models):
+            context = ExampleContext(folder=plan.source.folder, seed=plan.spec.seed, form=form)
+            example = task.example(context, rows, longest)
+            if example is None:
+                return None
+            found[form] = example
+    return found
+
+
+def tokens_of(inputs: Mapping[str, Input]) -> int | None:
+    """The length of the rows, or of the longest field of them; None if they have no tokens."""
+    tokens = (given.shape for name, given in inputs.items() if name.rpartition(".")[2] == "input_ids")
+    return max((shape[1] for shape in tokens if len(shape) == 2), default=None)
+
+
+def made_up(inputs: Mapping[str, Input]) -> Batch:
+    """A batch of these inputs and labels; each tensor is constant."""
+    made = {name: _tensor(given) for name, given in inputs.items()}
+    targets = {name: tensor for name, tensor in made.items() if inputs[name].target}
+    fields: dict[str, dict[str, Tensor]] = {"": {}}
+    for name, tensor in made.items():
+        field, _, key = name.rpartition(".")
+        if name not in targets:
+            fields.setdefault(field, {})[key] = tensor
+    return Batch(inputs=fields, targets=targets, rows=range(_rows(inputs)))
+
+
+def _rows(inputs: Mapping[str, Input]) -> int:
+    """The number of rows: what a row has several of, such as pairs of texts, is a longer axis."""
+    return min((given.shape[0] for given in inputs.values() if given.shape), default=0)
+
+
+def _tensor(given: Input) -> Tensor:
+    return torch.full(given.shape, given.value, dtype=getattr(torch, given.dtype))
