@@ -76,13 +76,13 @@ class RowFiles(Dataset):
         """The files that are named; those of `train` for a share of it."""
         named = {split: value for split in SPLITS if (value := getattr(self, split)) is not None}
         return {
-            split: [_path(context, file) for file in (self.train if isinstance(value, float) else value)]
+            split: [path_of(context.folder, file) for file in (self.train if isinstance(value, float) else value)]
             for split, value in named.items()
         }
 
     def first(self, context: BuildContext, rows: int) -> Mapping[str, Sequence[Any]] | None:
         """From the first file, if it is small enough to be read for that."""
-        file = _path(context, self.train[0])
+        file = path_of(context.folder, self.train[0])
         try:
             if not is_at_most(file, _SMALL):
                 return None
@@ -103,9 +103,9 @@ class RowFiles(Dataset):
                 continue
             for number, file in enumerate((files or ())[:1]):
                 try:
-                    names = self._names(_path(context, file))
+                    names = self._names(path_of(context.folder, file))
                 except FileMistake as mistake:
-                    raise _fault(mistake, file, (split, number)) from mistake
+                    raise file_fault(mistake, file, (split, number)) from mistake
                 if names is not None:
                     found[split] = names
         return found
@@ -121,18 +121,20 @@ class RowFiles(Dataset):
 
     def _split(self, name: str, files: list[str], context: DatasetContext) -> Any:
         place = RowPlace(context.reads)
-        paths = [_path(context, file) for file in files]
+        paths = [path_of(context.folder, file) for file in files]
         try:
             return self._table(paths, place)
         except FileMistake as mistake:
-            raise _fault(mistake, files[place.file], (name, place.file)) from mistake
+            raise file_fault(mistake, files[place.file], (name, place.file)) from mistake
 
 
-def _path(context: BuildContext, file: str) -> Path:
-    return context.folder / os.path.expanduser(file)  # noqa: PTH111 - raises nothing
+def path_of(folder: Path, file: str) -> Path:
+    """Where a file is that a spec in this folder names."""
+    return folder / os.path.expanduser(file)  # noqa: PTH111 - raises nothing
 
 
-def _fault(mistake: FileMistake, file: str, at: tuple[str | int, ...]) -> Fault:
+def file_fault(mistake: FileMistake, file: str, at: tuple[str | int, ...]) -> Fault:
+    """The fault of a mistake in a file, which the parameter `at` names as `file`."""
     where = ":".join([file, *(str(number) for number in (mistake.line, mistake.column) if number)])
     return Fault(CODE, f"{where}: {mistake.message}", at, help=mistake.help)
 

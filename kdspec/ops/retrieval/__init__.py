@@ -1,0 +1,1 @@
+"""Retrieval: exact search over vectors, and metrics of rankings."""
