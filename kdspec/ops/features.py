@@ -41,10 +41,15 @@ def hidden_mse(
 def cosine(student: Tensor, teacher: Tensor, mask: Tensor | None = None, lengths: Sequence[int] | None = None) -> Mean:
     """The mean over tokens of 1 - cos(student, teacher); 1 where one of the two is zero.
 
+    One vector a row, (batch, width) without `lengths`, gives the mean over rows; there is no padding, and `mask` is ignored.
+
     Sanh et al. 2019, "DistilBERT", section 2.
     """
     _assert_same(student, teacher)
-    cosines = (_direction(student, mask) * _direction(teacher.detach(), mask)).sum(-1)
+    if student.ndim == 2 and lengths is None:
+        cosines = (direction(student) * direction(teacher.detach())).sum(-1)
+        return Mean((1 - cosines).sum(), float(len(student)), "rows")
+    cosines = (direction(student, mask) * direction(teacher.detach(), mask)).sum(-1)
     return Mean(masks.filled(1 - cosines, mask).sum(), _tokens(student, mask, lengths), "tokens")
 
 
@@ -61,7 +66,7 @@ def pkd(
     """
     student, teacher = first_token(student, mask), first_token(teacher.detach(), mask)
     _assert_same(student, teacher)
-    total = (_direction(student) - _direction(teacher)).square().sum()
+    total = (direction(student) - direction(teacher)).square().sum()
     return Mean(total if reduction == "sum" else total / student.shape[-1], float(len(student)), "rows")
 
 
@@ -148,7 +153,8 @@ def _detached(pair: TensorPair) -> TensorPair:
     return first, first if pair[1] is pair[0] else pair[1].detach()
 
 
-def _direction(vectors: Tensor, mask: Tensor | None = None) -> Tensor:
+def direction(vectors: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Vectors of length 1, (..., width), in float32 or float64; zeros for a vector of zeros."""
     # Padding is cleared first: Inf there has the direction Inf · 0. EPSILON is inside the root, so that zeros have a
     # finite gradient too.
     vectors = masks.filled(widened(vectors), mask)

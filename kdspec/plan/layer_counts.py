@@ -20,7 +20,7 @@ _LISTS = frozenset(
         ),
     }
 )
-_TENSORS = frozenset({"last_hidden_state", "encoder_last_hidden_state", "logits", "pooler_output"})
+_TENSORS = frozenset({"last_hidden_state", "encoder_last_hidden_state", "logits", "pooler_output", "embedding"})
 
 
 def is_layered(written: Any) -> bool | None:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.losses import FeatureLoss
 from kdspec.api.kinds.model import ModelFacts
 from kdspec.api.plan.needs import TaskNeeds
 from kdspec.api.spec.match import Match, PlannedMatch, matches_of
@@ -20,6 +21,16 @@ from kdspec.plan.derive_projections import ProjectionRule
 from kdspec.plan.layer_counts import is_layered, is_scores
 from kdspec.plan.layer_pairs import Compared, LayerSelection, Pairing, how_many
 from kdspec.registry.registry import Registry
+
+_KINDS = ("hidden", "attention", "embedding")
+"""The features that losses are made for."""
+
+
+def other_feature(loss: FeatureLoss, feature: str) -> bool:
+    """Whether a loss is made for another one of these features; all losses take features of other names."""
+    if loss.vectors and feature == "embedding":
+        return False
+    return loss.feature is not None and feature in _KINDS and feature != loss.feature
 
 
 @dataclass(frozen=True)
@@ -145,12 +156,16 @@ class MatchExpansion:
             written = self.source.has((*path, "feature"))
             return [Lacking(model, feature, path, written) for model in without]
         scores = is_scores(self.paths[student][feature]) and loss.feature is not None and not loss.scores
-        if scores or (loss.feature is not None and feature in ("hidden", "attention") and feature != loss.feature):
+        if scores or other_feature(loss, feature):
             made = Mark((*path, "loss"), f"compares `{loss.feature}`")
             chosen = Mark((*path, "feature"), "the feature")
             help_ = "`kdspec list feature_loss` shows what each loss compares"
             if scores:
                 help_ = f"compare `{loss.feature}` with it, or the scores by `attention_mse`"
+            elif feature == "embedding":
+                help_ = "it is one vector a row; `cos`, `embedding_mse` and `similarity_kl` are losses for it"
+            elif loss.feature == "embedding":
+                help_ = "it compares one vector a row: write `feature: embedding`"
             message = f"`{loss.name}` is a loss for `{loss.feature}`, not for `{feature}`"
             return [Finding("KD313", message, *made, also=(chosen,), help=help_)]
         projection = compared.match.projection

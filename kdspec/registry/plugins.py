@@ -23,6 +23,7 @@ GROUP = "kdspec"
 BUILTINS = (
     "kdspec.builtins.losses.logit_losses",
     "kdspec.builtins.losses.feature_losses",
+    "kdspec.builtins.losses.embedding_losses",
     "kdspec.builtins.losses.relation_losses",
     "kdspec.builtins.matching.projections",
     "kdspec.builtins.training.schedules",

@@ -26,7 +26,7 @@ TOLERANCE = 1e-5
 def check_loss(
     component: LogitLoss | FeatureLoss,
     *,
-    feature: Literal["hidden", "attention"] = "hidden",
+    feature: Literal["hidden", "attention", "embedding"] | None = None,
     zero_at_equality: bool = False,
     non_negative: bool = False,
 ) -> None:
@@ -42,7 +42,8 @@ def check_loss(
 
     Args:
         component: the loss with its parameters.
-        feature: the kind of feature that a feature loss compares: hidden states or attention maps.
+        feature: the kind of feature that a feature loss compares: hidden states, attention maps, or embeddings, one vector
+            a row. Default: the class's `feature`, or `hidden`. A loss with `vectors` is tried with embeddings too.
         zero_at_equality: whether to check that it is 0 if student and teacher are equal.
         non_negative: whether to check that it is never negative.
 
@@ -50,13 +51,22 @@ def check_loss(
         AssertionError: a check fails; the message names it.
     """
     check_class(component)
-    trial = _Trial(component, feature)
+    tried = feature or (isinstance(component, FeatureLoss) and component.feature) or "hidden"
+    _check(_Trial(component, tried), zero_at_equality=zero_at_equality, non_negative=non_negative)
+    if feature is None and isinstance(component, FeatureLoss) and component.vectors:
+        _check(_Trial(component, "embedding"), zero_at_equality=zero_at_equality, non_negative=non_negative)
+
+
+def _check(trial: _Trial, *, zero_at_equality: bool, non_negative: bool) -> None:
+    component = trial.component
     _check_result(trial)
     _check_finite(trial)
     _check_gradient(trial)
     _check_order(trial)
     if isinstance(component, LogitLoss):
         _check_temperatures(trial)
+    elif trial.feature == "embedding":
+        _check_unmasked(trial)
     else:
         _check_padding(trial)
         if component.packs():
@@ -125,9 +135,8 @@ class _Trial:
             )
         else:
             width = WIDTH if self.component.same_width else WIDTH + 2
-            student, teacher = (
-                tuple(normal(ROWS, LENGTH, number) for _ in range(self.arity)) for number in (WIDTH, width)
-            )
+            rows = (ROWS,) if self.feature == "embedding" else (ROWS, LENGTH)
+            student, teacher = (tuple(normal(*rows, number) for _ in range(self.arity)) for number in (WIDTH, width))
         return _Inputs(student, teacher, {"mask": mask})
 
     def result(self, inputs: _Inputs) -> Tensor | Mean:
@@ -280,6 +289,13 @@ def _check_padding(trial: _Trial) -> None:
         found = trial.number(changed)
         if not _close(float(value), found):
             raise trial.fail(f"it depends on {what}: {float(value):g} and {found:g}")
+
+
+def _check_unmasked(trial: _Trial) -> None:
+    inputs = trial.inputs()
+    masked, unmasked = trial.number(inputs), trial.number(replace(inputs, others={"mask": None}))
+    if masked != unmasked:
+        raise trial.fail(f"it depends on the mask of the tokens, {masked:g} and {unmasked:g}, and compares whole rows")
 
 
 def _check_packed(trial: _Trial) -> None:

@@ -58,7 +58,7 @@ class Toy(Model):
                 kept = mask[..., None].to(hidden[-1].dtype)
                 pooled = (hidden[-1] * kept).sum(1) / kept.sum(1).clamp(min=1)
                 logits = self.out(pooled)
-                found = {"logits": logits, "hidden": tuple(hidden), "heads": [logits, 2 * logits]}
+                found = {"logits": logits, "hidden": tuple(hidden), "embedding": pooled, "heads": [logits, 2 * logits]}
                 if label is not None:
                     found["loss"] = nn.functional.cross_entropy(logits, label)
                 return found

@@ -112,8 +112,9 @@ class Divergence(LogitLoss):
 class FeatureLoss(Scoped):
     """Compares intermediate features: `f(student, teacher, *, mask) -> Tensor | Mean`.
 
-    Hidden states are `(batch, length, width)`, attention `(batch, heads, length, length)`; if `arity` is 2, each side is a
-    pair of tensors. `mask` is `(batch, length)`, 1 for a token and 0 for padding, or None.
+    Hidden states are `(batch, length, width)`, attention `(batch, heads, length, length)`, embeddings, one vector a row,
+    `(batch, width)`; if `arity` is 2, each side is a pair of tensors. `mask` is `(batch, length)`, 1 for a token and 0 for
+    padding, or None; it does not concern embeddings.
     """
 
     kind: ClassVar[str] = "feature_loss"
@@ -128,9 +129,10 @@ class FeatureLoss(Scoped):
     compares_positions: ClassVar[bool] = True
     """Whether it compares features with an entry for each token place by place, so that both models must read the same
     tokens. False for one that takes the first token only."""
-    feature: ClassVar[Literal["hidden", "attention"] | None] = None
-    """The one of these two that it compares; the other one is then an error. Features of other names are allowed."""
-
+    feature: ClassVar[Literal["hidden", "attention", "embedding"] | None] = None
+    """The one of these that it compares; the others are then an error. Features of other names are allowed."""
+    vectors: ClassVar[bool] = False
+    """Whether a loss for `hidden` also compares `embedding`: `(batch, width)`, one vector a row, as a mean over rows."""
     scores: ClassVar[bool] = False
     """Whether a loss for attention also compares `attention_scores`, the values before the softmax: 0 where a key is masked."""
 

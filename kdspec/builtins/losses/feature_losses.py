@@ -42,16 +42,18 @@ class HiddenMse(FeatureLoss):
 
 
 class CosineLoss(FeatureLoss):
-    """Angle between hidden states: `1 - cos(student, teacher)`; their norms are ignored.
+    """Angle between hidden states or embeddings: `1 - cos(student, teacher)`; their norms are ignored.
 
-    Reduction: the mean over tokens. Mask: tokens that `inputs_mask` masks are excluded.
-    If the widths differ, the student is projected first.
-    Paper: Sanh et al. 2019, "DistilBERT" (https://arxiv.org/abs/1910.01108), section 2. TextBrewer's `cos`.
+    Reduction: the mean over tokens; of `embedding`, one vector a row, the mean over rows. Mask: tokens that `inputs_mask`
+    masks are excluded. If the widths differ, the student is projected first.
+    Papers: Sanh et al. 2019, "DistilBERT" (https://arxiv.org/abs/1910.01108), section 2, for hidden states; Kim et al. 2023,
+    "EmbedDistill" (https://arxiv.org/abs/2301.12005), section 4.1, for embeddings. TextBrewer's `cos`.
     """
 
     name = "cos"
     scope = "position"
     feature = "hidden"
+    vectors = True
 
     def packs(self) -> bool:
         return True

@@ -99,12 +99,30 @@ class _Settling:
         planned, arity = self.planned, self.planned.loss.arity
         wrong = [value for value in (*self.student, *self.teacher) if not isinstance(value, Tensor) or value.ndim < 2]
         if not wrong and len(self.student) == arity and len(self.teacher) == arity:
-            return True
+            return self._fits_vectors()
         kind = _kind(wrong[0]) if wrong else f"{len(self.student)} and {len(self.teacher)} tensors"
         compares = "one tensor" if arity == 1 else f"{arity} tensors"
         message = f"`{planned.loss.name}` compares {compares} of each model; `{planned.feature}` is {kind}"
         help_ = "name the layers: `layers: {teacher: student}`"
         self.found.append(Finding("KD313", message, (*planned.path, "feature"), help=help_))
+        return False
+
+    def _fits_vectors(self) -> bool:
+        """Whether vectors are one a row where the loss compares rows, and one a token where it compares tokens."""
+        loss, feature = self.planned.loss, self.planned.feature
+        ranks = {tensor.ndim for tensor in (*self.student, *self.teacher)}
+        layer = self.student[0]
+        if loss.feature == "embedding" and ranks != {2}:
+            kind, help_ = "one vector a row, (batch, width)", "read the feature `embedding`, or one token's state"
+        elif loss.feature == "hidden" and loss.compares_positions and not loss.vectors and 2 in ranks:
+            kind, help_ = (
+                "one vector a token, (batch, length, width)",
+                "`cos` and `embedding_mse` compare one vector a row",
+            )
+        else:
+            return True
+        message = f"`{loss.name}` compares {kind}; `{feature}` of `{self.planned.student}` is {_shape(layer)}"
+        self.found.append(Finding("KD313", message, (*self.planned.path, "feature"), help=help_))
         return False
 
     def _mask(self) -> None:

@@ -113,6 +113,24 @@ def test_shapes_that_do_not_go_together(teacher, student, code, launch):
     assert code in [d.code for d in found]
 
 
+@pytest.mark.parametrize(
+    ("path", "loss", "says"),
+    [
+        ("output.hidden[2]", "similarity_mse", "one vector a row, (batch, width); `state` of `student` is (2, 6, 4)"),
+        (
+            "output.embedding",
+            "hidden_mse",
+            "one vector a token, (batch, length, width); `state` of `student` is (2, 4)",
+        ),
+    ],
+)
+def test_vectors_of_rows_and_of_tokens_are_told_apart_for_features_of_other_names(path, loss, says, launch):
+    adaptors = [f"adaptors.{model}.state={path}" for model in ("teacher", "student")]
+    (found,) = refused(lambda: launch(*adaptors, f"{GENERAL}.matches=[{{feature: state, loss: {loss}}}]"))
+    assert found.code == "KD313"
+    assert says in found.message
+
+
 def test_the_mask_must_fit(launch):
     found = refused(lambda: launch(*shaped({"layer": [7, 4]}, {"layer": [7, 4]}), plugins=[Shaped]))
     assert [d.code for d in found] == ["KD404"]
