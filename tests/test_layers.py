@@ -155,6 +155,7 @@ TORCH_AT_TOP = (
     "objectives.soft_labels",
     "objectives.multi_task",
     "networks.text_networks",
+    "networks.static_embeddings",
     "hf.layer_copies",
     "testing",
 )

@@ -169,7 +169,7 @@ class TextModel(Model):
             raise Fault(loading.CODE, f"`{self.name}` has no head for `{kind}`", help=f"it has one for {known}")
         if self.path is not None:
             return self._fitting(context, context.head)
-        sizes = self.sizes(kind) | {"vocabulary": self._vocabulary(context), "classes": len(context.head.labels)}
+        sizes = self.sizes(kind) | self.of_tokenizer(context) | {"classes": len(context.head.labels)}
         labels = list(context.head.labels)
         return {"network": self.name, "format": _FORMAT, "task": kind, "labels": labels, "sizes": sizes}
 
@@ -190,6 +190,10 @@ class TextModel(Model):
             message = f"it was trained for `{saved['task']}` with {theirs}; the task is `{head.kind}` with {ours}"
             raise Fault(loading.CODE, message, ("path",), help="labels have the same names and the same order")
         return {**saved, "labels": list(head.labels)}
+
+    def of_tokenizer(self, context: ModelContext) -> dict[str, Any]:
+        """The network's arguments that depend on the tokenizer."""
+        return {"vocabulary": self._vocabulary(context)}
 
     def _vocabulary(self, context: ModelContext) -> int:
         """The size of the vocabulary. Without the tokenizer of `like`, shapes are taken from its embeddings."""

@@ -15,6 +15,7 @@ from safetensors.torch import load_model
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kdspec.networks.static_embeddings import StaticEmbeddings
 from kdspec.source import read_back
 
 CONFIGURATION = "config.json"
@@ -108,7 +109,8 @@ class TextCnn(nn.Module):
 def make(configuration: Mapping[str, Any]) -> nn.Module:
     """The network of a configuration that its model's `save` wrote, with randomly initialised weights."""
     sizes: dict[str, Any] = dict(configuration["sizes"])
-    return BiGru(**sizes) if configuration["network"] == "bigru" else TextCnn(**sizes)
+    networks: dict[str, type[nn.Module]] = {"bigru": BiGru, "textcnn": TextCnn, "static": StaticEmbeddings}
+    return networks[configuration["network"]](**sizes)
 
 
 def load(folder: str | Path) -> tuple[nn.Module, Any]:

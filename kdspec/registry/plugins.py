@@ -33,6 +33,7 @@ BUILTINS = (
     "kdspec.builtins.matching.adaptors",
     "kdspec.builtins.models.transformers",
     "kdspec.builtins.models.text_models",
+    "kdspec.builtins.models.static_embeddings",
     "kdspec.builtins.datasets.files",
     "kdspec.builtins.datasets.conll",
     "kdspec.builtins.datasets.squad",

@@ -1,0 +1,54 @@
+"""A network with one vector a token: the embedding of a text is the mean of the vectors of its tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class StaticEmbeddings(nn.Module):
+    """The mean of token vectors, each times its weight if there are weights; a linear head for classes on top.
+
+    Special tokens are not counted, so that a text has the embedding that Model2Vec and sentence-transformers give it, which
+    tokenise without them. A text without any other token has the embedding 0.
+
+    Args:
+        vocabulary: number of tokens.
+        embedding: width of their vectors.
+        normalize: whether embeddings have length 1.
+        weights: whether each token has a trained weight too.
+        head: whether there is a head, that is, the network's output is not the embedding alone.
+        classes: the outputs of the head.
+        ignored: the ids of tokens that are not counted.
+    """
+
+    counted: Tensor
+
+    def __init__(
+        self, *, vocabulary: int, embedding: int, normalize: bool, weights: bool, head: bool, classes: int,
+        ignored: Sequence[int] = (),
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.embeddings, self.normalize = nn.Embedding(vocabulary, embedding), normalize
+        self.weights = nn.Parameter(torch.ones(vocabulary)) if weights else None
+        self.head = nn.Linear(embedding, classes) if head else None
+        counted = torch.ones(vocabulary, dtype=torch.bool)
+        counted[list(ignored)] = False
+        self.register_buffer("counted", counted, persistent=False)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> dict[str, Any]:
+        """`embedding`, (batch, width); `hidden_states`, the vectors of the tokens; `logits`, (batch, classes), if it has a head."""
+        mask = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask != 0
+        states = torch.where(mask[..., None], self.embeddings(input_ids), 0.0)
+        counted = mask & self.counted[input_ids]
+        share = counted.to(states.dtype) if self.weights is None else counted * self.weights[input_ids]
+        # Divided by the number of tokens, not by the sum of their weights, as Model2Vec does it.
+        embedding = (states * share[..., None]).sum(1) / counted.sum(1, keepdim=True).clamp_min(1)
+        if self.normalize:
+            embedding = functional.normalize(embedding, dim=-1)
+        found = {"embedding": embedding, "hidden_states": (states,)}
+        return found if self.head is None else {**found, "logits": self.head(embedding)}

@@ -1,0 +1,119 @@
+"""Students with one vector a token: whole runs, what they begin with, and what a spec can get wrong."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModel
+
+from kdspec.api.kinds.model import ModelContext
+from kdspec.api.working.task import Head
+from kdspec.builtins.models.static_embeddings import StaticTextModel
+from kdspec.builtins.models.transformers import Transformers
+from kdspec.networks.text_networks import load
+from kdspec.testing import check, check_model, run, tiny
+
+SPEC = """
+kdspec: 1
+name: small
+tasks:
+  reviews:
+    sequence_classification:
+      data: {csv: {train: rows.csv, validation: rows.csv}}
+      text: text
+      label: label
+models:
+  teacher: {transformers: {path: ./tiny}}
+  student: {static: {like: teacher, width: 8}}
+stages:
+  fit:
+    distiller: {supervised: {model: teacher}}
+    training: {steps: 1, batch_size: 4, optimizer: {adamw: {lr: 0.1}}}
+  distil:
+    distiller: {general: {teacher: teacher, student: student, matches: [{feature: hidden, loss: hidden_mse, layers: {0: 0}}]}}
+    training: {steps: 2, batch_size: 2, log_every: 1}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    tiny(tmp_path / "tiny")
+    (tmp_path / "rows.csv").write_text("text,label\ngood,yes\nbad,no\nfine it is,yes\nawful,no\n")
+    return tmp_path
+
+
+def built(kind="embedding", labels=(), place="tiny", **parameters):
+    """A student of the teacher in the folder, and the teacher."""
+    models = {"teacher": Transformers(path=str(place)), "student": StaticTextModel(**{"width": 8} | parameters)}
+    head = Head(kind=kind, labels=labels)
+    teacher = AutoModel.from_pretrained(place)
+    context = ModelContext(name="student", models=models, built={"teacher": teacher}, head=head)
+    return models["student"].build(context), teacher
+
+
+def test_it_learns_classes_is_compared_and_loads_again_without_a_spec(folder):
+    assert check(SPEC, folder=folder).diagnostics == ()
+    result = run(SPEC, folder / "runs", folder=folder)
+    row = next(row for row in result.table if row.model == "student")
+    module, tokenizer = load(result.student)
+    assert row.parameters == sum(parameter.numel() for parameter in module.parameters())
+    assert row.latency_ms > 0
+    found = module(**tokenizer(["good", "awful it is"], padding=True, return_tensors="pt"))
+    assert found["logits"].shape == (2, 2)
+    torch.testing.assert_close(found["embedding"].norm(dim=1), torch.ones(2))
+    assert json.loads((result.student / "config.json").read_text())["network"] == "static"
+    assert "hidden.hidden_mse.0-0" in (result.folder / "events.jsonl").read_text()
+
+
+def test_it_begins_with_the_vectors_of_a_teacher_that_an_earlier_stage_has_trained(folder):
+    still = "stages.distil.training.optimizer={sgd: {lr: 1.0e-20}}"
+    student = load(run(SPEC, folder / "runs", folder=folder, sets=[still]).student)[0]
+    trained = next((folder / "runs").glob("**/teacher/config.json")).parent
+    torch.testing.assert_close(student.embeddings.weight, built(like="teacher", place=trained)[0].embeddings.weight)
+    untrained = built(like="teacher", place=folder / "tiny")[0]
+    assert (student.embeddings.weight - untrained.embeddings.weight).abs().max() > 1e-4
+
+
+def test_weights_of_tokens_begin_as_those_of_their_frequency(folder):
+    together, apart = (built(like="teacher", place=folder / "tiny", weights=w)[0] for w in (False, True))
+    ids = torch.tensor([[2, 9, 7, 3]])
+    torch.testing.assert_close(together(ids)["embedding"], apart(ids)["embedding"])
+    torch.testing.assert_close(together.embeddings.weight, apart.embeddings.weight * apart.weights[:, None])
+    assert built(like="teacher", place=folder / "tiny", sif=None)[0].embeddings.weight.abs().max() > 0.1
+
+
+def test_only_the_head_is_drawn_at_random(folder):
+    initialised = []
+    models = {"teacher": Transformers(path=str(folder / "tiny")), "student": StaticTextModel(like="teacher", width=8)}
+    context = ModelContext(
+        name="student", models=models, built={"teacher": AutoModel.from_pretrained(folder / "tiny")},
+        head=Head(kind="regression", labels=("score",)), on_initialised=initialised.append,
+    )  # fmt: skip
+    models["student"].build(context)
+    assert initialised == [{"head.weight", "head.bias"}]
+
+
+@pytest.mark.parametrize(("kind", "labels"), [("embedding", ()), ("multi_label", ("a", "b"))])
+def test_it_is_a_model_as_plugins_are(kind, labels, folder):
+    check_model(StaticTextModel(tokenizer="./tiny", width=5), Head(kind=kind, labels=labels), folder)
+
+
+@pytest.mark.parametrize(
+    ("sets", "code", "message"),
+    [
+        (["models.student.static={width: 8}"], "KD102", "missing key `like`"),
+        (["models.student.static={tokenizer: ./tiny, sif: 0.001}"], "KD107", "exclude each other"),
+        (["models.student.static={like: techer}"], "KD204", "unknown model `techer`"),
+        (["models.student.static.sif=0"], "KD104", "greater than 0"),
+        (["models.student.static.initialize={layers: [0]}"], "KD101", "unknown key `initialize`"),
+        (["models.student.static.width=17"], "KD302", "the vectors of `teacher` are 16 wide, these 17"),
+        (["models.student.static={like: teacher}"], "KD302", "the vectors of `teacher` are 16 wide, these 256"),
+        (["stages.distil.distiller.general.matches.0.layers={2: 1}"], "KD301", "`student` has no `hidden` 1"),
+    ],
+)
+def test_mistakes_are_found_before_anything_runs(sets, code, message, folder):
+    errors = check(SPEC, folder=folder, sets=sets).errors
+    assert [error.code for error in errors] == [code]
+    assert message in f"{errors[0].message} {errors[0].primary}"
