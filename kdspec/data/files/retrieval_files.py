@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePath
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Strict
@@ -56,6 +56,17 @@ SpecTable = Annotated[SpecFile, AfterValidator(_format)]
 """A file of rows whose suffix tells its format: `.jsonl` (or `.json`), `.csv` or `.tsv`, also compressed (`.tsv.gz`)."""
 
 
+RelevantFiles = Annotated[
+    dict[Literal["validation", "test"], SpecTable],
+    Field(min_length=1),
+    BeforeValidator(
+        lambda value: {"validation": value} if isinstance(value, str) else value,
+        json_schema_input_type=str | dict[str, str],
+    ),
+]
+"""A file of pairs for each split that is evaluated; one file is that of `validation`."""
+
+
 @dataclass(frozen=True)
 class RetrievalTexts:
     """A retrieval set that has been read."""
@@ -80,12 +91,17 @@ class RetrievalFiles(Strict):
     """The documents: `_id` (or `id`, `doc_id`, `pid`), `text` (or `document`, `passage`), and `title`, which is put before the text."""
     queries: SpecTable
     """The queries: `_id` (or `id`, `query_id`, `qid`) and `text` (or `query`, `question`)."""
-    relevant: SpecTable
+    relevant: RelevantFiles
     """Pairs: `query-id` (or `query_id`, `qid`), `corpus-id` (or `doc_id`, `pid`), and `score` (or `relevance`), a number: 0 or less
-    is not relevant. Without that column all pairs are relevant, with 1."""
+    is not relevant. Without that column all pairs are relevant, with 1. One file is that of `validation`; files for both:
+    `{validation: dev.tsv, test: test.tsv}`."""
 
-    def read(self, folder: Path, at: Place = ()) -> RetrievalTexts:
-        """Read and compare the files.
+    def has_split(self, split: str) -> bool:
+        """Whether there is a file of pairs for a split."""
+        return split in self.relevant
+
+    def read(self, folder: Path, at: Place = ()) -> dict[str, RetrievalTexts]:
+        """Read and compare the files: the set of each split.
 
         Args:
             folder: that of the spec.
@@ -96,15 +112,17 @@ class RetrievalFiles(Strict):
         """
         documents = read_documents(self.corpus, folder, (*at, "corpus"))
         queries = read_queries(self.queries, folder, (*at, "queries"))
-        place = (*at, "relevant")
-        try:
-            pairs = self._pairs(
-                _columns(self.relevant, folder, _PAIRED_QUERY, _PAIRED_DOCUMENT, _RELEVANCE), queries, documents
-            )
-        except FileMistake as mistake:
-            raise file_fault(mistake, self.relevant, place) from mistake
-        asked = {query for query, _ in pairs}
-        return RetrievalTexts(documents, {name: text for name, text in queries.items() if name in asked}, pairs)
+        found = {}
+        for split, file in self.relevant.items():
+            try:
+                columns = _columns(file, folder, _PAIRED_QUERY, _PAIRED_DOCUMENT, _RELEVANCE)
+                pairs = self._pairs(columns, queries, documents)
+            except FileMistake as mistake:
+                raise file_fault(mistake, file, (*at, "relevant", split)) from mistake
+            asked = {query for query, _ in pairs}
+            of_split = {name: text for name, text in queries.items() if name in asked}
+            found[split] = RetrievalTexts(documents, of_split, pairs)
+        return found
 
     def _pairs(
         self, columns: Columns, queries: Collection[str], documents: Collection[str]
