@@ -112,7 +112,7 @@ class RetrievalFiles(Strict):
         """
         documents = read_documents(self.corpus, folder, (*at, "corpus"))
         queries = read_queries(self.queries, folder, (*at, "queries"))
-        found = {}
+        found: dict[str, RetrievalTexts] = {}
         for split, file in self.relevant.items():
             try:
                 columns = _columns(file, folder, _PAIRED_QUERY, _PAIRED_DOCUMENT, _RELEVANCE)

@@ -23,7 +23,7 @@ DEFAULT = ("ndcg@10", "mrr@10", "recall@100", "map")
 
 
 @dataclass(frozen=True)
-class Ranked:
+class RelevantRanks:
     """The relevant documents of some queries in rankings: flat tensors with an entry for each of them, in any order."""
 
     query: Tensor
@@ -36,7 +36,7 @@ class Ranked:
     """Number of queries."""
 
 
-def ndcg(ranked: Ranked, k: int) -> Tensor:
+def ndcg(ranked: RelevantRanks, k: int) -> Tensor:
     """nDCG@k of each query, float64 `(queries,)`: Σ relevance / log2(rank + 1) over the first k, divided by the largest possible.
 
     Järvelin and Kekäläinen 2002, "Cumulated gain-based evaluation of IR techniques" (https://doi.org/10.1145/582415.582418).
@@ -46,19 +46,19 @@ def ndcg(ranked: Ranked, k: int) -> Tensor:
     return _known(ranked, gained / possible)
 
 
-def mrr(ranked: Ranked, k: int) -> Tensor:
+def mrr(ranked: RelevantRanks, k: int) -> Tensor:
     """Reciprocal rank of the first relevant document of each query, float64 `(queries,)`; 0 if it is not among the first k."""
     never = torch.full((ranked.queries,), 2**62)
     first = never.scatter_reduce(0, ranked.query, ranked.rank, "amin")
     return _known(ranked, torch.where(first <= k, 1 / first.double(), 0))
 
 
-def recall(ranked: Ranked, k: int) -> Tensor:
+def recall(ranked: RelevantRanks, k: int) -> Tensor:
     """The share of the relevant documents of each query that is among the first k, float64 `(queries,)`."""
     return _known(ranked, _sum(ranked, (ranked.rank <= k).double()) / _relevant(ranked))
 
 
-def average_precision(ranked: Ranked, k: int | None = None) -> Tensor:
+def average_precision(ranked: RelevantRanks, k: int | None = None) -> Tensor:
     """Average precision of each query, float64 `(queries,)`: the mean over its relevant documents of the precision at their ranks.
 
     One that is not among the first k counts 0; without k, the whole ranking counts. sentence-transformers divides `map@k` by
@@ -75,7 +75,7 @@ def is_metric(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def of_each_query(ranked: Ranked, name: str) -> Tensor:
+def of_each_query(ranked: RelevantRanks, name: str) -> Tensor:
     """The metric with this name (`ndcg@10`) of each query, float64 `(queries,)`; NaN for a query without a relevant document."""
     found = _NAME.fullmatch(name)
     assert found is not None, f"`{name}` is no metric of rankings"
@@ -85,14 +85,14 @@ def of_each_query(ranked: Ranked, name: str) -> Tensor:
     return made(ranked, int(found[2]))
 
 
-def means(ranked: Ranked, names: Collection[str] = DEFAULT) -> Mapping[str, float]:
+def means(ranked: RelevantRanks, names: Collection[str] = DEFAULT) -> Mapping[str, float]:
     """The mean of each metric over the queries that have a relevant document; empty if none has."""
     if not len(ranked.query):
         return {}
     return {name: of_each_query(ranked, name).nanmean().item() for name in names}
 
 
-def among_candidates(scores: Tensor, relevance: Tensor, mask: Tensor) -> Ranked:
+def among_candidates(scores: Tensor, relevance: Tensor, mask: Tensor) -> RelevantRanks:
     """The ranking of the given candidates of each query by their scores.
 
     Candidates with equal scores are ranked with the least relevant first, and so are those whose score is NaN behind all others:
@@ -110,10 +110,10 @@ def among_candidates(scores: Tensor, relevance: Tensor, mask: Tensor) -> Ranked:
     before = (scores[query] > own) | ((scores[query] == own) & (gains[query] < gain))
     tied = (scores[query] == own) & (gains[query] == gain) & (torch.arange(scores.shape[1]) < place[:, None])
     rank = 1 + ((before | tied) & mask[query]).sum(1)
-    return Ranked(query, rank, gain.squeeze(1), len(scores))
+    return RelevantRanks(query, rank, gain.squeeze(1), len(scores))
 
 
-def _places(ranked: Ranked, key: Tensor) -> Tensor:
+def _places(ranked: RelevantRanks, key: Tensor) -> Tensor:
     """The place of each entry among those of its query by a key, counted from 1, int64 `(entries,)`."""
     order = key.argsort(stable=True)
     order = order[ranked.query[order].argsort(stable=True)]
@@ -124,17 +124,17 @@ def _places(ranked: Ranked, key: Tensor) -> Tensor:
     return places
 
 
-def _discounted(ranked: Ranked, rank: Tensor, k: int) -> Tensor:
+def _discounted(ranked: RelevantRanks, rank: Tensor, k: int) -> Tensor:
     return _sum(ranked, torch.where(rank <= k, ranked.relevance / (rank + 1.0).double().log2(), 0))
 
 
-def _sum(ranked: Ranked, values: Tensor) -> Tensor:
+def _sum(ranked: RelevantRanks, values: Tensor) -> Tensor:
     return torch.zeros(ranked.queries, dtype=torch.float64).index_add(0, ranked.query, values.double())
 
 
-def _relevant(ranked: Ranked) -> Tensor:
+def _relevant(ranked: RelevantRanks) -> Tensor:
     return ranked.query.bincount(minlength=ranked.queries).double()
 
 
-def _known(ranked: Ranked, values: Tensor) -> Tensor:
+def _known(ranked: RelevantRanks, values: Tensor) -> Tensor:
     return torch.where(_relevant(ranked) > 0, values, torch.nan)

@@ -10,7 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdspec.ops.retrieval.ranked_metrics import DEFAULT, Ranked, among_candidates, is_metric, means, of_each_query
+from kdspec.ops.retrieval.ranked_metrics import (
+    DEFAULT,
+    RelevantRanks,
+    among_candidates,
+    is_metric,
+    means,
+    of_each_query,
+)
 
 NAMES = ("ndcg@1", "ndcg@3", "ndcg@10", "mrr@1", "mrr@10", "recall@2", "recall@100", "map", "map@3")
 
@@ -22,7 +29,7 @@ def ranked(rankings):
     ]
     random.Random(0).shuffle(entries)
     query, rank, gain = zip(*entries, strict=True) if entries else ((), (), ())
-    return Ranked(
+    return RelevantRanks(
         torch.tensor(query, dtype=torch.int64), torch.tensor(rank, dtype=torch.int64), torch.tensor(gain).double(), len(rankings)
     )  # fmt: skip
 
