@@ -44,6 +44,7 @@ BUILTINS = (
     "kdspec.builtins.tasks.masked_lm",
     "kdspec.builtins.tasks.augmentations",
     "kdspec.builtins.tasks.question_answering",
+    "kdspec.builtins.tasks.ranking",
     "kdspec.builtins.tasks.tensors",
     "kdspec.builtins.training.optimizers",
     "kdspec.builtins.strategies.one_teacher",

@@ -25,7 +25,8 @@ def check_task(component: Task, *, tokenizer: Any | None = None, folder: str | P
     - The class and its parameters are documented, and its module does not import torch.
     - `build` gives a `BuiltTask` with the head that the class states, and so does `without_rows`.
     - `encode` gives as many rows as `rows` says, alike each time.
-    - `collate` gives a `Batch` of any rows: those of one row are in a batch of several too, but for padding.
+    - `collate` gives a `Batch` of any rows: those of one row are in a batch of several too, but for padding;
+      not looked at where a row is several texts.
     - `units` are positive, and those of two halves are those of both together, but for padding.
     - The evaluator's metrics are declared by `metric_names`, and its primary metric is one of them.
 
@@ -85,7 +86,8 @@ def _check_batches(who: str, task: BuiltTask, rows: Sequence[Row], reader: Reade
     assert whole.inputs, f"{who}: a batch has no inputs"
     for number, row in enumerate(few):
         alone = task.collate([row], reader)
-        for field, tensors in alone.inputs.items():
+        whole_rows = all(len(tensor) == 1 for tensors in alone.inputs.values() for tensor in tensors.values())
+        for field, tensors in alone.inputs.items() if whole_rows else ():
             for name, tensor in tensors.items():
                 wide = whole.inputs[field][name][number]
                 kept = wide[tuple(slice(0, size) for size in tensor.shape[1:])]

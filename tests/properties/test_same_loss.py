@@ -48,7 +48,8 @@ WRITTEN = {
 }
 """Every task, with its parameters; but for those of `APART`."""
 APART = {
-    "tensors": "its rows are given as tensors of one shape: there is no padding, and without tokens no length to cut by"
+    "ranking": "a row is several texts, which only a model that scores reads; its own tests compare",
+    "tensors": "its rows are given as tensors of one shape: there is no padding, and without tokens no length to cut by",
 }
 DRAWN_ANEW = {"masked_lm": "other tokens are masked in each epoch, so that there are no answers to keep"}
 """Tasks without a cache."""

@@ -17,15 +17,16 @@ if TYPE_CHECKING:
     from kdspec.ops.mean import Mean
 
 
-LogitKind = Literal["classes", "labels", "numbers"]
-"""The meaning of the logits of a row or token: classes of which one is right, labels each of which is true or false, or
-predicted numbers."""
+LogitKind = Literal["classes", "labels", "numbers", "scores"]
+"""The meaning of the logits of a row or token: classes of which one is right, labels each of which is true or false,
+predicted numbers, or the scores of a query's candidates, `(rows, candidates)` with -inf where a row has none."""
 
 LOGIT_KINDS: Mapping[LogitKind, str] = MappingProxyType(
     {
         "classes": "classes of which one is right",
         "labels": "labels of which several may hold",
         "numbers": "numbers",
+        "scores": "scores of candidates",
     }
 )
 """The kinds of logits in words, for messages."""

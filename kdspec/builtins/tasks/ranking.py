@@ -1,0 +1,234 @@
+"""The task `ranking`: the order of a query's candidates, by a score for each."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from kdspec.api.component import Component, Strict
+from kdspec.api.hooks import hookimpl
+from kdspec.api.kinds.context import BuildContext, TaskContext
+from kdspec.api.kinds.kinds import Dataset, Task
+from kdspec.api.kinds.losses import LogitKind
+from kdspec.api.spec.bounds import LONGEST_ROW
+from kdspec.api.working.batch import Batch
+from kdspec.api.working.evaluator import Evaluator
+from kdspec.api.working.task import BuiltTask, Head, Reader, Row
+from kdspec.data import texts
+from kdspec.data.columns import ColumnPlace, missing, named
+from kdspec.data.ranking.ranked_rows import RankingColumns, RowReader
+from kdspec.data.ranking.ranking_inputs import IGNORE, Limits, RankingInputs, targets
+from kdspec.data.ranking.ranking_metrics import NAMES, CandidateMetrics
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from kdspec.api.working.step import Features
+    from kdspec.diagnostics.fault import Fault
+    from kdspec.ops.mean import Mean, Unit
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Columns = Annotated[list[str], Field(min_length=1), BeforeValidator(_listed, json_schema_input_type=str | list[str])]
+"""One column, or several."""
+_Length = Annotated[int, Field(ge=2, le=LONGEST_ROW)]
+
+
+class TextLimits(Strict):
+    """Limits of the two texts."""
+
+    query: _Length | None = None
+    """Of a query."""
+    document: _Length | None = None
+    """Of a document."""
+
+
+class Ranking(Task):
+    """The order of a query's candidates: a model gives each a score, and the scores of a row are its logits.
+
+    Candidates are given by columns, each with one text or a list of texts; rows may have different numbers of them. A text
+    that stands among a row's candidates twice is one candidate.
+
+    Hard labels: the cross-entropy of each positive among the negatives of its row; several positives of a row are not
+    negatives of one another, and the row's loss is the mean over them. Metrics count the rows with a positive and another
+    candidate. A row without positives, and every row of the split `unlabelled`, has no label.
+    """
+
+    name = "ranking"
+    scope = "position"
+    head: ClassVar[str | None] = "ranking"
+    length_limit: ClassVar[str | None] = "max_length"
+    logits: ClassVar[LogitKind | None] = "scores"
+
+    data: Dataset
+    """The rows."""
+    query: str = "query"
+    """The column of the queries."""
+    documents: Columns
+    """The column of the candidates, or several: `[positive, negatives]`. A cell is a text or a list of texts; a list may be
+    written as a text."""
+    scores: Annotated[list[str], BeforeValidator(_listed, json_schema_input_type=str | list[str])] = []
+    """The column of recorded scores, one for each candidate, or a column for each of `documents`:
+    `[pos_scores, neg_scores]`."""
+    margins: str | None = None
+    """In place of `scores`: the column of the first candidate's score minus that of each other one, a number or a list."""
+    positives: str | None = None
+    """The positives of each row: one of the columns in `documents`, or a column with some of its candidates. Default: no
+    labels; the student learns from a teacher only."""
+    without_text: texts.WithoutText = "error"
+    """For a row without a query or a candidate, and for a candidate without a text: an error, or `leave_out`, which reports
+    their number."""
+    max_length: _Length | TextLimits | None = None
+    """Number of tokens to which a text, or a pair of query and document, is truncated; or `{query: 32, document: 256}`, of
+    which a pair has the sum. Default: the tokenizer's limit."""
+
+    @model_validator(mode="after")
+    def _one_kind_of_scores(self) -> Self:
+        if self.scores and self.margins is not None:
+            raise PydanticCustomError("wrong_value", "`scores` and `margins` say the same: write one of them")
+        if len(self.scores) not in (0, 1, len(self.documents)):
+            message = "{scores} columns of scores for {documents} of documents: write one for each, or one for all"
+            counts = {"scores": len(self.scores), "documents": len(self.documents)}
+            raise PydanticCustomError("wrong_value", message, counts)
+        return self
+
+    def columns(self) -> RankingColumns:
+        """The columns of the rows."""
+        return RankingColumns(
+            query=self.query, documents=self.documents, scores=self.scores, margins=self.margins,
+            positives=self.positives,
+        )  # fmt: skip
+
+    def adaptor(self) -> Mapping[str, str | list[str]]:
+        """The field paths for a model with scores."""
+        paths: dict[str, str | list[str]] = {
+            "logits": "output.logits",
+            "logits_mask": "batch.candidates_mask",
+            "embedding": "output.embedding",
+        }
+        if self.positives is not None:
+            paths["labels"] = "batch.labels"
+        return paths
+
+    def has_labels(self) -> bool:
+        """Whether `positives` names a column."""
+        return self.positives is not None
+
+    def label_columns(self) -> Mapping[ColumnPlace, str]:
+        """That of `positives`."""
+        return {} if self.positives is None else {("positives",): self.positives}
+
+    def metric_names(self) -> Collection[str]:
+        """Those of the candidates."""
+        return NAMES
+
+    def without_rows(self) -> RankedRows:
+        """All but the rows."""
+        return RankedRows(self, {}, TaskContext())
+
+    def check(self, context: BuildContext) -> Iterator[Fault]:
+        """Whether the rows have the columns of the texts and of the scores."""
+        splits = texts.columns_of(self.data, context)
+        yield from missing(splits, self.columns().inputs(), {}, named(self))
+        train = {name: columns for name, columns in splits.items() if name == "train"}
+        yield from missing(train, self.columns().recorded(), {}, named(self))
+
+    def build(self, context: TaskContext) -> RankedRows:
+        """Read the rows and check their candidates."""
+        columns = self.columns()
+        reads = (*columns.inputs().values(), *columns.recorded().values(), self.positives)
+        splits = texts.splits_of(
+            self.data, context, reads, inputs={("query",): self.query}, without_text=self.without_text
+        )
+        return RankedRows(self, splits, context)
+
+
+class RankedRows(BuiltTask):
+    """The built task; without rows if there are no splits."""
+
+    length_key = "length"
+
+    def __init__(self, task: Ranking, splits: Mapping[str, Any], context: TaskContext) -> None:
+        self._task = task
+        self.head = Head(kind=task.head)
+        if splits and task.positives is not None and context.reads_labels:
+            texts.check_column(splits["train"], "train", task.positives, ("positives",))
+        leave_out = task.without_text == "leave_out"
+        self._rows = {
+            split: RowReader(task.columns(), rows, split, context.tell, leave_out=leave_out).read()
+            for split, rows in splits.items()
+        }
+        self._inputs = RankingInputs(_limits(task.max_length))
+
+    def rows(self, split: str) -> int:
+        """Number of queries of the split."""
+        return len(self._rows.get(split, ()))
+
+    def labelled(self, split: str) -> int:
+        """Number of queries that the metrics count: those with a positive and another candidate."""
+        return sum(row.ranks for row in self._rows.get(split, ()))
+
+    def encode(self, split: str, readers: Sequence[Reader]) -> list[list[dict[str, Any]]]:
+        """The tokens of each row, or the numbers of its texts, with the places of its positives."""
+        return [self._inputs.encode(self._rows[split], split, reader) for reader in readers]
+
+    def collate(self, rows: Sequence[Row], reader: Reader) -> Batch:
+        """Pad to the longest text, and to the largest number of candidates.
+
+        The inputs are those of the reader's form. `candidates`, `(rows, n)`, has numbers of pairs or documents and -1 for
+        none. Targets: `labels`, `(rows,)`, the place of the first positive or -100; `candidates_mask` and `positives`,
+        `(rows, n)`.
+        """
+        return Batch(inputs=self._inputs.collate(rows, reader), targets=targets(rows))
+
+    def texts(self, split: str) -> Sequence[tuple[str, ...]]:
+        """Each query with its candidates."""
+        return [(row.query, *row.documents) for row in self._rows[split]]
+
+    def units(self, batch: Batch, masks: Mapping[str, Tensor]) -> Mapping[Unit, float]:
+        """Rows, which have one label each, and tokens with padding."""
+        del masks
+        rows = float(len(batch.rows))
+        tokens = [tensor for fields in batch.inputs.values() for name, tensor in fields.items() if name == "input_ids"]
+        return {
+            "rows": rows,
+            "labels": rows,
+            "labelled": float((batch.targets["labels"] != IGNORE).sum()),
+            "tokens": float(sum(each.numel() for each in tokens)),
+            "pairs": float(sum(len(each) * each.shape[1] ** 2 for each in tokens)),
+        }
+
+    def hard_loss(self, features: Features, batch: Batch) -> Mapping[str, Mean]:
+        """The cross-entropy of the positives among the candidates; none without `positives`."""
+        from kdspec.objectives.soft_labels import outputs
+        from kdspec.ops.retrieval.candidates import cross_entropy_of_positives
+
+        if self._task.positives is None:
+            return {}
+        scores = outputs(features)[0].dense()
+        places = (batch.targets[name].to(scores.device) for name in ("positives", "candidates_mask"))
+        return {"labels": cross_entropy_of_positives(scores, *places)}
+
+    def evaluator(self, split: str) -> Evaluator:
+        """nDCG@10, MRR@10, MAP and accuracy of the given candidates."""
+        del split
+        return CandidateMetrics()
+
+
+def _limits(given: int | TextLimits | None) -> Limits:
+    if not isinstance(given, TextLimits):
+        return Limits(given, given, given)
+    both = None if given.query is None or given.document is None else given.query + given.document
+    return Limits(given.query, given.document, both)
+
+
+@hookimpl
+def kdspec_components() -> list[type[Component]]:
+    """The task."""
+    return [Ranking]
