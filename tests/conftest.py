@@ -60,6 +60,10 @@ TAGGED = {
     "msra/names-{}.txt": ["B-PER E-PER O", "O S-LOC O", "B-ORG M-ORG E-ORG"],
     "contracts/{}.txt": ["B-PERSON I-PERSON O", "O B-LOCATION O", "B-ORGANIZATION O O"],
 }
+PAIRS = ("sts-benchmark/{}.csv", ("sentence1", "sentence2", "score"), ["4.5", "0.2", "2.75"])
+TRANSLATED = ("home-assistant/{}.csv", ("en", "zh"))
+SENTENCES = ("sts-benchmark/sentences.csv", "snippets/sentences.csv")
+RETRIEVAL = "squad-retrieval"
 QUESTIONS = ("msra/questions-{}.json", "squad-shifts/{}.json", "squad-shifts/short-{}.json")
 
 
@@ -75,12 +79,59 @@ def small_assets(tmp_path_factory):
     folder = tmp_path_factory.mktemp("small") / "assets"
     for model, shape in MODELS.items():
         tiny(folder / model, width=48, heads=12, **shape)
-    for split in ("train", "validation", "test", "unlabelled"):
-        for pattern, content in made_up(split):
-            path = folder / pattern.format(split)
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(content, encoding="utf-8")
+    splits = ("train", "validation", "test", "unlabelled")
+    files = {pattern.format(split): content for split in splits for pattern, content in made_up(split)}
+    for name, content in (files | dict(made_up_sentences())).items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+    static_vectors(folder / "wordllama", folder / "all-MiniLM-L6-v2")
     return folder
+
+
+def made_up_sentences():
+    """Sentences without labels, pairs with scores, translations, and questions with the passages that answer them."""
+    nouns = ("lamp", "river", "engine", "letter", "garden")
+    texts = [f"the {noun} of house {number}" for number in range(8) for noun in nouns]
+    for name in SENTENCES:
+        yield name, "\n".join(["sentence", *texts, ""])
+    for split in ("train", "validation", "test"):
+        pattern, columns, scores = PAIRS
+        pairs = zip(texts, reversed(texts), itertools.cycle(scores), strict=False)
+        yield pattern.format(split), "\n".join([",".join(columns), *map(",".join, pairs), ""])
+        pattern, columns = TRANSLATED
+        lines = (f"{text} in {split},{split} 房子 {number} 的灯" for number, text in enumerate(texts))
+        yield pattern.format(split), "\n".join([",".join(columns), *lines, ""])
+    passages = [f"here is {text} and nothing else" for text in texts]
+    asked = [
+        {"question": f"where is {text}?", "positive": passage} for text, passage in zip(texts, passages, strict=True)
+    ]
+    yield f"{RETRIEVAL}/train.jsonl", lines_of(asked)
+    yield f"{RETRIEVAL}/passages.jsonl", lines_of([{"text": text} for text in passages])
+    yield f"{RETRIEVAL}/corpus.jsonl", lines_of([{"_id": f"p{n}", "text": text} for n, text in enumerate(passages)])
+    for split, places in (("validation", range(8)), ("test", range(8, 16))):
+        found = [{"_id": f"q{n}", "text": f"where is {texts[n]}"} for n in places]
+        yield f"{RETRIEVAL}/queries-{split}.jsonl", lines_of(found)
+        relevant = [f"q{n}\tp{n}\t1" for n in places]
+        yield f"{RETRIEVAL}/relevant-{split}.tsv", "\n".join(["query-id\tcorpus-id\tscore", *relevant, ""])
+
+
+def lines_of(rows):
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def static_vectors(folder, like):
+    """A folder with one vector a token, for the tokenizer of a model."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    folder.mkdir()
+    tokenizer = json.loads((like / "tokenizer.json").read_text(encoding="utf-8"))
+    vectors = np.random.default_rng(0).standard_normal((len(tokenizer["model"]["vocab"]), 16)).astype(np.float32)
+    save_file({"embeddings": vectors}, folder / "model.safetensors", metadata={"format": "pt"})
+    config = {"model_type": "model2vec", "architectures": ["StaticModel"], "hidden_dim": 16, "normalize": True}
+    (folder / "config.json").write_text(json.dumps(config))
+    shutil.copy(like / "tokenizer.json", folder)
 
 
 def made_up(split):
@@ -137,10 +188,10 @@ def library(tmp_path_factory, small_assets):
     shutil.copytree(small_assets, copied / "assets")
     for made in (copied / "assets").iterdir():
         fetched = SPECS / "assets" / made.name
-        if not (fetched / ".complete").is_file():
+        if not (fetched / ".complete").is_file() or made.name == RETRIEVAL:  # whose files name one another's rows
             continue
         shutil.rmtree(made)
-        if made.name in MODELS:
+        if made.name in (*MODELS, "wordllama"):
             made.symlink_to(fetched)
             continue
         made.mkdir()

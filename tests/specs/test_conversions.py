@@ -36,6 +36,27 @@ def quantized():
         del sys.modules["quantized"]
 
 
+@pytest.fixture(scope="module")
+def parallel_texts(conversions):
+    del conversions  # which it imports, and which is no longer known after its tests
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SPECS))
+        import parallel_texts
+
+        yield parallel_texts
+        del sys.modules["parallel_texts"]
+
+
+@pytest.fixture(scope="module")
+def static_vectors():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SPECS))
+        import static_vectors
+
+        yield static_vectors
+        del sys.modules["static_vectors"]
+
+
 @pytest.fixture
 def unpacked(tmp_path):
     folder = tmp_path / "unpacked"
@@ -256,3 +277,77 @@ def test_the_encoder_loads_and_takes_a_character_as_a_token(quantized, unpacked,
     assert tokenizer.convert_ids_to_tokens(ids["input_ids"]) == ["[CLS]", "中", "[SEP]", "国", "[SEP]"]
     assert tokenizer.pad_token_id == 0
     assert tokenizer.mask_token == "[MASK]"
+
+
+def test_sentence_pairs_keep_their_quotes_and_rows_of_more_columns(parallel_texts, unpacked, made):
+    row = 'main\tMSRvid\t2012\t1\t{}\t"A" man {}\tA woman {}\n'
+    for number, name in enumerate(("train", "dev", "test")):
+        (unpacked / f"sts-{name}.csv").write_text(row.format("2.500", number, number), encoding="utf-8")
+    with (unpacked / "sts-train.csv").open("a", encoding="utf-8") as file:
+        file.write(row.format("1.000", 2, 0).rstrip("\n") + "\tMSRvid\tmore\n")
+    parallel_texts.sentence_pairs(unpacked, made)
+
+    assert rows(made / "validation.csv") == [{"sentence1": '"A" man 1', "sentence2": "A woman 1", "score": "2.500"}]
+    assert len(rows(made / "train.csv")) == 2
+    # `"A" man 2` is in a test pair too, and is not trained on; `A woman 0` comes once.
+    assert [row["sentence"] for row in rows(made / "sentences.csv")] == ['"A" man 0', "A woman 0"]
+
+
+def test_interface_sentences_are_aligned_by_their_keys(parallel_texts, unpacked, made):
+    english = {
+        "a": {"x": "Turn on the  light", "y": "Hello {name} and all", "z": "Too short"},
+        "b": "Only here and there",
+    }
+    chinese = {"a": {"x": "打开灯", "y": "你好 {name}", "z": "太短"}}
+    for name, tree in (("lamp.en", english), ("lamp.zh-Hans", chinese), ("fan.en", english)):
+        (unpacked / f"{name}.json").write_text(json.dumps(tree), encoding="utf-8")
+    parallel_texts.interface_sentences(unpacked, made)
+
+    assert rows(made / "test.csv") == [{"en": "Turn on the light", "zh": "打开灯"}]
+    assert rows(made / "train.csv") == []
+
+
+def test_snippets_come_once_and_have_three_words(parallel_texts, unpacked, made):
+    with tarfile.open(unpacked / "snippets.tar.gz", "w:gz") as archive:
+        for name in ("movieReviewSnippets", "nytEditorialSnippets", "amazonReviewSnippets", "tweets"):
+            data = f"1\t0.5\tthe same sentence\n2\t0.5\tone of {name}\n3\t0.5\ttoo short\n".encode()
+            info = tarfile.TarInfo(f"hutto_ICWSM_2014/{name}_GroundTruth.txt")
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    parallel_texts.snippets(unpacked, made)
+
+    found = [row["sentence"] for row in rows(made / "sentences.csv")]
+    assert len(found) == len(set(found)) == 5
+
+
+def test_questions_search_the_paragraphs_of_their_data_set(parallel_texts, unpacked, made):
+    def article(title):
+        asked = [{"id": f"{title}-{number}", "question": f"which  of {title}?"} for number in range(2)]
+        return {"title": title, "paragraphs": [{"context": f"text of {title}", "qas": asked}]}
+
+    for name in ("wikipedia", "news", "reddit", "reviews"):
+        (unpacked / f"{name}.json").write_text(json.dumps({"data": [article(name)]}))
+    (unpacked / "squad.json").write_text(json.dumps({"data": [article(f"s{number}") for number in range(12)]}))
+    parallel_texts.retrieval(unpacked, made)
+
+    lines = {path.stem: path.read_text(encoding="utf-8").splitlines() for path in made.iterdir()}
+    corpus = {row["_id"]: row["text"] for row in map(json.loads, lines["corpus"])}
+    asked = {row["_id"]: row["text"] for row in map(json.loads, lines["queries-test"])}
+    relevant = [line.split("\t") for line in lines["relevant-test"]]
+    assert (len(corpus), len(asked), len(lines["queries-validation"]), len(lines["passages"])) == (12, 4, 20, 4)
+    assert relevant[0] == ["query-id", "corpus-id", "score"]
+    assert all(corpus[text] == f"text of {query.partition('-')[0]}" for query, text, _ in relevant[1:])
+    assert json.loads(lines["train"][0]) == {"question": "which of wikipedia?", "positive": "text of wikipedia"}
+
+
+def test_static_vectors_are_a_folder_of_model2vec(static_vectors, unpacked, made):
+    from safetensors.numpy import load_file, save_file
+
+    vectors = np.arange(12, dtype=np.float16).reshape(4, 3)
+    save_file({"embedding.weight": vectors}, unpacked / "vectors.safetensors")
+    (unpacked / "tokenizer.json").write_text("{}")
+    static_vectors.static_vectors(unpacked, made)
+
+    assert (load_file(made / "model.safetensors")["embeddings"] == vectors).all()
+    assert json.loads((made / "config.json").read_text())["hidden_dim"] == 3
+    assert {path.name for path in made.iterdir()} == {"LICENSE", "config.json", "model.safetensors", "tokenizer.json"}
