@@ -28,7 +28,7 @@ class SoftLabels(Strict):
     `mse` if the logits are numbers."""
     temperature: Temperature = by_name(4.0)
     """Both logits are divided by it: a number, or a rule that gives one for each row. Default: 4, and 1 if the logits are
-    numbers."""
+    numbers or scores."""
     weight: Schedule = by_name(1.0)
     """Factor in the total: a number or a schedule."""
     probability_shift: bool = False

@@ -28,8 +28,8 @@ def cross_entropy_soft(student: Tensor, teacher: Tensor, temperature: Tensor | f
 
     Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", section 2.
     """
-    student, teacher = _logits(student, teacher)
-    column = _column(temperature, student)
+    student, teacher = compared(student, teacher)
+    column = over_classes(temperature, student)
     p = (teacher / column).softmax(-1)
     log_q = (student / column).log_softmax(-1)
     # 0 log 0 is 0
@@ -71,8 +71,8 @@ class Tempered:
         """The mean over positions; logits have shape `(..., classes)`."""
         if self._whole is not None:
             return self._whole(student, teacher, temperature)
-        student, teacher = _logits(student, teacher)
-        column = _column(temperature, student)
+        student, teacher = compared(student, teacher)
+        column = over_classes(temperature, student)
         return self.mean((teacher / column).log_softmax(-1), (student / column).log_softmax(-1), temperature)
 
     def mean(self, log_p: Tensor, log_q: Tensor, temperature: Tensor | float) -> Mean:
@@ -104,12 +104,12 @@ def mse_logits(student: Tensor, teacher: Tensor, temperature: Tensor | float) ->
 
     Ba and Caruana 2014, "Do Deep Nets Really Need to be Deep?", section 2.2.
     """
-    student, teacher = _logits(student, teacher)
+    student, teacher = compared(student, teacher)
     difference = torch.where(teacher.isneginf(), 0.0, student - teacher)
     classes = student.shape[-1]
     there = classes - (student.isneginf() & teacher.isneginf()).sum(-1, keepdim=True)
     # a factor of exactly 1 where every class is there
-    return _mean((difference / _column(temperature, student)).square() / classes * (classes / there), student)
+    return _mean((difference / over_classes(temperature, student)).square() / classes * (classes / there), student)
 
 
 def bce_soft(student: Tensor, teacher: Tensor, temperature: Tensor | float) -> Mean:
@@ -118,8 +118,8 @@ def bce_soft(student: Tensor, teacher: Tensor, temperature: Tensor | float) -> M
     p = sigmoid(teacher / T), q = sigmoid(student / T): each class holds or does not, whatever the others do. The minimum is the
     teacher's entropy, and the gradient falls as 1/T².
     """
-    student, teacher = _logits(student, teacher)
-    column = _column(temperature, student)
+    student, teacher = compared(student, teacher)
+    column = over_classes(temperature, student)
     losses = functional.binary_cross_entropy_with_logits(
         student / column, (teacher / column).sigmoid(), reduction="sum"
     )
@@ -165,14 +165,15 @@ def cross_entropy(logits: Tensor, labels: Tensor, ignore: int = -100) -> Mean:
     return Mean(total, labelled.sum(), "labelled")
 
 
-def _logits(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+def compared(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """Both logits in at least float32, the teacher's without a gradient; they must have the same shape."""
     assert student.shape == teacher.shape, (
         f"student logits of shape {tuple(student.shape)}, teacher logits of shape {tuple(teacher.shape)}"
     )
     return widened(student), widened(teacher.detach())
 
 
-def _column(temperature: Tensor | float, logits: Tensor) -> Tensor | float:
+def over_classes(temperature: Tensor | float, logits: Tensor) -> Tensor | float:
     """The temperature, so that it broadcasts over the classes."""
     if not isinstance(temperature, Tensor):
         return temperature

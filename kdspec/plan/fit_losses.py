@@ -14,7 +14,11 @@ from kdspec.api.spec.spec import Spec
 from kdspec.diagnostics.finding import Finding, Mark, SpecPath
 from kdspec.registry.registry import Registry
 
-_USUAL = MappingProxyType({"classes": "ce", "labels": "bce", "numbers": "mse"})
+_USUAL = MappingProxyType({"classes": "ce", "labels": "bce", "numbers": "mse", "scores": "ce"})
+"""For each kind of logits its default loss."""
+_SOFTENED = frozenset({"classes", "labels"})
+"""The kinds of logits for which the default temperature is made: a teacher's classes are close to one-hot, its scores close
+to equal, and numbers have no distribution."""
 
 
 def fitted(spec: Spec, needs: Mapping[str, Needs], registry: Registry) -> tuple[Spec, tuple[Finding, ...]]:
@@ -72,7 +76,8 @@ class _Fitting:
                 made = self._loss(value, place, tasks, written=written)
             elif isinstance(value, Temperature) and loss is not None:
                 made = self._temperature(value, place, tasks, written=written)
-                if made is value and not written and loss.scaled_by_temperature:
+                fits = self._kinds(tasks).keys() <= loss.compares
+                if made is value and not written and loss.scaled_by_temperature and fits:
                     self._only_scales(loss, value, path)
             else:
                 inside = (*place, value.name) if isinstance(value, Component) else place
@@ -97,7 +102,9 @@ class _Fitting:
         if not written and len(kinds) == 1:
             made: LogitLoss = self.registry.get("logit_loss", usual)()
             return made
-        compared = " or ".join(LOGIT_KINDS[one] for one in _USUAL if one in loss.compares)
+        # a loss of classes is one of scores too, which says nothing about the mistake
+        named = (loss.compares - {"scores"}) or loss.compares
+        compared = " or ".join(LOGIT_KINDS[one] for one in _USUAL if one in named)
         message = f"`{loss.name}` compares {compared}; task `{kinds[kind]}` has {LOGIT_KINDS[kind]}"
         self._report(message, path, kinds[kind], f"write `loss: {usual}`", (loss.name, usual))
         return loss
@@ -105,12 +112,14 @@ class _Fitting:
     def _temperature(
         self, temperature: Temperature, path: SpecPath, tasks: tuple[str, ...], *, written: bool
     ) -> Temperature:
-        one = self._one()
-        if set(self._kinds(tasks)) != {"numbers"} or temperature == one:
+        one, kinds = self._one(), set(self._kinds(tasks))
+        if not kinds or kinds & _SOFTENED or temperature == one:
             return temperature
         if not written:
             made: Temperature = one
             return made
+        if kinds != {"numbers"}:
+            return temperature
         message = "a temperature cannot soften logits that are numbers: it only scales their loss"
         help_ = "leave it out, and scale the term by its `weight`"
         self.found.append(Finding("KD305", message, path, "makes the loss smaller", help=help_, severity="warning"))

@@ -22,6 +22,7 @@ GROUP = "kdspec"
 
 BUILTINS = (
     "kdspec.builtins.losses.logit_losses",
+    "kdspec.builtins.losses.ranking_losses",
     "kdspec.builtins.losses.feature_losses",
     "kdspec.builtins.losses.embedding_losses",
     "kdspec.builtins.losses.relation_losses",

@@ -38,6 +38,7 @@ def check_loss(
     - It is finite for extreme inputs in float32 and bfloat16.
     - Its gradient is correct, and goes to the student alone.
     - It does not depend on the order of the batch nor, for a feature loss, on padding.
+    - A loss of scores does not depend on candidates that are not there, -inf on both sides.
     - A loss that `packs` gives the same value for packed tokens, and one that `reduces` for reduced teacher features.
 
     Args:
@@ -65,6 +66,8 @@ def _check(trial: _Trial, *, zero_at_equality: bool, non_negative: bool) -> None
     _check_order(trial)
     if isinstance(component, LogitLoss):
         _check_temperatures(trial)
+        if "scores" in component.compares:
+            _check_candidates(trial)
     elif trial.feature == "embedding":
         _check_unmasked(trial)
     else:
@@ -263,6 +266,24 @@ def _check_temperatures(trial: _Trial) -> None:
     one, many = trial.number(inputs), trial.number(replace(inputs, others=each))
     if not _close(one, many):
         raise trial.fail(f"the temperature 2 gives {one:g}, and {many:g} as a tensor with one temperature per row")
+
+
+def _check_candidates(trial: _Trial) -> None:
+    import torch
+    from torch.nn import functional
+
+    inputs = trial.inputs()
+    value, (gradient,), _ = trial.gradients(inputs)
+    wider = replace(
+        inputs,
+        student=(functional.pad(inputs.student[0], (0, 2), value=-torch.inf),),
+        teacher=(functional.pad(inputs.teacher[0], (0, 2), value=-torch.inf),),
+    )
+    found, (of_wider,), _ = trial.gradients(wider)
+    if not _close(float(value), float(found)):
+        raise trial.fail(f"it depends on candidates that are not there: {float(value):g} and {float(found):g}")
+    if not all(map(_close, functional.pad(gradient, (0, 2)).flatten().tolist(), of_wider.flatten().tolist())):
+        raise trial.fail("its gradient depends on candidates that are not there, or they have one")
 
 
 def _check_padding(trial: _Trial) -> None:

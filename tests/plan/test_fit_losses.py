@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kdspec.builtins.tasks.regression import Regression
 from kdspec.testing import check
 
 SPEC = """\
@@ -25,9 +26,16 @@ stages:
 """
 
 
+class Scored(Regression):
+    """A task whose logits are scores of candidates."""
+
+    name = "scored"
+    logits = "scores"
+
+
 def checked(task, soft, tmp_path):
     (tmp_path / "rows.jsonl").write_text('{"text": "a", "label": null}\n')
-    return check(SPEC.format(task=task, soft=soft), folder=tmp_path)
+    return check(SPEC.format(task=task, soft=soft), Scored, folder=tmp_path)
 
 
 def losses(task, soft, tmp_path):
@@ -47,6 +55,14 @@ def losses(task, soft, tmp_path):
         ("regression", "{}", ("mse", 1)),
         ("regression", "{weight: 3}", ("mse", 1)),
         ("regression", "{loss: mse, temperature: 1}", ("mse", 1)),
+        ("scored", "{}", ("ce", 1)),
+        ("scored", "{temperature: 4}", ("ce", 4)),
+        ("scored", "{loss: kl, temperature: 0.05}", ("kl", 0.05)),
+        ("scored", "{loss: mse}", ("mse", 1)),
+        ("scored", "{loss: margin_mse}", ("margin_mse", 1)),
+        ("scored", "{loss: ranknet}", ("ranknet", 1)),
+        ("scored", "{loss: list_mle}", ("list_mle", 1)),
+        ("scored", "{probability_shift: true}", ("ce", 1)),
     ],
 )
 def test_a_loss_that_is_left_out_fits_the_task(task, soft, expected, tmp_path):
@@ -64,6 +80,18 @@ def test_a_loss_that_is_left_out_fits_the_task(task, soft, expected, tmp_path):
         ("multi_label", "{loss: mse, temperature: {cwsm: {base: 2}}}", "task `rows` has labels of which several may"),
         ("multi_label", "{probability_shift: true}", "`probability_shift` corrects the one right class"),
         ("regression", "{probability_shift: true}", "task `rows` has numbers"),
+        (
+            "sequence_classification",
+            "{loss: margin_mse}",
+            "`margin_mse` compares scores of candidates; task `rows` has c",
+        ),
+        ("multi_label", "{loss: ranknet}", "`ranknet` compares scores of candidates; task `rows` has labels of which"),
+        ("regression", "{loss: list_mle}", "`list_mle` compares scores of candidates; task `rows` has numbers"),
+        (
+            "scored",
+            "{loss: bce}",
+            "`bce` compares labels of which several may hold; task `rows` has scores of candidates",
+        ),
     ],
 )
 def test_what_does_not_fit_is_reported(task, soft, words, tmp_path):

@@ -11,7 +11,7 @@ from kdspec.api.kinds.losses import FeatureLoss, LogitLoss
 from kdspec.registry.registry import load_registry
 from kdspec.testing import check_loss, registry, tiny
 
-ZERO_AT_EQUALITY = {"mse", "kl", "hidden_mse", "cos", "pkd", "fsp", "gram", "mmd", "nst"} | {
+ZERO_AT_EQUALITY = {"mse", "kl", "margin_mse", "hidden_mse", "cos", "pkd", "fsp", "gram", "mmd", "nst"} | {
     "attention_mse",
     "attention_mse_sum",
     "embedding_mse",
@@ -103,6 +103,30 @@ def test_a_bad_logit_loss_is_caught_with_the_reason(function, reason):
     with pytest.raises(AssertionError, match=reason) as caught:
         check_loss(bad(function))
     assert str(caught.value).startswith("logit loss `bad`: ")
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (
+            lambda s, t: squares(s.nan_to_num(neginf=0.0), t.nan_to_num(neginf=0.0)).mean(),
+            "it depends on candidates that are not there",
+        ),
+        (lambda s, t: squares(s.softmax(-1), t.softmax(-1)).sum(-1).mean(), None),
+        (
+            lambda s, t: squares(s.log_softmax(-1).exp(), t).nan_to_num(posinf=0.0).sum(-1).mean(),
+            "it depends on candidates that are not there: .*|its gradient depends on candidates that are not there",
+        ),
+    ],
+)
+def test_a_loss_of_scores_that_depends_on_candidates_that_are_not_there_is_caught(function, reason):
+    component = bad(function)
+    type(component).compares = frozenset({"scores"})
+    if reason is None:
+        check_loss(component)
+        return
+    with pytest.raises(AssertionError, match=reason):
+        check_loss(component)
 
 
 @pytest.mark.parametrize(

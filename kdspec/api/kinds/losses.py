@@ -84,11 +84,13 @@ class LogitLoss(Scoped):
 class Divergence(LogitLoss):
     """A logit loss that compares two distributions at each position, by `value(log_p, log_q)`.
 
-    kdspec applies temperature, mask, chunks and mean. If only the largest logits of a teacher are known, the distributions
+    kdspec applies temperature, mask, chunks and mean. The scores of candidates are logits too, so that a divergence is a
+    listwise loss; a candidate that is not there has the logarithm -inf on both sides. If only the largest logits of a teacher are known, the distributions
     are over these classes and, as one more outcome, all others together.
     """
 
     scope: ClassVar[Scope] = "position"
+    compares: ClassVar[frozenset[LogitKind]] = frozenset({"classes", "scores"})
     squares_temperature: ClassVar[bool] = True
     """Whether the value is multiplied by T², so that the gradient has about the same size at every temperature."""
 

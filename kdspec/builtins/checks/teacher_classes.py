@@ -49,7 +49,7 @@ def _head(task: Task) -> Head:
 def _classes_only(plan: Plan, task: TaskPlan) -> Iterator[Finding]:
     """Settings that need logits of classes, for logits of another kind."""
     logits = plan.spec.tasks[task.task].logits
-    if logits is None or logits == "classes":
+    if logits is None or logits in ("classes", "scores"):  # of a query's candidates one is right
         return
     has = LOGIT_KINDS[logits]
     for each in task.needs.classes_only:

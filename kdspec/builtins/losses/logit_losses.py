@@ -25,7 +25,8 @@ class CrossEntropy(Divergence):
     T²: none, so the gradient falls as 1/T²; `kl` has the factor. The gradient is that of the KL divergence, but the
     minimum is the teacher's entropy, not 0: a loss that stops falling above 0 may have reached it.
     Paper: Hinton et al. 2015, "Distilling the Knowledge in a Neural Network" (https://arxiv.org/abs/1503.02531),
-    section 2. TextBrewer's `ce`.
+    section 2. TextBrewer's `ce`. On scores of candidates it is ListNet's top-one loss: Cao et al. 2007, "Learning to Rank:
+    From Pairwise Approach to Listwise Approach", section 4.
     """
 
     name = "ce"
@@ -47,7 +48,8 @@ class CrossEntropy(Divergence):
 class MeanSquaredError(LogitLoss):
     """Squared difference of the tempered logits: `((student - teacher) / T)²`.
 
-    Reduction: the mean over classes, and over rows or the tokens that `logits_mask` keeps.
+    Reduction: the mean over classes, and over rows or the tokens that `logits_mask` keeps; of scores over the candidates of
+    a row.
     T²: none, so the temperature softens nothing and divides the loss by T²; it should usually be 1. Leaving it at its
     default of 4, a sixteenth, is a warning.
     Paper: Ba and Caruana 2014, "Do Deep Nets Really Need to be Deep?" (https://arxiv.org/abs/1312.6184), section 2.2.
@@ -56,7 +58,7 @@ class MeanSquaredError(LogitLoss):
 
     name = "mse"
     scope = "position"
-    compares: ClassVar[frozenset[LogitKind]] = frozenset({"classes", "labels", "numbers"})
+    compares: ClassVar[frozenset[LogitKind]] = frozenset({"classes", "labels", "numbers", "scores"})
     scaled_by_temperature = True
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:

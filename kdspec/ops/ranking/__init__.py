@@ -1,0 +1,1 @@
+"""Pure tensor functions for the scores of candidates."""
