@@ -156,7 +156,9 @@ TORCH_AT_TOP = (
     "objectives.multi_task",
     "networks.text_networks",
     "networks.static_embeddings",
+    "networks.pooling",
     "hf.layer_copies",
+    "hf.embedding.text_embedder",
     "testing",
 )
 

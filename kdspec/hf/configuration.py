@@ -30,6 +30,7 @@ AUTO_CLASSES: Mapping[str | None, str] = MappingProxyType(
         "token_classification": "AutoModelForTokenClassification",
         "question_answering": "AutoModelForQuestionAnswering",
         "masked_lm": "AutoModelForMaskedLM",
+        "embedding": "AutoModel",
     }
 )
 """The class of the library for each kind of head."""
@@ -143,6 +144,37 @@ def _misspelt(key: str, names: Iterable[str]) -> str | None:
     blocks = difflib.SequenceMatcher(None, key, near, autojunk=False).get_matching_blocks()
     same = sum(block.size for block in blocks)
     return near if max(len(key), len(near)) - same <= _SLIPS else None
+
+
+def new(changes: Mapping[str, Any], like: str = "", known: Any | None = None) -> Any:
+    """The configuration of a new model.
+
+    Args:
+        changes: the entries of the spec; without `known` with a `model_type`.
+        like: the name of the model of which it takes the configuration.
+        known: that configuration.
+
+    Raises:
+        Fault: KD503 or KD101 at the entry that is wrong.
+    """
+    from transformers import AutoConfig
+
+    changes = dict(changes)
+    before: dict[str, Any] = {}
+    if known is None:
+        family = changes.pop("model_type")
+        with explained(("config", "model_type"), f"transformers has no model type `{family}`"):
+            known = AutoConfig.for_model(family)
+    else:
+        family = known.model_type
+        if changes.pop("model_type", family) != family:
+            raise Fault(_CODE, f"`{like}` is a {family} model", ("config", "model_type"))
+        before = known.to_dict()
+    changes = named(known, changes)
+    for key in stale(known, changes):
+        before.pop(key, None)
+    with explained(("config",), "the configuration is not valid"):
+        return type(known).from_dict({**before, **changes})
 
 
 def stale(known: Any, changes: Mapping[str, Any]) -> list[str]:

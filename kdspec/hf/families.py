@@ -123,6 +123,7 @@ def changed(before: ModelFacts, changes: Mapping[str, Any]) -> ModelFacts:
     return ModelFacts(
         layers=_number(changes, LAYER_NAMES, before.layers),
         width=_number(changes, WIDTH_NAMES, before.width),
+        embedding=before.embedding,
         heads=_number(changes, HEAD_NAMES, before.heads),
         family=before.family,
         classes=before.classes,

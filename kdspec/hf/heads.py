@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 from kdspec.api.kinds.model import ModelContext
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from kdspec.hf.embedding.text_embedder import TextEmbedder
 
 
 def key(task: str) -> str:
@@ -88,9 +90,19 @@ def tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def load(tasks: Mapping[str, nn.Module], folder: Path) -> None:
-    """Load each task's model from its folder in `folder`."""
+    """Load the model, or each task's model from its folder in `folder`."""
     from safetensors.torch import load_model
 
     for task, model in tasks.items():
-        # Not strict: a pooler that another task's head needs is in that task's folder.
-        load_model(model, str(folder / task / "model.safetensors"), strict=False)
+        if is_embedder(model):
+            model.load_folder(folder / task)
+        else:
+            # Of several tasks not strict: a pooler that another task's head needs is in that task's folder.
+            load_model(model, str(folder / task / "model.safetensors"), strict=len(tasks) == 1)
+
+
+def is_embedder(model: nn.Module) -> TypeGuard[TextEmbedder]:
+    """Whether a model has a readout in place of a head."""
+    from kdspec.hf.embedding.text_embedder import TextEmbedder
+
+    return isinstance(model, TextEmbedder)

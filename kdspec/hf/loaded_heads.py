@@ -20,6 +20,7 @@ from kdspec.diagnostics.diagnostic import closest
 from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import Finding, Mark, of_fault
 from kdspec.hf.configuration import PROBLEMS, architecture
+from kdspec.hf.embedding.readout import HEADS
 
 if TYPE_CHECKING:
     from kdspec.api.plan.plan import Plan
@@ -87,7 +88,7 @@ def compare_head(model: str, known: ModelFacts, wanted: Wanted, *, as_loaded: bo
         wanted: the head of the task.
         as_loaded: whether its predictions are read before a stage has trained it.
     """
-    if not known.architecture or wanted.kind is None:
+    if not known.architecture or wanted.kind is None or wanted.kind in HEADS:  # a readout needs no more than the body
         return Verdict()
     if other_kind(known.architecture, wanted.kind):
         fault = _of_another_kind(model, known, wanted)

@@ -66,4 +66,5 @@ class ProjectionRule:
 
     def width(self, model: str, feature: str) -> int | None:
         """Width of a feature, if the model's facts have it."""
-        return self.facts[model].width if feature == "hidden" else None
+        facts = self.facts[model]
+        return {"hidden": facts.width, "embedding": facts.embedding}.get(feature)

@@ -37,6 +37,8 @@ class ModelFacts:
     """Number of hidden layers; `output.hidden_states` has one more, the embedding output first."""
     width: int | None = None
     """Width of the hidden states."""
+    embedding: int | None = None
+    """Width of the vector of a text, the feature `embedding`: behind dense layers and a projection that is kept."""
     heads: int | None = None
     """Attention heads of a layer."""
     family: str | None = None

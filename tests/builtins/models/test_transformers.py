@@ -127,10 +127,10 @@ def test_facts_follow_the_line_of_models(tiny):
     }
     context = ModelContext(folder=tiny.parent, models=models)
     assert models["a"].facts(context) == ModelFacts(
-        layers=4, width=8, heads=2, family="bert", architecture="BertModel", vocabulary=20
+        layers=4, width=8, embedding=8, heads=2, family="bert", architecture="BertModel", vocabulary=20
     )
     assert models["c"].facts(context) == ModelFacts(
-        layers=3, width=4, heads=2, family="bert", architecture="", vocabulary=20
+        layers=3, width=4, embedding=4, heads=2, family="bert", architecture="", vocabulary=20
     )
     assert Transformers(config={"model_type": "gpt2", "n_layer": 2}).facts(context).layers == 2
 

@@ -1,0 +1,279 @@
+"""The readout in a folder of sentence-transformers: `modules.json` and the folders that it names, of today and of old.
+
+Version 6 writes `pooling_mode: mean` where older ones have a flag for each kind, and keeps the limit of tokens in the
+tokenizer where older ones have `max_seq_length`. Version 1 has the transformer in a folder of its own, `0_Transformer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from types import MappingProxyType
+from typing import Any
+
+from kdspec.api.spec.bounds import LARGEST_WIDTH, LONGEST_ROW
+from kdspec.api.spec.file_fields import local_folder
+from kdspec.api.spec.model_folders import read_json
+from kdspec.diagnostics.fault import Fault
+from kdspec.hf.embedding.readout import CODE, DenseLayer, Pooling, Readout
+from kdspec.source import read_back
+from kdspec.source.read_back import Damage, Form
+
+MODULES = "modules.json"
+SETTINGS = "config_sentence_transformers.json"
+_OF_TRANSFORMER = tuple(
+    f"sentence_{family}_config.json"
+    for family in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+_AT = ("path",)
+_LIBRARY = "sentence_transformers."
+_KNOWN = ("Transformer", "Pooling", "Dense", "Normalize")
+_POOLINGS: Mapping[str, Pooling] = MappingProxyType({"mean": "mean", "cls": "first", "lasttoken": "last", "max": "max"})
+_FLAGS: Mapping[str, str] = MappingProxyType(
+    {
+        "pooling_mode_cls_token": "cls",
+        "pooling_mode_max_tokens": "max",
+        "pooling_mode_mean_tokens": "mean",
+        "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+        "pooling_mode_weightedmean_tokens": "weightedmean",
+        "pooling_mode_lasttoken": "lasttoken",
+    }
+)
+ACTIVATIONS = frozenset(
+    {
+        "ELU",
+        "GELU",
+        "Hardtanh",
+        "LeakyReLU",
+        "Mish",
+        "ReLU",
+        "ReLU6",
+        "SELU",
+        "SiLU",
+        "Sigmoid",
+        "Softplus",
+        "Softsign",
+        "Tanh",
+    }
+)
+"""The classes of `torch.nn` that a dense layer may have, with their defaults."""
+VECTOR = "sentence_embedding"
+
+
+@dataclass(frozen=True)
+class ListedModule:
+    """One entry of `modules.json`."""
+
+    type: str
+    path: str = ""
+
+    @property
+    def kind(self) -> str:
+        """Which of the known modules it is; else the whole name of its class."""
+        name = self.type.rpartition(".")[2]
+        return name if self.type.startswith(_LIBRARY) and name in _KNOWN else self.type
+
+
+_FORM: Form[list[ListedModule]] = Form(list[ListedModule])
+
+
+def model_folder(path: str, revision: str | None, spec: Path) -> Path | None:
+    """The folder of a model, or its snapshot in the download cache; None if that has no `modules.json`.
+
+    Args:
+        path: the folder, or the name on the hub.
+        revision: of the hub.
+        spec: the folder of the spec.
+    """
+    folder = local_folder(path, spec)
+    if folder is not None:
+        return folder
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        file = try_to_load_from_cache(path, MODULES, revision=revision)
+    except ValueError:  # not a name that the hub allows
+        return None
+    return Path(file).parent if isinstance(file, str) else None
+
+
+def owner(folder: Path) -> Path | None:
+    """The folder with `modules.json`: that of the model, or the one above it that names it as its transformer."""
+    if (folder / MODULES).is_file():
+        return folder
+    above = folder.parent
+    try:
+        first = _modules(above)[0]
+    except (Fault, FileNotFoundError, IndexError):
+        return None
+    return above if first.kind == "Transformer" and first.path == folder.name else None
+
+
+def files(folder: Path) -> tuple[Path, ...]:
+    """What is read of a folder besides weights, for the identity of a run; empty for a folder of no such model."""
+    found = owner(folder)
+    if found is None:
+        return ()
+    named = [found / MODULES, found / SETTINGS, *(folder / name for name in _OF_TRANSFORMER)]
+    for module in _known(found):
+        named += [found / module.path / "config.json"] if module.path else []
+        named += [found / module.path / "model.safetensors"] if module.kind == "Dense" else []
+    return tuple(file for file in named if file.is_file())
+
+
+def read_readout(folder: Path) -> Readout | None:
+    """The readout that a model's folder says; None for a folder of no such model.
+
+    Raises:
+        Fault: KD503 for a file that cannot be read, and for a module that is not known here.
+    """
+    found = owner(folder)
+    if found is None:
+        return None
+    made = Readout()
+    excludes = False
+    modules = _modules(found)
+    for number, module in enumerate(modules):
+        if module.kind not in _KNOWN:
+            message = f"`{MODULES}` has a module that kdspec does not know, `{module.type}`"
+            known = ", ".join(f"`{name}`" for name in _KNOWN)
+            raise Fault(CODE, message, _AT, help=f"it knows {known} of sentence-transformers")
+        if (module.kind, made.normalize) == ("Dense", True) or (module.kind in _KNOWN[:2]) != (number < 2):
+            raise _order()
+        settings = _settings(found, module)
+        if module.kind == "Pooling":
+            made, excludes = replace(made, pooling=_pooling(module, settings)), settings.get("include_prompt") is False
+        elif module.kind == "Dense":
+            made = replace(made, dense=(*made.dense, _dense(found, module, settings)))
+        elif module.kind == "Normalize":
+            _of_vector(module, settings)
+            made = replace(made, normalize=True)
+    if [module.kind for module in modules[:2]] != list(_KNOWN[:2]):
+        raise _order()
+    prompts, default = _prompts(found)
+    if excludes and any(prompts.values()):
+        raise Fault(CODE, "its pooling leaves the tokens of the prompt out, which kdspec does not", _AT)
+    return replace(made, prompts=prompts, default_prompt=default, max_length=_limit(folder))
+
+
+def dense_folders(folder: Path) -> list[Path]:
+    """The folders of the dense layers, in order."""
+    return [folder / module.path for module in _known(folder) if module.kind == "Dense"]
+
+
+def _known(folder: Path) -> list[ListedModule]:
+    try:
+        return _modules(folder)
+    except (Fault, FileNotFoundError):
+        return []
+
+
+def _modules(folder: Path) -> list[ListedModule]:
+    try:
+        found = read_back.read(folder / MODULES, _FORM)
+    except Damage as damage:
+        raise _unreadable(MODULES, damage) from None
+    for module in found:
+        path = PurePosixPath(module.path)
+        if path.is_absolute() or ".." in path.parts:
+            raise Fault(CODE, f"`{MODULES}` names `{module.path}`, which is not in the folder", _AT)
+    return found
+
+
+def _settings(folder: Path, module: ListedModule) -> Mapping[str, Any]:
+    """The configuration of a module; empty without one."""
+    if module.kind == "Transformer":
+        return {}
+    try:
+        return read_back.mapping(folder / module.path / "config.json")
+    except Damage as damage:
+        raise _unreadable(f"{module.path}/config.json", damage) from None
+    except FileNotFoundError:
+        if module.kind == "Normalize":
+            return {}
+        message = f"`{MODULES}` names `{module.path}`, and `{module.path}/config.json` is not there"
+        raise Fault(CODE, message, _AT, help="copy or download it again") from None
+
+
+def _pooling(module: ListedModule, settings: Mapping[str, Any]) -> Pooling:
+    written = settings.get("pooling_mode")
+    if written is None:
+        written = [name for flag, name in _FLAGS.items() if settings.get(flag) is True] or "mean"
+    names = written if isinstance(written, list) else [written]
+    if len(names) == 1 and isinstance(names[0], str) and names[0] in _POOLINGS:
+        return _POOLINGS[names[0]]
+    shown = " and ".join(f"`{name}`" for name in names)
+    message = (
+        f"`{module.path}/config.json` pools by {shown}{' together' if len(names) > 1 else ''}, which kdspec does not"
+    )
+    known = ", ".join(f"`{name}`" for name in _POOLINGS)
+    raise Fault(CODE, message, _AT, help=f"it knows {known}, each alone")
+
+
+def _dense(folder: Path, module: ListedModule, settings: Mapping[str, Any]) -> DenseLayer:
+    name = f"`{module.path}/config.json`"
+    _of_vector(module, settings)
+    width = settings.get("out_features")
+    if type(width) is not int or not 0 < width <= LARGEST_WIDTH:
+        raise Fault(CODE, f"{name} has no `out_features` that is a width", _AT)
+    if settings.get("use_residual") is True:
+        raise Fault(CODE, f"{name} adds its input to its output (`use_residual`), which kdspec does not", _AT)
+    whole = str(settings.get("activation_function", "torch.nn.modules.activation.Tanh"))
+    activation = whole.rpartition(".")[2]
+    if not whole.startswith("torch.nn.") or activation not in {*ACTIVATIONS, "Identity"}:
+        known = ", ".join(f"`{each}`" for each in sorted(ACTIVATIONS))
+        raise Fault(
+            CODE, f"{name} has the activation `{whole}`, which kdspec does not know", _AT, help=f"it knows {known}"
+        )
+    place = folder / module.path
+    if not (place / "model.safetensors").is_file():
+        help_ = "a pickle can run code when it is loaded; open the folder with sentence-transformers and save it again"
+        raise Fault(CODE, f"`{module.path}` has no `model.safetensors`", _AT, help=help_)
+    return DenseLayer(
+        width=width, activation="" if activation == "Identity" else activation,
+        bias=settings.get("bias") is not False, folder=place,
+    )  # fmt: skip
+
+
+def _of_vector(module: ListedModule, settings: Mapping[str, Any]) -> None:
+    for key in ("module_input_name", "module_output_name"):
+        if settings.get(key) not in (None, VECTOR):
+            message = f"`{module.path}/config.json` has `{settings[key]}` as `{key}`, not the vector of the text"
+            raise Fault(CODE, message, _AT, help=f"kdspec reads folders in which each module takes `{VECTOR}`")
+
+
+def _prompts(folder: Path) -> tuple[dict[str, str], str | None]:
+    settings = read_json(folder / SETTINGS)
+    written, default = settings.get("prompts"), settings.get("default_prompt_name")
+    pairs: Iterable[tuple[Any, Any]] = written.items() if isinstance(written, dict) else ()
+    prompts = {str(name): text for name, text in pairs if isinstance(text, str)}
+    return prompts, default if isinstance(default, str) and default in prompts else None
+
+
+def _limit(folder: Path) -> int | None:
+    """The limit of tokens in a file of old; today the tokenizer has it."""
+    limits = (read_json(folder / name).get("max_seq_length") for name in _OF_TRANSFORMER)
+    return next((number for number in limits if type(number) is int and 1 < number <= LONGEST_ROW), None)
+
+
+def _order() -> Fault:
+    message = f"`{MODULES}` has its modules in an order that kdspec does not know"
+    return Fault(
+        CODE, message, _AT, help="a transformer and a pooling, then any dense layers, and then any normalisation"
+    )
+
+
+def _unreadable(name: str, damage: Damage) -> Fault:
+    reason = str(damage).removeprefix("it ")
+    return Fault(
+        CODE, f"`{name}` {reason}", _AT, help="correct the file, or copy it again from where the model is from"
+    )
+
+
+def lacking(folder: Path) -> Iterator[Fault]:
+    """The fault of a folder whose readout cannot be read."""
+    try:
+        read_readout(folder)
+    except Fault as fault:
+        yield fault
