@@ -218,7 +218,8 @@ def _refined(schema: Any) -> Any:
     if names is not None:
         schema["propertyNames"] = names  # keys have no variables
     if (kind := schema.pop("x-kdspec-kind", None)) is not None:
-        schema["$ref"] = _REFERENCES + kind
+        partial = _PARTIAL if schema.pop("x-kdspec-partial", False) else ""  # with its required keys left out
+        schema["$ref"] = _REFERENCES + partial + kind
     if "oneOf" in schema:
         schema["anyOf"] = schema.pop("oneOf")
     _fold(schema)

@@ -49,6 +49,7 @@ WRITTEN = {
 """Every task, with its parameters; but for those of `APART`."""
 APART = {
     "ranking": "a row is several texts, which only a model that scores reads; its own tests compare",
+    "embedding": "its models have no logits, which the spec of these tests compares",
     "tensors": "its rows are given as tensors of one shape: there is no padding, and without tokens no length to cut by",
 }
 DRAWN_ANEW = {"masked_lm": "other tokens are masked in each epoch, so that there are no answers to keep"}
