@@ -127,9 +127,17 @@ class _Fitting:
             return made
         if kinds != {"numbers"}:
             return temperature
-        message = "a temperature cannot soften logits that are numbers: it only scales their loss"
+        message, text = (
+            "a temperature cannot soften logits that are numbers: it only scales their loss",
+            "makes the loss smaller",
+        )
+        if temperature.name == "sides":
+            message, text = (
+                "a temperature of each side changes the numbers that are learnt",
+                "other numbers than the teacher's",
+            )
         help_ = "leave it out, and scale the term by its `weight`"
-        self.found.append(Finding("KD305", message, path, "makes the loss smaller", help=help_, severity="warning"))
+        self.found.append(Finding("KD305", message, path, text, help=help_, severity="warning"))
         return temperature
 
     def _only_scales(self, loss: LogitLoss, temperature: Temperature, path: SpecPath) -> None:

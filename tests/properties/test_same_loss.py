@@ -287,7 +287,7 @@ def test_every_loss_and_task_is_here():
     kinds = {REGISTRY.get("task", task).logits for task in WRITTEN}
     made = {name for name in LOGIT_LOSSES if REGISTRY.get("logit_loss", name).compares & kinds}
     assert {name for kind in kinds for name in EverySoft(kind).parts} >= made
-    assert {*TEMPERATURES, "constant"} == {*REGISTRY.names("temperature")}
+    assert {*TEMPERATURES, "constant", "sides"} == {*REGISTRY.names("temperature")}
 
 
 @pytest.mark.slow
