@@ -61,6 +61,7 @@ from kdspec.api.spec.spec_source import SpecSource
 from kdspec.api.spec.task_sampling import Sampling
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, Metric, State
+from kdspec.api.working.pieces import Pieces, PutsTogether
 from kdspec.api.working.step import Features, Step, Term, View
 from kdspec.api.working.task import BuiltTask, Head, Reader, Row, WrappedTask
 from kdspec.diagnostics.diagnostic import Diagnostic, closest, excerpt
@@ -129,10 +130,12 @@ __all__ = [
     "OptimizerContext",
     "OutputHead",
     "Pair",
+    "Pieces",
     "Plan",
     "PlannedMatch",
     "Projection",
     "ProjectionContext",
+    "PutsTogether",
     "ReadFiles",
     "Reader",
     "Reduction",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kdspec.api.working.batch import Batch
+    from kdspec.api.working.pieces import Pieces
     from kdspec.api.working.step import Features
     from kdspec.ops.mean import Mean, Unit
 
@@ -105,6 +106,16 @@ class BuiltTask(ABC):
     @abstractmethod
     def collate(self, rows: Sequence[Row], reader: Reader) -> Batch:
         """One padded batch of encoded rows, on the CPU."""
+
+    def pieces(self, rows: Sequence[Row], reader: Reader) -> Pieces | None:
+        """The texts, or pairs of texts, to which a model's answers belong where a row has several; by default None.
+
+        Args:
+            rows: all rows of `encode` that a stage uses; pieces are asked for by their places among these.
+            reader: the reader of the rows.
+        """
+        del rows, reader
+        return None
 
     def hard_loss(self, features: Features, batch: Batch) -> Mapping[str, Mean]:
         """The losses of a model's outputs against the labels, by name; empty if the task has no labels.
@@ -199,6 +210,10 @@ class WrappedTask(BuiltTask):
     def collate(self, rows: Sequence[Row], reader: Reader) -> Batch:
         """As the wrapped task does it."""
         return self.task.collate(rows, reader)
+
+    def pieces(self, rows: Sequence[Row], reader: Reader) -> Pieces | None:
+        """Those of the wrapped task."""
+        return self.task.pieces(rows, reader)
 
     def hard_loss(self, features: Features, batch: Batch) -> Mapping[str, Mean]:
         """Those of the wrapped task."""

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from kdspec.api.working.batch import Batch
+from kdspec.api.working.pieces import Pieces
 from kdspec.api.working.task import BuiltTask, Reader, Row
 from kdspec.engine.batches.columnar import Packed, first_difference, packed
 from kdspec.engine.batches.sampler import fold
@@ -84,6 +85,11 @@ class Loader:
         """The batch of these rows for one model, on the CPU."""
         reader = self.readers[model]
         return self._collated(self._rows(reader, rows), reader, rows)
+
+    def pieces(self, model: str) -> Pieces | None:
+        """The texts of the rows, or the pairs of them, to which a model's answers belong; None if that is the row."""
+        reader = self.readers[model]
+        return self.task.pieces(_Joined(self._encoded[reader]), reader)
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
@@ -158,6 +164,29 @@ class _Generators(Sequence[random.Random]):
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
         return random.Random(fold(self._seed, "draw", self._epoch, self._rows[index]))  # noqa: S311 - no secrets
+
+
+class _Joined(Sequence[Row]):
+    """The rows of all splits, one after another."""
+
+    def __init__(self, parts: Sequence[Sequence[Row]]) -> None:
+        self._parts = parts
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        for part in self._parts:
+            if index < len(part):
+                return part[index]
+            index -= len(part)
+        raise IndexError(index)
 
 
 def _lengths(encoded: Sequence[Row], key: str) -> NDArray[np.int64]:

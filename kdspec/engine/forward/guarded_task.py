@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kdspec.api.working.batch import Batch
+    from kdspec.api.working.pieces import Pieces
     from kdspec.api.working.step import Features
     from kdspec.ops.mean import Mean, Unit
 
@@ -100,6 +101,11 @@ class GuardedTask(WrappedTask):
         """Collate rows with the task."""
         with self._batch_guard:
             return super().collate(rows, reader)
+
+    def pieces(self, rows: Sequence[Row], reader: Reader) -> Pieces | None:
+        """The pieces of the task's rows."""
+        with self._guard:
+            return super().pieces(rows, reader)
 
     def hard_loss(self, features: Features, batch: Batch) -> Mapping[str, Mean]:
         """The hard losses of the task."""

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_map
 from kdspec.api.paths.field_path import FieldPathError
 from kdspec.api.plan.plan import Feature
 from kdspec.api.working.batch import Batch
+from kdspec.api.working.pieces import PutsTogether
 from kdspec.api.working.step import Features
 from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.forward.attention.attention_record import AttentionRecord, of_maps
@@ -249,6 +250,27 @@ class ModelRunner:
         if self.arithmetic is None:
             return self.module(**inputs, **flags)
         return self.arithmetic.run(self.module, inputs, flags)
+
+    def answers(self, batch: Batch) -> Any:
+        """What the model answers for pieces of rows, such as single texts: `answers` of its output; see `PutsTogether`.
+
+        Raises:
+            FindingError: as for a call.
+        """
+        output, _ = self._run(self.inputs(batch), None)
+        found = {"answers": output["answers"]}
+        return (found if self.arithmetic is None else self.arithmetic.widened(found))["answers"]
+
+    def put_together(self, batch: Batch, answers: Tensor, mask: Tensor | None) -> Features:
+        """The features of rows, of the answers for their pieces.
+
+        Raises:
+            FindingError: KD303 if a feature is not made of answers.
+        """
+        assert isinstance(self.module, PutsTogether), "asked only of such modules"
+        with self._guard:
+            output = self.module.put_together(answers, mask, **self.inputs(batch))
+        return Features(self._values(self.features, output, batch, {}))
 
     def of_batch(self, batch: Batch, names: Iterable[str]) -> dict[str, Any]:
         """Features that an adaptor reads from the batch alone, without running the model."""

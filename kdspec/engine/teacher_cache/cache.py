@@ -18,6 +18,7 @@ from kdspec.api.working.step import Features
 from kdspec.engine.batches.sampler import isolated_random
 from kdspec.engine.forward.device import placed
 from kdspec.engine.forward.model_runner import ModelRunner, frozen
+from kdspec.engine.teacher_cache.answered.piece_answers import ANSWERS, PieceAnswers, tokens_of
 from kdspec.engine.teacher_cache.codecs import array
 from kdspec.engine.teacher_cache.kept_positions import Masks
 from kdspec.engine.teacher_cache.layout import Layout
@@ -63,7 +64,7 @@ class TeacherCache:
 
     def __init__(
         self,
-        forward: ModelRunner | Reducing,
+        forward: ModelRunner | Reducing | PieceAnswers,
         *,
         samples: Samples,
         layout: Layout,
@@ -100,19 +101,34 @@ class TeacherCache:
             here: the same batch on the CPU, which avoids waiting for the device.
         """
         # Blocks, not single rows: the last bits of an output depend on the rows that are computed with it.
-        samples = self.samples.of_row[list(rows)]
+        samples = self.samples.of(rows)
         contents = None if self.failed else self._contents(samples)
         if contents is None:
             return None
         self.use += CacheUse(hits=len(rows))
-        kept = self.masks.of(batch if here is None else here)
-        counts = self.samples.counts
-        if any(name not in kept or (kept[name].sum(1) != counts[name][samples]).any() for name in self._masks):
+        kept = self._kept(batch if here is None else here, samples)
+        if kept is None:
             self.give_up("rows are not as they were when it was opened")
             return None
         read = [self._read(number, slot, samples, contents, kept) for number, slot in enumerate(self.layout.slots)]
         features = rebuilt(self.layout.slots, read)
+        if isinstance(self.forward, PieceAnswers):
+            mask = self._moved(torch.from_numpy(kept["inputs"])) if self._masks else None
+            return self.forward.put_together(batch, features[ANSWERS], mask)
         return Features({**features, **self.forward.of_batch(batch, self._known)})
+
+    def _kept(self, here: Batch, samples: NDArray[np.int64]) -> dict[MaskName, NDArray[np.bool_]] | None:
+        """The positions of the batch that are not masked; None if the batch is not of these samples."""
+        counts = self.samples.counts
+        if isinstance(self.forward, PieceAnswers):
+            tokens = tokens_of(here)
+            if not np.array_equal(tokens, counts["inputs"][samples]):
+                return None
+            return {"inputs": np.arange(tokens.max(initial=0)) < tokens[:, None]}
+        kept = self.masks.of(here)
+        if any(name not in kept or (kept[name].sum(1) != counts[name][samples]).any() for name in self._masks):
+            return None
+        return kept
 
     def _contents(self, samples: NDArray[np.int64]) -> list[bytes] | None:
         """The bytes of samples, computed where they are missing; None if the cache has failed."""

@@ -13,6 +13,7 @@ from torch import nn
 
 from kdspec.engine.export.model_folder import versions
 from kdspec.engine.forward.model_runner import ModelRunner
+from kdspec.engine.teacher_cache.answered.piece_answers import PieceAnswers
 from kdspec.engine.teacher_cache.codec_choice import CodecChoice
 from kdspec.engine.teacher_cache.codecs import array
 from kdspec.engine.teacher_cache.reduce import Reducing
@@ -26,7 +27,9 @@ _LIBRARIES = ("torch", "transformers")
 _PROVENANCE = frozenset({"_name_or_path", "name_or_path", "transformers_version", "architectures"})
 
 
-def key(forward: ModelRunner | Reducing, slots: Sequence[Slot], codecs: CodecChoice, precision: str) -> str:
+def key(
+    forward: ModelRunner | Reducing | PieceAnswers, slots: Sequence[Slot], codecs: CodecChoice, precision: str
+) -> str:
     """The name of a cache: 32 hexadecimal digits.
 
     Args:

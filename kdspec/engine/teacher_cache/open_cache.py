@@ -8,14 +8,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from kdspec.api.paths.field_path import parse
 from kdspec.api.plan.plan import Feature, Plan, TaskPlan
 from kdspec.api.spec.cache_settings import TeacherCacheSettings
+from kdspec.api.working.pieces import PutsTogether
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.batches.loader import Loader
-from kdspec.engine.forward.model_runner import ModelRunner
+from kdspec.engine.batches.sampler import isolated_random
+from kdspec.engine.forward.model_runner import ModelRunner, frozen
 from kdspec.engine.processes.backend import Backend
 from kdspec.engine.teacher_cache import fingerprint
+from kdspec.engine.teacher_cache.answered.answered import Answered, AnsweredPieces, AnsweredRows
+from kdspec.engine.teacher_cache.answered.piece_answers import ANSWERS, MASKS, PieceAnswers
 from kdspec.engine.teacher_cache.cache import CacheUse, TeacherCache
 from kdspec.engine.teacher_cache.codec_choice import CodecChoice
 from kdspec.engine.teacher_cache.kept_positions import Masks
@@ -112,24 +118,26 @@ class CacheOpener:
             Uncacheable: it cannot be cached, or the setting is `auto` and caching does not pay.
             OSError: the disk cannot be read or written.
         """
-        masks = self._masks(teacher)
-        enough = reductions(self.task.matches, teacher.name) if self.reduces else ()
-        forward = Reducing(teacher, enough, masks.inputs) if enough else teacher
-        names = [name for name, feature in forward.features.items() if any(p.root != "batch" for p in feature.paths)]
-        obstacle = "the strategy changes its weights" if changes else self._obstacle(names)
-        facts = CacheFacts(obstacle=obstacle, epochs=self.epochs)
+        read = _of_model(teacher.features)
+        obstacle = "the strategy changes its weights" if changes else self._obstacle(read)
+        self._insist(CacheFacts(obstacle=obstacle))
+        forward, answered, masks = self._asked(teacher)
+        names = [ANSWERS] if isinstance(forward, PieceAnswers) else _of_model(forward.features)
+        epochs = None if self.epochs is None else self.epochs * answered.uses
+        facts = CacheFacts(obstacle=obstacle, epochs=epochs)
         self._insist(facts)
         codecs = CodecChoice.of(self.settings, self.task.needs.logits.get(teacher.name))
-        seen = survey(forward, names, self.loader, masks, self.backend, codecs)
+        seen = survey(forward, names, answered, masks, self.backend, codecs)
         facts = replace(facts, flops=seen.flops, row_bytes=seen.row_bytes)
         self._insist(facts)
-        if self.loader.rows * seen.row_bytes > 2 * self.settings.bytes:  # clear without reading every row
-            self._insist(replace(facts, bytes=self.loader.rows * seen.row_bytes))
+        expected = len(answered.lengths) * seen.row_bytes
+        if expected > 2 * self.settings.bytes:  # clear without reading every row
+            self._insist(replace(facts, bytes=expected))
         if codecs.top_k is not None and not any(codecs.codec(slot).name == "top_k" for slot in seen.slots):
             self.warn(
                 f"`top_k` has no effect on teacher `{forward.name}`: storing all of its logits takes no more disk space"
             )
-        samples = Samples(self.loader, forward.name, forward.inputs, masks)
+        samples = Samples(answered, forward.inputs, masks)
         layout = Layout(seen.slots, samples.counts, codecs, len(samples.keys))
         self._insist(replace(facts, bytes=layout.bytes))
         folder = self.folder / fingerprint.key(forward, seen.slots, codecs, self._precision())
@@ -146,6 +154,33 @@ class CacheOpener:
             forward, samples=samples, layout=layout, store=store, masks=masks,
             autocast=self.backend.autocast, device=self.backend.device, warn=self.warn,
         )  # fmt: skip
+
+    def _asked(self, teacher: ModelRunner) -> tuple[ModelRunner | Reducing | PieceAnswers, Answered, Masks]:
+        """How the teacher is asked, for what, and which tokens count.
+
+        Raises:
+            Uncacheable: rows are made of pieces, and what is read of the teacher is not made of its answers for these.
+        """
+        pieces, masks = self.loader.pieces(teacher.name), self._masks(teacher)
+        if pieces is None:
+            enough = reductions(self.task.matches, teacher.name) if self.reduces else ()
+            forward = Reducing(teacher, enough, masks.inputs) if enough else teacher
+            return forward, AnsweredRows(self.loader, teacher.name), masks
+        if not isinstance(teacher.module, PutsTogether):
+            raise Uncacheable("a row has several texts, and its module does not put answers for texts together")
+        made, answered = PieceAnswers(teacher), AnsweredPieces(self.loader, pieces)
+        batch = self.loader.batch(teacher.name, [0]).to(self.backend.device)
+        with isolated_random(), frozen(teacher.module), self.backend.autocast():
+            alone = answered.batch(answered.of([0]).tolist())
+            answers, masked = made(alone.to(self.backend.device))[ANSWERS], MASKS.of(alone)["inputs"]
+            try:
+                made.put_together(batch, answers, torch.from_numpy(masked).to(self.backend.device))
+            except FindingError as error:
+                why = error.findings[0].message
+                raise Uncacheable(
+                    f"a row has several texts, only what is made of its answers for them is kept, and {why}"
+                ) from error
+        return made, answered, MASKS
 
     def _obstacle(self, names: list[str]) -> str | None:
         """The reason why a teacher cannot be cached with any settings; `names` are the features read from it."""
@@ -197,6 +232,11 @@ class CacheOpener:
         return FindingError(Finding("KD512", message, *label, help=help_))
 
 
+def _of_model(features: Mapping[str, Feature]) -> list[str]:
+    """The features that are not read from the batch alone."""
+    return [name for name, feature in features.items() if any(path.root != "batch" for path in feature.paths)]
+
+
 def _check_disk_space(folder: Path, missing: int) -> None:
     free = shutil.disk_usage(folder).free
     if missing * _SPARE > free:
@@ -206,7 +246,8 @@ def _check_disk_space(folder: Path, missing: int) -> None:
 
 def opened(stage: str, cache: TeacherCache, use: CacheUse, step: int = 0) -> CacheState:
     """The event for a cache, with its use by one or all processes."""
-    layout, rows = cache.layout, cache.samples.loader.rows
+    layout, rows = cache.layout, cache.samples.answered.rows
+    by_piece = isinstance(cache.forward, PieceAnswers)
     return CacheState(
         stage=stage,
         step=step,
@@ -218,7 +259,7 @@ def opened(stage: str, cache: TeacherCache, use: CacheUse, step: int = 0) -> Cac
             f"{slot.feature}[{slot.index}]" if slot.place == "layer" else slot.feature for slot in layout.slots
         ),
         rows=rows,
-        row_bytes=round(layout.mean()),
+        row_bytes=round(layout.bytes / rows if by_piece else layout.mean()),
         bytes=layout.bytes,
         hits=use.hits,
         computed=use.computed,

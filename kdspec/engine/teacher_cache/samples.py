@@ -1,4 +1,4 @@
-"""The rows of a stage as samples: a key of each one's inputs, and the blocks in which a teacher computes them."""
+"""What a teacher answers as samples: a key of each one's inputs, and the blocks in which a teacher computes them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kdspec.api.working.batch import Batch
-from kdspec.engine.batches.loader import Loader
+from kdspec.engine.teacher_cache.answered.answered import Answered
 from kdspec.engine.teacher_cache.kept_positions import Masks
 from kdspec.engine.teacher_cache.segment_index import KEY, keys_of
-from kdspec.engine.teacher_cache.slots import MaskName
+from kdspec.engine.teacher_cache.slots import MaskName, Uncacheable
 
 ROWS = 32
 """Maximum samples of a block."""
@@ -60,30 +60,30 @@ class SampleKeys(Sequence[bytes]):
 
 
 class Samples:
-    """The inputs of a teacher, row by row. Rows with equal inputs are one sample.
+    """The inputs of a teacher, row by row, or piece by piece. Those with equal inputs are one sample.
 
     The last bits of a teacher's output for a row depend on the other rows of its batch. Missing samples are therefore
     computed in blocks of similar length that depend only on the rows: not on the order of training, nor on when and how
     often a run was stopped.
 
     Args:
-        loader: the rows.
-        model: the teacher's name.
+        answered: the rows or pieces.
         inputs: gives the teacher's inputs of a batch.
         masks: which tokens are not padding.
+
+    Raises:
+        Uncacheable: an input does not have one entry for each of them.
     """
 
-    def __init__(
-        self, loader: Loader, model: str, inputs: Callable[[Batch], Mapping[str, Tensor]], masks: Masks
-    ) -> None:
-        self.loader, self.model = loader, model
-        sizes = loader.lengths_for(model)
+    def __init__(self, answered: Answered, inputs: Callable[[Batch], Mapping[str, Any]], masks: Masks) -> None:
+        self.answered = answered
+        sizes = answered.lengths
         order = np.argsort(sizes, kind="stable")
         digests: list[bytes] = []
         tokens: dict[MaskName, list[NDArray[np.int64]]] = {}
         for rows in _alike(order, sizes):
             # Rows of one length need no padding, so that a key depends only on its own row.
-            batch = loader.batch(model, rows)
+            batch = answered.batch(rows)
             kept = masks.of(batch)
             digests += _digests(len(rows), inputs(batch), kept)
             for name, mask in kept.items():
@@ -91,9 +91,9 @@ class Samples:
         keys = np.frombuffer(b"".join(digests), f"S{KEY}")
         _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
         ranks = np.argsort(np.argsort(first))
-        self.of_row = np.empty(loader.rows, np.int64)
-        """The sample number of each row; samples are numbered in the order of their lengths."""
-        self.of_row[order] = ranks[inverse]
+        self._number = np.empty(len(order), np.int64)
+        """The sample number of each row or piece; samples are numbered in the order of their lengths."""
+        self._number[order] = ranks[inverse]
         first.sort()
         self.keys = SampleKeys(keys[first])
         self.counts: Counts = {name: np.concatenate(found)[first] for name, found in tokens.items()}
@@ -102,6 +102,10 @@ class Samples:
         """The first sample of each block, and at the end the number of samples."""
         self.block_of = np.searchsorted(self.starts, np.arange(len(self.keys)), side="right") - 1
         """The block of each sample."""
+
+    def of(self, rows: Sequence[int]) -> NDArray[np.int64]:
+        """The numbers of the samples that a batch of these rows reads."""
+        return self._number[self.answered.of(rows)]
 
     @property
     def blocks(self) -> int:
@@ -114,7 +118,7 @@ class Samples:
 
     def batch(self, samples: Sequence[int]) -> Batch:
         """Samples as a batch on the CPU."""
-        return self.loader.batch(self.model, self._first[list(samples)].tolist())
+        return self.answered.batch(self._first[list(samples)].tolist())
 
 
 def _alike(order: NDArray[np.int64], sizes: NDArray[np.int64]) -> Iterator[list[int]]:
@@ -128,10 +132,12 @@ def _alike(order: NDArray[np.int64], sizes: NDArray[np.int64]) -> Iterator[list[
             yield order[at : min(at + most, end)].tolist()
 
 
-def _digests(rows: int, inputs: Mapping[str, Tensor], kept: Mapping[MaskName, NDArray[np.bool_]]) -> Iterator[bytes]:
+def _digests(rows: int, inputs: Mapping[str, Any], kept: Mapping[MaskName, NDArray[np.bool_]]) -> Iterator[bytes]:
     """The key of each row: a checksum of its inputs by name, with type and shape, and of its masks."""
     parts: list[tuple[str, NDArray[np.uint8]]] = []
-    for name, tensor in sorted(inputs.items()):
+    for name, tensor in sorted(_flat(inputs)):
+        if not tensor.ndim or len(tensor) != rows:
+            raise Uncacheable(f"its input `{name}` does not have one entry a row")
         shape = tuple(tensor.shape[1:])
         flat = tensor.contiguous().reshape(rows, math.prod(shape))
         parts.append((f"{name} {tensor.dtype} {shape}\n", flat.view(torch.uint8).numpy()))
@@ -147,6 +153,15 @@ def _digests(rows: int, inputs: Mapping[str, Tensor], kept: Mapping[MaskName, ND
     width, content = together.shape[1], together.data.cast("B")
     for row in range(rows):
         yield hashlib.sha256(content[row * width : (row + 1) * width]).digest()[:KEY]
+
+
+def _flat(inputs: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors by name; those of a field with a name begin with it."""
+    for name, value in inputs.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}.{key}", tensor) for key, tensor in value.items())
+        else:
+            yield name, value
 
 
 def _block_starts(lengths: Sequence[int]) -> Iterator[int]:

@@ -10,10 +10,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdspec.api.working.step import Features
-from kdspec.engine.batches.loader import Loader
 from kdspec.engine.batches.sampler import isolated_random, reseed
 from kdspec.engine.forward.model_runner import ModelRunner, frozen
 from kdspec.engine.processes.backend import Backend
+from kdspec.engine.teacher_cache.answered.answered import Answered
+from kdspec.engine.teacher_cache.answered.piece_answers import PieceAnswers
 from kdspec.engine.teacher_cache.codec_choice import CodecChoice
 from kdspec.engine.teacher_cache.kept_positions import Masks
 from kdspec.engine.teacher_cache.layout import Layout
@@ -36,35 +37,36 @@ class Survey:
 
 
 def survey(
-    forward: ModelRunner | Reducing, names: Sequence[str], loader: Loader, masks: Masks, backend: Backend, codecs: CodecChoice
+    forward: ModelRunner | Reducing | PieceAnswers, names: Sequence[str], answered: Answered, masks: Masks, backend: Backend,
+    codecs: CodecChoice,
 ) -> Survey:  # fmt: skip
-    """Run the teacher on the shortest and the longest row, and count the tokens of some others.
+    """Run the teacher on the shortest and the longest row or piece, and count the tokens of some others.
 
     Raises:
         Uncacheable: its outputs for a row are not deterministic, or their shapes do not follow rows and tokens.
     """
-    sizes = loader.lengths_for(forward.name)
-    ends = (int(sizes.argmin()), int(sizes.argmax()) or loader.rows - 1)
+    sizes = answered.lengths
+    ends = (int(sizes.argmin()), int(sizes.argmax()) or len(sizes) - 1)
     with FlopCounterMode(display=False) as counter:
-        sights = [_sight(forward, loader, row, masks, backend, seed=0) for row in ends]
+        sights = [_sight(forward, answered, row, masks, backend, seed=0) for row in ends]
     # With another seed: a dropout that stays active in eval mode, or a random input, shows as a difference.
-    again = _sight(forward, loader, ends[-1], masks, backend, seed=1)
+    again = _sight(forward, answered, ends[-1], masks, backend, seed=1)
     pairs = zip(tensors(sights[-1].features, names), tensors(again.features, names), strict=True)
     # NaN is not equal to itself, and a teacher may return it for padding.
     if not all(torch.equal(a.nan_to_num(), b.nan_to_num()) for (*_, a), (*_, b) in pairs):
         raise Uncacheable("its outputs or its inputs are random")
     slots = slots_of(sights[0], sights[-1], names)
-    rows = np.unique(np.linspace(0, loader.rows - 1, _ROWS).astype(int)).tolist()
-    counts = {name: mask.sum(1) for name, mask in masks.of(loader.batch(forward.name, rows)).items()}
+    rows = np.unique(np.linspace(0, len(sizes) - 1, _ROWS).astype(int)).tolist()
+    counts = {name: mask.sum(1) for name, mask in masks.of(answered.batch(rows)).items()}
     return Survey(slots, counter.get_total_flops() / 2, Layout(slots, counts, codecs, len(rows)).mean())
 
 
 def _sight(
-    forward: ModelRunner | Reducing, loader: Loader, row: int, masks: Masks, backend: Backend, seed: int
-) -> Sight:
+    forward: ModelRunner | Reducing | PieceAnswers, answered: Answered, row: int, masks: Masks, backend: Backend, seed: int
+) -> Sight:  # fmt: skip
     with isolated_random():
         reseed(seed, 0, 0, 0)
-        batch = loader.batch(forward.name, [row])
+        batch = answered.batch([row])
         long = {name: mask.shape[1] for name, mask in masks.of(batch).items()}
         with frozen(forward.module), backend.autocast():
             features: Features = forward(batch.to(backend.device))

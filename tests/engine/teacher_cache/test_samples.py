@@ -14,6 +14,7 @@ from kdspec.api.working.batch import Batch
 from kdspec.engine.teacher_cache import samples as module
 from kdspec.engine.teacher_cache.kept_positions import Masks
 from kdspec.engine.teacher_cache.samples import Samples
+from kdspec.engine.teacher_cache.slots import Uncacheable
 
 MASKS = Masks(Feature(name="inputs_mask", paths=(parse("batch.attention_mask"),), several=False), None)
 
@@ -26,10 +27,14 @@ class Rows:
         self.rows = len(rows)
         self.collated = []
 
-    def lengths_for(self, model):
+    @property
+    def lengths(self):
         return np.array([len(row) for row in self._rows])
 
-    def batch(self, model, rows):
+    def of(self, rows):
+        return np.asarray(rows, np.int64)
+
+    def batch(self, rows):
         self.collated.append([len(self._rows[row]) for row in rows])
         longest = max(len(self._rows[row]) for row in rows)
         ids, mask = torch.zeros(len(rows), longest, dtype=torch.int64), torch.zeros(len(rows), longest)
@@ -45,11 +50,11 @@ def taken(batch):
 
 
 def made(*rows, label=0):
-    return Samples(Rows(*rows, label=label), "teacher", taken, MASKS)
+    return Samples(Rows(*rows, label=label), taken, MASKS)
 
 
 def keys(samples):
-    return [samples.keys[number] for number in samples.of_row]
+    return [samples.keys[number] for number in samples.of(range(samples.answered.rows))]
 
 
 SHORT, LONG, OTHER = [1, 2], [1, 2, 0, 0, 5], [3, 4]
@@ -72,7 +77,7 @@ def test_inputs_that_the_teacher_does_not_read_do_not_change_the_key():
 
 def test_rows_that_are_collated_for_their_keys_have_no_padding():
     samples = made(*([1] * length for length in (5, 3, 5, 4, 3, 3)))
-    assert samples.loader.collated == [[3, 3, 3], [4], [5, 5]]
+    assert samples.answered.collated == [[3, 3, 3], [4], [5, 5]]
 
 
 def test_blocks_are_of_similar_length_and_a_function_of_the_rows(monkeypatch):
@@ -121,10 +126,14 @@ class Given:
     def __init__(self, **columns):
         self.columns, self.rows = columns, len(next(iter(columns.values())))
 
-    def lengths_for(self, model):
+    @property
+    def lengths(self):
         return np.full(self.rows, 9)
 
-    def batch(self, model, rows):
+    def of(self, rows):
+        return np.asarray(rows, np.int64)
+
+    def batch(self, rows):
         return Batch(inputs={"": {name: column[rows] for name, column in self.columns.items()}}, targets={})
 
 
@@ -138,30 +147,31 @@ class Given:
     ],
 )
 def test_keys_of_many_rows_are_those_of_single_rows(columns):
-    samples = Samples(Given(**columns), "teacher", taken, MASKS)
+    samples = Samples(Given(**columns), taken, MASKS)
     for row in range(7):
         one = {name: column[row] for name, column in columns.items()}
         kept = {"inputs": (one["attention_mask"] != 0).numpy()} if "attention_mask" in one else {}
-        assert samples.keys[int(samples.of_row[row])] == one_by_one(one, kept)
+        assert samples.keys[int(samples.of([row])[0])] == one_by_one(one, kept)
 
 
 @pytest.mark.parametrize("lengths", [[5] * 3_000, [1 + row % 3 for row in range(3_000)], [600] * 100])
 def test_rows_are_collated_many_at_once_and_not_too_many(lengths):
     samples = made(*([row % 900] * length for row, length in enumerate(lengths)))
-    tokens = [sum(each) for each in samples.loader.collated]
+    tokens = [sum(each) for each in samples.answered.collated]
     assert len(tokens) <= 6
     assert max(tokens) <= 32_768
-    assert len(samples.of_row) == len(lengths)
+    assert len(samples.of(range(len(lengths)))) == len(lengths)
 
 
 def test_rows_of_unknown_length_are_collated_alone():
-    samples = Samples(Unknown([1, 2], [1, 2], [3, 4]), "teacher", taken, MASKS)
-    assert samples.loader.collated == [[2]] * 3
+    samples = Samples(Unknown([1, 2], [1, 2], [3, 4]), taken, MASKS)
+    assert samples.answered.collated == [[2]] * 3
     assert len(samples.keys) == 2
 
 
 class Unknown(Rows):
-    def lengths_for(self, model):
+    @property
+    def lengths(self):
         return np.zeros(self.rows, np.int64)
 
 
@@ -170,3 +180,17 @@ def test_a_sample_is_found_by_its_key():
     assert [samples.keys.number(key) for key in samples.keys] == list(range(50))
     assert samples.keys.number(b"absent".ljust(16)) is None
     assert samples.keys.number(b"\xff" * 16) is None
+
+
+def test_inputs_of_a_field_with_a_name_are_part_of_the_key():
+    def fields(batch):
+        return {"query": batch.inputs[""], "rows": torch.zeros(len(batch.inputs[""]["input_ids"]))}
+
+    one, other = (Samples(Rows(SHORT, row), fields, MASKS) for row in (OTHER, LONG))
+    assert keys(one)[0] == keys(other)[0] != keys(one)[1]
+    assert keys(one)[1] != keys(other)[1] != keys(made(LONG))[0]
+
+
+def test_an_input_with_other_entries_than_rows_is_not_cached():
+    with pytest.raises(Uncacheable, match=r"its input `query\.input_ids` does not have one entry a row"):
+        Samples(Rows(SHORT, OTHER), lambda batch: {"query": {"input_ids": torch.zeros(5, 2)}}, MASKS)
