@@ -36,6 +36,7 @@ BUILTINS = (
     "kdspec.builtins.models.text_models",
     "kdspec.builtins.models.static_embeddings",
     "kdspec.builtins.datasets.files",
+    "kdspec.builtins.datasets.colbert",
     "kdspec.builtins.datasets.conll",
     "kdspec.builtins.datasets.squad",
     "kdspec.builtins.tasks.sequence_classification",

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Component, Strict
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds.context import BuildContext, TaskContext
+from kdspec.api.kinds.context import BuildContext, ExampleContext, Input, TaskContext
 from kdspec.api.kinds.kinds import Dataset, Task
 from kdspec.api.kinds.losses import LogitKind
 from kdspec.api.spec.bounds import LONGEST_ROW
@@ -19,7 +19,9 @@ from kdspec.api.working.evaluator import Evaluator
 from kdspec.api.working.task import BuiltTask, Head, Reader, Row
 from kdspec.data import texts
 from kdspec.data.columns import ColumnPlace, missing, named
-from kdspec.data.ranking.ranked_rows import RankingColumns, RowReader
+from kdspec.data.files.retrieval_files import SpecTable, read_documents, read_queries
+from kdspec.data.ranking.ranked_rows import RankingColumns, RowReader, TextsById
+from kdspec.data.ranking.ranking_examples import example, pairs_of
 from kdspec.data.ranking.ranking_inputs import IGNORE, Limits, RankingInputs, targets
 from kdspec.data.ranking.ranking_metrics import NAMES, CandidateMetrics
 
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
     from kdspec.api.working.step import Features
     from kdspec.diagnostics.fault import Fault
     from kdspec.ops.mean import Mean, Unit
+
+
+_FEW = 32
+"""Rows whose candidates are counted before a run."""
 
 
 def _listed(value: Any) -> Any:
@@ -81,6 +87,12 @@ class Ranking(Task):
     positives: str | None = None
     """The positives of each row: one of the columns in `documents`, or a column with some of its candidates. Default: no
     labels; the student learns from a teacher only."""
+    queries: SpecTable | None = None
+    """A file with the texts of queries by id, where `query` has ids: JSON Lines, CSV or TSV with `_id` (or `id`, `query_id`,
+    `qid`) and `text` (or `query`), or TSV of ids and texts without a header."""
+    corpus: SpecTable | None = None
+    """A file with the texts of documents by id, where `documents` and `positives` have ids: as `queries`, with `text` (or `document`, `passage`)
+    and perhaps `title`."""
     without_text: texts.WithoutText = "error"
     """For a row without a query or a candidate, and for a candidate without a text: an error, or `leave_out`, which reports
     their number."""
@@ -105,6 +117,15 @@ class Ranking(Task):
             positives=self.positives,
         )  # fmt: skip
 
+    def texts_by_id(self, context: BuildContext) -> dict[str, TextsById]:
+        """The files with the texts of ids, read, by the parameters that name them."""
+        found = {}
+        if self.queries is not None:
+            found["queries"] = TextsById(self.queries, read_queries(self.queries, context.folder, ("queries",)))
+        if self.corpus is not None:
+            found["corpus"] = TextsById(self.corpus, read_documents(self.corpus, context.folder, ("corpus",)))
+        return found
+
     def adaptor(self) -> Mapping[str, str | list[str]]:
         """The field paths for a model with scores."""
         paths: dict[str, str | list[str]] = {
@@ -127,6 +148,18 @@ class Ranking(Task):
     def metric_names(self) -> Collection[str]:
         """Those of the candidates."""
         return NAMES
+
+    def example(self, context: ExampleContext, rows: int, longest: int | None) -> Mapping[str, Input]:
+        """The inputs of the form, with as many candidates as the first rows have at most."""
+        return example(
+            self.columns(), self.data.first(context, _FEW), _limits(self.max_length), context.form, rows, longest
+        )
+
+    def sample(self, context: BuildContext, rows: int) -> Sequence[Sequence[str]] | None:
+        """Pairs of a query and a candidate; None if rows have ids, or the two texts have limits of their own."""
+        if self.queries is not None or self.corpus is not None or isinstance(self.max_length, TextLimits):
+            return None
+        return pairs_of(self.columns(), self.data.first(context, rows))
 
     def without_rows(self) -> RankedRows:
         """All but the rows."""
@@ -159,9 +192,10 @@ class RankedRows(BuiltTask):
         self.head = Head(kind=task.head)
         if splits and task.positives is not None and context.reads_labels:
             texts.check_column(splits["train"], "train", task.positives, ("positives",))
+        by_id = task.texts_by_id(context) if splits else {}
         leave_out = task.without_text == "leave_out"
         self._rows = {
-            split: RowReader(task.columns(), rows, split, context.tell, leave_out=leave_out).read()
+            split: RowReader(task.columns(), rows, split, context.tell, leave_out=leave_out, **by_id).read()
             for split, rows in splits.items()
         }
         self._inputs = RankingInputs(_limits(task.max_length))

@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Strict
 from kdspec.api.spec.file_fields import SpecFile
-from kdspec.data.files.delimited import Columns, read_csv
+from kdspec.data.files.delimited import Columns, csv_columns, read_csv
 from kdspec.data.files.file_text import FileMistake
 from kdspec.data.files.json_rows import read_json
 from kdspec.data.files.row_files import file_fault, path_of
@@ -30,6 +30,8 @@ _DOCUMENTS = ("text", "document", "passage", "contents", "body")
 _QUERY_IDS = ("_id", "id", "query-id", "query_id", "qid")
 _QUERIES = ("text", "query", "question")
 _TITLE = "title"
+_BARE = ("_id", "text")
+"""The columns of a table without a header."""
 _PAIRED_QUERY = ("query-id", "query_id", "qid")
 _PAIRED_DOCUMENT = ("corpus-id", "corpus_id", "document_id", "doc_id", "docid", "pid")
 _RELEVANCE = ("score", "relevance", "rel", "label")
@@ -83,7 +85,7 @@ class RetrievalFiles(Strict):
     """Queries, the documents that are searched, and which of them are relevant: the form of BEIR and of most public sets.
 
     Each file is JSON Lines, CSV or TSV with a header, by its suffix. Names of columns are those of BEIR or plain ones; others are
-    ignored. Ids are texts or integers. A query without a relevant document is left out; documents that no pair names count as not
+    ignored. A TSV file of two columns may have no header: ids and texts. Ids are texts or integers. A query without a relevant document is left out; documents that no pair names count as not
     relevant.
     """
 
@@ -206,7 +208,11 @@ def _columns(file: str, folder: Path, *names: Sequence[str]) -> Columns:
     path, suffix = path_of(folder, file), _suffix(file)
     if suffix in _JSON:
         return read_json(path, None, wanted.__contains__, wanted.__contains__)
-    return read_csv(path, _DELIMITERS[suffix], quoting=None)
+    delimiter = _DELIMITERS[suffix]
+    header = csv_columns(path, delimiter, quoting=None) if suffix == ".tsv" and "text" in wanted else None
+    # MS MARCO's `collection.tsv`: an id and a text, without a header.
+    bare = header is not None and len(header) == len(_BARE) and not wanted & {name.strip().lower() for name in header}
+    return read_csv(path, delimiter, quoting=None, names=_BARE if bare else None)
 
 
 def _one_of(columns: Columns, names: Sequence[str]) -> str:

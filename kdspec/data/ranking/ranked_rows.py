@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from kdspec.data import texts
@@ -35,6 +36,15 @@ class QueryRow:
     def ranks(self) -> bool:
         """Whether the metrics count it: it has a positive and another candidate."""
         return bool(self.positives) and len(self.positives) < len(self.documents)
+
+
+@dataclass(frozen=True)
+class TextsById:
+    """The texts of a file by their ids, which rows have in place of texts."""
+
+    file: str
+    """Its name in the spec."""
+    texts: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,12 +80,23 @@ class RowReader:
         split: its name, for messages.
         tell: reports what does not stop the run.
         leave_out: whether a candidate without a text is left out, and a row without a candidate; else each is an error.
+        queries: the texts of queries, if rows have their ids.
+        corpus: the texts of documents, if rows have their ids.
     """
 
     def __init__(
-        self, columns: RankingColumns, rows: Any, split: str, tell: Callable[[Fault], None], *, leave_out: bool
+        self,
+        columns: RankingColumns,
+        rows: Any,
+        split: str,
+        tell: Callable[[Fault], None],
+        *,
+        leave_out: bool,
+        queries: TextsById | None = None,
+        corpus: TextsById | None = None,
     ) -> None:
         self.columns, self.rows, self.split, self.tell, self.leave_out = columns, rows, split, tell, leave_out
+        self._by_id = {"queries": queries, "corpus": corpus}
         self._repeated: list[int] = []
         self._empty: list[int] = []
         self._without: list[int] = []
@@ -88,7 +109,7 @@ class RowReader:
                 cannot be read; both name the row.
         """
         names = self.columns
-        queries = texts.read(self.rows, self.split, self._there(names.query, ("query",)), ("query",))
+        queries = self._queries()
         documents = [self._texts(name, ("documents", n)) for n, name in enumerate(names.documents)]
         if not self.leave_out:
             for row in range(len(queries)):
@@ -130,6 +151,31 @@ class RowReader:
         right = tuple(place for place, text in enumerate(places) if text in positives)
         return QueryRow(query, tuple(places), kept, right)
 
+    def _queries(self) -> list[str]:
+        column, at = self.columns.query, ("query",)
+        values = texts.read(self.rows, self.split, self._there(column, at), at)
+        self._not_ids("queries", [[value] for value in values], column, at)
+        return [self._text(row, value, "queries", column, at) for row, value in enumerate(values)]
+
+    def _text(self, row: int, value: str, field: str, column: str, at: ColumnPlace) -> str:
+        """The text with this id, or the value where rows have texts."""
+        known = self._by_id[field]
+        if known is None:
+            return value
+        if (found := known.texts.get(value.strip())) is None:
+            message = f"has the id `{excerpt(value)}` in `{excerpt(column)}`, which `{known.file}` does not have"
+            shown = ", ".join(f"`{excerpt(each)}`" for each in islice(known.texts, 3))
+            raise self._fault(row, message, at, f"its {len(known.texts):,} ids are like {shown}; {_COUNTED}")
+        return found
+
+    def _not_ids(self, field: str, values: Sequence[Sequence[str | None]], column: str, at: ColumnPlace) -> None:
+        """Refuse a column of numbers alone where no file has the texts."""
+        every = [text for row in values for text in row if text is not None]
+        if self._by_id[field] is None and every and all(number(text) is not None for text in every):
+            row = next(row for row, given in enumerate(values) if any(given))
+            message = f"has the number `{excerpt(every[0])}` in `{excerpt(column)}`, as have all rows, not a text"
+            raise self._fault(row, message, at, f"if they are ids, name the file with their texts in `{field}`")
+
     def _there(self, column: str, at: ColumnPlace) -> str:
         texts.check_column(self.rows, self.split, column, at)
         return column
@@ -139,7 +185,12 @@ class RowReader:
         values = self.rows[self._there(column, at)][:]
         if _are_written(values):
             values = [None if value is None else written(value) for value in values]
-        return [[*self._cell(row, value, column, at)] for row, value in enumerate(values)]
+        found = [[*self._cell(row, value, column, at)] for row, value in enumerate(values)]
+        self._not_ids("corpus", found, column, at)
+        return [
+            [None if text is None else self._text(row, text, "corpus", column, at) for text in given]
+            for row, given in enumerate(found)
+        ]
 
     def _cell(self, row: int, value: Any, column: str, at: ColumnPlace) -> Iterator[str | None]:
         for item in value if isinstance(value, (list, tuple)) else [] if _is_nothing(value) else [value]:

@@ -13,10 +13,11 @@ from ranking_models import Scorer
 from task_batches import agreement_of, metrics_of, states_of
 from torch.nn import functional
 
-from kdspec.api.kinds.context import BuildContext, TaskContext
+from kdspec.api.kinds.context import BuildContext, ExampleContext, TaskContext
 from kdspec.api.kinds.kinds import Dataset
 from kdspec.api.working.step import Features
 from kdspec.api.working.task import Head, Reader
+from kdspec.builtins.datasets.colbert import Colbert
 from kdspec.builtins.tasks.ranking import Ranking
 from kdspec.diagnostics.fault import Fault
 from kdspec.testing import check_task, tiny
@@ -427,6 +428,110 @@ def test_lists_that_are_written_as_texts(quoted):
 def test_a_text_in_brackets_is_a_text():
     rows = {"query": ["a", "b"], "documents": ["[1] first", "[second]"]}
     assert built(rows, documents="documents").texts("train") == [("a", "[1] first"), ("b", "[second]")]
+
+
+CORPUS = '{"_id": "d1", "title": "A", "text": "one"}\n{"_id": "d2", "text": "two"}\n{"_id": "d3", "text": "three"}\n'
+BY_ID = {
+    "query_id": [7, 8],
+    "document_ids": ["['d1', 'd2']", "['d3']"],
+    "scores": ["[1.5, 0.5]", "[2]"],
+    "best": ["d2", None],
+}
+FIELDS = {"query": "query_id", "documents": "document_ids", "scores": "scores", "positives": "best"}
+
+
+@pytest.fixture
+def by_id(tmp_path):
+    """Builds a task whose texts are in files."""
+    (tmp_path / "corpus.jsonl").write_text(CORPUS)
+    (tmp_path / "queries.tsv").write_text("7\twhich\n8\twhere\n9\twho\n")
+    files = {"queries": "queries.tsv", "corpus": "corpus.jsonl"}
+    return lambda rows=BY_ID, **fields: task(rows, **{**FIELDS, **files, **fields}).build(TaskContext(folder=tmp_path))
+
+
+def test_ids_with_files_of_their_texts(by_id):
+    made = by_id()
+    assert made.texts("train") == [("which", "A one", "two"), ("where", "three")]
+    assert targets_only(made).targets["positives"].tolist() == [[0, 1], [0, 0]]
+    assert batch(made, "scores").inputs[""]["scores"].nan_to_num(nan=-9).tolist() == [[1.5, 0.5], [2, -9]]
+
+
+def test_an_id_without_a_text(by_id):
+    found = fault(lambda: by_id({**BY_ID, "document_ids": ["['d1', 'd2']", "['d4']"]}), "KD502", ("documents", 0))
+    assert found.message == "row 2 of `train` has the id `d4` in `document_ids`, which `corpus.jsonl` does not have"
+    assert "its 3 ids are like `d1`, `d2`, `d3`" in found.help
+    found = fault(lambda: by_id({**BY_ID, "query_id": [7, 10]}), "KD502", ("query",))
+    assert "row 2 of `train` has the id `10` in `query_id`, which `queries.tsv` does not have" in found.message
+
+
+def test_numbers_in_place_of_texts():
+    rows = {"query": ["a", "b"], "ids": [[12, 3], [4]]}
+    found = fault(lambda: built(rows, documents="ids"), "KD502", ("documents", 0))
+    assert found.message == "row 1 of `train` has the number `12` in `ids`, as have all rows, not a text"
+    assert found.help == "if they are ids, name the file with their texts in `corpus`"
+    fault(lambda: built({"query": [1, 2], "docs": ["a", "b"]}, documents="docs"), "KD502", ("query",))
+
+
+def test_the_rows_of_flag_embedding():
+    rows = {"query": ["a"], "pos": [["x", "y"]], "neg": [["v", "w"]], "pos_scores": [[4, 3]], "neg_scores": [[0.5, 1]]}
+    made = built(rows, **TWO)
+    assert targets_only(made).targets["positives"].tolist() == [[1, 1, 0, 0]]
+    assert batch(made, "scores").inputs[""]["scores"].tolist() == [[4, 3, 0.5, 1]]
+
+
+def test_the_rows_of_colbert(tmp_path):
+    (tmp_path / "train.jsonl").write_text("[7, [12, 1.5], [3, -2]]\n[8, [3, 0.5], [12, 2]]\n")
+    (tmp_path / "queries.tsv").write_text("7\twhich\n8\twhere\n")
+    (tmp_path / "collection.tsv").write_text("3\tthree\n12\ttwelve\n")
+    made = Ranking(
+        data=Colbert(train=["train.jsonl"]), query="query_id", documents="document_ids", scores="scores",
+        positives="positive_id", queries="queries.tsv", corpus="collection.tsv",
+    ).build(TaskContext(folder=tmp_path))  # fmt: skip
+    assert made.texts("train") == [("which", "twelve", "three"), ("where", "three", "twelve")]
+    assert batch(made, "scores").inputs[""]["scores"].tolist() == [[1.5, -2], [0.5, 2]]
+    assert targets_only(made).targets["labels"].tolist() == [0, 0]
+
+
+# Before a run
+
+
+@pytest.mark.parametrize("form", ["", "pair", "each", "scores"])
+def test_an_example_has_the_shapes_of_a_batch_of_rows(tokenizer, form, first_rows):
+    found = first_rows.example(ExampleContext(form=form), 3, 9)
+    made = batch(built(), form, tokenizer)
+    assert set(found) == set(made.tensors)
+    tensors = made.tensors
+    for name in ("candidates", "candidates_mask", "positives", "labels", "queries", "scores"):
+        assert name not in found or found[name].shape == tensors[name].shape
+    assert {name for name, given in found.items() if given.target} == set(made.targets)
+    if form in ("", "pair"):
+        assert found["input_ids"].shape == (12, 9)
+    if form == "each":
+        assert found["query.input_ids"].shape == (3, 9)
+        assert found["document.input_ids"].shape == (12, 9)
+
+
+@pytest.fixture
+def first_rows():
+    """The task, whose rows are known before a run."""
+
+    class Known(Rows):
+        def first(self, context, rows):
+            return {name: values[:rows] for name, values in self.splits["train"].items()}
+
+    return Ranking(data=Known(splits={"train": ROWS}), **TWO)
+
+
+def test_the_texts_of_pairs_are_known_before_a_run(first_rows):
+    queries, documents = first_rows.sample(BuildContext(), 2)
+    assert queries == ["ab"] * 3 + ["cd"] * 2
+    assert documents == ["ab cd", "gh", "ij", "cd", "ab cd"]
+    assert task().sample(BuildContext(), 2) is None
+
+
+def test_without_rows_a_batch_is_made_up():
+    assert task(documents="neg").example(ExampleContext(form="pair"), 2, 5)["candidates"].shape == (2, 8)
+    assert task(documents=["pos", "neg"]).example(ExampleContext(), 2, 5)["candidates"].shape == (2, 2)
 
 
 # From rows to a trained model

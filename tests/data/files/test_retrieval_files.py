@@ -52,6 +52,11 @@ def test_a_file_of_pairs_for_each_split(tmp_path):
         RetrievalFiles(corpus="corpus.jsonl", queries="queries.jsonl", relevant={"train": "test.tsv"})
 
 
+def test_a_table_of_ids_and_texts_without_a_header(tmp_path):
+    (tmp_path / "collection.tsv").write_text("0\tthe first\n1\tthe second\n", encoding="utf-8")
+    assert read_documents("collection.tsv", tmp_path, ()) == {"0": "the first", "1": "the second"}
+
+
 def test_plain_names_csv_and_compression(tmp_path):
     with gzip.open(tmp_path / "c.csv.gz", "wt", encoding="utf-8") as stream:
         stream.write('pid,passage\n7,"a, b"\n8,c\n')
