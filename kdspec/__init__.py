@@ -53,7 +53,14 @@ from kdspec.api.paths.field_path import FieldPath, FieldPathError
 from kdspec.api.plan.needs import ClassesOnly, DeclaredTerm, LogitUse, Needs, TaskNeeds
 from kdspec.api.plan.plan import Plan, StagePlan, TaskPlan
 from kdspec.api.report import Report, Section
-from kdspec.api.spec.file_fields import SpecFile, SpecFolderOrHub, SpecHub, SpecTokenizer, local_folder
+from kdspec.api.spec.file_fields import (
+    SpecEmbedderFolder,
+    SpecFile,
+    SpecFolderOrHub,
+    SpecHub,
+    SpecTokenizer,
+    local_folder,
+)
 from kdspec.api.spec.match import Match, Pair, PlannedMatch, matches_of
 from kdspec.api.spec.model_folders import has_tokenizer
 from kdspec.api.spec.spec import Spec, Training
@@ -148,6 +155,7 @@ __all__ = [
     "Section",
     "Soft",
     "Spec",
+    "SpecEmbedderFolder",
     "SpecFile",
     "SpecFolderOrHub",
     "SpecHub",

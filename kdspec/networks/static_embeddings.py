@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,8 +13,8 @@ from torch.nn import functional
 class StaticEmbeddings(nn.Module):
     """The mean of token vectors, each times its weight if there are weights; a linear head for classes on top.
 
-    Special tokens are not counted, so that a text has the embedding that Model2Vec and sentence-transformers give it, which
-    tokenise without them. A text without any other token has the embedding 0.
+    Special tokens have the vector 0 and are not counted, so that a text has the embedding that Model2Vec and
+    sentence-transformers give it, which tokenise without them. A text without any other token has the embedding 0.
 
     Args:
         vocabulary: number of tokens.
@@ -27,6 +27,8 @@ class StaticEmbeddings(nn.Module):
     """
 
     counted: Tensor
+    configuration: Mapping[str, Any]
+    """The sizes, the task and its labels, as they are saved."""
 
     def __init__(
         self, *, vocabulary: int, embedding: int, normalize: bool, weights: bool, head: bool, classes: int,
@@ -39,12 +41,13 @@ class StaticEmbeddings(nn.Module):
         counted = torch.ones(vocabulary, dtype=torch.bool)
         counted[list(ignored)] = False
         self.register_buffer("counted", counted, persistent=False)
+        self.forget_ignored()
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> dict[str, Any]:
         """`embedding`, (batch, width); `hidden_states`, the vectors of the tokens; `logits`, (batch, classes), if it has a head."""
         mask = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask != 0
-        states = torch.where(mask[..., None], self.embeddings(input_ids), 0.0)
         counted = mask & self.counted[input_ids]
+        states = torch.where(counted[..., None], self.embeddings(input_ids), 0.0)
         share = counted.to(states.dtype) if self.weights is None else counted * self.weights[input_ids]
         # Divided by the number of tokens, not by the sum of their weights, as Model2Vec does it.
         embedding = (states * share[..., None]).sum(1) / counted.sum(1, keepdim=True).clamp_min(1)
@@ -52,3 +55,8 @@ class StaticEmbeddings(nn.Module):
             embedding = functional.normalize(embedding, dim=-1)
         found = {"embedding": embedding, "hidden_states": (states,)}
         return found if self.head is None else {**found, "logits": self.head(embedding)}
+
+    def forget_ignored(self) -> None:
+        """Set the vectors of tokens that are not counted to 0: they never change, and other programs may count them."""
+        with torch.no_grad():
+            self.embeddings.weight.masked_fill_(~self.counted[:, None], 0)

@@ -78,7 +78,7 @@ class TextModel(Model):
 
     def facts(self, context: ModelContext) -> ModelFacts:
         """Facts from the sizes; the width is known only if embeddings and layers have the same one."""
-        saved = self._saved(context)
+        saved = self.saved(context)
         if self.path is not None and saved.get("network") != self.name:
             return ModelFacts()  # a folder of another network is reported when it is built
         sizes = saved.get("sizes") or self.sizes("")
@@ -106,14 +106,20 @@ class TextModel(Model):
             module = text_networks.make(configuration)
         module.configuration = configuration  # type: ignore[assignment]  # read when it is saved
         if self.path is not None:
+            fresh: frozenset[str] = frozenset()
             if context.weights:
                 with loading.explained(("path",), f"the weights in `{self.path}` cannot be loaded"):
-                    self.load(module, self._folder(context))
-            context.on_initialised(())
+                    fresh = self.fill(module, context)
+            context.on_initialised(fresh)
             return module
         known = self.begin(module, context) if context.weights else frozenset()
         context.on_initialised({name for name, _ in module.named_parameters()} - known)
         return module
+
+    def fill(self, module: nn.Module, context: ModelContext) -> frozenset[str]:
+        """Load the weights of `path`, and return the names of the parameters that it has not."""
+        self.load(module, self.folder(context))
+        return frozenset()
 
     def begin(self, module: nn.Module, context: ModelContext) -> frozenset[str]:
         """Give a new network the values that it begins with, and return the names of its parameters that none drew."""
@@ -125,7 +131,7 @@ class TextModel(Model):
         if self.like is not None:
             return context.models[self.like].tokenizer(context)
         at = ("tokenizer",) if self.path is None else ("path",)
-        place, revision = self._place(context), self.tokenizer_revision or "main"
+        place, revision = self.place(context), self.tokenizer_revision or "main"
         padding = asked_by({}, families.written_at(place, revision))
         return loading.fast_tokenizer(place, revision, at, padding=padding, trusts_code=context.trusts_code)
 
@@ -133,26 +139,26 @@ class TextModel(Model):
         """That of the other model, or a checksum of the files."""
         if self.like is not None:
             return context.models[self.like].tokenizer_id(context) if self.like in context.models else None
-        place, revision = self._place(context), self.tokenizer_revision or "main"
+        place, revision = self.place(context), self.tokenizer_revision or "main"
         return tokenizer_files.identity(place, revision, asked_by({}, families.written_at(place, revision)))
 
     def weight_files(self, context: ModelContext) -> Collection[Path]:
         """The safetensors of `path`."""
-        return () if self.path is None else (self._folder(context) / "model.safetensors",)
+        return () if self.path is None else (self.folder(context) / "model.safetensors",)
 
     def read_files(self, context: ModelContext) -> Iterator[ReadFiles]:
         """Configuration and tokenizer of `path`, or the tokenizer of `tokenizer`."""
         if self.path is not None or self.tokenizer_ is not None:
             saved = self.path is not None
             at, code = "path" if saved else "tokenizer", context.trusts_code
-            place, revision = self._place(context), self.tokenizer_revision
+            place, revision = self.place(context), self.tokenizer_revision
             yield from read_files(place, revision, at, model=saved, tokenizer=True, code=code)
 
     def token_ids(self, context: ModelContext) -> str | None:
         """Those of the other model, or a checksum of `tokenizer.json`."""
         if self.like is not None:
             return context.models[self.like].token_ids(context) if self.like in context.models else None
-        return tokenizer_files.token_ids(self._place(context))
+        return tokenizer_files.token_ids(self.place(context))
 
     def save(self, module: nn.Module, folder: Any, context: ModelContext) -> None:
         """Write the network's configuration, safetensors and tokenizer, for `kdspec.networks.text_networks.load`."""
@@ -168,14 +174,14 @@ class TextModel(Model):
             known = ", ".join(f"`{name}`" for name in sorted(self.heads))
             raise Fault(loading.CODE, f"`{self.name}` has no head for `{kind}`", help=f"it has one for {known}")
         if self.path is not None:
-            return self._fitting(context, context.head)
+            return self.fitting(context, context.head)
         sizes = self.sizes(kind) | self.of_tokenizer(context) | {"classes": len(context.head.labels)}
         labels = list(context.head.labels)
         return {"network": self.name, "format": _FORMAT, "task": kind, "labels": labels, "sizes": sizes}
 
-    def _fitting(self, context: ModelContext, head: Head) -> dict[str, Any]:
+    def fitting(self, context: ModelContext, head: Head) -> dict[str, Any]:
         """The configuration in the folder, if it is of such a network and has this head."""
-        saved = dict(self._saved(context))
+        saved = dict(self.saved(context))
         if saved.get("network") != self.name or saved.get("format") != _FORMAT:
             raise Fault(loading.CODE, f"`{self.path}` has no `{self.name}` that a run has written", ("path",))
         if not context.weights:  # labels may be assumed until the rows are read
@@ -214,16 +220,18 @@ class TextModel(Model):
             raise Fault(loading.CODE, message, ("like",), help="use `tokenizer` instead")
         return tokenizer
 
-    def _place(self, context: ModelContext) -> Path | str:
+    def place(self, context: ModelContext) -> Path | str:
+        """The folder with its tokenizer, or the name on the hub, if it is not that of `like`."""
         if self.path is not None:
-            return self._folder(context)
+            return self.folder(context)
         assert self.tokenizer_ is not None, "one of `path`, `like` and `tokenizer` is given"
         return local_folder(self.tokenizer_, context.folder) or self.tokenizer_
 
-    def _folder(self, context: ModelContext) -> Path:
+    def folder(self, context: ModelContext) -> Path:
+        """The folder of `path`."""
         assert self.path is not None, "called only with a path"
         return context.folder / Path(self.path).expanduser()
 
-    def _saved(self, context: ModelContext) -> Mapping[str, Any]:
+    def saved(self, context: ModelContext) -> Mapping[str, Any]:
         """The configuration in the folder of `path`, empty without one."""
-        return {} if self.path is None else families.written(self.path, None, self._folder(context))
+        return {} if self.path is None else families.written(self.path, None, self.folder(context))

@@ -15,6 +15,7 @@ from safetensors.torch import load_model
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kdspec.networks import static_files
 from kdspec.networks.static_embeddings import StaticEmbeddings
 from kdspec.source import read_back
 
@@ -117,8 +118,12 @@ def load(folder: str | Path) -> tuple[nn.Module, Any]:
     """The network, in evaluation mode, and the tokenizer in a folder that a run has written."""
     from transformers import AutoTokenizer
 
-    module = make(read_back.mapping(Path(folder) / CONFIGURATION))
-    load_model(module, str(Path(folder) / WEIGHTS))
+    configuration = read_back.mapping(Path(folder) / CONFIGURATION)
+    module = make(configuration)
+    if isinstance(module, StaticEmbeddings):
+        static_files.load(module, static_files.read(Path(folder)))
+    else:
+        load_model(module, str(Path(folder) / WEIGHTS))
     tokenizer = AutoTokenizer.from_pretrained(str(folder))
     tokenizer.model_input_names = [
         "input_ids",

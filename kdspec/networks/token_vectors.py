@@ -7,12 +7,14 @@ special tokens of a row; principal components make the vectors narrower; and a f
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from kdspec.diagnostics.fault import Fault
+from kdspec.hf import heads
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,8 +34,18 @@ def real_tokens(tokenizer: Any, most: int | None = None) -> list[int]:
 
 def special(tokenizer: Any) -> list[int]:
     """The ids of special tokens, the unknown one among them."""
-    added = tokenizer.added_tokens_decoder.items()
-    return sorted({*tokenizer.all_special_ids, *(number for number, token in added if token.special)})
+    found = {*tokenizer.all_special_ids, unknown(tokenizer)}
+    found |= {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return sorted(number for number in found if number is not None)
+
+
+def unknown(tokenizer: Any) -> int | None:
+    """The id of the token in the place of those that the tokenizer does not know; None if it knows all."""
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    if isinstance(number := model.get("unk_id"), int):  # of a unigram model
+        return number
+    token = model.get("unk_token")
+    return None if token is None else tokenizer.get_vocab().get(token)
 
 
 def rows_of_one(tokenizer: Any, tokens: Sequence[int]) -> list[list[int]]:
@@ -98,6 +110,9 @@ def _pooled(module: Any, ids: Tensor) -> Tensor:
     from transformers import PreTrainedModel
 
     mask = torch.ones_like(ids)
+    if heads.is_embedder(module):
+        # Not normalised: how far vectors are from the mean is what the components are of.
+        return module.vectors(module.body(input_ids=ids, attention_mask=mask).last_hidden_state, mask)
     if isinstance(module, PreTrainedModel):
         body = module.get_encoder() if module.config.is_encoder_decoder else module.base_model
         states: Tensor = body(input_ids=ids, attention_mask=mask).last_hidden_state

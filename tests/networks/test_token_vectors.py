@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional
 from transformers import AutoModel, AutoTokenizer
 
 from kdspec.diagnostics.fault import Fault
+from kdspec.hf.embedding.readout import DenseLayer, Readout
+from kdspec.hf.embedding.text_embedder import TextEmbedder
 from kdspec.networks import token_vectors
 from kdspec.networks.static_embeddings import StaticEmbeddings
 from kdspec.testing import tiny
@@ -37,6 +40,18 @@ def test_they_are_those_of_model2vec(teacher):
 def test_a_token_stands_between_the_special_tokens_of_a_row(teacher):
     tokenizer = teacher[1]
     assert token_vectors.rows_of_one(tokenizer, [9, 7]) == [[2, 9, 3], [2, 7, 3]]
+
+
+@pytest.mark.parametrize("pooling", ["mean", "first", "last", "max"])
+def test_they_are_pooled_as_the_readout_of_the_teacher_does_and_not_normalised(pooling, teacher):
+    module, tokenizer = teacher
+    readout = Readout(pooling=pooling, normalize=True, dense=(DenseLayer(width=6),))
+    embedder = TextEmbedder(module, readout).eval()
+    rows = token_vectors.rows_of_one(tokenizer, [9, 7, 8])
+    found = token_vectors.embedded(embedder, rows)
+    assert found.shape == (3, 6)
+    assert (found.norm(dim=1) - 1).abs().min() > 1e-3
+    torch.testing.assert_close(functional.normalize(found, dim=1), embedder(torch.tensor(rows)).embedding.detach())
 
 
 def test_special_and_unused_tokens_and_those_without_an_embedding_are_left_out(teacher):

@@ -119,11 +119,18 @@ def _has_configuration(folder: Path) -> bool:
     return os.path.isfile(folder / "config.json")
 
 
+def _has_modules(folder: Path) -> bool:
+    return _has_configuration(folder) or os.path.isfile(folder / "modules.json")
+
+
 SpecFile = Annotated[str, BeforeValidator(_file)]
 """A file that exists. Without a spec, in Python, it is not checked until `build`."""
 
 SpecFolderOrHub = Annotated[str, _folder_or_hub(_has_configuration, model_folders.without_configuration)]
 """A model's folder or its name on the hub, `name` or `owner/name`; one that begins with `.`, `/` or `~` is a folder."""
+
+SpecEmbedderFolder = Annotated[str, _folder_or_hub(_has_modules, model_folders.without_configuration)]
+"""A folder with `config.json`, or with `modules.json` of sentence-transformers, which has no other one; or a name on the hub."""
 
 SpecTokenizer = Annotated[str, _folder_or_hub(model_folders.has_tokenizer, model_folders.without_tokenizer)]
 """A tokenizer's folder or its name on the hub."""

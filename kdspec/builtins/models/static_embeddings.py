@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from pydantic import Field, model_validator
@@ -10,10 +12,13 @@ from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds.model import ModelContext
+from kdspec.api.kinds.model import ModelContext, ModelFacts, ReadFiles
 from kdspec.api.spec.bounds import LARGEST_WIDTH
+from kdspec.api.spec.file_fields import SpecEmbedderFolder, local_folder
+from kdspec.api.working.task import Head
 from kdspec.diagnostics.fault import Fault
-from kdspec.networks import token_vectors
+from kdspec.hf import loading
+from kdspec.networks import static_files, token_vectors
 from kdspec.networks.text_model import TextModel
 
 if TYPE_CHECKING:
@@ -22,6 +27,8 @@ if TYPE_CHECKING:
     from kdspec.networks.static_embeddings import StaticEmbeddings
 
 _SIF = 1e-4
+_EMBEDDING = "embedding"
+"""The kind of head that is none."""
 
 
 class StaticTextModel(TextModel):
@@ -39,6 +46,9 @@ class StaticTextModel(TextModel):
     """
 
     name = "static"
+    path: SpecEmbedderFolder | None = None
+    """A folder with such vectors: of a run, of Model2Vec, or of sentence-transformers. Whether embeddings have length 1 is
+    said there. It excludes all other parameters."""
     heads = frozenset({"embedding", "sequence_classification", "multi_label", "regression"})
 
     width: int = Field(default=256, gt=0, le=LARGEST_WIDTH)
@@ -60,8 +70,34 @@ class StaticTextModel(TextModel):
 
     def sizes(self, kind: str) -> dict[str, Any]:
         """The arguments of `StaticEmbeddings`."""
-        has_head = kind != "embedding"
+        has_head = kind != _EMBEDDING
         return {"embedding": self.width, "normalize": self.normalize, "weights": self.weights, "head": has_head}
+
+    def facts(self, context: ModelContext) -> ModelFacts:
+        """Facts from the sizes; a folder of embeddings has no classes."""
+        known = super().facts(context)
+        if known.classes == 0:
+            known = replace(known, classes=None, architecture=type(self).__name__)
+        return replace(known, embedding=known.width)
+
+    def saved(self, context: ModelContext) -> Mapping[str, Any]:
+        """The configuration of the network in the folder of `path`; empty without one."""
+        found = None if self.path is None else static_files.look(self.folder(context))
+        return {} if found is None else found.configuration
+
+    def fitting(self, context: ModelContext, head: Head) -> dict[str, Any]:
+        """The configuration in the folder. Vectors without a head get a new one, and an embedding needs none."""
+        found = static_files.read(self.folder(context))
+        saved = dict(found.configuration)
+        if not found.own and context.weights:
+            tokenizer = self.own_tokenizer(context)
+            unknown = token_vectors.unknown(tokenizer) if found.unknown else None
+            ignored = [number for number in token_vectors.special(tokenizer) if number != unknown]
+            saved["sizes"] = {**saved["sizes"], "ignored": ignored}
+        if _EMBEDDING not in (saved["task"], head.kind):
+            return super().fitting(context, head)
+        sizes = {**saved["sizes"], "head": head.kind != _EMBEDDING, "classes": len(head.labels)}
+        return {**saved, "task": head.kind, "labels": list(head.labels), "sizes": sizes}
 
     def of_tokenizer(self, context: ModelContext) -> dict[str, Any]:
         """The number of tokens, and those that are not counted; where only shapes are needed, the tokenizer may be missing."""
@@ -77,12 +113,70 @@ class StaticTextModel(TextModel):
         return 0, sizes["embedding"]
 
     def check(self, context: ModelContext) -> Iterator[Fault]:
-        """Check that the teacher's vectors are as wide as these."""
+        """Check the folder of `path`, and that the teacher's vectors are as wide as these."""
+        if self.path is not None:
+            yield from self._wrong_folder(self.path, context)
         known = context.facts.get(self.like or "")
         if known is not None and known.width is not None and self.width > known.width:
             yield self._too_wide(
                 f"the vectors of `{self.like}` are {known.width} wide, these {self.width}", known.width
             )
+
+    def _wrong_folder(self, path: str, context: ModelContext) -> Iterator[Fault]:
+        if local_folder(path, context.folder) is None:
+            message = f"`{path}` is a name on the hub, and a `{self.name}` is read from a folder"
+            help_ = f"download it with `hf download {path} --local-dir {Path(path).name}`, and write `path: ./{Path(path).name}`"
+            yield Fault(static_files.CODE, message, ("path",), help=help_)
+            return
+        try:
+            static_files.read(self.folder(context))
+        except Fault as fault:
+            yield fault
+
+    def fill(self, module: nn.Module, context: ModelContext) -> frozenset[str]:
+        """Load the vectors, and the head if the folder has that of this task."""
+        return static_files.load(cast("StaticEmbeddings", module), static_files.read(self.folder(context)))
+
+    def tokenizer(self, context: ModelContext) -> Any | None:
+        """That of `path`, `tokenizer` or `like`; of a folder of Model2Vec or sentence-transformers with a token to pad with."""
+        found = super().tokenizer(context)
+        if self.path is not None and found is not None and found.pad_token_id is None:
+            # Any one will do, since padding is masked; a new one would have no vector.
+            number = next(iter(token_vectors.special(found)), None)
+            if number is None:
+                message = f"the tokenizer of `{self.path}` has no special token, with which rows could be padded"
+                raise Fault(
+                    static_files.CODE, message, ("path",), help="add one to `added_tokens` of its `tokenizer.json`"
+                )
+            found.pad_token = found.convert_ids_to_tokens(number)
+        return found
+
+    def place(self, context: ModelContext) -> Path | str:
+        """The folder with its tokenizer, or the name on the hub, if it is not that of `like`."""
+        found = None if self.path is None else static_files.look(self.folder(context))
+        return super().place(context) if found is None else found.folder
+
+    def weight_files(self, context: ModelContext) -> Collection[Path]:
+        """The safetensors of `path`."""
+        found = None if self.path is None else static_files.look(self.folder(context))
+        return () if found is None else (found.folder / static_files.WEIGHTS,)
+
+    def read_files(self, context: ModelContext) -> Iterator[ReadFiles]:
+        """Configuration, modules and tokenizer of `path`, or the tokenizer of `tokenizer`."""
+        yield from super().read_files(context)
+        if self.path is not None:
+            modules = self.folder(context) / static_files.MODULES
+            yield ReadFiles("path", "file", (modules,) if modules.is_file() else ())
+
+    def save(self, module: nn.Module, folder: Any, context: ModelContext) -> None:
+        """Write a folder that kdspec, Model2Vec and sentence-transformers read; a head for classes is beside the vectors."""
+        made = cast("StaticEmbeddings", module)
+        with loading.quiet():
+            static_files.write(made, made.configuration, self.own_tokenizer(context), Path(folder))
+
+    def load(self, module: nn.Module, folder: Any) -> None:
+        """Load what `save` has written."""
+        static_files.load(cast("StaticEmbeddings", module), static_files.read(Path(folder)))
 
     def begin(self, module: nn.Module, context: ModelContext) -> frozenset[str]:
         """Take the vectors of the teacher's tokens, if there is one."""

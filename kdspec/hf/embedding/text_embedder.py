@@ -125,10 +125,15 @@ class TextEmbedder(PreTrainedModel):  # type: ignore[misc]  # the library has no
             states: `(rows, length, hidden)`.
             mask: `(rows, length)`, 0 at padding.
         """
+        vectors = self.vectors(states, mask)
+        return functional.normalize(vectors, dim=-1) if self.readout.normalize else vectors
+
+    def vectors(self, states: Tensor, mask: Tensor | None) -> Tensor:
+        """What `read` returns, before it is normalised."""
         vectors = pooled(states, mask, self.readout.pooling)
         for dense in self.layers:
             vectors = dense(vectors)
-        return functional.normalize(vectors, dim=-1) if self.readout.normalize else vectors
+        return vectors
 
     def freeze_unread(self) -> None:
         """Freeze the body's pooler, whose output nothing reads: it is saved with the body, for those who load it."""

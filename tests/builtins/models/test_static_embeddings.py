@@ -12,6 +12,8 @@ from kdspec.api.kinds.model import ModelContext
 from kdspec.api.working.task import Head
 from kdspec.builtins.models.static_embeddings import StaticTextModel
 from kdspec.builtins.models.transformers import Transformers
+from kdspec.diagnostics.diagnostic import DiagnosticError
+from kdspec.engine.run.stage_run import Interrupted
 from kdspec.networks.text_networks import load
 from kdspec.testing import check, check_model, run, tiny
 
@@ -100,6 +102,60 @@ def test_it_is_a_model_as_plugins_are(kind, labels, folder):
     check_model(StaticTextModel(tokenizer="./tiny", width=5), Head(kind=kind, labels=labels), folder)
 
 
+@pytest.mark.slow
+def test_what_a_run_has_left_teaches_and_is_taught_in_another(folder):
+    left = run(SPEC, folder / "runs", folder=folder).student
+    text = SPEC[: SPEC.index("  fit:")] + SPEC[SPEC.index("  distil:") :]
+    sets = ["name=again", "stages.distil.distiller.general.matches=[]"]
+    teach = [
+        *sets,
+        f"models.teacher={{static: {{path: {left}}}}}",
+        "models.student={textcnn: {like: teacher, filters: 2}}",
+    ]
+    assert check(text, folder=folder, sets=teach).diagnostics == ()
+    table = run(text, folder / "taught", folder=folder, sets=teach).table
+    assert next(row for row in table if row.model == "teacher").parameters == sum(
+        p.numel() for p in load(left)[0].parameters()
+    )
+    learn = [
+        *sets,
+        f"models.student={{static: {{path: {left}}}}}",
+        "models.teacher={textcnn: {tokenizer: ./tiny, filters: 2}}",
+    ]
+    again = run(
+        text, folder / "learnt", folder=folder, sets=[*learn, "stages.distil.training.optimizer={sgd: {lr: 1.0e-20}}"]
+    )
+    mine, before = load(again.student)[0].state_dict(), load(left)[0].state_dict()
+    assert all(torch.allclose(mine[name], before[name]) for name in mine)
+    with pytest.raises(DiagnosticError, match="of task `reviews` in another order"):
+        run(
+            text,
+            folder / "wrong",
+            folder=folder,
+            sets=[*learn, "tasks.reviews.sequence_classification.labels=[yes, no]"],
+        )
+
+
+@pytest.mark.slow
+def test_a_run_that_was_stopped_resumes_bit_for_bit(folder):
+    stop = """
+import os, signal
+from kdspec import hookimpl
+
+@hookimpl
+def kdspec_observe(event, session):
+    if type(event).__name__ == "StepDone" and (event.stage, event.step) == ("distil", 1):
+        os.kill(os.getpid(), signal.SIGINT)
+"""
+    (folder / "stop.py").write_text(stop)
+    whole = run(SPEC, folder / "whole", folder=folder)
+    with pytest.raises(Interrupted):
+        run(SPEC, folder / "runs", folder / "stop.py", folder=folder)
+    resumed = run(SPEC, folder / "runs", folder=folder)
+    mine, other = (load(result.student)[0].state_dict() for result in (whole, resumed))
+    assert all(torch.equal(mine[name], other[name]) for name in mine)
+
+
 @pytest.mark.parametrize(
     ("sets", "code", "message"),
     [
@@ -110,6 +166,9 @@ def test_it_is_a_model_as_plugins_are(kind, labels, folder):
         (["models.student.static.initialize={layers: [0]}"], "KD101", "unknown key `initialize`"),
         (["models.student.static.width=17"], "KD302", "the vectors of `teacher` are 16 wide, these 17"),
         (["models.student.static={like: teacher}"], "KD302", "the vectors of `teacher` are 16 wide, these 256"),
+        (["models.student.static={path: ./tiny}"], "KD503", "has no vectors of tokens"),
+        (["models.student.static={path: ./tiny, width: 8}"], "KD107", "`path` and `width` exclude each other"),
+        (["models.student.static={path: minishlab/potion-base-8M}"], "KD503", "a `static` is read from a folder"),
         (["stages.distil.distiller.general.matches.0.layers={2: 1}"], "KD301", "`student` has no `hidden` 1"),
     ],
 )
