@@ -60,6 +60,7 @@ def splits_of(
     together: Sequence[str] | None = None,
     classes: Sequence[str] = (),
     without_text: WithoutText = "error",
+    only: Collection[str] | None = None,
 ) -> Mapping[str, Any]:
     """The rows of the task's `data` by split; no split is empty.
 
@@ -71,6 +72,7 @@ def splits_of(
         together: the columns of texts that are not in two splits of one file; default: the `inputs`.
         classes: the columns of the classes.
         without_text: what happens to a row that has no text in one of these.
+        only: the splits that are looked at; None for all.
 
     Raises:
         Fault: KD502 for a split without rows and for a row without a text; those of the data set, with their path below
@@ -85,10 +87,11 @@ def splits_of(
             together=tuple(inputs.values() if together is None else together),
             classes=tuple(classes),
         )
-        splits: Mapping[str, Any] = data.build(known)
+        built: Mapping[str, Any] = data.build(known)
     except Fault as fault:
         fault.at = ("data", data.name, *fault.at)
         raise
+    splits = {split: rows for split, rows in built.items() if only is None or split in only}
     for split, rows in splits.items():
         if not len(rows):
             raise Fault(CODE, f"the split `{split}` has no rows", ("data", data.name, split))
@@ -103,7 +106,7 @@ def _with_texts(
     for at, column in inputs.items():
         if column in rows.column_names:
             for row, value in enumerate(rows[column][:]):
-                if _is_no_text(value) or (value == [] and without_text == "leave_out"):
+                if is_no_text(value) or (value == [] and without_text == "leave_out"):
                     empty.setdefault(row, (at, column))
     if not empty:
         return rows
@@ -121,7 +124,7 @@ def _with_texts(
     return rows.select([row for row in range(len(rows)) if row not in empty])
 
 
-def _is_no_text(value: Any) -> bool:
+def is_no_text(value: Any) -> bool:
     """Whether a value is null, NaN or a blank text."""
     if isinstance(value, str):
         return not value.strip()

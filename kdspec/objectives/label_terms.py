@@ -27,8 +27,8 @@ class SoftLabels(Strict):
     """The loss between the logits; several logits heads are summed. Default: `ce`; `bce` if a row may have several labels,
     `mse` if the logits are numbers."""
     temperature: Temperature = by_name(4.0)
-    """Both logits are divided by it: a number, or a rule that gives one for each row. Default: 4, and 1 if the logits are
-    numbers or scores."""
+    """Both logits are divided by it: a number, a number for each side (`{student: 0.05, teacher: 1}`), or a rule that gives one
+    for each row. Default: 4, and 1 if the logits are numbers or scores."""
     weight: Schedule = by_name(1.0)
     """Factor in the total: a number or a schedule."""
     probability_shift: bool = False

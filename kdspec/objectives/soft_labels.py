@@ -17,6 +17,7 @@ from kdspec.ops.divergence import Tempered
 from kdspec.ops.masks import rule_out, select
 from kdspec.ops.mean import Mean
 from kdspec.ops.probability_shift import probability_shift
+from kdspec.ops.temperature import Sides
 
 Weight = Callable[[float], float]
 
@@ -28,7 +29,7 @@ class Soft:
     teachers: tuple[str, ...]
     loss: Callable[..., Tensor | Mean]
     needs_labels: bool
-    temperature: Callable[[Tensor, Tensor, float], float | Tensor]
+    temperature: Callable[[Tensor, Tensor, float], float | Tensor | Sides]
     weight: Weight
     shift: bool
     combine: Literal["logits", "probabilities", "losses"] = "logits"
@@ -111,26 +112,31 @@ class Soft:
 
         def loss(logits: Tensor, rows: slice) -> Mean:
             here = flat.part(rows)
-            temperature = self.temperature(logits, logits, progress)
-            if isinstance(temperature, Tensor):
+            given = self.temperature(logits, logits, progress)
+            of_student, of_teacher = given if isinstance(given, Sides) else (given, given)
+            if isinstance(of_student, Tensor) or isinstance(of_teacher, Tensor):
                 message = "the temperature depends on all logits, and only the largest are known"
                 raise Fault("KD315", message, ("soft_labels", "temperature"))
-            log_q = here.log_outcomes(logits.flatten(end_dim=-2), temperature)
-            return divergence.mean(here.log_probabilities(temperature), log_q, temperature)
+            log_q = here.log_outcomes(logits.flatten(end_dim=-2), of_student)
+            return divergence.mean(here.log_probabilities(of_teacher), log_q, of_student)
 
         return student.mean(loss)
 
     def _target(
         self, student: Tensor, teachers: list[Tensor], labels: Tensor | None, progress: float
     ) -> tuple[Tensor, float | Tensor]:
-        """The combined logits of the teachers, before the probability shift, and the temperature."""
-        if len(teachers) == 1:
-            return teachers[0], self.temperature(student, self._shifted(teachers[0], labels), progress)
-        shares = self._shares(teachers, labels)
-        mean = ensemble.mean_logits(teachers, shares)
+        """The combined logits of the teachers, before the probability shift, for a loss at the temperature.
+
+        Where the sides have their own temperatures it is the student's, and the teacher's logits are scaled for it.
+        """
+        shares = self._shares(teachers, labels) if len(teachers) > 1 else None
+        mean = teachers[0] if len(teachers) == 1 else ensemble.mean_logits(teachers, shares)
         # The probabilities depend on the temperature, so a temperature that depends on the teachers uses the mean logits.
         temperature = self.temperature(student, self._shifted(mean, labels), progress)
-        if self.combine == "logits":
+        if isinstance(temperature, Sides):
+            mean, teachers = temperature.scaled(mean), [temperature.scaled(each) for each in teachers]
+            temperature = temperature.student
+        if len(teachers) == 1 or self.combine == "logits":
             return mean, temperature
         _several_classes(teachers[0], "the mean of probabilities")
         return ensemble.mean_probabilities(teachers, shares, temperature=temperature), temperature

@@ -8,6 +8,8 @@ shape, a type of at least float32 and no gradient. The weights are centred over 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -16,6 +18,23 @@ from kdspec.ops.precision import widened
 # At T = 0.1 the softmax of logits that differ by 1 is one-hot (p > 0.9999), so a lower temperature does not change the
 # target. Gradients grow with 1/T, so a row with a lower temperature would dominate all others.
 MINIMUM = 0.1
+
+
+class Sides(NamedTuple):
+    """A temperature for each side: a number, or a tensor of the leading shape."""
+
+    student: Tensor | float
+    teacher: Tensor | float
+
+    def scaled(self, teacher: Tensor) -> Tensor:
+        """The teacher's logits for a loss at the student's temperature: divided by that, they are at their own.
+
+        So every loss of logits divided by one temperature is one of two temperatures, with the student's in its factor T².
+        """
+        factor = self.student / self.teacher
+        if isinstance(factor, Tensor) and factor.ndim:
+            factor = factor[..., None]
+        return widened(teacher) * factor
 
 
 @torch.no_grad()

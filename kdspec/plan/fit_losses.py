@@ -1,4 +1,7 @@
-"""Logit losses for the logits of the tasks: chooses those that the spec leaves out, and checks the others."""
+"""Logit losses for the logits of the tasks: chooses those that the spec leaves out, and checks the others.
+
+Where tasks have no logits, soft labels that the spec leaves out are no term: their weight is 0.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from kdspec.api.component import Component, Strict
-from kdspec.api.kinds.kinds import switched_off
+from kdspec.api.kinds.kinds import Schedule, switched_off
 from kdspec.api.kinds.losses import LOGIT_KINDS, LogitKind, LogitLoss, Temperature
 from kdspec.api.plan.needs import Needs
 from kdspec.api.spec.spec import Spec
@@ -65,6 +68,10 @@ class _Fitting:
 
     def _fields(self, group: Strict, path: SpecPath, tasks: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
         loss = next((v for n in type(group).model_fields if isinstance(v := getattr(group, n), LogitLoss)), None)
+        if loss is not None and not group.model_fields_set and not any(self.spec.tasks[t].has_logits() for t in tasks):
+            weights = (n for n in type(group).model_fields if isinstance(getattr(group, n), Schedule))
+            yield from ((name, self._constant("schedule", Schedule.from_plain(0.0))) for name in weights)
+            return
         unused = loss is not None and switched_off(group) is not None
         for name, field in type(group).model_fields.items():
             value, place = getattr(group, name), (*path, field.alias or name)
@@ -120,9 +127,17 @@ class _Fitting:
             return made
         if kinds != {"numbers"}:
             return temperature
-        message = "a temperature cannot soften logits that are numbers: it only scales their loss"
+        message, text = (
+            "a temperature cannot soften logits that are numbers: it only scales their loss",
+            "makes the loss smaller",
+        )
+        if temperature.name == "sides":
+            message, text = (
+                "a temperature of each side changes the numbers that are learnt",
+                "other numbers than the teacher's",
+            )
         help_ = "leave it out, and scale the term by its `weight`"
-        self.found.append(Finding("KD305", message, path, "makes the loss smaller", help=help_, severity="warning"))
+        self.found.append(Finding("KD305", message, path, text, help=help_, severity="warning"))
         return temperature
 
     def _only_scales(self, loss: LogitLoss, temperature: Temperature, path: SpecPath) -> None:
@@ -140,11 +155,14 @@ class _Fitting:
 
     def _one(self) -> Temperature:
         """The temperature 1, which has no effect."""
-        plain = Temperature.from_plain(1.0)
-        assert plain is not None, "a number is a temperature"
-        name, parameters = plain
-        made: Temperature = self.registry.get("temperature", name)(**parameters)
+        made: Temperature = self._constant("temperature", Temperature.from_plain(1.0))
         return made
+
+    def _constant(self, kind: str, plain: tuple[str, dict[str, Any]] | None) -> Any:
+        """The component of a number."""
+        assert plain is not None, "a number is such a component"
+        name, parameters = plain
+        return self.registry.get(kind, name)(**parameters)
 
     def _report(self, message: str, path: SpecPath, task: str, help_: str, fix: tuple[str, str] | None) -> None:
         where = Mark(("tasks", task), f"has {LOGIT_KINDS[self.spec.tasks[task].logits or 'classes']}", key=True)

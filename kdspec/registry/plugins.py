@@ -48,6 +48,7 @@ BUILTINS = (
     "kdspec.builtins.tasks.question_answering",
     "kdspec.builtins.tasks.ranking",
     "kdspec.builtins.tasks.tensors",
+    "kdspec.builtins.tasks.embedding",
     "kdspec.builtins.training.optimizers",
     "kdspec.builtins.strategies.one_teacher",
     "kdspec.builtins.strategies.multi_teacher",

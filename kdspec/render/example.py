@@ -29,7 +29,12 @@ _KEYS: Mapping[str, str] = MappingProxyType(
 )
 """The key in a spec for components of a kind, if it is not the kind's name."""
 # The short form without a component's name, for kinds that have one.
-_SHORT_FORMS = (1.0, MappingProxyType({"logits": "output.logits"}), MappingProxyType({6: 2}))
+_SHORT_FORMS = (
+    1.0,
+    MappingProxyType({"logits": "output.logits"}),
+    MappingProxyType({6: 2}),
+    MappingProxyType({"student": 0.05, "teacher": 1.0}),
+)
 _TABLE = "csv"
 # Each round may find another required key.
 _ROUNDS = 8

@@ -30,6 +30,8 @@ SHORT_FORMS: Mapping[str, tuple[str, str]] = MappingProxyType(
     }
 )
 """For each kind with a short form: the component and the parameter that the short form sets."""
+UNNAMED: Mapping[str, str] = MappingProxyType({"temperature": "sides"})
+"""For each kind with a component that is also written without its name: the component."""
 
 _Schema = dict[str, Any]
 _REFERENCES = "#/definitions/"
@@ -138,6 +140,8 @@ def _kind(
     component, parameter = SHORT_FORMS.get(kind.kind, (None, None))
     found = registry.find(kind.kind, component) if component is not None else []
     options += [_short_form(kind, definitions[_id(entry)]["properties"][parameter]) for entry in found]
+    unnamed = registry.find(kind.kind, UNNAMED[kind.kind]) if kind.kind in UNNAMED else []
+    options += [{"$ref": _REFERENCES + _id(entry)} for entry in unnamed]
     return {"anyOf": [option for option in options if option.get("enum") != []]}
 
 
@@ -218,7 +222,8 @@ def _refined(schema: Any) -> Any:
     if names is not None:
         schema["propertyNames"] = names  # keys have no variables
     if (kind := schema.pop("x-kdspec-kind", None)) is not None:
-        schema["$ref"] = _REFERENCES + kind
+        partial = _PARTIAL if schema.pop("x-kdspec-partial", False) else ""  # with its required keys left out
+        schema["$ref"] = _REFERENCES + partial + kind
     if "oneOf" in schema:
         schema["anyOf"] = schema.pop("oneOf")
     _fold(schema)

@@ -130,3 +130,19 @@ def test_confidence_weights_for_labels_have_help_that_works(tmp_path):
 def test_a_term_without_weight_compares_nothing(tmp_path):
     found = checked("multi_label", "{loss: ce, weight: 0}", tmp_path)
     assert "KD313" not in {diagnostic.code for diagnostic in found.diagnostics}
+
+
+def test_a_task_without_logits_has_no_soft_labels_but_those_that_are_written(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
+    spec = SPEC[SPEC.index("kdspec") : SPEC.index("  teach:\n")] + SPEC[SPEC.index("  distil:\n") :]
+    spec = spec.replace(", text: text, label: label", ", text: text")
+    spec = spec.replace(
+        "soft_labels: {soft}", "matches: [{{feature: hidden, loss: hidden_mse, layers: {{0: 0}}}}]{soft}"
+    )
+    for soft in ("", ", soft_labels: {}", ", soft_labels: {weight: 0}"):
+        found = check(spec.format(task="embedding", soft=soft), folder=tmp_path)
+        assert not found.errors
+        assert found.spec.stages["distil"].distiller.soft_labels.weight.value == 0
+    for soft in (", soft_labels: {loss: mse}", ", soft_labels: {weight: 2}", ", soft_labels: {weight: 1}"):
+        found = check(spec.format(task="embedding", soft=soft), folder=tmp_path)
+        assert {each.code for each in found.errors} == {"KD303"}

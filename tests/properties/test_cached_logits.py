@@ -32,18 +32,20 @@ def outcomes(logits, listed, temperature):
     return torch.cat([log_p.gather(-1, listed), rest], -1)
 
 
-@pytest.mark.parametrize("temperature", [1, 2, 8])
+@pytest.mark.parametrize("temperature", [1, 2, 8, "{student: 2, teacher: 8}"])
 @pytest.mark.parametrize("loss", ["kl", "ce"])
 def test_the_loss_is_between_the_largest_classes_and_all_others_as_one(loss, temperature, loop, tmp_path):
+    of_teacher, of_student = (8, 2) if isinstance(temperature, str) else (temperature, temperature)
     for computed in (11, 0):
         made = loop(loss, temperature, f"{{use: on, top_k: {K}, folder: {tmp_path}}}")
         drawn = made._draw(0)[0]
         terms, step = made.terms(0, 0, drawn)
         teacher = drawn.task_inputs.teachers["teacher"](drawn.batches["teacher"]).logits[0].dense()
         listed = teacher.topk(K).indices
-        log_p, log_q = (outcomes(each, listed, temperature) for each in (teacher, step.student.logits[0].dense()))
+        log_p = outcomes(teacher, listed, of_teacher)
+        log_q = outcomes(step.student.logits[0].dense(), listed, of_student)
         entropy = (log_p.exp() * log_p).sum(-1) if loss == "kl" else 0.0
-        factor = temperature**2 if loss == "kl" else 1
+        factor = of_student**2 if loss == "kl" else 1
         expected = factor * (entropy - (log_p.exp() * log_q).sum(-1)).mean()
         assert terms["soft_labels"].loss.value.item() == pytest.approx(expected.item(), rel=1e-4)  # float32 is kept
         (cache,) = made.caches

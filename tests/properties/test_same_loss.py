@@ -49,6 +49,7 @@ WRITTEN = {
 """Every task, with its parameters; but for those of `APART`."""
 APART = {
     "ranking": "a row is several texts, which only a model that scores reads; its own tests compare",
+    "embedding": "its models have no logits, which the spec of these tests compares",
     "tensors": "its rows are given as tensors of one shape: there is no padding, and without tokens no length to cut by",
 }
 DRAWN_ANEW = {"masked_lm": "other tokens are masked in each epoch, so that there are no answers to keep"}
@@ -286,7 +287,7 @@ def test_every_loss_and_task_is_here():
     kinds = {REGISTRY.get("task", task).logits for task in WRITTEN}
     made = {name for name in LOGIT_LOSSES if REGISTRY.get("logit_loss", name).compares & kinds}
     assert {name for kind in kinds for name in EverySoft(kind).parts} >= made
-    assert {*TEMPERATURES, "constant"} == {*REGISTRY.names("temperature")}
+    assert {*TEMPERATURES, "constant", "sides"} == {*REGISTRY.names("temperature")}
 
 
 @pytest.mark.slow

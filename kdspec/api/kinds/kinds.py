@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from random import Random
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from kdspec.api.component import Component, Strict
+from pydantic import model_validator
+
+from kdspec.api.component import Component, Strict, invalid_value
 from kdspec.api.kinds.context import (
     AdaptorContext,
     BuildContext,
@@ -155,12 +157,23 @@ class Task(Scoped):
     length_limit: ClassVar[str | None] = None
     """Its parameter for the maximum number of tokens of a row, if it has one."""
 
+    @model_validator(mode="after")
+    def _has_rows_to_train_on(self) -> Self:
+        for name, part in fields(self):
+            if isinstance(part, Dataset) and part.has_split("train") is False:
+                raise invalid_value("missing key `train`", name, part.name, type_="missing_key", key="train")
+        return self
+
     def adaptor(self) -> Mapping[str, str | list[str]]:
         """The field paths of this task's features, for a model without an adaptor in the spec. Torch-free."""
         return {}
 
     def has_labels(self) -> bool:
         """Whether the task's rows have labels. Torch-free."""
+        return True
+
+    def has_logits(self) -> bool:
+        """Whether its models give logits: without, soft labels that a spec does not write have the weight 0. Torch-free."""
         return True
 
     def label_columns(self) -> Mapping[tuple[str | int, ...], str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Mapping
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from kdspec.ops.divergence import Tempered
     from kdspec.ops.mean import Mean
+    from kdspec.ops.temperature import Sides
 
 
 LogitKind = Literal["classes", "labels", "numbers", "scores"]
@@ -36,6 +38,8 @@ Reduction = Literal["first", "similarity"]
 """A reduction of a teacher's hidden states: the first non-padding token, `(batch, width)`, or the similarity of the tokens
 of one layer or of two, X Yᵀ / width, `(batch, length, length)`."""
 
+
+_SIDES = ("student", "teacher")
 
 Scope = Literal["position", "row", "micro_batch", "step"]
 """What a component needs at once: one token or row, one row with all its tokens, the rows of a micro-batch, or those of a
@@ -181,7 +185,11 @@ class Projection(Scoped):
 
 
 class Temperature(Scoped):
-    """`f(student_logits, teacher_logits, progress) -> float | Tensor`: one temperature, or one for each row."""
+    """`f(student_logits, teacher_logits, progress) -> float | Tensor | Sides`: one temperature, or one for each row.
+
+    With `kdspec.ops.temperature.Sides` student and teacher have temperatures of their own. Every loss gets that of the
+    student, and the teacher's logits scaled so that at this temperature they are at their own.
+    """
 
     kind: ClassVar[str] = "temperature"
     classes_only: ClassVar[str | None] = None
@@ -189,16 +197,24 @@ class Temperature(Scoped):
 
     @classmethod
     def from_plain(cls, value: Any) -> tuple[str, dict[str, Any]] | None:
-        """A number is a constant."""
-        return ("constant", {"value": value}) if is_number(value) else None
+        """A number is a constant, and a mapping with `student` or `teacher` a number for each side."""
+        if is_number(value):
+            return "constant", {"value": value}
+        return ("sides", dict(value)) if isinstance(value, Mapping) and _names_a_side(value) else None
 
     def fixed(self) -> Collection[float] | None:
-        """All temperatures of the stage, if they do not depend on logits; None if they do."""
+        """All temperatures of the teacher in a stage, if they do not depend on logits; None if they do."""
         return None
 
     @abstractmethod
-    def build(self, context: BuildContext) -> Callable[[Tensor, Tensor, float], float | Tensor]:
+    def build(self, context: BuildContext) -> Callable[[Tensor, Tensor, float], float | Tensor | Sides]:
         """Make the working object; the docstring of the class describes it."""
+
+
+def _names_a_side(value: Mapping[Any, Any]) -> bool:
+    """Whether a mapping is about `student` or `teacher`, or has numbers alone, one of them for a misspelt side."""
+    near = (get_close_matches(str(key), _SIDES, 1, 0.75) for key in value)
+    return any(side in value for side in _SIDES) or (all(map(is_number, value.values())) and any(near))
 
 
 def is_number(value: Any) -> bool:

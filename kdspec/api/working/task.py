@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kdspec.api.working.evaluator import Evaluator, LossAlone
 
@@ -43,13 +43,20 @@ class Reader:
     """The tokenizer; None for a model without tokens."""
     form: str = ""
     """How the texts of a row are joined; "": as the task does it."""
+    side: Literal["", "teacher"] = ""
+    """`teacher` for a frozen model, where it may read another text of a training row than the student
+    (`BuiltTask.sides`)."""
 
     def __eq__(self, other: object) -> bool:
-        """Whether the tokenizer is the same object, and the form the same."""
-        return isinstance(other, Reader) and other.tokenizer is self.tokenizer and other.form == self.form
+        """Whether the tokenizer is the same object, and the rest the same."""
+        return isinstance(other, Reader) and other.tokenizer is self.tokenizer and other._rest == self._rest
 
     def __hash__(self) -> int:
-        return hash((id(self.tokenizer), self.form))
+        return hash((id(self.tokenizer), self._rest))
+
+    @property
+    def _rest(self) -> tuple[object, ...]:
+        return (self.form, self.side)
 
 
 class BuiltTask(ABC):
@@ -58,6 +65,8 @@ class BuiltTask(ABC):
     head: Head = Head()
     length_key: str = "input_ids"
     """The entry of an encoded row that is as long as the row; if it does not exist, rows have no length."""
+    sides: bool = False
+    """Whether teachers read other texts of a training row than the student. Their `Reader.side` is then `teacher`."""
 
     @abstractmethod
     def rows(self, split: str) -> int:
@@ -180,7 +189,7 @@ class WrappedTask(BuiltTask):
 
     def __init__(self, task: BuiltTask) -> None:
         self.task = task
-        self.head, self.length_key = task.head, task.length_key
+        self.head, self.length_key, self.sides = task.head, task.length_key, task.sides
 
     def rows(self, split: str) -> int:
         """That of the wrapped task."""

@@ -1,4 +1,4 @@
-"""Temperatures of soft labels: one for all rows, or one for each row by its difficulty."""
+"""Temperatures of soft labels: one for all rows or for each side, or one for each row by its difficulty."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from kdspec.api.spec.bounds import LARGEST_TEMPERATURE, LEAST_TEMPERATURE
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from kdspec.ops.temperature import Sides
 
 
 class ConstantTemperature(Temperature):
@@ -36,6 +38,38 @@ class ConstantTemperature(Temperature):
         del context
         value = self.value
         return lambda _student, _teacher, _progress: value
+
+
+class SideTemperatures(Temperature):
+    """A temperature for the student's logits and one for the teacher's, short `temperature: {student: 0.05, teacher: 1}`.
+
+    For scores of other scales: the cosines of a student that compares vectors, between -1 and 1, and the scores of a
+    cross-encoder, between -10 and 10. Divided by their temperatures they should have about the same spread.
+    T²: the factor of a loss is the square of the student's temperature, since its gradient falls with that one; so do
+    sentence-transformers and Hinton et al. 2015 (https://arxiv.org/abs/1503.02531) where both are equal. A loss without the
+    factor has none here either.
+    """
+
+    name = "sides"
+    scope = "position"
+
+    student: float = Field(default=1.0, ge=LEAST_TEMPERATURE, le=LARGEST_TEMPERATURE)
+    """That of the student, from 0.001."""
+    teacher: float = Field(default=1.0, ge=LEAST_TEMPERATURE, le=LARGEST_TEMPERATURE)
+    """That of the teacher, from 0.001."""
+
+    def to_plain(self) -> dict[str, float]:
+        return {"student": self.student, "teacher": self.teacher}
+
+    def fixed(self) -> Collection[float]:
+        return (self.teacher,)
+
+    def build(self, context: BuildContext) -> Callable[[Tensor, Tensor, float], Sides]:
+        from kdspec.ops.temperature import Sides
+
+        del context
+        made = Sides(self.student, self.teacher)
+        return lambda _student, _teacher, _progress: made
 
 
 class Flsw(Temperature):
@@ -92,4 +126,4 @@ class Cwsm(Temperature):
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
     """The temperatures."""
-    return [ConstantTemperature, Flsw, Cwsm]
+    return [ConstantTemperature, SideTemperatures, Flsw, Cwsm]

@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from kdspec.api.component import invalid_value
 from kdspec.api.kinds.context import BuildContext, DatasetContext
 from kdspec.api.kinds.kinds import Dataset
 from kdspec.api.spec.file_fields import SpecFile
@@ -38,11 +39,20 @@ FilesOrShare = Annotated[Annotated[Files, Tag("named")] | Annotated[Share, Tag("
 """Files, or a share of the rows of `train`."""
 
 
+def _needs_train(schema: dict[str, Any]) -> None:
+    """The schema of the rows of a task; where `train` may be left out, its definition without required keys is used."""
+    train = schema["properties"]["train"]
+    train["anyOf"] = [form for form in train["anyOf"] if form.get("type") != "null"]
+    schema["required"] = ["train"]
+
+
 class RowFiles(Dataset):
     """Rows in files, which are read into memory. A split may have columns that another one lacks."""
 
-    train: Files
-    """File or files of the training split."""
+    model_config = ConfigDict(json_schema_extra=_needs_train)
+
+    train: Files | None = None
+    """File or files of the training split; a set that models are evaluated on needs none."""
     validation: FilesOrShare | None = None
     """The validation split, which selects the best student: files, or a share of the rows of `train`, such as 0.1."""
     test: FilesOrShare | None = None
@@ -65,7 +75,11 @@ class RowFiles(Dataset):
 
     @model_validator(mode="after")
     def _something_is_left(self) -> Self:
-        left_of(self._shares())
+        shares = self._shares()
+        if shares and self.train is None:
+            split = next(iter(shares))
+            raise invalid_value(f"`{split}` is a share of the rows of `train`, and there are none", split)
+        left_of(shares)
         return self
 
     def has_split(self, split: str) -> bool:
@@ -76,12 +90,14 @@ class RowFiles(Dataset):
         """The files that are named; those of `train` for a share of it."""
         named = {split: value for split in SPLITS if (value := getattr(self, split)) is not None}
         return {
-            split: [path_of(context.folder, file) for file in (self.train if isinstance(value, float) else value)]
+            split: [path_of(context.folder, file) for file in (self.train or () if isinstance(value, float) else value)]
             for split, value in named.items()
         }
 
     def first(self, context: BuildContext, rows: int) -> Mapping[str, Sequence[Any]] | None:
         """From the first file, if it is small enough to be read for that."""
+        if self.train is None:
+            return None
         file = path_of(context.folder, self.train[0])
         try:
             if not is_at_most(file, _SMALL):

@@ -130,7 +130,13 @@ class BestModelTracker:
     @property
     def metric(self) -> str:
         """The metric for model selection: that of the spec, else the task's primary metric or the mean over tasks."""
-        return self.written or (MEAN if self.stage.several else self.tasks[0].own)
+        if self.written is None:
+            return MEAN if self.stage.several else self.tasks[0].own
+        own = self._owner(self.written)
+        if own is None:
+            return self.written
+        task = f"{own.task}." if self.stage.several else ""
+        return f"{task}{own.evaluator.metric(self.written.removeprefix(task)).name}"
 
     def _metrics(self, *, few: bool = False) -> dict[str, float]:
         rows = self.stage.training.batch_size
@@ -160,11 +166,12 @@ class BestModelTracker:
             return self.tasks[0].higher(self.tasks[0].own)  # the mean: all its metrics have the same direction
         return own.higher(self.metric.removeprefix(f"{own.task}.") if self.stage.several else self.metric)
 
-    def _owner(self) -> EvaluatedTask | None:
-        """The task of the metric for model selection; None for the mean of several tasks."""
+    def _owner(self, metric: str | None = None) -> EvaluatedTask | None:
+        """The task of a metric, by default of that for model selection; None for the mean of several tasks."""
+        metric = metric or self.metric
         # The longest name first: `a.b` and `a` may both be tasks.
         for each in sorted(self.tasks, key=lambda each: -len(each.task)):
-            if not self.stage.several or self.metric.startswith(f"{each.task}."):
+            if not self.stage.several or metric.startswith(f"{each.task}."):
                 return each
         return None
 

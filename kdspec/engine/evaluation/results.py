@@ -82,7 +82,7 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: B
                 bytes=_saved(models, name, task_name) or _loaded(models, name) or _bytes(module),
                 latency_ms=time_of_one,
                 lower_is_better=lower,
-                selected_by=_selected_by(plan, name, task_name) or evaluator.primary.name,
+                selected_by=evaluator.metric(_selected_by(plan, name, task_name) or evaluator.primary.name).name,
                 rows=task.rows(split) if split else 0,
                 labelled=task.labelled(split) if split else 0,
             )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from torch import nn
 
 from kdspec.api.kinds.model import ModelContext
 from kdspec.api.plan.plan import Plan
-from kdspec.api.working.task import Head, Reader
+from kdspec.api.working.task import BuiltTask, Head, Reader
 from kdspec.engine.batches.sampler import fold, isolated_random, reseed
 from kdspec.engine.forward.device import placed
 from kdspec.engine.forward.error_context import OTHER_DEVICE, Asks, error_context
@@ -114,6 +114,13 @@ class Models:
             if key is not None and key not in self._tokenizers:
                 self._tokenizers[key] = component.tokenizer(context)
         return Reader(None if key is None else self._tokenizers[key], form)
+
+    def readers(self, names: Iterable[str], teachers: Collection[str], task: BuiltTask) -> dict[str, Reader]:
+        """How models read the training rows of a task, if these of them teach it."""
+        return {
+            name: replace(self.reader(name), side="teacher") if task.sides and name in teachers else self.reader(name)
+            for name in names
+        }
 
     def tokenizer_id(self, name: str) -> str | None:
         """The identity of the tokenizer, equal for models that share it; None for a model without one."""

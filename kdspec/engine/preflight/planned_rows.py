@@ -56,7 +56,7 @@ def _facts(plan: Plan, name: str, task: BuiltTask, models: Models) -> TaskFacts:
     for stage in plan.stages:
         if name not in stage.tasks:
             continue
-        readers = {model: models.reader(model) for model in stage.tasks[name].models}
+        readers = models.readers(stage.tasks[name].models, stage.tasks[name].teachers, task)
         if set(readers.values()) <= known:
             continue
         known |= set(readers.values())

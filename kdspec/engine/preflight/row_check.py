@@ -31,6 +31,8 @@ class _Reading:
     task: str
     split: str
     models: tuple[str, ...]
+    teachers: tuple[str, ...] = ()
+    """Those of the models that teach."""
 
 
 def check_rows(plan: Plan, models: Models, tasks: Mapping[str, GuardedTask], stages: Collection[str]) -> None:
@@ -45,14 +47,15 @@ def check_rows(plan: Plan, models: Models, tasks: Mapping[str, GuardedTask], sta
     found = dict[tuple[str, str], Finding]()
     check = _Check(plan, models)
     for reading in dict.fromkeys(_readings(plan, tasks, stages)):
-        readers = {name: models.reader(name) for name in reading.models}
+        task = tasks[reading.task]
+        readers = models.readers(reading.models, reading.teachers, task)
         different = list(dict.fromkeys(readers.values()))
         if all(reader.tokenizer is None for reader in different):
             continue
-        encoded = tasks[reading.task].encode_ahead(reading.split, different)
+        encoded = task.encode_ahead(reading.split, different)
         for reader, rows in zip(different, encoded, strict=True):
             names = [name for name in reading.models if readers[name] == reader]
-            for finding in check.mistakes(reading, reader, rows, tasks[reading.task].length_key, names):
+            for finding in check.mistakes(reading, reader, rows, task.length_key, names):
                 found.setdefault((finding.code, finding.label), finding)
     for stage in plan.stages:
         for part in stage.tasks.values() if stage.name in stages else ():
@@ -64,7 +67,7 @@ def check_rows(plan: Plan, models: Models, tasks: Mapping[str, GuardedTask], sta
 
 def _other_tokens(plan: Plan, models: Models, task: GuardedTask, part: TaskPlan) -> Iterator[Finding]:
     """Matches that compare token by token, and rows of which the models have other tokens."""
-    readers = {name: models.reader(name) for name in part.models}
+    readers = models.readers(part.models, part.teachers, task)
     different = list(dict.fromkeys(readers.values()))
     for match in part.matches:
         mine, theirs = readers[match.student], readers[match.teacher]
@@ -94,7 +97,7 @@ def _of_stage(stage: StagePlan, tasks: Mapping[str, GuardedTask]) -> Iterator[_R
         splits = ["train", *(["unlabelled"] if part.needs.unlabelled else [])]
         for split in splits:
             if task.rows(split):
-                yield _Reading(part.task, split, part.models)
+                yield _Reading(part.task, split, part.models, part.teachers)
         if stage.training.evaluate is not None and task.rows("validation"):
             yield _Reading(part.task, "validation", (stage.student,))
 

@@ -67,9 +67,10 @@ class StageInputs:
 
     def loader(self, part: TaskPlan, split: str, *models: str, unlabelled: bool = False) -> Loader:
         """The loader of a task's rows for some models."""
-        readers = {name: self.stage_models.models.reader(name) for name in models}
+        task = self.stage_models.tasks[part.task]
+        readers = self.stage_models.models.readers(models, part.teachers, task)
         return Loader(
-            self.stage_models.tasks[part.task], split, readers,
+            task, split, readers,
             unlabelled=unlabelled, seed=self._seed(part), taught=bool(part.teachers), device=self.backend.device,
         )  # fmt: skip
 

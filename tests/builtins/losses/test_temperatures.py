@@ -7,7 +7,8 @@ import torch
 from pydantic import ValidationError
 
 from kdspec.api.kinds.context import BuildContext
-from kdspec.builtins.losses.temperatures import ConstantTemperature, Cwsm, Flsw
+from kdspec.api.kinds.losses import Temperature
+from kdspec.builtins.losses.temperatures import ConstantTemperature, Cwsm, Flsw, SideTemperatures
 
 
 def logits(a, b):
@@ -42,6 +43,30 @@ def test_a_constant_is_written_as_a_number():
     assert ConstantTemperature(value=8).written() == 8.0
 
 
+def test_a_number_for_each_side_is_written_as_a_mapping():
+    sides = SideTemperatures(student=0.05)
+    assert sides.written() == {"student": 0.05, "teacher": 1.0}
+    assert Temperature.from_plain(sides.written()) == ("sides", sides.written())
+    assert sides.build(BuildContext())(STUDENT, TEACHER, 0.5) == (0.05, 1.0)
+    assert sides.fixed() == (1.0,)
+
+
+@pytest.mark.parametrize(
+    ("written", "parameters"),
+    [
+        ({"teacher": 0.05}, {"teacher": 0.05}),
+        ({"techer": 0.05}, {"techer": 0.05}),
+        ({"student": 0.05, "tutor": 1}, {"student": 0.05, "tutor": 1}),
+        ({"student": {"flsw": {}}}, {"student": {"flsw": {}}}),
+        ({"flsw": {"base": 2}}, None),
+        ({"constant": 2}, None),
+        ({}, None),
+    ],
+)
+def test_a_mapping_with_a_number_for_a_side_names_sides_even_misspelt(written, parameters):
+    assert Temperature.from_plain(written) == (None if parameters is None else ("sides", parameters))
+
+
 @pytest.mark.parametrize(
     ("temperature", "parameters"),
     [
@@ -52,6 +77,8 @@ def test_a_constant_is_written_as_a_number():
         (Flsw, {"gamma": -1}),
         (Cwsm, {"beta": -1}),
         (Cwsm, {"gamma": 1}),
+        (SideTemperatures, {"student": 0}),
+        (SideTemperatures, {"techer": 1}),
     ],
 )
 def test_an_impossible_temperature_is_refused(temperature, parameters):
