@@ -30,7 +30,8 @@ class SoftLabels(Strict):
     """Both logits are divided by it: a number, a number for each side (`{student: 0.05, teacher: 1}`), or a rule that gives one
     for each row. Default: 4, and 1 if the logits are numbers or scores."""
     weight: Schedule = by_name(1.0)
-    """Factor in the total: a number or a schedule."""
+    """Factor in the total: a number or a schedule. Default: 1; 0 if the task has no logits and nothing of `soft_labels` is
+    written."""
     probability_shift: bool = False
     """Swap the teacher's largest logit with the label's, so that the teacher's prediction is always the label."""
 

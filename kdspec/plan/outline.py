@@ -291,6 +291,11 @@ class _Origins:
             if written is not None and not isinstance(written, dict):
                 return {"value": _plain(self.source.variables.as_written(written, path)), "origin": origin}
             return {"parameters": self._parameters(value, path), "origin": origin}
+        if isinstance(value, dict) and value and all(isinstance(item, Strict) for item in value.values()):
+            return {
+                "parameters": {key: self.setting(item, (*path, key)) for key, item in value.items()},
+                "origin": origin,
+            }
         return {"value": _plain(self._written(value, path)), "origin": origin}
 
     def _written(self, value: Any, path: SpecPath) -> Any:

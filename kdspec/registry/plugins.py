@@ -60,6 +60,7 @@ BUILTINS = (
     "kdspec.builtins.checks.order_of_stages",
     "kdspec.builtins.checks.teacher_classes",
     "kdspec.builtins.checks.tokenizers",
+    "kdspec.builtins.checks.prompts",
     "kdspec.builtins.checks.cached_logits",
     "kdspec.builtins.checks.whole_steps",
     "kdspec.builtins.checks.label_columns",

@@ -19,12 +19,16 @@ class Embedder(Model):
     """Width of the vectors."""
     seed: int = 0
     """Seed of the weights."""
+    prompt: str = ""
+    """The name of a prompt that it has."""
+    padded: bool = False
+    """Whether padding counts as tokens do."""
 
     def build(self, context: ModelContext) -> Any:
         import torch
         from torch import nn
 
-        width = self.width
+        width, padded = self.width, self.padded
 
         class Module(nn.Module):
             def __init__(self) -> None:
@@ -33,13 +37,17 @@ class Embedder(Model):
                 self.out = nn.Linear(width, width)
 
             def forward(self, input_ids: Any, attention_mask: Any) -> dict[str, Any]:
-                kept = attention_mask[..., None].to(self.out.weight.dtype)
+                mask = attention_mask.new_ones(attention_mask.shape) if padded else attention_mask
+                kept = mask[..., None].to(self.out.weight.dtype)
                 hidden = self.embeddings(input_ids)
                 return {"embedding": self.out((hidden * kept).sum(1) / kept.sum(1)), "hidden": (hidden,)}
 
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+            torch.manual_seed(self.seed + 1000 * padded)  # a look at a model is kept by its weights
             return Module()
+
+    def prompts(self, context: ModelContext) -> dict[str, str]:
+        return {self.prompt: "good "} if self.prompt else {}
 
     def tokenizer(self, context: ModelContext) -> Any:
         from transformers import AutoTokenizer
@@ -65,7 +73,14 @@ class Apart(FeatureLoss):
         return loss
 
 
+class Spread(Apart):
+    """The same, of which nothing is promised."""
+
+    name = "spread"
+    scope = "micro_batch"
+
+
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
     """Everything that the specs name."""
-    return [Embedder, Apart]
+    return [Embedder, Apart, Spread]

@@ -176,6 +176,13 @@ class Task(Scoped):
         """Whether its models give logits: without, soft labels that a spec does not write have the weight 0. Torch-free."""
         return True
 
+    def prompts(self) -> Mapping[tuple[str | int, ...], str]:
+        """The prompts that it asks of models, by the path of the parameter that names each. Torch-free.
+
+        A model without a prompt of the name reads texts as they are; an error if all models of the task do.
+        """
+        return {}
+
     def label_columns(self) -> Mapping[tuple[str | int, ...], str]:
         """The columns of the labels, by the path of the parameter that names each; empty if there are none. Torch-free.
 

@@ -210,6 +210,14 @@ class Model(Scoped):
         del context
         return ""
 
+    def prompts(self, context: ModelContext) -> Mapping[str, str]:
+        """The texts that it needs before each text (`Reader.prompts`); by default none. Torch-free.
+
+        They are given by what a text is, `query` or `document`; `""` is for texts of which nothing is said.
+        """
+        del context
+        return {}
+
     def weight_files(self, context: ModelContext) -> Collection[Path]:
         """The files on this machine from which `build` loads weights; empty if it loads none. Torch-free.
 

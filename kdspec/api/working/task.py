@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -43,6 +43,8 @@ class Reader:
     """The tokenizer; None for a model without tokens."""
     form: str = ""
     """How the texts of a row are joined; "": as the task does it."""
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    """What is written before a text: for `query` and `document`, and `""` for a text of which the task says neither."""
     side: Literal["", "teacher"] = ""
     """`teacher` for a frozen model, where it may read another text of a training row than the student
     (`BuiltTask.sides`)."""
@@ -56,7 +58,7 @@ class Reader:
 
     @property
     def _rest(self) -> tuple[object, ...]:
-        return (self.form, self.side)
+        return (self.form, self.side, tuple(sorted(self.prompts.items())))
 
 
 class BuiltTask(ABC):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import repeat
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -20,7 +21,7 @@ from kdspec.data import texts
 from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.embedding.evaluate_sets import SPLITS, BuiltSet, EvaluateSets, ScoredPairs, SetDefaults, below, placed
 from kdspec.data.embedding.translations import METRICS, ReadTexts, TranslatedRows
-from kdspec.data.embedding.unique_texts import UniqueTexts, Vectors
+from kdspec.data.embedding.unique_texts import UniqueTexts, Vectors, prompted
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
@@ -76,6 +77,10 @@ class Embedding(Task):
     max_length: int | None = Field(default=None, ge=2, le=LONGEST_ROW)
     """Number of tokens to which a text, with its prompt, is truncated. Default: the tokenizer's limit."""
 
+    prompt: str | None = None
+    """What the texts are, such as `query` or `document`: the name of a prompt, which each model has its own text for, or none.
+    Default: the prompt of a model for texts of which nothing is said, mostly none."""
+
     @model_validator(mode="after")
     def _different(self) -> Self:
         for place, column in enumerate(self.translations):
@@ -106,6 +111,10 @@ class Embedding(Task):
         if self.translations:
             found.add(self.data.has_split(split))
         return True if True in found else None if None in found else False
+
+    def prompts(self) -> Mapping[ColumnPlace, str]:
+        """That of `prompt`."""
+        return {} if self.prompt is None else {("prompt",): self.prompt}
 
     def example(self, context: BuildContext, rows: int, longest: int | None) -> Mapping[str, Input]:
         """Tokens, their mask and types."""
@@ -175,12 +184,12 @@ class EmbeddedTexts(BuiltTask):
         self._sets: dict[str, dict[str, BuiltSet]] = {split: {} for split in SPLITS}
         for name, each in task.evaluate.items() if splits else ():
             with below("evaluate", name):
-                default = SetDefaults(without_text=task.without_text)
+                default = SetDefaults(prompt=task.prompt, without_text=task.without_text)
                 for split, made in each.build(placed(context, "evaluate", name), self._unique, default).items():
                     self._sets[split][name] = made
         for split in SPLITS:
             if split in of:
-                made_ = of[split].sets(self._unique[split], None)
+                made_ = of[split].sets(self._unique[split], task.prompt)
                 self._sets[split] |= {f"{TRANSLATIONS}.{column}": pairs for column, pairs in made_.items()}
 
     def rows(self, split: str) -> int:
@@ -191,7 +200,7 @@ class EmbeddedTexts(BuiltTask):
 
     def encode(self, split: str, readers: Sequence[Reader]) -> list[list[dict[str, Any]]]:
         """Lists of token ids, and token types if the tokenizer returns them."""
-        return [self._encoded(self._texts(split, reader.side), reader) for reader in readers]
+        return [self._encoded(self._prompted(split, reader), reader) for reader in readers]
 
     def collate(self, rows: Sequence[Row], reader: Reader) -> Batch:
         """Pad to the longest row, with the tokenizer's padding side and values."""
@@ -205,7 +214,7 @@ class EmbeddedTexts(BuiltTask):
         """The number of tokens of rows without `max_length`."""
         if not rows:
             return []
-        known = self._texts(split, reader.side)
+        known = self._prompted(split, reader)
         asked = [known[row] for row in rows]
         encoded = texts.present(reader.tokenizer)(asked, truncation=False, return_attention_mask=False, verbose=False)
         return [len(ids) for ids in encoded["input_ids"]]
@@ -224,6 +233,14 @@ class EmbeddedTexts(BuiltTask):
             return self._unique[split].texts
         read = self._read.get(split, ReadTexts())
         return read.teacher if side == "teacher" else read.student
+
+    def _prompted(self, split: str, reader: Reader) -> list[str]:
+        """The texts with what a model needs before them."""
+        read = self._texts(split, reader.side)
+        if not reader.prompts:
+            return read
+        names = self._unique[split].prompts if split in SPLITS else repeat(self._task.prompt, len(read))
+        return [prompted(text, name, reader) for text, name in zip(read, names, strict=True)]
 
     def _encoded(self, read: list[str], reader: Reader) -> list[dict[str, Any]]:
         longest = texts.limit(texts.present(reader.tokenizer), self._task.max_length)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kdspec.api.working.evaluator import State
+    from kdspec.api.working.task import Reader
 
 
 class UniqueTexts:
@@ -39,6 +40,11 @@ class UniqueTexts:
     def prompts(self) -> list[str | None]:
         """The name of the prompt of each text, by number."""
         return [prompt for _, prompt in self._numbers]
+
+
+def prompted(text: str, prompt: str | None, reader: Reader) -> str:
+    """A text as a model reads it: after its prompt of this name, or else after that for any text."""
+    return f"{reader.prompts.get(prompt or '', reader.prompts.get('', ''))}{text}"
 
 
 @dataclass(frozen=True)

@@ -107,13 +107,13 @@ class Models:
         return list(dict.fromkeys(views)) or [self.module(name)]
 
     def reader(self, name: str) -> Reader:
-        """How the model reads rows; equal for models that share their tokenizer."""
+        """How the model reads rows; equal for models that share their tokenizer and their prompts."""
         component, context = self.plan.spec.models[name], self.context(name)
         with error_context(self.path(name), f"the tokenizer of model `{name}`"):
-            key, form = self.tokenizer_id(name), component.form(context)
+            key, form, prompts = self.tokenizer_id(name), component.form(context), component.prompts(context)
             if key is not None and key not in self._tokenizers:
                 self._tokenizers[key] = component.tokenizer(context)
-        return Reader(None if key is None else self._tokenizers[key], form)
+        return Reader(None if key is None else self._tokenizers[key], form, prompts)
 
     def readers(self, names: Iterable[str], teachers: Collection[str], task: BuiltTask) -> dict[str, Reader]:
         """How models read the training rows of a task, if these of them teach it."""

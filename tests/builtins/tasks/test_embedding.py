@@ -20,7 +20,9 @@ from kdspec.builtins.tasks.embedding import Embedding
 from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.diagnostics.fault import Fault
 from kdspec.engine.run.event_log import read
-from kdspec.events import CacheState, Evaluated
+from kdspec.events import CacheState, Evaluated, Note
+from kdspec.plan.micro_batching import batches
+from kdspec.plan.resolved import resolved
 from kdspec.testing import check, run
 from kdspec.testing.task_suite import check_task
 
@@ -104,6 +106,20 @@ def test_with_translations_the_student_reads_them_and_a_teacher_the_text(tokeniz
     assert found.texts("train")[:2] == [("a film",), ("b",)]
     student, teacher = found.encode("unlabelled", [Reader(tokenizer), Reader(tokenizer, side="teacher")])
     assert words(student, tokenizer) == words(teacher, tokenizer) == ["nice"]
+
+
+def test_each_model_reads_texts_after_its_own_prompt(tokenizer):
+    found = built(
+        {"train": ROWS, "validation": ROWS}, translations=["zh"], prompt="query", evaluate={"sts": pairs(PAIRS)}
+    )
+    asks, says = {"query": "good ", "": "bad "}, {"": "bad ", "document": "nice "}
+    readers = [Reader(tokenizer, prompts=asks), Reader(tokenizer, prompts=says), Reader(tokenizer)]
+    for split in ("train", "validation"):
+        first, second, third = (words(rows, tokenizer)[1:] for rows in found.encode(split, readers))
+        assert [f"good {text}" for text in third] == first
+        assert [f"bad {text}" for text in third] == second
+    assert found.uncut("train", [0], readers[0]) == [len(["[CLS]", "good", "a", "film", "[SEP]"])]
+    assert task(prompt="query").prompts() == {("prompt",): "query"}
 
 
 def test_what_is_evaluated_is_each_different_text_once_and_alike_for_all_models(tokenizer):
@@ -354,7 +370,7 @@ stages:
 def folder(tmp_path, new_tokenizer):
     """The files of the spec."""
     new_tokenizer("words")
-    texts = [f"{one} {two}" for one in "abcdefg" for two in ("film", "plot", "dull")]
+    texts = [f"{one} {two}" for one in "abcdefg" for two in ("film", "plot", "very dull")]
     write(tmp_path / "train.csv", ["sentence", "zh"], zip(texts[:8], texts[8:16], strict=True))
     write(tmp_path / "spoken.csv", ["sentence", "zh"], zip(texts[16:19], texts[4:7], strict=True))
     write(tmp_path / "more.csv", ["sentence"], [(texts[20],), (texts[0],)])
@@ -417,6 +433,53 @@ def test_hard_labels_need_labels(folder):
     sets = ["stages.distil.distiller.general.hard_labels={weight: 1}"]
     found = check(SPEC, embedders, folder=folder, sets=sets)
     assert [each.code for each in found.errors] == ["KD312"]
+
+
+def test_a_prompt_that_no_model_has_is_an_error(folder):
+    at = "tasks.sentences.embedding.prompt"
+    for prompt, codes in (("query", []), ("queri", ["KD204"]), ("document", ["KD204"])):
+        sets = [f"{at}={prompt}", "models.teacher.embedder.prompt=query"]
+        assert [each.code for each in check(SPEC, embedders, folder=folder, sets=sets).errors] == codes
+    found = check(SPEC, embedders, folder=folder, sets=[f"{at}=queri", "models.teacher.embedder.prompt=query"])
+    assert found.errors[0].help == "did you mean `query`?"
+
+
+def test_a_model_whose_vector_depends_on_padding_is_refused(folder):
+    with pytest.raises(DiagnosticError) as caught:
+        run(SPEC, folder / "runs", embedders, folder=folder, sets=["models.teacher.embedder.padded=true"])
+    assert [each.code for each in caught.value.diagnostics if each.severity == "error"] == ["KD517"]
+
+
+def test_batches_are_split_where_losses_allow_it(folder):
+    for loss, policy in (
+        ("apart", "sorted_micro_batches"),
+        ("similarity_kl", "sorted_micro_batches"),
+        ("spread", "random"),
+    ):
+        sets = [f"stages.distil.distiller.general.matches=[{{feature: embedding, loss: {loss}}}]"]
+        planned = check(SPEC, embedders, folder=folder, sets=sets).plan
+        assert batches(planned, planned.stages[0].tasks["sentences"]).name == policy
+
+
+def test_other_rows_of_a_set_are_other_content_of_a_run(folder):
+    run(SPEC, folder / "runs", embedders, folder=folder)
+    file = folder / "dev.csv"
+    file.write_text(file.read_text().replace("film", "plot", 1))
+    with pytest.raises(DiagnosticError, match="KD509"):
+        run(SPEC, folder / "runs", embedders, folder=folder)
+
+
+def test_the_complete_spec_of_a_plan_gives_the_same_plan(folder):
+    first = check(SPEC, embedders, folder=folder)
+    again = check(resolved(first.plan), embedders, folder=folder)
+    assert again.diagnostics == ()
+    assert again.spec == first.spec
+
+
+def test_test_texts_that_stand_in_train_are_told(folder):
+    run(SPEC, folder / "runs", embedders, folder=folder)
+    notes = [r.event.text for r in read(folder / "runs" / "vectors" / "events.jsonl") if isinstance(r.event, Note)]
+    assert any("test texts stand in `train` as they are" in note for note in notes)
 
 
 def test_layers_of_translations_cannot_be_matched_token_by_token(folder):
