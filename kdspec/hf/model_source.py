@@ -14,6 +14,7 @@ from kdspec.api.spec.file_fields import SpecFolderOrHub, SpecTokenizer, local_fo
 from kdspec.api.spec.model_folders import has_tokenizer
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import configuration, families, loading, model_files, tokenizer_files
+from kdspec.hf.embedding.sentence_folder import settings_files, tensor_files
 from kdspec.hf.padding import Padding, asked_by
 from kdspec.hf.read_files import read_files
 from kdspec.hf.saved.remote_code import refuse_kernels
@@ -114,16 +115,26 @@ class TransformersSource(Model):
         at = at if owner is self else ("like",)
         own = owner.tokenizer_ is None and owner.completes(context)
         config = owner.configuration(context) if own else None
-        return loading.fast_tokenizer(
+        found = loading.fast_tokenizer(
             *owner.tokenizer_at(context), at,
             padding=self._padding(owner, context), trusts_code=context.trusts_code, config=config,
         )  # fmt: skip
+        if (longest := self.longest(context)) is not None:
+            found.model_max_length = longest
+        return found
 
     def tokenizer_id(self, context: ModelContext) -> str | None:
         """A checksum of the tokenizer's files, or its name on the hub and the revision; and how it pads for this model."""
         if isinstance(owner := self._tokenizer_owner(context), TransformersSource):
-            return tokenizer_files.identity(*owner.tokenizer_at(context), self._padding(owner, context))
+            name = tokenizer_files.identity(*owner.tokenizer_at(context), self._padding(owner, context))
+            longest = self.longest(context)
+            return name if longest is None else f"{name}, at most {longest} tokens"
         return None if owner is None else owner.tokenizer_id(context)
+
+    def longest(self, context: ModelContext) -> int | None:
+        """The number of tokens to which its texts are truncated; None: as the tokenizer has it."""
+        del context
+        return None
 
     def _padding(self, owner: TransformersSource, context: ModelContext) -> Padding:
         """What this model asks of the owner's tokenizer."""
@@ -134,8 +145,9 @@ class TransformersSource(Model):
         return asked_by(written, families.written_at(*owner.tokenizer_at(context)))
 
     def weight_files(self, context: ModelContext) -> Collection[Path]:
-        """The safetensors of `path`."""
-        return weight_files(self.path, self.revision, context.folder)
+        """The safetensors of `path`, those of dense layers too."""
+        place = None if self.path is None else local_folder(self.path, context.folder)
+        return (*weight_files(self.path, self.revision, context.folder), *(tensor_files(place) if place else ()))
 
     def read_files(self, context: ModelContext) -> Iterator[ReadFiles]:
         """Configuration and tokenizer of `path`, and the tokenizer of `tokenizer`."""
@@ -143,6 +155,8 @@ class TransformersSource(Model):
             place = local_folder(self.path, context.folder) or self.path
             own, code = self.tokenizer_ is None, context.trusts_code
             yield from read_files(place, self.revision, "path", model=True, tokenizer=own, code=code)
+            if isinstance(place, Path) and (found := settings_files(place)):
+                yield ReadFiles("path", "file", found)
         if self.tokenizer_ is not None:
             place, revision = self.tokenizer_at(context)
             code = context.trusts_code

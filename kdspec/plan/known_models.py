@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from kdspec.api.kinds.model import ModelContext, ModelFacts
 from kdspec.api.spec.bounds import MOST_LAYERS
 from kdspec.api.spec.spec import Spec
 from kdspec.api.spec.spec_source import SpecSource
+from kdspec.api.working.task import Head
 from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import TRACEBACK, Finding, SpecPath, of_fault
+from kdspec.plan.derive_projections import Kept
 
 _RANGE = "KD104"
 
@@ -22,19 +24,42 @@ class Known:
     facts: Mapping[str, ModelFacts]
     faulty: frozenset[str]
     findings: tuple[Finding, ...]
+    kept: Kept
+    """The projections that are layers of models; they are in the facts."""
 
 
-def known(spec: Spec, source: SpecSource) -> Known:
-    """Ask every model for its facts, and models and tasks for their faults."""
-    asked = {name: _facts(spec, source, name) for name in spec.models}
-    facts = {name: found for name, (found, _) in asked.items()}
-    faults = tuple(_faults(spec, source, facts))
+def known(
+    spec: Spec,
+    source: SpecSource,
+    tasks_of: Mapping[str, tuple[str, ...]],
+    keep: Callable[[Mapping[str, ModelFacts]], Kept],
+) -> Known:
+    """Ask every model for its facts, and models and tasks for their faults.
+
+    Args:
+        spec: the spec.
+        source: the spec as written.
+        tasks_of: for each model the tasks whose heads it has.
+        keep: finds the projections that are layers of models, given the facts without them.
+    """
+    contexts = {
+        name: ModelContext(
+            folder=source.folder, seed=spec.seed, name=name, models=spec.models, learns=tasks_of,
+            heads={task: Head(kind=spec.tasks[task].head) for task in tasks_of.get(name, ())},
+        )
+        for name in spec.models
+    }  # fmt: skip
+    asked = {name: _facts(spec, context) for name, context in contexts.items()}
+    kept = keep({name: found for name, (found, _) in asked.items()})
+    for name, context in contexts.items():
+        contexts[name] = replace(context, facts=kept.facts, projection=kept.projections.get(name))
+    faults = tuple(_faults(spec, source, contexts, kept.facts))
     wrong = {name: finding for name, (_, finding) in asked.items() if finding is not None}
     faulty = frozenset((*wrong, *(name for name, _ in faults)))
     # A model that is too deep by what the spec or its files say of it has a fault of its own.
     told = {name for name, _ in faults}
     left = (finding for name, finding in wrong.items() if name not in told or finding.code != _RANGE)
-    return Known(facts, faulty, (*left, *(finding for _, finding in faults)))
+    return Known(kept.facts, faulty, (*left, *(finding for _, finding in faults), *kept.findings), kept)
 
 
 def raised(path: SpecPath, what: str, error: Exception) -> Finding:
@@ -44,8 +69,8 @@ def raised(path: SpecPath, what: str, error: Exception) -> Finding:
     return Finding("KD506", f"{what} raised {type(error).__name__}: {error}", path, help=TRACEBACK, cause=error)
 
 
-def _facts(spec: Spec, source: SpecSource, name: str) -> tuple[ModelFacts, Finding | None]:
-    context = ModelContext(folder=source.folder, seed=spec.seed, name=name, models=spec.models)
+def _facts(spec: Spec, context: ModelContext) -> tuple[ModelFacts, Finding | None]:
+    name = context.name
     try:
         found = spec.models[name].facts(context)
     except Exception as error:  # noqa: BLE001 - a plugin's
@@ -57,14 +82,16 @@ def _facts(spec: Spec, source: SpecSource, name: str) -> tuple[ModelFacts, Findi
     return found, None
 
 
-def _faults(spec: Spec, source: SpecSource, facts: Mapping[str, ModelFacts]) -> Iterator[tuple[str, Finding]]:
+def _faults(
+    spec: Spec, source: SpecSource, contexts: Mapping[str, ModelContext], facts: Mapping[str, ModelFacts]
+) -> Iterator[tuple[str, Finding]]:
     """The faults that models and tasks report of themselves, by name."""
     for section, components in (("models", spec.models), ("tasks", spec.tasks)):
         for name, component in components.items():
-            context = ModelContext(folder=source.folder, name=name, models=spec.models, facts=facts)
+            of_task = ModelContext(folder=source.folder, name=name, models=spec.models, facts=facts)
             path = (section, name, component.name)
             try:
-                faults = tuple(component.check(context))
+                faults = tuple(component.check(contexts[name] if section == "models" else of_task))
             except Fault as found:
                 faults = (found,)
             except Exception as error:  # noqa: BLE001 - a plugin's

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
 
 from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.losses import FeatureLoss
-from kdspec.api.kinds.model import ModelFacts
+from kdspec.api.kinds.model import KeptProjection, ModelFacts
 from kdspec.api.plan.needs import TaskNeeds
 from kdspec.api.spec.match import Match, PlannedMatch, matches_of
 from kdspec.api.spec.spec import Spec
@@ -67,6 +68,7 @@ class MatchExpansion:
         paths: for each model the field paths of its features.
         faulty: models with errors that are already reported.
         task: the name of the task, in a stage of several.
+        kept: the projections that are layers of students, by model.
     """
 
     def __init__(
@@ -81,13 +83,14 @@ class MatchExpansion:
         paths: Mapping[str, Mapping[str, Any]],
         faulty: Collection[str] = (),
         task: str = "",
+        kept: Mapping[str, KeptProjection] = MappingProxyType({}),
     ) -> None:
         self.spec, self.source, self.registry, self.student = spec, source, registry, student
         self.needs, self.paths = needs, paths
         self.base: SpecPath = ("stages", stage, "distiller", spec.stages[stage].distiller.name, *needs.at)
         self.task = task
         self.pairing = Pairing(source, facts, paths, faulty)
-        self.projections = ProjectionRule(registry, facts)
+        self.projections, self._kept = ProjectionRule(registry, facts, kept), kept
         self.terms: dict[str, int] = {}
 
     def expanded(self) -> Expanded:
@@ -104,6 +107,15 @@ class MatchExpansion:
         return made
 
     def _all(self) -> Iterator[PlannedMatch | Finding | Lacking]:
+        for compared in self.compared():
+            if isinstance(compared, Finding):
+                yield compared
+                continue
+            wrong = self._unfit(compared)
+            yield from wrong or self._expand(compared)
+
+    def compared(self) -> Iterator[Compared | Finding]:
+        """Every match with its loss and models, those of presets too, before its layers are known."""
         for match, path in self._placed():
             for single in self._without_preset(match, path):
                 if isinstance(single, Finding):
@@ -112,9 +124,7 @@ class MatchExpansion:
                 assert single.feature is not None, "a match without a preset has a feature"
                 assert single.loss is not None, "a match without a preset has a loss"
                 teacher = match.teacher or self.needs.default_teacher or next(iter(self.needs.teachers), "")
-                compared = Compared(single, single.feature, single.loss, teacher, self.student, path)
-                wrong = self._unfit(compared)
-                yield from wrong or self._expand(compared)
+                yield Compared(single, single.feature, single.loss, teacher, self.student, path)
 
     def _placed(self) -> Iterator[tuple[Match, SpecPath]]:
         """The declared matches with their paths; a match that the strategy makes itself has the path of the strategy."""
@@ -217,6 +227,8 @@ class MatchExpansion:
             return
         projection, origin = self.projections.of(compared)
         match, feature, loss, teacher, student, path = compared
+        kept = self.projections.kept(compared)
+        width = self.projections.width(student, feature) if kept is None else self._kept[student].takes
         for pair in pairs:
             assert isinstance(pair, LayerSelection), "findings were returned above"
             yield PlannedMatch(
@@ -231,7 +243,8 @@ class MatchExpansion:
                 projection=projection,
                 projection_origin=origin,
                 teacher_width=self.projections.width(teacher, feature),
-                student_width=self.projections.width(student, feature),
+                student_width=width,
+                kept=kept,
                 path=path,
                 layers_at=pair.at,
                 task=self.task,

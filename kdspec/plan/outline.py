@@ -39,8 +39,8 @@ def outline(plan: Plan) -> dict[str, Any]:
     `models` and `stages`.
 
     - A task has `name`, `task` and `varies` (why its training rows differ from epoch to epoch, or null).
-    - A model has `name`, `model`, `facts` (`layers`, `width`, `heads`, `family`; null if unknown) and `stages`: for each
-      stage `trained`, `changed` (by the strategy, without gradients) or `frozen`.
+    - A model has `name`, `model`, `facts` (`layers`, `width`, `heads`, `family`; null if unknown; for a task that reads
+      vectors of texts `embedding`, their width, which the saved model has) and `stages`: for each stage `trained`, `changed` (by the strategy, without gradients) or `frozen`.
     - A stage has `name`, `distiller`, `student`, `teachers`, `tasks`, `settings` (of the strategy, besides its terms),
       `terms`, `reads` (for each model the field paths and layers of its features), `training` and `batching` (`name`,
       `tokens` and `why`).
@@ -67,7 +67,7 @@ def outline(plan: Plan) -> dict[str, Any]:
                 {
                     "name": name,
                     "model": of.setting(model, ("models", name)),
-                    "facts": {key: getattr(plan.facts[name], key) for key in FACTS},
+                    "facts": {key: getattr(plan.facts[name], key) for key in (*FACTS, *_of_vectors(plan, name))},
                     "stages": {
                         stage.name: "trained"
                         if name == stage.needs.student
@@ -84,6 +84,12 @@ def outline(plan: Plan) -> dict[str, Any]:
         }
     )
     return shown
+
+
+def _of_vectors(plan: Plan, model: str) -> Iterator[str]:
+    """The width of its vectors of texts, where a task reads them."""
+    if any("embedding" in plan.spec.tasks[task].adaptor() for task in plan.tasks_of.get(model, ())):
+        yield "embedding"
 
 
 def _stage(stage: StagePlan, of: _Origins) -> dict[str, Any]:
@@ -224,6 +230,10 @@ def _match(match: PlannedMatch, of: _Origins) -> dict[str, Any]:
         settings["loss"]["origin"] = "derived"
     if match.projection_origin == "unknown":
         settings["projection"] = {"value": None, "origin": "unknown"}
+    elif match.kept is not None:
+        written = of.source.has((*match.path, "projection"))
+        settings["projection"] = of.setting(match.kept, (*match.path, "projection"))
+        settings["projection"]["origin"] = "written" if written else "derived"
     elif match.projection is not None:
         settings["projection"] = of.setting(match.projection, (*match.path, "projection"))
         if match.projection_origin == "derived":

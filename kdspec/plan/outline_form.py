@@ -31,6 +31,7 @@ class _Facts(BaseModel):
     width: Count | None
     heads: Count | None
     family: str | None
+    embedding: Count | None = None
 
 
 class _Task(BaseModel):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
+from kdspec.api.kinds.model import ModelFacts
 from kdspec.api.plan.needs import Needs, TaskNeeds
 from kdspec.api.plan.plan import Plan, StagePlan, TaskPlan
 from kdspec.api.spec.spec import Spec
 from kdspec.api.spec.spec_source import SpecSource
 from kdspec.diagnostics.finding import Finding, Mark
 from kdspec.plan import micro_batching
+from kdspec.plan.derive_projections import Kept
 from kdspec.plan.feature_reader import FeatureReader, adaptor_paths
 from kdspec.plan.fit_losses import fitted
 from kdspec.plan.known_models import Known, known, raised
+from kdspec.plan.layer_pairs import Compared
 from kdspec.plan.matches import MatchExpansion
 from kdspec.plan.names import circles, unresolved
 from kdspec.plan.unused import twice, unread
@@ -43,10 +47,14 @@ def make(spec: Spec, source: SpecSource, registry: Registry) -> Made:
     if _fails(found):
         return Made(None, tuple(found))
     spec, unfit = fitted(spec, needs, registry)
-    models = known(spec, source)
-    parts = {name: _stage(spec, source, registry, models, name, spec.stages[name].distiller.needs()) for name in needs}
+    needs = {name: spec.stages[name].distiller.needs() for name in needs}
+    tasks_of = _tasks_of(spec, needs.values())
+    models = known(spec, source, tasks_of, partial(_kept, spec, source, registry, needs))
+    parts = {name: _stage(spec, source, registry, models, name, each) for name, each in needs.items()}
     stages = tuple(stage for stage, _ in parts.values())
-    plan = Plan(spec=spec, source=source, facts=models.facts, stages=stages, tasks_of=_tasks_of(stages))
+    plan = Plan(
+        spec=spec, source=source, facts=models.facts, stages=stages, tasks_of=tasks_of, kept=models.kept.projections
+    )
     found = [*unfit, *models.findings, *(finding for _, findings in parts.values() for finding in findings)]
     if not _fails(found):
         found += _warnings(plan)
@@ -86,16 +94,35 @@ def _warnings(plan: Plan) -> Iterator[Finding]:
     yield from unread(plan.spec, plan.stages)
 
 
-def _tasks_of(stages: Iterable[StagePlan]) -> dict[str, tuple[str, ...]]:
+def _tasks_of(spec: Spec, stages: Iterable[Needs]) -> dict[str, tuple[str, ...]]:
     """For each model the tasks whose heads it has: all tasks of a student of several, the last task of other models."""
     every = list(stages)
-    several = {stage.student for stage in every if stage.several}
+    several = {needs.student for needs in every if len(needs.tasks) > 1}
     found: dict[str, tuple[str, ...]] = {}
-    for task in (task for stage in every for task in stage.tasks.values()):
-        for model in task.models:
-            before = found.get(model, ()) if model in several else ()
-            found[model] = tuple(dict.fromkeys((*before, task.task)))
+    for needs in every:
+        for each in needs.tasks:
+            for model in (needs.student, *each.teachers):
+                before = found.get(model, ()) if model in several else ()
+                found[model] = tuple(dict.fromkeys((*before, _name(spec, each))))
     return found
+
+
+def _name(spec: Spec, needs: TaskNeeds) -> str:
+    """The name of a task; one that is not written is the only one."""
+    return needs.task or next(iter(spec.tasks))
+
+
+def _kept(
+    spec: Spec, source: SpecSource, registry: Registry, stages: Mapping[str, Needs], facts: Mapping[str, ModelFacts]
+) -> Kept:
+    """The projections of matches that are layers of students."""
+    every = (
+        match
+        for name, needs in stages.items()
+        for each in needs.tasks
+        for match in MatchExpansion(spec, source, registry, facts, name, needs.student, each, {}).compared()
+    )
+    return Kept.of([match for match in every if isinstance(match, Compared) and match.teacher in facts], facts)
 
 
 def _stage(
@@ -106,7 +133,7 @@ def _stage(
     tasks: dict[str, TaskPlan] = {}
     found = list(_headless(spec, name, needs)) if several else []
     for each in needs.tasks:
-        task = each.task or next(iter(spec.tasks))  # one that is not written is the only one
+        task = _name(spec, each)
         paths = {model: adaptor_paths(spec, model, task)[0] for model in (needs.student, *each.teachers)}
         expanded = MatchExpansion(
             spec,
@@ -119,6 +146,7 @@ def _stage(
             paths,
             models.faulty,
             task if several else "",
+            models.kept.projections,
         ).expanded()
         read = FeatureReader(spec=spec, stage=name, student=needs.student, needs=each, task=task, paths=paths)
         found += (*read.missing(expanded.lacking), *expanded.findings)

@@ -126,12 +126,13 @@ def stage_title(number: int, stage: Mapping[str, Any]) -> Text:
 
 
 def size(facts: Mapping[str, Any]) -> str:
-    """`bert 6 × 384, 12 heads`: layers, width and heads; `?` for unknown ones."""
+    """`bert 6 × 384, 12 heads, vectors of 384`: layers, width, heads and the vector of a text; `?` for unknown ones."""
     layers, width, heads = ("?" if facts[key] is None else str(facts[key]) for key in ("layers", "width", "heads"))
     family = f"{clean(facts['family'])} " if facts["family"] else ""
     # A model with known layers and unknown heads has no attention.
     attention = "" if facts["layers"] is not None and facts["heads"] is None else f", {heads} heads"
-    return f"{family}{layers} × {width}{attention}"
+    vectors = "" if facts.get("embedding") is None else f", vectors of {facts['embedding']}"
+    return f"{family}{layers} × {width}{attention}{vectors}"
 
 
 def roles(model: Mapping[str, Any]) -> str:

@@ -170,6 +170,9 @@ class Projection(Scoped):
     kind: ClassVar[str] = "projection"
     projects: ClassVar[bool] = True
     """False for `none`, which means no projection."""
+    keeps: ClassVar[Literal["keep", "fold"] | None] = None
+    """Whether it is a layer of the student, behind its vector of a text, and how that is saved: as a layer of its own, or
+    multiplied into the layer before it. None: it is of the match, and thrown away after training."""
 
     @abstractmethod
     def build(self, context: ProjectionContext) -> nn.Module:

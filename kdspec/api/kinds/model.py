@@ -59,6 +59,20 @@ class ModelFacts:
     """What its outputs for a row depend on, where models of one component differ; None: as the component's `scope`."""
 
 
+class KeptProjection(NamedTuple):
+    """A linear layer behind the vector of a text, to the width of a teacher's; before the vector is normalised.
+
+    It is part of the model: it is trained, evaluated and saved with it.
+    """
+
+    takes: int
+    """Width of the vector before it."""
+    width: int
+    """Width of the vector behind it."""
+    folded: bool = False
+    """Whether it is multiplied into the linear layer before it when the model is saved."""
+
+
 class ReadFiles(NamedTuple):
     """What a model reads at one place, besides weights."""
 
@@ -91,7 +105,8 @@ class ModelContext(BuildContext):
     head: Head | None = None
     """The head that its task needs; the first task's if there are several. None: the model without a head."""
     heads: Mapping[str, Head] = field(default_factory=_nothing)
-    """The head that each of its tasks needs, by task. More than one: the model learns several tasks."""
+    """The head that each of its tasks needs, by task; in a plan without labels. More than one: the model learns several
+    tasks."""
     task: str = ""
     """The task for which a part of a model of several tasks is built on its own; empty for a whole model."""
     learns: Mapping[str, tuple[str, ...]] = field(default_factory=_nothing)
@@ -102,6 +117,8 @@ class ModelContext(BuildContext):
     """The facts of each model, for `Model.check`."""
     built: Mapping[str, nn.Module] = field(default_factory=_nothing)
     """The models that are built already, to copy layers from."""
+    projection: KeptProjection | None = None
+    """A layer that the plan gives the model for matches of `embedding`; only for one whose facts have that width."""
     read_as_loaded: bool = False
     """Whether its predictions are read before a stage has trained it: the head in its files must be that of the task."""
     weights: bool = True

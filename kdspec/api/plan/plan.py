@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from kdspec.api.kinds.distiller import Distiller
-from kdspec.api.kinds.model import ModelContext, ModelFacts
+from kdspec.api.kinds.model import KeptProjection, ModelContext, ModelFacts
 from kdspec.api.paths.field_path import FieldPath
 from kdspec.api.plan.needs import Needs, TaskNeeds
 from kdspec.api.spec.match import PlannedMatch
 from kdspec.api.spec.spec import Spec, Training
 from kdspec.api.spec.spec_source import SpecSource
+from kdspec.api.working.task import Head
 from kdspec.diagnostics.finding import SpecPath
 
 PREDICTIONS = frozenset({"logits", "losses"})
@@ -141,6 +142,8 @@ class Plan:
     stages: tuple[StagePlan, ...]
     tasks_of: Mapping[str, tuple[str, ...]]
     """For each model the tasks whose heads it has; more than one for the student of several tasks."""
+    kept: Mapping[str, KeptProjection] = field(default_factory=dict)
+    """The projections that are layers of models, by model; the facts have the widths with them."""
 
     def same_tokens(self, model: str, other: str) -> bool | None:
         """Whether two models get the same token ids for every text; None if that is known only when rows are encoded.
@@ -156,7 +159,9 @@ class Plan:
 
     def context(self, model: str) -> ModelContext:
         """The context of a model before any weights are loaded."""
+        heads = {task: Head(kind=self.spec.tasks[task].head) for task in self.tasks_of.get(model, ())}
         return ModelContext(
+            head=next(iter(heads.values()), None), heads=heads, projection=self.kept.get(model),
             folder=self.source.folder, seed=self.spec.seed, name=model, models=self.spec.models,
             facts=self.facts, learns=self.tasks_of, trusts_code=self.source.trusts_code,
             read_as_loaded=any(name == model for name, _ in self.read_as_loaded),

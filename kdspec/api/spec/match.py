@@ -53,7 +53,8 @@ class Match(Strict):
     weight: Schedule = by_name(1.0)
     """Factor in the total: a number or a schedule."""
     projection: Projection | None = None
-    """From the student's width to the teacher's. Default: `linear` where widths differ. `none`: never."""
+    """From the student's width to the teacher's. Default where widths differ: `keep` for `embedding`, else `linear`.
+    `none`: never."""
     teacher: str | None = None
     """Which teacher, where there are several."""
     preset: MatchPreset | None = None
@@ -120,6 +121,8 @@ class PlannedMatch:
     projection: Projection | None = None
     projection_origin: Literal["written", "derived", "off", "unneeded", "unknown"] = "unneeded"
     """`unknown` if a width is not known before the models are built; the projection is then derived at the first batch."""
+    kept: Projection | None = None
+    """The projection that is a layer of the student, `keep` or `fold`; the match itself then has none."""
     teacher_width: int | None = None
     student_width: int | None = None
     path: tuple[str | int, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from pydantic import Field
 
@@ -89,6 +89,48 @@ class Activated(Linear):
         return nn.Sequential(super().build(context), getattr(nn, self.activation)())
 
 
+class Drop(Linear):
+    """The linear layer of `linear`, by the name that says what becomes of it: it is thrown away after training.
+
+    For `embedding` the student's vectors then have their own width, and cannot be compared with those of the teacher.
+    """
+
+    name = "drop"
+    scope = "position"
+
+
+class Keep(Projection):
+    """For `embedding`: a linear layer `W v + b` that is part of the student, before its vectors are normalised.
+
+    It is trained, evaluated and saved with it: the student's vectors have the teacher's width, so that small queries search
+    large documents. It is initialised as a new layer of the student's family. This is the default where widths differ.
+    Paper: Vujanic and Rueckstiess 2025, "LEAF: Knowledge Distillation of Text Embedding Models with Teacher-Aligned
+    Representations" (https://arxiv.org/abs/2509.12539).
+    """
+
+    name = "keep"
+    scope = "position"
+    keeps: ClassVar[Literal["keep", "fold"] | None] = "keep"
+
+    def packs(self) -> bool:
+        return True
+
+    def build(self, context: ProjectionContext) -> nn.Module:
+        return Linear().build(context)
+
+
+class Fold(Keep):
+    """For `embedding`: as `keep`, and multiplied into the last dense layer of the student's readout when it is saved.
+
+    The saved student has one layer, `W₂ W₁ v + W₂ b₁ + b₂`, in place of two, and gives the same vectors. The last dense
+    layer of its own must have no activation.
+    """
+
+    name = "fold"
+    scope = "position"
+    keeps = "fold"
+
+
 class NoProjection(Projection):
     """No projection: different widths are an error instead of deriving one."""
 
@@ -122,4 +164,11 @@ def activated(name: str, activation: str, formula: str) -> type[Projection]:
 @hookimpl
 def kdspec_components() -> list[type[Component]]:
     """The projections."""
-    return [Linear, NoProjection, *(activated(name, *activation) for name, activation in ACTIVATIONS.items())]
+    return [
+        Linear,
+        Drop,
+        Keep,
+        Fold,
+        NoProjection,
+        *(activated(name, *activation) for name, activation in ACTIVATIONS.items()),
+    ]

@@ -16,9 +16,9 @@ from kdspec.api.kinds.model import ModelContext, ModelFacts
 from kdspec.api.spec.file_fields import local_folder
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import configuration, families, heads, loading
-from kdspec.hf.embedding.readout import HEADS, Readout, ReadoutSettings
+from kdspec.hf.embedding.readout import HEADS, READING, Readout, ReadoutSettings
 from kdspec.hf.embedding.saved_sentences import save_embedder
-from kdspec.hf.embedding.sentence_folder import model_folder, read_readout
+from kdspec.hf.embedding.sentence_folder import download, model_folder, read_readout
 from kdspec.hf.head_rows import compared_head, misnamed, named_by, settle
 from kdspec.hf.layer_copies import Initialize, copy, mistakes
 from kdspec.hf.model_source import TransformersSource, check_source, missing
@@ -90,18 +90,18 @@ class Transformers(TransformersSource):
         for model in reversed(line):
             known = families.changed(known, (model.config if isinstance(model, Transformers) else None) or {})
         if isinstance(first, Transformers):
-            known = replace(known, embedding=self._embedding_width(known.width, context))
+            known = replace(known, embedding=self._known_readout(context).width(known.width))
         if self.path is not None:
             return named_by(known, self.labels)
         # Whether copied layers have been trained is not known here.
         return replace(known, architecture=None if self.initialize is not None else "")
 
-    def _embedding_width(self, hidden: int | None, context: ModelContext) -> int | None:
-        """The width of the vectors; None for a folder with another readout, which only a task of embeddings needs."""
+    def _known_readout(self, context: ModelContext) -> Readout:
+        """The readout; the default for a folder with one that is not known, which only a task of embeddings needs."""
         try:
-            return self.read_out(context).width(hidden)
+            return self.read_out(context)
         except Fault:
-            return None
+            return Readout()
 
     def read_out(self, context: ModelContext) -> Readout:
         """How one vector is made of a text: as the spec writes it, as its folder says, or as the model of `like` has it.
@@ -116,13 +116,24 @@ class Transformers(TransformersSource):
             folder = model.path and model_folder(model.path, model.revision, context.folder)
             found = (read_readout(folder) if folder else None) or found.new()
             found = found.changed(model.readout)
-        return found
+        return found.projected(context.projection)
+
+    def prompts(self, context: ModelContext) -> Mapping[str, str]:
+        """The prompts of its readout, if a task has it."""
+        return self._known_readout(context).by_use() if _reads(context) else {}
+
+    def longest(self, context: ModelContext) -> int | None:
+        """The limit of its readout, if a task has it."""
+        return self._known_readout(context).max_length if _reads(context) else None
 
     def fetch(self, context: ModelContext) -> None:
-        """Download the configuration of a hub model."""
+        """Download the configuration of a hub model, and its readout where a task needs it."""
         if self.path is not None and not self.written_configuration(context):
             with loading.quiet():
                 self.configuration(context)
+        if self.path is not None and _reads(context) and local_folder(self.path, context.folder) is None:
+            with loading.explained(("path",), f"the readout of `{self.path}` cannot be loaded", hub=self.path):
+                download(self.path, self.revision)
 
     def check(self, context: ModelContext) -> Iterator[Fault]:
         """Check the files of `path`, the entries of `config` and the layers of `initialize`."""
@@ -135,11 +146,29 @@ class Transformers(TransformersSource):
                 yield from configuration.unexpected(self.path, self.config, self.written_configuration(context))
         if self.labels and (wrong := misnamed(families.facts(self.written_configuration(context)), self.labels)):
             yield wrong
+        yield from self._wrong_readout(context)
         if self.initialize is not None:
             source = context.facts[self.initialize.from_ or self.like or ""]
             for fault in mistakes(self.initialize.layers, context.facts[context.name], source):
                 fault.at = ("initialize", *fault.at)
                 yield fault
+
+    def _wrong_readout(self, context: ModelContext) -> Iterator[Fault]:
+        if not _reads(context):
+            if self.readout is not None and context.heads:
+                kinds = ", ".join(f"`{head.kind}`" for head in context.heads.values())
+                message = f"`readout` has no effect: its task needs a head for {kinds}, and reads no vector of a text"
+                yield Fault("KD305", message, ("readout",), key=True)
+            return
+        try:
+            readout = self.read_out(replace(context, projection=None))
+        except Fault as fault:
+            yield fault
+            return
+        if context.projection is not None and context.projection.folded and (why := readout.unfoldable()) is not None:
+            message = f"the projection of `{context.name}` cannot be folded: its readout {why}"
+            help_ = "write `projection: keep` in the match, or give the student `readout: {dense: [...]}`"
+            yield Fault(loading.CODE, message, ("readout",) if self.readout is not None else (), help=help_)
 
     def build(self, context: ModelContext) -> nn.Module:
         """The module, on the CPU. A model of `like` or `initialize` must be in the context's `models` and `built`.
@@ -257,6 +286,11 @@ class Transformers(TransformersSource):
         if self.path is not None and (folder := local_folder(self.path, context.folder)) is not None:
             loading.refuse_weights(folder, self.path)
         return loading.weights(auto, self.at(context), config, self.revision, options)
+
+
+def _reads(context: ModelContext) -> bool:
+    """Whether a task reads vectors of texts."""
+    return any(head.kind in READING for head in context.heads.values())
 
 
 @hookimpl

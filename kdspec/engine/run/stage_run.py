@@ -269,6 +269,9 @@ class StageRun:
             self.setup.folder.replace(folder, lambda fresh: self._export(fresh, metrics))
         self.backend.barrier()  # other processes may read the model from here
         self.setup.models.trained[student] = folder
+        kept = self.setup.plan.kept.get(student)
+        if kept is not None and kept.folded:  # its layers are others from here on, now and in a run that resumes
+            self.setup.models.forget(student)
         self._keep_changed()
         at = str(folder.relative_to(self.setup.folder.path))
         return StageFinished(self.stage.name, progress.step, progress.seconds, progress.best_step, metrics, at)

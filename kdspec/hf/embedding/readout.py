@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from kdspec.api.component import Strict
+from kdspec.api.kinds.model import KeptProjection
 from kdspec.api.spec.bounds import LARGEST_WIDTH, LONGEST_ROW
 from kdspec.diagnostics.fault import Fault
 
@@ -19,7 +20,9 @@ CODE = "KD503"
 
 Pooling = Literal["mean", "first", "last", "max"]
 HEADS = frozenset({"embedding"})
-"""The kinds of head that have a readout."""
+"""The kinds of head that are a readout."""
+READING = HEADS | {"ranking"}
+"""The kinds of head that have one."""
 
 
 class ReadoutSettings(Strict):
@@ -68,6 +71,8 @@ class Readout:
     """The name of the prompt for texts of which nothing else is said."""
     max_length: int | None = None
     """Number of tokens to which a text is truncated; None: as the tokenizer has it."""
+    folds: bool = False
+    """Whether the last dense layer is multiplied into the one before it when the model is saved."""
 
     def width(self, hidden: int | None) -> int | None:
         """The width of the vector; None if it is not known.
@@ -98,6 +103,22 @@ class Readout:
                 raise Fault(CODE, message, ("readout", "dense"), help=help_)
             values["dense"] = tuple(DenseLayer(width=width) for width in written.dense)
         return replace(self, **values)
+
+    def projected(self, projection: KeptProjection | None) -> Readout:
+        """The readout with the layer that a plan gives it."""
+        if projection is None:
+            return self
+        return replace(self, dense=(*self.dense, DenseLayer(width=projection.width)), folds=projection.folded)
+
+    def unfoldable(self) -> str | None:
+        """Why a layer behind its own cannot be multiplied into the last of them; None if it can be."""
+        if not self.dense:
+            return "has no dense layer"
+        return (
+            f"ends in a dense layer with the activation `{self.dense[-1].activation}`"
+            if self.dense[-1].activation
+            else None
+        )
 
     def new(self) -> Readout:
         """The readout of a new model like this one: its dense layers are randomly initialised."""

@@ -43,7 +43,7 @@ def save_embedder(module: TextEmbedder, folder: Path, own: Collection[str] | Non
     readout = module.readout
     modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
     _write(folder / "1_Pooling" / "config.json", _pooling(module, readout))
-    for dense in module.layers:
+    for dense in module.saved_layers():
         place = f"{len(modules)}_Dense"
         _write(folder / place / "config.json", _dense(dense.linear.in_features, dense.layer))
         _save_tensors(dense, folder / place / "model.safetensors")

@@ -6,7 +6,7 @@ tokenizer where older ones have `max_seq_length`. Version 1 has the transformer 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -110,16 +110,29 @@ def owner(folder: Path) -> Path | None:
     return above if first.kind == "Transformer" and first.path == folder.name else None
 
 
-def files(folder: Path) -> tuple[Path, ...]:
+def settings_files(folder: Path) -> tuple[Path, ...]:
     """What is read of a folder besides weights, for the identity of a run; empty for a folder of no such model."""
     found = owner(folder)
     if found is None:
         return ()
     named = [found / MODULES, found / SETTINGS, *(folder / name for name in _OF_TRANSFORMER)]
-    for module in _known(found):
-        named += [found / module.path / "config.json"] if module.path else []
-        named += [found / module.path / "model.safetensors"] if module.kind == "Dense" else []
+    named += [found / module.path / "config.json" for module in _known(found) if module.kind in _KNOWN[1:]]
     return tuple(file for file in named if file.is_file())
+
+
+def tensor_files(folder: Path) -> tuple[Path, ...]:
+    """The weights of the dense layers of a folder."""
+    found = owner(folder)
+    places = [] if found is None else dense_folders(found)
+    return tuple(file for place in places if (file := place / "model.safetensors").is_file())
+
+
+def download(name: str, revision: str | None) -> None:
+    """Download what a name on the hub says of its readout, with the weights of dense layers."""
+    from huggingface_hub import snapshot_download
+
+    patterns = [MODULES, SETTINGS, *_OF_TRANSFORMER, "[1-9]*_*/config.json", "[1-9]*_*/model.safetensors"]
+    snapshot_download(name, revision=revision, allow_patterns=patterns)
 
 
 def read_readout(folder: Path) -> Readout | None:
@@ -269,11 +282,3 @@ def _unreadable(name: str, damage: Damage) -> Fault:
     return Fault(
         CODE, f"`{name}` {reason}", _AT, help="correct the file, or copy it again from where the model is from"
     )
-
-
-def lacking(folder: Path) -> Iterator[Fault]:
-    """The fault of a folder whose readout cannot be read."""
-    try:
-        read_readout(folder)
-    except Fault as fault:
-        yield fault

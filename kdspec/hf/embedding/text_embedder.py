@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -155,12 +155,31 @@ class TextEmbedder(PreTrainedModel):  # type: ignore[misc]  # the library has no
                 _load(dense, dense.layer.folder)
         return fresh
 
+    def saved_layers(self) -> list[DenseModule]:
+        """The dense layers as they are saved: where the readout folds, the last one is multiplied into the one before."""
+        if not self.readout.folds:
+            return self.layers
+        *rest, own, last = self.layers
+        made = DenseModule(own.linear.in_features, replace(own.layer, width=last.layer.width, bias=True))
+        with torch.no_grad():
+            outer, inner = last.linear.weight.double(), own.linear.weight.double()
+            made.linear.weight.copy_(outer @ inner)
+            made.linear.bias.copy_(
+                last.linear.bias.double() + (outer @ own.linear.bias.double() if own.layer.bias else 0)
+            )
+        return [*rest, made.to(own.linear.weight.dtype)]
+
     def load_folder(self, folder: Path) -> None:
-        """Load the weights that `save_folder` of `saved_sentences` has written."""
+        """Load the weights that `save_embedder` has written; a layer that was folded is one from then on."""
         from safetensors.torch import load_model
 
         load_model(self.body, str(folder / "model.safetensors"))
-        for dense, place in zip(self.layers, sentence_folder.dense_folders(folder), strict=True):
+        places = sentence_folder.dense_folders(folder)
+        if self.readout.folds and len(places) < len(self.layers):
+            layers = [dense.to(self.body.device) for dense in self.saved_layers()]
+            self.dense = nn.ModuleList(layers)
+            self.readout = replace(self.readout, dense=tuple(dense.layer for dense in layers), folds=False)
+        for dense, place in zip(self.layers, places, strict=True):
             _load(dense, place)
 
 

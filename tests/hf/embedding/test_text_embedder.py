@@ -30,6 +30,7 @@ def test_what_is_saved_is_loaded_bit_by_bit(tiny, pooling, rest):
 
 
 @pytest.mark.parametrize("pooling", ["mean", "first", "last", "max"])
+@pytest.mark.slow
 @pytest.mark.parametrize("rest", [{}, {"normalize": True}, {"dense": [6, 5]}, {"dense": [6], "normalize": True}])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_sentence_transformers_gives_the_same_vectors(tiny, pooling, rest, tmp_path):

@@ -1,0 +1,153 @@
+"""Readouts in whole runs: projections that are kept, folded and thrown away, and what the saved student then is."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from kdspec.render.plan import size
+from kdspec.testing import check, plan, registry, run
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+SPEC = """\
+kdspec: 1
+name: vectors
+seed: 4
+tasks:
+  sentences:
+    embedding:
+      data: {csv: {train: train.csv}}
+      text: sentence
+models:
+  teacher:
+    transformers: {path: tiny, readout: {normalize: true, prompts: {query: "the "}}}
+  student:
+    transformers:
+      config: {model_type: bert, num_hidden_layers: 1, hidden_size: 4, num_attention_heads: 2, vocab_size: 20, intermediate_size: 8}
+      tokenizer: tiny
+      readout: {normalize: true, dense: [3], max_length: 12, prompts: {query: "the "}}
+stages:
+  distil:
+    distiller:
+      general: {teacher: teacher, student: student, matches: [{feature: embedding, loss: cos}]}
+    training: {steps: 2, batch_size: 4, optimizer: {adamw: {lr: 1.0e-2}}, evaluate: null, teacher_cache: {use: "off"}}
+"""
+MATCH = "stages.distil.distiller.general.matches"
+TEXTS = ["the film was good", "bad plot", "a b c d e f g very dull"]
+
+
+@pytest.fixture
+def folder(tiny):
+    rows = [f"{one} {two}" for one in "abcd" for two in ("film", "plot", "dull")]
+    (tiny.parent / "train.csv").write_text("\n".join(["sentence", *rows]) + "\n", encoding="utf-8")
+    return tiny.parent
+
+
+def projected(how):
+    return f"{MATCH}=[{{feature: embedding, loss: cos, projection: {how}}}]"
+
+
+def read(folder):
+    return json.loads(folder.read_text(encoding="utf-8"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [None, "keep", "fold", "drop", "linear"])
+def test_the_saved_student_is_what_the_plan_says(folder, how):
+    sets = [] if how is None else [projected(how)]
+    planned = plan(SPEC, registry(), folder=folder, sets=sets)
+    kept = how in (None, "keep", "fold")
+    assert planned.facts["student"].embedding == (8 if kept else 3)
+    result = run(SPEC, folder / "runs", folder=folder, sets=sets)
+    library = pytest.importorskip("sentence_transformers")
+    opened = library.SentenceTransformer(str(result.student), device="cpu")
+    vectors = opened.encode(TEXTS, convert_to_tensor=True)
+    assert vectors.shape == (3, 8 if kept else 3)
+    listed = [module["path"] for module in read(result.student / "modules.json")]
+    expected = ["", "1_Pooling", "2_Dense", "3_Dense", "4_Normalize"]
+    assert listed == (expected if kept and how != "fold" else ["", "1_Pooling", "2_Dense", "3_Normalize"])
+    if kept:  # small queries search the teacher's documents
+        teacher = library.SentenceTransformer(modules=[
+            library.models.Transformer(str(folder / "tiny")), library.models.Pooling(8), library.models.Normalize(),
+        ])  # fmt: skip
+        assert opened.similarity(vectors, teacher.encode(TEXTS, convert_to_tensor=True)).shape == (3, 3)
+
+
+@pytest.mark.slow
+def test_a_projection_that_is_folded_gives_the_vectors_of_training(folder):
+    """As a layer of its own and multiplied into the one before."""
+    found = {}
+    library = pytest.importorskip("sentence_transformers")
+    for how in ("keep", "fold"):
+        result = run(SPEC, folder / how, folder=folder, sets=[projected(how)])
+        opened = library.SentenceTransformer(str(result.student), device="cpu")
+        found[how] = opened.encode(TEXTS, convert_to_tensor=True)
+    assert torch.allclose(found["keep"], found["fold"], atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_folded_student_is_trained_on_in_a_later_stage(folder):
+    later = SPEC + SPEC[SPEC.index("  distil:") :].replace("distil:", "again:")
+    sets = [projected("fold"), projected("fold").replace("distil", "again", 1)]
+    result = run(later, folder / "runs", folder=folder, sets=sets)
+    assert [module["path"] for module in read(result.student / "modules.json")][2:] == ["2_Dense", "3_Normalize"]
+
+
+def test_the_plan_shows_the_projection_and_the_width_of_the_saved_student(folder):
+    from kdspec.plan.outline import outline
+
+    for how, widths in {"keep": (3, 8, 8), "fold": (3, 8, 8), "drop": (3, 8, 3)}.items():
+        found = outline(plan(SPEC, registry(), folder=folder, sets=[projected(how)]))
+        term = found["stages"][0]["terms"][-1]
+        assert term["settings"]["projection"]["component"] == how
+        assert (term["student"]["width"], term["teacher"]["width"]) == widths[:2]
+        assert size(found["models"][1]["facts"]).endswith(f", vectors of {widths[2]}")
+    derived = outline(plan(SPEC, registry(), folder=folder))["stages"][0]["terms"][-1]["settings"]["projection"]
+    assert (derived["component"], derived["origin"]) == ("keep", "derived")
+
+
+@pytest.mark.slow
+def test_prompts_and_the_limit_are_those_of_the_model_and_are_saved(folder):
+    result = run(SPEC, folder / "runs", folder=folder)
+    settings = read(result.student / "config_sentence_transformers.json")
+    assert settings["prompts"] == {"query": "the "}
+    assert read(result.student / "sentence_bert_config.json")["max_seq_length"] == 12
+    library = pytest.importorskip("sentence_transformers")
+    opened = library.SentenceTransformer(str(result.student), device="cpu")
+    assert opened.max_seq_length == 12
+    assert opened.prompts["query"] == "the "
+
+
+@pytest.mark.parametrize(
+    ("sets", "code", "message"),
+    [
+        (["models.student.transformers.readout={dense: [3]}", projected("fold")], None, ""),
+        (["models.student.transformers.readout={normalize: true}", projected("fold")], "KD503", "cannot be folded: its readout has no dense layer"),
+        ([projected("none")], "KD302", "`student` is 3 wide, `teacher` 8, and `projection` is `none`"),
+        ([f"{MATCH}=[{{feature: hidden, loss: hidden_mse, layers: {{4: 1}}, projection: keep}}]"], "KD313", "`keep` is for `embedding`"),
+        ([f"{MATCH}=[{{feature: embedding, loss: cos, projection: keep}}, {{feature: embedding, loss: embedding_mse, projection: fold}}]"],
+         "KD302", "to be kept by one match, and folded by another"),
+    ],
+)  # fmt: skip
+def test_wrong_projections_are_found_before_a_run(folder, sets, code, message):
+    found = check(SPEC, folder=folder, sets=sets).errors
+    assert [each.code for each in found] == ([] if code is None else [code])
+    assert code is None or message in found[0].message
+
+
+def test_two_teachers_of_other_widths_cannot_both_be_kept(folder, new_model, new_tokenizer):
+    new_model("wide", hidden_size=12)
+    new_tokenizer("wide")
+    sets = [
+        "models.wide.transformers={path: wide}",
+        "stages.more.distiller.general={teacher: wide, student: student, matches: [{feature: embedding, loss: cos}]}",
+        "stages.more.training={steps: 1, batch_size: 2, optimizer: {adamw: {}}, evaluate: null}",
+    ]
+    (found,) = check(SPEC, folder=folder, sets=sets).errors
+    assert (found.code, found.help) == ("KD302", "write `projection: drop` in one of the two matches")
+    assert "cannot keep two widths: 8 of `teacher`, and 12 of `wide`" in found.message
+    sets[1] = sets[1].replace("loss: cos", "loss: cos, projection: drop")
+    assert plan(SPEC, registry(), folder=folder, sets=sets).facts["student"].embedding == 8
