@@ -30,6 +30,16 @@ def embedding_mse(student: Tensor, teacher: Tensor, over: Literal["rows", "eleme
     return Mean(total if over == "rows" else total / student.shape[-1], float(len(student)), "rows")
 
 
+def embedding_l2(student: Tensor, teacher: Tensor) -> Mean:
+    """The mean over rows of ‖student - teacher‖; where the two agree, with a gradient of zeros.
+
+    Kim et al. 2023, "EmbedDistill", equations 7 and 8.
+    """
+    _assert_vectors(student, teacher, same_width=True)
+    distances = torch.linalg.vector_norm(widened(student) - widened(teacher.detach()), dim=-1)
+    return Mean(distances.sum(), float(len(student)), "rows")
+
+
 def similarity_mse(student: Tensor, teacher: Tensor) -> Tensor:
     """The mean over all pairs of rows of (S_student - S_teacher)², S the cosines of the rows.
 

@@ -17,13 +17,14 @@ _ROLES = ("logits", "logits_mask", "labels", "losses", "inputs_mask", "hidden", 
 
 def twice(source: SpecSource, matches: Sequence[PlannedMatch]) -> Iterator[Finding]:
     """Pairs of layers that two matches compare by the same loss. Matches with equal text are reported elsewhere."""
-    first: dict[Any, PlannedMatch] = {}
+    first: list[tuple[Any, PlannedMatch]] = []  # compared and not hashed: parameters may be lists
     reported = set()
     for match in matches:
         layers = (match.teacher, match.teacher_layers, match.student_layers)
         what = (match.feature, match.loss, match.projection, *layers)
-        other = next((seen for key, seen in first.items() if key == what and seen.path != match.path), None)
-        first.setdefault(what, match)
+        other = next((seen for key, seen in first if key == what and seen.path != match.path), None)
+        if all(key != what for key, _ in first):
+            first.append((what, match))
         if other is None or (other.path, match.path) in reported or source.at(other.path) == source.at(match.path):
             continue
         reported.add((other.path, match.path))

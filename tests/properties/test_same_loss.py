@@ -59,6 +59,8 @@ OF_THE_LONGEST = {
     "nst": ({"scale": "length"}, "it is `mmd` by another name"),
 }
 """Parameters with which a loss depends on how far its rows are padded, and why; from a cache it is the same."""
+OF_STEPS = ("similarity_mse", "similarity_kl", "contrastive", "triplet_order", "cosent")
+"""Losses that compare the rows of a step, computed apart from the others: `test_embedding_steps.py`."""
 TEMPERATURES = ("flsw", "cwsm")
 """Rules that compare a row with the mean of its micro-batch: how rows are padded does not matter, how they are cut does."""
 
@@ -78,8 +80,10 @@ def matches():
     """Every feature loss on each kind of feature that it takes; one that reduces on layers too that no other one needs."""
     for name in FEATURE_LOSSES:
         loss = REGISTRY.get("feature_loss", name)
+        if loss.feature == "embedding" or loss.vectors:
+            yield from vectors(name)
         if loss.feature == "embedding":
-            continue  # of one vector a row, without padding; how a step is split: test_embedding_steps.py
+            continue
         parameters = {"heads": 4} if "heads" in loss.model_fields else {}
         if loss.feature is None:
             yield match("relations", name, parameters, [0, 1], [0, 1])
@@ -88,6 +92,13 @@ def matches():
             yield match("hidden", name, parameters, [3, 0], [2, 0])
         if name in OF_THE_LONGEST:
             yield match("hidden", name, OF_THE_LONGEST[name][0], [1, 2], [0, 1])
+
+
+def vectors(name):
+    """The match of a loss between embeddings, here the states of the first token; none of one that compares rows."""
+    if name not in OF_STEPS:
+        parameters = {"loss": "cos", "widths": [4, 16]} if name == "matryoshka" else {}
+        yield {"feature": "first", "loss": {name: parameters}}
 
 
 def match(feature, name, parameters, teacher, student):
@@ -169,8 +180,9 @@ class Laboratory:
         sets = [f"stages.distil.distiller={self.strategy}", *(f"stages.distil.training.{change}" for change in changes)]
         for model, layer in (("teacher", 1), ("student", 0)):
             of = f"bert.encoder.layer.{layer}.attention.self"
+            first = f"output.hidden_states[{layer + 2}][:, 0]"
             relations = [f'modules["{of}.query"].output', f'modules["{of}.key"].output']
-            sets.append(f"adaptors.{model}={json.dumps({**adaptor, 'relations': relations})}")
+            sets.append(f"adaptors.{model}={json.dumps({**adaptor, 'relations': relations, 'first': first})}")
         made = prepare(compose(self.text, "spec", self.folder, sets, {}), REGISTRY)
         if made.plan is None:
             raise FindingError(*made.errors)
@@ -283,7 +295,7 @@ def together(expected):
 
 def test_every_loss_and_task_is_here():
     assert {*WRITTEN, *APART} == {*TASKS}
-    assert {each["loss"].popitem()[0] for each in matches()} == {*FEATURE_LOSSES}
+    assert {each["loss"].popitem()[0] for each in matches()} | {*OF_STEPS} == {*FEATURE_LOSSES}
     kinds = {REGISTRY.get("task", task).logits for task in WRITTEN}
     made = {name for name in LOGIT_LOSSES if REGISTRY.get("logit_loss", name).compares & kinds}
     assert {name for kind in kinds for name in EverySoft(kind).parts} >= made

@@ -16,7 +16,9 @@ ZERO_AT_EQUALITY = {"mse", "kl", "margin_mse", "hidden_mse", "cos", "pkd", "fsp"
     "attention_mse_sum",
     "embedding_mse",
     "similarity_mse",
+    "embedding_l2",
     "similarity_kl",
+    "matryoshka",
 }
 LOSSES = [entry.component for kind in ("logit_loss", "feature_loss") for entry in registry().of_kind(kind)]
 
@@ -70,14 +72,43 @@ def squares(student, teacher):
 @pytest.mark.slow
 @pytest.mark.parametrize("component", LOSSES, ids=lambda component: component.name)
 def test_every_builtin_loss_passes(component):
-    narrow = (
-        {"heads": 2} if "heads" in component.model_fields else {}
-    )  # the check's vectors are not as wide as a model's
+    # The check's vectors are not as wide as a model's.
+    narrow = {"heads": 2} if "heads" in component.model_fields else {}
+    if component.name == "matryoshka":
+        narrow = {"loss": "cos", "widths": [2, 5, 8]}
     check_loss(
-        component(**narrow),
+        component.model_validate(narrow, context={"registry": registry()}),
         zero_at_equality=component.name in ZERO_AT_EQUALITY,
         non_negative=True,
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "loss", ["embedding_mse", "similarity_kl", "triplet_order", {"contrastive": {"queue": 8}}], ids=str
+)
+def test_prefixes_of_every_kind_of_loss_pass(loss):
+    made = {"loss": loss, "widths": [2, 5], "weights": [0.5, 2.0]}
+    component = registry().get("feature_loss", "matryoshka").model_validate(made, context={"registry": registry()})
+    check_loss(component, non_negative=True)
+
+
+def test_a_loss_of_rows_that_depends_on_the_mask_of_the_tokens_fails():
+    class Masked(FeatureLoss):
+        """The squared difference, times the number of tokens."""
+
+        name = "masked"
+        feature = "embedding"
+
+        def build(self, context):
+            def loss(student, teacher, *, mask):
+                tokens = 1 if mask is None else mask.sum()
+                return squares(student, teacher).mean() * tokens
+
+            return loss
+
+    with pytest.raises(AssertionError, match="it depends on the mask of the tokens"):
+        check_loss(Masked())
 
 
 def test_the_claims_of_a_simple_loss_hold():
