@@ -77,9 +77,9 @@ class Matryoshka(FeatureLoss):
     @field_validator("weights")
     @classmethod
     def _one_each(cls, value: list[float] | None, info: ValidationInfo) -> list[float] | None:
-        widths = info.data.get("widths", value)
-        if value is not None and len(value) != len(widths):
-            context = {"weights": len(value), "widths": len(widths)}
+        widths: list[int] = info.data.get("widths", [])  # none if they are an error themselves
+        if value is not None and widths and len(value) != len(widths):
+            context = {"widths": len(widths)}
             raise PydanticCustomError("wrong_value", "write a weight for each of the {widths} widths", context)
         return value
 
