@@ -52,7 +52,7 @@ class EmbeddingMse(FeatureLoss):
     """What the mean is over: `rows`, or `elements`, the width too."""
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
-        from kdspec.ops.embeddings import embedding_mse
+        from kdspec.ops.embeddings.losses import embedding_mse
 
         del context
 
@@ -73,7 +73,7 @@ class EmbeddingL2(FeatureLoss):
     compares_positions = False
 
     def build(self, context: BuildContext) -> Callable[..., Mean]:
-        from kdspec.ops.embeddings import embedding_l2
+        from kdspec.ops.embeddings.losses import embedding_l2
 
         del context
         return unmasked(embedding_l2)
@@ -97,7 +97,7 @@ class SimilarityMse(FeatureLoss):
     compares_positions = False
 
     def build(self, context: BuildContext) -> Callable[..., Tensor]:
-        from kdspec.ops.embeddings import similarity_mse
+        from kdspec.ops.embeddings.losses import similarity_mse
 
         del context
 
@@ -127,7 +127,7 @@ class SimilarityKl(FeatureLoss):
     """Whether each row is one of its own neighbours. Its cosine, 1 in both models, then takes most of the probability."""
 
     def build(self, context: BuildContext) -> Callable[..., Tensor]:
-        from kdspec.ops.embeddings import similarity_kl
+        from kdspec.ops.embeddings.losses import similarity_kl
 
         del context
 
@@ -159,8 +159,8 @@ class Contrastive(FeatureLoss):
     together, so it is at least the number of rows of a step. They are saved in checkpoints."""
 
     def build(self, context: BuildContext) -> Callable[..., Tensor] | nn.Module:
-        from kdspec.ops.embeddings import contrastive
-        from kdspec.ops.teacher_queue import QueuedContrastive
+        from kdspec.ops.embeddings.losses import contrastive
+        from kdspec.ops.embeddings.teacher_queue import QueuedContrastive
 
         del context
         if self.queue:
@@ -191,7 +191,7 @@ class TripletOrder(FeatureLoss):
     """By how much the student's similarities are to differ."""
 
     def build(self, context: BuildContext) -> Callable[..., Tensor]:
-        from kdspec.ops.similarity_order import triplet_order
+        from kdspec.ops.embeddings.similarity_order import triplet_order
 
         del context
         return unmasked(partial(triplet_order, margin=self.margin))
@@ -219,7 +219,7 @@ class Cosent(FeatureLoss):
     """Factor of the similarities, the inverse of a temperature."""
 
     def build(self, context: BuildContext) -> Callable[..., Tensor]:
-        from kdspec.ops.similarity_order import cosent
+        from kdspec.ops.embeddings.similarity_order import cosent
 
         del context
         return unmasked(partial(cosent, scale=self.scale))

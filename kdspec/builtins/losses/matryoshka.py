@@ -84,7 +84,7 @@ class Matryoshka(FeatureLoss):
         return value
 
     def build(self, context: BuildContext) -> Callable[..., Tensor | Mean]:
-        from kdspec.objectives.prefixes import Prefixes
+        from kdspec.ops.embeddings.prefixes import Prefixes
 
         weights = self.weights or [1.0] * len(self.widths)
         # One loss a width: a queue, or parameters of its own, are of vectors of this width.

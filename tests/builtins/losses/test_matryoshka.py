@@ -12,7 +12,7 @@ from kdspec.builtins.losses.feature_losses import CosineLoss, HiddenMse, Pkd
 from kdspec.builtins.losses.matryoshka import Matryoshka
 from kdspec.builtins.losses.relation_losses import MiniLMv2
 from kdspec.diagnostics.fault import Fault
-from kdspec.ops.embeddings import contrastive, embedding_mse, similarity_mse
+from kdspec.ops.embeddings.losses import contrastive, embedding_mse, similarity_mse
 from kdspec.ops.features import cosine
 
 STUDENT, TEACHER = torch.randn(2, 5, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).unbind()

@@ -1,7 +1,7 @@
 """Losses between embeddings against the functions of other libraries: their recorded values, and sentence-transformers itself.
 
 The recorded values are those of RAG-Retrieval at 4193c8c, the training code of Jasper and Stella, and of distill-embeddings
-at e94393c: `record_embeddings.py` prints them.
+at e94393c: `record_goldens.py` prints them.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from torch.nn.functional import normalize
 
 from kdspec import BuildContext
 from kdspec.builtins.matching.compat_presets import SentenceTransformersEmbedDistill, SentenceTransformersMse
-from kdspec.ops.embeddings import contrastive, cosines, similarity_kl, similarity_mse
+from kdspec.ops.embeddings.losses import contrastive, cosines, similarity_kl, similarity_mse
+from kdspec.ops.embeddings.similarity_order import cosent, triplet_order
 from kdspec.ops.features import cosine
 from kdspec.ops.mean import Mean
-from kdspec.ops.similarity_order import cosent, triplet_order
 from kdspec.registry.registry import load_registry
 
 REGISTRY = load_registry()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kdspec.ops.embeddings import cosines
+from kdspec.ops.embeddings.losses import cosines
 from kdspec.ops.precision import widened
 
 

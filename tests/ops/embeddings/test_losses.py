@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdspec.ops.embeddings import contrastive, cosines, embedding_mse, similarity_kl, similarity_mse
+from kdspec.ops.embeddings.losses import contrastive, cosines, embedding_mse, similarity_kl, similarity_mse
 from kdspec.ops.features import cosine
 
 LOSSES = {

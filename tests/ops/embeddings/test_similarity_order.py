@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdspec.ops.embeddings import cosines
-from kdspec.ops.similarity_order import cosent, triplet_order
+from kdspec.ops.embeddings.losses import cosines
+from kdspec.ops.embeddings.similarity_order import cosent, triplet_order
 
 MARGIN, SCALE = 0.015, 20.0
 LOSSES = {"triplet_order": lambda s, t: triplet_order(s, t, MARGIN), "cosent": lambda s, t: cosent(s, t, SCALE)}

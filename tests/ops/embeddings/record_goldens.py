@@ -1,6 +1,6 @@
-"""Prints the golden values of `test_embedding_goldens.py`, by the functions of the libraries themselves.
+"""Prints the golden values of `test_goldens.py`, by the functions of the libraries themselves.
 
-    python record_embeddings.py RAG-Retrieval distill-embeddings
+    python record_goldens.py RAG-Retrieval distill-embeddings
 
 The arguments are clones of github.com/NLPJCL/RAG-Retrieval (commit 4193c8c; needs sentence-transformers) and of
 github.com/retrieva/distill-embeddings (commit e94393c; needs einops and lightning).

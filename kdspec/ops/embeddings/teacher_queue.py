@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kdspec.diagnostics.fault import Fault
-from kdspec.ops.embeddings import contrastive
+from kdspec.ops.embeddings.losses import contrastive
 from kdspec.ops.features import direction
 
 

@@ -7,8 +7,8 @@ import torch
 from torch.nn.functional import normalize
 
 from kdspec.diagnostics.fault import Fault
-from kdspec.ops.embeddings import contrastive
-from kdspec.ops.teacher_queue import QueuedContrastive
+from kdspec.ops.embeddings.losses import contrastive
+from kdspec.ops.embeddings.teacher_queue import QueuedContrastive
 
 
 def vectors(rows, seed):

@@ -1,0 +1,1 @@
+"""Losses between embeddings, one vector a row."""
