@@ -54,7 +54,9 @@ class DistillationObjective(Objective):
         self.matches = nn.ModuleList(self._terms)
         # FSDP2 gathers the items of a module list for their forward pass alone, and these are used between passes too.
         self.step_matches = nn.ModuleDict({str(number): term for number, term in enumerate(self._whole.values())})
-        self.compares_steps = bool(self._whole)
+        self.compares_steps = bool(self._whole) or (
+            hard is not None and any(task.across_steps for task in tasks.values())
+        )
         if soft is not None and soft.module is not None:
             self.soft_loss = soft.module  # registered, so that its parameters are trained
 
@@ -71,15 +73,19 @@ class DistillationObjective(Objective):
                     terms[match.term] = Term(match(step, packing), weight)
                 except Exception as error:
                     raise match.within(step) from error
-        if self.hard is not None and (weight := self.hard(step.progress)):
+        if self.hard is not None and (weight := self.hard(step.progress)) and not self.tasks[step.task].across_steps:
             losses, share = _hard(self.tasks[step.task], step)
             for name, loss in losses.items():
                 terms[HARD_LABELS if len(losses) == 1 else f"{HARD_LABELS}.{name}"] = Term(loss, weight * share)
         return terms
 
     def views(self, step: Step) -> dict[str, View]:
-        """Those of the matches with a loss over a whole step."""
+        """Those of the matches with a loss over a whole step, and of hard labels that are compared across one."""
         found = {}
+        if self.hard is not None and self.hard(step.progress) and (task := self.tasks[step.task]).across_steps:
+            view = task.hard_view(step.student, step.batch)
+            assert view is not None, "a task across steps has the tensors that its hard loss compares"
+            found[HARD_LABELS] = view
         for name, match in self._whole.items():
             if match.weight(step.progress):
                 try:
@@ -92,6 +98,11 @@ class DistillationObjective(Objective):
         """Their losses."""
         found = {}
         for name, view in views.items():
+            if name == HARD_LABELS and self.hard is not None:
+                across = next(task for task in self.tasks.values() if task.across_steps)
+                (loss,) = across.hard_loss_across(view).values()
+                found[name] = Term(loss, self.hard(progress))
+                continue
             match = self._whole[name]
             try:
                 found[name] = Term(match.compared(view), match.weight(progress))
@@ -202,5 +213,6 @@ def _hard(task: BuiltTask, step: Step) -> tuple[Mapping[str, Mean], float]:
     if own := step.student.heads("losses"):
         # The model's own loss is already a mean over its labels; their number is not known here.
         return {str(index): Mean(loss.mean(), 1.0, "labelled") for index, loss in enumerate(own)}, 1.0
-    losses = task.hard_loss(step.student, step.batch)
+    view = task.hard_view(step.student, step.batch)
+    losses = task.hard_loss(step.student, step.batch) if view is None else task.hard_loss_across(view)
     return losses, 1 / max(len(losses), 1)

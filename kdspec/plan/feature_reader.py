@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from kdspec.api.kinds.context import AdaptorContext
@@ -106,13 +106,17 @@ class FeatureReader:
         yield from self.needs.reads.get(model, frozenset())
         yield from self.needs.optional.get(model, frozenset())
         if model == self.student and self.needs.hard_labels:
-            yield from ("losses",) if self._own_loss else ("logits", "labels")
+            yield from ("losses",) if self._own_loss else ("logits", "labels", *self._of_hard_labels)
 
     @property
     def _own_loss(self) -> bool:
         """Whether the student returns its own hard loss."""
         labelled = self.student in self.spec.adaptors or self.spec.tasks[self.task].has_labels()
         return "losses" in self.paths[self.student] and labelled
+
+    @property
+    def _of_hard_labels(self) -> Collection[str]:
+        return self.spec.tasks[self.task].hard_features()
 
     @property
     def _distiller(self) -> str:
@@ -133,7 +137,7 @@ class FeatureReader:
             message = f"stage `{self.stage}` learns hard labels, but task `{self.task}` has none"
             yield Finding("KD312", message, *label, also=also)
             return
-        for name in ("logits", "labels"):
+        for name in ("logits", "labels", *self._of_hard_labels):
             if name not in self.paths[self.student]:
                 yield self._missing(self.student, name, "the hard-label loss reads it")
 

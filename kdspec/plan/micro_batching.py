@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from kdspec.api.component import Strict
+from kdspec.api.kinds.kinds import Task
 from kdspec.api.kinds.losses import Scoped
 from kdspec.api.plan.plan import Plan, TaskPlan
 from kdspec.diagnostics.finding import Finding, Mark
@@ -90,8 +91,10 @@ def _doubts(made: Plan, plan: TaskPlan) -> Iterator[str]:
     for part in _scoped(parts):
         # The rows of a step do not depend on how it is split, but only losses of matches, and strategies with their own terms,
         # can get them: a model or a task gets those of a micro-batch.
-        whole = part.scope == "step" and part.kind in ("feature_loss", "distiller")
-        if part.scope not in SEPARATE and not whole:
+        scope = part.hard_scope() if isinstance(part, Task) else part.scope
+        written = isinstance(part, Task) and part.scope != scope  # a task whose hard loss compares the rows of a step
+        whole = scope == "step" and (part.kind in ("feature_loss", "distiller") or written)
+        if scope not in SEPARATE and not whole:
             yield f"the {part.words()} `{part.name}` may compute on several rows together"
     features = plan.features[plan.student]
     if "losses" in features:

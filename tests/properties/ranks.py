@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-PLUGINS = [HERE.parent / "shared" / "toys.py", HERE / "ranks_plugin.py"]
+PLUGINS = [*(HERE.parent / "shared" / name for name in ("toys.py", "ranking_models.py")), HERE / "ranks_plugin.py"]
 
 
 def run(job: dict[str, Any], folder: Path, registry: Any, process_group: Any) -> Any:

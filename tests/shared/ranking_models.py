@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kdspec import Component, Model, ModelContext, hookimpl
+
 
 class Scorer(nn.Module):
     """The dot product of mean token vectors, or a linear score of a pair's mean."""
@@ -38,8 +40,37 @@ class Scorer(nn.Module):
         asked = self._mean(query["input_ids"], query["attention_mask"])
         answers = self._mean(document["input_ids"], document["attention_mask"])
         logits = (asked[queries][:, None] * answers[there]).sum(-1)
-        return {"logits": logits, "query_embedding": asked, "document_embedding": answers}
+        return {"logits": logits, "query_vectors": asked, "document_vectors": answers}
 
     def _mean(self, ids: Tensor, mask: Tensor) -> Tensor:
         kept = mask[..., None].to(self.vectors.weight.dtype)
         return (self.dropout(self.vectors(ids)) * kept).sum(1) / kept.sum(1)
+
+
+class TwoTowers(Model):
+    """A `Scorer` that reads each text alone, with the tokenizer in the folder `letters`."""
+
+    name = "two_towers"
+    scope = "row"
+    dropout: float = 0.0
+    """Part of the values that is dropped while it trains."""
+
+    def form(self, context: ModelContext) -> str:
+        return "each"
+
+    def tokenizer(self, context: ModelContext) -> Any:
+        import transformers
+
+        return transformers.AutoTokenizer.from_pretrained(context.folder / "letters")
+
+    def tokenizer_id(self, context: ModelContext) -> str:
+        return "letters"
+
+    def build(self, context: ModelContext) -> Any:
+        return Scorer(len(self.tokenizer(context)), dropout=self.dropout).double()
+
+
+@hookimpl
+def kdspec_components() -> list[type[Component]]:
+    """The model."""
+    return [TwoTowers]

@@ -20,7 +20,7 @@ from kdspec.api.kinds.context import (
     OptimizerContext,
     TaskContext,
 )
-from kdspec.api.kinds.losses import LogitKind, Scoped, is_number
+from kdspec.api.kinds.losses import LogitKind, Scope, Scoped, is_number
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -182,6 +182,17 @@ class Task(Scoped):
         A model without a prompt of the name reads texts as they are; an error if all models of the task do.
         """
         return {}
+
+    def hard_scope(self) -> Scope:
+        """What its hard loss needs at once in training: `step` for one that the built task computes over whole optimizer steps.
+
+        By default the scope of the task. Torch-free.
+        """
+        return self.scope
+
+    def hard_features(self) -> Collection[str]:
+        """The features of the student that its hard loss reads in training beside `logits` and `labels`. Torch-free."""
+        return ()
 
     def label_columns(self) -> Mapping[tuple[str | int, ...], str]:
         """The columns of the labels, by the path of the parameter that names each; empty if there are none. Torch-free.

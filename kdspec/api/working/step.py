@@ -84,7 +84,10 @@ class Step:
 
 @dataclass(frozen=True)
 class View:
-    """The tensors of some rows that a loss of the scope `step` compares: entry n of each tensor belongs to row n."""
+    """The tensors of some rows that a loss of the scope `step` compares: entry n of each tensor belongs to row n.
+
+    Where rows have several texts, entry n of a tensor may belong to text n.
+    """
 
     student: tuple[Tensor, ...]
     """Those of the student; the gradient flows through them."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from kdspec.api.working.batch import Batch
     from kdspec.api.working.pieces import Pieces
-    from kdspec.api.working.step import Features
+    from kdspec.api.working.step import Features, View
     from kdspec.ops.mean import Mean, Unit
 
 Row = Mapping[str, Any]
@@ -67,6 +67,8 @@ class BuiltTask(ABC):
     head: Head = Head()
     length_key: str = "input_ids"
     """The entry of an encoded row that is as long as the row; if it does not exist, rows have no length."""
+    across_steps: bool = False
+    """Whether `hard_loss_across` compares the rows of whole optimizer steps, and not those of micro-batches."""
     sides: bool = False
     """Whether teachers read other texts of a training row than the student. Their `Reader.side` is then `teacher`."""
 
@@ -126,6 +128,23 @@ class BuiltTask(ABC):
         of its name; several are `hard_labels.<name>`, and their mean is trained and evaluated.
         """
         del features, batch
+        return {}
+
+    def hard_view(self, features: Features, batch: Batch) -> View | None:
+        """The tensors of a micro-batch that the hard loss compares across rows; by default None: `hard_loss` is trained.
+
+        Entry n of the tensors of a side belongs to row n, or to the n-th of what the micro-batch has several of, such as texts.
+        """
+        del features, batch
+        return None
+
+    def hard_loss_across(self, view: View) -> Mapping[str, Mean]:
+        """The hard loss that is trained in place of `hard_loss`, of the rows of a micro-batch or, with `across_steps`, of a step.
+
+        Args:
+            view: of `hard_view`; that of a step has the tensors of its micro-batches and processes one after another.
+        """
+        del view
         return {}
 
     def units(self, batch: Batch, masks: Mapping[str, Tensor]) -> Mapping[Unit, float]:
@@ -192,6 +211,7 @@ class WrappedTask(BuiltTask):
     def __init__(self, task: BuiltTask) -> None:
         self.task = task
         self.head, self.length_key, self.sides = task.head, task.length_key, task.sides
+        self.across_steps = task.across_steps
 
     def rows(self, split: str) -> int:
         """That of the wrapped task."""
@@ -220,6 +240,14 @@ class WrappedTask(BuiltTask):
     def hard_loss(self, features: Features, batch: Batch) -> Mapping[str, Mean]:
         """Those of the wrapped task."""
         return self.task.hard_loss(features, batch)
+
+    def hard_view(self, features: Features, batch: Batch) -> View | None:
+        """That of the wrapped task."""
+        return self.task.hard_view(features, batch)
+
+    def hard_loss_across(self, view: View) -> Mapping[str, Mean]:
+        """Those of the wrapped task."""
+        return self.task.hard_loss_across(view)
 
     def units(self, batch: Batch, masks: Mapping[str, Tensor]) -> Mapping[Unit, float]:
         """As the wrapped task counts them."""

@@ -1,4 +1,4 @@
-"""The rule of losses with the scope `step`: the student runs twice, which some settings do not allow."""
+"""The rule of losses over whole steps: the student runs twice, which some settings do not allow."""
 
 from __future__ import annotations
 
@@ -14,12 +14,20 @@ if TYPE_CHECKING:
 
 @hookimpl
 def kdspec_check(plan: Plan) -> Iterator[Finding]:
-    """Stages with a match over whole steps, and a setting that does not allow it."""
+    """Stages with a match or hard labels over whole steps, and a setting that does not allow it."""
     for stage in plan.stages:
         whole = [match for match in stage.matches if match.loss.scope == "step" and not match.weight.always_zero()]
-        if not whole:
+        across = [
+            name
+            for name, task in stage.tasks.items()
+            if task.needs.hard_labels and plan.spec.tasks[name].hard_scope() == "step"
+        ]
+        if whole:
+            loss = Mark((*whole[0].path, "loss"), "of the scope `step`")
+        elif across:
+            loss = Mark(("tasks", across[0]), "has hard labels over whole steps", key=True)
+        else:
             continue
-        loss = Mark((*whole[0].path, "loss"), "of the scope `step`")
         for key, value, refused in (
             ("precision", "fp16", stage.training.precision == "fp16"),
             ("compile", "true", stage.training.compile),

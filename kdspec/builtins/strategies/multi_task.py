@@ -92,7 +92,11 @@ class MultiTask(Distiller):
             {
                 task: TaskObjective(
                     label_terms.objective(
-                        replace(context, matches=tuple(match for match in context.matches if match.task == task)),
+                        replace(
+                            context,
+                            tasks={task: context.tasks[task]},
+                            matches=tuple(match for match in context.matches if match.task == task),
+                        ),
                         how.teachers,
                         soft=how.soft_labels,
                         hard=how.hard_labels,

@@ -12,7 +12,7 @@ from kdspec.api.component import Component, Strict
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext, ExampleContext, Input, TaskContext
 from kdspec.api.kinds.kinds import Dataset, Task
-from kdspec.api.kinds.losses import LogitKind
+from kdspec.api.kinds.losses import LogitKind, Scope
 from kdspec.api.spec.bounds import LONGEST_ROW
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator
@@ -20,6 +20,7 @@ from kdspec.api.working.task import BuiltTask, Head, Reader, Row
 from kdspec.data import texts
 from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.files.retrieval_files import SpecTable, read_documents, read_queries
+from kdspec.data.ranking.in_batch import VECTORS, Negatives, loss_across, view_of
 from kdspec.data.ranking.ranked_rows import RankingColumns, RowReader, TextsById
 from kdspec.data.ranking.ranking_examples import example, pairs_of
 from kdspec.data.ranking.ranking_inputs import IGNORE, Limits, RankingInputs, targets
@@ -28,7 +29,7 @@ from kdspec.data.ranking.ranking_metrics import NAMES, CandidateMetrics
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from kdspec.api.working.step import Features
+    from kdspec.api.working.step import Features, View
     from kdspec.diagnostics.fault import Fault
     from kdspec.ops.mean import Mean, Unit
 
@@ -93,6 +94,10 @@ class Ranking(Task):
     corpus: SpecTable | None = None
     """A file with the texts of documents by id, where `documents` and `positives` have ids: as `queries`, with `text` (or `document`, `passage`)
     and perhaps `title`."""
+    negatives: Negatives = "none"
+    """Further negatives of the hard labels, for students that read each text alone: `micro_batch` for the documents of its
+    other rows, `step` for those of all rows of the optimizer step. Not one with the same text as a positive, or that another
+    row has as a positive of the same query."""
     without_text: texts.WithoutText = "error"
     """For a row without a query or a candidate, and for a candidate without a text: an error, or `leave_out`, which reports
     their number."""
@@ -114,7 +119,7 @@ class Ranking(Task):
         """The columns of the rows."""
         return RankingColumns(
             query=self.query, documents=self.documents, scores=self.scores, margins=self.margins,
-            positives=self.positives,
+            positives=self.positives, in_batch=self.negatives != "none",
         )  # fmt: skip
 
     def texts_by_id(self, context: BuildContext) -> dict[str, TextsById]:
@@ -132,6 +137,7 @@ class Ranking(Task):
             "logits": "output.logits",
             "logits_mask": "batch.candidates_mask",
             "embedding": "output.embedding",
+            **{name: f"output.{name}" for name in VECTORS},
         }
         if self.positives is not None:
             paths["labels"] = "batch.labels"
@@ -140,6 +146,14 @@ class Ranking(Task):
     def has_labels(self) -> bool:
         """Whether `positives` names a column."""
         return self.positives is not None
+
+    def hard_scope(self) -> Scope:
+        """That of `negatives`."""
+        return "position" if self.negatives == "none" else self.negatives
+
+    def hard_features(self) -> Collection[str]:
+        """The vectors of the texts, where other rows have negatives."""
+        return () if self.negatives == "none" else VECTORS
 
     def label_columns(self) -> Mapping[ColumnPlace, str]:
         """That of `positives`."""
@@ -198,7 +212,8 @@ class RankedRows(BuiltTask):
             split: RowReader(task.columns(), rows, split, context.tell, leave_out=leave_out, **by_id).read()
             for split, rows in splits.items()
         }
-        self._inputs = RankingInputs(_limits(task.max_length))
+        self._inputs = RankingInputs(_limits(task.max_length), in_batch=task.negatives != "none")
+        self.across_steps = task.negatives == "step"
 
     def rows(self, split: str) -> int:
         """Number of queries of the split."""
@@ -241,13 +256,21 @@ class RankedRows(BuiltTask):
     def hard_loss(self, features: Features, batch: Batch) -> Mapping[str, Mean]:
         """The cross-entropy of the positives among the candidates; none without `positives`."""
         from kdspec.objectives.soft_labels import outputs
-        from kdspec.ops.retrieval.candidates import cross_entropy_of_positives
+        from kdspec.ops.ranking.label_losses import cross_entropy_of_positives
 
         if self._task.positives is None:
             return {}
         scores = outputs(features)[0].dense()
         places = (batch.targets[name].to(scores.device) for name in ("positives", "candidates_mask"))
         return {"labels": cross_entropy_of_positives(scores, *places)}
+
+    def hard_view(self, features: Features, batch: Batch) -> View | None:
+        """The vectors of queries and documents, with `negatives` of other rows."""
+        return None if self._task.negatives == "none" else view_of(features, batch)
+
+    def hard_loss_across(self, view: View) -> Mapping[str, Mean]:
+        """The cross-entropy of the positives among the candidates and the documents of other rows."""
+        return loss_across(view)
 
     def evaluator(self, split: str) -> Evaluator:
         """nDCG@10, MRR@10, MAP and accuracy of the given candidates."""

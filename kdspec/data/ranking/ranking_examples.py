@@ -7,6 +7,7 @@ from typing import Any
 
 from kdspec.api.kinds.context import Input
 from kdspec.data import texts
+from kdspec.data.ranking.in_batch import example_ids
 from kdspec.data.ranking.ranked_rows import RankingColumns, written
 from kdspec.data.ranking.ranking_inputs import Limits
 
@@ -48,7 +49,8 @@ def example(
         for side, number, limit in sides
         for name, given in texts.example(number, limit, longest).items()
     }
-    return {**fields, "queries": Input((rows,), value=0), "candidates": candidates, **made}
+    ids = example_ids(rows, rows * most) if columns.in_batch else {}
+    return {**fields, "queries": Input((rows,), value=0), "candidates": candidates, **made, **ids}
 
 
 def pairs_of(columns: RankingColumns, first: Columns | None) -> list[list[str]] | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdspec.api.working.task import Reader, Row
 from kdspec.data import texts
+from kdspec.data.ranking.in_batch import KnownPositives, id_targets
 from kdspec.data.ranking.ranked_rows import QueryRow
 from kdspec.diagnostics.fault import Fault
 
@@ -40,10 +41,11 @@ class RankingInputs:
 
     Args:
         limits: of the texts.
+        in_batch: whether the documents of other rows are negatives: batches of the form `each` then have the targets `IDS`.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self, limits: Limits, *, in_batch: bool = False) -> None:
+        self._limits, self._in_batch = limits, in_batch
         self._texts: dict[str, dict[str, int]] = {side: {} for side in SIDES}
         self._tokens: dict[tuple[Reader, str], dict[int, Mapping[str, list[int]]]] = {}
 
@@ -58,6 +60,10 @@ class RankingInputs:
             given["labels"] = row.positives[0] if row.positives else IGNORE
             given["positives"] = list(row.positives)
             given["candidates"] = len(row.documents)
+        if self._in_batch and reader.form == "each":
+            known = KnownPositives(rows)
+            for row, given in zip(rows, made, strict=True):
+                given.update(known.ids(row))
         return made
 
     def collate(self, rows: Sequence[Row], reader: Reader) -> dict[str, dict[str, Tensor]]:
@@ -137,7 +143,7 @@ class RankingInputs:
 
 
 def targets(rows: Sequence[Row]) -> dict[str, Tensor]:
-    """`labels`, `(rows,)`, the place of the first positive; `candidates_mask` and `positives`, `(rows, n)`."""
+    """`labels`, `(rows,)`, the place of the first positive; `candidates_mask` and `positives`, `(rows, n)`; and ids of texts."""
     import torch
 
     most = max(row["candidates"] for row in rows)
@@ -146,7 +152,8 @@ def targets(rows: Sequence[Row]) -> dict[str, Tensor]:
     for number, row in enumerate(rows):
         positives[number, row["positives"]] = True
     labels = torch.tensor([row["labels"] for row in rows])
-    return {"labels": labels, "candidates_mask": there.long(), "positives": positives.long()}
+    ids = id_targets(rows) if "document_ids" in rows[0] else {}
+    return {"labels": labels, "candidates_mask": there.long(), "positives": positives.long(), **ids}
 
 
 def _parts(row: Row) -> Iterable[dict[str, list[int]]]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from kdspec.api.working.batch import Batch
     from kdspec.api.working.pieces import Pieces
-    from kdspec.api.working.step import Features
+    from kdspec.api.working.step import Features, View
     from kdspec.ops.mean import Mean, Unit
 
 
@@ -111,6 +111,16 @@ class GuardedTask(WrappedTask):
         """The hard losses of the task."""
         with self._loss_guard:
             return super().hard_loss(features, batch)
+
+    def hard_view(self, features: Features, batch: Batch) -> View | None:
+        """What the hard loss of the task compares across rows."""
+        with self._loss_guard:
+            return super().hard_view(features, batch)
+
+    def hard_loss_across(self, view: View) -> Mapping[str, Mean]:
+        """The hard losses of the task across rows."""
+        with self._loss_guard:
+            return super().hard_loss_across(view)
 
     def units(self, batch: Batch, masks: Mapping[str, Tensor]) -> Mapping[Unit, float]:
         """The units that the task counts."""

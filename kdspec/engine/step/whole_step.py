@@ -279,13 +279,16 @@ def _own(
     rank: int, places: Sequence[_Place], views: Mapping[_Place, View], gradients: Sequence[Tensor]
 ) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
     """For each micro-batch of this process the gradients of its rows, without padding."""
-    start = 0
+    starts = [0] * len(gradients)  # of each tensor its own: rows, and texts of rows, differ in number
     for micro, of in places:
         shapes = [tensor.shape for tensor in views[micro, of].student]
         if of == rank:
-            own = ((slice(start, start + shape[0]), *map(slice, shape[1:])) for shape in shapes)
+            own = (
+                (slice(start, start + shape[0]), *map(slice, shape[1:]))
+                for start, shape in zip(starts, shapes, strict=True)
+            )
             yield micro, tuple(gradient[part] for gradient, part in zip(gradients, own, strict=True))
-        start += shapes[0][0]
+        starts = [start + shape[0] for start, shape in zip(starts, shapes, strict=True)]
 
 
 def _everywhere(group: ProcessGroup, views: Sequence[Mapping[str, View]]) -> dict[str, dict[_Place, View]]:

@@ -279,6 +279,74 @@ def test_without_positives_there_is_no_hard_loss():
     assert "labels" not in task(documents="neg").adaptor()
 
 
+# In-batch negatives
+
+IN_BATCH = {"documents": ["pos", "neg"], "positives": "pos"}
+PASSAGES = {"query": ["a", "b", "a", "c"], "pos": ["x", "y", "z", None], "neg": [["u"], ["x", "u"], ["y"], ["v"]]}
+"""Documents in the order of a batch: x u y z v. `z` is a positive of the query of the first row too, and `x` of the third's."""
+
+
+def across(made, tokenizer, model=None, rows=slice(None)):
+    """The loss across the rows of a batch, the scores of all documents, and the batch."""
+    given = batch(made, "each", tokenizer, rows=rows)
+    features = Features((model or Scorer(len(tokenizer)).double())(**_inputs(given)))
+    view = made.hard_view(features, given)
+    (loss,) = made.hard_loss_across(view).values()
+    return loss, view.student[0] @ view.student[1].T, given
+
+
+def _inputs(given):
+    fields = {name: tensors for name, tensors in given.inputs.items() if name}
+    return fields | {name: tensor for name, tensor in given.inputs[""].items() if name != "token_type_ids"}
+
+
+def test_documents_of_other_rows_are_negatives(tokenizer):
+    loss, scores, given = across(built(PASSAGES, negatives="micro_batch", **IN_BATCH), tokenizer)
+    assert scores.shape == (4, 5)
+    assert loss.count == 3
+    assert given.targets["labels"].tolist() == [0, 0, 0, -100]
+    # x among u y v (not z), y among x u z v, z among u y v (not x)
+    chosen = [(0, [0, 1, 2, 4]), (1, [2, 0, 1, 3, 4]), (2, [3, 1, 2, 4])]
+    right = [functional.cross_entropy(scores[row, places], torch.tensor(0)) for row, places in chosen]
+    assert loss.value.item() == pytest.approx(sum(right).item() / 3, rel=1e-12)
+
+
+def test_the_same_text_is_never_a_negative_of_itself(tokenizer):
+    rows = {"query": ["a", "b"], "pos": ["x", "x"], "neg": [[], []]}
+    loss, scores, _ = across(built(rows, negatives="micro_batch", **IN_BATCH), tokenizer)
+    assert scores.shape == (2, 1)
+    assert loss.value == 0
+
+
+def test_a_row_may_have_one_candidate_where_other_rows_have_more():
+    told = []
+    built({"query": ["a", "b"], "pos": ["x", "y"], "neg": [[], []]}, told.append, negatives="step", **IN_BATCH)
+    assert told == []
+
+
+def test_the_loss_across_rows_is_that_of_the_candidates_for_one_row(tokenizer):
+    made = built(negatives="micro_batch", **IN_BATCH)
+    model = Scorer(len(tokenizer)).double()
+    loss, _, given = across(made, tokenizer, model, slice(0, 1))
+    logits = model(**_inputs(given))["logits"]
+    (own,) = made.hard_loss(features_of(logits, given.targets["candidates_mask"]), given).values()
+    assert loss.value.item() == pytest.approx(own.value.item(), rel=1e-12)
+
+
+def test_what_in_batch_negatives_need_of_a_plan():
+    made = {name: task(**IN_BATCH, negatives=name) for name in ("none", "micro_batch", "step")}
+    assert [each.hard_scope() for each in made.values()] == ["position", "micro_batch", "step"]
+    assert [len(each.hard_features()) for each in made.values()] == [0, 2, 2]
+    assert [each.without_rows().across_steps for each in made.values()] == [False, False, True]
+    assert {*made["step"].hard_features()} <= {*made["step"].adaptor()}
+    found = made["step"].example(ExampleContext(form="each"), 3, 9)
+    assert {"document_ids", "positive_ids", "known_ids"} <= {name for name, given in found.items() if given.target}
+
+
+def test_a_model_that_reads_pairs_has_no_ids(tokenizer):
+    assert "document_ids" not in batch(built(negatives="step", **IN_BATCH), "pair", tokenizer).targets
+
+
 # Metrics
 
 
