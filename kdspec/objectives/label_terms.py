@@ -101,12 +101,13 @@ def needs(
     softly = bool(teachers) and not soft.weight.always_zero()
     with_labels = softly and (soft.loss.needs_labels or soft.probability_shift)
     masks = frozenset({"logits_mask"})
+    taught = masks | {"answered"} if softly else masks
     logits, use = frozenset({"logits"} if softly else ()), soft.logit_use(teachers)
     return TaskNeeds(
         task=task,
         teachers=tuple(teachers),
         reads={student: logits | ({"labels"} if with_labels else set()), **dict.fromkeys(teachers, logits)},
-        optional={student: masks | {"inputs_mask"}, **dict.fromkeys(teachers, masks)},
+        optional={student: masks | {"inputs_mask"}, **dict.fromkeys(teachers, taught)},
         logits={name: replace(use, at=("soft_labels", *use.at)) for name in teachers} if softly else {},
         classes_only=tuple(
             replace(each, at=("soft_labels", *each.at)) for each in soft.classes_only(teachers) if softly

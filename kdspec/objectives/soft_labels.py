@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -63,17 +63,38 @@ class Soft:
         by_teacher = {name: _kept(step.teachers[name]) for name in self.teachers}
         for name, logits in by_teacher.items():
             _same_heads(students, logits, name)
+            for student, teacher in zip(students, logits, strict=True):
+                _same_shape(student, teacher, name)
         labels = self._labels(step, len(students))
+        answered = _answered([step.teachers[name] for name in self.teachers])
+        if answered is None:
+            yield from self._of_heads(students, by_teacher, labels, step.progress)
+            return
+        students = [each.select(answered) for each in students]
+        by_teacher = {name: [each.select(answered) for each in logits] for name, logits in by_teacher.items()}
+        labels = [None if each is None else select(each, answered) for each in labels]
+        for suffix, loss, share in self._of_heads(students, by_teacher, labels, step.progress):
+            # The other rows do not count in the mean.
+            if isinstance(loss, Mean) and loss.per in ("rows", "labels"):
+                yield suffix, replace(loss, per="answered"), share
+            else:
+                yield suffix, loss, share
+
+    def _of_heads(
+        self,
+        students: Sequence[Logits],
+        by_teacher: Mapping[str, Sequence[Logits]],
+        labels: Sequence[Tensor | None],
+        progress: float,
+    ) -> Iterator[tuple[str, Tensor | Mean, float]]:
         for head, student in enumerate(students):
             teachers = [logits[head] for logits in by_teacher.values()]
-            for name, teacher in zip(self.teachers, teachers, strict=True):
-                _same_shape(student, teacher, name)
             number = "" if len(students) == 1 else f".{head}"
             if self.combine == "losses":
                 for name, teacher, share in zip(self.teachers, teachers, self._constant(), strict=True):
-                    yield f".{name}{number}", self._loss(student, [teacher], labels[head], step.progress), share
+                    yield f".{name}{number}", self._loss(student, [teacher], labels[head], progress), share
             else:
-                yield number, self._loss(student, teachers, labels[head], step.progress), 1.0
+                yield number, self._loss(student, teachers, labels[head], progress), 1.0
 
     def _loss(
         self, student: Logits, teachers: Sequence[Logits], labels: Tensor | None, progress: float
@@ -203,6 +224,12 @@ def _kept(features: Features) -> list[Logits]:
         value.select(mask) if mask is not None and mask.ndim == 2 and value.shape[:2] == mask.shape else value
         for value, mask in zip(logits, _masks(features, len(logits)), strict=True)
     ]
+
+
+def _answered(teachers: Sequence[Features]) -> Tensor | None:
+    """The mask of the rows to which all teachers have an answer, `(rows,)`; None if they have one to every row."""
+    masks = [mask != 0 for each in teachers for mask in each.heads("answered")]
+    return torch.stack(masks).all(0) if masks else None
 
 
 def _masks(features: Features, heads: int) -> Sequence[Tensor | None]:

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Unit = Literal["rows", "labels", "labelled", "tokens", "pairs"]
+Unit = Literal["rows", "labels", "labelled", "answered", "tokens", "pairs"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Mean:
     - ``rows``: examples;
     - ``labels``: positions that `logits_mask` keeps; rows if a row has one label;
     - ``labelled``: positions with a label other than -100, or a floating-point label other than NaN;
+    - ``answered``: rows to which all teachers have an answer, by the feature `answered`; else as ``labels``;
     - ``tokens``: positions that `inputs_mask` keeps; all of them without a mask;
     - ``pairs``: the sum over rows of their squared number of tokens.
 

@@ -46,7 +46,7 @@ def make(spec: Spec, source: SpecSource, registry: Registry) -> Made:
     found += () if _fails(found) else circles(spec)
     if _fails(found):
         return Made(None, tuple(found))
-    spec, unfit = fitted(spec, needs, registry)
+    spec, unfit = fitted(_answered(spec, needs), needs, registry)
     needs = {name: spec.stages[name].distiller.needs() for name in needs}
     tasks_of = _tasks_of(spec, needs.values())
     models = known(spec, source, tasks_of, partial(_kept, spec, source, registry, needs))
@@ -71,6 +71,19 @@ def _asked(spec: Spec) -> tuple[dict[str, Needs], list[Finding]]:
     asked = {name: _needs(spec, name) for name in spec.stages}
     needs = {name: found for name, found in asked.items() if isinstance(found, Needs)}
     return needs, [finding for finding in asked.values() if isinstance(finding, Finding)]
+
+
+def _answered(spec: Spec, needs: Mapping[str, Needs]) -> Spec:
+    """The spec with tasks that read the columns in which their teachers have recorded their answers."""
+    tasks = dict(spec.tasks)
+    for part in (part for each in needs.values() for part in each.tasks):
+        task = part.task or next(iter(tasks))
+        for teacher in part.teachers:
+            columns = spec.models[teacher].records()
+            own = tasks[task].answer_columns()
+            if columns and own is not None and not own:
+                tasks[task] = tasks[task].with_answers(columns)
+    return spec if tasks == spec.tasks else spec.model_copy(update={"tasks": tasks})
 
 
 def _fails(found: Iterable[Finding]) -> bool:

@@ -220,6 +220,15 @@ class Task(Scoped):
         """The metrics that `evaluate` may select by, besides `loss`; None if they depend on the rows. Torch-free."""
         return None
 
+    def answer_columns(self) -> Collection[str] | None:
+        """The columns of recorded answers that it reads; None: a model without weights cannot teach it. Torch-free."""
+        return None
+
+    def with_answers(self, columns: Collection[str]) -> Task:
+        """The task that reads recorded answers from these columns; for one with `answer_columns`. Torch-free."""
+        del columns
+        return self
+
     def varies(self) -> str | None:
         """Why the inputs of a training row differ in each epoch, as a clause (`its texts are augmented`); None: they do not.
 

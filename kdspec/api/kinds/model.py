@@ -136,10 +136,16 @@ class Model(Scoped):
     """
 
     kind: ClassVar[str] = "model"
+    has_weights: ClassVar[bool] = True
+    """False for a model whose answers are in the rows: it can only teach, and its outputs are not cached."""
 
     @abstractmethod
     def build(self, context: ModelContext) -> nn.Module:
         """Make the module."""
+
+    def records(self) -> Collection[str]:
+        """The columns of the rows that have its answers, for a model without weights that names them. Torch-free."""
+        return ()
 
     def skeleton(self, context: ModelContext) -> nn.Module:
         """The module for its shapes alone; its tensors may be on the meta device."""

@@ -136,6 +136,7 @@ class Ranking(Task):
         paths: dict[str, str | list[str]] = {
             "logits": "output.logits",
             "logits_mask": "batch.candidates_mask",
+            "answered": "batch.answered",
             "embedding": "output.embedding",
             **{name: f"output.{name}" for name in VECTORS},
         }
@@ -158,6 +159,14 @@ class Ranking(Task):
     def label_columns(self) -> Mapping[ColumnPlace, str]:
         """That of `positives`."""
         return {} if self.positives is None else {("positives",): self.positives}
+
+    def answer_columns(self) -> Collection[str]:
+        """Those of `scores` or `margins`."""
+        return tuple(self.columns().recorded().values())
+
+    def with_answers(self, columns: Collection[str]) -> Self:
+        """With these columns as `scores`."""
+        return self.model_copy(update={"scores": list(columns)})
 
     def metric_names(self) -> Collection[str]:
         """Those of the candidates."""
@@ -261,8 +270,9 @@ class RankedRows(BuiltTask):
         if self._task.positives is None:
             return {}
         scores = outputs(features)[0].dense()
-        places = (batch.targets[name].to(scores.device) for name in ("positives", "candidates_mask"))
-        return {"labels": cross_entropy_of_positives(scores, *places)}
+        positives, there = (batch.targets[name].to(scores.device) for name in ("positives", "candidates_mask"))
+        positives = positives * batch.targets["answered"].to(scores.device)[:, None]
+        return {"labels": cross_entropy_of_positives(scores, positives, there)}
 
     def hard_view(self, features: Features, batch: Batch) -> View | None:
         """The vectors of queries and documents, with `negatives` of other rows."""

@@ -35,6 +35,7 @@ def example(
     grid = (rows, most)
     made = {
         "candidates_mask": Input(grid, target=True),
+        "answered": Input((rows,), target=True),
         "positives": Input(grid, target=True),
         "labels": Input((rows,), value=0, target=True),
     }

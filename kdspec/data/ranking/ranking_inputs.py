@@ -131,19 +131,26 @@ class RankingInputs:
         return found
 
     def _recorded(self, rows: Sequence[QueryRow], split: str, reader: Reader) -> list[dict[str, Any]]:
+        """The scores of each row, NaN for a row without any."""
         del reader
-        made = []
-        for number, row in enumerate(rows, 1):
-            if row.scores is None:
-                message = f"row {number} of `{split}` has no scores, and a model of the stage reads them"
-                help_ = "name their column in `scores`; rows are counted from 1"
-                raise Fault("KD502", message, ("scores",), help=help_)
-            made.append({"scores": list(row.scores), "length": range(len(row.documents))})
-        return made
+        if split == "train" and all(row.scores is None for row in rows):
+            message = "no row of `train` has scores, and a model of the stage reads them"
+            raise Fault("KD502", message, ("scores",), help="name their column in `scores`")
+        return [
+            {
+                "scores": [math.nan] * len(row.documents) if row.scores is None else list(row.scores),
+                "answered": row.scores is not None,
+                "length": range(len(row.documents)),
+            }
+            for row in rows
+        ]
 
 
 def targets(rows: Sequence[Row]) -> dict[str, Tensor]:
-    """`labels`, `(rows,)`, the place of the first positive; `candidates_mask` and `positives`, `(rows, n)`; and ids of texts."""
+    """`labels`, `(rows,)`, the place of the first positive; `candidates_mask` and `positives`, `(rows, n)`; and ids of texts.
+
+    `answered`, `(rows,)`, is 0 for a row without the recorded scores that are its inputs.
+    """
     import torch
 
     most = max(row["candidates"] for row in rows)
@@ -153,7 +160,9 @@ def targets(rows: Sequence[Row]) -> dict[str, Tensor]:
         positives[number, row["positives"]] = True
     labels = torch.tensor([row["labels"] for row in rows])
     ids = id_targets(rows) if "document_ids" in rows[0] else {}
-    return {"labels": labels, "candidates_mask": there.long(), "positives": positives.long(), **ids}
+    answered = torch.tensor([row.get("answered", True) for row in rows])
+    made = {"candidates_mask": there, "positives": positives, "answered": answered}
+    return {"labels": labels, **{name: each.long() for name, each in made.items()}, **ids}
 
 
 def _parts(row: Row) -> Iterable[dict[str, list[int]]]:

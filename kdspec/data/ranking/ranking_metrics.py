@@ -20,6 +20,7 @@ class CandidateMetrics(Evaluator):
     """nDCG@10, MRR@10, MAP and accuracy of the first candidate, over the rows with a positive and another candidate.
 
     A positive has the gain 1, another candidate 0. Of equal scores those of positives are ranked last.
+    Of a model with recorded scores the rows without scores are left out.
     """
 
     primary = Metric("ndcg@10")
@@ -37,11 +38,11 @@ class CandidateMetrics(Evaluator):
         ranked = among_candidates(scores, positives, there)
         best = torch.zeros(len(scores), dtype=torch.bool)
         best[ranked.query[ranked.rank == 1]] = True
-        number = positives.sum(-1)
+        number, answered = positives.sum(-1), batch.targets["answered"].cpu() != 0
         return {
             "rows": torch.tensor(batch.rows),
             "first": torch.where(there, scores, -torch.inf).argmax(-1),
-            "known": (number > 0) & (number < there.sum(-1)),
+            "known": (number > 0) & (number < there.sum(-1)) & answered,
             "accuracy": best.double(),
             **{name: of_each_query(ranked, name) for name in NAMES if name != "accuracy"},
         }

@@ -54,7 +54,9 @@ def answers(plan: Plan, task_name: str, task: BuiltTask, teacher: ModelRunner, l
         ModelFindings(plan.spec, teacher.name, task_name), teacher.module, features,
         chooses=teacher.accepted is not None, entire=teacher.entire, arithmetic=teacher.arithmetic,
     )  # fmt: skip
-    counting = ConfusionEvaluator(evaluator)
+    # The place of the right candidate is no class: a model that always names the first one has learnt nothing.
+    has_classes = plan.spec.tasks[task_name].logits != "scores"
+    counting = ConfusionEvaluator(evaluator, counts=has_classes)
     metrics = evaluate(forward, task, loader, _BATCH, asked, evaluator=counting).metrics
     confusion, classes = counting.confusion, counting.classes
     truth = by_class(confusion)
@@ -86,12 +88,13 @@ class ConfusionEvaluator(Evaluator):
 
     Args:
         evaluator: that of the task.
+        counts: whether labels may be classes.
     """
 
     gives_loss = True
 
-    def __init__(self, evaluator: Evaluator) -> None:
-        self._evaluator = evaluator
+    def __init__(self, evaluator: Evaluator, *, counts: bool = True) -> None:
+        self._evaluator, self._counts = evaluator, counts
         self.reads, self.optional, self.primary = evaluator.reads, evaluator.optional, evaluator.primary
         self.confusion: Confusion = {}
         self.classes = 0
@@ -100,7 +103,7 @@ class ConfusionEvaluator(Evaluator):
     def add(self, features: Features, batch: Batch) -> State:
         """The evaluator's state, and the label and the answer of each labelled row or token."""
         state = {f"own.{name}": tensor for name, tensor in self._evaluator.add(features, batch).items()}
-        found = _classes(features, batch)
+        found = _classes(features, batch) if self._counts else None
         if found is None:
             return state
         truth, logits, kept = found

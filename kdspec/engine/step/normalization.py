@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from kdspec.api.plan.plan import Feature
@@ -15,28 +16,35 @@ from kdspec.engine.batches.loader import Batches
 from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.ops.mean import Mean, Unit
 
-UNITS: tuple[Unit, ...] = ("rows", "labels", "labelled", "tokens", "pairs")
+UNITS: tuple[Unit, ...] = ("rows", "labels", "labelled", "answered", "tokens", "pairs")
 
 UnitCounts = Mapping[Unit, float]
 """The number of each unit."""
 
 
-def counted(task: BuiltTask, batches: Batches, student: ModelRunner) -> Batches:
+def counted(task: BuiltTask, batches: Batches, student: ModelRunner, teachers: Iterable[ModelRunner] = ()) -> Batches:
     """The batches with their units, which the task counts in the student's batch.
 
-    The masks are those of the student's adaptor, so that a spec may name other masks than the task.
+    The masks are those of the student's adaptor, so that a spec may name other masks than the task. The rows that are
+    answered are counted in the batches of the teachers.
     """
     batch = batches[student.name]
     units = task.units(batch, masks(batch, student.features))
+    read = [masks(batches[each.name], each.features, ("answered",)) for each in teachers]
+    answered = [found["answered"] for found in read if found]
+    rows = float(torch.stack(answered).ne(0).all(0).sum()) if answered else units["labels"]
+    units = {**units, "answered": rows}
     # By identity: models with equal readers share a batch, and must still share it afterwards.
     made = {id(each): replace(each, units=units) for each in batches.values()}
     return {model: made[id(each)] for model, each in batches.items()}
 
 
-def masks(batch: Batch, features: Mapping[str, Feature]) -> dict[str, Tensor]:
+def masks(
+    batch: Batch, features: Mapping[str, Feature], names: Iterable[str] = ("inputs_mask", "logits_mask")
+) -> dict[str, Tensor]:
     """The masks that an adaptor reads from a batch."""
     found = {}
-    for name in ("inputs_mask", "logits_mask"):
+    for name in names:
         feature = features.get(name)
         if feature is None or any(path.root != "batch" for path in feature.paths):
             continue
@@ -49,7 +57,7 @@ def masks(batch: Batch, features: Mapping[str, Feature]) -> dict[str, Tensor]:
 def total(counts: Iterable[UnitCounts]) -> dict[Unit, float]:
     """The sum over micro-batches."""
     counts = list(counts)
-    return {unit: sum(each[unit] for each in counts) for unit in UNITS}
+    return {unit: sum(each.get(unit, 0.0) for each in counts) for unit in UNITS}
 
 
 class Counted(NamedTuple):

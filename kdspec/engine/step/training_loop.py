@@ -379,7 +379,8 @@ def _modules(task_inputs: TaskInputs) -> dict[str, nn.Module]:
 
 def _counted(drawn: MicroBatch) -> MicroBatch:
     own = drawn.task_inputs
-    return replace(drawn, batches=counted(own.loader.task, drawn.batches, own.student))
+    teachers = own.teachers.values()
+    return replace(drawn, batches=counted(own.loader.task, drawn.batches, own.student, teachers))
 
 
 def _zeros(features: Features) -> list[Tensor]:

@@ -97,6 +97,9 @@ class CacheOpener:
         for name, forward in teachers.items():
             if self.settings.use == "off" or not forward.features:  # only its modules are used
                 continue
+            if not self.plan.spec.models[name].has_weights:
+                states.append(_unused(self.task.stage, name, reason="its answers are recorded in the rows"))
+                continue
             try:
                 made[name] = self._cache(forward, changes=name in self.changing)
             except Uncacheable as error:

@@ -435,7 +435,7 @@ def test_a_column_that_is_not_there():
 def test_a_reader_of_scores_needs_them():
     made = lists({**LISTS, "scores": [None]})
     found = fault(lambda: made.encode("train", [Reader(None, "scores")]), "KD502", ("scores",))
-    assert "row 1 of `train` has no scores" in found.message
+    assert "no row of `train` has scores" in found.message
 
 
 def test_scores_of_each_column_have_its_number_of_candidates():
