@@ -40,7 +40,7 @@ _ADAPTOR: Mapping[str, str | list[str]] = MappingProxyType(
         "inputs_mask": "batch.attention_mask",
     }
 )
-_MOST_COMPARED = 10_000
+_MOST_COMPARED = 5_000
 """Texts whose nearest neighbours are compared; of more, evenly spaced ones."""
 
 
@@ -293,7 +293,7 @@ class EmbeddingMetrics(Evaluator):
     def agreement(self, states: Sequence[State], reference: Sequence[State]) -> float | None:
         """The share of texts whose nearest other text, by the cosine of their vectors, is the same for both models.
 
-        Of more than 10,000 texts so many, evenly spaced, are compared among one another.
+        Of more than 5,000 texts at most so many, evenly spaced, are compared among one another.
         """
         from kdspec.ops.retrieval.neighbours import same_nearest
 

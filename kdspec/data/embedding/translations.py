@@ -98,11 +98,9 @@ class TranslationPairs(BuiltSet):
 
         Over the pairs of which both vectors are known; NaN without any.
         """
-        known = [
-            (source, other)
-            for source, other in zip(self.sources, self.translations, strict=True)
-            if vectors.known[source] and vectors.known[other]
-        ]
+        there = vectors.known.tolist()
+        pairs = zip(self.sources, self.translations, strict=True)
+        known = [(source, other) for source, other in pairs if there[source] and there[other]]
         to = _share(vectors, known)
         back = _share(vectors, [(other, source) for source, other in known])
         return dict(zip(METRICS, ((to + back) / 2, to, back), strict=True))

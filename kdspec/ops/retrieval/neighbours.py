@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-_ROWS = 1024
-"""Rows of a chunk."""
+_CHUNK = 1 << 24
+"""Cosines that are computed at once: 64 MiB."""
 _EQUAL = 1e-6
 """Cosines of float32 vectors that differ by less are tied."""
 
@@ -65,8 +65,9 @@ def _nearest(queries: Tensor, candidates: Tensor, *, others: bool = False) -> It
 
     `others`: queries and candidates are the same, and none is its own neighbour.
     """
-    for start in range(0, len(queries), _ROWS):
-        cosines = queries[start : start + _ROWS] @ candidates.T
+    size = max(1, _CHUNK // max(1, len(candidates)))
+    for start in range(0, len(queries), size):
+        cosines = queries[start : start + size] @ candidates.T
         if others:
             rows = torch.arange(len(cosines))
             cosines[rows, start + rows] = -torch.inf

@@ -461,6 +461,22 @@ def test_batches_are_split_where_losses_allow_it(folder):
         assert batches(planned, planned.stages[0].tasks["sentences"]).name == policy
 
 
+def test_cache_and_batching_change_no_number(folder):
+    found = []
+    for number, sets in enumerate(
+        (
+            ["teacher_cache=off", "batching=random"],
+            ["teacher_cache=off", "batching={tokens: 12}"],
+            ["teacher_cache={use: 'on', folder: cache}", "batching={tokens: 12}", "accumulate=2", "batch_size=2"],
+        )
+    ):
+        changes = [f"stages.distil.training.{each}" for each in ("shuffle=false", *sets)]
+        result = run(SPEC, folder / str(number), embedders, folder=folder, sets=changes)
+        found.append(result.table[1].metrics)
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+    assert found[2] == pytest.approx(found[0], rel=1e-4)
+
+
 def test_other_rows_of_a_set_are_other_content_of_a_run(folder):
     run(SPEC, folder / "runs", embedders, folder=folder)
     file = folder / "dev.csv"

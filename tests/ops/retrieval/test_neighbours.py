@@ -46,7 +46,7 @@ def test_chunks_change_nothing(monkeypatch):
     right = [[row % 17, (3 * row) % 17] for row in range(23)]
     whole, same = nearest_is_right(queries, candidates, right), same_nearest(queries, queries + torch.randn(23, 4))
     torch.manual_seed(0)
-    monkeypatch.setattr(neighbours, "_ROWS", 5)
+    monkeypatch.setattr(neighbours, "_CHUNK", 100)
     again = torch.randn(23, 4), torch.randn(17, 4)
     assert torch.equal(nearest_is_right(*again, right), whole)
     assert torch.equal(same_nearest(queries, queries + torch.randn(23, 4)), same)
