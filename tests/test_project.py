@@ -215,7 +215,7 @@ FOREIGN = {
         engine/forward/attention/attention_weights.py config _attn_implementation is_causal reorder_and_upcast_attn
         engine/forward/models.py config _attn_implementation gradient_checkpointing
         engine/forward/parameter_tree.py _from_config auto_map
-        engine/teacher_cache/fingerprint.py config to_dict
+        networks/module_digest.py config to_dict
         hf/configuration.py auto_map head_dim pad_token_id vocab_size
         hf/positions.py max_position_embeddings
         engine/forward/position_limit.py config

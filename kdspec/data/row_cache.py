@@ -6,14 +6,13 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
-import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
-from kdspec.data.cache_folder import cache_folder
+from kdspec.data.cache_folder import cache_folder, put
 from kdspec.source.read_back import Count, Damage, Form, tensor_header
 
 if TYPE_CHECKING:
@@ -149,26 +148,7 @@ def _write(file: Path, rows: EncodedRows, metadata: Mapping[str, str]) -> None:
     for name in rows[0]:
         arrays[name] = np.fromiter(chain.from_iterable(row[name] for row in rows), np.int32, int(lengths.sum()))
     data = save(arrays, {"checksum": _checksum(arrays), **metadata})
-    file.parent.mkdir(parents=True, exist_ok=True)
-    for old in _surplus(file.parent, len(data)):
-        old.unlink(missing_ok=True)
-    # A unique name, since several runs may write the same rows.
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _surplus(folder: Path, more: int) -> Iterator[Path]:
-    """The least recently used files, as many as must be deleted for `more` bytes."""
-    files = sorted(((path, path.stat()) for path in folder.glob(f"*{SUFFIX}")), key=lambda each: -each[1].st_mtime)
-    taken = more
-    for path, stat in files:
-        taken += stat.st_size
-        if taken > MOST:
-            yield path
+    put(file, data, MOST)
 
 
 def _checksum(arrays: Mapping[str, NDArray[Any]]) -> str:

@@ -57,6 +57,12 @@ def rows_of_one(tokenizer: Any, tokens: Sequence[int]) -> list[list[int]]:
     return [[*before, token, *after] for token in tokens]
 
 
+def with_readout(module: nn.Module) -> nn.Module:
+    """The model that makes the vectors of texts, of one with several heads: that of an embedding, else the first."""
+    found = list(heads.parts(module).values())
+    return next((model for model in found if heads.is_embedder(model)), found[0])
+
+
 def embedded(module: nn.Module, rows: Sequence[Sequence[int]]) -> Tensor:
     """The vectors of rows of equal length, (rows, width), float32 on the CPU: pooled, and not normalised.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf.embedding.readout import DenseLayer, Readout
@@ -105,3 +106,14 @@ def test_a_network_with_an_embedding_has_vectors_of_tokens_and_one_without_is_a_
     module.forward = lambda **inputs: {"logits": inputs["input_ids"]}
     with pytest.raises(Fault, match="has no embedding"):
         token_vectors.embedded(module, [[3], [4]])
+
+
+def test_of_a_model_with_several_heads_the_one_of_an_embedding_is_taken(teacher):
+    classifier = AutoModelForSequenceClassification.from_pretrained(teacher[1].name_or_path)
+    embedder = TextEmbedder(classifier.bert, Readout(pooling="first"))
+    several = nn.ModuleDict({"for_topics": classifier, "for_sentences": embedder})
+    assert token_vectors.with_readout(several) is embedder
+    assert token_vectors.with_readout(nn.ModuleDict({"for_topics": classifier})) is classifier
+    assert token_vectors.with_readout(classifier) is classifier
+    rows = token_vectors.rows_of_one(teacher[1], [9, 7])
+    torch.testing.assert_close(token_vectors.embedded(classifier, rows), token_vectors.embedded(teacher[0], rows))

@@ -18,10 +18,11 @@ from kdspec.api.spec.file_fields import SpecEmbedderFolder, local_folder
 from kdspec.api.working.task import Head
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import loading
-from kdspec.networks import static_files, token_vectors
+from kdspec.networks import kept_vectors, static_files, token_vectors
 from kdspec.networks.text_model import TextModel
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from kdspec.networks.static_embeddings import StaticEmbeddings
@@ -187,15 +188,8 @@ class StaticTextModel(TextModel):
         made = cast("StaticEmbeddings", module)
         tokenizer, limits = self.own_tokenizer(context), context.models[self.like].input_limits(context)
         tokens = token_vectors.real_tokens(tokenizer, limits.vocabulary)
-        vectors = token_vectors.embedded(context.built[self.like], token_vectors.rows_of_one(tokenizer, tokens))
-        most = min(vectors.shape[1], len(tokens) - 1)
-        if self.width > most:
-            message = f"{len(tokens):,} tokens with vectors of `{self.like}` of width {vectors.shape[1]} have {most} components"
-            raise self._too_wide(message, most)
-        vectors, weights = (
-            token_vectors.principal(vectors, self.width),
-            token_vectors.frequency_weights(len(tokens), self.sif),
-        )
+        vectors = self._vectors(context.built[self.like], token_vectors.rows_of_one(tokenizer, tokens))
+        weights = token_vectors.frequency_weights(len(tokens), self.sif)
         with torch.no_grad():
             made.embeddings.weight.zero_()
             if made.weights is None:
@@ -203,6 +197,20 @@ class StaticTextModel(TextModel):
                 return frozenset({"embeddings.weight"})
             made.embeddings.weight[tokens], made.weights[tokens] = vectors, weights
         return frozenset({"embeddings.weight", "weights"})
+
+    def _vectors(self, teacher: nn.Module, rows: list[list[int]]) -> torch.Tensor:
+        """The principal components of the vectors of rows, computed once for a teacher as it is trained."""
+        module = token_vectors.with_readout(teacher)
+
+        def make() -> torch.Tensor:
+            found = token_vectors.embedded(module, rows)
+            most = min(found.shape[1], len(rows) - 1)
+            if self.width > most:
+                message = f"{len(rows):,} tokens with vectors of `{self.like}` of width {found.shape[1]} have {most} components"
+                raise self._too_wide(message, most)
+            return token_vectors.principal(found, self.width)
+
+        return kept_vectors.kept(module, rows, self.width, make)
 
     def _too_wide(self, message: str, most: int) -> Fault:
         at = "width" if "width" in self.model_fields_set else "like"

@@ -19,7 +19,7 @@ from kdspec.engine.batches.loader import Loader
 from kdspec.engine.export.model_folder import versions
 from kdspec.engine.preflight.facts import TaskFacts, dumps, loads
 from kdspec.engine.preflight.repeated_rows import plain
-from kdspec.engine.teacher_cache import fingerprint
+from kdspec.networks.module_digest import module_digest
 from kdspec.source import read_back
 
 FORMAT = 1
@@ -43,7 +43,7 @@ def key(settings: Mapping[str, Any], modules: Mapping[str, nn.Module], rows: Map
         "format": FORMAT,
         "versions": dict(versions()),
         "settings": settings,
-        "models": {name: fingerprint.teacher(module) for name, module in modules.items()},
+        "models": {name: module_digest(module) for name, module in modules.items()},
         "rows": {name: list(digests) for name, digests in rows.items()},
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()

@@ -14,6 +14,7 @@ from kdspec.builtins.models.static_embeddings import StaticTextModel
 from kdspec.builtins.models.transformers import Transformers
 from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.engine.run.stage_run import Interrupted
+from kdspec.networks import kept_vectors, token_vectors
 from kdspec.networks.text_networks import load
 from kdspec.testing import check, check_model, run, tiny
 
@@ -176,3 +177,14 @@ def test_mistakes_are_found_before_anything_runs(sets, code, message, folder):
     errors = check(SPEC, folder=folder, sets=sets).errors
     assert [error.code for error in errors] == [code]
     assert message in f"{errors[0].message} {errors[0].primary}"
+
+
+def test_the_vectors_of_a_teacher_are_computed_once(folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(kept_vectors, "LEAST", 10)
+    monkeypatch.setenv("KDSPEC_CACHE", str(tmp_path / "cache"))
+    first = built(like="teacher", place=folder / "tiny")[0].embeddings.weight
+    monkeypatch.setattr(token_vectors, "embedded", None)
+    again = built(like="teacher", place=folder / "tiny", sif=None)[0].embeddings.weight
+    tokens = token_vectors.real_tokens(Transformers(path=str(folder / "tiny")).tokenizer(ModelContext()))
+    weights = token_vectors.frequency_weights(len(tokens), 1e-4)[:, None]
+    torch.testing.assert_close(first[tokens], again[tokens] * weights)
