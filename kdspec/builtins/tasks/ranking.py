@@ -64,7 +64,8 @@ class Ranking(Task):
 
     Hard labels: the cross-entropy of each positive among the negatives of its row; several positives of a row are not
     negatives of one another, and the row's loss is the mean over them. Metrics count the rows with a positive and another
-    candidate. A row without positives, and every row of the split `unlabelled`, has no label.
+    candidate. A row without positives, and every row of the split `unlabelled`, has no label. A model that reads each text alone has its
+    prompts `query` and `document` before them, if it has these.
     """
 
     name = "ranking"

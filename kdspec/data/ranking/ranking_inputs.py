@@ -25,6 +25,16 @@ _NONE = -1
 
 
 @dataclass(frozen=True)
+class RowLength:
+    """The number of tokens of a row with its padding, which are not one list."""
+
+    tokens: int
+
+    def __len__(self) -> int:
+        return self.tokens
+
+
+@dataclass(frozen=True)
 class Limits:
     """The numbers of tokens to which texts are truncated; None for the tokenizer's limit."""
 
@@ -36,8 +46,8 @@ class Limits:
 class RankingInputs:
     """Encodes rows for readers of each form, and makes batches of them.
 
-    `pair`: the tokens of a query with each of its candidates. `each`: the tokens of queries and documents alone; every text
-    is tokenised once and stands in a batch once. `scores`: the recorded scores, for a model without tokens.
+    `pair`: the tokens of a query with each of its candidates. `each`: the tokens of queries and documents alone, with the
+    prompts `query` and `document` of the model before them; every text is tokenised once and stands in a batch once. `scores`: the recorded scores, for a model without tokens.
 
     Args:
         limits: of the texts.
@@ -100,7 +110,7 @@ class RankingInputs:
             pairs = [next(encoded) for _ in row.documents]
             lengths = [len(pair["input_ids"]) for pair in pairs]
             joined = {key: [number for pair in pairs for number in pair[key]] for key in pairs[0]}
-            made.append({**joined, "lengths": lengths, "length": range(len(lengths) * max(lengths))})
+            made.append({**joined, "lengths": lengths, "length": RowLength(len(lengths) * max(lengths))})
         return made
 
     def _each(self, rows: Sequence[QueryRow], split: str, reader: Reader) -> list[dict[str, Any]]:
@@ -115,7 +125,7 @@ class RankingInputs:
             start += len(numbers)
             longest = max(len(answers[number]["input_ids"]) for number in numbers)
             size = len(asked[query]["input_ids"]) + len(numbers) * longest
-            made.append({"query": [query], "document": numbers, "length": range(size)})
+            made.append({"query": [query], "document": numbers, "length": RowLength(size)})
         return made
 
     def _numbered(self, given: Sequence[str], side: str, reader: Reader) -> list[int]:
@@ -127,7 +137,9 @@ class RankingInputs:
         own = self._limits.query if side == "query" else self._limits.document
         longest = texts.limit(texts.present(reader.tokenizer), own)
         if missing:
-            tokens.update(zip(missing, texts.encode([list(missing.values())], reader.tokenizer, longest), strict=True))
+            prompt = reader.prompts.get(side, "")
+            written = [prompt + text for text in missing.values()]
+            tokens.update(zip(missing, texts.encode([written], reader.tokenizer, longest), strict=True))
         return found
 
     def _recorded(self, rows: Sequence[QueryRow], split: str, reader: Reader) -> list[dict[str, Any]]:
@@ -140,7 +152,7 @@ class RankingInputs:
             {
                 "scores": [math.nan] * len(row.documents) if row.scores is None else list(row.scores),
                 "answered": row.scores is not None,
-                "length": range(len(row.documents)),
+                "length": RowLength(len(row.documents)),
             }
             for row in rows
         ]

@@ -146,7 +146,11 @@ def _shown(task: BuiltTask, loader: Loader, models: tuple[str, ...]) -> ShownRow
     tokens: tuple[str, ...] = ()
     if tokenizer is not None and ids is not None:
         tokens = tuple(map(str, tokenizer.convert_ids_to_tokens(ids[0].tolist())))
-    inputs = {**{name: tensors for field in batch.inputs.values() for name, tensors in field.items()}}
+    inputs = {
+        f"{field}.{name}" if field else name: tensor
+        for field, tensors in batch.inputs.items()
+        for name, tensor in tensors.items()
+    }
     return ShownRow(
         models=models,
         tokens=tokens,

@@ -194,6 +194,18 @@ def test_a_model_without_a_tokenizer():
         assert caught.value.code == "KD503"
 
 
+def test_a_model_that_reads_texts_alone_has_its_prompts_before_them(tokenizer):
+    made = built()
+    readers = [Reader(tokenizer, "each", {"query": "gg", "document": "h"}), Reader(tokenizer, "each")]
+    prompted, plain = (
+        batch_of_form(made, rows, reader).inputs
+        for rows, reader in zip(made.encode("train", readers), readers, strict=True)
+    )
+    assert tokenizer.decode(prompted["query"]["input_ids"][0], skip_special_tokens=True).replace(" ##", "") == "ggab"
+    for side, more in (("query", 2), ("document", 1)):
+        assert prompted[side]["input_ids"].shape[1] == plain[side]["input_ids"].shape[1] + more
+
+
 def test_rows_are_as_long_as_their_padded_texts(tokenizer):
     made = built()
     ((first, *_),) = made.encode("train", [Reader(tokenizer, "pair")])
