@@ -67,6 +67,7 @@ BUILTINS = (
     "kdspec.builtins.checks.prompts",
     "kdspec.builtins.checks.cached_logits",
     "kdspec.builtins.checks.whole_steps",
+    "kdspec.builtins.checks.in_batch_negatives",
     "kdspec.builtins.checks.label_columns",
 )
 

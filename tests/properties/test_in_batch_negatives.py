@@ -191,3 +191,10 @@ def test_what_runs_a_student_otherwise_the_second_time_is_refused(home, known):
     (error,) = found.errors
     assert error.code == "KD516"
     assert [mark.at for mark in error.also] == [("tasks", "search")]
+
+
+def test_a_student_that_reads_pairs_is_refused(home, known):
+    (error,) = prepare(compose(SPEC, "spec", home, ["models.student.two_towers.pairs=true"], {}), known).errors
+    assert (error.code, error.at) == ("KD313", ("tasks", "search", "ranking", "negatives"))
+    without = ["models.student.two_towers.pairs=true", "tasks.search.ranking.negatives=none"]
+    assert not prepare(compose(SPEC, "spec", home, without, {}), known).errors

@@ -48,15 +48,17 @@ class Scorer(nn.Module):
 
 
 class TwoTowers(Model):
-    """A `Scorer` that reads each text alone, with the tokenizer in the folder `letters`."""
+    """A `Scorer` that reads each text alone, or pairs, with the tokenizer in the folder `letters`."""
 
     name = "two_towers"
     scope = "row"
     dropout: float = 0.0
     """Part of the values that is dropped while it trains."""
+    pairs: bool = False
+    """Whether it reads each query with each document."""
 
     def form(self, context: ModelContext) -> str:
-        return "each"
+        return "pair" if self.pairs else "each"
 
     def tokenizer(self, context: ModelContext) -> Any:
         import transformers
