@@ -13,6 +13,7 @@ from kdspec.api.working.task import Head
 from kdspec.diagnostics.diagnostic import closest
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import entries, families, padding
+from kdspec.hf.embedding.readout import HEADS
 from kdspec.hf.loading import explained
 from kdspec.hf.positions import positions
 from kdspec.hf.saved import remote_code
@@ -71,6 +72,9 @@ def auto_class(kind: str | None, config: Any, at: tuple[str, ...], *, trusts_cod
     import transformers
 
     auto = getattr(transformers, AUTO_CLASSES[kind])
+    encoders = transformers.AutoModelForTextEncoding
+    if kind in HEADS and type(config) in encoders._model_mapping:  # noqa: SLF001 - as below
+        auto = encoders  # for most families the same class; of an encoder-decoder the encoder alone
     brought = trusts_code and auto.__name__ in getattr(config, "auto_map", {})
     if not brought and type(config) not in auto._model_mapping:  # noqa: SLF001 - the library tells it by no other way
         message = f"transformers has no `{auto.__name__}` of the family `{config.model_type}`"

@@ -13,6 +13,7 @@ from kdspec.api.spec.file_fields import local_folder
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import model_files
+from kdspec.hf.embedding.readout import BODY
 from kdspec.hf.layer_copies import lists_of_layers
 from kdspec.hf.padding import Padding
 
@@ -183,13 +184,15 @@ def check(module: nn.Module, report: Mapping[str, Collection[Any]]) -> frozenset
 
     missing = frozenset(report["missing_keys"])
     differing = {name: (list(has), list(needs)) for name, has, needs in report["mismatched_keys"]}
+    own = f"{BODY}." if inside == f"{BODY}." else ""  # which is not in the files
     if absent := sorted(filter(of_body, missing)):
-        raise Fault(
-            CODE, f"the files have no `{absent[0]}`{_more(absent)}", ("path",), help="the weights are of another model"
-        )
+        message = f"the files have no `{absent[0].removeprefix(own)}`{_more(absent)}"
+        raise Fault(CODE, message, ("path",), help="the weights are of another model")
     if unequal := sorted(filter(of_body, differing)):
         has, needs = differing[unequal[0]]
-        message = f"`{unequal[0]}` is {has} in the files, and {needs} by the configuration{_more(unequal)}"
+        message = (
+            f"`{unequal[0].removeprefix(own)}` is {has} in the files, and {needs} by the configuration{_more(unequal)}"
+        )
         raise Fault(CODE, message, ("path",), help="`config.json` and the weights are of different models")
     starts = tuple(name.removeprefix(inside) for name in lists_of_layers(module))
     spare = sorted(name for name in report["unexpected_keys"] if name.removeprefix(inside).startswith(starts))

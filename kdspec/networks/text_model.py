@@ -88,7 +88,7 @@ class TextModel(Model):
             layers=layers,
             width=width if width == sizes["embedding"] else None,
             labels=tuple(saved.get("labels", ())),
-            classes=len(saved["labels"]) if saved else None,
+            classes=(len(saved["labels"]) or None) if saved else None,
             problem=PROBLEMS.get(task),
             architecture=f"{type(self).__name__}For{architecture(task)}" if saved else "",
         )
@@ -175,7 +175,12 @@ class TextModel(Model):
             raise Fault(loading.CODE, f"`{self.name}` has no head for `{kind}`", help=f"it has one for {known}")
         if self.path is not None:
             return self.fitting(context, context.head)
-        sizes = self.sizes(kind) | self.of_tokenizer(context) | {"classes": len(context.head.labels)}
+        sizes = (
+            self.sizes(kind)
+            | self.of_tokenizer(context)
+            | {"classes": len(context.head.labels)}
+            | self.of_task(context)
+        )
         labels = list(context.head.labels)
         return {"network": self.name, "format": _FORMAT, "task": kind, "labels": labels, "sizes": sizes}
 
@@ -191,11 +196,16 @@ class TextModel(Model):
             message = f"the head in `{self.path}` has the classes of the task in another order: {class_match.listed(found.theirs)}"
             help_ = f"write `{class_match.line('labels', found.in_their_order())}` in the task"
             raise Fault("KD317", message, ("path",), help=help_)
-        if saved["task"] != head.kind or found.relation != "same":
+        if saved["task"] != head.kind or (found.relation != "same" and (found.ours or found.theirs)):
             theirs, ours = ", ".join(saved["labels"]), ", ".join(head.labels)
             message = f"it was trained for `{saved['task']}` with {theirs}; the task is `{head.kind}` with {ours}"
             raise Fault(loading.CODE, message, ("path",), help="labels have the same names and the same order")
         return {**saved, "labels": list(head.labels)}
+
+    def of_task(self, context: ModelContext) -> dict[str, Any]:
+        """The network's other arguments that depend on the task."""
+        del context
+        return {}
 
     def of_tokenizer(self, context: ModelContext) -> dict[str, Any]:
         """The network's arguments that depend on the tokenizer."""

@@ -48,21 +48,29 @@ class Direction(nn.Module):
 
 
 class BiGru(nn.Module):
-    """Embeddings, bidirectional GRU layers, and a linear head on the final states or on every token."""
+    """Embeddings, bidirectional GRU layers, and a linear head on the final states or on every token.
+
+    For the vector of a text there is no head, or a layer without dropout: the final states are the vector.
+    """
 
     def __init__(
-        self, *, vocabulary: int, embedding: int, hidden: int, layers: int, dropout: float, classes: int, tokens: bool
-    ) -> None:
+        self, *, vocabulary: int, embedding: int, hidden: int, layers: int, dropout: float, classes: int, tokens: bool,
+        vector: int | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.embeddings = nn.Embedding(vocabulary, embedding)
         widths = [embedding, *[2 * hidden] * (layers - 1)]
         self.layers = nn.ModuleList(
             nn.ModuleList(Direction(width, hidden, backward=backward) for backward in (False, True)) for width in widths
         )
-        self.dropout, self.head, self.tokens = nn.Dropout(dropout), nn.Linear(2 * hidden, classes), tokens
+        self.dropout, self.tokens, self.embeds = nn.Dropout(dropout), tokens, vector is not None
+        self.head = _head(2 * hidden, classes, vector)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> dict[str, Any]:
-        """`logits`, (batch, classes) or (batch, length, classes), and `hidden_states`, each (batch, length, width)."""
+        """`logits`, (batch, classes) or (batch, length, classes), and `hidden_states`, each (batch, length, width).
+
+        For the vector of a text `embedding`, (batch, width), in place of logits.
+        """
         mask = _mask(input_ids, attention_mask)
         order = (~mask).long().argsort(dim=1, stable=True)
         lengths = mask.sum(1).clamp_min(1)
@@ -74,25 +82,32 @@ class BiGru(nn.Module):
             states.append(_kept(torch.cat([outputs for outputs, _ in read], -1), mask))
             ends = [end for _, end in read]
         pooled = states[-1] if self.tokens else torch.cat(ends, -1)
-        return {"logits": self.head(self.dropout(pooled)), "hidden_states": tuple(states)}
+        found = _embedding(self.head, pooled) if self.embeds else _logits(self.head, self.dropout(pooled))
+        return {**found, "hidden_states": tuple(states)}
 
 
 class TextCnn(nn.Module):
     """Embeddings, parallel convolutions of several widths, max pooling over the tokens, and a linear head.
 
+    For the vector of a text there is no head, or a layer without dropout: the maxima are the vector.
     Kim 2014, "Convolutional Neural Networks for Sentence Classification".
     """
 
     def __init__(
-        self, *, vocabulary: int, embedding: int, filters: int, kernels: Sequence[int], dropout: float, classes: int
-    ) -> None:
+        self, *, vocabulary: int, embedding: int, filters: int, kernels: Sequence[int], dropout: float, classes: int,
+        vector: int | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.embeddings = nn.Embedding(vocabulary, embedding)
         self.convolutions = nn.ModuleList(nn.Conv1d(embedding, filters, kernel) for kernel in kernels)
-        self.dropout, self.head = nn.Dropout(dropout), nn.Linear(filters * len(kernels), classes)
+        self.dropout, self.embeds = nn.Dropout(dropout), vector is not None
+        self.head = _head(filters * len(kernels), classes, vector)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> dict[str, Any]:
-        """`logits`, (batch, classes), and `hidden_states`: the embeddings, and the filters at each token."""
+        """`logits`, (batch, classes), and `hidden_states`: the embeddings, and the filters at each token.
+
+        For the vector of a text `embedding`, (batch, width), in place of logits.
+        """
         mask = _mask(input_ids, attention_mask)
         embedded = _kept(self.embeddings(input_ids), mask)
         columns = self.dropout(embedded).mT
@@ -104,7 +119,9 @@ class TextCnn(nn.Module):
             found.append(convolution(functional.pad(columns, ((kernel - 1) // 2, kernel // 2))).relu())
         # The outputs of relu are at least 0, so zeros at padding do not change the maximum.
         states = _kept(torch.cat(found, 1).mT, mask)
-        return {"logits": self.head(self.dropout(states.amax(1))), "hidden_states": (embedded, states)}
+        pooled = states.amax(1)
+        made = _embedding(self.head, pooled) if self.embeds else _logits(self.head, self.dropout(pooled))
+        return {**made, "hidden_states": (embedded, states)}
 
 
 def make(configuration: Mapping[str, Any]) -> nn.Module:
@@ -130,6 +147,21 @@ def load(folder: str | Path) -> tuple[nn.Module, Any]:
         "attention_mask",
     ]  # the tokenizer may be a transformers model's, with token types
     return module.eval(), tokenizer
+
+
+def _head(width: int, classes: int, vector: int | None) -> nn.Linear | None:
+    """The last layer of a network: for logits, or to the width of a vector; None where the state is the vector."""
+    made = classes if vector is None else vector
+    return nn.Linear(width, made) if made or vector is None else None
+
+
+def _logits(head: nn.Linear | None, state: Tensor) -> dict[str, Tensor]:
+    assert head is not None, "logits have a head"
+    return {"logits": head(state)}
+
+
+def _embedding(head: nn.Linear | None, state: Tensor) -> dict[str, Tensor]:
+    return {"embedding": state if head is None else head(state)}
 
 
 def _mask(input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Literal
 
 from kdspec.api.kinds.losses import Projection
@@ -24,33 +23,46 @@ _WIDTHS = "KD302"
 class Kept:
     """The projections that are layers of students, by model, and the facts of models with them."""
 
+    allowed: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """How a projection can become a layer of a model: `keep`, `fold`."""
     projections: dict[str, KeptProjection] = field(default_factory=dict)
     facts: Mapping[str, ModelFacts] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
     @classmethod
-    def of(cls, compared: Iterable[Compared], facts: Mapping[str, ModelFacts]) -> Kept:
+    def of(
+        cls, compared: Iterable[Compared], facts: Mapping[str, ModelFacts], allowed: Mapping[str, frozenset[str]]
+    ) -> Kept:
         """What the matches of a plan keep.
 
         Args:
             compared: the matches of all stages.
             facts: of each model, as it is without them.
+            allowed: how a projection can become a layer of a model.
         """
-        vectors = [each for each in compared if each.feature == EMBEDDING and _may_keep(each)]
-        found = cls(facts=facts)
+        found = cls(allowed, facts=facts)
+        vectors = [each for each in compared if found.concerns(each)]
         for _ in range(len(vectors) + 1):  # a student may be the teacher of a later stage
-            before, found = found.projections, _kept(vectors, facts, found.facts)
+            before, found = found.projections, _kept(vectors, facts, found)
             if found.projections == before:
                 break
         return found
 
+    def concerns(self, compared: Compared) -> bool:
+        """Whether the projection of a match, if it needs one, is a layer of the student."""
+        projection = compared.match.projection
+        if compared.feature != EMBEDDING or (projection is None and not compared.loss.same_width):
+            return False
+        how = "keep" if projection is None else projection.keeps
+        return how in self.allowed.get(compared.student, ())
 
-def _kept(vectors: Iterable[Compared], own: Mapping[str, ModelFacts], wide: Mapping[str, ModelFacts]) -> Kept:
-    """What these matches need, if the teachers have the widths in `wide`; students have those in `own`."""
-    made, facts = Kept(), dict(own)
+
+def _kept(vectors: Iterable[Compared], own: Mapping[str, ModelFacts], before: Kept) -> Kept:
+    """What these matches need, if the teachers are as wide as in `before`; students are as in `own`."""
+    made, facts = Kept(before.allowed), dict(own)
     by_student: dict[str, list[tuple[Compared, int]]] = {}
     for each in vectors:
-        width = wide[each.teacher].embedding
+        width = before.facts[each.teacher].embedding
         if width is not None:
             by_student.setdefault(each.student, []).append((each, width))
     for name, wanted in by_student.items():
@@ -72,11 +84,6 @@ def _written(compared: Compared) -> Literal["keep", "fold"] | None:
     """What the spec writes of a projection that is kept; None if it is derived."""
     projection = compared.match.projection
     return None if projection is None else projection.keeps
-
-
-def _may_keep(compared: Compared) -> bool:
-    """Whether the projection of a match, if it needs one, is a layer of the student."""
-    return compared.loss.same_width if compared.match.projection is None else _written(compared) is not None
 
 
 def _two_widths(one: Compared, other: Compared, widths: tuple[int, int]) -> Finding:
@@ -101,14 +108,14 @@ class ProjectionRule:
         self,
         registry: Registry,
         facts: Mapping[str, ModelFacts],
-        kept: Mapping[str, KeptProjection] = MappingProxyType({}),
+        kept: Kept | None = None,
     ) -> None:
-        self.registry, self.facts, self._kept = registry, facts, kept
+        self.registry, self.facts, self._kept = registry, facts, kept or Kept()
 
     def kept(self, compared: Compared) -> Projection | None:
         """The projection that is a layer of the student, where the match is one of those that it is for."""
-        found = self._kept.get(compared.student)
-        if compared.feature != EMBEDDING or found is None or not _may_keep(compared):
+        found = self._kept.projections.get(compared.student)
+        if found is None or not self._kept.concerns(compared):
             return None
         made: Projection = self.registry.get("projection", "fold" if found.folded else "keep")()
         return made
@@ -145,6 +152,12 @@ class ProjectionRule:
                 yield Finding(
                     "KD313", message, at, help="write `linear`, or leave it out: it is derived where widths differ"
                 )
+            elif name not in (allowed := self._kept.allowed.get(student, frozenset())):
+                message = f"`{student}` has no linear layer at its end, into which a projection could be folded"
+                help_ = "write `keep`, or give it `readout: {dense: [...]}`"
+                if not allowed:
+                    message, help_ = f"a projection cannot become a layer of `{student}`", "write `drop`"
+                yield Finding(_WIDTHS, message, at, help=help_)
             elif None in widths:
                 model = student if widths[0] is None else teacher
                 message = (

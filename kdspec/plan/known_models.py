@@ -32,7 +32,7 @@ def known(
     spec: Spec,
     source: SpecSource,
     tasks_of: Mapping[str, tuple[str, ...]],
-    keep: Callable[[Mapping[str, ModelFacts]], Kept],
+    keep: Callable[[Mapping[str, ModelFacts], Mapping[str, frozenset[str]]], Kept],
 ) -> Known:
     """Ask every model for its facts, and models and tasks for their faults.
 
@@ -40,7 +40,7 @@ def known(
         spec: the spec.
         source: the spec as written.
         tasks_of: for each model the tasks whose heads it has.
-        keep: finds the projections that are layers of models, given the facts without them.
+        keep: finds the projections that are layers of models, given the facts without them, and how models can keep them.
     """
     contexts = {
         name: ModelContext(
@@ -50,11 +50,13 @@ def known(
         for name in spec.models
     }  # fmt: skip
     asked = {name: _facts(spec, context) for name, context in contexts.items()}
-    kept = keep({name: found for name, (found, _) in asked.items()})
+    kept = keep(
+        {name: found for name, (found, _, _) in asked.items()}, {name: keeps for name, (_, keeps, _) in asked.items()}
+    )
     for name, context in contexts.items():
         contexts[name] = replace(context, facts=kept.facts, projection=kept.projections.get(name))
     faults = tuple(_faults(spec, source, contexts, kept.facts))
-    wrong = {name: finding for name, (_, finding) in asked.items() if finding is not None}
+    wrong = {name: finding for name, (*_, finding) in asked.items() if finding is not None}
     faulty = frozenset((*wrong, *(name for name, _ in faults)))
     # A model that is too deep by what the spec or its files say of it has a fault of its own.
     told = {name for name, _ in faults}
@@ -69,17 +71,18 @@ def raised(path: SpecPath, what: str, error: Exception) -> Finding:
     return Finding("KD506", f"{what} raised {type(error).__name__}: {error}", path, help=TRACEBACK, cause=error)
 
 
-def _facts(spec: Spec, context: ModelContext) -> tuple[ModelFacts, Finding | None]:
+def _facts(spec: Spec, context: ModelContext) -> tuple[ModelFacts, frozenset[str], Finding | None]:
+    """The facts of a model, how it can keep a projection, and the finding if it raises."""
     name = context.name
     try:
-        found = spec.models[name].facts(context)
+        found, keeps = spec.models[name].facts(context), spec.models[name].kept_projections(context)
     except Exception as error:  # noqa: BLE001 - a plugin's
-        return ModelFacts(), raised(("models", name, spec.models[name].name), f"model `{name}`", error)
+        return ModelFacts(), frozenset(), raised(("models", name, spec.models[name].name), f"model `{name}`", error)
     # More are an error or an attack, since a plan lists matched layers one by one.
     if (found.layers or 0) > MOST_LAYERS:
         message = f"`{name}` would have {found.layers:,} layers; the maximum is {MOST_LAYERS:,}"
-        return ModelFacts(), Finding(_RANGE, message, ("models", name, spec.models[name].name))
-    return found, None
+        return ModelFacts(), frozenset(), Finding(_RANGE, message, ("models", name, spec.models[name].name))
+    return found, frozenset(keeps), None
 
 
 def _faults(

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
 
 from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.losses import FeatureLoss
-from kdspec.api.kinds.model import KeptProjection, ModelFacts
+from kdspec.api.kinds.model import ModelFacts
 from kdspec.api.plan.needs import TaskNeeds
 from kdspec.api.spec.match import Match, PlannedMatch, matches_of
 from kdspec.api.spec.spec import Spec
 from kdspec.api.spec.spec_source import SpecSource
 from kdspec.diagnostics.diagnostic import closest
 from kdspec.diagnostics.finding import TRACEBACK, Finding, Mark, SpecPath
-from kdspec.plan.derive_projections import ProjectionRule
+from kdspec.plan.derive_projections import Kept, ProjectionRule
 from kdspec.plan.layer_counts import is_layered, is_scores
 from kdspec.plan.layer_pairs import Compared, LayerSelection, Pairing, how_many
 from kdspec.registry.registry import Registry
@@ -68,7 +67,7 @@ class MatchExpansion:
         paths: for each model the field paths of its features.
         faulty: models with errors that are already reported.
         task: the name of the task, in a stage of several.
-        kept: the projections that are layers of students, by model.
+        kept: the projections that are layers of students.
     """
 
     def __init__(
@@ -83,14 +82,14 @@ class MatchExpansion:
         paths: Mapping[str, Mapping[str, Any]],
         faulty: Collection[str] = (),
         task: str = "",
-        kept: Mapping[str, KeptProjection] = MappingProxyType({}),
+        kept: Kept | None = None,
     ) -> None:
         self.spec, self.source, self.registry, self.student = spec, source, registry, student
         self.needs, self.paths = needs, paths
         self.base: SpecPath = ("stages", stage, "distiller", spec.stages[stage].distiller.name, *needs.at)
         self.task = task
         self.pairing = Pairing(source, facts, paths, faulty)
-        self.projections, self._kept = ProjectionRule(registry, facts, kept), kept
+        self.projections, self._kept = ProjectionRule(registry, facts, kept), kept or Kept()
         self.terms: dict[str, int] = {}
 
     def expanded(self) -> Expanded:
@@ -228,7 +227,7 @@ class MatchExpansion:
         projection, origin = self.projections.of(compared)
         match, feature, loss, teacher, student, path = compared
         kept = self.projections.kept(compared)
-        width = self.projections.width(student, feature) if kept is None else self._kept[student].takes
+        width = self.projections.width(student, feature) if kept is None else self._kept.projections[student].takes
         for pair in pairs:
             assert isinstance(pair, LayerSelection), "findings were returned above"
             yield PlannedMatch(

@@ -126,7 +126,12 @@ def _name(spec: Spec, needs: TaskNeeds) -> str:
 
 
 def _kept(
-    spec: Spec, source: SpecSource, registry: Registry, stages: Mapping[str, Needs], facts: Mapping[str, ModelFacts]
+    spec: Spec,
+    source: SpecSource,
+    registry: Registry,
+    stages: Mapping[str, Needs],
+    facts: Mapping[str, ModelFacts],
+    allowed: Mapping[str, frozenset[str]],
 ) -> Kept:
     """The projections of matches that are layers of students."""
     every = (
@@ -135,7 +140,7 @@ def _kept(
         for each in needs.tasks
         for match in MatchExpansion(spec, source, registry, facts, name, needs.student, each, {}).compared()
     )
-    return Kept.of([match for match in every if isinstance(match, Compared) and match.teacher in facts], facts)
+    return Kept.of([match for match in every if isinstance(match, Compared) and match.teacher in facts], facts, allowed)
 
 
 def _stage(
@@ -159,7 +164,7 @@ def _stage(
             paths,
             models.faulty,
             task if several else "",
-            models.kept.projections,
+            models.kept,
         ).expanded()
         read = FeatureReader(spec=spec, stage=name, student=needs.student, needs=each, task=task, paths=paths)
         found += (*read.missing(expanded.lacking), *expanded.findings)

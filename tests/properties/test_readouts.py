@@ -125,7 +125,7 @@ def test_prompts_and_the_limit_are_those_of_the_model_and_are_saved(folder):
     ("sets", "code", "message"),
     [
         (["models.student.transformers.readout={dense: [3]}", projected("fold")], None, ""),
-        (["models.student.transformers.readout={normalize: true}", projected("fold")], "KD503", "cannot be folded: its readout has no dense layer"),
+        (["models.student.transformers.readout={normalize: true}", projected("fold")], "KD302", "`student` has no linear layer at its end"),
         ([projected("none")], "KD302", "`student` is 3 wide, `teacher` 8, and `projection` is `none`"),
         ([f"{MATCH}=[{{feature: hidden, loss: hidden_mse, layers: {{4: 1}}, projection: keep}}]"], "KD313", "`keep` is for `embedding`"),
         ([f"{MATCH}=[{{feature: embedding, loss: cos, projection: keep}}, {{feature: embedding, loss: embedding_mse, projection: fold}}]"],
@@ -151,3 +151,64 @@ def test_two_teachers_of_other_widths_cannot_both_be_kept(folder, new_model, new
     assert "cannot keep two widths: 8 of `teacher`, and 12 of `wide`" in found.message
     sets[1] = sets[1].replace("loss: cos", "loss: cos, projection: drop")
     assert plan(SPEC, registry(), folder=folder, sets=sets).facts["student"].embedding == 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("student", "own"),
+    [("bigru: {like: teacher, hidden: 3, embedding: 4}", 6), ("textcnn: {like: teacher, filters: 5}", 15)],
+)
+def test_small_networks_give_vectors_and_keep_a_projection(folder, student, own):
+    from kdspec.networks.text_networks import load
+
+    sets = [f"models.student={{{student}}}"]
+    for how, width in {"keep": 8, "drop": own}.items():
+        given = [*sets, projected(how)]
+        assert plan(SPEC, registry(), folder=folder, sets=given).facts["student"].embedding == width
+        result = run(SPEC, folder / how, folder=folder, sets=given)
+        module, tokenizer = load(result.student)
+        with torch.no_grad():
+            found = module(**tokenizer(TEXTS, padding=True, return_tensors="pt"))
+        assert found["embedding"].shape == (3, width)
+        assert "logits" not in found
+        again = [f"models.student={{{student.partition(':')[0]}: {{path: {result.student}}}}}", projected("drop")]
+        assert plan(SPEC, registry(), folder=folder, sets=again).facts["student"].embedding == width
+        run(SPEC, folder / f"{how}-again", folder=folder, sets=again)
+    (found,) = check(SPEC, folder=folder, sets=[*sets, projected("fold")]).errors
+    assert (found.code, found.message) == (
+        "KD302",
+        "`student` has no linear layer at its end, into which a projection could be folded",
+    )
+
+
+@pytest.mark.slow
+def test_a_model_that_can_keep_none_gets_one_that_is_thrown_away(folder):
+    sets = ["models.student={static: {like: teacher, width: 5}}"]
+    planned = plan(SPEC, registry(), folder=folder, sets=sets)
+    assert planned.facts["student"].embedding == 5
+    assert planned.stages[0].matches[0].projection.name == "linear"
+    run(SPEC, folder / "runs", folder=folder, sets=sets)
+    (found,) = check(SPEC, folder=folder, sets=[*sets, projected("keep")]).errors
+    assert (found.code, found.help) == ("KD302", "write `drop`")
+
+
+@pytest.mark.slow
+def test_several_tasks_share_a_body_with_one_readout(folder):
+    rows = (folder / "train.csv").read_text(encoding="utf-8").splitlines()[1:]
+    labelled = [f"{row},{'good' if number % 2 else 'bad'}" for number, row in enumerate(rows)]
+    (folder / "labels.csv").write_text("\n".join(["text,label", *labelled]) + "\n", encoding="utf-8")
+    sentences, films = "{teacher: teacher, matches: [{feature: embedding, loss: cos}]}", "{hard_labels: {weight: 1}}"
+    sets = [
+        "tasks.films.sequence_classification={data: {csv: {train: labels.csv}}, text: text, label: label, labels: [bad, good]}",
+        f"stages.distil.distiller={{multi_task: {{student: student, tasks: {{sentences: {sentences}, films: {films}}}}}}}",
+    ]
+    result = run(SPEC, folder / "runs", folder=folder, sets=sets)
+    library = pytest.importorskip("sentence_transformers")
+    opened = library.SentenceTransformer(str(result.student / "sentences"), device="cpu")
+    assert opened.encode(TEXTS).shape == (3, 8)
+    import transformers
+
+    other = transformers.AutoModelForSequenceClassification.from_pretrained(result.student / "films")
+    assert torch.equal(
+        other.bert.embeddings.word_embeddings.weight, opened[0].auto_model.embeddings.word_embeddings.weight
+    )

@@ -118,7 +118,7 @@ class ModelContext(BuildContext):
     built: Mapping[str, nn.Module] = field(default_factory=_nothing)
     """The models that are built already, to copy layers from."""
     projection: KeptProjection | None = None
-    """A layer that the plan gives the model for matches of `embedding`; only for one whose facts have that width."""
+    """A layer that the plan gives the model for matches of `embedding`, of those in its `kept_projections`."""
     read_as_loaded: bool = False
     """Whether its predictions are read before a stage has trained it: the head in its files must be that of the task."""
     weights: bool = True
@@ -155,6 +155,14 @@ class Model(Scoped):
         """Layer count, widths and the like, without weights; None for what is not known. Torch-free."""
         del context
         return ModelFacts()
+
+    def kept_projections(self, context: ModelContext) -> frozenset[Literal["keep", "fold"]]:
+        """How a projection of its vectors of texts can become a layer of it (`ModelContext.projection`); by default not at all.
+
+        Where it cannot be kept, one that a match needs is thrown away after training. Torch-free.
+        """
+        del context
+        return frozenset()
 
     def fetch(self, context: ModelContext) -> None:
         """Download what `facts` reads, where it is not on this machine yet; by default nothing.

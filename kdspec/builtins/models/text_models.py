@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Self, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
 from kdspec.api.component import Component, invalid_value
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds.model import ModelContext
+from kdspec.api.kinds.model import ModelContext, ModelFacts
 from kdspec.api.spec.bounds import LARGEST_WIDTH, LONGEST_ROW, MOST_LAYERS
 from kdspec.api.spec.file_fields import SpecFile
 from kdspec.diagnostics.fault import Fault
@@ -38,6 +39,24 @@ class WordVectorModel(TextModel):
             message = f"the word vectors are {width} wide, the embeddings {self.embedding}"
             yield Fault("KD302", message, ("vectors",), help=f"write `embedding: {width}`")
 
+    def facts(self, context: ModelContext) -> ModelFacts:
+        """Facts from the sizes, with the width of the vector of a text."""
+        found = super().facts(context)
+        saved = self.saved(context).get("sizes", {})
+        if found.layers is None:
+            return found
+        return replace(found, embedding=saved.get("vector") or self.shape(saved or self.sizes(""))[1])
+
+    def kept_projections(self, context: ModelContext) -> frozenset[Literal["keep", "fold"]]:
+        """`keep`, as its head; one from a folder has the head that it has."""
+        del context
+        return frozenset({"keep"}) if self.path is None else frozenset()
+
+    def of_task(self, context: ModelContext) -> dict[str, Any]:
+        """The width of the vector, in place of classes."""
+        head, kept = context.head, context.projection
+        return {"vector": kept.width if kept else 0} if head is not None and head.kind == "embedding" else {}
+
     def begin(self, module: nn.Module, context: ModelContext) -> frozenset[str]:
         """Write the word vectors into the embeddings. The rows that no word has stay random, so none is known."""
         import torch
@@ -55,13 +74,13 @@ class BiGruModel(WordVectorModel):
 
     `hidden_states` are the embeddings and one tensor a layer, `2 hidden` wide; if `embedding` is another width, the
     width of a match is determined at run time. Padding does not matter. For classification and regression the head is
-    on both ends of the last layer; for tagging it is on each token.
+    on both ends of the last layer, which are the vector of a text; for tagging it is on each token.
     Papers: Cho et al. 2014 (https://arxiv.org/abs/1406.1078) for the GRU; Tang et al. 2019, "Distilling Task-Specific
     Knowledge from BERT into Simple Neural Networks" (https://arxiv.org/abs/1903.12136) for such a student.
     """
 
     name = "bigru"
-    heads = frozenset({"sequence_classification", "multi_label", "regression", "token_classification"})
+    heads = frozenset({"embedding", "sequence_classification", "multi_label", "regression", "token_classification"})
 
     hidden: int = Field(default=256, gt=0, le=LARGEST_WIDTH)
     """Width of one direction."""
@@ -81,12 +100,12 @@ class TextCnnModel(WordVectorModel):
     """Convolutions of several widths over a text with max pooling; with the tokenizer of another model.
 
     `hidden_states` are the embeddings and the filters at each token, of width `filters` times the number of `kernels`.
-    Outputs do not depend on padding.
+    The maxima of the filters are the vector of a text. Outputs do not depend on padding.
     Paper: Kim 2014, "Convolutional Neural Networks for Sentence Classification" (https://arxiv.org/abs/1408.5882).
     """
 
     name = "textcnn"
-    heads = frozenset({"sequence_classification", "multi_label", "regression"})
+    heads = frozenset({"embedding", "sequence_classification", "multi_label", "regression"})
 
     filters: int = Field(default=100, gt=0, le=LARGEST_WIDTH)
     """Filters of each width."""

@@ -126,6 +126,11 @@ class Transformers(TransformersSource):
         """The limit of its readout, if a task has it."""
         return self._known_readout(context).max_length if _reads(context) else None
 
+    def kept_projections(self, context: ModelContext) -> frozenset[Literal["keep", "fold"]]:
+        """Both; a layer is folded into one without an activation."""
+        foldable = self._known_readout(context).foldable()
+        return frozenset({"keep", "fold"}) if foldable else frozenset({"keep"})
+
     def fetch(self, context: ModelContext) -> None:
         """Download the configuration of a hub model, and its readout where a task needs it."""
         if self.path is not None and not self.written_configuration(context):
@@ -160,15 +165,11 @@ class Transformers(TransformersSource):
                 message = f"`readout` has no effect: its task needs a head for {kinds}, and reads no vector of a text"
                 yield Fault("KD305", message, ("readout",), key=True)
             return
-        try:
-            readout = self.read_out(replace(context, projection=None))
-        except Fault as fault:
-            yield fault
-            return
-        if context.projection is not None and context.projection.folded and (why := readout.unfoldable()) is not None:
-            message = f"the projection of `{context.name}` cannot be folded: its readout {why}"
-            help_ = "write `projection: keep` in the match, or give the student `readout: {dense: [...]}`"
-            yield Fault(loading.CODE, message, ("readout",) if self.readout is not None else (), help=help_)
+        if self.path is not None:  # of a model of `like` it is told there
+            try:
+                self.read_out(context)
+            except Fault as fault:
+                yield fault
 
     def build(self, context: ModelContext) -> nn.Module:
         """The module, on the CPU. A model of `like` or `initialize` must be in the context's `models` and `built`.

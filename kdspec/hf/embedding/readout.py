@@ -18,6 +18,8 @@ from kdspec.diagnostics.fault import Fault
 CODE = "KD503"
 """The code of a readout that cannot be made."""
 
+BODY = "body"
+"""The name of the transformers model in the module of one with a readout."""
 Pooling = Literal["mean", "first", "last", "max"]
 HEADS = frozenset({"embedding"})
 """The kinds of head that are a readout."""
@@ -110,15 +112,9 @@ class Readout:
             return self
         return replace(self, dense=(*self.dense, DenseLayer(width=projection.width)), folds=projection.folded)
 
-    def unfoldable(self) -> str | None:
-        """Why a layer behind its own cannot be multiplied into the last of them; None if it can be."""
-        if not self.dense:
-            return "has no dense layer"
-        return (
-            f"ends in a dense layer with the activation `{self.dense[-1].activation}`"
-            if self.dense[-1].activation
-            else None
-        )
+    def foldable(self) -> bool:
+        """Whether a layer behind its own could be multiplied into the last of them, which then has no activation."""
+        return bool(self.dense) and not self.dense[-1].activation
 
     def new(self) -> Readout:
         """The readout of a new model like this one: its dense layers are randomly initialised."""
@@ -127,9 +123,10 @@ class Readout:
     def by_use(self) -> Mapping[str, str]:
         """The prompts by what a text is; "": of texts of which nothing is said. Without empty ones.
 
-        A folder may call that of documents `passage` or `corpus`, as sentence-transformers does.
+        A folder may call that of documents `passage` or `corpus`. Version 6 of sentence-transformers reads these only where a
+        folder has no `document`, and gives every folder an empty one: here the first that is not empty counts.
         """
         found = dict(self.prompts)
-        other = next((found[name] for name in ("document", "passage", "corpus") if name in found), "")
+        other = next((text for name in ("document", "passage", "corpus") if (text := found.get(name))), "")
         found |= {"document": other, "": found.get(self.default_prompt or "", "")}
         return MappingProxyType({name: text for name, text in found.items() if text})

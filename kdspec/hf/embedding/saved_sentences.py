@@ -60,7 +60,7 @@ def save_embedder(module: TextEmbedder, folder: Path, own: Collection[str] | Non
     limit = readout.max_length
     _write(folder / "sentence_bert_config.json", {"max_seq_length": limit, "do_lower_case": False})
     settings = {
-        "prompts": dict(readout.prompts),
+        "prompts": {**readout.prompts, **{name: text for name, text in readout.by_use().items() if name}},
         "default_prompt_name": readout.default_prompt,
         "similarity_fn_name": "cosine",
     }

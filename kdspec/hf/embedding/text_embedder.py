@@ -17,11 +17,8 @@ from transformers.utils import ModelOutput
 
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf.embedding import sentence_folder
-from kdspec.hf.embedding.readout import CODE, DenseLayer, Readout
+from kdspec.hf.embedding.readout import BODY, CODE, DenseLayer, Readout
 from kdspec.networks.pooling import pooled
-
-BODY = "body"
-"""The name of the transformers model in a `TextEmbedder`."""
 
 
 @dataclass

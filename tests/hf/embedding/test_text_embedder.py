@@ -10,6 +10,7 @@ import torch
 from kdspec.api.kinds.model import ModelContext
 from kdspec.api.working.task import Head
 from kdspec.builtins.models.transformers import Transformers
+from kdspec.engine.forward.models import checkpointing
 from kdspec.testing.model_suite import check_model
 
 EMBEDDING = Head(kind="embedding")
@@ -77,3 +78,45 @@ def test_other_families_give_vectors_too(family, new_model, new_tokenizer):
     check_model(Transformers(path="./other", readout={"pooling": "last"}), EMBEDDING, folder.parent)
     module = Transformers(path="./other").build(context(folder.parent)).eval()
     assert module(**ROWS, output_hidden_states=True, output_attentions=False).embedding.shape == (2, 8)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_attention_is_that_of_the_body(tiny, attention):
+    module = Transformers(path="./tiny", attention=attention).build(context(tiny.parent)).eval()
+    assert module.config._attn_implementation == attention
+    module.set_attn_implementation("eager")
+    found = module(**ROWS, output_attentions=True, output_hidden_states=True)
+    assert [map_.shape for map_ in found.attentions] == [(2, 2, 5, 5)] * 4
+    assert len(found.hidden_states) == 5
+    assert torch.equal(found.last_hidden_state, found.hidden_states[-1])
+
+
+def test_what_it_saves_with_checkpointing_is_the_gradient_that_it_would_have_had(tiny):
+    found = []
+    for recomputes in (False, True):
+        module = Transformers(path="./tiny", readout={"dense": [3]}).build(context(tiny.parent)).eval()
+        if recomputes:
+            checkpointing(module, "enable")()
+            assert any(getattr(inner, "gradient_checkpointing", False) for inner in module.body.modules())
+            module.train()
+            for inner in module.modules():
+                if isinstance(inner, torch.nn.Dropout):
+                    inner.p = 0.0
+        module(**ROWS).embedding.square().sum().backward()
+        found.append([p.grad for p in module.parameters() if p.requires_grad])
+    assert all(torch.allclose(one, other, atol=1e-6) for one, other in zip(*found, strict=True))
+
+
+def test_every_parameter_that_trains_gets_a_gradient(tiny):
+    """The pooler of the body is saved, and nothing reads it."""
+    module = Transformers(path="./tiny", readout={"dense": [3]}).build(context(tiny.parent))
+    module(**ROWS).embedding.sum().backward()
+    frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
+    assert frozen == {"body.pooler.dense.weight", "body.pooler.dense.bias"}
+    assert all(p.grad is not None for p in module.parameters() if p.requires_grad)
+
+
+def test_the_encoder_of_an_encoder_decoder_gives_vectors(new_model, new_tokenizer):
+    folder = new_model("t5", "t5", "AutoModelForTextEncoding", d_kv=4, d_ff=16, num_layers=2) and new_tokenizer("t5")
+    check_model(Transformers(path="./t5"), EMBEDDING, folder.parent)
+    assert Transformers(path="./t5").build(context(folder.parent))(**ROWS).embedding.shape == (2, 8)
