@@ -160,6 +160,8 @@ TORCH_AT_TOP = (
     "networks.recorded_scores",
     "hf.layer_copies",
     "hf.embedding.text_embedder",
+    "hf.scoring.bi_encoder",
+    "hf.scoring.pair_scorer",
     "testing",
 )
 

@@ -32,6 +32,7 @@ AUTO_CLASSES: Mapping[str | None, str] = MappingProxyType(
         "question_answering": "AutoModelForQuestionAnswering",
         "masked_lm": "AutoModelForMaskedLM",
         "embedding": "AutoModel",
+        "ranking": "AutoModelForSequenceClassification",
     }
 )
 """The class of the library for each kind of head."""
@@ -201,6 +202,8 @@ def fit(config: Any, head: Head, tokenizer: Any | None, *, trained: bool) -> Non
         config.label2id = {label: number for number, label in enumerate(head.labels)}
     if head.kind in PROBLEMS:
         config.problem_type = PROBLEMS[head.kind]
+    if head.kind == "ranking" and config.num_labels != 1:
+        config.num_labels = 1
     if tokenizer is None:
         return
     fixed = trained and config.model_type in padding.COUNTED and getattr(config, "pad_token_id", None) is not None

@@ -62,13 +62,16 @@ def misnamed(known: ModelFacts, labels: Mapping[str, str]) -> Fault | None:
     return None
 
 
-def compared_head(context: ModelContext, written: Mapping[str, Any], labels: Mapping[str, str]) -> Verdict:
+def compared_head(
+    context: ModelContext, written: Mapping[str, Any], labels: Mapping[str, str], reads: str = ""
+) -> Verdict:
     """What becomes of the head in the files of a model.
 
     Args:
         context: the context in which the model is built.
         written: the configuration in its files. Where it names no class of the library, the weights tell what they have.
         labels: the name in the task for each class of the head, if the spec has such a mapping.
+        reads: how the model reads the texts of a row, where its task ranks candidates.
 
     Raises:
         Fault: KD317 if the head has other classes than the task, and may not be re-initialised.
@@ -76,14 +79,18 @@ def compared_head(context: ModelContext, written: Mapping[str, Any], labels: Map
     kind = context.head.kind if context.head else None
     unnamed = {} if written.get("architectures") else {"architectures": [f"For{architecture(kind or '')}"]}
     known = families.facts({**written, **unnamed})
+    scores = kind == "ranking"
+    if unnamed and scores:
+        known = replace(known, classes=None)  # the library's default number is not that of such a head
     if (fault := misnamed(known, labels)) is not None:
         raise fault
     task = context.task or context.learns.get(context.name, ("",))[-1]
-    wanted = Wanted(task=task, kind=kind, labels=context.head.labels if context.head else ())
+    names = context.head.labels if context.head else ()
+    wanted = Wanted(task=task, kind=kind, labels=names, reads=reads)
     verdict = compare_head(context.name, named_by(known, labels), wanted, as_loaded=context.read_as_loaded)
     if verdict.error is not None:
         raise verdict.error
-    return replace(verdict, required=None) if unnamed else verdict
+    return replace(verdict, required=None) if unnamed and not scores else verdict
 
 
 def settle(

@@ -59,6 +59,8 @@ class Wanted:
     they have not been read."""
     several: bool = False
     """Whether the spec has other tasks too, so that a strategy must name this one."""
+    reads: str = ""
+    """How the model reads the texts of a row (`Reader.form`), where its task ranks candidates."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +90,11 @@ def compare_head(model: str, known: ModelFacts, wanted: Wanted, *, as_loaded: bo
         wanted: the head of the task.
         as_loaded: whether its predictions are read before a stage has trained it.
     """
-    if not known.architecture or wanted.kind is None or wanted.kind in HEADS:  # a readout needs no more than the body
+    readout = wanted.kind in HEADS or (wanted.kind == "ranking" and wanted.reads != "pair")
+    if not known.architecture or wanted.kind is None or readout:  # a readout needs no more than the body
         return Verdict()
+    if wanted.kind == "ranking":
+        return _of_pairs(model, known, wanted, as_loaded=as_loaded)
     if other_kind(known.architecture, wanted.kind):
         fault = _of_another_kind(model, known, wanted)
         return Verdict(faults=(fault,) if as_loaded else (), redrawn=wanted.kind in _OF_CLASSES)
@@ -121,9 +126,9 @@ def findings(plan: Plan, heads: Mapping[str, Head]) -> Iterator[Finding]:
     parts = [task for stage in plan.stages for task in stage.tasks.values()]
     for model, task in dict.fromkeys((model, part.task) for part in parts for model in part.models):
         if task in heads:
-            verdict = compare_head(
-                model, plan.facts[model], wanted(plan, task, heads[task]), as_loaded=(model, task) in as_loaded
-            )
+            reads = plan.spec.models[model].form(plan.context(model))
+            needed = replace(wanted(plan, task, heads[task]), reads=reads)
+            verdict = compare_head(model, plan.facts[model], needed, as_loaded=(model, task) in as_loaded)
             for fault in verdict.faults:
                 found = of_fault(fault, ("models", model, plan.spec.models[model].name))
                 yield replace(found, also=(Mark(("tasks", task), "its task", key=True),))
@@ -201,6 +206,19 @@ def _mapped(model: str, found: ClassMatch, wanted: Wanted) -> Verdict:
     message = f"`labels` of `{model}` must name each class of task `{wanted.task}` once; {what}"
     notes = (f"task `{wanted.task}`: {listed(found.ours)}",)
     return Verdict(faults=(Fault(CODE, message, ("labels",), notes=notes),))
+
+
+def _of_pairs(model: str, known: ModelFacts, wanted: Wanted, *, as_loaded: bool) -> Verdict:
+    """A cross-encoder has a head of one number."""
+    same = known.architecture is not None and has_head(known.architecture, "ranking")
+    if same and known.classes in (1, None):
+        return Verdict(required=_train(model, wanted) if as_loaded else None)
+    if not as_loaded:
+        return Verdict(redrawn=True)
+    what = f"a head with {known.classes} classes" if same else f"a `{known.architecture}`, which has none"
+    message = f"`{model}` reads pairs, for which it needs a head with one number; its files are of {what}"
+    help_ = f"name a cross-encoder, or {_train(model, wanted)}; a bi-encoder, `reads: each`, needs no head"
+    return Verdict(faults=(Fault(CODE, message, ("path",), help=help_),))
 
 
 def _of_another_kind(model: str, known: ModelFacts, wanted: Wanted) -> Fault:

@@ -63,6 +63,7 @@ BUILTINS = (
     "kdspec.builtins.checks.order_of_stages",
     "kdspec.builtins.checks.recorded_answers",
     "kdspec.builtins.checks.teacher_classes",
+    "kdspec.builtins.checks.scorers",
     "kdspec.builtins.checks.tokenizers",
     "kdspec.builtins.checks.prompts",
     "kdspec.builtins.checks.cached_logits",

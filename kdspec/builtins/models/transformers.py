@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from pydantic import model_validator
@@ -23,6 +24,8 @@ from kdspec.hf.head_rows import compared_head, misnamed, named_by, settle
 from kdspec.hf.layer_copies import Initialize, copy, mistakes
 from kdspec.hf.model_source import TransformersSource, check_source, missing
 from kdspec.hf.saved.remote_code import Place, bring
+from kdspec.hf.scoring.reads import HEAD, TELL, UNTOLD, Reads, reads_of
+from kdspec.hf.scoring.scorer_settings import ScoresCandidates
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from kdspec.api.working.logits import OutputHead
 
 
-class Transformers(TransformersSource):
+class Transformers(ScoresCandidates, TransformersSource):
     """A model of the transformers library.
 
     It comes from one of three places: `path` (its weights are loaded), `config` alone (randomly initialised), or `like`
@@ -95,6 +98,16 @@ class Transformers(TransformersSource):
             return named_by(known, self.labels)
         # Whether copied layers have been trained is not known here.
         return replace(known, architecture=None if self.initialize is not None else "")
+
+    def reads_as(self, context: ModelContext) -> Reads | None:
+        """By the spec, or by the files of `path`."""
+        if self.reads is not None or self.path is None:
+            return self.reads
+        written = self.written_configuration(context)
+        return reads_of(written, families.facts(written), self._folder(context))
+
+    def _folder(self, context: ModelContext) -> Path | None:
+        return None if self.path is None else model_folder(self.path, self.revision, context.folder)
 
     def _known_readout(self, context: ModelContext) -> Readout:
         """The readout; the default for a folder with one that is not known, which only a task of embeddings needs."""
@@ -183,7 +196,8 @@ class Transformers(TransformersSource):
         with loading.quiet():
             auto, config, options = self._prepared(context)
             loaded = self.path is not None and context.weights
-            verdict = compared_head(context, self.written_configuration(context), self.labels) if loaded else None
+            written, reads = self.written_configuration(context), self.form(context)
+            verdict = compared_head(context, written, self.labels, reads) if loaded else None
             with (
                 nullcontext() if context.weights else no_init_weights(),
                 loading.seeded(context.seed, "/".join(filter(None, (context.name, context.task)))),
@@ -243,19 +257,36 @@ class Transformers(TransformersSource):
         options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": context.trusts_code}
         if self.attention is not None:
             options["attn_implementation"] = self.attention
-        config = self.configuration(context)
-        auto = configuration.auto_class(kind, config, self.origin(), trusts_code=context.trusts_code)
-        if kind in HEADS:
+        config, reads = self.configuration(context), self.form(context)
+        needed = "embedding" if kind == HEAD and reads == "each" else kind
+        auto = configuration.auto_class(needed, config, self.origin(), trusts_code=context.trusts_code)
+        if kind == HEAD:
+            auto = self._scorer(auto, reads, context)
+        elif kind in HEADS:
             from kdspec.hf.embedding.text_embedder import AutoEmbedder
 
             auto = AutoEmbedder(auto, self.read_out(context))
         if context.head is not None:
             trained = self.path is not None or self.initialize is not None
             tokenizer = self.tokenizer(context) if context.weights else None
-            configuration.fit(config, context.head, tokenizer, trained=trained)
+            configuration.fit(config, replace(context.head, kind=needed), tokenizer, trained=trained)
         if not context.weights and getattr(config, "pad_token_id", 0) is None:
             config.pad_token_id = 0  # otherwise the tokenizer's
         return auto, config, options
+
+    def _scorer(self, auto: Any, reads: str, context: ModelContext) -> Any:
+        """What makes a model that scores candidates, in the place of the library's class."""
+        from kdspec.hf.scoring.bi_encoder import BiEncoder
+        from kdspec.hf.scoring.pair_scorer import AutoPairScorer
+
+        if not reads:
+            raise Fault(loading.CODE, UNTOLD.format(name=context.name), self.origin(), help=TELL)
+        if reads == "pair":
+            return AutoPairScorer(auto)
+        from kdspec.hf.embedding.text_embedder import AutoEmbedder
+
+        comparison = self.comparison(self._folder(context))
+        return AutoEmbedder(auto, self.read_out(context), partial(BiEncoder, comparison=comparison))
 
     def save(self, module: nn.Module, folder: Any, context: ModelContext) -> None:
         """Write configuration, safetensors and tokenizer for `from_pretrained`; one folder for each of several tasks."""

@@ -16,6 +16,7 @@ from kdspec.api.kinds.losses import LogitKind, Scope
 from kdspec.api.spec.bounds import LONGEST_ROW
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator
+from kdspec.api.working.pieces import Pieces
 from kdspec.api.working.task import BuiltTask, Head, Reader, Row
 from kdspec.data import texts
 from kdspec.data.columns import ColumnPlace, missing, named
@@ -245,6 +246,10 @@ class RankedRows(BuiltTask):
         `(rows, n)`.
         """
         return Batch(inputs=self._inputs.collate(rows, reader), targets=targets(rows))
+
+    def pieces(self, rows: Sequence[Row], reader: Reader) -> Pieces | None:
+        """The texts of the rows, or the pairs of them."""
+        return self._inputs.pieces(rows, reader)
 
     def texts(self, split: str) -> Sequence[tuple[str, ...]]:
         """Each query with its candidates."""

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kdspec.api.working.pieces import Pieces
 from kdspec.api.working.task import Reader, Row
 from kdspec.data import texts
 from kdspec.data.ranking.in_batch import KnownPositives, id_targets
 from kdspec.data.ranking.ranked_rows import QueryRow
+from kdspec.data.ranking.ranking_pieces import PairPieces, TextPieces
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
@@ -98,6 +100,14 @@ class RankingInputs:
         documents = [[places["document"][number] for number in row["document"]] for row in rows]
         queries = torch.tensor([places["query"][row["query"][0]] for row in rows])
         return {**fields, "": {"queries": queries, "candidates": _padded(documents, most)}}
+
+    def pieces(self, rows: Sequence[Row], reader: Reader) -> Pieces | None:
+        """What a model of this form answers one by one; None for recorded scores."""
+        if reader.form == "scores":
+            return None
+        if reader.form != "each":
+            return PairPieces(rows, _parts, reader.tokenizer)
+        return TextPieces(rows, {side: self._tokens[reader, side] for side in SIDES}, reader.tokenizer)
 
     def _pairs(self, rows: Sequence[QueryRow], split: str, reader: Reader) -> list[dict[str, Any]]:
         """The tokens of all pairs of a row one after another, and the number of each pair."""

@@ -137,6 +137,8 @@ def _classes(features: Features, batch: Batch) -> tuple[Tensor, Tensor, Tensor] 
         return None
     kept = truth != _IGNORE
     masks = features.heads("logits_mask")
+    if masks and masks[0].shape == dense.shape:  # candidates, of which each row has its own
+        return None
     if masks and masks[0].shape == truth.shape:
         kept &= masks[0] != 0
     return truth, dense, kept

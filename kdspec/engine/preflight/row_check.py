@@ -10,14 +10,14 @@ import numpy as np
 
 from kdspec.api.kinds.model import InputLimits
 from kdspec.api.plan.plan import Plan, StagePlan, TaskPlan
-from kdspec.api.working.task import Reader, Row
+from kdspec.api.working.task import BuiltTask, Reader, Row
 from kdspec.diagnostics.finding import Finding, FindingError, Mark, SpecPath
-from kdspec.engine.batches.columnar import Packed, first_difference
+from kdspec.engine.batches.columnar import first_difference
 from kdspec.engine.evaluation.results import in_order
 from kdspec.engine.forward.error_context import error_context
 from kdspec.engine.forward.guarded_task import GuardedTask
 from kdspec.engine.forward.models import Models
-from kdspec.engine.preflight.encoded_values import flat
+from kdspec.engine.preflight.token_values import token_values
 from kdspec.hf.configuration import more_tokens
 
 _MOST = 2_000
@@ -55,7 +55,7 @@ def check_rows(plan: Plan, models: Models, tasks: Mapping[str, GuardedTask], sta
         encoded = task.encode_ahead(reading.split, different)
         for reader, rows in zip(different, encoded, strict=True):
             names = [name for name in reading.models if readers[name] == reader]
-            for finding in check.mistakes(reading, reader, rows, task.length_key, names):
+            for finding in check.mistakes(reading, reader, rows, task, names):
                 found.setdefault((finding.code, finding.label), finding)
     for stage in plan.stages:
         for part in stage.tasks.values() if stage.name in stages else ():
@@ -110,30 +110,28 @@ class _Check:
         self._limits: dict[str, InputLimits] = {}
 
     def mistakes(
-        self, reading: _Reading, reader: Reader, rows: Sequence[Row], key: str, names: Sequence[str]
+        self, reading: _Reading, reader: Reader, rows: Sequence[Row], task: BuiltTask, names: Sequence[str]
     ) -> Iterator[Finding]:
         """The findings for the rows of a split as one reader makes them, for the models that read so."""
-        if reader.tokenizer is None or not len(rows):
-            return
-        values = flat(rows if isinstance(rows, Packed) else rows[:_MOST], key)
+        values = token_values(task, rows, reader)
         if values is None:
             return
-        ids, lengths = values
+        ids, lengths = values.flat
         at = ("tasks", reading.task, self.plan.spec.tasks[reading.task].name)
         if not lengths.all():
-            row = int(np.flatnonzero(lengths == 0)[0])
+            row = int(values.numbers[np.flatnonzero(lengths == 0)[0]])
             tokenizer = " and ".join(f"`{name}`" for name in names)
             message = f"{_row(rows, row, reading.split)} has no tokens for the tokenizer of {tokenizer}"
             help_ = "leave the row out, or write a text into it"
             yield Finding("KD502", message, at, label=f"`{reading.split}` for {tokenizer}", help=help_)
         for name in names:
             limits = self.limits(name)
-            longest = int(lengths.argmax())
-            if limits.positions is not None and lengths[longest] > limits.positions:
-                yield self._too_long(reading, name, _row(rows, longest, reading.split), int(lengths[longest]), at)
+            longest = values.longest
+            if limits.positions is not None and longest > limits.positions:
+                yield self._too_long(reading, name, _row(rows, values.longest_row, reading.split), longest, at)
             unknown = np.flatnonzero(ids >= limits.vocabulary) if limits.vocabulary is not None else ids[:0]
             if len(unknown):
-                row = int(np.searchsorted(np.cumsum(lengths), unknown[0], side="right"))
+                row = int(values.numbers[np.searchsorted(np.cumsum(lengths), unknown[0], side="right")])
                 of = _row(rows, row, reading.split)
                 yield self._unknown(name, of, int(ids[unknown[0]]), int(ids.max()), reader.tokenizer)
 

@@ -12,6 +12,7 @@ from kdspec.engine.batches.loader import Loader
 from kdspec.engine.preflight.encoded_values import any_in_row, flat
 from kdspec.engine.preflight.facts import ReadFacts, ShownRow, SplitFacts, TaskFacts
 from kdspec.engine.preflight.repeated_rows import in_train
+from kdspec.engine.preflight.token_values import of_first_row, token_values
 
 SPLITS = ("train", "validation", "test")
 _IGNORE = -100
@@ -115,7 +116,7 @@ def _read(task: BuiltTask, split: str, loader: Loader, reader: Reader, models: t
         longest=longest,
         mean=round(float(lengths.mean()), 2) if len(lengths) else 0.0,
         cut=cut,
-        without_tokens=_without_tokens(rows, task.length_key, reader.tokenizer),
+        without_tokens=_without_tokens(task, rows, reader),
     )
 
 
@@ -128,24 +129,23 @@ def _cut(task: BuiltTask, split: str, candidates: list[int], longest: int, reade
     return round(sum(length > longest for length in whole) * len(candidates) / len(asked))
 
 
-def _without_tokens(rows: Sequence[Row], key: str, tokenizer: Any | None) -> int:
+def _without_tokens(task: BuiltTask, rows: Sequence[Row], reader: Reader) -> int:
     """Rows with no token of their text."""
-    found = flat(rows, key) if tokenizer is not None and len(rows) else None
+    tokenizer = reader.tokenizer
+    found = token_values(task, rows, reader)
     if found is None or tokenizer is None:
         return 0
     added = sorted({*tokenizer.all_special_ids} - {tokenizer.unk_token_id, tokenizer.mask_token_id})
-    values, lengths = found
-    return int((~any_in_row(~np.isin(values, added), lengths)).sum())
+    values, lengths = found.flat
+    return len(np.unique(found.numbers[~any_in_row(~np.isin(values, added), lengths)]))
 
 
 def _shown(task: BuiltTask, loader: Loader, models: tuple[str, ...]) -> ShownRow:
     reader = loader.readers[models[0]]
     row = loader.encoded(models[0])["train"][0]
     batch = task.collate([row], reader)
-    tokenizer, ids = reader.tokenizer, flat([row], task.length_key)
-    tokens: tuple[str, ...] = ()
-    if tokenizer is not None and ids is not None:
-        tokens = tuple(map(str, tokenizer.convert_ids_to_tokens(ids[0].tolist())))
+    tokenizer, ids = reader.tokenizer, of_first_row(task, row, reader)
+    tokens = tuple(map(str, tokenizer.convert_ids_to_tokens(ids))) if tokenizer is not None else ()
     inputs = {
         f"{field}.{name}" if field else name: tensor
         for field, tensors in batch.inputs.items()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdspec.hf import loading
 from kdspec.hf.embedding.readout import DenseLayer, Pooling, Readout
-from kdspec.hf.embedding.sentence_folder import MODULES, SETTINGS, VECTOR
+from kdspec.hf.embedding.sentence_folder import MODULES, MULTI_VECTOR, SETTINGS, TOKENS, VECTOR
 
 if TYPE_CHECKING:
     from kdspec.hf.embedding.text_embedder import TextEmbedder
@@ -41,16 +41,20 @@ def save_embedder(module: TextEmbedder, folder: Path, own: Collection[str] | Non
     of_body = None if own is None else {name.removeprefix(inside) for name in own if name.startswith(inside)}
     loading.save(module.body, folder, of_body, tokenizer)
     readout = module.readout
-    modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
-    _write(folder / "1_Pooling" / "config.json", _pooling(module, readout))
+    modules, of_tokens = [("Transformer", "")], module.compares == "maxsim"
+    takes = TOKENS if of_tokens else VECTOR
+    if not of_tokens:
+        modules.append(("Pooling", "1_Pooling"))
+        _write(folder / "1_Pooling" / "config.json", _pooling(module, readout))
     for dense in module.saved_layers():
         place = f"{len(modules)}_Dense"
-        _write(folder / place / "config.json", _dense(dense.linear.in_features, dense.layer))
+        names = {"module_input_name": takes, "module_output_name": takes} if of_tokens else {}
+        _write(folder / place / "config.json", _dense(dense.linear.in_features, dense.layer) | names)
         _save_tensors(dense, folder / place / "model.safetensors")
         modules.append(("Dense", place))
-    if readout.normalize:
+    if readout.normalize or of_tokens:
         place = f"{len(modules)}_Normalize"
-        _write(folder / place / "config.json", {"module_input_name": VECTOR, "module_output_name": VECTOR})
+        _write(folder / place / "config.json", {"module_input_name": takes, "module_output_name": takes})
         modules.append(("Normalize", place))
     listed = [
         {"idx": number, "name": str(number), "path": place, "type": f"{_MODULES}.{kind}"}
@@ -62,7 +66,8 @@ def save_embedder(module: TextEmbedder, folder: Path, own: Collection[str] | Non
     settings = {
         "prompts": {**readout.prompts, **{name: text for name, text in readout.by_use().items() if name}},
         "default_prompt_name": readout.default_prompt,
-        "similarity_fn_name": "cosine",
+        "similarity_fn_name": module.compares,
+        **({"model_type": MULTI_VECTOR} if of_tokens else {}),
     }
     _write(folder / SETTINGS, settings)
 

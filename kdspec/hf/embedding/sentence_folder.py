@@ -58,7 +58,10 @@ ACTIVATIONS = frozenset(
     }
 )
 """The classes of `torch.nn` that a dense layer may have, with their defaults."""
-VECTOR = "sentence_embedding"
+VECTOR, TOKENS = "sentence_embedding", "token_embeddings"
+MULTI_VECTOR = "MultiVectorEncoder"
+"""The `model_type` of a folder of late interaction: its modules work on the vectors of tokens, and nothing is pooled."""
+MASK = "MultiVectorMask"
 
 
 @dataclass(frozen=True)
@@ -146,23 +149,24 @@ def read_readout(folder: Path) -> Readout | None:
         return None
     made = Readout()
     excludes = False
-    modules = _modules(found)
+    of_tokens = read_json(found / SETTINGS).get("model_type") == MULTI_VECTOR
+    modules, first = _without_mask(found) if of_tokens else _modules(found), _KNOWN[: 1 if of_tokens else 2]
     for number, module in enumerate(modules):
         if module.kind not in _KNOWN:
             message = f"`{MODULES}` has a module that kdspec does not know, `{module.type}`"
             known = ", ".join(f"`{name}`" for name in _KNOWN)
             raise Fault(CODE, message, _AT, help=f"it knows {known} of sentence-transformers")
-        if (module.kind, made.normalize) == ("Dense", True) or (module.kind in _KNOWN[:2]) != (number < 2):
+        if (module.kind, made.normalize) == ("Dense", True) or (module.kind in _KNOWN[:2]) != (number < len(first)):
             raise _order()
         settings = _settings(found, module)
         if module.kind == "Pooling":
             made, excludes = replace(made, pooling=_pooling(module, settings)), settings.get("include_prompt") is False
         elif module.kind == "Dense":
-            made = replace(made, dense=(*made.dense, _dense(found, module, settings)))
+            made = replace(made, dense=(*made.dense, _dense(found, module, settings, TOKENS if of_tokens else VECTOR)))
         elif module.kind == "Normalize":
-            _of_vector(module, settings)
+            _of_vector(module, settings, TOKENS if of_tokens else VECTOR)
             made = replace(made, normalize=True)
-    if [module.kind for module in modules[:2]] != list(_KNOWN[:2]):
+    if [module.kind for module in modules[: len(first)]] != list(first):
         raise _order()
     prompts, default = _prompts(found)
     if excludes and any(prompts.values()):
@@ -224,9 +228,9 @@ def _pooling(module: ListedModule, settings: Mapping[str, Any]) -> Pooling:
     raise Fault(CODE, message, _AT, help=f"it knows {known}, each alone")
 
 
-def _dense(folder: Path, module: ListedModule, settings: Mapping[str, Any]) -> DenseLayer:
+def _dense(folder: Path, module: ListedModule, settings: Mapping[str, Any], takes: str) -> DenseLayer:
     name = f"`{module.path}/config.json`"
-    _of_vector(module, settings)
+    _of_vector(module, settings, takes)
     width = settings.get("out_features")
     if type(width) is not int or not 0 < width <= LARGEST_WIDTH:
         raise Fault(CODE, f"{name} has no `out_features` that is a width", _AT)
@@ -249,11 +253,25 @@ def _dense(folder: Path, module: ListedModule, settings: Mapping[str, Any]) -> D
     )  # fmt: skip
 
 
-def _of_vector(module: ListedModule, settings: Mapping[str, Any]) -> None:
+def _of_vector(module: ListedModule, settings: Mapping[str, Any], takes: str) -> None:
     for key in ("module_input_name", "module_output_name"):
-        if settings.get(key) not in (None, VECTOR):
-            message = f"`{module.path}/config.json` has `{settings[key]}` as `{key}`, not the vector of the text"
-            raise Fault(CODE, message, _AT, help=f"kdspec reads folders in which each module takes `{VECTOR}`")
+        given = settings.get(key) or (VECTOR if key == "module_input_name" else takes)
+        if given != takes:
+            of = "the vector of the text" if takes == VECTOR else "the vectors of its tokens"
+            message = f"`{module.path}/config.json` has `{given}` as `{key}`, not {of}"
+            raise Fault(CODE, message, _AT, help=f"kdspec reads folders in which each module takes `{takes}`")
+
+
+def _without_mask(folder: Path) -> list[ListedModule]:
+    """The modules but those that say which tokens count, which are all: a score without some of them is another one."""
+    modules = _modules(folder)
+    for module in (each for each in modules if each.kind == MASK):
+        settings = _settings(folder, module)
+        key = next((key for key in ("skiplist_words", "keep_only_token_ids") if settings.get(key)), None)
+        if key is not None:
+            message = f"`{module.path}/config.json` leaves tokens out of the score (`{key}`), which kdspec does not"
+            raise Fault(CODE, message, _AT, help="empty it there if the model may be compared by all tokens")
+    return [module for module in modules if module.kind != MASK]
 
 
 def _prompts(folder: Path) -> tuple[dict[str, str], str | None]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from safetensors.torch import load_file
@@ -65,6 +65,8 @@ class TextEmbedder(PreTrainedModel):  # type: ignore[misc]  # the library has no
         readout: how a vector is made of it.
     """
 
+    compares: Literal["cosine", "dot", "maxsim"] = "cosine"
+    """How its vectors are compared, in the words of sentence-transformers; `maxsim`: those of tokens."""
     base_model_prefix = BODY
     main_input_name = "input_ids"
     supports_gradient_checkpointing = True
@@ -132,6 +134,10 @@ class TextEmbedder(PreTrainedModel):  # type: ignore[misc]  # the library has no
             vectors = dense(vectors)
         return vectors
 
+    def extra_repr(self) -> str:
+        """What is no module of its own, since caches tell models by their text."""
+        return f"pooling={self.readout.pooling}, normalize={self.readout.normalize}"
+
     def freeze_unread(self) -> None:
         """Freeze the body's pooler, whose output nothing reads: it is saved with the body, for those who load it."""
         for name, parameter in self.body.named_parameters():
@@ -187,19 +193,21 @@ class AutoEmbedder:
     Args:
         body: the library's class that makes the body.
         readout: the readout.
+        make: makes an embedder of the body and the readout.
     """
 
     body: Any
     readout: Readout
+    make: Callable[[Any, Readout], TextEmbedder] = TextEmbedder
 
     def from_config(self, config: Any, **options: Any) -> TextEmbedder:
         """A new one."""
-        return TextEmbedder(self.body.from_config(config, **options), self.readout)
+        return self.make(self.body.from_config(config, **options), self.readout)
 
     def from_pretrained(self, place: str, **options: Any) -> tuple[TextEmbedder, Mapping[str, Collection[Any]]]:
         """One with the weights of a folder or the hub, and the library's report under the names of its parameters."""
         body, report = self.body.from_pretrained(place, **options)
-        module = TextEmbedder(body, self.readout)
+        module = self.make(body, self.readout)
         fresh = module.load_dense()
         inside = {f"{BODY}.{name}" for name in report["missing_keys"] if "pooler" not in name.split(".")}
         return module, {

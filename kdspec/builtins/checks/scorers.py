@@ -1,0 +1,41 @@
+"""The check of models that score candidates: how each reads them is told, and settings for that are of such models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from kdspec.api.hooks import hookimpl
+from kdspec.diagnostics.finding import Finding, Mark
+from kdspec.hf.scoring.reads import HEAD, TELL, UNTOLD
+
+if TYPE_CHECKING:
+    from kdspec.api.plan.plan import Plan
+
+_KEYS = ("reads", "similarity", "scale")
+
+
+@hookimpl
+def kdspec_check(plan: Plan) -> Iterator[Finding]:
+    """Models of rankings that do not tell how they read, and models of other tasks that do."""
+    for model, tasks in plan.tasks_of.items():
+        component = plan.spec.models[model]
+        at = ("models", model, component.name)
+        ranking = [task for task in tasks if plan.spec.tasks[task].head == HEAD]
+        written = [key for key, value in component if key in _KEYS and value is not None]
+        form = component.form(plan.context(model))
+        others = [key for key in written if key != "reads"]
+        if not ranking and written:
+            message = f"`{written[0]}` is for tasks that rank candidates, and `{model}` is in none"
+            also = (Mark(("tasks", tasks[0]), "its task", key=True),) if tasks else ()
+            yield Finding("KD503", message, (*at, written[0]), "of no use here", also=also, help="remove it")
+        elif ranking and not form:
+            also = (Mark(("tasks", ranking[0]), "ranks candidates", key=True),)
+            known = "reads" in type(component).model_fields
+            help_ = TELL if known else f"`{component.name}` has no way to score them: take another model"
+            yield Finding("KD503", UNTOLD.format(name=model), at, also=also, help=help_)
+        elif form == "pair" and others:
+            message = f"`{others[0]}` is for models that read each text alone, and `{model}` is a cross-encoder"
+            yield Finding(
+                "KD503", message, (*at, others[0]), "of no use here", help="remove it, or write `reads: each`"
+            )

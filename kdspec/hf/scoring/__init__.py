@@ -1,0 +1,1 @@
+"""Transformers models that score the candidates of a query."""
