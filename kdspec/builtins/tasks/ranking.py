@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Component, Strict
@@ -57,6 +57,14 @@ class TextLimits(Strict):
     """Of a document."""
 
 
+def _form(value: Any) -> str:
+    return "each" if isinstance(value, (dict, TextLimits)) else "both"
+
+
+MaxLength = Annotated[Annotated[_Length, Tag("both")] | Annotated[TextLimits, Tag("each")], Discriminator(_form)]
+"""One limit, or one for each of the two texts."""
+
+
 class Ranking(Task):
     """The order of a query's candidates: a model gives each a score, and the scores of a row are its logits.
 
@@ -103,19 +111,26 @@ class Ranking(Task):
     without_text: texts.WithoutText = "error"
     """For a row without a query or a candidate, and for a candidate without a text: an error, or `leave_out`, which reports
     their number."""
-    max_length: _Length | TextLimits | None = None
+    max_length: MaxLength | None = None
     """Number of tokens to which a text, or a pair of query and document, is truncated; or `{query: 32, document: 256}`, of
     which a pair has the sum. Default: the tokenizer's limit."""
 
-    @model_validator(mode="after")
-    def _one_kind_of_scores(self) -> Self:
-        if self.scores and self.margins is not None:
-            raise PydanticCustomError("wrong_value", "`scores` and `margins` say the same: write one of them")
-        if len(self.scores) not in (0, 1, len(self.documents)):
+    @field_validator("scores")
+    @classmethod
+    def _one_for_each(cls, scores: list[str], info: ValidationInfo) -> list[str]:
+        documents = info.data.get("documents")
+        if documents is not None and len(scores) not in (0, 1, len(documents)):
             message = "{scores} columns of scores for {documents} of documents: write one for each, or one for all"
-            counts = {"scores": len(self.scores), "documents": len(self.documents)}
+            counts = {"scores": len(scores), "documents": len(documents)}
             raise PydanticCustomError("wrong_value", message, counts)
-        return self
+        return scores
+
+    @field_validator("margins")
+    @classmethod
+    def _in_place_of_scores(cls, margins: str | None, info: ValidationInfo) -> str | None:
+        if margins is not None and info.data.get("scores"):
+            raise PydanticCustomError("wrong_value", "`scores` and `margins` say the same: write one of them")
+        return margins
 
     def columns(self) -> RankingColumns:
         """The columns of the rows."""
