@@ -67,15 +67,26 @@ _ANSWERED = (
     ("The tower was built of red brick.", "What was the tower built of?", "red brick"),
 )
 
+_ASKED = (
+    ("how do I reset my password?", "Choose `forgotten` on the first page, and a link comes by mail."),
+    ("when is the shop open?", "We are open from nine to six, on Saturdays until two."),
+    ("can I return a gift?", "Gifts may be sent back within thirty days, with the receipt."),
+    ("do you deliver abroad?", "We deliver to all countries of the Union."),
+)
+
 _SOFT_LABELS = MappingProxyType(
     {
         None: "{loss: kl, temperature: 4, weight: 1}",
         "classes": "{loss: kl, temperature: 4, weight: 1}",
         "labels": "{loss: bce, temperature: 2, weight: 1}",
         "numbers": "{loss: mse, temperature: 1, weight: 1}",
+        "scores": "{loss: kl, temperature: 1, weight: 1}",
     }
 )
 """By the kind of the task's logits."""
+
+_READS = MappingProxyType({"ranking": ("pair", "each")})
+"""For a task whose models read texts together or one by one, how teacher and student do it."""
 
 
 @dataclass(frozen=True)
@@ -126,13 +137,14 @@ def draft(
         "",
         "models:",
         "  teacher:",
-        f"    transformers: {{path: {scalar(teacher.path or '')}}}",
+        *_teacher_lines(task, teacher),
         "  student:",
         *(of_student or student_lines(teacher, student)),
+        *_reading_lines(task),
         "",
         *([recipe["adaptors"], ""] if "adaptors" in recipe else []),
         "stages:",
-        *(fine_tuning_lines(teacher) if task.head is not None else ()),
+        *(fine_tuning_lines(teacher) if task.head is not None and not _is_of_vectors(task) else ()),
         *(recipe["stages"].split("\n")[1:] if recipe else _distillation(task, teacher, student)),
     ]
     return "\n".join(lines) + "\n"
@@ -162,6 +174,9 @@ def example(task: type[Task]) -> ExampleRows:
         return ExampleRows(".conll", _TAGGED, "conll")
     if task.name == "question_answering":
         return ExampleRows(".json", _questions(), "squad")
+    if task.name == "ranking":
+        columns = {"query": "query", "documents": "[positive, negatives]", "positives": "positive"}
+        return ExampleRows(".jsonl", _candidates(), "json", columns)
     return ExampleRows(".csv", _table(task), "csv", {"separator": '";"'} if task.logits == "labels" else {})
 
 
@@ -172,6 +187,16 @@ def _questions() -> str:
         found = [{"text": answer, "answer_start": context.index(answer)}]
         asked.append({"context": context, "qas": [{"id": f"q{number}", "question": question, "answers": found}]})
     return json.dumps({"data": [{"title": "example", "paragraphs": asked}]}, indent=1) + "\n"
+
+
+def _candidates() -> str:
+    """Questions, each with the document that answers it and two that do not."""
+    documents = [document for _, document in _ASKED]
+    rows = (
+        {"query": query, "positive": document, "negatives": [other for other in documents if other != document][:2]}
+        for query, document in _ASKED
+    )
+    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def _table(task: type[Task]) -> str:
@@ -228,6 +253,21 @@ def student_lines(teacher: TemplateOrigin, student: TemplateOrigin) -> Iterator[
         yield f"      initialize: {{layers: {layers}}} # copy these layers of the teacher, counted from 0"
 
 
+def _teacher_lines(task: type[Task], teacher: TemplateOrigin) -> Iterator[str]:
+    reads = f", reads: {_READS[task.name][0]}" if task.name in _READS else ""
+    yield f"    transformers: {{path: {scalar(teacher.path or '')}{reads}}}"
+
+
+def _reading_lines(task: type[Task]) -> Iterator[str]:
+    if task.name in _READS:
+        yield f"      reads: {_READS[task.name][1]} # a vector for each text; `pair` reads query and document together"
+
+
+def _is_of_vectors(task: type[Task]) -> bool:
+    """Whether a task is learnt from vectors alone: it has neither labels nor logits."""
+    return task.name == "embedding"
+
+
 def fine_tuning_lines(
     teacher: TemplateOrigin, name: str = "teacher", stage: str = "fine_tune", task: str | None = None
 ) -> Iterator[str]:
@@ -247,19 +287,30 @@ def _distillation(task: type[Task], teacher: TemplateOrigin, student: TemplateOr
     yield "      general:"
     yield "        teacher: teacher"
     yield "        student: student"
-    yield f"        soft_labels: {_SOFT_LABELS[task.logits]} # `kdspec list logit_loss` has other losses"
-    if task.head is not None:
-        yield "        hard_labels: {weight: 0} # more than 0: train on the labels too"
-    depth = student.layers if student.path is None else student.facts.layers
-    known = teacher.facts.layers is not None and depth is not None and depth <= teacher.facts.layers
-    mark = "" if known else "# "
-    yield f"        {mark}matches: # match hidden layers too; `kdspec list feature_loss` has other losses"
-    yield f"        {mark}  - {{feature: hidden, loss: hidden_mse, layers: uniform}}"
+    if _is_of_vectors(task):
+        yield "        matches: # `kdspec list feature_loss` has other losses"
+        yield "          - {feature: embedding, loss: cos}"
+        yield "          - {feature: embedding, loss: similarity_mse, weight: 4} # how like the texts of a step are"
+    else:
+        yield from _term_lines(task, teacher, student)
     yield "    training:"
     yield "      epochs: 10"
     yield "      batch_size: 32"
     yield "      optimizer: {adamw: {lr: 1.0e-4}}"
     yield "      lr_schedule: {linear: {warmup: 0.1}}"
+
+
+def _term_lines(task: type[Task], teacher: TemplateOrigin, student: TemplateOrigin) -> Iterator[str]:
+    yield f"        soft_labels: {_SOFT_LABELS[task.logits]} # `kdspec list logit_loss` has other losses"
+    if task.head is not None:
+        yield "        hard_labels: {weight: 0} # more than 0: train on the labels too"
+    if task.name in _READS:
+        return
+    depth = student.layers if student.path is None else student.facts.layers
+    known = teacher.facts.layers is not None and depth is not None and depth <= teacher.facts.layers
+    mark = "" if known else "# "
+    yield f"        {mark}matches: # match hidden layers too; `kdspec list feature_loss` has other losses"
+    yield f"        {mark}  - {{feature: hidden, loss: hidden_mse, layers: uniform}}"
 
 
 def _sentence(text: Any) -> str:

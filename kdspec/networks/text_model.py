@@ -69,7 +69,7 @@ class TextModel(Model):
         return self
 
     @abstractmethod
-    def sizes(self, kind: str) -> dict[str, Any]:
+    def sizes(self, kind: str, context: ModelContext) -> dict[str, Any]:
         """The network's arguments for this kind of head, but for vocabulary and classes."""
 
     @abstractmethod
@@ -81,7 +81,7 @@ class TextModel(Model):
         saved = self.saved(context)
         if self.path is not None and saved.get("network") != self.name:
             return ModelFacts()  # a folder of another network is reported when it is built
-        sizes = saved.get("sizes") or self.sizes("")
+        sizes = saved.get("sizes") or self.sizes("", context)
         layers, width = self.shape(sizes)
         task = str(saved.get("task", ""))
         return ModelFacts(
@@ -176,7 +176,7 @@ class TextModel(Model):
         if self.path is not None:
             return self.fitting(context, context.head)
         sizes = (
-            self.sizes(kind)
+            self.sizes(kind, context)
             | self.of_tokenizer(context)
             | {"classes": len(context.head.labels)}
             | self.of_task(context)

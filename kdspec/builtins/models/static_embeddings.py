@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from kdspec.networks.static_embeddings import StaticEmbeddings
 
 _SIF = 1e-4
+_WIDTH = 256
 _EMBEDDING = "embedding"
 """The kind of head that is none."""
 
@@ -52,8 +53,8 @@ class StaticTextModel(TextModel):
     said there. It excludes all other parameters."""
     heads = frozenset({"embedding", "sequence_classification", "multi_label", "regression"})
 
-    width: int = Field(default=256, gt=0, le=LARGEST_WIDTH)
-    """Width of the vectors; with `like` at most that of the teacher's."""
+    width: int | None = Field(default=None, gt=0, le=LARGEST_WIDTH)
+    """Width of the vectors; with `like` at most that of the teacher's. Default: 256, or the teacher's if that is less."""
     sif: float | None = Field(default=_SIF, gt=0, le=1)
     """With `like`: a vector is multiplied by a/(a + p), where a is this number and p the token's share of a text by
     Zipf's law and its rank in the vocabulary. Null: vectors as they are."""
@@ -69,10 +70,17 @@ class StaticTextModel(TextModel):
             raise PydanticCustomError("exclusive_keys", "`{one}` and `{other}` exclude each other", keys)
         return self
 
-    def sizes(self, kind: str) -> dict[str, Any]:
+    def sizes(self, kind: str, context: ModelContext) -> dict[str, Any]:
         """The arguments of `StaticEmbeddings`."""
-        has_head = kind != _EMBEDDING
-        return {"embedding": self.width, "normalize": self.normalize, "weights": self.weights, "head": has_head}
+        has_head, width = kind != _EMBEDDING, self._width(context)
+        return {"embedding": width, "normalize": self.normalize, "weights": self.weights, "head": has_head}
+
+    def _width(self, context: ModelContext) -> int:
+        if self.width is not None:
+            return self.width
+        teacher = context.models.get(self.like or "")
+        known = teacher.facts(replace(context, name=self.like or "")).width if teacher is not None else None
+        return min(_WIDTH, known or _WIDTH)
 
     def facts(self, context: ModelContext) -> ModelFacts:
         """Facts from the sizes; a folder of embeddings has no classes."""
@@ -118,7 +126,7 @@ class StaticTextModel(TextModel):
         if self.path is not None:
             yield from self._wrong_folder(self.path, context)
         known = context.facts.get(self.like or "")
-        if known is not None and known.width is not None and self.width > known.width:
+        if known is not None and known.width is not None and (self.width or 0) > known.width:
             yield self._too_wide(
                 f"the vectors of `{self.like}` are {known.width} wide, these {self.width}", known.width
             )
@@ -188,7 +196,9 @@ class StaticTextModel(TextModel):
         made = cast("StaticEmbeddings", module)
         tokenizer, limits = self.own_tokenizer(context), context.models[self.like].input_limits(context)
         tokens = token_vectors.real_tokens(tokenizer, limits.vocabulary)
-        vectors = self._vectors(context.built[self.like], token_vectors.rows_of_one(tokenizer, tokens))
+        vectors = self._vectors(
+            context.built[self.like], token_vectors.rows_of_one(tokenizer, tokens), self._width(context)
+        )
         weights = token_vectors.frequency_weights(len(tokens), self.sif)
         with torch.no_grad():
             made.embeddings.weight.zero_()
@@ -198,19 +208,19 @@ class StaticTextModel(TextModel):
             made.embeddings.weight[tokens], made.weights[tokens] = vectors, weights
         return frozenset({"embeddings.weight", "weights"})
 
-    def _vectors(self, teacher: nn.Module, rows: list[list[int]]) -> torch.Tensor:
+    def _vectors(self, teacher: nn.Module, rows: list[list[int]], width: int) -> torch.Tensor:
         """The principal components of the vectors of rows, computed once for a teacher as it is trained."""
         module = token_vectors.with_readout(teacher)
 
         def make() -> torch.Tensor:
             found = token_vectors.embedded(module, rows)
             most = min(found.shape[1], len(rows) - 1)
-            if self.width > most:
+            if width > most:
                 message = f"{len(rows):,} tokens with vectors of `{self.like}` of width {found.shape[1]} have {most} components"
                 raise self._too_wide(message, most)
-            return token_vectors.principal(found, self.width)
+            return token_vectors.principal(found, width)
 
-        return kept_vectors.kept(module, rows, self.width, make)
+        return kept_vectors.kept(module, rows, width, make)
 
     def _too_wide(self, message: str, most: int) -> Fault:
         at = "width" if "width" in self.model_fields_set else "like"

@@ -45,7 +45,7 @@ class WordVectorModel(TextModel):
         saved = self.saved(context).get("sizes", {})
         if found.layers is None:
             return found
-        return replace(found, embedding=saved.get("vector") or self.shape(saved or self.sizes(""))[1])
+        return replace(found, embedding=saved.get("vector") or self.shape(saved or self.sizes("", context))[1])
 
     def kept_projections(self, context: ModelContext) -> frozenset[Literal["keep", "fold"]]:
         """`keep`, as its head; one from a folder has the head that it has."""
@@ -87,7 +87,8 @@ class BiGruModel(WordVectorModel):
     layers: int = Field(default=1, gt=0, le=MOST_LAYERS)
     """Number of layers, each in both directions."""
 
-    def sizes(self, kind: str) -> dict[str, Any]:
+    def sizes(self, kind: str, context: ModelContext) -> dict[str, Any]:
+        del context
         tokens = kind == "token_classification"
         own = {"hidden": self.hidden, "layers": self.layers, "tokens": tokens}
         return {"embedding": self.embedding, "dropout": self.dropout, **own}
@@ -119,8 +120,8 @@ class TextCnnModel(WordVectorModel):
                 raise invalid_value("a kernel is at least 1 token wide", "kernels", number)
         return self
 
-    def sizes(self, kind: str) -> dict[str, Any]:
-        del kind
+    def sizes(self, kind: str, context: ModelContext) -> dict[str, Any]:
+        del kind, context
         own = {"filters": self.filters, "kernels": list(self.kernels)}
         return {"embedding": self.embedding, "dropout": self.dropout, **own}
 

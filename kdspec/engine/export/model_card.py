@@ -14,7 +14,7 @@ from kdspec.engine.evaluation.result_row import ResultRow
 from kdspec.engine.export.model_folder import versions
 from kdspec.engine.identity.reading import ReadContent
 from kdspec.engine.run.durable_files import atomic_write
-from kdspec.hf.saved.usage import pipeline_tag, usage
+from kdspec.hf.saved.usage import library, pipeline_tag, usage
 from kdspec.plan.resolved import as_yaml
 from kdspec.source.variables import Written
 
@@ -77,7 +77,7 @@ def _metadata(folder: Path, plan: Plan, stage: StagePlan, table: Sequence[Result
     """The metadata that the hub reads."""
     found: dict[str, Any] = {}
     if any("model_type" in read_json(file) for file in folder.rglob("config.json")):
-        found["library_name"] = "transformers"
+        found["library_name"] = library(folder)
     if (tag := pipeline_tag(folder)) is not None:
         found["pipeline_tag"] = tag
     if bases := list(dict.fromkeys(_bases(plan, stage))):

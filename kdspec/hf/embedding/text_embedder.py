@@ -41,11 +41,12 @@ class DenseModule(nn.Module):
     Args:
         width: of its input.
         layer: its settings.
+        dtype: of its weights; by default torch's.
     """
 
-    def __init__(self, width: int, layer: DenseLayer) -> None:
+    def __init__(self, width: int, layer: DenseLayer, dtype: torch.dtype | None = None) -> None:
         super().__init__()
-        self.linear = nn.Linear(width, layer.width, bias=layer.bias)
+        self.linear = nn.Linear(width, layer.width, bias=layer.bias, dtype=dtype)
         self.activation = getattr(nn, layer.activation or "Identity")()
         self.layer = layer
 
@@ -79,10 +80,12 @@ class TextEmbedder(PreTrainedModel):  # type: ignore[misc]  # the library has no
         super().__init__(body.config)
         self.body, self.readout = body, readout
         widths = [hidden_width(body.config), *(layer.width for layer in readout.dense)]
-        self.dense = nn.ModuleList(map(DenseModule, widths, readout.dense))
+        # Not cast afterwards: a rehearsal's tensors cannot be.
+        self.dense = nn.ModuleList(
+            DenseModule(width, layer, body.dtype) for width, layer in zip(widths, readout.dense, strict=False)
+        )
         for dense in self.layers:
             body._init_weights(dense.linear)  # noqa: SLF001 - as the library draws a new layer of this family
-            dense.to(body.dtype)
         self.tie_weights()
         self._takes = frozenset(inspect.signature(body.forward).parameters)
 

@@ -1,4 +1,4 @@
-"""How a model folder is used with transformers: a few lines of Python, and the name of its pipeline."""
+"""How a model folder is used with transformers or sentence-transformers: lines of Python, and the name of its pipeline."""
 
 from __future__ import annotations
 
@@ -31,13 +31,27 @@ _OPTIONS: Mapping[str, str] = MappingProxyType(
 """Arguments of a pipeline by the `problem_type`."""
 
 
+_MODULES = "modules.json"
+"""The file of a folder of sentence-transformers with vectors of texts."""
+_CROSS_ENCODER = "sentence_transformers"
+"""The entry in the configuration of a model that scores two texts together."""
+
+
+def library(folder: Path) -> str:
+    """The library that opens a model folder, as the hub calls it."""
+    made_for = (folder / _MODULES).is_file() or _CROSS_ENCODER in read_json(folder / "config.json")
+    return "sentence-transformers" if made_for else "transformers"
+
+
 def pipeline_tag(folder: Path) -> str | None:
     """The task of a model folder as the hub calls it; None if it is not known."""
+    if library(folder) == "sentence-transformers":
+        return "sentence-similarity" if (folder / _MODULES).is_file() else "text-ranking"
     return PIPELINES.get(_purpose(read_json(folder / "config.json")))
 
 
 def usage(folder: Path, place: str) -> str | None:
-    """Python code that uses the model of a folder; None if it is not a transformers model.
+    """Python code that uses the model of a folder; None if neither library opens it.
 
     Args:
         folder: where it is now.
@@ -46,6 +60,8 @@ def usage(folder: Path, place: str) -> str | None:
     config = read_json(folder / "config.json")
     if not config:
         return None
+    if library(folder) == "sentence-transformers":
+        return _of_sentence_transformers(folder, place)
     purpose, tag = _purpose(config), pipeline_tag(folder)
     has_tokenizer = (folder / "tokenizer_config.json").is_file()
     trust = ", trust_remote_code=True" if remote_code.is_beside(folder) else ""
@@ -74,6 +90,25 @@ def usage(folder: Path, place: str) -> str | None:
             f'print(model(**tokenizer({texts}, return_tensors="pt")))',
         )
     )
+
+
+def _of_sentence_transformers(folder: Path, place: str) -> str:
+    if (folder / _MODULES).is_file():
+        lines = [
+            "from sentence_transformers import SentenceTransformer",
+            "",
+            f"model = SentenceTransformer({place!r})",
+            'vectors = model.encode(["some text", "another text"])',
+            "print(model.similarity(vectors, vectors))",
+        ]
+    else:
+        lines = [
+            "from sentence_transformers import CrossEncoder",
+            "",
+            f"model = CrossEncoder({place!r})",
+            'print(model.predict([("some query", "some text")]))',
+        ]
+    return "\n".join(lines)
 
 
 def _purpose(config: Mapping[str, Any]) -> str:

@@ -166,7 +166,6 @@ def kdspec_observe(event, session):
         (["models.student.static.sif=0"], "KD104", "greater than 0"),
         (["models.student.static.initialize={layers: [0]}"], "KD101", "unknown key `initialize`"),
         (["models.student.static.width=17"], "KD302", "the vectors of `teacher` are 16 wide, these 17"),
-        (["models.student.static={like: teacher}"], "KD302", "the vectors of `teacher` are 16 wide, these 256"),
         (["models.student.static={path: ./tiny}"], "KD503", "has no vectors of tokens"),
         (["models.student.static={path: ./tiny, width: 8}"], "KD107", "`path` and `width` exclude each other"),
         (["models.student.static={path: minishlab/potion-base-8M}"], "KD503", "a `static` is read from a folder"),
@@ -177,6 +176,11 @@ def test_mistakes_are_found_before_anything_runs(sets, code, message, folder):
     errors = check(SPEC, folder=folder, sets=sets).errors
     assert [error.code for error in errors] == [code]
     assert message in f"{errors[0].message} {errors[0].primary}"
+
+
+def test_vectors_are_as_wide_as_those_of_a_narrow_teacher_unless_they_say_otherwise(folder):
+    module, _ = built(like="teacher", place=folder / "tiny", width=None)
+    assert module.embeddings.weight.shape[1] == 16
 
 
 def test_the_vectors_of_a_teacher_are_computed_once(folder, monkeypatch, tmp_path):

@@ -7,7 +7,7 @@ import json
 import pytest
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
-from kdspec.hf.saved.usage import PIPELINES, pipeline_tag, usage
+from kdspec.hf.saved.usage import PIPELINES, library, pipeline_tag, usage
 from kdspec.testing import tiny
 
 
@@ -70,3 +70,32 @@ def test_the_tags_are_those_of_the_hub():
 
 def test_a_folder_without_a_head_has_no_tag(tmp_path):
     assert pipeline_tag(folder_of(tmp_path, {"architectures": ["BertModel"]})) is None
+
+
+def test_a_folder_of_sentence_transformers_is_used_with_it(tmp_path):
+    encoder, reranker = tmp_path / "encoder", tmp_path / "reranker"
+    for folder in (encoder, reranker):
+        folder.mkdir()
+    (folder_of(encoder, {"architectures": ["BertModel"]}) / "modules.json").write_text("[]")
+    folder_of(reranker, {"architectures": ["BertForSequenceClassification"], "sentence_transformers": {}})
+
+    assert "SentenceTransformer('here')" in usage(encoder, "here")
+    assert "CrossEncoder('here')" in usage(reranker, "here")
+    assert {library(encoder), library(reranker)} == {"sentence-transformers"}
+    assert (pipeline_tag(encoder), pipeline_tag(reranker)) == ("sentence-similarity", "text-ranking")
+
+
+@pytest.mark.slow
+def test_the_code_for_sentence_transformers_runs(tmp_path, capsys):
+    from sentence_transformers import CrossEncoder, SentenceTransformer
+    from sentence_transformers.sentence_transformer import modules
+
+    inner, encoder, reranker = (tmp_path / name for name in ("inner", "encoder", "reranker"))
+    tiny(inner)
+    body = modules.Transformer(str(inner))
+    pooling = modules.Pooling(body.get_embedding_dimension(), "mean")
+    SentenceTransformer(modules=[body, pooling], device="cpu").save(str(encoder), create_model_card=False)
+    CrossEncoder(str(inner), num_labels=1, device="cpu").save_pretrained(str(reranker))
+    for folder in (encoder, reranker):
+        exec(compile(usage(folder, str(folder)), "usage", "exec"), {})
+    assert "tensor" in capsys.readouterr().out

@@ -1,0 +1,254 @@
+"""Embeddings, translations and search on real data over three seeds.
+
+    python benchmarks/embeddings.py                         # everything; --seeds 1 2 3 is the default
+    python benchmarks/embeddings.py layer_cut search        # some of it
+    python benchmarks/embeddings.py --write                 # only the page, of the runs that there are
+
+Each row is a spec of `specs/embeddings/`, run once a seed with everything else as it stands. Runs that have ended are not
+run again and a stopped one resumes, so the command is repeated as it is. After each run the page `benchmarks/embeddings.md`
+is written again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kdspec.source.extends import load
+
+HERE = Path(__file__).parent
+SPECS = HERE.parent / "specs" / "embeddings"
+SEEDS = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a model in the table of a run."""
+
+    about: str
+    spec: str
+    model: str
+    metric: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Figures that belong together."""
+
+    title: str
+    text: str
+    figures: tuple[Figure, ...]
+
+
+TABLES: tuple[Table, ...] = (
+    Table(
+        "Sentence similarity",
+        "Spearman's correlation, in per cent, of the cosine with people's judgement, on the 1,379 test pairs of the STS"
+        " Benchmark. All students learn from the same 33,415 sentences without labels, none of which is in a test pair.",
+        (
+            Figure("teacher: all-MiniLM-L6-v2, 6 layers", "layer_cut", "teacher", "sts.spearman"),
+            Figure("its first and last layer, not trained", "untrained", "student", "sts.spearman"),
+            Figure("its first and last layer, distilled", "layer_cut", "student", "sts.spearman"),
+            Figure("3 new layers of width 192, distilled", "small_student", "student", "sts.spearman"),
+            Figure("one vector a token (`static`), distilled", "static_student", "student", "sts.spearman"),
+            Figure("wordllama, one vector a token", "wordllama", "teacher", "sts.spearman"),
+        ),
+    ),
+    Table(
+        "Translations",
+        "How often the nearest of 1,000 Chinese test sentences is the translation of an English one, and the other way"
+        " round, in per cent: the mean of both.",
+        (
+            Figure(
+                "teacher: all-MiniLM-L6-v2, which learnt English",
+                "multilingual_student",
+                "teacher",
+                "translations.zh.accuracy",
+            ),
+            Figure(
+                "multilingual-e5-small, 12 layers, as it is", "multilingual_base", "teacher", "translations.zh.accuracy"
+            ),
+            Figure("6 layers of it, distilled", "multilingual_student", "student", "translations.zh.accuracy"),
+        ),
+    ),
+    Table(
+        "Search",
+        "nDCG@10, in per cent: 8,544 test questions of SQuAD among its 2,067 paragraphs.",
+        (
+            Figure("teacher: all-MiniLM-L6-v2", "search_recorded", "miner", "squad.ndcg@10"),
+            Figure("2 layers, recorded scores of the teacher", "search_recorded", "student", "squad.ndcg@10"),
+            Figure("2 layers, labels only", "search_recorded", "student_alone", "squad.ndcg@10"),
+        ),
+    ),
+)
+
+
+def main() -> None:
+    """Run what is asked for, and write the page."""
+    specs = list(dict.fromkeys(figure.spec for table in TABLES for figure in table.figures))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("specs", nargs="*", metavar="SPEC", help=f"default: {', '.join(specs)}")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--output", type=Path, default=Path("runs/embeddings"), help="where the runs are")
+    parser.add_argument("--write", action="store_true", help="run nothing")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.specs) - {*specs}:
+        parser.error(f"no spec {', '.join(sorted(unknown))}")
+    for name in () if arguments.write else arguments.specs or specs:
+        for seed in arguments.seeds[:1] if name in ONCE else arguments.seeds:
+            run(name, seed, arguments.output)
+            write(arguments.output)
+    write(arguments.output)
+
+
+def run(name: str, seed: int, output: Path) -> None:
+    """One seed of a row; kdspec itself takes up what was stopped."""
+    if (output / folder(name, seed) / "table.json").exists():
+        return
+    command = [sys.executable, "-m", "kdspec", "run", "-", "--output", str(output.resolve())]
+    # Paths of a spec from the standard input are relative to where the command runs.
+    subprocess.run(command, cwd=SPECS, input=written(name, seed, output), text=True, check=True)
+
+
+def written(name: str, seed: int, output: Path) -> str:
+    """The spec of a run."""
+    base, change = VARIANTS.get(name, (name, lambda _, __: None))
+    spec = load(SPECS / f"{base}.yaml", environ={}).data
+    spec |= {"name": folder(name, seed), "seed": seed}
+    change(spec, output.resolve())
+    return yaml.safe_dump(spec, allow_unicode=True, sort_keys=False)  # stages are done in the order in which they stand
+
+
+def untrained(spec: dict[str, Any], _: Path) -> None:
+    """A step that changes nothing, so that the table has the models as they are."""
+    for stage in spec["stages"].values():
+        stage["training"] = {"steps": 1, "batch_size": 2, "optimizer": {"adamw": {"lr": 1e-12, "weight_decay": 0}}}
+
+
+def of_wordllama(spec: dict[str, Any], output: Path) -> None:
+    """Wordllama in the place of both models."""
+    untrained(spec, output)
+    spec["models"] = {key: {"static": {"path": "../assets/wordllama"}} for key in ("teacher", "student")}
+
+
+def of_the_base(spec: dict[str, Any], output: Path) -> None:
+    """The student's origin, with all its layers, in the place of the teacher."""
+    untrained(spec, output)
+    spec["models"]["teacher"] = spec["models"].pop("multilingual")
+    spec["models"]["student"]["transformers"]["like"] = "teacher"
+
+
+VARIANTS: Mapping[str, tuple[str, Callable[[dict[str, Any], Path], None]]] = {
+    "untrained": ("layer_cut", untrained),
+    "wordllama": ("static_student", of_wordllama),
+    "multilingual_base": ("multilingual_student", of_the_base),
+}
+"""Runs that are made of a spec by a change of it."""
+ONCE = frozenset({"wordllama", "multilingual_base", "untrained"})
+"""Those in which nothing depends on the seed."""
+
+
+def folder(name: str, seed: int) -> str:
+    """The name of a run."""
+    return f"{name}-seed-{seed}"
+
+
+def value(figure: Figure, seed: int, output: Path) -> float | None:
+    """A figure of a run in per cent; None if it has not ended."""
+    path = output / folder(figure.spec, seed) / "table.json"
+    if not path.exists():
+        return None
+    rows = json.loads(path.read_text(encoding="utf-8"))
+    return next(
+        (round(100 * float(row["metrics"][figure.metric]), 2) for row in rows if row["model"] == figure.model), None
+    )
+
+
+Recorded = Mapping[str, Mapping[int, float]]
+"""By what a figure is about its value for each seed."""
+
+
+def recorded(text: str) -> dict[str, dict[int, float]]:
+    """The figures of the page."""
+    found: dict[str, dict[int, float]] = {}
+    lines = text.partition("## Each seed")[2].splitlines()
+    for about, seed, figure in (line.strip("| ").rsplit(" | ", 2) for line in lines if line.startswith("| ")):
+        if seed.isdecimal():
+            found.setdefault(about, {})[int(seed)] = float(figure)
+    return found
+
+
+def write(output: Path) -> None:
+    """The page, of the runs that there are and of the figures that it has of others."""
+    path = HERE / "embeddings.md"
+    old = recorded(path.read_text(encoding="utf-8")) if path.exists() else {}
+    found: dict[str, dict[int, float]] = {}
+    for figure in (figure for table in TABLES for figure in table.figures):
+        new = {seed: value(figure, seed, output) for seed in SEEDS}
+        known = old.get(figure.about, {}) | {seed: each for seed, each in new.items() if each is not None}
+        found[figure.about] = dict(sorted(known.items()))
+    path.write_text("\n".join(page(found)), encoding="utf-8")
+
+
+def page(found: Recorded) -> Iterator[str]:
+    """Its lines."""
+    yield from ("# Embeddings and search on real data", "")
+    yield "Specs of [`specs/embeddings/`](../specs/README.md) with real models and data from `kdspec fetch`, on test rows that no"
+    yield "stage has seen; means over the seeds, with their standard deviation. No figure of the test rows chose anything."
+    for table in TABLES:
+        yield from (
+            "",
+            f"## {table.title}",
+            "",
+            table.text,
+            "",
+            "| model | seeds | % | of the teacher |",
+            "| --- | --- | --- | --- |",
+        )
+        teacher = found[table.figures[0].about]
+        for figure in table.figures:
+            seeds = found[figure.about]
+            if not seeds:
+                yield f"| {figure.about} | not run | | |"
+                continue
+            share = statistics.mean(seeds.values()) / statistics.mean(teacher.values()) if teacher else None
+            yield f"| {figure.about} | {len(seeds)} | {spread([*seeds.values()])} | {'' if share is None else f'{100 * share:.1f} %'} |"
+    yield from ("", "## Each seed", "", "| model | seed | % |", "| --- | --- | --- |")
+    for about, seeds in found.items():
+        for seed, each in seeds.items():
+            yield f"| {about} | {seed} | {each:.2f} |"
+    yield from (
+        "",
+        "## How to repeat it",
+        "",
+        "    kdspec fetch",
+        "    kdspec fetch squad-retrieval",
+        "    python benchmarks/embeddings.py",
+        "",
+    )
+    yield (
+        ", ".join(f"{name} {version(name)}" for name in ("kdspec", "torch", "transformers"))
+        + f", Python {platform.python_version()}, {platform.machine()}, CPU only."
+    )
+    yield ""
+
+
+def spread(values: Sequence[float]) -> str:
+    """The mean, and the standard deviation where values differ."""
+    mean = f"{statistics.mean(values):.2f}"
+    return mean if len(set(values)) == 1 else f"{mean} ± {statistics.stdev(values):.2f}"
+
+
+if __name__ == "__main__":
+    main()
