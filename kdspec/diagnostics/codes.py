@@ -45,9 +45,8 @@ _TABLE = (
     Code(
         "KD005",
         "YAML feature not allowed",
-        "A spec is plain data: one document of mappings, lists and scalars. Keys are strings or integers. Other keys, "
-        "tags other than the core ones (`!!str`, `!!int`, …), several documents, and aliases that contain themselves "
-        "are refused.",
+        "A spec is plain data: one document of mappings, lists and scalars. Keys are strings or integers. Other keys, tags "
+        "other than the core ones (`!!str`, `!!int`, …), several documents, and aliases that contain themselves are refused.",
     ),
     Code(
         "KD006",
@@ -166,8 +165,7 @@ _TABLE = (
     Code(
         "KD307",
         "models refer to each other in a circle",
-        "Each of these models takes its configuration or its weights from another one of them, so none can be built "
-        "first.",
+        "Each of these models takes its configuration or its weights from another one of them, so none can be built first.",
     ),
     Code(
         "KD308",
@@ -185,14 +183,12 @@ _TABLE = (
         "KD310",
         "file or folder not found",
         "A path in the spec does not exist, or must not be read: devices, pipes and files of `/proc` and `/sys`, and with "
-        "`--untrusted` all that is not below the folder of the spec. Paths are relative to the file in which they are "
-        "written.",
+        "`--untrusted` all that is not below the folder of the spec. Paths are relative to the file in which they are written.",
     ),
     Code(
         "KD311",
         "initialisation does not fit",
-        "The student cannot be initialised from these layers: the numbers of layers or the shapes of the parameters "
-        "differ.",
+        "The student cannot be initialised from these layers: the numbers of layers or the shapes of the parameters differ.",
     ),
     Code(
         "KD312",
@@ -231,6 +227,13 @@ _TABLE = (
         "case, blanks, `_` and `-`, or by the mapping `labels` of the model. Another order, another number of classes, "
         "other names, or a head of another kind would compare each class with another one. A head that a stage trains is "
         "re-initialised instead; one whose predictions are read as it was loaded is an error.",
+    ),
+    Code(
+        "KD319",
+        "a model that cannot search texts",
+        "Searching a corpus, and finding hard negatives in it, takes a vector for each text, which a model that reads a query "
+        "and a document together does not give: it ranks given candidates alone. Hard negatives are found before the first "
+        "stage, by a model as it is in its files. As a warning: metrics of the search are left out for this model.",
     ),
     Code(
         "KD320",
@@ -280,8 +283,7 @@ _TABLE = (
     Code(
         "KD503",
         "model cannot be loaded",
-        "The model's files are missing or damaged, or have a format that kdspec does not load, such as pickles and "
-        "remote code.",
+        "The model's files are missing or damaged, or have a format that kdspec does not load, such as pickles and remote code.",
     ),
     Code(
         "KD504",
@@ -297,8 +299,7 @@ _TABLE = (
     Code(
         "KD506",
         "plugin raised",
-        "A component or an observer of a plugin raised an exception. The message names the package; report it to its "
-        "authors.",
+        "A component or an observer of a plugin raised an exception. The message names the package; report it to its authors.",
     ),
     Code(
         "KD507",
@@ -320,8 +321,7 @@ _TABLE = (
     Code(
         "KD510",
         "parameter left out of the optimizer",
-        "A parameter that receives a gradient would never be updated, because it is in no parameter group of the "
-        "optimizer.",
+        "A parameter that receives a gradient would never be updated, because it is in no parameter group of the optimizer.",
     ),
     Code(
         "KD511",

@@ -23,6 +23,7 @@ def unresolved(spec: Spec, source: SpecSource, needs: Mapping[str, Needs]) -> It
         for task, at in adaptor.tasks_named().items():
             if task not in spec.tasks:
                 yield _unknown("task", task, spec.tasks, ("adaptors", name, adaptor.name, *at), key=True)
+    yield from _of_tasks(spec)
     for stage, each in needs.items():
         yield from _of_stage(spec, source, stage, each)
 
@@ -53,6 +54,13 @@ def _unknown(kind: str, name: str, known: Iterable[str], at: SpecPath, *, key: b
         return Finding("KD204", message, *label, help=did_you_mean(guesses), fix=fix)
     note = "declared here: " + ", ".join(f"`{n}`" for n in names)
     return Finding("KD204", message, *label, notes=(note,))
+
+
+def _of_tasks(spec: Spec) -> Iterator[Finding]:
+    for name, task in spec.tasks.items():
+        for at, model in task.models_named().items():
+            if model not in spec.models:
+                yield _unknown("model", model, spec.models, ("tasks", name, task.name, *at))
 
 
 def _of_stage(spec: Spec, source: SpecSource, stage: str, needs: Needs) -> Iterator[Finding]:

@@ -69,6 +69,7 @@ BUILTINS = (
     "kdspec.builtins.checks.cached_logits",
     "kdspec.builtins.checks.whole_steps",
     "kdspec.builtins.checks.in_batch_negatives",
+    "kdspec.builtins.checks.text_search",
     "kdspec.builtins.checks.label_columns",
 )
 

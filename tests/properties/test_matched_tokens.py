@@ -11,7 +11,7 @@ from text_stages import SPEC, texts, write
 from tiny_families import WORDS, classifier, rewritten, tokenizer
 
 from kdspec.diagnostics.finding import FindingError
-from kdspec.engine.forward.guarded_task import built_tasks
+from kdspec.engine.evaluation.built_tasks import built_tasks
 from kdspec.engine.forward.models import Models
 from kdspec.engine.preflight.row_check import check_rows
 from kdspec.testing import check, plan

@@ -59,7 +59,7 @@ class TextStage:
 @pytest.fixture
 def text_stage(tmp_path, shared_registry):
     """Builds the models and the training rows of the spec with changes as `--set` has them, and some texts as rows."""
-    from kdspec.engine.forward.guarded_task import built_tasks
+    from kdspec.engine.evaluation.built_tasks import built_tasks
     from kdspec.engine.forward.models import Models
     from kdspec.engine.processes.backend import SingleProcess
     from kdspec.engine.step.build_inputs import StageInputs

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kdspec.diagnostics.fault import Fault
+
+if TYPE_CHECKING:
+    from kdspec.api.working.evaluator import State
+    from kdspec.api.working.task import BuiltTask
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,19 @@ def _ignored(fault: Fault) -> None:
     del fault
 
 
+class FrozenModels(Protocol):
+    """The models of a spec as they are in their files, for a task that needs their vectors to make its rows."""
+
+    def digest(self, model: str) -> str:
+        """A checksum of the model: its weights, its structure, and its tokenizer with prompts."""
+
+    def states(self, model: str, rows: BuiltTask) -> Sequence[State]:
+        """What the evaluator of `validation` rows of a task keeps of the model, by batch."""
+
+    def agreed(self, value: Any) -> Any:
+        """The value of the first of several processes, in each of them; it is JSON data. All of them call it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskContext(BuildContext):
     """What a task may read."""
@@ -119,4 +137,6 @@ class TaskContext(BuildContext):
     reads_labels: bool = True
     """Whether a loss of some stage reads the labels of `train`."""
     tell: Callable[[Fault], None] = _ignored
-    """Report something about the rows that does not stop the run; its severity is `warning`."""
+    """Report something about the rows that does not stop the run; its severity is `warning`, or `note` if the fault has it."""
+    frozen: FrozenModels | None = None
+    """The models of the spec; None where no weights are read, so that rows are as they are in the files."""

@@ -229,6 +229,17 @@ class Task(Scoped):
         del columns
         return self
 
+    def search_metrics(self) -> Collection[str]:
+        """Those of the metrics that only a model has which reads the texts of a row one by one (`each`). Torch-free."""
+        return ()
+
+    def models_named(self) -> Mapping[tuple[str | int, ...], str]:
+        """The models of the spec with which its rows are made, by the path of the parameter that names each. Torch-free.
+
+        They are as in their files: no stage trains them before.
+        """
+        return {}
+
     def varies(self) -> str | None:
         """Why the inputs of a training row differ in each epoch, as a clause (`its texts are augmented`); None: they do not.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Evaluator(ABC):
     """The features that it requires."""
     optional: frozenset[str] = frozenset({"labels", "logits_mask"})
     """The features that it reads if the adaptor of a model has them."""
+    of_form: Mapping[str, frozenset[str]] = MappingProxyType({})
+    """The features that it reads of models with a reader of this form, if their adaptor has them."""
     primary: Metric = LOSS
     """The metric that selects the best student."""
     others: tuple[Metric, ...] = ()
@@ -70,6 +73,16 @@ class Evaluator(ABC):
         """
         del states, reference
         return None
+
+    def beside(self, states: Sequence[State], reference: Sequence[State]) -> Mapping[str, float]:
+        """Metrics of a model beside the reference model of the table, such as a search of one in vectors of the other.
+
+        Args:
+            states: of a model, for all batches of a split.
+            reference: of its teacher, for the same rows in batches of its own.
+        """
+        del states, reference
+        return {}
 
     def metric(self, name: str) -> Metric:
         """One of the metrics by its name. For a metric that is not listed, higher is better."""

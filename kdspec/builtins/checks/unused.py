@@ -51,7 +51,9 @@ def _untrained_for(plan: Plan, task: TaskPlan, trained: set[str]) -> Iterator[Fi
 
 
 def _unused(plan: Plan) -> Iterator[Finding]:
+    tasks = dict.fromkeys(task for stage in plan.stages for task in stage.tasks)
     used = {model for stage in plan.stages for model in stage.models}
+    used |= {model for task in tasks for model in plan.spec.tasks[task].models_named().values()}
     waiting = list(used)
     while waiting:
         for other in plan.spec.models[waiting.pop()].uses():
@@ -61,9 +63,8 @@ def _unused(plan: Plan) -> Iterator[Finding]:
     for name in plan.spec.models:
         if name not in used:
             yield _warning(f"model `{name}` is not used", ("models", name), "in no stage")
-    learnt = {task for stage in plan.stages for task in stage.tasks}
     for name in plan.spec.tasks:
-        if name not in learnt:
+        if name not in tasks:
             yield _warning(f"task `{name}` is not used", ("tasks", name), "in no stage")
 
 

@@ -19,7 +19,8 @@ from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.task import BuiltTask, Head, Reader, Row
 from kdspec.data import texts
 from kdspec.data.columns import ColumnPlace, missing, named
-from kdspec.data.embedding.evaluate_sets import SPLITS, BuiltSet, EvaluateSets, ScoredPairs, SetDefaults, below, placed
+from kdspec.data.embedding.evaluate_sets import SPLITS, BuiltSet, ScoredPairs, SetDefaults, below, placed
+from kdspec.data.embedding.retrieval_set import EvaluateSets, RetrievalSet
 from kdspec.data.embedding.translations import METRICS, ReadTexts, TranslatedRows
 from kdspec.data.embedding.unique_texts import UniqueTexts, Vectors, prompted
 from kdspec.diagnostics.fault import Fault
@@ -70,7 +71,10 @@ class Embedding(Task):
     of both."""
     evaluate: EvaluateSets = {}
     """Sets of texts on which the vectors are evaluated, by name, with the metrics `<name>.spearman`, `<name>.pearson`,
-    `<name>.spearman_dot` and `<name>.pearson_dot`. The `spearman` of the first set selects the best student."""
+    `<name>.spearman_dot` and `<name>.pearson_dot`; or queries and a corpus, with `<name>.ndcg@10`, `<name>.mrr@10`,
+    `<name>.recall@100` and `<name>.map`. The first metric of the first set selects the best student. In the table at the end
+    `<name>.asymmetric.ndcg@10` is that of a student's queries among the documents of the teacher, if their vectors are equally
+    wide."""
     without_text: texts.WithoutText = "error"
     """For a row whose text or translation is empty or null: an error, or `leave_out`, which reports their number. A row
     without a translation keeps its other texts."""
@@ -290,6 +294,15 @@ class EmbeddingMetrics(Evaluator):
             for metric, value in each.merge(vectors).items()
         }
 
+    def beside(self, states: Sequence[State], reference: Sequence[State]) -> dict[str, float]:
+        """The metrics of asymmetric search."""
+        mine, theirs = (Vectors.of(each, self._texts) for each in (states, reference))
+        return {
+            f"{name}.{metric}": value
+            for name, each in self._sets.items()
+            for metric, value in each.beside(mine, theirs).items()
+        }
+
     def agreement(self, states: Sequence[State], reference: Sequence[State]) -> float | None:
         """The share of texts whose nearest other text, by the cosine of their vectors, is the same for both models.
 
@@ -307,7 +320,9 @@ class EmbeddingMetrics(Evaluator):
     def metric(self, name: str) -> Metric:
         """A metric of the only set is found without the name of the set."""
         full = f"{self._one}.{name}"
-        return super().metric(full if self._one is not None and name in ScoredPairs.metrics else name)
+        return super().metric(
+            full if self._one is not None and name in (*ScoredPairs.metrics, *RetrievalSet.metrics) else name
+        )
 
 
 def _share(values: Tensor) -> float | None:

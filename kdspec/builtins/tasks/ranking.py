@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from kdspec.api.component import Component, Strict
+from kdspec.api.component import Component, Strict, invalid_value
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext, ExampleContext, Input, TaskContext
 from kdspec.api.kinds.kinds import Dataset, Task
@@ -20,12 +21,14 @@ from kdspec.api.working.pieces import Pieces
 from kdspec.api.working.task import BuiltTask, Head, Reader, Row
 from kdspec.data import texts
 from kdspec.data.columns import ColumnPlace, missing, named
-from kdspec.data.files.retrieval_files import SpecTable, read_documents, read_queries
+from kdspec.data.files.retrieval_files import RetrievalFiles, SpecTable, read_documents, read_queries
 from kdspec.data.ranking.in_batch import VECTORS, Negatives, loss_across, view_of
+from kdspec.data.ranking.mining import Mine, with_negatives
 from kdspec.data.ranking.ranked_rows import RankingColumns, RowReader, TextsById
 from kdspec.data.ranking.ranking_examples import example, pairs_of
 from kdspec.data.ranking.ranking_inputs import IGNORE, Limits, RankingInputs, targets
 from kdspec.data.ranking.ranking_metrics import NAMES, CandidateMetrics
+from kdspec.data.ranking.searched_texts import SEARCH_NAMES, CorpusSearch, SearchMetrics
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
     from kdspec.api.working.step import Features, View
     from kdspec.diagnostics.fault import Fault
     from kdspec.ops.mean import Mean, Unit
+
+RETRIEVE = "retrieve"
+"""The first part of the names of the metrics of the search."""
 
 
 _FEW = 32
@@ -111,6 +117,11 @@ class Ranking(Task):
     without_text: texts.WithoutText = "error"
     """For a row without a query or a candidate, and for a candidate without a text: an error, or `leave_out`, which reports
     their number."""
+    retrieve: RetrievalFiles | None = None
+    """A corpus that models with `reads: each` search for each of some queries: the metrics `retrieve.ndcg@10`, `retrieve.mrr@10`,
+    `retrieve.recall@100` and `retrieve.map`. A model that reads pairs ranks only the candidates of the rows."""
+    mine: Mine | None = None
+    """Hard negatives for training rows that have too few, found by a model of the spec."""
     max_length: MaxLength | None = None
     """Number of tokens to which a text, or a pair of query and document, is truncated; or `{query: 32, document: 256}`, of
     which a pair has the sum. Default: the tokenizer's limit."""
@@ -131,6 +142,17 @@ class Ranking(Task):
         if margins is not None and info.data.get("scores"):
             raise PydanticCustomError("wrong_value", "`scores` and `margins` say the same: write one of them")
         return margins
+
+    @model_validator(mode="after")
+    def _mines_for_positives(self) -> Self:
+        if self.mine is not None and self.positives is None:
+            message = "negatives are mined for rows with a positive: name the column of the positives in `positives`"
+            raise invalid_value(message, "mine")
+        if self.mine is not None and (self.scores or self.margins is not None):
+            recorded = "scores" if self.scores else "margins"
+            message = f"mined negatives have no recorded scores: leave out `{recorded}`, and let a teacher of the stage score them"
+            raise invalid_value(message, "mine")
+        return self
 
     def columns(self) -> RankingColumns:
         """The columns of the rows."""
@@ -186,8 +208,26 @@ class Ranking(Task):
         return self.model_copy(update={"scores": list(columns)})
 
     def metric_names(self) -> Collection[str]:
-        """Those of the candidates."""
-        return NAMES
+        """Those of the candidates, and of the search."""
+        return (*NAMES, *self.search_metrics())
+
+    def search_metrics(self) -> Collection[str]:
+        """Those of `retrieve`."""
+        return () if self.retrieve is None else [f"{RETRIEVE}.{name}" for name in SEARCH_NAMES]
+
+    def models_named(self) -> Mapping[ColumnPlace, str]:
+        """The one that mines."""
+        return {} if self.mine is None else {("mine", "model"): self.mine.model}
+
+    def has_split(self, split: str) -> bool | None:
+        """Whether there are rows, or a corpus to search."""
+        return True if self.retrieve is not None and self.retrieve.has_split(split) else self.data.has_split(split)
+
+    def selects_by(self) -> str:
+        """The primary metric: of the candidates if they have labels, else of the search."""
+        labelled = self.positives is not None and self.data.has_split("validation") is not False
+        searched = self.retrieve is not None and self.retrieve.has_split("validation")
+        return f"{RETRIEVE}.{SEARCH_NAMES[0]}" if searched and not labelled else NAMES[0]
 
     def example(self, context: ExampleContext, rows: int, longest: int | None) -> Mapping[str, Input]:
         """The inputs of the form, with as many candidates as the first rows have at most."""
@@ -234,24 +274,41 @@ class RankedRows(BuiltTask):
             texts.check_column(splits["train"], "train", task.positives, ("positives",))
         by_id = task.texts_by_id(context) if splits else {}
         leave_out = task.without_text == "leave_out"
+        columns = {split: task.columns() for split in splits}
+        if task.mine is not None and "train" in splits:
+            columns["train"] = replace(columns["train"], in_batch=True)  # a row with one candidate gets others
         self._rows = {
-            split: RowReader(task.columns(), rows, split, context.tell, leave_out=leave_out, **by_id).read()
+            split: RowReader(columns[split], rows, split, context.tell, leave_out=leave_out, **by_id).read()
             for split, rows in splits.items()
         }
         self._inputs = RankingInputs(_limits(task.max_length), in_batch=task.negatives != "none")
         self.across_steps = task.negatives == "step"
+        if task.mine is not None and "train" in splits:
+            known = by_id.get("corpus")
+            every = None if known is None else list(known.texts.values())
+            self._rows["train"] = with_negatives(self._rows["train"], task.mine, self._inputs, context, every)
+        found = {} if task.retrieve is None or not splits else task.retrieve.read(context.folder, (RETRIEVE,))
+        self._search = {split: CorpusSearch(each) for split, each in found.items()}
 
     def rows(self, split: str) -> int:
-        """Number of queries of the split."""
-        return len(self._rows.get(split, ()))
+        """Number of queries of the split; where a corpus is searched its texts follow."""
+        search = self._search.get(split)
+        return len(self._rows.get(split, ())) + (0 if search is None else len(search.texts))
 
     def labelled(self, split: str) -> int:
-        """Number of queries that the metrics count: those with a positive and another candidate."""
-        return sum(row.ranks for row in self._rows.get(split, ()))
+        """Number of queries that the metrics count: those with a positive and another candidate, and those of the search."""
+        search = self._search.get(split)
+        searched = 0 if search is None else len(search.queries)
+        return sum(row.ranks for row in self._rows.get(split, ())) + searched
 
     def encode(self, split: str, readers: Sequence[Reader]) -> list[list[dict[str, Any]]]:
         """The tokens of each row, or the numbers of its texts, with the places of its positives."""
-        return [self._inputs.encode(self._rows[split], split, reader) for reader in readers]
+        search = self._search.get(split)
+        rows = self._rows.get(split, [])
+        return [
+            self._inputs.encode([*rows, *(() if search is None else search.texts.rows(reader.form))], split, reader)
+            for reader in readers
+        ]
 
     def collate(self, rows: Sequence[Row], reader: Reader) -> Batch:
         """Pad to the longest text, and to the largest number of candidates.
@@ -268,7 +325,9 @@ class RankedRows(BuiltTask):
 
     def texts(self, split: str) -> Sequence[tuple[str, ...]]:
         """Each query with its candidates."""
-        return [(row.query, *row.documents) for row in self._rows[split]]
+        search = self._search.get(split)
+        found: list[tuple[str, ...]] = [(row.query, *row.documents) for row in self._rows.get(split, ())]
+        return [*found, *(() if search is None else search.texts.texts())]
 
     def units(self, batch: Batch, masks: Mapping[str, Tensor]) -> Mapping[Unit, float]:
         """Rows, which have one label each, and tokens with padding."""
@@ -304,9 +363,11 @@ class RankedRows(BuiltTask):
         return loss_across(view)
 
     def evaluator(self, split: str) -> Evaluator:
-        """nDCG@10, MRR@10, MAP and accuracy of the given candidates."""
-        del split
-        return CandidateMetrics()
+        """nDCG@10, MRR@10, MAP and accuracy of the given candidates, and the metrics of the search."""
+        search, candidates = self._search.get(split), CandidateMetrics()
+        if search is None:
+            return candidates
+        return SearchMetrics(candidates, search, len(self._rows.get(split, ())), RETRIEVE, self._task.selects_by())
 
 
 def _limits(given: int | TextLimits | None) -> Limits:

@@ -13,7 +13,6 @@ from pydantic import Field, WithJsonSchema
 
 from kdspec.api.component import Strict
 from kdspec.api.kinds.kinds import Dataset
-from kdspec.api.spec.names import Distinct, Name
 from kdspec.data import texts
 from kdspec.data.columns import ColumnPlace, missing
 from kdspec.data.embedding.unique_texts import UniqueTexts, Vectors
@@ -36,6 +35,11 @@ class BuiltSet(ABC):
     @abstractmethod
     def merge(self, vectors: Vectors) -> Mapping[str, float]:
         """Its metrics by name, always the same names; NaN for one that these vectors do not give."""
+
+    def beside(self, mine: Vectors, theirs: Vectors) -> Mapping[str, float]:
+        """Metrics of a student's vectors beside those of its teacher; by default none."""
+        del mine, theirs
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,10 +149,6 @@ class ScoredPairs(EvaluateSet):
             )
             raise Fault(texts.CODE, message, ("score",), help="name the column of the scores, or leave this split out")
         return found
-
-
-EvaluateSets = Annotated[dict[Name, ScoredPairs], Distinct]
-"""Sets by name, which begins the names of their metrics."""
 
 
 def advice_of(value: Any) -> str:

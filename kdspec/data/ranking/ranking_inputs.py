@@ -57,7 +57,7 @@ class RankingInputs:
     """
 
     def __init__(self, limits: Limits, *, in_batch: bool = False) -> None:
-        self._limits, self._in_batch = limits, in_batch
+        self.limits, self._in_batch = limits, in_batch
         self._texts: dict[str, dict[str, int]] = {side: {} for side in SIDES}
         self._tokens: dict[tuple[Reader, str], dict[int, Mapping[str, list[int]]]] = {}
 
@@ -112,7 +112,7 @@ class RankingInputs:
     def _pairs(self, rows: Sequence[QueryRow], split: str, reader: Reader) -> list[dict[str, Any]]:
         """The tokens of all pairs of a row one after another, and the number of each pair."""
         del split
-        longest = texts.limit(texts.present(reader.tokenizer), self._limits.pair, pair=True)
+        longest = texts.limit(texts.present(reader.tokenizer), self.limits.pair, pair=True)
         columns = [[row.query for row in rows for _ in row.documents], [text for row in rows for text in row.documents]]
         encoded = iter(texts.encode(columns, reader.tokenizer, longest))
         made = []
@@ -144,7 +144,7 @@ class RankingInputs:
         found = [numbers.setdefault(text, len(numbers)) for text in given]
         tokens = self._tokens.setdefault((reader, side), {})
         missing = {number: text for number, text in zip(found, given, strict=True) if number not in tokens}
-        own = self._limits.query if side == "query" else self._limits.document
+        own = self.limits.query if side == "query" else self.limits.document
         longest = texts.limit(texts.present(reader.tokenizer), own)
         if missing:
             prompt = reader.prompts.get(side, "")

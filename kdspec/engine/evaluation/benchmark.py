@@ -18,9 +18,9 @@ from kdspec.api.working.batch import Batch
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.batches.sampler import isolated_random
 from kdspec.engine.evaluation.best_model import evaluated_features
+from kdspec.engine.evaluation.built_tasks import built_tasks
 from kdspec.engine.evaluation.evaluate import latency
 from kdspec.engine.evaluation.results import count, in_order, role
-from kdspec.engine.forward.guarded_task import built_tasks
 from kdspec.engine.forward.memory import LiveMemory, size
 from kdspec.engine.forward.model_findings import ModelFindings
 from kdspec.engine.forward.model_runner import ModelRunner, frozen

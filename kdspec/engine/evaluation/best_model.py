@@ -216,7 +216,8 @@ def evaluated_features(plan: Plan, model: str, task: str, evaluator: Evaluator) 
 
     Empty if there is nothing to evaluate. A task without labels is evaluated if its evaluator has a metric besides the loss.
     """
-    found = locate(plan.spec, model, task, tuple(sorted({*evaluator.reads, *evaluator.optional, "losses"})))
+    of_form = evaluator.of_form.get(plan.spec.models[model].form(plan.context(model)), ()) if evaluator.of_form else ()
+    found = locate(plan.spec, model, task, tuple(sorted({*evaluator.reads, *evaluator.optional, *of_form, "losses"})))
     has_metrics = plan.spec.tasks[task].has_labels() or evaluator.primary.name != LOSS.name
     known = evaluator.reads <= found.keys() and has_metrics
     tasks = (stage.tasks[task] for stage in plan.stages if task in stage.tasks)

@@ -65,6 +65,8 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: B
                 if states and outcome.states and (its == reader or not evaluator.agrees_by_token):
                     agreement = evaluator.agreement(outcome.states, states)
                     agrees_on = evaluator.agrees_on if agreement is not None else None
+                if states and outcome.states:
+                    metrics = {**metrics, **evaluator.beside(outcome.states, states)}
                 lower = [each for each in metrics if not evaluator.metric(each).higher_is_better]
                 if name == references.get(task_name) and outcome.states:
                     references_of[task_name] = (reader, outcome.states)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from random import Random
 from typing import TYPE_CHECKING
 
-from kdspec.api.kinds.context import TaskContext
+from kdspec.api.kinds.context import FrozenModels, TaskContext
 from kdspec.api.plan.plan import Plan
 from kdspec.api.spec.spec import Spec
 from kdspec.api.working.evaluator import Evaluator, Metric, State
@@ -16,7 +16,7 @@ from kdspec.api.working.task import BuiltTask, Reader, Row, WrappedTask
 from kdspec.diagnostics.finding import Finding, of_fault
 from kdspec.engine.batches.columnar import packed
 from kdspec.engine.forward.error_context import FEWER_ROWS, Asks, error_context
-from kdspec.engine.forward.trained_heads import trained_heads, with_downloads
+from kdspec.engine.forward.trained_heads import trained_heads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,8 +32,10 @@ def untold(finding: Finding) -> None:
     del finding
 
 
-def built(plan: Plan, name: str, tell: Callable[[Finding], None] = untold) -> GuardedTask:
-    """A task of a plan, built and guarded; `tell` gets its warnings about rows."""
+def built(
+    plan: Plan, name: str, tell: Callable[[Finding], None] = untold, frozen: FrozenModels | None = None
+) -> GuardedTask:
+    """A task of a plan, built and guarded; `tell` gets its warnings and notes about rows, `frozen` has the models for it."""
     component = plan.spec.tasks[name]
     at = ("tasks", name, component.name)
     context = TaskContext(
@@ -41,19 +43,14 @@ def built(plan: Plan, name: str, tell: Callable[[Finding], None] = untold) -> Gu
         seed=plan.spec.seed,
         heads=tuple(trained_heads(plan, name)),
         reads_labels=any(stage.tasks[name].needs.reads_labels for stage in plan.stages if name in stage.tasks),
-        tell=lambda fault: tell(replace(of_fault(fault, at), severity="warning")),
+        tell=lambda fault: tell(
+            replace(of_fault(fault, at), severity="note" if fault.severity == "note" else "warning")
+        ),
+        frozen=frozen,
     )
     with error_context(at, f"task `{name}`", Asks(f"the rows of task `{name}`", FEWER_ROWS)):
         task = component.build(context)
     return GuardedTask(plan.spec, name, task)
-
-
-def built_tasks(plan: Plan, tell: Callable[[Finding], None] = untold) -> dict[str, GuardedTask]:
-    """All tasks of the stages, by name, in the order of the stages."""
-    known = with_downloads(plan)
-    return {
-        name: built(known, name, tell) for name in dict.fromkeys(task for stage in plan.stages for task in stage.tasks)
-    }
 
 
 class GuardedTask(WrappedTask):
@@ -146,7 +143,7 @@ class GuardedTask(WrappedTask):
 class _GuardedEvaluator(Evaluator):
     def __init__(self, evaluator: Evaluator, guard: AbstractContextManager[None]) -> None:
         self._evaluator, self._guard = evaluator, guard
-        self.reads, self.optional = evaluator.reads, evaluator.optional
+        self.reads, self.optional, self.of_form = evaluator.reads, evaluator.optional, evaluator.of_form
         self.primary, self.others = evaluator.primary, evaluator.others
         self.gives_loss = evaluator.gives_loss
         self.agrees_on, self.agrees_by_token = evaluator.agrees_on, evaluator.agrees_by_token
@@ -162,6 +159,10 @@ class _GuardedEvaluator(Evaluator):
     def agreement(self, states: Sequence[State], reference: Sequence[State]) -> float | None:
         with self._guard:
             return self._evaluator.agreement(states, reference)
+
+    def beside(self, states: Sequence[State], reference: Sequence[State]) -> Mapping[str, float]:
+        with self._guard:
+            return self._evaluator.beside(states, reference)
 
     def metric(self, name: str) -> Metric:
         with self._guard:

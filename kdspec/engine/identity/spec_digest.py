@@ -52,8 +52,12 @@ def _written(plan: Plan) -> Any:
 
 
 def models_of(plan: Plan, stages: Collection[str]) -> set[str]:
-    """The models of the stages, and those that they are built from."""
-    waiting = [model for stage in plan.stages if stage.name in stages for model in stage.models]
+    """The models of the stages, those that make rows of their tasks, and those that they are built from."""
+    of = [stage for stage in plan.stages if stage.name in stages]
+    waiting = [model for stage in of for model in stage.models]
+    waiting += [
+        model for stage in of for task in stage.tasks for model in plan.spec.tasks[task].models_named().values()
+    ]
     found: set[str] = set()
     while waiting:
         name = waiting.pop()

@@ -96,6 +96,7 @@ class ConfusionEvaluator(Evaluator):
     def __init__(self, evaluator: Evaluator, *, counts: bool = True) -> None:
         self._evaluator, self._counts = evaluator, counts
         self.reads, self.optional, self.primary = evaluator.reads, evaluator.optional, evaluator.primary
+        self.of_form = evaluator.of_form
         self.confusion: Confusion = {}
         self.classes = 0
         """0 if labels are no classes."""

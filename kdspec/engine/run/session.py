@@ -12,13 +12,13 @@ from typing import Any
 
 from kdspec.api.plan.plan import Plan, StagePlan
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
+from kdspec.engine.evaluation.built_tasks import built_tasks
 from kdspec.engine.evaluation.result_row import ResultRow
 from kdspec.engine.evaluation.results import named, table
 from kdspec.engine.evaluation.splits import without_labels
 from kdspec.engine.export import model_folder
 from kdspec.engine.export.model_card import write_card
 from kdspec.engine.forward.error_context import OTHER_DEVICE, during
-from kdspec.engine.forward.guarded_task import built_tasks
 from kdspec.engine.forward.models import Models
 from kdspec.engine.forward.trained_heads import with_downloads
 from kdspec.engine.preflight.row_check import check_rows
@@ -202,7 +202,7 @@ class Session:
         open_ = [name for name in self.plan.spec.stages if name not in state.finished]
         found = self._start(opened, state, open_) if process_group.is_main else None
         known = with_downloads(self.plan)
-        tasks = built_tasks(known, self._tell)
+        tasks = built_tasks(known, self._tell, process_group)
         heads = {name: task.head for name, task in tasks.items()}
         if wrong := tuple(conflicts(self.plan, heads)):
             raise FindingError(*wrong)

@@ -9,7 +9,7 @@ import torch
 
 from kdspec.api.plan.plan import Plan, StagePlan
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
-from kdspec.engine.forward.guarded_task import built_tasks
+from kdspec.engine.evaluation.built_tasks import built_tasks
 from kdspec.engine.forward.models import Models
 from kdspec.engine.processes.backend import SingleProcess
 from kdspec.engine.run.build_stage import StageSetup, build_stage

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from kdspec.hf.embedding.readout import Readout
 from kdspec.hf.embedding.text_embedder import EmbedderOutput, TextEmbedder
 from kdspec.hf.scoring.reads import NAMES, Comparison
+from kdspec.ops.precision import widened
 from kdspec.ops.ranking.text_scores import candidate_scores
 
 
@@ -28,6 +29,10 @@ class BiEncoderOutput(EmbedderOutput):
     padding. `embedding` has those of queries and documents one after another, but not for `maxsim`."""
     document_embedding: Tensor | None = None
     """Those of the distinct documents."""
+    query_vectors: Tensor | None = None
+    """`query_embedding` such that its products with `document_vectors` are the scores: of length `scale` for cosines."""
+    document_vectors: Tensor | None = None
+    """`document_embedding`, of length 1 for cosines."""
     answers: Tensor | None = None
     """Of texts alone: what their scores are made of, the vector of each text or those of its tokens."""
 
@@ -142,8 +147,13 @@ class BiEncoder(TextEmbedder):
     ) -> BiEncoderOutput:
         how = self.comparison
         scores = candidate_scores(query, document, queries, candidates, how.similarity, masks=masks)
+        asked, found = widened(query), widened(document)
+        if how.similarity == "cos":
+            asked, found = functional.normalize(asked, dim=-1), functional.normalize(found, dim=-1)
         return BiEncoderOutput(
             logits=scores * how.scale,
+            query_vectors=asked * how.scale,
+            document_vectors=found,
             query_embedding=query,
             document_embedding=document,
             embedding=None if how.similarity == "maxsim" else torch.cat([query, document]),

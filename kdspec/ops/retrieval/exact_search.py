@@ -23,6 +23,8 @@ _SPARE = 32
 """Documents that faiss finds beyond those that are asked for, since it computes in float32."""
 _UNITS = 2.0**26
 """Steps between 0 and the largest score of a query."""
+_ROUNDING = 1e-2
+"""How far from 1 a norm may be that is 1 but for the precision of a model."""
 _LOWEST = -(2.0**30)
 _LAST = 2**32 - 1
 
@@ -47,6 +49,14 @@ class Scores(ABC):
     @abstractmethod
     def pairs(self, query: Tensor, document: Tensor) -> Tensor:
         """The scores of pairs, given by their numbers, float64 `(pairs,)`."""
+
+    @abstractmethod
+    def of(self, queries: Tensor, documents: Tensor) -> Scores:
+        """The scores of some queries and documents, given by their numbers, which may be repeated."""
+
+    @abstractmethod
+    def without_scale(self) -> Scores:
+        """The same scores without a factor, if they are cosines, or sums of cosines, that have one."""
 
     @abstractmethod
     def largest(self) -> Tensor:
@@ -75,6 +85,14 @@ class VectorScores(Scores):
     def pairs(self, query: Tensor, document: Tensor) -> Tensor:
         """One product after another."""
         return (self.made(self.queries[query]) * self.made(self.documents[document])).sum(1)
+
+    def of(self, queries: Tensor, documents: Tensor) -> VectorScores:
+        """The same vectors in another order."""
+        return VectorScores(self.queries[queries], self.documents[documents], self.similarity)
+
+    def without_scale(self) -> VectorScores:
+        """Divided by the norm of the queries, if all have the same one and documents have the norm 1."""
+        return replace(self, queries=self.queries / _scale(self.queries, self.documents))
 
     def largest(self) -> Tensor:
         """1 for cosines; else the product of the norms."""
@@ -128,6 +146,15 @@ class TokenScores(Scores):
         numbers = zip(query.tolist(), document.tolist(), strict=True)
         found = [self.block(slice(one, one + 1), slice(other, other + 1)) for one, other in numbers]
         return torch.cat([each.view(1) for each in found]) if found else torch.zeros(0, dtype=torch.float64)
+
+    def of(self, queries: Tensor, documents: Tensor) -> TokenScores:
+        """The same tokens in another order of texts."""
+        one = chosen(self.queries, self.query_lengths, queries)
+        return TokenScores(*one, *chosen(self.documents, self.document_lengths, documents))
+
+    def without_scale(self) -> TokenScores:
+        """Divided by the norm of the tokens of queries, if all have the same one and those of documents have the norm 1."""
+        return replace(self, queries=self.queries / _scale(self.queries, self.documents))
 
     def largest(self) -> Tensor:
         """The sum of the norms of the query's tokens times the largest norm of a token of a document."""
@@ -226,6 +253,24 @@ def _least(scores: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
 
 def _rounded(units: Tensor) -> Tensor:
     return (units + 0.5).floor().nan_to_num(_LOWEST, -_LOWEST, _LOWEST).clamp(_LOWEST, -_LOWEST)
+
+
+def chosen(tokens: Tensor, lengths: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+    """The tokens of some texts, and how many each has."""
+    lengths_of = lengths[texts]
+    starts = (lengths.cumsum(0) - lengths)[texts]
+    before = lengths_of.cumsum(0) - lengths_of
+    within = torch.arange(int(lengths_of.sum())) - before.repeat_interleave(lengths_of)
+    return tokens[starts.repeat_interleave(lengths_of) + within], lengths_of
+
+
+def _scale(queries: Tensor, documents: Tensor) -> float:
+    """The norm of all queries if documents are of length 1, so that the products are cosines; else 1."""
+    asked, found = _norms(queries), _norms(documents)
+    if not len(asked) or not len(found) or ((found - 1).abs() > _ROUNDING).any():
+        return 1.0
+    scale = float(asked.mean())
+    return scale if scale > 0 and ((asked / scale - 1).abs() < _ROUNDING).all() else 1.0
 
 
 def _norms(vectors: Tensor) -> Tensor:

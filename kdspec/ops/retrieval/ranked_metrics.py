@@ -18,9 +18,6 @@ from torch import Tensor
 
 _NAME = re.compile(r"(?:(ndcg|mrr|recall|map)@([1-9][0-9]{0,5})|map)", re.ASCII)
 
-DEFAULT = ("ndcg@10", "mrr@10", "recall@100", "map")
-"""The metrics of a search: the first one selects."""
-
 
 @dataclass(frozen=True)
 class RelevantRanks:
@@ -85,7 +82,7 @@ def of_each_query(ranked: RelevantRanks, name: str) -> Tensor:
     return made(ranked, int(found[2]))
 
 
-def means(ranked: RelevantRanks, names: Collection[str] = DEFAULT) -> Mapping[str, float]:
+def means(ranked: RelevantRanks, names: Collection[str]) -> Mapping[str, float]:
     """The mean of each metric over the queries that have a relevant document; empty if none has."""
     if not len(ranked.query):
         return {}

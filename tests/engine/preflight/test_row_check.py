@@ -10,7 +10,7 @@ from text_stages import SPEC, texts, write
 from tiny_families import classifier, tokenizer
 
 from kdspec.diagnostics.finding import FindingError
-from kdspec.engine.forward.guarded_task import built_tasks
+from kdspec.engine.evaluation.built_tasks import built_tasks
 from kdspec.engine.forward.models import Models
 from kdspec.engine.preflight.row_check import check_rows
 from kdspec.engine.run.session import Session

@@ -80,6 +80,16 @@ def test_late_interaction_sums_the_best_token_of_each_query_token(block, seed):
         check(TokenScores(tokens[0], lengths[0], tokens[1], lengths[1]), 4, expected)
 
 
+def test_a_scale_of_cosines_is_left_out_and_dot_products_stay():
+    unit = torch.nn.functional.normalize(torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), dim=1)
+    cosines = VectorScores(20 * unit, unit, "dot").without_scale()
+    assert torch.allclose(cosines.queries, unit)
+    lengths = torch.tensor([2, 3])
+    assert torch.allclose(TokenScores(3 * unit, lengths, unit, lengths).without_scale().queries, unit)
+    for queries, documents in ((torch.diag(torch.tensor([1.0, 2, 3])), unit), (unit, 2 * unit)):
+        assert torch.equal(VectorScores(queries, documents, "dot").without_scale().queries, queries)
+
+
 def test_texts_without_tokens_score_lowest_as_documents_and_nothing_as_queries():
     tokens = torch.eye(2)
     scores = TokenScores(tokens, torch.tensor([0, 2]), -tokens, torch.tensor([1, 0, 1]))
