@@ -110,6 +110,20 @@ def test_the_plan_shows_the_projection_and_the_width_of_the_saved_student(folder
 
 
 @pytest.mark.slow
+def test_the_first_step_is_rehearsed_with_the_layer_that_is_kept(folder, capsys, monkeypatch):
+    from kdspec.cli import main
+
+    monkeypatch.setenv("COLUMNS", "200")
+    (folder / "spec.yaml").write_text(SPEC, encoding="utf-8")
+    for how, width in {"keep": 8, "fold": 8, "drop": 3}.items():
+        assert main(["plan", str(folder / "spec.yaml"), "--set", projected(how)]) == 0
+        shown = capsys.readouterr().out
+        assert f"{how} 3 → 8" in shown
+        assert f"4, 2 heads, vectors of {width}" in shown
+        assert f"{width}, inputs_mask" in shown
+
+
+@pytest.mark.slow
 def test_prompts_and_the_limit_are_those_of_the_model_and_are_saved(folder):
     result = run(SPEC, folder / "runs", folder=folder)
     settings = read(result.student / "config_sentence_transformers.json")

@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
+from kdspec.hf.embedding.sentence_folder import tensor_files
+
 
 @cache
 def versions() -> Mapping[str, str]:
@@ -19,4 +21,4 @@ def versions() -> Mapping[str, str]:
 def size(folder: Path) -> int:
     """Bytes of the weights in a model folder."""
     # Not recursive: a model of several tasks has a folder for each, with the weights of the encoder again.
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return sum(path.stat().st_size for path in (*folder.glob("*.safetensors"), *tensor_files(folder)))

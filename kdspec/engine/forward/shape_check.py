@@ -165,7 +165,12 @@ class _Settling:
         if projection is None and planned.loss.same_width and low != high:
             help_ = f"remove `projection: none` to derive a linear projection {low} → {high}"
             self._report("KD302", "their widths differ, and there is no projection", "projection", help=help_)
-        return replace(planned, projection=projection, projection_origin=origin, student_width=low, teacher_width=high)
+        before = (
+            planned.student_width if planned.kept is not None else low
+        )  # of the vector before the layer that is kept
+        return replace(
+            planned, projection=projection, projection_origin=origin, student_width=before, teacher_width=high
+        )
 
     def _report(self, code: str, what: str, key: str = "feature", help: str | None = None) -> None:  # noqa: A002 - its word
         planned = self.planned

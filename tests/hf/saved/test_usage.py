@@ -43,6 +43,13 @@ def test_a_folder_is_used_with_its_pipeline_or_its_class(tmp_path, config, token
     assert code is None if told is None else told in code
 
 
+def test_a_folder_that_gives_vectors_is_opened_with_sentence_transformers(tmp_path):
+    folder = folder_of(tmp_path, {"architectures": ["BertModel"]})
+    (folder / "modules.json").write_text("[]", encoding="utf-8")
+    assert "model = SentenceTransformer('here')" in usage(folder, "here")
+    assert pipeline_tag(folder) == "sentence-similarity"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("auto", "problem"),
