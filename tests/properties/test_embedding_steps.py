@@ -28,6 +28,7 @@ from kdspec.engine.step.normalization import Counted, Shares
 from kdspec.engine.step.training_loop import DrawnStep
 from kdspec.engine.step.whole_step import joined, over_whole_step
 from kdspec.events import StepDone
+from kdspec.testing import run, tiny
 
 HERE = Path(__file__).parent
 TRAINING = "stages.distil.training"
@@ -209,8 +210,12 @@ def two(tmp_path_factory):
 
 def left(folder):
     """The weights with projections and queues, and the values of the loss."""
-    steps = [record.event for record in read(folder / "events.jsonl") if isinstance(record.event, StepDone)]
-    return load_file(next(folder.glob("checkpoints/distil/*4/weights.safetensors"))), [each.terms for each in steps]
+    return load_file(next(folder.glob("checkpoints/distil/*4/weights.safetensors"))), terms_of(folder)
+
+
+def terms_of(folder):
+    """The values of the loss in each step."""
+    return [record.event.terms for record in read(folder / "events.jsonl") if isinstance(record.event, StepDone)]
 
 
 def ordered(weights):
@@ -235,3 +240,47 @@ def test_two_processes_of_32_rows_have_the_values_and_weights_of_one(
     for one, other in zip(terms, expected_terms, strict=True):
         assert one == pytest.approx(other, rel=TOLERANCE)
     assert same.close(ordered(weights), ordered(expected), TOLERANCE)
+
+
+TEXTS = """\
+kdspec: 1
+name: texts
+tasks: {sentences: {embedding: {data: {csv: {train: rows.csv}}, text: sentence}}}
+models:
+  teacher: {transformers: {path: ./teacher}}
+  student: {transformers: {path: ./student, tokenizer: teacher}}
+stages:
+  distil:
+    distiller:
+      general: {teacher: teacher, student: student, matches: [{feature: embedding, loss: LOSS}]}
+    training: {steps: 2, batch_size: 64, optimizer: {sgd: {lr: 0.1}}, evaluate: null, log_every: 1}
+"""
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    """Two transformers models without dropout, and texts of 1 to 9 words."""
+    folder = tmp_path_factory.mktemp("texts")
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.3}
+    tiny(folder / "teacher", layers=2, width=24, heads=4, seed=1, **still)
+    tiny(folder / "student", layers=1, width=16, heads=4, seed=2, **still)
+    words = ["a", "good", "film", "dull", "very", "bad", "indeed", "nice", "plot", "thin", "and", "long"]
+    rows = [
+        " ".join(words[(3 * row + 5 * at + row * at) % len(words)] for at in range(1 + row % 9)) for row in range(128)
+    ]
+    (folder / "rows.csv").write_text("\n".join(["sentence", *rows, ""]))
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["similarity_kl", "contrastive with a queue", "triplet_order", "cosent"])
+def test_texts_sorted_by_length_into_micro_batches_have_the_value_and_gradient_of_one_batch(
+    loss, texts, tmp_path, same
+):
+    text, found = TEXTS.replace("LOSS", LOSSES[loss]), []
+    for rows, accumulate in ((64, 1), (16, 4)):
+        result = run(text, tmp_path / str(rows), folder=texts, sets=cut(rows, accumulate))
+        found.append((load_file(result.folder / "student" / "model.safetensors"), terms_of(result.folder)))
+    for one, other in zip(found[0][1], found[1][1], strict=True):
+        assert one == pytest.approx(other, rel=TOLERANCE)
+    assert same.close(found[0][0], found[1][0], TOLERANCE)

@@ -171,8 +171,8 @@ class Contrastive(FeatureLoss):
 class TripletOrder(FeatureLoss):
     """The order of similarities: `max(0, s_b - s_a + margin)` over pairs of rows a and b where t_a > t_b.
 
-    s and t are the cosines of a pair of rows, the student's and the teacher's. Only the order of the teacher's counts, so it
-    asks less of a small student than `similarity_mse`.
+    s and t are the cosines of a pair of rows, the student's and the teacher's. Only the order of the teacher's counts, in
+    steps of 2⁻¹⁶, so it asks less of a small student than `similarity_mse`.
     Reduction: the mean over all two pairs of different rows of an optimizer step that the teacher orders; 0 if there are
     none, as in steps of up to two rows. All of them are compared, for any number of rows, in memory that grows with rows²
     only: 64 rows take about 30 ms on one CPU core, 256 rows 0.3 s. The widths may differ, so no projection is needed.
@@ -200,7 +200,8 @@ class TripletOrder(FeatureLoss):
 class Cosent(FeatureLoss):
     """The order of similarities: `log(1 + Σ exp(scale · (s_b - s_a)))` over pairs of rows a and b where t_a > t_b.
 
-    s and t are the cosines of a pair of rows, the student's and the teacher's, in place of the labels of CoSENT.
+    s and t are the cosines of a pair of rows, the student's and the teacher's, in place of the labels of CoSENT. Those of the
+    teacher are compared in steps of 2⁻¹⁶.
     Reduction: one sum over all two pairs of different rows of an optimizer step that the teacher orders, so it grows with the
     logarithm of their number; 0 if there are none, as in steps of up to two rows. Memory grows with rows² only. The widths
     may differ, so no projection is needed.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -13,10 +13,12 @@ from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.losses import FeatureLoss, Scope
 from kdspec.api.spec.bounds import LARGEST_FACTOR, LARGEST_WIDTH
+from kdspec.diagnostics.finding import Finding, Mark
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from kdspec.api.plan.plan import Plan
     from kdspec.ops.mean import Mean
 
 Width = Annotated[int, Field(gt=0, le=LARGEST_WIDTH)]
@@ -96,3 +98,22 @@ class Matryoshka(FeatureLoss):
 def kdspec_components() -> list[type[Component]]:
     """The wrapper."""
     return [Matryoshka]
+
+
+@hookimpl
+def kdspec_check(plan: Plan) -> Iterator[Finding]:
+    """Matches of prefixes that are wider than the embedding of the model."""
+    for stage in plan.stages:
+        for match in stage.matches:
+            if not isinstance(match.loss, Matryoshka):
+                continue
+            # A student is projected to the teacher's width where the loss needs equal ones.
+            cut = match.loss.same_width
+            model, width = (match.teacher, match.teacher_width) if cut else (match.student, match.student_width)
+            if width is None or max(match.loss.widths) <= width:
+                continue
+            number = next(n for n, each in enumerate(match.loss.widths) if each > width)
+            at = (*match.path, "loss", match.loss.name, "widths", number)
+            message = f"`{match.feature}` of `{model}` is {width} wide, and a prefix of it cannot be {match.loss.widths[number]} wide"
+            also = (Mark(("models", model), f"{width} wide", key=True),)
+            yield Finding("KD302", message, at, "too wide", also=also, help=f"write widths up to {width}")

@@ -24,35 +24,35 @@ REGISTRY = load_registry()
 
 def gen(shape, a, b):
     size = torch.Size(shape)
-    return (2 * torch.sin(a * torch.arange(size.numel(), dtype=torch.float64) + b)).reshape(size)
+    return (2 * torch.sin(a * torch.arange(size.numel(), dtype=torch.float64) ** 1.5 + b)).reshape(size)
 
 
 STUDENT, TEACHER, EARLIER = gen((7, 6), 0.31, 0.2), gen((7, 6), 0.53, 0.4), gen((5, 6), 0.37, 0.5)
 
 
 def test_the_losses_of_jasper_and_stella():
-    assert cosine(STUDENT, TEACHER).value.item() == pytest.approx(1.020006959588287, rel=1e-9)
-    assert similarity_mse(STUDENT, TEACHER).item() == pytest.approx(1.4632639389395026, rel=1e-9)
-    assert triplet_order(STUDENT, TEACHER, 0.015).item() == pytest.approx(0.5319403949239608, rel=1e-9)
+    assert cosine(STUDENT, TEACHER).value.item() == pytest.approx(1.1074971471119777, rel=1e-9)
+    assert similarity_mse(STUDENT, TEACHER).item() == pytest.approx(0.28059819016504467, rel=1e-9)
+    assert triplet_order(STUDENT, TEACHER, 0.015).item() == pytest.approx(0.2919747836516761, rel=1e-9)
 
 
 def test_jasper_compares_a_prefix_of_the_student_with_the_whole_vector_of_the_teacher():
     wrapped = {"loss": "similarity_mse", "widths": [4]}
     loss = REGISTRY.get("feature_loss", "matryoshka").model_validate(wrapped, context={"registry": REGISTRY})
     found = loss.build(BuildContext())(STUDENT, TEACHER)
-    assert found.item() == pytest.approx(1.5982276581243262, rel=1e-9)
+    assert found.item() == pytest.approx(0.2820710923809657, rel=1e-9)
 
 
-@pytest.mark.parametrize(("temperature", "expected"), [(2.0, 0.664082407951355), (0.05, 17.791540145874023)])
+@pytest.mark.parametrize(("temperature", "expected"), [(2.0, 0.10219434648752213), (0.05, 0.006230946630239487)])
 def test_the_divergence_of_similarities_in_a_batch(temperature, expected):
     """The other library computes it in float32."""
-    assert similarity_kl(STUDENT, TEACHER, temperature, diagonal=True).item() == pytest.approx(expected, rel=1e-6)
+    assert similarity_kl(STUDENT, TEACHER, temperature, diagonal=True).item() == pytest.approx(expected, rel=2e-6)
 
 
 def test_contrastive_distillation_with_and_without_a_queue():
-    assert contrastive(STUDENT, TEACHER, 0.05).item() == pytest.approx(16.266777429324154, rel=1e-9)
+    assert contrastive(STUDENT, TEACHER, 0.05).item() == pytest.approx(16.272811691795592, rel=1e-9)
     found = contrastive(STUDENT, TEACHER, 0.05, normalize(EARLIER))
-    assert found.item() == pytest.approx(18.513619565016672, rel=1e-9)
+    assert found.item() == pytest.approx(17.72453337879301, rel=1e-9)
 
 
 def gradient(function, student):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdspec.ops.embeddings.losses import cosines
-from kdspec.ops.embeddings.similarity_order import cosent, triplet_order
+from kdspec.ops.embeddings.similarity_order import STEP, cosent, triplet_order
 
 MARGIN, SCALE = 0.015, 20.0
 LOSSES = {"triplet_order": lambda s, t: triplet_order(s, t, MARGIN), "cosent": lambda s, t: cosent(s, t, SCALE)}
@@ -17,7 +17,7 @@ LOSSES = {"triplet_order": lambda s, t: triplet_order(s, t, MARGIN), "cosent": l
 def compared(name, student, teacher, margin=MARGIN, scale=SCALE):
     """Every comparison by itself: rows⁴ of them."""
     first, second = torch.triu_indices(len(student), len(student), 1)
-    mine, theirs = cosines(student)[first, second], cosines(teacher.double())[first, second].float()
+    mine, theirs = cosines(student)[first, second], (cosines(teacher.double())[first, second] / STEP).round()
     above = theirs[:, None] > theirs[None, :]
     differences = mine[None, :] - mine[:, None]
     if name == "triplet_order":
@@ -59,6 +59,16 @@ def test_every_margin_is_counted(margin, seed):
     student, teacher = vectors(9, seed)
     found, expected = triplet_order(student, teacher, margin), compared("triplet_order", student, teacher, margin)
     torch.testing.assert_close(with_gradient(found, student), with_gradient(expected, student))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_rounding_of_the_teachers_vectors_orders_nothing(name):
+    student, teacher = vectors(12, dtype=torch.float32)
+    teacher = teacher[[0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]]
+    noise = 1e-7 * torch.randn(12, 7, generator=torch.Generator().manual_seed(1))
+    torch.testing.assert_close(
+        LOSSES[name](student, teacher), LOSSES[name](student, teacher + noise), rtol=1e-6, atol=0
+    )
 
 
 @pytest.mark.parametrize("name", LOSSES)
