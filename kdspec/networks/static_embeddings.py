@@ -24,6 +24,7 @@ class StaticEmbeddings(nn.Module):
         head: whether there is a head, that is, the network's output is not the embedding alone.
         classes: the outputs of the head.
         ignored: the ids of tokens that are not counted.
+        projected: the width to which embeddings are projected, before they are normalised; None: they are not.
     """
 
     counted: Tensor
@@ -32,12 +33,14 @@ class StaticEmbeddings(nn.Module):
 
     def __init__(
         self, *, vocabulary: int, embedding: int, normalize: bool, weights: bool, head: bool, classes: int,
-        ignored: Sequence[int] = (),
+        ignored: Sequence[int] = (), projected: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.embeddings, self.normalize = nn.Embedding(vocabulary, embedding), normalize
         self.weights = nn.Parameter(torch.ones(vocabulary)) if weights else None
-        self.head = nn.Linear(embedding, classes) if head else None
+        # Without a bias: that of a text without a token that counts would be its embedding.
+        self.projection = None if projected is None else nn.Linear(embedding, projected, bias=False)
+        self.head = nn.Linear(projected or embedding, classes) if head else None
         counted = torch.ones(vocabulary, dtype=torch.bool)
         counted[list(ignored)] = False
         self.register_buffer("counted", counted, persistent=False)
@@ -51,6 +54,8 @@ class StaticEmbeddings(nn.Module):
         share = counted.to(states.dtype) if self.weights is None else counted * self.weights[input_ids]
         # Divided by the number of tokens, not by the sum of their weights, as Model2Vec does it.
         embedding = (states * share[..., None]).sum(1) / counted.sum(1, keepdim=True).clamp_min(1)
+        if self.projection is not None:
+            embedding = self.projection(embedding)
         if self.normalize:
             embedding = functional.normalize(embedding, dim=-1)
         found = {"embedding": embedding, "hidden_states": (states,)}
@@ -60,3 +65,21 @@ class StaticEmbeddings(nn.Module):
         """Set the vectors of tokens that are not counted to 0: they never change, and other programs may count them."""
         with torch.no_grad():
             self.embeddings.weight.masked_fill_(~self.counted[:, None], 0)
+
+    def folded(self) -> dict[str, Tensor]:
+        """The state of the network with equal embeddings and no projection, nor the weights that go into it."""
+        state = {name: tensor.detach() for name, tensor in self.state_dict().items()}
+        if self.projection is None:
+            return state
+        rows = self.embeddings.weight.detach().double()
+        if (weights := state.pop("weights", None)) is not None:
+            rows = rows * weights.double()[:, None]
+        projected = rows @ state.pop("projection.weight").double().T
+        return {**state, "embeddings.weight": projected.to(self.embeddings.weight.dtype)}
+
+    def fold(self) -> None:
+        """Make it the network of `folded`."""
+        if self.projection is not None:
+            table = self.folded()["embeddings.weight"]
+            self.embeddings = nn.Embedding(len(table), table.shape[1], _weight=table)
+            self.projection = self.weights = None

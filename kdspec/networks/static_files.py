@@ -20,7 +20,7 @@ from kdspec.source import read_back
 from kdspec.source.read_back import Damage, Form
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from kdspec.networks.static_embeddings import StaticEmbeddings
 
@@ -108,16 +108,19 @@ def look(folder: Path) -> StaticFolder | None:
 
 
 def load(module: StaticEmbeddings, found: StaticFolder) -> frozenset[str]:
-    """Load the weights, and return the names of parameters that the folder has not: those of a head.
+    """Load the weights, and return the names of parameters that the folder has not: those of a head or a projection.
 
     Raises:
         Fault: KD503 if the tensors are of other sizes.
     """
     import torch
 
-    tensors, own = _tensors(found), dict(module.named_parameters())
+    tensors = _tensors(found)
+    if tensors["embeddings.weight"].shape[1] != module.embeddings.embedding_dim:
+        module.fold()  # the projection of a trained network was folded when it was saved
+    own = dict(module.named_parameters())
     absent = {name for name in own if name not in tensors}
-    if wrong := sorted(name for name in absent if not name.startswith("head.")):
+    if wrong := sorted(name for name in absent if not name.startswith(("head.", "projection."))):
         raise Fault(CODE, f"`{WEIGHTS}` has no `{wrong[0]}`", _AT)
     with torch.no_grad():
         for name in own.keys() - absent:
@@ -129,8 +132,8 @@ def load(module: StaticEmbeddings, found: StaticFolder) -> frozenset[str]:
     return frozenset(absent)
 
 
-def write(module: nn.Module, configuration: Mapping[str, Any], tokenizer: Any, folder: Path) -> None:
-    """Write a network so that kdspec, Model2Vec and sentence-transformers can read it.
+def write(module: StaticEmbeddings, configuration: Mapping[str, Any], tokenizer: Any, folder: Path) -> None:
+    """Write a network so that kdspec, Model2Vec and sentence-transformers can read it; a projection goes into its vectors.
 
     Args:
         module: the network.
@@ -141,8 +144,10 @@ def write(module: nn.Module, configuration: Mapping[str, Any], tokenizer: Any, f
     import torch
     from safetensors.torch import save_file
 
-    sizes = configuration["sizes"]
-    tensors = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    sizes = dict(configuration["sizes"])
+    if (projected := sizes.pop("projected", None)) is not None:
+        sizes |= {"embedding": projected, "weights": False}
+    tensors = {name: value.cpu().contiguous() for name, value in module.folded().items()}
     tensors[_TABLES[0]] = tensors.pop("embeddings.weight")
     known = tokenizer.get_vocab()
     if len(known) != len(tensors[_TABLES[0]]):  # ids without a token; Model2Vec compares the numbers without a mapping
@@ -152,7 +157,7 @@ def write(module: nn.Module, configuration: Mapping[str, Any], tokenizer: Any, f
         "model_type": "model2vec", "architectures": ["StaticModel"], "hidden_dim": sizes["embedding"],
         "normalize": sizes["normalize"], "max_length": None, "embedding_dtype": "float32",
     }  # fmt: skip
-    _json(folder / _CONFIGURATION, {**of_model2vec, **configuration})
+    _json(folder / _CONFIGURATION, {**of_model2vec, **configuration, "sizes": sizes})
     names = [(_VECTORS, "."), *([(_NORMALIZE, "1_Normalize")] if sizes["normalize"] else [])]
     listed = [
         {"idx": number, "name": str(number), "path": place, "type": f"{_LIBRARY}models.{kind}"}

@@ -67,3 +67,15 @@ def test_the_gradient_of_a_large_table_is_added_in_place_and_is_that_of_torch():
         assert type(found.grad_fn).__name__ == "AddmmBackward0"
         found.square().sum().backward()
     torch.testing.assert_close(made.embeddings.weight.grad, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_a_projection_is_folded_into_the_vectors(weights):
+    made = static(projected=6, weights=weights, normalize=True)
+    expected = made(IDS, MASK)
+    assert expected["embedding"].shape == (3, 6)
+    made.fold()
+    found = made(IDS, MASK)
+    assert [name for name, _ in made.named_parameters()] == ["embeddings.weight", "head.weight", "head.bias"]
+    torch.testing.assert_close(found["embedding"], expected["embedding"], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found["logits"], expected["logits"], rtol=1e-12, atol=1e-12)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,14 +15,14 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Static
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from kdspec.api.kinds.model import ModelContext
+from kdspec.api.kinds.model import KeptProjection, ModelContext
 from kdspec.api.working.task import Head
 from kdspec.builtins.models.static_embeddings import StaticTextModel
 from kdspec.diagnostics.fault import Fault
 from kdspec.networks import static_files
 from kdspec.testing import tiny
 
-TEXTS = ["a good film", "it is awful!", "£ unknown £", "x", "", "a good film about nothing in particular, " * 20]
+TEXTS = ["a good film", "it is awful!", "£ unknown £", "x", "", "a good film about nothing in particular, " * 3]
 MODEL2VEC = importlib.util.find_spec("model2vec") is not None
 with_model2vec = pytest.mark.skipif(not MODEL2VEC, reason="model2vec is not installed")
 
@@ -44,10 +45,12 @@ def _rows(tokenizer, texts):
     return {name: rows[name] for name in ("input_ids", "attention_mask")}
 
 
-def saved(tmp_path, **parameters):
+def saved(tmp_path, projected=None, **parameters):
     """A folder as a run saves it, and the vectors of the network before it is saved."""
     tiny(tmp_path / "tiny")
     component, context, tokenizer = model(tmp_path, tokenizer="./tiny", width=6, **parameters)
+    if projected is not None:
+        context = replace(context, projection=KeptProjection(6, projected))
     module = component.build(context)
     if module.weights is not None:
         torch.nn.init.uniform_(module.weights, 0.5, 2)
@@ -76,6 +79,20 @@ def test_model2vec_gives_the_same_vectors(normalize, weights, tmp_path):
 
     folder, mine = saved(tmp_path, normalize=normalize, weights=weights)
     np.testing.assert_allclose(StaticModel.from_pretrained(folder).encode(TEXTS), mine, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_a_projection_is_saved_as_part_of_the_vectors(weights, tmp_path):
+    folder, mine = saved(tmp_path, weights=weights, projected=9)
+    theirs = SentenceTransformer(str(folder), device="cpu").encode(TEXTS)
+    assert theirs.shape == (len(TEXTS), 9)
+    np.testing.assert_allclose(theirs, mine, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(vectors(tmp_path, path="./saved"), mine, rtol=0, atol=1e-6)
+    component, context, tokenizer = model(tmp_path, tokenizer="./tiny", width=6, weights=weights)
+    module = component.build(replace(context, projection=KeptProjection(6, 9)))
+    component.load(module, folder)
+    with torch.no_grad():
+        np.testing.assert_allclose(module(**_rows(tokenizer, TEXTS))["embedding"].numpy(), mine, rtol=0, atol=1e-6)
 
 
 def test_what_is_saved_is_as_model2vec_reads_it(tmp_path):
@@ -135,7 +152,9 @@ def folder_of_model2vec(tmp_path, **changes):
 
 
 @with_model2vec
-@pytest.mark.parametrize("tensors", [{}, {"mapping": None, "weights": None, "embeddings": torch.randn(109, 5)}])
+@pytest.mark.parametrize(
+    "tensors", [{}, {"mapping": None, "weights": None, "embeddings": torch.linspace(-1, 1, 545).sin().reshape(109, 5)}]
+)
 def test_a_folder_of_model2vec_is_read(tensors, tmp_path):
     from model2vec import StaticModel
 

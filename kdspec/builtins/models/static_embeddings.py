@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -79,14 +79,14 @@ class StaticTextModel(TextModel):
         if self.width is not None:
             return self.width
         teacher = context.models.get(self.like or "")
-        known = teacher.facts(replace(context, name=self.like or "")).width if teacher is not None else None
-        return min(_WIDTH, known or _WIDTH)
+        known = None if teacher is None else teacher.facts(replace(context, name=self.like or ""))
+        return min(_WIDTH, (known and (known.embedding or known.width)) or _WIDTH)
 
     def facts(self, context: ModelContext) -> ModelFacts:
         """Facts from the sizes; a folder of embeddings has no classes."""
         known = super().facts(context)
-        if known.classes == 0:
-            known = replace(known, classes=None, architecture=type(self).__name__)
+        if self.saved(context).get("task") == _EMBEDDING:
+            known = replace(known, architecture=type(self).__name__)
         return replace(known, embedding=known.width)
 
     def saved(self, context: ModelContext) -> Mapping[str, Any]:
@@ -105,7 +105,12 @@ class StaticTextModel(TextModel):
             saved["sizes"] = {**saved["sizes"], "ignored": ignored}
         if _EMBEDDING not in (saved["task"], head.kind):
             return super().fitting(context, head)
-        sizes = {**saved["sizes"], "head": head.kind != _EMBEDDING, "classes": len(head.labels)}
+        sizes = {
+            **saved["sizes"],
+            "head": head.kind != _EMBEDDING,
+            "classes": len(head.labels),
+            **self.of_task(context),
+        }
         return {**saved, "task": head.kind, "labels": list(head.labels), "sizes": sizes}
 
     def of_tokenizer(self, context: ModelContext) -> dict[str, Any]:
@@ -116,6 +121,15 @@ class StaticTextModel(TextModel):
         except Fault:
             return found
         return {"vocabulary": max(tokenizer.get_vocab().values()) + 1, "ignored": token_vectors.special(tokenizer)}
+
+    def of_task(self, context: ModelContext) -> dict[str, Any]:
+        """The width of a projection that the plan gives it."""
+        return {} if context.projection is None else {"projected": context.projection.width}
+
+    def kept_projections(self, context: ModelContext) -> frozenset[Literal["keep", "fold"]]:
+        """Both, which are the same here: the vectors of tokens are multiplied by it when they are saved."""
+        del context
+        return frozenset({"keep", "fold"})
 
     def shape(self, sizes: Mapping[str, Any]) -> tuple[int, int]:
         """No layers, and the vectors."""

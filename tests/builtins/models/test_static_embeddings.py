@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
 from transformers import AutoModel
 
 from kdspec.api.kinds.model import ModelContext
@@ -192,3 +193,64 @@ def test_the_vectors_of_a_teacher_are_computed_once(folder, monkeypatch, tmp_pat
     tokens = token_vectors.real_tokens(Transformers(path=str(folder / "tiny")).tokenizer(ModelContext()))
     weights = token_vectors.frequency_weights(len(tokens), 1e-4)[:, None]
     torch.testing.assert_close(first[tokens], again[tokens] * weights)
+
+
+EMBEDDING = """
+kdspec: 1
+name: vectors
+tasks:
+  sentences:
+    embedding:
+      data: {csv: {train: rows.csv}}
+      text: text
+      evaluate:
+        sts: {data: {csv: {validation: pairs.csv, test: pairs.csv}}, text: [a, b], score: score}
+models:
+  teacher: {transformers: {path: ./tiny, readout: {normalize: true}}}
+  student: {static: {like: teacher, width: 8}}
+stages:
+  distil:
+    distiller: {general: {teacher: teacher, student: student, matches: [{feature: embedding, loss: cos}]}}
+    training: {steps: 3, batch_size: 2, optimizer: {adamw: {lr: 0.01}}}
+"""
+
+
+@pytest.fixture
+def sentences(folder):
+    (folder / "pairs.csv").write_text("a,b,score\ngood,fine,4\nbad,awful,3\ngood,awful,0\nit,it,5\n")
+    return folder
+
+
+def test_embeddings_are_projected_to_those_of_the_teacher_and_saved_as_wide(sentences):
+    assert check(EMBEDDING, folder=sentences).diagnostics == ()
+    result = run(EMBEDDING, sentences / "runs", folder=sentences)
+    rows = {row.model: row for row in result.table}
+    assert set(rows) == {"teacher", "student"}
+    theirs = SentenceTransformer(str(result.student), device="cpu").encode(["good", "awful it is"])
+    module, tokenizer = load(result.student)
+    encoded = tokenizer(["good", "awful it is"], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        mine = module(**encoded)["embedding"]
+    assert mine.shape == (2, 16)
+    torch.testing.assert_close(torch.tensor(theirs), mine, rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_a_projection_that_is_dropped_leaves_the_width(sentences):
+    sets = ["stages.distil.distiller.general.matches.0.projection=drop"]
+    module, _ = load(run(EMBEDDING, sentences / "runs", folder=sentences, sets=sets).student)
+    assert module.embeddings.weight.shape[1] == 8
+
+
+@pytest.mark.parametrize(
+    ("student", "code", "message"),
+    [
+        ("{static: {like: teacher, width: 17}}", "KD302", "the vectors of `teacher` are 16 wide, these 17"),
+        ("{static: {like: student}}", "KD307", "made of each other"),
+        ("{static: {path: ./tiny}}", "KD503", "has no vectors of tokens"),
+    ],
+)
+def test_mistakes_about_embeddings_are_found_before_anything_runs(student, code, message, sentences):
+    errors = check(EMBEDDING, folder=sentences, sets=[f"models.student={student}"]).errors
+    assert [error.code for error in errors] == [code]
+    assert message in f"{errors[0].message} {errors[0].primary}"
