@@ -122,6 +122,21 @@ def test_negatives_of_a_micro_batch_depend_on_it(ran):
     same(whole, ran("step"))
 
 
+@pytest.mark.parametrize("similarity", ["cos", "dot", "maxsim"])
+def test_micro_batches_change_nothing_for_a_transformers_model(similarity, ran):
+    still = "config: {hidden_dropout_prob: 0.0, attention_probs_dropout_prob: 0.0}"
+    scale = 1 if similarity == "dot" else 5
+    model = (
+        f"{{like: towers, reads: each, similarity: {similarity}, scale: {scale}, initialize: {{layers: [0]}}, {still}}}"
+    )
+    sets = [
+        "models.towers={transformers: {path: letters, reads: each}}",
+        f"models.student={{transformers: {model}}}",
+        f"{TRAINING}.optimizer={{sgd: {{lr: 0.01}}}}",
+    ]
+    same(ran("whole", *sets), ran("parts", *sets, *cut(16, 4)), 1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["ddp", "fsdp"])
 def test_two_processes_come_to_the_same(backend, ran, home, tmp_path):

@@ -10,6 +10,7 @@ from kdspec.api.kinds.model import ModelContext
 from kdspec.api.working.pieces import PutsTogether
 from kdspec.api.working.task import Head
 from kdspec.builtins.models.transformers import Transformers
+from kdspec.ops.ranking.label_losses import scores_between
 from kdspec.testing.model_suite import check_model
 
 RANKING = Head(kind="ranking")
@@ -143,3 +144,16 @@ def test_cached_vectors_depend_on_the_readout_and_not_on_the_tensors_alone(made)
 
     settings = ({}, {"readout": {"pooling": "first"}}, {"readout": {"normalize": True}}, {"similarity": "maxsim"})
     assert len({teacher(made(**each)[1]) for each in settings}) == len(settings)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"similarity": "dot", "scale": 2}, {"similarity": "maxsim"}, {"similarity": "maxsim", "scale": 3}]
+)
+def test_products_of_the_vectors_for_other_rows_are_the_scores(made, settings):
+    _, module, inputs, _ = made(**settings)
+    with torch.no_grad():
+        found = module(**inputs)
+    mask = inputs["document"]["attention_mask"] if settings.get("similarity") == "maxsim" else None
+    scores = scores_between(found.query_vectors, found.document_vectors, mask)
+    expected = scores[QUERIES[:, None], CANDIDATES.clamp(min=0)]
+    assert torch.allclose(found.logits[CANDIDATES >= 0], expected[CANDIDATES >= 0], atol=1e-4)
