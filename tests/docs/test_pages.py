@@ -115,6 +115,14 @@ def page(tmp_path_factory, small_assets):
             (folder / "assets" / "encoded.jsonl").write_text('{"input_ids": [1], "attention_mask": [1], "labels": 0}\n')
             (folder / "assets" / "reviews.csv").write_text("review,topics\nfine,plot|music\ndull,plot\n")
             (folder / "assets" / "similarity.csv").write_text("sentence1,sentence2,score\na,b,0.5\nc,d,1\n")
+            searched = {
+                "question": "a",
+                "positive": "b",
+                "negatives": ["c"],
+                "positive_score": 1,
+                "negative_scores": [0],
+            }
+            (folder / "assets" / "search.jsonl").write_text(json.dumps(searched))
             shutil.copytree(ROOT / "specs" / "basics" / "data", folder / "data")
             (folder / "assets" / "topics.csv").write_text("text,topic\na new law,law\na new song,art\n")
             (folder / "base.yaml").write_text(BASE, encoding="utf-8")

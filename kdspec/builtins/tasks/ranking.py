@@ -29,12 +29,12 @@ from kdspec.data.ranking.ranking_examples import example, pairs_of
 from kdspec.data.ranking.ranking_inputs import IGNORE, Limits, RankingInputs, targets
 from kdspec.data.ranking.ranking_metrics import NAMES, CandidateMetrics
 from kdspec.data.ranking.searched_texts import SEARCH_NAMES, CorpusSearch, SearchMetrics
+from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from kdspec.api.working.step import Features, View
-    from kdspec.diagnostics.fault import Fault
     from kdspec.ops.mean import Mean, Unit
 
 RETRIEVE = "retrieve"
@@ -247,6 +247,9 @@ class Ranking(Task):
 
     def check(self, context: BuildContext) -> Iterator[Fault]:
         """Whether the rows have the columns of the texts and of the scores."""
+        if self.negatives != "none" and self.positives is None:
+            message = "`negatives` is of hard labels, and the rows have no positives"
+            yield Fault("KD305", message, ("negatives",), help="name their column in `positives`, or remove it")
         splits = texts.columns_of(self.data, context)
         yield from missing(splits, self.columns().inputs(), {}, named(self))
         train = {name: columns for name, columns in splits.items() if name == "train"}

@@ -18,6 +18,7 @@ from kdspec.diagnostics.fault import Fault
 
 CODE = "KD502"
 _COUNTED = "rows are counted from 1"
+_OTHERS = "metrics leave such rows out; `negatives: micro_batch` compares with the documents of other rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,8 +299,11 @@ class RowReader:
             self._tell(message, rows, ("without_text",), "left out")
         if alone and not self.columns.in_batch:
             message = f"{_of(alone, every)} of `{split}` {_verb(alone, 'have')} one candidate only: nothing to rank"
-            help_ = "metrics leave such rows out; `negatives: micro_batch` compares with the documents of other rows"
-            self._tell(message, alone, ("documents",), help_)
+            self._tell(message, alone, ("documents",), _OTHERS)
+        right = [number for number, row in enumerate(found) if 1 < len(row.documents) == len(row.positives)]
+        if right and not self.columns.in_batch:
+            message = f"{_of(right, every)} of `{split}` {_verb(right, 'have')} positives alone: nothing to rank"
+            self._tell(message, right, ("positives",), _OTHERS)
 
     def _tell(self, message: str, rows: Sequence[int], at: ColumnPlace, help_: str) -> None:
         self.tell(Fault("KD316", f"{message}; the first is row {rows[0] + 1}", at, help=help_))

@@ -402,6 +402,19 @@ def test_rows_with_nothing_to_rank_are_not_in_the_metrics():
     assert only.message == "2 of 3 rows of `train` have one candidate only: nothing to rank; the first is row 1"
 
 
+def test_rows_of_positives_alone_are_told():
+    told = []
+    built({"query": ["a", "b"], "pos": [["x", "y"], ["z", "v"]], "neg": [[], ["w"]]}, told.append, **IN_BATCH)
+    (only,) = told
+    assert (only.code, only.at) == ("KD316", ("positives",))
+    assert only.message == "1 of 2 rows of `train` has positives alone: nothing to rank; the first is row 1"
+
+
+def test_negatives_of_no_labels_are_of_no_use():
+    (found,) = task(documents="neg", negatives="step").check(BuildContext())
+    assert (found.code, found.at) == ("KD305", ("negatives",))
+
+
 def test_models_agree_about_the_first_candidate():
     made = built(documents=["pos", "neg"], positives="pos")
     mine, theirs = torch.tensor([[9.0, 1, 1, 0]] * 3), torch.tensor([[9.0, 1, 1, 0], [0, 9, 1, 1], [0, 1, 9, 1]])
