@@ -161,7 +161,7 @@ class Task(Scoped):
     def _has_rows_to_train_on(self) -> Self:
         for name, part in fields(self):
             if isinstance(part, Dataset) and part.has_split("train") is False:
-                raise invalid_value("missing key `train`", name, part.name, type_="missing_key", key="train")
+                raise invalid_value("missing key `train`", name, part.name, "train", type_="missing")
         return self
 
     def adaptor(self) -> Mapping[str, str | list[str]]:

@@ -76,6 +76,8 @@ class RowFiles(Dataset):
     @model_validator(mode="after")
     def _something_is_left(self) -> Self:
         shares = self._shares()
+        if all(getattr(self, split) is None for split in SPLITS):
+            raise invalid_value("missing key `train`", "train", type_="missing")
         if shares and self.train is None:
             split = next(iter(shares))
             raise invalid_value(f"`{split}` is a share of the rows of `train`, and there are none", split)

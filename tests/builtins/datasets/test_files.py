@@ -34,6 +34,17 @@ def build(tmp_path):
     return lambda component: component.build(DatasetContext(folder=tmp_path))
 
 
+def test_a_set_for_evaluation_needs_no_rows_to_train_on(tmp_path, build):
+    (tmp_path / "a.csv").write_text("text\nx\n")
+    found = Csv(validation="a.csv")
+    assert {split: list(rows["text"]) for split, rows in build(found).items()} == {"validation": ["x"]}
+    assert (found.has_split("train"), found.first(BuildContext(folder=tmp_path), 3)) == (False, None)
+    assert found.files(BuildContext(folder=tmp_path)) == {"validation": [tmp_path / "a.csv"]}
+    assert found.column_names(BuildContext(folder=tmp_path)) == {"validation": ["text"]}
+    with pytest.raises(ValidationError, match="there are none"):
+        Csv(validation=0.5)
+
+
 def test_splits_are_read_each_with_its_own_columns(tmp_path, build):
     (tmp_path / "a.csv").write_text("text,label\nx,1\ny,0\n")
     (tmp_path / "b.csv").write_text("text,label\nz,1\n")

@@ -19,6 +19,8 @@ from kdspec.api.working.task import Head
 from kdspec.builtins.tasks.embedding import Embedding
 from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.diagnostics.fault import Fault
+from kdspec.diagnostics.finding import FindingError
+from kdspec.engine.forward.guarded_task import built as built_task
 from kdspec.engine.run.event_log import read
 from kdspec.events import CacheState, Evaluated, Note
 from kdspec.plan.micro_batching import batches
@@ -421,6 +423,31 @@ def test_a_spec_without_soft_and_hard_labels_has_no_such_terms(folder):
     (task,) = found.plan.stages[0].tasks.values()
     assert {feature for of in task.features.values() for feature in of} == {"embedding", "inputs_mask"}
     assert distiller.soft_labels.weight.always_zero()
+
+
+def test_beside_other_tasks_it_alone_has_no_soft_labels(folder):
+    write(folder / "kinds.csv", ["text", "kind"], [("a film", "x"), ("a plot", "y")])
+    kinds = "tasks.kinds={sequence_classification: {data: {csv: {train: kinds.csv}}, text: text, label: kind}}"
+    terms = "{kinds: {teacher: teacher}, sentences: {teacher: teacher, matches: [{feature: embedding, loss: apart}]}}"
+    sets = [kinds, f"stages.distil.distiller={{multi_task: {{student: student, tasks: {terms}}}}}"]
+    tasks = check(SPEC, embedders, folder=folder, sets=sets).spec.stages["distil"].distiller.tasks
+    weights = {name: of.soft_labels.weight.value for name, of in tasks.items()}
+    assert weights == {"kinds": 1, "sentences": 0}
+    several = "stages.distil.distiller={multi_teacher: {student: student, teachers: [teacher], matches: [{feature: embedding, loss: apart}]}}"
+    found = check(SPEC, embedders, folder=folder, sets=[several])
+    assert found.diagnostics == ()
+    assert found.spec.stages["distil"].distiller.soft_labels.weight.always_zero()
+
+
+def test_wrong_rows_of_a_set_are_told_at_its_place(folder):
+    at = ("tasks", "sentences", "embedding", "evaluate", "sts")
+    for text, place in (("one,two,score\n", "data.csv.validation"), ("one,two,score\na,b,c\n", "score")):
+        (folder / "dev.csv").write_text(text)
+        planned = check(SPEC, embedders, folder=folder).plan
+        with pytest.raises(FindingError) as caught:
+            built_task(planned, "sentences")
+        (finding,) = caught.value.findings
+        assert (finding.code, ".".join(map(str, finding.at))) == ("KD502", ".".join((*at, place)))
 
 
 def test_soft_labels_that_are_written_need_logits(folder):
