@@ -17,6 +17,7 @@ from kdspec.ops.divergence import Tempered
 from kdspec.ops.masks import rule_out, select
 from kdspec.ops.mean import Mean
 from kdspec.ops.probability_shift import probability_shift
+from kdspec.ops.ranking.scaling import scaled_to_one
 from kdspec.ops.temperature import Sides
 
 Weight = Callable[[float], float]
@@ -29,9 +30,12 @@ class Soft:
     teachers: tuple[str, ...]
     loss: Callable[..., Tensor | Mean]
     needs_labels: bool
+    takes_labels: bool = False
     temperature: Callable[[Tensor, Tensor, float], float | Tensor | Sides]
     weight: Weight
     shift: bool
+    min_max: bool = False
+    """Whether the student's scores of a row are scaled to 0 and 1."""
     combine: Literal["logits", "probabilities", "losses"] = "logits"
     """What is averaged over several teachers."""
     shares: tuple[float, ...] | Literal["confidence"] | None = None
@@ -118,8 +122,10 @@ class Soft:
 
     def _of_all(self, student: Tensor, teachers: list[Tensor], labels: Tensor | None, progress: float) -> Tensor | Mean:
         """The loss between dense logits."""
+        if self.min_max:
+            student = scaled_to_one(student)
         target, temperature = self._target(student, teachers, labels, progress)
-        extra = {"labels": labels} if self.needs_labels else {}
+        extra = {"labels": labels} if self.needs_labels or self.takes_labels else {}
         return self.loss(student, self._shifted(target, labels), temperature=temperature, **extra)
 
     def _of_the_largest(self, student: Logits, teachers: Sequence[Logits], progress: float) -> Mean:
@@ -182,7 +188,7 @@ class Soft:
 
     def _labels(self, step: Step, heads: int) -> Sequence[Tensor | None]:
         needed = self.needs_labels or self.shift
-        if not needed and (self.shares != "confidence" or not step.labels):
+        if not needed and (not (self.takes_labels or self.shares == "confidence") or not step.labels):
             return [None] * heads
         if len(step.labels) != heads:
             raise Fault(

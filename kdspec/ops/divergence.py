@@ -19,6 +19,9 @@ from torch.nn import functional
 from kdspec.ops.mean import Mean
 from kdspec.ops.precision import widened
 
+_IMPOSSIBLE = -1e4
+"""A logarithm whose exponential is 0 in every type."""
+
 
 def cross_entropy_soft(student: Tensor, teacher: Tensor, temperature: Tensor | float) -> Mean:
     """The cross-entropy of the tempered distributions, -Σ_c p_c log q_c, without a factor T² (TextBrewer's `ce`).
@@ -55,6 +58,8 @@ class Tempered:
         value: `f(log_p, log_q)`, of each position its divergence; p is the teacher's distribution and q the student's,
             both at the temperature, and logarithms have shape `(..., outcomes)`.
         squares: whether the divergence is multiplied by T², the square of each position's own temperature.
+        fills: whether an outcome that both rule out has a logarithm that is finite and whose exponential is 0, so that a
+            divergence need not handle the difference of two infinite ones.
         whole: another way to the same mean over whole logits, where its last digits are those of a reference.
     """
 
@@ -63,9 +68,10 @@ class Tempered:
         value: Callable[[Tensor, Tensor], Tensor],
         *,
         squares: bool,
+        fills: bool = False,
         whole: Callable[[Tensor, Tensor, Tensor | float], Mean] | None = None,
     ) -> None:
-        self.value, self.squares, self._whole = value, squares, whole
+        self.value, self.squares, self._fills, self._whole = value, squares, fills, whole
 
     def __call__(self, student: Tensor, teacher: Tensor, *, temperature: Tensor | float) -> Mean:
         """The mean over positions; logits have shape `(..., classes)`."""
@@ -73,7 +79,11 @@ class Tempered:
             return self._whole(student, teacher, temperature)
         student, teacher = compared(student, teacher)
         column = over_classes(temperature, student)
-        return self.mean((teacher / column).log_softmax(-1), (student / column).log_softmax(-1), temperature)
+        log_p, log_q = (teacher / column).log_softmax(-1), (student / column).log_softmax(-1)
+        if self._fills:
+            both = log_p.isneginf() & log_q.isneginf()
+            log_p, log_q = (torch.where(both, _IMPOSSIBLE, each) for each in (log_p, log_q))
+        return self.mean(log_p, log_q, temperature)
 
     def mean(self, log_p: Tensor, log_q: Tensor, temperature: Tensor | float) -> Mean:
         """The same of distributions that are at the temperature already."""

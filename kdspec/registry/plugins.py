@@ -62,6 +62,8 @@ BUILTINS = (
     "kdspec.builtins.checks.unused",
     "kdspec.builtins.checks.order_of_stages",
     "kdspec.builtins.checks.recorded_answers",
+    "kdspec.builtins.checks.score_settings",
+    "kdspec.builtins.checks.teacher_scores",
     "kdspec.builtins.checks.teacher_classes",
     "kdspec.builtins.checks.scorers",
     "kdspec.builtins.checks.tokenizers",

@@ -32,7 +32,7 @@ def preflight_rows(event: Preflight) -> Iterator[tuple[str, str, str, str]]:
 def _task(name: str, task: Mapping[str, Any], *, several: bool) -> Iterator[str]:
     yield f"{clean(name)} {_of_rows(task)}" if several else _of_rows(task)
     for model, found in task["models"].items():
-        if text := _answers(found["answers"]):
+        if text := ", ".join(filter(None, (_answers(found["answers"]), _scores(found["scores"])))):
             yield f"{clean(model)} {text}"
     alone = [found["alone"]["difference"] for found in task["models"].values() if found["alone"] is not None]
     if alone:
@@ -60,6 +60,16 @@ def _of_rows(task: Mapping[str, Any]) -> str:
         if facts["in_train"]
     ]
     return ", ".join(parts)
+
+
+def _scores(found: Mapping[str, Any] | None) -> str:
+    """`scores over 3.1 in a row, entropy 1.2 of 2.1 nats`."""
+    if found is None or not found["rows"]:
+        return ""
+    spread = f"scores over {found['spread']:.2g} in a row"
+    if found["temperature"] is None:
+        return spread
+    return f"{spread}, entropy {found['entropy']:.1f} of {found['largest_entropy']:.1f} nats"
 
 
 def _answers(found: Mapping[str, Any] | None) -> str:

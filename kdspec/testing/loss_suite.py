@@ -124,7 +124,7 @@ class _Trial:
 
         if isinstance(self.component, LogitLoss):
             others: dict[str, Any] = {"temperature": 2.0}
-            if self.component.needs_labels:
+            if self.component.needs_labels or self.component.takes_labels:
                 labels = torch.randint(CLASSES, (ROWS,), generator=generator)
                 # One of the rows has no label.
                 others["labels"] = torch.where(torch.arange(ROWS) == 1, -100, labels)

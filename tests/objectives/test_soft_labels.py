@@ -51,7 +51,7 @@ each_loss = pytest.mark.parametrize("name", LOSSES)
 def soft(name, temperature, teachers=("t",), **options):
     loss = LOSSES[name]()
     return Soft(
-        teachers=teachers, loss=loss.build(BuildContext()), needs_labels=loss.needs_labels, weight=lambda _: 1.0,
+        teachers=teachers, loss=loss.build(BuildContext()), needs_labels=loss.needs_labels, takes_labels=loss.takes_labels, weight=lambda _: 1.0,
         temperature=temperature if callable(temperature) else lambda *_: temperature, by_position=loss.scope == "position",
         **{"shift": False, **options},
     )  # fmt: skip

@@ -109,7 +109,8 @@ def match(feature, name, parameters, teacher, student):
 
 def soft(loss, temperature=lambda *_: 2.0, *, shift=False):
     return Soft(
-        teachers=("teacher",), loss=loss.build(BuildContext()), needs_labels=loss.needs_labels, temperature=temperature,
+        teachers=("teacher",), loss=loss.build(BuildContext()), needs_labels=loss.needs_labels,
+        takes_labels=loss.takes_labels, temperature=temperature,
         weight=lambda _: 1.0, shift=shift,
     )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from ranking_models import Scorer
 
 from kdspec.api.hooks import hookimpl
@@ -20,6 +21,8 @@ class ToyScorer(Model):
     """A folder with a tokenizer."""
     reads: str = "pair"
     """`pair` or `each`."""
+    factor: float = 1.0
+    """What its scores are multiplied by."""
 
     def tokenizer(self, context: ModelContext) -> Any:
         import transformers
@@ -33,7 +36,10 @@ class ToyScorer(Model):
         return self.reads
 
     def build(self, context: ModelContext) -> Any:
-        return Scorer(len(self.tokenizer(context)), seed=context.seed)
+        made = Scorer(len(self.tokenizer(context)), seed=context.seed)
+        with torch.no_grad():
+            made.out.weight.mul_(self.factor)
+        return made
 
 
 @hookimpl

@@ -240,6 +240,14 @@ class Task(Scoped):
         """
         return {}
 
+    def first_answers(self, context: BuildContext, rows: int) -> Sequence[Sequence[float]] | None:
+        """The recorded scores of the first rows of `train`, NaN for a value that is no number; None: not known, or costly.
+
+        Rows without scores are left out. Torch-free.
+        """
+        del context, rows
+        return None
+
     def varies(self) -> str | None:
         """Why the inputs of a training row differ in each epoch, as a clause (`its texts are augmented`); None: they do not.
 

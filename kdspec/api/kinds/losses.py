@@ -74,6 +74,8 @@ class LogitLoss(Scoped):
     kind: ClassVar[str] = "logit_loss"
     needs_labels: ClassVar[bool] = False
     """Whether the loss also takes `labels`, `(rows,)`, -100 for a row without a label."""
+    takes_labels: ClassVar[bool] = False
+    """Whether it takes `labels` where the task has them, and None where it has not."""
     compares: ClassVar[frozenset[LogitKind]] = frozenset({"classes"})
     """The kinds of logits that it compares. A softmax over independent labels, or over one number, has no meaning."""
     scaled_by_temperature: ClassVar[bool] = False
@@ -89,8 +91,8 @@ class Divergence(LogitLoss):
     """A logit loss that compares two distributions at each position, by `value(log_p, log_q)`.
 
     kdspec applies temperature, mask, chunks and mean. The scores of candidates are logits too, so that a divergence is a
-    listwise loss; a candidate that is not there has the logarithm -inf on both sides. If only the largest logits of a teacher are known, the distributions
-    are over these classes and, as one more outcome, all others together.
+    listwise loss; a candidate that is not there has a logarithm of -10,000 on both sides. If only the largest logits of a
+    teacher are known, the distributions are over these classes and, as one more outcome, all others together.
     """
 
     scope: ClassVar[Scope] = "position"
@@ -113,7 +115,7 @@ class Divergence(LogitLoss):
         from kdspec.ops.divergence import Tempered
 
         del context
-        return Tempered(self.value, squares=self.squares_temperature)
+        return Tempered(self.value, squares=self.squares_temperature, fills=True)
 
 
 class FeatureLoss(Scoped):
@@ -208,6 +210,10 @@ class Temperature(Scoped):
     def fixed(self) -> Collection[float] | None:
         """All temperatures of the teacher in a stage, if they do not depend on logits; None if they do."""
         return None
+
+    def fixed_of_student(self) -> Collection[float] | None:
+        """Those of the student; by default the teacher's."""
+        return self.fixed()
 
     @abstractmethod
     def build(self, context: BuildContext) -> Callable[[Tensor, Tensor, float], float | Tensor | Sides]:

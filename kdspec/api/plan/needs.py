@@ -22,6 +22,8 @@ class LogitUse:
 
     temperatures: tuple[float, ...] = ()
     """The temperatures at which divergences read the probabilities, if nothing else reads the logits."""
+    student_temperature: float | None = None
+    """That of the student; None: it is the same, or changes."""
     why: str | None = None
     """Why all logits are needed, as a clause (`the loss `mse` compares all logits`); None: probabilities are enough."""
     at: tuple[str | int, ...] = ()

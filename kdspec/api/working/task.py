@@ -187,6 +187,10 @@ class BuiltTask(ABC):
         del split
         return ()
 
+    def compared(self, split: str) -> Sequence[tuple[str, ...]]:
+        """What of each row should not stand in `train` if it is a row of another split; by default its texts."""
+        return self.texts(split)
+
     def uncut(self, split: str, rows: Sequence[int], reader: Reader) -> Sequence[int] | None:
         """The number of tokens that some encoded rows would have without a limit; by default None: not known."""
         del split, rows, reader
@@ -256,6 +260,10 @@ class WrappedTask(BuiltTask):
     def texts(self, split: str) -> Sequence[tuple[str, ...]]:
         """Those of the wrapped task."""
         return self.task.texts(split)
+
+    def compared(self, split: str) -> Sequence[tuple[str, ...]]:
+        """That of the wrapped task."""
+        return self.task.compared(split)
 
     def uncut(self, split: str, rows: Sequence[int], reader: Reader) -> Sequence[int] | None:
         """As the wrapped task knows it."""

@@ -87,6 +87,13 @@ class KullbackLeibler(Divergence):
 
         return kl_of(log_p, log_q)
 
+    def build(self, context: BuildContext) -> Tempered:
+        """As it is, since the value handles outcomes that both rule out."""
+        from kdspec.ops.divergence import Tempered
+
+        del context
+        return Tempered(self.value, squares=True)
+
 
 class BinaryCrossEntropy(LogitLoss):
     """Binary cross-entropy of each class: `-(p_c log q_c + (1 - p_c) log(1 - q_c))`, for several labels per row.

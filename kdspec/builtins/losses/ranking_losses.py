@@ -28,7 +28,7 @@ class MarginMSE(LogitLoss):
 
     name = "margin_mse"
     scope = "position"
-    needs_labels = True
+    takes_labels = True
     compares: ClassVar[frozenset[LogitKind]] = frozenset({"scores"})
     scaled_by_temperature = True
 

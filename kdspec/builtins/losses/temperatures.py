@@ -64,6 +64,9 @@ class SideTemperatures(Temperature):
     def fixed(self) -> Collection[float]:
         return (self.teacher,)
 
+    def fixed_of_student(self) -> Collection[float]:
+        return (self.student,)
+
     def build(self, context: BuildContext) -> Callable[[Tensor, Tensor, float], Sides]:
         from kdspec.ops.temperature import Sides
 

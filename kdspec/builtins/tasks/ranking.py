@@ -22,6 +22,7 @@ from kdspec.api.working.task import BuiltTask, Head, Reader, Row
 from kdspec.data import texts
 from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.files.retrieval_files import RetrievalFiles, SpecTable, read_documents, read_queries
+from kdspec.data.ranking.first_scores import recorded_scores
 from kdspec.data.ranking.in_batch import VECTORS, Negatives, loss_across, view_of
 from kdspec.data.ranking.mining import Mine, with_negatives
 from kdspec.data.ranking.ranked_rows import RankingColumns, RowReader, TextsById
@@ -207,6 +208,10 @@ class Ranking(Task):
         """With these columns as `scores`."""
         return self.model_copy(update={"scores": list(columns)})
 
+    def first_answers(self, context: BuildContext, rows: int) -> Sequence[Sequence[float]] | None:
+        """The scores, or those that have the recorded margins."""
+        return recorded_scores(self.columns(), self.data.first(context, rows))
+
     def metric_names(self) -> Collection[str]:
         """Those of the candidates, and of the search."""
         return (*NAMES, *self.search_metrics())
@@ -331,6 +336,10 @@ class RankedRows(BuiltTask):
         search = self._search.get(split)
         found: list[tuple[str, ...]] = [(row.query, *row.documents) for row in self._rows.get(split, ())]
         return [*found, *(() if search is None else search.texts.texts())]
+
+    def compared(self, split: str) -> Sequence[tuple[str, ...]]:
+        """The queries: one that was trained on with other candidates is no test either."""
+        return [(row.query,) for row in self._rows.get(split, ())]
 
     def units(self, batch: Batch, masks: Mapping[str, Tensor]) -> Mapping[Unit, float]:
         """Rows, which have one label each, and tokens with padding."""

@@ -38,7 +38,8 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: B
     for name, task_name in in_order(plan):
         task = tasks[task_name]
         split = table_split(task)
-        divided = backend.divides_teachers and any(name in stage.teachers for stage in plan.stages)
+        teaches = plan.spec.models[name].has_weights and any(name in stage.teachers for stage in plan.stages)
+        divided = backend.divides_teachers and teaches
         models.prepared(name, torch.device("cpu") if divided else backend.device, trains=False, eager=False)
         module = models.view(name, task_name)
         if divided:

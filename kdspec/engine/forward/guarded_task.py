@@ -129,6 +129,11 @@ class GuardedTask(WrappedTask):
         with self._guard:
             return super().texts(split)
 
+    def compared(self, split: str) -> Sequence[tuple[str, ...]]:
+        """What of the task's rows should not stand in `train`."""
+        with self._guard:
+            return super().compared(split)
+
     def uncut(self, split: str, rows: Sequence[int], reader: Reader) -> Sequence[int] | None:
         """The lengths of rows without the task's limit."""
         with self._guard:

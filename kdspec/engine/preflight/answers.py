@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdspec.api.plan.plan import Plan
 from kdspec.api.working.batch import Batch
@@ -16,7 +15,6 @@ from kdspec.api.working.evaluator import Evaluator, State
 from kdspec.api.working.step import Features
 from kdspec.api.working.task import BuiltTask
 from kdspec.engine.batches.loader import Loader
-from kdspec.engine.batches.sampler import fold
 from kdspec.engine.evaluation.best_model import evaluated_features
 from kdspec.engine.evaluation.evaluate import evaluate
 from kdspec.engine.forward.model_findings import ModelFindings
@@ -24,12 +22,9 @@ from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.engine.preflight.chance import Confusion, by_class, other_order
 from kdspec.engine.preflight.encoded_values import any_in_row, flat
 from kdspec.engine.preflight.facts import AnswerFacts
+from kdspec.engine.preflight.sample import BATCH, affordable, sample
 
 _IGNORE = -100
-_MOST, _FEWEST = 300, 32
-_ON_CPU, _ELSEWHERE = 1.5e11, 2e13
-"""Multiplications and additions that may be spent on the answers of a model: a second or two."""
-_BATCH = 32
 _MOST_CLASSES = 1_000
 _FEW_CLASSES = 12
 
@@ -49,7 +44,7 @@ def answers(plan: Plan, task_name: str, task: BuiltTask, teacher: ModelRunner, l
     rows = _labelled(task, loader, teacher.name)
     if not rows:
         return f"no row of `{loader.split}` has a label"
-    asked = _sample(rows, task, loader, plan.spec.seed, _affordable(teacher.module, loader, teacher.name))
+    asked = sample(rows, task, loader, plan.spec.seed, affordable(teacher.module, loader, teacher.name))
     forward = ModelRunner(
         ModelFindings(plan.spec, teacher.name, task_name), teacher.module, features,
         chooses=teacher.accepted is not None, entire=teacher.entire, arithmetic=teacher.arithmetic,
@@ -57,7 +52,7 @@ def answers(plan: Plan, task_name: str, task: BuiltTask, teacher: ModelRunner, l
     # The place of the right candidate is no class: a model that always names the first one has learnt nothing.
     has_classes = plan.spec.tasks[task_name].logits != "scores"
     counting = ConfusionEvaluator(evaluator, counts=has_classes)
-    metrics = evaluate(forward, task, loader, _BATCH, asked, evaluator=counting).metrics
+    metrics = evaluate(forward, task, loader, BATCH, asked, evaluator=counting).metrics
     confusion, classes = counting.confusion, counting.classes
     truth = by_class(confusion)
     order = other_order(confusion, classes)
@@ -156,20 +151,3 @@ def _labelled(task: BuiltTask, loader: Loader, model: str) -> list[int]:
     known = ~np.isnan(values) if values.dtype.kind == "f" else values != _IGNORE
     numbers: list[int] = np.flatnonzero(any_in_row(known, lengths)).tolist()
     return numbers
-
-
-def _affordable(module: nn.Module, loader: Loader, model: str) -> int:
-    """How many rows may be asked, by the size of the model and the length of the rows."""
-    lengths = loader.lengths_for(model)
-    tokens = float(lengths.mean()) if len(lengths) else 1.0
-    inner = [p for name, p in module.named_parameters() if "embedding" not in name]
-    of_row = 2 * sum(parameter.numel() for parameter in inner) * max(tokens, 1.0)
-    device = next((parameter.device.type for parameter in module.parameters()), "cpu")
-    return min(_MOST, max(_FEWEST, int((_ON_CPU if device == "cpu" else _ELSEWHERE) / max(of_row, 1.0))))
-
-
-def _sample(rows: Sequence[int], task: BuiltTask, loader: Loader, seed: int, most: int) -> list[int]:
-    """At most so many of the rows, always the same. Long texts may be several rows, which stay together."""
-    if loader.rows != task.rows(loader.split):
-        return list(rows[:most])
-    return sorted(random.Random(fold(seed, "preflight")).sample(rows, min(most, len(rows))))  # noqa: S311 - no secrets

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter
 
+from kdspec.data.ranking.score_audit import ScoreFacts
 from kdspec.source import read_back
 from kdspec.source.read_back import Count, Form
 
@@ -113,6 +114,8 @@ class SeenModel:
     """Whether its head was in its files, and no stage of this run has trained it."""
     alone: AloneFacts | None = None
     answers: AnswerFacts | None = None
+    scores: ScoreFacts | None = None
+    """Its scores of candidates; None for other models, and for recorded scores that the plan has looked at."""
     left_out: tuple[str, ...] = ()
     """The checks that do not apply, and why."""
 

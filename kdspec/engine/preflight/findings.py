@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 
 from kdspec.api.plan.plan import Plan, StagePlan
+from kdspec.data.ranking.score_audit import ScoreFacts, told
 from kdspec.diagnostics.diagnostic import Severity, excerpt
 from kdspec.diagnostics.finding import Finding, Mark
 from kdspec.engine.preflight.chance import by_chance, worse_than_one_class
@@ -38,6 +39,20 @@ def of_models(plan: Plan, stage: StagePlan, facts: TaskFacts) -> Iterator[Findin
         if found.answers is not None:
             counted = list(_of_answers(plan, stage, facts, name, found.answers)) if found.answers.answers else []
             yield from counted or _of_metric(name, found.answers)
+        if found.scores is not None:
+            yield from _of_scores(stage, facts.task, name, found.scores)
+
+
+def _of_scores(stage: StagePlan, task: str, name: str, found: ScoreFacts) -> Iterator[Finding]:
+    """Scores that are not finite, equal, squashed, or one-hot or flat at the temperature."""
+    part = stage.tasks[task]
+    use = part.needs.logits.get(name)
+    for each in told(found, name, None if use is None else use.student_temperature):
+        label = Mark(("models", name), "teaches", key=True)
+        if each.by_temperature and use is not None:
+            label = Mark((*part.at, *use.at), "the temperature")
+        code = "KD501" if each.severity == "error" else "KD519"
+        yield Finding(code, each.message, *label, help=each.help, severity=each.severity)
 
 
 def _of_answers(plan: Plan, stage: StagePlan, facts: TaskFacts, name: str, found: AnswerFacts) -> Iterator[Finding]:

@@ -22,6 +22,7 @@ from kdspec.engine.preflight.answers import answers
 from kdspec.engine.preflight.facts import AloneFacts, AnswerFacts, SeenModel, TaskFacts, as_data, dumps, loads
 from kdspec.engine.preflight.findings import of_models, of_rows
 from kdspec.engine.preflight.rows import splits_of, task_facts
+from kdspec.engine.preflight.teacher_scores import score_facts
 from kdspec.engine.processes.backend import Backend
 from kdspec.engine.step.task_inputs import TaskInputs
 from kdspec.events import Note, Preflight
@@ -125,14 +126,24 @@ class Look:
         if teaches:
             split = next((each for each in _LABELLED if each in facts.splits and facts.splits[each].labelled), "train")
             asked = answers(self.plan, part.task, self.tasks[part.task], runner, loaders[split])
+        scores = None
+        if teaches and not self._planned(part, runner.name):
+            scores = score_facts(self.plan, part, self.tasks[part.task], runner, loaders["train"])
         if isinstance(asked, str):
             left_out.append(f"its answers: {asked}")
         return SeenModel(
             loaded=self._loaded(runner.name, part.task),
             alone=alone,
             answers=asked if isinstance(asked, AnswerFacts) else None,
+            scores=scores,
             left_out=tuple(left_out),
         )
+
+    def _planned(self, part: TaskPlan, teacher: str) -> bool:
+        """Whether the plan has looked at the teacher's scores, which are recorded in the rows."""
+        if self.plan.spec.models[teacher].has_weights:
+            return False
+        return self.plan.spec.tasks[part.task].first_answers(self.plan.context(teacher), 1) is not None
 
     def _loaded(self, name: str, task: str) -> bool:
         in_files = any(head.model == name for head in trained_heads(self.plan, task))
@@ -160,6 +171,7 @@ class Look:
             "precision": self.stage.training.precision,
             "features": features,
             "tasks": {name: repr(self.plan.spec.tasks[name]) for name in by_task},
+            "logits": {name: repr(sorted(self.stage.tasks[name].needs.logits.items())) for name in by_task},
             "classes": {name: self.tasks[name].head.labels for name in by_task},
             "adaptors": {name: repr(self.plan.spec.adaptors.get(name)) for name in self.stage.models},
             "sides": {

@@ -36,9 +36,9 @@ def in_train(task: BuiltTask, encoded: Mapping[str, Sequence[Row]], targets: Col
     others = [split for split in _SPLITS if split in encoded]
     if not others or "train" not in encoded:
         return Repeated()
-    known = set(task.texts("train"))
+    known = set(task.compared("train"))
     if known:
-        return Repeated({split: sum(text in known for text in task.texts(split)) for split in others})
+        return Repeated({split: sum(text in known for text in task.compared(split)) for split in others})
     if max(map(len, encoded.values())) > _MOST:
         return Repeated(
             left_out=(f"rows that stand in `train`: its texts are not known, and it has over {_MOST:,} rows",)

@@ -55,10 +55,11 @@ class StageModels:
         trains = name == self.stage.student
         # Tasks may share a model, so it is prepared for the features of all tasks at once.
         eager = any(reads_attention(each.features[name]) for each in self.stage.tasks.values() if name in each.models)
-        divided = not trains and self.backend is not None and self.backend.divides_teachers
+        weightless = not self.spec.models[name].has_weights
+        divided = not trains and not weightless and self.backend is not None and self.backend.divides_teachers
         self.models.prepared(name, torch.device("cpu") if divided else self.device, trains=trains, eager=eager)
         module = self.models.view(name, part.task)
-        as_it_is = trains or not part.features[name] or name in self.stage.needs.changing
+        as_it_is = trains or weightless or not part.features[name] or name in self.stage.needs.changing
         precision = None if as_it_is else self.stage.training.teacher_precision
         if precision is not None:
             module = in_precision(module, precision, torch.device("cpu"))

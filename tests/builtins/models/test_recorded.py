@@ -177,3 +177,14 @@ def test_the_column_is_named_by_the_model_or_by_the_task(home, sets):
     assert not found.errors
     task = found.plan.spec.tasks["search"]
     assert task.answer_columns() == ("scores",)
+
+
+def test_of_several_teachers_a_row_counts_if_all_have_answered(home):
+    several = (
+        "models.other={toy_scorer: {path: tiny}}",
+        "stages.distil.distiller={multi_teacher: {teachers: [teacher, other], student: student, soft_labels: {loss: kl}}}",
+    )
+    with_all, _ = first_step(home, *several)
+    write(home, "train", [row for row in rows(10, len("train")) if row["scores"] is not None])
+    alone, _ = first_step(home, *several, f"{TRAINING}.batch_size=7")
+    assert with_all.terms == pytest.approx(alone.terms, rel=1e-6)
