@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds.model import ModelContext, ModelFacts, ReadFiles
+from kdspec.api.kinds.model import Model, ModelContext, ModelFacts, ReadFiles
 from kdspec.api.spec.bounds import LARGEST_WIDTH
 from kdspec.api.spec.file_fields import SpecEmbedderFolder, local_folder
 from kdspec.api.working.task import Head
@@ -139,11 +139,24 @@ class StaticTextModel(TextModel):
         """Check the folder of `path`, and that the teacher's vectors are as wide as these."""
         if self.path is not None:
             yield from self._wrong_folder(self.path, context)
-        known = context.facts.get(self.like or "")
-        if known is not None and known.width is not None and (self.width or 0) > known.width:
-            yield self._too_wide(
-                f"the vectors of `{self.like}` are {known.width} wide, these {self.width}", known.width
-            )
+        if (teacher := context.models.get(self.like or "")) is not None:
+            yield from self._wrong_teacher(teacher, context)
+
+    def _wrong_teacher(self, teacher: Model, context: ModelContext) -> Iterator[Fault]:
+        name, help_ = self.like or "", "write `tokenizer` in place of `like`, for random vectors"
+        embeds = any(head.kind == _EMBEDDING for head in context.heads.values())
+        why = None
+        if teacher.tokenizer_id(replace(context, name=name)) is None:
+            why = "has no tokens, so no vectors of them"
+        elif isinstance(teacher, TextModel) and teacher.name != self.name and context.heads and not embeds:
+            why = "has classes and no vector of a text, from which a token could have its own"
+        if why is not None:
+            yield Fault(static_files.CODE, f"`{name}` {why}", ("like",), help=help_)
+            return
+        known = context.facts.get(name)
+        widest = None if known is None else known.embedding or known.width
+        if widest is not None and (self.width or 0) > widest:
+            yield self._too_wide(f"the vectors of `{name}` are {widest} wide, these {self.width}", widest)
 
     def _wrong_folder(self, path: str, context: ModelContext) -> Iterator[Fault]:
         if local_folder(path, context.folder) is None:

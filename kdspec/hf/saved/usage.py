@@ -45,6 +45,8 @@ def library(folder: Path) -> str:
 
 def pipeline_tag(folder: Path) -> str | None:
     """The task of a model folder as the hub calls it; None if it is not known."""
+    if _is_network(folder):
+        return None
     if library(folder) == "sentence-transformers":
         return "sentence-similarity" if (folder / _MODULES).is_file() else "text-ranking"
     return PIPELINES.get(_purpose(read_json(folder / "config.json")))
@@ -60,6 +62,16 @@ def usage(folder: Path, place: str) -> str | None:
     config = read_json(folder / "config.json")
     if not config:
         return None
+    if _is_network(folder):
+        output = "embedding" if config.get("task") == "embedding" else "logits"
+        return "\n".join(
+            (
+                "from kdspec.networks.text_networks import load",
+                "",
+                f"model, tokenizer = load({place!r})",
+                f'print(model(**tokenizer("some text", return_tensors="pt"))["{output}"])',
+            )
+        )
     if library(folder) == "sentence-transformers":
         return _of_sentence_transformers(folder, place)
     purpose, tag = _purpose(config), pipeline_tag(folder)
@@ -109,6 +121,12 @@ def _of_sentence_transformers(folder: Path, place: str) -> str:
             'print(model.predict([("some query", "some text")]))',
         ]
     return "\n".join(lines)
+
+
+def _is_network(folder: Path) -> bool:
+    """Whether it is a small network of kdspec, of which sentence-transformers does not give all that it computes."""
+    config = read_json(folder / "config.json")
+    return "network" in config and not (config.get("task") == "embedding" and (folder / _MODULES).is_file())
 
 
 def _purpose(config: Mapping[str, Any]) -> str:

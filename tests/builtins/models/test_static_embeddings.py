@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel
 
-from kdspec.api.kinds.model import ModelContext
+from kdspec.api.kinds.model import Model, ModelContext, ModelFacts
 from kdspec.api.working.task import Head
 from kdspec.builtins.models.static_embeddings import StaticTextModel
+from kdspec.builtins.models.text_models import BiGruModel
 from kdspec.builtins.models.transformers import Transformers
 from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.engine.run.stage_run import Interrupted
@@ -168,6 +170,7 @@ def kdspec_observe(event, session):
         (["models.student.static.initialize={layers: [0]}"], "KD101", "unknown key `initialize`"),
         (["models.student.static.width=17"], "KD302", "the vectors of `teacher` are 16 wide, these 17"),
         (["models.student.static={path: ./tiny}"], "KD503", "has no vectors of tokens"),
+        (["models.teacher={textcnn: {tokenizer: ./tiny}}"], "KD503", "`teacher` has classes and no vector of a text"),
         (["models.student.static={path: ./tiny, width: 8}"], "KD107", "`path` and `width` exclude each other"),
         (["models.student.static={path: minishlab/potion-base-8M}"], "KD503", "a `static` is read from a folder"),
         (["stages.distil.distiller.general.matches.0.layers={2: 1}"], "KD301", "`student` has no `hidden` 1"),
@@ -240,6 +243,35 @@ def test_a_projection_that_is_dropped_leaves_the_width(sentences):
     sets = ["stages.distil.distiller.general.matches.0.projection=drop"]
     module, _ = load(run(EMBEDDING, sentences / "runs", folder=sentences, sets=sets).student)
     assert module.embeddings.weight.shape[1] == 8
+
+
+def test_a_teacher_without_tokens_has_no_vectors_of_them(folder):
+    class Bare(Model):
+        """A model without a tokenizer."""
+
+        name = "bare"
+
+        def build(self, context):
+            raise NotImplementedError
+
+    models = {"teacher": Bare(), "student": StaticTextModel(like="teacher")}
+    context = ModelContext(name="student", models=models, facts={name: ModelFacts() for name in models})
+    (fault,) = models["student"].check(context)
+    assert (fault.code, fault.at) == ("KD503", ("like",))
+    assert "`teacher` has no tokens" in fault.message
+
+
+def test_another_network_teaches_vectors_of_tokens_where_it_has_a_vector_of_a_text(sentences):
+    sets = ["models.teacher={bigru: {tokenizer: ./tiny, hidden: 8}}"]
+    assert check(EMBEDDING, folder=sentences, sets=sets).errors == ()
+    models = {"teacher": BiGruModel(tokenizer=str(sentences / "tiny"), hidden=8)}
+    models["student"] = StaticTextModel(like="teacher", width=8, sif=None)
+    contexts = {name: ModelContext(name=name, models=models, head=Head(kind="embedding")) for name in models}
+    teacher = models["teacher"].build(contexts["teacher"])
+    student = models["student"].build(replace(contexts["student"], built={"teacher": teacher}))
+    vectors = teacher(torch.tensor([[2, 9, 3], [2, 7, 3]]))["embedding"]
+    found = student.embeddings.weight[[9, 7]]
+    assert (found[0] - found[1]).norm() <= (vectors[0] - vectors[1]).norm() + 1e-6
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,25 @@ def test_a_folder_that_gives_vectors_is_opened_with_sentence_transformers(tmp_pa
     assert pipeline_tag(folder) == "sentence-similarity"
 
 
+@pytest.mark.parametrize(
+    ("network", "task", "modules", "told", "tag"),
+    [
+        ("bigru", "regression", False, '["logits"]', None),
+        ("bigru", "embedding", False, '["embedding"]', None),
+        ("static", "regression", True, '["logits"]', None),
+        ("static", "embedding", True, "SentenceTransformer('here')", "sentence-similarity"),
+    ],
+)
+def test_a_small_network_is_opened_with_kdspec_unless_its_vectors_are_all_of_it(
+    tmp_path, network, task, modules, told, tag
+):
+    folder = folder_of(tmp_path, {"network": network, "task": task})
+    if modules:
+        (folder / "modules.json").write_text("[]", encoding="utf-8")
+    assert told in usage(folder, "here")
+    assert pipeline_tag(folder) == tag
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("auto", "problem"),
