@@ -165,7 +165,7 @@ class Model(Scoped):
         return frozenset()
 
     def fetch(self, context: ModelContext) -> None:
-        """Download what `facts` reads, where it is not on this machine yet; by default nothing.
+        """Download what `facts` and the plan read, where it is not on this machine yet; by default nothing.
 
         A run calls it before it reads rows, so that the classes of all loaded heads are known before anything is trained.
         """

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 from kdspec.api.kinds.context import TrainedHead
 from kdspec.api.plan.plan import Plan
+from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import of_fault
 from kdspec.engine.forward.error_context import error_context
+from kdspec.hf.embedding.readout import READING
 from kdspec.hf.loaded_heads import has_head
 
 
@@ -16,16 +18,24 @@ def with_downloads(plan: Plan) -> Plan:
     """The plan with the facts of models whose configuration was not on this machine.
 
     Raises:
-        FindingError: KD503 if one cannot be downloaded.
+        FindingError: KD503 if one cannot be downloaded, or is not what the plan was made for.
     """
     facts = dict(plan.facts)
     for name in dict.fromkeys(model for stage in plan.stages for model in stage.models):
-        if facts[name].architecture is not None:
-            continue
         component, context = plan.spec.models[name], plan.context(name)
+        if facts[name].architecture is not None and not any(head.kind in READING for head in context.heads.values()):
+            continue
         with error_context(("models", name, component.name), f"model `{name}`"):
             component.fetch(context)
-            facts[name] = component.facts(context)
+            found, kept = component.facts(context), plan.kept.get(name)
+            width = found.embedding if kept is None else kept.width
+            if plan.facts[name].embedding not in (None, width):
+                message = f"the vectors of `{name}` are {width} wide by the files that were downloaded now"
+                help_ = f"start it again, so that it is planned with them; the plan has {plan.facts[name].embedding}"
+                raise Fault("KD503", message, help=help_)
+            if facts[name].architecture is not None:
+                continue
+            facts[name] = replace(found, embedding=width)
             for fault in component.check(replace(context, facts=facts)):
                 if of_fault(fault, ()).severity == "error":
                     raise fault

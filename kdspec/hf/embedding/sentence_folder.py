@@ -131,9 +131,28 @@ def tensor_files(folder: Path) -> tuple[Path, ...]:
 
 
 def download(name: str, revision: str | None) -> None:
-    """Download what a name on the hub says of its readout, with the weights of dense layers."""
-    from huggingface_hub import snapshot_download
+    """Download what a name on the hub says of its readout, with the weights of dense layers; nothing if it is here.
 
+    Raises:
+        Fault: KD503 if the hub cannot be reached, and it is not known whether the model says anything.
+    """
+    from huggingface_hub import hf_hub_download, snapshot_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    here = try_to_load_from_cache(name, MODULES, revision=revision)
+    if isinstance(here, str) and all(
+        (Path(here).parent / module.path).is_dir() for module in _known(Path(here).parent)[:2]
+    ):
+        return
+    if here is not None and not isinstance(here, str):  # the cache knows that there is none
+        return
+    try:
+        hf_hub_download(name, MODULES, revision=revision)
+    except LocalEntryNotFoundError as error:  # which is an `EntryNotFoundError` too
+        message = f"it is not known how `{name}` makes a vector of a text, and the hub cannot be reached"
+        raise Fault(CODE, message, _AT, help=f"where it can be reached, `hf download {name}`") from error
+    except EntryNotFoundError:
+        return
     patterns = [MODULES, SETTINGS, *_OF_TRANSFORMER, "[1-9]*_*/config.json", "[1-9]*_*/model.safetensors"]
     snapshot_download(name, revision=revision, allow_patterns=patterns)
 

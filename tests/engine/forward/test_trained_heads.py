@@ -9,6 +9,7 @@ import pytest
 
 from kdspec.api.kinds.context import TrainedHead
 from kdspec.builtins.models.transformers import Transformers
+from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.forward.trained_heads import trained_heads, with_downloads
 
 SPEC = """\
@@ -66,3 +67,12 @@ def test_a_configuration_that_is_not_here_is_downloaded_first(plan, monkeypatch)
     monkeypatch.setattr(Transformers, "fetch", lambda _, context: fetched.append(context.name))
     assert with_downloads(away).facts == here.facts
     assert fetched == ["teacher"]
+
+
+def test_a_readout_of_another_width_than_the_plan_has_is_an_error(plan, monkeypatch):
+    """It was not on this machine when the plan was made."""
+    here = plan(**NAMES)
+    wide = {**here.facts, "teacher": replace(here.facts["teacher"], architecture=None, embedding=999)}
+    monkeypatch.setattr(Transformers, "fetch", lambda _, context: None)
+    with pytest.raises(FindingError, match="wide by the files that were downloaded now"):
+        with_downloads(replace(here, facts=wide))

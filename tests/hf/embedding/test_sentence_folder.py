@@ -223,3 +223,63 @@ def test_a_saved_folder_gives_documents_the_prompt_of_its_model(tiny, tmp_path):
     model = library.SentenceTransformer(str(tmp_path / "saved"), device="cpu")
     expected = model.encode([f"b {text}" for text in TEXTS], convert_to_tensor=True)
     assert torch.allclose(model.encode_document(TEXTS, convert_to_tensor=True), expected, atol=1e-6)
+
+
+class Hub:
+    """A hub with a model, and a cache that has what was downloaded."""
+
+    def __init__(self, monkeypatch, folder, cache, *, reached=True):
+        import huggingface_hub
+
+        self.folder, self.cache, self.reached, self.asked = folder, cache, reached, []
+        cache.mkdir()
+        shutil.copy(folder / "config.json", cache)
+        for name in ("try_to_load_from_cache", "hf_hub_download", "snapshot_download"):
+            monkeypatch.setattr(huggingface_hub, name, getattr(self, name))
+
+    def try_to_load_from_cache(self, name, file, revision=None):
+        return str(self.cache / file) if (self.cache / file).is_file() else None
+
+    def hf_hub_download(self, name, file, revision=None):
+        from huggingface_hub import errors
+
+        self.asked.append(file)
+        if not self.reached:
+            raise errors.LocalEntryNotFoundError("couldn't connect to the hub")
+        if not (self.folder / file).is_file():
+            raise errors.EntryNotFoundError("404")
+
+    def snapshot_download(self, name, revision=None, allow_patterns=()):
+        self.asked.append("snapshot")
+        shutil.copytree(self.folder, self.cache, dirs_exist_ok=True)
+
+
+def on_the_hub(folder):
+    head = Head(kind="embedding")
+    made = ModelContext(folder=folder, name="model", head=head, heads={"task": head})
+    return Transformers(path="owner/name", config={"model_type": "bert"}), made
+
+
+def test_the_readout_of_a_hub_model_is_downloaded_once(tiny, tmp_path, monkeypatch):
+    hub = Hub(monkeypatch, old_folder(tiny, "Normalize", pooling="cls"), tmp_path / "cache")
+    component, made = on_the_hub(tmp_path)
+    assert component.read_out(made) == Readout()
+    component.fetch(made)
+    component.fetch(made)
+    assert hub.asked == ["modules.json", "snapshot"]
+    assert (component.read_out(made).pooling, component.read_out(made).normalize) == ("first", True)
+
+
+def test_a_hub_model_without_a_readout_is_pooled_by_the_mean(tiny, tmp_path, monkeypatch):
+    hub = Hub(monkeypatch, tiny, tmp_path / "cache")
+    component, made = on_the_hub(tmp_path)
+    component.fetch(made)
+    assert hub.asked == ["modules.json"]
+    assert component.read_out(made) == Readout()
+
+
+def test_a_readout_that_cannot_be_looked_up_is_a_fault(tiny, tmp_path, monkeypatch):
+    Hub(monkeypatch, tiny, tmp_path / "cache", reached=False)
+    component, made = on_the_hub(tmp_path)
+    with pytest.raises(Fault, match="how `owner/name` makes a vector of a text, and the hub cannot be reached"):
+        component.fetch(made)
