@@ -139,8 +139,7 @@ def draft(
         "  teacher:",
         *_teacher_lines(task, teacher),
         "  student:",
-        *(of_student or student_lines(teacher, student)),
-        *_reading_lines(task),
+        *(of_student or student_lines(teacher, student, _READS[task.name][1] if task.name in _READS else None)),
         "",
         *([recipe["adaptors"], ""] if "adaptors" in recipe else []),
         "stages:",
@@ -238,10 +237,13 @@ def _columns(task: type[Task]) -> list[str]:
     return [name for name in task.model_json_schema().get("required", ()) if name != "data"]
 
 
-def student_lines(teacher: TemplateOrigin, student: TemplateOrigin) -> Iterator[str]:
-    """The parameters of the student's model; copies layers of the teacher if the teacher's number of layers is known."""
+def student_lines(teacher: TemplateOrigin, student: TemplateOrigin, reads: str | None = None) -> Iterator[str]:
+    """The parameters of the student's model; copies layers of the teacher if the teacher's number of layers is known.
+
+    `reads` is how it reads texts, where a task leaves that to the model.
+    """
     if student.path is not None:
-        yield f"    transformers: {{path: {scalar(student.path)}}}"
+        yield f"    transformers: {{path: {scalar(student.path)}{f', reads: {reads}' if reads else ''}}}"
         return
     assert student.layers is not None, "a student has a path or a number of layers"
     yield "    transformers:"
@@ -251,16 +253,13 @@ def student_lines(teacher: TemplateOrigin, student: TemplateOrigin) -> Iterator[
         last, steps = teacher.facts.layers - 1, max(student.layers - 1, 1)
         layers = [round(i * last / steps) for i in range(student.layers)]
         yield f"      initialize: {{layers: {layers}}} # copy these layers of the teacher, counted from 0"
+    if reads is not None:
+        yield f"      reads: {reads} # a vector for each text; `pair` reads query and document together"
 
 
 def _teacher_lines(task: type[Task], teacher: TemplateOrigin) -> Iterator[str]:
     reads = f", reads: {_READS[task.name][0]}" if task.name in _READS else ""
     yield f"    transformers: {{path: {scalar(teacher.path or '')}{reads}}}"
-
-
-def _reading_lines(task: type[Task]) -> Iterator[str]:
-    if task.name in _READS:
-        yield f"      reads: {_READS[task.name][1]} # a vector for each text; `pair` reads query and document together"
 
 
 def _is_of_vectors(task: type[Task]) -> bool:

@@ -41,6 +41,7 @@ MARKDOWN = sorted([*PAGES, ROOT / "CHANGELOG.md", *ROOT.glob("specs/**/*.md"), *
 FENCE = re.compile(
     r"(?P<fragment><!-- fragment -->\n+)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
+SEARCHED = '{"question": "where?", "positive": "here", "negatives": ["there", "nowhere"]}\n'
 PACKAGES = {file.parent.name.replace("-", "_"): file.parent for file in ROOT.glob("plugins/*/pyproject.toml")}
 HOOKS = {name: hook for name, hook in vars(hooks).items() if name.startswith("kdspec_")}
 
@@ -114,6 +115,7 @@ def page(tmp_path_factory, small_assets):
             shutil.copytree(folder / "assets" / "all-MiniLM-L6-v2", folder / "assets" / "second-teacher")
             (folder / "assets" / "encoded.jsonl").write_text('{"input_ids": [1], "attention_mask": [1], "labels": 0}\n')
             (folder / "assets" / "reviews.csv").write_text("review,topics\nfine,plot|music\ndull,plot\n")
+            (folder / "assets" / "search.jsonl").write_text(SEARCHED)
             (folder / "assets" / "similarity.csv").write_text("sentence1,sentence2,score\na,b,0.5\nc,d,1\n")
             searched = {
                 "question": "a",

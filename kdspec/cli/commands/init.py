@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.kinds import Task
+from kdspec.api.kinds.model import ModelContext
 from kdspec.cli.data_choice import DataFile, data_file
 from kdspec.cli.invocation import Invocation
 from kdspec.cli.spec_library import assets_folder, copied, library, recipe, relative
@@ -224,7 +224,7 @@ def origin(registry: Registry, model: str, folder: Path, option: str, head: str 
     elif model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise typer.BadParameter(f"there is no folder `{model}`", param_hint=option)
     component = registry.get("model", "transformers")(path=model)
-    context = BuildContext(folder=folder)
+    context = ModelContext(folder=folder)
     written = component.written_configuration(context)
     facts = component.facts(context)
     one = facts.classes is None or (facts.classes == 1) == (head == "regression")  # a number, or classes
