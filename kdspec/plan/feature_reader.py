@@ -51,6 +51,7 @@ class FeatureReader:
         needs: the needs of the strategy for the task.
         task: the name of the task.
         paths: for each model the field paths of its features.
+        form: how the student reads the texts of a row.
     """
 
     spec: Spec
@@ -59,6 +60,7 @@ class FeatureReader:
     needs: TaskNeeds
     task: str
     paths: Mapping[str, Paths]
+    form: str = ""
 
     def missing(self, lacking: Iterable[Lacking]) -> Iterator[Finding]:
         """The features that the strategy, its labels and its matches read and the adaptor lacks.
@@ -116,7 +118,7 @@ class FeatureReader:
 
     @property
     def _of_hard_labels(self) -> Collection[str]:
-        return self.spec.tasks[self.task].hard_features()
+        return self.spec.tasks[self.task].hard_features(self.form)
 
     @property
     def _distiller(self) -> str:

@@ -88,10 +88,11 @@ def _doubts(made: Plan, plan: TaskPlan) -> Iterator[str]:
     parts += [part for match in plan.matches for part in (match.loss, match.projection)]
     if plan.needs.hard_labels:
         parts.append(spec.tasks[plan.task])
+    form = spec.models[plan.student].form(made.context(plan.student))
     for part in _scoped(parts):
         # The rows of a step do not depend on how it is split, but only losses of matches, and strategies with their own terms,
         # can get them: a model or a task gets those of a micro-batch.
-        scope = part.hard_scope() if isinstance(part, Task) else part.scope
+        scope = part.hard_scope(form) if isinstance(part, Task) else part.scope
         written = isinstance(part, Task) and part.scope != scope  # a task whose hard loss compares the rows of a step
         whole = scope == "step" and (part.kind in ("feature_loss", "distiller") or written)
         if scope not in SEPARATE and not whole:

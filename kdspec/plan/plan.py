@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from kdspec.api.kinds.model import ModelFacts
+from kdspec.api.kinds.model import ModelContext, ModelFacts
 from kdspec.api.plan.needs import Needs, TaskNeeds
 from kdspec.api.plan.plan import Plan, StagePlan, TaskPlan
 from kdspec.api.spec.spec import Spec
 from kdspec.api.spec.spec_source import SpecSource
+from kdspec.api.working.task import Head
 from kdspec.diagnostics.finding import Finding, Mark
 from kdspec.plan import micro_batching
 from kdspec.plan.derive_projections import Kept
@@ -166,7 +167,15 @@ def _stage(
             task if several else "",
             models.kept,
         ).expanded()
-        read = FeatureReader(spec=spec, stage=name, student=needs.student, needs=each, task=task, paths=paths)
+        form = spec.models[needs.student].form(
+            ModelContext(
+                head=Head(kind=spec.tasks[task].head), folder=source.folder, seed=spec.seed, name=needs.student,
+                models=spec.models, facts=models.facts, trusts_code=source.trusts_code,
+            )
+        )  # fmt: skip
+        read = FeatureReader(
+            spec=spec, stage=name, student=needs.student, needs=each, task=task, paths=paths, form=form
+        )
         found += (*read.missing(expanded.lacking), *expanded.findings)
         tasks[task] = TaskPlan(
             stage=name,

@@ -213,3 +213,21 @@ def test_a_student_that_reads_pairs_is_refused(home, known):
     assert (error.code, error.at) == ("KD313", ("tasks", "search", "ranking", "negatives"))
     without = ["models.student.two_towers.pairs=true", "tasks.search.ranking.negatives=none"]
     assert not prepare(compose(SPEC, "spec", home, without, {}), known).errors
+
+
+def test_another_student_of_the_task_may_read_pairs(home, known, tmp_path):
+    """A cross-encoder has the negatives of its rows, and a bi-encoder those of the step."""
+    training = "{steps: 1, batch_size: 64, optimizer: {sgd: {lr: 0.5}}, evaluate: null, log_every: 1}"
+    sets = [
+        "models.cross={two_towers: {pairs: true}}",
+        f"stages.first={{distiller: {{supervised: {{model: cross}}}}, training: {training}}}",
+    ]
+    Session(plan(SPEC, known, folder=home, sets=sets), known, output=tmp_path / "both", device="cpu").run()
+    events = read(tmp_path / "both" / "negatives" / "events.jsonl")
+    losses = {each.event.stage: each.event.loss for each in events if isinstance(each.event, StepDone)}
+    alone = [*sets, "tasks.search.ranking.negatives=none"]
+    Session(plan(SPEC, known, folder=home, sets=alone), known, output=tmp_path / "alone", device="cpu").run()
+    events = read(tmp_path / "alone" / "negatives" / "events.jsonl")
+    without = {each.event.stage: each.event.loss for each in events if isinstance(each.event, StepDone)}
+    assert losses["first"] == without["first"]
+    assert losses["train"] > without["train"]

@@ -183,15 +183,24 @@ class Task(Scoped):
         """
         return {}
 
-    def hard_scope(self) -> Scope:
+    def hard_scope(self, form: str) -> Scope:
         """What its hard loss needs at once in training: `step` for one that the built task computes over whole optimizer steps.
 
         By default the scope of the task. Torch-free.
+
+        Args:
+            form: how the student reads the texts of a row (`Reader.form`).
         """
+        del form
         return self.scope
 
-    def hard_features(self) -> Collection[str]:
-        """The features of the student that its hard loss reads in training beside `logits` and `labels`. Torch-free."""
+    def hard_features(self, form: str) -> Collection[str]:
+        """The features of the student that its hard loss reads in training beside `logits` and `labels`. Torch-free.
+
+        Args:
+            form: as for `hard_scope`.
+        """
+        del form
         return ()
 
     def label_columns(self) -> Mapping[tuple[str | int, ...], str]:

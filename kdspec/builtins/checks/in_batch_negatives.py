@@ -1,4 +1,4 @@
-"""The check of in-batch negatives: the student has to read each text alone."""
+"""The check of in-batch negatives: a student has to read each text alone."""
 
 from __future__ import annotations
 
@@ -14,22 +14,18 @@ if TYPE_CHECKING:
 
 @hookimpl
 def kdspec_check(plan: Plan) -> Iterator[Finding]:
-    """Tasks whose hard labels compare documents of other rows, with a student that reads pairs."""
-    for stage in plan.stages:
-        student = plan.spec.models[stage.student]
-        for name, part in stage.tasks.items():
-            task = plan.spec.tasks[name]
-            compares = part.needs.hard_labels and task.head == "ranking" and task.hard_features()
-            if not compares or student.form(plan.context(stage.student)) != "pair":
-                continue
-            message = (
-                f"`{stage.student}` reads a query with one document, and cannot compare it with those of other rows"
-            )
-            yield Finding(
-                "KD313",
-                message,
-                ("tasks", name, task.name, "negatives"),
-                "documents of other rows",
-                also=(Mark(("models", stage.student, student.name), "reads pairs"),),
-                help="write `negatives: none`, or take a student with `reads: each`",
-            )
+    """Tasks whose hard labels compare documents of other rows, with students that all read pairs."""
+    for name, task in plan.spec.tasks.items():
+        learn = [s.student for s in plan.stages if name in s.tasks and s.tasks[name].needs.hard_labels]
+        forms = [plan.spec.models[student].form(plan.context(student)) for student in learn]
+        if task.head != "ranking" or not task.hard_features("each") or set(forms) != {"pair"}:
+            continue
+        message = f"`{learn[0]}` reads a query with one document, and cannot compare it with those of other rows"
+        yield Finding(
+            "KD313",
+            message,
+            ("tasks", name, task.name, "negatives"),
+            "documents of other rows",
+            also=(Mark(("models", learn[0], plan.spec.models[learn[0]].name), "reads pairs"),),
+            help="write `negatives: none`, or take a student with `reads: each`",
+        )

@@ -17,10 +17,11 @@ def kdspec_check(plan: Plan) -> Iterator[Finding]:
     """Stages with a match or hard labels over whole steps, and a setting that does not allow it."""
     for stage in plan.stages:
         whole = [match for match in stage.matches if match.loss.scope == "step" and not match.weight.always_zero()]
+        form = plan.spec.models[stage.student].form(plan.context(stage.student))
         across = [
             name
             for name, task in stage.tasks.items()
-            if task.needs.hard_labels and plan.spec.tasks[name].hard_scope() == "step"
+            if task.needs.hard_labels and plan.spec.tasks[name].hard_scope(form) == "step"
         ]
         if whole:
             loss = Mark((*whole[0].path, "loss"), "of the scope `step`")

@@ -23,7 +23,7 @@ from kdspec.data import texts
 from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.files.retrieval_files import RetrievalFiles, SpecTable, read_documents, read_queries
 from kdspec.data.ranking.first_scores import recorded_scores
-from kdspec.data.ranking.in_batch import VECTORS, Negatives, loss_across, view_of
+from kdspec.data.ranking.in_batch import IDS, VECTORS, Negatives, loss_across, view_of
 from kdspec.data.ranking.mining import Mine, with_negatives
 from kdspec.data.ranking.ranked_rows import RankingColumns, RowReader, TextsById
 from kdspec.data.ranking.ranking_examples import example, pairs_of
@@ -112,7 +112,7 @@ class Ranking(Task):
     """A file with the texts of documents by id, where `documents` and `positives` have ids: as `queries`, with `text` (or `document`, `passage`)
     and perhaps `title`."""
     negatives: Negatives = "none"
-    """Further negatives of the hard labels, for students that read each text alone: `micro_batch` for the documents of its
+    """Further negatives of the hard labels, for students that read each text alone; one that reads pairs has those of the row: `micro_batch` for the documents of its
     other rows, `step` for those of all rows of the optimizer step. Not one with the same text as a positive, or that another
     row has as a positive of the same query."""
     without_text: texts.WithoutText = "error"
@@ -188,13 +188,13 @@ class Ranking(Task):
         """Whether `positives` names a column."""
         return self.positives is not None
 
-    def hard_scope(self) -> Scope:
-        """That of `negatives`."""
-        return "position" if self.negatives == "none" else self.negatives
+    def hard_scope(self, form: str) -> Scope:
+        """That of `negatives`, for a student that reads each text alone."""
+        return "position" if self.negatives == "none" or form != "each" else self.negatives
 
-    def hard_features(self) -> Collection[str]:
+    def hard_features(self, form: str) -> Collection[str]:
         """The vectors of the texts, where other rows have negatives."""
-        return () if self.negatives == "none" else VECTORS
+        return () if self.negatives == "none" or form != "each" else VECTORS
 
     def label_columns(self) -> Mapping[ColumnPlace, str]:
         """That of `positives`."""
@@ -367,8 +367,8 @@ class RankedRows(BuiltTask):
         return {"labels": cross_entropy_of_positives(scores, positives, there)}
 
     def hard_view(self, features: Features, batch: Batch) -> View | None:
-        """The vectors of queries and documents, with `negatives` of other rows."""
-        return None if self._task.negatives == "none" else view_of(features, batch)
+        """The vectors of queries and documents, with `negatives` of other rows; None for a model that reads pairs."""
+        return view_of(features, batch) if IDS[0] in batch.targets else None
 
     def hard_loss_across(self, view: View) -> Mapping[str, Mean]:
         """The cross-entropy of the positives among the candidates and the documents of other rows."""

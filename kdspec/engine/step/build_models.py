@@ -11,7 +11,7 @@ from kdspec.api.kinds.distiller import ObjectiveContext
 from kdspec.api.plan.plan import Plan, StagePlan, TaskPlan
 from kdspec.api.spec.match import PlannedMatch
 from kdspec.api.working.objective import Objective
-from kdspec.api.working.task import BuiltTask
+from kdspec.api.working.task import BuiltTask, WrappedTask
 from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.batches.sampler import fold, isolated_random, reseed
 from kdspec.engine.forward.device import placed
@@ -86,12 +86,20 @@ class StageModels:
             raise FindingError(Finding("KD503", message, at, help="only transformers models can"))
         enable({"use_reentrant": False})
 
+    def _as_read(self, name: str, task: BuiltTask) -> BuiltTask:
+        """The task for the objective: its hard loss is over whole steps if the student reads rows so."""
+        form = self.plan.spec.models[self.stage.student].form(self.plan.context(self.stage.student))
+        if task.across_steps and self.plan.spec.tasks[name].hard_scope(form) != "step":
+            task = WrappedTask(task)
+            task.across_steps = False
+        return task
+
     def trainable(self, student: nn.Module, matches: tuple[PlannedMatch, ...]) -> TrainableModule:
         """The student with the strategy's objective, on the device and in the student's type."""
         context = ObjectiveContext(
             folder=self.plan.source.folder,
             seed=self.seed,
-            tasks=self.tasks,
+            tasks={name: self._as_read(name, task) for name, task in self.tasks.items()},
             matches=matches,
             facts=self.plan.facts,
         )

@@ -347,10 +347,12 @@ def test_the_loss_across_rows_is_that_of_the_candidates_for_one_row(tokenizer):
 
 def test_what_in_batch_negatives_need_of_a_plan():
     made = {name: task(**IN_BATCH, negatives=name) for name in ("none", "micro_batch", "step")}
-    assert [each.hard_scope() for each in made.values()] == ["position", "micro_batch", "step"]
-    assert [len(each.hard_features()) for each in made.values()] == [0, 2, 2]
+    assert [each.hard_scope("each") for each in made.values()] == ["position", "micro_batch", "step"]
+    assert {each.hard_scope("pair") for each in made.values()} == {"position"}
+    assert [len(each.hard_features("each")) for each in made.values()] == [0, 2, 2]
+    assert not any(each.hard_features("pair") for each in made.values())
     assert [each.without_rows().across_steps for each in made.values()] == [False, False, True]
-    assert {*made["step"].hard_features()} <= {*made["step"].adaptor()}
+    assert {*made["step"].hard_features("each")} <= {*made["step"].adaptor()}
     found = made["step"].example(ExampleContext(form="each"), 3, 9)
     assert {"document_ids", "positive_ids", "known_ids"} <= {name for name, given in found.items() if given.target}
 
