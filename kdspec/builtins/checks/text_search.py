@@ -49,27 +49,24 @@ def _asked(plan: Plan, task: str, model: str, at: SpecPath) -> Iterator[Finding]
 
 
 def _selected(plan: Plan, stage: StagePlan) -> Iterator[Finding]:
-    """Whether the student has the metric of a search that selects it; the other models that do not search are noted."""
+    """Whether the student has the metrics of a search. A teacher that reads pairs beside one that searches is nothing to tell."""
     evaluate = stage.training.evaluate
     for name in stage.tasks:
         task = plan.spec.tasks[name]
         searched = {f"{name}.{each}" if stage.several else each for each in task.search_metrics()}
-        if not searched:
+        if not searched or _form(plan, stage.student) == _FORM:
             continue
         at: SpecPath = ("tasks", name, task.name)
-        if evaluate is not None and evaluate.metric in searched and _form(plan, stage.student) != _FORM:
+        if evaluate is not None and evaluate.metric in searched:
             message = f"`{evaluate.metric}` cannot select `{stage.student}`, which gives no vectors of texts alone"
             place = ("stages", stage.name, "training", "evaluate", "metric")
             yield Finding(
                 _CODE, message, *Mark(place, "a metric of a search"), help=f"{_HELP}; others rank given candidates"
             )
             continue
-        unable = [model for model in stage.tasks[name].models if _form(plan, model) != _FORM]
-        if unable:
-            models = " and ".join(f"`{model}`" for model in unable)
-            message = f"a corpus cannot be searched with {models}: metrics of the search are left out"
-            note = "a model that reads pairs would score each query with each document; it ranks the candidates of the rows"
-            yield Finding(_CODE, message, *Mark(at, key=True), notes=(note,), help=_HELP, severity="warning")
+        message = f"a corpus cannot be searched with `{stage.student}`: metrics of the search are left out"
+        note = "a model that reads pairs would score each query with each document; it ranks the candidates of the rows"
+        yield Finding(_CODE, message, *Mark(at, key=True), notes=(note,), help=_HELP, severity="warning")
 
 
 def _form(plan: Plan, model: str, task: str | None = None) -> str:

@@ -129,7 +129,12 @@ def test_a_wrong_spec(folder, sets, code, message):
     assert any(each.code == code and message in str(each) for each in found), [str(each) for each in found]
 
 
-def test_what_cannot_search_is_named_in_a_warning(folder):
-    found = [each for each in check(SPEC, str(TOWERS), folder=folder).diagnostics if each.code == "KD319"]
+def test_a_student_that_cannot_search_is_named_in_a_warning(folder):
+    sets = ["models.student.tower.reads=pair", "stages.distil.training.evaluate.metric=ndcg@10"]
+    found = [each for each in check(SPEC, str(TOWERS), folder=folder, sets=sets).diagnostics if each.code == "KD319"]
     assert [each.severity for each in found] == ["warning"]
-    assert "a corpus cannot be searched with `teacher`" in found[0].message
+    assert "a corpus cannot be searched with `student`" in found[0].message
+
+
+def test_a_teacher_of_pairs_beside_a_student_that_searches_is_nothing_to_tell(folder):
+    assert not [each for each in check(SPEC, str(TOWERS), folder=folder).diagnostics if each.code == "KD319"]
