@@ -233,3 +233,22 @@ def test_a_folder_without_vectors_of_tokens_is_a_fault(change, message, tmp_path
         static_files.read(there)
     assert (caught.value.code, caught.value.at) == ("KD503", ("path",))
     assert static_files.look(there) is None
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_all_that_is_read_of_a_folder_is_part_of_what_a_run_is(nested, tmp_path):
+    there = folder_of_model2vec(tmp_path)
+    inner = there
+    if nested:
+        (inner := there / "0_StaticEmbedding").mkdir()
+        for name in ("model.safetensors", "tokenizer.json"):
+            (there / name).rename(inner / name)
+        (there / "config.json").unlink()
+    (there / "modules.json").write_text(json.dumps([STATIC | {"path": inner.name if nested else "."}]))
+    component, context, _ = model(tmp_path, path="./there")
+    read = {file for each in component.read_files(context) for file in each.files}
+    configuration = set() if nested else {there / "config.json"}
+    assert read == {there / "modules.json", inner / "tokenizer.json", *configuration}
+    assert component.weight_files(context) == (inner / "model.safetensors",)
+    assert component.tokenizer_id(context) is not None
+    assert list(component.check(context)) == []
