@@ -197,9 +197,11 @@ def test_small_networks_give_vectors_and_keep_a_projection(folder, student, own)
 
 @pytest.mark.slow
 def test_a_model_that_can_keep_none_gets_one_that_is_thrown_away(folder):
-    sets = ["models.student={static: {like: teacher, width: 5}}"]
+    first = ["models.student={bigru: {like: teacher, hidden: 3, embedding: 4}}", projected("drop")]
+    saved = run(SPEC, folder / "first", folder=folder, sets=first).student
+    sets = [f"models.student={{bigru: {{path: {saved}}}}}"]
     planned = plan(SPEC, registry(), folder=folder, sets=sets)
-    assert planned.facts["student"].embedding == 5
+    assert planned.facts["student"].embedding == 6
     assert planned.stages[0].matches[0].projection.name == "linear"
     run(SPEC, folder / "runs", folder=folder, sets=sets)
     (found,) = check(SPEC, folder=folder, sets=[*sets, projected("keep")]).errors
