@@ -215,8 +215,8 @@ def _of_pairs(model: str, known: ModelFacts, wanted: Wanted, *, as_loaded: bool)
         return Verdict(required=_train(model, wanted) if as_loaded else None)
     if not as_loaded:
         return Verdict(redrawn=True)
-    what = f"a head with {known.classes} classes" if same else f"a `{known.architecture}`, which has none"
-    message = f"`{model}` reads pairs, for which it needs a head with one number; its files are of {what}"
+    what = f"have one with {known.classes} classes" if same else f"are of a `{known.architecture}`, which has none"
+    message = f"`{model}` reads pairs, for which it needs a head with one number; its files {what}"
     help_ = f"name a cross-encoder, or {_train(model, wanted)}; a bi-encoder, `reads: each`, needs no head"
     return Verdict(faults=(Fault(CODE, message, ("path",), help=help_),))
 

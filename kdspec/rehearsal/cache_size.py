@@ -8,11 +8,17 @@ import torch
 from torch import Tensor
 
 from kdspec.api.plan.plan import Feature
+from kdspec.api.working.batch import Batch
 from kdspec.api.working.logits import as_tensor
+from kdspec.api.working.pieces import PutsTogether
 from kdspec.api.working.step import Features
+from kdspec.engine.forward.model_runner import ModelRunner, frozen
 from kdspec.engine.teacher_cache.codec_choice import CodecChoice
 from kdspec.engine.teacher_cache.slots import TOKENS, Slot
 from kdspec.objectives.reductions import Reduced
+
+_TOKENS = ("input_ids", "attention_mask", "token_type_ids")
+"""The inputs of texts."""
 
 
 def row_bytes(
@@ -34,6 +40,33 @@ def row_bytes(
     made = [feature.name for feature in planned if any(path.root != "batch" for path in feature.paths)]
     counts = [(slot, kept(length) if masked else 0) for slot, length, masked in _slots(features, made, reduced)]
     return codecs.size([slot for slot, _ in counts], [count for _, count in counts])
+
+
+def answer_bytes(forward: ModelRunner, batch: Batch, rows: int, codecs: CodecChoice) -> int | None:
+    """The bytes of a row whose texts, or pairs of texts, are answered one by one; None for a model that answers whole rows.
+
+    Texts that several rows name are counted for each of them: what rows share is known only when they are read.
+
+    Args:
+        forward: the teacher.
+        batch: of such rows.
+        rows: their number.
+        codecs: how the cache stores values.
+    """
+    fields = [tensors for tensors in batch.inputs.values() if "input_ids" in tensors]
+    if not isinstance(forward.module, PutsTogether) or not fields:
+        return None
+    total = 0
+    for tensors in fields:
+        number, length = tensors["input_ids"].shape
+        one = {name: tensors[name][:1] for name in _TOKENS if name in tensors}
+        with frozen(forward.module):
+            answer = forward.answers(Batch(inputs={"": one}))
+        shape = tuple(int(size) for size in answer.shape[1:])
+        of_tokens = len(shape) > 1 and shape[0] == length
+        slot = Slot("answers", "whole", 0, _dtype(answer.dtype), (TOKENS, *shape[1:]) if of_tokens else shape)
+        total += number * codecs.size([slot], [length])
+    return total // rows
 
 
 def _slots(features: Features, names: Sequence[str], reduced: Sequence[Reduced]) -> Iterator[tuple[Slot, int, bool]]:

@@ -32,7 +32,7 @@ from kdspec.engine.teacher_cache.codec_choice import CodecChoice
 from kdspec.objectives.reductions import reductions
 from kdspec.ops.mean import Mean
 from kdspec.registry.registry import Registry
-from kdspec.rehearsal.cache_size import row_bytes
+from kdspec.rehearsal.cache_size import answer_bytes, row_bytes
 from kdspec.rehearsal.examples import Examples, form_of, made_up, tokens_of
 from kdspec.rehearsal.result import Flops, Lengths, Memory, RehearsedStage, Shape
 from kdspec.rehearsal.watch import Watch
@@ -124,7 +124,10 @@ class StageRehearsal:
             trainable = self.stage_models.trainable(self.models.module(self.task.student), self.found.matches)
             added = self.watch.alive.bytes - before
             if trainable.objective.reads_teachers_by_matches:
-                self.found.cache = {name: self._cache(of, name, reduces=True) for name, of in self.kept.items()}
+                self.found.cache = {
+                    name: self._cache(runners[name], self.batches[name], of, reduces=True)
+                    for name, of in self.kept.items()
+                }
             groups = parameter_groups(trainable, self.stage_models.path)
             self.found.groups = {group["name"]: sum(p.numel() for p in group["params"]) for group in groups}
             self._backward(trainable, self._loss(trainable))
@@ -163,7 +166,9 @@ class StageRehearsal:
             return
         self.found.row_tokens = tokens_of(inputs[form_of(self.plan, self.task.student)])
         reduces = trainable.objective.reads_teachers_by_matches
-        self.found.cache = {name: self._cache(of, name, reduces=reduces) for name, of in features.items()}
+        self.found.cache = {
+            name: self._cache(runners[name], batches[name], of, reduces=reduces) for name, of in features.items()
+        }
 
     def _features(self, runners: Mapping[str, ModelRunner]) -> dict[str, Features]:
         """Every model's features, the student's in training mode and with its graph."""
@@ -188,7 +193,7 @@ class StageRehearsal:
             if forward.ends is not None:
                 self.found.ends[name] = forward.ends.layer
             self.found.shapes[name] = _shapes(features[name])
-            self.found.cache[name] = self._cache(features[name], name, reduces=False)
+            self.found.cache[name] = self._cache(forward, batch, features[name], reduces=False)
         if mistakes:
             raise FindingError(*mistakes)
         return features
@@ -296,10 +301,13 @@ class StageRehearsal:
             backward=flops["backward"],
         )
 
-    def _cache(self, features: Features, name: str, *, reduces: bool) -> int:
+    def _cache(self, forward: ModelRunner, batch: Batch, features: Features, *, reduces: bool) -> int:
         """Bytes of a row in a cache: the features that come from the model, not from the batch."""
+        name = forward.name
         enough = reductions(self.task.matches, name) if reduces else ()
         codecs = CodecChoice.of(self.stage.training.teacher_cache, self.task.needs.logits.get(name))
+        if name != self.task.student and (answers := answer_bytes(forward, batch, len(batch.rows), codecs)) is not None:
+            return answers
         kept = self.spec.tasks[self.task.task].logit_positions
         return row_bytes(features, self.task.features[name].values(), enough, codecs, kept)
 

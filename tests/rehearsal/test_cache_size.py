@@ -43,3 +43,42 @@ def test_the_plan_asks_the_codecs_what_a_row_takes(settings, size, rehearsed):
     outcome = rehearsed(SPEC, sets=[f"{CACHE}={settings}"])
     assert outcome.codes == []
     assert outcome.stage.cache == {"teacher": size}
+
+
+RANKING = """\
+kdspec: 1
+name: search
+tasks:
+  search: {ranking: {data: {json: {train: rows.jsonl}}, query: query, documents: documents, max_length: 40}}
+models:
+  teacher:
+    transformers:
+      config: {model_type: bert, vocab_size: 400, hidden_size: 64, num_hidden_layers: 1, num_attention_heads: 4, intermediate_size: 256}
+      reads: each
+  student: {transformers: {like: teacher, reads: pair}}
+stages:
+  distil:
+    distiller: {general: {teacher: teacher, student: student, soft_labels: {loss: kl}}}
+    training: {epochs: 2, batch_size: 4}
+"""
+TEACHER = "models.teacher.transformers"
+
+
+@pytest.mark.parametrize(
+    ("settings", "size"),
+    [
+        ((), 4 * 64 * (1 + 3)),
+        ((f"{CACHE}={{dtype: float16}}",), 2 * 64 * (1 + 3)),
+        ((f"{TEACHER}.similarity=maxsim",), 4 * 64 * 40 * (1 + 3)),
+        ((f"{TEACHER}.readout={{dense: [8]}}",), 4 * 8 * (1 + 3)),
+        ((f"{TEACHER}.reads=pair", "models.student.transformers.reads=each"), 4 * 3),
+    ],
+    ids=["vectors", "half vectors", "vectors of tokens", "narrow vectors", "scores"],
+)
+def test_a_row_of_several_texts_takes_what_their_answers_take(settings, size, rehearsed, tmp_path):
+    """As many candidates as the first rows have, here three."""
+    rows = '{"query": "a", "documents": ["b", "c", "d"]}\n' * 8
+    (tmp_path / "rows.jsonl").write_text(rows, encoding="utf-8")
+    outcome = rehearsed(RANKING, sets=settings)
+    assert outcome.stage.cache == {"teacher": size}
+    assert outcome.stage.flops is not None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kdspec.api.hooks import hookimpl
 from kdspec.diagnostics.finding import Finding
 from kdspec.hf.loaded_heads import has_head, other_kind
+from kdspec.hf.scoring.reads import HEAD
 
 if TYPE_CHECKING:
     from kdspec.api.plan.plan import Plan, TaskPlan
@@ -44,6 +45,8 @@ def _untrained_for(plan: Plan, task: TaskPlan, trained: set[str]) -> Iterator[Fi
         heads = "logits" in task.needs.reads.get(teacher, frozenset())
         if known is None or has_head(known, head) or (known and not heads) or other_kind(known, head):
             continue  # a head of another kind is an error of its own
+        if known and head == HEAD:  # that of a cross-encoder too, and a bi-encoder needs none
+            continue
         why = f"its files are of a `{known}`" if known else "all its weights are randomly initialised"
         message = f"the predictions of teacher `{teacher}` are noise: no stage trains it, and {why}"
         help_ = f"train it in an earlier stage with `distiller: {{supervised: {{model: {teacher}}}}}`"

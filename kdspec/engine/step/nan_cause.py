@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kdspec.api.plan.plan import StagePlan
+    from kdspec.api.working.batch import Batch
     from kdspec.api.working.step import Features, Step, Term
     from kdspec.diagnostics.finding import SpecPath
     from kdspec.engine.processes.backend import Backend
@@ -215,13 +216,20 @@ def _nan_inputs(drawn: MicroBatch, *, labels: bool) -> Iterator[str]:
     told = set[str]()
     for batch in drawn.batches.values():
         for name, value in batch.tensors.items():
-            if name in told or ("label" in name) != labels or not _has_nan(value):
+            if name in told or ("label" in name) != labels or not _has_nan(value := _unmasked(value, batch)):
                 continue
             told.add(name)
             rows = value.flatten(1).isnan().any(1) if value.dim() > 1 else value.isnan()
             where = [row for row, bad in zip(drawn.rows, rows.tolist(), strict=False) if bad]
             shown = ", ".join(map(str, where[:8])) + (f" and {len(where) - 8} more" if len(where) > 8 else "")
             yield f"`{name}` has NaN in the rows {shown}, counted from 0"
+
+
+def _unmasked(value: Tensor, batch: Batch) -> Tensor:
+    """The numbers that a mask of the batch does not leave out, such as the scores of candidates that a row has."""
+    masks = (mask for name, mask in batch.tensors.items() if name.endswith("_mask") and mask.shape == value.shape)
+    mask = next(masks, None)
+    return value if mask is None or not value.is_floating_point() else value.masked_fill(mask == 0, 0.0)
 
 
 def nan_features(name: str, features: Features | Mapping[str, Any]) -> Iterator[str]:

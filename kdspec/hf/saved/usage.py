@@ -105,7 +105,15 @@ def usage(folder: Path, place: str) -> str | None:
 
 
 def _of_sentence_transformers(folder: Path, place: str) -> str:
-    if (folder / _MODULES).is_file():
+    if read_json(folder / "config_sentence_transformers.json").get("model_type") == "MultiVectorEncoder":
+        lines = [
+            "from sentence_transformers import MultiVectorEncoder",
+            "",
+            f"model = MultiVectorEncoder({place!r})",
+            'vectors = model.encode_query(["some query"]), model.encode_document(["some text", "another text"])',
+            "print(model.similarity(*vectors))",
+        ]
+    elif (folder / _MODULES).is_file():
         lines = [
             "from sentence_transformers import SentenceTransformer",
             "",

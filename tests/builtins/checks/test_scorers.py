@@ -77,7 +77,7 @@ def test_a_pair_teacher_without_a_head_is_refused(told):
 def test_a_pair_teacher_with_a_head_of_classes_is_refused(told):
     ((code, message, _),) = told("{path: ./classifier, reads: pair}")
     assert code == "KD317"
-    assert message.endswith("its files are of a head with 3 classes")
+    assert message.endswith("its files have one with 3 classes")
 
 
 def test_a_student_gets_a_head_that_it_lacks(told):

@@ -107,6 +107,9 @@ def test_a_folder_of_sentence_transformers_is_used_with_it(tmp_path):
 
     assert "SentenceTransformer('here')" in usage(encoder, "here")
     assert "CrossEncoder('here')" in usage(reranker, "here")
+    settings = json.dumps({"model_type": "MultiVectorEncoder"})
+    (encoder / "config_sentence_transformers.json").write_text(settings)
+    assert "MultiVectorEncoder('here')" in usage(encoder, "here")
     assert {library(encoder), library(reranker)} == {"sentence-transformers"}
     assert (pipeline_tag(encoder), pipeline_tag(reranker)) == ("sentence-similarity", "text-ranking")
 

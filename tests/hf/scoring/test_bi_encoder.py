@@ -10,6 +10,7 @@ from kdspec.api.kinds.model import ModelContext
 from kdspec.api.working.pieces import PutsTogether
 from kdspec.api.working.task import Head
 from kdspec.builtins.models.transformers import Transformers
+from kdspec.hf.saved.usage import usage
 from kdspec.ops.ranking.label_losses import scores_between
 from kdspec.testing.model_suite import check_model
 
@@ -133,6 +134,7 @@ def test_late_interaction_is_saved_as_a_multi_vector_encoder(made, settings, tmp
             assert torch.allclose(one[: len(other)], torch.as_tensor(other), atol=1e-6)
     scores = opened.similarity(*vectors)
     assert torch.allclose(scores[1, [0, 2]], found.logits[0], atol=1e-5)
+    exec(compile(usage(folder, str(folder)), "usage", "exec"), {})
     again = Transformers(path=str(folder))
     assert again.form(context) == "each"
     with torch.no_grad():
