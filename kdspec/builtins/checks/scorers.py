@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from kdspec.api.hooks import hookimpl
 from kdspec.diagnostics.finding import Finding, Mark
 from kdspec.hf.scoring.reads import HEAD, TELL, UNTOLD
+from kdspec.hf.scoring.scorer_settings import ScoresCandidates
 
 if TYPE_CHECKING:
     from kdspec.api.plan.plan import Plan
@@ -22,7 +23,8 @@ def kdspec_check(plan: Plan) -> Iterator[Finding]:
         component = plan.spec.models[model]
         at = ("models", model, component.name)
         ranking = [task for task in tasks if plan.spec.tasks[task].head == HEAD]
-        written = [key for key, value in component if key in _KEYS and value is not None]
+        scores = isinstance(component, ScoresCandidates)
+        written = [key for key, value in component if scores and key in _KEYS and value is not None]
         form = component.form(plan.context(model))
         others = [key for key in written if key != "reads"]
         if not ranking and written:
@@ -31,8 +33,7 @@ def kdspec_check(plan: Plan) -> Iterator[Finding]:
             yield Finding("KD503", message, (*at, written[0]), "of no use here", also=also, help="remove it")
         elif ranking and not form:
             also = (Mark(("tasks", ranking[0]), "ranks candidates", key=True),)
-            known = "reads" in type(component).model_fields
-            help_ = TELL if known else f"`{component.name}` has no way to score them: take another model"
+            help_ = TELL if scores else f"`{component.name}` has no way to score them: take another model"
             yield Finding("KD503", UNTOLD.format(name=model), at, also=also, help=help_)
         elif form == "pair" and others:
             message = f"`{others[0]}` is for models that read each text alone, and `{model}` is a cross-encoder"
