@@ -141,7 +141,7 @@ def _kind(
     found = registry.find(kind.kind, component) if component is not None else []
     options += [_short_form(kind, definitions[_id(entry)]["properties"][parameter]) for entry in found]
     unnamed = registry.find(kind.kind, UNNAMED[kind.kind]) if kind.kind in UNNAMED else []
-    options += [{"$ref": _REFERENCES + _id(entry)} for entry in unnamed]
+    options += [{**definitions[_id(entry)], "type": "object", "minProperties": 1} for entry in unnamed]
     return {"anyOf": [option for option in options if option.get("enum") != []]}
 
 
