@@ -6,7 +6,7 @@ import csv
 import json
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -99,25 +99,42 @@ def _is_chinese(text: str) -> bool:
 def retrieval(unpacked: Path, folder: Path) -> None:
     """Questions and the paragraph that answers each: SquadShifts for training, SQuAD's development set for evaluation.
 
-    `corpus.jsonl` has the paragraphs of SQuAD, `queries-*.jsonl` its questions by their articles, and `relevant-*.tsv` the
-    paragraph of each. `train.jsonl` has a question and its paragraph a row; `passages.jsonl` the paragraphs of training.
+    `corpus.jsonl` has the paragraphs of SQuAD, `queries.jsonl` its questions, and `relevant-*.tsv` the paragraph of each, by
+    articles; `candidates-*.jsonl` has questions with ten paragraphs of one article. `train.jsonl` has a question and its paragraph
+    a row, and no others; `passages.jsonl` the paragraphs of training.
     """
     read = {path.stem: json.loads(path.read_text(encoding="utf-8"))["data"] for path in unpacked.glob("*.json")}
     trained = [article for name in ("wikipedia", "news", "reddit", "reviews") for article in read[name]]
     rows = [row for article in trained for row in _questions(article)]
-    write_lines(folder / "train.jsonl", ({"question": question, "positive": text} for _, question, text in rows))
+    write_lines(folder / "train.jsonl", (_row(question, text) for _, question, text in rows))
     write_lines(folder / "passages.jsonl", ({"text": text} for text in dict.fromkeys(text for _, _, text in rows)))
     articles = list(shuffled(read["squad"], lambda article: article["title"]))
     splits = {"validation": articles[:10], "test": articles[10:]}
     texts = dict.fromkeys(text for article in articles for _, _, text in _questions(article))
     number = {text: f"p{place}" for place, text in enumerate(texts)}
     write_lines(folder / "corpus.jsonl", ({"_id": key, "text": text} for text, key in number.items()))
+    every = (row for article in articles for row in _questions(article))
+    write_lines(folder / "queries.jsonl", ({"_id": key, "text": question} for key, question, _ in every))
     for split, chosen in splits.items():
         asked = [row for article in chosen for row in _questions(article)]
-        write_lines(folder / f"queries-{split}.jsonl", ({"_id": key, "text": question} for key, question, _ in asked))
         with (folder / f"relevant-{split}.tsv").open("w", encoding="utf-8") as file:
             file.write("query-id\tcorpus-id\tscore\n")
             file.writelines(f"{key}\t{number[text]}\t1\n" for key, _, text in asked)
+        candidates = shuffled((row for article in chosen for row in _candidates(article)), lambda row: row["question"])
+        write_lines(folder / f"candidates-{split}.jsonl", islice(candidates, 1_000))
+
+
+def _candidates(article: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Each question of an article with its paragraph and nine others, which follow it."""
+    texts = [_joined(paragraph["context"]) for paragraph in article["paragraphs"]]
+    for _, question, text in _questions(article):
+        at = texts.index(text)
+        others = dict.fromkeys(other for other in (*texts[at + 1 :], *texts[:at]) if other != text)
+        yield _row(question, text, islice(others, 9))
+
+
+def _row(question: str, text: str, others: Iterable[str] = ()) -> dict[str, Any]:
+    return {"question": question, "positive": text, "negatives": [*others]}
 
 
 def _questions(article: dict[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -109,9 +109,10 @@ def made_up_sentences():
     yield f"{RETRIEVAL}/train.jsonl", lines_of(asked)
     yield f"{RETRIEVAL}/passages.jsonl", lines_of([{"text": text} for text in passages])
     yield f"{RETRIEVAL}/corpus.jsonl", lines_of([{"_id": f"p{n}", "text": text} for n, text in enumerate(passages)])
+    yield f"{RETRIEVAL}/queries.jsonl", lines_of([{"_id": f"q{n}", "text": f"where is {texts[n]}"} for n in range(16)])
     for split, places in (("validation", range(8)), ("test", range(8, 16))):
-        found = [{"_id": f"q{n}", "text": f"where is {texts[n]}"} for n in places]
-        yield f"{RETRIEVAL}/queries-{split}.jsonl", lines_of(found)
+        candidates = [row | {"negatives": passages[20:23]} for row in (asked[n] for n in places)]
+        yield f"{RETRIEVAL}/candidates-{split}.jsonl", lines_of(candidates)
         relevant = [f"q{n}\tp{n}\t1" for n in places]
         yield f"{RETRIEVAL}/relevant-{split}.tsv", "\n".join(["query-id\tcorpus-id\tscore", *relevant, ""])
 

@@ -332,12 +332,16 @@ def test_questions_search_the_paragraphs_of_their_data_set(parallel_texts, unpac
 
     lines = {path.stem: path.read_text(encoding="utf-8").splitlines() for path in made.iterdir()}
     corpus = {row["_id"]: row["text"] for row in map(json.loads, lines["corpus"])}
-    asked = {row["_id"]: row["text"] for row in map(json.loads, lines["queries-test"])}
+    asked = {row["_id"]: row["text"] for row in map(json.loads, lines["queries"])}
     relevant = [line.split("\t") for line in lines["relevant-test"]]
-    assert (len(corpus), len(asked), len(lines["queries-validation"]), len(lines["passages"])) == (12, 4, 20, 4)
+    assert (len(corpus), len(asked), len(relevant), len(lines["passages"])) == (12, 24, 1 + 4, 4)
     assert relevant[0] == ["query-id", "corpus-id", "score"]
     assert all(corpus[text] == f"text of {query.partition('-')[0]}" for query, text, _ in relevant[1:])
-    assert json.loads(lines["train"][0]) == {"question": "which of wikipedia?", "positive": "text of wikipedia"}
+    assert json.loads(lines["train"][0]) == {
+        "question": "which of wikipedia?",
+        "positive": "text of wikipedia",
+        "negatives": [],
+    }
 
 
 def test_static_vectors_are_a_folder_of_model2vec(static_vectors, unpacked, made):
