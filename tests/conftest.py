@@ -104,7 +104,8 @@ def made_up_sentences():
         yield pattern.format(split), "\n".join([",".join(columns), *lines, ""])
     passages = [f"here is {text} and nothing else" for text in texts]
     asked = [
-        {"question": f"where is {text}?", "positive": passage} for text, passage in zip(texts, passages, strict=True)
+        {"question": f"where is {text}?", "positive": passage, "negatives": []}
+        for text, passage in zip(texts, passages, strict=True)
     ]
     yield f"{RETRIEVAL}/train.jsonl", lines_of(asked)
     yield f"{RETRIEVAL}/passages.jsonl", lines_of([{"text": text} for text in passages])

@@ -54,7 +54,7 @@ def _needs_a_parameter() -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        if any(each["type"] != "missing_key" for each in error.errors()):
+        if any(each["type"] not in ("missing_key", "missing") for each in error.errors()):
             raise
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -181,7 +182,7 @@ def test_several_hard_losses_are_the_sum_of_their_means():
     made.hard = lambda progress: 0.5
     made.soft = None
     losses = (torch.tensor([1.0, 3.0]), torch.tensor(5.0))
-    made.tasks = {"main": None}
+    made.tasks = {"main": SimpleNamespace(across_steps=False)}
     terms = made(Step(student=Features({"losses": losses}), teachers={}, task="main"))
     assert total(terms) == 0.5 * (2 + 5)
 

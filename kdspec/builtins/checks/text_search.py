@@ -49,7 +49,9 @@ def _asked(plan: Plan, task: str, model: str, at: SpecPath) -> Iterator[Finding]
 
 
 def _selected(plan: Plan, stage: StagePlan) -> Iterator[Finding]:
-    """Whether the student has the metrics of a search. A teacher that reads pairs beside one that searches is nothing to tell."""
+    """Whether the student has the metrics of a search. One that reads pairs beside one that searches, such as a
+    teacher that an earlier stage trains, is nothing to tell.
+    """
     evaluate = stage.training.evaluate
     for name in stage.tasks:
         task = plan.spec.tasks[name]
@@ -63,6 +65,8 @@ def _selected(plan: Plan, stage: StagePlan) -> Iterator[Finding]:
             yield Finding(
                 _CODE, message, *Mark(place, "a metric of a search"), help=f"{_HELP}; others rank given candidates"
             )
+            continue
+        if any(name in other.tasks and _form(plan, other.student) == _FORM for other in plan.stages):
             continue
         message = f"a corpus cannot be searched with `{stage.student}`: metrics of the search are left out"
         note = "a model that reads pairs would score each query with each document; it ranks the candidates of the rows"

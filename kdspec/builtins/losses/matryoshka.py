@@ -39,7 +39,7 @@ class Matryoshka(FeatureLoss):
     feature = "embedding"
     compares_positions = False
 
-    loss: FeatureLoss
+    loss: FeatureLoss = Field(examples=["cos"])
     """The loss of each prefix: one that compares `embedding`."""
     widths: list[Width] = Field(min_length=1, examples=[[64, 128, 256]])
     """Widths of the prefixes."""

@@ -45,7 +45,7 @@ def test_the_plain_context_has_what_every_kind_may_read_and_no_more():
 def test_each_context_is_documented():
     exported = [getattr(kdspec, name) for name in kdspec.__all__]
     contexts = [item for item in exported if isinstance(item, type) and issubclass(item, BuildContext)]
-    assert len(contexts) == 9
+    assert len(contexts) == 10
     for item in contexts:
         assert item.__doc__
         assert item.__name__.endswith("Context")

@@ -59,7 +59,7 @@ class Around(Task):
     [
         ({}, None),
         ({"first": Unknown()}, None),
-        ({"first": Known(splits=["validation"])}, True),
+        ({"first": Known(splits=["train", "validation"])}, True),
         ({"first": Known()}, False),
         ({"first": Known(), "second": Known()}, False),
         ({"first": Known(), "second": Unknown()}, None),

@@ -157,6 +157,8 @@ class Texts:
     def texts(self, split: str) -> list[tuple[str, ...]]:
         return self.by_split[split]
 
+    compared = texts
+
 
 WORDS = st.lists(st.text("aé b", max_size=2), max_size=8)
 

@@ -142,10 +142,10 @@ def test_late_interaction_is_saved_as_a_multi_vector_encoder(made, settings, tmp
 
 
 def test_cached_vectors_depend_on_the_readout_and_not_on_the_tensors_alone(made):
-    from kdspec.engine.teacher_cache.fingerprint import teacher
+    from kdspec.networks.module_digest import module_digest
 
     settings = ({}, {"readout": {"pooling": "first"}}, {"readout": {"normalize": True}}, {"similarity": "maxsim"})
-    assert len({teacher(made(**each)[1]) for each in settings}) == len(settings)
+    assert len({module_digest(made(**each)[1]) for each in settings}) == len(settings)
 
 
 @pytest.mark.parametrize(

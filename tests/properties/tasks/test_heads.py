@@ -34,7 +34,7 @@ class Ranks(BuiltTask):
     """Rows of a query and candidates; the first one is right, and all candidates of a batch are one tensor."""
 
     def __init__(self, seed):
-        self.head = Head(kind="ranking")
+        self.head = Head(kind="own_ranking")
         self.seed = seed
 
     def rows(self, split):
@@ -85,7 +85,7 @@ class Ranking(Task):
     """Ranks candidates."""
 
     name = "own_ranking"
-    head = "ranking"
+    head = "own_ranking"
     logits = "classes"
     seed: int = 0
     """Of the rows."""
@@ -101,7 +101,7 @@ class Ranking(Task):
 
 
 class TwoTowers(Model):
-    """Scores candidates by their similarity to a query, for a head of the kind `ranking`."""
+    """Scores candidates by their similarity to a query, for a head of the kind `own_ranking`."""
 
     name = "two_towers"
     width: int = 6
@@ -111,7 +111,7 @@ class TwoTowers(Model):
         return ModelFacts(width=self.width)
 
     def build(self, context):
-        if context.head is None or context.head.kind != "ranking":
+        if context.head is None or context.head.kind != "own_ranking":
             raise ValueError(f"no head for {context.head}")
 
         class Towers(nn.Module):
@@ -173,7 +173,7 @@ def test_a_transformers_model_has_no_head_of_that_kind(launch, tmp_path):
     models = "models={teacher: {two_towers: {}}, student: {transformers: {path: encoder}}}"
     with pytest.raises(FindingError) as caught:
         launch(models, text=RANKING, plugins=[Package()])
-    assert "a transformers model has no head for `ranking`" in str(caught.value.findings)
+    assert "a transformers model has no head for `own_ranking`" in str(caught.value.findings)
 
 
 COLUMNS = """\
