@@ -1,6 +1,6 @@
 """Rows with recorded scores: questions of SquadShifts, each with its paragraph, others that a bi-encoder finds, and its scores.
 
-`python benchmarks/recorded_scores.py FOLDER` writes `train.jsonl`: 6,000 questions with eight candidates. The negatives are
+`python benchmarks/recorded_scores.py FOLDER` writes `train.jsonl`: 2,000 questions with four candidates. The negatives are
 drawn evenly from the teacher's first 50, so that easy and hard ones are among them, and never a paragraph of the same score
 or a better one than the question's own.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 ASSETS = Path(__file__).parent.parent / "specs" / "assets"
-QUESTIONS, CANDIDATES, FIRST = 6_000, 8, 50
+QUESTIONS, CANDIDATES, FIRST = 2_000, 4, 50
 
 
 def main() -> None:

@@ -54,7 +54,9 @@ def batches(plan: Plan, part: TaskPlan) -> BatchingPlan:
         return BatchingPlan(name="sorted_micro_batches", why="", chosen=False, tokens=tokens, doubt=doubt)
     if doubt:
         return BatchingPlan(name="random", why=_random(doubt), chosen=True, doubt=doubt)
-    why = "every loss is a sum over rows, so the gradient is that of random batches"
+    across = any(match.loss.scope == "step" for match in part.matches)
+    what = "a sum over rows, or over a whole step" if across else "a sum over rows"
+    why = f"every loss is {what}, so the gradient is that of random batches"
     return BatchingPlan(name="sorted_micro_batches", why=why, chosen=True)
 
 
