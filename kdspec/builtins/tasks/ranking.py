@@ -235,10 +235,9 @@ class Ranking(Task):
         return f"{RETRIEVE}.{SEARCH_NAMES[0]}" if searched and not labelled else NAMES[0]
 
     def example(self, context: ExampleContext, rows: int, longest: int | None) -> Mapping[str, Input]:
-        """The inputs of the form, with as many candidates as the first rows have at most."""
-        return example(
-            self.columns(), self.data.first(context, _FEW), _limits(self.max_length), context.form, rows, longest
-        )
+        """The inputs of the form, with as many candidates as the first rows have at most, or come to have by mining."""
+        first, mined = self.data.first(context, _FEW), self.mine.negatives if self.mine is not None else 0
+        return example(self.columns(), first, _limits(self.max_length), context.form, rows, longest, mined=mined)
 
     def sample(self, context: BuildContext, rows: int) -> Sequence[Sequence[str]] | None:
         """Pairs of a query and a candidate; None if rows have ids, or the two texts have limits of their own."""

@@ -18,7 +18,14 @@ Columns = Mapping[str, Sequence[Any]]
 
 
 def example(
-    columns: RankingColumns, first: Columns | None, limits: Limits, form: str, rows: int, longest: int | None
+    columns: RankingColumns,
+    first: Columns | None,
+    limits: Limits,
+    form: str,
+    rows: int,
+    longest: int | None,
+    *,
+    mined: int = 0,
 ) -> dict[str, Input]:
     """The inputs of a batch of rows of the maximum length.
 
@@ -29,9 +36,11 @@ def example(
         form: that of the reader.
         rows: number of rows.
         longest: the largest number of tokens; None for no other limit than that of the task.
+        mined: the number of negatives up to which rows are filled.
     """
     counts = [sum(map(len, each)) for each in _documents(columns, first)]
-    most = max(counts, default=max(len(columns.documents), 1 if len(columns.documents) > 1 else _USUAL)) or 1
+    most = max(counts, default=max(len(columns.documents), 1 if len(columns.documents) > 1 else _USUAL))
+    most = max(most, 1 + mined)
     grid = (rows, most)
     made = {
         "candidates_mask": Input(grid, target=True),
