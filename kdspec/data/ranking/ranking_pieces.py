@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
-
-import numpy as np
 
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.pieces import Pieces
@@ -66,7 +66,7 @@ class PairPieces(Pieces):
         self._rows, self._parts, self._tokenizer = rows, parts, tokenizer
         lengths = [list(row["lengths"]) for row in rows]
         self._lengths = [length for of_row in lengths for length in of_row]
-        self._starts = np.cumsum([0, *map(len, lengths)])
+        self._starts = [0, *accumulate(map(len, lengths))]
 
     @property
     def lengths(self) -> Sequence[int]:
@@ -75,11 +75,11 @@ class PairPieces(Pieces):
 
     def of(self, rows: Sequence[int]) -> Sequence[int]:
         """The pairs of each row."""
-        return [pair for row in rows for pair in range(int(self._starts[row]), int(self._starts[row + 1]))]
+        return [pair for row in rows for pair in range(self._starts[row], self._starts[row + 1])]
 
     def batch(self, pieces: Sequence[int]) -> Batch:
         """Pairs as a batch."""
-        rows = np.searchsorted(self._starts, np.asarray(pieces), side="right") - 1
-        of_row = {row: list(self._parts(self._rows[row])) for row in dict.fromkeys(rows.tolist())}
-        found = [of_row[row][piece - int(self._starts[row])] for row, piece in zip(rows.tolist(), pieces, strict=True)]
+        rows = [bisect_right(self._starts, piece) - 1 for piece in pieces]
+        of_row = {row: list(self._parts(self._rows[row])) for row in dict.fromkeys(rows)}
+        found = [of_row[row][piece - self._starts[row]] for row, piece in zip(rows, pieces, strict=True)]
         return Batch(inputs={"": texts.collate(found, self._tokenizer)})
