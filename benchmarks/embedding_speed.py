@@ -61,7 +61,9 @@ stages:
       teacher_cache: on
 """
 GROUPED = "stages.distil.training.batching=length_grouped"
-RANDOM, BY_LENGTH, TRAINER = "kdspec", "kdspec, length-grouped", "sentence-transformers"
+TWO = "stages.distil.training.lanes=2"
+RANDOM, BY_LENGTH, LANES = "kdspec", "kdspec, length-grouped", "kdspec, length-grouped, two lanes"
+TRAINER = "sentence-transformers"
 
 
 def main() -> None:
@@ -100,7 +102,7 @@ def agreement(folder: Path) -> str:
 def times(folder: Path, rows: int, steps: int) -> str:
     """The table."""
     texts = prepare(folder, rows, dropout=0.1)
-    loops = {RANDOM: engine(folder), BY_LENGTH: engine(folder, GROUPED)}
+    loops = {RANDOM: engine(folder), BY_LENGTH: engine(folder, GROUPED), LANES: engine(folder, GROUPED, TWO)}
     taught = teaching(loops[RANDOM], texts)
     rival = Rival(trainer(folder, texts), None, batches(loops[RANDOM], steps + 4))  # type: ignore[arg-type]  # as above
     running = {name: made.run(0) for name, made in loops.items()}
@@ -193,7 +195,8 @@ def trainer(folder: Path, texts: list[str]) -> Callable[[Any, Gate, list[Done]],
 
     def run(_: Any, gate: Gate, done: list[Done]) -> None:
         from datasets import Dataset
-        from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments, losses
+        from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+        from sentence_transformers.sentence_transformer import losses
 
         teacher, student = sentence_transformer(TEACHER), sentence_transformer(folder / "student")
         vectors = teacher.encode(texts, batch_size=BATCH, show_progress_bar=False)

@@ -85,12 +85,12 @@ TABLES: tuple[Table, ...] = (
     Table(
         "Search",
         "nDCG@10, in per cent: 8,544 test questions of SQuAD among its 2,067 paragraphs. Both students begin as the teacher's"
-        " first and last layer and learn from 2,000 questions of SquadShifts with four candidates, once; one sees the teacher's"
+        " first and last layer and learn from 1,394 questions of SquadShifts with four candidates or fewer, once; one sees the teacher's"
         " recorded scores besides which paragraph is the right one.",
         (
-            Figure("teacher: all-MiniLM-L6-v2, 6 layers", "encoder", "student", "retrieve.ndcg@10"),
-            Figure("2 layers, recorded scores of the teacher", "search_recorded", "student", "retrieve.ndcg@10"),
-            Figure("2 layers, labels only", "search_recorded", "student_alone", "retrieve.ndcg@10"),
+            Figure("the teacher, all-MiniLM-L6-v2", "encoder", "student", "retrieve.ndcg@10"),
+            Figure("its first and last layer, with recorded scores", "search_recorded", "student", "retrieve.ndcg@10"),
+            Figure("its first and last layer, labels only", "search_recorded", "student_alone", "retrieve.ndcg@10"),
         ),
     ),
 )

@@ -1,6 +1,7 @@
 """Rows with recorded scores: questions of SquadShifts, each with its paragraph, others that a bi-encoder finds, and its scores.
 
-`python benchmarks/recorded_scores.py FOLDER` writes `train.jsonl`: 2,000 questions with four candidates. The negatives are
+`python benchmarks/recorded_scores.py FOLDER` writes `train.jsonl` of 2,000 questions, with four candidates at most; those are left out for which
+the teacher finds the paragraph among the others with no lead. The negatives are
 drawn evenly from the teacher's first 50, so that easy and hard ones are among them, and never a paragraph of the same score
 or a better one than the question's own.
 """
