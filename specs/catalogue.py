@@ -218,7 +218,7 @@ TABLE = (
     ),
     Asset(
         name="snippets",
-        summary="22,000 English sentences of newspapers, film and product reviews and posts, without labels",
+        summary="23,300 English sentences of newspapers, film and product reviews and posts, without labels",
         package="vaderSentiment",
         version="3.3.2",
         size=2_466_783,

@@ -250,9 +250,9 @@ class Task(Scoped):
         return {}
 
     def first_answers(self, context: BuildContext, rows: int) -> Sequence[Sequence[float]] | None:
-        """The recorded scores of the first rows of `train`, NaN for a value that is no number; None: not known, or costly.
+        """The recorded scores of the first rows of `train`, NaN in place of a value that is not numeric; None: not known, or costly.
 
-        Rows without scores are left out. Torch-free.
+        A row without scores is empty. Torch-free.
         """
         del context, rows
         return None

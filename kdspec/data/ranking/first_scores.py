@@ -11,7 +11,7 @@ from kdspec.data.ranking.ranked_rows import RankingColumns, written
 
 
 def recorded_scores(columns: RankingColumns, first: Mapping[str, Sequence[Any]] | None) -> list[list[float]] | None:
-    """The scores of rows that have some, NaN for a value that is no number; None if the columns are not known.
+    """The scores of each row, empty without any, NaN in place of a value that is not numeric; None for unknown columns.
 
     Args:
         columns: the columns of the task.
@@ -23,8 +23,7 @@ def recorded_scores(columns: RankingColumns, first: Mapping[str, Sequence[Any]] 
     found = []
     for cells in zip(*(first[name] for name in names), strict=True):
         row = [score for cell in cells for score in _numbers(cell)]
-        if row:
-            found.append([0.0, *(-margin for margin in row)] if columns.margins is not None else row)
+        found.append([0.0, *(-margin for margin in row)] if row and columns.margins is not None else row)
     return found
 
 

@@ -1,4 +1,4 @@
-"""What a teacher's scores of candidates are like, and the temperature at which they tell something."""
+"""The audit of a teacher's scores of candidates, and a temperature at which they differ."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class ScoreFacts:
     advised_entropy: float = 0.0
 
 
-class Told(NamedTuple):
-    """One thing that users should know of a teacher's scores."""
+class AuditFinding(NamedTuple):
+    """A mistake or a note about a teacher's scores."""
 
     severity: Severity
     message: str
@@ -71,11 +71,12 @@ def audit(scores: Sequence[Sequence[float]], temperature: float | None) -> Score
     """The facts about the scores of some rows.
 
     Args:
-        scores: of each row those of its candidates.
+        scores: of each row those of its candidates; a row without scores does not matter.
         temperature: the teacher's; None if no softmax is taken of its scores.
     """
     import numpy as np
 
+    scores = [row for row in scores if row]
     finite = [row for row in scores if all(map(math.isfinite, row))]
     kept = [row for row in finite if len(row) > 1]
     facts = {"looked": len(scores), "not_finite": len(scores) - len(finite), "rows": len(kept)}
@@ -138,8 +139,8 @@ def _entropies(table: NDArray[np.float64], temperature: float) -> tuple[NDArray[
     return np.log(total) - weighted / total, 1 / total
 
 
-def told(facts: ScoreFacts, teacher: str, student_temperature: float | None = None) -> Iterator[Told]:
-    """What is wrong with a teacher's scores, in numbers, and what mends it.
+def audit_findings(facts: ScoreFacts, teacher: str, student_temperature: float | None = None) -> Iterator[AuditFinding]:
+    """Mistakes and notes about a teacher's scores, with numbers and a fix.
 
     Args:
         facts: of its scores.
@@ -148,28 +149,28 @@ def told(facts: ScoreFacts, teacher: str, student_temperature: float | None = No
     """
     if facts.not_finite:
         message = f"teacher `{teacher}` has NaN or infinite scores in {_of(facts.not_finite, facts.looked)}"
-        yield Told("error", message)
+        yield AuditFinding("error", message)
     if not facts.rows:
         return
     if facts.constant:
         message = f"teacher `{teacher}` has the same score for all candidates in {_of(facts.constant, facts.rows)}: they teach nothing"
-        yield Told("warning" if facts.constant > _SOME * facts.rows else "note", message)
+        yield AuditFinding("warning" if facts.constant > _SOME * facts.rows else "note", message)
     if facts.scaled > _MOST * facts.rows:
         message = (
             f"the scores of `{teacher}` are scaled to 0 for the worst and 1 for the best candidate in "
             f"{_of(facts.scaled, facts.rows)}: a row of good candidates looks like one of bad ones"
         )
-        yield Told("note", message, "scores as the teacher has given them tell more")
+        yield AuditFinding("note", message, "record the scores as the teacher returns them")
     elif facts.at_ends > _MANY:
         message = (
             f"the scores of `{teacher}` are between 0 and 1, and {facts.at_ends:.0%} of them within {_END} of an end: "
             "a sigmoid has levelled them"
         )
-        yield Told("warning", message, "take the scores before the sigmoid")
+        yield AuditFinding("warning", message, "take the scores before the sigmoid")
     yield from _by_temperature(facts, teacher, student_temperature)
 
 
-def _by_temperature(facts: ScoreFacts, teacher: str, student_temperature: float | None) -> Iterator[Told]:
+def _by_temperature(facts: ScoreFacts, teacher: str, student_temperature: float | None) -> Iterator[AuditFinding]:
     states = (
         (facts.flat, "flat: all candidates have about the same probability"),
         (facts.one_hot, "one-hot: one candidate has all the probability"),
@@ -193,7 +194,7 @@ def _by_temperature(facts: ScoreFacts, teacher: str, student_temperature: float 
                 f"`temperature: {{{sides}}}` gives a mean entropy of {facts.advised_entropy:.1f} of "
                 f"{facts.largest_entropy:.1f} nats"
             )
-        yield Told("warning", message, help_, by_temperature=True)
+        yield AuditFinding("warning", message, help_, by_temperature=True)
 
 
 def _of(count: int, every: int) -> str:

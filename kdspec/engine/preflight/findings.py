@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 from kdspec.api.plan.plan import Plan, StagePlan
-from kdspec.data.ranking.score_audit import ScoreFacts, told
+from kdspec.data.ranking.score_audit import ScoreFacts, audit_findings
 from kdspec.diagnostics.diagnostic import Severity, excerpt
 from kdspec.diagnostics.finding import Finding, Mark
 from kdspec.engine.preflight.chance import by_chance, worse_than_one_class
@@ -47,7 +47,7 @@ def _of_scores(stage: StagePlan, task: str, name: str, found: ScoreFacts) -> Ite
     """Scores that are not finite, equal, squashed, or one-hot or flat at the temperature."""
     part = stage.tasks[task]
     use = part.needs.logits.get(name)
-    for each in told(found, name, None if use is None else use.student_temperature):
+    for each in audit_findings(found, name, None if use is None else use.student_temperature):
         label = Mark(("models", name), "teaches", key=True)
         if each.by_temperature and use is not None:
             label = Mark((*part.at, *use.at), "the temperature")
@@ -60,7 +60,7 @@ def _of_answers(plan: Plan, stage: StagePlan, facts: TaskFacts, name: str, found
     chance = f"guessing among {found.classes} classes {1 / found.classes:.3g}"
     often = f"the most frequent class {found.most_frequent / found.answers:.3g}"
     notes = (f"its accuracy is {found.right / found.answers:.3g}; {chance}, {often}",)
-    # What is told of a teacher that this run has trained, or whose head is new, is no error: it may be meant to be weak.
+    # What is audit_findings of a teacher that this run has trained, or whose head is new, is no error: it may be meant to be weak.
     severity: Severity = "error" if facts.models[name].loaded else "warning"
     code = "KD518" if severity == "error" else "KD519"
     label = Mark(("models", name), "teaches", key=True)

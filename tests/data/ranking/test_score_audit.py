@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from kdspec.data.ranking.score_audit import audit, told
+from kdspec.data.ranking.score_audit import audit, audit_findings
 
 DRAWN = random.Random(3)
 ROWS = [[DRAWN.gauss(0, 1) for _ in range(4 + row % 5)] for row in range(200)]
@@ -24,7 +24,7 @@ def entropy(row, temperature):
 
 
 def messages(facts, **more):
-    return [(each.severity, each.message) for each in told(facts, "t", **more)]
+    return [(each.severity, each.message) for each in audit_findings(facts, "t", **more)]
 
 
 def test_scores_of_a_good_spread_are_nothing_to_tell():
@@ -51,17 +51,17 @@ def test_a_temperature_that_leaves_no_signal_gets_one_that_does(factor, state, o
     assert messages(again) == []
     assert again.entropy == pytest.approx(facts.advised_entropy)
     assert 0.5 < again.entropy / again.largest_entropy < 0.7
-    [advice] = [each.help for each in told(facts, "t")]
+    [advice] = [each.help for each in audit_findings(facts, "t")]
     assert advice.startswith(f"`temperature: {{teacher: {facts.advised:g}}}` gives a mean entropy of ")
     assert f" {facts.advised_entropy:.1f} of {facts.largest_entropy:.1f} nats" in advice
-    [kept] = [each.help for each in told(facts, "t", student_temperature=0.05)]
+    [kept] = [each.help for each in audit_findings(facts, "t", student_temperature=0.05)]
     assert f"`temperature: {{student: 0.05, teacher: {facts.advised:g}}}`" in kept
 
 
 def test_scores_below_the_least_temperature_are_to_be_multiplied():
     facts = audit(scaled(1e-5), 1.0)
     assert facts.advised is None
-    [advice] = [each.help for each in told(facts, "t")]
+    [advice] = [each.help for each in audit_findings(facts, "t")]
     assert advice == "multiply the scores: no temperature from 0.001 on tells the candidates apart"
     assert not messages(audit(scaled(1e-5 * 1e5), 1.0))
 
@@ -75,7 +75,7 @@ def test_without_a_softmax_no_temperature_is_asked_for():
 def test_rows_that_no_temperature_mends_get_no_advice():
     facts = audit([[0.0, 0.0, 0.0, 0.0, 1e9]] * 10, 1.0)
     assert facts.one_hot == 10
-    [found] = told(facts, "t")
+    [found] = audit_findings(facts, "t")
     assert found.help is None or audit([[0.0] * 4 + [1e9]] * 10, facts.advised).one_hot == 0
 
 
@@ -105,11 +105,11 @@ def test_scores_levelled_by_a_sigmoid_are_told():
     rows = [[1 / (1 + math.exp(-12 * score)) for score in row] for row in ROWS]
     facts = audit(rows, 0.3)
     assert facts.at_ends > 0.5
-    found = [each for each in told(facts, "t") if "sigmoid" in each.message]
+    found = [each for each in audit_findings(facts, "t") if "sigmoid" in each.message]
     assert [(each.severity, each.help) for each in found] == [("warning", "take the scores before the sigmoid")]
     assert f"{facts.at_ends:.0%} of them within 0.01 of an end" in found[0].message
     before = audit(scaled(12.0), 12.0)  # the advice
-    assert not [each for each in told(before, "t") if "sigmoid" in each.message]
+    assert not [each for each in audit_findings(before, "t") if "sigmoid" in each.message]
 
 
 def test_no_rows_and_rows_of_one_candidate_say_nothing():
