@@ -49,6 +49,18 @@ class Asset:
         return f"{self.package}=={self.version}"
 
 
+_SQUAD_SHIFTS = tuple(
+    (f"bigbench-1.0.0/bigbench/benchmark_tasks/squad_shifts/{file}.json", f"{name}.json")
+    for file, name in (
+        ("new_wiki_v1.0", "wikipedia"),
+        ("nyt_v1.0", "news"),
+        ("reddit_v1.0", "reddit"),
+        ("amazon_reviews_v1.0", "reviews"),
+        ("squaddev_v1.1", "squad"),
+    )
+)
+"""The four domains of SquadShifts, and SQuAD's development set."""
+
 TABLE = (
     Asset(
         name="all-MiniLM-L6-v2",
@@ -183,16 +195,7 @@ TABLE = (
         size=358_249_635,
         sha256="1bb398a5512c6d798cdebe0dfa0ac03f67f6033fa6b39c6ef71df978c7cbc5c2",
         licence="CC BY-SA 4.0 (SQuAD), CC BY 4.0 (SquadShifts)",
-        members=tuple(
-            (f"bigbench-1.0.0/bigbench/benchmark_tasks/squad_shifts/{file}.json", f"{name}.json")
-            for file, name in (
-                ("new_wiki_v1.0", "wikipedia"),
-                ("nyt_v1.0", "news"),
-                ("reddit_v1.0", "reddit"),
-                ("amazon_reviews_v1.0", "reviews"),
-                ("squaddev_v1.1", "squad"),
-            )
-        ),
+        members=_SQUAD_SHIFTS,
         convert=squad,
         revision=3,
         sdist=True,
@@ -271,16 +274,7 @@ TABLE = (
         size=358_249_635,
         sha256="1bb398a5512c6d798cdebe0dfa0ac03f67f6033fa6b39c6ef71df978c7cbc5c2",
         licence="CC BY-SA 4.0 (SQuAD), CC BY 4.0 (SquadShifts)",
-        members=tuple(
-            (f"bigbench-1.0.0/bigbench/benchmark_tasks/squad_shifts/{file}.json", f"{name}.json")
-            for file, name in (
-                ("new_wiki_v1.0", "wikipedia"),
-                ("nyt_v1.0", "news"),
-                ("reddit_v1.0", "reddit"),
-                ("amazon_reviews_v1.0", "reviews"),
-                ("squaddev_v1.1", "squad"),
-            )
-        ),
+        members=_SQUAD_SHIFTS,
         convert=retrieval,
         sdist=True,
         large=True,
