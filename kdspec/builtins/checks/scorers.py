@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kdspec.api.hooks import hookimpl
 from kdspec.diagnostics.finding import Finding, Mark
-from kdspec.hf.scoring.reads import HEAD, TELL, UNTOLD
+from kdspec.hf.scoring.reads import HEAD, READING_HELP, UNKNOWN_READING
 from kdspec.hf.scoring.scorer_settings import ScoresCandidates
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def kdspec_check(plan: Plan) -> Iterator[Finding]:
             yield Finding("KD503", message, (*at, written[0]), "of no use here", also=also, help="remove it")
         elif ranking and not form:
             also = (Mark(("tasks", ranking[0]), "ranks candidates", key=True),)
-            help_ = TELL if scores else f"`{component.name}` has no way to score them: take another model"
-            yield Finding("KD503", UNTOLD.format(name=model), at, also=also, help=help_)
+            help_ = READING_HELP if scores else f"`{component.name}` has no way to score them: take another model"
+            yield Finding("KD503", UNKNOWN_READING.format(name=model), at, also=also, help=help_)
         elif form == "pair" and others:
             message = f"`{others[0]}` is for models that read each text alone, and `{model}` is a cross-encoder"
             yield Finding(

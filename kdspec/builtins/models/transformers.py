@@ -24,7 +24,7 @@ from kdspec.hf.head_rows import compared_head, misnamed, named_by, settle
 from kdspec.hf.layer_copies import Initialize, copy, mistakes
 from kdspec.hf.model_source import TransformersSource, check_source, missing
 from kdspec.hf.saved.remote_code import Place, bring
-from kdspec.hf.scoring.reads import HEAD, TELL, UNTOLD, Reads, reads_of
+from kdspec.hf.scoring.reads import HEAD, READING_HELP, UNKNOWN_READING, Reads, reads_of
 from kdspec.hf.scoring.scorer_settings import ScoresCandidates
 
 if TYPE_CHECKING:
@@ -280,7 +280,7 @@ class Transformers(ScoresCandidates, TransformersSource):
         from kdspec.hf.scoring.pair_scorer import AutoPairScorer
 
         if not reads:
-            raise Fault(loading.CODE, UNTOLD.format(name=context.name), self.origin(), help=TELL)
+            raise Fault(loading.CODE, UNKNOWN_READING.format(name=context.name), self.origin(), help=READING_HELP)
         if reads == "pair":
             return AutoPairScorer(auto)
         from kdspec.hf.embedding.text_embedder import AutoEmbedder

@@ -18,13 +18,13 @@ Similarity = Literal["cos", "dot", "maxsim"]
 """As in `kdspec.ops.ranking.text_scores`, which needs torch."""
 HEAD = "ranking"
 """The kind of head that scores candidates."""
-UNTOLD = "neither the spec nor its files tell how `{name}` reads a query and its candidates"
+UNKNOWN_READING = "neither the spec nor its files tell how `{name}` reads a query and its candidates"
 """The message about a model of which it is not known, with its `name`."""
-TELL = (
+READING_HELP = (
     "write `reads: pair` for a cross-encoder, which reads a query and a document as one text, or `reads: each` for a bi-encoder, "
     "which compares their vectors"
 )
-"""What helps there."""
+"""The help of that message."""
 COSINE_SCALE = 20.0
 """The factor of a cosine where none is written, as sentence-transformers has it."""
 
