@@ -1,6 +1,7 @@
 """kdspec beside sentence-transformers' trainer: the same student, teacher, sentences and loss, in turns.
 
-all-MiniLM-L6-v2 teaches its first and last layer by the cosine of the vectors of real sentences, 64 a step. The trainer is
+all-MiniLM-L6-v2 teaches its first and last layer by the cosine of the vectors of the sentences of
+`specs/embeddings/layer_cut.yaml`, 64 a step; with `--rows`, of some of them, drawn evenly. The trainer is
 used as its examples for distillation do: the teacher's vectors are computed first, with `encode`, and are a column of the
 data; `EmbedDistillLoss` compares them. kdspec keeps them in its cache. Both loops live in one process and take a step in
 turns; the trainer's batches are those of kdspec's own order. An epoch is the mean step times their number, and the first
@@ -18,25 +19,27 @@ import argparse
 import csv
 import os
 import platform
+import random
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import version
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from loops import loop
 from rivals import Done, Gate, Rival
+from tokenizers import Tokenizer
 
 from kdspec.engine.step.training_loop import TrainingLoop
 
 PAGE = Path(__file__).parent / "embedding_speed.md"
 ASSETS = Path(__file__).parent.parent / "specs" / "assets"
 TEACHER = ASSETS / "all-MiniLM-L6-v2"
-BATCH, LAYERS, PARTS = 64, (0, 5), 8
+BATCH, LAYERS, PARTS, LONGEST = 64, (0, 5), 8, 128
 RATE = 3e-4
 FILES = ("sts-benchmark/sentences.csv", "snippets/sentences.csv")
 
@@ -69,7 +72,7 @@ TRAINER = "sentence-transformers"
 def main() -> None:
     """Compare the losses, then the times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=12_800)
+    parser.add_argument("--rows", type=int, help="default: all")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.name}")
@@ -77,9 +80,11 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
         told = agreement(Path(folder))
+    texts = every_sentence(arguments.rows)
+    told += f" {padding(texts)}"
     print(told, flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        table = times(Path(folder), arguments.rows, arguments.steps)
+        table = times(Path(folder), texts, arguments.steps)
     print(table, flush=True)
     if arguments.write:
         PAGE.write_text("\n".join([*heading(arguments, told), table, ""]), encoding="utf-8")
@@ -87,7 +92,8 @@ def main() -> None:
 
 def agreement(folder: Path) -> str:
     """That both follow the same losses, in one line."""
-    texts = prepare(folder, 512, dropout=0.0)
+    texts = every_sentence(512)
+    prepare(folder, texts, dropout=0.0)
     made = engine(folder)
     steps = made.run(0)
     mine = [next(steps).loss for _ in range(2)]
@@ -99,9 +105,9 @@ def agreement(folder: Path) -> str:
     return f"Losses of two steps: {mine[0]:.6f} and {mine[1]:.6f}; the two differ by at most {furthest:.0e}."
 
 
-def times(folder: Path, rows: int, steps: int) -> str:
+def times(folder: Path, texts: list[str], steps: int) -> str:
     """The table."""
-    texts = prepare(folder, rows, dropout=0.1)
+    prepare(folder, texts, dropout=0.1)
     loops = {RANDOM: engine(folder), BY_LENGTH: engine(folder, GROUPED), LANES: engine(folder, GROUPED, TWO)}
     taught = teaching(loops[RANDOM], texts)
     rival = Rival(trainer(folder, texts), None, batches(loops[RANDOM], steps + 4))  # type: ignore[arg-type]  # as above
@@ -118,7 +124,7 @@ def times(folder: Path, rows: int, steps: int) -> str:
             taken[name].append(time.perf_counter() - began)
     rival.close()
     lines = ["| loop | ms a step | teacher, s | first epoch | later epochs |", "| --- | --- | --- | --- | --- |"]
-    number = rows // BATCH
+    number = len(texts) // BATCH
     later = {name: number * statistics.mean(each) for name, each in taken.items()}
     first = {name: later[name] + taught[TRAINER if name == TRAINER else RANDOM] for name in later}
     for name, each in taken.items():
@@ -147,9 +153,8 @@ def teaching(made: TrainingLoop, texts: list[str]) -> dict[str, float]:
     return found
 
 
-def prepare(folder: Path, rows: int, *, dropout: float) -> list[str]:
-    """The rows, in a file too, and the student in a folder of sentence-transformers."""
-    texts = list(islice(chain.from_iterable(map(sentences, FILES)), rows))
+def prepare(folder: Path, texts: list[str], *, dropout: float) -> None:
+    """The rows in a file, and the student in a folder of sentence-transformers."""
     with (folder / "rows.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([["sentence"], *([text] for text in texts)])
     student = sentence_transformer(TEACHER)
@@ -158,11 +163,35 @@ def prepare(folder: Path, rows: int, *, dropout: float) -> list[str]:
     inner.config.num_hidden_layers = len(LAYERS)
     inner.config.hidden_dropout_prob = inner.config.attention_probs_dropout_prob = dropout
     student.save(str(folder / "student"), create_model_card=False)
-    return texts
+
+
+def every_sentence(rows: int | None) -> list[str]:
+    """The sentences of both files in a random order, or some of them."""
+    texts = list(chain.from_iterable(map(sentences, FILES)))
+    return random.Random(0).sample(texts, len(texts) if rows is None else rows)
+
+
+def padding(texts: list[str]) -> str:
+    """How long the rows are and how much random batches add to them, in one line."""
+    tokenizer = Tokenizer.from_file(str(TEACHER / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(LONGEST)
+    lengths = [len(encoded.ids) for encoded in tokenizer.encode_batch(texts)]
+    padded = sum(BATCH * max(batch) for batch in batched(lengths))
+    return (
+        f"The {len(texts):,} rows have {statistics.mean(lengths):.0f} tokens on average and {max(lengths)} at most; random"
+        f" batches are padded to {padded / sum(lengths):.2f} times as many, those of similar length at best to"
+        f" {sum(BATCH * max(batch) for batch in batched(sorted(lengths))) / sum(lengths):.2f} times."
+    )
+
+
+def batched(lengths: list[int]) -> list[list[int]]:
+    """The lengths of each whole batch."""
+    return [lengths[first : first + BATCH] for first in range(0, len(lengths) - BATCH + 1, BATCH)]
 
 
 def sentences(name: str) -> list[str]:
-    """The sentences of a file, in the order of their hash: neither long nor short ones first."""
+    """The sentences of a file."""
     with (ASSETS / name).open(encoding="utf-8", newline="") as file:
         return [row["sentence"] for row in csv.DictReader(file)]
 
@@ -174,7 +203,7 @@ def sentence_transformer(folder: Path) -> Any:
 
     if (folder / "modules.json").exists():
         return SentenceTransformer(str(folder), device="cpu")
-    inner = modules.Transformer(str(folder), max_seq_length=128)
+    inner = modules.Transformer(str(folder), max_seq_length=LONGEST)
     pooling = modules.Pooling(inner.get_embedding_dimension(), "mean")
     return SentenceTransformer(modules=[inner, pooling, modules.Normalize()], device="cpu")
 
@@ -229,7 +258,7 @@ def heading(arguments: argparse.Namespace, told: str) -> list[str]:
         "# Embeddings: kdspec beside sentence-transformers",
         "",
         (
-            f"`python benchmarks/embedding_speed.py --write --rows {arguments.rows} --steps {arguments.steps}`: a student of two"
+            f"`python benchmarks/embedding_speed.py --write{'' if arguments.rows is None else f' --rows {arguments.rows}'} --steps {arguments.steps}`: a student of two"
             " layers learns the vectors of all-MiniLM-L6-v2; what is compared, and how, is described at the top of that file."
         ),
         "",
