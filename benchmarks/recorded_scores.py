@@ -1,9 +1,8 @@
 """Rows with recorded scores: questions of SquadShifts, each with its paragraph, others that a bi-encoder finds, and its scores.
 
-`python benchmarks/recorded_scores.py FOLDER` writes `train.jsonl` of 2,000 questions, with four candidates at most; those are left out for which
-the teacher finds the paragraph among the others with no lead. The negatives are
-drawn evenly from the teacher's first 50, so that easy and hard ones are among them, and never a paragraph of the same score
-or a better one than the question's own.
+`python benchmarks/recorded_scores.py FOLDER` writes `train.jsonl` of 5,000 questions, with four candidates at most. The
+negatives are drawn evenly from the teacher's first 50, so that easy and hard ones are among them, and never a paragraph of
+the same score or a better one than the question's own. Questions are left out to which the teacher finds no negative so.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 ASSETS = Path(__file__).parent.parent / "specs" / "assets"
-QUESTIONS, CANDIDATES, FIRST = 2_000, 4, 50
+QUESTIONS, CANDIDATES, FIRST = 5_000, 4, 50
 
 
 def main() -> None:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 """Changes with the computation of the vectors."""
-FOLDER = "vectors"
-"""Subfolder of the cache folder, next to the teacher caches."""
+FOLDER, SUFFIX = "vectors", ".safetensors"
+"""Subfolder of the cache folder, next to the teacher caches, and how the names of its files end."""
 LEAST = 2000
 """Number of tokens below which nothing is kept: they take a second or two."""
 MOST = 2_000_000_000
@@ -44,7 +44,7 @@ def kept(module: nn.Module, rows: Sequence[Sequence[int]], width: int, make: Cal
     """
     if len(rows) < LEAST:
         return make()
-    file = cache_folder() / FOLDER / f"{_key(module, rows, width)}.safetensors"
+    file = cache_folder() / FOLDER / f"{_key(module, rows, width)}{SUFFIX}"
     with contextlib.suppress(OSError):
         if (found := _read(file, (len(rows), width))) is not None:
             file.touch()

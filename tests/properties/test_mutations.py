@@ -45,6 +45,8 @@ SPECS = [
 SHORT, LONG = 3, 500
 NAMES = (("stages",), ("tasks",))
 """Sections whose keys are free: another name there is as good, where nothing refers to it."""
+NAMED_SETS = "evaluate"
+"""The parameter of the task `embedding` whose keys are free too: each is the name of a set."""
 FREE = ("name", "labels", "seed")
 """Values that may be anything: the spec's own name, and labels, which only the rows can contradict."""
 
@@ -125,7 +127,11 @@ def misspelt(word: str, draw: random.Random) -> str:
 
 
 def misspell_a_key(spec: Good, draw: random.Random) -> str | None:
-    keys = [(p, s) for p, s in spec.own(spec.document.keys) if isinstance(p[-1], str) and p[:-1] not in NAMES]
+    keys = [
+        (p, s)
+        for p, s in spec.own(spec.document.keys)
+        if isinstance(p[-1], str) and p[:-1] not in NAMES and (p[0], p[-2:-1]) != ("tasks", (NAMED_SETS,))
+    ]
     path, span = draw.choice(keys)
     return spec.replaced(span, misspelt(path[-1], draw)) if any(map(str.isalpha, path[-1])) else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,9 @@ def test_a_bad_data_set_is_told_why(fault, told):
     assert told in str(caught.value)
 
 
+DRAWS = count()
+
+
 class Line(Model):
     """One linear layer."""
 
@@ -133,7 +137,7 @@ class Line(Model):
         module = nn.Linear(2, 3 if self.fault != "skeleton" or context.weights else 4)
         if self.fault == "random":
             with torch.no_grad():
-                module.bias.fill_(id(module) % 1000)
+                module.bias.fill_(next(DRAWS))
         return module
 
     def load(self, module: Any, folder: Any) -> None:

@@ -13,8 +13,14 @@ from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
 from kdspec.diagnostics.finding import FindingError
 from kdspec.render.clean import clean
+from kdspec.render.rehearsal import size
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from kdspec.engine.teacher_cache.catalogue import CachedFile, CachedRows, CachedTeacher
     from kdspec.events import CacheState, Event
 
 _EXAMPLES = """\b
@@ -46,7 +52,11 @@ def cache(
         str | None, typer.Option(metavar="DEVICE", help="For example cpu or cuda:1; the first GPU by default.")
     ] = None,
     listed: Annotated[
-        bool, typer.Option("--list", help="List the teacher caches and the tokenised rows on this machine.")
+        bool,
+        typer.Option(
+            "--list",
+            help="List the caches on this machine: teachers, tokenised rows, mined negatives, vectors of tokens.",
+        ),
     ] = False,
     remove: Annotated[
         str | None, typer.Option(metavar="KEY", help="Remove the entries whose key begins with KEY; `all` removes all.")
@@ -79,7 +89,6 @@ def cache(
 def _fill(invocation: Invocation, spec: str, sets: list[str], output: Path, device: str | None) -> None:
     from kdspec.cli.print_diagnostics import show, show_reading
     from kdspec.events import Note
-    from kdspec.render.rehearsal import size
 
     reading = invocation.read(spec, sets)
     show_reading(reading, invocation.err, "full")
@@ -114,39 +123,64 @@ def _fill(invocation: Invocation, spec: str, sets: list[str], output: Path, devi
 
 
 def _list(invocation: Invocation, root: Path, *, json: bool) -> None:
-    from rich.table import Table
+    from kdspec.engine.teacher_cache.catalogue import cached_files, cached_rows, cached_teachers
 
-    from kdspec.engine.teacher_cache.catalogue import cached_rows, cached_teachers
-    from kdspec.render.rehearsal import size
-
-    found, encoded = cached_teachers(root), cached_rows(root)
+    found, encoded, files = cached_teachers(root), cached_rows(root), cached_files(root)
     if json:
         teachers = [{"kind": "teacher", **asdict(each)} for each in found]
-        invocation.out.data(teachers + [{"kind": "rows", **asdict(each)} for each in encoded])
+        rest = [{"kind": each.what, **asdict(each), "path": str(each.path)} for each in files]
+        invocation.out.data(teachers + [{"kind": "rows", **asdict(each)} for each in encoded] + rest)
         return
-    if found:
-        table = Table.grid(padding=(0, 2, 0, 0))
-        table.add_row("key", "teacher", "run", "rows", "on disk", "last used", "features")
-        for each in found:
-            table.add_row(
-                each.key[:8], clean(each.teacher), clean(each.run), f"{each.samples:,}", size(each.on_disk),
-                each.used, _damaged(each.damage) or clean(", ".join(each.features)),
-            )  # fmt: skip
+    tables = [_teachers(found)] if found else []
+    tables += [_rows(encoded)] if encoded else []
+    tables += [_files(files)] if files else []
+    for number, table in enumerate(tables):
+        if number:
+            invocation.out.say("")
         invocation.out.print(table, soft_wrap=False)
-    if found and encoded:
-        invocation.out.say("")
-    if encoded:
-        table = Table.grid(padding=(0, 2, 0, 0))
-        table.add_row("key", "tokenizer", "rows", "on disk", "last used", "tokenised from")
-        for rows in encoded:
-            row = rows.key[:8], clean(rows.tokenizer), f"{rows.rows:,}", size(rows.on_disk), rows.used
-            table.add_row(*row, _damaged(rows.damage) or (f"{clean(rows.text)} ..." if rows.text else ""))
-        invocation.out.print(table, soft_wrap=False)
-    taken = [sum(each.on_disk for each in found), sum(rows.on_disk for rows in encoded)]
-    total = f"{len(found)} teacher {'cache' if len(found) == 1 else 'caches'}, {size(taken[0])}"
-    if encoded:
-        total = f"{total}; {len(encoded)} of tokenised rows, {size(taken[1])}; together {size(sum(taken))}"
-    invocation.out.say(f"{total}, in {root}")
+    invocation.out.say(f"{_total(found, encoded, files)}, in {root}")
+
+
+def _teachers(found: Sequence[CachedTeacher]) -> Table:
+    table = _table("key", "teacher", "run", "rows", "on disk", "last used", "features")
+    for each in found:
+        table.add_row(
+            each.key[:8], clean(each.teacher), clean(each.run), f"{each.samples:,}", size(each.on_disk),
+            each.used, _damaged(each.damage) or clean(", ".join(each.features)),
+        )  # fmt: skip
+    return table
+
+
+def _rows(encoded: Sequence[CachedRows]) -> Table:
+    table = _table("key", "tokenizer", "rows", "on disk", "last used", "tokenised from")
+    for rows in encoded:
+        row = rows.key[:8], clean(rows.tokenizer), f"{rows.rows:,}", size(rows.on_disk), rows.used
+        table.add_row(*row, _damaged(rows.damage) or (f"{clean(rows.text)} ..." if rows.text else ""))
+    return table
+
+
+def _files(files: Sequence[CachedFile]) -> Table:
+    table = _table("key", "content", "on disk", "last used")
+    for file in files:
+        table.add_row(file.key[:8], file.what, size(file.on_disk), file.used)
+    return table
+
+
+def _table(*heading: str) -> Table:
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_row(*heading)
+    return table
+
+
+def _total(found: Sequence[CachedTeacher], encoded: Sequence[CachedRows], files: Sequence[CachedFile]) -> str:
+    """How many caches of each kind there are, and how much of the disk they take."""
+    taken = [sum(each.on_disk for each in some) for some in (found, encoded, files)]
+    parts = [f"{len(found)} teacher {'cache' if len(found) == 1 else 'caches'}, {size(taken[0])}"]
+    parts += [f"{len(encoded)} of tokenised rows, {size(taken[1])}"] if encoded else []
+    parts += [f"{len(files)} of mined negatives and vectors, {size(taken[2])}"] if files else []
+    return "; ".join([*parts, f"together {size(sum(taken))}"] if len(parts) > 1 else parts)
 
 
 def _damaged(reason: str) -> str:
@@ -155,7 +189,6 @@ def _damaged(reason: str) -> str:
 
 def _remove(invocation: Invocation, root: Path, key: str) -> None:
     from kdspec.engine.teacher_cache.catalogue import remove
-    from kdspec.render.rehearsal import size
 
     found = remove(root, "" if key == "all" else key)
     if not found and key != "all":

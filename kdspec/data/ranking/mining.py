@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, model_validator
@@ -18,7 +16,7 @@ from kdspec.api.kinds.context import FrozenModels, TaskContext
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, State
 from kdspec.api.working.task import BuiltTask, Head, Reader, Row
-from kdspec.data.cache_folder import cache_folder
+from kdspec.data.cache_folder import cache_folder, put
 from kdspec.data.files.retrieval_files import SpecTable, read_documents
 from kdspec.data.ranking.in_batch import VECTORS
 from kdspec.data.ranking.ranked_rows import QueryRow
@@ -31,12 +29,14 @@ from kdspec.source.read_back import Count, Damage, Form
 if TYPE_CHECKING:
     from kdspec.api.working.step import Features
 
-FOLDER = "mined"
-"""Subfolder of the cache folder."""
+FOLDER, SUFFIX = "mined", ".json"
+"""Subfolder of the cache folder, and how the names of its files end."""
 _FORMAT = 1
 _AT = ("mine",)
 """The path of the settings among the parameters of the task."""
 _MOST_BYTES = 2**30
+_MOST_KEPT = 2 * _MOST_BYTES
+"""Total size of the files; the least recently used ones are deleted."""
 _MOST = 1000
 _SPLIT = "validation"
 
@@ -265,7 +265,7 @@ def _counted(number: int, what: str) -> str:
 
 def _kept(key: str, make: Callable[[], _Kept], rows: int, documents: int) -> _Kept:
     """The result of a search, from the cache if it has it; if the disk fails it is made and not kept."""
-    file = cache_folder() / FOLDER / f"{key}.json"
+    file = cache_folder() / FOLDER / f"{key}{SUFFIX}"
     with contextlib.suppress(OSError, Damage):
         found = read_back.read(file, _KEPT, most=_MOST_BYTES)
         numbers = [number for row in found.negatives for number in row]
@@ -277,19 +277,8 @@ def _kept(key: str, make: Callable[[], _Kept], rows: int, documents: int) -> _Ke
             return found
     made = make()
     with contextlib.suppress(OSError):
-        _write(file, json.dumps(asdict(made)))
+        put(file, json.dumps(asdict(made)).encode(), _MOST_KEPT)
     return made
-
-
-def _write(file: Path, text: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # A unique name, since several runs may write the same.
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _checksum(negatives: Sequence[Sequence[int]]) -> str:

@@ -1,4 +1,4 @@
-"""Lists and removes the caches in a folder: of teacher outputs and of encoded rows."""
+"""Lists and removes the caches in a folder: of teacher outputs, encoded rows, mined negatives and vectors of tokens."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from kdspec.data import row_cache
+from kdspec.data.ranking import mining
 from kdspec.engine.run.durable_files import cannot_write
 from kdspec.engine.teacher_cache.segment_index import records
+from kdspec.networks import kept_vectors
 from kdspec.source import read_back
 from kdspec.source.read_back import Damage, Form
 
@@ -20,7 +22,12 @@ ABOUT, INDEX = "cache.json", "index"
 _MOST_OF_AN_INDEX = 2**30
 """Bytes of an index: of about 25 million samples."""
 _KEY = 32
-_KEY_OF_ROWS = 64
+_KEY_OF_FILE = 64
+_FILES = (
+    ("mined negatives", mining.FOLDER, mining.SUFFIX),
+    ("vectors of tokens", kept_vectors.FOLDER, kept_vectors.SUFFIX),
+)
+"""Of files of which only the size is shown: what they have, their folder, and how their names end."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,22 @@ class CachedRows:
     """Why nothing is known of them."""
 
 
+@dataclass(frozen=True)
+class CachedFile:
+    """A cache that is one file."""
+
+    key: str
+    what: str
+    """What it has: `mined negatives` or `vectors of tokens`."""
+    path: Path
+    on_disk: int
+    used: str
+    """When it was last read, in UTC."""
+
+
+Cached = CachedTeacher | CachedRows | CachedFile
+
+
 def cached_teachers(root: Path) -> list[CachedTeacher]:
     """The teacher caches in a folder, last used first; other folders are skipped."""
     return sorted(_found(root), key=lambda cache: cache.used, reverse=True)
@@ -80,16 +103,17 @@ def cached_rows(root: Path) -> list[CachedRows]:
     return sorted(_found_rows(root / row_cache.FOLDER), key=lambda rows: rows.used, reverse=True)
 
 
-def remove(root: Path, key: str) -> list[CachedTeacher | CachedRows]:
+def cached_files(root: Path) -> list[CachedFile]:
+    """The caches of mined negatives and of vectors of tokens in a folder, last used first."""
+    return sorted(_found_files(root), key=lambda file: file.used, reverse=True)
+
+
+def remove(root: Path, key: str) -> list[Cached]:
     """Remove the caches with this prefix of their key, and return them. Raises KD508 if that fails."""
-    kept: list[CachedTeacher | CachedRows] = [*cached_teachers(root), *cached_rows(root)]
+    kept: list[Cached] = [*cached_teachers(root), *cached_rows(root), *cached_files(root)]
     chosen = [each for each in kept if each.key.startswith(key)]
     for each in chosen:
-        path = (
-            root / each.key
-            if isinstance(each, CachedTeacher)
-            else root / row_cache.FOLDER / f"{each.key}{row_cache.SUFFIX}"
-        )
+        path = _place(root, each)
         try:
             if isinstance(each, CachedTeacher):
                 shutil.rmtree(path)
@@ -98,6 +122,16 @@ def remove(root: Path, key: str) -> list[CachedTeacher | CachedRows]:
         except OSError as error:
             raise cannot_write(path, error) from error
     return chosen
+
+
+def _place(root: Path, each: Cached) -> Path:
+    match each:
+        case CachedFile():
+            return each.path
+        case CachedRows():
+            return root / row_cache.FOLDER / f"{each.key}{row_cache.SUFFIX}"
+        case CachedTeacher():
+            return root / each.key
 
 
 def _found(root: Path) -> Iterator[CachedTeacher]:
@@ -129,19 +163,30 @@ def _samples(index: Path) -> int:
 
 
 def _found_rows(folder: Path) -> Iterator[CachedRows]:
-    for file in folder.iterdir() if folder.is_dir() and not folder.is_symlink() else ():
-        if file.is_symlink() or file.suffix != row_cache.SUFFIX or not _is_key(file.stem, _KEY_OF_ROWS):
-            continue
-        try:
-            size, used = file.stat().st_size, _time(file)
-        except OSError:
-            continue
+    for file, size, used in _keyed(folder, row_cache.SUFFIX):
         try:
             about = row_cache.about(file)
         except (OSError, Damage) as damage:
             yield CachedRows(file.stem, "", "", 0, size, used, damage=f"{damage}")
             continue
         yield CachedRows(file.stem, about.tokenizer, about.text, about.rows, size, used)
+
+
+def _found_files(root: Path) -> Iterator[CachedFile]:
+    for what, folder, suffix in _FILES:
+        for file, size, used in _keyed(root / folder, suffix):
+            yield CachedFile(file.stem, what, file, size, used)
+
+
+def _keyed(folder: Path, suffix: str) -> Iterator[tuple[Path, int, str]]:
+    """The files that are named by a checksum, with their size and when they were last used."""
+    for file in folder.iterdir() if folder.is_dir() and not folder.is_symlink() else ():
+        if file.is_symlink() or file.suffix != suffix or not _is_key(file.stem, _KEY_OF_FILE):
+            continue
+        try:
+            yield file, file.stat().st_size, _time(file)
+        except OSError:
+            continue
 
 
 def _is_key(name: str, length: int) -> bool:

@@ -9,6 +9,9 @@ import pytest
 import transformers
 
 from kdspec.data import row_cache, texts
+from kdspec.data.cache_folder import put
+from kdspec.data.ranking import mining
+from kdspec.networks import kept_vectors
 from kdspec.testing import tiny
 
 TINY = Path(__file__).parent.parent.parent / "data" / "tiny"
@@ -93,6 +96,29 @@ def test_encoded_rows_that_are_damaged_can_be_removed(encoded_rows, kdspec):
     assert (cached_teachers["text"], cached_teachers["rows"], cached_teachers["on_disk"]) == ("", 0, 1)
     assert kdspec("cache", "--remove", "all", "--folder", "caches").code == 0
     assert not encoded_rows.exists()
+
+
+def test_mined_negatives_and_vectors_of_tokens_are_listed_and_removed_too(kdspec, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = [
+        tmp_path / "caches" / mining.FOLDER / f"{'ab' * 32}{mining.SUFFIX}",
+        tmp_path / "caches" / kept_vectors.FOLDER / f"{'cd' * 32}{kept_vectors.SUFFIX}",
+    ]
+    for file in files:
+        put(file, b"12345", 100)
+    listed = json.loads(kdspec(*LIST, "--json").out)
+    assert {each["kind"]: (each["key"], each["on_disk"]) for each in listed} == {
+        "mined negatives": ("ab" * 32, 5),
+        "vectors of tokens": ("cd" * 32, 5),
+    }
+    told = kdspec(*LIST).out
+    assert "abababab  mined negatives    5 B" in told
+    assert "cdcdcdcd  vectors of tokens  5 B" in told
+    assert "0 teacher caches, 0 B; 2 of mined negatives and vectors, 10 B; together 10 B" in told
+    assert f"removed {'ab' * 32}, 5 B" in kdspec("cache", "--remove", "abab", "--folder", "caches").out
+    assert [file.exists() for file in files] == [False, True]
+    assert kdspec("cache", "--remove", "all", "--folder", "caches").code == 0
+    assert not files[1].exists()
 
 
 def test_what_is_no_cache_is_never_removed(filled, kdspec, tmp_path):
