@@ -105,6 +105,34 @@ def match(theirs: Sequence[str], ours: Sequence[str]) -> ClassMatch:
     return ClassMatch(tuple(theirs), tuple(ours), tuple(order.get(number) for number in range(len(ours))))
 
 
+def renamed(theirs: Sequence[str], labels: Mapping[str, str]) -> tuple[str, ...]:
+    """The name in the task for each class of a head or of recorded answers; its own where the mapping has none for it.
+
+    Args:
+        theirs: the names of the classes.
+        labels: the name in the task by class, whose keys are matched with `theirs` as `match` does; two may have one name.
+    """
+    keys = tuple(labels)
+    found = match(keys, theirs)
+    return tuple(
+        name if number is None else labels[keys[number]] for name, number in zip(theirs, found.order, strict=True)
+    )
+
+
+def groups(names: Sequence[str], ours: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    """For each class of the task the positions of the classes that are it: one, several to be merged, or none.
+
+    Args:
+        names: the name in the task for each class, as `renamed` returns them; those that are no class of it are in no group.
+        ours: the classes of the task.
+    """
+    once = tuple(dict.fromkeys(names))
+    at: dict[str, list[int]] = {name: [] for name in once}
+    for number, name in enumerate(names):
+        at[name].append(number)
+    return tuple(() if number is None else tuple(at[once[number]]) for number in match(once, ours).order)
+
+
 def is_number(name: str) -> bool:
     """Whether the name is a number."""
     return _NUMBER.fullmatch(name.strip()) is not None

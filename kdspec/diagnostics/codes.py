@@ -224,7 +224,7 @@ _TABLE = (
         "KD317",
         "a loaded head has other classes than the task",
         "The head in the files of a model is matched to the task by the names of its classes, which are the same but for "
-        "case, blanks, `_` and `-`, or by the mapping `labels` of the model. Another order, another number of classes, "
+        "case, blanks, `_` and `-`, or by the mapping `labels` of the model, which may merge classes of a teacher. Another order, another number of classes, "
         "other names, or a head of another kind would compare each class with another one. A head that a stage trains is "
         "re-initialised instead; one whose predictions are read as it was loaded is an error.",
     ),

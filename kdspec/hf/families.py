@@ -129,6 +129,7 @@ def changed(before: ModelFacts, changes: Mapping[str, Any]) -> ModelFacts:
         classes=before.classes,
         labels=before.labels,
         by_name=before.by_name,
+        merges=before.merges,
         problem=before.problem,
         architecture=before.architecture,
         vocabulary=_number(changes, ("vocab_size",), before.vocabulary),

@@ -1,15 +1,14 @@
-"""The rows of a loaded head: named by a mapping of the spec, put into the task's order, or re-initialised."""
+"""The rows of a loaded head: named by a mapping of the spec, put into the task's order, merged, or re-initialised."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from kdspec.api.kinds.model import ModelContext, ModelFacts
 from kdspec.data import class_match
 from kdspec.data.class_match import listed, shown
-from kdspec.data.label_names import repeated
 from kdspec.diagnostics.diagnostic import closest
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import families
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 def named_by(known: ModelFacts, labels: Mapping[str, str]) -> ModelFacts:
     """The facts with the task's names for the classes of the head, from the mapping of a spec; without classes if it has a fault.
 
+    Classes with one name are merged.
+
     Args:
         known: the facts of the files.
         labels: the name in the task for each class of the head; empty without a mapping.
@@ -31,9 +32,10 @@ def named_by(known: ModelFacts, labels: Mapping[str, str]) -> ModelFacts:
         return known
     if misnamed(known, labels) is not None:
         return replace(known, classes=None, labels=())
-    found = class_match.match(tuple(labels), _theirs(known))
-    ours = tuple(labels.values())
-    return replace(known, labels=tuple(ours[number] for number in found.order if number is not None), by_name=True)
+    names = class_match.renamed(_theirs(known), labels)
+    once = tuple(dict.fromkeys(names))
+    merges = class_match.groups(names, once) if len(once) < len(names) else ()
+    return replace(known, classes=len(once), labels=once, by_name=True, merges=merges)
 
 
 def misnamed(known: ModelFacts, labels: Mapping[str, str]) -> Fault | None:
@@ -53,12 +55,6 @@ def misnamed(known: ModelFacts, labels: Mapping[str, str]) -> Fault | None:
     if found.lacking:
         message = f"`labels` has no name for the class {listed(found.lacking)} of the head"
         return Fault(CODE, message, at, help=f"name each of its classes; it has {listed(_theirs(known))}")
-    names = list(labels.values())
-    if (twice := repeated(names)) is not None:
-        message = f"`labels` has the name {shown(twice)} for two classes of the head"
-        return Fault(
-            CODE, message, at, help="the logits of two classes cannot become those of one; give each its own name"
-        )
     return None
 
 
@@ -93,10 +89,16 @@ def compared_head(
     return replace(verdict, required=None) if unnamed and not scores else verdict
 
 
+def fit_rows(config: Any, verdict: Verdict) -> None:
+    """Give the configuration as many classes as the head in the files, whose rows are merged once they are loaded."""
+    if verdict.groups:
+        config.num_labels = sum(map(len, verdict.groups))
+
+
 def settle(
     module: nn.Module, verdict: Verdict, fresh: frozenset[str], wider: Callable[[], nn.Module]
 ) -> frozenset[str]:
-    """Put the rows of a loaded head into the task's order, or re-initialise them, as the comparison with the task found.
+    """Put the rows of a loaded head into the task's order, merge or re-initialise them, as the comparison with the task found.
 
     Args:
         module: the model with its loaded weights, changed in place.
@@ -113,7 +115,7 @@ def settle(
     if fresh and verdict.required:
         message = f"the files have no {shown(min(fresh))}, which belongs to the head that their configuration has"
         raise Fault(CODE, message, ("path",), help=verdict.required)
-    if not verdict.redrawn and not verdict.order:
+    if not verdict.redrawn and not verdict.order and not verdict.groups:
         return fresh
     import torch
 
@@ -124,11 +126,27 @@ def settle(
         for owner in dict.fromkeys(name.rpartition(".")[0] for name in rows):
             _draw(module, module.get_submodule(owner))
         return fresh | rows.keys()
+    if verdict.groups:
+        _merge(module, {name.rpartition(".")[0] for name in rows}, verdict.groups)
+        return fresh
     with torch.no_grad():
         for name, tensor in rows.items():
             (axis,) = (n for n, size in enumerate(tensor.shape) if shapes[name][n] != size)
             tensor.copy_(tensor.index_select(axis, torch.tensor(verdict.order)))
     return fresh
+
+
+def _merge(module: nn.Module, owners: Collection[str], groups: tuple[tuple[int, ...], ...]) -> None:
+    """Put the merging behind the layer that has a row for each class, and whose outputs are the logits."""
+    from kdspec.hf.merged_head import MergedHead
+
+    if len(owners) != 1:
+        message = (
+            f"the classes of a `{type(module).__name__}` are the outputs of {len(owners)} layers, and cannot be merged"
+        )
+        raise Fault(CODE, message, ("labels",), help="give each class of its head its own name")
+    (owner,) = owners
+    module.set_submodule(owner, MergedHead(module.get_submodule(owner), groups))
 
 
 def _draw(module: nn.Module, owner: nn.Module) -> None:

@@ -34,6 +34,7 @@ _KINDS = re.compile(
     r"NextSentencePrediction|ConditionalGeneration|PreTraining)$|(LMHead|DoubleHeads)Model$"
 )
 _FEW = 50
+_EXCLUSIVE = frozenset({"sequence_classification", "token_classification"})
 _OF_CLASSES = frozenset({"sequence_classification", "multi_label", "token_classification", "regression"})
 _READS = MappingProxyType(
     {
@@ -72,6 +73,8 @@ class Verdict:
     """Whether its weights are re-initialised, although their shapes may fit."""
     order: tuple[int, ...] = ()
     """For each class of the task the row of the head with its weights, if the rows must be put in order."""
+    groups: tuple[tuple[int, ...], ...] = ()
+    """For each class of the task the rows of the head whose probabilities add up to its own, if classes are merged."""
     required: str | None = None
     """If its predictions are read as it was loaded, what helps where the weights are not in the files after all."""
 
@@ -103,7 +106,7 @@ def compare_head(model: str, known: ModelFacts, wanted: Wanted, *, as_loaded: bo
         return Verdict(required=required)
     found = class_match.match(known.labels or class_match.numbered(known.classes), wanted.labels)
     if known.by_name:
-        verdict = _mapped(model, found, wanted)
+        verdict = _mapped(model, found, known, wanted)
     elif len(found.theirs) != len(found.ours):
         fault = _of_another_number(model, found, known, wanted, as_loaded=as_loaded)
         verdict = Verdict(faults=(fault,), redrawn=True)
@@ -123,6 +126,7 @@ def findings(plan: Plan, heads: Mapping[str, Head]) -> Iterator[Finding]:
         heads: the heads that tasks need; without labels where these are not known yet.
     """
     as_loaded = plan.read_as_loaded
+    yield from _trained_merged(plan)
     parts = [task for stage in plan.stages for task in stage.tasks.values()]
     for model, task in dict.fromkeys((model, part.task) for part in parts for model in part.models):
         if task in heads:
@@ -197,15 +201,35 @@ def _named(model: str, found: ClassMatch, wanted: Wanted, *, as_loaded: bool) ->
     return Verdict(faults=(_drawn_anew(model, found, wanted),), redrawn=True)
 
 
-def _mapped(model: str, found: ClassMatch, wanted: Wanted) -> Verdict:
+def _mapped(model: str, found: ClassMatch, known: ModelFacts, wanted: Wanted) -> Verdict:
+    if known.merges and wanted.kind not in _EXCLUSIVE:
+        message = (
+            f"`labels` of `{model}` gives classes one name, and the probabilities of `{wanted.kind}` do not add up"
+        )
+        help_ = "give each class of the head its own name; classes are merged where one of them is right"
+        return Verdict(faults=(Fault(CODE, message, ("labels",), help=help_),))
     if found.relation in ("same", "order"):
         order = tuple(number for number in found.order if number is not None)
+        if known.merges:
+            return Verdict(groups=tuple(known.merges[number] for number in order))
         return Verdict(order=order if found.relation == "order" else ())
     wrong = [name for name in found.unknown if name]
     what = f"not classes of task `{wanted.task}`: {listed(wrong)}" if wrong else f"not named: {listed(found.lacking)}"
-    message = f"`labels` of `{model}` must name each class of task `{wanted.task}` once; {what}"
+    message = f"`labels` of `{model}` must name all classes of task `{wanted.task}` and no others; {what}"
     notes = (f"task `{wanted.task}`: {listed(found.ours)}",)
     return Verdict(faults=(Fault(CODE, message, ("labels",), notes=notes),))
+
+
+def _trained_merged(plan: Plan) -> Iterator[Finding]:
+    """The students whose heads have merged classes: these have no weights that could be trained and saved."""
+    for stage in plan.stages:
+        model = stage.student
+        if plan.facts[model].merges:
+            message = f"`labels` of `{model}` merges classes of its head, and stage `{stage.name}` trains `{model}`"
+            at = ("models", model, plan.spec.models[model].name, "labels")
+            also = (Mark(("stages", stage.name), "trains it", key=True),)
+            help_ = "merge the classes of a teacher only; without `labels` the head of a student is re-initialised"
+            yield Finding(CODE, message, at, also=also, help=help_)
 
 
 def _of_pairs(model: str, known: ModelFacts, wanted: Wanted, *, as_loaded: bool) -> Verdict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdspec.data.class_match import folded, line, listed, mapping_line, match, scalar, uncased
+from kdspec.data.class_match import folded, groups, line, listed, mapping_line, match, renamed, scalar, uncased
 from kdspec.source.document import parse
 
 LETTERS = st.text("abcdefghéßжщ学生", min_size=1, max_size=6)
@@ -105,3 +105,19 @@ def test_numbers_and_signs_are_quoted_in_what_is_to_be_written():
         '"2"', '"true"', '"a, b"', "B-PER", "学生", '"null"', '"-x"',
     ]  # fmt: skip
     assert mapping_line("labels", {"NEG": "0", "POS": "1"}) == 'labels: {NEG: "0", POS: "1"}'
+
+
+@given(st.data(), NAMES)
+def test_every_class_is_in_the_group_of_its_name(data, ours):
+    """Of any mapping, whatever the spelling of its keys and names: each class of theirs is in one group, that of its name."""
+    theirs = [f"{number} {name}" for number, name in enumerate(data.draw(st.lists(LETTERS, min_size=2, max_size=12)))]
+    meant = [data.draw(st.sampled_from(range(len(ours)))) for _ in theirs]
+    mapping = {name.upper(): ours[one] for name, one in zip(theirs, meant, strict=True)}
+    found = groups(renamed(theirs, mapping), ours)
+    assert found == tuple(tuple(n for n, one in enumerate(meant) if one == number) for number in range(len(ours)))
+
+
+def test_a_class_without_a_name_in_the_mapping_keeps_its_own():
+    names = renamed(["POS", "NEG", "MIXED"], {"pos": "good", "neg": "bad"})
+    assert names == ("good", "bad", "MIXED")
+    assert groups(names, ["mixed", "bad", "fine"]) == ((2,), (1,), ())

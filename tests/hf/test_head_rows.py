@@ -10,6 +10,7 @@ from kdspec.api.kinds.model import ModelContext
 from kdspec.api.working.task import Head
 from kdspec.builtins.models.transformers import Transformers
 from kdspec.diagnostics.fault import Fault
+from kdspec.networks.module_digest import module_digest
 
 NAMES = {"id2label": {0: "C", 1: "A", 2: "B"}, "label2id": {"C": 0, "A": 1, "B": 2}}
 MAPPING = {"C": "c", "A": "a", "B": "b"}
@@ -46,6 +47,28 @@ def test_a_mapping_puts_the_logits_in_the_order_of_the_task(new_model, family, k
     module = built(folder, ["a", "b", "c"], kind=kind, labels=MAPPING)
     assert torch.equal(logits(module), logits(loaded)[..., [1, 2, 0]])
     assert module.config.id2label == {0: "a", 1: "b", 2: "c"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "deberta-v2", "modernbert", "gpt2", "albert"])
+def test_the_probabilities_of_classes_with_one_name_add_up(new_model, family, kind):
+    changes = {"pad_token_id": 0} if family in ("gpt2", "modernbert") else {}
+    changes |= {"embedding_size": 8} if family == "albert" else {}
+    folder = new_model("model", family, KINDS[kind], **NAMES, **changes)
+    loaded = logits(getattr(transformers, KINDS[kind]).from_pretrained(folder).eval())
+    found = logits(built(folder, ["x", "a"], kind=kind, labels={"C": "x", "B": "x", "A": "a"}))
+    assert torch.equal(found[..., 1], loaded[..., 1])
+    assert torch.allclose(found.softmax(-1)[..., 0], loaded.softmax(-1)[..., [0, 2]].sum(-1), atol=1e-6)
+
+
+def test_a_merged_head_has_another_digest_for_other_groups(new_model):
+    """A teacher cache is not read with classes that are merged otherwise."""
+    folder = new_model("model", "bert", KINDS["sequence_classification"], **NAMES)
+    one = built(folder, ["x", "a"], labels={"C": "x", "B": "x", "A": "a"})
+    other = built(folder, ["x", "a"], labels={"C": "x", "A": "x", "B": "a"})
+    assert module_digest(one) != module_digest(other)
+    again = built(folder, ["x", "a"], labels={"A": "a", "C": "x", "B": "x"})
+    assert module_digest(one) == module_digest(again)
 
 
 def test_the_order_of_the_mapping_and_the_spelling_of_its_names_do_not_matter(new_model):

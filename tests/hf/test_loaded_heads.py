@@ -254,10 +254,9 @@ def test_nothing_is_said_where_the_files_or_the_classes_are_not_known():
     [
         ({"NEG": "a"}, ("labels",), "has no name for the class `POS`"),
         ({"NEG": "a", "POSS": "b"}, ("labels", "POSS"), "the head in the files has no class `POSS`"),
-        ({"NEG": "a", "POS": "a"}, ("labels",), "has the name `a` for two classes"),
     ],
 )
-def test_a_mapping_names_each_class_of_the_head_once(labels, at, says):
+def test_a_mapping_names_each_class_of_the_head(labels, at, says):
     found = misnamed(facts("NEG", "POS"), labels)
     assert (found.code, found.at) == ("KD317", at)
     assert says in found.message
@@ -275,3 +274,40 @@ def test_a_mapping_to_classes_that_are_not_those_of_the_task_is_an_error():
     (fault,), _ = told(known, wanted("bad", "good"), as_loaded=False)
     assert fault[0] == "error"
     assert "not classes of task `texts`: `god`" in fault[1]
+
+
+EMOTIONS = facts("joy", "anger", "love", "fear")
+MERGING = {"joy": "good", "LOVE": "good", "anger": "bad", "fear": "bad"}
+
+
+def test_classes_with_one_name_are_one_class_in_the_order_of_the_task():
+    known = named_by(EMOTIONS, MERGING)
+    assert (known.classes, known.labels, known.merges) == (2, ("good", "bad"), ((0, 2), (1, 3)))
+    for kind in ("sequence_classification", "token_classification"):
+        architecture = "BertForTokenClassification" if kind.startswith("token") else SEQUENCE
+        named = named_by(facts(*EMOTIONS.labels, architecture=architecture), MERGING)
+        verdict = compare_head("model", named, wanted("Bad", "good", kind=kind), as_loaded=True)
+        assert (verdict.faults, verdict.order, verdict.groups) == ((), (), ((1, 3), (0, 2)))
+
+
+def test_a_mapping_without_a_name_twice_merges_nothing():
+    known = named_by(EMOTIONS, {"joy": "j", "anger": "a", "love": "l", "fear": "f"})
+    assert not known.merges
+    verdict = compare_head("model", known, wanted("a", "f", "j", "l"), as_loaded=True)
+    assert (verdict.order, verdict.groups) == ((1, 3, 0, 2), ())
+
+
+def test_merged_classes_that_are_not_those_of_the_task_are_an_error():
+    known = named_by(EMOTIONS, MERGING)
+    (fault,), _ = told(known, wanted("good", "bad", "neutral"))
+    assert fault[0] == "error"
+    assert "not named: `neutral`" in fault[1]
+    (fault,), _ = told(known, wanted("good", "evil"))
+    assert "not classes of task `texts`: `bad`" in fault[1]
+
+
+def test_labels_of_which_several_may_be_right_are_not_merged():
+    """The probability that one of two is right does not follow from theirs."""
+    (fault,), _ = told(named_by(EMOTIONS, MERGING), wanted("good", "bad", kind="multi_label"))
+    assert fault[0] == "error"
+    assert "`multi_label` do not add up" in fault[1]

@@ -160,6 +160,45 @@ def test_several_teachers_of_other_orders_are_each_put_in_that_of_the_task(taugh
     assert accuracy(ran, "second") == 1.0
 
 
+@pytest.mark.slow
+def test_a_teacher_of_finer_classes_teaches_those_of_the_task(tmp_path, taught, launch):
+    """Two of its four classes are one of the task: the likeliest of the task's classes is that of the added probabilities."""
+    import transformers
+
+    taught(["joy", "anger", "love", "calm"], ["good", "bad", "good", "neutral"])
+    tokens = transformers.AutoTokenizer.from_pretrained(tmp_path / "teacher")(TEXTS, return_tensors="pt", padding=True)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "teacher").eval()
+    with torch.no_grad():
+        for tensor in model.classifier.parameters():
+            tensor.mul_(2000)  # so that no class is the likeliest of all rows for having two parts
+        finer = model(**tokens).logits.softmax(-1)
+    model.save_pretrained(tmp_path / "teacher")
+    named(tmp_path / "teacher", ["joy", "anger", "love", "calm"])
+    best = torch.stack([finer[:, 1], finer[:, 0] + finer[:, 2], finer[:, 3]], -1).argmax(-1).tolist()
+    labels = [["bad", "good", "neutral"][number] for number in best]
+    assert len(set(labels)) > 1
+    rows = [{"text": text, "label": label} for text, label in zip(TEXTS, labels, strict=True)]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    merged = f"{TEACHER}.labels={{joy: good, love: good, anger: bad, calm: neutral}}"
+    classes = f"{TASK}.labels=[bad, good, neutral]"
+    ran = launch(merged, classes, text=SPEC)
+    assert accuracy(ran) == 1.0
+    student = json.loads((ran.folder / "student" / "config.json").read_text())
+    assert list(student["id2label"].values()) == ["bad", "good", "neutral"]
+    cached = launch(merged, classes, "stages.distil.training.teacher_cache={}", text=SPEC, folder="cached")
+    weights = [load_file(each.folder / "student" / "model.safetensors") for each in (ran, cached)]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+
+
+def test_a_student_with_merged_classes_is_refused(taught, tmp_path):
+    taught(["joy", "anger", "love"], ["good", "bad", "good"])
+    merged = SPEC.replace("path: teacher}", "path: teacher, labels: {joy: good, love: good, anger: bad}}")
+    assert not check(merged, folder=tmp_path).errors
+    (error,) = check(merged.replace("  distil:\n", SUPERVISED), folder=tmp_path).errors
+    assert (error.code, error.severity) == ("KD317", "error")
+    assert "stage `fine_tune` trains `teacher`" in error.message
+
+
 TAGS = ["O", "B-WORK", "I-WORK", "B-CORP", "I-CORP"]
 TAGGED = SPEC.replace("sequence_classification", "token_classification").replace("text: text", "tokens: text")
 TAGGED = TAGGED.replace("label: label", "tags: tags")

@@ -44,11 +44,14 @@ class ModelFacts:
     family: str | None = None
     """The `model_type` of a transformers model."""
     classes: int | None = None
-    """Number of classes of the head in its files."""
+    """Number of classes of the head in its files; behind `merges`."""
     labels: tuple[str, ...] = ()
     """The names of these classes in the order of the logits, if its files name them."""
     by_name: bool = False
     """Whether `labels` are the task's names, from a mapping in the spec, so that `build` puts the logits in the task's order."""
+    merges: tuple[tuple[int, ...], ...] = ()
+    """For each of `labels` the positions of the head's classes that become it, if a mapping in the spec gives two of them one
+    name: the logit of a class is the logarithm of the sum of `exp` over them. Empty: each class is one of the head."""
     problem: str | None = None
     """The `problem_type` of that head, such as `single_label_classification`, if its files declare one."""
     architecture: str | None = None

@@ -20,7 +20,7 @@ from kdspec.hf import configuration, families, heads, loading
 from kdspec.hf.embedding.readout import HEADS, READING, Readout, ReadoutSettings
 from kdspec.hf.embedding.saved_sentences import save_embedder
 from kdspec.hf.embedding.sentence_folder import download, model_folder, read_readout
-from kdspec.hf.head_rows import compared_head, misnamed, named_by, settle
+from kdspec.hf.head_rows import compared_head, fit_rows, misnamed, named_by, settle
 from kdspec.hf.layer_copies import Initialize, copy, mistakes
 from kdspec.hf.model_source import TransformersSource, check_source, missing
 from kdspec.hf.saved.remote_code import Place, bring
@@ -48,7 +48,8 @@ class Transformers(ScoresCandidates, TransformersSource):
     scope = "row"
     labels: dict[str, str] = {}
     """With `path`: the name in the task for each class of the head in its files, `{NEG: negative, LABEL_1: positive}`. The
-    logits are put in the task's order. Default: the names are the same but for case, blanks, `_` and `-`, in the same
+    logits are put in the task's order. Classes of a teacher with one name, `{joy: good, love: good, anger: bad}`, are merged:
+    their probabilities add up. Default: the names are the same but for case, blanks, `_` and `-`, in the same
     order."""
     readout: ReadoutSettings | None = None
     """How one vector is made of a text, for tasks of embeddings."""
@@ -206,6 +207,7 @@ class Transformers(ScoresCandidates, TransformersSource):
                 if verdict is None:
                     module = auto.from_config(config, **options)
                 else:
+                    fit_rows(config, verdict)
                     module, report = self._loaded(auto, config, context, options)
                     wider = partial(loading.wider, auto, config, options)
                     context.on_initialised(settle(module, verdict, loading.check(module, report), wider))
