@@ -157,6 +157,7 @@ TORCH_AT_TOP = (
     "networks.text_networks",
     "networks.static_embeddings",
     "networks.pooling",
+    "networks.merged_head",
     "networks.recorded_scores",
     "hf.layer_copies",
     "hf.embedding.text_embedder",

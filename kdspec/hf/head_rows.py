@@ -138,7 +138,7 @@ def settle(
 
 def _merge(module: nn.Module, owners: Collection[str], groups: tuple[tuple[int, ...], ...]) -> None:
     """Put the merging behind the layer that has a row for each class, and whose outputs are the logits."""
-    from kdspec.hf.merged_head import MergedHead
+    from kdspec.networks.merged_head import MergedHead
 
     if len(owners) != 1:
         message = (

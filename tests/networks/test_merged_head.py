@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from kdspec.hf.merged_head import MergedHead
+from kdspec.networks.merged_head import MergedHead
 
 
 def test_its_outputs_are_the_merged_logits_of_its_layer():
