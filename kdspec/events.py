@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from datetime import datetime
 from functools import cache, partial
 from types import NoneType, UnionType
@@ -76,7 +76,7 @@ class StepDone:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """Metrics of one model on one split after `step` steps; `best`: whether they are the best so far."""
+    """Metrics of one model on one split after `step` steps; `best`: whether they are the best so far by `selected_by`."""
 
     stage: str
     step: int
@@ -84,6 +84,7 @@ class Evaluated:
     model: str
     metrics: dict[str, float]
     best: bool
+    selected_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +229,9 @@ def from_json(record: Mapping[str, Any]) -> Event:
         raise ValueError(f"not an event: {kind!r}")
     cls, readers = found
     values = {}
-    for name, reader in readers:
+    for name, reader, needed in readers:
+        if name not in record and not needed:
+            continue
         if name not in record:
             raise ValueError(f"{kind} lacks {name!r}")
         try:
@@ -243,12 +246,14 @@ _Reader = Callable[[object], Any]
 
 
 @cache
-def _readers() -> Mapping[str, tuple[type, tuple[tuple[str, _Reader], ...]]]:
-    """For each event by name its class, and what reads its fields: made once, for a log has millions of lines."""
-    return {
-        cls.__name__: (cls, tuple((name, _reader(hint)) for name, hint in get_type_hints(cls).items()))
-        for cls in get_args(Event)
-    }
+def _readers() -> Mapping[str, tuple[type, tuple[tuple[str, _Reader, bool], ...]]]:
+    """For each event by name its class, what reads its fields, and whether each is needed: made once for millions of lines."""
+    found = {}
+    for cls in get_args(Event):
+        hints = get_type_hints(cls)
+        needed = {each.name: each.default is MISSING and each.default_factory is MISSING for each in fields(cls)}
+        found[cls.__name__] = (cls, tuple((name, _reader(hints[name]), needed[name]) for name in needed))
+    return found
 
 
 class Record(NamedTuple):

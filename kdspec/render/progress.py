@@ -18,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdspec.api.hooks import hookimpl
+from kdspec.data.confidence import is_of_confidence, shown
 from kdspec.events import (
     CacheState,
     Evaluated,
@@ -90,6 +91,8 @@ class Progress:
         self._stage: _Stage | None = None
         self._doing = "starting"
         self._logged = -math.inf
+        self._asked = False
+        """Whether a metric of confidence selects the best student of the stage."""
         self._live: Live | None = None
         self._spinner = Spinner("dots" if self._fancy else "line")
 
@@ -124,12 +127,15 @@ class Progress:
                 self._stage.add(event)
                 self._log_step()
             case Evaluated():
+                self._asked = is_of_confidence(event.selected_by)
                 self._print(self._where(event.stage, event.step) + _metrics(event), "bold" if event.best else "")
             case CacheState() if not event.hits:
                 self._print(_cached(event), "" if event.used else "dim")
             case StageFinished():
                 self._stage = None
-                self._print(f"stage {clean(event.stage)} finished in {duration(event.seconds)}{_best(event)}")
+                self._print(
+                    f"stage {clean(event.stage)} finished in {duration(event.seconds)}{_best(event, asked=self._asked)}"
+                )
                 self._announce("comparing the models" if event.stage in self._stages[-1:] else "loading")
             case StageSkipped():
                 self._print(f"stage {clean(event.stage)} skipped: {clean(event.reason)}")
@@ -179,6 +185,7 @@ class Progress:
 
     def _start(self, event: StageStarted) -> None:
         position = self._stages.index(event.stage) + 1 if event.stage in self._stages else 1
+        self._asked = False
         self._stage = _Stage(event.stage, position, event.steps, event.start_step, self._clock(), event.start_step)
         self._logged = self._clock()
         done = f", {event.start_step} of them done" if event.start_step else ""
@@ -261,15 +268,20 @@ def _speed(rate: float) -> str:
 
 
 def _metrics(event: Evaluated) -> str:
-    listed = ", ".join(f"{clean(name)} {number(value)}" for name, value in event.metrics.items()) or "no metrics"
+    listed = _listed(event.metrics, asked=is_of_confidence(event.selected_by)) or "no metrics"
     return f"{clean(event.split)} {listed}{', the best so far' if event.best else ''}"
 
 
-def _best(event: StageFinished) -> str:
+def _best(event: StageFinished, *, asked: bool) -> str:
     if event.best_step is None:
         return ""
-    listed = ", ".join(f"{clean(name)} {number(value)}" for name, value in event.metrics.items())
+    listed = _listed(event.metrics, asked=asked)
     return f"; the best was step {event.best_step}" + (f": {listed}" if listed else "")
+
+
+def _listed(metrics: Mapping[str, float], *, asked: bool) -> str:
+    """The metrics, those of confidence only if they are asked for."""
+    return ", ".join(f"{clean(name)} {number(metrics[name])}" for name in shown(metrics, asked=asked))
 
 
 def _cached(event: CacheState) -> str:

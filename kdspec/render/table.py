@@ -13,6 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from kdspec.data.confidence import is_of_confidence, shown
 from kdspec.render.clean import clean
 
 TableCells = Mapping[str, Any]
@@ -37,14 +38,18 @@ class Column:
 
 
 def columns(rows: Sequence[TableCells]) -> tuple[Column, ...]:
-    """The table as text, for the terminal and the report; empty columns are omitted."""
+    """The table as text, for the terminal and the report; empty columns are omitted.
+
+    So are the metrics of confidence, unless one of them selects the best student.
+    """
     found = [
         Column("model", tuple(Cell(row["model"]) for row in rows), number=False),
         Column("role", tuple(Cell(row["role"]) for row in rows), number=False),
     ]
     if len({row["task"] for row in rows}) > 1:
         found.append(Column("task", tuple(Cell(row["task"]) for row in rows), number=False))
-    names = list(dict.fromkeys(metric for row in rows for metric in row["metrics"]))
+    asked = any(is_of_confidence(row["selected_by"]) for row in rows)
+    names = shown(dict.fromkeys(metric for row in rows for metric in row["metrics"]), asked=asked)
     found += [Column(name, tuple(_metric(row, _teacher(row, rows), name) for row in rows)) for name in names]
     found += [
         Column("agreement", tuple(Cell(_percent(row["agreement"])) for row in rows)),
@@ -93,14 +98,14 @@ def _measured(rows: Sequence[TableCells]) -> str:
 
 def table(rows: Sequence[TableCells]) -> Table:
     """The table for a terminal: models as columns, which is narrower than models as rows."""
-    shown = Table(box=SIMPLE_HEAD, pad_edge=False)
+    made = Table(box=SIMPLE_HEAD, pad_edge=False)
     names, *figures = columns(rows)
-    shown.add_column("")
+    made.add_column("")
     for name, row in zip(names.cells, rows, strict=True):
-        shown.add_column(clean(name.text), overflow="fold", style="bold" if row["role"] == "student" else "")
+        made.add_column(clean(name.text), overflow="fold", style="bold" if row["role"] == "student" else "")
     for column in figures:
-        shown.add_row(Text(clean(column.name), "dim"), *map(_cell, column.cells))
-    return shown
+        made.add_row(Text(clean(column.name), "dim"), *map(_cell, column.cells))
+    return made
 
 
 def count(number: float) -> str:

@@ -33,7 +33,10 @@ def test_the_pages_are_fresh(generate, capsys):
 
 def test_the_library_lists_arguments_and_fields():
     page = (DOCS / "library.md").read_text(encoding="utf-8")
-    for named in ("Evaluated(stage, step, split, model, metrics, best)", "encode(columns, tokenizer, longest)"):
+    for named in (
+        "Evaluated(stage, step, split, model, metrics, best, selected_by)",
+        "encode(columns, tokenizer, longest)",
+    ):
         assert f"| `{named}` |" in page
     assert "| `needs(student, teachers, task, *, soft, hard, matches)` |" in page
     assert "self" not in re.findall(r"`\w+\(([^`)]*)", page)

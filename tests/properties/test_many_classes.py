@@ -13,6 +13,7 @@ from kdspec import Batch, Features
 from kdspec.builtins.tasks.multi_label import LabelMetrics
 from kdspec.builtins.tasks.sequence_classification import ClassMetrics
 from kdspec.builtins.tasks.token_classification import TagMetrics
+from kdspec.data.confidence import METRICS, of_classes
 from kdspec.data.label_names import repeated
 from kdspec.data.labels import suspects
 from kdspec.engine.preflight.answers import ConfusionEvaluator
@@ -89,7 +90,9 @@ def test_the_metrics_of_classes_take_little_memory():
     truth = torch.arange(ROWS) * 97 % CLASSES
 
     def work():
-        assert merged(ClassMetrics("f1", CLASSES), truth) == {"accuracy": 1, "f1": pytest.approx(1), "mcc": 1}
+        found = merged(ClassMetrics("f1", CLASSES), truth)
+        assert found.keys() == {"accuracy", "f1", "mcc", *METRICS}
+        assert (found["accuracy"], found["f1"], found["mcc"]) == (1, pytest.approx(1), 1)
 
     assert in_a_fork(work) < MOST
 
@@ -113,10 +116,14 @@ def test_the_metrics_of_tags_take_little_memory():
 
     def work():
         states = [
-            {"sentences": torch.tensor([row]), "words": torch.tensor([[row, 0]]), "tags": torch.tensor(tags[row])}
+            {
+                "sentences": torch.tensor([row]), "words": torch.tensor([[row, 0]]), "tags": torch.tensor(tags[row]),
+                "truth": torch.tensor(tags[row]),
+                **of_classes(torch.zeros(1, CLASSES).index_fill_(1, torch.tensor(tags[row]), 99.0), torch.tensor(tags[row])),
+            }
             for row in range(ROWS)
-        ]
-        assert evaluator.merge(states) == {"accuracy": 1}
+        ]  # fmt: skip
+        assert evaluator.merge(states) == {**dict.fromkeys(METRICS, 0), "accuracy": 1, "coverage_at_95": 1}
 
     assert in_a_fork(work) < MOST
 
@@ -134,7 +141,7 @@ def test_a_run_with_tens_of_thousands_of_classes_is_evaluated(tmp_path):
 
     def work():
         (row,) = Session(planned, known, output=tmp_path / "runs", device="cpu").run().table
-        assert row.metrics.keys() == {"accuracy", "f1", "mcc", "loss"}
+        assert row.metrics.keys() == {"accuracy", "f1", "mcc", "loss", *METRICS}
         assert row.rows == ROWS
 
     assert in_a_fork(work) < MOST

@@ -86,6 +86,21 @@ def test_a_log_has_stages_evaluations_and_notes():
     ]
 
 
+@pytest.mark.parametrize(
+    ("selected_by", "listed"), [("accuracy", "accuracy 0.5"), ("topics.ece", "accuracy 0.5, ece 0.1")]
+)
+def test_metrics_of_confidence_are_listed_where_one_selects(selected_by, listed):
+    metrics = {"accuracy": 0.5, "ece": 0.1}
+    *_, evaluated, finished = log(
+        STARTED,
+        StageStarted("distil", 40, 1.0, 640, 0),
+        Evaluated("distil", 10, "validation", "student", metrics, best=False, selected_by=selected_by),
+        StageFinished("distil", 40, 75.0, 10, metrics, "models/student"),
+    )[:-1]
+    assert evaluated == f"distil 10/40: validation {listed}"
+    assert finished == f"stage distil finished in 1:15; the best was step 10: {listed}"
+
+
 def test_what_was_told_before_the_run_is_not_told_again():
     assert log(Note("warning", "odd"), Note("warning", "new"), told={"odd"}) == ["warning: new"]
 

@@ -58,6 +58,14 @@ def test_another_teacher_has_no_share_of_the_first():
     assert [beside for _, beside in cells(rows, "accuracy")] == ["", "", "90.0 % of teacher"]
 
 
+def test_metrics_of_confidence_are_shown_where_one_selects():
+    metrics = {"accuracy": 0.8, "ece": 0.05, "ece_adaptive": 0.06, "brier": 0.3, "nll": 0.4, "coverage_at_95": 0.5}
+    rows = [row | {"metrics": metrics} for row in (TEACHER, STUDENT)]
+    assert not {column.name for column in columns(rows)} & (metrics.keys() - {"accuracy"})
+    rows = [row | {"selected_by": "ece"} for row in rows]
+    assert metrics.keys() <= {column.name for column in columns(rows)}
+
+
 @pytest.mark.parametrize("name", ["accuracy", "f1", "mcc"])
 def test_the_share_of_the_teacher_is_of_the_metric_that_selects(name):
     rows = [row | {"selected_by": name, "metrics": row["metrics"] | {"mcc": 0.5}} for row in (TEACHER, STUDENT)]

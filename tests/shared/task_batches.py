@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from kdspec import Batch, BuiltTask, Evaluator, Features, Mean, Reader, State
+from kdspec.data.confidence import METRICS
 
 
 def encoded(task: BuiltTask, split: str, tokenizer: Any = None) -> Sequence[Mapping[str, Any]]:
@@ -31,7 +32,14 @@ def loss_of(task: BuiltTask, logits: Tensor, labels: Tensor) -> Mean:
 def metrics_of(
     task: BuiltTask, logits: Sequence[Any], batches: Sequence[Tensor | Batch], split: str = "train"
 ) -> dict[str, float]:
-    """The metrics of the logits of each batch, which is given whole or by its labels."""
+    """The metrics of the answers of each batch, which is given whole or by its labels; without those of confidence."""
+    return {name: value for name, value in all_metrics_of(task, logits, batches, split).items() if name not in METRICS}
+
+
+def all_metrics_of(
+    task: BuiltTask, logits: Sequence[Any], batches: Sequence[Tensor | Batch], split: str = "train"
+) -> dict[str, float]:
+    """All metrics of the logits of each batch."""
     evaluator = task.evaluator(split)
     return dict(evaluator.merge(states_of(evaluator, logits, batches)))
 

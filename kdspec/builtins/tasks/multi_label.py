@@ -16,11 +16,12 @@ from kdspec.api.kinds.kinds import Augmentation, Dataset, Task
 from kdspec.api.kinds.losses import LogitKind
 from kdspec.api.spec.bounds import LONGEST_ROW
 from kdspec.api.working.batch import Batch
-from kdspec.api.working.evaluator import Evaluator, Metric, State
+from kdspec.api.working.evaluator import Evaluator, State
 from kdspec.api.working.task import Head
-from kdspec.data import label_columns, texts
+from kdspec.data import confidence, label_columns, texts
 from kdspec.data.answers.same_answers import share_of_same
 from kdspec.data.columns import ColumnPlace, missing, named
+from kdspec.data.confidence import ConfidenceMetric
 from kdspec.data.label_columns import LabelColumns, MissingMarks
 from kdspec.data.label_names import SUSPECT, LabelNames
 from kdspec.data.labels.label_lists import LabelLists, ListColumn
@@ -80,9 +81,12 @@ class MultiLabel(Task):
     teacher. An augmented row has no labels."""
     threshold: float = Field(default=0.5, gt=0, lt=1)
     """The metrics take a label as predicted if its probability is above this."""
-    metric: Literal["micro_f1", "macro_f1", "subset_accuracy"] = "micro_f1"
+    metric: Literal["micro_f1", "macro_f1", "subset_accuracy", ConfidenceMetric] = "micro_f1"
     """The metric that selects the best student. `micro_f1` is the F1 over all decisions, `macro_f1` is the mean of the F1
-    of each label, and `subset_accuracy` is the share of rows with every label correct."""
+    of each label, and `subset_accuracy` is the share of rows with every label correct. The others are of the confidence in
+    the decisions, one for each row and label: the calibration error in bins of equal width (`ece`) and of equally many
+    decisions (`ece_adaptive`), the score of Brier, the negative log-likelihood, and the share of decisions of highest
+    confidence of which 95 % are right."""
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
@@ -125,7 +129,7 @@ class MultiLabel(Task):
 
     def metric_names(self) -> Collection[str]:
         """Those of `metric`."""
-        return ("micro_f1", "macro_f1", "subset_accuracy")
+        return ("micro_f1", "macro_f1", "subset_accuracy", *confidence.METRICS)
 
     def check(self, context: BuildContext) -> Iterator[Fault]:
         """Whether the rows have the columns of the texts."""
@@ -173,7 +177,7 @@ class LabelledRows(LabelledTexts):
         return by_head(features, batch, binary_cross_entropy)
 
     def evaluator(self, split: str) -> Evaluator:
-        """F1 over the known decisions, and the share of rows with every label correct."""
+        """F1 and calibration over the known decisions, and the share of rows with every label correct."""
         del split
         return LabelMetrics(self._task.metric, self._task.threshold)
 
@@ -206,7 +210,7 @@ def _f1(hits: Tensor, given: Tensor, due: Tensor) -> float:
 
 
 class LabelMetrics(Evaluator):
-    """F1 over the known decisions, and the share of rows with every label correct.
+    """F1 over the known decisions, how far their confidence can be trusted, and the share of rows with every label correct.
 
     The F1 of a label that no row has and the model never predicts is 0.
 
@@ -215,24 +219,27 @@ class LabelMetrics(Evaluator):
         threshold: the probability above which a label is predicted.
     """
 
+    others = tuple(confidence.METRICS.values())
     agrees_on = "decisions alike, one for each row and label"
 
     def __init__(self, metric: str, threshold: float) -> None:
-        self.primary, self.limit = Metric(metric), math.log(threshold / (1 - threshold))
+        self.primary, self.limit = confidence.metric(metric), math.log(threshold / (1 - threshold))
 
     def add(self, features: Features, batch: Batch) -> State:
-        """For each row the predicted labels and the true ones."""
+        """For each row the predicted labels, with their confidence, and the true ones."""
         import torch
 
         from kdspec.objectives.hard_labels import labels
         from kdspec.objectives.soft_labels import outputs
 
-        truth = labels(features, batch)[0]
+        truth, logits = labels(features, batch)[0], outputs(features)[0].dense().float()
+        given = logits > self.limit
         return {
             "rows": torch.tensor(batch.rows),
-            "given": outputs(features)[0].dense().float() > self.limit,
+            "given": given,
             "true": truth == 1,
             "known": ~truth.isnan(),
+            **confidence.of_labels(logits, truth, given),
         }
 
     def merge(self, states: Sequence[State]) -> dict[str, float]:
@@ -255,7 +262,10 @@ class LabelMetrics(Evaluator):
         }
         if len(whole := torch.cat(alike)):
             found["subset_accuracy"] = whole.double().mean().item()
-        return found
+        sure = torch.cat([state["confidence"][state["known"]] for state in states])
+        right = torch.cat([(state["given"] == state["true"])[state["known"]] for state in states])
+        brier, nll = (torch.stack([state["sums"] for state in states]).sum(0) / len(right)).tolist()
+        return found | confidence.metrics(sure, right, brier, nll)
 
     def agreement(self, states: Sequence[State], reference: Sequence[State]) -> float | None:
         """The share of equal decisions at the threshold: of the known ones, or of all if none is known."""

@@ -14,12 +14,13 @@ from kdspec.api.kinds.kinds import Augmentation, Dataset, Task
 from kdspec.api.kinds.losses import LogitKind
 from kdspec.api.spec.bounds import LONGEST_ROW
 from kdspec.api.working.batch import Batch
-from kdspec.api.working.evaluator import Evaluator, Metric, State
+from kdspec.api.working.evaluator import Evaluator, State
 from kdspec.api.working.task import Head
-from kdspec.data import label_columns, label_names, texts
+from kdspec.data import confidence, label_columns, label_names, texts
 from kdspec.data.answers.same_answers import share_of_same
 from kdspec.data.classes import classes
 from kdspec.data.columns import ColumnPlace, missing, named
+from kdspec.data.confidence import ConfidenceMetric
 from kdspec.data.label_columns import MissingMarks, declared, declared_names
 from kdspec.data.label_names import LabelNames
 from kdspec.data.text_rows import VARIES, LabelledTexts, TextRows
@@ -65,9 +66,12 @@ class SequenceClassification(Task):
     augment: list[Augmentation] = []
     """Augmentations of the words of training rows, one after another, different in each epoch; only in stages with a
     teacher. An augmented row has no label."""
-    metric: Literal["accuracy", "f1", "mcc"] = "accuracy"
+    metric: Literal["accuracy", "f1", "mcc", ConfidenceMetric] = "accuracy"
     """The metric that selects the best student. `f1` is that of the second of two labels, else the mean over the
-    labels; `mcc` is Matthews' correlation coefficient, 0 if all answers are one class."""
+    labels; `mcc` is Matthews' correlation coefficient, 0 if all answers are one class. The others are of the confidence in
+    the answers: the calibration error in bins of equal width (`ece`) and of equally many rows (`ece_adaptive`), the score of
+    Brier, the negative log-likelihood, and the share of rows that can be answered with 95 % right, those of highest
+    confidence first."""
 
     def adaptor(self) -> Mapping[str, str | list[str]]:
         """The field paths for a transformers model."""
@@ -95,7 +99,7 @@ class SequenceClassification(Task):
 
     def metric_names(self) -> Collection[str]:
         """Those of `metric`."""
-        return ("accuracy", "f1", "mcc")
+        return ("accuracy", "f1", "mcc", *confidence.METRICS)
 
     def check(self, context: BuildContext) -> Iterator[Fault]:
         """Whether the rows have the columns of the texts."""
@@ -143,7 +147,7 @@ class Classification(LabelledTexts):
         return by_head(features, batch, cross_entropy)
 
     def evaluator(self, split: str) -> Evaluator:
-        """Accuracy, F1 and Matthews' correlation over the labelled rows."""
+        """Accuracy, F1, Matthews' correlation and calibration over the labelled rows."""
         del split
         return ClassMetrics(self._task.metric, len(self.head.labels))
 
@@ -173,32 +177,35 @@ class Classification(LabelledTexts):
 
 
 class ClassMetrics(Evaluator):
-    """Accuracy, F1 and Matthews' correlation of the predicted classes.
+    """Accuracy, F1 and Matthews' correlation of the predicted classes, and how far their confidence can be trusted.
 
     Args:
         metric: the one that selects the best student.
         classes: number of classes.
     """
 
+    others = tuple(confidence.METRICS.values())
     agrees_on = "rows with the same class"
 
     def __init__(self, metric: str, classes: int) -> None:
-        self.primary, self.classes = Metric(metric), classes
+        self.primary, self.classes = confidence.metric(metric), classes
 
     def add(self, features: Features, batch: Batch) -> State:
-        """The predicted class of each row, and its label."""
+        """The predicted class of each row with its confidence, and its label."""
         import torch
 
         from kdspec.objectives.hard_labels import labels
         from kdspec.objectives.soft_labels import outputs
 
         logits, truth = outputs(features)[0], labels(features, batch)[0]
+        dense = logits.dense().float()
         return {
             "rows": torch.tensor(batch.rows),
-            "predicted": logits.dense().float().argmax(-1),
+            "predicted": dense.argmax(-1),
             "truth": truth,
             "known": truth != _IGNORE,
             "classes": torch.tensor(logits.classes),
+            **confidence.of_classes(dense, truth),
         }
 
     def merge(self, states: Sequence[State]) -> dict[str, float]:
@@ -214,11 +221,13 @@ class ClassMetrics(Evaluator):
         if not known.any():
             return {}
         predicted, truth = predicted[known], truth[known]
+        sure, brier, nll = (confidence.joined(states, name, known) for name in ("confidence", "brier", "nll"))
         binary = self.classes <= 2
         return {
             "accuracy": (predicted == truth).double().mean().item(),
             "f1": binary_f1_score(predicted, truth).item() if binary else macro_f1(predicted, truth, self.classes),
             "mcc": matthews(predicted, truth),
+            **confidence.metrics(sure, predicted == truth, brier.mean().item(), nll.mean().item()),
         }
 
     def agreement(self, states: Sequence[State], reference: Sequence[State]) -> float | None:

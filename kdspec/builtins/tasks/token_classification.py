@@ -14,10 +14,11 @@ from kdspec.api.kinds.kinds import Dataset, Task
 from kdspec.api.kinds.losses import LogitKind
 from kdspec.api.spec.bounds import LONGEST_ROW
 from kdspec.api.working.batch import Batch
-from kdspec.api.working.evaluator import Evaluator, Metric, State
+from kdspec.api.working.evaluator import Evaluator, State
 from kdspec.api.working.task import BuiltTask, Head, Reader, Row
-from kdspec.data import tag_schemes, texts
+from kdspec.data import confidence, tag_schemes, texts
 from kdspec.data.columns import ColumnPlace, missing, named
+from kdspec.data.confidence import ConfidenceMetric
 from kdspec.data.label_columns import MissingMarks
 from kdspec.data.label_names import LabelNames
 from kdspec.data.labels.word_tags import NO_TAG, TagColumn, WordTags, needs_entities
@@ -76,9 +77,11 @@ class TokenClassification(Task):
     are wrong, or no entity."""
     label_all_pieces: bool = False
     """Whether the other tokens of a word have its label too, in the hard loss; after `B-PER` that is `I-PER`."""
-    metric: Literal["f1", "precision", "recall", "accuracy"] | None = None
+    metric: Literal["f1", "precision", "recall", "accuracy", ConfidenceMetric] | None = None
     """The metric that selects the best student: of entities, or the share of words with the correct tag. Default: `f1`
-    if the tags mark entities, else `accuracy`."""
+    if the tags mark entities, else `accuracy`. The others are of the confidence in the tags of the words that are read: the
+    calibration error in bins of equal width (`ece`) and of equally many words (`ece_adaptive`), the score of Brier, the
+    negative log-likelihood, and the share of words of highest confidence of which 95 % are right."""
 
     def adaptor(self) -> Mapping[str, str | list[str]]:
         """The field paths for a transformers model; `logits_mask` selects the first token of each word."""
@@ -104,7 +107,7 @@ class TokenClassification(Task):
 
     def metric_names(self) -> Collection[str]:
         """Those of `metric`; for plain tags only accuracy."""
-        return ("accuracy",) if self.scheme == "plain" else _OF_ENTITIES
+        return (*(("accuracy",) if self.scheme == "plain" else _OF_ENTITIES), *confidence.METRICS)
 
     def check(self, context: BuildContext) -> Iterator[Fault]:
         """Whether the rows have the columns, and the settings are compatible."""
@@ -185,7 +188,7 @@ class Tagging(BuiltTask):
         return by_head(features, batch, cross_entropy)
 
     def evaluator(self, split: str) -> Evaluator:
-        """The share of words with the correct tag and, for entities, precision, recall and F1 over the whole split."""
+        """The share of words with the correct tag, calibration and, for entities, precision, recall and F1 over the split."""
         metric = self._task.metric or ("f1" if self._entities else "accuracy")
         return TagMetrics(metric, self.head.labels, self._tags.get(split, []), entities=self._entities)
 
@@ -219,7 +222,8 @@ class Tagging(BuiltTask):
 class TagMetrics(Evaluator):
     """The share of words with the correct tag and, for entities, precision, recall and F1 over the whole split.
 
-    An entity is correct if its type, its first word and its last word are.
+    An entity is correct if its type, its first word and its last word are. How far the confidence in tags can be trusted is
+    that of the words with a tag that the model has read; of truncated words it has none.
 
     Args:
         metric: the one that selects the best student.
@@ -228,24 +232,31 @@ class TagMetrics(Evaluator):
         entities: whether the tags mark entities.
     """
 
+    others = tuple(confidence.METRICS.values())
+
     def __init__(
         self, metric: str, names: Sequence[str], tags: Sequence[Sequence[int] | None], *, entities: bool
     ) -> None:
-        self.primary, self.names, self.tags, self.entities = Metric(metric), names, tags, entities
+        self.primary, self.names, self.tags, self.entities = confidence.metric(metric), names, tags, entities
         self.agrees_on = "F1 between the entities of both" if entities else "words with the same tag"
 
     def add(self, features: Features, batch: Batch) -> State:
-        """The predicted tag of each word, and the sentences of the rows."""
+        """The predicted tag of each word with its confidence, the right one, and the sentences of the rows."""
         import torch
 
         from kdspec.objectives.soft_labels import outputs
 
-        chosen = outputs(features)[0].dense().float().argmax(-1).cpu()
-        begins = batch.inputs[""]["word_mask"].cpu() != 0
+        logits = outputs(features)[0].dense().float().cpu()
+        logits = logits[batch.inputs[""]["word_mask"].cpu() != 0]
         words = [(row["sentence"], word) for row in batch.encoded for word in row["words"]]
         places = torch.tensor(words, dtype=torch.long).reshape(-1, 2)
         sentences = torch.tensor([row["sentence"] for row in batch.encoded])
-        return {"sentences": sentences, "words": places, "tags": chosen[begins]}
+        tags = ((self.tags[sentence], word) for sentence, word in words)
+        truth = torch.tensor([_IGNORE if of is None else of[word] for of, word in tags], dtype=torch.long)
+        return {
+            "sentences": sentences, "words": places, "tags": logits.argmax(-1), "truth": truth,
+            **confidence.of_classes(logits, truth),
+        }  # fmt: skip
 
     def merge(self, states: Sequence[State]) -> dict[str, float]:
         """Empty if no sentence has tags."""
@@ -264,12 +275,12 @@ class TagMetrics(Evaluator):
             counts = [counts[0] + len(mine), counts[1] + len(true)]
         if not words:
             return {}
-        accuracy = {"accuracy": right / words}
+        of_words = {"accuracy": right / words, **self._of_confidence(states)}
         if not self.entities:
-            return accuracy
+            return of_words
         precision, recall = (common / count if count else 0.0 for count in counts)
         f1 = 2 * common / sum(counts) if sum(counts) else 0.0
-        return {"f1": f1, "precision": precision, "recall": recall, **accuracy}
+        return {"f1": f1, "precision": precision, "recall": recall, **of_words}
 
     def agreement(self, states: Sequence[State], reference: Sequence[State]) -> float | None:
         """F1 of the predicted entities against the other model's, or the share of words with the same tag.
@@ -293,6 +304,17 @@ class TagMetrics(Evaluator):
         words = [(n, word) for n in sentences for word in mine[n].keys() | theirs.get(n, {}).keys()]
         same = sum(mine[n].get(word) == theirs.get(n, {}).get(word) for n, word in words)
         return same / len(words) if words else None
+
+    def _of_confidence(self, states: Sequence[State]) -> dict[str, float]:
+        """Empty if no word with a tag has been read."""
+        import torch
+
+        truth, tags = (torch.cat([state[name] for state in states]) for name in ("truth", "tags"))
+        known = truth != _IGNORE
+        if not known.any():
+            return {}
+        sure, brier, nll = (confidence.joined(states, name, known) for name in ("confidence", "brier", "nll"))
+        return confidence.metrics(sure, (tags == truth)[known], brier.mean().item(), nll.mean().item())
 
     def _predicted(self, states: Sequence[State]) -> dict[int, dict[int, str]]:
         """The tags by sentence and word; words without a token have none."""
@@ -320,7 +342,8 @@ def _entities(tags: Mapping[int, str], words: Sequence[int]) -> list[tag_schemes
 def _of_entities(task: TokenClassification) -> tuple[str, str] | None:
     """A setting that plain tags cannot have, and its value."""
     settings = {"convert_to": task.convert_to, "metric": task.metric}
-    return next(((key, value) for key, value in settings.items() if value not in (None, "accuracy")), None)
+    of_words = ("accuracy", *confidence.METRICS)
+    return next(((key, value) for key, value in settings.items() if value is not None and value not in of_words), None)
 
 
 @hookimpl

@@ -10,6 +10,7 @@ from typing import Any
 from kdspec.api.plan.plan import Plan, StagePlan
 from kdspec.api.spec.file_fields import local_folder
 from kdspec.api.spec.model_folders import read_json
+from kdspec.data.confidence import is_of_confidence, shown
 from kdspec.engine.evaluation.result_row import ResultRow
 from kdspec.engine.export.model_folder import versions
 from kdspec.engine.identity.reading import ReadContent
@@ -142,7 +143,8 @@ def _compared(table: Sequence[ResultRow]) -> Iterator[str]:
     """The models of the run on the rows that none of them has trained on."""
     for split, task in dict.fromkeys((row.split, row.task) for row in table if row.metrics):
         rows = [row for row in table if (row.split, row.task) == (split, task)]
-        names = list(dict.fromkeys(name for row in rows for name in row.metrics))
+        asked = any(is_of_confidence(row.selected_by) for row in rows)
+        names = shown(dict.fromkeys(name for row in rows for name in row.metrics), asked=asked)
         yield f"## Results on the {split} rows" + (f" of `{task}`" if len({row.task for row in table}) > 1 else "")
         yield ""
         yield f"| model | {' | '.join(names)} | parameters |"

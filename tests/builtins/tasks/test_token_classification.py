@@ -9,12 +9,13 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from task_batches import agreement_of, batch_of, encoded, loss_of, metrics_of
+from task_batches import agreement_of, all_metrics_of, batch_of, encoded, loss_of, metrics_of
 
 from kdspec.api.kinds.context import BuildContext, TaskContext, TrainedHead
 from kdspec.api.kinds.kinds import Dataset
 from kdspec.api.working.task import Head, Reader
 from kdspec.builtins.tasks.token_classification import TokenClassification
+from kdspec.data.confidence import METRICS, of_classes
 from kdspec.diagnostics.fault import Fault
 from kdspec.testing import tiny
 
@@ -121,7 +122,8 @@ def test_what_plain_tags_have_no_use_for():
         "`metric: f1` needs tags that mark entities, and `scheme: plain` has none",
     )
     fault(lambda: built(sentences("DET NOUN"), convert_to="bmes"), "KD312", ("convert_to",))
-    assert task(scheme="plain").metric_names() == ("accuracy",)
+    assert list(task(scheme="plain", metric="ece").check(BuildContext())) == []
+    assert task(scheme="plain").metric_names() == ("accuracy", *METRICS)
 
 
 # Rows and tags
@@ -362,12 +364,16 @@ def test_words_that_are_ignored_change_no_metric(rows):
     found = task(numbered(*rows), labels=["O", "B-X", "B-Y"]).build(TaskContext())
     evaluator = found.evaluator("train")
     words = [(n, word, max(tag, 0)) for n, tags in enumerate(rows) for word, tag in enumerate(tags)]
+    tags, truth = torch.tensor([place[2] for place in words]), torch.tensor([tag for row in rows for tag in row])
     state = {
         "sentences": torch.arange(len(rows)),
         "words": torch.tensor([place[:2] for place in words]),
-        "tags": torch.tensor([place[2] for place in words]),
+        "tags": tags,
+        "truth": truth,
+        **of_classes(900.0 * torch.eye(3)[tags], truth),
     }
-    assert evaluator.merge([state]) == {"f1": 1.0, "precision": 1.0, "recall": 1.0, "accuracy": 1.0}
+    best = {"f1": 1.0, "precision": 1.0, "recall": 1.0, "accuracy": 1.0, "coverage_at_95": 1.0}
+    assert evaluator.merge([state]) == {**dict.fromkeys(METRICS, 0.0), **best}
 
 
 # Inputs
@@ -548,3 +554,21 @@ def test_plain_tags_agree_by_word(tokenizer):
     assert found.evaluator("train").agrees_on == "words with the same tag"
     mine, theirs = [["DET", "DET"], ["NOUN", "VERB"]], [["DET", "NOUN"], ["NOUN", "VERB"]]
     assert compared(found, "train", tokenizer, mine, theirs) == 0.75
+
+
+def test_calibration_is_of_the_words_with_a_tag(tokenizer):
+    """Padding, further tokens of a word and sentences without tags count in none of its metrics."""
+    rows = {"train": {"tokens": [["good", "very"], ["bad"]], "tags": [["N", "V"], ["V"]]}}
+    found = built({**rows, "validation": {"tokens": [["good", "very"], ["bad"]], "tags": [["N", "V"], None]}})
+    batch = batch_of(found, encoded(found, "validation", tokenizer), tokenizer)
+    logits = torch.zeros(*batch.inputs[""]["input_ids"].shape, 2)
+    logits[..., 0] = torch.tensor(3.0).log()
+    metrics = all_metrics_of(found, [logits], [batch], "validation")
+    assert metrics["accuracy"] == 0.5
+    assert metrics["ece"] == metrics["ece_adaptive"] == pytest.approx(0.25)
+    assert metrics["brier"] == pytest.approx((0.125 + 2 * 0.75**2) / 2)
+    assert metrics["nll"] == pytest.approx(-(torch.tensor([0.75, 0.25]).log().mean().item()))
+    assert metrics["coverage_at_95"] == 0
+    nothing = built({**rows, "validation": {"tokens": [["good"]], "tags": [None]}})
+    batch = batch_of(nothing, encoded(nothing, "validation", tokenizer), tokenizer)
+    assert all_metrics_of(nothing, [logits[:1, : batch.inputs[""]["input_ids"].shape[1]]], [batch], "validation") == {}

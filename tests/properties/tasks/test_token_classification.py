@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from kdspec.data.confidence import METRICS
 from kdspec.events import StageStarted, StepDone
 from kdspec.testing import tiny
 
@@ -68,7 +69,7 @@ def test_models_with_different_tokenizers_are_compared_word_by_word(words):
     terms = [event.terms for event in ran.of(StepDone) if event.stage == "distil"]
     assert all(set(of) == {"soft_labels", "hard_labels"} and of["soft_labels"] > 0 for of in terms)
     table = {row.model: row for row in ran.result.table}
-    assert set(table["student"].metrics) == {"f1", "precision", "recall", "accuracy", "loss"}
+    assert set(table["student"].metrics) == {"f1", "precision", "recall", "accuracy", "loss", *METRICS}
     assert 0 <= table["student"].agreement <= 1
 
 
