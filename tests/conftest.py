@@ -86,6 +86,7 @@ def small_assets(tmp_path_factory):
         path.parent.mkdir(exist_ok=True)
         path.write_text(content, encoding="utf-8")
     static_vectors(folder / "wordllama", folder / "all-MiniLM-L6-v2")
+    language_model(folder / "smollm2-135m")
     return folder
 
 
@@ -120,6 +121,24 @@ def made_up_sentences():
 
 def lines_of(rows):
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def language_model(folder):
+    """A language model of random weights, of the shape of SmolLM2 but narrower, with a tokenizer of bytes."""
+    import torch
+    from tiny_readers import pieces
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokens = len(pieces(folder))
+    torch.manual_seed(0)
+    shape = {
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "max_position_embeddings": 8192,
+    }
+    config = LlamaConfig(vocab_size=tokens, hidden_size=36, intermediate_size=96, tie_word_embeddings=True, **shape)
+    LlamaForCausalLM(config).save_pretrained(folder)
 
 
 def static_vectors(folder, like):
@@ -193,7 +212,7 @@ def library(tmp_path_factory, small_assets):
         if not (fetched / ".complete").is_file() or made.name == RETRIEVAL:  # whose files name one another's rows
             continue
         shutil.rmtree(made)
-        if made.name in (*MODELS, "wordllama"):
+        if made.name in (*MODELS, "wordllama", "smollm2-135m"):
             made.symlink_to(fetched)
             continue
         made.mkdir()

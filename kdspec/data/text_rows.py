@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.kinds import Augmentation
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.task import BuiltTask, Reader, Row
 from kdspec.data import texts, word_split
+from kdspec.data.prompted.prompt_tokenizer import PromptTokenizer
 from kdspec.diagnostics.fault import Fault
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 VARIES = "its texts are augmented differently in each epoch"
 """The return value of `Task.varies` for a task with augmentations."""
@@ -71,10 +75,10 @@ class TextRows:
         """The texts of each row."""
         return list(zip(*self._columns(split), strict=True))
 
-    def uncut(self, split: str, rows: Sequence[int], tokenizer: Any) -> list[int]:
-        """The number of tokens of some rows without a limit."""
-        if not rows:
-            return []
+    def uncut(self, split: str, rows: Sequence[int], tokenizer: Any) -> list[int] | None:
+        """The number of tokens of some rows without a limit; None for prompts, of which the texts alone have one."""
+        if not rows or isinstance(tokenizer, PromptTokenizer):
+            return None if rows else []
         columns = [[column[row] for row in rows] for column in self._columns(split)]
         encoded = texts.present(tokenizer)(*columns, truncation=False, return_attention_mask=False, verbose=False)
         return [len(ids) for ids in encoded["input_ids"]]
@@ -104,7 +108,15 @@ class TextRows:
                 result[number] = {**example, "labels": self.unlabelled}
         return result
 
+    def collate(self, rows: Sequence[Mapping[str, Any]], tokenizer: Any) -> dict[str, Tensor]:
+        """The inputs of a batch of examples."""
+        if isinstance(tokenizer, PromptTokenizer):
+            return tokenizer.collate(rows)
+        return texts.collate(rows, tokenizer)
+
     def _encoded(self, columns: Sequence[Sequence[str]], tokenizer: Any) -> list[dict[str, Any]]:
+        if isinstance(tokenizer, PromptTokenizer):
+            return tokenizer.rows(dict(zip(self.text, columns, strict=True)), self.max_length)
         longest = texts.limit(tokenizer, self.max_length, pair=len(columns) == 2)
         return texts.encode(columns, tokenizer, longest)
 
@@ -149,7 +161,7 @@ class LabelledTexts(BuiltTask):
         import torch
 
         labels = torch.tensor([each["labels"] for each in rows], dtype=getattr(torch, self._dtype))
-        return Batch(inputs={"": texts.collate(rows, reader.tokenizer)}, targets={"labels": labels})
+        return Batch(inputs={"": self._texts.collate(rows, reader.tokenizer)}, targets={"labels": labels})
 
 
 def augmented(text: str, functions: Sequence[Callable[[list[str], Random], list[str]]], generator: Random) -> str:

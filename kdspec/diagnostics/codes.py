@@ -204,7 +204,8 @@ _TABLE = (
     Code(
         "KD314",
         "no head for a task",
-        "A student of several tasks has one head for each task, and this kind of model has no head for this kind of task.",
+        "A student of several tasks has one head for each task, and this kind of model has no head for this kind of task. A model "
+        "that answers prompts has classes alone.",
     ),
     Code(
         "KD315",

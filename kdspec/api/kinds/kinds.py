@@ -238,6 +238,13 @@ class Task(Scoped):
         del columns
         return self
 
+    def prompt_columns(self) -> Collection[str] | None:
+        """The columns whose texts a prompt may have; None: a model that answers prompts cannot teach it. Torch-free.
+
+        Its rows are encoded by a `PromptTokenizer` where that is the tokenizer of a reader.
+        """
+        return None
+
     def search_metrics(self) -> Collection[str]:
         """Those of the metrics that only a model has which reads the texts of a row one by one (`each`). Torch-free."""
         return ()

@@ -51,6 +51,15 @@ def _file(value: Any, info: ValidationInfo) -> Any:
     return value
 
 
+def names_file(value: str) -> bool:
+    """Whether the value of a `SpecText` is the path of a file with the text."""
+    return value.endswith(".txt") and "\n" not in value
+
+
+def _file_or_text(value: Any, info: ValidationInfo) -> Any:
+    return _file(value, info) if isinstance(value, str) and names_file(value) else value
+
+
 def _folder_or_hub(
     has: Callable[[Path], bool], without: Callable[[str, Path], tuple[str, str | None]]
 ) -> BeforeValidator:
@@ -125,6 +134,9 @@ def _has_modules(folder: Path) -> bool:
 
 SpecFile = Annotated[str, BeforeValidator(_file)]
 """A file that exists. Without a spec, in Python, it is not checked until `build`."""
+
+SpecText = Annotated[str, BeforeValidator(_file_or_text)]
+"""A text; or, if it is one line that ends with `.txt`, a file that exists and has it."""
 
 SpecFolderOrHub = Annotated[str, _folder_or_hub(_has_configuration, model_folders.without_configuration)]
 """A model's folder or its name on the hub, `name` or `owner/name`; one that begins with `.`, `/` or `~` is a folder."""

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds.context import BuildContext, Input, TaskContext
+from kdspec.api.kinds.context import BuildContext, ExampleContext, Input, TaskContext
 from kdspec.api.kinds.kinds import Augmentation, Dataset, Task
 from kdspec.api.kinds.losses import LogitKind
 from kdspec.api.spec.bounds import LONGEST_ROW
@@ -23,6 +23,7 @@ from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.confidence import ConfidenceMetric
 from kdspec.data.label_columns import MissingMarks, declared, declared_names
 from kdspec.data.label_names import LabelNames
+from kdspec.data.prompted import prompt_tokenizer
 from kdspec.data.text_rows import VARIES, LabelledTexts, TextRows
 from kdspec.diagnostics.fault import Fault
 
@@ -77,10 +78,16 @@ class SequenceClassification(Task):
         """The field paths for a transformers model."""
         return texts.ADAPTOR
 
-    def example(self, context: BuildContext, rows: int, longest: int | None) -> Mapping[str, Input]:
+    def example(self, context: ExampleContext, rows: int, longest: int | None) -> Mapping[str, Input]:
         """Tokens, their mask and types, and labels."""
-        del context
-        return {**texts.example(rows, self.max_length, longest), "labels": Input((rows,), value=0, target=True)}
+        found = texts.example(rows, self.max_length, longest)
+        if context.form == prompt_tokenizer.FORM:
+            found = prompt_tokenizer.example(found)
+        return {**found, "labels": Input((rows,), value=0, target=True)}
+
+    def prompt_columns(self) -> Collection[str]:
+        """Those of `text`."""
+        return self.text
 
     def sample(self, context: BuildContext, rows: int) -> Sequence[Sequence[str]] | None:
         return texts.sample(self.data, context, self.text, rows)

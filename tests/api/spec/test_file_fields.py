@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from kdspec.api.spec.file_fields import SpecFile, SpecFolderOrHub, SpecTokenizer, local_folder
+from kdspec.api.spec.file_fields import SpecFile, SpecFolderOrHub, SpecText, SpecTokenizer, local_folder
 from kdspec.source.document import Located
 
 FILE, MODEL, TOKENIZER = TypeAdapter(SpecFile), TypeAdapter(SpecFolderOrHub), TypeAdapter(SpecTokenizer)
+TEXT = TypeAdapter(SpecText)
 
 
 def refused(adapter, value, folder):
@@ -116,3 +117,18 @@ def test_a_folder_of_an_extended_file_never_turns_into_a_hub_name(tmp_path):
 
 def test_an_absolute_path_stays_absolute():
     assert local_folder("/data/model", Path("specs")) == Path("/data/model")
+
+
+def test_a_text_is_taken_as_it_is_and_the_name_of_a_file_with_one_must_exist(tmp_path):
+    (tmp_path / "ask.txt").touch()
+    for value in ("ask.txt", "Is {text} good?", "see ask.txt.", "first\nask.txt", "prompt.md"):
+        assert taken(TEXT, value, tmp_path) == value
+    assert refused(TEXT, "asks.txt", tmp_path)["ctx"] == {"path": "asks.txt", "near": "ask.txt"}
+    assert refused(TEXT, 3, tmp_path)["type"] == "string_type"
+
+
+def test_the_file_of_a_text_in_an_extended_spec_is_beside_that_spec(tmp_path):
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base/ask.txt").touch()
+    located = Located("ask.txt", tmp_path / "base")
+    assert taken(TEXT, located, tmp_path) == "./base/ask.txt"

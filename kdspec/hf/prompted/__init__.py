@@ -1,0 +1,1 @@
+"""Language models that answer prompts with one of the classes."""
