@@ -52,8 +52,8 @@ def test_it_cannot_be_trained(home):
 
 def test_options_are_those_of_the_classes(home):
     assert found(home, f"{READER}.options={{x: w5, other: w6}}") == [
-        ("KD312", "`other` is not a class of task `topics`"),
         ("KD102", "`options` has none for `y` of task `topics`"),
+        ("KD312", "`other` is not a class of task `topics`"),
     ]
     (slip,) = check(SPEC, folder=home, sets=[f"{READER}.options={{x: w5, yy: w6}}"]).diagnostics
     assert (slip.code, slip.help) == ("KD312", "did you mean `y`?")
