@@ -160,6 +160,7 @@ TORCH_AT_TOP = (
     "networks.merged_head",
     "networks.recorded_scores",
     "hf.layer_copies",
+    "hf.prompted.answer_reader",
     "hf.embedding.text_embedder",
     "hf.scoring.bi_encoder",
     "hf.scoring.pair_scorer",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kdspec.api.kinds.context import Input
-from kdspec.data.prompted.question import Question, joined
+from kdspec.data.prompted.question import ClassQuestion, joined
 from kdspec.data.prompted.token_tree import TokenTree, told_apart
 from kdspec.diagnostics.fault import Fault
 
@@ -41,7 +41,7 @@ class PromptTokenizer:
     mask_token = None
     mask_token_id = None
 
-    def __init__(self, tokenizer: Any, question: Question, positions: int | None) -> None:
+    def __init__(self, tokenizer: Any, question: ClassQuestion, positions: int | None) -> None:
         self.question, self.positions = question, positions
         self.padding_side = "right"
         self._tokenizer = tokenizer
@@ -53,17 +53,20 @@ class PromptTokenizer:
     @property
     def pad_token_id(self) -> int | None:
         """That of the tokenizer."""
-        return self._tokenizer.pad_token_id  # type: ignore[no-any-return]
+        found: int | None = self._tokenizer.pad_token_id
+        return found
 
     @property
     def unk_token_id(self) -> int | None:
         """That of the tokenizer."""
-        return self._tokenizer.unk_token_id  # type: ignore[no-any-return]
+        found: int | None = self._tokenizer.unk_token_id
+        return found
 
     @property
     def all_special_ids(self) -> Sequence[int]:
         """Those of the tokenizer."""
-        return self._tokenizer.all_special_ids  # type: ignore[no-any-return]
+        found: Sequence[int] = self._tokenizer.all_special_ids
+        return found
 
     def convert_ids_to_tokens(self, ids: Any) -> Any:
         """As the tokenizer does it."""

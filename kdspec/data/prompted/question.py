@@ -18,7 +18,7 @@ MOST_LISTED = len(string.ascii_uppercase)
 
 
 @dataclass(frozen=True)
-class Question:
+class ClassQuestion:
     """A prompt with its answers."""
 
     template: Template

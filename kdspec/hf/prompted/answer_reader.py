@@ -188,8 +188,8 @@ class AnswerReader(nn.Module):
         chosen = (
             {"logits_to_keep": kept} if "logits_to_keep" in inspect.signature(self.model.forward).parameters else {}
         )
-        logits: Any = self.model(input_ids=ids, attention_mask=mask, use_cache=False, **chosen).logits
-        return logits[torch.arange(len(ids), device=ids.device), which if chosen else last].float()  # type: ignore[no-any-return]
+        logits: Tensor = self.model(input_ids=ids, attention_mask=mask, use_cache=False, **chosen).logits
+        return logits[torch.arange(len(ids), device=ids.device), which if chosen else last].float()
 
 
 def _reads_trees(config: Any) -> bool:

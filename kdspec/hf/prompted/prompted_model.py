@@ -15,7 +15,7 @@ from kdspec.api.spec.file_fields import SpecText, names_file
 from kdspec.data import class_match
 from kdspec.data.class_match import listed, shown
 from kdspec.data.prompted.prompt_tokenizer import FORM
-from kdspec.data.prompted.question import MOST_LISTED, Question, orders
+from kdspec.data.prompted.question import MOST_LISTED, ClassQuestion, orders
 from kdspec.data.prompted.template import OPTIONS, Template, TemplateError
 from kdspec.diagnostics.diagnostic import closest
 from kdspec.diagnostics.fault import Fault
@@ -147,7 +147,7 @@ class PromptedModel(Model):
         parts = [astuple(self.template(context)), list(self.options.items()), self.permute, self.chat, classes]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
-    def question(self, context: ModelContext, *, chat: bool) -> Question:
+    def question(self, context: ModelContext, *, chat: bool) -> ClassQuestion:
         """What is asked, for the classes of the context's head.
 
         Raises:
@@ -164,4 +164,4 @@ class PromptedModel(Model):
         texts = tuple(text.strip() if template.lists_options else text for text in texts)
         in_order = sorted(classes, key=own.__getitem__) if own else classes
         listed_ = orders(classes, in_order, permute=self.permute and template.lists_options)
-        return Question(template, tuple(classes), texts, listed_, chat)
+        return ClassQuestion(template, tuple(classes), texts, listed_, chat)

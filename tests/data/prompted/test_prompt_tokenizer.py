@@ -7,7 +7,7 @@ from tiny_families import tokenizer
 from tiny_readers import CHAT, TEXTS, VOCABULARY, pieces
 
 from kdspec.data.prompted.prompt_tokenizer import NOWHERE, PromptTokenizer
-from kdspec.data.prompted.question import Question, orders
+from kdspec.data.prompted.question import ClassQuestion, orders
 from kdspec.data.prompted.template import Template
 from kdspec.diagnostics.fault import Fault
 
@@ -21,7 +21,7 @@ def words(tmp_path):
 
 
 def asked(template=LISTED, texts=("w5", "w6 w7", "w8"), *, chat=False):
-    return Question(template, CLASSES, texts, orders(CLASSES, CLASSES, permute=template.lists_options), chat)
+    return ClassQuestion(template, CLASSES, texts, orders(CLASSES, CLASSES, permute=template.lists_options), chat)
 
 
 def paths(row):
@@ -78,7 +78,7 @@ def test_of_answers_that_all_begin_alike_only_what_differs_is_scored(words):
 @pytest.mark.parametrize("prompt", ["the {text} is", "the {text} is ", "answer: {text}:"])
 def test_merges_at_the_boundary_are_those_of_the_whole_text(tmp_path, prompt):
     made = pieces(tmp_path)
-    question = Question(Template.parse(prompt), ("s", "p"), ("sport", "politics"), ((0, 1),))
+    question = ClassQuestion(Template.parse(prompt), ("s", "p"), ("sport", "politics"), ((0, 1),))
     encoder = PromptTokenizer(made, question, None)
     (row,) = encoder.rows({"text": ["page"]}, None)
     for path, answer in zip(paths(row), ("sport", "politics"), strict=False):

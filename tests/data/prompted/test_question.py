@@ -6,12 +6,12 @@ from itertools import permutations
 
 import pytest
 
-from kdspec.data.prompted.question import Question, joined, orders
+from kdspec.data.prompted.question import ClassQuestion, joined, orders
 from kdspec.data.prompted.template import Template
 
 
 def test_the_options_are_listed_with_letters_in_each_order():
-    asked = Question(Template.parse("{text}\n{options}\n?"), ("x", "y"), ("an x", "a y"), ((0, 1), (1, 0)))
+    asked = ClassQuestion(Template.parse("{text}\n{options}\n?"), ("x", "y"), ("an x", "a y"), ((0, 1), (1, 0)))
     assert asked.prompt({"text": "t"}, (0, 1)) == "t\nA. an x\nB. a y\n?"
     assert asked.prompt({"text": "t"}, (1, 0)) == "t\nA. a y\nB. an x\n?"
     assert asked.answers((0, 1)) == ["A", "B"]
@@ -19,7 +19,7 @@ def test_the_options_are_listed_with_letters_in_each_order():
 
 
 def test_without_a_list_the_answers_are_the_texts():
-    asked = Question(Template.parse("{text}?"), ("x", "y"), ("an x", "a y"), ((0, 1),))
+    asked = ClassQuestion(Template.parse("{text}?"), ("x", "y"), ("an x", "a y"), ((0, 1),))
     assert asked.prompt({"text": "t"}, (0, 1)) == "t?"
     assert asked.answers((0, 1)) == ["an x", "a y"]
 
@@ -65,11 +65,11 @@ def test_an_answer_is_behind_a_blank_where_words_are(prompt, answer, whole):
 
 
 def test_the_checksum_is_of_everything():
-    asked = Question(Template.parse("{text}?"), ("x", "y"), ("an x", "a y"), ((0, 1),))
+    asked = ClassQuestion(Template.parse("{text}?"), ("x", "y"), ("an x", "a y"), ((0, 1),))
     others = [
-        Question(Template.parse("{text}!"), *list(vars(asked).values())[1:]),
-        Question(asked.template, asked.classes, ("an x", "the y"), asked.orders),
-        Question(asked.template, asked.classes, asked.texts, ((1, 0),)),
-        Question(asked.template, asked.classes, asked.texts, asked.orders, chat=True),
+        ClassQuestion(Template.parse("{text}!"), *list(vars(asked).values())[1:]),
+        ClassQuestion(asked.template, asked.classes, ("an x", "the y"), asked.orders),
+        ClassQuestion(asked.template, asked.classes, asked.texts, ((1, 0),)),
+        ClassQuestion(asked.template, asked.classes, asked.texts, asked.orders, chat=True),
     ]
     assert len({asked.digest, *(other.digest for other in others)}) == 5

@@ -11,7 +11,7 @@ from tiny_families import tokenizer
 from tiny_readers import TEXTS, VOCABULARY, causal
 
 from kdspec.data.prompted.prompt_tokenizer import CONTENT_FREE, PromptTokenizer
-from kdspec.data.prompted.question import Question, joined, orders
+from kdspec.data.prompted.question import ClassQuestion, joined, orders
 from kdspec.data.prompted.template import Template
 from kdspec.hf.prompted.answer_reader import TREES, AnswerReader, Answers
 from kdspec.networks.module_digest import module_digest
@@ -29,7 +29,7 @@ def words(tmp_path):
 
 
 def asked(template=LISTED, texts=("w5", "w6 w7", "w8"), classes=CLASSES, **given):
-    return Question(
+    return ClassQuestion(
         template, classes, texts, given.get("orders") or orders(classes, classes, permute=template.lists_options)
     )
 
