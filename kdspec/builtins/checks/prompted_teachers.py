@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kdspec.api.hooks import hookimpl
 from kdspec.diagnostics.fault import Fault
-from kdspec.diagnostics.finding import Finding, Mark, of_fault
+from kdspec.diagnostics.finding import Finding, Mark
 from kdspec.hf.prompted.prompted_model import PromptedModel
 
 if TYPE_CHECKING:
@@ -51,4 +50,7 @@ def _of_task(plan: Plan, component: PromptedModel, model: str, task: str) -> Ite
     if built is not None and built.head.labels:
         faults += component.unfit(template, built.head.labels, task)
     for fault in faults:
-        yield replace(of_fault(fault, ("models", model, component.name)), also=also)
+        at = ("models", model, component.name, *fault.at)
+        yield Finding(
+            fault.code, fault.message, at, key=fault.key, also=also, notes=fault.notes, help=fault.help, fix=fault.fix
+        )

@@ -23,7 +23,7 @@ from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.confidence import ConfidenceMetric
 from kdspec.data.label_columns import MissingMarks, declared, declared_names
 from kdspec.data.label_names import LabelNames
-from kdspec.data.prompted import prompt_tokenizer
+from kdspec.data.prompted.prompt_tokenizer import FORM, prompt_example
 from kdspec.data.text_rows import VARIES, LabelledTexts, TextRows
 from kdspec.diagnostics.fault import Fault
 
@@ -81,8 +81,8 @@ class SequenceClassification(Task):
     def example(self, context: ExampleContext, rows: int, longest: int | None) -> Mapping[str, Input]:
         """Tokens, their mask and types, and labels."""
         found = texts.example(rows, self.max_length, longest)
-        if context.form == prompt_tokenizer.FORM:
-            found = prompt_tokenizer.example(found)
+        if context.form == FORM:
+            found = prompt_example(found)
         return {**found, "labels": Input((rows,), value=0, target=True)}
 
     def prompt_columns(self) -> Collection[str]:

@@ -196,7 +196,7 @@ class PromptTokenizer:
         return Fault("KD502", "the prompt has no token before its answers", ("prompt",), help="write more before them")
 
 
-def example(texts: Mapping[str, Input]) -> dict[str, Input]:
+def prompt_example(texts: Mapping[str, Input]) -> dict[str, Input]:
     """The inputs that `collate` makes of rows with so many tokens, each with one answer."""
     shape = texts["input_ids"].shape
     made = {name: texts[name] for name in ("input_ids", "attention_mask")}
