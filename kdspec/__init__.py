@@ -50,6 +50,7 @@ from kdspec.api.kinds.losses import (
 )
 from kdspec.api.kinds.model import InputLimits, Model, ModelContext, ModelFacts, ReadFiles
 from kdspec.api.paths.field_path import FieldPath, FieldPathError
+from kdspec.api.plan.mixture import Mixture
 from kdspec.api.plan.needs import ClassesOnly, DeclaredTerm, LogitUse, Needs, TaskNeeds
 from kdspec.api.plan.plan import Plan, StagePlan, TaskPlan
 from kdspec.api.report import Report, Section
@@ -127,6 +128,7 @@ __all__ = [
     "MatchPreset",
     "Mean",
     "Metric",
+    "Mixture",
     "Model",
     "ModelContext",
     "ModelFacts",

@@ -87,6 +87,7 @@ def small_assets(tmp_path_factory):
         path.write_text(content, encoding="utf-8")
     static_vectors(folder / "wordllama", folder / "all-MiniLM-L6-v2")
     language_model(folder / "smollm2-135m")
+    fine_tuned(folder / "quickstart" / "models" / "teacher", folder / "all-MiniLM-L6-v2")
     return folder
 
 
@@ -139,6 +140,21 @@ def language_model(folder):
     }
     config = LlamaConfig(vocab_size=tokens, hidden_size=36, intermediate_size=96, tie_word_embeddings=True, **shape)
     LlamaForCausalLM(config).save_pretrained(folder)
+
+
+def fine_tuned(folder, like):
+    """A model as the first stage of the quickstart leaves it: one of the assets with a head for headlines."""
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    shutil.copytree(like, folder)
+    names = ["plain", "sarcastic"]
+    config = AutoConfig.from_pretrained(
+        like, id2label=dict(enumerate(names)), label2id={name: number for number, name in enumerate(names)}
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
 
 
 def static_vectors(folder, like):

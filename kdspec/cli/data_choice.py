@@ -49,8 +49,13 @@ class DataFile:
     """The first rows by column; the columns are empty if reading them would take long."""
     found: Guess
 
-    def choice(self, task: type[Task], folder: Path, text: Sequence[str], label: str | None) -> DataChoice:
-        """The rows of a task in a spec in `folder`; `text` and `label` are columns that the user names."""
+    def choice(
+        self, task: type[Task], folder: Path, text: Sequence[str], label: str | None, *, taught: bool = False
+    ) -> DataChoice:
+        """The rows of a task in a spec in `folder`; `text` and `label` are columns that the user names.
+
+        Where there is no label, the rows of a task that is `taught` by a teacher with its head need none.
+        """
         columns = dict(_columns(task, self.found, tuple(text), label))
         _check(columns, self.rows)
         if task.logits == "numbers" and isinstance(named := columns.get("label"), str):
@@ -67,7 +72,8 @@ class DataFile:
         )
         parameters = {"train": scalar(relative(self.file, folder)), **share, **own}
         shown = ", ".join(f"{key}: {value}" for key, value in parameters.items())
-        return DataChoice(f"{{{self.name}: {{{shown}}}}} # {others} `test`, `unlabelled`", settings)
+        labelled = not taught or "label" in columns
+        return DataChoice(f"{{{self.name}: {{{shown}}}}} # {others} `test`, `unlabelled`", settings, labelled)
 
     @property
     def has_enough(self) -> bool:

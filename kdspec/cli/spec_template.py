@@ -108,6 +108,8 @@ class DataChoice:
     """The data set as YAML, and a comment."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Settings of the task that are known: columns, and what belongs to them. As YAML."""
+    labelled: bool = True
+    """Whether the rows have labels; without, the teacher names the classes."""
 
 
 def draft(
@@ -144,7 +146,7 @@ def draft(
         *([recipe["adaptors"], ""] if "adaptors" in recipe else []),
         "stages:",
         *(fine_tuning_lines(teacher) if task.head is not None and not _is_of_vectors(task) else ()),
-        *(recipe["stages"].split("\n")[1:] if recipe else _distillation(task, teacher, student)),
+        *(recipe["stages"].split("\n")[1:] if recipe else _distillation(task, data, teacher, student)),
     ]
     return "\n".join(lines) + "\n"
 
@@ -223,7 +225,7 @@ def task_lines(task: type[Task], data: DataChoice) -> Iterator[str]:
     schema = task.model_json_schema()
     yield f"    {task.name}: # {_sentence(task.__doc__ or '')}"
     yield f"      data: {data.written}"
-    columns = _columns(task)
+    columns = _columns(task) if data.labelled else _required(task)
     for key in dict.fromkeys((*columns, *data.settings)):
         described = _sentence(schema["properties"][key].get("description", ""))
         yield f"      {key}: {data.settings.get(key, key)} # {described}"
@@ -233,6 +235,11 @@ def task_lines(task: type[Task], data: DataChoice) -> Iterator[str]:
 
 
 def _columns(task: type[Task]) -> list[str]:
+    """The parameters of a task that name columns: the required ones, and that of the labels."""
+    return [*_required(task), *(["label"] if "label" in task.model_fields else [])]
+
+
+def _required(task: type[Task]) -> list[str]:
     """The required parameters of a task other than its data: the names of columns."""
     return [name for name in task.model_json_schema().get("required", ()) if name != "data"]
 
@@ -280,7 +287,9 @@ def fine_tuning_lines(
     yield ""
 
 
-def _distillation(task: type[Task], teacher: TemplateOrigin, student: TemplateOrigin) -> Iterator[str]:
+def _distillation(
+    task: type[Task], data: DataChoice, teacher: TemplateOrigin, student: TemplateOrigin
+) -> Iterator[str]:
     yield "  distil:"
     yield "    distiller:"
     yield "      general:"
@@ -291,7 +300,7 @@ def _distillation(task: type[Task], teacher: TemplateOrigin, student: TemplateOr
         yield "          - {feature: embedding, loss: cos}"
         yield "          - {feature: embedding, loss: similarity_mse, weight: 4} # how like the texts of a step are"
     else:
-        yield from _term_lines(task, teacher, student)
+        yield from _term_lines(task, data, teacher, student)
     yield "    training:"
     yield "      epochs: 10"
     yield "      batch_size: 32"
@@ -299,9 +308,9 @@ def _distillation(task: type[Task], teacher: TemplateOrigin, student: TemplateOr
     yield "      lr_schedule: {linear: {warmup: 0.1}}"
 
 
-def _term_lines(task: type[Task], teacher: TemplateOrigin, student: TemplateOrigin) -> Iterator[str]:
+def _term_lines(task: type[Task], data: DataChoice, teacher: TemplateOrigin, student: TemplateOrigin) -> Iterator[str]:
     yield f"        soft_labels: {_SOFT_LABELS[task.logits]} # `kdspec list logit_loss` has other losses"
-    if task.head is not None:
+    if task.head is not None and data.labelled:
         yield "        hard_labels: {weight: 0} # more than 0: train on the labels too"
     if task.name in _READS:
         return

@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator
 
+from kdspec.api.component import Component, invalid_value
 from kdspec.data import texts
 from kdspec.data.label_names import NO_LABEL
 from kdspec.data.numbers import advice, described, is_missing
@@ -15,10 +16,15 @@ from kdspec.diagnostics.fault import Fault
 
 LabelColumns = Annotated[
     list[str],
-    Field(min_length=1),
     BeforeValidator(lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=str | list[str]),
 ]
-"""One column, or several."""
+"""One column, or several; none for rows without labels."""
+
+
+def refuse_empty(task: Component, labels: Sequence[str]) -> None:
+    """Refuse a written list without a column; called when the parameters of a task are checked."""
+    if not labels and "label" in task.model_fields_set:
+        raise invalid_value("name a column; without `label` the rows have no labels", "label")
 
 
 def _texts(value: Any) -> Any:

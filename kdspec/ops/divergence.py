@@ -175,6 +175,40 @@ def cross_entropy(logits: Tensor, labels: Tensor, ignore: int = -100) -> Mean:
     return Mean(total, labelled.sum(), "labelled")
 
 
+@torch.no_grad()
+def divergence_of_classes(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL(p ‖ q) = Σ_c p_c (log p_c - log q_c) of each row, (n,), with p = softmax(teacher) and q = softmax(student).
+
+    A class that the teacher rules out with a logit of -inf contributes 0.
+
+    Args:
+        student: (n, classes).
+        teacher: of the same shape.
+    """
+    log_p, log_q = teacher.double().log_softmax(-1), student.double().log_softmax(-1)
+    p = log_p.exp()
+    # 0 log 0 is 0; a difference of two values -inf would be NaN
+    return torch.where(p > 0, p * (log_p - log_q), 0.0).sum(-1)
+
+
+@torch.no_grad()
+def divergence_of_labels(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL of the two outcomes of each decision, of the shape of the logits, with p = sigmoid(teacher) and q = sigmoid(student).
+
+    Args:
+        student: a logit for each label, of any shape.
+        teacher: of the same shape; ±inf for a probability of 1 or 0.
+    """
+    p_logit, q_logit = teacher.double(), student.double()
+
+    def part(sign: float) -> Tensor:
+        log_p, log_q = functional.logsigmoid(sign * p_logit), functional.logsigmoid(sign * q_logit)
+        p = log_p.exp()
+        return torch.where(p > 0, p * (log_p - log_q), 0.0)
+
+    return part(1.0) + part(-1.0)
+
+
 def compared(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Both logits in at least float32, the teacher's without a gradient; they must have the same shape."""
     assert student.shape == teacher.shape, (

@@ -137,7 +137,9 @@ class FeatureReader:
             label = Mark(self._place, "learns hard labels", key=bool(self.needs.at))
             also = (Mark(("tasks", self.task), "has no labels", key=True),)
             message = f"stage `{self.stage}` learns hard labels, but task `{self.task}` has none"
-            yield Finding("KD312", message, *label, also=also)
+            column = "name their column in the task, or learn from a teacher alone"
+            help_ = column if self.spec.tasks[self.task].measured_beside else None
+            yield Finding("KD312", message, *label, also=also, help=help_)
             return
         for name in ("logits", "labels", *self._of_hard_labels):
             if name not in self.paths[self.student]:

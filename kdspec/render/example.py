@@ -86,6 +86,8 @@ def _filled(schema: Mapping[str, Any], definitions: Mapping[str, Any], registry:
     for name, child in schema.get("properties", {}).items():
         if name in required:
             values[name] = _value(child, definitions, registry, name)
+        elif child.get("examples"):
+            values[name] = child["examples"][0]
         elif isinstance(child.get("default"), (bool, int, float, str)):
             values[name] = child["default"]
     return values

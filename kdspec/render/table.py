@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdspec.data.confidence import is_of_confidence, shown
+from kdspec.engine.evaluation.result_row import measured_beside
 from kdspec.render.clean import clean
 
 TableCells = Mapping[str, Any]
@@ -85,6 +86,9 @@ def _measured(rows: Sequence[TableCells]) -> str:
     text = f"metrics of the {' and '.join(splits)} rows" if splits else "there were no rows to evaluate on"
     if evaluated and not splits:
         text = f"no row of {' and '.join(sorted({row['split'] for row in evaluated.values()}))} has a label"
+    for row in {row["task"]: row for row in rows if row.get("beside")}.values():
+        of = f" of task `{row['task']}`" if len(evaluated) > 1 else ""
+        text += f"; {measured_beside(row['metrics'], row['beside'])}{of}"
     for task, row in evaluated.items():
         of = f" of task `{task}`" if len(evaluated) > 1 else ""
         if 0 < row["labelled"] < row["rows"]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.distributions import Bernoulli, Categorical, kl_divergence
 from torch.nn import functional
 
 from kdspec.ops.divergence import (
@@ -15,6 +16,8 @@ from kdspec.ops.divergence import (
     binary_cross_entropy,
     cross_entropy,
     cross_entropy_soft,
+    divergence_of_classes,
+    divergence_of_labels,
     kl,
     mse_logits,
     squared_error,
@@ -224,3 +227,33 @@ def test_hard_losses_ignore_nan_labels():
         assert one.count.item() == 1
         assert gradient.nonzero().tolist() == [[1, 2]]
         labels[1, 2] = torch.nan
+
+
+def logits_drawn(*shape, seed):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 3
+
+
+def test_the_divergence_of_classes_is_that_of_torch():
+    student, teacher = logits_drawn(50, 7, seed=0), logits_drawn(50, 7, seed=1)
+    expected = kl_divergence(Categorical(logits=teacher), Categorical(logits=student))
+    assert torch.allclose(divergence_of_classes(student, teacher), expected, atol=1e-12)
+    assert torch.allclose(divergence_of_classes(teacher, teacher), torch.zeros(50, dtype=torch.float64), atol=1e-12)
+
+
+def test_the_divergence_of_labels_is_that_of_torch():
+    student, teacher = logits_drawn(50, 7, seed=0), logits_drawn(50, 7, seed=1)
+    expected = kl_divergence(Bernoulli(logits=teacher), Bernoulli(logits=student))
+    assert torch.allclose(divergence_of_labels(student, teacher), expected, atol=1e-12)
+
+
+def test_what_the_teacher_rules_out_contributes_nothing():
+    teacher = torch.tensor([[0.0, -torch.inf, 0.0]])
+    student = torch.tensor([[1.0, 5.0, 1.0]])
+    expected = (0.5 * (torch.tensor(0.5).log() - student.log_softmax(-1)[0, [0, 2]])).sum()
+    assert torch.allclose(divergence_of_classes(student, teacher), expected.double())
+    certain = divergence_of_labels(torch.zeros(2), torch.tensor([torch.inf, -torch.inf]))
+    assert torch.allclose(certain, torch.full((2,), 2.0, dtype=torch.float64).log())
+
+
+def test_what_the_student_alone_rules_out_is_infinitely_far():
+    assert divergence_of_classes(torch.tensor([[0.0, -torch.inf]]), torch.zeros(1, 2)).item() == torch.inf

@@ -154,6 +154,8 @@ class Task(Scoped):
     labelled: ClassVar[bool] = False
     """Whether its head has a class for each label of the rows (`Head.labels`). Where rows are not read, a number of classes is
     assumed."""
+    measured_beside: ClassVar[bool] = False
+    """Whether models are measured beside a teacher on a split without labels (`BuiltTask.beside_teacher`)."""
     length_limit: ClassVar[str | None] = None
     """Its parameter for the maximum number of tokens of a row, if it has one."""
 

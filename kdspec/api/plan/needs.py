@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from kdspec.api.component import Strict
+from kdspec.api.plan.mixture import Mixture
 from kdspec.api.spec.match import Match
 from kdspec.api.spec.task_sampling import Sampling
 
@@ -82,6 +83,8 @@ class TaskNeeds:
     terms: tuple[DeclaredTerm, ...] = ()
     """The terms, besides those of matches. Without them the plan shows each parameter that is a mapping as a term, and a weight
     that it cannot know as unknown."""
+    mixture: Mixture = field(default_factory=Mixture)
+    """How several teachers are one for rows without labels, whose metrics are measured beside them."""
     classes_only: tuple[ClassesOnly, ...] = ()
     """Settings in use that need logits of classes."""
     matches: tuple[Match, ...] = ()

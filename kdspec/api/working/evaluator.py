@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from kdspec.api.plan.mixture import Mixture
     from kdspec.api.working.batch import Batch
     from kdspec.api.working.step import Features
 
@@ -83,6 +84,16 @@ class Evaluator(ABC):
         """
         del states, reference
         return {}
+
+    def joined(self, teachers: Sequence[Sequence[State]], mixture: Mixture) -> Sequence[State]:
+        """The states of several teachers as those of one, the reference of `beside`; by default those of the first one.
+
+        Args:
+            teachers: for each teacher the states of all batches of a split.
+            mixture: how the strategy averages them.
+        """
+        del mixture
+        return teachers[0]
 
     def metric(self, name: str) -> Metric:
         """One of the metrics by its name. For a metric that is not listed, higher is better."""

@@ -204,6 +204,14 @@ class BuiltTask(ABC):
         del split
         return LossAlone()
 
+    def beside_teacher(self, split: str) -> Evaluator | None:
+        """The evaluator for rows without labels, whose metrics are those of `Evaluator.beside`: a model beside its teacher.
+
+        By default None: a split without labels has no metrics.
+        """
+        del split
+        return None
+
 
 class WrappedTask(BuiltTask):
     """A task around another one, to which it delegates whatever it does not override.
@@ -272,3 +280,7 @@ class WrappedTask(BuiltTask):
     def evaluator(self, split: str) -> Evaluator:
         """That of the wrapped task."""
         return self.task.evaluator(split)
+
+    def beside_teacher(self, split: str) -> Evaluator | None:
+        """That of the wrapped task."""
+        return self.task.beside_teacher(split)

@@ -1,8 +1,8 @@
-"""The check of label columns: `train` has them if a loss reads labels, and what is evaluated should have them."""
+"""The checks of labels: `train` has their columns if a loss reads them, and without any a teacher names the classes."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -11,13 +11,14 @@ from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext
 from kdspec.data.columns import named, no_column
 from kdspec.data.label_names import SUSPECT
+from kdspec.data.labels.taught_classes import HELP
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
-from kdspec.diagnostics.finding import Finding
+from kdspec.diagnostics.finding import Finding, Mark
 
 if TYPE_CHECKING:
     from kdspec.api.kinds.kinds import Task
-    from kdspec.api.plan.plan import Plan
+    from kdspec.api.plan.plan import Plan, TaskPlan
 
 _WITHOUT = MappingProxyType(
     {
@@ -25,6 +26,7 @@ _WITHOUT = MappingProxyType(
         "test": "the table has no metrics of these rows",
     }
 )
+_BESIDE = "its metrics are measured beside the teacher"
 
 
 @hookimpl
@@ -33,7 +35,10 @@ def kdspec_check(plan: Plan) -> Iterator[Finding]:
     for name, task in plan.spec.tasks.items():
         used = [stage.tasks[name] for stage in plan.stages if name in stage.tasks]
         wanted = task.label_columns()
-        if not used or not wanted:
+        if not used:
+            continue
+        if not wanted:
+            yield from _unlabelled(plan, name, task, used)
             continue
         splits = _columns(task, BuildContext(folder=plan.source.folder, seed=plan.spec.seed))
         for place, column in wanted.items():
@@ -46,12 +51,38 @@ def kdspec_check(plan: Plan) -> Iterator[Finding]:
                 yield finding if read else replace(finding, severity="warning")
                 if read:
                     continue
+            beside = any(part.teachers for part in used) and task.measured_beside
             for split, what in _WITHOUT.items():
                 if column not in splits.get(split, (column,)):
                     message = (
-                        f"the split `{split}` has no column `{excerpt(column)}`, so no row of it has a label: {what}"
+                        f"the split `{split}` has no column `{excerpt(column)}`, so no row of it has a label: "
+                        f"{_BESIDE if beside else what}"
                     )
                     yield Finding(SUSPECT, message, at, severity="warning")
+
+
+def _unlabelled(plan: Plan, name: str, task: Task, used: Sequence[TaskPlan]) -> Iterator[Finding]:
+    """What a task without a column of labels lacks: a loss may read them, and nothing may name its classes."""
+    if task.has_labels():
+        return
+    for part in used:
+        if part.needs.reads_labels and not part.needs.hard_labels:  # without hard labels, which the plan refuses itself
+            message = f"a loss of stage `{part.stage}` reads labels, and task `{name}` has none"
+            also = (Mark(("tasks", name), "has no labels", key=True),)
+            yield Finding(
+                "KD312", message, part.at, also=also, help="name their column in the task, or use another loss"
+            )
+    built = task.without_rows() if task.labelled else None
+    if built is None or built.head.labels:
+        return
+    facts = [(model, plan.facts[model]) for part in used for model in part.models]
+    unknown = [model for model, of in facts if of.architecture is None and of.classes is None]
+    downloads = any(plan.spec.models[model].has_weights for model in unknown)
+    if not downloads and not any((of.classes or 0) > 1 for _, of in facts):
+        message = (
+            f"nothing names the classes of task `{name}`: its rows have no labels, and no model has a head of classes"
+        )
+        yield Finding("KD312", message, ("tasks", name, task.name), key=True, help=HELP)
 
 
 def _columns(task: Task, context: BuildContext) -> Mapping[str, Collection[str]]:

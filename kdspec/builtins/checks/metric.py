@@ -39,8 +39,14 @@ def _metrics(plan: Plan, stage: StagePlan) -> tuple[str, list[str] | None]:
     every = {task: plan.spec.tasks[task].metric_names() for task in stage.tasks}
     if not stage.several:
         ((task, names),) = every.items()
-        return f"task `{task}`", None if names is None else [*names, "loss"]
+        return f"task `{task}`", None if names is None else [*names, *_loss(plan, task)]
     if None in every.values():
         return f"stage `{stage.name}`", None
-    listed = [f"{task}.{name}" for task, names in every.items() for name in (*(names or ()), "loss")]
+    listed = [f"{task}.{name}" for task, names in every.items() for name in (*(names or ()), *_loss(plan, task))]
     return f"stage `{stage.name}`", [*listed, "mean"]
+
+
+def _loss(plan: Plan, task: str) -> tuple[str, ...]:
+    """`loss`, unless the rows have no labels and metrics are measured beside a teacher."""
+    component = plan.spec.tasks[task]
+    return () if component.measured_beside and not component.has_labels() else ("loss",)

@@ -11,6 +11,7 @@ from kdspec.api.component import Component, by_name, invalid_value
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext
 from kdspec.api.kinds.distiller import Distiller, ObjectiveContext
+from kdspec.api.plan.mixture import Mixture
 from kdspec.api.plan.needs import ClassesOnly, LogitUse, Needs
 from kdspec.api.spec.bounds import LARGEST_FACTOR
 from kdspec.api.spec.match import Match
@@ -70,12 +71,16 @@ class JoinedSoftLabels(SoftLabels):
                 help_ = "use `combine: logits`, with a number as the weight of each teacher or none"
                 yield ClassesOnly(at=(key,), why=why, help=help_)
 
-    def build(self, context: BuildContext, teachers: Sequence[str]) -> Soft:
-        """The working object for these teachers."""
+    def mixture(self) -> Mixture:
+        """The teachers as one. The mean of their probabilities is what the losses with each of them lead to."""
         weights = self.teacher_weights
         total = sum(weights) if isinstance(weights, list) else 1.0
         shares = tuple(weight / total for weight in weights) if isinstance(weights, list) else weights
-        return replace(super().build(context, teachers), combine=self.combine, shares=shares)
+        return Mixture(of="logits" if self.combine == "logits" else "probabilities", shares=shares)
+
+    def build(self, context: BuildContext, teachers: Sequence[str]) -> Soft:
+        """The working object for these teachers."""
+        return replace(super().build(context, teachers), combine=self.combine, shares=self.mixture().shares)
 
 
 class MultiTeacher(Distiller):
@@ -128,7 +133,7 @@ class MultiTeacher(Distiller):
         if soft.teacher_weights == "confidence" and not soft.weight.always_zero():
             optional = {**found.optional, self.student: found.optional[self.student] | {"labels"}}
             found = replace(found, optional=optional)
-        return Needs(student=self.student, tasks=(found,))
+        return Needs(student=self.student, tasks=(replace(found, mixture=soft.mixture()),))
 
     def build(self, context: ObjectiveContext) -> Objective:
         return label_terms.objective(context, self.teachers, soft=self.soft_labels, hard=self.hard_labels)

@@ -19,12 +19,14 @@ from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, State
 from kdspec.api.working.task import Head
 from kdspec.data import confidence, label_columns, texts
+from kdspec.data.answers.beside_teacher import BesideTeacher, check_metric, names_beside
 from kdspec.data.answers.same_answers import share_of_same
 from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.confidence import ConfidenceMetric
 from kdspec.data.label_columns import LabelColumns, MissingMarks
 from kdspec.data.label_names import SUSPECT, LabelNames
 from kdspec.data.labels.label_lists import LabelLists, ListColumn
+from kdspec.data.labels.taught_classes import taught_classes
 from kdspec.data.numbers import decision, number
 from kdspec.data.text_rows import VARIES, LabelledTexts, TextRows
 from kdspec.diagnostics.fault import Fault
@@ -47,13 +49,15 @@ class MultiLabel(Task):
     An empty list, or with a `separator` an empty text, is a row without any label. A row with the value null or a mark of
     `missing`, every row of the split `unlabelled`, and a split without the column or without a label in any row are
     unlabelled: they are left out of the metrics and the hard loss. A list may be written in a text, as Python, JSON or numpy
-    write it. Lists of one length that have a 0 or 1 for each label are vectors; `labels` names their places.
+    write it. Lists of one length that have a 0 or 1 for each label are vectors; `labels` names their places. Without `label`
+    no row is labelled: metrics are measured beside a teacher.
     """
 
     name = "multi_label"
     scope = "position"
     head: ClassVar[str | None] = "multi_label"
     labelled: ClassVar[bool] = True
+    measured_beside: ClassVar[bool] = True
     length_limit: ClassVar[str | None] = "max_length"
     logits: ClassVar[LogitKind | None] = "labels"
 
@@ -61,9 +65,9 @@ class MultiLabel(Task):
     """The rows."""
     text: texts.TextColumns
     """The column of the text, or two columns for pairs: `[premise, hypothesis]`."""
-    label: LabelColumns
+    label: LabelColumns = Field(default=[], examples=["label"])
     """A column of lists of labels, or of texts with a `separator`; or a list of columns, one named after each label,
-    with 1 or true if the row has it, else 0 or false."""
+    with 1 or true if the row has it, else 0 or false. Default: the rows have no labels."""
     separator: str | None = Field(default=None, min_length=1)
     """The separator of labels in a text, such as `;`. Spaces around labels are ignored."""
     labels: LabelNames | None = None
@@ -97,7 +101,13 @@ class MultiLabel(Task):
                     raise PydanticCustomError(
                         "exclusive_keys", "`{key}` and several columns exclude each other", values
                     )
+        label_columns.refuse_empty(self, self.label)
+        check_metric(self, labelled=bool(self.label))
         return self
+
+    def has_labels(self) -> bool:
+        """Whether `label` names a column."""
+        return bool(self.label)
 
     def adaptor(self) -> Mapping[str, str | list[str]]:
         """The field paths for a transformers model."""
@@ -128,7 +138,9 @@ class MultiLabel(Task):
         return {("label", number): name for number, name in enumerate(self.label)}
 
     def metric_names(self) -> Collection[str]:
-        """Those of `metric`."""
+        """Those of `metric`, or those beside a teacher."""
+        if not self.label:
+            return names_beside("labels")
         return ("micro_f1", "macro_f1", "subset_accuracy", *confidence.METRICS)
 
     def check(self, context: BuildContext) -> Iterator[Fault]:
@@ -163,7 +175,10 @@ class LabelledRows(LabelledTexts):
         self._task = task
         if splits and context.reads_labels:
             label_columns.check(splits, task.label)
-        found = self._of_columns(splits, context) if len(task.label) > 1 else self._of_lists(splits, context)
+        if not task.label:
+            found = self._unlabelled(splits, context)
+        else:
+            found = self._of_columns(splits, context) if len(task.label) > 1 else self._of_lists(splits, context)
         self.head = Head(kind=task.head, labels=found.names)
         none = [math.nan] * len(found.names)
         rows = TextRows(splits, task.text, max_length=task.max_length, augment=task.augment, unlabelled=none)
@@ -180,6 +195,16 @@ class LabelledRows(LabelledTexts):
         """F1 and calibration over the known decisions, and the share of rows with every label correct."""
         del split
         return LabelMetrics(self._task.metric, self._task.threshold)
+
+    def beside_teacher(self, split: str) -> Evaluator:
+        """The share of the teacher's decisions, and the divergence from it."""
+        del split
+        return BesideTeacher("labels", threshold=self._task.threshold)
+
+    def _unlabelled(self, splits: Mapping[str, Any], context: TaskContext) -> LabelLists:
+        names = taught_classes(context, self._task.labels) if splits else tuple(self._task.labels or ())
+        none = [math.nan] * len(names)
+        return LabelLists(names, {split: [none] * len(of) for split, of in splits.items()})
 
     def _of_lists(self, splits: Mapping[str, Any], context: TaskContext) -> LabelLists:
         task = self._task

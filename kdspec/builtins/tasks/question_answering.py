@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kdspec.api.component import Component, Strict
 from kdspec.api.hooks import hookimpl
@@ -19,6 +19,7 @@ from kdspec.api.working.evaluator import Evaluator
 from kdspec.api.working.task import BuiltTask, Head, Reader, Row
 from kdspec.data import texts
 from kdspec.data.answers.answer_scores import Language
+from kdspec.data.answers.beside_teacher import AGREEMENT, AnswersBesideTeacher, check_metric
 from kdspec.data.answers.span_answers import AnswerMetrics, Question
 from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.diagnostics.diagnostic import excerpt
@@ -54,6 +55,7 @@ class QuestionAnswering(Task):
 
     name = "question_answering"
     head: ClassVar[str | None] = "question_answering"
+    measured_beside: ClassVar[bool] = True
     length_limit: ClassVar[str | None] = "max_length"
     logits: ClassVar[LogitKind | None] = "classes"
     positions: ClassVar[bool] = True
@@ -64,8 +66,9 @@ class QuestionAnswering(Task):
     """The column of the questions."""
     context: str = "context"
     """The column of the texts."""
-    answers: str = "answers"
-    """The column of the answers: `text` and `answer_start`, a list each."""
+    answers: str | None = "answers"
+    """The column of the answers: `text` and `answer_start`, a list each; null: the answers are not known, and the student learns
+    from a teacher alone."""
     id: str = "id"
     """The column with the name of a question in messages, if there is one."""
     without_text: texts.WithoutText = "error"
@@ -87,6 +90,15 @@ class QuestionAnswering(Task):
     """Number of starts and of ends that are tried for the best answer."""
     metric: Literal["f1", "exact_match"] = "f1"
     """The metric that selects the best student."""
+
+    @model_validator(mode="after")
+    def _metric_of_labels(self) -> Self:
+        check_metric(self, labelled=self.answers is not None, other=AGREEMENT)
+        return self
+
+    def has_labels(self) -> bool:
+        """Whether `answers` names a column."""
+        return self.answers is not None
 
     def adaptor(self) -> Mapping[str, str | list[str]]:
         """The field paths for a transformers model; `logits_mask` selects the text and the token of no answer."""
@@ -110,8 +122,8 @@ class QuestionAnswering(Task):
         return Extraction(self, {}, TaskContext())
 
     def metric_names(self) -> Collection[str]:
-        """Those of `metric`."""
-        return _METRICS
+        """Those of `metric`, or that beside a teacher."""
+        return _METRICS if self.answers is not None else (AGREEMENT,)
 
     def check(self, context: BuildContext) -> Iterator[Fault]:
         """Whether windows are longer than `stride`, and the rows have the columns."""
@@ -123,7 +135,7 @@ class QuestionAnswering(Task):
 
     def label_columns(self) -> Mapping[tuple[str | int, ...], str]:
         """That of `answers`."""
-        return {("answers",): self.answers}
+        return {} if self.answers is None else {("answers",): self.answers}
 
     def build(self, context: TaskContext) -> Extraction:
         """Read the rows and check their answers."""
@@ -141,7 +153,7 @@ class Extraction(BuiltTask):
     def __init__(self, task: QuestionAnswering, splits: Mapping[str, Any], context: TaskContext) -> None:
         self._task = task
         self.head = Head(kind=task.head, labels=("start", "end"))
-        if splits and context.reads_labels:
+        if splits and context.reads_labels and task.answers is not None:
             texts.check_column(splits["train"], "train", task.answers, ("answers",))
         self._questions = {split: self._read(rows, split) for split, rows in splits.items()}
 
@@ -191,6 +203,10 @@ class Extraction(BuiltTask):
         from kdspec.ops.divergence import cross_entropy
 
         return by_head(features, batch, cross_entropy, _POSITIONS)
+
+    def beside_teacher(self, split: str) -> Evaluator:
+        """The share of questions with the teacher's answer."""
+        return AnswersBesideTeacher(self.evaluator(split))
 
     def evaluator(self, split: str) -> Evaluator:
         """Exact match and F1, the mean over the questions."""
@@ -285,8 +301,8 @@ class Extraction(BuiltTask):
             texts.check_column(rows, split, name, (key,))
             columns[key] = texts.read(rows, split, name, (key,))
         ids = rows[task.id][:] if task.id in rows.column_names else [""] * len(rows)
-        known = task.answers in rows.column_names and split != "unlabelled"
-        answers = rows[task.answers][:] if known else [None] * len(rows)
+        column = task.answers if split != "unlabelled" else None
+        answers = rows[column][:] if column is not None and column in rows.column_names else [None] * len(rows)
         found = []
         parts = zip(ids, columns["question"], columns["context"], answers, strict=True)
         for number, (name, question, context, given) in enumerate(parts, 1):

@@ -20,6 +20,7 @@ from kdspec.api.working.evaluator import Evaluator
 from kdspec.api.working.pieces import Pieces
 from kdspec.api.working.task import BuiltTask, Head, Reader, Row
 from kdspec.data import texts
+from kdspec.data.answers.beside_teacher import AGREEMENT, AnswersBesideTeacher
 from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.files.retrieval_files import RetrievalFiles, SpecTable, read_documents, read_queries
 from kdspec.data.ranking.first_scores import recorded_scores
@@ -87,6 +88,7 @@ class Ranking(Task):
     name = "ranking"
     scope = "position"
     head: ClassVar[str | None] = "ranking"
+    measured_beside: ClassVar[bool] = True
     length_limit: ClassVar[str | None] = "max_length"
     logits: ClassVar[LogitKind | None] = "scores"
 
@@ -213,8 +215,8 @@ class Ranking(Task):
         return recorded_scores(self.columns(), self.data.first(context, rows))
 
     def metric_names(self) -> Collection[str]:
-        """Those of the candidates, and of the search."""
-        return (*NAMES, *self.search_metrics())
+        """Those of the candidates, with labels or beside a teacher, and of the search."""
+        return (*(NAMES if self.positives is not None else (AGREEMENT,)), *self.search_metrics())
 
     def search_metrics(self) -> Collection[str]:
         """Those of `retrieve`."""
@@ -372,6 +374,10 @@ class RankedRows(BuiltTask):
     def hard_loss_across(self, view: View) -> Mapping[str, Mean]:
         """The cross-entropy of the positives among the candidates and the documents of other rows."""
         return loss_across(view)
+
+    def beside_teacher(self, split: str) -> Evaluator | None:
+        """The share of queries with the teacher's first candidate; None for a search, which has labels."""
+        return None if split in self._search else AnswersBesideTeacher(CandidateMetrics())
 
     def evaluator(self, split: str) -> Evaluator:
         """nDCG@10, MRR@10, MAP and accuracy of the given candidates, and the metrics of the search."""

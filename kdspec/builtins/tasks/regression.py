@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
@@ -17,7 +17,8 @@ from kdspec.api.spec.bounds import LONGEST_ROW
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.task import Head
-from kdspec.data import label_columns, texts
+from kdspec.data import class_match, label_columns, texts
+from kdspec.data.answers.beside_teacher import BesideTeacher, check_metric, names_beside
 from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.label_columns import LabelColumns, MissingMarks
 from kdspec.data.label_names import SUSPECT
@@ -39,12 +40,14 @@ class Regression(Task):
     are: rescale a column of large values, since a new head predicts about 0.
 
     A row with a missing number, and every row of the split `unlabelled`, is unlabelled: it is left out of the metrics and
-    the hard loss. A split without the column is unlabelled.
+    the hard loss. A split without the column is unlabelled. Without `label` no row has a number: there are as many as a
+    teacher's head has, or one, and metrics are measured beside the teacher.
     """
 
     name = "regression"
     scope = "position"
     head: ClassVar[str | None] = "regression"
+    measured_beside: ClassVar[bool] = True
     length_limit: ClassVar[str | None] = "max_length"
     logits: ClassVar[LogitKind | None] = "numbers"
 
@@ -52,8 +55,8 @@ class Regression(Task):
     """The rows."""
     text: texts.TextColumns
     """The column of the text, or two columns for pairs: `[sentence1, sentence2]`."""
-    label: LabelColumns
-    """The column of the number, or several columns for as many numbers."""
+    label: LabelColumns = Field(default=[], examples=["label"])
+    """The column of the number, or several columns for as many numbers. Default: the rows have no numbers."""
     missing: MissingMarks = []
     """How a row without a number is written in its column, such as `N/A`, besides nothing and null."""
     without_text: texts.WithoutText = "error"
@@ -67,6 +70,16 @@ class Regression(Task):
     """The metric that selects the best student: a correlation (the mean over several columns), or the mean squared
     error (lower is better)."""
 
+    @model_validator(mode="after")
+    def _metric_of_labels(self) -> Self:
+        label_columns.refuse_empty(self, self.label)
+        check_metric(self, labelled=bool(self.label), other="mse")
+        return self
+
+    def has_labels(self) -> bool:
+        """Whether `label` names a column."""
+        return bool(self.label)
+
     def adaptor(self) -> Mapping[str, str | list[str]]:
         """The field paths for a transformers model."""
         return texts.ADAPTOR
@@ -74,7 +87,7 @@ class Regression(Task):
     def example(self, context: BuildContext, rows: int, longest: int | None) -> Mapping[str, Input]:
         """Tokens, their mask and types, and numbers."""
         del context
-        numbers = Input((rows, len(self.label)), "float32", 0, target=True)
+        numbers = Input((rows, len(self.label) or 1), "float32", 0, target=True)
         return {**texts.example(rows, self.max_length, longest), "labels": numbers}
 
     def sample(self, context: BuildContext, rows: int) -> Sequence[Sequence[str]] | None:
@@ -92,8 +105,8 @@ class Regression(Task):
         return {("label", number): name for number, name in enumerate(self.label)}
 
     def metric_names(self) -> Collection[str]:
-        """Those of `metric`."""
-        return ("pearson", "spearman", "mse")
+        """Those of `metric`, with labels or beside a teacher."""
+        return ("pearson", "spearman", "mse") if self.label else names_beside("numbers")
 
     def check(self, context: BuildContext) -> Iterator[Fault]:
         """Whether the rows have the columns of the texts."""
@@ -119,13 +132,14 @@ class NumberedRows(LabelledTexts):
     """The built task; without rows if there are no splits."""
 
     def __init__(self, task: Regression, splits: Mapping[str, Any], context: TaskContext) -> None:
-        self.head = Head(kind=task.head, labels=tuple(task.label))
+        names = tuple(task.label) or (_taught(context) if splits else ())
+        self.head = Head(kind=task.head, labels=names)
         self._task = task
-        none = [math.nan] * len(task.label)
+        none = [math.nan] * len(names)
         rows = TextRows(splits, task.text, max_length=task.max_length, augment=task.augment, unlabelled=none)
         if splits and context.reads_labels:
             label_columns.check(splits, task.label)
-        found = {split: self._numbers(split, of) for split, of in splits.items()}
+        found = {split: self._numbers(split, of) if task.label else [none] * len(of) for split, of in splits.items()}
         for place, column in enumerate(task.label):
             _without_marks(found, place, column, context)
         super().__init__(rows, found, "float32")
@@ -148,6 +162,17 @@ class NumberedRows(LabelledTexts):
         """Correlations and the mean squared error over the known numbers."""
         del split
         return NumberMetrics(self._task.metric)
+
+    def beside_teacher(self, split: str) -> Evaluator:
+        """Correlations with the teacher's numbers, and the mean squared difference."""
+        del split
+        return BesideTeacher("numbers")
+
+
+def _taught(context: TaskContext) -> tuple[str, ...]:
+    """Names of the numbers of a teacher's head; of one number without a head."""
+    head = next(iter(context.heads), None)
+    return ("number",) if head is None else head.labels or class_match.numbered(head.classes)
 
 
 class NumberMetrics(Evaluator):

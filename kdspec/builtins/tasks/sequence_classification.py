@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
@@ -17,12 +17,14 @@ from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, State
 from kdspec.api.working.task import Head
 from kdspec.data import confidence, label_columns, label_names, texts
+from kdspec.data.answers.beside_teacher import BesideTeacher, check_metric, names_beside
 from kdspec.data.answers.same_answers import share_of_same
 from kdspec.data.classes import classes
 from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.confidence import ConfidenceMetric
 from kdspec.data.label_columns import MissingMarks, declared, declared_names
 from kdspec.data.label_names import LabelNames
+from kdspec.data.labels.taught_classes import taught_classes
 from kdspec.data.prompted.prompt_tokenizer import FORM, prompt_example
 from kdspec.data.text_rows import VARIES, LabelledTexts, TextRows
 from kdspec.diagnostics.fault import Fault
@@ -39,13 +41,15 @@ class SequenceClassification(Task):
 
     A row with an empty label or a mark of `missing`, and every row of the split `unlabelled`, is unlabelled: it is left out
     of the metrics and the hard loss. A split without the label column is unlabelled; `train` may be so too if no loss reads
-    labels. Beside the numbers 0 to n - 1, -1 is no label.
+    labels. Beside the numbers 0 to n - 1, -1 is no label. Without `label` no row has one: the student learns from a teacher
+    alone, and its metrics, `agreement`, `kl` and `ece`, are measured beside the teacher.
     """
 
     name = "sequence_classification"
     scope = "position"
     head: ClassVar[str | None] = "sequence_classification"
     labelled: ClassVar[bool] = True
+    measured_beside: ClassVar[bool] = True
     length_limit: ClassVar[str | None] = "max_length"
     logits: ClassVar[LogitKind | None] = "classes"
 
@@ -53,11 +57,11 @@ class SequenceClassification(Task):
     """The rows."""
     text: texts.TextColumns
     """The column of the text, or two columns for pairs: `[premise, hypothesis]`."""
-    label: str
-    """The column of the label: a name or a number, as it is written."""
+    label: str | None = Field(default=None, examples=["label"])
+    """The column of the label: a name or a number, as it is written. Default: the rows have no labels."""
     labels: LabelNames | None = None
     """Label names in the order of the logits; for rows with the numbers 0 to n - 1 their names. Default: those that the
-    data set declares, or those found in `train`, sorted; numbers have the names of a loaded head with as many classes."""
+    data set declares, or those found in `train`, sorted; numbers, and rows without labels, have the names of a loaded head."""
     missing: MissingMarks = []
     """How a row without a label is written, such as `-`, besides nothing and null: a text, or several."""
     without_text: texts.WithoutText = "error"
@@ -73,6 +77,15 @@ class SequenceClassification(Task):
     the answers: the calibration error in bins of equal width (`ece`) and of equally many rows (`ece_adaptive`), the score of
     Brier, the negative log-likelihood, and the share of rows that can be answered with 95 % right, those of highest
     confidence first."""
+
+    @model_validator(mode="after")
+    def _metric_of_labels(self) -> Self:
+        check_metric(self, labelled=self.label is not None)
+        return self
+
+    def has_labels(self) -> bool:
+        """Whether `label` names a column."""
+        return self.label is not None
 
     def adaptor(self) -> Mapping[str, str | list[str]]:
         """The field paths for a transformers model."""
@@ -102,10 +115,12 @@ class SequenceClassification(Task):
 
     def label_columns(self) -> Mapping[ColumnPlace, str]:
         """That of `label`."""
-        return {("label",): self.label}
+        return {} if self.label is None else {("label",): self.label}
 
     def metric_names(self) -> Collection[str]:
-        """Those of `metric`."""
+        """Those of `metric`, or those beside a teacher."""
+        if self.label is None:
+            return names_beside("classes")
         return ("accuracy", "f1", "mcc", *confidence.METRICS)
 
     def check(self, context: BuildContext) -> Iterator[Fault]:
@@ -115,15 +130,16 @@ class SequenceClassification(Task):
 
     def build(self, context: TaskContext) -> Classification:
         """Read the rows and check their columns and labels."""
+        columns = () if self.label is None else (self.label,)
         return Classification(
             self,
             texts.splits_of(
                 self.data,
                 context,
-                (self.label,),
+                columns,
                 inputs={("text", n): name for n, name in enumerate(self.text)},
                 without_text=self.without_text,
-                classes=(self.label,),
+                classes=columns,
             ),
             context,
         )
@@ -135,9 +151,14 @@ class Classification(LabelledTexts):
     def __init__(self, task: SequenceClassification, splits: Mapping[str, Any], context: TaskContext) -> None:
         self._task, self._splits = task, splits
         rows = TextRows(splits, task.text, max_length=task.max_length, augment=task.augment, unlabelled=_IGNORE)
+        if task.label is None:
+            names = taught_classes(context, task.labels) if splits else tuple(task.labels or ())
+            self.head = Head(kind=task.head, labels=names)
+            super().__init__(rows, {split: [_IGNORE] * len(of) for split, of in splits.items()}, "int64")
+            return
         if splits and context.reads_labels:
             texts.check_column(splits["train"], "train", task.label, ("label",))
-        written = {split: self._written(split) for split in splits}
+        written = {split: self._written(split, task.label) for split in splits}
         found = classes(
             written, context, column=task.label, at=("label",), labels=task.labels,
             declared=declared_names(splits, task.label),
@@ -158,9 +179,14 @@ class Classification(LabelledTexts):
         del split
         return ClassMetrics(self._task.metric, len(self.head.labels))
 
-    def _written(self, split: str) -> list[str | None]:
+    def beside_teacher(self, split: str) -> Evaluator:
+        """The share of rows with the teacher's class, and the divergence from it."""
+        del split
+        return BesideTeacher("classes")
+
+    def _written(self, split: str, column: str) -> list[str | None]:
         """The label of each row as a spec would write it; None for an unlabelled row."""
-        rows, column = self._splits[split], self._task.label
+        rows = self._splits[split]
         if not label_columns.has(rows, split, column):
             return [None] * len(rows)
         values = rows[column][:]

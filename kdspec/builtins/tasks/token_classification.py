@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kdspec.api.component import Component
 from kdspec.api.hooks import hookimpl
@@ -17,10 +17,12 @@ from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, State
 from kdspec.api.working.task import BuiltTask, Head, Reader, Row
 from kdspec.data import confidence, tag_schemes, texts
+from kdspec.data.answers.beside_teacher import WordsBesideTeacher, check_metric, names_beside
 from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.confidence import ConfidenceMetric
 from kdspec.data.label_columns import MissingMarks
 from kdspec.data.label_names import LabelNames
+from kdspec.data.labels.taught_classes import taught_classes
 from kdspec.data.labels.word_tags import NO_TAG, TagColumn, WordTags, needs_entities
 from kdspec.data.tagged_sentences import read_words
 from kdspec.data.word_tokens import Window, firsts, windows
@@ -40,13 +42,15 @@ class TokenClassification(Task):
     Rows have a list of words and a list of as many tags; a word may be a single character. The tag of a word is at its
     first token, and soft labels are compared at these tokens only. So teacher and student may have different
     tokenizers. A row without tags, and every row of the split `unlabelled`, is left out of the metrics and the hard loss.
-    A word with the tag -100, or -1 beside the numbers 0 to n - 1, has none: it counts in no loss and no metric.
+    A word with the tag -100, or -1 beside the numbers 0 to n - 1, has none: it counts in no loss and no metric. With
+    `tags: null` no row has tags: the student learns from a teacher alone, and metrics are measured beside it.
     """
 
     name = "token_classification"
     scope = "position"
     head: ClassVar[str | None] = "token_classification"
     labelled: ClassVar[bool] = True
+    measured_beside: ClassVar[bool] = True
     length_limit: ClassVar[str | None] = "max_length"
     logits: ClassVar[LogitKind | None] = "classes"
 
@@ -54,8 +58,9 @@ class TokenClassification(Task):
     """The rows."""
     tokens: str = "tokens"
     """The column with the list of words."""
-    tags: str = "tags"
-    """The column with the list of their tags: names, or numbers that `labels`, the data set or a loaded head names."""
+    tags: str | None = "tags"
+    """The column with the list of their tags: names, or numbers that `labels`, the data set or a loaded head names; null: the
+    rows have no tags."""
     scheme: tag_schemes.Scheme | None = None
     """How the tags mark entities: `iob2` (`B-PER I-PER O`), `iob1` (`B-` only between two entities of a type), `bmes`
     and `bioes` (last and single words have tags of their own), `bilou` (the same with other letters), or `plain` for
@@ -83,6 +88,15 @@ class TokenClassification(Task):
     calibration error in bins of equal width (`ece`) and of equally many words (`ece_adaptive`), the score of Brier, the
     negative log-likelihood, and the share of words of highest confidence of which 95 % are right."""
 
+    @model_validator(mode="after")
+    def _metric_of_labels(self) -> Self:
+        check_metric(self, labelled=self.tags is not None)
+        return self
+
+    def has_labels(self) -> bool:
+        """Whether `tags` names a column."""
+        return self.tags is not None
+
     def adaptor(self) -> Mapping[str, str | list[str]]:
         """The field paths for a transformers model; `logits_mask` selects the first token of each word."""
         return {**texts.ADAPTOR, "logits_mask": "batch.word_mask"}
@@ -103,10 +117,12 @@ class TokenClassification(Task):
 
     def label_columns(self) -> Mapping[ColumnPlace, str]:
         """That of `tags`."""
-        return {("tags",): self.tags}
+        return {} if self.tags is None else {("tags",): self.tags}
 
     def metric_names(self) -> Collection[str]:
-        """Those of `metric`; for plain tags only accuracy."""
+        """Those of `metric`; for plain tags only accuracy; without tags those beside a teacher."""
+        if self.tags is None:
+            return names_beside("classes")
         return (*(("accuracy",) if self.scheme == "plain" else _OF_ENTITIES), *confidence.METRICS)
 
     def check(self, context: BuildContext) -> Iterator[Fault]:
@@ -133,13 +149,9 @@ class Tagging(BuiltTask):
     def __init__(self, task: TokenClassification, splits: Mapping[str, Any], context: TaskContext) -> None:
         self._task, self._splits = task, splits
         self._words = {split: read_words(rows, split, task.tokens, "tokens") for split, rows in splits.items()}
-        if splits and context.reads_labels:
+        if splits and context.reads_labels and task.tags is not None:
             texts.check_column(splits["train"], "train", task.tags, ("tags",))
-        column = TagColumn(
-            column=task.tags, scheme=task.scheme, convert_to=task.convert_to, labels=task.labels, missing=task.missing,
-            of_entities=_of_entities(task),
-        )  # fmt: skip
-        found = column.read(splits, self._words, context) if splits else WordTags(tuple(task.labels or ()), "plain", {})
+        found = self._read(splits, context) if splits else WordTags(tuple(task.labels or ()), "plain", {})
         self._entities, self._tags = found.scheme != "plain", found.rows
         self.head = Head(kind=task.head, labels=found.names)
         self._continued = self._others()
@@ -191,6 +203,23 @@ class Tagging(BuiltTask):
         """The share of words with the correct tag, calibration and, for entities, precision, recall and F1 over the split."""
         metric = self._task.metric or ("f1" if self._entities else "accuracy")
         return TagMetrics(metric, self.head.labels, self._tags.get(split, []), entities=self._entities)
+
+    def beside_teacher(self, split: str) -> Evaluator:
+        """The share of words with the teacher's tag, and the divergence from it."""
+        del split
+        return WordsBesideTeacher()
+
+    def _read(self, splits: Mapping[str, Any], context: TaskContext) -> WordTags:
+        """The tags of the rows; without a column for them the names alone."""
+        task = self._task
+        if task.tags is None:
+            names = taught_classes(context, task.labels)
+            return WordTags(names, "plain", {split: [None] * len(of) for split, of in splits.items()})
+        column = TagColumn(
+            column=task.tags, scheme=task.scheme, convert_to=task.convert_to, labels=task.labels, missing=task.missing,
+            of_entities=_of_entities(task),
+        )  # fmt: skip
+        return column.read(splits, self._words, context)
 
     def _example(self, split: str, window: Window, begins: Mapping[int, int]) -> dict[str, Any]:
         tags = self._tags[split][window.sentence]

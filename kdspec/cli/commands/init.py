@@ -33,6 +33,8 @@ Examples:
 _LIKE = re.compile(r"like:([1-9][0-9]{0,3})")
 _TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
 _TASK = "sequence_classification"
+_OF_TEXTS = ("regression", "sequence_classification", "multi_label")
+"""The tasks of whole texts; a head of one number is for the first one, whatever else its files declare."""
 _RECIPES = "recipes/"
 
 
@@ -130,7 +132,10 @@ class _Given:
 def _drafted(invocation: Invocation, path: Path, given: _Given, of_recipe: Mapping[str, str] | None) -> dict[Path, str]:
     registry, folder = invocation.registry, path.parent
     found = None if given.data is None else data_file(registry, given.data)
-    task = task_named(registry, given.task or (found.found.task if found is not None and found.rows else _TASK))
+    guessed = found.found.task if found is not None and found.rows else _TASK
+    if found is not None and found.found.label is None and found.found.text and given.teacher and not given.label:
+        guessed = _taught_task(registry, given.teacher, folder) or guessed
+    task = task_named(registry, given.task or guessed)
     teacher = origin(registry, given.teacher or _usual_teacher(folder), folder, "--teacher", task.head)
     if not registry.get("model", "transformers")(path=teacher.path).can_learn(task.head):
         help_ = f"write a model for it as a plugin, and the spec with `kdspec show task {task.name}`"
@@ -146,7 +151,7 @@ def _drafted(invocation: Invocation, path: Path, given: _Given, of_recipe: Mappi
         )
         choice = DataChoice(written, rows.settings)
     else:
-        choice = found.choice(task, folder, given.text, given.label)
+        choice = found.choice(task, folder, given.text, given.label, taught=teacher.has_head)
         _say(invocation, found, task, asked=bool(given.text or given.label))
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", path.stem).strip("-") or "distillation"
     if given.teacher is None:
@@ -172,6 +177,14 @@ def _usual_teacher(folder: Path) -> str:
     """The small encoder that `kdspec fetch` brings, if it is there; else the same one on the hub."""
     fetched = assets_folder(folder) / _TEACHER.rpartition("/")[2]
     return os.path.relpath(fetched.resolve()) if fetched.is_dir() else _TEACHER
+
+
+def _taught_task(registry: Registry, teacher: str, folder: Path) -> str | None:
+    """The task of whole texts for which a teacher has a trained head, so that texts without labels are enough."""
+    tasks = (registry.get(Task.kind, name) for name in _OF_TEXTS)
+    return next(
+        (task.name for task in tasks if origin(registry, teacher, folder, "--teacher", task.head).has_head), None
+    )
 
 
 def _student(

@@ -10,10 +10,12 @@ from kdspec.api.plan.plan import Feature, Plan, StagePlan
 from kdspec.api.working.evaluator import LOSS, Evaluator
 from kdspec.api.working.step import Features
 from kdspec.api.working.task import BuiltTask
+from kdspec.data.answers.beside_teacher import DIVERGENCE
 from kdspec.diagnostics.diagnostic import closest
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.evaluation.evaluate import evaluate
+from kdspec.engine.evaluation.teacher_answers import TeacherAnswers
 from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.engine.processes.process_group import ProcessGroup
 from kdspec.events import Evaluated
@@ -51,11 +53,18 @@ class EvaluatedTask:
     forward: ModelRunner
     loader: Loader
     evaluator: Evaluator
+    beside: TeacherAnswers | None = None
+    """The answers of its teachers, if no validation row has a label: the metrics are measured beside them."""
 
     @property
     def own(self) -> str:
         """The task's primary metric, or the loss."""
         return self.evaluator.primary.name
+
+    @property
+    def tie(self) -> str:
+        """The metric that is lower for the better one of students with equal values: the loss, or the divergence from a teacher."""
+        return LOSS.name if self.beside is None else DIVERGENCE
 
     @property
     def all_labelled(self) -> bool:
@@ -121,11 +130,10 @@ class BestModelTracker:
 
     def _loss(self, metrics: Mapping[str, float]) -> float:
         """The loss that breaks ties: of the task of the metric, or the mean over tasks; NaN where it is not known."""
-        if not self.stage.several:
-            return metrics.get(LOSS.name, math.nan)
         own = self._owner()
         tasks = self.tasks if own is None else [own]
-        return sum(metrics.get(f"{each.task}.{LOSS.name}", math.nan) for each in tasks) / len(tasks)
+        names = (f"{each.task}.{each.tie}" if self.stage.several else each.tie for each in tasks)
+        return sum(metrics.get(name, math.nan) for name in names) / len(tasks)
 
     @property
     def metric(self) -> str:
@@ -145,7 +153,7 @@ class BestModelTracker:
         for each in self.tasks:
             # The first rows may be those without a label.
             some = range(min(each.loader.rows, rows)) if few and each.all_labelled else None
-            metrics = evaluate(
+            outcome = evaluate(
                 each.forward,
                 each.built,
                 each.loader,
@@ -154,7 +162,8 @@ class BestModelTracker:
                 evaluator=each.evaluator,
                 process_group=self.process_group,
                 through=self.through,
-            ).metrics
+            )
+            metrics = outcome.metrics if each.beside is None else each.beside.beside(outcome)
             found |= {f"{each.task}.{name}" if self.stage.several else name: value for name, value in metrics.items()}
             own.append(metrics.get(each.own, math.nan))
         if self.stage.several:
@@ -196,7 +205,9 @@ class BestModelTracker:
         known = ", ".join(f"`{key}`" for key in metrics) or "none"
         near = closest(name, list(metrics))
         question = f"did you mean `{near}`?" if near else None
-        if not metrics:
+        if near is None and all(each.beside is not None for each in self.tasks):
+            question = "no row of `validation` has a label: these metrics are measured beside the teacher"
+        elif not metrics:
             question = "metrics need labels: do the rows of `validation` have any?"
         owner = f"stage `{self.stage.name}`" if self.stage.several else f"task `{self.tasks[0].task}`"
         raise FindingError(

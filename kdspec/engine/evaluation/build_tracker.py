@@ -9,6 +9,8 @@ from kdspec.api.plan.plan import Plan, StagePlan, TaskPlan
 from kdspec.api.working.task import BuiltTask
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.evaluation.best_model import BestModelTracker, EvaluatedTask, evaluated_features
+from kdspec.engine.evaluation.evaluate import evaluate
+from kdspec.engine.evaluation.teacher_answers import TeacherAnswers
 from kdspec.engine.forward.model_findings import ModelFindings
 from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.engine.step.training_loop import TrainingLoop
@@ -32,9 +34,10 @@ def build_tracker(
     evaluated, notes = [], []
     for part in stage.tasks.values():
         task = tasks[part.task]
-        evaluator = task.evaluator("validation")
+        beside = None if task.labelled("validation") else _beside(plan, loop, part, task, loader)
+        evaluator = task.evaluator("validation") if beside is None else beside.evaluator
         features = evaluated_features(plan, stage.student, part.task, evaluator)
-        if not (features and task.labelled("validation")):
+        if not (features and (task.labelled("validation") or beside is not None)):
             empty = features and not task.rows("validation")
             notes.append(_left_out(stage, part, "no validation rows" if empty else "no labels to evaluate on"))
             continue
@@ -47,11 +50,41 @@ def build_tracker(
             head=None if loop.backend.divided else trained.head,
         )  # fmt: skip
         rows = loader(part, "validation", stage.student)
-        evaluated.append(EvaluatedTask(task=part.task, built=task, forward=forward, loader=rows, evaluator=evaluator))
+        evaluated.append(
+            EvaluatedTask(task=part.task, built=task, forward=forward, loader=rows, evaluator=evaluator, beside=beside)
+        )
     if not evaluated:
         return None, tuple(notes)
     through = partial(loop.backend.evaluate, loop.trainable)
     return BestModelTracker(plan, stage, evaluated, loop.backend.process_group, through), tuple(notes)
+
+
+def _beside(
+    plan: Plan,
+    loop: TrainingLoop,
+    part: TaskPlan,
+    task: BuiltTask,
+    loader: Callable[[TaskPlan, str, str], Loader],
+) -> TeacherAnswers | None:
+    """The answers of the task's teachers to validation rows without labels; None if there are none to compare."""
+    evaluator = task.beside_teacher("validation") if task.rows("validation") and part.teachers else None
+    if evaluator is None:
+        return None
+    found = []
+    for name, taught in loop.inputs_of[part.task].teachers.items():
+        features = evaluated_features(plan, name, part.task, evaluator)
+        if not features:
+            return None
+        findings = ModelFindings(plan.spec, name, part.task)
+        forward = ModelRunner(findings, taught.module, features, chooses=taught.accepted is not None)
+        found.append(
+            partial(
+                evaluate, forward, task, loader(part, "validation", name), loop.stage.training.batch_size,
+                evaluator=evaluator, process_group=loop.backend.process_group,
+            )
+        )  # fmt: skip
+    changing = any(name in loop.stage.needs.changing for name in part.teachers)
+    return TeacherAnswers(evaluator, found, part.needs.mixture, loop.backend.process_group, changing)
 
 
 def _left_out(stage: StagePlan, part: TaskPlan, why: str) -> Note:

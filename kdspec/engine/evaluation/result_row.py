@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdspec.source import read_back
@@ -37,6 +38,17 @@ class ResultRow:
     """Number of rows of `split`."""
     labelled: Count
     """How many of them the metrics count: those with a label."""
+    beside: list[str] = field(default_factory=list)
+    """The teachers beside which the metrics are measured, where no row has a label; several are averaged as their strategy
+    does it."""
+
+
+def measured_beside(metrics: Collection[str], teachers: Sequence[str]) -> str:
+    """The metrics of rows without labels, and the teachers: `agreement and kl with teacher `judge``."""
+    *first, last = metrics
+    named = f"{', '.join(first)} and {last}" if first else last
+    whose = " and ".join(f"`{teacher}`" for teacher in teachers)
+    return f"{named} with {'teacher' if len(teachers) == 1 else 'the average of teachers'} {whose}"
 
 
 _ROWS: Form[tuple[ResultRow, ...]] = Form(tuple[ResultRow, ...])

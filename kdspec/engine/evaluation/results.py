@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from kdspec.api.plan.plan import Plan, TaskPlan
-from kdspec.api.working.evaluator import State
+from kdspec.api.working.evaluator import Evaluator, State
 from kdspec.api.working.task import BuiltTask, Reader
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.evaluation.best_model import evaluated_features
@@ -35,6 +36,9 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: B
     rows: list[ResultRow] = []
     references_of: dict[str, tuple[Reader, Sequence[State]]] = {}
     """For each task the reader of its reference model, and the states of that model."""
+    parts = {part.task: part for part in _tasks(plan) if part.teachers}
+    answers: dict[str, dict[str, Sequence[State]]] = {}
+    """For each task whose rows have no label the states of all models, which are compared when all are known."""
     for name, task_name in in_order(plan):
         task = tasks[task_name]
         split = table_split(task)
@@ -46,7 +50,9 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: B
             backend.divide(module)
         metrics: dict[str, float] = {}
         lower: list[str] = []
-        evaluator = task.evaluator(split or "validation")
+        taught = parts.get(task_name) if split is not None and not task.labelled(split) else None
+        beside = None if taught is None or split is None else task.beside_teacher(split)
+        evaluator = beside or task.evaluator(split or "validation")
         time_of_one = agreement = agrees_on = None
         if split is not None:
             reader = models.reader(name)
@@ -66,7 +72,9 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: B
                 if states and outcome.states and (its == reader or not evaluator.agrees_by_token):
                     agreement = evaluator.agreement(outcome.states, states)
                     agrees_on = evaluator.agrees_on if agreement is not None else None
-                if states and outcome.states:
+                if beside is not None:
+                    answers.setdefault(task_name, {})[name] = outcome.states
+                elif states and outcome.states:
                     metrics = {**metrics, **evaluator.beside(outcome.states, states)}
                 lower = [each for each in metrics if not evaluator.metric(each).higher_is_better]
                 if name == references.get(task_name) and outcome.states:
@@ -90,7 +98,22 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: B
                 labelled=task.labelled(split) if split else 0,
             )
         )
-    return tuple(rows)
+    every = {row.task: tasks[row.task].beside_teacher(row.split) for row in rows if row.task in answers}
+    return tuple(
+        row if (found := every.get(row.task)) is None else _beside(row, parts[row.task], answers[row.task], found)
+        for row in rows
+    )
+
+
+def _beside(row: ResultRow, part: TaskPlan, answers: Mapping[str, Sequence[State]], evaluator: Evaluator) -> ResultRow:
+    """The row of a model with its metrics beside the teachers of its task; a teacher alone has none beside itself."""
+    states = answers.get(row.model, ())
+    theirs = [answers.get(name, ()) for name in part.teachers]
+    if part.teachers == (row.model,) or not states or not all(theirs):
+        return row
+    metrics = dict(evaluator.beside(states, evaluator.joined(theirs, part.needs.mixture)))
+    lower = [name for name in metrics if not evaluator.metric(name).higher_is_better]
+    return replace(row, metrics={**row.metrics, **metrics}, lower_is_better=lower, beside=list(part.teachers))
 
 
 def named(rows: Sequence[ResultRow]) -> dict[str, dict[str, object]]:

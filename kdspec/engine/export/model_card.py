@@ -11,7 +11,7 @@ from kdspec.api.plan.plan import Plan, StagePlan
 from kdspec.api.spec.file_fields import local_folder
 from kdspec.api.spec.model_folders import read_json
 from kdspec.data.confidence import is_of_confidence, shown
-from kdspec.engine.evaluation.result_row import ResultRow
+from kdspec.engine.evaluation.result_row import ResultRow, measured_beside
 from kdspec.engine.export.model_folder import versions
 from kdspec.engine.identity.reading import ReadContent
 from kdspec.engine.run.durable_files import atomic_write
@@ -147,6 +147,9 @@ def _compared(table: Sequence[ResultRow]) -> Iterator[str]:
         names = shown(dict.fromkeys(name for row in rows for name in row.metrics), asked=asked)
         yield f"## Results on the {split} rows" + (f" of `{task}`" if len({row.task for row in table}) > 1 else "")
         yield ""
+        if (compared := next((row for row in rows if row.beside), None)) is not None:
+            yield f"No row has a label: {measured_beside(compared.metrics, compared.beside)}."
+            yield ""
         yield f"| model | {' | '.join(names)} | parameters |"
         yield f"| --- |{' --- |' * (len(names) + 1)}"
         for row in rows:

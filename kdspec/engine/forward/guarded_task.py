@@ -21,6 +21,7 @@ from kdspec.engine.forward.trained_heads import trained_heads
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from kdspec.api.plan.mixture import Mixture
     from kdspec.api.working.batch import Batch
     from kdspec.api.working.pieces import Pieces
     from kdspec.api.working.step import Features, View
@@ -144,6 +145,12 @@ class GuardedTask(WrappedTask):
         with self._metrics_guard:
             return _GuardedEvaluator(super().evaluator(split), self._metrics_guard)
 
+    def beside_teacher(self, split: str) -> Evaluator | None:
+        """The evaluator beside a teacher, guarded as well."""
+        with self._metrics_guard:
+            found = super().beside_teacher(split)
+            return None if found is None else _GuardedEvaluator(found, self._metrics_guard)
+
 
 class _GuardedEvaluator(Evaluator):
     def __init__(self, evaluator: Evaluator, guard: AbstractContextManager[None]) -> None:
@@ -168,6 +175,10 @@ class _GuardedEvaluator(Evaluator):
     def beside(self, states: Sequence[State], reference: Sequence[State]) -> Mapping[str, float]:
         with self._guard:
             return self._evaluator.beside(states, reference)
+
+    def joined(self, teachers: Sequence[Sequence[State]], mixture: Mixture) -> Sequence[State]:
+        with self._guard:
+            return self._evaluator.joined(teachers, mixture)
 
     def metric(self, name: str) -> Metric:
         with self._guard:

@@ -212,7 +212,8 @@ class Session:
         for finding in compared:
             self._tell(finding)
         opened.complete_identity(tasks)
-        for note in without_labels(tasks):
+        taught = {part.task for stage in self.plan.stages for part in stage.tasks.values() if part.teachers}
+        for note in without_labels(tasks, taught):
             self.emit(note)
         students = {stage.name: stage.student for stage in self.plan.stages}
         trained = {students[name]: self.folder / event.folder for name, event in state.finished.items()}

@@ -75,7 +75,7 @@ def tokenizer(new_tokenizer):
         ({"max_length": 1}, ("max_length",)),
         ({"max_length": 2.5}, ("max_length",)),
         ({"metric": "loss"}, ("metric",)),
-        ({"label": None}, ("label",)),
+        ({"label": 3}, ("label",)),
     ],
 )
 def test_a_value_out_of_range(fields, loc):

@@ -124,7 +124,7 @@ def test_columns_of_the_command_line_go_first(new, tmp_path):
     [
         ("train.conll", "Ann B-PER\nlives O\n\nBob B-PER\n", "token_classification"),
         ("train.txt", "Ann B-PER\nlives O\n\nBob B-PER\nleft O\n\n", "token_classification"),
-        ("lines.txt", "one sentence\nand another\n", "masked_lm"),
+        ("lines.txt", "one sentence\nand another\n", "sequence_classification"),  # the teacher has a head for it
         ("squad.json", '{"data": [{"paragraphs": [{"context": "a b", "qas": [{"id": "1", "question": "q", "answers": [{"text": "b", "answer_start": 2}]}]}]}]}', "question_answering"),
         ("pairs.tsv", "premise\thypothesis\tlabel\nit rains\tit is wet\tyes\nit rains\tit is dry\tno\n", "sequence_classification"),
         ("scores.jsonl", "".join(f'{{"text": "a film of {n} minutes", "score": {n / 7}}}\n' for n in range(40)), "regression"),
@@ -381,3 +381,19 @@ def test_a_copy_excludes_other_choices(new):
     outcome = new("--from", "quickstart")
     assert outcome.code == 2
     assert "excludes the other options" in outcome.err
+
+
+def test_texts_and_a_teacher_with_a_head_need_no_labels(kdspec, tmp_path, monkeypatch, registry):
+    """Its two classes are those of the student; without such a teacher the rows are for masked words, as before."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts.txt").write_text("".join(f"a film of {n} hours\n" for n in range(120)))
+    outcome = kdspec("init", "--data", "texts.txt", "--teacher", str(TINY), "--student", "like:2")
+    assert outcome.code == 0, outcome.err
+    spec = yaml.safe_load((tmp_path / "spec.yaml").read_text())
+    assert spec["tasks"]["main"]["sequence_classification"].keys() == {"data", "text"}
+    assert [*spec["stages"]] == ["distil"]
+    assert "hard_labels" not in spec["stages"]["distil"]["distiller"]["general"]
+    reading = read("spec.yaml", registry)
+    assert (reading.diagnostics, reading.failed) == ((), False)
+    assert kdspec("init", "body.yaml", "--data", "texts.txt").code == 0
+    assert [*yaml.safe_load((tmp_path / "body.yaml").read_text())["tasks"]["main"]] == ["masked_lm"]
