@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import datetime
 from functools import cache, partial
 from types import NoneType, UnionType
@@ -128,7 +128,11 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class StageFinished:
-    """All steps of a stage are done; `folder` has its student, as of `best_step` if that is not None."""
+    """All steps of a stage are done; `folder` has its student, as of `best_step` if that is not None.
+
+    `calibration` has for each calibrated task the `method`, the fitted `values`, the number of validation `rows`, and the
+    metrics of these `before` and `after` it.
+    """
 
     stage: str
     step: int
@@ -136,6 +140,7 @@ class StageFinished:
     best_step: int | None
     metrics: dict[str, float]
     folder: str
+    calibration: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +219,7 @@ def to_json(event: Event) -> dict[str, Any]:
 
     JSON has no infinities and no NaN, so they are the strings `inf`, `-inf` and `nan`.
     """
-    record = {field.name: _plain(getattr(event, field.name)) for field in fields(event)}
+    record = {each.name: _plain(getattr(event, each.name)) for each in fields(event)}
     return {"event": type(event).__name__, **record}
 
 

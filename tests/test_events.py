@@ -53,6 +53,7 @@ EXAMPLES = [
     Note("warning", "the teacher's cache was damaged: nan"),
     StageFinished("distil", 90, 12.5, 60, {"accuracy": 0.75}, "student"),
     StageFinished("distil", 90, 12.5, None, {}, "student"),
+    StageFinished("distil", 90, 12.5, None, {}, "student", {"topics": {"values": {"temperature": 1.5}}}),
     StageSkipped("fine_tune", "finished already"),
     RunFinished(20.0, {"student": {"accuracy": 0.75, "parameters": 10}}),
     CacheState("distil", 0, "teacher", True, "", "caches/0a", ("hidden[2]", "logits"), 41, 700, 28700, 0, 0),
@@ -92,6 +93,17 @@ def test_whole_numbers_are_read_as_floats_where_floats_belong():
 
 def test_keys_of_the_log_are_ignored():
     assert from_json(to_json(STEP) | {"time": "2026-01-01T00:00:00+00:00"}) == STEP
+
+
+def test_what_an_earlier_version_did_not_log_has_its_default():
+    old = {
+        key: value
+        for key, value in to_json(Evaluated("a", 1, "test", "s", {}, best=True)).items()
+        if key != "selected_by"
+    }
+    assert from_json(old) == Evaluated("a", 1, "test", "s", {}, best=True)
+    with pytest.raises(ValueError, match="lacks 'best'"):
+        from_json({key: value for key, value in old.items() if key != "best"})
 
 
 def test_an_event_cannot_be_changed():

@@ -242,6 +242,7 @@ _TABLE = (
         "The spec splits batches into micro-batches of similar length, and a part of the stage is not row-wise: it may "
         "compare or average the rows of a batch. The gradient may then differ from that of the whole batch.",
     ),
+    Code("KD321", "nothing to calibrate", "Calibration takes classes, validation labels and a linear last layer."),
     Code(
         "KD401",
         "not rehearsed",

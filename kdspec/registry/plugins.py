@@ -60,6 +60,7 @@ BUILTINS = (
     "kdspec.builtins.observers.tensorboard",
     "kdspec.builtins.checks.no_effect",
     "kdspec.builtins.checks.metric",
+    "kdspec.builtins.checks.calibration",
     "kdspec.builtins.checks.unused",
     "kdspec.builtins.checks.order_of_stages",
     "kdspec.builtins.checks.recorded_answers",
@@ -72,8 +73,8 @@ BUILTINS = (
     "kdspec.builtins.checks.prompted_teachers",
     "kdspec.builtins.checks.cached_logits",
     "kdspec.builtins.checks.whole_steps",
-    "kdspec.builtins.checks.in_batch_negatives",
-    "kdspec.builtins.checks.text_search",
+    "kdspec.builtins.checks.ranking.in_batch_negatives",
+    "kdspec.builtins.checks.ranking.text_search",
     "kdspec.builtins.checks.label_columns",
 )
 

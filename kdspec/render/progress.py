@@ -132,11 +132,7 @@ class Progress:
             case CacheState() if not event.hits:
                 self._print(_cached(event), "" if event.used else "dim")
             case StageFinished():
-                self._stage = None
-                self._print(
-                    f"stage {clean(event.stage)} finished in {duration(event.seconds)}{_best(event, asked=self._asked)}"
-                )
-                self._announce("comparing the models" if event.stage in self._stages[-1:] else "loading")
+                self._finish(event)
             case StageSkipped():
                 self._print(f"stage {clean(event.stage)} skipped: {clean(event.reason)}")
             case Note() | Preflight():
@@ -193,6 +189,15 @@ class Progress:
             f"stage {position}/{len(self._stages)} {clean(event.stage)}: {event.steps:,} steps{done}, "
             f"{event.epochs:.3g} {'epoch' if event.epochs == 1 else 'epochs'} of {event.rows:,} rows"
         )
+
+    def _finish(self, event: StageFinished) -> None:
+        self._stage = None
+        self._print(
+            f"stage {clean(event.stage)} finished in {duration(event.seconds)}{_best(event, asked=self._asked)}"
+        )
+        for found in event.calibration.items():
+            self._print(f"calibrated {_calibrated(found)}")
+        self._announce("comparing the models" if event.stage in self._stages[-1:] else "loading")
 
     def _log_step(self) -> None:
         stage, now = self._stage, self._clock()
@@ -277,6 +282,16 @@ def _best(event: StageFinished, *, asked: bool) -> str:
         return ""
     listed = _listed(event.metrics, asked=asked)
     return f"; the best was step {event.best_step}" + (f": {listed}" if listed else "")
+
+
+def _calibrated(found: tuple[str, Mapping[str, Any]]) -> str:
+    """What was fitted, with the calibration error and the likelihood before and after it."""
+    task, of = found
+    values = of["values"]
+    what = f"temperature {number(values['temperature'])}" if "temperature" in values else of["method"]
+    names = [name for name in ("ece", "nll") if name in of["before"] and name in of["after"]]
+    listed = ", ".join(f"{name} {number(of['before'][name])} to {number(of['after'][name])}" for name in names)
+    return f"{clean(task)}: {what} of {of['rows']:,} validation rows" + (f"; {listed}" if listed else "")
 
 
 def _listed(metrics: Mapping[str, float], *, asked: bool) -> str:

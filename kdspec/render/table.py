@@ -41,7 +41,7 @@ class Column:
 def columns(rows: Sequence[TableCells]) -> tuple[Column, ...]:
     """The table as text, for the terminal and the report; empty columns are omitted.
 
-    So are the metrics of confidence, unless one of them selects the best student.
+    So are the metrics of confidence, unless one of them selects the best student or a student is calibrated.
     """
     found = [
         Column("model", tuple(Cell(row["model"]) for row in rows), number=False),
@@ -49,7 +49,7 @@ def columns(rows: Sequence[TableCells]) -> tuple[Column, ...]:
     ]
     if len({row["task"] for row in rows}) > 1:
         found.append(Column("task", tuple(Cell(row["task"]) for row in rows), number=False))
-    asked = any(is_of_confidence(row["selected_by"]) for row in rows)
+    asked = any(row.get("calibration") or is_of_confidence(row["selected_by"]) for row in rows)
     names = shown(dict.fromkeys(metric for row in rows for metric in row["metrics"]), asked=asked)
     found += [Column(name, tuple(_metric(row, _teacher(row, rows), name) for row in rows)) for name in names]
     found += [
@@ -76,6 +76,8 @@ def caption(rows: Sequence[TableCells]) -> str:
         tasks = len({row["task"] for row in rows}) > 1
         counted = dict.fromkeys(f"{what} ({task})" if tasks else what for task, what in compared.items())
         text += f"; agreement with the {'first ' if several else ''}teacher: {', '.join(counted)}"
+    if any(row.get("calibration") for row in rows):
+        text += "; before: without the calibration"
     return text + ("; latency: one row, median" if any(row["latency_ms"] is not None for row in rows) else "")
 
 
@@ -128,6 +130,9 @@ def _metric(row: TableCells, teacher: TableCells | None, name: str) -> Cell:
     value = row["metrics"].get(name)
     if value is None:
         return Cell("")
+    before = (row.get("calibration") or {}).get("before", {}).get(name)
+    if before is not None and is_of_confidence(name):
+        return Cell(f"{value:.4f}", f"before {before:.4f}")
     its = None
     compared = teacher is not None and row["role"] != "teacher" and row["task"] == teacher["task"]
     if name == row["selected_by"] and teacher is not None and compared:

@@ -18,6 +18,7 @@ from kdspec.render.rehearsal import size
 from kdspec.render.table import caption, columns
 from kdspec.report.curves import curve_sections
 from kdspec.report.digest import Digest
+from kdspec.report.reliability import reliability_sections
 from kdspec.report.style import STYLE
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -41,6 +42,7 @@ def page(report: Report, sections: Sequence[Section | FailedSection]) -> str:
     body = [
         _header(report, digest, name),
         _section("Models", _models(report)),
+        *(_section(title, html) for title, html in reliability_sections(report.table)),
         *curve_sections(digest, report.plan),
         _section("Preflight", _preflight(digest)),
         _section("Teacher caches", _caches(digest)),
@@ -101,7 +103,7 @@ def _figures(report: Report) -> str:
     if index is None:
         return ""
     row = report.table[index]
-    minor = {"loss", *row["metrics"]} - {row["selected_by"]}
+    minor = {"loss", *row["metrics"]} - {row["selected_by"], *(("ece",) if row.get("calibration") else ())}
     tiles = "".join(
         f"<div><dt>{escape(column.name)}</dt><dd>{escape(column.cells[index].text)}"
         f"<small>{escape(column.cells[index].beside)}</small></dd></div>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def read(folder: Path) -> Report:
     return Report(
         folder=folder,
         records=records,
-        table=tuple(vars(row) for row in read_table(folder / "table.json") or ()),
+        table=tuple(asdict(row) for row in read_table(folder / "table.json") or ()),
         plan=_plan(folder / "plan.json"),
         spec=_text(folder / "spec.yaml"),
         reads=tuple(_reads(folder)),

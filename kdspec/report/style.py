@@ -49,6 +49,10 @@ svg { display: block; width: 100%; height: auto; margin-top: .3rem; }
 .mark { fill: none; stroke: var(--good); stroke-width: 2; }
 .touch { fill: transparent; }
 .touch circle:hover { fill: var(--accent); fill-opacity: .35; }
+.bar { fill: var(--accent); fill-opacity: .3; }
+.mean { stroke: var(--accent); stroke-width: 2; }
+.ideal { fill: none; stroke: var(--soft); stroke-dasharray: 4 3; }
+.count { fill: var(--soft); font: 8px system-ui, sans-serif; text-anchor: middle; }
 .pairs { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .15rem 1.5rem; font-size: .92rem; }
 .pairs dt { color: var(--soft); }
 .pairs dd { overflow-wrap: anywhere; }

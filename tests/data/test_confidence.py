@@ -6,12 +6,12 @@ import math
 
 import pytest
 import torch
-from task_batches import all_metrics_of
+from task_batches import all_metrics_of, states_of
 
 from kdspec.builtins.tasks.multi_label import LabelMetrics
 from kdspec.builtins.tasks.sequence_classification import ClassMetrics
 from kdspec.builtins.tasks.token_classification import TagMetrics
-from kdspec.data.confidence import METRICS, is_of_confidence, metric, shown
+from kdspec.data.confidence import METRICS, LabelledAnswers, is_of_confidence, metric, reliability, shown
 from kdspec.events import Evaluated, StageFinished
 from kdspec.testing import tiny
 
@@ -112,6 +112,46 @@ def test_a_decision_below_the_threshold_has_the_confidence_that_it_has():
     task = Built(LabelMetrics("ece", 0.3))
     found = all_metrics_of(task, [torch.tensor([[0.4]]).logit()], [torch.tensor([[1.0]])])
     assert found["ece"] == pytest.approx(0.6, abs=1e-6)
+
+
+def test_a_summary_has_bins_a_curve_and_what_asking_gives():
+    right = torch.tensor([True, False, True, True])
+    mine = LabelledAnswers(
+        torch.tensor([3, 1, 0, 2]), torch.tensor([3, 1, 0, 2]), torch.tensor([0.9, 0.55, 0.7, 0.99]), right
+    )
+    theirs = LabelledAnswers(torch.arange(4), torch.arange(4), torch.ones(4), torch.tensor([True, True, False, True]))
+    found = reliability(mine, theirs)
+    assert [each[0] for each in found["bins"] if each] == [1, 1, 1, 1]
+    assert found["coverage"][-1] == [1.0, 0.75, 0.55]
+    assert found["asked"][0] == [0.5, 0.0, 0.75, 0.75]
+    assert found["asked"][1] == [0.6, 0.25, 1.0, 1.0]  # the teacher is right where the student is not sure
+    assert found["asked"][-1] == [0.99, 0.75, 1.0, 1.0]
+    assert reliability(mine)["asked"] == []
+    others = theirs._replace(keys=theirs.keys + 1)
+    assert reliability(mine, others)["asked"] == []
+    assert reliability(mine._replace(keys=mine.keys[:0])) == {}
+    assert reliability(mine._replace(confidence=mine.confidence * math.nan)) == {}
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "logits", "labels"),
+    [
+        (ClassMetrics("accuracy", 2), torch.tensor([[2.0, 0], [0, 1], [5, 1]]), torch.tensor([0, 0, -100])),
+        (
+            LabelMetrics("micro_f1", 0.5),
+            torch.tensor([[2.0, -1], [0.5, 9]]),
+            torch.tensor([[1.0, 1], [math.nan, math.nan]]),
+        ),
+    ],
+    ids=["classes", "labels"],
+)
+def test_a_summary_is_of_what_has_a_label(evaluator, logits, labels):
+    states = states_of(evaluator, [logits], [labels])
+    found = evaluator.reliability(states, states_of(evaluator, [logits[:1], logits[1:]], [labels[:1], labels[1:]]))
+    assert sum(each[0] for each in found["bins"] if each) == 2
+    assert found["coverage"][-1][:2] == [1.0, 0.5]
+    assert found["asked"][0] == [0.5, 0.0, 0.5, 0.5]
+    assert evaluator.reliability(states, ())["asked"] == []
 
 
 @pytest.mark.parametrize("task", [CLASSES, LABELS], ids=["classes", "labels"])

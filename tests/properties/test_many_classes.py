@@ -106,7 +106,8 @@ def test_the_metrics_of_labels_take_little_memory():
         found = merged(LabelMetrics("micro_f1", 0.5), truth)
         assert (found["micro_f1"], found["subset_accuracy"]) == (1, 1)
 
-    assert in_a_fork(work) < MOST
+    # The confidences of 25 million decisions are ranked.
+    assert in_a_fork(work) < 1.3 * MOST
 
 
 @pytest.mark.slow
@@ -119,7 +120,7 @@ def test_the_metrics_of_tags_take_little_memory():
             {
                 "sentences": torch.tensor([row]), "words": torch.tensor([[row, 0]]), "tags": torch.tensor(tags[row]),
                 "truth": torch.tensor(tags[row]),
-                **of_classes(torch.zeros(1, CLASSES).index_fill_(1, torch.tensor(tags[row]), 99.0), torch.tensor(tags[row])),
+                **of_classes(torch.zeros(1, CLASSES).index_fill_(1, torch.tensor(tags[row]), 900.0), torch.tensor(tags[row])),
             }
             for row in range(ROWS)
         ]  # fmt: skip

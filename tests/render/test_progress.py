@@ -101,6 +101,17 @@ def test_metrics_of_confidence_are_listed_where_one_selects(selected_by, listed)
     assert finished == f"stage distil finished in 1:15; the best was step 10: {listed}"
 
 
+def test_a_calibration_is_told_with_what_it_changes():
+    found = {"method": "temperature", "values": {"temperature": 1.83}, "rows": 500, "before": {"ece": 0.08, "nll": 0.5}}
+    by_class = {"method": "vector", "values": {"scale": [1.0], "bias": [0.0]}, "rows": 9, "before": {}, "after": {}}
+    calibration = {"topics": {**found, "after": {"ece": 0.02, "nll": 0.4}}, "tags": by_class}
+    lines = log(StageFinished("distil", 40, 75.0, None, {}, "models/student", calibration))
+    assert lines[1:3] == [
+        "calibrated topics: temperature 1.83 of 500 validation rows; ece 0.08 to 0.02, nll 0.5 to 0.4",
+        "calibrated tags: vector of 9 validation rows",
+    ]
+
+
 def test_what_was_told_before_the_run_is_not_told_again():
     assert log(Note("warning", "odd"), Note("warning", "new"), told={"odd"}) == ["warning: new"]
 

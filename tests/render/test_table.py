@@ -66,6 +66,20 @@ def test_metrics_of_confidence_are_shown_where_one_selects():
     assert metrics.keys() <= {column.name for column in columns(rows)}
 
 
+def test_a_calibrated_student_stands_beside_what_it_was_before():
+    metrics = {"accuracy": 0.8, "ece": 0.02, "nll": 0.4}
+    calibration = {
+        "method": "temperature",
+        "values": {},
+        "before": {"accuracy": 0.8, "ece": 0.08, "nll": 0.5},
+        "bins": None,
+    }
+    rows = [TEACHER | {"metrics": metrics}, STUDENT | {"metrics": metrics, "calibration": calibration}]
+    assert cells(rows, "ece") == [("0.0200", ""), ("0.0200", "before 0.0800")]
+    assert cells(rows, "accuracy")[1] == ("0.8000", "100.0 % of teacher")
+    assert "before: without the calibration" in caption(rows)
+
+
 @pytest.mark.parametrize("name", ["accuracy", "f1", "mcc"])
 def test_the_share_of_the_teacher_is_of_the_metric_that_selects(name):
     rows = [row | {"selected_by": name, "metrics": row["metrics"] | {"mcc": 0.5}} for row in (TEACHER, STUDENT)]

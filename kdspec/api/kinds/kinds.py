@@ -174,6 +174,10 @@ class Task(Scoped):
         """Whether the task's rows have labels. Torch-free."""
         return True
 
+    def has_classes(self) -> bool:
+        """Whether its labels are classes with a logit each, so that its models have a confidence in them. Torch-free."""
+        return self.labelled and self.logits in ("classes", "labels")
+
     def has_logits(self) -> bool:
         """Whether its models give logits: without, soft labels that a spec does not write have the weight 0. Torch-free."""
         return True

@@ -171,6 +171,10 @@ class Training(Strict):
     """When to save checkpoints."""
     early_stopping: EarlyStopping | None = None
     """End the stage when the metric no longer improves. Default: never."""
+    calibrate: Literal["temperature", "vector"] | None = None
+    """Fit the confidence of the trained student to the validation rows, by the negative log-likelihood: one `temperature` by
+    which all logits of a task are divided, or a scale and a bias of each class (`vector`). It is multiplied into the last
+    layer of the saved student. Default: not."""
     log_every: Count = 10
     """Log the losses every so many optimizer steps; they are read from the device only then."""
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,6 +94,16 @@ class Evaluator(ABC):
         """
         del mixture
         return teachers[0]
+
+    def reliability(self, states: Sequence[State], reference: Sequence[State]) -> Mapping[str, Any]:
+        """How far the confidence in answers can be trusted, as `kdspec.data.confidence.reliability` gives it; empty: not known.
+
+        Args:
+            states: of a model, for all batches of a split.
+            reference: of its teacher, for the same rows; empty without one.
+        """
+        del states, reference
+        return {}
 
     def metric(self, name: str) -> Metric:
         """One of the metrics by its name. For a metric that is not listed, higher is better."""

@@ -287,14 +287,34 @@ class LabelMetrics(Evaluator):
         }
         if len(whole := torch.cat(alike)):
             found["subset_accuracy"] = whole.double().mean().item()
-        sure = torch.cat([state["confidence"][state["known"]] for state in states])
-        right = torch.cat([(state["given"] == state["true"])[state["known"]] for state in states])
+        count = sum(int(state["known"].sum()) for state in states)
+        sure, right, end = torch.empty(count), torch.empty(count, dtype=torch.bool), 0
+        for state in states:
+            known = state["known"]
+            first, end = end, end + int(known.sum())
+            sure[first:end] = state["confidence"][known]
+            right[first:end] = (state["given"] == state["true"])[known]
         brier, nll = (torch.stack([state["sums"] for state in states]).sum(0) / len(right)).tolist()
         return found | confidence.metrics(sure, right, brier, nll)
 
     def agreement(self, states: Sequence[State], reference: Sequence[State]) -> float | None:
         """The share of equal decisions at the threshold: of the known ones, or of all if none is known."""
         return share_of_same(states, reference, "given", "known")
+
+    def reliability(self, states: Sequence[State], reference: Sequence[State]) -> Mapping[str, Any]:
+        """Of the known decisions; a teacher is asked for all decisions of a row."""
+        return confidence.reliability(_answers(states), _answers(reference) if reference else None)
+
+
+def _answers(states: Sequence[State]) -> confidence.LabelledAnswers:
+    import torch
+
+    rows, known, sure, given, true = (
+        torch.cat([state[name] for state in states]) for name in ("rows", "known", "confidence", "given", "true")
+    )
+    rows = rows[:, None].expand_as(known)
+    keys = rows * known.shape[1] + torch.arange(known.shape[1])
+    return confidence.LabelledAnswers(keys[known], rows[known], sure[known], (given == true)[known])
 
 
 @hookimpl

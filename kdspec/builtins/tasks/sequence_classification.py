@@ -267,6 +267,20 @@ class ClassMetrics(Evaluator):
         """The share of labelled rows with the same class, or of all rows if none has a label."""
         return share_of_same(states, reference, "predicted", "known")
 
+    def reliability(self, states: Sequence[State], reference: Sequence[State]) -> Mapping[str, Any]:
+        """Of the labelled rows."""
+        return confidence.reliability(_answers(states), _answers(reference) if reference else None)
+
+
+def _answers(states: Sequence[State]) -> confidence.LabelledAnswers:
+    import torch
+
+    known = torch.cat([state["known"] for state in states])
+    rows, predicted, truth, sure = (
+        confidence.joined(states, name, known) for name in ("rows", "predicted", "truth", "confidence")
+    )
+    return confidence.LabelledAnswers(rows, rows, sure, predicted == truth)
+
 
 @hookimpl
 def kdspec_components() -> list[type[Component]]:

@@ -334,6 +334,10 @@ class TagMetrics(Evaluator):
         same = sum(mine[n].get(word) == theirs.get(n, {}).get(word) for n, word in words)
         return same / len(words) if words else None
 
+    def reliability(self, states: Sequence[State], reference: Sequence[State]) -> Mapping[str, Any]:
+        """Of the words with a tag; a teacher is asked for all words of a sentence."""
+        return confidence.reliability(_answers(states), _answers(reference) if reference else None)
+
     def _of_confidence(self, states: Sequence[State]) -> dict[str, float]:
         """Empty if no word with a tag has been read."""
         import torch
@@ -354,6 +358,18 @@ class TagMetrics(Evaluator):
             for (sentence, word), tag in zip(state["words"].tolist(), state["tags"].tolist(), strict=True):
                 predicted[sentence][word] = self.names[tag]
         return predicted
+
+
+def _answers(states: Sequence[State]) -> confidence.LabelledAnswers:
+    import torch
+
+    words, tags, truth, sure = (
+        torch.cat([state[name] for state in states]) for name in ("words", "tags", "truth", "confidence")
+    )
+    known = truth != _IGNORE
+    longest = int(words[:, 1].max()) + 1 if len(words) else 1
+    keys = words[:, 0] * max(longest, LONGEST_ROW) + words[:, 1]
+    return confidence.LabelledAnswers(keys[known], words[known, 0], sure[known], (tags == truth)[known])
 
 
 def _counting(numbers: Sequence[int] | None, tags: Mapping[int, str] | None = None) -> list[int]:

@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -228,7 +229,7 @@ def _show_result(invocation: Invocation, result: Result, command: str) -> None:
     out = invocation.out
     if result.already_finished:
         invocation.err.say(f"this run is already finished. To start again:\n  {command} --restart")
-    rows = [vars(row) for row in result.table]
+    rows = [asdict(row) for row in result.table]
     out.print(table(rows), soft_wrap=False)
     out.say(f"{caption(rows)}\n")
     out.say(f"{'student' if any(row.role == 'student' for row in result.table) else 'model  '}  {result.student}")

@@ -123,7 +123,7 @@ class BesideTeacher(Evaluator):
         return _numbers(mine, theirs) if self.kind == "numbers" else self._probabilities(mine, theirs)
 
     def _probabilities(self, mine: Tensor, theirs: Tensor) -> dict[str, float]:
-        from kdspec.ops.calibration import Ranked, ece
+        from kdspec.ops.calibration.trust import Ranked, ece
         from kdspec.ops.divergence import divergence_of_classes, divergence_of_labels
 
         if self.kind == "classes":

@@ -9,6 +9,30 @@ from pathlib import Path
 from kdspec.source import read_back
 from kdspec.source.read_back import Count, Damage, Form
 
+Bins = list[tuple[Count, float, float] | None]
+"""For each bin of confidences how many answers it has, their mean confidence and the share that is right."""
+
+
+@dataclass(frozen=True)
+class RowReliability:
+    """How far the confidence in answers can be trusted, as `kdspec.data.confidence.reliability` has it."""
+
+    bins: Bins
+    coverage: list[tuple[float, float, float]]
+    asked: list[tuple[float, float, float | None, float]]
+
+
+@dataclass(frozen=True)
+class RowCalibration:
+    """What the last stage of a calibrated model has fitted."""
+
+    method: str
+    values: dict[str, float | list[float]]
+    before: dict[str, float]
+    """The metrics before it."""
+    bins: Bins | None
+    """Its answers before it."""
+
 
 @dataclass(frozen=True)
 class ResultRow:
@@ -41,6 +65,10 @@ class ResultRow:
     beside: list[str] = field(default_factory=list)
     """The teachers beside which the metrics are measured, where no row has a label; several are averaged as their strategy
     does it."""
+    calibration: RowCalibration | None = None
+    """What the last stage of a calibrated model has fitted."""
+    confidence: RowReliability | None = None
+    """How far the confidence in its answers can be trusted; None: not known."""
 
 
 def measured_beside(metrics: Collection[str], teachers: Sequence[str]) -> str:

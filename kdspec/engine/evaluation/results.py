@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,8 +15,9 @@ from kdspec.api.working.evaluator import Evaluator, State
 from kdspec.api.working.task import BuiltTask, Reader
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.evaluation.best_model import evaluated_features
-from kdspec.engine.evaluation.evaluate import evaluate, latency
-from kdspec.engine.evaluation.result_row import ResultRow
+from kdspec.engine.evaluation.calibrate import Uncalibrated, scaling_of
+from kdspec.engine.evaluation.evaluate import Outcome, evaluate, latency
+from kdspec.engine.evaluation.result_row import ResultRow, RowCalibration, RowReliability
 from kdspec.engine.evaluation.splits import table_split
 from kdspec.engine.export import model_folder
 from kdspec.engine.forward.error_context import error_context
@@ -27,10 +30,20 @@ from kdspec.engine.processes.backend import Backend
 BATCH = 64
 
 
-def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: Backend) -> tuple[ResultRow, ...]:
+def table(
+    plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: Backend,
+    calibrated: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> tuple[ResultRow, ...]:  # fmt: skip
     """Evaluate every model of the run on the test rows, or on the validation rows if no test row has a label.
 
     Several processes share the work; only the table of the main one is complete.
+
+    Args:
+        plan: the plan.
+        models: the models, as trained.
+        tasks: the tasks by name.
+        backend: where to compute.
+        calibrated: what the last stage of each student has fitted, by student and task.
     """
     references = _references(plan)
     rows: list[ResultRow] = []
@@ -53,7 +66,8 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: B
         taught = parts.get(task_name) if split is not None and not task.labelled(split) else None
         beside = None if taught is None or split is None else task.beside_teacher(split)
         evaluator = beside or task.evaluator(split or "validation")
-        time_of_one = agreement = agrees_on = None
+        time_of_one = agreement = agrees_on = confidence = calibration = None
+        fitted = None if beside is not None else calibrated.get(name, {}).get(task_name)
         if split is not None:
             reader = models.reader(name)
             features = evaluated_features(plan, name, task_name, evaluator)
@@ -77,8 +91,15 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: B
                 elif states and outcome.states:
                     metrics = {**metrics, **evaluator.beside(outcome.states, states)}
                 lower = [each for each in metrics if not evaluator.metric(each).higher_is_better]
+                confidence = _reliability(evaluator, outcome.states, states or ())
                 if name == references.get(task_name) and outcome.states:
                     references_of[task_name] = (reader, outcome.states)
+                if fitted is not None:
+                    former = Uncalibrated(evaluator, scaling_of(fitted["values"]))
+                    calibration = _before(
+                        fitted, evaluate(forward, task, loader, BATCH, evaluator=former, process_group=backend.process_group),
+                        former,
+                    )  # fmt: skip
             time_of_one = 1000 * latency(forward, loader)
         rows.append(
             ResultRow(
@@ -96,6 +117,8 @@ def table(plan: Plan, models: Models, tasks: Mapping[str, BuiltTask], backend: B
                 selected_by=evaluator.metric(_selected_by(plan, name, task_name) or evaluator.primary.name).name,
                 rows=task.rows(split) if split else 0,
                 labelled=task.labelled(split) if split else 0,
+                calibration=calibration,
+                confidence=confidence,
             )
         )
     every = {row.task: tasks[row.task].beside_teacher(row.split) for row in rows if row.task in answers}
@@ -116,10 +139,21 @@ def _beside(row: ResultRow, part: TaskPlan, answers: Mapping[str, Sequence[State
     return replace(row, metrics={**row.metrics, **metrics}, lower_is_better=lower, beside=list(part.teachers))
 
 
+def _reliability(evaluator: Evaluator, states: Sequence[State], reference: Sequence[State]) -> RowReliability | None:
+    found = evaluator.reliability(states, reference) if states else {}
+    return RowReliability(**found) if found else None
+
+
+def _before(fitted: Mapping[str, Any], outcome: Outcome, former: Evaluator) -> RowCalibration:
+    """What a calibration was, with the answers before it."""
+    known = _reliability(former, outcome.states, ())
+    return RowCalibration(fitted["method"], fitted["values"], outcome.metrics, None if known is None else known.bins)
+
+
 def named(rows: Sequence[ResultRow]) -> dict[str, dict[str, object]]:
     """The rows by the name of the model; where it has several tasks, by `model.task`."""
     models = [row.model for row in rows]
-    return {row.model if models.count(row.model) == 1 else f"{row.model}.{row.task}": vars(row) for row in rows}
+    return {row.model if models.count(row.model) == 1 else f"{row.model}.{row.task}": asdict(row) for row in rows}
 
 
 def _references(plan: Plan) -> dict[str, str]:

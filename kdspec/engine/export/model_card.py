@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from kdspec.api.plan.plan import Plan, StagePlan
@@ -29,6 +30,7 @@ def write_card(
     metrics: Mapping[str, float],
     table: Sequence[ResultRow] = (),
     reads: Sequence[ReadContent] = (),
+    calibration: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> None:
     """Write `README.md` of a model folder.
 
@@ -39,6 +41,7 @@ def write_card(
         metrics: of the validation rows.
         table: the comparison of the run's models, once it is known.
         reads: what the stage has read, by digest.
+        calibration: of the stage, by task, as its last event has it.
     """
     teachers = ", ".join(f"`{name}`" for name in stage.teachers)
     variables = plan.source.variables
@@ -58,6 +61,7 @@ def write_card(
         *_usage(folder),
         *_compared(table),
         *(() if table else _validated(metrics)),
+        *_calibrated(calibration),
         *_made_from(reads),
         "## The spec, as written",
         "",
@@ -143,7 +147,7 @@ def _compared(table: Sequence[ResultRow]) -> Iterator[str]:
     """The models of the run on the rows that none of them has trained on."""
     for split, task in dict.fromkeys((row.split, row.task) for row in table if row.metrics):
         rows = [row for row in table if (row.split, row.task) == (split, task)]
-        asked = any(is_of_confidence(row.selected_by) for row in rows)
+        asked = any(row.calibration or is_of_confidence(row.selected_by) for row in rows)
         names = shown(dict.fromkeys(name for row in rows for name in row.metrics), asked=asked)
         yield f"## Results on the {split} rows" + (f" of `{task}`" if len({row.task for row in table}) > 1 else "")
         yield ""
@@ -153,8 +157,11 @@ def _compared(table: Sequence[ResultRow]) -> Iterator[str]:
         yield f"| model | {' | '.join(names)} | parameters |"
         yield f"| --- |{' --- |' * (len(names) + 1)}"
         for row in rows:
-            values = [f"{row.metrics[name]:.4f}" if name in row.metrics else "" for name in names]
-            yield f"| {row.model} ({row.role}) | {' | '.join(values)} | {row.parameters:,} |"
+            former = {} if row.calibration is None else row.calibration.before
+            for what, metrics in ((row.role, row.metrics), (f"{row.role}, not calibrated", former)):
+                values = [f"{metrics[name]:.4f}" if name in metrics else "" for name in names]
+                if metrics:
+                    yield f"| {row.model} ({what}) | {' | '.join(values)} | {row.parameters:,} |"
         yield ""
 
 
@@ -163,6 +170,27 @@ def _validated(metrics: Mapping[str, float]) -> list[str]:
         return []
     rows = [f"| {name} | {value:.4f} |" for name, value in metrics.items()]
     return ["## Validation", "", "| metric | value |", "| --- | --- |", *rows, ""]
+
+
+def _calibrated(calibration: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """What was fitted of the confidence, and the metrics of the validation rows before and after it."""
+    for task, found in calibration.items():
+        yield "## Calibration" + (f" of `{task}`" if len(calibration) > 1 else "")
+        yield ""
+        values = found["values"]
+        what = (
+            f"a temperature of {values['temperature']:.4g}"
+            if "temperature" in values
+            else "a scale and a bias of each class"
+        )
+        yield f"Its confidence was fitted to {found['rows']:,} validation rows by {what}. The weights have it already: `kdspec_calibration` in `config.json` only tells of it."
+        yield ""
+        yield "| metric of the validation rows | before | after |"
+        yield "| --- | --- | --- |"
+        for name, value in found["after"].items():
+            if name in found["before"]:
+                yield f"| {name} | {found['before'][name]:.4f} | {value:.4f} |"
+        yield ""
 
 
 def _made_from(reads: Sequence[ReadContent]) -> list[str]:

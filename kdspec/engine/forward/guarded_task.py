@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kdspec.api.kinds.context import FrozenModels, TaskContext
 from kdspec.api.plan.plan import Plan
@@ -179,6 +179,10 @@ class _GuardedEvaluator(Evaluator):
     def joined(self, teachers: Sequence[Sequence[State]], mixture: Mixture) -> Sequence[State]:
         with self._guard:
             return self._evaluator.joined(teachers, mixture)
+
+    def reliability(self, states: Sequence[State], reference: Sequence[State]) -> Mapping[str, Any]:
+        with self._guard:
+            return self._evaluator.reliability(states, reference)
 
     def metric(self, name: str) -> Metric:
         with self._guard:

@@ -9,6 +9,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -150,7 +151,7 @@ class RunFolder:
 
     def keep_table(self, rows: Iterable[ResultRow]) -> None:
         """Write the table, which marks the run as finished."""
-        atomic_write(self.path / "table.json", json.dumps([vars(row) for row in rows], indent=2) + "\n")
+        atomic_write(self.path / "table.json", json.dumps([asdict(row) for row in rows], indent=2) + "\n")
 
     def text(self, name: str) -> str | None:
         """The text of a file; None if there is none, or no text."""

@@ -242,12 +242,16 @@ class Session:
             if number := process_group.largest(stop.requested or 0):
                 raise Interrupted(number)
         with during((), "while the models are compared", OTHER_DEVICE, batches=OTHER_DEVICE):
-            rows = table(self.plan, models, tasks, self._choice.backend(process_group, "fp32", trains=False))
+            ends = {**state.finished, **{event.stage: event for event in done}}
+            # The last stage of a student has made the weights that it has now.
+            calibrated = {stage.student: ends[stage.name].calibration for stage in self.plan.stages}
+            backend = self._choice.backend(process_group, "fp32", trains=False)
+            rows = table(self.plan, models, tasks, backend, calibrated)
         if process_group.is_main:
             final = self._final()
-            end = state.finished.get(final.name) or next(event for event in done if event.stage == final.name)
             card = partial(
-                write_card, plan=self.plan, stage=final, metrics=end.metrics, table=rows, reads=opened.reads(final.name)
+                write_card, plan=self.plan, stage=final, metrics=ends[final.name].metrics, table=rows,
+                reads=opened.reads(final.name), calibration=calibrated[final.student],
             )  # fmt: skip
             folder.export(models.trained[final.student], card)
             # The event is logged before the file is written: a run without the file resumes here, one with it is over.

@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.evaluation.best_model import BestModelTracker, EvaluationProgress
 from kdspec.engine.evaluation.build_tracker import build_tracker
+from kdspec.engine.evaluation.calibrate import Calibrator, place
+from kdspec.engine.export import calibration_record
 from kdspec.engine.export.model_card import write_card
 from kdspec.engine.forward.error_context import FEWER_ROWS, during, placing
 from kdspec.engine.run import resources
@@ -138,6 +141,9 @@ class StageRun:
     def _steps(self) -> None:
         loop, progress, training = self.loop, self.progress, self.stage.training
         tracker = self._tracker()
+        if (calibrator := self._calibrator()) is not None and not progress.step:
+            with self._calibrating():
+                calibrator.check()
         evaluate, kept, per_epoch = (
             training.evaluate or training.checkpoint,
             training.checkpoint,
@@ -264,9 +270,10 @@ class StageRun:
         metrics = progress.best_metrics or {}
         folder = self.setup.folder.model(student)
         self._replace_sharded()
+        calibration = self._calibrated()
         if self.backend.is_main:
             self.setup.folder.take_over(folder)
-            self.setup.folder.replace(folder, lambda fresh: self._export(fresh, metrics))
+            self.setup.folder.replace(folder, lambda fresh: self._export(fresh, metrics, calibration))
         self.backend.barrier()  # other processes may read the model from here
         self.setup.models.trained[student] = folder
         kept = self.setup.plan.kept.get(student)
@@ -274,7 +281,26 @@ class StageRun:
             self.setup.models.forget(student)
         self._keep_changed()
         at = str(folder.relative_to(self.setup.folder.path))
-        return StageFinished(self.stage.name, progress.step, progress.seconds, progress.best_step, metrics, at)
+        return StageFinished(
+            self.stage.name, progress.step, progress.seconds, progress.best_step, metrics, at, calibration
+        )
+
+    def _calibrator(self) -> Calibrator | None:
+        if self.stage.training.calibrate is None:
+            return None
+        setup = self.setup
+        return Calibrator(setup.plan, self.stage, setup.models, setup.tasks, setup.backend)
+
+    def _calibrated(self) -> dict[str, Any]:
+        """Calibrate the student, which changes its last layer, if the stage asks for it."""
+        calibrator = self._calibrator()
+        if calibrator is None:
+            return {}
+        with self._calibrating():
+            return calibrator(self.emit)
+
+    def _calibrating(self) -> AbstractContextManager[None]:
+        return during(place(self.stage.name), f"while `{self.stage.student}` is calibrated", FEWER_ROWS)
 
     def _keep_changed(self) -> None:
         """Write the teachers that the strategy has changed, for later stages and a later start."""
@@ -296,9 +322,10 @@ class StageRun:
         for teacher in self.stage.teachers if self.backend.divides_teachers else ():
             self.setup.models.forget(teacher)
 
-    def _export(self, folder: Path, metrics: Mapping[str, float]) -> None:
+    def _export(self, folder: Path, metrics: Mapping[str, float], calibration: Mapping[str, Any]) -> None:
         self.setup.models.save(self.stage.student, folder)
-        write_card(folder, self.setup.plan, self.stage, metrics, reads=self.setup.reads)
+        calibration_record.write(folder, calibration)
+        write_card(folder, self.setup.plan, self.stage, metrics, reads=self.setup.reads, calibration=calibration)
 
 
 def _cache_uses(loop: TrainingLoop) -> list[CacheUse]:

@@ -9,7 +9,7 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from task_batches import agreement_of, all_metrics_of, batch_of, encoded, loss_of, metrics_of
+from task_batches import agreement_of, all_metrics_of, batch_of, encoded, loss_of, metrics_of, states_of
 
 from kdspec.api.kinds.context import BuildContext, TaskContext, TrainedHead
 from kdspec.api.kinds.kinds import Dataset
@@ -569,6 +569,11 @@ def test_calibration_is_of_the_words_with_a_tag(tokenizer):
     assert metrics["brier"] == pytest.approx((0.125 + 2 * 0.75**2) / 2)
     assert metrics["nll"] == pytest.approx(-(torch.tensor([0.75, 0.25]).log().mean().item()))
     assert metrics["coverage_at_95"] == 0
+    evaluator = found.evaluator("validation")
+    states = states_of(evaluator, [logits], [batch])
+    summary = evaluator.reliability(states, states)
+    assert [each for each in summary["bins"] if each] == [[2, 0.75, 0.5]]
+    assert summary["asked"][-1] == [0.99, 1.0, None, 0.5]
     nothing = built({**rows, "validation": {"tokens": [["good"]], "tags": [None]}})
     batch = batch_of(nothing, encoded(nothing, "validation", tokenizer), tokenizer)
     assert all_metrics_of(nothing, [logits[:1, : batch.inputs[""]["input_ids"].shape[1]]], [batch], "validation") == {}

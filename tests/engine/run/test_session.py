@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import warnings
+from dataclasses import asdict
 from importlib.util import find_spec
 
 import pytest
@@ -210,7 +211,7 @@ def test_the_table_has_a_row_for_each_model(launch):
     weights = ran.weights
     assert rows["student"].parameters == sum(tensor.numel() for tensor in weights.values())
     assert rows["student"].bytes == (ran.folder / "models" / "student" / "model.safetensors").stat().st_size
-    assert [vars(row) for row in ran.result.table] == json.loads((ran.folder / "table.json").read_text())
+    assert [asdict(row) for row in ran.result.table] == json.loads((ran.folder / "table.json").read_text())
     assert ran.of(RunFinished)[0].table.keys() == rows.keys()
 
 

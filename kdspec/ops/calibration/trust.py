@@ -76,19 +76,20 @@ class Ranked:
         whole = np.int32 if values.dtype == np.float32 else np.int64
         # Bits of numbers from 0 to 1 have their order and two bits to spare: one number sorts both, in place. A NaN has
         # no order and is the last.
-        nan = np.isnan(values)
-        numbers = values.copy()
-        numbers[nan] = 1.5
-        keys = np.abs(numbers, out=numbers).view(whole)
+        numbers = np.abs(values)
+        unknown = 0
+        if math.isnan(numbers.max(initial=0)):
+            unknown = int(np.isnan(numbers).sum())
+            np.nan_to_num(numbers, copy=False, nan=1.5)
+        keys = numbers.view(whole)
         keys <<= 1
         keys |= right.detach().cpu().numpy()
         keys.sort()
-        found = (keys & 1).astype(bool)
+        found = np.empty(len(keys), bool)
+        np.bitwise_and(keys, 1, out=found, casting="unsafe")
         keys >>= 1
-        ordered = keys.view(values.dtype)
-        if nan.any():
-            ordered[len(ordered) - int(nan.sum()) :] = np.nan
-        return cls(ordered, found)
+        numbers[len(numbers) - unknown :] = np.nan
+        return cls(numbers, found)
 
     @property
     def known(self) -> bool:

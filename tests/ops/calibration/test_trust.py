@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss, log_loss
 
-from kdspec.ops import calibration
-from kdspec.ops.calibration import Ranked, asked, bins, coverage_at, coverage_curve, ece, ece_adaptive
+from kdspec.ops.calibration import trust
+from kdspec.ops.calibration.trust import Ranked, asked, bins, coverage_at, coverage_curve, ece, ece_adaptive
 
 CASES = 200
 
@@ -79,7 +79,7 @@ def loop_coverage(confidence, right):
 @pytest.mark.parametrize("seed", range(CASES))
 def test_all_equal_independent_implementations(seed):
     logits, labels = random_case(seed)
-    confidence, brier, nll = calibration.row_scores(torch.tensor(logits), torch.tensor(labels))
+    confidence, brier, nll = trust.row_scores(torch.tensor(logits), torch.tensor(labels))
     shares = [softmax(row) for row in logits.tolist()]
     right = [int(np.argmax(row) == label) for row, label in zip(logits, labels, strict=True)]
     sure = confidence.tolist()
@@ -108,7 +108,7 @@ def test_decisions_equal_independent_implementations(seed):
     labels = draw.integers(0, 2, logits.shape)
     shares = 1 / (1 + np.exp(-logits))
     given_ = logits > draw.choice([-1, 0, 1])
-    sure, brier, nll = calibration.decision_scores(
+    sure, brier, nll = trust.decision_scores(
         torch.tensor(logits), torch.tensor(labels, dtype=torch.float64), torch.tensor(given_)
     )
     flat, truth = shares.ravel(), labels.ravel()
@@ -145,7 +145,7 @@ def test_rows_of_one_confidence_are_one_bin():
 
 
 def test_a_perfect_model_has_no_error():
-    confidence, brier, nll = calibration.row_scores(torch.tensor([[900.0, 0], [0, 900]]), torch.tensor([0, 1]))
+    confidence, brier, nll = trust.row_scores(torch.tensor([[900.0, 0], [0, 900]]), torch.tensor([0, 1]))
     found = Ranked.of(confidence, torch.tensor([True, True]))
     assert (ece(found), ece_adaptive(found), coverage_at(found)) == (0, 0, 1)
     assert (brier.sum(), nll.sum()) == (0, 0)
@@ -167,7 +167,7 @@ def test_coverage_stops_where_less_than_95_percent_are_right():
 
 
 def test_answers_beyond_one_slice_are_counted(monkeypatch):
-    monkeypatch.setattr(calibration, "_SLICE", 7)
+    monkeypatch.setattr(trust, "_SLICE", 7)
     for seed in range(40):
         draw = np.random.default_rng(seed)
         confidence = draw.choice(np.linspace(0, 1, 11), 60).tolist()
