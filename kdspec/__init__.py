@@ -70,6 +70,7 @@ from kdspec.api.spec.task_sampling import Sampling
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.pieces import Pieces, PutsTogether
+from kdspec.api.working.row_answers import RowAnswers
 from kdspec.api.working.step import Features, Step, Term, View
 from kdspec.api.working.task import BuiltTask, Head, Reader, Row, WrappedTask
 from kdspec.diagnostics.diagnostic import Diagnostic, closest, excerpt
@@ -151,6 +152,7 @@ __all__ = [
     "Registry",
     "Report",
     "Row",
+    "RowAnswers",
     "Sampling",
     "Schedule",
     "Scope",

@@ -24,6 +24,7 @@ COMMANDS = (
     "kdspec.cli.commands.validate",
     "kdspec.cli.commands.plan",
     "kdspec.cli.commands.run",
+    "kdspec.cli.commands.predict",
     "kdspec.cli.commands.cache",
     "kdspec.cli.commands.report",
     "kdspec.cli.commands.bench",

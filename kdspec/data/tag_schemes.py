@@ -133,3 +133,14 @@ def _needless(tags: Sequence[str]) -> bool:
 
 def _before(tags: Sequence[str], place: int) -> str:
     return f"`{tags[place - 1]}`" if place else "the beginning of the sentence"
+
+
+def continued(labels: Sequence[str]) -> list[int]:
+    """For each of the tags the number of that of the further tokens of the word: `I-PER` for `B-PER`, or else itself."""
+    numbers = {name: number for number, name in enumerate(labels)}
+    found = []
+    for name, number in numbers.items():
+        prefix, kind = parts(name) or ("", "")
+        inside = (join(letter, kind) for letter in "IM") if prefix == "B" else ()
+        found.append(next((numbers[other] for other in inside if other in numbers), number))
+    return found

@@ -84,6 +84,7 @@ def splits_of(
             folder=context.folder,
             seed=context.seed,
             reads=columns,
+            inputs=tuple(inputs.values()),
             together=tuple(inputs.values() if together is None else together),
             classes=tuple(classes),
         )

@@ -90,6 +90,8 @@ class DatasetContext(BuildContext):
 
     reads: tuple[str, ...] | None = None
     """The columns that the task reads; a mistake in another one does not matter. None: any column."""
+    inputs: tuple[str, ...] = ()
+    """Those of them with texts, which every row needs."""
     together: tuple[str, ...] = ()
     """The columns of its texts: rows that are equal in them are never in two splits that are parts of one. Default: all
     columns but `classes`."""

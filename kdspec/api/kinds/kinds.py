@@ -310,6 +310,18 @@ class Task(Scoped):
         """
         return None
 
+    def to_predict(self, data: Dataset, labels: Sequence[str]) -> Task | None:
+        """The task on rows that a model predicts, which are the split `train` of `data` and have no labels; by default None.
+
+        It has nothing that only training needs, such as augmentations. `BuiltTask.answers` then writes the predictions.
+
+        Args:
+            data: the rows; each has its texts.
+            labels: the label names in the order of the model's logits.
+        """
+        del data, labels
+        return None
+
     @abstractmethod
     def build(self, context: TaskContext) -> BuiltTask:
         """Make the working object; the docstring of the class describes it."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from kdspec.api.working.batch import Batch
     from kdspec.api.working.pieces import Pieces
+    from kdspec.api.working.row_answers import RowAnswers
     from kdspec.api.working.step import Features, View
     from kdspec.ops.mean import Mean, Unit
 
@@ -204,6 +205,11 @@ class BuiltTask(ABC):
         del split
         return LossAlone()
 
+    def answers(self, split: str) -> RowAnswers | None:
+        """How a model's outputs for the rows of a split are written, for `kdspec predict`; by default None: they are not."""
+        del split
+        return None
+
     def beside_teacher(self, split: str) -> Evaluator | None:
         """The evaluator for rows without labels, whose metrics are those of `Evaluator.beside`: a model beside its teacher.
 
@@ -280,6 +286,10 @@ class WrappedTask(BuiltTask):
     def evaluator(self, split: str) -> Evaluator:
         """That of the wrapped task."""
         return self.task.evaluator(split)
+
+    def answers(self, split: str) -> RowAnswers | None:
+        """As the wrapped task writes them."""
+        return self.task.answers(split)
 
     def beside_teacher(self, split: str) -> Evaluator | None:
         """That of the wrapped task."""

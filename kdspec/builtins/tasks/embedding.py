@@ -16,6 +16,7 @@ from kdspec.api.kinds.kinds import Dataset, Task
 from kdspec.api.spec.bounds import LONGEST_ROW
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, Metric, State
+from kdspec.api.working.row_answers import RowAnswers
 from kdspec.api.working.task import BuiltTask, Head, Reader, Row
 from kdspec.data import texts
 from kdspec.data.columns import ColumnPlace, missing, named
@@ -23,6 +24,7 @@ from kdspec.data.embedding.evaluate_sets import SPLITS, BuiltSet, ScoredPairs, S
 from kdspec.data.embedding.retrieval_set import EvaluateSets, RetrievalSet
 from kdspec.data.embedding.translations import METRICS, ReadTexts, TranslatedRows
 from kdspec.data.embedding.unique_texts import UniqueTexts, Vectors, prompted
+from kdspec.data.embedding.vector_answers import VectorAnswers
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
@@ -130,6 +132,11 @@ class Embedding(Task):
         found = texts.sample(self.data, context, (self.text, *self.translations), rows)
         return found and [[text for column in found for text in column]]
 
+    def to_predict(self, data: Dataset, labels: Sequence[str]) -> Self:
+        """The texts alone."""
+        del labels  # it has none
+        return self.model_copy(update={"data": data, "translations": [], "evaluate": {}})
+
     def without_rows(self) -> EmbeddedTexts:
         return EmbeddedTexts(self, {}, TaskContext())
 
@@ -231,6 +238,11 @@ class EmbeddedTexts(BuiltTask):
         one = next(iter(self._task.evaluate)) if len(self._task.evaluate) == 1 else None
         sets = self._sets.get(split, {})
         return EmbeddingMetrics(sets, len(self._unique.get(split, ())), primary, one)
+
+    def answers(self, split: str) -> RowAnswers:
+        """The vectors."""
+        del split
+        return VectorAnswers()
 
     def _texts(self, split: str, side: str) -> list[str]:
         if split in SPLITS:

@@ -17,9 +17,11 @@ from kdspec.api.kinds.losses import LogitKind
 from kdspec.api.spec.bounds import LONGEST_ROW
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, State
+from kdspec.api.working.row_answers import RowAnswers
 from kdspec.api.working.task import Head
 from kdspec.data import confidence, label_columns, texts
 from kdspec.data.answers.beside_teacher import BesideTeacher, check_metric, names_beside
+from kdspec.data.answers.class_answers import LabelAnswers
 from kdspec.data.answers.same_answers import share_of_same
 from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.confidence import ConfidenceMetric
@@ -125,6 +127,11 @@ class MultiLabel(Task):
     def sample(self, context: BuildContext, rows: int) -> Sequence[Sequence[str]] | None:
         return texts.sample(self.data, context, self.text, rows)
 
+    def to_predict(self, data: Dataset, labels: Sequence[str]) -> Self:
+        """Without augmentations."""
+        names = {"labels": list(labels)} if len(self.label) == 1 else {}
+        return self.model_copy(update={"data": data, "missing": [], "augment": [], **names})
+
     def without_rows(self) -> LabelledRows:
         """With the labels in the spec."""
         return LabelledRows(self, {}, TaskContext())
@@ -196,6 +203,11 @@ class LabelledRows(LabelledTexts):
         del split
         return LabelMetrics(self._task.metric, self._task.threshold)
 
+    def answers(self, split: str) -> RowAnswers:
+        """The labels of each row, and the logits of all."""
+        del split
+        return LabelAnswers(self.head.labels, _limit(self._task.threshold))
+
     def beside_teacher(self, split: str) -> Evaluator:
         """The share of the teacher's decisions, and the divergence from it."""
         del split
@@ -229,6 +241,11 @@ class LabelledRows(LabelledTexts):
         return LabelLists(tuple(task.label), rows)
 
 
+def _limit(threshold: float) -> float:
+    """The logit of a probability."""
+    return math.log(threshold / (1 - threshold))
+
+
 def _f1(hits: Tensor, given: Tensor, due: Tensor) -> float:
     """The mean of 2·hits / (given + due); 0 for a label that is neither given nor due."""
     return (2 * hits / (given + due).clamp(min=1)).mean().item()
@@ -248,7 +265,7 @@ class LabelMetrics(Evaluator):
     agrees_on = "decisions alike, one for each row and label"
 
     def __init__(self, metric: str, threshold: float) -> None:
-        self.primary, self.limit = confidence.metric(metric), math.log(threshold / (1 - threshold))
+        self.primary, self.limit = confidence.metric(metric), _limit(threshold)
 
     def add(self, features: Features, batch: Batch) -> State:
         """For each row the predicted labels, with their confidence, and the true ones."""

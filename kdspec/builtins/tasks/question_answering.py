@@ -16,11 +16,12 @@ from kdspec.api.kinds.losses import LogitKind
 from kdspec.api.spec.bounds import LARGEST_FACTOR, LONGEST_ROW
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator
+from kdspec.api.working.row_answers import RowAnswers
 from kdspec.api.working.task import BuiltTask, Head, Reader, Row
 from kdspec.data import texts
 from kdspec.data.answers.answer_scores import Language
 from kdspec.data.answers.beside_teacher import AGREEMENT, AnswersBesideTeacher, check_metric
-from kdspec.data.answers.span_answers import AnswerMetrics, Question
+from kdspec.data.answers.span_answers import AnswerMetrics, Question, SpanAnswers
 from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
@@ -117,6 +118,11 @@ class QuestionAnswering(Task):
         mask = Input(inputs["input_ids"].shape)
         return {**inputs, "context_mask": mask, "start_positions": label, "end_positions": label}
 
+    def to_predict(self, data: Dataset, labels: Sequence[str]) -> Self:
+        """Without known answers."""
+        del labels  # start and end
+        return self.model_copy(update={"data": data})
+
     def without_rows(self) -> Extraction:
         """All but the rows."""
         return Extraction(self, {}, TaskContext())
@@ -204,12 +210,19 @@ class Extraction(BuiltTask):
 
         return by_head(features, batch, cross_entropy, _POSITIONS)
 
+    def answers(self, split: str) -> RowAnswers:
+        """The answer to each question, and its score."""
+        return SpanAnswers(self._metrics(split))
+
     def beside_teacher(self, split: str) -> Evaluator:
         """The share of questions with the teacher's answer."""
         return AnswersBesideTeacher(self.evaluator(split))
 
     def evaluator(self, split: str) -> Evaluator:
         """Exact match and F1, the mean over the questions."""
+        return self._metrics(split)
+
+    def _metrics(self, split: str) -> AnswerMetrics:
         task = self._task
         return AnswerMetrics(
             self._questions.get(split, []), task.metric, language=task.language, n_best=task.n_best,

@@ -6,31 +6,33 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from kdspec.api.component import Component, Strict, invalid_value
+from kdspec.api.component import Component, invalid_value
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext, ExampleContext, Input, TaskContext
 from kdspec.api.kinds.kinds import Dataset, Task
 from kdspec.api.kinds.losses import LogitKind, Scope
-from kdspec.api.spec.bounds import LONGEST_ROW
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator
 from kdspec.api.working.pieces import Pieces
+from kdspec.api.working.row_answers import RowAnswers
 from kdspec.api.working.task import BuiltTask, Head, Reader, Row
 from kdspec.data import texts
 from kdspec.data.answers.beside_teacher import AGREEMENT, AnswersBesideTeacher
 from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.files.retrieval_files import RetrievalFiles, SpecTable, read_documents, read_queries
+from kdspec.data.ranking.candidate_answers import CandidateAnswers
 from kdspec.data.ranking.first_scores import recorded_scores
 from kdspec.data.ranking.in_batch import IDS, VECTORS, Negatives, loss_across, view_of
 from kdspec.data.ranking.mining import Mine, with_negatives
 from kdspec.data.ranking.ranked_rows import RankingColumns, RowReader, TextsById
 from kdspec.data.ranking.ranking_examples import example, pairs_of
-from kdspec.data.ranking.ranking_inputs import IGNORE, Limits, RankingInputs, targets
+from kdspec.data.ranking.ranking_inputs import IGNORE, RankingInputs, targets
 from kdspec.data.ranking.ranking_metrics import NAMES, CandidateMetrics
 from kdspec.data.ranking.searched_texts import SEARCH_NAMES, CorpusSearch, SearchMetrics
+from kdspec.data.ranking.text_limits import MaxLength, TextLimits, limits_of
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
@@ -53,24 +55,6 @@ def _listed(value: Any) -> Any:
 
 Columns = Annotated[list[str], Field(min_length=1), BeforeValidator(_listed, json_schema_input_type=str | list[str])]
 """One column, or several."""
-_Length = Annotated[int, Field(ge=2, le=LONGEST_ROW)]
-
-
-class TextLimits(Strict):
-    """Limits of the two texts."""
-
-    query: _Length | None = None
-    """Of a query."""
-    document: _Length | None = None
-    """Of a document."""
-
-
-def _form(value: Any) -> str:
-    return "each" if isinstance(value, (dict, TextLimits)) else "both"
-
-
-MaxLength = Annotated[Annotated[_Length, Tag("both")] | Annotated[TextLimits, Tag("each")], Discriminator(_form)]
-"""One limit, or one for each of the two texts."""
 
 
 class Ranking(Task):
@@ -239,13 +223,21 @@ class Ranking(Task):
     def example(self, context: ExampleContext, rows: int, longest: int | None) -> Mapping[str, Input]:
         """The inputs of the form, with as many candidates as the first rows have at most, or come to have by mining."""
         first, mined = self.data.first(context, _FEW), self.mine.negatives if self.mine is not None else 0
-        return example(self.columns(), first, _limits(self.max_length), context.form, rows, longest, mined=mined)
+        return example(self.columns(), first, limits_of(self.max_length), context.form, rows, longest, mined=mined)
 
     def sample(self, context: BuildContext, rows: int) -> Sequence[Sequence[str]] | None:
         """Pairs of a query and a candidate; None if rows have ids, or the two texts have limits of their own."""
         if self.queries is not None or self.corpus is not None or isinstance(self.max_length, TextLimits):
             return None
         return pairs_of(self.columns(), self.data.first(context, rows))
+
+    def to_predict(self, data: Dataset, labels: Sequence[str]) -> Self:
+        """Without recorded scores, labels, mined negatives and a search."""
+        del labels  # it has none
+        none = dict.fromkeys(("margins", "positives", "retrieve", "mine"))
+        return self.model_copy(
+            update={"data": data, "scores": [], "negatives": "none", "without_text": "error", **none}
+        )
 
     def without_rows(self) -> RankedRows:
         """All but the rows."""
@@ -290,7 +282,7 @@ class RankedRows(BuiltTask):
             split: RowReader(columns[split], rows, split, context.tell, leave_out=leave_out, **by_id).read()
             for split, rows in splits.items()
         }
-        self._inputs = RankingInputs(_limits(task.max_length), in_batch=task.negatives != "none")
+        self._inputs = RankingInputs(limits_of(task.max_length), in_batch=task.negatives != "none")
         self.across_steps = task.negatives == "step"
         if task.mine is not None and "train" in splits:
             known = by_id.get("corpus")
@@ -386,12 +378,9 @@ class RankedRows(BuiltTask):
             return candidates
         return SearchMetrics(candidates, search, len(self._rows.get(split, ())), RETRIEVE, self._task.selects_by())
 
-
-def _limits(given: int | TextLimits | None) -> Limits:
-    if not isinstance(given, TextLimits):
-        return Limits(given, given, given)
-    both = None if given.query is None or given.document is None else given.query + given.document
-    return Limits(given.query, given.document, both)
+    def answers(self, split: str) -> RowAnswers:
+        """The scores of the candidates."""
+        return CandidateAnswers(self._rows[split])
 
 
 @hookimpl

@@ -16,9 +16,11 @@ from kdspec.api.kinds.losses import LogitKind
 from kdspec.api.spec.bounds import LONGEST_ROW
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, Metric, State
+from kdspec.api.working.row_answers import RowAnswers
 from kdspec.api.working.task import Head
 from kdspec.data import class_match, label_columns, texts
 from kdspec.data.answers.beside_teacher import BesideTeacher, check_metric, names_beside
+from kdspec.data.answers.class_answers import NumberAnswers
 from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.label_columns import LabelColumns, MissingMarks
 from kdspec.data.label_names import SUSPECT
@@ -93,6 +95,11 @@ class Regression(Task):
     def sample(self, context: BuildContext, rows: int) -> Sequence[Sequence[str]] | None:
         return texts.sample(self.data, context, self.text, rows)
 
+    def to_predict(self, data: Dataset, labels: Sequence[str]) -> Self:
+        """Without augmentations."""
+        del labels  # the columns
+        return self.model_copy(update={"data": data, "augment": []})
+
     def without_rows(self) -> NumberedRows:
         return NumberedRows(self, {}, TaskContext())
 
@@ -162,6 +169,11 @@ class NumberedRows(LabelledTexts):
         """Correlations and the mean squared error over the known numbers."""
         del split
         return NumberMetrics(self._task.metric)
+
+    def answers(self, split: str) -> RowAnswers:
+        """The numbers."""
+        del split
+        return NumberAnswers(self.head.labels)
 
     def beside_teacher(self, split: str) -> Evaluator:
         """Correlations with the teacher's numbers, and the mean squared difference."""

@@ -15,9 +15,11 @@ from kdspec.api.kinds.losses import LogitKind
 from kdspec.api.spec.bounds import LONGEST_ROW
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, State
+from kdspec.api.working.row_answers import RowAnswers
 from kdspec.api.working.task import Head
 from kdspec.data import confidence, label_columns, label_names, texts
 from kdspec.data.answers.beside_teacher import BesideTeacher, check_metric, names_beside
+from kdspec.data.answers.class_answers import ClassAnswers
 from kdspec.data.answers.same_answers import share_of_same
 from kdspec.data.classes import classes
 from kdspec.data.columns import ColumnPlace, missing, named
@@ -105,6 +107,10 @@ class SequenceClassification(Task):
     def sample(self, context: BuildContext, rows: int) -> Sequence[Sequence[str]] | None:
         return texts.sample(self.data, context, self.text, rows)
 
+    def to_predict(self, data: Dataset, labels: Sequence[str]) -> Self:
+        """Without augmentations."""
+        return self.model_copy(update={"data": data, "labels": list(labels), "missing": [], "augment": []})
+
     def without_rows(self) -> Classification:
         """With the labels in the spec."""
         return Classification(self, {}, TaskContext())
@@ -178,6 +184,11 @@ class Classification(LabelledTexts):
         """Accuracy, F1, Matthews' correlation and calibration over the labelled rows."""
         del split
         return ClassMetrics(self._task.metric, len(self.head.labels))
+
+    def answers(self, split: str) -> RowAnswers:
+        """The class of each row, and its logits."""
+        del split
+        return ClassAnswers(self.head.labels)
 
     def beside_teacher(self, split: str) -> Evaluator:
         """The share of rows with the teacher's class, and the divergence from it."""

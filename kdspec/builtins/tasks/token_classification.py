@@ -15,9 +15,11 @@ from kdspec.api.kinds.losses import LogitKind
 from kdspec.api.spec.bounds import LONGEST_ROW
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, State
+from kdspec.api.working.row_answers import RowAnswers
 from kdspec.api.working.task import BuiltTask, Head, Reader, Row
 from kdspec.data import confidence, tag_schemes, texts
 from kdspec.data.answers.beside_teacher import WordsBesideTeacher, check_metric, names_beside
+from kdspec.data.answers.tag_answers import TagAnswers
 from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.confidence import ConfidenceMetric
 from kdspec.data.label_columns import MissingMarks
@@ -111,6 +113,11 @@ class TokenClassification(Task):
     def sample(self, context: BuildContext, rows: int) -> Sequence[Sequence[str]] | None:
         return texts.sample(self.data, context, [self.tokens], rows)
 
+    def to_predict(self, data: Dataset, labels: Sequence[str]) -> Self:
+        """With the tags as the models learn them."""
+        names = {"labels": list(labels), "scheme": "plain", "convert_to": None, "metric": None}
+        return self.model_copy(update={"data": data, "missing": [], **names})
+
     def without_rows(self) -> Tagging:
         """With the labels in the spec."""
         return Tagging(self, {}, TaskContext())
@@ -154,7 +161,7 @@ class Tagging(BuiltTask):
         found = self._read(splits, context) if splits else WordTags(tuple(task.labels or ()), "plain", {})
         self._entities, self._tags = found.scheme != "plain", found.rows
         self.head = Head(kind=task.head, labels=found.names)
-        self._continued = self._others()
+        self._continued = tag_schemes.continued(self.head.labels) if self._entities else range(len(self.head.labels))
 
     def rows(self, split: str) -> int:
         """Number of sentences of the split."""
@@ -204,6 +211,10 @@ class Tagging(BuiltTask):
         metric = self._task.metric or ("f1" if self._entities else "accuracy")
         return TagMetrics(metric, self.head.labels, self._tags.get(split, []), entities=self._entities)
 
+    def answers(self, split: str) -> RowAnswers:
+        """The tag of each word, and its logits."""
+        return TagAnswers(self.head.labels, [len(words) for words in self._words[split]])
+
     def beside_teacher(self, split: str) -> Evaluator:
         """The share of words with the teacher's tag, and the divergence from it."""
         del split
@@ -236,16 +247,6 @@ class Tagging(BuiltTask):
             mask[place] = 1
         here = {"labels": labels, "word_mask": mask, "sentence": window.sentence, "words": list(begins)}
         return {**window.inputs, **here}
-
-    def _others(self) -> list[int]:
-        """For each label the label of the further tokens of the word."""
-        numbers = {name: number for number, name in enumerate(self.head.labels)}
-        continued = []
-        for name, number in numbers.items():
-            prefix, kind = tag_schemes.parts(name) or ("", "")
-            inside = (tag_schemes.join(letter, kind) for letter in "IM") if prefix == "B" and self._entities else ()
-            continued.append(next((numbers[other] for other in inside if other in numbers), number))
-        return continued
 
 
 class TagMetrics(Evaluator):

@@ -1,13 +1,15 @@
-"""Answers that are spans of a text: the best of all windows, their metrics, and the agreement of two models."""
+"""RowAnswers that are spans of a text: the best of all windows, their metrics, and the agreement of two models."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, Metric, State
+from kdspec.api.working.row_answers import RowAnswers
 from kdspec.api.working.task import Row
 from kdspec.data.answers import answer_scores
 
@@ -75,7 +77,7 @@ class AnswerMetrics(Evaluator):
     def merge(self, states: Sequence[State]) -> dict[str, float]:
         """Empty if no answer is known."""
         scores = []
-        for number, predicted in self._answers(states).items():
+        for number, (predicted, _) in self.predicted(states).items():
             answers = self.questions[number].answers
             if answers is not None:
                 scores.append(self._score(predicted, [text for text, _ in answers]))
@@ -86,7 +88,9 @@ class AnswerMetrics(Evaluator):
 
     def agreement(self, states: Sequence[State], reference: Sequence[State]) -> float | None:
         """The share of questions for which both answers are an exact match; of those with a known answer if there are any."""
-        mine, theirs = self._answers(states), self._answers(reference)
+        mine, theirs = (
+            {number: text for number, (text, _) in self.predicted(of).items()} for of in (states, reference)
+        )
         questions = [number for number in mine if self.questions[number].answers is not None] or list(mine)
         if not questions or mine.keys() != theirs.keys():
             return None
@@ -96,8 +100,8 @@ class AnswerMetrics(Evaluator):
     def _score(self, predicted: str, answers: Sequence[str]) -> tuple[float, float]:
         return answer_scores.score(predicted, answers, self.language, unanswerable=self.threshold is not None)
 
-    def _answers(self, states: Sequence[State]) -> dict[int, str]:
-        """The answer to each question, the best of all windows of its text; empty for none."""
+    def predicted(self, states: Iterable[State]) -> dict[int, tuple[str, float]]:
+        """The answer to each question with its score, the best of all windows of its text; empty for none."""
         best: dict[int, tuple[float, str]] = {}
         nothing: dict[int, float] = {}
         for state in states:
@@ -110,8 +114,8 @@ class AnswerMetrics(Evaluator):
         for number, null in nothing.items():
             score, predicted = best.get(number, (-float("inf"), ""))
             if self.threshold is not None and null - score > self.threshold:
-                predicted = ""
-            answers[number] = predicted
+                score, predicted = null, ""
+            answers[number] = predicted, score
         return answers
 
     def _best(self, row: Row, start: Tensor, end: Tensor) -> tuple[float, int, int]:
@@ -132,3 +136,35 @@ class AnswerMetrics(Evaluator):
             int(places[first[chosen // most]]),
             int(places[last[chosen % most]]),
         )
+
+
+class SpanAnswers(RowAnswers):
+    """The answer to each question, empty for none, and its score, the sum of the logits of its start and its end.
+
+    Args:
+        metrics: finds the best answer of the windows of a text.
+    """
+
+    columns = ("answer", "score")
+    probable = False
+
+    def __init__(self, metrics: AnswerMetrics) -> None:
+        self.metrics = metrics
+
+    def of(self, batches: Iterable[tuple[Features, Batch]], *, probabilities: bool) -> Iterator[Mapping[str, Any]]:
+        """One question after another."""
+        import torch
+
+        from kdspec.data.answers.exact_numbers import exact
+
+        del probabilities
+        for _, windows in groupby(self._windows(batches), key=lambda state: int(state["places"][0, 0])):
+            ((answer, score),) = self.metrics.predicted(windows).values()
+            yield {"answer": answer, "score": exact(torch.tensor(score))}
+
+    def _windows(self, batches: Iterable[tuple[Features, Batch]]) -> Iterator[State]:
+        """What is kept of each window."""
+        for features, batch in batches:
+            state = self.metrics.add(features, batch)
+            for place in range(len(batch.rows)):
+                yield {name: tensor[place : place + 1] for name, tensor in state.items()}

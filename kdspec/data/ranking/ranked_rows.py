@@ -32,6 +32,13 @@ class QueryRow:
     """One for each candidate; None if the row has none."""
     positives: tuple[int, ...]
     """The places of the positives among the candidates, in their order; empty if none is known."""
+    repeated: tuple[int, ...] = ()
+    """If a candidate is written twice: for each one as it is written its place in `documents`."""
+
+    @property
+    def places(self) -> Sequence[int]:
+        """For each candidate as it is written its place in `documents`."""
+        return self.repeated or range(len(self.documents))
 
     @property
     def ranks(self) -> bool:
@@ -138,7 +145,8 @@ class RowReader:
     ) -> QueryRow | None:
         """The row with each candidate once; None if it is left out."""
         places: dict[str, int] = {}
-        for place, text in enumerate(text for column in columns for text in column):
+        given = [text for column in columns for text in column]
+        for place, text in enumerate(given):
             if text is None:
                 self._empty.append(row)
             elif text in places:
@@ -150,7 +158,9 @@ class RowReader:
             return None
         kept = None if scores is None else tuple(scores[place] for place in places.values())
         right = tuple(place for place, text in enumerate(places) if text in positives)
-        return QueryRow(query, tuple(places), kept, right)
+        order = {text: number for number, text in enumerate(places)}
+        repeated = tuple(order[text] for text in given if text is not None) if len(given) > len(places) else ()
+        return QueryRow(query, tuple(places), kept, right, repeated)
 
     def _queries(self) -> list[str]:
         column, at = self.columns.query, ("query",)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kdspec.api.plan.mixture import Mixture
     from kdspec.api.working.batch import Batch
     from kdspec.api.working.pieces import Pieces
+    from kdspec.api.working.row_answers import RowAnswers
     from kdspec.api.working.step import Features, View
     from kdspec.ops.mean import Mean, Unit
 
@@ -144,6 +145,11 @@ class GuardedTask(WrappedTask):
         """The evaluator of the task, guarded as well."""
         with self._metrics_guard:
             return _GuardedEvaluator(super().evaluator(split), self._metrics_guard)
+
+    def answers(self, split: str) -> RowAnswers | None:
+        """How the task writes the outputs of a model."""
+        with self._guard:
+            return super().answers(split)
 
     def beside_teacher(self, split: str) -> Evaluator | None:
         """The evaluator beside a teacher, guarded as well."""

@@ -8,25 +8,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from kdspec.api.paths.field_path import parse
 from kdspec.api.plan.plan import Feature, Plan, TaskPlan
 from kdspec.api.spec.cache_settings import TeacherCacheSettings
-from kdspec.api.working.pieces import PutsTogether
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.batches.loader import Loader
-from kdspec.engine.batches.sampler import isolated_random
-from kdspec.engine.forward.model_runner import ModelRunner, frozen
+from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.engine.processes.backend import Backend
 from kdspec.engine.teacher_cache import fingerprint
-from kdspec.engine.teacher_cache.answered.answered import Answered, AnsweredPieces, AnsweredRows
-from kdspec.engine.teacher_cache.answered.piece_answers import ANSWERS, MASKS, PieceAnswers
+from kdspec.engine.teacher_cache.answered.asked import asked
+from kdspec.engine.teacher_cache.answered.piece_answers import ANSWERS, PieceAnswers
 from kdspec.engine.teacher_cache.cache import CacheUse, TeacherCache
 from kdspec.engine.teacher_cache.codec_choice import CodecChoice
 from kdspec.engine.teacher_cache.kept_positions import Masks
 from kdspec.engine.teacher_cache.layout import Layout
-from kdspec.engine.teacher_cache.reduce import Reducing
 from kdspec.engine.teacher_cache.samples import Samples
 from kdspec.engine.teacher_cache.slots import Slot, Uncacheable
 from kdspec.engine.teacher_cache.store import Store
@@ -124,7 +119,9 @@ class CacheOpener:
         read = _of_model(teacher.features)
         obstacle = "the strategy changes its weights" if changes else self._obstacle(read)
         self._insist(CacheFacts(obstacle=obstacle))
-        forward, answered, masks = self._asked(teacher)
+        masks = self._masks(teacher)
+        enough = reductions(self.task.matches, teacher.name) if self.reduces else ()
+        forward, answered, masks = asked(teacher, self.loader, self.backend, masks, enough)
         names = [ANSWERS] if isinstance(forward, PieceAnswers) else _of_model(forward.features)
         epochs = None if self.epochs is None else self.epochs * answered.uses
         facts = CacheFacts(obstacle=obstacle, epochs=epochs)
@@ -157,33 +154,6 @@ class CacheOpener:
             forward, samples=samples, layout=layout, store=store, masks=masks,
             autocast=self.backend.autocast, device=self.backend.device, warn=self.warn,
         )  # fmt: skip
-
-    def _asked(self, teacher: ModelRunner) -> tuple[ModelRunner | Reducing | PieceAnswers, Answered, Masks]:
-        """How the teacher is asked, for what, and which tokens count.
-
-        Raises:
-            Uncacheable: rows are made of pieces, and what is read of the teacher is not made of its answers for these.
-        """
-        pieces, masks = self.loader.pieces(teacher.name), self._masks(teacher)
-        if pieces is None:
-            enough = reductions(self.task.matches, teacher.name) if self.reduces else ()
-            forward = Reducing(teacher, enough, masks.inputs) if enough else teacher
-            return forward, AnsweredRows(self.loader, teacher.name), masks
-        if not isinstance(teacher.module, PutsTogether):
-            raise Uncacheable("a row has several texts, and its module does not put answers for texts together")
-        made, answered = PieceAnswers(teacher), AnsweredPieces(self.loader, pieces)
-        batch = self.loader.batch(teacher.name, [0]).to(self.backend.device)
-        with isolated_random(), frozen(teacher.module), self.backend.autocast():
-            alone = answered.batch(answered.of([0]).tolist())
-            answers, masked = made(alone.to(self.backend.device))[ANSWERS], MASKS.of(alone)["inputs"]
-            try:
-                made.put_together(batch, answers, torch.from_numpy(masked).to(self.backend.device))
-            except FindingError as error:
-                why = error.findings[0].message
-                raise Uncacheable(
-                    f"a row has several texts, only what is made of its answers for them is kept, and {why}"
-                ) from error
-        return made, answered, MASKS
 
     def _obstacle(self, names: list[str]) -> str | None:
         """The reason why a teacher cannot be cached with any settings; `names` are the features read from it."""

@@ -46,7 +46,8 @@ def survey(
         Uncacheable: its outputs for a row are not deterministic, or their shapes do not follow rows and tokens.
     """
     sizes = answered.lengths
-    ends = (int(sizes.argmin()), int(sizes.argmax()) or len(sizes) - 1)
+    # Of rows without lengths the first and the last one.
+    ends = (int(sizes.argmin()), int(sizes.argmax()) if sizes.any() else len(sizes) - 1)
     with FlopCounterMode(display=False) as counter:
         sights = [_sight(forward, answered, row, masks, backend, seed=0) for row in ends]
     # With another seed: a dropout that stays active in eval mode, or a random input, shows as a difference.

@@ -1,0 +1,1 @@
+"""The predictions of a model for the rows of a file."""
