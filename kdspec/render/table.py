@@ -90,7 +90,9 @@ def _measured(rows: Sequence[TableCells]) -> str:
         text = f"no row of {' and '.join(sorted({row['split'] for row in evaluated.values()}))} has a label"
     for row in {row["task"]: row for row in rows if row.get("beside")}.values():
         of = f" of task `{row['task']}`" if len(evaluated) > 1 else ""
-        text += f"; {measured_beside(row['metrics'], row['beside'])}{of}"
+        text += (
+            f"; {measured_beside(shown(row['metrics'], asked=is_of_confidence(row['selected_by'])), row['beside'])}{of}"
+        )
     for task, row in evaluated.items():
         of = f" of task `{task}`" if len(evaluated) > 1 else ""
         if 0 < row["labelled"] < row["rows"]:

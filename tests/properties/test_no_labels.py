@@ -106,7 +106,7 @@ def test_texts_and_a_teacher_are_enough(teacher, launch):
     evaluated = [event for event in ran.events if type(event).__name__ == "Evaluated"]
     assert [sorted(event.metrics) for event in evaluated] == [["agreement", "ece", "kl"]] * 2
     card = (ran.folder / "student" / "README.md").read_text()
-    assert "agreement, kl and ece with teacher `teacher`" in card
+    assert "agreement and kl with teacher `teacher`" in card
     assert any("the classes are those of `teacher`" in note for note in ran.notes)
 
 

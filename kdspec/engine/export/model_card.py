@@ -152,7 +152,7 @@ def _compared(table: Sequence[ResultRow]) -> Iterator[str]:
         yield f"## Results on the {split} rows" + (f" of `{task}`" if len({row.task for row in table}) > 1 else "")
         yield ""
         if (compared := next((row for row in rows if row.beside), None)) is not None:
-            yield f"No row has a label: {measured_beside(compared.metrics, compared.beside)}."
+            yield f"No row has a label: {measured_beside(shown(compared.metrics, asked=asked), compared.beside)}."
             yield ""
         yield f"| model | {' | '.join(names)} | parameters |"
         yield f"| --- |{' --- |' * (len(names) + 1)}"
