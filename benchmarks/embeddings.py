@@ -85,7 +85,7 @@ TABLES: tuple[Table, ...] = (
     Table(
         "Search",
         "nDCG@10, in per cent: 8,544 test questions of SQuAD among its 2,067 paragraphs. Both students begin as the teacher's"
-        " first and last layer and learn from 1,394 questions of SquadShifts with four candidates or fewer, once; one sees the teacher's"
+        " first and last layer and learn from 1,800 questions of SquadShifts with four candidates or fewer, once; one sees the teacher's"
         " recorded scores besides which paragraph is the right one.",
         (
             Figure("the teacher, all-MiniLM-L6-v2", "encoder", "student", "retrieve.ndcg@10"),

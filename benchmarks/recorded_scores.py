@@ -1,6 +1,6 @@
 """Rows with recorded scores: questions of SquadShifts, each with its paragraph, others that a bi-encoder finds, and its scores.
 
-`python benchmarks/recorded_scores.py FOLDER` writes `train.jsonl` of 5,000 questions, with four candidates at most. The
+`python benchmarks/recorded_scores.py FOLDER` writes `train.jsonl` of 1,800 questions, with four candidates at most. The
 negatives are drawn evenly from the teacher's first 50, so that easy and hard ones are among them, and never a paragraph of
 the same score or a better one than the question's own. Questions are left out to which the teacher finds no negative so.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 ASSETS = Path(__file__).parent.parent / "specs" / "assets"
-QUESTIONS, CANDIDATES, FIRST = 5_000, 4, 50
+ROWS, QUESTIONS, CANDIDATES, FIRST = 1_800, 5_000, 4, 50
 
 
 def main() -> None:
@@ -39,6 +39,7 @@ def write(folder: Path) -> None:
     queries = model.encode([row["question"] for row in rows], batch_size=64, convert_to_tensor=True)
     number = {text: place for place, text in enumerate(passages)}
     folder.mkdir(parents=True, exist_ok=True)
+    written = 0
     with (folder / "train.jsonl").open("w", encoding="utf-8") as file:
         for row, scores in zip(rows, queries @ documents.T, strict=True):
             own = number[row["positive"]]
@@ -51,7 +52,8 @@ def write(folder: Path) -> None:
                 "documents": [passages[place] for place in chosen],
                 "scores": [round(float(scores[place]), 5) for place in chosen],
             }
-            if len(chosen) > 1:
+            if len(chosen) > 1 and written < ROWS:
+                written += 1
                 file.write(json.dumps(made, ensure_ascii=False) + "\n")
 
 
