@@ -142,11 +142,22 @@ class LabelledTexts(BuiltTask):
 
     def encode(self, split: str, readers: Sequence[Reader]) -> list[list[dict[str, Any]]]:
         """Lists of token ids, token types if the tokenizer returns them, and the labels."""
-        return [self._texts.encode(split, reader.tokenizer, self._labels[split]) for reader in readers]
+        labels = self._labels[split]
+        return [
+            self._texts.encode(split, reader.tokenizer, labels)
+            if reader.answers_of is None
+            else [{"labels": label} for label in labels]
+            for reader in readers
+        ]
 
     def draw(self, rows: Sequence[Row], generators: Sequence[Random], reader: Reader, *, taught: bool) -> Sequence[Row]:
         """The rows with their texts augmented."""
         return self._texts.draw(rows, generators, reader.tokenizer, taught=taught)
+
+    def column(self, split: str, name: str) -> Sequence[Any] | None:
+        """The values of a column that the rows have."""
+        rows = self._texts.splits[split]
+        return rows[name][:] if name in rows.column_names else None
 
     def texts(self, split: str) -> Sequence[tuple[str, ...]]:
         """The text of each row, or its two texts."""
@@ -161,7 +172,8 @@ class LabelledTexts(BuiltTask):
         import torch
 
         labels = torch.tensor([each["labels"] for each in rows], dtype=getattr(torch, self._dtype))
-        return Batch(inputs={"": self._texts.collate(rows, reader.tokenizer)}, targets={"labels": labels})
+        inputs = self._texts.collate(rows, reader.tokenizer) if reader.answers_of is None else {}
+        return Batch(inputs={"": inputs}, targets={"labels": labels})
 
 
 def augmented(text: str, functions: Sequence[Callable[[list[str], Random], list[str]]], generator: Random) -> str:

@@ -79,7 +79,8 @@ def splits_of(
             `data`.
     """
     try:
-        columns = None if reads is None else tuple(name for name in (*inputs.values(), *reads) if name is not None)
+        every = None if reads is None else (*inputs.values(), *reads, *context.recorded)
+        columns = None if every is None else tuple(name for name in every if name is not None)
         known = DatasetContext(
             folder=context.folder,
             seed=context.seed,
@@ -220,7 +221,7 @@ def _rows(encoded: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
 
 
 def padded(rows: Sequence[Sequence[float]], value: float, tokenizer: Any) -> Tensor:
-    """Rows of one number per token as a tensor `(rows, longest)`, padded with `value` on the tokenizer's side."""
+    """Rows of one number per token as a tensor `(rows, longest)`, padded with `value` on the tokenizer's side, or on the right."""
     import numpy as np
     import torch
 
@@ -241,7 +242,7 @@ def _places(rows: Sequence[Sequence[float]], tokenizer: Any) -> Tensor:
 
     lengths = torch.tensor([len(row) for row in rows])
     places = torch.arange(int(lengths.max())) < lengths[:, None]
-    return places.flip(1) if tokenizer.padding_side == "left" else places
+    return places.flip(1) if tokenizer is not None and tokenizer.padding_side == "left" else places
 
 
 def collate(examples: Sequence[Mapping[str, Any]], tokenizer: Any) -> dict[str, Tensor]:

@@ -56,6 +56,19 @@ def windows(
     return made
 
 
+def word_windows(sentences: Sequence[Sequence[str]], read: Sequence[Sequence[Window]]) -> list[Window]:
+    """Rows without tokens, of one position a word: with the words that the rows for the first tokenizer have.
+
+    Args:
+        sentences: the words of each.
+        read: the rows for each tokenizer; without any, a row has all words of a sentence.
+    """
+    if not read:
+        return [Window(number, 0, {}, list(range(len(words)))) for number, words in enumerate(sentences)]
+    words = ([*dict.fromkeys(word for word in row.words if word is not None)] for row in read[0])
+    return [Window(row.sentence, row.first, {}, [*of]) for row, of in zip(read[0], words, strict=True)]
+
+
 def firsts(window: Window) -> dict[int, int]:
     """The first token of each word of the window; words without tokens are left out."""
     found: dict[int, int] = {}

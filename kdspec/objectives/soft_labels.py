@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from kdspec.api.working.logits import DenseLogits, HeadLogits, Logits, TopKLogits
 from kdspec.api.working.step import Features, Step
 from kdspec.diagnostics.fault import Fault, Within
+from kdspec.objectives.answered_rows import Part, by_teachers, over_groups, per_answer
 from kdspec.ops import ensemble
 from kdspec.ops.divergence import Tempered
 from kdspec.ops.masks import rule_out, select
@@ -70,19 +71,40 @@ class Soft:
             for student, teacher in zip(students, logits, strict=True):
                 _same_shape(student, teacher, name)
         labels = self._labels(step, len(students))
-        answered = _answered([step.teachers[name] for name in self.teachers])
-        if answered is None:
+        groups = by_teachers({name: step.teachers[name] for name in self.teachers})
+        if groups is None:
             yield from self._of_heads(students, by_teacher, labels, step.progress)
             return
-        students = [each.select(answered) for each in students]
-        by_teacher = {name: [each.select(answered) for each in logits] for name, logits in by_teacher.items()}
-        labels = [None if each is None else select(each, answered) for each in labels]
-        for suffix, loss, share in self._of_heads(students, by_teacher, labels, step.progress):
-            # The other rows do not count in the mean.
-            if isinstance(loss, Mean) and loss.per in ("rows", "labels"):
-                yield suffix, replace(loss, per="answered"), share
-            else:
-                yield suffix, loss, share
+        parts = [
+            [
+                (suffix, per_answer(loss), share)
+                for suffix, loss, share in self._of(names)._of_heads(  # noqa: SLF001 - of its own class
+                    [each.select(rows) for each in students],
+                    {name: [each.select(rows) for each in by_teacher[name]] for name in names},
+                    [None if each is None else select(each, rows) for each in labels],
+                    step.progress,
+                )
+            ]
+            for names, rows in groups
+        ]
+        yield from (
+            parts[0] if len(parts) == 1 else over_groups(parts, [rows for _, rows in groups], self._declared(parts))
+        )
+
+    def _of(self, names: tuple[str, ...]) -> Soft:
+        """These soft labels with some of the teachers, which share the weight of all."""
+        if names == self.teachers or not isinstance(self.shares, tuple):
+            return replace(self, teachers=names)
+        shares = [share for name, share in zip(self.teachers, self.shares, strict=True) if name in names]
+        return replace(self, teachers=names, shares=tuple(share / sum(shares) for share in shares))
+
+    def _declared(self, parts: Sequence[Sequence[Part]]) -> dict[str, float]:
+        """The share of each loss if all teachers have answered."""
+        if self.combine != "losses":
+            return {}
+        shares = dict(zip(self.teachers, self._constant(), strict=True))
+        suffixes = {suffix for part in parts for suffix, _, _ in part}
+        return {suffix: shares[name] for suffix in suffixes for name in shares if f"{suffix}.".startswith(f".{name}.")}
 
     def _of_heads(
         self,
@@ -230,12 +252,6 @@ def _kept(features: Features) -> list[Logits]:
         value.select(mask) if mask is not None and mask.ndim == 2 and value.shape[:2] == mask.shape else value
         for value, mask in zip(logits, _masks(features, len(logits)), strict=True)
     ]
-
-
-def _answered(teachers: Sequence[Features]) -> Tensor | None:
-    """The mask of the rows to which all teachers have an answer, `(rows,)`; None if they have one to every row."""
-    masks = [mask != 0 for each in teachers for mask in each.heads("answered")]
-    return torch.stack(masks).all(0) if masks else None
 
 
 def _masks(features: Features, heads: int) -> Sequence[Tensor | None]:

@@ -25,7 +25,7 @@ class Mean:
     - ``rows``: examples;
     - ``labels``: positions that `logits_mask` keeps; rows if a row has one label;
     - ``labelled``: positions with a label other than -100, or a floating-point label other than NaN;
-    - ``answered``: rows to which all teachers have an answer, by the feature `answered`; else as ``labels``;
+    - ``answered``: rows, or words, to which any teacher has an answer, by the feature `answered`; else as ``labels``;
     - ``tokens``: positions that `inputs_mask` keeps; all of them without a mask;
     - ``pairs``: the sum over rows of their squared number of tokens.
 

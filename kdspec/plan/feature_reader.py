@@ -11,6 +11,7 @@ from kdspec.api.plan.needs import TaskNeeds
 from kdspec.api.plan.plan import Feature
 from kdspec.api.spec.match import PlannedMatch
 from kdspec.api.spec.spec import Spec
+from kdspec.data.answers.recorded import answered_task
 from kdspec.diagnostics.diagnostic import did_you_mean, near
 from kdspec.diagnostics.finding import Finding, Mark, SpecPath
 from kdspec.plan.matches import Lacking
@@ -24,7 +25,10 @@ def adaptor_paths(spec: Spec, model: str, task: str) -> tuple[Paths, bool]:
     written = spec.adaptors.get(model)
     if written is not None:
         return written.build(AdaptorContext(task=task)), True
-    return spec.tasks[task].adaptor(), False
+    own = spec.tasks[task].adaptor()
+    if spec.tasks[task].answered is not None and not spec.models[model].has_weights:
+        return answered_task.adaptor(own), False
+    return own, False
 
 
 def locate(spec: Spec, model: str, task: str, names: Iterable[str]) -> dict[str, Feature]:
@@ -165,6 +169,8 @@ class FeatureReader:
         names = ", ".join(f"`{name}`" for name in self.paths[model]) or "no feature"
         if model in self.spec.adaptors:
             return Mark(("adaptors", model), f"declared here, with {names}", key=True)
+        if not self.spec.models[model].has_weights:
+            return Mark(("models", model), f"recorded answers give {names}", key=True)
         return Mark(("tasks", self.task), f"the task's default adaptor has {names}", key=True)
 
     def _padding(self) -> Finding:

@@ -80,7 +80,7 @@ def _answered(spec: Spec, needs: Mapping[str, Needs]) -> Spec:
     for part in (part for each in needs.values() for part in each.tasks):
         task = part.task or next(iter(tasks))
         for teacher in part.teachers:
-            columns = spec.models[teacher].records()
+            columns = tuple(spec.models[teacher].records().values())
             own = tasks[task].answer_columns()
             if columns and own is not None and not own:
                 tasks[task] = tasks[task].with_answers(columns)

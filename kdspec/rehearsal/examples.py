@@ -10,6 +10,8 @@ from torch import Tensor
 from kdspec.api.kinds.context import ExampleContext, Input
 from kdspec.api.plan.plan import Plan, StagePlan
 from kdspec.api.working.batch import Batch
+from kdspec.api.working.task import ANSWERS, Head
+from kdspec.data.answers.recorded import answered_task
 from kdspec.engine.forward.error_context import error_context
 
 Examples = Mapping[str, Mapping[str, Input]]
@@ -21,8 +23,17 @@ def form_of(plan: Plan, model: str) -> str:
     return plan.spec.models[model].form(plan.context(model))
 
 
-def examples(plan: Plan, stage: StagePlan, rows: int, longest: int | None) -> Examples | None:
+def examples(
+    plan: Plan, stage: StagePlan, rows: int, longest: int | None, heads: Mapping[str, Head]
+) -> Examples | None:
     """A batch of rows of the maximum length for each form of the models of a stage with one task; None if it is not known.
+
+    Args:
+        plan: the plan.
+        stage: the stage.
+        rows: number of rows.
+        longest: the largest number of tokens; None for no other limit than that of the task.
+        heads: the head of each task.
 
     Raises:
         FindingError: as the task does.
@@ -35,6 +46,9 @@ def examples(plan: Plan, stage: StagePlan, rows: int, longest: int | None) -> Ex
             example = task.example(context, rows, longest)
             if example is None:
                 return None
+            if form.startswith(ANSWERS) and task.answered is not None:
+                classes = len(heads[name].labels) if name in heads else 0
+                example = answered_task.example(example, classes, by_word=task.answered == "word")
             found[form] = example
     return found
 

@@ -266,12 +266,12 @@ class _Rehearsing:
         """A batch of rows of median length, if that is not the maximum."""
         if lengths is None or lengths.median == lengths.longest:
             return None
-        return examples(self.plan, stage, rows, lengths.median)
+        return examples(self.plan, stage, rows, lengths.median, self.heads)
 
     def _inputs(self, stage: StagePlan, rows: int, lengths: Lengths | None) -> Examples | None:
         """A batch of rows of maximum length: of the rows, or else of what the task and the models allow."""
         name = next(iter(stage.tasks))
-        task, inputs = self.spec.tasks[name], examples(self.plan, stage, rows, None)
+        task, inputs = self.spec.tasks[name], examples(self.plan, stage, rows, None, self.heads)
         longest = max((tokens_of(each) or 0 for each in (inputs or {}).values()), default=0)
         if not longest:
             return inputs
@@ -285,7 +285,7 @@ class _Rehearsing:
                 self._too_long(name, limit, longest, {model: places[model] for model in short})
             allowed = longest if written or not places else ALLOWED
             most = allowed if lengths is None else lengths.longest
-        return examples(self.plan, stage, rows, min((most, *places.values())))
+        return examples(self.plan, stage, rows, min((most, *places.values())), self.heads)
 
     def _too_long(self, task: str, limit: str, length: int, places: Mapping[str, int]) -> None:
         fewest = min(places, key=places.__getitem__)

@@ -140,5 +140,7 @@ class TaskContext(BuildContext):
     """Whether a loss of some stage reads the labels of `train`."""
     tell: Callable[[Fault], None] = _ignored
     """Report something about the rows that does not stop the run; its severity is `warning`, or `note` if the fault has it."""
+    recorded: tuple[str, ...] = ()
+    """The columns in which models of the stages have recorded their answers, which are read too."""
     frozen: FrozenModels | None = None
     """The models of the spec; None where no weights are read, so that rows are as they are in the files."""

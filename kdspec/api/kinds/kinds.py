@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from random import Random
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
@@ -156,6 +156,8 @@ class Task(Scoped):
     assumed."""
     measured_beside: ClassVar[bool] = False
     """Whether models are measured beside a teacher on a split without labels (`BuiltTask.beside_teacher`)."""
+    answered: ClassVar[Literal["row", "word"] | None] = None
+    """Whether its rows, or each of their words, may have logits that a model without weights has recorded; None: they may not."""
     length_limit: ClassVar[str | None] = None
     """Its parameter for the maximum number of tokens of a row, if it has one."""
 
@@ -236,11 +238,11 @@ class Task(Scoped):
         return None
 
     def answer_columns(self) -> Collection[str] | None:
-        """The columns of recorded answers that it reads; None: a model without weights cannot teach it. Torch-free."""
+        """The columns of recorded scores that it reads itself; None: it has no candidates. Torch-free."""
         return None
 
     def with_answers(self, columns: Collection[str]) -> Task:
-        """The task that reads recorded answers from these columns; for one with `answer_columns`. Torch-free."""
+        """The task that reads recorded scores from these columns; for one with `answer_columns`. Torch-free."""
         del columns
         return self
 
@@ -269,6 +271,11 @@ class Task(Scoped):
         """
         del context, rows
         return None
+
+    def first_rows(self, context: BuildContext, rows: int) -> Mapping[str, Sequence[Any]] | None:
+        """The first rows of `train` by column, from its data set; None: not known, or costly. Torch-free."""
+        found = next((part for part in parts(self) if isinstance(part, Dataset)), None)
+        return None if found is None else found.first(context, rows)
 
     def varies(self) -> str | None:
         """Why the inputs of a training row differ in each epoch, as a clause (`its texts are augmented`); None: they do not.

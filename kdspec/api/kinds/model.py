@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from kdspec.api.kinds.context import BuildContext
-from kdspec.api.kinds.losses import Scope, Scoped
+from kdspec.api.kinds.losses import LogitKind, Scope, Scoped
+from kdspec.api.kinds.recorded import Answer, RecordedRows
 from kdspec.api.spec.named_files import named_folders
 
 if TYPE_CHECKING:
@@ -146,8 +147,24 @@ class Model(Scoped):
     def build(self, context: ModelContext) -> nn.Module:
         """Make the module."""
 
-    def records(self) -> Collection[str]:
-        """The columns of the rows that have its answers, for a model without weights that names them. Torch-free."""
+    def records(self) -> Mapping[tuple[str | int, ...], str]:
+        """The columns of the rows that have its answers, by the path of the parameter that names each. Torch-free.
+
+        Only a model without weights has some.
+        """
+        return {}
+
+    def teaches(self, logits: LogitKind | None) -> Fault | None:
+        """Why the answers that are recorded in its columns are not those of a task with such logits; None: they are. Torch-free."""
+        del logits
+        return None
+
+    def answers(self, rows: RecordedRows) -> Sequence[Answer | None]:
+        """The logits of each row from the columns of `records`, None for a row without an answer; may raise a `Fault`. Torch-free.
+
+        Asked of a model without weights whose `form` begins with `ANSWERS`.
+        """
+        del rows
         return ()
 
     def skeleton(self, context: ModelContext) -> nn.Module:

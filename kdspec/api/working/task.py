@@ -24,6 +24,9 @@ Row = Mapping[str, Any]
 
 _NO_LABEL = -100
 
+ANSWERS = "answers."
+"""The beginning of the form (`Reader.form`) of a model whose answers are in the rows; its name follows."""
+
 
 @dataclass(frozen=True)
 class Head:
@@ -56,6 +59,11 @@ class Reader:
 
     def __hash__(self) -> int:
         return hash((id(self.tokenizer), self._rest))
+
+    @property
+    def answers_of(self) -> str | None:
+        """The model whose recorded answers are read in place of texts; None: texts are read."""
+        return self.form.removeprefix(ANSWERS) if self.form.startswith(ANSWERS) else None
 
     @property
     def _rest(self) -> tuple[object, ...]:
@@ -91,6 +99,8 @@ class BuiltTask(ABC):
     @abstractmethod
     def encode(self, split: str, readers: Sequence[Reader]) -> Sequence[Sequence[Row]]:
         """The encoded rows of the split: one sequence per reader, by row number.
+
+        A reader of recorded answers (`Reader.answers_of`), which only tasks with `Task.answered` get, needs the labels alone.
 
         Row n is the same part of the data for all readers. They are encoded together, since a task may have to split long
         rows at the same places for all of them, or may find that readers are incompatible.
@@ -179,6 +189,16 @@ class BuiltTask(ABC):
             "tokens": float(tokens),
             "pairs": float(pairs),
         }
+
+    def column(self, split: str, name: str) -> Sequence[Any] | None:
+        """The values of a column of the rows of a split, as they are written; by default None: there are no columns."""
+        del split, name
+        return None
+
+    def answered_by(self, split: str, model: str) -> Sequence[bool] | None:
+        """For each row of a split whether a model has answered it; by default None: it computes its answers."""
+        del split, model
+        return None
 
     def texts(self, split: str) -> Sequence[tuple[str, ...]]:
         """The texts of each row as they are written, before anything is tokenized; by default empty: not known.
@@ -270,6 +290,14 @@ class WrappedTask(BuiltTask):
     def units(self, batch: Batch, masks: Mapping[str, Tensor]) -> Mapping[Unit, float]:
         """As the wrapped task counts them."""
         return self.task.units(batch, masks)
+
+    def column(self, split: str, name: str) -> Sequence[Any] | None:
+        """That of the wrapped task."""
+        return self.task.column(split, name)
+
+    def answered_by(self, split: str, model: str) -> Sequence[bool] | None:
+        """As the wrapped task knows it."""
+        return self.task.answered_by(split, model)
 
     def texts(self, split: str) -> Sequence[tuple[str, ...]]:
         """Those of the wrapped task."""

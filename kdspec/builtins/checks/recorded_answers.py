@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds.losses import LOGIT_KINDS
-from kdspec.diagnostics.finding import Finding, Mark
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.kinds import fields
+from kdspec.api.kinds.recorded import RecordedRows
+from kdspec.data.columns import missing
+from kdspec.diagnostics.fault import Fault
+from kdspec.diagnostics.finding import Finding, Mark, of_fault
 
 if TYPE_CHECKING:
+    from kdspec.api.kinds.kinds import Task
     from kdspec.api.plan.plan import Plan
+
+_ROWS = 1_000
+"""Rows that are looked at before a run, which reads all of them."""
 
 
 @hookimpl
 def kdspec_check(plan: Plan) -> Iterator[Finding]:
-    """Stages that train such a model, and tasks that have no columns with its answers."""
+    """Stages that train such a model, tasks that it cannot teach, columns that rows lack, and wrong answers in the first rows."""
+    seen: set[tuple[str, str]] = set()
     for stage in plan.stages:
         if not plan.spec.models[stage.student].has_weights:
             name = plan.spec.models[stage.student].name
@@ -25,20 +34,47 @@ def kdspec_check(plan: Plan) -> Iterator[Finding]:
             yield Finding("KD306", message, ("models", stage.student), "only teaches", key=True, also=also, help=help_)
         for task in stage.tasks:
             for teacher in stage.tasks[task].teachers:
-                if not plan.spec.models[teacher].has_weights:
+                if not plan.spec.models[teacher].has_weights and (teacher, task) not in seen:
+                    seen.add((teacher, task))
                     yield from _of_teacher(plan, teacher, task)
 
 
 def _of_teacher(plan: Plan, model: str, task: str) -> Iterator[Finding]:
     component, taught = plan.spec.models[model], plan.spec.tasks[task]
-    own, named = taught.answer_columns(), tuple(component.records())
+    also = (Mark(("tasks", task), "learns from it", key=True),)
+    unfit = component.teaches(taught.logits) or _untaught(taught)
+    if unfit is not None:
+        message = f"`{model}` cannot teach task `{task}`: {unfit.message}"
+        at = ("models", model, component.name, *unfit.at) if unfit.at else ("models", model)
+        yield Finding(
+            unfit.code, message, at, "" if unfit.at else "teaches", key=not unfit.at, also=also, help=unfit.help
+        )
+    elif taught.answered is None:
+        yield from _of_scores(plan, model, task)
+    elif (augments := taught.augmentations()) is not None:
+        message = f"`{model}` has answers to the rows as they are, and task `{task}` changes them"
+        place = (Mark(("models", model), "its answers are recorded", key=True),)
+        at = ("tasks", task, taught.name, augments)
+        yield Finding("KD313", message, at, also=place, help=f"leave out `{augments}`; or name a teacher with weights")
+    else:
+        yield from _of_rows(plan, model, task)
+
+
+def _untaught(task: Task) -> Fault | None:
+    """Why no recorded answers can teach a task."""
+    if task.answered is not None or task.answer_columns() is not None:
+        return None
+    help_ = "recorded answers teach classes, labels, numbers, tags by word, and the scores of candidates"
+    return Fault("KD313", f"a task `{task.name}` takes no recorded answers", help=help_)
+
+
+def _of_scores(plan: Plan, model: str, task: str) -> Iterator[Finding]:
+    """Scores of candidates, whose columns the model names or the task."""
+    component = plan.spec.models[model]
+    own, named = plan.spec.tasks[task].answer_columns() or (), tuple(component.records().values())
     label = Mark(("models", model), "teaches", key=True)
     also = (Mark(("tasks", task), "learns from it", key=True),)
-    if own is None:
-        has = LOGIT_KINDS[taught.logits or "classes"]
-        message = f"`{model}` has recorded scores of candidates, and task `{task}` has {has}"
-        yield Finding("KD313", message, *label, also=also, help="recorded scores teach a task `ranking`")
-    elif not own:
+    if not own:
         message = f"the recorded scores of `{model}` have no column: neither `{model}` nor task `{task}` names one"
         help_ = f"write `{{{component.name}: {{scores: ...}}}}` with the column of the rows"
         yield Finding("KD102", message, *label, also=also, help=help_)
@@ -47,3 +83,39 @@ def _of_teacher(plan: Plan, model: str, task: str) -> Iterator[Finding]:
         message = f"`{model}` names its scores {of_model}, and task `{task}` reads {of_task}"
         at = ("models", model, component.name, "scores")
         yield Finding("KD107", message, at, also=also, help="leave one of them out")
+
+
+def _of_rows(plan: Plan, model: str, task: str) -> Iterator[Finding]:
+    """The columns of `train`, and the answers in its first rows, as far as they can be read before a run."""
+    component, taught = plan.spec.models[model], plan.spec.tasks[task]
+    at = ("models", model, component.name)
+    context = BuildContext(folder=plan.source.folder, seed=plan.spec.seed)
+    try:
+        columns = taught.column_names(context)
+        first = taught.first_rows(context, _ROWS)
+        built = taught.without_rows()
+    except Fault:  # the check of the task reports it
+        return
+    train = {split: names for split, names in columns.items() if split == "train"}
+    absent = list(missing(train, component.records(), {}, component.records().values()))
+    yield from (of_fault(fault, at) for fault in absent)
+    names = component.records().values()
+    if absent or built is None or first is None or taught.logits is None or any(name not in first for name in names):
+        return
+    words = _words(taught, first) if taught.answered == "word" else None
+    if taught.answered == "word" and words is None:
+        return
+    rows = RecordedRows(
+        split="train", columns={name: first[name] for name in names}, logits=taught.logits, task=task,
+        classes=built.head.labels, words=words,
+    )  # fmt: skip
+    try:
+        component.answers(rows)  # what it tells of all rows, a few do not show
+    except Fault as fault:
+        yield of_fault(fault, at)
+
+
+def _words(task: Task, first: Mapping[str, Sequence[Any]]) -> list[int] | None:
+    """The number of words of each row; None if they are written as texts."""
+    column = first.get(str(dict(fields(task)).get("tokens")), ())
+    return [len(words) for words in column] if column and all(isinstance(words, list) for words in column) else None

@@ -61,6 +61,7 @@ class MultiLabel(Task):
     labelled: ClassVar[bool] = True
     measured_beside: ClassVar[bool] = True
     length_limit: ClassVar[str | None] = "max_length"
+    answered: ClassVar[Literal["row", "word"] | None] = "row"
     logits: ClassVar[LogitKind | None] = "labels"
 
     data: Dataset

@@ -51,6 +51,7 @@ class Regression(Task):
     head: ClassVar[str | None] = "regression"
     measured_beside: ClassVar[bool] = True
     length_limit: ClassVar[str | None] = "max_length"
+    answered: ClassVar[Literal["row", "word"] | None] = "row"
     logits: ClassVar[LogitKind | None] = "numbers"
 
     data: Dataset

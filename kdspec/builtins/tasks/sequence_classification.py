@@ -53,6 +53,7 @@ class SequenceClassification(Task):
     labelled: ClassVar[bool] = True
     measured_beside: ClassVar[bool] = True
     length_limit: ClassVar[str | None] = "max_length"
+    answered: ClassVar[Literal["row", "word"] | None] = "row"
     logits: ClassVar[LogitKind | None] = "classes"
 
     data: Dataset

@@ -27,7 +27,7 @@ from kdspec.data.label_names import LabelNames
 from kdspec.data.labels.taught_classes import taught_classes
 from kdspec.data.labels.word_tags import NO_TAG, TagColumn, WordTags, needs_entities
 from kdspec.data.tagged_sentences import read_words
-from kdspec.data.word_tokens import Window, firsts, windows
+from kdspec.data.word_tokens import Window, firsts, windows, word_windows
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class TokenClassification(Task):
     labelled: ClassVar[bool] = True
     measured_beside: ClassVar[bool] = True
     length_limit: ClassVar[str | None] = "max_length"
+    answered: ClassVar[Literal["row", "word"] | None] = "word"
     logits: ClassVar[LogitKind | None] = "classes"
 
     data: Dataset
@@ -176,11 +177,13 @@ class Tagging(BuiltTask):
 
         Sentences are split alike for all readers. The mask has only words for which all readers have tokens.
         """
-        tokenizers = [reader.tokenizer for reader in readers]
+        tokenizers = [reader.tokenizer for reader in readers if reader.answers_of is None]
         limits = [texts.limit(texts.present(tokenizer), self._task.max_length) for tokenizer in tokenizers]
         whole = self._task.long_sentences == "split"
-        of_each = windows(self._words[split], tokenizers, limits, whole=whole)
-        examples: list[list[dict[str, Any]]] = [[] for _ in tokenizers]
+        read = windows(self._words[split], tokenizers, limits, whole=whole)
+        untokenized, tokenized = word_windows(self._words[split], read), iter(read)
+        of_each = [next(tokenized) if reader.answers_of is None else untokenized for reader in readers]
+        examples: list[list[dict[str, Any]]] = [[] for _ in readers]
         for row in zip(*of_each, strict=True):
             begins = [firsts(window) for window in row]
             common = set(begins[0]).intersection(*begins[1:])
@@ -190,10 +193,17 @@ class Tagging(BuiltTask):
 
     def collate(self, rows: Sequence[Row], reader: Reader) -> Batch:
         """Pad to the longest row, with the tokenizer's padding side and values."""
-        inputs = texts.collate(rows, reader.tokenizer)
-        inputs["word_mask"] = texts.padded([row["word_mask"] for row in rows], 0, reader.tokenizer)
+        mask = texts.padded([row["word_mask"] for row in rows], 0, reader.tokenizer)
         labels = texts.padded([row["labels"] for row in rows], _IGNORE, reader.tokenizer)
+        if reader.answers_of is not None:
+            return Batch(inputs={"": {}}, targets={"labels": labels, "word_mask": mask})
+        inputs = {**texts.collate(rows, reader.tokenizer), "word_mask": mask}
         return Batch(inputs={"": inputs}, targets={"labels": labels})
+
+    def column(self, split: str, name: str) -> Sequence[Any] | None:
+        """The values of a column that the rows have."""
+        rows = self._splits[split]
+        return rows[name][:] if name in rows.column_names else None
 
     def texts(self, split: str) -> Sequence[tuple[str, ...]]:
         """The words of each sentence."""
@@ -246,7 +256,7 @@ class Tagging(BuiltTask):
         for place in begins.values():
             mask[place] = 1
         here = {"labels": labels, "word_mask": mask, "sentence": window.sentence, "words": list(begins)}
-        return {**window.inputs, **here}
+        return {**(window.inputs or {"positions": window.words}), **here}
 
 
 class TagMetrics(Evaluator):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -14,6 +15,7 @@ from kdspec.api.plan.plan import Plan, TaskPlan
 from kdspec.api.working.evaluator import Evaluator, State
 from kdspec.api.working.task import BuiltTask, Reader
 from kdspec.engine.batches.loader import Loader
+from kdspec.engine.evaluation.answered_rows import answered, encoded_rows
 from kdspec.engine.evaluation.best_model import evaluated_features
 from kdspec.engine.evaluation.calibrate import Uncalibrated, scaling_of
 from kdspec.engine.evaluation.evaluate import Outcome, evaluate, latency
@@ -52,6 +54,8 @@ def table(
     parts = {part.task: part for part in _tasks(plan) if part.teachers}
     answers: dict[str, dict[str, Sequence[State]]] = {}
     """For each task whose rows have no label the states of all models, which are compared when all are known."""
+    answered_of: dict[str, Sequence[bool] | None] = {}
+    """For each task the rows that its reference model has answered; None: all of them."""
     for name, task_name in in_order(plan):
         task = tasks[task_name]
         split = table_split(task)
@@ -76,20 +80,27 @@ def table(
                 head=None if divided else large_head(plan.spec.models[name], module, models.context(name)),
             )  # fmt: skip
             loader = Loader(task, split, {name: reader}, device=backend.device)
-            if features:
-                outcome = evaluate(
-                    forward, task, loader, BATCH, evaluator=evaluator, process_group=backend.process_group
+            known = answered(task, split, name)
+            if features and (known is None or any(known)):
+                measured = partial(
+                    evaluate, forward, task, loader, BATCH, evaluator=evaluator, process_group=backend.process_group
                 )
+                outcome = compared = measured(rows=None if known is None else encoded_rows(loader, name, known))
                 metrics = outcome.metrics
+                if name == references.get(task_name):
+                    answered_of[task_name] = known
+                elif (shared := answered_of.get(task_name)) is not None:  # compared on the rows that both have answered
+                    both = [mine and its for mine, its in zip(known or [True] * len(shared), shared, strict=True)]
+                    compared = measured(rows=encoded_rows(loader, name, both)) if any(both) else Outcome({})
                 its, states = references_of.get(task_name, (reader, None))
                 # Tokens correspond only between models with the same reader.
-                if states and outcome.states and (its == reader or not evaluator.agrees_by_token):
-                    agreement = evaluator.agreement(outcome.states, states)
+                if states and compared.states and (its == reader or not evaluator.agrees_by_token):
+                    agreement = evaluator.agreement(compared.states, states)
                     agrees_on = evaluator.agrees_on if agreement is not None else None
                 if beside is not None:
-                    answers.setdefault(task_name, {})[name] = outcome.states
-                elif states and outcome.states:
-                    metrics = {**metrics, **evaluator.beside(outcome.states, states)}
+                    answers.setdefault(task_name, {})[name] = compared.states
+                elif states and compared.states:
+                    metrics = {**metrics, **evaluator.beside(compared.states, states)}
                 lower = [each for each in metrics if not evaluator.metric(each).higher_is_better]
                 confidence = _reliability(evaluator, outcome.states, states or ())
                 if name == references.get(task_name) and outcome.states:

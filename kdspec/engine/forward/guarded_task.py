@@ -16,6 +16,7 @@ from kdspec.api.working.task import BuiltTask, Reader, Row, WrappedTask
 from kdspec.diagnostics.finding import Finding, of_fault
 from kdspec.engine.batches.columnar import packed
 from kdspec.engine.forward.error_context import FEWER_ROWS, Asks, error_context
+from kdspec.engine.forward.recorded_answers import recorded_columns, recorded_teachers, with_answers
 from kdspec.engine.forward.trained_heads import trained_heads
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def built(
     """A task of a plan, built and guarded; `tell` gets its warnings and notes about rows, `frozen` has the models for it."""
     component = plan.spec.tasks[name]
     at = ("tasks", name, component.name)
+    teachers = recorded_teachers(plan, name)
     context = TaskContext(
         folder=plan.source.folder,
         seed=plan.spec.seed,
@@ -48,10 +50,12 @@ def built(
         tell=lambda fault: tell(
             replace(of_fault(fault, at), severity="note" if fault.severity == "note" else "warning")
         ),
+        recorded=recorded_columns(teachers),
         frozen=frozen,
     )
     with error_context(at, f"task `{name}`", Asks(f"the rows of task `{name}`", FEWER_ROWS)):
         task = component.build(context)
+        task = with_answers(plan, name, task, teachers, tell)
     return GuardedTask(plan.spec, name, task)
 
 
@@ -125,6 +129,11 @@ class GuardedTask(WrappedTask):
         """The units that the task counts."""
         with self._batch_guard:
             return super().units(batch, masks)
+
+    def column(self, split: str, name: str) -> Sequence[Any] | None:
+        """The column of the task's rows."""
+        with self._guard:
+            return super().column(split, name)
 
     def texts(self, split: str) -> Sequence[tuple[str, ...]]:
         """The texts of the task's rows."""

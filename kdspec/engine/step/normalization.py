@@ -26,13 +26,14 @@ def counted(task: BuiltTask, batches: Batches, student: ModelRunner, teachers: I
     """The batches with their units, which the task counts in the student's batch.
 
     The masks are those of the student's adaptor, so that a spec may name other masks than the task. The rows that are
-    answered are counted in the batches of the teachers.
+    answered by any teacher are counted in the batches of the teachers.
     """
     batch = batches[student.name]
     units = task.units(batch, masks(batch, student.features))
     read = [masks(batches[each.name], each.features, ("answered",)) for each in teachers]
-    answered = [found["answered"] for found in read if found]
-    rows = float(torch.stack(answered).ne(0).all(0).sum()) if answered else units["labels"]
+    # A teacher without the feature has answered all rows.
+    known = bool(read) and all(read)
+    rows = float(torch.stack([found["answered"] for found in read]).ne(0).any(0).sum()) if known else units["labels"]
     units = {**units, "answered": rows}
     # By identity: models with equal readers share a batch, and must still share it afterwards.
     made = {id(each): replace(each, units=units) for each in batches.values()}
