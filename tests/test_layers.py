@@ -149,6 +149,7 @@ TORCH_AT_TOP = (
     "api.working.logits",
     "engine",
     "rehearsal",
+    "objectives.answer_groups",
     "objectives.distillation",
     "objectives.hard_labels",
     "objectives.labelled_positions",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from kdspec.api.working.logits import DenseLogits, HeadLogits, Logits, TopKLogits
 from kdspec.api.working.step import Features, Step
 from kdspec.diagnostics.fault import Fault, Within
-from kdspec.objectives.answered_rows import Part, by_teachers, over_groups, per_answer
+from kdspec.objectives.answer_groups import Part, by_teachers, over_groups, per_answer
 from kdspec.ops import ensemble
 from kdspec.ops.divergence import Tempered
 from kdspec.ops.masks import rule_out, select

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kdspec.data.word_tokens import firsts, windows
+from kdspec.data.word_tokens import Window, firsts, windows, word_windows
 from kdspec.testing import tiny
 
 
@@ -91,3 +91,16 @@ def test_words_begin_with_a_space_if_the_tokenizer_needs_it(byte_level):
     (rows,) = windows([["a", "a", "a"]], [byte_level], [None], whole=True)
     assert byte_level.convert_ids_to_tokens(rows[0].inputs["input_ids"]) == ["a", "\u0120a", "\u0120a"]
     assert rows[0].words == [0, 1, 2]
+
+
+def test_rows_without_tokens_have_the_words_of_those_with_tokens():
+    sentences = [["a", "b"], ["c"]]
+    assert [(row.sentence, row.words, row.inputs) for row in word_windows(sentences, [])] == [
+        (0, [0, 1], {}),
+        (1, [0], {}),
+    ]
+    read = [Window(0, 0, {}, [None, 0, 0, 1, None]), Window(0, 2, {}, [None, 2, None])]
+    assert [(row.sentence, row.first, row.words) for row in word_windows(sentences, [read])] == [
+        (0, 0, [0, 1]),
+        (0, 2, [2]),
+    ]

@@ -287,7 +287,7 @@ class TagMetrics(Evaluator):
         from kdspec.objectives.soft_labels import outputs
 
         logits = outputs(features)[0].dense().float().cpu()
-        logits = logits[batch.inputs[""]["word_mask"].cpu() != 0]
+        logits = logits[batch.named["word_mask"].cpu() != 0]
         words = [(row["sentence"], word) for row in batch.encoded for word in row["words"]]
         places = torch.tensor(words, dtype=torch.long).reshape(-1, 2)
         sentences = torch.tensor([row["sentence"] for row in batch.encoded])

@@ -91,6 +91,7 @@ def _labels(rows: Sequence[Row], targets: tuple[str, ...], classes: Sequence[str
     if values.dtype.kind == "f":
         labelled = int(any_in_row(~np.isnan(values), lengths).sum())
         decisions = len(classes) >= _CLASS and bool((lengths == len(classes)).all())
+        decisions &= bool(np.isin(values[~np.isnan(values)], (0, 1)).all())  # not the numbers of a regression
         ones = np.nansum(values.reshape(-1, len(classes)), axis=0) if decisions else ()
         return labelled, {name: round(float(count)) for name, count in zip(classes, ones, strict=False)}
     known = values[values != _IGNORE]

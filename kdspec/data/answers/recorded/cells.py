@@ -19,7 +19,7 @@ COUNTED = "rows are counted from 1"
 
 
 @dataclass(frozen=True)
-class Cell:
+class AnswerCell:
     """Where an answer stands."""
 
     split: str
@@ -33,11 +33,11 @@ class Cell:
     columns: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The column of each class, where each has one."""
 
-    def of_word(self, word: int) -> Cell:
+    def of_word(self, word: int) -> AnswerCell:
         """The answer for one of the words."""
         return replace(self, word=word)
 
-    def of(self, name: str) -> Cell:
+    def of(self, name: str) -> AnswerCell:
         """The value of one of the classes, which may have a column of its own."""
         column = self.columns.get(name)
         return self if column is None else replace(self, column=column, at=(*self.at, name))
@@ -64,7 +64,7 @@ def is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, str) and value.strip() in ("", "null"))
 
 
-def value_of(cell: Cell, given: Any) -> Any:
+def value_of(cell: AnswerCell, given: Any) -> Any:
     """The value that a cell has or, as a text, writes in JSON; a list may be written as Python or numpy write it.
 
     Raises:
@@ -86,7 +86,7 @@ def value_of(cell: Cell, given: Any) -> Any:
         raise cell.fault(f"has {described(given)} in {cell.shown}, which is not JSON{where}", help_) from None
 
 
-def finite(cell: Cell, value: Any, what: str, of: str = "") -> float:
+def finite(cell: AnswerCell, value: Any, what: str, of: str = "") -> float:
     """The finite number that a value is, or writes.
 
     Args:

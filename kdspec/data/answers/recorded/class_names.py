@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from kdspec.data.answers.recorded.cells import Cell
+from kdspec.data.answers.recorded.cells import AnswerCell
 from kdspec.data.class_match import folded, listed, mapping_line, match, shown, uncased
 from kdspec.diagnostics.diagnostic import closest
 from kdspec.diagnostics.fault import Fault
@@ -24,6 +24,8 @@ class ClassNames:
     labels: Mapping[str, str]
     """The mapping in the spec."""
     task: str
+    known: bool = True
+    """Whether the classes are those of the task; else they are the names in the answers, of which each may lack some."""
 
     def place(self, name: str) -> int:
         """The place of the class that one of their names is, or one of ours in a list without names."""
@@ -39,7 +41,7 @@ class ClassNames:
             first[place] = name
         return None
 
-    def unknown(self, name: str, cell: Cell, theirs: Collection[str]) -> Fault:
+    def unknown(self, name: str, cell: AnswerCell, theirs: Collection[str]) -> Fault:
         """The error of an answer with a name that is no class."""
         near = closest(name, [each for each in self.ours if each not in theirs]) or closest(name, self.ours)
         wanted = near if near is not None else next((each for each in self.ours if each not in theirs), self.ours[0])
@@ -66,7 +68,8 @@ def class_names(ours: Sequence[str], theirs: Collection[str], labels: Mapping[st
     Raises:
         Fault: KD403 for a name in `labels` that is not one of the task.
     """
-    if not ours:
+    known = bool(ours)
+    if not known:
         ours = list(dict.fromkeys(labels.get(name, name) for name in (*labels, *theirs)))
     of: dict[str, int] = {}
     for name, target in labels.items():
@@ -82,7 +85,7 @@ def class_names(ours: Sequence[str], theirs: Collection[str], labels: Mapping[st
     of |= {rest[number]: place for place, number in enumerate(found.order) if number is not None}
     # Two spellings of one class, as of two annotators, are both this class.
     of |= {name: place for name in rest if name not in of and (place := _place(name, ours)) is not None}
-    return ClassNames(ours=tuple(ours), of=of, labels=labels, task=task)
+    return ClassNames(ours=tuple(ours), of=of, labels=labels, task=task, known=known)
 
 
 def _place(name: str, ours: Sequence[str]) -> int | None:

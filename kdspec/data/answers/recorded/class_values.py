@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from kdspec.data.answers.recorded.cells import Cell, finite, without_null
+from kdspec.data.answers.recorded.cells import AnswerCell, finite, without_null
 from kdspec.data.answers.recorded.class_names import ClassNames
 from kdspec.data.class_match import listed
 from kdspec.data.numbers import described
@@ -19,7 +19,7 @@ def names_in(value: Any) -> Iterable[str]:
     return without_null(value) if isinstance(value, Mapping) else ()
 
 
-def named_values(cell: Cell, value: Any, names: ClassNames, what: str) -> Named:
+def named_values(cell: AnswerCell, value: Any, names: ClassNames, what: str) -> Named:
     """The values of an answer with their names, each a finite number, at least one for each class of the task.
 
     Args:
@@ -37,7 +37,7 @@ def named_values(cell: Cell, value: Any, names: ClassNames, what: str) -> Named:
             if name not in names.of:
                 raise names.unknown(name, cell.of(name), given)
         found = [(name, finite(cell.of(name), item, what, name)) for name, item in given.items()]
-        lacking = names.lacking({names.of[name] for name, _ in found})
+        lacking = names.lacking({names.of[name] for name, _ in found}) if names.known else []
         if lacking:
             with_column = next(
                 (name for name in cell.columns if names.of.get(name) == names.ours.index(lacking[0])), ""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from kdspec.data.answers.recorded.cells import Cell
+from kdspec.data.answers.recorded.cells import AnswerCell
 from kdspec.data.answers.recorded.class_names import ClassNames
 from kdspec.data.answers.recorded.class_values import named_values, names_in
 from kdspec.data.answers.recorded.log_space import log_sum
@@ -28,13 +28,13 @@ class RecordedLogits:
     def __init__(self, what: str, *, suspects: bool, one_right: bool) -> None:
         self._what, self._suspects, self._one_right = what, suspects, one_right
         self._answers = 0
-        self._first: Cell | None = None
+        self._first: AnswerCell | None = None
 
     def names(self, value: Any) -> Iterable[str]:
         """Their names of classes in an answer."""
         return names_in(value)
 
-    def read(self, cell: Cell, value: Any, names: ClassNames) -> list[float]:
+    def read(self, cell: AnswerCell, value: Any, names: ClassNames) -> list[float]:
         """The logits of an answer.
 
         Raises:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from kdspec.data.answers.recorded.cells import Cell
+from kdspec.data.answers.recorded.cells import AnswerCell
 from kdspec.data.answers.recorded.class_names import ClassNames
 from kdspec.data.answers.recorded.class_values import Named, added, named_values, names_in
 from kdspec.data.answers.recorded.log_space import logit, logits_of
@@ -26,13 +26,13 @@ class Probabilities:
 
     def __init__(self, *, independent: bool) -> None:
         self._independent = independent
-        self._near: list[tuple[Cell, float]] = []
+        self._near: list[tuple[AnswerCell, float]] = []
 
     def names(self, value: Any) -> Iterable[str]:
         """Their names of classes in an answer."""
         return names_in(value)
 
-    def read(self, cell: Cell, value: Any, names: ClassNames) -> list[float]:
+    def read(self, cell: AnswerCell, value: Any, names: ClassNames) -> list[float]:
         """The logits of an answer.
 
         Raises:
@@ -61,7 +61,7 @@ class Probabilities:
             help_ = f"each is divided by the sum of its row; the first is row {cell.row + 1}"
             yield Fault("KD316", message, cell.at, help=help_, severity="note")
 
-    def _bounded(self, cell: Cell, found: Named) -> None:
+    def _bounded(self, cell: AnswerCell, found: Named) -> None:
         """Raise the fault of a value that is below 0 or above 1."""
         below = next((each for each in found if each[1] < 0), None)
         if below is not None:

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from kdspec.api.kinds.recorded import Answer, RecordedRows
-from kdspec.data.answers.recorded.cells import Cell, is_missing, value_of
+from kdspec.data.answers.recorded.cells import AnswerCell, is_missing, value_of
 from kdspec.data.answers.recorded.class_names import ClassNames, class_names
+from kdspec.data.answers.recorded.log_probabilities import LogProbabilities, Tail
 from kdspec.data.answers.recorded.logits import RecordedLogits
 from kdspec.data.answers.recorded.probabilities import Probabilities
-from kdspec.data.answers.recorded.top_k import Tail, TopK
 from kdspec.data.answers.recorded.votes import Votes
 from kdspec.data.class_match import line, listed
 from kdspec.diagnostics.diagnostic import excerpt
@@ -26,7 +26,7 @@ class AnswerForm(Protocol):
     def names(self, value: Any) -> Iterable[str]:
         """Their names of classes in an answer."""
 
-    def read(self, cell: Cell, value: Any, names: ClassNames) -> list[float] | None:
+    def read(self, cell: AnswerCell, value: Any, names: ClassNames) -> list[float] | None:
         """The logits of an answer."""
 
     def report(self, rows: int) -> Iterator[Fault]:
@@ -56,7 +56,7 @@ class AnswerColumns:
 class _Given:
     """An answer as it is written."""
 
-    cell: Cell
+    cell: AnswerCell
     value: Any
 
 
@@ -76,7 +76,14 @@ def read_answers(columns: AnswerColumns, rows: RecordedRows) -> list[Answer | No
     found = [[None if each.value is None else form.read(each.cell, each.value, names) for each in of] for of in given]
     for fault in form.report(len(cells)):
         rows.tell(fault)
-    if not theirs and flat and not rows.named and not columns.labels and columns.form in ("probabilities", "logits"):
+    given_any = any(each.value is not None for each in flat)
+    if (
+        not theirs
+        and given_any
+        and not rows.named
+        and not columns.labels
+        and columns.form in ("probabilities", "logits")
+    ):
         message = f"the lists of `{rows.split}` in {flat[0].cell.shown} are read in the order {listed(names.ours)}"
         help_ = f"write `{line('labels', names.ours)}` in task `{rows.task}`, or mappings of classes in the rows"
         rows.tell(Fault("KD316", message, flat[0].cell.at, help=help_, severity="note"))
@@ -90,7 +97,7 @@ def _form(columns: AnswerColumns, rows: RecordedRows) -> AnswerForm:
     if columns.form == "probabilities":
         return Probabilities(independent=independent)
     if columns.form == "top_k":
-        return TopK(columns.tail)
+        return LogProbabilities(columns.tail)
     if columns.form == "votes":
         return Votes(independent=independent)
     what = "a number" if rows.logits == "numbers" else "a logit"
@@ -122,21 +129,21 @@ def _check_names(columns: AnswerColumns, rows: RecordedRows, names: ClassNames, 
         rows.tell(Fault("KD316", message, ("labels",), help="write the names as they are in the rows", notes=notes))
 
 
-def _cells(columns: AnswerColumns, rows: RecordedRows) -> Iterator[list[tuple[str, Cell, Any]]]:
+def _cells(columns: AnswerColumns, rows: RecordedRows) -> Iterator[list[tuple[str, AnswerCell, Any]]]:
     """For each row its cells, each with the key of its column, and the value that it writes."""
     named = columns.columns
     per_class = dict(columns.named) if isinstance(columns.named, Mapping) else {}
     for row, values in enumerate(zip(*(rows.columns[name] for name in named.values()), strict=True)):
         found = []
         for (at, name), value in zip(named.items(), values, strict=True):
-            whole = Cell(rows.split, row, name, at)
+            whole = AnswerCell(rows.split, row, name, at)
             parsed = None if is_missing(value) else _parsed(columns, rows, whole, value)
-            cell = Cell(rows.split, row, name, at[:1] if per_class else at, columns=per_class)
+            cell = AnswerCell(rows.split, row, name, at[:1] if per_class else at, columns=per_class)
             found.append((str(at[-1]), cell, parsed))
         yield found
 
 
-def _parsed(columns: AnswerColumns, rows: RecordedRows, cell: Cell, value: Any) -> Any:
+def _parsed(columns: AnswerColumns, rows: RecordedRows, cell: AnswerCell, value: Any) -> Any:
     """The value of a cell; a number of one class, or the vote of one annotator, is a text as it is written."""
     alone = rows.words is None and not isinstance(columns.named, str)
     if alone and isinstance(value, str) and (columns.form != "votes" or value.lstrip()[:1] != "["):
@@ -144,7 +151,7 @@ def _parsed(columns: AnswerColumns, rows: RecordedRows, cell: Cell, value: Any) 
     return value_of(cell, value)
 
 
-def _by_word(rows: RecordedRows, cells: Sequence[tuple[str, Cell, Any]]) -> list[_Given]:
+def _by_word(rows: RecordedRows, cells: Sequence[tuple[str, AnswerCell, Any]]) -> list[_Given]:
     """The answers of a row: one, or one for each word."""
     first = cells[0][1]
     if rows.words is None:
@@ -169,7 +176,7 @@ def _by_word(rows: RecordedRows, cells: Sequence[tuple[str, Cell, Any]]) -> list
     ]
 
 
-def _joined(first: Cell, cells: Sequence[tuple[str, Cell, Any]]) -> _Given:
+def _joined(first: AnswerCell, cells: Sequence[tuple[str, AnswerCell, Any]]) -> _Given:
     """The answer in one column, or those of several columns as one."""
     values = {key: None if is_missing(value) else value for key, _, value in cells}
     if len(first.at) == 1 and not first.columns:

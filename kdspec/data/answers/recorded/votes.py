@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from kdspec.data.answers.recorded.cells import Cell, finite, without_null
+from kdspec.data.answers.recorded.cells import AnswerCell, finite, without_null
 from kdspec.data.answers.recorded.class_names import ClassNames
 from kdspec.data.answers.recorded.log_space import logit, logits_of
 from kdspec.data.class_match import shown
@@ -32,7 +32,7 @@ class Votes:
         items = value if isinstance(value, (list, tuple)) else ()
         return [name for vote in items for name in _labels(vote) or ()]
 
-    def read(self, cell: Cell, value: Any, names: ClassNames) -> list[float] | None:
+    def read(self, cell: AnswerCell, value: Any, names: ClassNames) -> list[float] | None:
         """The logits of an answer; None if nobody has voted.
 
         Raises:
@@ -57,7 +57,7 @@ class Votes:
         del rows
         yield from ()
 
-    def _counts(self, cell: Cell, value: Mapping[str, Any]) -> dict[str, float]:
+    def _counts(self, cell: AnswerCell, value: Mapping[str, Any]) -> dict[str, float]:
         if self._independent:
             message = f"has counts in {cell.shown}, and not how many have voted"
             raise cell.fault(
@@ -70,7 +70,7 @@ class Votes:
             raise cell.fault(message, "write how many annotators chose each class")
         return found
 
-    def _ballots(self, cell: Cell, value: Any) -> list[list[str]]:
+    def _ballots(self, cell: AnswerCell, value: Any) -> list[list[str]]:
         """What each annotator who has voted has chosen."""
         if not isinstance(value, (list, tuple)):
             message = f"has {described(value)} in {cell.shown}, not a list of votes or a mapping of counts"

@@ -74,7 +74,7 @@ def test_labels_that_are_independent_have_logits_of_their_own():
 
 
 def test_words_have_answers_of_their_own():
-    found, _ = read([[[0.2, 0.8], None], None, '[[1, 0]]'], words=[2, 1, 1])
+    found, _ = read([[[0.2, 0.8], None], None, "[[1, 0]]"], words=[2, 1, 1])
     assert found[0][0] == [math.log(0.2), math.log(0.8)]
     assert found[0][1] is None
     assert found[1] is None
@@ -128,7 +128,11 @@ def test_what_is_wrong_is_said_with_its_row(cell, message, help_):
     ("columns", "message", "at"),
     [
         ({"ham": [0.5, 0.2], "spam": [0.5, None]}, "row 2 of `train` has no value in `spam`, and one in `ham`", "spam"),
-        ({"ham": [0.5, "x"], "spam": [0.5, 1]}, "row 2 of `train` has `x` for `ham` in `ham`, not a probability", "ham"),
+        (
+            {"ham": [0.5, "x"], "spam": [0.5, 1]},
+            "row 2 of `train` has `x` for `ham` in `ham`, not a probability",
+            "ham",
+        ),
         ({"ham": [0.5, 50], "spam": [0.5, 50]}, "row 2 of `train` has 50 for `ham` in `ham`", "ham"),
         ({"ham": [0.5], "junk": [0.5]}, "row 1 of `train` has the class `junk` in `junk`", "junk"),
     ],

@@ -29,8 +29,8 @@ def test_the_order_of_lists_is_told_where_the_spec_does_not_name_the_classes():
 def test_before_the_rows_are_read_classes_are_those_of_the_answers():
     assert read([{"a": 0.5, "b": 0.5}], classes=())[0] == [[HALF, HALF]]
     assert read([[0.5, 0.5]], classes=())[0] == [[HALF, HALF]]
-    with pytest.raises(Fault, match="has no value for `b`"):
-        read([{"a": 0.5, "b": 0.5}, {"a": 1}], classes=())
+    with pytest.raises(Fault, match="row 2 of `train` has probabilities in `judge`"):
+        read([{"a": 0.5, "b": 0.5}, {"a": 0.5}], classes=())
     with pytest.raises(Fault, match="row 2 of `train` has 1 value"):
         read([[0.5, 0.5], [1]], classes=())
 

@@ -14,7 +14,13 @@ TWO_TO_ONE = pytest.approx([math.log(1 / 3), math.log(2 / 3)])
 
 @pytest.mark.parametrize(
     "cell",
-    [["spam", "ham", "spam"], ["Spam", None, "ham", "SPAM"], '["spam", "spam", "ham"]', {"spam": 2, "ham": 1}, {"spam": "4", "ham": 2.0}],
+    [
+        ["spam", "ham", "spam"],
+        ["Spam", None, "ham", "SPAM"],
+        '["spam", "spam", "ham"]',
+        {"spam": 2, "ham": 1},
+        {"spam": "4", "ham": 2.0},
+    ],
 )
 def test_each_form_gives_the_shares(cell):
     assert read([cell], "votes")[0][0] == TWO_TO_ONE
@@ -51,7 +57,9 @@ def test_labels_that_are_independent_have_shares_of_their_own():
 def test_words_are_voted_on():
     found, _ = read([[["ham", "spam", "spam"], {"ham": 1}]], "votes", words=[2])
     assert found[0][0] == TWO_TO_ONE
-    by_annotator, _ = read({"ann": [["spam", "ham"]], "bob": [["ham", None]], "eve": ['["spam", null]']}, "votes", words=[2])
+    by_annotator, _ = read(
+        {"ann": [["spam", "ham"]], "bob": [["ham", None]], "eve": ['["spam", null]']}, "votes", words=[2]
+    )
     assert by_annotator == [[found[0][0], found[0][1]]]
 
 

@@ -47,7 +47,11 @@ def test_names_that_are_no_class_are_in_the_tail_and_told():
 
 
 def test_tokens_of_one_class_are_added():
-    found, _ = read([{" A": math.log(0.5), "A": math.log(0.2), "B": math.log(0.3)}], "top_k", labels={" A": "ham", "A": "ham", "B": "spam"})
+    found, _ = read(
+        [{" A": math.log(0.5), "A": math.log(0.2), "B": math.log(0.3)}],
+        "top_k",
+        labels={" A": "ham", "A": "ham", "B": "spam"},
+    )
     assert [math.exp(each) for each in found[0]] == pytest.approx([0.7, 0.3])
     folded, _ = read([{" Ham": math.log(0.5), "ham": math.log(0.2), "spam": math.log(0.3)}], "top_k")
     assert folded[0] == pytest.approx(found[0])

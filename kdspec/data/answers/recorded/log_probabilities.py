@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
-from kdspec.data.answers.recorded.cells import Cell, finite, not_finite, without_null
+from kdspec.data.answers.recorded.cells import AnswerCell, finite, not_finite, without_null
 from kdspec.data.answers.recorded.class_names import CODE, ClassNames
 from kdspec.data.answers.recorded.log_space import log, log_sum, logits_of
 from kdspec.data.answers.recorded.probabilities import NEAR
@@ -20,7 +20,7 @@ _PAIR = 2
 _SHOWN = 5
 
 
-class TopK:
+class LogProbabilities:
     """Reads natural logarithms of the probabilities of some classes.
 
     Names that are no class of the task, as a language model's other tokens, belong to what is not listed.
@@ -34,14 +34,14 @@ class TopK:
         self._tail = tail
         self._seen: set[int] = set()
         self._others: dict[str, int] = {}
-        self._without: list[Cell] = []
-        self._last: tuple[Cell, ClassNames] | None = None
+        self._without: list[AnswerCell] = []
+        self._last: tuple[AnswerCell, ClassNames] | None = None
 
     def names(self, value: Any) -> Iterable[str]:
         """Their names of classes in an answer."""
         return [name for name, _ in _pairs(value) or ()]
 
-    def read(self, cell: Cell, value: Any, names: ClassNames) -> list[float] | None:
+    def read(self, cell: AnswerCell, value: Any, names: ClassNames) -> list[float] | None:
         """The logarithms of the probabilities of all classes; None if none is listed.
 
         Raises:
@@ -97,7 +97,7 @@ class TopK:
             message = f"no row of `{cell.split}` lists {listed(lacking)} in {cell.shown}"
             yield Fault("KD316", message, cell.at, help=help_ if others else "the student learns that it never occurs")
 
-    def _check_sum(self, cell: Cell, logs: list[tuple[str, float]], names: ClassNames) -> None:
+    def _check_sum(self, cell: AnswerCell, logs: list[tuple[str, float]], names: ClassNames) -> None:
         """Raise the fault of log-probabilities whose probabilities sum to more than 1, or less where all are listed."""
         total = math.fsum(math.exp(each) for _, each in logs)
         complete = len(names.lacking({names.of[name] for name, _ in logs if name in names.of})) == 0
@@ -144,7 +144,7 @@ def _pairs(value: Any) -> list[tuple[str, Any]] | None:
     return found
 
 
-def _logarithm(cell: Cell, name: str, value: Any) -> float:
+def _logarithm(cell: AnswerCell, name: str, value: Any) -> float:
     if not_finite(value) == "-Inf":
         return log(0)
     found = finite(cell, value, "a log-probability", name)
