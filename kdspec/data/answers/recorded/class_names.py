@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from kdspec.data.answers.recorded.cells import AnswerCell
-from kdspec.data.class_match import folded, listed, mapping_line, match, shown, uncased
+from kdspec.data.class_match import folded, listed, mapping_line, match, renamed, shown, uncased
 from kdspec.diagnostics.diagnostic import closest
 from kdspec.diagnostics.fault import Fault
 
@@ -31,14 +31,12 @@ class ClassNames:
         """The place of the class that one of their names is, or one of ours in a list without names."""
         return self.of[name] if name in self.of else self.ours.index(name)
 
-    @property
-    def merges(self) -> tuple[str, str] | None:
-        """Two of their names for one class of the task; None if there are none."""
+    def merged(self, names: Collection[str]) -> tuple[str, str] | None:
+        """Two of these names for one class of the task; None if there are none."""
         first: dict[int, str] = {}
-        for name, place in self.of.items():
-            if place in first:
-                return first[place], name
-            first[place] = name
+        for name in names:
+            if name in self.of and (other := first.setdefault(self.of[name], name)) != name:
+                return other, name
         return None
 
     def unknown(self, name: str, cell: AnswerCell, theirs: Collection[str]) -> Fault:
@@ -80,7 +78,10 @@ def class_names(ours: Sequence[str], theirs: Collection[str], labels: Mapping[st
             message = f"`labels` has {shown(target)} for {shown(name)}, which is not a class of task `{task}`"
             raise Fault(CODE, message, ("labels", name), help=help_, notes=(f"task `{task}`: {listed(ours)}",))
         of[name] = place
-    rest = [name for name in theirs if name not in of]
+    every = list(theirs)
+    given = zip(every, renamed(every, labels), strict=True)
+    of |= {name: place for name, target in given if target != name and (place := _place(target, ours)) is not None}
+    rest = [name for name in every if name not in of]
     found = match(rest, ours)
     of |= {rest[number]: place for place, number in enumerate(found.order) if number is not None}
     # Two spellings of one class, as of two annotators, are both this class.

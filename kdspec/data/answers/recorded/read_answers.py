@@ -13,7 +13,7 @@ from kdspec.data.answers.recorded.log_probabilities import LogProbabilities, Tai
 from kdspec.data.answers.recorded.logits import RecordedLogits
 from kdspec.data.answers.recorded.probabilities import Probabilities
 from kdspec.data.answers.recorded.votes import Votes
-from kdspec.data.class_match import line, listed
+from kdspec.data.class_match import line, listed, match
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
 
@@ -116,13 +116,14 @@ def _classes(rows: RecordedRows, columns: AnswerColumns, given: Sequence[_Given]
 
 def _check_names(columns: AnswerColumns, rows: RecordedRows, names: ClassNames, theirs: Sequence[str]) -> None:
     """Raise the fault of classes that are one for a task where their answers cannot be added; warn of names in no row."""
-    if names.merges is not None and (rows.logits == "numbers" or (rows.logits == "labels" and columns.form != "votes")):
-        one, other = names.merges
+    separate = rows.logits == "numbers" or (rows.logits == "labels" and columns.form != "votes")
+    if separate and (merged := names.merged(theirs or columns.labels)) is not None:
+        one, other = merged
         target = names.ours[names.of[one]]
         what = "numbers" if rows.logits == "numbers" else "labels that are independent of one another"
         message = f"`{one}` and `{other}` are both `{target}`, and {what} cannot be added"
         raise Fault("KD403", message, ("labels",), help="merge them in the rows, and name each of the task once")
-    unused = [name for name in columns.labels if theirs and name not in theirs]
+    unused = match(list(columns.labels), theirs).unknown if theirs else ()
     if unused and rows.split == "train":
         message = f"no row of `train` has {listed(unused)}, which `labels` names"
         notes = (f"recorded: {listed(sorted(theirs))}",)

@@ -14,14 +14,22 @@ OURS = ("ham", "spam", "A-", "a-")
 def test_the_same_names_but_for_case_blanks_and_dashes():
     found = class_names(OURS, ["HAM", "S_pam", "A-", "a-"], {}, "mail")
     assert found.of == {"HAM": 0, "S_pam": 1, "A-": 2, "a-": 3}
-    assert found.merges is None
+    assert found.merged(["HAM", "S_pam"]) is None
     assert found.lacking({0, 2}) == ["spam", "a-"]
 
 
 def test_spellings_of_one_class_are_this_class():
     found = class_names(OURS, ["ham", "Ham", "spam", "A", "other"], {"Junk": "Spam"}, "mail")
     assert found.of == {"Junk": 1, "ham": 0, "Ham": 0, "spam": 1}
-    assert found.merges == ("Junk", "spam")
+    assert found.merged(["Junk", "other", "spam"]) == ("Junk", "spam")
+
+
+def test_keys_of_the_mapping_are_matched_too():
+    assert class_names(OURS, ["JUNK", "Fine mail"], {"junk": "spam", "fine_mail": "ham"}, "mail").of == {
+        "junk": 1, "fine_mail": 0, "JUNK": 1, "Fine mail": 0,
+    }  # fmt: skip
+    _, told = read([{"OK": 0.5, "JUNK": 0.5}], labels={"junk": "spam", "ok": "ham"})
+    assert told == []
 
 
 def test_classes_that_are_not_known_are_theirs():
