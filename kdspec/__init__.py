@@ -49,6 +49,7 @@ from kdspec.api.kinds.losses import (
     Temperature,
 )
 from kdspec.api.kinds.model import InputLimits, Model, ModelContext, ModelFacts, ReadFiles
+from kdspec.api.kinds.recorded import Answer, RecordedRows
 from kdspec.api.paths.field_path import FieldPath, FieldPathError
 from kdspec.api.plan.mixture import Mixture
 from kdspec.api.plan.needs import ClassesOnly, DeclaredTerm, LogitUse, Needs, TaskNeeds
@@ -72,7 +73,7 @@ from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.pieces import Pieces, PutsTogether
 from kdspec.api.working.row_answers import RowAnswers
 from kdspec.api.working.step import Features, Step, Term, View
-from kdspec.api.working.task import BuiltTask, Head, Reader, Row, WrappedTask
+from kdspec.api.working.task import ANSWERS, BuiltTask, Head, Reader, Row, WrappedTask
 from kdspec.diagnostics.diagnostic import Diagnostic, closest, excerpt
 from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import Finding, Mark, SpecPath
@@ -86,10 +87,12 @@ if TYPE_CHECKING:
     from kdspec.ops.mean import Mean
 
 __all__ = [
+    "ANSWERS",
     "API_VERSION",
     "LOGIT_KINDS",
     "Adaptor",
     "AdaptorContext",
+    "Answer",
     "Augmentation",
     "Batch",
     "BuildContext",
@@ -148,6 +151,7 @@ __all__ = [
     "PutsTogether",
     "ReadFiles",
     "Reader",
+    "RecordedRows",
     "Reduction",
     "Registry",
     "Report",

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext
-from kdspec.api.kinds.kinds import fields
 from kdspec.api.kinds.recorded import RecordedRows
 from kdspec.data.columns import missing
 from kdspec.diagnostics.fault import Fault
-from kdspec.diagnostics.finding import Finding, Mark, of_fault
+from kdspec.diagnostics.finding import Finding, Mark, SpecPath
 
 if TYPE_CHECKING:
     from kdspec.api.kinds.kinds import Task
@@ -98,7 +97,7 @@ def _of_rows(plan: Plan, model: str, task: str) -> Iterator[Finding]:
         return
     train = {split: names for split, names in columns.items() if split == "train"}
     absent = list(missing(train, component.records(), {}, component.records().values()))
-    yield from (of_fault(fault, at) for fault in absent)
+    yield from (_found(fault, at) for fault in absent)
     names = component.records().values()
     if absent or built is None or first is None or taught.logits is None or any(name not in first for name in names):
         return
@@ -112,10 +111,16 @@ def _of_rows(plan: Plan, model: str, task: str) -> Iterator[Finding]:
     try:
         component.answers(rows)  # what it tells of all rows, a few do not show
     except Fault as fault:
-        yield of_fault(fault, at)
+        yield _found(fault, at)
 
 
 def _words(task: Task, first: Mapping[str, Sequence[Any]]) -> list[int] | None:
     """The number of words of each row; None if they are written as texts."""
-    column = first.get(str(dict(fields(task)).get("tokens")), ())
+    column = first.get(str(dict(task).get("tokens")), ())
     return [len(words) for words in column] if column and all(isinstance(words, list) for words in column) else None
+
+
+def _found(fault: Fault, at: SpecPath) -> Finding:
+    """The finding about the parameters of a model."""
+    place = (*at, *fault.at)
+    return Finding(fault.code, fault.message, place, notes=fault.notes, help=fault.help, fix=fault.fix)

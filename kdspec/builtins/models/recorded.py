@@ -13,13 +13,13 @@ from kdspec.api.kinds.losses import LOGIT_KINDS, LogitKind
 from kdspec.api.kinds.model import Model, ModelContext
 from kdspec.api.kinds.recorded import Answer, RecordedRows
 from kdspec.api.working.task import ANSWERS
-from kdspec.data.answers.recorded.read_answers import AnswerColumns, Form, read_answers
+from kdspec.data.answers.recorded.read_answers import AnswerColumns, FormName, read_answers
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
     from torch import nn
 
-_FORMS: tuple[Form, ...] = ("probabilities", "logits", "top_k", "votes")
+_FORMS: tuple[FormName, ...] = ("probabilities", "logits", "top_k", "votes")
 
 
 def _listed(value: Any) -> Any:
@@ -101,7 +101,7 @@ class Recorded(Model):
         return self
 
     @property
-    def _written_forms(self) -> list[Form]:
+    def _written_forms(self) -> list[FormName]:
         """The forms of answers by class that are written."""
         return [form for form in _FORMS if self._columns_of(form) is not None]
 
@@ -113,7 +113,7 @@ class Recorded(Model):
             return None
         return AnswerColumns(form=form, named=named, labels=self.labels, tail=self.tail)
 
-    def _columns_of(self, form: Form) -> str | Sequence[str] | Mapping[str, str] | None:
+    def _columns_of(self, form: FormName) -> str | Sequence[str] | Mapping[str, str] | None:
         return {"probabilities": self.probabilities, "logits": self.logits, "top_k": self.top_k, "votes": self.votes}[
             form
         ]
@@ -172,7 +172,7 @@ class Recorded(Model):
         return RecordedScores()
 
 
-def _words(form: Form) -> str:
+def _words(form: FormName) -> str:
     return {"top_k": "log-probabilities"}.get(form, form)
 
 

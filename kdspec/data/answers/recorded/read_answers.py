@@ -17,7 +17,8 @@ from kdspec.data.class_match import line, listed, match
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
 
-Form = Literal["probabilities", "logits", "top_k", "votes"]
+FormName = Literal["probabilities", "logits", "top_k", "votes"]
+"""The form of answers by class, as the parameter of the model that names their columns."""
 
 
 class AnswerForm(Protocol):
@@ -37,7 +38,7 @@ class AnswerForm(Protocol):
 class AnswerColumns:
     """The columns with a model's answers, as the spec names them."""
 
-    form: Form
+    form: FormName
     named: str | Sequence[str] | Mapping[str, str]
     """One column, several of votes, or one for each class."""
     labels: Mapping[str, str] = field(default_factory=dict)
