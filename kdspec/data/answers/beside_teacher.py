@@ -156,7 +156,7 @@ class WordsBesideTeacher(BesideTeacher):
         from kdspec.objectives.soft_labels import outputs
 
         logits = outputs(features)[0].dense().detach().float().cpu()
-        begins = batch.inputs[""]["word_mask"].cpu() != 0
+        begins = batch.named["word_mask"].cpu() != 0
         words = [(row["sentence"], word) for row in batch.encoded for word in row["words"]]
         answered = _answered(features, len(logits))
         answered = answered[begins] if answered.shape == begins.shape else answered[:, None].expand_as(begins)[begins]

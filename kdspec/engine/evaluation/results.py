@@ -15,7 +15,7 @@ from kdspec.api.plan.plan import Plan, TaskPlan
 from kdspec.api.working.evaluator import Evaluator, State
 from kdspec.api.working.task import BuiltTask, Reader
 from kdspec.engine.batches.loader import Loader
-from kdspec.engine.evaluation.answered_rows import answered, encoded_rows
+from kdspec.engine.evaluation.answered_rows import AnsweredRows
 from kdspec.engine.evaluation.best_model import evaluated_features
 from kdspec.engine.evaluation.calibrate import Uncalibrated, scaling_of
 from kdspec.engine.evaluation.evaluate import Outcome, evaluate, latency
@@ -47,15 +47,13 @@ def table(
         backend: where to compute.
         calibrated: what the last stage of each student has fitted, by student and task.
     """
-    references = _references(plan)
+    answered = AnsweredRows(_references(plan))
     rows: list[ResultRow] = []
     references_of: dict[str, tuple[Reader, Sequence[State]]] = {}
     """For each task the reader of its reference model, and the states of that model."""
     parts = {part.task: part for part in _tasks(plan) if part.teachers}
     answers: dict[str, dict[str, Sequence[State]]] = {}
     """For each task whose rows have no label the states of all models, which are compared when all are known."""
-    answered_of: dict[str, Sequence[bool] | None] = {}
-    """For each task the rows that its reference model has answered; None: all of them."""
     for name, task_name in in_order(plan):
         task = tasks[task_name]
         split = table_split(task)
@@ -80,18 +78,12 @@ def table(
                 head=None if divided else large_head(plan.spec.models[name], module, models.context(name)),
             )  # fmt: skip
             loader = Loader(task, split, {name: reader}, device=backend.device)
-            known = answered(task, split, name)
-            if features and (known is None or any(known)):
-                measured = partial(
+            if features:
+                evaluated = partial(
                     evaluate, forward, task, loader, BATCH, evaluator=evaluator, process_group=backend.process_group
                 )
-                outcome = compared = measured(rows=None if known is None else encoded_rows(loader, name, known))
+                outcome, compared = answered.outcomes(evaluated, (task_name, task), loader, name)
                 metrics = outcome.metrics
-                if name == references.get(task_name):
-                    answered_of[task_name] = known
-                elif (shared := answered_of.get(task_name)) is not None:  # compared on the rows that both have answered
-                    both = [mine and its for mine, its in zip(known or [True] * len(shared), shared, strict=True)]
-                    compared = measured(rows=encoded_rows(loader, name, both)) if any(both) else Outcome({})
                 its, states = references_of.get(task_name, (reader, None))
                 # Tokens correspond only between models with the same reader.
                 if states and compared.states and (its == reader or not evaluator.agrees_by_token):
@@ -103,7 +95,7 @@ def table(
                     metrics = {**metrics, **evaluator.beside(compared.states, states)}
                 lower = [each for each in metrics if not evaluator.metric(each).higher_is_better]
                 confidence = _reliability(evaluator, outcome.states, states or ())
-                if name == references.get(task_name) and outcome.states:
+                if name == answered.references.get(task_name) and outcome.states:
                     references_of[task_name] = (reader, outcome.states)
                 if fitted is not None:
                     former = Uncalibrated(evaluator, scaling_of(fitted["values"]))
