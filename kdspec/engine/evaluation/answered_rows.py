@@ -11,7 +11,7 @@ from kdspec.engine.evaluation.evaluate import Outcome
 
 
 @dataclass(frozen=True)
-class AnsweredRows:
+class ComparedRows:
     """Evaluates the models of a table, those with which the others are compared first."""
 
     references: Mapping[str, str]

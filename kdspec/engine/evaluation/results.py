@@ -15,7 +15,7 @@ from kdspec.api.plan.plan import Plan, TaskPlan
 from kdspec.api.working.evaluator import Evaluator, State
 from kdspec.api.working.task import BuiltTask, Reader
 from kdspec.engine.batches.loader import Loader
-from kdspec.engine.evaluation.answered_rows import AnsweredRows
+from kdspec.engine.evaluation.answered_rows import ComparedRows
 from kdspec.engine.evaluation.best_model import evaluated_features
 from kdspec.engine.evaluation.calibrate import Uncalibrated, scaling_of
 from kdspec.engine.evaluation.evaluate import Outcome, evaluate, latency
@@ -47,7 +47,7 @@ def table(
         backend: where to compute.
         calibrated: what the last stage of each student has fitted, by student and task.
     """
-    answered = AnsweredRows(_references(plan))
+    answered = ComparedRows(_references(plan))
     rows: list[ResultRow] = []
     references_of: dict[str, tuple[Reader, Sequence[State]]] = {}
     """For each task the reader of its reference model, and the states of that model."""

@@ -15,8 +15,8 @@ from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.task import BuiltTask, Reader, Row, WrappedTask
 from kdspec.diagnostics.finding import Finding, of_fault
 from kdspec.engine.batches.columnar import packed
+from kdspec.engine.batches.recorded_answers import recorded_columns, recorded_teachers, with_answers
 from kdspec.engine.forward.error_context import FEWER_ROWS, Asks, error_context
-from kdspec.engine.forward.recorded_answers import recorded_columns, recorded_teachers, with_answers
 from kdspec.engine.forward.trained_heads import trained_heads
 
 if TYPE_CHECKING:

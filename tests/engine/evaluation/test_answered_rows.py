@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from kdspec.engine.evaluation.answered_rows import AnsweredRows, answered, encoded_rows
+from kdspec.engine.evaluation.answered_rows import ComparedRows, answered, encoded_rows
 from kdspec.engine.evaluation.evaluate import Outcome
 
 
@@ -36,7 +36,7 @@ def test_models_are_compared_on_the_rows_that_the_reference_has_answered():
         asked.append(rows)
         return Outcome({"rows": 3 if rows is None else len(rows)})
 
-    table = AnsweredRows({"mail": "judge"})
+    table = ComparedRows({"mail": "judge"})
     for model, rows in (("judge", (2, 2)), ("other", (2, 1)), ("student", (3, 2)), ("none", (None, None))):
         found = table.outcomes(evaluated, ("mail", built), loader, model)
         assert tuple(outcome.metrics.get("rows") for outcome in found) == rows
