@@ -100,6 +100,11 @@ def spans(tags: Sequence[str]) -> list[TagSpan]:
     return found
 
 
+def spans_of(tags: Mapping[int, str], words: Sequence[int]) -> list[TagSpan]:
+    """The entities of some words of a sentence, from the tags by word; places are among these words."""
+    return spans([tags.get(word, OUTSIDE) for word in words])
+
+
 def written(entities: Iterable[TagSpan], length: int, scheme: Scheme) -> list[str]:
     """The tags of a sentence with these entities, which do not overlap."""
     tags = [OUTSIDE] * length

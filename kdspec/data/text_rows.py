@@ -156,8 +156,7 @@ class LabelledTexts(BuiltTask):
 
     def column(self, split: str, name: str) -> Sequence[Any] | None:
         """The values of a column that the rows have."""
-        rows = self._texts.splits[split]
-        return rows[name][:] if name in rows.column_names else None
+        return texts.column(self._texts.splits[split], name)
 
     def texts(self, split: str) -> Sequence[tuple[str, ...]]:
         """The text of each row, or its two texts."""

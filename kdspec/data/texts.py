@@ -148,6 +148,11 @@ def check_column(rows: Any, split: str, column: str, at: ColumnPlace) -> None:
         raise no_column(rows.column_names, split, column, at)
 
 
+def column(rows: Any, name: str) -> Sequence[Any] | None:
+    """The values of a column as they are written; None if the rows do not have it."""
+    return rows[name][:] if name in rows.column_names else None
+
+
 def read(rows: Any, split: str, column: str, at: ColumnPlace) -> list[str]:
     """The texts of a column; numbers as a spec writes them.
 

@@ -110,3 +110,8 @@ def test_tags_that_break_the_rules_are_read_as_in_the_conll_evaluation():
     known = ["O", "B-A", "I-A", "E-A", "S-A", "I-B"]
     for tags in itertools.product(known, repeat=4):
         assert tag_schemes.spans(tags) == conlleval(tags)
+
+
+def test_entities_of_some_words():
+    tags = {0: "B-PER", 1: "I-PER", 4: "B-LOC"}
+    assert tag_schemes.spans_of(tags, [0, 1, 3, 4]) == tag_schemes.spans(["B-PER", "I-PER", "O", "B-LOC"])

@@ -179,10 +179,9 @@ class Tagging(BuiltTask):
         """
         tokenizers = [reader.tokenizer for reader in readers if reader.answers_of is None]
         limits = [texts.limit(texts.present(tokenizer), self._task.max_length) for tokenizer in tokenizers]
-        whole = self._task.long_sentences == "split"
-        read = windows(self._words[split], tokenizers, limits, whole=whole)
+        read = windows(self._words[split], tokenizers, limits, whole=self._task.long_sentences == "split")
         untokenized, tokenized = word_windows(self._words[split], read), iter(read)
-        of_each = [next(tokenized) if reader.answers_of is None else untokenized for reader in readers]
+        of_each = [untokenized if reader.answers_of else next(tokenized) for reader in readers]
         examples: list[list[dict[str, Any]]] = [[] for _ in readers]
         for row in zip(*of_each, strict=True):
             begins = [firsts(window) for window in row]
@@ -197,13 +196,13 @@ class Tagging(BuiltTask):
         labels = texts.padded([row["labels"] for row in rows], _IGNORE, reader.tokenizer)
         if reader.answers_of is not None:
             return Batch(inputs={"": {}}, targets={"labels": labels, "word_mask": mask})
-        inputs = {**texts.collate(rows, reader.tokenizer), "word_mask": mask}
-        return Batch(inputs={"": inputs}, targets={"labels": labels})
+        return Batch(
+            inputs={"": {**texts.collate(rows, reader.tokenizer), "word_mask": mask}}, targets={"labels": labels}
+        )
 
     def column(self, split: str, name: str) -> Sequence[Any] | None:
         """The values of a column that the rows have."""
-        rows = self._splits[split]
-        return rows[name][:] if name in rows.column_names else None
+        return texts.column(self._splits[split], name)
 
     def texts(self, split: str) -> Sequence[tuple[str, ...]]:
         """The words of each sentence."""
@@ -252,9 +251,8 @@ class Tagging(BuiltTask):
             for place, of in enumerate(window.words) if self._task.label_all_pieces else ():
                 if of is not None and labels[place] == _IGNORE and tags[of] != _IGNORE:
                     labels[place] = self._continued[tags[of]]
-        mask = [0] * len(window.words)
-        for place in begins.values():
-            mask[place] = 1
+        places = set(begins.values())
+        mask = [int(place in places) for place in range(len(window.words))]
         here = {"labels": labels, "word_mask": mask, "sentence": window.sentence, "words": list(begins)}
         return {**(window.inputs or {"positions": window.words}), **here}
 
@@ -286,8 +284,7 @@ class TagMetrics(Evaluator):
 
         from kdspec.objectives.soft_labels import outputs
 
-        logits = outputs(features)[0].dense().float().cpu()
-        logits = logits[batch.named["word_mask"].cpu() != 0]
+        logits = outputs(features)[0].dense().float().cpu()[batch.named["word_mask"].cpu() != 0]
         words = [(row["sentence"], word) for row in batch.encoded for word in row["words"]]
         places = torch.tensor(words, dtype=torch.long).reshape(-1, 2)
         sentences = torch.tensor([row["sentence"] for row in batch.encoded])
@@ -309,7 +306,7 @@ class TagMetrics(Evaluator):
             truth = [self.names[number] for number in numbers if number != _IGNORE]
             words += len(truth)
             right += sum(found.get(word) == tag for word, tag in zip(_counting(numbers), truth, strict=True))
-            mine = set(_entities(found, _counting(numbers)))
+            mine = set(tag_schemes.spans_of(found, _counting(numbers)))
             true = set(tag_schemes.spans(truth))
             common += len(mine & true)
             counts = [counts[0] + len(mine), counts[1] + len(true)]
@@ -335,7 +332,7 @@ class TagMetrics(Evaluator):
                 {
                     (n, *span)
                     for n in sentences
-                    for span in _entities(side.get(n, {}), _counting(self.tags[n], side.get(n, {})))
+                    for span in tag_schemes.spans_of(side.get(n, {}), _counting(self.tags[n], side.get(n, {})))
                 }
                 for side in (mine, theirs)
             ]
@@ -388,11 +385,6 @@ def _counting(numbers: Sequence[int] | None, tags: Mapping[int, str] | None = No
     if numbers is None:
         return list(range(max(tags or (), default=-1) + 1))
     return [word for word, number in enumerate(numbers) if number != _IGNORE]
-
-
-def _entities(tags: Mapping[int, str], words: Sequence[int]) -> list[tag_schemes.TagSpan]:
-    """The entities of a sentence from the tags of its words; places are among these words."""
-    return tag_schemes.spans([tags.get(word, tag_schemes.OUTSIDE) for word in words])
 
 
 def _of_entities(task: TokenClassification) -> tuple[str, str] | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from kdspec.data.answers.recorded.answer_classes import ClassNames
 from kdspec.data.answers.recorded.cells import AnswerCell, finite, without_null
-from kdspec.data.answers.recorded.class_names import ClassNames
 from kdspec.data.class_match import listed
 from kdspec.data.numbers import described
 

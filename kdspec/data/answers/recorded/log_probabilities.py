@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
+from kdspec.data.answers.recorded.answer_classes import CODE, ClassNames
 from kdspec.data.answers.recorded.cells import AnswerCell, finite, not_finite, without_null
-from kdspec.data.answers.recorded.class_names import CODE, ClassNames
 from kdspec.data.answers.recorded.log_space import log, log_sum, logits_of
 from kdspec.data.answers.recorded.probabilities import NEAR
 from kdspec.data.class_match import listed, shown

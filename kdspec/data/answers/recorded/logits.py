@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from kdspec.data.answers.recorded.answer_classes import ClassNames
 from kdspec.data.answers.recorded.cells import AnswerCell
-from kdspec.data.answers.recorded.class_names import ClassNames
 from kdspec.data.answers.recorded.class_values import named_values, names_in
 from kdspec.data.answers.recorded.log_space import log_sum
 from kdspec.diagnostics.fault import Fault

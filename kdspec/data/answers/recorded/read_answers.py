@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from kdspec.api.kinds.recorded import Answer, RecordedRows
+from kdspec.data.answers.recorded.answer_classes import ClassNames, class_names
 from kdspec.data.answers.recorded.cells import AnswerCell, is_missing, value_of
-from kdspec.data.answers.recorded.class_names import ClassNames, class_names
 from kdspec.data.answers.recorded.log_probabilities import LogProbabilities, Tail
 from kdspec.data.answers.recorded.logits import RecordedLogits
 from kdspec.data.answers.recorded.probabilities import Probabilities

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from kdspec.data.answers.recorded.answer_classes import ClassNames
 from kdspec.data.answers.recorded.cells import AnswerCell, finite, without_null
-from kdspec.data.answers.recorded.class_names import ClassNames
 from kdspec.data.answers.recorded.log_space import logit, logits_of
 from kdspec.data.class_match import shown
 from kdspec.data.label_names import written

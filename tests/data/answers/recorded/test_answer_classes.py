@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from recorded_rows import read
 
-from kdspec.data.answers.recorded.class_names import class_names
+from kdspec.data.answers.recorded.answer_classes import class_names
 from kdspec.diagnostics.fault import Fault
 
 OURS = ("ham", "spam", "A-", "a-")
