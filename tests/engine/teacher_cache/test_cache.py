@@ -62,6 +62,8 @@ def test_the_losses_are_those_without_a_cache(launch):
 
 
 def test_every_row_is_computed_once_and_read_in_each_epoch(launch, count_rows):
+    launch(f"{CACHE}=off", folder="looked")  # the look at the rows before the first step, which is kept
+    count_rows.clear()
     ran = launch()
     assert (ran.cache.hits, ran.cache.computed) == (82, 41)
     assert ran.cache.features == ("attention[1]", "hidden[2]", "logits", "similarity of hidden 0")
