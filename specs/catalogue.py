@@ -159,7 +159,8 @@ TABLE = (
     ),
     Asset(
         name="film-reviews",
-        summary="English sentences with people's mean judgement from -4 to 4: 5,000 train, 1,000 validation, 4,000 test",
+        summary="English sentences with people's judgements from -4 to 4, as their mean and as votes: 5,000 train, 1,000 validation,"
+        " 4,000 test",
         package="vaderSentiment",
         version="3.3.2",
         size=2_466_783,
@@ -171,6 +172,7 @@ TABLE = (
         ),
         convert=reviews,
         sdist=True,
+        revision=2,
     ),
     Asset(
         name="contracts",

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby, islice, pairwise
 from pathlib import Path
@@ -57,16 +58,47 @@ def questions(unpacked: Path, folder: Path) -> None:
 
 
 def reviews(unpacked: Path, folder: Path) -> None:
-    """Sentences of film reviews with the mean of twenty people's judgements, from -4 (worst) to 4 (best)."""
+    """Sentences of film reviews with the judgements of about eighteen people, from -4 (worst) to 4 (best).
+
+    `train.csv` and its like have the mean; `votes-train.jsonl` and its like have, of the same sentences, the sign of each
+    judgement, and the answer that most people gave: of two that are as frequent, that of the sign of the mean.
+    """
     scores: dict[str, str] = {}
+    votes: dict[str, tuple[list[str], str]] = {}
     with tarfile.open(unpacked / "reviews.tar.gz") as archive:
-        source = archive.extractfile("hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt")
-        assert source is not None  # noqa: S101 - the archive is the pinned one
-        for line in source.read().decode("utf-8").splitlines():
-            _, valence, sentence = line.split("\t", 2)
+        judged = {number: each for number, _, _, each in _review_lines(archive, "anonDataRatings", 3)}
+        for number, valence, sentence in _review_lines(archive, "GroundTruth", 2):
             scores.setdefault(sentence.strip(), f"{float(valence):.3f}")
-    labelled_texts(folder, ("sentence", "valence"), scores, {"train": 5_000, "validation": 1_000, "test": 4_000})
+            votes.setdefault(sentence.strip(), _votes(json.loads(judged[number])))
+    sizes = {"train": 5_000, "validation": 1_000, "test": 4_000}
+    labelled_texts(folder, ("sentence", "valence"), scores, sizes)
+    order = shuffled(scores, str)
+    for name, size in sizes.items():
+        with (folder / f"votes-{name}.jsonl").open("w", encoding="utf-8") as file:
+            for sentence in islice(order, size):
+                answers, most = votes[sentence]
+                row = {"sentence": sentence, "votes": answers, "majority": most}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
     (unpacked / "LICENSE").rename(folder / "LICENSE")
+
+
+def _review_lines(archive: tarfile.TarFile, name: str, tabs: int) -> Iterator[list[str]]:
+    """The fields of the lines of one of the files of film reviews."""
+    source = archive.extractfile(f"hutto_ICWSM_2014/movieReviewSnippets_{name}.txt")
+    assert source is not None  # noqa: S101 - the archive is the pinned one
+    return (line.split("\t", tabs) for line in source.read().decode("utf-8").splitlines())
+
+
+def _votes(judgements: Sequence[int]) -> tuple[list[str], str]:
+    """The sign of each judgement as an answer, and the most frequent answer."""
+    answers = [_sign(judgement) for judgement in judgements]
+    (most, count), *others = Counter(answers).most_common()
+    tie = any(same == count for _, same in others)
+    return answers, _sign(sum(judgements)) if tie else most
+
+
+def _sign(number: int) -> str:
+    return "positive" if number > 0 else "negative" if number < 0 else "neutral"
 
 
 def contracts(unpacked: Path, folder: Path) -> None:

@@ -95,13 +95,35 @@ def test_questions_have_their_coarse_kind_and_come_once(conversions, unpacked, m
 
 
 def test_reviews_are_read_out_of_the_inner_archive(conversions, unpacked, made):
-    text = "".join(f"{n}\t{n % 8 - 4}.33333333\tReview {n}\n" for n in range(10_000)).encode()
+    judged = [[n % 8 - 4, n % 8 - 4, 1, -1] for n in range(10_000)]
+    texts = {
+        "GroundTruth": "".join(f"{n}\t{sum(each) / 4:.8f}\tReview {n}\n" for n, each in enumerate(judged)),
+        "anonDataRatings": "".join(f"{n}\t{sum(each) / 4}\t1.0\t{each}\r\n" for n, each in enumerate(judged)),
+    }
     with tarfile.open(unpacked / "reviews.tar.gz", "w:gz") as archive:
-        member = tarfile.TarInfo("hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt")
-        member.size = len(text)
-        archive.addfile(member, io.BytesIO(text))
+        for name, text in texts.items():
+            member = tarfile.TarInfo(f"hutto_ICWSM_2014/movieReviewSnippets_{name}.txt")
+            member.size = len(text.encode())
+            archive.addfile(member, io.BytesIO(text.encode()))
     conversions.reviews(unpacked, made)
-    assert all(-4.334 <= float(row["valence"]) <= 3.334 for row in rows(made / "train.csv"))
+    valences = rows(made / "train.csv")
+    assert all(-2 <= float(row["valence"]) <= 1.5 for row in valences)
+    for name in ("train", "validation", "test"):
+        voted = [json.loads(line) for line in (made / f"votes-{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+        scored = rows(made / f"{name}.csv")
+        assert [row["sentence"] for row in voted] == [row["sentence"] for row in scored]
+        for row in voted:
+            mine = judged[int(row["sentence"].split()[1])]
+            assert row["votes"] == ["positive" if n > 0 else "negative" if n < 0 else "neutral" for n in mine]
+            # Two and two are a tie, which the mean decides; one is neutral on average.
+            assert row["majority"] == row["votes"][0] if mine[0] else row["majority"] == "neutral"
+
+
+def test_of_answers_that_are_as_frequent_the_mean_decides(conversions):
+    assert conversions._votes([4, -1]) == (["positive", "negative"], "positive")
+    assert conversions._votes([1, -4])[1] == "negative"
+    assert conversions._votes([2, -2])[1] == "neutral"
+    assert conversions._votes([-1, -1, 4, 0])[1] == "negative"
 
 
 def test_mentions_are_found_in_the_order_of_the_text(conversions):
