@@ -46,11 +46,12 @@ class LlmReader(PromptedModel):
     """For a hub model: branch, tag or commit."""
 
     def facts(self, context: ModelContext) -> ModelFacts:
-        """Layers and widths from `config.json`."""
-        known = families.facts(self._written(context))
+        """Layers and widths from `config.json`, and the classes of `options`."""
+        known, names = families.facts(self._written(context)), tuple(self.options)
         return ModelFacts(
-            layers=known.layers, width=known.width, heads=known.heads, family=known.family, vocabulary=known.vocabulary
-        )
+            layers=known.layers, width=known.width, heads=known.heads, family=known.family, vocabulary=known.vocabulary,
+            classes=len(names) or None, labels=names, by_name=bool(names),
+        )  # fmt: skip
 
     def check(self, context: ModelContext) -> Iterator[Fault]:
         """Check the files of `path`, the prompt and the options."""

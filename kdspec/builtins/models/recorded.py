@@ -10,10 +10,11 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from kdspec.api.component import Component, invalid_value
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.losses import LOGIT_KINDS, LogitKind
-from kdspec.api.kinds.model import Model, ModelContext
+from kdspec.api.kinds.model import Model, ModelContext, ModelFacts
 from kdspec.api.kinds.recorded import Answer, RecordedRows
 from kdspec.api.working.task import ANSWERS
 from kdspec.data.answers.recorded.read_answers import AnswerColumns, FormName, read_answers
+from kdspec.data.class_match import renamed
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
@@ -117,6 +118,15 @@ class Recorded(Model):
         return {"probabilities": self.probabilities, "logits": self.logits, "top_k": self.top_k, "votes": self.votes}[
             form
         ]
+
+    def facts(self, context: ModelContext) -> ModelFacts:
+        """The classes, if a column of each is named; of other answers the rows have them."""
+        del context
+        found = self._answer_columns
+        if found is None or not isinstance(found.named, Mapping):
+            return ModelFacts()
+        names = tuple(dict.fromkeys(renamed(tuple(found.named), self.labels)))
+        return ModelFacts(classes=len(names), labels=names, by_name=True)
 
     def form(self, context: ModelContext) -> str:
         """Its answers in place of texts; each such model reads its own."""

@@ -43,11 +43,18 @@ def with_downloads(plan: Plan) -> Plan:
 
 
 def trained_heads(plan: Plan, task: str) -> Iterator[TrainedHead]:
-    """The heads for a task in the files of its models, those of teachers first."""
-    kind = plan.spec.tasks[task].head
+    """The heads for a task in the files of its models, those of teachers first.
+
+    Models that name their classes in the spec have one for a task without labels: they have no head of their own, and the order
+    in which a spec names the classes says nothing of the numbers in rows with labels.
+    """
+    component = plan.spec.tasks[task]
     parts = [stage.tasks[task] for stage in plan.stages if task in stage.tasks]
     for name in dict.fromkeys((*(name for part in parts for name in part.teachers), *(part.student for part in parts))):
         facts = plan.facts[name]
-        same = kind is not None and has_head(facts.architecture or "", kind)
-        if same and facts.classes is not None:
+        if facts.architecture is None:
+            lends = facts.by_name and not component.has_labels()
+        else:
+            lends = component.head is not None and has_head(facts.architecture, component.head)
+        if lends and facts.classes is not None:
             yield TrainedHead(model=name, classes=facts.classes, labels=facts.labels, problem=facts.problem)

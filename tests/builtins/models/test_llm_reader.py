@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from tiny_readers import TEXTS, language_model, written
@@ -73,6 +75,15 @@ def test_a_student_learns_from_it_without_labels(home):
     losses = [step.loss for step in events(result, StepDone)]
     assert losses[-1] < losses[0]
     assert (result.student / "model.safetensors").is_file()
+
+
+def test_its_options_name_the_classes_of_a_task_without_labels(home):
+    text = SPEC.replace("      label: label\n      labels: [x, y, z]\n", "").replace(
+        "        hard_labels: {weight: 0}\n", ""
+    )
+    result = run(text, home / "runs", folder=home)
+    config = json.loads((result.student / "config.json").read_text())
+    assert list(config["labels"]) == ["x", "y", "z"]
 
 
 def test_its_answers_are_kept_by_content(home):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.evaluation.built_tasks import built_tasks
 from kdspec.engine.forward.models import Models
@@ -267,3 +268,29 @@ def test_a_teacher_without_answers_to_validation_rows_is_not_evaluated(home):
     assert teacher.metrics == {}
     assert student.agreement is None
     assert student.metrics["accuracy"] is not None
+
+
+def test_the_columns_of_classes_name_those_of_a_task_without_labels(home):
+    for split in ("train", "validation"):
+        given = [json.loads(line) for line in (home / f"{split}.jsonl").read_text().splitlines()]
+        drawn = random.Random(split)
+        for row in given:
+            row["sure"], row["maybe"] = (part := drawn.random()) / 2, part / 2
+            row["never"] = 1 - part
+        write(home, split, given)
+    teacher = "{recorded: {probabilities: {SURE: sure, maybe: maybe, never: never}, labels: {sure: yes_, maybe: yes_}}}"
+    text = spec("sequence_classification", teacher).replace(", label: label, labels: [no, so, yes]", "")
+    _, _, result = trained(home, text.replace(", hard_labels: {weight: 0.5}", ""))
+    config = json.loads((result.student / "config.json").read_text())
+    assert config["id2label"] == {"0": "yes_", "1": "never"}
+    assert {"agreement", "kl"} <= set(result.table[-1].metrics)
+
+
+def test_answers_in_one_column_name_no_classes(home):
+    text = spec("sequence_classification", "{recorded: {votes: votes}}").replace(
+        ", label: label, labels: [no, so, yes]", ""
+    )
+    for split in ("train", "validation"):
+        write(home, split, ({"text": "good", "votes": ["no", "yes"]} for _ in range(4)))
+    with pytest.raises(DiagnosticError, match="nothing names the classes of task `main`"):
+        plan(text.replace(", hard_labels: {weight: 0.5}", ""), registry(), folder=home)

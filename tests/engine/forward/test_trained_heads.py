@@ -59,6 +59,16 @@ def test_a_head_of_another_kind_is_none_of_the_task(plan, kind):
     assert [head.model for head in trained_heads(plan(student=kind), "texts")] == ["teacher"]
 
 
+@pytest.mark.parametrize(("label", "lent"), [("", ["teacher"]), (", label: label", [])])
+def test_classes_that_a_spec_names_are_those_of_a_task_without_labels_alone(plan, session, label, lent):
+    """The order in a spec says nothing of the numbers in rows with labels."""
+    plan()
+    teacher = "{recorded: {probabilities: {good: p, bad: q}}}"
+    text = SPEC.replace("{transformers: {path: teacher}}", teacher).replace(", label: label", label)
+    found = trained_heads(session(text=text).plan, "texts")
+    assert [(head.model, head.labels) for head in found] == [(name, ("good", "bad")) for name in lent]
+
+
 def test_a_configuration_that_is_not_here_is_downloaded_first(plan, monkeypatch):
     here = plan(**NAMES)
     unknown = replace(here.facts["teacher"], architecture=None, classes=None, labels=())
