@@ -65,6 +65,19 @@ TRANSLATED = ("home-assistant/{}.csv", ("en", "zh"))
 SENTENCES = ("sts-benchmark/sentences.csv", "snippets/sentences.csv")
 RETRIEVAL = "squad-retrieval"
 READER = "smollm2-135m"
+ANSWERS = {
+    "recorded/{}.jsonl": (
+        "headline",
+        "label",
+        [{"plain": 0.75, "sarcastic": 0.25}, {"plain": 0.125, "sarcastic": 0.875}],
+    ),
+    "film-reviews/votes-{}.jsonl": (
+        "sentence",
+        "majority",
+        [{"negative": 3, "neutral": 1, "positive": 1}, {"neutral": 2, "positive": 1}, {"neutral": 1, "positive": 4}],
+    ),
+}
+"""The columns of text and label, and the answers: probabilities, or how many votes a class has."""
 QUESTIONS = ("msra/questions-{}.json", "squad-shifts/{}.json", "squad-shifts/short-{}.json")
 
 
@@ -180,6 +193,12 @@ def made_up(split):
         rows = zip(texts, itertools.cycle(labels), strict=False)
         lines = [f"{text},{label}", *map(",".join, rows)] if labelled else [text, *texts]
         yield pattern, "\n".join([*lines, ""])
+    for pattern, (text, label, answers) in ANSWERS.items() if labelled else ():
+        rows = (
+            {text: sentence, label: max(answer, key=answer.__getitem__), **as_recorded(answer)}
+            for sentence, answer in zip(texts, itertools.cycle(answers), strict=False)
+        )
+        yield pattern, lines_of(rows)
     for pattern, tags in TAGGED.items():
         lines = (
             [f"{word}\t{tag}" if labelled else word for word, tag in zip(text.split(), of.split(), strict=True)]
@@ -198,10 +217,19 @@ def made_up(split):
         yield pattern, json.dumps({"version": "1.1", "data": [{"title": "", "paragraphs": asked}]})
 
 
+def as_recorded(answer):
+    """The columns of an answer."""
+    if sum(answer.values()) == 1:
+        return {"answer": max(answer, key=answer.__getitem__), "probabilities": answer}
+    return {"votes": [name for name, count in answer.items() for _ in range(count)]}
+
+
 def first(content, suffix, count):
     """The first rows of a file of the assets."""
     if suffix == ".csv":
         return "".join(content.splitlines(keepends=True)[: count + 1])
+    if suffix == ".jsonl":
+        return "".join(content.splitlines(keepends=True)[:count])
     if suffix == ".txt":
         return "\n\n".join([*content.split("\n\n")[:count], ""])
     paragraphs = itertools.chain.from_iterable(article["paragraphs"] for article in json.loads(content)["data"])
@@ -234,7 +262,7 @@ def library(tmp_path_factory, small_assets):
             made.symlink_to(fetched)
             continue
         made.mkdir()
-        for file in (file for file in fetched.iterdir() if file.suffix in (".csv", ".txt", ".json")):
+        for file in (file for file in fetched.iterdir() if file.suffix in (".csv", ".txt", ".json", ".jsonl")):
             count = ROWS.get(file.stem.rpartition("-")[2], 16)
             content = first(file.read_text(encoding="utf-8"), file.suffix, count)
             (made / file.name).write_text(content, encoding="utf-8")
