@@ -42,6 +42,18 @@ FENCE = re.compile(
     r"(?P<fragment><!-- fragment -->\n+)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 SEARCHED = '{"question": "where?", "positive": "here", "negatives": ["there", "nowhere"]}\n'
+MAILS = [
+    {
+        "text": f"mail {number}",
+        "p_spam": 0.75,
+        "p_ham": 0.25,
+        "ann": "spam",
+        "bob": "ham" if number % 2 else "spam",
+        "eve": None,
+        "logprobs": [{"token": "A", "logprob": -0.125}, {"token": "The", "logprob": -3}],
+    }
+    for number in range(40)
+]
 PACKAGES = {file.parent.name.replace("-", "_"): file.parent for file in ROOT.glob("plugins/*/pyproject.toml")}
 HOOKS = {name: hook for name, hook in vars(hooks).items() if name.startswith("kdspec_")}
 
@@ -127,6 +139,7 @@ def page(tmp_path_factory, small_assets):
             (folder / "assets" / "search.jsonl").write_text(json.dumps(searched))
             shutil.copytree(ROOT / "specs" / "basics" / "data", folder / "data")
             (folder / "assets" / "topics.csv").write_text("text,topic\na new law,law\na new song,art\n")
+            (folder / "assets" / "mails.jsonl").write_text("".join(json.dumps(mail) + "\n" for mail in MAILS))
             (folder / "base.yaml").write_text(BASE, encoding="utf-8")
             sys.path.insert(0, str(folder))
             for block in blocks(page, "python"):

@@ -60,9 +60,10 @@ def test_a_head_of_another_kind_is_none_of_the_task(plan, kind):
 
 
 @pytest.mark.parametrize(("label", "lent"), [("", ["teacher"]), (", label: label", [])])
-def test_classes_that_a_spec_names_are_those_of_a_task_without_labels_alone(plan, session, label, lent):
+def test_classes_that_a_spec_names_are_those_of_a_task_without_labels_alone(plan, session, tmp_path, label, lent):
     """The order in a spec says nothing of the numbers in rows with labels."""
     plan()
+    (tmp_path / "train.jsonl").write_text(json.dumps({"text": "a", "label": "good", "p": 0.25, "q": 0.75}) + "\n")
     teacher = "{recorded: {probabilities: {good: p, bad: q}}}"
     text = SPEC.replace("{transformers: {path: teacher}}", teacher).replace(", label: label", label)
     found = trained_heads(session(text=text).plan, "texts")
