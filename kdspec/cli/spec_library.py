@@ -119,7 +119,7 @@ def _target(source: Path, loc: SpecPath, file: Path, texts: dict[Path, str], ass
         assets.setdefault(within[1])
         place = assets_folder(file.parent).joinpath(*within[1:])
         return relative(place.resolve(), file.parent.resolve())
-    if not inside.is_file() or not within:
+    if not within or not _is_file(inside):
         return None
     beside = file.parent / inside.name
     if loc[0] == "extends":
@@ -128,6 +128,13 @@ def _target(source: Path, loc: SpecPath, file: Path, texts: dict[Path, str], ass
     else:
         texts[beside] = inside.read_text(encoding="utf-8")
     return f"./{inside.name}"
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a text, such as a prompt, that is too long for a name
+        return False
 
 
 def relative(path: Path, folder: Path) -> str:

@@ -47,8 +47,9 @@ NAMES = (("stages",), ("tasks",))
 """Sections whose keys are free: another name there is as good, where nothing refers to it."""
 NAMED_SETS = "evaluate"
 """The parameter of the task `embedding` whose keys are free too: each is the name of a set."""
-FREE = ("name", "labels", "seed")
-"""Values that may be anything: the spec's own name, and labels, which only the rows can contradict."""
+FREE = ("name", "labels", "seed", "prompt", "options")
+"""Values that may be anything: the spec's own name, labels, which only the rows can contradict, and what a language model
+is asked and may answer."""
 
 HUB = re.compile(r"[\w-]+/[\w.-]+")
 """A name on the hub, which is asked for it before any weight is read; there is none where these tests run."""
@@ -56,8 +57,8 @@ HUB = re.compile(r"[\w-]+/[\w.-]+")
 KNOWN = ("metric", "scheme", "convert_to", "language")
 """Keys of tasks whose values are no columns."""
 
-OTHER_NAMES = re.compile(r"\badam\b|model_type: bart\b|preset: L[346]t?_hidden_s?m(se|md)\b")
-"""A misspelling that is the name of another component, or family, and as good."""
+OTHER_NAMES = re.compile(r"\badam\b|model_type: bart\b|preset: L[346]t?_hidden_s?m(se|md)\b|\blOC:")
+"""A misspelling that is the name of another component, or family, or of a class in another case, and as good."""
 
 AS_GOOD = ("losses", "labels")
 """Features of which one is enough: the loss that the model gives, or labels to compute it from."""
@@ -214,9 +215,18 @@ def remove_a_feature(spec: Good, draw: random.Random) -> str | None:
     return spec.replaced(Span(span.file, span.line, span.column, span.line, end), "")
 
 
+def written_in_lines(spec: Good, span: Span) -> bool:
+    """Whether it is a text of several lines, `prompt: |`."""
+    return spec.text.splitlines()[span.line][span.column :].startswith("|")
+
+
 def shift_a_line(spec: Good, draw: random.Random) -> str | None:
     lines = spec.text.splitlines(keepends=True)
-    full = [i for i, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")]
+    texts = [
+        span for span in spec.document.values.values() if span.file == "spec.yaml" and written_in_lines(spec, span)
+    ]
+    inside = {line for span in texts for line in range(span.line + 1, span.end_line + 1)}
+    full = [i for i, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#") and i not in inside]
     at = draw.choice(full)
     if draw.random() < 0.5 and lines[at].startswith(" "):
         lines[at] = lines[at][draw.choice((1, 2)) :] if lines[at].startswith("  ") else lines[at][1:]
