@@ -82,7 +82,7 @@ def classes(
 
     Args:
         written: the labels of each split, in any order; empty for a task without rows.
-        context: lends the heads of models, and is told.
+        context: has the heads of models, and receives warnings and notes.
         column: the column of the labels.
         at: the task's parameter that names it.
         labels: the names that the task writes.
@@ -119,7 +119,7 @@ def naming(
 
     Args:
         counts: the labels of each split as written, by their number.
-        context: lends the heads of models, and is told what was decided for the user.
+        context: has the heads of models, and receives a note on each default that was chosen.
         column: the column of the labels.
         at: the task's parameter that names it.
         labels: the names that the task writes.

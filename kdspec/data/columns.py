@@ -1,6 +1,6 @@
 """Errors for columns that a task needs and its rows lack, with the same message before a run and during it.
 
-Names of columns are told where a file is a table that the spec asks about: any file may be named as data.
+An error lists the names of columns only if the file is a table that the spec asks about: any file may be named as data.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def no_column(
     """The fault of a split with the columns `names` and without `column`, which the task's parameter `at` names.
 
     If the column is `elsewhere`, in another split, its name is right, and no other name is proposed. If the split has one
-    of the columns that are `asked` for, all its columns are told, or else the usual names among them.
+    of the columns that are `asked` for, the error lists all its columns, or else the usual names among them.
     """
     mark = _other_delimiter(names, column)
     told = list(names) if mark or any(name in asked for name in names) else []

@@ -75,7 +75,7 @@ class TokenizerJson:
     form: _Backend
 
     def tokens(self) -> int | None:
-        """The number of tokens; None if its vocabulary is in no form that is known."""
+        """The number of tokens; None if its vocabulary has an unsupported format."""
         vocabulary = None if self.form.model is None else self.form.model.vocab
         if vocabulary is None:
             return None

@@ -109,7 +109,7 @@ def _of_rows(plan: Plan, model: str, task: str) -> Iterator[Finding]:
         classes=built.head.labels, words=words,
     )  # fmt: skip
     try:
-        component.answers(rows)  # what it tells of all rows, a few do not show
+        component.answers(rows)  # notes about all rows need all of them, and are left to the run
     except Fault as fault:
         yield _found(fault, at)
 

@@ -1,4 +1,4 @@
-"""The check of models that score candidates: how each reads them is told, and settings for that are of such models."""
+"""The check of models that score candidates: each must define how it reads them, and no other model may."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KEYS = ("reads", "similarity", "scale")
 
 @hookimpl
 def kdspec_check(plan: Plan) -> Iterator[Finding]:
-    """Models of rankings that do not tell how they read, and models of other tasks that do."""
+    """Models of rankings without a defined way of reading, and models of other tasks that set one."""
     for model, tasks in plan.tasks_of.items():
         component = plan.spec.models[model]
         at = ("models", model, component.name)

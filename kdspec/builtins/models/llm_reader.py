@@ -29,7 +29,7 @@ _DECODERS = ("ForCausalLM", "LMHeadModel")
 class LlmReader(PromptedModel):
     """A causal language model as a teacher of classes, by its answer to a prompt with the row's texts.
 
-    The probability of a class is that of the tokens with which its answer begins, as many as tell it from the others; so
+    The probability of a class is that of the tokens with which its answer begins, as many as distinguish it from the others; so
     nothing is generated. They are normalised over the classes. Answers are read in one pass for all orders of the options,
     and kept by the teacher cache. It can only teach, and it needs no labels.
 

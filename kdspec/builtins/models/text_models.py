@@ -58,7 +58,7 @@ class WordVectorModel(TextModel):
         return {"vector": kept.width if kept else 0} if head is not None and head.kind == "embedding" else {}
 
     def begin(self, module: nn.Module, context: ModelContext) -> frozenset[str]:
-        """Write the word vectors into the embeddings. The rows that no word has stay random, so none is known."""
+        """Write the word vectors into the embeddings. Rows without a word stay random, so none counts as loaded."""
         import torch
 
         if self.vectors is not None:

@@ -179,7 +179,7 @@ class Transformers(ScoresCandidates, TransformersSource):
                 message = f"`readout` has no effect: its task needs a head for {kinds}, and reads no vector of a text"
                 yield Fault("KD305", message, ("readout",), key=True)
             return
-        if self.path is not None:  # of a model of `like` it is told there
+        if self.path is not None:  # a model with `like` reports it there
             try:
                 self.read_out(context)
             except Fault as fault:

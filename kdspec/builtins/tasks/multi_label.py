@@ -286,7 +286,7 @@ class LabelMetrics(Evaluator):
         }
 
     def merge(self, states: Sequence[State]) -> dict[str, float]:
-        """Empty if no decision is known."""
+        """Empty if no decision has a label."""
         import torch
 
         if not any(state["known"].any() for state in states):
@@ -316,7 +316,7 @@ class LabelMetrics(Evaluator):
         return found | confidence.metrics(sure, right, brier, nll)
 
     def agreement(self, states: Sequence[State], reference: Sequence[State]) -> float | None:
-        """The share of equal decisions at the threshold: of the known ones, or of all if none is known."""
+        """The share of equal decisions at the threshold: of those with a label, or of all if none has one."""
         return share_of_same(states, reference, "given", "known")
 
     def reliability(self, states: Sequence[State], reference: Sequence[State]) -> Mapping[str, Any]:

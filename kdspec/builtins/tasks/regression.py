@@ -210,7 +210,7 @@ class NumberMetrics(Evaluator):
         return {"predicted": outputs(features)[0].dense().float(), "truth": labels(features, batch)[0]}
 
     def merge(self, states: Sequence[State]) -> dict[str, float]:
-        """Empty if no number is known."""
+        """Empty if no row has a number."""
         import torch
 
         from kdspec.ops.correlation import pearson, ranks

@@ -75,7 +75,7 @@ class AnswerMetrics(Evaluator):
         return {"places": torch.tensor(places), "scores": torch.tensor(scores, dtype=torch.float64)}
 
     def merge(self, states: Sequence[State]) -> dict[str, float]:
-        """Empty if no answer is known."""
+        """Empty if no question has an answer."""
         scores = []
         for number, (predicted, _) in self.predicted(states).items():
             answers = self.questions[number].answers

@@ -43,7 +43,7 @@ def read_json(
     """Objects: one per line, or an array that is the whole file or, with `field`, the value of that key.
 
     A column whose values cannot stand in one column is a mistake, and left out if nothing `reads` it. Its name and its
-    values are told if it may be quoted.
+    values are quoted in the error only if the file may be quoted.
     """
     return _read(text_of(file), field, reads, quotes)
 

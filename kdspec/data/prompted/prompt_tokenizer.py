@@ -28,7 +28,7 @@ class PromptTokenizer:
     """Writes the prompts of rows and encodes them, in the place of a tokenizer.
 
     An encoded row has the tree of its prompts, `input_ids` and `ends` (see `TokenTree`), and the tokens of the answers:
-    `answer_ids`, and `answers_at`, the place before each. An answer has as many tokens as tell it from the others; its
+    `answer_ids`, and `answers_at`, the place before each. An answer has as many tokens as distinguish it from the others; its
     probability is their product. They are in the order (token of an answer, order of the options, class), so that rows
     whose answers take more tokens can be padded behind.
 
@@ -85,7 +85,7 @@ class PromptTokenizer:
                 limit than the model's. The prompt itself is never cut.
 
         Raises:
-            Fault: KD502 if the answers cannot be told apart.
+            Fault: KD502 if the answers cannot be distinguished.
         """
         named = {name: columns[name] for name in self.question.template.columns}
         number = len(next(iter(columns.values())))

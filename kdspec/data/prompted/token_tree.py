@@ -49,7 +49,7 @@ def common(one: Sequence[int], other: Sequence[int]) -> int:
 
 
 def told_apart(sequences: Sequence[Sequence[int]]) -> tuple[int, list[int] | None]:
-    """The number of tokens that all sequences begin with, and how many of each it takes to tell it from the others.
+    """The number of tokens that all sequences begin with, and how many of each distinguish it from the others.
 
     None in place of these where one sequence begins another.
     """

@@ -31,7 +31,7 @@ class QueryRow:
     scores: tuple[float, ...] | None
     """One for each candidate; None if the row has none."""
     positives: tuple[int, ...]
-    """The places of the positives among the candidates, in their order; empty if none is known."""
+    """The places of the positives among the candidates, in their order; empty without any."""
     repeated: tuple[int, ...] = ()
     """If a candidate is written twice: for each one as it is written its place in `documents`."""
 

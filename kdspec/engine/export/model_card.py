@@ -183,7 +183,7 @@ def _calibrated(calibration: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             if "temperature" in values
             else "a scale and a bias of each class"
         )
-        yield f"Its confidence was fitted to {found['rows']:,} validation rows by {what}. The weights have it already: `kdspec_calibration` in `config.json` only tells of it."
+        yield f"Its confidence was fitted to {found['rows']:,} validation rows by {what}. The weights have it already: `kdspec_calibration` in `config.json` is only a record."
         yield ""
         yield "| metric of the validation rows | before | after |"
         yield "| --- | --- | --- |"

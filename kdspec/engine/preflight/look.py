@@ -98,7 +98,7 @@ class Look:
         return tuple(map(_note, findings))
 
     def _is_first_of(self, task: str) -> bool:
-        """Whether no earlier stage has the task, so that its rows are told once."""
+        """Whether no earlier stage has the task, so that its rows are reported once."""
         return next(stage.name for stage in self.plan.stages if task in stage.tasks) == self.stage.name
 
     def _loaders(self, name: str, task_inputs: TaskInputs) -> dict[str, Loader]:

@@ -73,7 +73,7 @@ class StopSignal:
         """Seconds from the signal in which it raises nothing."""
         self._saves = False
         self._over = False
-        """Whether the stop has arrived where it is told, so that it is not raised again."""
+        """Whether the stop has reached the code that reports it, so that it is not raised again."""
         self._asked = False
         """Whether the thread, and no signal, calls the handler."""
         self._process = os.getpid()

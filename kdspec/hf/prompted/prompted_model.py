@@ -104,7 +104,7 @@ class PromptedModel(Model):
                 if begun is not None:
                     short, long = sorted((begun, written), key=len)
                     message = (
-                        f"the answer {shown(short)} begins the answer {shown(long)}, so that it is never told apart"
+                        f"the answer {shown(short)} begins the answer {shown(long)}, so the two cannot be distinguished"
                     )
                     yield Fault("KD104", message, ("options", name), help="write answers of which none begins another")
             known.setdefault(written, name)
