@@ -11,7 +11,7 @@ from kdspec.engine.processes.backend import SingleProcess
 from kdspec.engine.run.build_stage import StageSetup, build_stage
 from kdspec.engine.run.run_folder import RunFolder
 from kdspec.engine.step.training_loop import TrainingLoop
-from kdspec.plan.prepare import prepare
+from kdspec.planning.prepare import prepare
 from kdspec.source.extends import compose
 from kdspec.testing import registry
 

@@ -19,7 +19,7 @@ LAYERS = {
     1: "api",
     2: "objectives data hf networks",
     3: "builtins registry spec",
-    4: "plan textbrewer",
+    4: "planning textbrewer",
     5: "engine",
     6: "rehearsal",
     7: "report render cli testing __main__",
@@ -137,7 +137,7 @@ def _may_know(module: str, other: str) -> bool:
 
 
 def test_the_language_is_torch_free() -> None:
-    code = "import sys, kdspec, kdspec.spec.check, kdspec.plan.plan, kdspec.cli, kdspec.registry.registry\nkdspec.load_registry()\n"
+    code = "import sys, kdspec, kdspec.spec.check, kdspec.planning.plan, kdspec.cli, kdspec.registry.registry\nkdspec.load_registry()\n"
     code += "print([name for name in ('torch', 'transformers', 'datasets') if name in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

@@ -50,7 +50,7 @@ class Report:
     table: tuple[Mapping[str, Any], ...] = ()
     """The rows of `table.json`; empty before the end of the run."""
     plan: Mapping[str, Any] | None = None
-    """`plan.json`, as `kdspec.plan.outline.outline` describes it; None if there is none of this version."""
+    """`plan.json`, as `kdspec.planning.outline.outline` describes it; None if there is none of this version."""
     spec: str = ""
     """The complete spec as YAML."""
     reads: tuple[Mapping[str, Any], ...] = ()

@@ -18,7 +18,7 @@ from kdspec.source.document import Document, Source
 if TYPE_CHECKING:
     from kdspec.api.plan.plan import Plan
     from kdspec.api.spec.spec import Spec
-    from kdspec.plan.plan_file import Saved
+    from kdspec.planning.plan_file import Saved
     from kdspec.registry.registry import Registry
 
 _MISSING = re.compile("no (?:file|folder) `(.*)`", re.DOTALL)
@@ -65,7 +65,7 @@ def read(
             help_ = "a plan names its folder itself: give the spec"
             raise FindingError(Finding("KD003", f"`{path}` is a plan, which `--untrusted` does not read", help=help_))
         if path.endswith(".json"):
-            from kdspec.plan import plan_file
+            from kdspec.planning import plan_file
 
             saved = plan_file.load(path)
             document = extends.compose(saved.spec, path, saved.folder)
@@ -83,7 +83,7 @@ def follow(
     name: str, document: Document, registry: Registry, saved: Saved | None = None, *, trusts_code: bool = False
 ) -> Reading:
     """Check and plan a document. A saved plan must equal the one that its spec gives now."""
-    from kdspec.plan.prepare import prepare
+    from kdspec.planning.prepare import prepare
 
     made = prepare(document, registry, trusts_code=trusts_code)
     plan, found = made.plan, made.findings

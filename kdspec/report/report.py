@@ -13,7 +13,7 @@ from kdspec.engine.evaluation.result_row import read_table
 from kdspec.engine.identity.record import FILE, IdentityRecord, NotRecorded
 from kdspec.engine.run import event_log
 from kdspec.engine.run.durable_files import atomic_write
-from kdspec.plan import outline_form
+from kdspec.planning import outline_form
 from kdspec.registry.plugins import Plugins
 from kdspec.report.page import page
 from kdspec.source import read_back

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
 from kdspec.diagnostics.finding import FindingError
 from kdspec.diagnostics.place import in_order, place
-from kdspec.plan.prepare import prepare
+from kdspec.planning.prepare import prepare
 from kdspec.registry.registry import Registry, load_registry
 from kdspec.source.extends import compose
 

@@ -82,7 +82,7 @@ def check_strategy(text: str, *plugins: Any, stage: str, folder: str | Path = ".
 
 
 def _planned(made: Any, stage: str) -> set[str]:
-    from kdspec.plan.outline import outline
+    from kdspec.planning.outline import outline
 
     terms = next(each for each in outline(made)["stages"] if each["name"] == stage)["terms"]
     return {term["name"] for term in terms}

@@ -10,7 +10,7 @@ import pytest
 from kdspec.cli.commands import run as run_command
 from kdspec.engine.run import run_folder
 from kdspec.engine.teacher_cache.cache import TeacherCache
-from kdspec.plan import prepare
+from kdspec.planning import prepare
 from kdspec.rehearsal import rehearse
 from kdspec.report import report
 

@@ -29,7 +29,7 @@ from kdspec.api.hooks import API_VERSION
 from kdspec.api.kinds.losses import FeatureLoss, LogitLoss
 from kdspec.api.spec.spec import Spec, Stage, Training
 from kdspec.cli import application
-from kdspec.plan.prepare import prepare
+from kdspec.planning.prepare import prepare
 from kdspec.registry.registry import KINDS, Registry, load_registry
 from kdspec.source.extends import compose
 from kdspec.testing import check_loss

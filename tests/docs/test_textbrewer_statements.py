@@ -99,7 +99,7 @@ SHOWN = {
         "tests/properties/test_same_loss.py::test_teacher_outputs_may_come_from_a_cache_or_its_reductions",
         f"{CACHE}::test_settings_that_change_the_values_have_separate_caches",
     ],
-    23: ["tests/plan/test_matches.py::test_names_of_terms_are_unique"],
+    23: ["tests/planning/test_matches.py::test_names_of_terms_are_unique"],
     24: ["plugins/kdspec-emd/tests/test_emd.py::test_it_has_textbrewers_golden_value"],
     25: [
         "tests/engine/forward/test_parameter_tree.py::test_parameters_and_buffers_count_but_apart",

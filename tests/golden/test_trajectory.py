@@ -16,7 +16,7 @@ from kdspec.cli import main
 from kdspec.engine.run.event_log import read
 from kdspec.engine.run.session import Session
 from kdspec.events import StepDone
-from kdspec.plan.prepare import prepare
+from kdspec.planning.prepare import prepare
 from kdspec.source.extends import load
 
 HERE = Path(__file__).parent

@@ -22,8 +22,8 @@ import yaml
 
 from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.diagnostics.place import place
-from kdspec.plan.prepare import prepare
-from kdspec.plan.resolved import resolved
+from kdspec.planning.prepare import prepare
+from kdspec.planning.resolved import resolved
 from kdspec.registry.registry import load_registry
 from kdspec.render import diagnostics as render
 from kdspec.source.document import Source

@@ -24,8 +24,8 @@ from kdspec.engine.step.normalization import Counted, Shares
 from kdspec.engine.step.training_loop import DrawnStep
 from kdspec.engine.step.whole_step import over_whole_step
 from kdspec.events import StepDone
-from kdspec.plan.micro_batching import batches
-from kdspec.plan.prepare import prepare
+from kdspec.planning.micro_batching import batches
+from kdspec.planning.prepare import prepare
 from kdspec.source.extends import compose
 from kdspec.testing import plan, registry, tiny
 

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from kdspec.diagnostics.diagnostic import DiagnosticError, Span
-from kdspec.plan.prepare import prepare
+from kdspec.planning.prepare import prepare
 from kdspec.registry.registry import Registry, load_registry
 from kdspec.rehearsal.rehearse import rehearse
 from kdspec.source.document import Document

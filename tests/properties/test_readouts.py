@@ -97,7 +97,7 @@ def test_a_folded_student_is_trained_on_in_a_later_stage(folder):
 
 
 def test_the_plan_shows_the_projection_and_the_width_of_the_saved_student(folder):
-    from kdspec.plan.outline import outline
+    from kdspec.planning.outline import outline
 
     for how, widths in {"keep": (3, 8, 8), "fold": (3, 8, 8), "drop": (3, 8, 3)}.items():
         found = outline(plan(SPEC, registry(), folder=folder, sets=[projected(how)]))

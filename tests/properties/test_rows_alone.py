@@ -152,7 +152,7 @@ def test_every_family_that_is_taken_as_row_wise_is_tested():
 )
 def test_a_family_that_mixes_padding_in_gets_random_batches_and_is_evaluated_by_length(answers, family):
     from kdspec.engine.evaluation.evaluate import HardLoss, evaluate
-    from kdspec.plan.micro_batching import batches
+    from kdspec.planning.micro_batching import batches
 
     lengths = (2, 4, 12, 2, 4, 12, 7, 2)
     found, expected, stage = answers(family, lengths=lengths)

@@ -25,7 +25,7 @@ from kdspec.objectives.soft_labels import Soft
 from kdspec.ops import unpad
 from kdspec.ops.mean import Mean
 from kdspec.ops.unpad import Packing
-from kdspec.plan.prepare import prepare
+from kdspec.planning.prepare import prepare
 from kdspec.registry.registry import load_registry
 from kdspec.source.extends import compose
 from kdspec.testing import tiny

@@ -21,7 +21,7 @@ from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.run.checkpoint import CheckpointStore
 from kdspec.engine.run.durable_files import sha256
 from kdspec.engine.run.manifest import FileRecord, Manifest
-from kdspec.plan.prepare import prepare
+from kdspec.planning.prepare import prepare
 from kdspec.registry.registry import load_registry
 from kdspec.source.extends import compose
 from kdspec.source.secrets import covered, secrets

@@ -11,7 +11,7 @@ import pytest
 from kdspec.api.plan.plan import Plan
 from kdspec.diagnostics.finding import Finding
 from kdspec.diagnostics.place import place
-from kdspec.plan.prepare import prepare
+from kdspec.planning.prepare import prepare
 from kdspec.rehearsal.rehearse import rehearse
 from kdspec.rehearsal.result import Rehearsal
 from kdspec.source.document import Document

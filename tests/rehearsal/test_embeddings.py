@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kdspec.plan.prepare import prepare
+from kdspec.planning.prepare import prepare
 from kdspec.rehearsal.rehearse import rehearse
 from kdspec.source.extends import compose
 from kdspec.testing import tiny

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdspec.plan.prepare import prepare
+from kdspec.planning.prepare import prepare
 from kdspec.rehearsal.lengths import measured
 from kdspec.rehearsal.rehearse import rehearse
 from kdspec.rehearsal.result import as_data

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kdspec.engine.run.session import Session
-from kdspec.plan.prepare import prepare
+from kdspec.planning.prepare import prepare
 from kdspec.registry.registry import load_registry
 from kdspec.source.extends import load
 

@@ -16,8 +16,8 @@ import pytest
 from rich.console import Console
 
 from kdspec.diagnostics.place import in_order, place
-from kdspec.plan.outline import outline
-from kdspec.plan.prepare import prepare
+from kdspec.planning.outline import outline
+from kdspec.planning.prepare import prepare
 from kdspec.registry.registry import load_registry
 from kdspec.rehearsal.rehearse import rehearse
 from kdspec.rehearsal.result import as_data, settled

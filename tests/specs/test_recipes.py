@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 from kdspec import BuildContext
-from kdspec.plan.prepare import prepare
+from kdspec.planning.prepare import prepare
 from kdspec.registry.registry import load_registry
 from kdspec.source.extends import load
 

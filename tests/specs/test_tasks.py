@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 
 from kdspec.api.kinds.kinds import Task
 from kdspec.engine.run.session import Session
-from kdspec.plan.prepare import prepare
+from kdspec.planning.prepare import prepare
 from kdspec.registry.plugins import load as load_plugins
 from kdspec.registry.registry import load_registry
 from kdspec.report import report

@@ -68,8 +68,8 @@ def plan(
     """Show what would run: models, layers, losses, shapes, cost, and where each value comes from. Nothing is loaded."""
     from kdspec.cli.print_diagnostics import show_reading
     from kdspec.cli.rehearse import rehearsed
-    from kdspec.plan.outline import outline
-    from kdspec.plan.resolved import resolved
+    from kdspec.planning.outline import outline
+    from kdspec.planning.resolved import resolved
     from kdspec.rehearsal.result import as_data, settled
 
     invocation: Invocation = context.obj
@@ -134,7 +134,7 @@ def _rows(invocation: Invocation, reading: Reading) -> dict[str, Any]:
 
 
 def _write(plan: Plan, file: Path) -> None:
-    from kdspec.plan import plan_file
+    from kdspec.planning import plan_file
 
     try:
         file.write_text(plan_file.dumps(plan, file.parent), encoding="utf-8")
@@ -145,8 +145,8 @@ def _write(plan: Plan, file: Path) -> None:
 
 def _compare(invocation: Invocation, plan: Plan, against: str, *, json: bool) -> None:
     from kdspec.cli.print_diagnostics import show_reading
-    from kdspec.plan.difference import difference
-    from kdspec.plan.outline import outline
+    from kdspec.planning.difference import difference
+    from kdspec.planning.outline import outline
 
     other = invocation.read(against)
     if other.plan is None:

@@ -14,7 +14,7 @@ from kdspec.engine.batches.length_split import LengthSplit
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.batches.sampler import DataOrder
 from kdspec.events import Note
-from kdspec.plan.micro_batching import BatchingPlan
+from kdspec.planning.micro_batching import BatchingPlan
 
 # Tokens that one more micro-batch costs for any model: all weights are read again, their gradients are added again, and
 # products with fewer tokens do not fill a CPU.

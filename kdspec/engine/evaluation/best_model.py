@@ -19,7 +19,7 @@ from kdspec.engine.evaluation.teacher_answers import TeacherAnswers
 from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.engine.processes.process_group import ProcessGroup
 from kdspec.events import Evaluated
-from kdspec.plan.feature_reader import locate
+from kdspec.planning.feature_reader import locate
 from kdspec.source.read_back import Count, Seconds
 
 MEAN = "mean"

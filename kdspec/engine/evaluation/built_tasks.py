@@ -24,7 +24,7 @@ from kdspec.engine.forward.models import Models
 from kdspec.engine.forward.trained_heads import with_downloads
 from kdspec.engine.processes.process_group import ProcessGroup
 from kdspec.networks.module_digest import module_digest
-from kdspec.plan.feature_reader import locate
+from kdspec.planning.feature_reader import locate
 
 
 def built_tasks(

@@ -17,7 +17,7 @@ from kdspec.engine.export.model_folder import versions
 from kdspec.engine.identity.reading import ReadContent
 from kdspec.engine.run.durable_files import atomic_write
 from kdspec.hf.saved.usage import library, pipeline_tag, usage
-from kdspec.plan.resolved import as_yaml
+from kdspec.planning.resolved import as_yaml
 from kdspec.source.variables import Written
 
 _MANY = 50

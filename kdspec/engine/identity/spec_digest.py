@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Any
 
 from kdspec.api.plan.plan import Plan
-from kdspec.plan import resolved
+from kdspec.planning import resolved
 
 
 def spec_digests(plan: Plan, salt: str) -> dict[str, str]:

@@ -44,7 +44,7 @@ from kdspec.engine.teacher_cache.samples import Samples
 from kdspec.engine.teacher_cache.slots import Uncacheable
 from kdspec.engine.teacher_cache.store import Store
 from kdspec.engine.teacher_cache.survey import survey
-from kdspec.plan.feature_reader import locate
+from kdspec.planning.feature_reader import locate
 
 _ROWS_AT_ONCE = 64
 _INPUTS = Feature(name="inputs_mask", paths=(parse("batch.attention_mask"),), several=False)

@@ -18,7 +18,7 @@ from kdspec.engine.identity.reading import Pair, ReadContent, difference, differ
 from kdspec.engine.identity.record import FILE, IdentityRecord, NotRecorded, StageIdentity
 from kdspec.engine.identity.spec_digest import spec_digest, spec_digests
 from kdspec.engine.run.run_folder import RunFolder
-from kdspec.plan.resolved import resolved
+from kdspec.planning.resolved import resolved
 from kdspec.registry.registry import Registry
 from kdspec.source.document import parse
 

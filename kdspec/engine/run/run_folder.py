@@ -24,8 +24,8 @@ from kdspec.engine.run.checkpoint import CheckpointStore
 from kdspec.engine.run.durable_files import atomic_write, cannot_write, sha256, sync
 from kdspec.engine.run.lock import RunLock
 from kdspec.events import StageFinished, from_json, to_json
-from kdspec.plan.outline import outline
-from kdspec.plan.resolved import resolved
+from kdspec.planning.outline import outline
+from kdspec.planning.resolved import resolved
 from kdspec.source import read_back
 from kdspec.source.read_back import Damage, Form, PathText
 

@@ -19,7 +19,7 @@ from kdspec.engine.step.build_models import StageModels
 from kdspec.engine.step.task_inputs import TaskInputs
 from kdspec.engine.teacher_cache.open_cache import CacheOpener
 from kdspec.events import CacheState, Note
-from kdspec.plan.micro_batching import batches
+from kdspec.planning.micro_batching import batches
 from kdspec.registry.registry import Registry
 
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from kdspec.api.kinds.context import BuildContext
 from kdspec.builtins.matching.layer_maps import Explicit, First, Last, Skip, Uniform, kdspec_components
 from kdspec.diagnostics.fault import Fault
-from kdspec.plan.prepare import prepare
+from kdspec.planning.prepare import prepare
 from kdspec.registry.registry import load_registry
 from kdspec.source.extends import compose
 

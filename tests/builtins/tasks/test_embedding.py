@@ -23,8 +23,8 @@ from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.forward.guarded_task import built as built_task
 from kdspec.engine.run.event_log import read
 from kdspec.events import CacheState, Evaluated, Note
-from kdspec.plan.micro_batching import batches
-from kdspec.plan.resolved import resolved
+from kdspec.planning.micro_batching import batches
+from kdspec.planning.resolved import resolved
 from kdspec.testing import check, run
 from kdspec.testing.task_suite import check_task
 

@@ -10,7 +10,7 @@ import torch
 from kdspec.diagnostics.place import place
 from kdspec.events import StepDone
 from kdspec.ops.attention import attention_ce
-from kdspec.plan.prepare import prepare
+from kdspec.planning.prepare import prepare
 from kdspec.rehearsal.rehearse import rehearse
 from kdspec.source.extends import compose
 from kdspec.testing import tiny

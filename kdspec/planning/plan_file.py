@@ -15,10 +15,10 @@ from pydantic import BaseModel, JsonValue
 
 from kdspec.api.plan.plan import Plan
 from kdspec.diagnostics.finding import Finding, FindingError
-from kdspec.plan import outline_form
-from kdspec.plan.difference import difference
-from kdspec.plan.outline import outline
-from kdspec.plan.resolved import resolved
+from kdspec.planning import outline_form
+from kdspec.planning.difference import difference
+from kdspec.planning.outline import outline
+from kdspec.planning.resolved import resolved
 from kdspec.source import read_back
 from kdspec.source.read_back import Damage, Form, PathText
 

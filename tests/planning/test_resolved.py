@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kdspec.plan import resolved
+from kdspec.planning import resolved
 from kdspec.source.document import Located, parse
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kdspec.cli import main
-from kdspec.plan.difference import PlanChange, difference
+from kdspec.planning.difference import PlanChange, difference
 from kdspec.testing import tiny
 
 TINY = Path(__file__).parent.parent / "data" / "tiny"

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, JsonValue, model_validator
 
-from kdspec.plan.outline import FORMAT, ValueOrigin
+from kdspec.planning.outline import FORMAT, ValueOrigin
 from kdspec.source.read_back import Count, Form
 
 
@@ -133,7 +133,7 @@ _FORM: Form[_Outline] = Form(_Outline)
 
 
 def checked(data: Any) -> dict[str, Any]:
-    """The same data, if it is an outline as `kdspec.plan.outline.outline` describes it. Raises `Damage` if not."""
+    """The same data, if it is an outline as `kdspec.planning.outline.outline` describes it. Raises `Damage` if not."""
     _FORM.of(data)
     outline: dict[str, Any] = data
     return outline

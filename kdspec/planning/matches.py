@@ -17,9 +17,9 @@ from kdspec.api.spec.spec import Spec
 from kdspec.api.spec.spec_source import SpecSource
 from kdspec.diagnostics.diagnostic import closest
 from kdspec.diagnostics.finding import TRACEBACK, Finding, Mark, SpecPath
-from kdspec.plan.derive_projections import Kept, ProjectionRule
-from kdspec.plan.layer_counts import is_layered, is_scores
-from kdspec.plan.layer_pairs import Compared, LayerSelection, Pairing, how_many
+from kdspec.planning.derive_projections import Kept, ProjectionRule
+from kdspec.planning.layer_counts import is_layered, is_scores
+from kdspec.planning.layer_pairs import Compared, LayerSelection, Pairing, how_many
 from kdspec.registry.registry import Registry
 
 _KINDS = ("hidden", "attention", "embedding")

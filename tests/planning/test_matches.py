@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from kdspec import FeatureLoss, LayerMap, MatchPreset, Model, ModelFacts, Projection
-from kdspec.plan.prepare import prepare
+from kdspec.planning.prepare import prepare
 from kdspec.source.extends import compose
 from kdspec.testing import registry
 

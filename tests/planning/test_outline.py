@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kdspec.plan.outline import FORMAT, outline
-from kdspec.plan.prepare import prepare
+from kdspec.planning.outline import FORMAT, outline
+from kdspec.planning.prepare import prepare
 from kdspec.source.extends import compose
 from kdspec.testing import registry
 

@@ -13,7 +13,7 @@ from kdspec.api.spec.match import Match, Pair
 from kdspec.api.spec.spec_source import SpecSource
 from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import TRACEBACK, Finding, SpecPath
-from kdspec.plan.layer_counts import ATTENTION, count
+from kdspec.planning.layer_counts import ATTENTION, count
 
 
 class Compared(NamedTuple):

@@ -12,7 +12,7 @@ from kdspec.api.plan.needs import HARD_LABELS, DeclaredTerm
 from kdspec.api.plan.plan import Feature, Plan, StagePlan, TaskPlan
 from kdspec.api.spec.match import PlannedMatch, match_keys
 from kdspec.diagnostics.finding import SpecPath
-from kdspec.plan.micro_batching import BatchingPlan, batches
+from kdspec.planning.micro_batching import BatchingPlan, batches
 
 FORMAT = 1
 """The version of the format; it changes if programs that read the data must change."""

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from kdspec import Distiller, LogitLoss, Needs, TaskNeeds
-from kdspec.plan.micro_batching import batches
-from kdspec.plan.outline import outline
-from kdspec.plan.prepare import prepare
+from kdspec.planning.micro_batching import batches
+from kdspec.planning.outline import outline
+from kdspec.planning.prepare import prepare
 from kdspec.source.extends import compose
 from kdspec.testing import registry, tiny
 

@@ -13,15 +13,15 @@ from kdspec.api.spec.spec import Spec
 from kdspec.api.spec.spec_source import SpecSource
 from kdspec.api.working.task import Head
 from kdspec.diagnostics.finding import Finding, Mark
-from kdspec.plan import micro_batching
-from kdspec.plan.derive_projections import Kept
-from kdspec.plan.feature_reader import FeatureReader, adaptor_paths
-from kdspec.plan.fit_losses import fitted
-from kdspec.plan.known_models import Known, known, raised
-from kdspec.plan.layer_pairs import Compared
-from kdspec.plan.matches import MatchExpansion
-from kdspec.plan.names import circles, unresolved
-from kdspec.plan.unused import twice, unread
+from kdspec.planning import micro_batching
+from kdspec.planning.derive_projections import Kept
+from kdspec.planning.feature_reader import FeatureReader, adaptor_paths
+from kdspec.planning.fit_losses import fitted
+from kdspec.planning.known_models import Known, known, raised
+from kdspec.planning.layer_pairs import Compared
+from kdspec.planning.matches import MatchExpansion
+from kdspec.planning.names import circles, unresolved
+from kdspec.planning.unused import twice, unread
 from kdspec.registry.registry import Registry
 
 

@@ -14,7 +14,7 @@ from kdspec.api.spec.spec import Spec
 from kdspec.data.answers.recorded import answered_task
 from kdspec.diagnostics.diagnostic import did_you_mean, near
 from kdspec.diagnostics.finding import Finding, Mark, SpecPath
-from kdspec.plan.matches import Lacking
+from kdspec.planning.matches import Lacking
 
 Paths = Mapping[str, str | list[str]]
 """The field paths of a model's features, by name."""

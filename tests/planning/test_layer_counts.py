@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kdspec.plan.layer_counts import count, is_layered
+from kdspec.planning.layer_counts import count, is_layered
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from kdspec.api.spec.spec_source import SpecSource
 from kdspec.api.working.task import Head
 from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import TRACEBACK, Finding, SpecPath, of_fault
-from kdspec.plan.derive_projections import Kept
+from kdspec.planning.derive_projections import Kept
 
 _RANGE = "KD104"
 

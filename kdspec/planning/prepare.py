@@ -10,7 +10,7 @@ from kdspec.api.spec.spec import Spec
 from kdspec.api.spec.spec_source import SpecSource
 from kdspec.diagnostics.diagnostic import Diagnostic
 from kdspec.diagnostics.finding import TRACEBACK, Finding
-from kdspec.plan import plan as planning
+from kdspec.planning import plan as planning
 from kdspec.registry.registry import Registry
 from kdspec.source.document import Document
 from kdspec.spec import check

@@ -10,8 +10,8 @@ from kdspec.api.kinds.losses import Projection
 from kdspec.api.kinds.model import KeptProjection, ModelFacts
 from kdspec.api.spec.match import DERIVED_PROJECTION
 from kdspec.diagnostics.finding import Finding, Mark
-from kdspec.plan.layer_counts import ATTENTION
-from kdspec.plan.layer_pairs import Compared
+from kdspec.planning.layer_counts import ATTENTION
+from kdspec.planning.layer_pairs import Compared
 from kdspec.registry.registry import Registry
 
 ProjectionOrigin = Literal["written", "derived", "off", "unneeded", "unknown"]

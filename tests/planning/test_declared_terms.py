@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kdspec import Component, DeclaredTerm, Distiller, Needs, ObjectiveContext, Schedule, TaskNeeds, by_name, hookimpl
-from kdspec.plan.outline import outline
+from kdspec.planning.outline import outline
 from kdspec.render.plan import terms
 
 
