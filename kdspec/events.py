@@ -76,7 +76,10 @@ class StepDone:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """Metrics of one model on one split after `step` steps; `best`: whether they are the best so far by `selected_by`."""
+    """Metrics of one model on one split after `step` steps; `best`: whether they are the best so far by `selected_by`.
+
+    `lower_is_better`: whether lower values of `selected_by` are better.
+    """
 
     stage: str
     step: int
@@ -85,6 +88,7 @@ class Evaluated:
     metrics: dict[str, float]
     best: bool
     selected_by: str = ""
+    lower_is_better: bool = False
 
 
 @dataclass(frozen=True, slots=True)

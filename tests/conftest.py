@@ -22,7 +22,7 @@ os.environ["COLUMNS"] = "120"
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-pytest_plugins = ["text_stages", "tiny_folders", "toy_runs"]
+pytest_plugins = ["folders_of_runs", "text_stages", "tiny_folders", "toy_runs"]
 
 SPECS = Path(__file__).parent.parent / "specs"
 

@@ -34,7 +34,7 @@ def test_the_pages_are_fresh(generate, capsys):
 def test_the_library_lists_arguments_and_fields():
     page = (DOCS / "library.md").read_text(encoding="utf-8")
     for named in (
-        "Evaluated(stage, step, split, model, metrics, best, selected_by)",
+        "Evaluated(stage, step, split, model, metrics, best, selected_by, lower_is_better)",
         "encode(columns, tokenizer, longest)",
     ):
         assert f"| `{named}` |" in page

@@ -126,7 +126,8 @@ class BestModelTracker:
             progress.best_step, progress.best_metrics = progress.step, metrics
         progress.evaluates = False
         student = self.stage.student
-        return Evaluated(self.stage.name, progress.step, "validation", student, metrics, chosen, self.metric)
+        lower = not self._higher()
+        return Evaluated(self.stage.name, progress.step, "validation", student, metrics, chosen, self.metric, lower)
 
     def _loss(self, metrics: Mapping[str, float]) -> float:
         """The loss that breaks ties: of the task of the metric, or the mean over tasks; NaN where it is not known."""

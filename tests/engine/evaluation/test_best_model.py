@@ -118,6 +118,7 @@ def test_the_metric_has_a_direction(values, higher, best, launch):
     assert end.best_step == best
     if best is not None:
         assert end.metrics["score"] == ran.of(Evaluated)[best - 1].metrics["score"]
+    assert {event.lower_is_better for event in ran.of(Evaluated)} == {not higher}
     assert ran.of(Evaluated)[0].best == (not math.isnan(float(values[1:-1].split(",")[0])))
 
 
