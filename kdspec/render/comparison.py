@@ -14,7 +14,7 @@ from kdspec.render.clean import clean
 from kdspec.render.progress import duration
 from kdspec.render.table import count
 from kdspec.report.comparison.setting_table import ABSENT, SettingRow
-from kdspec.report.comparison.variant import Comparison, Figure, FigureColumn, FigureUnit, Variant
+from kdspec.report.comparison.variant import RunComparison, Figure, FigureColumn, FigureUnit, Variant
 
 _ACROSS = 4
 """Variants that are columns of the terminal's table; more of them are rows."""
@@ -23,7 +23,7 @@ _WORD = 16
 BEST = "best"
 
 
-def as_data(found: Comparison) -> dict[str, Any]:
+def as_data(found: RunComparison) -> dict[str, Any]:
     """The comparison as data for JSON.
 
     Keys: `metric` and `lower_is_better` (of the validation metric by which variants are compared; empty if they have none in
@@ -112,7 +112,7 @@ def runs_text(variant: Variant) -> str:
     return f"{len(variant.finished)} of {len(variant.runs)} finished"
 
 
-def table(found: Comparison) -> Table:
+def table(found: RunComparison) -> Table:
     """The figures of the variants: variants as columns if they are few, else as rows.
 
     Sizes and costs that are the same for all are left out: `common` has them.
@@ -121,13 +121,13 @@ def table(found: Comparison) -> Table:
     return _drawn([list(column) for column in zip(*grid, strict=True)] if len(found.variants) <= _ACROSS else grid)
 
 
-def common(found: Comparison) -> str:
+def common(found: RunComparison) -> str:
     """The sizes and costs that are the same for all variants, on one line; empty without any."""
     listed = ", ".join(f"{column.name} {_texts(column)[0]}" for column in found.columns if _is_common(column))
     return f"the same for all: {listed}" if listed else ""
 
 
-def differences(found: Comparison) -> Table | None:
+def differences(found: RunComparison) -> Table | None:
     """The settings, content and versions that differ, by variant; None if nothing does."""
     rows = [*found.differences, *found.content, *found.versions]
     if not rows or len(found.variants) < 2:
@@ -147,7 +147,7 @@ def _drawn(grid: Sequence[Sequence[str]]) -> Table:
     return made
 
 
-def caption(found: Comparison) -> str:
+def caption(found: RunComparison) -> str:
     """What the figures are, and how the best variant is chosen."""
     parts = []
     if any(len(variant.runs) > 1 for variant in found.variants):
@@ -160,7 +160,7 @@ def caption(found: Comparison) -> str:
     return "; ".join(parts)
 
 
-def _why_none(found: Comparison) -> str:
+def _why_none(found: RunComparison) -> str:
     if not found.metric:
         some = any(run.selected_by for run in found.runs)
         return "the runs are selected by different metrics" if some else "no run has a validation metric"
@@ -169,7 +169,7 @@ def _why_none(found: Comparison) -> str:
     return f"fewer than two variants have a finished run with validation {found.metric}"
 
 
-def open_lines(found: Comparison) -> Iterator[str]:
+def open_lines(found: RunComparison) -> Iterator[str]:
     """A line for each run that is not finished, and for each damaged line of a log."""
     for run in found.runs:
         if run.status != "finished":
@@ -178,7 +178,7 @@ def open_lines(found: Comparison) -> Iterator[str]:
         yield from (clean(f"{run.folder}: {text}") for text in run.damaged)
 
 
-def _grid(found: Comparison) -> Iterator[list[str]]:
+def _grid(found: RunComparison) -> Iterator[list[str]]:
     """Headings and a row for each variant, as text."""
     several = any(len(variant.runs) > 1 for variant in found.variants)
     columns = [column for column in found.columns if not _is_common(column)]

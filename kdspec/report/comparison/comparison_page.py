@@ -10,7 +10,7 @@ from kdspec.render.comparison import BEST, caption, figure_text, number_text, op
 from kdspec.render.progress import duration
 from kdspec.report.comparison.comparison_style import COMPARISON_STYLE
 from kdspec.report.comparison.overlay import OverlayLine, line_class, overlay
-from kdspec.report.comparison.variant import Comparison
+from kdspec.report.comparison.variant import RunComparison
 from kdspec.report.curve import MOST, Curve
 from kdspec.report.digest import StageCurves
 from kdspec.report.style import STYLE
@@ -24,7 +24,7 @@ _POINTS, _FEWEST = 60_000, 12
 """Points of all charts, and the fewest of a line."""
 
 
-def comparison_page(found: Comparison, title: str, notes: Sequence[str] = ()) -> str:
+def comparison_page(found: RunComparison, title: str, notes: Sequence[str] = ()) -> str:
     """The whole page; everything is escaped, and no character is invisible.
 
     Args:
@@ -55,7 +55,7 @@ def _section(title: str, html: str) -> str:
     return f"<section>\n<h2>{escape(title)}</h2>\n{html}\n</section>" if html else ""
 
 
-def _header(found: Comparison, title: str) -> str:
+def _header(found: RunComparison, title: str) -> str:
     states = [run.status for run in found.runs]
     counted = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states)))
     variants = f"{len(found.variants)} variant{'s' if len(found.variants) > 1 else ''}"
@@ -64,7 +64,7 @@ def _header(found: Comparison, title: str) -> str:
     return f"<header>\n{head}\n{_tiles(found)}</header>"
 
 
-def _tiles(found: Comparison) -> str:
+def _tiles(found: RunComparison) -> str:
     """The main figures of the best variant, in large type."""
     if found.best is None:
         return ""
@@ -81,7 +81,7 @@ def _tiles(found: Comparison) -> str:
     return f'<dl class="figures">{"".join(tiles)}</dl>\n'
 
 
-def _figures(found: Comparison) -> str:
+def _figures(found: RunComparison) -> str:
     several = any(len(variant.runs) > 1 for variant in found.variants)
     head = ["", *(("runs",) if several else ()), *(column.name for column in found.columns)]
     rows = []
@@ -96,7 +96,7 @@ def _figures(found: Comparison) -> str:
     return _table(head, rows, numbers=len(found.columns)) + note
 
 
-def _differences(found: Comparison) -> str:
+def _differences(found: RunComparison) -> str:
     """Settings, content and versions that differ: a row for each variant if these are more than the settings."""
     rows = [*found.differences, *found.content, *found.versions]
     if not rows or len(found.variants) < 2:
@@ -111,7 +111,7 @@ def _differences(found: Comparison) -> str:
     )
 
 
-def _curves(found: Comparison) -> Iterator[str]:
+def _curves(found: RunComparison) -> Iterator[str]:
     """For each stage the loss, its terms and the validation metrics of all runs over each other."""
     stages = dict.fromkeys(name for run in found.runs for name in run.digest.begun if name in run.digest.stages)
     charts = [(stage, *chart) for stage in stages for chart in _charts(found, stage)][:_CHARTS]
@@ -124,7 +124,7 @@ def _curves(found: Comparison) -> Iterator[str]:
             yield _section(f"Curves of {stage}", body)
 
 
-def _charts(found: Comparison, stage: str) -> Iterator[tuple[str, str, list[OverlayLine]]]:
+def _charts(found: RunComparison, stage: str) -> Iterator[tuple[str, str, list[OverlayLine]]]:
     names: dict[tuple[str, str], Callable[[StageCurves], Curve | None]] = {("loss", "weighted total"): _loss}
     of_runs = [run.digest.stages[stage] for run in found.runs if stage in run.digest.stages]
     for metric in dict.fromkeys(name for curves in of_runs for name in curves.metrics):
@@ -168,7 +168,7 @@ def _drawn(name: str, aside: str, lines: Sequence[OverlayLine], most: int) -> st
     return f"<figure><figcaption>{caption_}</figcaption>{svg}</figure>" if svg else ""
 
 
-def _legend(found: Comparison) -> str:
+def _legend(found: RunComparison) -> str:
     items = "".join(
         f"<li>{_swatch(number)}{escape(variant.label)}</li>" for number, variant in enumerate(found.variants[:_LINES])
     )
@@ -179,7 +179,7 @@ def _swatch(variant: int) -> str:
     return f'<svg class="swatch {line_class(variant)}" viewBox="0 0 26 10" aria-hidden="true"><path d="M0 5H26"/></svg>'
 
 
-def _runs(found: Comparison) -> str:
+def _runs(found: RunComparison) -> str:
     head = ["", "variant", "seed", "state", *((f"validation {found.metric}",) if found.metric else ()), "steps"]
     head += ["training time", "starts", "folder"]
     rows = []

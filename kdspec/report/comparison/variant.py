@@ -60,7 +60,7 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunComparison:
     """Several runs, as variants."""
 
     runs: tuple[ComparedRun, ...]
@@ -96,7 +96,7 @@ class Comparison:
         return (min if self.lower_is_better else max)(known, key=lambda number: means[number])
 
 
-def compare(runs: Iterable[ComparedRun]) -> Comparison:
+def compare(runs: Iterable[ComparedRun]) -> RunComparison:
     """Group runs into variants, in the order of their first runs, and collect what differs."""
     found = tuple(runs)
     groups = list(_groups(found))
@@ -106,7 +106,7 @@ def compare(runs: Iterable[ComparedRun]) -> Comparison:
     metrics = {run.selected_by for run in found if run.selected_by}
     metric = metrics.pop() if len(metrics) == 1 else ""
     variants = tuple(Variant(label, tuple(group)) for label, group in zip(labels, groups, strict=True))
-    return Comparison(
+    return RunComparison(
         runs=found,
         variants=variants,
         differences=differences,
