@@ -27,7 +27,7 @@ COMMANDS = (
     "kdspec.cli.commands.predict",
     "kdspec.cli.commands.cache",
     "kdspec.cli.commands.report",
-    "kdspec.cli.commands.compare",
+    "kdspec.cli.commands.several_runs.compare",
     "kdspec.cli.commands.bench",
     "kdspec.cli.commands.clean",
     "kdspec.cli.commands.listing",

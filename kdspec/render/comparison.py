@@ -14,7 +14,7 @@ from kdspec.render.clean import clean
 from kdspec.render.progress import duration
 from kdspec.render.table import count
 from kdspec.report.comparison.setting_table import ABSENT, SettingRow
-from kdspec.report.comparison.variant import RunComparison, Figure, FigureColumn, FigureUnit, Variant
+from kdspec.report.comparison.variant import Figure, FigureColumn, FigureUnit, RunComparison, Variant
 
 _ACROSS = 4
 """Variants that are columns of the terminal's table; more of them are rows."""
