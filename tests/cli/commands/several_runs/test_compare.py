@@ -75,7 +75,7 @@ def test_a_damaged_line_is_named_and_left_out(kdspec, folder_of_run):
         log.write("broken\n")
     outcome = kdspec("compare", str(one), str(folder_of_run("b", temperature=4)))
     assert outcome.code == 0
-    assert f"{one}: line 9 of `events.jsonl` is not an event of a run" in outcome.err
+    assert f"{one}: line 11 of `events.jsonl` is not an event of a run" in outcome.err
 
 
 def test_a_page_that_cannot_be_written_is_an_error(kdspec, folder_of_run, tmp_path):
