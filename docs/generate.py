@@ -19,7 +19,7 @@ from kdspec.api.spec.match import Match
 from kdspec.api.spec.spec import Spec
 from kdspec.cli import exits
 from kdspec.cli.application import application
-from kdspec.diagnostics.codes import CODES
+from kdspec.diagnostics.codes.table import CODES
 from kdspec.registry.registry import KINDS, Registry, RegistryEntry
 from kdspec.render.components import plural
 from kdspec.render.example import example

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-from kdspec.diagnostics.codes import CODES, Code
+from kdspec.diagnostics.codes.code import Code
+from kdspec.diagnostics.codes.table import CODES
 
 __all__ = [
     "CODES",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kdspec.diagnostics.codes import CODES
+from kdspec.diagnostics.codes.table import CODES
 from kdspec.diagnostics.diagnostic import Severity, one_line
 from kdspec.diagnostics.fault import Fault
 
