@@ -81,6 +81,14 @@ def recorded(output: Path, steps: int) -> Path:
             data = ASSETS / "headlines" / f"{split}.csv"
             command = ["predict", str(trained), "--data", str(data), "-o", str(made), "--probabilities"]
             subprocess.run([sys.executable, "-m", "kdspec", *command], check=True)
+    # What is recorded has no labels: the students of it see only what the teacher says.
+    said = [
+        json.loads(line)
+        for split in ("train", "unlabelled")
+        for line in (folder / f"answers-{split}.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
+    lines = [json.dumps({key: row[key] for key in ("headline", "answer", "probabilities")}) + "\n" for row in said]
+    (folder / "answers.jsonl").write_text("".join(lines), encoding="utf-8")
     return folder
 
 
@@ -94,7 +102,7 @@ def teacher(folder: Path, steps: int) -> dict[str, Any]:
         **({"epochs": 2} if steps == STEPS else {"steps": steps}),
     }
     stage = {"distiller": {"supervised": {"model": "student"}}, "training": training}
-    return spec("teacher", 1, task(folder, ["train.jsonl"], "label"), {"student": model}, stage)
+    return spec("teacher", 1, task(folder, "train.jsonl", "label"), {"student": model}, stage)
 
 
 def student(name: str, seed: int, suffix: str, folder: Path, steps: int) -> dict[str, Any]:
@@ -103,21 +111,20 @@ def student(name: str, seed: int, suffix: str, folder: Path, steps: int) -> dict
     small = {"transformers": {"like": "encoder", "config": base}}
     models = {"encoder": {"transformers": {"path": str(ASSETS / "all-MiniLM-L6-v2")}}, "student": small}
     training = {**TRAINING, "steps": steps, **({"calibrate": "temperature"} if suffix else {})}
-    answered = ["answers-train.jsonl", "answers-unlabelled.jsonl"]
     if name == "probabilities":
         models["judge"] = {"recorded": {"probabilities": "probabilities"}}
         soft = {"loss": "kl", "temperature": 1}
         distiller: dict[str, Any] = {"general": {"teacher": "judge", "student": "student", "soft_labels": soft}}
-        about = task(folder, answered, "label")
+        about = task(folder, "answers.jsonl", "label")
     else:
         distiller = {"supervised": {"model": "student"}}
-        about = task(folder, answered, "answer") if name == "answers" else task(folder, ["train.jsonl"], "label")
+        about = task(folder, "answers.jsonl", "answer") if name == "answers" else task(folder, "train.jsonl", "label")
     return spec(f"{name}{suffix}-seed-{seed}", seed, about, models, {"distiller": distiller, "training": training})
 
 
-def task(folder: Path, train: Sequence[str], label: str) -> dict[str, Any]:
+def task(folder: Path, train: str, label: str) -> dict[str, Any]:
     """Headlines, of which only the training rows differ; `label` is a column of them."""
-    data = {"train": [str(folder / name) for name in train]}
+    data = {"train": str(folder / train)}
     data |= {split: str(named(folder, split, label)) for split in ("validation", "test")}
     columns = {"text": "headline", "label": label, "labels": ["plain", "sarcastic"], "max_length": 64}
     return {"headlines": {"sequence_classification": {"data": {"json": data}, **columns}}}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -10,8 +10,9 @@ from torch import Tensor
 from kdspec.api.kinds.context import ExampleContext, Input
 from kdspec.api.plan.plan import Plan, StagePlan
 from kdspec.api.working.batch import Batch
-from kdspec.api.working.task import ANSWERS, Head
+from kdspec.api.working.task import ANSWERS, Head, Reader
 from kdspec.data.answers.recorded import answered_task
+from kdspec.data.prompted.prompt_tokenizer import FORM, prompt_example
 from kdspec.engine.forward.error_context import error_context
 
 Examples = Mapping[str, Mapping[str, Input]]
@@ -24,7 +25,12 @@ def form_of(plan: Plan, model: str) -> str:
 
 
 def examples(
-    plan: Plan, stage: StagePlan, rows: int, longest: int | None, heads: Mapping[str, Head]
+    plan: Plan,
+    stage: StagePlan,
+    rows: int,
+    longest: int | None,
+    heads: Mapping[str, Head],
+    reader: Callable[[str], Reader],
 ) -> Examples | None:
     """A batch of rows of the maximum length for each form of the models of a stage with one task; None if it is not known.
 
@@ -34,6 +40,7 @@ def examples(
         rows: number of rows.
         longest: the largest number of tokens; None for no other limit than that of the task.
         heads: the head of each task.
+        reader: gives the reader of a model.
 
     Raises:
         FindingError: as the task does.
@@ -41,11 +48,16 @@ def examples(
     (name,) = stage.tasks
     task, found = plan.spec.tasks[name], dict[str, Mapping[str, Input]]()
     with error_context(("tasks", name, task.name), f"task `{name}`"):
-        for form in dict.fromkeys(form_of(plan, model) for model in stage.models):
+        for model in stage.models:
+            if (form := form_of(plan, model)) in found:
+                continue
             context = ExampleContext(folder=plan.source.folder, seed=plan.spec.seed, form=form)
             example = task.example(context, rows, longest)
             if example is None:
                 return None
+            if form == FORM and (tokens := tokens_of(example)):
+                with error_context(("models", model), f"the prompt of model `{model}`"):
+                    example = {**example, **prompt_example(example, reader(model).tokenizer.row_tokens(tokens))}
             if form.startswith(ANSWERS) and task.answered is not None:
                 classes = len(heads[name].labels) if name in heads else 0
                 example = answered_task.example(example, classes, by_word=task.answered == "word")

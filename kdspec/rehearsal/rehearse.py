@@ -17,6 +17,7 @@ from kdspec.api.plan.plan import Plan, StagePlan
 from kdspec.api.working.logits import HeadLogits, Logits
 from kdspec.api.working.step import Features
 from kdspec.api.working.task import BuiltTask, Head
+from kdspec.data.prompted.prompt_tokenizer import FORM
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.batches.sampler import isolated_random
 from kdspec.engine.forward.error_context import error_context
@@ -266,13 +267,14 @@ class _Rehearsing:
         """A batch of rows of median length, if that is not the maximum."""
         if lengths is None or lengths.median == lengths.longest:
             return None
-        return examples(self.plan, stage, rows, lengths.median, self.heads)
+        return examples(self.plan, stage, rows, lengths.median, self.heads, self.models.reader)
 
     def _inputs(self, stage: StagePlan, rows: int, lengths: Lengths | None) -> Examples | None:
         """A batch of rows of maximum length: of the rows, or else of what the task and the models allow."""
         name = next(iter(stage.tasks))
-        task, inputs = self.spec.tasks[name], examples(self.plan, stage, rows, None, self.heads)
-        longest = max((tokens_of(each) or 0 for each in (inputs or {}).values()), default=0)
+        task, inputs = self.spec.tasks[name], examples(self.plan, stage, rows, None, self.heads, self.models.reader)
+        texts = (tokens_of(each) or 0 for form, each in (inputs or {}).items() if form != FORM)
+        longest = max(texts, default=0)
         if not longest:
             return inputs
         with error_context(("tasks", name, task.name), f"task `{name}`"):
@@ -285,7 +287,7 @@ class _Rehearsing:
                 self._too_long(name, limit, longest, {model: places[model] for model in short})
             allowed = longest if written or not places else ALLOWED
             most = allowed if lengths is None else lengths.longest
-        return examples(self.plan, stage, rows, min((most, *places.values())), self.heads)
+        return examples(self.plan, stage, rows, min((most, *places.values())), self.heads, self.models.reader)
 
     def _too_long(self, task: str, limit: str, length: int, places: Mapping[str, int]) -> None:
         fewest = min(places, key=places.__getitem__)

@@ -43,7 +43,6 @@ def predict(
         typer.Argument(
             metavar="RUN|MODEL",
             exists=True,
-            file_okay=False,
             help="The folder of a run, such as runs/my-run, or that of a model with a head.",
         ),
     ],
@@ -86,6 +85,9 @@ def predict(
     from kdspec.engine.prediction.predictions_file import check
 
     invocation: Invocation = context.obj
+    if not place.is_dir():
+        message = f"`{place}` is a file; name the folder of the spec's run, such as `runs/NAME`, or that of a model"
+        raise typer.BadParameter(message, param_hint="RUN|MODEL")
     if output != "-":
         check(Path(output))
     if device is not None:

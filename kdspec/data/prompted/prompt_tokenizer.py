@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from kdspec.api.kinds.context import Input
 from kdspec.data.prompted.question import ClassQuestion, joined
-from kdspec.data.prompted.token_tree import TokenTree, told_apart
+from kdspec.data.prompted.token_tree import TokenTree, common, told_apart
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
@@ -96,6 +97,18 @@ class PromptTokenizer:
             count = min(_ROWS_AT_ONCE, number - start)
             made += self._encoded([{name: texts[row] for name, texts in cut.items()} for row in range(count)])
         return made
+
+    def row_tokens(self, longest: int) -> int:
+        """The number of tokens that a row of a batch takes, whose texts have so many: those of its prompts without the
+        beginning that all rows share, which is read once for the batch.
+        """
+        name, *others = self.question.template.columns
+        texts = {name: [" ".join(["a"] * longest), ""]} | {other: ["", ""] for other in others}
+        one, empty = self.rows(texts, longest)
+        # A token that only some of the prompts have ends a tree's common beginning.
+        whole = [number for number, end in enumerate(one["ends"]) if end < len(one["ends"])]
+        shared = min(common(one["input_ids"], empty["input_ids"]), *whole, len(one["input_ids"]) - 1)
+        return len(one["input_ids"]) - shared
 
     def collate(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Rows as tensors: `input_ids`, `attention_mask` and `ends`, `(rows, longest)`; `answer_ids` and `answers_at`."""
@@ -196,15 +209,15 @@ class PromptTokenizer:
         return Fault("KD502", "the prompt has no token before its answers", ("prompt",), help="write more before them")
 
 
-def prompt_example(texts: Mapping[str, Input]) -> dict[str, Input]:
-    """The inputs that `collate` makes of rows with so many tokens, each with one answer."""
-    shape = texts["input_ids"].shape
-    made = {name: texts[name] for name in ("input_ids", "attention_mask")}
+def prompt_example(texts: Mapping[str, Input], tokens: int | None = None) -> dict[str, Input]:
+    """The inputs that `collate` makes of rows, each with one answer: of so many tokens, or as many as the texts have."""
+    rows, length = texts["input_ids"].shape
+    shape = (rows, tokens or length)
     return {
-        **made,
+        **{name: replace(texts[name], shape=shape) for name in ("input_ids", "attention_mask")},
         "ends": Input(shape),
-        "answer_ids": Input((shape[0], 1)),
-        "answers_at": Input((shape[0], 1), value=0),
+        "answer_ids": Input((rows, 1)),
+        "answers_at": Input((rows, 1), value=0),
     }
 
 

@@ -21,12 +21,14 @@ def kept_beside(file: Path) -> Path:
 
 
 def check(file: Path) -> None:
-    """Raise KD508 for a file that exists, and for one in a folder that does not."""
+    """Raise KD508 for a file that exists, and for one below a file."""
     if file.exists() or file.is_symlink():
         message = f"`{file}` exists already, and predictions replace no file"
         raise FindingError(Finding("KD508", message, help="remove it, or write to another file"))
-    if not file.parent.is_dir():
-        raise FindingError(Finding("KD508", f"there is no folder `{file.parent}`", help="make it, or write elsewhere"))
+    above = next(place for place in file.absolute().parents if place.exists())
+    if not above.is_dir():
+        message = f"`{file}` cannot be written: `{above.name}` is a file"
+        raise FindingError(Finding("KD508", message, help="write to another folder"))
 
 
 @contextmanager

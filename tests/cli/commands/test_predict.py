@@ -230,7 +230,8 @@ WRONG = {
     "a missing text": ("head", ["--data", "new.jsonl", "--text", "sentence"], 3, "`new.jsonl` has no column `sentence`"),
     "no rows": ("RUN", ["--data", "empty.jsonl"], 2, "empty"),
     "an existing file": ("RUN", ["--data", "new.jsonl", "-o", "new.jsonl"], 2, "`new.jsonl` exists already"),
-    "no folder": ("RUN", ["--data", "new.jsonl", "-o", "a/b.jsonl"], 2, "there is no folder `a`"),
+    "below a file": ("RUN", ["--data", "new.jsonl", "-o", "new.jsonl/b.jsonl"], 2, "`new.jsonl` is a file"),
+    "a spec": ("spec.yaml", ["--data", "new.jsonl"], 2, "name the folder of the spec's run, such as `runs/NAME`"),
     "no probabilities": (
         "number", ["--data", "new.jsonl", "--text", "text", "--probabilities"], 3, "the task `regression` has no probabilities",
     ),
@@ -244,6 +245,7 @@ def test_a_wrong_call_says_what_to_do(kdspec, folder, here, name):
     jsonl(here / "other.jsonl", [{"n": 1, "texts": "a"}])
     jsonl(here / "answered.jsonl", [{"text": "a", "confidence": 1}])
     (here / "empty.jsonl").write_text("")
+    (here / "spec.yaml").write_text("kdspec: 1")
     if place == "bare":
         tiny(here / "bare")
     if place in ("head", "number"):

@@ -123,3 +123,17 @@ def test_answers_of_which_one_begins_another_to_the_tokenizer_are_refused(words)
     with pytest.raises(Fault, match="the answer 'unknown' begins the answer 'foreign w5'") as caught:
         PromptTokenizer(words, asked(Template.parse("w1 {text}"), ("unknown", "foreign w5", "w6")), None)
     assert caught.value.at == ("options",)
+
+
+@pytest.mark.parametrize(
+    "template", [LISTED, Template.parse("w1 w2 w9 {options} w3 {text} w4"), Template.parse("{text} w3")]
+)
+@pytest.mark.parametrize("longest", [1, 7])
+def test_the_tokens_of_a_row_are_those_that_a_batch_reads_for_each(words, template, longest):
+    prompts = PromptTokenizer(words, asked(template), None)
+    one, two = (
+        {tuple(path[:end]) for path in paths(row) for end in range(1, len(path))}
+        for row in prompts.rows({"text": [" ".join([word] * longest) for word in ("w10", "w11")]}, None)
+    )
+    orders_ = 1 if not template.lists_options else len(asked(template).orders)
+    assert prompts.row_tokens(longest) >= len(one - two) >= orders_ * longest

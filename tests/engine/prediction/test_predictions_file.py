@@ -125,5 +125,13 @@ def test_no_file_is_replaced(tmp_path):
     file.touch()
     with pytest.raises(FindingError, match="exists already"):
         check(file)
-    with pytest.raises(FindingError, match="there is no folder"):
-        check(tmp_path / "absent" / "out.jsonl")
+    with pytest.raises(FindingError, match=r"cannot be written: `out.jsonl` is a file"):
+        check(file / "below" / "out.jsonl")
+
+
+def test_the_folder_of_the_file_is_made(tmp_path):
+    file = tmp_path / "new" / "folder" / "out.jsonl"
+    check(file)
+    assert not file.parent.exists()
+    with beside(file):
+        assert file.parent.is_dir()
