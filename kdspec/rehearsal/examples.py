@@ -12,7 +12,7 @@ from kdspec.api.plan.plan import Plan, StagePlan
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.task import ANSWERS, Head, Reader
 from kdspec.data.answers.recorded import answered_task
-from kdspec.data.prompted.prompt_tokenizer import FORM, prompt_example
+from kdspec.data.prompted.prompt_tokenizer import FORM, PromptTokenizer, prompt_example
 from kdspec.engine.forward.error_context import error_context
 
 Examples = Mapping[str, Mapping[str, Input]]
@@ -57,7 +57,9 @@ def examples(
                 return None
             if form == FORM and (tokens := tokens_of(example)):
                 with error_context(("models", model), f"the prompt of model `{model}`"):
-                    example = {**example, **prompt_example(example, reader(model).tokenizer.row_tokens(tokens))}
+                    prompts = reader(model).tokenizer
+                    assert isinstance(prompts, PromptTokenizer), "it reads prompts"
+                    example = {**example, **prompt_example(example, prompts.row_tokens(tokens))}
             if form.startswith(ANSWERS) and task.answered is not None:
                 classes = len(heads[name].labels) if name in heads else 0
                 example = answered_task.example(example, classes, by_word=task.answered == "word")
