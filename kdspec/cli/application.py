@@ -28,6 +28,7 @@ COMMANDS = (
     "kdspec.cli.commands.cache",
     "kdspec.cli.commands.report",
     "kdspec.cli.commands.several_runs.compare",
+    "kdspec.cli.commands.several_runs.sweep",
     "kdspec.cli.commands.bench",
     "kdspec.cli.commands.clean",
     "kdspec.cli.commands.listing",

@@ -155,6 +155,8 @@ def caption(found: RunComparison) -> str:
     direction = "lowest" if found.lower_is_better else "highest"
     if found.best is not None:
         parts.append(f"best: the {direction} validation {found.metric}; test rows have no part in the choice")
+        if found.equals:
+            parts.append(f"equally good: {' and '.join(variant.label for variant in found.equals)}")
     elif len(found.variants) > 1:
         parts.append(f"no best is named: {_why_none(found)}")
     return "; ".join(parts)
@@ -166,7 +168,7 @@ def _why_none(found: RunComparison) -> str:
         return "the runs are selected by different metrics" if some else "no run has a validation metric"
     if any(row.path.startswith("rows of validation") for row in found.content):
         return "the validation rows are not the same"
-    return f"fewer than two variants have a finished run with validation {found.metric}"
+    return f"fewer than two variants have all their runs finished, with validation {found.metric}"
 
 
 def open_lines(found: RunComparison) -> Iterator[str]:

@@ -72,9 +72,30 @@ def shown(value: Any) -> str:
     return str(value)
 
 
+def equal(one: Any, other: Any) -> bool:
+    """Whether two values are the same setting: 2 and 2.0 are, 1 and `true` are not."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return bool(one == other)
+
+
+def short_paths(paths: Sequence[str]) -> list[str]:
+    """For each path its last part, with as many parts before it as tell it from the others."""
+    parts = [path.split(".") for path in paths]
+    for size in range(1, max(map(len, parts), default=1) + 1):
+        short = [".".join(each[-size:]) for each in parts]
+        if len(set(short)) == len(short):
+            return short
+    return list(paths)
+
+
 def _differing(values: Sequence[Any], path: _Path) -> Iterator[tuple[_Path, list[Any]]]:
     """The paths below which the values differ, and these values."""
-    if all(_equal(value, values[0]) for value in values[1:]):
+    if all(equal(value, values[0]) for value in values[1:]):
         return
     there = [value for value in values if value is not ABSENT]
     if len(there) == len(values) and all(isinstance(value, dict) for value in there):
@@ -90,14 +111,3 @@ def _differing(values: Sequence[Any], path: _Path) -> Iterator[tuple[_Path, list
             yield from _differing([value[number] for value in values], (*path, number))
     else:
         yield path, list(values)
-
-
-def _equal(one: Any, other: Any) -> bool:
-    """Whether two values are the same setting: 2 and 2.0 are, 1 and `true` are not."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_equal, one, other))
-    return bool(one == other)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from kdspec.data.confidence import is_of_confidence
 from kdspec.data.confidence import shown as shown_metrics
 from kdspec.report.comparison.compared_run import ComparedRun
-from kdspec.report.comparison.setting_table import BESIDE, SettingRow, setting_rows
+from kdspec.report.comparison.setting_table import BESIDE, SettingRow, setting_rows, short_paths
 
 FigureUnit = Literal["metric", "share", "count", "bytes", "ms", "seconds"]
 _FEW = 3
@@ -85,15 +85,30 @@ class RunComparison:
     def best(self) -> int | None:
         """The number of the best variant by the mean of its validation metric; test rows have no part in it.
 
-        None if there is only one variant, no metric, or other validation rows in some variants.
+        Only variants that have all their runs count: without its bad seeds one would look better than it is. None if fewer
+        than two have them, if there is no metric, or if the validation rows are not the same.
         """
         if self.validation is None or any(row.path.startswith("rows of validation") for row in self.content):
             return None
-        means = [math.nan if each is None else each.mean for each in self.validation.figures]
+        figures = zip(self.variants, self.validation.figures, strict=True)
+        whole = [figure if len(variant.finished) == len(variant.runs) else None for variant, figure in figures]
+        means = [math.nan if figure is None else figure.mean for figure in whole]
         known = [number for number, mean in enumerate(means) if math.isfinite(mean)]
         if len(known) < 2:
             return None
         return (min if self.lower_is_better else max)(known, key=lambda number: means[number])
+
+    @property
+    def equals(self) -> tuple[Variant, ...]:
+        """The variants with the same mean as the best one, which is only the first of them."""
+        if self.best is None or self.validation is None:
+            return ()
+        means = [None if figure is None else figure.mean for figure in self.validation.figures]
+        return tuple(
+            variant
+            for number, variant in enumerate(self.variants)
+            if number != self.best and means[number] == means[self.best] and len(variant.finished) == len(variant.runs)
+        )
 
 
 def compare(runs: Iterable[ComparedRun]) -> RunComparison:
@@ -171,7 +186,7 @@ def _content(firsts: Sequence[ComparedRun]) -> Iterator[SettingRow]:
 
 def _labels(groups: Sequence[Sequence[ComparedRun]], differences: Sequence[SettingRow]) -> list[str]:
     """A name for each variant: its settings that differ if they are few and it has several runs, or that of its run."""
-    short = _short([row.path for row in differences])
+    short = short_paths([row.path for row in differences])
     labels = []
     for number, group in enumerate(groups):
         name = group[0].name if len(group) == 1 else f"{group[0].name} and {len(group) - 1} more"
@@ -183,16 +198,6 @@ def _labels(groups: Sequence[Sequence[ComparedRun]], differences: Sequence[Setti
         label if labels.count(label) == 1 else f"{label} ({group[0].folder})"
         for label, group in zip(labels, groups, strict=True)
     ]
-
-
-def _short(paths: Sequence[str]) -> list[str]:
-    """For each path its last part, with as many parts before it as tell it from the others."""
-    parts = [path.split(".") for path in paths]
-    for size in range(1, max(map(len, parts), default=1) + 1):
-        short = [".".join(each[-size:]) for each in parts]
-        if len(set(short)) == len(short):
-            return short
-    return list(paths)
 
 
 def _columns(variants: Sequence[Variant], metric: str) -> Iterator[FigureColumn]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kdspec.api.hooks import hookimpl
 from kdspec.cli.invocation import Invocation
 from kdspec.diagnostics.finding import Finding, FindingError
+
+if TYPE_CHECKING:
+    from kdspec.report.comparison.variant import RunComparison
 
 _EXAMPLES = """\b
 Examples:
@@ -20,7 +23,6 @@ Examples:
 A folder that contains runs stands for all of them. Runs that differ only in
 `seed` and `name` are one variant, with mean and standard deviation.
 """
-_LOG = "events.jsonl"
 
 
 @hookimpl
@@ -41,7 +43,7 @@ def compare(
 ) -> None:
     """Compare runs, finished or not: what differs in their specs, metrics, cost, sizes and curves."""
     from kdspec.engine.run.durable_files import atomic_write
-    from kdspec.render import comparison as render
+    from kdspec.render.comparison import as_data, open_lines
     from kdspec.report.comparison import variant
     from kdspec.report.comparison.compared_run import read_run
     from kdspec.report.comparison.comparison_page import comparison_page
@@ -55,17 +57,24 @@ def compare(
     if html is not None:
         atomic_write(html, comparison_page(found, f"Comparison of {len(folders)} runs"))
     if json:
-        invocation.out.data(render.as_data(found))
+        invocation.out.data(as_data(found))
     else:
-        invocation.out.print(render.table(found), soft_wrap=False)
-        if (differs := render.differences(found)) is not None:
-            invocation.out.print(differs, soft_wrap=False)
-        for text in filter(None, (render.common(found), render.caption(found))):
-            invocation.out.say(text)
-    for line in render.open_lines(found):
+        show_comparison(invocation, found)
+    for line in open_lines(found):
         invocation.err.say(line)
     if html is not None:
         invocation.err.say(f"page: {html}")
+
+
+def show_comparison(invocation: Invocation, found: RunComparison) -> None:
+    """Print the figures of several runs, and what differs between them."""
+    from kdspec.render import comparison as render
+
+    invocation.out.print(render.table(found), soft_wrap=False)
+    if (differs := render.differences(found)) is not None:
+        invocation.out.print(differs, soft_wrap=False)
+    for text in filter(None, (render.common(found), render.caption(found))):
+        invocation.out.say(text)
 
 
 def run_folders(given: list[Path]) -> list[Path]:
@@ -74,14 +83,16 @@ def run_folders(given: list[Path]) -> list[Path]:
     Raises:
         FindingError: KD003 for a folder that is not there, or has no runs.
     """
+    from kdspec.report.comparison.compared_run import LOG
+
     found: dict[Path, Path] = {}
     for folder in given:
         if not folder.is_dir():
             help_ = "name folders such as `runs/my-run`"
             raise FindingError(Finding("KD003", f"there is no folder `{folder}`", help=help_))
-        inside = [folder] if (folder / _LOG).is_file() else sorted(log.parent for log in folder.glob(f"*/{_LOG}"))
+        inside = [folder] if (folder / LOG).is_file() else sorted(log.parent for log in folder.glob(f"*/{LOG}"))
         if not inside:
-            message = f"`{folder}` is not the folder of a run, and contains none: there is no `{_LOG}`"
+            message = f"`{folder}` is not the folder of a run, and contains none: there is no `{LOG}`"
             raise FindingError(Finding("KD003", message, help="name folders such as `runs/my-run`"))
         for each in inside:
             found.setdefault(each.resolve(), each)
