@@ -123,7 +123,7 @@ def table(found: RunComparison) -> Table:
 
 def common(found: RunComparison) -> str:
     """The sizes and costs that are the same for all variants, on one line; empty without any."""
-    listed = ", ".join(f"{column.name} {_texts(column)[0]}" for column in found.columns if _is_common(column))
+    listed = ", ".join(f"{column.name} {_texts(column)[0]}" for column in found.columns if is_common(column))
     return f"the same for all: {listed}" if listed else ""
 
 
@@ -183,7 +183,7 @@ def open_lines(found: RunComparison) -> Iterator[str]:
 def _grid(found: RunComparison) -> Iterator[list[str]]:
     """Headings and a row for each variant, as text."""
     several = any(len(variant.runs) > 1 for variant in found.variants)
-    columns = [column for column in found.columns if not _is_common(column)]
+    columns = [column for column in found.columns if not is_common(column)]
     yield ["", *(("runs",) if several else ()), *(column.name for column in columns)]
     for number, variant in enumerate(found.variants):
         label = f"{variant.label} ({BEST})" if number == found.best else variant.label
@@ -195,7 +195,7 @@ def _texts(column: FigureColumn) -> list[str]:
     return [figure_text(figure, column.unit) for figure in column.figures]
 
 
-def _is_common(column: FigureColumn) -> bool:
+def is_common(column: FigureColumn) -> bool:
     """Whether a size or a cost is the same for all of several variants."""
     return column.unit != "metric" and len(column.figures) > 1 and len({*_texts(column)}) == 1
 

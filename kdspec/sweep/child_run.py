@@ -97,9 +97,10 @@ def environment(given: Mapping[str, str], threads: int) -> dict[str, str]:
 
 def processors() -> int:
     """The processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
+    try:
         return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    except AttributeError:  # macOS has none
+        return os.cpu_count() or 1
 
 
 def divided_threads(jobs: int, processors_: int) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 
 from kdspec.render.clean import visible
-from kdspec.render.comparison import BEST, caption, figure_text, number_text, open_lines, runs_text
+from kdspec.render.comparison import BEST, caption, common, figure_text, is_common, number_text, open_lines, runs_text
 from kdspec.render.progress import duration
 from kdspec.report.comparison.comparison_style import COMPARISON_STYLE
 from kdspec.report.comparison.overlay import OverlayLine, line_class, overlay
@@ -68,7 +68,8 @@ def _tiles(found: RunComparison) -> str:
     """The main figures of the best variant, in large type."""
     if found.best is None:
         return ""
-    tiles = [f"<div><dt>best by validation</dt><dd>{escape(found.variants[found.best].label)}</dd></div>"]
+    label = escape(found.variants[found.best].label)
+    tiles = [f'<div><dt>best by validation</dt><dd class="label">{label}</dd></div>']
     for column in found.columns:
         figure = column.figures[found.best]
         if figure is None or (column.unit == "metric" and found.metric not in column.name) or column.unit == "count":
@@ -83,17 +84,17 @@ def _tiles(found: RunComparison) -> str:
 
 def _figures(found: RunComparison) -> str:
     several = any(len(variant.runs) > 1 for variant in found.variants)
-    head = ["", *(("runs",) if several else ()), *(column.name for column in found.columns)]
+    columns = [column for column in found.columns if not is_common(column)]
+    head = ["", *(("runs",) if several else ()), *(column.name for column in columns)]
     rows = []
     for number, variant in enumerate(found.variants):
         badge = f' <span class="badge">{BEST}</span>' if number == found.best else ""
         cells = [f"{_swatch(number)}{escape(variant.label)}{badge}"]
         cells += [escape(runs_text(variant))] if several else []
-        cells += [escape(figure_text(column.figures[number], column.unit)) for column in found.columns]
+        cells += [escape(figure_text(column.figures[number], column.unit)) for column in columns]
         rows.append((cells, "best" if number == found.best else ""))
-    text = caption(found)
-    note = f'<p class="note">{escape(text)}</p>' if text else ""
-    return _table(head, rows, numbers=len(found.columns)) + note
+    notes = "".join(f'<p class="note">{escape(text)}</p>' for text in (common(found), caption(found)) if text)
+    return _table(head, rows, numbers=len(columns)) + notes
 
 
 def _differences(found: RunComparison) -> str:

@@ -17,14 +17,15 @@ COMPARISON_STYLE = """
 .swatch { display: inline-block; width: 1.6rem; height: .6rem; margin: 0 .35rem 0 0; stroke: var(--k); stroke-width: 3; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; margin: 0 0 1rem; padding: 0; font-size: .9rem; }
 .legend li { overflow-wrap: anywhere; }
-.sides th:first-child, .sides td:first-child { position: sticky; left: 0; background: var(--ground); max-width: 16rem;
-  overflow-wrap: anywhere; white-space: normal; }
+.figures .label { font-size: 1.1rem; white-space: normal; overflow-wrap: anywhere; }
+.sides th:first-child, .sides td:first-child { position: sticky; left: 0; background: var(--ground); min-width: 9rem;
+  max-width: 18rem; overflow-wrap: anywhere; white-space: normal; }
 .sides tr.best td { font-weight: 600; }
 .badge { color: var(--good); border: 1px solid var(--good); border-radius: .5rem; padding: 0 .4rem; font-size: .8rem;
   font-weight: 400; white-space: nowrap; }
 .unfinished { color: var(--open); }
 .failed { color: var(--bad); }
-@media (max-width: 40rem) { .sides th:first-child, .sides td:first-child { max-width: 9rem; } }
+@media (max-width: 40rem) { .sides th:first-child, .sides td:first-child { min-width: 7rem; max-width: 9rem; } }
 @media print {
   :root { --ground: #fff; --card: #fff; --ink: #000; --soft: #444; --rule: #bbb; }
   main { max-width: none; padding: 0; }
