@@ -265,7 +265,7 @@ def test_a_sweep_that_is_interrupted_resumes_to_the_same_weights(tmp_path):
         return subprocess.Popen(command(output), cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
 
     sweep = begin("stopped")
-    logs = [tmp_path / "stopped" / "small-sweep" / f"temperature-{t}_seed-1" / "events.jsonl" for t in (2, 4)]
+    logs = [tmp_path / "stopped" / "small-sweep" / f"temperature-{t}_seed-0" / "events.jsonl" for t in (2, 4)]
     until = time.monotonic() + 300
     while time.monotonic() < until and not all(log.is_file() and b"StepDone" in log.read_bytes() for log in logs):
         time.sleep(0.1)
@@ -279,6 +279,6 @@ def test_a_sweep_that_is_interrupted_resumes_to_the_same_weights(tmp_path):
         _, err = done.communicate(timeout=500)
         assert done.returncode == 0, err
     for t in (2, 4):
-        student = Path("small-sweep") / f"temperature-{t}_seed-1" / "student" / "model.safetensors"
+        student = Path("small-sweep") / f"temperature-{t}_seed-0" / "student" / "model.safetensors"
         assert (tmp_path / "stopped" / student).read_bytes() == (tmp_path / "whole" / student).read_bytes()
     assert all(b'"resumed_at": ' in log.read_bytes() and log.read_bytes().count(b"RunStarted") == 2 for log in logs)
