@@ -31,8 +31,8 @@ class _Figure(NamedTuple):
     """Whether it is drawn before others where not all can be."""
 
 
-def curve_sections(digest: Digest, plan: Mapping[str, Any] | None) -> Iterator[str]:
-    """A section of charts for each stage with steps."""
+def curve_sections(digest: Digest, plan: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """For each stage with steps the title and the HTML of a section of charts."""
     planned = (plan or {}).get("stages", ())
     students = {stage["name"]: stage["student"] for stage in planned}
     of_stages = {
@@ -47,14 +47,14 @@ def curve_sections(digest: Digest, plan: Mapping[str, Any] | None) -> Iterator[s
     charts = sum(min(len(figures), room) for figures in of_stages.values()) or 1
     most = min(MOST, max(_FEWEST, _POINTS // charts))
     titles = min(TITLES, max(_FEWEST_TITLES, _TITLES // charts))
+    full = '<p class="note warning">The log has too many terms and metrics: some have no chart.</p>' if digest.full else ""
     for stage, figures in of_stages.items():
         drawn = "".join(_drawn(figure, most, titles) for figure in figures[:room])
         if drawn:
-            title, left_out = escape(f"Curves of {stage}"), len(figures[room:])
+            left_out = len(figures[room:])
             note = f'<p class="note">{left_out} more curves are in the log.</p>' if left_out else ""
-            yield f'<section>\n<h2>{title}</h2>\n<div class="charts">{drawn}</div>{note}\n</section>'
-    if digest.full:
-        yield '<p class="note warning">The log has too many terms and metrics: some have no chart.</p>'
+            yield f"Curves of {stage}", f'{full}<div class="charts">{drawn}</div>{note}'
+            full = ""
 
 
 def _figures(stage: StageCurves, student: str) -> Iterator[_Figure]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC
 from html import escape
 from typing import Any
@@ -16,20 +15,13 @@ from kdspec.render.preflight import preflight_rows
 from kdspec.render.progress import duration
 from kdspec.render.rehearsal import size
 from kdspec.render.table import caption, columns
+from kdspec.report.contents import FailedSection, with_contents
 from kdspec.report.curves import curve_sections
 from kdspec.report.digest import Digest
 from kdspec.report.reliability import reliability_sections
 from kdspec.report.style import STYLE
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-
-
-@dataclass(frozen=True)
-class FailedSection:
-    """A section that a plugin failed to provide, and why."""
-
-    plugin: str
-    reason: str
 
 
 def page(report: Report, sections: Sequence[Section | FailedSection]) -> str:
@@ -39,20 +31,20 @@ def page(report: Report, sections: Sequence[Section | FailedSection]) -> str:
     """
     digest = Digest.of(report.records)
     name = report.folder.name if digest.name is None else digest.name
-    body = [
-        _header(report, digest, name),
-        _section("Models", _models(report)),
-        *(_section(title, html) for title, html in reliability_sections(report.table)),
-        *curve_sections(digest, report.plan),
-        _section("Preflight", _preflight(digest)),
-        _section("Teacher caches", _caches(digest)),
-        _section("Plan", _plan(report)),
-        _section("Made from", _reads(report)),
-        *map(_added, sections),
-        _section("Notes", _notes(report, digest)),
-        _section("Environment", _environment(report, digest)),
-        _section("Spec, complete", _folded(report.spec) if report.spec else ""),
+    parts = [
+        Section("Models", _models(report)),
+        *(Section(title, html) for title, html in reliability_sections(report.table)),
+        *(Section(title, html) for title, html in curve_sections(digest, report.plan)),
+        Section("Preflight", _preflight(digest)),
+        Section("Teacher caches", _caches(digest)),
+        Section("Plan", _plan(report)),
+        Section("Made from", _reads(report)),
+        *sections,
+        Section("Notes", _notes(report, digest)),
+        Section("Environment", _environment(report, digest)),
+        Section("Spec, complete", _folded(report.spec) if report.spec else ""),
     ]
+    body = [_header(report, digest, name), *with_contents(parts)]
     return visible(
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
@@ -64,20 +56,9 @@ def page(report: Report, sections: Sequence[Section | FailedSection]) -> str:
     )
 
 
-def _section(title: str, html: str) -> str:
-    return f"<section>\n<h2>{escape(title)}</h2>\n{html}\n</section>" if html else ""
-
-
 def _folded(spec: str) -> str:
     """The spec, closed until it is asked for: its defaults are most of a page."""
     return f"<details>\n<summary>every setting, defaults included</summary>\n<pre>{escape(spec)}</pre>\n</details>"
-
-
-def _added(section: Section | FailedSection) -> str:
-    if isinstance(section, FailedSection):
-        text = f"The section of {escape(section.plugin)} is missing: {escape(section.reason)}"
-        return f'<p class="note warning">{text}</p>'
-    return _section(section.title, section.html)
 
 
 def _header(report: Report, digest: Digest, name: str) -> str:

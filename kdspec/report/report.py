@@ -15,6 +15,7 @@ from kdspec.engine.run import event_log
 from kdspec.engine.run.durable_files import atomic_write
 from kdspec.planning import outline_form
 from kdspec.registry.plugins import Plugins
+from kdspec.report.contents import FailedSection
 from kdspec.report.page import page
 from kdspec.source import read_back
 from kdspec.source.read_back import Damage
@@ -53,8 +54,6 @@ def read(folder: Path) -> Report:
 
 def html(report: Report, plugins: Plugins) -> str:
     """The page, with the sections of plugins; a note replaces one that fails."""
-    from kdspec.report.page import FailedSection
-
     sections: list[Section | FailedSection] = []
     for answer in plugins.call("kdspec_report", report=report):
         who = f"{answer.plugin.distribution} ({answer.plugin.origin})"

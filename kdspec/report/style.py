@@ -5,7 +5,7 @@ from __future__ import annotations
 STYLE = """
 :root { --ground: #fff; --card: #f7f7f8; --ink: #1c1e21; --soft: #666c75; --rule: #e2e4e8; --accent: #2166d1;
   --good: #1a7f4b; --bad: #b3261e; --open: #9a6700; }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root { --ground: #14161a; --card: #1c1f25; --ink: #e6e8eb; --soft: #98a0ab; --rule: #30353d; --accent: #6ea8fe;
     --good: #56c48a; --bad: #ff8a80; --open: #e0b050; } }
 * { box-sizing: border-box; }
@@ -14,6 +14,11 @@ main { max-width: 1100px; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
 h1 { font-size: 1.7rem; margin: 0; overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 2.5rem 0 .75rem; padding-bottom: .3rem; border-bottom: 1px solid var(--rule); }
 h3 { font-size: 1rem; margin: 1.5rem 0 .5rem; }
+nav ul { display: flex; flex-wrap: wrap; gap: .4rem; margin: 1.25rem 0 0; padding: 0; list-style: none; font-size: .88rem; }
+nav a { display: block; padding: .15rem .65rem; border: 1px solid var(--rule); border-radius: 1rem; color: inherit;
+  text-decoration: none; overflow-wrap: anywhere; }
+nav a:hover, nav a:focus-visible { border-color: var(--accent); color: var(--accent); }
+section { scroll-margin-top: .5rem; }
 small, .note { color: var(--soft); font-size: .85rem; }
 .warning { color: var(--open); }
 .state { margin: .2rem 0 0; color: var(--open); overflow-wrap: anywhere; }
@@ -56,4 +61,19 @@ svg { display: block; width: 100%; height: auto; margin-top: .3rem; }
 .pairs { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .15rem 1.5rem; font-size: .92rem; }
 .pairs dt { color: var(--soft); }
 .pairs dd { overflow-wrap: anywhere; }
+@media print {
+  @page { margin: 12mm; }
+  body { font-size: 9.5pt; }
+  main { max-width: none; padding: 0; }
+  nav { display: none; }
+  h2, h3, figcaption { break-after: avoid; }
+  figure, tr, .figures div { break-inside: avoid; }
+  .charts { grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr)); }
+  .wide, pre { overflow: visible; }
+  pre { white-space: pre-wrap; }
+  pre, td, th { overflow-wrap: anywhere; }
+  th, .number, .figures dd { white-space: normal; }
+  th, td { padding-right: .7rem; }
+  svg, .figures div, figure { print-color-adjust: exact; }
+}
 """
