@@ -27,7 +27,9 @@ def with_contents(sections: Sequence[Section | FailedSection]) -> Iterator[str]:
     titles = [section.title for section in there if isinstance(section, Section)]
     places = list(_places(titles))
     if len(titles) >= _FEWEST:
-        links = (f'<li><a href="#{place}">{escape(title)}</a></li>' for place, title in zip(places, titles, strict=True))
+        links = (
+            f'<li><a href="#{place}">{escape(title)}</a></li>' for place, title in zip(places, titles, strict=True)
+        )
         yield f'<nav aria-label="Contents"><ul>{"".join(links)}</ul></nav>'
     left = iter(places)
     for section in there:

@@ -47,7 +47,9 @@ def curve_sections(digest: Digest, plan: Mapping[str, Any] | None) -> Iterator[t
     charts = sum(min(len(figures), room) for figures in of_stages.values()) or 1
     most = min(MOST, max(_FEWEST, _POINTS // charts))
     titles = min(TITLES, max(_FEWEST_TITLES, _TITLES // charts))
-    full = '<p class="note warning">The log has too many terms and metrics: some have no chart.</p>' if digest.full else ""
+    full = (
+        '<p class="note warning">The log has too many terms and metrics: some have no chart.</p>' if digest.full else ""
+    )
     for stage, figures in of_stages.items():
         drawn = "".join(_drawn(figure, most, titles) for figure in figures[:room])
         if drawn:

@@ -10,7 +10,7 @@ from task_batches import all_metrics_of, states_of
 
 from kdspec.builtins.tasks.multi_label import LabelMetrics
 from kdspec.builtins.tasks.sequence_classification import ClassMetrics
-from kdspec.builtins.tasks.token_classification import TagMetrics
+from kdspec.data.answers.tag_metrics import TagMetrics
 from kdspec.data.confidence import METRICS, LabelledAnswers, is_of_confidence, metric, reliability, shown
 from kdspec.events import Evaluated, StageFinished
 from kdspec.testing import tiny

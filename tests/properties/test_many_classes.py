@@ -12,7 +12,7 @@ import torch
 from kdspec import Batch, Features
 from kdspec.builtins.tasks.multi_label import LabelMetrics
 from kdspec.builtins.tasks.sequence_classification import ClassMetrics
-from kdspec.builtins.tasks.token_classification import TagMetrics
+from kdspec.data.answers.tag_metrics import TagMetrics
 from kdspec.data.confidence import METRICS, of_classes
 from kdspec.data.label_names import repeated
 from kdspec.data.labels import suspects

@@ -105,6 +105,21 @@ class Evaluator(ABC):
         del states, reference
         return {}
 
+    def error_analysis(
+        self, states: Sequence[State], reference: Sequence[State], names: Sequence[str]
+    ) -> Mapping[str, Any]:
+        """Where the answers are wrong or differ from a teacher's, as `kdspec.data.error_analysis` gives it; empty: not known.
+
+        It is asked once for each model, for the table at the end of a run.
+
+        Args:
+            states: of a model, for all batches of a split.
+            reference: of its teacher, for the same rows; empty without one.
+            names: the classes, labels or columns of the task, in the order of the logits.
+        """
+        del states, reference, names
+        return {}
+
     def metric(self, name: str) -> Metric:
         """One of the metrics by its name. For a metric that is not listed, higher is better."""
         known = {metric.name: metric for metric in (LOSS, *self.others, self.primary)}

@@ -19,12 +19,13 @@ from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, State
 from kdspec.api.working.row_answers import RowAnswers
 from kdspec.api.working.task import Head
-from kdspec.data import confidence, label_columns, texts
+from kdspec.data import confidence, error_analysis, label_columns, texts
 from kdspec.data.answers.beside_teacher import BesideTeacher, check_metric, names_beside
 from kdspec.data.answers.class_answers import LabelAnswers
 from kdspec.data.answers.same_answers import share_of_same
 from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.confidence import ConfidenceMetric
+from kdspec.data.error_analysis import Answers, Counts
 from kdspec.data.label_columns import LabelColumns, MissingMarks
 from kdspec.data.label_names import SUSPECT, LabelNames
 from kdspec.data.labels.label_lists import LabelLists, ListColumn
@@ -322,6 +323,43 @@ class LabelMetrics(Evaluator):
     def reliability(self, states: Sequence[State], reference: Sequence[State]) -> Mapping[str, Any]:
         """Of the known decisions; a teacher is asked for all decisions of a row."""
         return confidence.reliability(_answers(states), _answers(reference) if reference else None)
+
+    def error_analysis(
+        self, states: Sequence[State], reference: Sequence[State], names: Sequence[str]
+    ) -> Mapping[str, Any]:
+        """Of the known decisions by label; all decisions are compared with the teacher's."""
+        if any(state["given"].shape[1] != len(names) for state in (*states, *reference)):
+            return {}
+        scores = error_analysis.class_scores(_counts(states, names), _counts(reference, names) if reference else None)
+        if not reference:
+            return scores
+        mine, teachers = (_decisions(side) for side in (states, reference))
+        return {**scores, **error_analysis.differing(mine, teachers, _DECISIONS, names)}
+
+
+_DECISIONS = ("no", "yes")
+
+
+def _counts(states: Sequence[State], names: Sequence[str]) -> dict[str, Counts]:
+    """How often each label is predicted and is one, among the known decisions."""
+    import torch
+
+    counts = torch.zeros(3, len(names), dtype=torch.long)
+    for state in states:
+        given, true = state["given"] & state["known"], state["true"] & state["known"]
+        counts += torch.stack([found.sum(0) for found in (given & true, given, true)])
+    return {name: Counts(*of) for name, of in zip(names, counts.T.tolist(), strict=True)}
+
+
+def _decisions(states: Sequence[State]) -> Answers:
+    import torch
+
+    rows, known, sure, given, true = (
+        torch.cat([state[name] for state in states]) for name in ("rows", "known", "confidence", "given", "true")
+    )
+    truth = true.long().where(known, torch.tensor(error_analysis.UNLABELLED))
+    rows, parts = rows[:, None].expand_as(known), torch.arange(known.shape[1]).expand_as(known)
+    return Answers(*(values.flatten() for values in (rows, parts, given.long(), truth, sure)))
 
 
 def _answers(states: Sequence[State]) -> confidence.LabelledAnswers:

@@ -18,10 +18,11 @@ from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.row_answers import RowAnswers
 from kdspec.api.working.task import Head
-from kdspec.data import class_match, label_columns, texts
+from kdspec.data import class_match, error_analysis, label_columns, texts
 from kdspec.data.answers.beside_teacher import BesideTeacher, check_metric, names_beside
 from kdspec.data.answers.class_answers import NumberAnswers
 from kdspec.data.columns import ColumnPlace, missing, named
+from kdspec.data.error_analysis import Answers
 from kdspec.data.label_columns import LabelColumns, MissingMarks
 from kdspec.data.label_names import SUSPECT
 from kdspec.data.numbers import number
@@ -203,11 +204,17 @@ class NumberMetrics(Evaluator):
         self.primary = self.others[0] if metric == "mse" else Metric(metric)
 
     def add(self, features: Features, batch: Batch) -> State:
-        """The outputs and the labels."""
+        """The outputs and the labels, with the number of each row."""
+        import torch
+
         from kdspec.objectives.hard_labels import labels
         from kdspec.objectives.soft_labels import outputs
 
-        return {"predicted": outputs(features)[0].dense().float(), "truth": labels(features, batch)[0]}
+        return {
+            "rows": torch.tensor(batch.rows),
+            "predicted": outputs(features)[0].dense().float(),
+            "truth": labels(features, batch)[0],
+        }
 
     def merge(self, states: Sequence[State]) -> dict[str, float]:
         """Empty if no row has a number."""
@@ -225,6 +232,28 @@ class NumberMetrics(Evaluator):
             "spearman": _mean(pearson(ranks(mine), ranks(theirs)) for mine, theirs in pairs),
             "mse": (predicted - truth)[known].square().mean().item(),
         }
+
+    def error_analysis(
+        self, states: Sequence[State], reference: Sequence[State], names: Sequence[str]
+    ) -> Mapping[str, Any]:
+        """The predicted beside the true numbers; all rows are compared with the teacher's."""
+        import torch
+
+        if any(state["predicted"].shape[1] != len(names) for state in (*states, *reference)):
+            return {}
+        predicted, truth = (torch.cat([state[name] for state in states]) for name in ("predicted", "truth"))
+        points = error_analysis.scatter(predicted, truth, names)
+        if not reference:
+            return points
+        return {**points, **error_analysis.differing(_numbers(states), _numbers(reference), (), names)}
+
+
+def _numbers(states: Sequence[State]) -> Answers:
+    import torch
+
+    rows, predicted, truth = (torch.cat([state[name] for state in states]) for name in ("rows", "predicted", "truth"))
+    rows, parts = rows[:, None].expand_as(predicted), torch.arange(predicted.shape[1]).expand_as(predicted)
+    return Answers(*(values.flatten() for values in (rows, parts, predicted, truth)))
 
 
 def _without_marks(rows: Mapping[str, list[list[float]]], place: int, column: str, context: TaskContext) -> None:

@@ -17,13 +17,14 @@ from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, State
 from kdspec.api.working.row_answers import RowAnswers
 from kdspec.api.working.task import Head
-from kdspec.data import confidence, label_columns, label_names, texts
+from kdspec.data import confidence, error_analysis, label_columns, label_names, texts
 from kdspec.data.answers.beside_teacher import BesideTeacher, check_metric, names_beside
 from kdspec.data.answers.class_answers import ClassAnswers
 from kdspec.data.answers.same_answers import share_of_same
 from kdspec.data.classes import classes
 from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.confidence import ConfidenceMetric
+from kdspec.data.error_analysis import Answers
 from kdspec.data.label_columns import MissingMarks, declared, declared_names
 from kdspec.data.label_names import LabelNames
 from kdspec.data.labels.taught_classes import taught_classes
@@ -282,6 +283,25 @@ class ClassMetrics(Evaluator):
     def reliability(self, states: Sequence[State], reference: Sequence[State]) -> Mapping[str, Any]:
         """Of the labelled rows."""
         return confidence.reliability(_answers(states), _answers(reference) if reference else None)
+
+    def error_analysis(
+        self, states: Sequence[State], reference: Sequence[State], names: Sequence[str]
+    ) -> Mapping[str, Any]:
+        """Of the labelled rows by class; all rows are compared with the teacher."""
+        mine, teachers = (_classes_of(side, len(names)) for side in (states, reference))
+        return {} if mine is None else error_analysis.of_classes(mine, teachers, names)
+
+
+def _classes_of(states: Sequence[State], classes: int) -> Answers | None:
+    """The classes that a model has predicted; None without any, and for a model with other classes."""
+    import torch
+
+    if not states or any(int(state["classes"]) != classes for state in states):
+        return None
+    rows, predicted, truth, sure = (
+        torch.cat([state[name] for state in states]) for name in ("rows", "predicted", "truth", "confidence")
+    )
+    return Answers(rows, torch.zeros_like(rows), predicted, truth, sure)
 
 
 def _answers(states: Sequence[State]) -> confidence.LabelledAnswers:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from kdspec.api.component import Component, invalid_value
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, Metric, State
+from kdspec.data import error_analysis
+from kdspec.data.error_analysis import Answers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,6 +71,8 @@ class BesideTeacher(Evaluator):
     """
 
     optional = Evaluator.optional | {"answered"}
+    unit = "rows"
+    """What the answers are of."""
 
     def __init__(self, kind: OutputKind, *, threshold: float = 0.5) -> None:
         self.kind, self.limit = kind, math.log(threshold / (1 - threshold))
@@ -122,6 +126,45 @@ class BesideTeacher(Evaluator):
             return {}
         return _numbers(mine, theirs) if self.kind == "numbers" else self._probabilities(mine, theirs)
 
+    def error_analysis(
+        self, states: Sequence[State], reference: Sequence[State], names: Sequence[str]
+    ) -> Mapping[str, Any]:
+        """The classes of the model beside those of the teacher, and the rows on which the two differ most."""
+        if (
+            not states
+            or not reference
+            or any(len(names) != state["logits"].shape[-1] for state in (*states, *reference))
+        ):
+            return {}
+        mine, teachers = (self._answers(side) for side in (states, reference))
+        if self.kind != "classes":
+            values = () if self.kind == "numbers" else ("no", "yes")
+            return error_analysis.differing(mine, teachers, values, names)
+        keys, (one, other) = _aligned((states, reference))
+        if not len(keys):
+            return {}
+        matrix = error_analysis.confusions(one.argmax(-1), other.argmax(-1), names)
+        return {**matrix, **error_analysis.differing(mine, teachers, names), "against": "teacher", "unit": self.unit}
+
+    def _answers(self, states: Sequence[State]) -> Answers:
+        """Those of a model, of which none has a label."""
+        import torch
+
+        keys, logits = _joined(states)
+        if self.kind == "classes":
+            parts = keys[:, 1] if keys.shape[1] > 1 else torch.zeros(len(keys), dtype=torch.long)
+            sure, chosen = logits.double().softmax(-1).max(-1)
+            unknown = torch.full_like(chosen, error_analysis.UNLABELLED)
+            return Answers(keys[:, 0], parts, chosen, unknown, sure)
+        rows, parts = keys.expand_as(logits), torch.arange(logits.shape[1]).expand_as(logits)
+        if self.kind == "numbers":
+            columns: tuple[Tensor, ...] = (rows, parts, logits, torch.full_like(logits, math.nan))
+        else:
+            given = logits > self.limit
+            sure = logits.double().where(given, -logits.double()).sigmoid()
+            columns = (rows, parts, given.long(), torch.full(given.shape, error_analysis.UNLABELLED), sure)
+        return Answers(*(values.flatten() for values in columns))
+
     def _probabilities(self, mine: Tensor, theirs: Tensor) -> dict[str, float]:
         from kdspec.ops.calibration.trust import Ranked, ece
         from kdspec.ops.divergence import divergence_of_classes, divergence_of_labels
@@ -145,6 +188,8 @@ class WordsBesideTeacher(BesideTeacher):
 
     Words correspond by their places in the sentences, so that the two may have different tokenizers.
     """
+
+    unit = "words"
 
     def __init__(self) -> None:
         super().__init__("classes")

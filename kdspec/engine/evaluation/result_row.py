@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from kdspec.source import read_back
 from kdspec.source.read_back import Count, Damage, Form
@@ -32,6 +33,52 @@ class RowCalibration:
     """The metrics before it."""
     bins: Bins | None
     """Its answers before it."""
+
+
+Marked = tuple[str, bool]
+"""A part of a text, and whether it is one of the words in question."""
+Answer = tuple[str, str | None, str, float | None, str, float | None]
+"""The word, label or column (empty for a whole row), its label or None, the model's answer and its confidence, the teacher's
+answer and its confidence."""
+
+
+@dataclass(frozen=True)
+class DifferingRow:
+    """A row on which a model and its teacher differ."""
+
+    row: Count
+    """Its number in the split, from 1."""
+    texts: list[list[Marked]]
+    """Its texts, or a part of them if they are long."""
+    answers: list[Answer]
+    """The answers that differ, or the first of them."""
+
+
+@dataclass(frozen=True)
+class RowErrors:
+    """Where the answers of a model are wrong or other than its teacher's, as `kdspec.data.error_analysis` has it."""
+
+    unit: Literal["rows", "words"] = "rows"
+    """What the confusions count."""
+    against: Literal["labels", "teacher"] = "labels"
+    """What the confusions compare the answers with."""
+    entities: bool = False
+    """Whether `classes` are types of entities."""
+    classes: list[tuple[str, float | None, float | None, float | None, Count, float | None]] = field(
+        default_factory=list
+    )
+    """Name, precision, recall, F1, number of labels, and F1 of the teacher."""
+    unlisted: Count = 0
+    names: list[str] = field(default_factory=list)
+    matrix: list[list[Count]] = field(default_factory=list)
+    confused: list[tuple[str, str, Count]] = field(default_factory=list)
+    points: list[tuple[str, list[tuple[float, float]]]] = field(default_factory=list)
+    compared: Count = 0
+    """Rows that both the model and its teacher have answered."""
+    differ: Count | None = None
+    """How many of these have a different answer; None for numbers."""
+    differing: list[DifferingRow] = field(default_factory=list)
+    """The rows on which both differ most."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +116,9 @@ class ResultRow:
     """What the last stage of a calibrated model has fitted."""
     confidence: RowReliability | None = None
     """How far the confidence in its answers can be trusted; None: not known."""
+    errors: RowErrors | None = None
+    """Where its answers are wrong or other than its teacher's; None: not known. It is in `table.json` alone, not in the log:
+    it has texts of rows."""
 
 
 def measured_beside(metrics: Collection[str], teachers: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from kdspec.engine.evaluation.best_model import evaluated_features
 from kdspec.engine.evaluation.calibrate import Uncalibrated, scaling_of
 from kdspec.engine.evaluation.evaluate import Outcome, evaluate, latency
 from kdspec.engine.evaluation.result_row import ResultRow, RowCalibration, RowReliability
+from kdspec.engine.evaluation.row_errors import row_errors
 from kdspec.engine.evaluation.splits import table_split
 from kdspec.engine.export import model_folder
 from kdspec.engine.forward.error_context import error_context
@@ -64,11 +65,10 @@ def table(
         if divided:
             backend.divide(module)
         metrics: dict[str, float] = {}
-        lower: list[str] = []
         taught = parts.get(task_name) if split is not None and not task.labelled(split) else None
         beside = None if taught is None or split is None else task.beside_teacher(split)
         evaluator = beside or task.evaluator(split or "validation")
-        time_of_one = agreement = agrees_on = confidence = calibration = None
+        time_of_one = agreement = agrees_on = confidence = calibration = errors = None
         fitted = None if beside is not None else calibrated.get(name, {}).get(task_name)
         if split is not None:
             reader = models.reader(name)
@@ -93,8 +93,8 @@ def table(
                     answers.setdefault(task_name, {})[name] = compared.states
                 elif states and compared.states:
                     metrics = {**metrics, **evaluator.beside(compared.states, states)}
-                lower = [each for each in metrics if not evaluator.metric(each).higher_is_better]
                 confidence = _reliability(evaluator, outcome.states, states or ())
+                errors = row_errors(evaluator, task, split, outcome.states, _taught_by(plan, name, states))
                 if name == answered.references.get(task_name) and outcome.states:
                     references_of[task_name] = (reader, outcome.states)
                 if fitted is not None:
@@ -116,30 +116,44 @@ def table(
                 parameters=count(module),
                 bytes=_saved(models, name, task_name) or _loaded(models, name) or _bytes(module),
                 latency_ms=time_of_one,
-                lower_is_better=lower,
+                lower_is_better=[each for each in metrics if not evaluator.metric(each).higher_is_better],
                 selected_by=evaluator.metric(_selected_by(plan, name, task_name) or evaluator.primary.name).name,
                 rows=task.rows(split) if split else 0,
                 labelled=task.labelled(split) if split else 0,
                 calibration=calibration,
                 confidence=confidence,
+                errors=errors,
             )
         )
     every = {row.task: tasks[row.task].beside_teacher(row.split) for row in rows if row.task in answers}
     return tuple(
-        row if (found := every.get(row.task)) is None else _beside(row, parts[row.task], answers[row.task], found)
+        row
+        if (found := every.get(row.task)) is None
+        else _beside(row, parts[row.task], tasks[row.task], answers[row.task], found)
         for row in rows
     )
 
 
-def _beside(row: ResultRow, part: TaskPlan, answers: Mapping[str, Sequence[State]], evaluator: Evaluator) -> ResultRow:
+def _beside(
+    row: ResultRow, part: TaskPlan, task: BuiltTask, answers: Mapping[str, Sequence[State]], evaluator: Evaluator
+) -> ResultRow:
     """The row of a model with its metrics beside the teachers of its task; a teacher alone has none beside itself."""
     states = answers.get(row.model, ())
     theirs = [answers.get(name, ()) for name in part.teachers]
     if part.teachers == (row.model,) or not states or not all(theirs):
         return row
-    metrics = dict(evaluator.beside(states, evaluator.joined(theirs, part.needs.mixture)))
+    joined = evaluator.joined(theirs, part.needs.mixture)
+    metrics = dict(evaluator.beside(states, joined))
     lower = [name for name in metrics if not evaluator.metric(name).higher_is_better]
-    return replace(row, metrics={**row.metrics, **metrics}, lower_is_better=lower, beside=list(part.teachers))
+    return replace(
+        row, metrics={**row.metrics, **metrics}, lower_is_better=lower, beside=list(part.teachers),
+        errors=row_errors(evaluator, task, row.split, states, joined) if row.role == "student" else None,
+    )  # fmt: skip
+
+
+def _taught_by(plan: Plan, name: str, reference: Sequence[State] | None) -> Sequence[State]:
+    """The states of the reference model for a student of it; none for other models."""
+    return reference if reference and role(plan, name) == "student" else ()
 
 
 def _reliability(evaluator: Evaluator, states: Sequence[State], reference: Sequence[State]) -> RowReliability | None:
@@ -154,9 +168,14 @@ def _before(fitted: Mapping[str, Any], outcome: Outcome, former: Evaluator) -> R
 
 
 def named(rows: Sequence[ResultRow]) -> dict[str, dict[str, object]]:
-    """The rows by the name of the model; where it has several tasks, by `model.task`."""
+    """The rows by the name of the model, without texts of the data; where it has several tasks, by `model.task`."""
     models = [row.model for row in rows]
-    return {row.model if models.count(row.model) == 1 else f"{row.model}.{row.task}": asdict(row) for row in rows}
+    return {
+        row.model if models.count(row.model) == 1 else f"{row.model}.{row.task}": {
+            name: value for name, value in asdict(row).items() if name != "errors"
+        }
+        for row in rows
+    }
 
 
 def _references(plan: Plan) -> dict[str, str]:

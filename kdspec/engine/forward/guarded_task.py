@@ -199,6 +199,12 @@ class _GuardedEvaluator(Evaluator):
         with self._guard:
             return self._evaluator.reliability(states, reference)
 
+    def error_analysis(
+        self, states: Sequence[State], reference: Sequence[State], names: Sequence[str]
+    ) -> Mapping[str, Any]:
+        with self._guard:
+            return self._evaluator.error_analysis(states, reference, names)
+
     def metric(self, name: str) -> Metric:
         with self._guard:
             return self._evaluator.metric(name)
