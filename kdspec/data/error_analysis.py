@@ -180,7 +180,7 @@ def differing(
     compared, differ = (len(set(some.tolist())) for some in (rows, rows[kept]))
     places, others, rows, apart = (values[kept] for values in (places, others, rows, apart))
     # Stable: of equal ones the first row and part come first, whatever the batches were.
-    order = apart.sort(descending=True, stable=True).indices
+    order = apart.round(decimals=6).sort(descending=True, stable=True).indices
     rows, places, others = rows[order], places[order], others[order]
     chosen: dict[int, list[int]] = {}
     for number, row in enumerate(rows.tolist()):

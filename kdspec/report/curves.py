@@ -16,6 +16,8 @@ from kdspec.report.digest import Digest, StageCurves
 _POINTS, _TITLES = 30_000, 7_500
 """Points, and points with a title, of all charts of a page; a page of many stages has few in each chart."""
 _FEWEST, _FEWEST_TITLES = 12, 2
+_NATS = ("nll", "kl")
+"""Metrics with a unit."""
 _CHARTS = 2_500
 """Charts of a page."""
 
@@ -65,11 +67,12 @@ def _figures(stage: StageCurves, student: str) -> Iterator[_Figure]:
         yield _Figure(name, curve, _weight(stage.weights.get(name)))
     for name, curve in stage.metrics.items():
         kept = stage.kept.get(name)
-        aside = stage.model if kept is None else f"{stage.model}; kept: step {stage.best_step}, the circle"
+        of = f"{stage.model}, in nats" if name.rpartition(".")[2] in _NATS else stage.model
+        aside = of if kept is None else f"{of}; kept: step {stage.best_step}, the circle"
         yield _Figure(f"{stage.split} {name}", curve, aside, stage.best_step, kept, first=True)
     for name, curve in stage.rates.items():
         yield _Figure("learning rate", curve, student if name == STUDENT else name)
-    yield _Figure("gradient norm", stage.norms, "before clipping")
+    yield _Figure("gradient norm", stage.norms, "L2 norm before clipping")
 
 
 def _drawn(figure: _Figure, most: int, titles: int) -> str:

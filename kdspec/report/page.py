@@ -17,7 +17,9 @@ from kdspec.render.rehearsal import size
 from kdspec.render.table import caption, columns
 from kdspec.report.contents import FailedSection, with_contents
 from kdspec.report.curves import curve_sections
+from kdspec.report.differences import difference_sections
 from kdspec.report.digest import Digest
+from kdspec.report.errors import error_sections
 from kdspec.report.reliability import reliability_sections
 from kdspec.report.style import STYLE
 
@@ -33,7 +35,11 @@ def page(report: Report, sections: Sequence[Section | FailedSection]) -> str:
     name = report.folder.name if digest.name is None else digest.name
     parts = [
         Section("Models", _models(report)),
-        *(Section(title, html) for title, html in reliability_sections(report.table)),
+        *(
+            Section(title, html)
+            for sections_of in (error_sections, difference_sections, reliability_sections)
+            for title, html in sections_of(report.table)
+        ),
         *(Section(title, html) for title, html in curve_sections(digest, report.plan)),
         Section("Preflight", _preflight(digest)),
         Section("Teacher caches", _caches(digest)),

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from kdspec.report.chart import HEIGHT, WIDTH
+from kdspec.report.chart import HEIGHT, WIDTH, ticks
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 12, 30
 _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_GOAL = 0.95
+"""The accuracy of `coverage_at_95`."""
 _MODELS = 40
 """Models with diagrams on a page."""
 Row = Mapping[str, Any]
@@ -40,7 +42,13 @@ def _figures(row: Row) -> str:
         figures.append(
             _figure(name, "before its calibration", calibration["before"], _diagram(calibration["bins"], name))
         )
-    beside = f"after its calibration ({calibration['method']})" if calibration else row["role"]
+    beside = (
+        f"after its calibration ({calibration['method']})"
+        if calibration
+        else row["role"]
+        if row["role"] != name
+        else ""
+    )
     figures.append(_figure(name, beside, row["metrics"], _diagram(found["bins"], name)))
     share = row["metrics"].get("coverage_at_95")
     value = "" if share is None else f"{100 * share:.1f} %"
@@ -80,9 +88,9 @@ def _diagram(bins: Sequence[Sequence[float] | None], name: str) -> str:
 
 def _coverage(points: Sequence[Sequence[float]], name: str) -> str:
     """The accuracy of the most confident answers, by their share."""
-    # From a round number below the lowest, since all of a good model would be at the top.
-    lowest = min((right for _, right, _ in points), default=0.0)
-    low = max(tick for tick in _TICKS[:-1] if tick <= max(lowest, 0.0))
+    # Not from 0, since all of a good model would be at the top.
+    up = ticks(min([_GOAL - 0.05, *(right for _, right, _ in points)]), 1.0)
+    low = up[0]
     places = [(_x(share), _y(right, low)) for share, right, _ in points]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     touched = "".join(
@@ -90,16 +98,17 @@ def _coverage(points: Sequence[Sequence[float]], name: str) -> str:
         f"{100 * share:.1f} % of the answers, confidence from {sure:.3f}: {100 * right:.1f} % right</title></circle>"
         for (x, y), (share, right, sure) in zip(places, points, strict=True)
     )
-    goal = f'<path class="ideal" d="M{_x(0):.1f} {_y(0.95):.1f}H{_x(1):.1f}"/>'
+    goal = f'<path class="ideal" d="M{_x(0):.1f} {_y(_GOAL, low):.1f}H{_x(1):.1f}"/>'
     return _svg(
         f"coverage of {name}",
         "share answered",
         f'{goal}<polyline class="line" points="{line}"/><g class="touch">{touched}</g>',
+        up,
     )
 
 
-def _svg(label: str, across: str, inside: str, low: float = 0.0) -> str:
-    up = [low + tick * (1 - low) for tick in _TICKS]
+def _svg(label: str, across: str, inside: str, up: Sequence[float] = _TICKS) -> str:
+    low = up[0]
     grid = "".join(f"M{_LEFT} {_y(tick, low):.1f}H{WIDTH - _RIGHT}" for tick in up)
     beside = "".join(f'<text x="{_LEFT - 6}" y="{_y(tick, low) + 3.5:.1f}">{tick:.4g}</text>' for tick in up)
     below = "".join(f'<text x="{_x(tick):.1f}" y="{HEIGHT - _BOTTOM + 15}">{tick:g}</text>' for tick in _TICKS)

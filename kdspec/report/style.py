@@ -9,7 +9,7 @@ STYLE = """
   :root { --ground: #14161a; --card: #1c1f25; --ink: #e6e8eb; --soft: #98a0ab; --rule: #30353d; --accent: #6ea8fe;
     --good: #56c48a; --bad: #ff8a80; --open: #e0b050; } }
 * { box-sizing: border-box; }
-body { margin: 0; background: var(--ground); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
+body { margin: 0; overflow-wrap: break-word; background: var(--ground); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
 main { max-width: 1100px; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
 h1 { font-size: 1.7rem; margin: 0; overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 2.5rem 0 .75rem; padding-bottom: .3rem; border-bottom: 1px solid var(--rule); }
@@ -57,23 +57,70 @@ svg { display: block; width: 100%; height: auto; margin-top: .3rem; }
 .bar { fill: var(--accent); fill-opacity: .3; }
 .mean { stroke: var(--accent); stroke-width: 2; }
 .ideal { fill: none; stroke: var(--soft); stroke-dasharray: 4 3; }
-.count { fill: var(--soft); font: 8px system-ui, sans-serif; text-anchor: middle; }
+.count { fill: var(--ink); font: 9.5px system-ui, sans-serif; text-anchor: middle; }
 .pairs { display: grid; grid-template-columns: minmax(7rem, max-content) 1fr; gap: .15rem 1.5rem; font-size: .92rem; }
 .pairs dt { color: var(--soft); }
 .pairs dd { overflow-wrap: anywhere; }
+.dots { stroke: var(--accent); stroke-width: 5; stroke-linecap: round; stroke-opacity: .45; }
+.bar-of { display: block; height: 3px; margin-top: 2px; border-radius: 2px; min-width: 4rem;
+  background: linear-gradient(90deg, var(--accent) var(--share), var(--rule) var(--share)); }
+.matrix { border-collapse: separate; border-spacing: 2px; font-variant-numeric: tabular-nums; }
+.matrix th, .matrix td { border: 0; padding: .3rem .5rem; vertical-align: middle; }
+.matrix tbody th { position: sticky; left: 0; background: var(--ground); text-align: right; }
+.name { display: block; width: max-content; max-width: 9rem; margin-left: auto; }
+td .name { max-width: 14rem; margin: 0; overflow-wrap: anywhere; }
+.matrix th { white-space: normal; overflow-wrap: anywhere; line-height: 1.2; }
+.matrix thead th { text-align: center; vertical-align: bottom; }
+.matrix td { text-align: center; border-radius: .25rem; min-width: 3rem; }
+.matrix.upright td { min-width: 2.3rem; padding: .3rem .2rem; }
+.matrix td.number, .matrix th.number { color: var(--soft); }
+.matrix.upright thead th span { writing-mode: vertical-rl; transform: rotate(180deg); max-height: 9rem; }
+.right { --hue: var(--accent); }
+.wrong { --hue: var(--bad); }
+.s0 { color: var(--soft); }
+.s1 { background: color-mix(in srgb, var(--hue) 7%, var(--ground)); }
+.s2 { background: color-mix(in srgb, var(--hue) 12%, var(--ground)); }
+.s3 { background: color-mix(in srgb, var(--hue) 17%, var(--ground)); }
+.s4 { background: color-mix(in srgb, var(--hue) 22%, var(--ground)); }
+.s5 { background: color-mix(in srgb, var(--hue) 27%, var(--ground)); }
+.s6 { background: color-mix(in srgb, var(--hue) 32%, var(--ground)); }
+.s7 { background: color-mix(in srgb, var(--hue) 37%, var(--ground)); }
+.s8 { background: color-mix(in srgb, var(--hue) 42%, var(--ground)); }
+.rows { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)); gap: .75rem; margin: .75rem 0 0;
+  padding: 0; list-style: none; }
+.rows li { background: var(--card); border: 1px solid var(--rule); border-radius: .5rem; padding: .6rem .8rem; }
+.text { margin: .1rem 0 .5rem; overflow-wrap: anywhere; }
+mark { background: color-mix(in srgb, var(--open) 30%, transparent); color: inherit; border-radius: .2rem; padding: 0 .15rem; }
+.answers { display: flex; flex-wrap: wrap; gap: .1rem 1.5rem; font-size: .92rem; }
+.answers dt { color: var(--soft); font-size: .8rem; }
+.answers dd { overflow-wrap: anywhere; }
+.answers + b { display: block; margin-top: .4rem; }
+.yes { color: var(--good); }
+.no { color: var(--bad); }
+@media (max-width: 40rem) { th, td { padding-right: .8rem; } table { font-size: .88rem; }
+  .name { max-width: 6.5rem; } td .name { max-width: 8rem; } .matrix td { min-width: 2.4rem; padding: .3rem .2rem; } }
 @media print {
   @page { margin: 12mm; }
-  body { font-size: 9.5pt; }
+  :root { font-size: 9.5pt; }
+  body { font-size: 1rem; }
   main { max-width: none; padding: 0; }
   nav { display: none; }
   h2, h3, figcaption { break-after: avoid; }
-  figure, tr, .figures div { break-inside: avoid; }
+  figure, tr, .figures div, .rows li { break-inside: avoid; }
   .charts { grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr)); }
   .wide, pre { overflow: visible; }
   pre { white-space: pre-wrap; }
-  pre, td, th { overflow-wrap: anywhere; }
-  th, .number, .figures dd { white-space: normal; }
-  th, td { padding-right: .7rem; }
-  svg, .figures div, figure { print-color-adjust: exact; }
+  pre, td { overflow-wrap: anywhere; }
+  table { font-size: .8rem; }
+  th { white-space: normal; overflow-wrap: anywhere; }
+  th, td { padding-right: .5rem; }
+  td.number { overflow-wrap: normal; }
+  td small { display: block; white-space: normal; max-width: 5rem; margin-left: auto; }
+  .figures dd { white-space: normal; }
+  .matrix { font-size: 6.5pt; border-spacing: 1px; }
+  .matrix th, .matrix td, .matrix.upright td { padding: .15rem .1rem; min-width: 0; overflow-wrap: normal; }
+  .matrix tbody th { padding-right: .3rem; }
+  .matrix .name { max-width: 5.5rem; overflow-wrap: anywhere; }
+  svg, .figures div, figure, .matrix td, .bar-of, mark { print-color-adjust: exact; }
 }
 """

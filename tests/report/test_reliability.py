@@ -48,6 +48,24 @@ def test_a_task_has_diagrams_a_curve_and_what_asking_the_teacher_gives():
     assert re.findall(r'<td class="number">(.*?)</td>', html)[5:10] == ["0.9", "25.0 %", "90.0 %", "86.0 %", "8.20 ms"]
 
 
+def test_the_axis_of_a_coverage_is_that_of_its_line():
+    """The point of accuracy 0.8 is at the tick of 0.8, and the dashed line at that of 0.95."""
+    ((_, html),) = shown(STUDENT)
+    svg = html[html.index('aria-label="coverage of student"') :]
+    ticks = {tick: float(y) - 3.5 for y, tick in re.findall(r'<text x="38" y="([\d.]+)">([\d.]+)</text>', svg)}
+    assert {"0.8", "0.95", "1"} <= ticks.keys()
+    line = re.search(r'points="([^"]*)"', svg)[1].split()
+    assert float(line[0].split(",")[1]) == ticks["1"]
+    assert float(re.search(r'class="ideal" d="M[\d.]+ ([\d.]+)H', svg)[1]) == ticks["0.95"]
+    assert float(line[1].split(",")[1]) == pytest.approx(ticks["0.8"] - (ticks["0.8"] - ticks["0.85"]) / 5, abs=0.2)
+
+
+def test_a_coverage_without_an_error_has_an_axis():
+    perfect = STUDENT | {"confidence": {**FOUND, "coverage": [[1.0, 1.0, 0.9]]}}
+    ((_, html),) = shown(perfect)
+    assert ">0.9</text>" in html
+
+
 def test_a_calibrated_student_has_a_diagram_of_before():
     calibration = {"method": "vector", "values": {}, "before": {"ece": 0.2}, "bins": BINS}
     ((_, html),) = shown(STUDENT | {"calibration": calibration})

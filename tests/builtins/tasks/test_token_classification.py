@@ -577,3 +577,28 @@ def test_calibration_is_of_the_words_with_a_tag(tokenizer):
     nothing = built({**rows, "validation": {"tokens": [["good"]], "tags": [None]}})
     batch = batch_of(nothing, encoded(nothing, "validation", tokenizer), tokenizer)
     assert all_metrics_of(nothing, [logits[:1, : batch.inputs[""]["input_ids"].shape[1]]], [batch], "validation") == {}
+
+
+def test_errors_are_those_of_words_and_of_entity_types(tokenizer):
+    found = built({"train": {"tokens": [["a", "b", "c"], ["d"]], "tags": [["B-PER", "I-PER", "O"], ["B-ORG"]]}})
+    batch = batch_of(found, encoded(found, "train", tokenizer), tokenizer)
+    names = list(found.head.labels)
+
+    def states(*sentences):
+        logits = torch.zeros(*batch.inputs[""]["input_ids"].shape, len(names))
+        for row, mask, tags in zip(logits, batch.inputs[""]["word_mask"], sentences, strict=True):
+            for place, tag in zip(mask.nonzero().flatten().tolist(), tags, strict=True):
+                row[place, names.index(tag)] = 9
+        return states_of(found.evaluator("train"), [logits], [batch])
+
+    mine, theirs = states(["B-PER", "O", "O"], ["B-ORG"]), states(["B-PER", "I-PER", "O"], ["O"])
+    analysis = found.evaluator("train").error_analysis(mine, theirs, names)
+    assert (analysis["unit"], analysis["entities"]) == ("words", True)
+    scores = {kind: rest for kind, *rest in analysis["classes"]}
+    assert scores == {"PER": [0.0, 0.0, 0.0, 1, 1.0], "ORG": [1.0, 1.0, 1.0, 1, 0.0]}
+    assert analysis["matrix"][names.index("I-PER")][names.index("O")] == 1
+    assert sum(map(sum, analysis["matrix"])) == 4
+    assert (analysis["compared"], analysis["differ"]) == (2, 2)
+    assert [(each["row"], [answer[:3] for answer in each["answers"]]) for each in analysis["differing"]] == [
+        (0, [[1, "I-PER", "O"]]), (1, [[0, "B-ORG", "B-ORG"]]),
+    ]  # fmt: skip

@@ -1,0 +1,76 @@
+"""The rows on which a student and its teacher differ most, for a report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from typing import Any
+
+Row = Mapping[str, Any]
+"""A row as `table.json` has it."""
+_MODELS = 20
+
+
+def difference_sections(table: Sequence[Row]) -> Iterator[tuple[str, str]]:
+    """For each student the title and the HTML of its section; none for one that answers all rows as its teacher does."""
+    found = [row for row in table if row.get("errors") and row["errors"]["differing"]][:_MODELS]
+    for row in found:
+        of = ": " + ", ".join(_told_apart(row, found)) if len(found) > 1 else ""
+        yield f"Where student and teacher differ{of}", _rows(row)
+
+
+def _told_apart(row: Row, others: Sequence[Row]) -> Iterator[str]:
+    """What a title needs to differ from the others."""
+    for key in ("model", "task"):
+        if len({each[key] for each in others}) > 1:
+            yield row[key]
+
+
+def _rows(row: Row) -> str:
+    errors = row["errors"]
+    numbers = errors["differ"] is None
+    if numbers:
+        text = f"The largest differences between {row['model']} and its teacher, of {errors['compared']:,} {row['split']} rows."
+    else:
+        text = (
+            f"On {errors['differ']:,} of {errors['compared']:,} {row['split']} rows the answer of {row['model']} differs from that "
+            "of its teacher. The rows on which both are most confident come first."
+        )
+    if row["split"] == "test":
+        text += " Settings that are chosen by looking at test rows make the test too good."
+    cards = "".join(_card(each, numbers=numbers) for each in errors["differing"])
+    return f'<p class="note">{escape(text)}</p><ol class="rows">{cards}</ol>'
+
+
+def _card(found: Mapping[str, Any], *, numbers: bool) -> str:
+    texts = "".join(f'<p class="text">{"".join(map(_part, parts))}</p>' for parts in found["texts"])
+    answers = "".join(_answer(answer, numbers=numbers) for answer in found["answers"])
+    return f"<li><small>row {found['row']:,}</small>{texts}{answers}</li>"
+
+
+def _part(part: Sequence[Any]) -> str:
+    text, marked = part
+    return f"<mark>{escape(text)}</mark>" if marked else escape(text)
+
+
+def _answer(answer: Sequence[Any], *, numbers: bool) -> str:
+    """One answer: the label, the student's and the teacher's, each with its confidence and whether it is right."""
+    part, label, mine, sure, teachers, teacher_sure = answer
+    items = [] if label is None else [("label", escape(label))]
+    for who, given, confidence in (("student", mine, sure), ("teacher", teachers, teacher_sure)):
+        right = "" if label is None or numbers else _right(given == label)
+        share = "" if confidence is None else f" <small>{_percent(confidence)}</small>"
+        items.append((who, f"{right}{escape(given)}{share}"))
+    named = f"<b>{escape(part)}</b>" if part else ""
+    pairs = "".join(f"<div><dt>{who}</dt><dd>{given}</dd></div>" for who, given in items)
+    return f'{named}<dl class="answers">{pairs}</dl>'
+
+
+def _right(right: bool) -> str:  # noqa: FBT001 - its only argument
+    # A sign beside the colour, which not all can see and no print has.
+    return '<span class="yes" title="right">✓</span> ' if right else '<span class="no" title="wrong">✗</span> '
+
+
+def _percent(share: float) -> str:
+    # 100.0 % would be wrong for 0.9999.
+    return f"{min(100 * share, 99.9):.1f} %" if share < 1 else "100 %"
