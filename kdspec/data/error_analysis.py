@@ -40,6 +40,19 @@ class Answers(NamedTuple):
     """The probability of each answer; None for numbers."""
 
 
+class Decisions(NamedTuple):
+    """The decisions of a model on each label of each row."""
+
+    rows: Tensor
+    """The rows, int64 of shape (n,)."""
+    given: Tensor
+    """Whether it predicts each label, bool of shape (n, labels)."""
+    truth: Tensor
+    """0, 1 or `UNLABELLED`, of the same shape."""
+    confidence: Tensor
+    """The probability of each decision."""
+
+
 class Counts(NamedTuple):
     """How often a class was predicted rightly, was predicted, and was the label."""
 
@@ -203,6 +216,31 @@ def differing(
         "differ": None if sure[0] is None else differ,
         "differing": [{"row": row, "answers": [answer(n) for n in found[:PARTS]]} for row, found in chosen.items()],
     }
+
+
+def differing_decisions(mine: Decisions, teachers: Decisions, names: Sequence[str]) -> dict[str, Any]:
+    """What `differing` gives, for labels of which any number may be.
+
+    Args:
+        mine: of the model.
+        teachers: of its teacher.
+        names: the labels.
+    """
+    import numpy as np
+    import torch
+
+    _, *found = np.intersect1d(mine.rows.numpy(), teachers.rows.numpy(), return_indices=True)
+    if not len(found[0]):
+        return {}
+    places, others = map(torch.from_numpy, found)
+    # Few of what may be many millions of decisions differ.
+    row, part = (mine.given[places] != teachers.given[others]).nonzero().T
+    one, other = (
+        Answers(each.rows[at], part, each.given[at, part].long(), each.truth[at, part], each.confidence[at, part])
+        for each, at in ((mine, places[row]), (teachers, others[row]))
+    )
+    chosen = differing(one, other, ("no", "yes"), names) or {"differ": 0, "differing": []}
+    return {**chosen, "compared": len(places)}
 
 
 def _common(mine: Answers, teachers: Answers) -> tuple[Tensor, Tensor]:

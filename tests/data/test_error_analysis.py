@@ -21,9 +21,11 @@ from kdspec.data.error_analysis import (
     POINTS,
     Answers,
     Counts,
+    Decisions,
     class_scores,
     confusions,
     differing,
+    differing_decisions,
     scatter,
 )
 
@@ -200,3 +202,11 @@ def test_without_labels_a_model_is_compared_with_its_teacher(kind):
     if kind == "classes":
         assert found["against"] == "teacher"
         assert found["matrix"] == [[1, 1], [0, 0]]
+
+
+def test_equal_decisions_are_compared_and_none_is_shown():
+    mine = Decisions(torch.tensor([1, 0]), torch.eye(2).bool(), torch.zeros(2, 2), torch.ones(2, 2))
+    theirs = Decisions(torch.tensor([0, 1]), torch.eye(2).bool().flip(0), torch.zeros(2, 2), torch.ones(2, 2))
+    assert differing_decisions(mine, theirs, ("a", "b")) == {"compared": 2, "differ": 0, "differing": []}
+    elsewhere = theirs._replace(rows=torch.tensor([7, 8]))
+    assert differing_decisions(mine, elsewhere, ("a", "b")) == {}

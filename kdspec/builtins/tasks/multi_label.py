@@ -25,7 +25,7 @@ from kdspec.data.answers.class_answers import LabelAnswers
 from kdspec.data.answers.same_answers import share_of_same
 from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.confidence import ConfidenceMetric
-from kdspec.data.error_analysis import Answers, Counts
+from kdspec.data.error_analysis import Counts, Decisions
 from kdspec.data.label_columns import LabelColumns, MissingMarks
 from kdspec.data.label_names import SUSPECT, LabelNames
 from kdspec.data.labels.label_lists import LabelLists, ListColumn
@@ -333,11 +333,7 @@ class LabelMetrics(Evaluator):
         scores = error_analysis.class_scores(_counts(states, names), _counts(reference, names) if reference else None)
         if not reference:
             return scores
-        mine, teachers = (_decisions(side) for side in (states, reference))
-        return {**scores, **error_analysis.differing(mine, teachers, _DECISIONS, names)}
-
-
-_DECISIONS = ("no", "yes")
+        return {**scores, **error_analysis.differing_decisions(_decisions(states), _decisions(reference), names)}
 
 
 def _counts(states: Sequence[State], names: Sequence[str]) -> dict[str, Counts]:
@@ -351,15 +347,13 @@ def _counts(states: Sequence[State], names: Sequence[str]) -> dict[str, Counts]:
     return {name: Counts(*of) for name, of in zip(names, counts.T.tolist(), strict=True)}
 
 
-def _decisions(states: Sequence[State]) -> Answers:
+def _decisions(states: Sequence[State]) -> Decisions:
     import torch
 
     rows, known, sure, given, true = (
         torch.cat([state[name] for state in states]) for name in ("rows", "known", "confidence", "given", "true")
     )
-    truth = true.long().where(known, torch.tensor(error_analysis.UNLABELLED))
-    rows, parts = rows[:, None].expand_as(known), torch.arange(known.shape[1]).expand_as(known)
-    return Answers(*(values.flatten() for values in (rows, parts, given.long(), truth, sure)))
+    return Decisions(rows, given, true.short().masked_fill(~known, error_analysis.UNLABELLED), sure)
 
 
 def _answers(states: Sequence[State]) -> confidence.LabelledAnswers:

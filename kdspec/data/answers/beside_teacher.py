@@ -11,7 +11,7 @@ from kdspec.api.component import Component, invalid_value
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.data import error_analysis
-from kdspec.data.error_analysis import Answers
+from kdspec.data.error_analysis import Answers, Decisions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -136,10 +136,11 @@ class BesideTeacher(Evaluator):
             or any(len(names) != state["logits"].shape[-1] for state in (*states, *reference))
         ):
             return {}
+        if self.kind == "labels":
+            return error_analysis.differing_decisions(self._decisions(states), self._decisions(reference), names)
         mine, teachers = (self._answers(side) for side in (states, reference))
-        if self.kind != "classes":
-            values = () if self.kind == "numbers" else ("no", "yes")
-            return error_analysis.differing(mine, teachers, values, names)
+        if self.kind == "numbers":
+            return error_analysis.differing(mine, teachers, (), names)
         keys, (one, other) = _aligned((states, reference))
         if not len(keys):
             return {}
@@ -157,13 +158,17 @@ class BesideTeacher(Evaluator):
             unknown = torch.full_like(chosen, error_analysis.UNLABELLED)
             return Answers(keys[:, 0], parts, chosen, unknown, sure)
         rows, parts = keys.expand_as(logits), torch.arange(logits.shape[1]).expand_as(logits)
-        if self.kind == "numbers":
-            columns: tuple[Tensor, ...] = (rows, parts, logits, torch.full_like(logits, math.nan))
-        else:
-            given = logits > self.limit
-            sure = logits.double().where(given, -logits.double()).sigmoid()
-            columns = (rows, parts, given.long(), torch.full(given.shape, error_analysis.UNLABELLED), sure)
+        columns = (rows, parts, logits, torch.full_like(logits, math.nan))
         return Answers(*(values.flatten() for values in columns))
+
+    def _decisions(self, states: Sequence[State]) -> Decisions:
+        """Those of a model, of which none has a label."""
+        import torch
+
+        keys, logits = _joined(states)
+        given = logits > self.limit
+        sure = logits.double().where(given, -logits.double()).sigmoid()
+        return Decisions(keys[:, 0], given, torch.full(given.shape, error_analysis.UNLABELLED), sure)
 
     def _probabilities(self, mine: Tensor, theirs: Tensor) -> dict[str, float]:
         from kdspec.ops.calibration.trust import Ranked, ece
