@@ -108,7 +108,7 @@ class Evaluator(ABC):
     def error_analysis(
         self, states: Sequence[State], reference: Sequence[State], names: Sequence[str]
     ) -> Mapping[str, Any]:
-        """Where the answers are wrong or differ from a teacher's, as `kdspec.data.error_analysis` gives it; empty: not known.
+        """Where the answers are wrong or differ from a teacher's, as `kdspec.data.answers.error_analysis` gives it; empty: not known.
 
         It is asked once for each model, for the table at the end of a run.
 

@@ -19,13 +19,14 @@ from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, State
 from kdspec.api.working.row_answers import RowAnswers
 from kdspec.api.working.task import Head
-from kdspec.data import confidence, error_analysis, label_columns, texts
+from kdspec.data import confidence, label_columns, texts
+from kdspec.data.answers import error_analysis
 from kdspec.data.answers.beside_teacher import BesideTeacher, check_metric, names_beside
 from kdspec.data.answers.class_answers import LabelAnswers
+from kdspec.data.answers.error_analysis import Counts, Decisions
 from kdspec.data.answers.same_answers import share_of_same
 from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.confidence import ConfidenceMetric
-from kdspec.data.error_analysis import Counts, Decisions
 from kdspec.data.label_columns import LabelColumns, MissingMarks
 from kdspec.data.label_names import SUSPECT, LabelNames
 from kdspec.data.labels.label_lists import LabelLists, ListColumn

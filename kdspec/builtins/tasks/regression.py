@@ -18,11 +18,12 @@ from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.row_answers import RowAnswers
 from kdspec.api.working.task import Head
-from kdspec.data import class_match, error_analysis, label_columns, texts
+from kdspec.data import class_match, label_columns, texts
+from kdspec.data.answers import error_analysis
 from kdspec.data.answers.beside_teacher import BesideTeacher, check_metric, names_beside
 from kdspec.data.answers.class_answers import NumberAnswers
+from kdspec.data.answers.error_analysis import Answers
 from kdspec.data.columns import ColumnPlace, missing, named
-from kdspec.data.error_analysis import Answers
 from kdspec.data.label_columns import LabelColumns, MissingMarks
 from kdspec.data.label_names import SUSPECT
 from kdspec.data.numbers import number

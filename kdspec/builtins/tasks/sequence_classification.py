@@ -17,14 +17,15 @@ from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, State
 from kdspec.api.working.row_answers import RowAnswers
 from kdspec.api.working.task import Head
-from kdspec.data import confidence, error_analysis, label_columns, label_names, texts
+from kdspec.data import confidence, label_columns, label_names, texts
+from kdspec.data.answers import error_analysis
 from kdspec.data.answers.beside_teacher import BesideTeacher, check_metric, names_beside
 from kdspec.data.answers.class_answers import ClassAnswers
+from kdspec.data.answers.error_analysis import Answers
 from kdspec.data.answers.same_answers import share_of_same
 from kdspec.data.classes import classes
 from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.confidence import ConfidenceMetric
-from kdspec.data.error_analysis import Answers
 from kdspec.data.label_columns import MissingMarks, declared, declared_names
 from kdspec.data.label_names import LabelNames
 from kdspec.data.labels.taught_classes import taught_classes

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from kdspec.api.component import Component, invalid_value
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, Metric, State
-from kdspec.data import error_analysis
-from kdspec.data.error_analysis import Answers, Decisions
+from kdspec.data.answers import error_analysis
+from kdspec.data.answers.error_analysis import Answers, Decisions
 
 if TYPE_CHECKING:
     from torch import Tensor

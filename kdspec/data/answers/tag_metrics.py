@@ -9,8 +9,9 @@ from kdspec.api.spec.bounds import LONGEST_ROW
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, State
 from kdspec.api.working.step import Features
-from kdspec.data import confidence, error_analysis, tag_schemes
-from kdspec.data.error_analysis import Answers, Counts
+from kdspec.data import confidence, tag_schemes
+from kdspec.data.answers import error_analysis
+from kdspec.data.answers.error_analysis import Answers, Counts
 
 _IGNORE = -100
 

@@ -56,7 +56,7 @@ class DifferingRow:
 
 @dataclass(frozen=True)
 class RowErrors:
-    """Where the answers of a model are wrong or other than its teacher's, as `kdspec.data.error_analysis` has it."""
+    """Where the answers of a model are wrong or other than its teacher's, as `kdspec.data.answers.error_analysis` has it."""
 
     unit: Literal["rows", "words"] = "rows"
     """What the confusions count."""

@@ -12,7 +12,7 @@ from kdspec.builtins.tasks.multi_label import LabelMetrics
 from kdspec.builtins.tasks.regression import NumberMetrics
 from kdspec.builtins.tasks.sequence_classification import ClassMetrics
 from kdspec.data.answers.beside_teacher import BesideTeacher
-from kdspec.data.error_analysis import (
+from kdspec.data.answers.error_analysis import (
     DIFFERING,
     LISTED,
     MATRIX,
