@@ -22,7 +22,7 @@ from kdspec.data import class_match, label_columns, texts
 from kdspec.data.answers import error_analysis
 from kdspec.data.answers.beside_teacher import BesideTeacher, check_metric, names_beside
 from kdspec.data.answers.class_answers import NumberAnswers
-from kdspec.data.answers.error_analysis import Answers
+from kdspec.data.answers.error_analysis import ComparedAnswers
 from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.label_columns import LabelColumns, MissingMarks
 from kdspec.data.label_names import SUSPECT
@@ -249,12 +249,12 @@ class NumberMetrics(Evaluator):
         return {**points, **error_analysis.differing(_numbers(states), _numbers(reference), (), names)}
 
 
-def _numbers(states: Sequence[State]) -> Answers:
+def _numbers(states: Sequence[State]) -> ComparedAnswers:
     import torch
 
     rows, predicted, truth = (torch.cat([state[name] for state in states]) for name in ("rows", "predicted", "truth"))
     rows, parts = rows[:, None].expand_as(predicted), torch.arange(predicted.shape[1]).expand_as(predicted)
-    return Answers(*(values.flatten() for values in (rows, parts, predicted, truth)))
+    return ComparedAnswers(*(values.flatten() for values in (rows, parts, predicted, truth)))
 
 
 def _without_marks(rows: Mapping[str, list[list[float]]], place: int, column: str, context: TaskContext) -> None:

@@ -21,7 +21,7 @@ from kdspec.data import confidence, label_columns, label_names, texts
 from kdspec.data.answers import error_analysis
 from kdspec.data.answers.beside_teacher import BesideTeacher, check_metric, names_beside
 from kdspec.data.answers.class_answers import ClassAnswers
-from kdspec.data.answers.error_analysis import Answers
+from kdspec.data.answers.error_analysis import ComparedAnswers
 from kdspec.data.answers.same_answers import share_of_same
 from kdspec.data.classes import classes
 from kdspec.data.columns import ColumnPlace, missing, named
@@ -293,7 +293,7 @@ class ClassMetrics(Evaluator):
         return {} if mine is None else error_analysis.of_classes(mine, teachers, names)
 
 
-def _classes_of(states: Sequence[State], classes: int) -> Answers | None:
+def _classes_of(states: Sequence[State], classes: int) -> ComparedAnswers | None:
     """The classes that a model has predicted; None without any, and for a model with other classes."""
     import torch
 
@@ -302,7 +302,7 @@ def _classes_of(states: Sequence[State], classes: int) -> Answers | None:
     rows, predicted, truth, sure = (
         torch.cat([state[name] for state in states]) for name in ("rows", "predicted", "truth", "confidence")
     )
-    return Answers(rows, torch.zeros_like(rows), predicted, truth, sure)
+    return ComparedAnswers(rows, torch.zeros_like(rows), predicted, truth, sure)
 
 
 def _answers(states: Sequence[State]) -> confidence.LabelledAnswers:

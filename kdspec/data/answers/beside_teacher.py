@@ -11,7 +11,7 @@ from kdspec.api.component import Component, invalid_value
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.data.answers import error_analysis
-from kdspec.data.answers.error_analysis import Answers, Decisions
+from kdspec.data.answers.error_analysis import ComparedAnswers, Decisions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -147,7 +147,7 @@ class BesideTeacher(Evaluator):
         matrix = error_analysis.confusions(one.argmax(-1), other.argmax(-1), names)
         return {**matrix, **error_analysis.differing(mine, teachers, names), "against": "teacher", "unit": self.unit}
 
-    def _answers(self, states: Sequence[State]) -> Answers:
+    def _answers(self, states: Sequence[State]) -> ComparedAnswers:
         """Those of a model, of which none has a label."""
         import torch
 
@@ -156,10 +156,10 @@ class BesideTeacher(Evaluator):
             parts = keys[:, 1] if keys.shape[1] > 1 else torch.zeros(len(keys), dtype=torch.long)
             sure, chosen = logits.double().softmax(-1).max(-1)
             unknown = torch.full_like(chosen, error_analysis.UNLABELLED)
-            return Answers(keys[:, 0], parts, chosen, unknown, sure)
+            return ComparedAnswers(keys[:, 0], parts, chosen, unknown, sure)
         rows, parts = keys.expand_as(logits), torch.arange(logits.shape[1]).expand_as(logits)
         columns = (rows, parts, logits, torch.full_like(logits, math.nan))
-        return Answers(*(values.flatten() for values in columns))
+        return ComparedAnswers(*(values.flatten() for values in columns))
 
     def _decisions(self, states: Sequence[State]) -> Decisions:
         """Those of a model, of which none has a label."""

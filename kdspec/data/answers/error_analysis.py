@@ -25,7 +25,7 @@ UNLABELLED = -100
 """The class of an answer without a label."""
 
 
-class Answers(NamedTuple):
+class ComparedAnswers(NamedTuple):
     """The answers of a model in any order: a class each, or a decision on a label, or a number."""
 
     rows: Tensor
@@ -138,7 +138,9 @@ def scatter(predicted: Tensor, truth: Tensor, names: Sequence[str]) -> dict[str,
     return {"points": found}
 
 
-def of_classes(mine: Answers, teachers: Answers | None, names: Sequence[str], **options: Any) -> dict[str, Any]:
+def of_classes(
+    mine: ComparedAnswers, teachers: ComparedAnswers | None, names: Sequence[str], **options: Any
+) -> dict[str, Any]:
     """All of this for answers of one class each: `class_scores` and `confusions` of those with a label, and `differing`.
 
     Args:
@@ -160,7 +162,7 @@ def of_classes(mine: Answers, teachers: Answers | None, names: Sequence[str], **
 
 
 def differing(
-    mine: Answers, teachers: Answers, names: Sequence[str], parts: Sequence[str] | None = None
+    mine: ComparedAnswers, teachers: ComparedAnswers, names: Sequence[str], parts: Sequence[str] | None = None
 ) -> dict[str, Any]:
     """The rows on which a model and its teacher differ most, as plain data.
 
@@ -236,14 +238,16 @@ def differing_decisions(mine: Decisions, teachers: Decisions, names: Sequence[st
     # Few of what may be many millions of decisions differ.
     row, part = (mine.given[places] != teachers.given[others]).nonzero().T
     one, other = (
-        Answers(each.rows[at], part, each.given[at, part].long(), each.truth[at, part], each.confidence[at, part])
+        ComparedAnswers(
+            each.rows[at], part, each.given[at, part].long(), each.truth[at, part], each.confidence[at, part]
+        )
         for each, at in ((mine, places[row]), (teachers, others[row]))
     )
     chosen = differing(one, other, ("no", "yes"), names) or {"differ": 0, "differing": []}
     return {**chosen, "compared": len(places)}
 
 
-def _common(mine: Answers, teachers: Answers) -> tuple[Tensor, Tensor]:
+def _common(mine: ComparedAnswers, teachers: ComparedAnswers) -> tuple[Tensor, Tensor]:
     """The places of the same answer of both, in the order of rows and parts."""
     import numpy as np
     import torch
@@ -254,7 +258,7 @@ def _common(mine: Answers, teachers: Answers) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(places), torch.from_numpy(others)
 
 
-def _distance(mine: Answers, teachers: Answers, places: Tensor, others: Tensor) -> Tensor:
+def _distance(mine: ComparedAnswers, teachers: ComparedAnswers, places: Tensor, others: Tensor) -> Tensor:
     """Between two numbers, in standard deviations of the teacher's numbers of that part; 0 where one is not finite."""
     apart = (mine.answers[places].double() - teachers.answers[others].double()).abs()
     for part in set(mine.parts[places].tolist()):

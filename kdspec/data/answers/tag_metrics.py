@@ -11,7 +11,7 @@ from kdspec.api.working.evaluator import Evaluator, State
 from kdspec.api.working.step import Features
 from kdspec.data import confidence, tag_schemes
 from kdspec.data.answers import error_analysis
-from kdspec.data.answers.error_analysis import Answers, Counts
+from kdspec.data.answers.error_analysis import ComparedAnswers, Counts
 
 _IGNORE = -100
 
@@ -167,13 +167,13 @@ def _answers(states: Sequence[State]) -> confidence.LabelledAnswers:
     return confidence.LabelledAnswers(keys[known], words[known, 0], sure[known], (tags == truth)[known])
 
 
-def _tags_of(states: Sequence[State]) -> Answers:
+def _tags_of(states: Sequence[State]) -> ComparedAnswers:
     import torch
 
     words, tags, truth, sure = (
         torch.cat([state[name] for state in states]) for name in ("words", "tags", "truth", "confidence")
     )
-    return Answers(words[:, 0], words[:, 1], tags, truth, sure)
+    return ComparedAnswers(words[:, 0], words[:, 1], tags, truth, sure)
 
 
 def _counting(numbers: Sequence[int] | None, tags: Mapping[int, str] | None = None) -> list[int]:

@@ -19,7 +19,7 @@ from kdspec.data.answers.error_analysis import (
     PAIRS,
     PARTS,
     POINTS,
-    Answers,
+    ComparedAnswers,
     Counts,
     Decisions,
     class_scores,
@@ -35,7 +35,7 @@ NAMES = ("bad", "good", "odd")
 def answers(rows, classes, truth, sure, parts=None):
     rows = torch.tensor(rows)
     parts = torch.zeros_like(rows) if parts is None else torch.tensor(parts)
-    return Answers(
+    return ComparedAnswers(
         rows, parts, torch.tensor(classes), torch.tensor(truth), None if sure is None else torch.tensor(sure)
     )
 
