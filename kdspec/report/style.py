@@ -36,9 +36,10 @@ table { border-collapse: collapse; font-size: .92rem; }
 th, td { padding: .35rem 1.4rem .35rem 0; text-align: left; border-bottom: 1px solid var(--rule); vertical-align: top; }
 th { color: var(--soft); font-weight: 500; white-space: nowrap; }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+td.number small { display: block; }
 code, pre { font: .85rem/1.5 ui-monospace, monospace; }
 pre { overflow-x: auto; background: var(--card); border: 1px solid var(--rule); border-radius: .5rem; padding: .8rem; }
-summary { cursor: pointer; color: var(--soft); }
+summary { cursor: pointer; color: var(--soft); padding: .15rem 0; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); gap: 1rem; }
 figure { margin: 0; background: var(--card); border: 1px solid var(--rule); border-radius: .5rem; padding: .6rem .7rem; }
 figcaption { font-size: .9rem; overflow-wrap: anywhere; }
