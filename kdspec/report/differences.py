@@ -14,8 +14,9 @@ _MODELS = 20
 def difference_sections(table: Sequence[Row]) -> Iterator[tuple[str, str]]:
     """For each student the title and the HTML of its section; none for one that answers all rows as its teacher does."""
     found = [row for row in table if row.get("errors") and row["errors"]["differing"]][:_MODELS]
+    compared = [row for row in table if row.get("errors") and row["errors"]["compared"]]
     for row in found:
-        of = ": " + ", ".join(_told_apart(row, found)) if len(found) > 1 else ""
+        of = ": " + ", ".join(_told_apart(row, compared)) if len(compared) > 1 else ""
         yield f"Where student and teacher differ{of}", _rows(row)
 
 
