@@ -64,8 +64,8 @@ def chart(
         return ""
     groups = curve.groups(most)
     first, last = curve.ends
-    xs = ticks(*_range([groups[0].first, groups[-1].last]), whole=True)
-    ys = ticks(*_range([*(group.low for group in groups), *(group.high for group in groups)]))
+    xs = ticks(*widened([groups[0].first, groups[-1].last]), whole=True)
+    ys = ticks(*widened([*(group.low for group in groups), *(group.high for group in groups)]))
     small = most < MOST // 2
     frame = _Frame(min(xs[0], groups[0].first), max(xs[-1], groups[-1].last), ys[0], ys[-1], digits=0 if small else 1)
     across, up = (
@@ -110,6 +110,16 @@ def ticks(low: float, high: float, *, whole: bool = False) -> list[float]:
     return [step * i for i in range(math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9) + 1)]
 
 
+def widened(values: Sequence[float]) -> tuple[float, float]:
+    """The smallest and the largest value, widened if they are equal."""
+    low, high = min(values), max(values)
+    # With a smaller range the ticks would have equal labels.
+    if high - low > max(1e-9 * max(abs(low), abs(high)), _LEAST):
+        return low, high
+    margin = max(abs(low) / 10, _LEAST) if low else 1.0
+    return low - margin, high + margin
+
+
 def _titled(groups: Sequence[Neighbours], most: int) -> list[Neighbours]:
     """About `most` groups with even distances, always those of the smallest and the largest value."""
     if len(groups) <= most:
@@ -136,16 +146,6 @@ def _band(groups: Sequence[Neighbours], frame: _Frame) -> str:
     around = [*((group.x, group.high) for group in groups), *((group.x, group.low) for group in reversed(groups))]
     # A line of single width too, so that the extremes of a lone group are seen.
     return f'<polygon class="band" points="{" ".join(map(frame.at, around))}"/>'
-
-
-def _range(values: Sequence[float]) -> tuple[float, float]:
-    """The smallest and the largest value, widened if they are equal."""
-    low, high = min(values), max(values)
-    # With a smaller range the ticks would have equal labels.
-    if high - low > max(1e-9 * max(abs(low), abs(high)), _LEAST):
-        return low, high
-    margin = max(abs(low) / 10, _LEAST) if low else 1.0
-    return low - margin, high + margin
 
 
 def _tick(value: float, others: Sequence[float]) -> str:

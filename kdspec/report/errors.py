@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from kdspec.report.chart import HEIGHT, WIDTH, ticks
+from kdspec.report.chart import HEIGHT, WIDTH, ticks, widened
 
 Row = Mapping[str, Any]
 """A row as `table.json` has it."""
@@ -161,7 +161,7 @@ def _points(row: Row) -> str:
 
 
 def _scatter(name: str, points: Sequence[Sequence[float]], model: str) -> str:
-    axes = [_range(values) for values in zip(*points, strict=True)]
+    axes = [ticks(*widened(values)) for values in zip(*points, strict=True)]
     (left, right), (low, high) = ((axis[0], axis[-1]) for axis in axes)
 
     def x(value: float) -> float:
@@ -186,11 +186,3 @@ def _scatter(name: str, points: Sequence[Sequence[float]], model: str) -> str:
     )
     caption = f"<b>{escape(name)}</b><small>predicted by {escape(model)} (up), by the true number</small>"
     return f"<figure><figcaption>{caption}</figcaption>{svg}</figure>"
-
-
-def _range(values: Sequence[float]) -> list[float]:
-    low, high = min(values), max(values)
-    if not high - low > 1e-9 * max(abs(low), abs(high)):
-        margin = abs(low) / 10 or 1.0
-        low, high = low - margin, high + margin
-    return ticks(low, high)

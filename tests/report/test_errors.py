@@ -91,7 +91,9 @@ def test_tasks_have_sections_of_their_own():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("points", [[[1.0, 2.0]], [[0.0, 0.0], [1e-9, 5.0]], [[-3.0, 7.0], [1.0, 7.0]]])
+@pytest.mark.parametrize(
+    "points", [[[1.0, 2.0]], [[0.0, 0.0], [1e-9, 5.0]], [[-3.0, 7.0], [1.0, 7.0]], [[-9e299, 0.0], [9e299, 5e-324]]]
+)
 def test_any_numbers_are_within_the_scatter(points):
     ((title, html),) = error_sections([row(errors(points=[["stars", points]]))])
     assert title == "Predicted and true"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from kdspec.source import read_back
 from kdspec.source.read_back import Count, Damage, Form
@@ -14,12 +16,17 @@ Bins = list[tuple[Count, float, float] | None]
 """For each bin of confidences how many answers it has, their mean confidence and the share that is right."""
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+Drawn = Annotated[float, Field(gt=-1e300, lt=1e300)]
+"""A number that has a place in a picture: a range of larger ones may not be finite."""
+
+
 @dataclass(frozen=True)
 class RowReliability:
     """How far the confidence in answers can be trusted, as `kdspec.data.confidence.reliability` has it."""
 
     bins: Bins
-    coverage: list[tuple[float, float, float]]
+    coverage: list[tuple[Share, Share, Share]]
     asked: list[tuple[float, float, float | None, float]]
 
 
@@ -64,7 +71,7 @@ class RowErrors:
     """What the confusions compare the answers with."""
     entities: bool = False
     """Whether `classes` are types of entities."""
-    classes: list[tuple[str, float | None, float | None, float | None, Count, float | None]] = field(
+    classes: list[tuple[str, Share | None, Share | None, Share | None, Count, Share | None]] = field(
         default_factory=list
     )
     """Name, precision, recall, F1, number of labels, and F1 of the teacher."""
@@ -72,7 +79,7 @@ class RowErrors:
     names: list[str] = field(default_factory=list)
     matrix: list[list[Count]] = field(default_factory=list)
     confused: list[tuple[str, str, Count]] = field(default_factory=list)
-    points: list[tuple[str, list[tuple[float, float]]]] = field(default_factory=list)
+    points: list[tuple[str, list[tuple[Drawn, Drawn]]]] = field(default_factory=list)
     compared: Count = 0
     """Rows that both the model and its teacher have answered."""
     differ: Count | None = None

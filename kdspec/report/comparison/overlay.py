@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from kdspec.report.chart import HEIGHT, WIDTH, ticks
+from kdspec.report.chart import HEIGHT, WIDTH, ticks, widened
 from kdspec.report.curve import Curve, Neighbours
 
 COLOURS = 8
@@ -15,7 +15,6 @@ COLOURS = 8
 _LEFT, _RIGHT, _TOP, _BOTTOM = 60, 12, 10, 30
 _TITLES = 12
 """Points of a line with a title."""
-_LEAST = 1e-300
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,8 @@ def overlay(lines: Iterable[OverlayLine], *, label: str, most: int) -> str:
     if not drawn:
         return ""
     everything = [group for _, groups in drawn for group in groups]
-    across = ticks(*_range([group.first for group in everything] + [group.last for group in everything]), whole=True)
-    up = ticks(*_range([group.y for group in everything]))
+    across = ticks(*widened([group.first for group in everything] + [group.last for group in everything]), whole=True)
+    up = ticks(*widened([group.y for group in everything]))
     left = min(across[0], *(group.first for group in everything))
     right = max(across[-1], *(group.last for group in everything))
     place = _Place(left, right, up[0], up[-1])
@@ -104,15 +103,6 @@ def _odd(line: OverlayLine, place: _Place) -> str:
         for point in line.curve.odd
     )
     return f'<g class="odd">{marks}</g>'
-
-
-def _range(values: Sequence[float]) -> tuple[float, float]:
-    """The smallest and the largest value, widened if they are equal."""
-    low, high = min(values), max(values)
-    if high - low > max(1e-9 * max(abs(low), abs(high)), _LEAST):
-        return low, high
-    margin = max(abs(low) / 10, _LEAST) if low else 1.0
-    return low - margin, high + margin
 
 
 def _axes(across: Sequence[float], up: Sequence[float], place: _Place) -> str:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from kdspec import BuiltTask, Evaluator, Head
+from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.evaluation.result_row import DifferingRow, RowErrors, read_table
 from kdspec.engine.evaluation.row_errors import row_errors
 from kdspec.events import RunFinished
@@ -182,14 +183,30 @@ def test_a_run_records_the_errors_of_its_models(launch, kind):
     assert "<i>z" not in page
 
 
+OLD = {
+    "model": "student", "role": "student", "task": "rows", "split": "test", "metrics": {}, "agreement": None,
+    "agrees_on": None, "parameters": 1, "bytes": 1, "latency_ms": None, "lower_is_better": [],
+    "selected_by": "accuracy", "rows": 1, "labelled": 1,
+}  # fmt: skip
+
+
 def test_a_table_of_an_earlier_version_has_no_errors(tmp_path):
-    row = {
-        "model": "student", "role": "student", "task": "rows", "split": "test", "metrics": {}, "agreement": None,
-        "agrees_on": None, "parameters": 1, "bytes": 1, "latency_ms": None, "lower_is_better": [],
-        "selected_by": "accuracy", "rows": 1, "labelled": 1,
-    }  # fmt: skip
-    (tmp_path / "table.json").write_text(json.dumps([row]))
+    (tmp_path / "table.json").write_text(json.dumps([OLD]))
     assert read_table(tmp_path / "table.json")[0].errors is None
+
+
+@pytest.mark.parametrize(
+    "errors",
+    [
+        {"matrix": [["1"]]}, {"matrix": [[-1]]}, {"classes": [["a", 2.0, None, None, 1, None]]}, {"classes": [["a", 1.0]]},
+        {"points": [["x", [[1.0, float("inf")]]]]}, {"points": [["x", [[float("nan"), 1.0]]]]},
+        {"differing": [{"row": 1, "texts": ["text"], "answers": []}]}, {"against": "nothing"},
+    ],
+)  # fmt: skip
+def test_damaged_errors_are_refused(tmp_path, errors):
+    (tmp_path / "table.json").write_text(json.dumps([OLD | {"errors": errors}]))
+    with pytest.raises(FindingError, match="KD003"):
+        read_table(tmp_path / "table.json")
 
 
 def test_errors_have_no_content_by_default():
