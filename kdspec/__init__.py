@@ -1,7 +1,7 @@
 """kdspec: knowledge distillation from a declarative spec.
 
-What a plugin needs is exported here. Nothing in this module imports torch; the names that need it are
-imported when they are first used.
+`run`, `plan`, `check` and `Run` are the commands for programs and notebooks; the rest is what a plugin needs. Nothing in
+this module imports torch; the names that need it are imported when they are first used.
 """
 
 from __future__ import annotations
@@ -82,6 +82,11 @@ from kdspec.registry.registry import Registry, load_registry
 if TYPE_CHECKING:
     from kdspec.api.working.logits import DenseLogits, HeadLogits, HeadPost, Logits, OutputHead, TopKLogits
     from kdspec.api.working.objective import Objective
+    from kdspec.launch.check_result import CheckResult
+    from kdspec.launch.errors import RunError, SpecError
+    from kdspec.launch.in_python import check, plan, run
+    from kdspec.launch.planned_run import PlannedRun
+    from kdspec.launch.run import Run
     from kdspec.objectives.distillation import DistillationObjective
     from kdspec.objectives.soft_labels import Soft
     from kdspec.ops.mean import Mean
@@ -97,6 +102,7 @@ __all__ = [
     "Batch",
     "BuildContext",
     "BuiltTask",
+    "CheckResult",
     "ClassesOnly",
     "Component",
     "Dataset",
@@ -146,6 +152,7 @@ __all__ = [
     "Pieces",
     "Plan",
     "PlannedMatch",
+    "PlannedRun",
     "Projection",
     "ProjectionContext",
     "PutsTogether",
@@ -157,6 +164,8 @@ __all__ = [
     "Report",
     "Row",
     "RowAnswers",
+    "Run",
+    "RunError",
     "Sampling",
     "Schedule",
     "Scope",
@@ -164,6 +173,7 @@ __all__ = [
     "Soft",
     "Spec",
     "SpecEmbedderFolder",
+    "SpecError",
     "SpecFile",
     "SpecFolderOrHub",
     "SpecHub",
@@ -186,6 +196,7 @@ __all__ = [
     "View",
     "WrappedTask",
     "by_name",
+    "check",
     "closest",
     "excerpt",
     "has_tokenizer",
@@ -194,12 +205,15 @@ __all__ = [
     "load_registry",
     "local_folder",
     "matches_of",
+    "plan",
+    "run",
     "switched_off",
 ]
 
 
-_NEED_TORCH = MappingProxyType(
+_LATE = MappingProxyType(
     {
+        "CheckResult": "kdspec.launch.check_result",
         "DenseLogits": "kdspec.api.working.logits",
         "DistillationObjective": "kdspec.objectives.distillation",
         "HeadLogits": "kdspec.api.working.logits",
@@ -208,14 +222,21 @@ _NEED_TORCH = MappingProxyType(
         "Mean": "kdspec.ops.mean",
         "Objective": "kdspec.api.working.objective",
         "OutputHead": "kdspec.api.working.logits",
+        "PlannedRun": "kdspec.launch.planned_run",
+        "Run": "kdspec.launch.run",
+        "RunError": "kdspec.launch.errors",
         "Soft": "kdspec.objectives.soft_labels",
+        "SpecError": "kdspec.launch.errors",
         "TopKLogits": "kdspec.api.working.logits",
+        "check": "kdspec.launch.in_python",
+        "plan": "kdspec.launch.in_python",
+        "run": "kdspec.launch.in_python",
     }
 )
-"""The modules of the names that need torch; each is imported when its name is first used."""
+"""The modules of the names that need torch or the engine; each is imported when its name is first used."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _NEED_TORCH:
+    if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_NEED_TORCH[name]), name)
+    return getattr(import_module(_LATE[name]), name)

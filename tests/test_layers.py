@@ -22,7 +22,7 @@ LAYERS = {
     4: "planning textbrewer",
     5: "engine",
     6: "rehearsal",
-    7: "report render sweep cli testing __main__",
+    7: "report render launch sweep cli testing __main__",
 }
 BUILTINS = "builtins"
 PACKAGE = "__init__"  # re-exports what plugins need; nothing inside imports it

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kdspec.launch.spec_reading import Reading
 
 
 class ExitCode(IntEnum):
@@ -22,3 +26,10 @@ class ExitCode(IntEnum):
     """The reader of the output has closed the pipe."""
     TERMINATED = 143
     """SIGTERM; a line says what a run has saved."""
+
+
+def exit_code(reading: Reading) -> ExitCode:
+    """The exit code of a command that only reads a spec."""
+    if reading.unreadable:
+        return ExitCode.USAGE
+    return ExitCode.SPEC if reading.failed else ExitCode.FINE

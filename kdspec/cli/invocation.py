@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
+from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.run.signals import StopSignal
 
 if TYPE_CHECKING:
-    from kdspec.cli.read_spec import Reading
     from kdspec.cli.screen import Screen
+    from kdspec.launch.spec_reading import Reading
     from kdspec.registry.plugins import Plugins
     from kdspec.registry.registry import Registry
 
@@ -33,10 +33,10 @@ class Invocation:
 
     def read(self, path: str, sets: Sequence[str] = ()) -> Reading:
         """Read a spec with the plugins and options of this invocation; values of its variables are not printed."""
-        from kdspec.cli import read_spec
+        from kdspec.launch import spec_reading
 
         options = {"trusts_code": self.trusts_code, "untrusted": self.untrusted}
-        return self.printing(read_spec.read(path, self.registry, sets, **options))
+        return self.printing(spec_reading.read(path, self.registry, sets, **options))
 
     def printing(self, reading: Reading) -> Reading:
         """The reading of a spec; from now on the values of its variables are not printed."""
@@ -75,17 +75,9 @@ class Invocation:
     @cached_property
     def registry(self) -> Registry:
         """The components of all plugins. Raises `DiagnosticError` if a file of `--plugin` cannot be loaded."""
-        registry = self.any_registry
-        loaded = {plugin.origin for plugin in self.plugins.loaded}
-        failed = [p for p in registry.problems if p.origin in self.plugin_files and p.origin not in loaded]
-        if failed:
-            raise DiagnosticError(
-                *(
-                    Diagnostic("KD203", f"cannot load the plugin `{p.origin}`: {p.reason}", cause=p.cause)
-                    for p in failed
-                )
-            )
-        return registry
+        from kdspec.launch.named_plugins import with_named
+
+        return with_named(self.any_registry, self.plugin_files)
 
     @cached_property
     def any_registry(self) -> Registry:

@@ -19,6 +19,7 @@ from kdspec.api.spec.spec import Spec
 from kdspec.api.spec.spec_source import SpecSource
 from kdspec.api.working.task import Head
 from kdspec.cli.data_choice import DataFile
+from kdspec.cli.exits import exit_code
 from kdspec.diagnostics.diagnostic import closest, one_line
 from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import Finding, FindingError, of_fault
@@ -26,8 +27,8 @@ from kdspec.hf import families
 
 if TYPE_CHECKING:
     from kdspec.cli.invocation import Invocation
-    from kdspec.cli.read_spec import Reading
     from kdspec.engine.prediction.prediction import Predictor
+    from kdspec.launch.spec_reading import Reading
 
 _LOG = "events.jsonl"
 _KINDS: Mapping[str, str] = MappingProxyType(
@@ -91,25 +92,17 @@ def chosen(
 
 def _of_run(invocation: Invocation, run: Path, found: DataFile, model: str | None, task: str | None) -> Chosen:
     from kdspec.cli.print_diagnostics import show_reading
-    from kdspec.cli.read_spec import follow
     from kdspec.engine.prediction.prediction import Predictor
     from kdspec.engine.run.run_folder import RunFolder
-    from kdspec.source.document import parse
+    from kdspec.launch.spec_reading import read_run
 
-    folder = RunFolder(run)
-    if (origin := folder.origin) is None:
-        message = f"the run in `{run}` has no `plan.json`, which says where the paths of its spec begin"
-        raise FindingError(Finding("KD003", message, help="name the folder of the model, such as its `student`"))
-    document = parse(folder.text("spec.yaml") or "", str(run / "spec.yaml"), origin)
-    reading = invocation.printing(
-        follow(str(run / "spec.yaml"), document, invocation.registry, trusts_code=invocation.trusts_code)
-    )
+    reading = invocation.printing(read_run(run, invocation.registry, trusts_code=invocation.trusts_code))
     if reading.plan is None or reading.failed:
         show_reading(reading, invocation.err, "full")
-        raise typer.Exit(reading.exit_code)
+        raise typer.Exit(exit_code(reading))
     plan = reading.plan
     students = {stage.name: stage.student for stage in plan.stages}
-    trained = {students[name]: run / event.folder for name, event in folder.finished(list(students)).items()}
+    trained = {students[name]: run / event.folder for name, event in RunFolder(run).finished(list(students)).items()}
     name = model or plan.stages[-1].student
     _check_model(plan, name)
     if name in students.values() and name not in trained:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from kdspec.cli.read_spec import Reading
 from kdspec.cli.screen import Screen
 from kdspec.diagnostics.diagnostic import Diagnostic
+from kdspec.launch.spec_reading import Reading
 from kdspec.render import diagnostics as render
 from kdspec.render.formats import Format
 from kdspec.source.document import Source

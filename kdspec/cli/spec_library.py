@@ -1,25 +1,22 @@
-"""The specs that ship with kdspec: `specs/` of a checkout, or their copies in the installed package."""
+"""Copies of the specs that ship with kdspec, for another folder."""
 
 from __future__ import annotations
 
 import os
 import re
-import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import kdspec
 from kdspec.cli.apply_fixes import apply
 from kdspec.cli.spec_template import MODELINE, SCHEMA, scalar
 from kdspec.diagnostics.diagnostic import Edit
+from kdspec.launch import shipped_specs
+from kdspec.launch.shipped_specs import ASSETS, library, specs_folder
 from kdspec.source.document import Path as SpecPath
 from kdspec.source.document import parse
 
-_PACKAGE = Path(kdspec.__file__).parent
-_ASSETS = "assets"
-_OF_ASSET = re.compile(r"(?:^|(?<=[\s/\\{\[:,'\"-]))assets/(?P<name>[\w.-]+)")
 _DEFAULT = re.compile(r"(?P<before>\$\{\w+:-)(?P<file>[^}]*)\}")
 """A file that a variable may replace: `${TEACHER:-../assets/teacher}`."""
 
@@ -34,38 +31,9 @@ class Copy:
     """The assets that it reads, by their names."""
 
 
-def library() -> Mapping[str, Path]:
-    """The specs by name, for example `quickstart`."""
-    folder = _folder()
-    files = sorted(path for path in folder.rglob("*.yaml") if _ASSETS not in path.relative_to(folder).parts)
-    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in files}
-
-
 def script() -> Path:
     """The script that fetches the assets."""
-    return _folder() / "fetch.py"
-
-
-def to_fetch(path: str, folder: Path) -> str | None:
-    """The command that fetches a file or folder of `folder`, if it belongs to an asset of the library's specs."""
-    found = _OF_ASSET.search(path)
-    if found is None or found["name"] not in _assets():
-        return None
-    there = Path(os.path.normpath(folder / os.path.expanduser(path[: found.start("name")])))  # noqa: PTH111 - raises nothing
-    usual = os.path.realpath(assets_folder(Path())) == os.path.realpath(there)
-    return f"kdspec fetch {found['name']}" + ("" if usual else f" --into {shlex.quote(os.path.relpath(there))}")
-
-
-def _assets() -> set[str]:
-    """The names of the assets that specs of the library read."""
-    texts = (file.read_text(encoding="utf-8") for file in library().values())
-    return {found["name"] for text in texts for found in _OF_ASSET.finditer(text)}
-
-
-def assets_folder(folder: Path) -> Path:
-    """Where the assets of specs in `folder` are: those of the checkout, or else a folder beside the specs."""
-    checkout = _PACKAGE.parent / "specs"
-    return checkout / _ASSETS if _folder() == checkout else folder / _ASSETS
+    return specs_folder() / "fetch.py"
 
 
 def copied(name: str, file: Path) -> Copy:
@@ -85,12 +53,6 @@ def recipe(name: str) -> dict[str, str]:
     parts = re.split(r"^(?=[a-z]+:)", text, flags=re.MULTILINE)
     sections = {part.partition(":")[0]: part.rstrip() for part in parts[1:]}
     return {"": parts[0].split("\n#\n")[0].rstrip(), **sections}
-
-
-def _folder() -> Path:
-    """The folder of the specs: a part of the installed package, or of the checkout."""
-    installed = _PACKAGE / "specs"
-    return installed if installed.is_dir() else _PACKAGE.parent / "specs"
 
 
 def _copy(source: Path, file: Path, texts: dict[Path, str], assets: dict[str, None]) -> None:
@@ -114,10 +76,10 @@ def _copy(source: Path, file: Path, texts: dict[Path, str], assets: dict[str, No
 def _target(source: Path, loc: SpecPath, file: Path, texts: dict[Path, str], assets: dict[str, None]) -> str | None:
     """The path to write for a file of the library; None for a text that is none."""
     inside = Path(os.path.normpath(source))
-    within = inside.relative_to(_folder()).parts if inside.is_relative_to(_folder()) else ()
-    if _ASSETS in within[:1] and len(within) > 1:
+    within = inside.relative_to(specs_folder()).parts if inside.is_relative_to(specs_folder()) else ()
+    if ASSETS in within[:1] and len(within) > 1:
         assets.setdefault(within[1])
-        place = assets_folder(file.parent).joinpath(*within[1:])
+        place = shipped_specs.assets_folder(file.parent).joinpath(*within[1:])
         return relative(place.resolve(), file.parent.resolve())
     if not within or not _is_file(inside):
         return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdspec.cli.exits import ExitCode
+from kdspec.cli.exits import ExitCode, exit_code
 from kdspec.cli.invocation import Invocation
 from kdspec.cli.print_diagnostics import show
 from kdspec.diagnostics.diagnostic import Diagnostic
@@ -24,7 +24,7 @@ from kdspec.sweep.sweep_record import FILE, SweepRecord, axes_of, read_record
 
 if TYPE_CHECKING:
     from kdspec.api.plan.plan import Plan, StagePlan
-    from kdspec.cli.read_spec import Reading
+    from kdspec.launch.spec_reading import Reading
 
 _SHOWN = 20
 """Wrong values that are printed."""
@@ -82,7 +82,7 @@ class SweptSpec:
                 continue
             seen.add(run.point.slug)
             reading = self.read(run.sets)
-            code = max(code, reading.exit_code) if reading.failed else code
+            code = max(code, exit_code(reading)) if reading.failed else code
             for diagnostic in reading.diagnostics:
                 if diagnostic.severity == "error" or run is runs[0]:
                     wrong.setdefault(_key(diagnostic, reading), (run, reading, diagnostic))

@@ -1,8 +1,9 @@
-"""Progress of a run: a live panel on a terminal, a line now and then in a log."""
+"""Progress of a run: a live panel on a terminal and in a notebook, a line now and then in a log."""
 # ruff: noqa: RUF001 - a multiplication sign is one
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -78,7 +79,7 @@ class Progress:
     """An observer that prints the progress of a run on a console; use it as a context manager around the run.
 
     Args:
-        console: where to print; the live panel needs a terminal.
+        console: where to print; the live panel needs a terminal, or a notebook with ipywidgets.
         clock: a monotonic clock in seconds.
         told: texts of notes that were printed before the run, and are not printed again.
     """
@@ -97,7 +98,12 @@ class Progress:
         self._spinner = Spinner("dots" if self._fancy else "line")
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal and not self._console.is_dumb_terminal:
+        if self._console.is_jupyter:
+            # rich draws the panel as a widget there.
+            shows = importlib.util.find_spec("ipywidgets") is not None
+        else:
+            shows = self._console.is_terminal and not self._console.is_dumb_terminal
+        if shows:
             self._live = Live(console=self._console, get_renderable=self.panel, transient=True, refresh_per_second=4)
             self._live.start()
         return self

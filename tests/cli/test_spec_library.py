@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kdspec.cli import spec_library
-from kdspec.cli.spec_library import assets_folder, copied, library, to_fetch
+from kdspec.cli.spec_library import copied
+from kdspec.launch import shipped_specs
+from kdspec.launch.shipped_specs import assets_folder, library, to_fetch
 
 SPEC = """\
 kdspec: 1
@@ -23,7 +24,7 @@ stages: {s: {distiller: {supervised: {model: m}}, training: {steps: 1}}}
 def installed(tmp_path, monkeypatch):
     """An empty working folder, and kdspec as an installed package, without a checkout around it."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(spec_library, "assets_folder", lambda folder: folder / "assets")
+    monkeypatch.setattr(shipped_specs, "assets_folder", lambda folder: folder / "assets")
     return tmp_path
 
 

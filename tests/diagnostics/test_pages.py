@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from kdspec.cli.read_spec import read
 from kdspec.diagnostics.diagnostic import CODES
 from kdspec.diagnostics.pages import page
+from kdspec.launch.spec_reading import read
 from kdspec.registry.registry import load_registry
 
 TINY = Path(__file__).parent.parent / "data" / "tiny"

@@ -214,6 +214,24 @@ def test_a_terminal_gets_the_panel_and_is_left_clean(monkeypatch):
     assert text.index("\x1b[?25h") > text.index("\x1b[?25l")
 
 
+@pytest.mark.parametrize("widgets", [False, True])
+def test_a_notebook_gets_the_panel_where_it_can_show_it(monkeypatch, widgets):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name if widgets else None)
+    made = []
+    monkeypatch.setattr("kdspec.render.progress.Live", lambda **options: made.append(options) or NoPanel())
+    with Progress(Console(force_jupyter=True, file=io.StringIO())):
+        assert len(made) == widgets
+
+
+class NoPanel:
+    """Takes the place of rich's panel, which needs a kernel."""
+
+    def start(self):
+        pass
+
+    stop = start
+
+
 def test_no_color_is_respected(monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from kdspec.api.hooks import hookimpl
-from kdspec.cli.exits import ExitCode
+from kdspec.cli.exits import ExitCode, exit_code
 from kdspec.cli.invocation import Invocation
 from kdspec.diagnostics.finding import Finding, FindingError
 
@@ -42,30 +42,26 @@ def bench(
 
     from kdspec.cli.commands.run import check_device
     from kdspec.cli.print_diagnostics import show, show_reading
-    from kdspec.cli.read_spec import follow
     from kdspec.engine.evaluation.benchmark import measure
     from kdspec.engine.run.run_folder import RunFolder
+    from kdspec.launch.spec_reading import read_run
     from kdspec.render.speed import caption, table
     from kdspec.report import report
-    from kdspec.source.document import parse
 
     invocation: Invocation = context.obj
     if device is not None:
         check_device(device)
     run = RunFolder(folder)
-    origin = run.origin
     report.check(folder)
-    if run.table() is None or origin is None:
+    if run.table() is None or run.origin is None:
         message = f"the run in `{folder}` has not finished"
         raise FindingError(
             Finding("KD003", message, help="finish it with `kdspec run`, with the command that began it")
         )
-    file = str(folder / "spec.yaml")
-    document = parse(run.text("spec.yaml") or "", file, origin)
-    reading = invocation.printing(follow(file, document, invocation.registry, trusts_code=invocation.trusts_code))
+    reading = invocation.printing(read_run(folder, invocation.registry, trusts_code=invocation.trusts_code))
     if reading.plan is None or reading.failed:
         show_reading(reading, invocation.err, "full")
-        raise typer.Exit(reading.exit_code)
+        raise typer.Exit(exit_code(reading))
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     with invocation.err.status("loading models and data") as status:
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdspec.api.hooks import hookimpl
-from kdspec.cli.exits import ExitCode
+from kdspec.cli.exits import ExitCode, exit_code
 from kdspec.cli.invocation import Invocation
 from kdspec.diagnostics.finding import FindingError
 from kdspec.render.clean import clean
@@ -93,7 +93,7 @@ def _fill(invocation: Invocation, spec: str, sets: list[str], output: Path, devi
     reading = invocation.read(spec, sets)
     show_reading(reading, invocation.err, "full")
     if reading.plan is None or reading.failed:
-        raise typer.Exit(reading.exit_code)
+        raise typer.Exit(exit_code(reading))
     from kdspec.engine.teacher_cache.fill import fill
 
     def emit(event: Event) -> None:

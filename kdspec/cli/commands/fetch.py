@@ -11,7 +11,8 @@ import typer
 
 from kdspec.api.hooks import hookimpl
 from kdspec.cli.invocation import Invocation
-from kdspec.cli.spec_library import assets_folder, script
+from kdspec.cli.spec_library import script
+from kdspec.launch.shipped_specs import assets_folder
 
 _EXAMPLES = """\b
 Examples:

@@ -15,6 +15,7 @@ import typer
 from kdspec.api.hooks import hookimpl
 from kdspec.cli.commands.init import origin, task_named, write
 from kdspec.cli.data_choice import data_file
+from kdspec.cli.exits import exit_code
 from kdspec.cli.invocation import Invocation
 from kdspec.cli.spec_template import (
     MODELINE,
@@ -99,7 +100,7 @@ def import_textbrewer(
 ) -> None:
     """Convert TextBrewer's configurations to a spec, with comments on what differs or has no equivalent."""
     from kdspec.cli.print_diagnostics import show, show_reading
-    from kdspec.cli.read_spec import follow, read
+    from kdspec.launch.spec_reading import follow, read
     from kdspec.source import extends
     from kdspec.spec import json_schema
     from kdspec.textbrewer import files as reader
@@ -157,7 +158,7 @@ def import_textbrewer(
     shown = replace(reading, diagnostics=tuple(found for found in reading.diagnostics if found not in open_))
     show_reading(shown, invocation.err, "full")
     if reading.failed:
-        raise typer.Exit(reading.exit_code)
+        raise typer.Exit(exit_code(reading))
     if output is not None:
         invocation.err.say(f"next: kdspec plan {output}")
 

@@ -15,11 +15,13 @@ from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.kinds import Task
 from kdspec.api.kinds.model import ModelContext
 from kdspec.cli.data_choice import DataFile, data_file
+from kdspec.cli.exits import exit_code
 from kdspec.cli.invocation import Invocation
-from kdspec.cli.spec_library import assets_folder, copied, library, recipe, relative
+from kdspec.cli.spec_library import copied, recipe, relative
 from kdspec.cli.spec_template import SCHEMA, DataChoice, TemplateOrigin, draft, example, scalar
 from kdspec.diagnostics.diagnostic import closest
 from kdspec.hf.configuration import PROBLEMS, architecture
+from kdspec.launch.shipped_specs import assets_folder, library
 from kdspec.registry.registry import Registry
 
 _EXAMPLES = """\b
@@ -85,7 +87,7 @@ def init(
 ) -> None:
     """Write a valid spec with comments on what to change, and the schema for your editor."""
     from kdspec.cli.print_diagnostics import show_reading
-    from kdspec.cli.read_spec import read
+    from kdspec.launch.spec_reading import read
     from kdspec.spec import json_schema
 
     invocation: Invocation = context.obj
@@ -113,7 +115,7 @@ def init(
     reading = read(str(path), invocation.registry)
     show_reading(reading, invocation.err, "full")
     if reading.failed:
-        raise typer.Exit(reading.exit_code)
+        raise typer.Exit(exit_code(reading))
     invocation.err.say(f"next: kdspec plan {path}")
 
 

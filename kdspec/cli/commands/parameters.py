@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from kdspec.api.hooks import hookimpl
+from kdspec.cli.exits import exit_code
 from kdspec.cli.invocation import Invocation
 from kdspec.diagnostics.diagnostic import closest
 
@@ -70,7 +71,7 @@ def _module(invocation: Invocation, model: str) -> tuple[str, Any]:
     reading = invocation.read(spec)
     if reading.plan is None:
         show_reading(reading, invocation.err, "full")
-        raise typer.Exit(reading.exit_code)
+        raise typer.Exit(exit_code(reading))
     names = list(reading.plan.spec.models)
     if name not in names:
         guess = closest(name, names)

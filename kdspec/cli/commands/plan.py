@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kdspec.api.hooks import hookimpl
+from kdspec.cli.exits import exit_code
 from kdspec.cli.invocation import Invocation
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
 
 if TYPE_CHECKING:
     from kdspec.api.plan.plan import Plan
-    from kdspec.cli.read_spec import Reading
+    from kdspec.launch.spec_reading import Reading
 
 _EXAMPLES = """\b
 Examples:
@@ -81,7 +82,7 @@ def plan(
     else:
         rehearsal = rehearsed(invocation, reading)
     if reading.plan is None:
-        raise typer.Exit(reading.exit_code)
+        raise typer.Exit(exit_code(reading))
     if output is not None:
         _write(reading.plan, output)
     if against is not None:
@@ -129,7 +130,7 @@ def _rows(invocation: Invocation, reading: Reading) -> dict[str, Any]:
     found = replace(reading, diagnostics=reading.place(looked.findings))
     show_reading(found, invocation.err, "full")
     if found.failed:
-        raise typer.Exit(found.exit_code)
+        raise typer.Exit(exit_code(found))
     return as_data(looked.tasks)
 
 
@@ -151,7 +152,7 @@ def _compare(invocation: Invocation, plan: Plan, against: str, *, json: bool) ->
     other = invocation.read(against)
     if other.plan is None:
         show_reading(other, invocation.err, "full")
-        raise typer.Exit(other.exit_code)
+        raise typer.Exit(exit_code(other))
     changes = difference(outline(other.plan), outline(plan))
     if json:
         invocation.out.data([{"path": change.path, "old": change.old, "new": change.new} for change in changes])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import shlex
 import signal
@@ -22,8 +21,8 @@ from kdspec.engine.processes.torchrun import Rank, Strategy
 from kdspec.render.formats import Format
 
 if TYPE_CHECKING:
-    from kdspec.cli.read_spec import Reading
     from kdspec.engine.run.session import Result, Session
+    from kdspec.launch.spec_reading import Reading
 
 _EXAMPLES = """\b
 Examples:
@@ -106,8 +105,7 @@ def run(
 
     from kdspec.engine.run.session import Session
     from kdspec.engine.run.stage_run import Interrupted
-    from kdspec.registry.plugins import Plugin
-    from kdspec.render.progress import Progress
+    from kdspec.launch.observed import observed
 
     session = Session(
         plan,
@@ -124,24 +122,19 @@ def run(
     command = _command(invocation, here, session, spec, sets or ())
     console = Console(stderr=True, highlight=False, markup=False, emoji=False, quiet=here.rank > 0)
     told = {diagnostic.line for diagnostic in reading.diagnostics}
-    with Progress(console, told=told) as progress:
-        name = "kdspec.render.progress"
-        invocation.plugins.add(Plugin("kdspec", importlib.metadata.version("kdspec"), "progress", name, progress))
-        try:
-            result = session.run()
-        except FindingError as error:
-            progress.stop()
-            err.quiet = not session.reports_failure
-            invocation.trace(error)
-            show(reading.place(error.findings), reading.sources, reading.name, err, format_)
-            raise typer.Exit(ExitCode.FAILED) from None
-        except Interrupted as stopped:
-            progress.stop()
-            err.say(f"stopped; {invocation.stop.saved}, in {session.folder}:\n  {command}")
-            code = ExitCode.TERMINATED if stopped.signal == signal.SIGTERM else ExitCode.INTERRUPTED
-            raise typer.Exit(code) from None
-        finally:
-            err.quiet = False
+    try:
+        result = observed(session, console, told)
+    except FindingError as error:
+        err.quiet = not session.reports_failure
+        invocation.trace(error)
+        show(reading.place(error.findings), reading.sources, reading.name, err, format_)
+        raise typer.Exit(ExitCode.FAILED) from None
+    except Interrupted as stopped:
+        err.say(f"stopped; {invocation.stop.saved}, in {session.folder}:\n  {command}")
+        code = ExitCode.TERMINATED if stopped.signal == signal.SIGTERM else ExitCode.INTERRUPTED
+        raise typer.Exit(code) from None
+    finally:
+        err.quiet = False
     if here.rank == 0:
         invocation.stop.saved = (
             f"the run is finished: `kdspec report {shlex.quote(str(result.folder))}` writes its report"
@@ -169,14 +162,10 @@ def _place(invocation: Invocation, backend: Strategy) -> Rank:
 
 def check_device(device: str) -> None:
     """Raise `typer.BadParameter` if torch cannot compute on the device."""
-    import torch
+    from kdspec.launch.named_device import refused_device
 
-    try:
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError) as error:
-        # torch raises either, with messages of many lines.
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise typer.BadParameter(f"`{device}` cannot be used: {reason}", param_hint="--device") from None
+    if (reason := refused_device(device)) is not None:
+        raise typer.BadParameter(reason, param_hint="--device")
 
 
 def _command(invocation: Invocation, here: Rank, session: Session, spec: str, sets: Sequence[str]) -> str:
@@ -211,13 +200,10 @@ def _command(invocation: Invocation, here: Rank, session: Session, spec: str, se
 def _write_report(invocation: Invocation, reading: Reading, result: Result) -> None:
     from kdspec.cli.print_diagnostics import show
     from kdspec.diagnostics.place import place
-    from kdspec.report import report
+    from kdspec.launch.observed import write_report
 
-    try:
-        report.write(report.read(result.folder), invocation.plugins)
-    except FindingError as error:
-        # The run succeeded; a failing report must not fail it, and `kdspec report` can write it later.
-        show(place(error.findings, None), {}, reading.name, invocation.err)
+    if found := write_report(result, invocation.plugins):
+        show(place(found, None), {}, reading.name, invocation.err)
 
 
 def _show_result(invocation: Invocation, result: Result, command: str) -> None:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdspec.api.hooks import hookimpl
+from kdspec.cli.exits import exit_code
 from kdspec.cli.invocation import Invocation
 from kdspec.render.formats import Format
 
 if TYPE_CHECKING:
-    from kdspec.cli.read_spec import Reading
+    from kdspec.launch.spec_reading import Reading
 
 _EXAMPLES = """\b
 Examples:
@@ -74,7 +75,7 @@ def validate(
     elif format_ != "github" and len(readings) > 1:
         failed = sum(reading.failed for reading in readings)
         invocation.out.say(f"{failed} of {len(readings)} specs have errors" if failed else "all specs are fine")
-    raise typer.Exit(max(reading.exit_code for reading in readings))
+    raise typer.Exit(max(exit_code(reading) for reading in readings))
 
 
 def _search(specs: Iterable[str]) -> list[str]:

@@ -58,14 +58,18 @@ class StopSignal:
     keeps ignoring signals: torchrun terminates all processes as soon as the first one has ended, and they still have to report
     the reason.
 
+    With `ends_process=False`, for a program that goes on after the run, such as a notebook, the process is never ended: a second
+    signal raises `Stop` at once, `held` or not, since files are complete or absent.
+
     Args:
         patient: whether the process is one of several.
         owns_process: whether the process ends with the context: one of several then goes on to ignore the signals of torchrun.
+        ends_process: whether a second signal, or the end of its time, ends the process.
     """
 
-    def __init__(self, *, patient: bool = False, owns_process: bool = False) -> None:
+    def __init__(self, *, patient: bool = False, owns_process: bool = False, ends_process: bool = True) -> None:
         self.requested: int | None = None
-        self.patient, self.owns_process = patient, owns_process
+        self.patient, self.owns_process, self.ends_process = patient, owns_process, ends_process
         self.saved = ""
         """What the disk has, and how to go on, for the message of a process that ends."""
         self._since = 0.0
@@ -175,7 +179,9 @@ class StopSignal:
         elif self.requested is None:
             self.requested, self._since = number, time.monotonic()
         elif not (self.patient and time.monotonic() - self._since < _ECHO):
-            self._end(number)
+            if self.ends_process:
+                self._end(number)
+            self._hold = 0.0
         self.check()
 
     def _end(self, number: int) -> None:
@@ -209,7 +215,7 @@ class StopSignal:
             clock.hear([number for number in woken if number in _SIGNALS], now)
             if clock.first is None:
                 continue
-            if clock.ends(now, saves=self._saves):
+            if self.ends_process and clock.ends(now, saves=self._saves):
                 self._end(clock.first)
             if self.requested is not None and self._due() and clock.asks(now):
                 self._asked = True

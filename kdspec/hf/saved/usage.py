@@ -20,12 +20,12 @@ PIPELINES: Mapping[str, str] = MappingProxyType(
 )
 """The `pipeline_tag` of a model by what the name of its class says after `For`."""
 
-_WITHOUT_PIPELINE = ("question-answering",)
+WITHOUT_PIPELINE = ("question-answering",)
 """Tags without a pipeline in transformers 5."""
-_OPTIONS: Mapping[str, str] = MappingProxyType(
+_OPTIONS: Mapping[str, Mapping[str, str | None]] = MappingProxyType(
     {
-        "multi_label_classification": ", top_k=None",
-        "regression": ', function_to_apply="none"',
+        "multi_label_classification": {"top_k": None},
+        "regression": {"function_to_apply": "none"},
     }
 )
 """Arguments of a pipeline by the `problem_type`."""
@@ -45,11 +45,19 @@ def library(folder: Path) -> str:
 
 def pipeline_tag(folder: Path) -> str | None:
     """The task of a model folder as the hub calls it; None if it is not known."""
-    if _is_network(folder):
+    if is_network(folder):
         return None
     if library(folder) == "sentence-transformers":
         return "sentence-similarity" if (folder / _MODULES).is_file() else "text-ranking"
-    return PIPELINES.get(_purpose(read_json(folder / "config.json")))
+    return PIPELINES.get(purpose(read_json(folder / "config.json")))
+
+
+def options(folder: Path) -> Mapping[str, str | None]:
+    """The arguments of the pipeline of a model folder, besides the model."""
+    config = read_json(folder / "config.json")
+    if pipeline_tag(folder) == "token-classification":
+        return {"aggregation_strategy": "simple"}
+    return _OPTIONS.get(str(config.get("problem_type")), {}) if purpose(config) == "SequenceClassification" else {}
 
 
 def usage(folder: Path, place: str) -> str | None:
@@ -62,7 +70,7 @@ def usage(folder: Path, place: str) -> str | None:
     config = read_json(folder / "config.json")
     if not config:
         return None
-    if _is_network(folder):
+    if is_network(folder):
         output = "embedding" if config.get("task") == "embedding" else "logits"
         return "\n".join(
             (
@@ -74,22 +82,23 @@ def usage(folder: Path, place: str) -> str | None:
         )
     if library(folder) == "sentence-transformers":
         return _of_sentence_transformers(folder, place)
-    purpose, tag = _purpose(config), pipeline_tag(folder)
+    tag = pipeline_tag(folder)
     has_tokenizer = (folder / "tokenizer_config.json").is_file()
     trust = ", trust_remote_code=True" if remote_code.is_beside(folder) else ""
-    if tag is not None and has_tokenizer and tag not in _WITHOUT_PIPELINE:
-        options = _OPTIONS.get(str(config.get("problem_type")), "") if purpose == "SequenceClassification" else ""
-        options += ', aggregation_strategy="simple"' if tag == "token-classification" else ""
+    if tag is not None and has_tokenizer and tag not in WITHOUT_PIPELINE:
+        given = "".join(
+            f", {name}={value}" if value is None else f', {name}="{value}"' for name, value in options(folder).items()
+        )
         text = 'f"some {model.tokenizer.mask_token}"' if tag == "fill-mask" else '"some text"'
         return "\n".join(
             (
                 "from transformers import pipeline",
                 "",
-                f"model = pipeline({tag!r}, model={place!r}{options}{trust})",
+                f"model = pipeline({tag!r}, model={place!r}{given}{trust})",
                 f"print(model({text}))",
             )
         )
-    auto = f"AutoModelFor{purpose}" if purpose else "AutoModel"
+    auto = f"AutoModelFor{head}" if (head := purpose(config)) else "AutoModel"
     if not has_tokenizer:
         return f"from transformers import {auto}\n\nmodel = {auto}.from_pretrained({place!r}{trust})"
     texts = '"some question", "some text"' if tag == "question-answering" else '"some text"'
@@ -131,11 +140,12 @@ def _of_sentence_transformers(folder: Path, place: str) -> str:
     return "\n".join(lines)
 
 
-def _is_network(folder: Path) -> bool:
+def is_network(folder: Path) -> bool:
     """Whether it is a small network of kdspec, of which sentence-transformers does not give all that it computes."""
     config = read_json(folder / "config.json")
     return "network" in config and not (config.get("task") == "embedding" and (folder / _MODULES).is_file())
 
 
-def _purpose(config: Mapping[str, Any]) -> str:
+def purpose(config: Mapping[str, Any]) -> str:
+    """What the name of a model's class says after `For`, such as `SequenceClassification`."""
     return str((config.get("architectures") or [""])[0]).partition("For")[2]

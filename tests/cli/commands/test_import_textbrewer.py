@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from kdspec import load_registry
-from kdspec.cli.read_spec import read
+from kdspec.launch.spec_reading import read
 from kdspec.testing import check, run, tiny
 
 TINY = Path(__file__).parent.parent.parent / "data" / "tiny" / "teacher"

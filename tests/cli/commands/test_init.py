@@ -12,9 +12,9 @@ from datasets import Dataset
 from transformers import AutoConfig
 
 from kdspec import load_registry
-from kdspec.cli import spec_library
-from kdspec.cli.read_spec import read
-from kdspec.cli.spec_library import library
+from kdspec.launch import shipped_specs
+from kdspec.launch.shipped_specs import library
+from kdspec.launch.spec_reading import read
 from kdspec.spec import json_schema
 from kdspec.testing import tiny
 
@@ -338,7 +338,7 @@ def test_a_spec_of_the_library_is_copied_with_all_that_it_needs(kdspec, tmp_path
 
 def test_an_installed_package_names_no_path_of_itself(kdspec, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(spec_library, "_PACKAGE", tmp_path / "site" / "kdspec")
+    monkeypatch.setattr(shipped_specs, "_PACKAGE", tmp_path / "site" / "kdspec")
     shutil.copytree(
         Path(__file__).parent.parent.parent.parent / "specs", tmp_path / "site" / "kdspec" / "specs",
         ignore=shutil.ignore_patterns("assets"),

@@ -17,8 +17,8 @@ from kdspec.cli.invocation import Invocation
 
 if TYPE_CHECKING:
     from kdspec.api.plan.plan import StagePlan
-    from kdspec.cli.read_spec import Reading
     from kdspec.cli.swept_spec import SweptSpec
+    from kdspec.launch.spec_reading import Reading
     from kdspec.sweep.axis import Axis
     from kdspec.sweep.search import SamplerName
     from kdspec.sweep.sweep import Sweep

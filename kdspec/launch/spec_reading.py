@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdspec.cli.exits import ExitCode
-from kdspec.cli.spec_library import to_fetch
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
 from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.diagnostics.place import in_order, place
+from kdspec.launch.shipped_specs import to_fetch
 from kdspec.source import extends
-from kdspec.source.document import Document, Source
+from kdspec.source.document import Document, Source, parse
 
 if TYPE_CHECKING:
     from kdspec.api.plan.plan import Plan
@@ -41,11 +41,9 @@ class Reading:
         return any(diagnostic.severity == "error" for diagnostic in self.diagnostics)
 
     @property
-    def exit_code(self) -> ExitCode:
-        """The exit code of a command that only reads."""
-        if any(diagnostic.code == "KD003" for diagnostic in self.diagnostics):
-            return ExitCode.USAGE
-        return ExitCode.SPEC if self.failed else ExitCode.FINE
+    def unreadable(self) -> bool:
+        """Whether a file cannot be read."""
+        return any(diagnostic.code == "KD003" for diagnostic in self.diagnostics)
 
     def place(self, findings: Iterable[Finding]) -> tuple[Diagnostic, ...]:
         """Findings about this spec, with their places in its text."""
@@ -59,7 +57,7 @@ def read(
 
     A path that ends in `.json` is a plan from `kdspec plan -o`. What is `untrusted` is confined to its folder.
     """
-    name, saved = "<stdin>" if path == "-" else path, None
+    name = "<stdin>" if path == "-" else path
     try:
         if path.endswith(".json") and untrusted:
             help_ = "a plan names its folder itself: give the spec"
@@ -69,14 +67,46 @@ def read(
 
             saved = plan_file.load(path)
             document = extends.compose(saved.spec, path, saved.folder)
-        else:
-            document = extends.load(path, sets, untrusted=untrusted)
+            return follow(name, document, registry, saved, trusts_code=trusts_code)
+        document = extends.load(path, sets, untrusted=untrusted)
     except DiagnosticError as error:
-        sources = {source: Source(source, text) for source, text in error.texts.items()}
-        return Reading(name, in_order(error.diagnostics), sources)
+        return unread(name, error)
     except FindingError as error:
         return Reading(name, place(error.findings, None))
-    return follow(name, document, registry, saved, trusts_code=trusts_code)
+    return follow(name, document, registry, trusts_code=trusts_code)
+
+
+def read_text(
+    text: str, name: str, registry: Registry, sets: Sequence[str] = (), *, trusts_code: bool = False
+) -> Reading:
+    """Compose, check and plan a spec that has no file. Its relative paths start in the working folder."""
+    try:
+        document = extends.compose(text, name, Path(), sets)
+    except DiagnosticError as error:
+        return unread(name, error)
+    return follow(name, document, registry, trusts_code=trusts_code)
+
+
+def read_run(folder: Path, registry: Registry, *, trusts_code: bool = False) -> Reading:
+    """Plan the spec of a run, in the run's folder.
+
+    Raises:
+        FindingError: KD003 if the folder has no plan, or it is damaged.
+    """
+    from kdspec.engine.run.run_folder import RunFolder
+
+    run, name = RunFolder(folder), str(folder / "spec.yaml")
+    if (origin := run.origin) is None:
+        message = f"the run in `{folder}` has no `plan.json`, which says where the paths of its spec begin"
+        raise FindingError(Finding("KD003", message, help="name the folder of the model, such as its `student`"))
+    document = parse(run.text("spec.yaml") or "", name, origin)
+    return follow(name, document, registry, trusts_code=trusts_code)
+
+
+def unread(name: str, error: DiagnosticError) -> Reading:
+    """The reading of a spec of which there is no document."""
+    sources = {source: Source(source, text) for source, text in error.texts.items()}
+    return Reading(name, in_order(error.diagnostics), sources)
 
 
 def follow(
