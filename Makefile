@@ -28,7 +28,10 @@ PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 LANGUAGE_SERVER := yaml-language-server@1.25.0
 READY_EDITOR := .cache/editor/$(LANGUAGE_SERVER)
 
-.PHONY: help setup fetch quickstart test fast lint editor clean
+# What builds the site is installed for it and for its tests only.
+READY_DOCS := $(VENV)/.kdspec-docs
+
+.PHONY: help setup fetch quickstart test fast lint editor docs clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -37,7 +40,7 @@ quickstart: setup ## set up, fetch a small model and its data, and distil
 	$(VENV)/bin/kdspec fetch all-MiniLM-L6-v2 headlines
 	$(OFFLINE) $(VENV)/bin/kdspec run specs/quickstart.yaml
 
-test: setup fetch lint editor ## everything: lint, types, all tests and those of each plugin
+test: setup fetch lint editor $(READY_DOCS) ## everything: lint, types, all tests and those of each plugin
 	$(PYTEST) $(PARALLEL)
 	for tests in $(wildcard plugins/*/tests); do $(PYTEST) "$$tests" || exit 1; done
 
@@ -60,6 +63,10 @@ editor: ## install the YAML language server for its tests, if npm is installed
 	else \
 	    echo "note: $(LANGUAGE_SERVER) cannot be installed, so the tests with it are left out"; \
 	fi
+
+docs: $(READY_DOCS) ## build the site of the documentation in build/site; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --quiet --strict --config-file docs/site/mkdocs.yml
+	@echo "build/site is ready; to read it: $(PYTHON) -m http.server --directory build/site"
 
 setup: $(READY) $(READY_PLUGINS) ## create the environment in .venv (VENV=folder for another)
 
@@ -92,6 +99,10 @@ $(READY): pyproject.toml constraints.txt
 
 $(READY_PLUGINS): $(READY) $(PLUGINS)
 	$(if $(PLUGINS),$(PIP_INSTALL) $(foreach plugin,$(PLUGINS),-e $(dir $(plugin))))
+	@touch $@
+
+$(READY_DOCS): $(READY)
+	$(PIP_INSTALL) -e '.[docs]'
 	@touch $@
 
 clean: ## delete the environment, caches and builds; keeps runs/ and specs/assets/

@@ -45,7 +45,7 @@ def pages() -> dict[str, str]:
     registry = load_registry(installed=False)
     made = {
         "spec.md": spec_page(),
-        "components.md": components_page(registry),
+        **component_pages(registry),
         "diagnostics.md": diagnostics_page(),
         "commands.md": commands_page(),
         "library.md": library_page(),
@@ -100,7 +100,7 @@ Scalars are those of YAML 1.2: `1e-4` is a number, `on` and `no` are text."""
 
 ABOUT_COMPONENTS = """\
 All components that kdspec includes, by kind. `kdspec list` lists those that are installed, from other packages too.
-`kdspec show KIND NAME` describes one."""
+`kdspec show KIND NAME` describes one, with its parameters and how a spec writes it; so does the page of its kind."""
 
 ABOUT_CODES = """\
 Every mistake that kdspec finds has a code. A code is never used for another mistake. `kdspec explain KD201` prints the
@@ -139,27 +139,48 @@ def type_of(field: dict[str, Any]) -> str:
 # The components
 
 
-def components_page(registry: Registry) -> str:
+def component_pages(registry: Registry) -> dict[str, str]:
+    """The page that lists all components, and a page with those of each kind that have more to say."""
     kinds = [(kind, registry.of_kind(kind.kind)) for kind in KINDS]
     kinds = [(kind, entries) for kind, entries in kinds if entries]
-    contents = "\n".join(f"- [{title(kind)}](#{anchor(plural(kind))}) ({len(entries)})" for kind, entries in kinds)
-    parts = [
-        "# The components",
-        ABOUT_COMPONENTS,
-        contents,
+    detailed = {kind: [entry for entry in entries if has_more(entry)] for kind, entries in kinds}
+    contents = [
+        (f"[{title(kind)}](components/{file_of(kind)})" if detailed[kind] else title(kind), str(len(entries)))
+        for kind, entries in kinds
     ]
+    parts = ["# The components", ABOUT_COMPONENTS, table(("kind", "components"), contents)]
+    made = {}
     for kind, entries in kinds:
-        rows = [(f"`{entry.component.name}`", inline(first_paragraph(entry.component))) for entry in entries]
-        parts += [f"## {title(kind)}", prose(kind), table(("name", "what it is"), rows)]
-        for entry in entries:
-            if listed(entry.component) or "\n\n" in doc(entry.component):
-                parts += component(entry, registry)
-    return join(parts)
+        names = {
+            entry: f"[`{entry.component.name}`](components/{file_of(kind)}#{anchor(entry.component.name)})"
+            if entry in detailed[kind]
+            else f"`{entry.component.name}`"
+            for entry in entries
+        }
+        lines = [(names[entry], inline(first_paragraph(entry.component))) for entry in entries]
+        parts += [f"## {title(kind)}", prose(kind), table(("name", "what it is"), lines)]
+        if detailed[kind]:
+            told_of = [part for entry in detailed[kind] for part in component(entry, registry)]
+            made[f"components/{file_of(kind)}"] = join([f"# {title(kind)}", prose(kind), BACK, *told_of])
+    return {"components.md": join(parts), **made}
+
+
+BACK = "With their parameters; [the components page](../components.md) lists those of all kinds."
+
+
+def has_more(entry: RegistryEntry) -> bool:
+    """Whether a component has parameters, or a docstring of more than a paragraph."""
+    return bool(listed(entry.component)) or "\n\n" in doc(entry.component)
+
+
+def file_of(kind: type[Component]) -> str:
+    """The page of the components of a kind."""
+    return f"{anchor(plural(kind))}.md"
 
 
 def component(entry: RegistryEntry, registry: Registry) -> Iterator[str]:
     """A component in full, with its parameters and how a spec writes it."""
-    yield f"### `{entry.component.name}`"
+    yield f"## `{entry.component.name}`"
     yield prose(entry.component)
     if listed(entry.component):
         yield listed(entry.component)
@@ -381,14 +402,21 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a page is stale")
     check = parser.parse_args(arguments).check
     made = pages()
-    old = {name: (HERE / name).read_text(encoding="utf-8") if (HERE / name).is_file() else "" for name in made}
-    stale = [name for name in made if old[name] != made[name]]
+    there = [*(HERE / name for name in made), *HERE.glob("components/*.md")]
+    old = {file.relative_to(HERE).as_posix(): file.read_text(encoding="utf-8") for file in there if file.is_file()}
+    stale = [name for name in made if old.get(name) != made[name]]
+    stale += [name for name in old if name.startswith("components/") and name not in made]
     if check and stale:
         print(f"stale: {', '.join(f'docs/{name}' for name in stale)}; run: python docs/generate.py", file=sys.stderr)
         return 1
     for name in stale:
-        (HERE / name).write_text(made[name], encoding="utf-8")
-        print(f"wrote docs/{name}")
+        file = HERE / name
+        if name in made:
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(made[name], encoding="utf-8")
+        else:
+            file.unlink()
+        print(f"{'wrote' if name in made else 'removed'} docs/{name}")
     return 0
 
 

@@ -100,7 +100,7 @@ def requirements() -> list[Requirement]:
     return [Requirement(text) for text in texts]
 
 
-@pytest.mark.parametrize("target", ["help", "setup", "fetch", "quickstart", "test", "fast", "lint", "clean"])
+@pytest.mark.parametrize("target", ["help", "setup", "fetch", "quickstart", "test", "fast", "lint", "docs", "clean"])
 def test_the_makefile_has_the_target_and_its_help(target):
     assert re.search(rf"^{target}:.*## \S", (ROOT / "Makefile").read_text(), re.MULTILINE)
 

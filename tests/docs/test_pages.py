@@ -36,7 +36,7 @@ from kdspec.testing import check_loss
 
 ROOT = Path(__file__).parent.parent.parent
 TOP = [ROOT / name for name in ("README.md", "README.zh.md", "CONTRIBUTING.md", "SECURITY.md")]
-PAGES = sorted([*TOP, *ROOT.glob("docs/*.md"), *ROOT.glob("plugins/*/README.md")])
+PAGES = sorted([*TOP, *ROOT.glob("docs/**/*.md"), *ROOT.glob("plugins/*/README.md")])
 MARKDOWN = sorted([*PAGES, ROOT / "CHANGELOG.md", *ROOT.glob("specs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
 FENCE = re.compile(
     r"(?P<fragment><!-- fragment -->\n+)?^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
@@ -337,18 +337,35 @@ def test_every_command_is_in_a_page_that_is_written_by_hand():
     assert [name for name in commands() if not re.search(rf"kdspec (\w+, )*{name}\b", text)] == []
 
 
-def test_the_index_lists_every_page_once_with_what_it_covers():
-    text = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^\| \[[^\]]+\]\(([\w-]+\.md)\) \| \w.+ \|$", text, re.MULTILINE)
-    assert sorted(listed) == sorted(page.name for page in ROOT.glob("docs/*.md") if page.name != "README.md")
+INDEXES = {
+    "docs/README.md": ("*.md", "*/README.md"),
+    "docs/components.md": ("components/*.md",),
+}
+"""The pages that list others, and those that they list."""
 
 
-@pytest.mark.parametrize("path", [p for p in PAGES if p.parent == ROOT / "docs"], ids=lambda p: p.name)
+@pytest.mark.parametrize("index", INDEXES)
+def test_an_index_lists_every_page_once_with_what_it_covers(index):
+    path = ROOT / index
+    text = path.read_text(encoding="utf-8")
+    listed = re.findall(r"^\| \[[^\]]+\]\(([\w-]+(?:/[\w-]+)?\.md)\) \| \w.* \|$", text, re.MULTILINE)
+    there = {page for pattern in INDEXES[index] for page in path.parent.glob(pattern)} - {path}
+    assert sorted(listed) == sorted(page.relative_to(path.parent).as_posix() for page in there)
+
+
+def test_each_page_is_in_an_index():
+    listed = {page for index, kinds in INDEXES.items() for kind in kinds for page in (ROOT / index).parent.glob(kind)}
+    assert set(ROOT.glob("docs/**/*.md")) <= {ROOT / "docs" / "README.md", *listed}
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in PAGES if p.is_relative_to(ROOT / "docs")], ids=lambda p: str(p.relative_to(ROOT / "docs"))
+)
 def test_a_page_opens_with_a_sentence_on_what_it_is_for(path):
     text = path.read_text(encoding="utf-8").removeprefix(f"{MADE}\n\n")
     title, _, first = text.partition("\n\n")
     assert re.fullmatch(r"# \S.*", title)
-    assert re.match(r"[A-Z][^|#<`]+", first)
+    assert re.match(r"[A-Z\u4e00-\u9fff][^|#<`]+", first)
 
 
 WORDS = """

@@ -11,7 +11,10 @@ import pytest
 import kdspec
 
 DOCS = Path(kdspec.__file__).parent.parent / "docs"
-PAGES = ("spec.md", "components.md", "diagnostics.md", "commands.md", "library.md")
+PAGES = (
+    *("spec.md", "components.md", "diagnostics.md", "commands.md", "library.md"),
+    *sorted(page.relative_to(DOCS).as_posix() for page in DOCS.glob("components/*.md")),
+)
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +25,8 @@ def generate():
     return module
 
 
-def anchors(page: str) -> set[str]:
-    headings = re.findall(r"^#+ (.*)$", (DOCS / page).read_text(encoding="utf-8"), re.MULTILINE)
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
@@ -45,13 +48,18 @@ def test_the_library_lists_arguments_and_fields():
 @pytest.mark.slow
 def test_a_stale_page_is_named_with_the_command_that_renews_it(generate, tmp_path, monkeypatch, capsys):
     for name, text in generate.pages().items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
     (tmp_path / "spec.md").write_text("old")
+    (tmp_path / "components" / "gone.md").write_text("of a kind that is no more")
     (tmp_path / "commands.md").unlink()
     monkeypatch.setattr(generate, "HERE", tmp_path)
     assert generate.main(["--check"]) == 1
-    assert capsys.readouterr().err == "stale: docs/spec.md, docs/commands.md; run: python docs/generate.py\n"
+    assert capsys.readouterr().err == (
+        "stale: docs/spec.md, docs/commands.md, docs/components/gone.md; run: python docs/generate.py\n"
+    )
     assert generate.main([]) == 0
+    assert not (tmp_path / "components" / "gone.md").exists()
     assert generate.main(["--check"]) == 0
 
 
@@ -66,8 +74,9 @@ def test_links_lead_somewhere(page):
     text = (DOCS / page).read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)]*)\)", text):
         file, _, anchor = target.partition("#")
-        assert (DOCS / (file or page)).is_file(), target
-        assert not anchor or anchor in anchors(file or page), target
+        to = ((DOCS / page).parent / file).resolve() if file else DOCS / page
+        assert to.is_file(), target
+        assert not anchor or anchor in anchors(to), target
 
 
 @pytest.mark.parametrize("page", PAGES)
