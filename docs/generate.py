@@ -161,11 +161,13 @@ def component_pages(registry: Registry) -> dict[str, str]:
         parts += [f"## {title(kind)}", prose(kind), table(("name", "what it is"), lines)]
         if detailed[kind]:
             told_of = [part for entry in detailed[kind] for part in component(entry, registry)]
-            made[f"components/{file_of(kind)}"] = join([f"# {title(kind)}", prose(kind), BACK, *told_of])
+            made[f"components/{file_of(kind)}"] = join([f"# {title(kind)}", BACK, prose(kind), *told_of])
     return {"components.md": join(parts), **made}
 
 
-BACK = "With their parameters; [the components page](../components.md) lists those of all kinds."
+BACK = (
+    "Components of one kind, with their parameters; [the components page](../components.md) lists those of all kinds."
+)
 
 
 def has_more(entry: RegistryEntry) -> bool:

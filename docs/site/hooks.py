@@ -30,17 +30,18 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def navigation() -> list[dict[str, list[Any]]]:
     """The sections and their pages, as the indexes list them, so that a new page is in its index and nowhere else."""
-    guide, reference, contributors = (
-        rows("docs/README.md", name) for name in ("Guide", "Reference", "For contributors")
-    )
+    sections = ("Guide", "Reference", "For contributors")
+    guide, reference, contributors = (rows("docs/README.md", name) for name in sections)
+    inner = [page for page in guide if page.endswith("/README.md")]
     components = rows("docs/components.md")
     listed = {
         "kdspec": ["README.md", "docs/README.md", *contributors, *named("CONTRIBUTING", "SECURITY", "CHANGELOG")],
-        "Guide": guide,
+        "Tutorials": ["docs/tutorials/README.md", *rows("docs/tutorials/README.md")],
+        "Guide": [page for page in guide if page not in inner],
         "Reference": [*reference, {"Components by kind": components}],
         "Specs": ["specs/README.md", *found("plugins/*/README.md")],
         "Measured": found("benchmarks/*.md"),
-        "中文": ["README.zh.md"],
+        "中文": ["README.zh.md", "docs/zh/README.md", *rows("docs/zh/README.md")],
     }
     return [{title: pages} for title, pages in listed.items()]
 

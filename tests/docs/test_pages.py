@@ -75,7 +75,7 @@ class Block:
     def file(self) -> str:
         """The name that its first line gives it, or one that is its own."""
         named = re.match(r"# (\w+\.py)\n", self.text)
-        return named[1] if named else f"{self.page.stem.lower().replace('-', '_')}_{self.line}.py"
+        return named[1] if named else f"{re.sub(r'[-.]', '_', self.page.stem.lower())}_{self.line}.py"
 
 
 def blocks(page: Path, *languages: str) -> list[Block]:
@@ -125,6 +125,7 @@ def page(tmp_path_factory, small_assets):
             shutil.copytree(small_assets, folder / "assets")
             fine_tuned(folder / "assets" / "all-MiniLM-L6-v2")
             shutil.copytree(folder / "assets" / "all-MiniLM-L6-v2", folder / "assets" / "second-teacher")
+            shutil.copy(folder / "assets/recorded/train.jsonl", folder / "assets/recorded/unlabelled.jsonl")
             (folder / "assets" / "encoded.jsonl").write_text('{"input_ids": [1], "attention_mask": [1], "labels": 0}\n')
             (folder / "assets" / "reviews.csv").write_text("review,topics\nfine,plot|music\ndull,plot\n")
             (folder / "assets" / "search.jsonl").write_text(SEARCHED)
@@ -340,6 +341,8 @@ def test_every_command_is_in_a_page_that_is_written_by_hand():
 INDEXES = {
     "docs/README.md": ("*.md", "*/README.md"),
     "docs/components.md": ("components/*.md",),
+    "docs/tutorials/README.md": ("*.md",),
+    "docs/zh/README.md": ("*.md",),
 }
 """The pages that list others, and those that they list."""
 

@@ -45,7 +45,7 @@ def imports(path: Path) -> Iterator[tuple[str, str]]:
             continue
         for alias in node.names:
             whole = f"{node.module}.{alias.name}"
-            if node.module in library() and whole in library():
+            if whole in library():
                 modules[alias.asname or alias.name] = whole
             else:
                 yield str(node.module), alias.name
