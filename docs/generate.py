@@ -27,6 +27,9 @@ from kdspec.render.parameters import parameters, words, written
 from kdspec.spec import json_schema
 
 HERE = Path(__file__).parent
+SPECS = HERE.parent / "specs"
+PLANS = HERE.parent / "tests" / "specs" / "plans"
+BENCHMARKS = HERE.parent / "benchmarks"
 MADE = "<!-- Made by docs/generate.py from the code; change the docstrings there. -->"
 GROUPS = {
     "0": "Text",
@@ -44,6 +47,7 @@ def pages() -> dict[str, str]:
     """Each file of this folder that is made, and what it should hold."""
     registry = load_registry(installed=False)
     made = {
+        **gallery_pages(),
         "spec.md": spec_page(),
         **component_pages(registry),
         "diagnostics.md": diagnostics_page(),
@@ -198,6 +202,98 @@ def listed(component: type[Component]) -> str:
         for p in parameters(component)
     ]
     return table(("parameter", "value", "default", "meaning"), rows) if rows else ""
+
+
+# The gallery of specs
+
+
+ABOUT_GALLERY = """\
+What each spec of [specs/](../specs/README.md) trains: its first comment, the stages of its plan with their losses, and its result
+where one was recorded. `kdspec init --from FOLDER/NAME` copies one to start from."""
+
+SHELVES = {
+    "basics": "One theme each",
+    "tasks": "Tasks on real data",
+    "embeddings": "Embeddings and search",
+    "answers": "Answers as teachers",
+    "students": "Other students",
+    "recipes": "Recipes of papers",
+    "plugins": "With a plugin",
+    "textbrewer": "TextBrewer's published results",
+}
+"""The folders of specs, in the order of the gallery, with their headings."""
+
+WIDTHS = """\
+The plans are made with small models in place of those of `specs/assets`, so widths are not those of a run; layers, losses and weights
+are."""
+
+FIGURES = {
+    "quickstart": ("quickstart.md", ("teacher", "student", "student_alone")),
+    "embeddings/layer_cut": ("embeddings.md", ("its first and last layer, distilled",)),
+    "embeddings/static_student": ("embeddings.md", ("one vector a token (`static`), distilled",)),
+    "embeddings/multilingual_student": ("embeddings.md", ("6 layers of it, distilled",)),
+}
+"""The page of the benchmarks with the results of a spec, and the first cells of its rows; those of tasks have its name."""
+
+
+def gallery_pages() -> dict[str, str]:
+    """The page that lists the folders of specs, and a page for each."""
+    shelves = [
+        (f"[{heading}](gallery/{folder}.md)", ", ".join(spec.stem for spec in shelf(folder)))
+        for folder, heading in SHELVES.items()
+    ]
+    made = {"gallery.md": join(["# The gallery of specs", ABOUT_GALLERY, table(("specs", "names"), shelves)])}
+    for folder, heading in SHELVES.items():
+        parts = [f"# {heading}", WIDTHS]
+        for spec in shelf(folder):
+            parts += shown_spec(spec)
+        made[f"gallery/{folder}.md"] = join(parts)
+    return made
+
+
+def shelf(folder: str) -> list[Path]:
+    """The specs of a folder by name; the quickstart is the first of the basics."""
+    first = [SPECS / "quickstart.yaml"] if folder == "basics" else []
+    return [*first, *sorted((SPECS / folder).glob("*.yaml"))]
+
+
+def shown_spec(spec: Path) -> Iterator[str]:
+    """A spec in the gallery."""
+    name = spec.relative_to(SPECS).with_suffix("").as_posix()
+    yield f"## {spec.stem}"
+    yield f"{comment(spec)} [The spec](../../specs/{name}.yaml)."
+    yield f"```text\n{stages_of(PLANS / f'{name}.txt')}\n```"
+    if results := recorded(name):
+        yield results
+
+
+def comment(spec: Path) -> str:
+    """The first paragraph of the comment at the top of a spec."""
+    lines = [
+        line.removeprefix("#").strip()
+        for line in spec.read_text(encoding="utf-8").partition("\nkdspec:")[0].split("\n")
+    ]
+    return " ".join(lines[: lines.index("")] if "" in lines else lines)
+
+
+def stages_of(plan: Path) -> str:
+    """The stages of a recorded plan, each with its terms."""
+    blocks = plan.read_text(encoding="utf-8").split("\n\n")
+    return "\n\n".join(block.strip("\n") for block in blocks if block.startswith("stage "))
+
+
+def recorded(name: str) -> str:
+    """The rows that a page of the benchmarks has on a spec, of the first table with such rows; empty if it has none."""
+    own = ("tasks.md", (name.removeprefix("tasks/"),)) if name.startswith("tasks/") else ("", ())
+    page, cells = FIGURES.get(name, own)
+    if not page:
+        return ""
+    tables = re.findall(r"(?:^\|.*\n)+", (BENCHMARKS / page).read_text(encoding="utf-8"), re.MULTILINE)
+    for header, rule, *rows in (lines.splitlines() for lines in tables):
+        if mine := [row for row in rows if row.startswith(tuple(f"| {cell} |" for cell in cells))]:
+            link = f"Recorded in [benchmarks/{page}](../../benchmarks/{page}):"
+            return "\n".join([link, "", header, rule, *mine])
+    return ""
 
 
 # The diagnostics and the commands
@@ -404,10 +500,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a page is stale")
     check = parser.parse_args(arguments).check
     made = pages()
-    there = [*(HERE / name for name in made), *HERE.glob("components/*.md")]
+    there = [*(HERE / name for name in made), *HERE.glob("components/*.md"), *HERE.glob("gallery/*.md")]
     old = {file.relative_to(HERE).as_posix(): file.read_text(encoding="utf-8") for file in there if file.is_file()}
     stale = [name for name in made if old.get(name) != made[name]]
-    stale += [name for name in old if name.startswith("components/") and name not in made]
+    stale += [name for name in old if "/" in name and name not in made]
     if check and stale:
         print(f"stale: {', '.join(f'docs/{name}' for name in stale)}; run: python docs/generate.py", file=sys.stderr)
         return 1

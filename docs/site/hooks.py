@@ -32,14 +32,14 @@ def navigation() -> list[dict[str, list[Any]]]:
     """The sections and their pages, as the indexes list them, so that a new page is in its index and nowhere else."""
     sections = ("Guide", "Reference", "For contributors")
     guide, reference, contributors = (rows("docs/README.md", name) for name in sections)
-    inner = [page for page in guide if page.endswith("/README.md")]
+    elsewhere = ("/README.md", "/gallery.md")
     components = rows("docs/components.md")
     listed = {
         "kdspec": ["README.md", "docs/README.md", *contributors, *named("CONTRIBUTING", "SECURITY", "CHANGELOG")],
         "Tutorials": ["docs/tutorials/README.md", *rows("docs/tutorials/README.md")],
-        "Guide": [page for page in guide if page not in inner],
+        "Guide": [page for page in guide if not page.endswith(elsewhere)],
         "Reference": [*reference, {"Components by kind": components}],
-        "Specs": ["specs/README.md", *found("plugins/*/README.md")],
+        "Specs": ["specs/README.md", "docs/gallery.md", *rows("docs/gallery.md"), *found("plugins/*/README.md")],
         "Measured": found("benchmarks/*.md"),
         "中文": ["README.zh.md", "docs/zh/README.md", *rows("docs/zh/README.md")],
     }

@@ -341,6 +341,7 @@ def test_every_command_is_in_a_page_that_is_written_by_hand():
 INDEXES = {
     "docs/README.md": ("*.md", "*/README.md"),
     "docs/components.md": ("components/*.md",),
+    "docs/gallery.md": ("gallery/*.md",),
     "docs/tutorials/README.md": ("*.md",),
     "docs/zh/README.md": ("*.md",),
 }

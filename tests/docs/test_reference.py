@@ -13,7 +13,10 @@ import kdspec
 DOCS = Path(kdspec.__file__).parent.parent / "docs"
 PAGES = (
     *("spec.md", "components.md", "diagnostics.md", "commands.md", "library.md"),
-    *sorted(page.relative_to(DOCS).as_posix() for page in DOCS.glob("components/*.md")),
+    "gallery.md",
+    *sorted(
+        page.relative_to(DOCS).as_posix() for kind in ("components", "gallery") for page in DOCS.glob(f"{kind}/*.md")
+    ),
 )
 
 
@@ -86,3 +89,16 @@ def test_rows_of_a_table_have_as_many_cells_as_its_header(page):
         cells = len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else 0
         assert cells in {0, columns} or columns == 0, line
         columns = cells
+
+
+def test_the_gallery_has_every_spec_once(generate):
+    specs = DOCS.parent / "specs"
+    there = sorted(path for path in specs.rglob("*.yaml") if "assets" not in path.parts)
+    assert sorted(path for folder in generate.SHELVES for path in generate.shelf(folder)) == there
+
+
+def test_the_gallery_has_the_recorded_figures_of_a_spec_and_of_no_other(generate):
+    assert "| student | 83.58 |" in generate.recorded("quickstart")
+    assert generate.recorded("tasks/chinese_names").count("| chinese_names |") == 3
+    assert generate.recorded("basics/teacher") == generate.recorded("tasks/chinese_questions") == ""
+    assert all(generate.recorded(name) for name in generate.FIGURES)
