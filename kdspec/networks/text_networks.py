@@ -43,7 +43,7 @@ class Direction(nn.Module):
             order = order.gather(1, (lengths[:, None] - 1 - places) % states.shape[1])
         read = self.gru(states.gather(1, order[..., None].expand_as(states)))[0]
         last = read.gather(1, (lengths - 1)[:, None, None].expand(-1, 1, read.shape[-1]))[:, 0]
-        back = order.argsort(1)
+        back = _inverse(order)
         return read.gather(1, back[..., None].expand_as(read)), last
 
 
@@ -72,8 +72,7 @@ class BiGru(nn.Module):
         For the vector of a text `embedding`, (batch, width), in place of logits.
         """
         mask = _mask(input_ids, attention_mask)
-        order = (~mask).long().argsort(dim=1, stable=True)
-        lengths = mask.sum(1).clamp_min(1)
+        order, lengths = _tokens_first(mask), mask.sum(1).clamp_min(1)
         states = [_kept(self.embeddings(input_ids), mask)]
         ends: list[Tensor] = []
         for layer in self.layers:
@@ -166,6 +165,21 @@ def _embedding(head: nn.Linear | None, state: Tensor) -> dict[str, Tensor]:
 
 def _mask(input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
     return torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask != 0
+
+
+def _tokens_first(mask: Tensor) -> Tensor:
+    """The positions of each row, non-padding ones first, both kinds in their order, (batch, length).
+
+    Counted and not sorted: a stable sort is nothing that ONNX has.
+    """
+    tokens, padding = mask.long().cumsum(1), (~mask).long().cumsum(1)
+    return _inverse(torch.where(mask, tokens, tokens[:, -1:] + padding) - 1)
+
+
+def _inverse(order: Tensor) -> Tensor:
+    """The permutation of each row that undoes it, (batch, length)."""
+    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    return torch.zeros_like(order).scatter(1, order, places)
 
 
 def _kept(states: Tensor, mask: Tensor) -> Tensor:
