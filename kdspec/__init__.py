@@ -72,6 +72,7 @@ from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.pieces import Pieces, PutsTogether
 from kdspec.api.working.row_answers import RowAnswers
+from kdspec.api.working.standalone import Standalone
 from kdspec.api.working.step import Features, Step, Term, View
 from kdspec.api.working.task import ANSWERS, BuiltTask, Head, Reader, Row, WrappedTask
 from kdspec.diagnostics.diagnostic import Diagnostic, closest, excerpt
@@ -181,6 +182,7 @@ __all__ = [
     "SpecSource",
     "SpecTokenizer",
     "StagePlan",
+    "Standalone",
     "State",
     "Step",
     "Strict",

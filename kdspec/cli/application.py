@@ -30,6 +30,7 @@ COMMANDS = (
     "kdspec.cli.commands.several_runs.compare",
     "kdspec.cli.commands.several_runs.sweep",
     "kdspec.cli.commands.bench",
+    "kdspec.cli.commands.export",
     "kdspec.cli.commands.clean",
     "kdspec.cli.commands.listing",
     "kdspec.cli.commands.show",

@@ -20,7 +20,8 @@ from kdspec.api.spec.spec_source import SpecSource
 from kdspec.api.working.task import Head
 from kdspec.cli.data_choice import DataFile
 from kdspec.cli.exits import exit_code
-from kdspec.diagnostics.diagnostic import closest, one_line
+from kdspec.cli.finished_run import check_model, task_of
+from kdspec.diagnostics.diagnostic import one_line
 from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import Finding, FindingError, of_fault
 from kdspec.hf import families
@@ -104,42 +105,18 @@ def _of_run(invocation: Invocation, run: Path, found: DataFile, model: str | Non
     students = {stage.name: stage.student for stage in plan.stages}
     trained = {students[name]: run / event.folder for name, event in RunFolder(run).finished(list(students)).items()}
     name = model or plan.stages[-1].student
-    _check_model(plan, name)
+    check_model(plan, name)
     if name in students.values() and name not in trained:
         message = f"the run in `{run}` has not finished the stage that trains `{name}`"
         raise FindingError(
             Finding("KD003", message, help="finish it with `kdspec run`, or name another model with `--model`")
         )
     tasks = plan.tasks_of.get(name) or tuple(plan.spec.tasks)
-    wanted = _task(tasks, task, name)
+    wanted = task_of(tasks, task, name)
     if name not in plan.tasks_of:
         plan = replace(plan, tasks_of={**plan.tasks_of, name: (wanted,)})
     rows = _like_those_of(plan, wanted, found) or _read_by(invocation, found)
     return Chosen(predictor=Predictor(plan=plan, model=name, task=wanted, trained=trained), rows=rows, reading=reading)
-
-
-def _check_model(plan: Plan, name: str) -> None:
-    names = list(plan.spec.models)
-    if name not in names:
-        near = closest(name, names)
-        hint = f"did you mean `{near}`?" if near else f"its models are {', '.join(f'`{each}`' for each in names)}"
-        raise typer.BadParameter(f"the run has no model `{name}`; {hint}", param_hint="--model")
-    if not plan.spec.models[name].has_weights:
-        message = f"`{name}` has no weights: its answers are columns of the rows already"
-        raise typer.BadParameter(message, param_hint="--model")
-
-
-def _task(tasks: Sequence[str], task: str | None, model: str) -> str:
-    if task is None and len(tasks) == 1:
-        return tasks[0]
-    shown = ", ".join(f"`{each}`" for each in tasks)
-    if task is None:
-        raise typer.BadParameter(f"which task of `{model}`? One of {shown}", param_hint="--task")
-    if task not in tasks:
-        near = closest(task, tasks)
-        hint = f"did you mean `{near}`?" if near else f"it has {shown}"
-        raise typer.BadParameter(f"`{model}` has no task `{task}`; {hint}", param_hint="--task")
-    return task
 
 
 def _like_those_of(plan: Plan, task: str, found: DataFile) -> Dataset | None:

@@ -107,7 +107,7 @@ def _split(
 
 
 def _encode(sentences: Sequence[Sequence[str]], tokenizer: Any, limit: int | None = None) -> list[Window]:
-    spaced = _needs_spaces(tokenizer)
+    spaced = needs_spaces(tokenizer)
     found: list[Window] = []
     for start in range(0, len(sentences), _ROWS_AT_ONCE):
         part = sentences[start : start + _ROWS_AT_ONCE]
@@ -126,7 +126,7 @@ def _encode(sentences: Sequence[Sequence[str]], tokenizer: Any, limit: int | Non
     return found
 
 
-def _needs_spaces(tokenizer: Any) -> bool:
+def needs_spaces(tokenizer: Any) -> bool:
     """Whether a word inside a text begins with a space for this tokenizer, as for those of GPT-2 and RoBERTa."""
 
     def ids(words: str | list[str]) -> Any:

@@ -40,7 +40,8 @@ class Direction(nn.Module):
         """
         if self.backward_:
             places = torch.arange(states.shape[1], device=states.device)
-            order = order.gather(1, (lengths[:, None] - 1 - places) % states.shape[1])
+            back = lengths[:, None] - 1 - places
+            order = order.gather(1, torch.where(back < 0, back + states.shape[1], back))
         read = self.gru(states.gather(1, order[..., None].expand_as(states)))[0]
         last = read.gather(1, (lengths - 1)[:, None, None].expand(-1, 1, read.shape[-1]))[:, 0]
         back = _inverse(order)

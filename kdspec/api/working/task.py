@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from kdspec.api.working.evaluator import Evaluator, LossAlone
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from kdspec.api.working.batch import Batch
     from kdspec.api.working.pieces import Pieces
     from kdspec.api.working.row_answers import RowAnswers
+    from kdspec.api.working.standalone import Standalone
     from kdspec.api.working.step import Features, View
     from kdspec.ops.mean import Mean, Unit
 
@@ -230,6 +231,16 @@ class BuiltTask(ABC):
         del split
         return None
 
+    def standalone(self, reader: Reader, module: nn.Module) -> Standalone | None:
+        """How an exported model is used without kdspec; by default None: its script prints the shapes of the outputs.
+
+        Args:
+            reader: of the model, with a tokenizer.
+            module: the model with the head for the task.
+        """
+        del reader, module
+        return None
+
     def beside_teacher(self, split: str) -> Evaluator | None:
         """The evaluator for rows without labels, whose metrics are those of `Evaluator.beside`: a model beside its teacher.
 
@@ -318,6 +329,10 @@ class WrappedTask(BuiltTask):
     def answers(self, split: str) -> RowAnswers | None:
         """As the wrapped task writes them."""
         return self.task.answers(split)
+
+    def standalone(self, reader: Reader, module: nn.Module) -> Standalone | None:
+        """As the wrapped task knows it."""
+        return self.task.standalone(reader, module)
 
     def beside_teacher(self, split: str) -> Evaluator | None:
         """That of the wrapped task."""

@@ -17,8 +17,10 @@ from kdspec.api.spec.bounds import LONGEST_ROW
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.row_answers import RowAnswers
+from kdspec.api.working.standalone import Standalone
 from kdspec.api.working.task import BuiltTask, Head, Reader, Row
 from kdspec.data import texts
+from kdspec.data.answers.standalone_answers import of_vectors
 from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.embedding.evaluate_sets import SPLITS, BuiltSet, ScoredPairs, SetDefaults, below, placed
 from kdspec.data.embedding.retrieval_set import EvaluateSets, RetrievalSet
@@ -28,7 +30,7 @@ from kdspec.data.embedding.vector_answers import VectorAnswers
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from kdspec.api.working.step import Features
 
@@ -243,6 +245,13 @@ class EmbeddedTexts(BuiltTask):
         """The vectors."""
         del split
         return VectorAnswers()
+
+    def standalone(self, reader: Reader, module: nn.Module) -> Standalone:
+        """The vectors of texts."""
+        from kdspec.hf.embedding.readout_facts import readout_of
+
+        prompt = prompted("", self._task.prompt, reader)
+        return of_vectors(reader.tokenizer, self._task.max_length, prompt, **readout_of(module))
 
     def _texts(self, split: str, side: str) -> list[str]:
         if split in SPLITS:

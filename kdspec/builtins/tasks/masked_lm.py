@@ -18,15 +18,17 @@ from kdspec.api.kinds.losses import LogitKind
 from kdspec.api.spec.bounds import LONGEST_ROW
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, Metric, State
+from kdspec.api.working.standalone import Standalone
 from kdspec.api.working.task import BuiltTask, Head, Reader, Row
 from kdspec.data import texts
 from kdspec.data.answers.same_answers import share_of_same
+from kdspec.data.answers.standalone_answers import of_masks
 from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.masking import IGNORE, NO_WORD, Masking, word_of_each
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from kdspec.api.working.step import Features
     from kdspec.ops.mean import Mean
@@ -197,6 +199,11 @@ class MaskedRows(BuiltTask):
         """Perplexity, accuracy and loss over the masked tokens."""
         del split
         return TokenMetrics(self._task.metric)
+
+    def standalone(self, reader: Reader, module: nn.Module) -> Standalone:
+        """The most probable tokens in the place of a mask."""
+        del module
+        return of_masks(reader.tokenizer, self._task.max_length)
 
     def _tokens(
         self, split: str, tokenizer: Any, longest: int | None, *, special: bool

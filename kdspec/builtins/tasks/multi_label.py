@@ -18,13 +18,15 @@ from kdspec.api.spec.bounds import LONGEST_ROW
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, State
 from kdspec.api.working.row_answers import RowAnswers
-from kdspec.api.working.task import Head
+from kdspec.api.working.standalone import Standalone
+from kdspec.api.working.task import Head, Reader
 from kdspec.data import confidence, label_columns, texts
 from kdspec.data.answers import error_analysis
 from kdspec.data.answers.beside_teacher import BesideTeacher, check_metric, names_beside
 from kdspec.data.answers.class_answers import LabelAnswers
 from kdspec.data.answers.error_analysis import Counts, Decisions
 from kdspec.data.answers.same_answers import share_of_same
+from kdspec.data.answers.standalone_answers import of_texts
 from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.confidence import ConfidenceMetric
 from kdspec.data.label_columns import LabelColumns, MissingMarks
@@ -36,7 +38,7 @@ from kdspec.data.text_rows import VARIES, LabelledTexts, TextRows
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from kdspec.api.working.step import Features
     from kdspec.ops.mean import Mean
@@ -210,6 +212,17 @@ class LabelledRows(LabelledTexts):
         """The labels of each row, and the logits of all."""
         del split
         return LabelAnswers(self.head.labels, _limit(self._task.threshold))
+
+    def standalone(self, reader: Reader, module: nn.Module) -> Standalone:
+        """The labels above the threshold."""
+        del module
+        return of_texts(
+            "labels",
+            reader.tokenizer,
+            len(self._task.text),
+            self._task.max_length,
+            limit=_limit(self._task.threshold),
+        )
 
     def beside_teacher(self, split: str) -> Evaluator:
         """The share of the teacher's decisions, and the divergence from it."""

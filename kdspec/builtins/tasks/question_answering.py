@@ -17,16 +17,20 @@ from kdspec.api.spec.bounds import LARGEST_FACTOR, LONGEST_ROW
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator
 from kdspec.api.working.row_answers import RowAnswers
+from kdspec.api.working.standalone import Standalone
 from kdspec.api.working.task import BuiltTask, Head, Reader, Row
 from kdspec.data import texts
 from kdspec.data.answers.answer_scores import Language
 from kdspec.data.answers.beside_teacher import AGREEMENT, AnswersBesideTeacher, check_metric
 from kdspec.data.answers.span_answers import AnswerMetrics, Question, SpanAnswers
+from kdspec.data.answers.standalone_answers import of_spans
 from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from kdspec.api.working.step import Features
     from kdspec.ops.mean import Mean
 
@@ -213,6 +217,14 @@ class Extraction(BuiltTask):
     def answers(self, split: str) -> RowAnswers:
         """The answer to each question, and its score."""
         return SpanAnswers(self._metrics(split))
+
+    def standalone(self, reader: Reader, module: nn.Module) -> Standalone:
+        """The answer in a text."""
+        del module
+        task = self._task
+        limit = texts.limit(texts.present(reader.tokenizer), task.max_length, pair=True)
+        threshold = None if task.unanswerable is None else task.unanswerable.threshold
+        return of_spans(reader.tokenizer, limit, self._stride(limit), task.max_answer_length, threshold)
 
     def beside_teacher(self, split: str) -> Evaluator:
         """The share of questions with the teacher's answer."""

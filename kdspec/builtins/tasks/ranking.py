@@ -18,9 +18,11 @@ from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator
 from kdspec.api.working.pieces import Pieces
 from kdspec.api.working.row_answers import RowAnswers
+from kdspec.api.working.standalone import Standalone
 from kdspec.api.working.task import BuiltTask, Head, Reader, Row
 from kdspec.data import texts
 from kdspec.data.answers.beside_teacher import AGREEMENT, AnswersBesideTeacher
+from kdspec.data.answers.standalone_answers import of_compared, of_pairs
 from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.files.retrieval_files import RetrievalFiles, SpecTable, read_documents, read_queries
 from kdspec.data.ranking.candidate_answers import CandidateAnswers
@@ -36,7 +38,7 @@ from kdspec.data.ranking.text_limits import MaxLength, TextLimits, limits_of
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from kdspec.api.working.step import Features, View
     from kdspec.ops.mean import Mean, Unit
@@ -377,6 +379,16 @@ class RankedRows(BuiltTask):
         if search is None:
             return candidates
         return SearchMetrics(candidates, search, len(self._rows.get(split, ())), RETRIEVE, self._task.selects_by())
+
+    def standalone(self, reader: Reader, module: nn.Module) -> Standalone:
+        """The scores of documents for a query."""
+        from kdspec.hf.embedding.readout_facts import comparison_of
+
+        limits = limits_of(self._task.max_length)
+        if reader.form != "each":
+            return of_pairs(reader.tokenizer, limits.pair)
+        prompts = reader.prompts.get("query", ""), reader.prompts.get("document", "")
+        return of_compared(reader.tokenizer, (limits.query, limits.document), comparison_of(module), prompts)
 
     def answers(self, split: str) -> RowAnswers:
         """The scores of the candidates."""

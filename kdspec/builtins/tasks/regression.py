@@ -17,12 +17,14 @@ from kdspec.api.spec.bounds import LONGEST_ROW
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.row_answers import RowAnswers
-from kdspec.api.working.task import Head
+from kdspec.api.working.standalone import Standalone
+from kdspec.api.working.task import Head, Reader
 from kdspec.data import class_match, label_columns, texts
 from kdspec.data.answers import error_analysis
 from kdspec.data.answers.beside_teacher import BesideTeacher, check_metric, names_beside
 from kdspec.data.answers.class_answers import NumberAnswers
 from kdspec.data.answers.error_analysis import ComparedAnswers
+from kdspec.data.answers.standalone_answers import of_texts
 from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.label_columns import LabelColumns, MissingMarks
 from kdspec.data.label_names import SUSPECT
@@ -31,7 +33,7 @@ from kdspec.data.text_rows import VARIES, LabelledTexts, TextRows
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from kdspec.api.working.step import Features
     from kdspec.ops.mean import Mean
@@ -177,6 +179,11 @@ class NumberedRows(LabelledTexts):
         """The numbers."""
         del split
         return NumberAnswers(self.head.labels)
+
+    def standalone(self, reader: Reader, module: nn.Module) -> Standalone:
+        """The numbers."""
+        del module
+        return of_texts("numbers", reader.tokenizer, len(self._task.text), self._task.max_length)
 
     def beside_teacher(self, split: str) -> Evaluator:
         """Correlations with the teacher's numbers, and the mean squared difference."""

@@ -16,13 +16,15 @@ from kdspec.api.spec.bounds import LONGEST_ROW
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, State
 from kdspec.api.working.row_answers import RowAnswers
-from kdspec.api.working.task import Head
+from kdspec.api.working.standalone import Standalone
+from kdspec.api.working.task import Head, Reader
 from kdspec.data import confidence, label_columns, label_names, texts
 from kdspec.data.answers import error_analysis
 from kdspec.data.answers.beside_teacher import BesideTeacher, check_metric, names_beside
 from kdspec.data.answers.class_answers import ClassAnswers
 from kdspec.data.answers.error_analysis import ComparedAnswers
 from kdspec.data.answers.same_answers import share_of_same
+from kdspec.data.answers.standalone_answers import of_texts
 from kdspec.data.classes import classes
 from kdspec.data.columns import ColumnPlace, missing, named
 from kdspec.data.confidence import ConfidenceMetric
@@ -34,6 +36,8 @@ from kdspec.data.text_rows import VARIES, LabelledTexts, TextRows
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from kdspec.api.working.step import Features
     from kdspec.ops.mean import Mean
 
@@ -192,6 +196,11 @@ class Classification(LabelledTexts):
         """The class of each row, and its logits."""
         del split
         return ClassAnswers(self.head.labels)
+
+    def standalone(self, reader: Reader, module: nn.Module) -> Standalone:
+        """The most probable class."""
+        del module
+        return of_texts("classes", reader.tokenizer, len(self._task.text), self._task.max_length)
 
     def beside_teacher(self, split: str) -> Evaluator:
         """The share of rows with the teacher's class, and the divergence from it."""

@@ -16,9 +16,11 @@ from kdspec.api.spec.bounds import LONGEST_ROW
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator
 from kdspec.api.working.row_answers import RowAnswers
+from kdspec.api.working.standalone import Standalone
 from kdspec.api.working.task import BuiltTask, Head, Reader, Row
 from kdspec.data import confidence, tag_schemes, texts
 from kdspec.data.answers.beside_teacher import WordsBesideTeacher, check_metric, names_beside
+from kdspec.data.answers.standalone_answers import of_tags
 from kdspec.data.answers.tag_answers import TagAnswers
 from kdspec.data.answers.tag_metrics import TagMetrics
 from kdspec.data.columns import ColumnPlace, missing, named
@@ -32,6 +34,8 @@ from kdspec.data.word_tokens import Window, firsts, windows, word_windows
 from kdspec.diagnostics.fault import Fault
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from kdspec.api.working.step import Features
     from kdspec.ops.mean import Mean
 
@@ -224,6 +228,11 @@ class Tagging(BuiltTask):
     def answers(self, split: str) -> RowAnswers:
         """The tag of each word, and its logits."""
         return TagAnswers(self.head.labels, [len(words) for words in self._words[split]])
+
+    def standalone(self, reader: Reader, module: nn.Module) -> Standalone:
+        """The tag of each word."""
+        del module
+        return of_tags(reader.tokenizer, self._task.max_length)
 
     def beside_teacher(self, split: str) -> Evaluator:
         """The share of words with the teacher's tag, and the divergence from it."""

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from kdspec.api.hooks import hookimpl
-from kdspec.cli.exits import ExitCode, exit_code
+from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
-from kdspec.diagnostics.finding import Finding, FindingError
+from kdspec.diagnostics.finding import FindingError
 
 _EXAMPLES = """\b
 Examples:
@@ -41,27 +41,15 @@ def bench(
     import torch
 
     from kdspec.cli.commands.run import check_device
-    from kdspec.cli.print_diagnostics import show, show_reading
+    from kdspec.cli.finished_run import finished_run
+    from kdspec.cli.print_diagnostics import show
     from kdspec.engine.evaluation.benchmark import measure
-    from kdspec.engine.run.run_folder import RunFolder
-    from kdspec.launch.spec_reading import read_run
     from kdspec.render.speed import caption, table
-    from kdspec.report import report
 
     invocation: Invocation = context.obj
     if device is not None:
         check_device(device)
-    run = RunFolder(folder)
-    report.check(folder)
-    if run.table() is None or run.origin is None:
-        message = f"the run in `{folder}` has not finished"
-        raise FindingError(
-            Finding("KD003", message, help="finish it with `kdspec run`, with the command that began it")
-        )
-    reading = invocation.printing(read_run(folder, invocation.registry, trusts_code=invocation.trusts_code))
-    if reading.plan is None or reading.failed:
-        show_reading(reading, invocation.err, "full")
-        raise typer.Exit(exit_code(reading))
+    run = finished_run(invocation, folder)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     with invocation.err.status("loading models and data") as status:
 
@@ -69,9 +57,10 @@ def bench(
             status.update(f"measuring {model}")
 
         try:
-            found = measure(reading.plan, run, device=where, batch_size=batch_size, rounds=rounds, tell=tell)
+            found = measure(run.plan, run.folder, device=where, batch_size=batch_size, rounds=rounds, tell=tell)
         except FindingError as error:
             invocation.trace(error)
+            reading = run.reading
             show(reading.place(error.findings), reading.sources, reading.name, invocation.err, "full")
             raise typer.Exit(ExitCode.FAILED) from None
     machine = {"device": str(where), "threads": torch.get_num_threads(), "batch_size": batch_size}

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from kdspec.api.spec.bounds import LONGEST_ROW
+from kdspec.api.working.evaluator import State
 from kdspec.api.working.row_answers import RowAnswers
+from kdspec.data import confidence
 from kdspec.data.answers.class_answers import classes, logits_of
+from kdspec.data.labels.word_tags import NO_TAG
 
 if TYPE_CHECKING:
     from kdspec.api.working.batch import Batch
@@ -46,3 +50,16 @@ class TagAnswers(RowAnswers):
     def _sentence(self, number: int, found: Mapping[int, Mapping[str, Any]], columns: Sequence[str]) -> dict[str, Any]:
         every = [found.get(word, {}) for word in range(self.words[number])]
         return {name: [answer.get(name) for answer in every] for name in columns}
+
+
+def labelled_words(states: Sequence[State]) -> confidence.LabelledAnswers:
+    """The answers for words with a tag, of the states of an evaluation; a teacher is asked for all words of a sentence."""
+    import torch
+
+    words, tags, truth, sure = (
+        torch.cat([state[name] for state in states]) for name in ("words", "tags", "truth", "confidence")
+    )
+    known = truth != NO_TAG
+    longest = int(words[:, 1].max()) + 1 if len(words) else 1
+    keys = words[:, 0] * max(longest, LONGEST_ROW) + words[:, 1]
+    return confidence.LabelledAnswers(keys[known], words[known, 0], sure[known], (tags == truth)[known])

@@ -151,6 +151,23 @@ RUN_CODES = (
         "other weights. `Needs(changing=...)` names such teachers; they are saved and restored with the student.",
     ),
     Code(
+        "KD530",
+        "package for a command missing",
+        "The command needs packages that are an extra of kdspec and are not installed. Nothing was loaded or written.",
+    ),
+    Code(
+        "KD531",
+        "model cannot be exported",
+        "torch's exporter or onnxruntime cannot make an ONNX file of the model, or the task reads something that is not among "
+        "its outputs.",
+    ),
+    Code(
+        "KD532",
+        "exported model differs",
+        "The ONNX file or the tokenizer beside it gives something else for rows of the run than the model itself, by more than "
+        "rounding. The folder was not written.",
+    ),
+    Code(
         "KD601",
         "not a configuration of TextBrewer",
         "`kdspec import-textbrewer` reads JSON, and from Python files the literal arguments of TextBrewer's classes. "

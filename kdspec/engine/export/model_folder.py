@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -14,8 +14,12 @@ from kdspec.hf.embedding.sentence_folder import tensor_files
 @cache
 def versions() -> Mapping[str, str]:
     """The versions of the libraries on which a result depends."""
-    names = ("kdspec", "torch", "transformers", "datasets", "safetensors")
-    return MappingProxyType({name: importlib.metadata.version(name) for name in names})
+    return MappingProxyType(versions_of(("kdspec", "torch", "transformers", "datasets", "safetensors")))
+
+
+def versions_of(names: Iterable[str]) -> dict[str, str]:
+    """The versions of some installed packages."""
+    return {name: importlib.metadata.version(name) for name in names}
 
 
 def size(folder: Path) -> int:

@@ -20,12 +20,13 @@ from kdspec.engine.forward.error_context import FEWER_ROWS, Asks, error_context
 from kdspec.engine.forward.trained_heads import trained_heads
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from kdspec.api.plan.mixture import Mixture
     from kdspec.api.working.batch import Batch
     from kdspec.api.working.pieces import Pieces
     from kdspec.api.working.row_answers import RowAnswers
+    from kdspec.api.working.standalone import Standalone
     from kdspec.api.working.step import Features, View
     from kdspec.ops.mean import Mean, Unit
 
@@ -159,6 +160,11 @@ class GuardedTask(WrappedTask):
         """How the task writes the outputs of a model."""
         with self._guard:
             return super().answers(split)
+
+    def standalone(self, reader: Reader, module: nn.Module) -> Standalone | None:
+        """How an exported model of the task is used."""
+        with self._guard:
+            return super().standalone(reader, module)
 
     def beside_teacher(self, split: str) -> Evaluator | None:
         """The evaluator beside a teacher, guarded as well."""

@@ -30,6 +30,7 @@ from kdspec.engine.forward.model_findings import ModelFindings
 from kdspec.engine.forward.model_runner import ModelRunner, frozen
 from kdspec.engine.forward.models import Models
 from kdspec.engine.forward.trained_heads import with_downloads
+from kdspec.engine.forward.untrained import refuse_untrained
 from kdspec.engine.prediction.class_names import heads
 from kdspec.engine.prediction.data_rows import DataRows
 from kdspec.engine.processes.backend import SingleProcess
@@ -186,7 +187,7 @@ class Prediction:
     def _forward(self) -> ModelRunner:
         known, models = self.predictor, self._models
         names = sorted({*self._answers.reads, *self._answers.optional})
-        self._refuse_untrained()
+        refuse_untrained(models, known.model, known.task)
         models.prepared(known.model, self.device, trains=False, eager=False)
         features = locate(self._plan.spec, known.model, known.task, names)
         if missing := sorted(self._answers.reads - features.keys()):
@@ -199,23 +200,6 @@ class Prediction:
             ModelFindings(self._plan.spec, known.model, known.task), module, features,
             chooses=models.tokenizer_id(known.model) is not None,
         )  # fmt: skip
-
-    def _refuse_untrained(self) -> None:
-        """Raise KD503 for a model with a part that nothing has trained: its predictions are noise."""
-        known, models = self.predictor, self._models
-        named = dict(models.module(known.model).named_parameters())
-        drawn = sorted(
-            name for name in models.initialised.get(known.model, ()) if name in named and named[name].requires_grad
-        )
-        if drawn and known.model not in known.trained:
-            more = f" and {len(drawn) - 1} more" if len(drawn) > 1 else ""
-            kind = self._plan.spec.tasks[known.task].name
-            message = (
-                f"`{known.model}` has no trained head for `{kind}`: `{drawn[0]}`{more} has randomly initialised weights"
-            )
-            raise FindingError(
-                Finding("KD503", message, self.predictor.at, help="name a model that was trained for it")
-            )
 
     @cached_property
     def _cache(self) -> TeacherCache:

@@ -213,7 +213,11 @@ class RunFolder:
             for path in (fresh, old):
                 shutil.rmtree(path, ignore_errors=True)
             fresh.mkdir(parents=True)
-            fill(fresh)
+            try:
+                fill(fresh)
+            except BaseException:
+                shutil.rmtree(fresh, ignore_errors=True)
+                raise
             for path in (*fresh.rglob("*"), fresh):
                 sync(path)
             # A rename cannot replace a folder that has files. If the process is killed between the two renames, the folder
