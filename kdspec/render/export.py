@@ -60,6 +60,8 @@ def latency(forms: Sequence[Form]) -> Table:
 def caption(exported: Exported) -> str:
     """What was measured, and on what."""
     text = f"`{exported.model}` on {exported.rows:,} {exported.split} rows"
+    if not exported.rows:
+        text = f"`{exported.model}` has no rows to be evaluated on; its outputs are compared on {exported.split} rows"
     if exported.agrees_on is not None and any(form.agreement is not None for form in exported.forms):
         text += f"; same answers as torch: {exported.agrees_on}"
     text += "; difference: of an output, and relative to its largest value; latency: median on this machine"

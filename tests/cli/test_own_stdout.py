@@ -46,6 +46,7 @@ DATA = {
     ],
     "cache": [("--list", "--json", "--folder", "caches")],
     "bench": [("runs/toy", "--json", "--rounds", "1", "--device", "cpu")],
+    "export": [("runs/toy", "--onnx", "--json", "-o", "exported")],
     "schema": [()],
 }
 """The commands that print JSON."""

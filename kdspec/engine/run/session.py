@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kdspec.api.plan.plan import Plan, StagePlan
+from kdspec.api.plan.plan import Plan
 from kdspec.diagnostics.finding import Finding, FindingError, Mark
 from kdspec.engine.evaluation.built_tasks import built_tasks
 from kdspec.engine.evaluation.result_row import ResultRow
@@ -45,6 +45,7 @@ from kdspec.events import (
     without_values,
 )
 from kdspec.hf import loaded_heads
+from kdspec.planning.final_stage import final_stage
 from kdspec.registry.plugins import Plugin
 from kdspec.registry.registry import Registry
 
@@ -248,7 +249,7 @@ class Session:
             backend = self._choice.backend(process_group, "fp32", trains=False)
             rows = table(self.plan, models, tasks, backend, calibrated)
         if process_group.is_main:
-            final = self._final()
+            final = final_stage(self.plan)
             card = partial(
                 write_card, plan=self.plan, stage=final, metrics=ends[final.name].metrics, table=rows,
                 reads=opened.reads(final.name), calibration=calibrated[final.student],
@@ -285,11 +286,6 @@ class Session:
         return BackendChoice(
             strategy=self.backend, accelerate_config=self.accelerate_config, shard_teachers=self.shard_teachers
         )
-
-    def _final(self) -> StagePlan:
-        """The stage whose student is that of the run: the last one with a teacher, or the last one."""
-        distilled = [stage for stage in self.plan.stages if stage.teachers]
-        return (distilled or list(self.plan.stages))[-1]
 
     def _run_stage(
         self, setup: StageSetup, found: Checkpoint | None, stop: StopSignal, accept: Callable[[], None] | None

@@ -55,10 +55,12 @@ class CheckedRows:
     """Rows, or the texts of which they are made."""
     evaluator: Evaluator
     rows: Sequence[int]
-    """Those that the metrics are of."""
+    """Those that the metrics are of: all of a split for evaluation, or none of `train`."""
 
     def answers(self, forward: ModelRunner) -> Answers:
         """The metrics of a model, and what its evaluator keeps of its answers."""
+        if not self.rows:
+            return Answers({}, ())
         task = self.loader.task
         outcome = evaluate(forward, task, self.loader, BATCH, self.rows, evaluator=self.evaluator)
         return Answers(outcome.metrics, outcome.states)

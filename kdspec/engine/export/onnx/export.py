@@ -42,7 +42,6 @@ from kdspec.planning.feature_reader import locate
 FILE, INT8 = "model.onnx", "model-int8.onnx"
 CONFIGURATION, CHECKS, SCRIPT = "config.json", "check.json", "use.py"
 _FORMAT = 1
-_ROWS_OF_TRAIN = 1_000
 _VERSIONS = ("onnx", "onnxruntime", "onnxscript", "tokenizers", "numpy")
 
 
@@ -78,7 +77,7 @@ class Exporter:
         reader = models.reader(self.model)
         # A model that a spec has in 16 bits is exported and compared in 32, which every runtime has.
         module = models.view(self.model, self.task).float()
-        split = table_split(task) or "train"
+        split = table_split(task)
         rows, forward = self._checked(task, split, module, reader)
         outputs = outputs_of(forward, in_pieces=isinstance(rows.answered, AnsweredPieces))
         example = self._example(rows, forward)
@@ -89,14 +88,16 @@ class Exporter:
         use = self._use(task, reader, module, example)
         if use is not None:
             tokenizer_file.write(reader.tokenizer, use, fresh / "tokenizer.json")
-            tokenizer_file.refuse_other_tokens(reader.tokenizer, use, fresh / "tokenizer.json", task.texts(split))
+            tokenizer_file.refuse_other_tokens(
+                reader.tokenizer, use, fresh / "tokenizer.json", task.texts(rows.loader.split)
+            )
         self.tell("checking it on rows of the run")
         files = {"onnx": FILE, **({"int8": INT8} if self.int8 else {})}
         forms = self._forms(fresh, files, graph, forward, rows)
         text = script(use, self.model)
         described = self._described(task, use, graph, example, [*files.values()])
         exported = Exported(
-            folder=folder, model=self.model, task=self.task, split=split, rows=len(rows.rows),
+            folder=folder, model=self.model, task=self.task, split=rows.loader.split, rows=len(rows.rows),
             agrees_on=rows.evaluator.agrees_on, primary=rows.evaluator.primary.name, forms=forms, script=text,
         )  # fmt: skip
         (fresh / SCRIPT).write_text(text, encoding="utf-8")
@@ -116,10 +117,10 @@ class Exporter:
         return models
 
     def _checked(
-        self, task: BuiltTask, split: str, module: nn.Module, reader: Reader
+        self, task: BuiltTask, split: str | None, module: nn.Module, reader: Reader
     ) -> tuple[CheckedRows, ModelRunner]:
-        taught = None if task.labelled(split) else task.beside_teacher(split)
-        evaluator = taught or task.evaluator(split)
+        taught = None if split is None or task.labelled(split) else task.beside_teacher(split)
+        evaluator = taught or task.evaluator(split or "validation")
         features = evaluated_features(self.plan, self.model, self.task, evaluator)
         if not features:
             names = sorted({*evaluator.reads, *evaluator.optional})
@@ -127,7 +128,7 @@ class Exporter:
         features.pop("losses", None)
         findings = ModelFindings(self.plan.spec, self.model, self.task)
         forward = ModelRunner(findings, module, features, chooses=reader.tokenizer is not None)
-        loader = Loader(task, split, {self.model: reader})
+        loader = Loader(task, split or "train", {self.model: reader})
         pieces = loader.pieces(self.model)
         if pieces is not None and not isinstance(module, PutsTogether):
             message = (
@@ -135,10 +136,13 @@ class Exporter:
             )
             raise FindingError(Finding("KD531", message, ("models", self.model), key=True))
         answered = AnsweredRows(loader, self.model) if pieces is None else AnsweredPieces(loader, pieces)
-        number = loader.rows
-        most = number if split != "train" else min(number, _ROWS_OF_TRAIN)
-        chosen = np.unique(np.linspace(0, number - 1, most).astype(int)).tolist()
-        rows = CheckedRows(findings=findings, loader=loader, answered=answered, evaluator=evaluator, rows=chosen)
+        rows = CheckedRows(
+            findings=findings,
+            loader=loader,
+            answered=answered,
+            evaluator=evaluator,
+            rows=range(loader.rows if split else 0),
+        )
         return rows, forward
 
     def _example(self, rows: CheckedRows, forward: ModelRunner) -> dict[str, Tensor]:

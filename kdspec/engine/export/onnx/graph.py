@@ -16,6 +16,7 @@ from kdspec.api.paths.field_path import FieldPath, parse
 from kdspec.api.plan.plan import Feature
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.finding import Finding, FindingError
+from kdspec.engine.export.onnx.finish import finish, placeholders
 from kdspec.engine.export.onnx.recurrent import with_onnx_layers
 from kdspec.engine.forward.model_runner import ModelRunner, frozen
 
@@ -102,34 +103,24 @@ def write(graph: Graph, example: Mapping[str, Tensor], dynamic: Mapping[str, Seq
     made = Graph(with_onnx_layers(graph.module), graph.flags, graph.inputs, graph.outputs).eval()
     axes = {0: torch.export.Dim("rows"), 1: torch.export.Dim("length")}
     size = sum(tensor.numel() * tensor.element_size() for tensor in made.state_dict().values())
+    given, found = placeholders("in", graph.inputs), placeholders("out", tuple(graph.outputs))
     with frozen(made), quiet():
         try:
             torch.onnx.export(
                 made,
                 tuple(example[name] for name in graph.inputs),
                 str(file),
-                input_names=list(graph.inputs),
-                output_names=list(graph.outputs),
+                input_names=given,
+                output_names=found,
                 dynamic_shapes=(tuple({axis: axes[axis] for axis in dynamic[name]} for name in graph.inputs),),
                 dynamo=True,
                 external_data=size > _LARGEST,
                 verbose=False,
             )
-            _without_traces(file)
+            finish(file, dict(zip((*given, *found), (*graph.inputs, *graph.outputs), strict=True)))
         # Whatever the model's code does wrong under tracing comes out here, in the exporter's own errors or others.
         except Exception as error:
             raise FindingError(_refused(error)) from error
-
-
-def _without_traces(file: Path) -> None:
-    """Remove what the exporter notes of each operator: lines and paths of this machine's Python files."""
-    import onnx
-
-    model = onnx.load(str(file), load_external_data=False)
-    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output, model.graph):
-        part.ClearField("metadata_props")
-        part.ClearField("doc_string")
-    onnx.save(model, str(file))
 
 
 def _refused(error: Exception) -> Finding:

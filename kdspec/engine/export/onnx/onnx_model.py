@@ -28,6 +28,9 @@ class OnnxModel(nn.Module):
         of: the model that it was made from; it puts the answers for texts together, if its rows are made of them.
         accepted: the inputs that it takes of a batch; None: all.
         threads: the number of threads of an operator; 0: as many as the machine has cores.
+
+    Raises:
+        FindingError: KD532 if onnxruntime cannot open the file.
     """
 
     def __init__(self, file: Path, of: nn.Module, accepted: Collection[str] | None, threads: int = 0) -> None:
@@ -37,7 +40,12 @@ class OnnxModel(nn.Module):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = _SILENT  # what fails is raised too
-        self.session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        try:
+            self.session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        # As in `arrays`.
+        except Exception as error:
+            message = f"onnxruntime cannot open `{file.name}`: {excerpt(str(error), 200)}"
+            raise FindingError(Finding("KD532", message)) from error
         self.inputs = [each.name for each in self.session.get_inputs()]
         self.outputs = [each.name for each in self.session.get_outputs()]
         self.file = file.name

@@ -36,7 +36,9 @@ class Exported:
     model: str
     task: str
     split: str
+    """`test`, `validation`, or `train` where neither has rows: metrics are not computed then."""
     rows: int
+    """Those that the metrics are of."""
     agrees_on: str | None
     """What `agreement` counts."""
     primary: str
