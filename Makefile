@@ -31,7 +31,7 @@ READY_EDITOR := .cache/editor/$(LANGUAGE_SERVER)
 # What builds the site is installed for it and for its tests only.
 READY_DOCS := $(VENV)/.kdspec-docs
 
-.PHONY: help setup fetch quickstart test fast lint editor docs clean
+.PHONY: help setup fetch quickstart test fast lint editor docs dist clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -67,6 +67,10 @@ editor: ## install the YAML language server for its tests, if npm is installed
 docs: $(READY_DOCS) ## build the site of the documentation in build/site; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --quiet --strict --config-file docs/site/mkdocs.yml
 	@echo "build/site is ready; to read it: $(PYTHON) -m http.server --directory build/site"
+
+dist: setup ## build the wheel and the source distribution in dist/
+	rm -rf dist
+	$(PYTHON) -m hatchling build -d dist
 
 setup: $(READY) $(READY_PLUGINS) ## create the environment in .venv (VENV=folder for another)
 
