@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
-from typer.main import get_group
+from typer.main import get_command, get_group
 
 from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
@@ -27,6 +27,7 @@ COMMANDS = (
     "kdspec.cli.commands.predict",
     "kdspec.cli.commands.cache",
     "kdspec.cli.commands.report",
+    "kdspec.cli.commands.several_runs.runs",
     "kdspec.cli.commands.several_runs.compare",
     "kdspec.cli.commands.several_runs.sweep",
     "kdspec.cli.commands.bench",
@@ -34,7 +35,8 @@ COMMANDS = (
     "kdspec.cli.commands.clean",
     "kdspec.cli.commands.listing",
     "kdspec.cli.commands.show",
-    "kdspec.cli.commands.plugins",
+    "kdspec.cli.commands.installation.plugins",
+    "kdspec.cli.commands.installation.doctor",
     "kdspec.cli.commands.explain",
     "kdspec.cli.commands.parameters",
     "kdspec.cli.commands.schema",
@@ -50,15 +52,19 @@ kdspec turns a YAML spec into a knowledge-distillation run.
   kdspec validate spec.yaml        check it: errors with their place and fix
   kdspec plan spec.yaml            show what would run
   kdspec run spec.yaml             run it
+  kdspec runs                      list the runs that there are
   kdspec list loss                 list the components that a spec can name
   kdspec show logit_loss kl        show one component in full
   kdspec explain KD201             explain an error code
+  kdspec doctor                    check this machine, and what to change
 
-`kdspec --help` lists all commands.
+`kdspec --help` lists all commands; `kdspec --install-completion` completes them in your shell.
 """
 _EPILOG = "The options may be given before or after the command."
 _EMPTY = "the value is empty; is a variable of the command not set?"
-_GLOBAL = frozenset({"--plugin", "--traceback", "--trust-remote-code", "--untrusted"})
+_GLOBAL = frozenset(
+    {"--plugin", "--traceback", "--trust-remote-code", "--untrusted", "--quiet", "-q", "--verbose", "-v"}
+)
 _NO_CHOICE = "' is not one of "
 
 
@@ -68,7 +74,7 @@ def application() -> TyperGroup:
         cls=_Commands,
         callback=_root,
         invoke_without_command=True,
-        add_completion=False,
+        add_completion=True,
         rich_markup_mode=None,
         help="Turn a YAML spec into a knowledge-distillation run.",
         epilog=_EPILOG,
@@ -78,7 +84,9 @@ def application() -> TyperGroup:
     for command in app.registered_commands:
         assert command.callback is not None, "each command is a function"
         command.callback = _with_own_stdout(command.callback)
-    return get_group(app)
+    group = get_command(app)
+    assert isinstance(group, TyperGroup), "there are several commands"
+    return group
 
 
 def _with_own_stdout(callback: Callable[..., Any]) -> Callable[..., Any]:
@@ -219,8 +227,22 @@ def _set_untrusted(context: typer.Context, wanted: bool) -> bool:  # noqa: FBT00
     return wanted
 
 
-def _print_version(context: typer.Context, wanted: bool) -> None:  # noqa: FBT001 - typer calls it
+def _set_quiet(context: typer.Context, wanted: bool) -> bool:  # noqa: FBT001 - typer calls it
     if wanted:
+        context.obj.be("quiet")
+    return wanted
+
+
+def _set_verbose(context: typer.Context, wanted: bool) -> bool:  # noqa: FBT001 - typer calls it
+    if wanted and context.obj.detail == "quiet":
+        raise typer.BadParameter("excludes `--quiet`", param_hint="--verbose")
+    if wanted:
+        context.obj.be("verbose")
+    return wanted
+
+
+def _print_version(context: typer.Context, wanted: bool) -> None:  # noqa: FBT001 - typer calls it
+    if wanted and not context.resilient_parsing:  # as when the shell asks for completions
         context.obj.out.say(f"kdspec {importlib.metadata.version('kdspec')}")
         raise typer.Exit
 
@@ -253,10 +275,25 @@ def _root(
             callback=_set_untrusted,
         ),
     ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet", "-q", help="Print no progress; warnings, errors and results stay.", callback=_set_quiet
+        ),
+    ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            "-v",
+            help="Print more of a run: each step, all metrics, checkpoints, caches.",
+            callback=_set_verbose,
+        ),
+    ] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    del plugin, traceback, trust_remote_code, untrusted, version
+    del plugin, traceback, trust_remote_code, untrusted, quiet, verbose, version
     if context.invoked_subcommand is None:
         context.obj.out.show(_WELCOME)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kdspec.launch.spec_reading import Reading
     from kdspec.registry.plugins import Plugins
     from kdspec.registry.registry import Registry
+    from kdspec.render.formats import Detail
 
 
 class Invocation:
@@ -26,10 +27,17 @@ class Invocation:
         self.trusts_code = False
         self.untrusted = False
         """Whether specs are confined to their folders."""
+        self.detail: Detail = "normal"
+        """How much of the progress is printed."""
         self.owns_process = owns_process
         self.stop = StopSignal(owns_process=owns_process)
         """What stops the command on a signal."""
         self.stop.saved = "no file is half written: the same command starts again"
+
+    def be(self, detail: Detail) -> None:
+        """Print more or less of the progress."""
+        self.detail = detail
+        self.err.shows_progress = detail != "quiet"
 
     def read(self, path: str, sets: Sequence[str] = ()) -> Reading:
         """Read a spec with the plugins and options of this invocation; values of its variables are not printed."""

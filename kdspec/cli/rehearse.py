@@ -44,7 +44,7 @@ def rehearsed_once(invocation: Invocation, reading: Reading, output: Path | None
     if output is not None and rehearsal_of.has_trained(plan, output):
         show_reading(reading, err, format_)
         return plan
-    if not err.is_terminal and format_ == "full":
+    if not err.is_terminal and err.shows_progress and format_ == "full":
         err.say("rehearsing the first step of each stage")  # it takes seconds, and a log shows no spinner
     rehearsed(invocation, reading, format_)
     return plan

@@ -8,6 +8,7 @@ import traceback
 from typing import Any, NoReturn
 
 from rich.console import Console
+from rich.status import Status
 from rich.text import Text
 
 from kdspec.source.variables import Variables
@@ -21,6 +22,7 @@ class Screen(Console):
 
     def __init__(self, *, stderr: bool = False) -> None:
         self.traceback = False
+        self.shows_progress = True
         self.variables = Variables()
         """Of the spec that is read: their names are printed in place of their values."""
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -37,6 +39,11 @@ class Screen(Console):
         if isinstance(shown, Text) and (text := self.variables.hide(shown.plain)) != shown.plain:
             return Text(text, shown.style, no_wrap=shown.no_wrap, overflow=shown.overflow)
         return shown
+
+    def status(self, *status: Any, **options: Any) -> Status:
+        """As rich's; nothing is shown with `--quiet`."""
+        shown_on = super() if self.shows_progress else Console(quiet=True)
+        return shown_on.status(*status, **options)
 
     def show(self, text: Text | str) -> None:
         """Print text that already has its line breaks."""

@@ -95,6 +95,8 @@ class TemplateOrigin:
 
     path: str | None = None
     layers: int | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The configuration of a model on the hub, where no file says it yet."""
     facts: ModelFacts = field(default_factory=ModelFacts)
     has_head: bool = False
     """Whether it was saved with a trained task head."""
@@ -266,7 +268,14 @@ def student_lines(teacher: TemplateOrigin, student: TemplateOrigin, reads: str |
 
 def _teacher_lines(task: type[Task], teacher: TemplateOrigin) -> Iterator[str]:
     reads = f", reads: {_READS[task.name][0]}" if task.name in _READS else ""
-    yield f"    transformers: {{path: {scalar(teacher.path or '')}{reads}}}"
+    if not teacher.config:
+        yield f"    transformers: {{path: {scalar(teacher.path or '')}{reads}}}"
+        return
+    yield "    transformers:"
+    yield f"      path: {scalar(teacher.path or '')}"
+    yield f"      config: {{{', '.join(f'{name}: {value}' for name, value in teacher.config.items())}}} # of this model, which is not here yet"
+    if reads:
+        yield f"      {reads.removeprefix(', ')}"
 
 
 def _is_of_vectors(task: type[Task]) -> bool:

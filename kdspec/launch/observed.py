@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.registry.plugins import Plugin
+from kdspec.render.formats import Detail
 from kdspec.render.progress import Progress
 from kdspec.report import report
 
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
     from kdspec.registry.plugins import Plugins
 
 
-def observed(session: Session, console: Console, told: Collection[str] = ()) -> Result:
+def observed(session: Session, console: Console, told: Collection[str] = (), *, detail: Detail = "normal") -> Result:
     """Run a session and print its progress; `told` are notes that were printed before. Raises what `Session.run` does."""
     plugins = session.registry.plugins
-    with Progress(console, told=told) as progress:
+    with Progress(console, told=told, detail=detail) as progress:
         version = importlib.metadata.version("kdspec")
         plugins.add(Plugin("kdspec", version, "progress", "kdspec.render.progress", progress))
         return session.run()

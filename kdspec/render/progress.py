@@ -22,6 +22,7 @@ from kdspec.api.hooks import hookimpl
 from kdspec.data.confidence import is_of_confidence, shown
 from kdspec.events import (
     CacheState,
+    CheckpointSaved,
     Evaluated,
     Event,
     Note,
@@ -35,6 +36,7 @@ from kdspec.events import (
     StepDone,
 )
 from kdspec.render.clean import clean
+from kdspec.render.formats import Detail
 from kdspec.render.plan import plain
 from kdspec.render.preflight import preflight_line
 from kdspec.render.rehearsal import size
@@ -82,12 +84,17 @@ class Progress:
         console: where to print; the live panel needs a terminal, or a notebook with ipywidgets.
         clock: a monotonic clock in seconds.
         told: texts of notes that were printed before the run, and are not printed again.
+        detail: `quiet` prints warnings only; `verbose` each step, all metrics, checkpoints and the use of caches.
     """
 
     def __init__(
-        self, console: Console, clock: Callable[[], float] = time.monotonic, told: Collection[str] = ()
+        self,
+        console: Console,
+        clock: Callable[[], float] = time.monotonic,
+        told: Collection[str] = (),
+        detail: Detail = "normal",
     ) -> None:
-        self._console, self._clock, self._told = console, clock, told
+        self._console, self._clock, self._told, self._detail = console, clock, told, detail
         self._stages: tuple[str, ...] = ()
         self._stage: _Stage | None = None
         self._doing = "starting"
@@ -103,7 +110,7 @@ class Progress:
             shows = importlib.util.find_spec("ipywidgets") is not None
         else:
             shows = self._console.is_terminal and not self._console.is_dumb_terminal
-        if shows:
+        if shows and self._detail != "quiet":
             self._live = Live(console=self._console, get_renderable=self.panel, transient=True, refresh_per_second=4)
             self._live.start()
         return self
@@ -133,10 +140,9 @@ class Progress:
                 self._stage.add(event)
                 self._log_step()
             case Evaluated():
-                self._asked = is_of_confidence(event.selected_by)
-                self._print(self._where(event.stage, event.step) + _metrics(event), "bold" if event.best else "")
-            case CacheState() if not event.hits:
-                self._print(_cached(event), "" if event.used else "dim")
+                self._evaluated(event)
+            case CacheState() | CheckpointSaved():
+                self._kept(event)
             case StageFinished():
                 self._finish(event)
             case StageSkipped():
@@ -205,12 +211,27 @@ class Progress:
             self._print(f"calibrated {_calibrated(found)}")
         self._announce("comparing the models" if event.stage in self._stages[-1:] else "loading")
 
+    def _evaluated(self, event: Evaluated) -> None:
+        self._asked = self._verbose or is_of_confidence(event.selected_by)
+        text = self._where(event.stage, event.step) + _metrics(event, asked=self._asked)
+        self._print(text, "bold" if event.best else "")
+
+    def _kept(self, event: CacheState | CheckpointSaved) -> None:
+        """Print a new cache, and with `verbose` how it is used and each checkpoint."""
+        if isinstance(event, CacheState) and not event.hits:
+            self._print(_cached(event), "" if event.used else "dim")
+        elif self._verbose:
+            what = "checkpoint saved"
+            if isinstance(event, CacheState):
+                what = f"cache of {clean(event.teacher)}: {event.hits:,} rows read, {event.computed:,} computed"
+            self._print(f"{self._where(event.stage, event.step)}{what}", "dim")
+
     def _log_step(self) -> None:
         stage, now = self._stage, self._clock()
-        if self._live is not None or stage is None or stage.last is None:
+        if stage is None or stage.last is None or (self._live is not None and not self._verbose):
             return
         # Log the first step at once, to show that training works; later ones once per period.
-        if now - self._logged < _PERIOD and stage.step > stage.start + 1:
+        if not self._verbose and now - self._logged < _PERIOD and stage.step > stage.start + 1:
             return
         self._logged = now
         terms = stage.last.terms
@@ -236,10 +257,16 @@ class Progress:
             self._print(f"preflight of {preflight_line(event)}", "dim")
         elif event.text not in self._told:
             warning = event.level == "warning"
-            self._print(f"{'warning: ' if warning else ''}{clean(event.text)}", "yellow" if warning else "")
+            text = f"{'warning: ' if warning else ''}{clean(event.text)}"
+            self._print(text, "yellow" if warning else "", warning=warning)
 
-    def _print(self, text: str, style: str = "") -> None:
-        self._console.print(Text(text, style), soft_wrap=True)
+    @property
+    def _verbose(self) -> bool:
+        return self._detail == "verbose"
+
+    def _print(self, text: str, style: str = "", *, warning: bool = False) -> None:
+        if warning or self._detail != "quiet":
+            self._console.print(Text(text, style), soft_wrap=True)
 
 
 def number(value: float) -> str:
@@ -278,8 +305,8 @@ def _speed(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
 
 
-def _metrics(event: Evaluated) -> str:
-    listed = _listed(event.metrics, asked=is_of_confidence(event.selected_by)) or "no metrics"
+def _metrics(event: Evaluated, *, asked: bool) -> str:
+    listed = _listed(event.metrics, asked=asked) or "no metrics"
     return f"{clean(event.split)} {listed}{', the best so far' if event.best else ''}"
 
 

@@ -45,11 +45,18 @@ def details(stage: Mapping[str, Any], models: Mapping[str, Any], trained: str = 
         yield "not trained", Text(f"{few}{more}: they receive no gradient", "yellow")
     if stage["row_tokens"]:
         yield "rows", Text(_lengths(stage))
-    if stage["flops"]:
-        yield "cost", Text(_cost(stage["flops"], trained, _row(stage)))
+    yield from _time(stage, trained)
     if stage["memory"]:
         yield "memory", Text(_memory(stage))
     yield from _caches(stage)
+
+
+def _time(stage: Mapping[str, Any], trained: str) -> Iterator[tuple[str, Text]]:
+    """The cost, and what would make it less."""
+    if stage["flops"]:
+        yield "cost", Text(_cost(stage["flops"], trained, _row(stage)))
+    if hints := stage.get("hints"):
+        yield "speed", Text("\n".join(map(clean, hints)), "cyan")
 
 
 def _caches(stage: Mapping[str, Any]) -> Iterator[tuple[str, Text]]:

@@ -48,3 +48,26 @@ def test_a_plugin_without_a_name_is_refused(kdspec, value, before):
     assert given.code == 2
     assert "Invalid value for '--plugin': the value is empty" in given.err
     assert kdspec(f"--plugin={value}", "list").code == 2
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--quiet", "list", "-v"), ("list", "-v", "-q"), ("list", "--verbose", "--quiet")]
+)
+def test_quiet_and_verbose_exclude_each_other(kdspec, arguments):
+    given = kdspec(*arguments)
+    assert given.code == 2
+    assert "excludes" in given.err
+
+
+def test_quiet_leaves_the_result_and_errors(kdspec, spec):
+    spec()
+    loud, quiet = kdspec("plan", "spec.yaml", "--static"), kdspec("plan", "spec.yaml", "--static", "-q")
+    assert (quiet.code, quiet.out) == (0, loud.out)
+    assert kdspec("-q", "explain", "KD999").err != ""
+
+
+def test_no_command_has_an_option_of_the_name_of_a_global_one():
+    globals_ = {name for parameter in application().params for name in (*parameter.opts, *parameter.secondary_opts)}
+    for name, command in application().commands.items():
+        own = {option for parameter in command.params for option in parameter.opts} - {"--help"}
+        assert not own & globals_, name

@@ -10,6 +10,8 @@ import pytest
 from rich.console import Console
 
 from kdspec.events import (
+    CacheState,
+    CheckpointSaved,
     Evaluated,
     Note,
     RunFailed,
@@ -41,10 +43,10 @@ def step(number, loss=1.0, *, stage="distil", seconds=0.5, **terms):
     )
 
 
-def log(*events, wait=0.0, told=()):
+def log(*events, wait=0.0, told=(), detail="normal"):
     """What a log holds after these events, `wait` seconds apart."""
     stream, clock = io.StringIO(), Clock()
-    with Progress(Console(file=stream, width=100), clock, told) as progress:
+    with Progress(Console(file=stream, width=100), clock, told, detail) as progress:
         for event in events:
             clock.now += wait
             progress.kdspec_observe(event, None)
@@ -282,3 +284,24 @@ def test_numbers(value, text):
 )
 def test_sparklines(values, text):
     assert sparkline(values) == text
+
+
+def test_quiet_prints_warnings_alone():
+    events = [STARTED, StageStarted("distil", 9, 1.0, 16, 0), step(1), Note("info", "fine")]
+    assert log(*events, Note("warning", "odd"), RunFinished(1.0, {}), detail="quiet") == ["warning: odd"]
+
+
+def test_verbose_prints_each_step_all_metrics_checkpoints_and_caches():
+    cache = CacheState("distil", 3, "teacher", True, "", "cache", ("logits",), 16, 8, 128, 12, 4)
+    seen = [STARTED, StageStarted("distil", 9, 1.0, 16, 0), step(1), step(2), step(3)]
+    seen += [CheckpointSaved("distil", 3, "checkpoints/distil/step-3"), cache]
+    seen += [Evaluated("distil", 3, "validation", "student", {"accuracy": 0.5, "ece": 0.1}, best=False)]
+    verbose = log(*seen, detail="verbose")
+    assert [line.partition(":")[0] for line in verbose[2:5]] == ["distil 1/9", "distil 2/9", "distil 3/9"]
+    assert verbose[5:] == [
+        "distil 3/9: checkpoint saved",
+        "distil 3/9: cache of teacher: 12 rows read, 4 computed",
+        "distil 3/9: validation accuracy 0.5, ece 0.1",
+    ]
+    normal = log(*seen)
+    assert normal[3:] == ["distil 3/9: validation accuracy 0.5"]

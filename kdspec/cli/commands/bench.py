@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from kdspec.api.hooks import hookimpl
+from kdspec.cli.completion import complete_run
 from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
 from kdspec.diagnostics.finding import FindingError
@@ -28,7 +29,12 @@ def kdspec_commands(commands: typer.Typer) -> None:
 
 def bench(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run, such as runs/my-run.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN_DIR", help="The folder of a run, such as runs/my-run.", autocompletion=complete_run
+        ),
+    ],
     *,
     batch_size: Annotated[int, typer.Option(min=1, help="Rows per batch, for throughput and memory.")] = 32,
     rounds: Annotated[int, typer.Option(min=1, help="How often the throughput is measured.")] = 5,

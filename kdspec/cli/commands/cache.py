@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdspec.api.hooks import hookimpl
+from kdspec.cli.completion import complete_spec
 from kdspec.cli.exits import ExitCode, exit_code
 from kdspec.cli.invocation import Invocation
 from kdspec.diagnostics.finding import FindingError
@@ -39,7 +40,10 @@ def kdspec_commands(commands: typer.Typer) -> None:
 
 def cache(
     context: typer.Context,
-    spec: Annotated[str | None, typer.Argument(metavar="[SPEC]", help="A file, or - for standard input.")] = None,
+    spec: Annotated[
+        str | None,
+        typer.Argument(metavar="[SPEC]", help="A file, or - for standard input.", autocompletion=complete_spec),
+    ] = None,
     *,
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Replace or add a value of the spec.")

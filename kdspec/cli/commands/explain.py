@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from kdspec.api.hooks import hookimpl
+from kdspec.cli.completion import complete_code
 from kdspec.cli.invocation import Invocation
 from kdspec.cli.screen import Screen
 from kdspec.diagnostics.diagnostic import CODES, Code
@@ -23,7 +24,10 @@ def kdspec_commands(commands: typer.Typer) -> None:
 def explain(
     context: typer.Context,
     codes: Annotated[
-        list[str] | None, typer.Argument(metavar="[CODE]...", help="For example KD201; all codes by default.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[CODE]...", help="For example KD201; all codes by default.", autocompletion=complete_code
+        ),
     ] = None,
 ) -> None:
     """Explain codes such as KD201."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
 
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.kinds import Task
-from kdspec.api.kinds.model import ModelContext
+from kdspec.api.kinds.model import ModelContext, ModelFacts
+from kdspec.cli.completion import complete_library
 from kdspec.cli.data_choice import DataFile, data_file
 from kdspec.cli.exits import exit_code
 from kdspec.cli.invocation import Invocation
@@ -34,6 +36,16 @@ Examples:
 """
 _LIKE = re.compile(r"like:([1-9][0-9]{0,3})")
 _TEACHER = "sentence-transformers/all-MiniLM-L6-v2"
+_OF_TEACHER: Mapping[str, Any] = MappingProxyType(
+    {
+        "model_type": "bert",
+        "hidden_size": 384,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 12,
+        "intermediate_size": 1536,
+    }
+)
+"""The configuration of that model: layers of a recipe can be matched before it is downloaded."""
 _TASK = "sequence_classification"
 _OF_TEXTS = ("regression", "sequence_classification", "multi_label")
 """The tasks of whole texts; a head of one number is for the first one, whatever else its files declare."""
@@ -80,7 +92,10 @@ def init(
     from_: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="NAME", help="Copy a spec that ships with kdspec; a recipe takes your models and data."
+            "--from",
+            metavar="NAME",
+            help="Copy a spec that ships with kdspec; a recipe takes your models and data.",
+            autocompletion=complete_library,
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
@@ -139,6 +154,10 @@ def _drafted(invocation: Invocation, path: Path, given: _Given, of_recipe: Mappi
         guessed = _taught_task(registry, given.teacher, folder) or guessed
     task = task_named(registry, given.task or guessed)
     teacher = origin(registry, given.teacher or _usual_teacher(folder), folder, "--teacher", task.head)
+    if of_recipe is not None and teacher.path == _TEACHER and teacher.facts.layers is None:
+        teacher = replace(
+            teacher, config=_OF_TEACHER, facts=_facts(registry, folder, path=_TEACHER, config={**_OF_TEACHER})
+        )
     if not registry.get("model", "transformers")(path=teacher.path).can_learn(task.head):
         help_ = f"write a model for it as a plugin, and the spec with `kdspec show task {task.name}`"
         raise typer.BadParameter(f"no transformers model has a head for `{task.name}`; {help_}", param_hint="--task")
@@ -196,6 +215,11 @@ def _student(
     if student is not None:
         return origin(registry, student, folder, "--student", None)
     return TemplateOrigin() if recipe else TemplateOrigin(layers=max((teacher.facts.layers or 6) // 2, 1))
+
+
+def _facts(registry: Registry, folder: Path, **parameters: Any) -> ModelFacts:
+    facts: ModelFacts = registry.get("model", "transformers")(**parameters).facts(ModelContext(folder=folder))
+    return facts
 
 
 def task_named(registry: Registry, task_name: str) -> type[Task]:

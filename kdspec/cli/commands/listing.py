@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from kdspec.api.hooks import hookimpl
+from kdspec.cli.completion import complete_kind
 from kdspec.cli.invocation import Invocation
 from kdspec.cli.kind_names import kinds_named
 from kdspec.registry.registry import KINDS
@@ -21,7 +22,12 @@ def kdspec_commands(commands: typer.Typer) -> None:
 def list_components(
     context: typer.Context,
     kind: Annotated[
-        str | None, typer.Argument(metavar="KIND", help="For example loss, schedule, distiller; all kinds by default.")
+        str | None,
+        typer.Argument(
+            metavar="KIND",
+            help="For example loss, schedule, distiller; all kinds by default.",
+            autocompletion=complete_kind,
+        ),
     ] = None,
     *,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

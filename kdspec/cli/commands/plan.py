@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kdspec.api.hooks import hookimpl
+from kdspec.cli.completion import complete_spec
 from kdspec.cli.exits import exit_code
 from kdspec.cli.invocation import Invocation
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
@@ -16,6 +17,7 @@ from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
 if TYPE_CHECKING:
     from kdspec.api.plan.plan import Plan
     from kdspec.launch.spec_reading import Reading
+    from kdspec.rehearsal.result import Rehearsal
 
 _EXAMPLES = """\b
 Examples:
@@ -41,7 +43,9 @@ def kdspec_commands(commands: typer.Typer) -> None:
 
 def plan(
     context: typer.Context,
-    spec: Annotated[str, typer.Argument(metavar="SPEC", help="A file, or - for standard input.")],
+    spec: Annotated[
+        str, typer.Argument(metavar="SPEC", help="A file, or - for standard input.", autocompletion=complete_spec)
+    ],
     *,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     whole: Annotated[
@@ -60,7 +64,10 @@ def plan(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the plan, for `kdspec run FILE`.")
     ] = None,
     against: Annotated[
-        str | None, typer.Option(metavar="SPEC", help="Show how the plan differs from that of another spec.")
+        str | None,
+        typer.Option(
+            metavar="SPEC", help="Show how the plan differs from that of another spec.", autocompletion=complete_spec
+        ),
     ] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Replace or add a value of the spec.")
@@ -92,7 +99,10 @@ def plan(
         invocation.out.show(resolved(reading.plan))
         return
     data = outline(reading.plan if rehearsal is None else settled(reading.plan, rehearsal))
-    data |= {"rehearsal": as_data(rehearsal)} if rehearsal is not None else {}
+    if rehearsal is not None:
+        data["rehearsal"] = as_data(rehearsal)
+        for name, hints in _speed_hints(reading.plan, rehearsal).items():
+            data["rehearsal"]["stages"][name]["hints"] = hints
     data |= {"rows": _rows(invocation, reading)} if rows else {}
     _show(invocation, data, json=json)
 
@@ -116,6 +126,16 @@ def _show(invocation: Invocation, data: dict[str, Any], *, json: bool) -> None:
     invocation.out.print(page(data), soft_wrap=False)
     if "rows" in data:
         invocation.out.print(rows_page(data["rows"]), soft_wrap=False)
+
+
+def _speed_hints(plan: Plan, rehearsal: Rehearsal) -> dict[str, tuple[str, ...]]:
+    """What would make stages faster, if `kdspec doctor` has measured this processor, and it is what trains."""
+    from kdspec.engine.machine.processor_speed import kept
+    from kdspec.rehearsal.speed_hints import speed_hints
+    from kdspec.rehearsal.stage_rehearsal import has_gpu
+
+    speed = None if has_gpu() else kept()
+    return {} if speed is None else speed_hints(plan, rehearsal, speed)
 
 
 def _rows(invocation: Invocation, reading: Reading) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from kdspec.api.hooks import hookimpl
+from kdspec.cli.completion import complete_run
 from kdspec.cli.invocation import Invocation
 
 
@@ -20,7 +21,12 @@ def kdspec_commands(commands: typer.Typer) -> None:
 
 def report(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run, such as runs/my-run.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN_DIR", help="The folder of a run, such as runs/my-run.", autocompletion=complete_run
+        ),
+    ],
     *,
     show: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
 ) -> None:

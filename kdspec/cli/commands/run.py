@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdspec.api.hooks import hookimpl
+from kdspec.cli.completion import complete_plan
 from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
 from kdspec.diagnostics.finding import FindingError
@@ -45,7 +46,12 @@ def kdspec_commands(commands: typer.Typer) -> None:
 def run(
     context: typer.Context,
     spec: Annotated[
-        str, typer.Argument(metavar="SPEC", help="A file, a plan of `kdspec plan -o`, or - for standard input.")
+        str,
+        typer.Argument(
+            metavar="SPEC",
+            help="A file, a plan of `kdspec plan -o`, or - for standard input.",
+            autocompletion=complete_plan,
+        ),
     ],
     *,
     sets: Annotated[
@@ -123,7 +129,7 @@ def run(
     console = Console(stderr=True, highlight=False, markup=False, emoji=False, quiet=here.rank > 0)
     told = {diagnostic.line for diagnostic in reading.diagnostics}
     try:
-        result = observed(session, console, told)
+        result = observed(session, console, told, detail=invocation.detail)
     except FindingError as error:
         err.quiet = not session.reports_failure
         invocation.trace(error)
@@ -220,7 +226,7 @@ def _show_result(invocation: Invocation, result: Result, command: str) -> None:
     out.say(f"{caption(rows)}\n")
     out.say(f"{'student' if any(row.role == 'student' for row in result.table) else 'model  '}  {result.student}")
     out.say(f"report   {result.folder / 'report.html'}")
-    if kept := RunFolder(result.folder).checkpoint_bytes():
+    if (kept := RunFolder(result.folder).checkpoint_bytes()) and invocation.err.shows_progress:
         invocation.err.say(
             f"the checkpoints have {size(kept)}; to remove them:\n  kdspec clean {shlex.quote(str(result.folder))}"
         )

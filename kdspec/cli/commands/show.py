@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from kdspec.api.hooks import hookimpl
+from kdspec.cli.completion import complete_component, complete_kind_or_component
 from kdspec.cli.invocation import Invocation
 from kdspec.cli.kind_names import kinds_named
 from kdspec.diagnostics.diagnostic import closest
@@ -21,9 +22,19 @@ def kdspec_commands(commands: typer.Typer) -> None:
 
 def show(
     context: typer.Context,
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="For example loss or distiller; or a name alone.")],
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND",
+            help="For example loss or distiller; or a name alone.",
+            autocompletion=complete_kind_or_component,
+        ),
+    ],
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="As a spec calls it; `kdspec list` lists the names.")
+        str | None,
+        typer.Argument(
+            metavar="NAME", help="As a spec calls it; `kdspec list` lists the names.", autocompletion=complete_component
+        ),
     ] = None,
     *,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdspec.api.hooks import hookimpl
+from kdspec.cli.completion import complete_spec
 from kdspec.cli.exits import exit_code
 from kdspec.cli.invocation import Invocation
 from kdspec.render.formats import Format
@@ -41,7 +42,11 @@ def validate(
     context: typer.Context,
     specs: Annotated[
         list[str],
-        typer.Argument(metavar="SPEC", help="Files, folders to search for specs, or - for standard input."),
+        typer.Argument(
+            metavar="SPEC",
+            help="Files, folders to search for specs, or - for standard input.",
+            autocompletion=complete_spec,
+        ),
     ],
     *,
     format_: Annotated[Format, typer.Option("--format", help="How to print diagnostics.")] = "full",

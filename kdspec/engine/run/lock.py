@@ -101,6 +101,36 @@ class RunLock:
         )
 
 
+def holder(folder: Path) -> str:
+    """The process that runs in a folder, such as `pid 12 on host since ...`; empty if there is none. Locks nothing."""
+    try:
+        descriptor = os.open(folder / ".lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return ""
+    if _held_by_this_process(descriptor):
+        return _named(descriptor)  # as above: closing it would release the lock
+    try:
+        named = _named(descriptor)
+        # The name of a process that was killed is still there; only the lock tells whether it lives.
+        return named if named and _is_locked(descriptor) else ""
+    finally:
+        os.close(descriptor)
+
+
+def _named(descriptor: int) -> str:
+    return os.pread(descriptor, 500, 0).decode(errors="replace").strip()
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return True
+    except OSError as error:
+        return error.errno in UNSUPPORTED and _holder_lives(descriptor)
+    return False  # closing the descriptor releases it
+
+
 def _holder_lives(descriptor: int) -> bool:
     """Whether the file names a process of this machine that exists."""
     found = re.match(r"pid (\d+) on (\S+) since ", os.pread(descriptor, 500, 0).decode(errors="replace"))

@@ -397,3 +397,12 @@ def test_texts_and_a_teacher_with_a_head_need_no_labels(kdspec, tmp_path, monkey
     assert (reading.diagnostics, reading.failed) == ((), False)
     assert kdspec("init", "body.yaml", "--data", "texts.txt").code == 0
     assert [*yaml.safe_load((tmp_path / "body.yaml").read_text())["tasks"]["main"]] == ["masked_lm"]
+
+
+@pytest.mark.parametrize("name", [name for name in sorted(library()) if name.startswith("recipes/")])
+def test_a_recipe_is_valid_before_its_usual_teacher_is_there(kdspec, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("kdspec.cli.commands.init.assets_folder", lambda folder: tmp_path / "none")
+    outcome = kdspec("init", "--from", name)
+    assert outcome.code == 0, outcome.err
+    assert "num_hidden_layers: 6" in Path("spec.yaml").read_text()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdspec.api.hooks import hookimpl
+from kdspec.cli.completion import complete_run
 from kdspec.cli.invocation import Invocation
 from kdspec.diagnostics.finding import Finding, FindingError
 
@@ -35,7 +36,11 @@ def compare(
     context: typer.Context,
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN_DIR", help="Folders of runs, or folders that contain runs, such as runs."),
+        typer.Argument(
+            metavar="RUN_DIR",
+            help="Folders of runs, or folders that contain runs, such as runs.",
+            autocompletion=complete_run,
+        ),
     ],
     *,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

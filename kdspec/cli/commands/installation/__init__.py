@@ -1,0 +1,1 @@
+"""Commands about the installation: its plugins, and the machine that it is on."""

@@ -1,0 +1,1 @@
+"""The machine: how many processors may be used, and how fast it multiplies matrices."""
