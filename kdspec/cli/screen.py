@@ -42,8 +42,9 @@ class Screen(Console):
 
     def status(self, *status: Any, **options: Any) -> Status:
         """As rich's; nothing is shown with `--quiet`."""
-        shown_on = super() if self.shows_progress else Console(quiet=True)
-        return shown_on.status(*status, **options)
+        if self.shows_progress:
+            return super().status(*status, **options)
+        return Console(quiet=True).status(*status, **options)
 
     def show(self, text: Text | str) -> None:
         """Print text that already has its line breaks."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -61,29 +61,28 @@ def _inside(folder: Path) -> list[Path]:
 
 
 def _listed(folder: Path, root: Path) -> ListedRun:
-    changed = datetime.fromtimestamp((folder / LOG).stat().st_mtime, UTC)
-    bytes_ = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
-    size = {"bytes": bytes_, "checkpoint_bytes": RunFolder(folder).checkpoint_bytes()}
-    name = folder.relative_to(root).as_posix()
+    unread = ListedRun(
+        folder=folder,
+        name=folder.relative_to(root).as_posix(),
+        state="damaged",
+        bytes=sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file()),
+        checkpoint_bytes=RunFolder(folder).checkpoint_bytes(),
+        changed=datetime.fromtimestamp((folder / LOG).stat().st_mtime, UTC),
+    )
     try:
         found = read_run(folder)
     except FindingError as error:
-        reason = error.findings[0].message
-        return ListedRun(folder=folder, name=name, state="damaged", detail=reason, changed=changed, **size)
+        return replace(unread, detail=error.findings[0].message)
     except DiagnosticError as error:
-        reason = error.diagnostics[0].message
-        return ListedRun(folder=folder, name=name, state="damaged", detail=reason, changed=changed, **size)
+        return replace(unread, detail=error.diagnostics[0].message)
     state: RunState = "stopped" if found.status == "unfinished" else found.status
     if who := holder(folder):
         state = "running"
-    return ListedRun(
-        folder=folder,
-        name=name,
+    return replace(
+        unread,
         state=state,
         detail=", ".join(filter(None, (found.reason if state != "finished" else "", who))),
         metric=found.selected_by,
         value=found.value,
         lower_is_better=found.lower_is_better,
-        changed=changed,
-        **size,
     )
