@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
-from kdspec.cli.threads import share_processors
+from kdspec.cli.shell.threads import share_processors
 from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.run.signals import Stop

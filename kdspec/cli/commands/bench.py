@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from kdspec.api.hooks import hookimpl
-from kdspec.cli.completion import complete_run
 from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
+from kdspec.cli.shell.completion import complete_run
 from kdspec.diagnostics.finding import FindingError
 
 _EXAMPLES = """\b

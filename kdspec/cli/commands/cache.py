@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdspec.api.hooks import hookimpl
-from kdspec.cli.completion import complete_spec
 from kdspec.cli.exits import ExitCode, exit_code
 from kdspec.cli.invocation import Invocation
+from kdspec.cli.shell.completion import complete_spec
 from kdspec.diagnostics.finding import FindingError
 from kdspec.render.clean import clean
 from kdspec.render.rehearsal import size

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdspec.api.hooks import hookimpl
-from kdspec.cli.completion import complete_run
 from kdspec.cli.invocation import Invocation
+from kdspec.cli.shell.completion import complete_run
 
 if TYPE_CHECKING:
     from kdspec.engine.teacher_cache.catalogue import CachedTeacher

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from kdspec.api.hooks import hookimpl
-from kdspec.cli.completion import complete_code
 from kdspec.cli.invocation import Invocation
 from kdspec.cli.screen import Screen
+from kdspec.cli.shell.completion import complete_code
 from kdspec.diagnostics.diagnostic import CODES, Code
 from kdspec.diagnostics.pages import page
 

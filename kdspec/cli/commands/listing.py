@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from kdspec.api.hooks import hookimpl
-from kdspec.cli.completion import complete_kind
 from kdspec.cli.invocation import Invocation
 from kdspec.cli.kind_names import kinds_named
+from kdspec.cli.shell.completion import complete_kind
 from kdspec.registry.registry import KINDS
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from kdspec.api.hooks import hookimpl
-from kdspec.cli.completion import complete_spec
 from kdspec.cli.exits import exit_code
 from kdspec.cli.invocation import Invocation
+from kdspec.cli.shell.completion import complete_spec
 from kdspec.diagnostics.diagnostic import Diagnostic, DiagnosticError
 
 if TYPE_CHECKING:

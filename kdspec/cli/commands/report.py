@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from kdspec.api.hooks import hookimpl
-from kdspec.cli.completion import complete_run
 from kdspec.cli.invocation import Invocation
+from kdspec.cli.shell.completion import complete_run
 
 
 @hookimpl

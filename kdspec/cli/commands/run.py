@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdspec.api.hooks import hookimpl
-from kdspec.cli.completion import complete_plan
 from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
+from kdspec.cli.shell.completion import complete_plan
 from kdspec.diagnostics.finding import FindingError
 from kdspec.engine.processes import torchrun
 from kdspec.engine.processes.torchrun import Rank, Strategy

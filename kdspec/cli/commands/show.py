@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from kdspec.api.hooks import hookimpl
-from kdspec.cli.completion import complete_component, complete_kind_or_component
 from kdspec.cli.invocation import Invocation
 from kdspec.cli.kind_names import kinds_named
+from kdspec.cli.shell.completion import complete_component, complete_kind_or_component
 from kdspec.diagnostics.diagnostic import closest
 from kdspec.registry.registry import Registry, RegistryEntry
 

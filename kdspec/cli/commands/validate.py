@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdspec.api.hooks import hookimpl
-from kdspec.cli.completion import complete_spec
 from kdspec.cli.exits import exit_code
 from kdspec.cli.invocation import Invocation
+from kdspec.cli.shell.completion import complete_spec
 from kdspec.render.formats import Format
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kdspec.api.hooks import hookimpl
-from kdspec.cli.completion import complete_run
 from kdspec.cli.invocation import Invocation
+from kdspec.cli.shell.completion import complete_run
 from kdspec.diagnostics.finding import Finding, FindingError
 
 if TYPE_CHECKING:

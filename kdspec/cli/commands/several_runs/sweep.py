@@ -14,6 +14,8 @@ import typer
 from kdspec.api.hooks import hookimpl
 from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
+from kdspec.cli.shell.completion import complete_spec
+from kdspec.sweep.search import SamplerName
 
 if TYPE_CHECKING:
     from kdspec.api.plan.plan import StagePlan
@@ -47,7 +49,7 @@ def kdspec_commands(commands: typer.Typer) -> None:
 
 def sweep(
     context: typer.Context,
-    spec: Annotated[str, typer.Argument(metavar="SPEC", help="A file.")],
+    spec: Annotated[str, typer.Argument(metavar="SPEC", help="A file.", autocompletion=complete_spec)],
     *,
     grids: Annotated[
         list[str] | None,

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from kdspec.cli import main
-from kdspec.cli.threads import share_processors
+from kdspec.cli.shell.threads import share_processors
 
 
 def test_threads_that_wait_sleep_soon():
