@@ -19,7 +19,7 @@ from kdspec.cli.data_choice import DataFile, data_file
 from kdspec.cli.exits import exit_code
 from kdspec.cli.invocation import Invocation
 from kdspec.cli.shell.completion import complete_library
-from kdspec.cli.spec_library import assets_folder, copied, library, recipe, relative
+from kdspec.cli.spec_library import copied, recipe, relative
 from kdspec.cli.spec_template import SCHEMA, DataChoice, TemplateOrigin, draft, example, scalar
 from kdspec.diagnostics.diagnostic import closest
 from kdspec.hf.configuration import PROBLEMS, architecture
