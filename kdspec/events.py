@@ -188,6 +188,23 @@ Event = (
 """Any event of a run."""
 
 
+def curves(event: Event) -> dict[str, float]:
+    """The numbers of a `StepDone` or an `Evaluated` by name, such as `loss`, `terms/soft_labels` and `validation/accuracy`.
+
+    Empty for other events.
+    """
+    match event:
+        case StepDone():
+            values = {"loss": event.loss}
+            for group, named in (("terms", event.terms), ("weights", event.weights), ("lr", event.lr)):
+                values |= {f"{group}/{name}": value for name, value in named.items()}
+            return values if event.grad_norm is None else {**values, "gradient_norm": event.grad_norm}
+        case Evaluated():
+            return {f"{event.split}/{name}": value for name, value in event.metrics.items()}
+        case _:
+            return {}
+
+
 def without_values(event: Event, hide: Callable[[Any], Any]) -> Event:
     """The event with `hide` applied to its free text; names of stages, models, terms and metrics stay as they are."""
     match event:

@@ -4,7 +4,7 @@ import json
 import math
 import subprocess
 import sys
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
 from typing import get_args
 
 import pytest
@@ -24,6 +24,7 @@ from kdspec.events import (
     StageSkipped,
     StageStarted,
     StepDone,
+    curves,
     from_json,
     to_json,
 )
@@ -152,3 +153,13 @@ def test_the_stage_and_the_step_of_an_event_are_those_that_it_has():
         event = cls(**{name: {"stage": "distil", "step": 7}.get(name) for name in names})
         assert events.stage_of(event) == ("distil" if "stage" in names else "")
         assert events.step_of(event) == (7 if "step" in names else 0)
+
+
+def test_the_numbers_of_an_event_have_names():
+    step = StepDone("distil", 3, 1, 2.0, {"soft": 1.5}, {"soft": 0.5}, {"student": 1e-3}, None, 0.5, 8, 64, ())
+    assert curves(step) == {"loss": 2.0, "terms/soft": 1.5, "weights/soft": 0.5, "lr/student": 1e-3}
+    assert curves(replace(step, grad_norm=4.0))["gradient_norm"] == 4.0
+    assert curves(Evaluated("distil", 3, "validation", "student", {"accuracy": 0.5}, best=True)) == {
+        "validation/accuracy": 0.5
+    }
+    assert curves(Note("info", "text")) == {}

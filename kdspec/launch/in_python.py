@@ -21,6 +21,7 @@ from kdspec.launch.planned_run import PlannedRun
 from kdspec.launch.rehearsed import has_trained, rehearsed
 from kdspec.launch.run import Run
 from kdspec.launch.spec_argument import PluginLike, SpecArgument, SpecLike, Values, printed_findings, read_argument
+from kdspec.launch.trackers import refused_trackers
 from kdspec.render import diagnostics as render
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def run(
     device: str | None = None,
     plugins: Sequence[PluginLike] = (),
     trust_remote_code: bool = False,
+    track: str | Sequence[str] = (),
     progress: bool = True,
 ) -> Run:
     """Train the stages of a spec in order, then compare the models, as `kdspec run` does.
@@ -113,18 +115,21 @@ def run(
         device: for example `cpu` or `cuda:1`; the first GPU by default.
         plugins: as for `check`.
         trust_remote_code: whether models may run code from their files.
+        track: the trackers that log the run, such as `wandb` of the package kdspec-wandb.
         progress: whether progress and warnings are printed, on standard error or in the notebook.
 
     Raises:
         SpecError: the spec has errors; its text shows each of them at its line.
         RunError: the run failed: KD5xx.
         KeyboardInterrupt: it was stopped; the text says what is saved.
-        ValueError: arguments exclude each other, or the device cannot be used.
+        ValueError: arguments exclude each other, the device cannot be used, or there is no such tracker.
     """
     if restart and resume:
         raise ValueError("`restart` and `resume` exclude each other")
     asked = read_argument(spec, set, plugins, trusts_code=trust_remote_code)
-    planned = _planned(asked)
+    planned, trackers = _planned(asked), [track] if isinstance(track, str) else list(track)
+    if (reason := refused_trackers(trackers, asked.registry.plugins)) is not None:
+        raise ValueError(reason)
     if device is not None and (reason := refused_device(device)) is not None:
         raise ValueError(reason)
     try:
@@ -141,7 +146,9 @@ def run(
 
     from kdspec.engine.run.session import Session
 
-    session = Session(planned, asked.registry, output=Path(output), restart=restart, resume=resume, device=device)
+    session = Session(
+        planned, asked.registry, output=Path(output), restart=restart, resume=resume, device=device, track=trackers
+    )
     result = _trained(session, console, asked, {each.line for each in found.diagnostics})
     return Run(result.folder, plugins=plugins, trust_remote_code=trust_remote_code)
 
@@ -155,12 +162,12 @@ def _planned(asked: SpecArgument) -> Plan:
 def _trained(session: Session, console: Console, asked: SpecArgument, told: Collection[str]) -> Result:
     """Run a session and write its report. Signals end the run, and not the process."""
     from kdspec.engine.run.stage_run import Interrupted
-    from kdspec.launch.observed import observed, write_report
+    from kdspec.launch.observed import observed
 
     try:
         with StopSignal(ends_process=False) as stop:
             session.stop = stop
-            result = observed(session, console, told)
+            result, unwritten = observed(session, console, told)
     except FindingError as error:
         diagnostics = asked.reading.place(error.findings)
         raise asked.error(RunError, diagnostics) from diagnostics[0].cause
@@ -170,8 +177,8 @@ def _trained(session: Session, console: Console, asked: SpecArgument, told: Coll
             _print(console, f"{text}\n")
             raise SystemExit(128 + stopped.signal) from None
         raise KeyboardInterrupt(text) from None
-    if torchrun.place(os.environ).rank == 0 and (wrong := write_report(result, asked.registry.plugins)):
-        _print(console, printed(place(wrong, None)))
+    if unwritten:
+        _print(console, printed(place(unwritten, None)))
     return result
 
 

@@ -16,22 +16,35 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from kdspec.engine.run.session import Result, Session
-    from kdspec.registry.plugins import Plugins
 
 
-def observed(session: Session, console: Console, told: Collection[str] = (), *, detail: Detail = "normal") -> Result:
-    """Run a session and print its progress; `told` are notes that were printed before. Raises what `Session.run` does."""
-    plugins = session.registry.plugins
+def observed(
+    session: Session, console: Console, told: Collection[str] = (), *, detail: Detail = "normal"
+) -> tuple[Result, tuple[Finding, ...]]:
+    """Run a session, print its progress, and write its report.
+
+    Args:
+        session: of the run.
+        console: where the progress is printed.
+        told: notes that were printed before.
+        detail: how much is printed.
+
+    Returns:
+        The result, and why the report could not be written: the run has succeeded all the same.
+
+    Raises:
+        FindingError, Interrupted: as `Session.run`.
+    """
+    plugins, unwritten = session.registry.plugins, list[Finding]()
+
+    def write() -> None:
+        try:
+            report.write(report.read(session.folder), plugins)
+        except FindingError as error:
+            unwritten.extend(error.findings)
+
+    session.when_finished = write
     with Progress(console, told=told, detail=detail) as progress:
         version = importlib.metadata.version("kdspec")
         plugins.add(Plugin("kdspec", version, "progress", "kdspec.render.progress", progress))
-        return session.run()
-
-
-def write_report(result: Result, plugins: Plugins) -> tuple[Finding, ...]:
-    """Write the report of a run; what is wrong with it, if it cannot be written. The run has succeeded all the same."""
-    try:
-        report.write(report.read(result.folder), plugins)
-    except FindingError as error:
-        return error.findings
-    return ()
+        return session.run(), tuple(unwritten)

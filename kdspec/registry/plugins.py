@@ -129,6 +129,10 @@ class Plugins:
         """The plugins in the order in which they were loaded, built-ins first."""
         return tuple(self._plugins.values())
 
+    def having(self, hook: str) -> tuple[Plugin, ...]:
+        """The plugins that implement a hook."""
+        return tuple(self._plugins[each.plugin_name] for each in getattr(self.manager.hook, hook).get_hookimpls())
+
     def add(self, plugin: Plugin) -> None:
         """Register a module or object with hook implementations; errors become problems."""
         stated = getattr(plugin.module, "KDSPEC_API", hooks.API_VERSION)

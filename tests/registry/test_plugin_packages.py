@@ -15,10 +15,16 @@ from pathlib import Path
 import pytest
 
 import kdspec
+from kdspec.launch import trackers
 from kdspec.source import extends
 
 ROOT = Path(kdspec.__file__).parent.parent
 PACKAGES = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
+TRACKERS = [
+    path for path in PACKAGES if not (ROOT / "specs" / "plugins" / f"{path.name.removeprefix('kdspec-')}.yaml").exists()
+]
+"""The packages without a component that a spec could name."""
+OFFLINE = {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "TRACKIO_DIR": "trackio"}
 PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input")
 
 pytestmark = pytest.mark.slow
@@ -68,7 +74,7 @@ def environment(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
+@pytest.mark.parametrize("package", sorted({*PACKAGES} - {*TRACKERS}), ids=lambda package: package.name)
 def test_a_package_is_installed_used_and_uninstalled(package, environment, library, tmp_path):
     project = tomllib.loads((package / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     name = package.name.removeprefix("kdspec-")
@@ -89,6 +95,29 @@ def test_a_package_is_installed_used_and_uninstalled(package, environment, libra
         said = environment.kdspec(command, spec, code=1, cwd=tmp_path)
         assert re.search(rf"error\[KD201\]: unknown [a-z ]+ `{name}`", said)
         assert "Traceback" not in said
+
+
+def test_the_packages_without_components_are_the_trackers():
+    assert tuple(path.name.removeprefix("kdspec-") for path in TRACKERS) == trackers.PACKAGES
+
+
+@pytest.mark.parametrize("package", TRACKERS, ids=lambda package: package.name)
+def test_a_tracker_is_installed_used_and_uninstalled(package, environment, library, tmp_path, monkeypatch):
+    name, spec = package.name.removeprefix("kdspec-"), library / "quickstart.yaml"
+    stages = extends.load(spec, environ={}).data["stages"]
+    source = shutil.copytree(package, tmp_path / "source", ignore=shutil.ignore_patterns("build", "*.egg-info"))
+    for variable, value in OFFLINE.items():
+        monkeypatch.setenv(variable, value)
+
+    environment.python(*PIP, "install", "--quiet", "--no-deps", "--no-build-isolation", source)
+    assert f"{package.name} 0.1.0\n" in environment.kdspec("plugins")
+    said = environment.kdspec("run", spec, "--track", name, *short(stages), cwd=tmp_path)
+    assert "is not called again" not in said
+    assert (tmp_path / "runs" / "quickstart" / f"{name}-id.txt").is_file()
+
+    environment.python(*PIP, "uninstall", "--quiet", "--yes", package.name)
+    said = environment.kdspec("run", spec, "--track", name, code=2, cwd=tmp_path)
+    assert f"`pip install kdspec-{name}` brings `{name}`" in " ".join(said.split())
 
 
 def short(stages):

@@ -17,19 +17,21 @@ from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
 from kdspec.cli.shell.completion import complete_plan
 from kdspec.diagnostics.finding import FindingError
+from kdspec.diagnostics.place import place
 from kdspec.engine.processes import torchrun
 from kdspec.engine.processes.torchrun import Rank, Strategy
+from kdspec.launch.trackers import refused_trackers
 from kdspec.render.formats import Format
 
 if TYPE_CHECKING:
     from kdspec.engine.run.session import Result, Session
-    from kdspec.launch.spec_reading import Reading
 
 _EXAMPLES = """\b
 Examples:
   kdspec run spec.yaml
   kdspec run spec.yaml --set stages.distil.training.epochs=1 --output try
   kdspec run spec.yaml --restart
+  kdspec run spec.yaml --track wandb
   kdspec run plan.json
   torchrun --nproc-per-node=2 -m kdspec run spec.yaml --backend fsdp
 
@@ -83,6 +85,12 @@ def run(
     shard_teachers: Annotated[
         bool, typer.Option("--shard-teachers", help="With fsdp: shard the teachers' weights too.")
     ] = False,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Log the run with a tracker, such as wandb, mlflow or trackio (`kdspec-wandb`, ...)."
+        ),
+    ] = None,
     format_: Annotated[Format, typer.Option("--format", help="How to print diagnostics.")] = "full",
 ) -> None:
     """Run a spec: train its stages in order, then compare the models."""
@@ -102,6 +110,8 @@ def run(
     )
     invocation.stop.saved = "the run has not begun: the same command starts it"
     here = _place(invocation, backend)
+    if (reason := refused_trackers(track or (), invocation.plugins)) is not None:
+        raise typer.BadParameter(reason, param_hint="--track")
     reading = invocation.read(spec, sets or ())
     if device is not None and reading.plan is not None:
         check_device(device)
@@ -123,13 +133,14 @@ def run(
         backend=backend,
         accelerate_config=accelerate_config,
         shard_teachers=shard_teachers,
+        track=track or (),
         stop=invocation.stop,
     )
     command = _command(invocation, here, session, spec, sets or ())
     console = Console(stderr=True, highlight=False, markup=False, emoji=False, quiet=here.rank > 0)
     told = {diagnostic.line for diagnostic in reading.diagnostics}
     try:
-        result = observed(session, console, told, detail=invocation.detail)
+        result, unwritten = observed(session, console, told, detail=invocation.detail)
     except FindingError as error:
         err.quiet = not session.reports_failure
         invocation.trace(error)
@@ -145,7 +156,7 @@ def run(
         invocation.stop.saved = (
             f"the run is finished: `kdspec report {shlex.quote(str(result.folder))}` writes its report"
         )
-        _write_report(invocation, reading, result)
+        show(place(unwritten, None), {}, reading.name, err)
         _show_result(invocation, result, command)
 
 
@@ -183,6 +194,8 @@ def _command(invocation: Invocation, here: Rank, session: Session, spec: str, se
         words = ["torchrun", f"--nproc-per-node={here.local_world}", *machines, "-m", *words]
     for given in sets:
         words += ["--set", given]
+    for tracker in session.track:
+        words += ["--track", tracker]
     options = {
         "--output": session.output if session.output != Path("runs") else None,
         "--device": session.device,
@@ -201,15 +214,6 @@ def _command(invocation: Invocation, here: Rank, session: Session, spec: str, se
     for file in invocation.plugin_files:
         words += ["--plugin", file]
     return shlex.join(words)
-
-
-def _write_report(invocation: Invocation, reading: Reading, result: Result) -> None:
-    from kdspec.cli.print_diagnostics import show
-    from kdspec.diagnostics.place import place
-    from kdspec.launch.observed import write_report
-
-    if found := write_report(result, invocation.plugins):
-        show(place(found, None), {}, reading.name, invocation.err)
 
 
 def _show_result(invocation: Invocation, result: Result, command: str) -> None:

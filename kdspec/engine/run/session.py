@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -81,6 +81,7 @@ class Session:
         backend: how several processes train together: `ddp`, which `auto` is too, `fsdp`, or `accelerate`.
         accelerate_config: a file of `accelerate config` for that backend.
         shard_teachers: whether `fsdp` shards frozen models too.
+        track: names of the trackers that log the run, such as `wandb`; each is an observer that looks for its name here.
         team: the process group, if it exists already; by default that of torchrun.
     """
 
@@ -93,11 +94,14 @@ class Session:
     backend: Strategy = "auto"
     accelerate_config: Path | None = None
     shard_teachers: bool = False
+    track: Sequence[str] = ()
     process_group: ProcessGroup | None = None
     stop: StopSignal | None = None
     """What stops the run on a signal, if the program already has it; else the run has its own."""
     kept: dict[str, Any] = field(default_factory=dict)
     """State of observers between events."""
+    when_finished: Callable[[], None] = lambda: None
+    """Called on rank 0 when the run has finished, before `at_end`; it writes the report."""
     at_end: ExitStack = field(default_factory=ExitStack)
     """Closes resources of observers, however the run ends."""
     reports_failure: bool = True
@@ -138,7 +142,7 @@ class Session:
                     self.plan, self.registry, RunFolder(self.folder), process_group,
                     restart=self.restart, resume=self.resume, at_end=at_end,
                 )  # fmt: skip
-                return self._run(self._opened, stop, began)
+                return self._closed(self._run(self._opened, stop, began), process_group)
             except Stop as asked:
                 stop.arrived()
                 raise Interrupted(asked.number) from None
@@ -260,6 +264,11 @@ class Session:
             folder.keep_table(rows)
         process_group.barrier()
         return Result(self.folder, rows, folder.student, tuple(done))
+
+    def _closed(self, result: Result, process_group: ProcessGroup) -> Result:
+        if process_group.is_main:
+            self.when_finished()
+        return result
 
     def _start(self, opened: OpenedRun, state: RunState, open_: list[str]) -> Checkpoint | None:
         """The checkpoint that the first open stage resumes from; the log is brought in step with the disk."""

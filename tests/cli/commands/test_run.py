@@ -41,6 +41,7 @@ class FakeSession:
             log.append(event)
             for answer in self.registry.plugins.call("kdspec_observe", event=event, session=self):
                 assert answer.error is None
+        self.when_finished()
         student = self.folder / "student"
         student.mkdir()
         (student / "config.json").write_text('{"architectures": ["BertForSequenceClassification"]}')
@@ -105,6 +106,7 @@ def test_the_options_reach_the_session(kdspec, spec, engine):
         "backend": "auto",
         "accelerate_config": None,
         "shard_teachers": False,
+        "track": (),
     }
     assert made.plan.spec.seed == 7
 
