@@ -30,6 +30,7 @@ COMMANDS = (
     "kdspec.cli.commands.several_runs.runs",
     "kdspec.cli.commands.several_runs.compare",
     "kdspec.cli.commands.several_runs.sweep",
+    "kdspec.cli.commands.one_run.push",
     "kdspec.cli.commands.bench",
     "kdspec.cli.commands.export",
     "kdspec.cli.commands.clean",

@@ -173,4 +173,10 @@ RUN_CODES = (
         "`kdspec import-textbrewer` reads JSON, and from Python files the literal arguments of TextBrewer's classes. "
         "It runs no code; values that a file computes are reported, and you fill them in.",
     ),
+    Code(
+        "KD701",
+        "the hub refuses an upload",
+        "`kdspec push` has no login for the Hugging Face hub, the login may not write to the repository, or the hub cannot be "
+        "reached. Nothing of the run is changed; the same command uploads it later.",
+    ),
 )

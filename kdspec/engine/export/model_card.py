@@ -88,13 +88,25 @@ def _metadata(folder: Path, plan: Plan, stage: StagePlan, table: Sequence[Result
     if bases := list(dict.fromkeys(_bases(plan, stage))):
         found["base_model"] = bases if len(bases) > 1 else bases[0]
     found["tags"] = ["knowledge-distillation", "kdspec"]
-    results = [_result(row, tag) for row in table if row.model == stage.student and row.metrics]
-    if results and tag is not None:
-        found["model-index"] = [{"name": plan.spec.name, "results": results}]
+    rows = [row for row in table if row.model == stage.student and row.metrics]
+    if tag is not None and (index := model_index(plan.spec.name, rows, tag)):
+        found["model-index"] = index
     return found
 
 
-def _result(row: ResultRow, tag: str | None) -> dict[str, Any]:
+def model_index(name: str, rows: Sequence[ResultRow], tag: str) -> list[dict[str, Any]]:
+    """The `model-index` of a card: the metrics of a model, which the hub shows beside it; empty without rows.
+
+    Args:
+        name: of the run.
+        rows: of the model in the run's table.
+        tag: what the hub calls its task.
+    """
+    results = [_result(row, tag) for row in rows]
+    return [{"name": name, "results": results}] if results else []
+
+
+def _result(row: ResultRow, tag: str) -> dict[str, Any]:
     metrics = [{"type": name, "value": round(value, 4)} for name, value in row.metrics.items()]
     dataset = {"name": row.task, "type": row.task, "split": row.split}
     return {"task": {"type": tag}, "dataset": dataset, "metrics": metrics}
