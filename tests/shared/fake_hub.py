@@ -59,7 +59,11 @@ class _Handler(BaseHTTPRequestHandler):
             name = f"{asked['organization']}/{asked['name']}" if asked.get("organization") else asked["name"]
             if name in hub.repositories:
                 return self.answer({"error": "exists", "url": f"{hub.url}/{name}"}, 409)
-            hub.repositories[name] = {"private": asked.get("private"), "commits": [], "files": {}}
+            hub.repositories[name] = {
+                "private": "private" in (asked.get("visibility"), asked.get("private") and "private"),
+                "commits": [],
+                "files": {},
+            }
             return self.answer({"url": f"{hub.url}/{name}", "name": name})
         if self.path == "/api/validate-yaml":
             hub.validated.append(json.loads(body)["content"])

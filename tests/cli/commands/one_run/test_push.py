@@ -77,7 +77,7 @@ def test_the_student_is_uploaded_with_its_card_its_spec_and_the_report(kdspec, r
     outcome = kdspec("push", str(run), "me/small")
     assert (outcome.code, outcome.out) == (0, f"{hub.url}/me/small\n")
     repository = hub.repositories["me/small"]
-    assert repository["private"] is None
+    assert repository["private"] is False
     assert repository["commits"] == ["student of pushed, by kdspec"]
     assert hub.tokens == {"Bearer hf_token_of_the_test"}
     files = repository["files"]
