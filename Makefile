@@ -28,7 +28,7 @@ PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 LANGUAGE_SERVER := yaml-language-server@1.25.0
 READY_EDITOR := .cache/editor/$(LANGUAGE_SERVER)
 
-.PHONY: help setup fetch quickstart test fast lint editor clean
+.PHONY: help setup fetch quickstart test fast lint editor dist clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -60,6 +60,10 @@ editor: ## install the YAML language server for its tests, if npm is installed
 	else \
 	    echo "note: $(LANGUAGE_SERVER) cannot be installed, so the tests with it are left out"; \
 	fi
+
+dist: setup ## build the wheel and the source distribution in dist/
+	rm -rf dist
+	$(PYTHON) -m hatchling build -d dist
 
 setup: $(READY) $(READY_PLUGINS) ## create the environment in .venv (VENV=folder for another)
 

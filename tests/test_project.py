@@ -100,7 +100,7 @@ def requirements() -> list[Requirement]:
     return [Requirement(text) for text in texts]
 
 
-@pytest.mark.parametrize("target", ["help", "setup", "fetch", "quickstart", "test", "fast", "lint", "clean"])
+@pytest.mark.parametrize("target", ["help", "setup", "fetch", "quickstart", "test", "fast", "lint", "dist", "clean"])
 def test_the_makefile_has_the_target_and_its_help(target):
     assert re.search(rf"^{target}:.*## \S", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
@@ -108,6 +108,15 @@ def test_the_makefile_has_the_target_and_its_help(target):
 def test_ci_runs_the_test_command_of_the_readme():
     assert "make test" in (ROOT / "README.md").read_text()
     assert re.findall(r"^exec .*$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE) == ["exec make test </dev/null"]
+
+
+def test_the_workflow_runs_the_same_on_the_python_of_the_package():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    steps = workflow["jobs"]["test"]["steps"]
+    assert [step["run"] for step in steps if "run" in step] == [".ci/run"]
+    versions = [step["with"]["python-version"] for step in steps if "python-version" in step.get("with", {})]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert [f">={version}" for version in versions] == [project["requires-python"]]
 
 
 def test_the_top_level_holds_only_what_belongs_there():
