@@ -214,7 +214,8 @@ stages:
         student: student
         soft_labels: {loss: kl, temperature: 2}
         matches: [{feature: attention, loss: attention_mse, layers: {1: 1}}]
-    training: {steps: 5, batch_size: 2, optimizer: {sgd: {lr: 0.1, momentum: 0.9}}, teacher_cache: "off", evaluate: {every_steps: 2}}
+    training:
+      {steps: 5, batch_size: 2, optimizer: {sgd: {lr: 0.1, momentum: 0.9}}, teacher_cache: "off", evaluate: {every_steps: 2}, calibrate: temperature}
 """
 WORDS = """\
 kdspec: 1
@@ -339,7 +340,8 @@ def started(folder, made, toys):
             made(f"two/grown-{name}", plugins=[toys.StopAt(2)]).run()
     tiny(folder / "tiny", layers=4)
     rows = "".join(
-        f"{text},{number % 2}\n" for number, text in enumerate(["good", "not bad", "a good film", "bad"] * 3)
+        f"{text},{int(number % 2 == (number != 9))}\n"
+        for number, text in enumerate(["good", "not bad", "a good film", "bad"] * 3)
     )
     (folder / "rows.csv").write_text(f"text,label\n{rows}")
     tiny(folder / "words", vocab_size=LEAST + 8)
@@ -430,6 +432,23 @@ def test_early_exit_of_teachers_and_attention_of_selected_layers_work_with_every
     doubled = [f"stages.{name}.training.batch_size=4" for name in ("cut", "chosen")]
     alone = one("two/layers-alone", *doubled, text=LAYERS.replace("../", ""))
     assert same.close(two.weights("layers-ddp"), alone.weights("two/layers-alone"), 1e-6)
+
+
+def test_processes_fit_one_temperature_to_all_validation_rows(two, one):
+    doubled = [f"stages.{name}.training.batch_size=4" for name in ("cut", "chosen")]
+    alone = one("two/layers-alone", *doubled, text=LAYERS.replace("../", ""))
+    known = temperature(alone.events("two/layers-alone"))
+    for output in ("layers-ddp", "layers-fsdp", "layers-divided"):
+        assert temperature(two.events(output)) == pytest.approx(known, rel=1e-3)
+
+
+def temperature(events):
+    """That of the last stage."""
+    (fitted,) = [
+        event.calibration["reviews"] for event in events if isinstance(event, StageFinished) and event.calibration
+    ]
+    assert fitted["rows"] == 12
+    return fitted["values"]["temperature"]
 
 
 def test_a_large_head_comes_to_the_weights_of_one_process(two, one, same, monkeypatch):
