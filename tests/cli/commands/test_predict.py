@@ -269,3 +269,22 @@ def test_a_run_that_has_not_finished(kdspec, folder, here):
     outcome = kdspec("predict", "run", "--data", "new.jsonl", "-o", "-")
     assert (outcome.code, "has not finished the stage that trains `student`" in outcome.err) == (2, True), outcome.err
     assert kdspec("predict", "run", "--model", "teacher", "--data", "new.jsonl", "-o", "-").code == 0
+
+
+def test_a_baseline_that_is_trained_last_is_not_the_student(kdspec, here):
+    home = here / "home"
+    tiny(home / "teacher", layers=2, seed=1)
+    jsonl(home / "rows.jsonl", ROWS)
+    spec = SPEC.replace("path: student, tokenizer: teacher", "like: teacher, config: {num_hidden_layers: 1}").replace(
+        "student: {transformers", "alone: {transformers: {like: teacher}}, student: {transformers"
+    )
+    last = "  alone: {distiller: {supervised: {model: alone}}, training: {steps: 1, batch_size: 4, evaluate: null}}\n"
+    run_folder = run(spec + last, here / "runs", folder=home).folder
+    found = {}
+    for name in ("", "student", "alone"):
+        outcome = kdspec(
+            "predict", str(run_folder), *(("--model", name) if name else ()), "--data", "new.jsonl", "-o", "-"
+        )
+        assert outcome.code == 0, outcome.err
+        found[name] = outcome.out
+    assert found[""] == found["student"] != found["alone"]

@@ -225,7 +225,7 @@ def test_scores_of_candidates(made, reads):
 
 
 def test_a_calibrated_student_as_it_is(made):
-    rows = [{"text": text, "label": "xy"[row % 2]} for row, text in enumerate(WORDS)]
+    rows = [{"text": text, "label": "xy"[("c" in text) != (row % 6 == 0)]} for row, text in enumerate(WORDS)]
     text = SPEC.replace(
         "{training}", TRAINING.replace("evaluate: null", "calibrate: temperature").replace("{", "{{").replace("}", "}}")
     )
@@ -239,8 +239,17 @@ def test_a_calibrated_student_as_it_is(made):
 
 
 def test_a_loaded_head_with_merged_classes(tmp_path):
-    headed(tmp_path / "teacher", "AutoModelForSequenceClassification", ["joy", "love", "anger"], seed=3)
-    rows = [{"text": text, "label": ["good", "bad"][row % 2]} for row, text in enumerate(WORDS)]
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    folder = headed(tmp_path / "teacher", "AutoModelForSequenceClassification", ["joy", "love", "anger"], seed=3)
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForSequenceClassification.from_pretrained(folder)
+    with torch.no_grad():
+        shares = model(**tokenizer(WORDS, padding=True, return_tensors="pt")).logits.softmax(-1)
+    rows = [
+        {"text": text, "label": "bad" if anger > 0.5 else "good"}
+        for text, anger in zip(WORDS, shares[:, 2].tolist(), strict=True)
+    ]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     spec = SPEC.format(
         task=f"{{sequence_classification: {{{DATA}, text: text, label: label, labels: [good, bad]}}}}",
@@ -249,7 +258,10 @@ def test_a_loaded_head_with_merged_classes(tmp_path):
     found = Made(run(spec, tmp_path / "runs", folder=tmp_path).folder, tmp_path / "out")
     assert main(["export", str(found.run), "--onnx", "--model", "teacher", "-o", str(found.folder)]) == 0
     assert found.config["labels"] == ["good", "bad"]
-    assert found.forms[1]["agreement"] == 1
+    assert (found.forms[1]["agreement"], found.forms[1]["metrics"]["accuracy"]) == (1, 1)
+    lines = use(found.folder, *WORDS[:6])
+    likely = [(share, "bad") if share > 0.5 else (1 - share, "good") for share in shares[:6, 2].tolist()]
+    assert [line.split(" ")[:2] for line in lines] == [[name, f"{share:.4f}"] for share, name in likely]
 
 
 def test_one_task_of_a_student_of_two(tmp_path, capsys):
