@@ -65,7 +65,7 @@ def complete_kind_or_component(context: typer.Context, incomplete: str) -> list[
 
 def complete_code(incomplete: str) -> list[tuple[str, str]]:
     """Codes with their titles."""
-    from kdspec.diagnostics.codes import CODES
+    from kdspec.diagnostics.diagnostic import CODES
 
     return [(known.code, known.title) for known in CODES.values() if known.code.startswith(incomplete)]
 
