@@ -72,7 +72,7 @@ def complete_code(incomplete: str) -> list[tuple[str, str]]:
 
 def complete_library(incomplete: str) -> list[str]:
     """Specs that ship with kdspec."""
-    from kdspec.cli.spec_library import library
+    from kdspec.launch.shipped_specs import library
 
     return [name for name in library() if name.startswith(incomplete)]
 
