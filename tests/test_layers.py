@@ -162,6 +162,7 @@ TORCH_AT_TOP = (
     "networks.recorded_scores",
     "hf.layer_copies",
     "hf.prompted.answer_reader",
+    "hf.embedding.readout_facts",
     "hf.embedding.text_embedder",
     "hf.scoring.bi_encoder",
     "hf.scoring.pair_scorer",

@@ -25,7 +25,6 @@ from kdspec.diagnostics.diagnostic import one_line
 from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import Finding, FindingError, of_fault
 from kdspec.hf import families
-from kdspec.planning.final_stage import final_stage
 
 if TYPE_CHECKING:
     from kdspec.cli.invocation import Invocation
@@ -105,7 +104,7 @@ def _of_run(invocation: Invocation, run: Path, found: DataFile, model: str | Non
     plan = reading.plan
     students = {stage.name: stage.student for stage in plan.stages}
     trained = {students[name]: run / event.folder for name, event in RunFolder(run).finished(list(students)).items()}
-    name = model or final_stage(plan).student
+    name = model or plan.final_stage.student
     check_model(plan, name)
     if name in students.values() and name not in trained:
         message = f"the run in `{run}` has not finished the stage that trains `{name}`"

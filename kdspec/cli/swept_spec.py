@@ -23,7 +23,6 @@ from kdspec.sweep.sweep_point import SweepPoint, SweepRun
 from kdspec.sweep.sweep_record import FILE, SweepRecord, axes_of, read_record
 
 if TYPE_CHECKING:
-    from kdspec.api.plan.plan import Plan, StagePlan
     from kdspec.launch.spec_reading import Reading
 
 _SHOWN = 20
@@ -133,11 +132,6 @@ def _key(diagnostic: Diagnostic, reading: Reading) -> tuple[str, str, str]:
     # Of a key that is not there, the path up to it, whatever the values are.
     text = reading.sources[at.file].text[: at.end_column] if at is not None and at.file.startswith("--set") else f"{at}"
     return (diagnostic.code, diagnostic.message, text)
-
-
-def final_stage(plan: Plan) -> StagePlan:
-    """The stage that trains the student of a run: the last one with teachers, or the last one."""
-    return ([stage for stage in plan.stages if stage.teachers] or list(plan.stages))[-1]
 
 
 def corners(axes: Sequence[Axis]) -> Iterator[SweepPoint]:

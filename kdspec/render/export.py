@@ -16,10 +16,10 @@ from kdspec.render.rehearsal import size
 
 if TYPE_CHECKING:
     from kdspec.engine.export.onnx.latency import Timing
-    from kdspec.engine.export.onnx.result import Exported, Form
+    from kdspec.engine.export.onnx.result import Exported, ExportedForm
 
 
-def quality(forms: Sequence[Form]) -> Table:
+def quality(forms: Sequence[ExportedForm]) -> Table:
     """A row for each form: size, difference from torch, agreement with it, and metrics."""
     names = shown(dict.fromkeys(name for form in forms for name in form.metrics), asked=False)
     agrees = any(form.agreement is not None for form in forms)
@@ -40,7 +40,7 @@ def quality(forms: Sequence[Form]) -> Table:
     return table
 
 
-def latency(forms: Sequence[Form]) -> Table:
+def latency(forms: Sequence[ExportedForm]) -> Table:
     """A row for each batch and number of threads, a column for each form."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("batch")

@@ -168,6 +168,12 @@ class Plan:
         )  # fmt: skip
 
     @property
+    def final_stage(self) -> StagePlan:
+        """The last stage with a teacher, or the last one: a baseline that is trained after it is not the run's student."""
+        distilled = [stage for stage in self.stages if stage.teachers]
+        return (distilled or list(self.stages))[-1]
+
+    @property
     def read_as_loaded(self) -> frozenset[tuple[str, str]]:
         """The teachers, each with a task, whose predictions a stage reads before any stage has trained them."""
         trained: set[str] = set()

@@ -339,8 +339,8 @@ class RankedRows(BuiltTask):
     def units(self, batch: Batch, masks: Mapping[str, Tensor]) -> Mapping[Unit, float]:
         """Rows, which have one label each, and tokens with padding."""
         del masks
-        rows = float(len(batch.rows))
         tokens = [tensor for fields in batch.inputs.values() for name, tensor in fields.items() if name == "input_ids"]
+        rows = float(len(batch.rows))
         return {
             "rows": rows,
             "labels": rows,
@@ -375,10 +375,10 @@ class RankedRows(BuiltTask):
 
     def evaluator(self, split: str) -> Evaluator:
         """nDCG@10, MRR@10, MAP and accuracy of the given candidates, and the metrics of the search."""
-        search, candidates = self._search.get(split), CandidateMetrics()
-        if search is None:
-            return candidates
-        return SearchMetrics(candidates, search, len(self._rows.get(split, ())), RETRIEVE, self._task.selects_by())
+        if (search := self._search.get(split)) is None:
+            return CandidateMetrics()
+        rows = len(self._rows.get(split, ()))
+        return SearchMetrics(CandidateMetrics(), search, rows, RETRIEVE, self._task.selects_by())
 
     def standalone(self, reader: Reader, module: nn.Module) -> Standalone:
         """The scores of documents for a query."""

@@ -65,10 +65,9 @@ def export(
         raise typer.BadParameter(wanted, param_hint="--int8" if int8 else "--onnx")
     _check_packages()
     from kdspec.cli.finished_run import check_model, finished_run, task_of
-    from kdspec.planning.final_stage import final_stage
 
     run = finished_run(invocation, folder)
-    name = model or final_stage(run.plan).student
+    name = model or run.plan.final_stage.student
     check_model(run.plan, name)
     tasks = run.plan.tasks_of.get(name) or tuple(run.plan.spec.tasks)
     chosen = task_of(tasks, task, name)

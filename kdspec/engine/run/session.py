@@ -45,7 +45,6 @@ from kdspec.events import (
     without_values,
 )
 from kdspec.hf import loaded_heads
-from kdspec.planning.final_stage import final_stage
 from kdspec.registry.plugins import Plugin
 from kdspec.registry.registry import Registry
 
@@ -253,7 +252,7 @@ class Session:
             backend = self._choice.backend(process_group, "fp32", trains=False)
             rows = table(self.plan, models, tasks, backend, calibrated)
         if process_group.is_main:
-            final = final_stage(self.plan)
+            final = self.plan.final_stage
             card = partial(
                 write_card, plan=self.plan, stage=final, metrics=ends[final.name].metrics, table=rows,
                 reads=opened.reads(final.name), calibration=calibrated[final.student],

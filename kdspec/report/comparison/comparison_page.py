@@ -6,8 +6,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 
 from kdspec.render.clean import visible
-from kdspec.render.comparison import BEST, caption, common, figure_text, is_common, number_text, open_lines, runs_text
 from kdspec.render.progress import duration
+from kdspec.render.several_runs.comparison import (
+    BEST,
+    caption,
+    common,
+    figure_text,
+    is_common,
+    number_text,
+    open_lines,
+    runs_text,
+)
 from kdspec.report.comparison.comparison_style import COMPARISON_STYLE
 from kdspec.report.comparison.overlay import OverlayLine, line_class, overlay
 from kdspec.report.comparison.variant import RunComparison

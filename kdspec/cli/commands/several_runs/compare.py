@@ -48,7 +48,7 @@ def compare(
 ) -> None:
     """Compare runs, finished or not: what differs in their specs, metrics, cost, sizes and curves."""
     from kdspec.engine.run.durable_files import atomic_write
-    from kdspec.render.comparison import as_data, open_lines
+    from kdspec.render.several_runs.comparison import as_data, open_lines
     from kdspec.report.comparison import variant
     from kdspec.report.comparison.compared_run import read_run
     from kdspec.report.comparison.comparison_page import comparison_page
@@ -73,7 +73,7 @@ def compare(
 
 def show_comparison(invocation: Invocation, found: RunComparison) -> None:
     """Print the figures of several runs, and what differs between them."""
-    from kdspec.render import comparison as render
+    from kdspec.render.several_runs import comparison as render
 
     invocation.out.print(render.table(found), soft_wrap=False)
     if (differs := render.differences(found)) is not None:

@@ -34,7 +34,7 @@ def runs(
 ) -> None:
     """List runs: state, best validation metric, size and age; last changed first."""
     from kdspec.render.rehearsal import size
-    from kdspec.render.run_table import run_data, run_table
+    from kdspec.render.several_runs.run_table import run_data, run_table
     from kdspec.report.comparison.compared_run import LOG
     from kdspec.report.run_list import list_runs
 

@@ -86,7 +86,7 @@ def sweep(
 ) -> None:
     """Run a spec with other values and seeds, and compare the runs: metrics over seeds, and the best by validation."""
     from kdspec.cli.rehearse import planned
-    from kdspec.cli.swept_spec import SweptSpec, final_stage, opened
+    from kdspec.cli.swept_spec import SweptSpec, opened
     from kdspec.planning.resolved import resolved
     from kdspec.sweep.sweep_record import record_of
 
@@ -102,7 +102,7 @@ def sweep(
     runs = _to_check(record)
     if wrong := swept.check(runs):
         raise typer.Exit(wrong)
-    stage = final_stage(planned(invocation, reading))
+    stage = planned(invocation, reading).final_stage
     assert plan is not None, "else the command has ended"
     _check_evaluations(stage, sampler=sampler, stop_early=stop_early)
     devices = _devices(device)

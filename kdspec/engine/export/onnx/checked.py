@@ -29,7 +29,7 @@ _COMPARED = 256
 
 
 @dataclass(frozen=True)
-class Difference:
+class OutputDifference:
     """The largest difference of an output from the model's."""
 
     absolute: float
@@ -38,7 +38,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Answers:
+class SplitAnswers:
     """The answers for the rows of a split."""
 
     metrics: Mapping[str, float]
@@ -57,15 +57,15 @@ class CheckedRows:
     rows: Sequence[int]
     """Those that the metrics are of: all of a split for evaluation, or none of `train`."""
 
-    def answers(self, forward: ModelRunner) -> Answers:
+    def answers(self, forward: ModelRunner) -> SplitAnswers:
         """The metrics of a model, and what its evaluator keeps of its answers."""
         if not self.rows:
-            return Answers({}, ())
+            return SplitAnswers({}, ())
         task = self.loader.task
         outcome = evaluate(forward, task, self.loader, BATCH, self.rows, evaluator=self.evaluator)
-        return Answers(outcome.metrics, outcome.states)
+        return SplitAnswers(outcome.metrics, outcome.states)
 
-    def of_file(self, model: OnnxModel, features: Mapping[str, Feature]) -> Answers:
+    def of_file(self, model: OnnxModel, features: Mapping[str, Feature]) -> SplitAnswers:
         """The same of an ONNX file; `features` are as its outputs have them."""
         return self.answers(ModelRunner(self.findings, model, features, chooses=False))
 
@@ -78,7 +78,7 @@ class CheckedRows:
             yield forward.inputs(self.answered.batch(part))
 
 
-def differences(graph: Graph, model: OnnxModel, batches: Iterator[Mapping[str, Tensor]]) -> dict[str, Difference]:
+def differences(graph: Graph, model: OnnxModel, batches: Iterator[Mapping[str, Tensor]]) -> dict[str, OutputDifference]:
     """The largest difference of each output, at non-padding tokens.
 
     Args:
@@ -99,10 +99,10 @@ def differences(graph: Graph, model: OnnxModel, batches: Iterator[Mapping[str, T
                 finite = one[one.isfinite()].abs()
                 scale[name] = max(scale[name], float(finite.max()) if finite.numel() else 0.0)
     tiny = torch.finfo(torch.float32).tiny
-    return {name: Difference(value, value / max(scale[name], tiny)) for name, value in largest.items()}
+    return {name: OutputDifference(value, value / max(scale[name], tiny)) for name, value in largest.items()}
 
 
-def refuse_difference(found: Mapping[str, Difference], model: str) -> None:
+def refuse_difference(found: Mapping[str, OutputDifference], model: str) -> None:
     """Raise KD532 for an ONNX file in float32 that computes something else than the model."""
     for name, each in found.items():
         if not each.relative <= ALLOWED:

@@ -28,13 +28,13 @@ from kdspec.engine.export.onnx.checked import CheckedRows, differences, refuse_d
 from kdspec.engine.export.onnx.graph import Graph, outputs_of, reading, write
 from kdspec.engine.export.onnx.onnx_model import OnnxModel
 from kdspec.engine.export.onnx.quantize import quantize
-from kdspec.engine.export.onnx.result import Exported, Form, figures
+from kdspec.engine.export.onnx.result import Exported, ExportedForm, figures
 from kdspec.engine.export.onnx.script import ATTRIBUTES, script
 from kdspec.engine.forward.memory import size
 from kdspec.engine.forward.model_findings import ModelFindings
 from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.engine.forward.models import Models
-from kdspec.engine.forward.untrained import refuse_untrained
+from kdspec.engine.prediction.untrained import refuse_untrained
 from kdspec.engine.run.run_folder import RunFolder
 from kdspec.engine.teacher_cache.answered.answered import AnsweredPieces, AnsweredRows
 from kdspec.planning.feature_reader import locate
@@ -153,13 +153,15 @@ class Exporter:
 
     def _forms(
         self, fresh: Path, files: Mapping[str, str], graph: Graph, forward: ModelRunner, rows: CheckedRows
-    ) -> list[Form]:
+    ) -> list[ExportedForm]:
         batches = [*latency.work(forward, rows.answered)]
         expected = rows.answers(forward)
         weights = size((*graph.module.parameters(), *graph.module.buffers()))
         timings = [*latency.of_torch(graph, batches, self.threads)]
         forms = [
-            Form(form="torch", bytes=weights, difference={}, agreement=None, metrics=expected.metrics, timings=timings)
+            ExportedForm(
+                form="torch", bytes=weights, difference={}, agreement=None, metrics=expected.metrics, timings=timings
+            )
         ]
         features = forward.features
         if not isinstance(rows.answered, AnsweredPieces):
@@ -178,7 +180,7 @@ class Exporter:
             agreement = rows.evaluator.agreement(found.states, expected.states) if expected.states else None
             timings = [*latency.of_file(lambda threads, of=opened: of(threads=threads), batches, self.threads)]  # type: ignore[misc]  # a default
             forms.append(
-                Form(
+                ExportedForm(
                     form=form,
                     bytes=_bytes(fresh / name),
                     difference=apart,

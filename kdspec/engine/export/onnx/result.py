@@ -8,19 +8,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from kdspec.engine.export.onnx.checked import Difference
+from kdspec.engine.export.onnx.checked import OutputDifference
 from kdspec.engine.export.onnx.latency import Timing
 
 
 @dataclass(frozen=True, kw_only=True)
-class Form:
+class ExportedForm:
     """The model in torch, or one of its ONNX files."""
 
     form: str
     """`torch`, `onnx` or `int8`."""
     bytes: int
     """Of the file, or of the weights in torch."""
-    difference: Mapping[str, Difference]
+    difference: Mapping[str, OutputDifference]
     """From the outputs in torch, by output; empty for torch."""
     agreement: float | None
     """The share of answers that are those of the model in torch; None: the task's answers are not compared."""
@@ -43,7 +43,7 @@ class Exported:
     """What `agreement` counts."""
     primary: str
     """The metric that selects the best student."""
-    forms: Sequence[Form]
+    forms: Sequence[ExportedForm]
     script: str
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from kdspec import Model
 from kdspec.diagnostics.finding import FindingError
-from kdspec.engine.export.onnx.checked import Difference, refuse_difference
+from kdspec.engine.export.onnx.checked import OutputDifference, refuse_difference
 from kdspec.engine.export.onnx.export import Exporter
 from kdspec.engine.export.onnx.finish import finish, placeholders
 from kdspec.engine.run.run_folder import RunFolder
@@ -119,9 +119,9 @@ def test_outputs_inside_of_a_model_are_refused(exporter, tmp_path):
 
 @pytest.mark.parametrize("relative", [2e-3, float("inf"), float("nan")])
 def test_a_difference_above_rounding_is_refused(relative):
-    refuse_difference({"logits": Difference(1e-6, 5e-4)}, "student")
+    refuse_difference({"logits": OutputDifference(1e-6, 5e-4)}, "student")
     with pytest.raises(FindingError, match="the ONNX file of `student` computes something else"):
-        refuse_difference({"logits": Difference(1.0, relative)}, "student")
+        refuse_difference({"logits": OutputDifference(1.0, relative)}, "student")
 
 
 def test_an_inner_value_gives_up_the_name_of_an_output(tmp_path):
