@@ -300,8 +300,7 @@ class RankedRows(BuiltTask):
 
     def labelled(self, split: str) -> int:
         """Number of queries that the metrics count: those with a positive and another candidate, and those of the search."""
-        search = self._search.get(split)
-        searched = 0 if search is None else len(search.queries)
+        searched = len(self._search[split].queries) if split in self._search else 0
         return sum(row.ranks for row in self._rows.get(split, ())) + searched
 
     def encode(self, split: str, readers: Sequence[Reader]) -> list[list[dict[str, Any]]]:
@@ -384,11 +383,11 @@ class RankedRows(BuiltTask):
         """The scores of documents for a query."""
         from kdspec.hf.embedding.readout_facts import comparison_of
 
-        limits = limits_of(self._task.max_length)
+        tokenizer, limits = reader.tokenizer, limits_of(self._task.max_length)
         if reader.form != "each":
-            return of_pairs(reader.tokenizer, limits.pair)
+            return of_pairs(tokenizer, limits.pair)
         prompts = reader.prompts.get("query", ""), reader.prompts.get("document", "")
-        return of_compared(reader.tokenizer, (limits.query, limits.document), comparison_of(module), prompts)
+        return of_compared(tokenizer, (limits.query, limits.document), comparison_of(module), prompts)
 
     def answers(self, split: str) -> RowAnswers:
         """The scores of the candidates."""
