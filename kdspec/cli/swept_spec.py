@@ -87,7 +87,7 @@ class SweptSpec:
                 if diagnostic.severity == "error" or run is runs[0]:
                     wrong.setdefault(_key(diagnostic, reading), (run, reading, diagnostic))
         for run, reading, diagnostic in list(wrong.values())[:_SHOWN]:
-            if diagnostic.severity == "error":
+            if diagnostic.severity == "error" and reading.document is not None:
                 self.invocation.err.say(f"in run {run.name}:")
             show([diagnostic], reading.sources, reading.name, self.invocation.err)
         if wrong:
@@ -130,7 +130,8 @@ def _changes(had: SweepRecord, swept: SweptSpec) -> list[SettingRow]:
 def _key(diagnostic: Diagnostic, reading: Reading) -> tuple[str, str, str]:
     """What a diagnostic is about: a value that is wrong in many points is one mistake."""
     at = diagnostic.primary.span if diagnostic.primary is not None else None
-    text = reading.sources[at.file].text if at is not None and at.file.startswith("--set") else f"{at}"
+    # Of a key that is not there, the path up to it, whatever the values are.
+    text = reading.sources[at.file].text[: at.end_column] if at is not None and at.file.startswith("--set") else f"{at}"
     return (diagnostic.code, diagnostic.message, text)
 
 

@@ -35,7 +35,7 @@ def compare(
     context: typer.Context,
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN_DIR...", help="Folders of runs, or folders that contain runs, such as runs."),
+        typer.Argument(metavar="RUN_DIR", help="Folders of runs, or folders that contain runs, such as runs."),
     ],
     *,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -7,20 +7,20 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from kdspec.api.hooks import hookimpl
 from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
-from kdspec.sweep.search import SamplerName
 
 if TYPE_CHECKING:
     from kdspec.api.plan.plan import StagePlan
     from kdspec.cli.read_spec import Reading
     from kdspec.cli.swept_spec import SweptSpec
     from kdspec.sweep.axis import Axis
+    from kdspec.sweep.search import SamplerName
     from kdspec.sweep.sweep import Sweep
     from kdspec.sweep.sweep_point import SweepRun
     from kdspec.sweep.sweep_record import SweepRecord
@@ -61,7 +61,7 @@ def sweep(
         int | None, typer.Option(metavar="N", min=1, help="Sample N points of the lists and ranges (needs Optuna).")
     ] = None,
     sampler: Annotated[
-        SamplerName,
+        Literal["random", "tpe"],
         typer.Option(help="With --sample: random, or tpe, which learns from the validation metric of earlier points."),
     ] = "random",
     seeds: Annotated[

@@ -123,8 +123,17 @@ def test_a_path_that_no_spec_has_is_refused(kdspec, spec, children):
     spec()
     outcome = kdspec("sweep", "spec.yaml", "--grid", "stages.distil.training.batchsize=4,8")
     assert outcome.code == 1
-    assert "unknown key `batchsize`" in outcome.err
+    assert outcome.err.count("unknown key `batchsize`") == 1
     assert "did you mean `batch_size`?" in outcome.err
+
+
+def test_a_spec_that_is_not_there_is_named_once(kdspec, spec):
+    spec()
+    outcome = kdspec("sweep", "spek.yaml", "--seeds", "2")
+    assert outcome.code == 2
+    assert outcome.err.count("error[KD003]: cannot read `spek.yaml`") == 1
+    assert "in run" not in outcome.err
+    assert "did you mean `spec.yaml`?" in outcome.err
 
 
 def test_a_failed_run_is_named_with_the_command_that_tries_it_again(kdspec, spec, children):
