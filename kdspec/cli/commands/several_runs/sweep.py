@@ -241,17 +241,24 @@ def _made(
 def _show(invocation: Invocation, made: Sweep, name: str, command: str) -> None:
     """Print the table of the runs and what has failed, and write the page."""
     from kdspec.cli.commands.several_runs.compare import show_comparison
+    from kdspec.diagnostics.diagnostic import DiagnosticError
+    from kdspec.diagnostics.finding import FindingError
     from kdspec.engine.run.durable_files import atomic_write
     from kdspec.report.comparison import variant
     from kdspec.report.comparison.compared_run import LOG, read_run
     from kdspec.report.comparison.comparison_page import comparison_page
 
-    err = invocation.err
+    err, runs = invocation.err, []
+    for run in made.runs():
+        if (made.folder / run.name / LOG).is_file():
+            try:
+                runs.append(read_run(made.folder / run.name))
+            except (DiagnosticError, FindingError) as error:
+                made.failed.setdefault(run.name, f"{error}")
     stopped = [f"{run}: stopped early, {reason}" for run, reason in made.record.stopped.items()]
     failed = [f"{run}: failed: {reason}" for run, reason in made.failed.items()]
-    folders = [folder for run in made.runs() if ((folder := made.folder / run.name) / LOG).is_file()]
-    if folders:
-        found = variant.compare(map(read_run, folders))
+    if runs:
+        found = variant.compare(runs)
         atomic_write(made.folder / _PAGE, comparison_page(found, f"Sweep of {name}", [*stopped, *failed]))
         show_comparison(invocation, found)
         if found.best is not None:

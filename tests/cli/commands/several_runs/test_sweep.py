@@ -148,6 +148,18 @@ def test_a_failed_run_is_named_with_the_command_that_tries_it_again(kdspec, spec
     assert "temperature 8" in outcome.out or "temperature-8" in outcome.out
 
 
+def test_a_damaged_folder_is_named_beside_the_table_of_the_others(kdspec, spec, children):
+    spec()
+    children()
+    arguments = ("sweep", "spec.yaml", "--grid", f"{TEMPERATURE}=2,4")
+    kdspec(*arguments)
+    (FOLDER / "temperature-4_seed-0" / "spec.yaml").write_text("kdspec: [1\n")
+    outcome = kdspec(*arguments)
+    assert outcome.code == 3
+    assert "temperature-4_seed-0: failed: runs/tiny-sweep/temperature-4_seed-0/spec.yaml:" in outcome.err
+    assert "temperature-2_seed-0" in outcome.out
+
+
 def test_a_sample_is_drawn_and_checked_before_the_first_run(kdspec, spec, children):
     spec()
     started = children()
