@@ -123,7 +123,7 @@ def table(found: RunComparison) -> Table:
 
 def common(found: RunComparison) -> str:
     """The sizes and costs that are the same for all variants, on one line; empty without any."""
-    listed = ", ".join(f"{column.name} {_texts(column)[0]}" for column in found.columns if is_common(column))
+    listed = ", ".join(f"{column.name} {_known(column)[0]}" for column in found.columns if is_common(column))
     return f"the same for all: {listed}" if listed else ""
 
 
@@ -195,9 +195,14 @@ def _texts(column: FigureColumn) -> list[str]:
     return [figure_text(figure, column.unit) for figure in column.figures]
 
 
+def _known(column: FigureColumn) -> list[str]:
+    """The figures of the variants that have one: one whose runs are all unfinished has none."""
+    return [text for text in _texts(column) if text]
+
+
 def is_common(column: FigureColumn) -> bool:
     """Whether a size or a cost is the same for all of several variants."""
-    return column.unit != "metric" and len(column.figures) > 1 and len({*_texts(column)}) == 1
+    return column.unit != "metric" and len(column.figures) > 1 and len({*_known(column)}) == 1
 
 
 def _data(figure: Figure, unit: FigureUnit) -> dict[str, Any]:

@@ -15,11 +15,12 @@ COMPARISON_STYLE = """
 .dash1 .line, .dash1.swatch { stroke-dasharray: 2 2; }
 .dash2 .line, .dash2.swatch { stroke-dasharray: 7 2 2 2; }
 .swatch { display: inline-block; width: 1.6rem; height: .6rem; margin: 0 .35rem 0 0; stroke: var(--k); stroke-width: 3; }
+.sides .swatch { width: 1rem; margin-right: .25rem; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; margin: 0 0 1rem; padding: 0; font-size: .9rem; }
 .legend li { overflow-wrap: anywhere; }
 .figures .label { font-size: 1.1rem; white-space: normal; overflow-wrap: anywhere; }
 .sides th:first-child, .sides td:first-child { position: sticky; left: 0; background: var(--ground); min-width: 9rem;
-  max-width: 18rem; overflow-wrap: anywhere; white-space: normal; }
+  max-width: 18rem; overflow-wrap: break-word; white-space: normal; }
 .sides tr.best td { font-weight: 600; }
 .badge { color: var(--good); border: 1px solid var(--good); border-radius: .5rem; padding: 0 .4rem; font-size: .8rem;
   font-weight: 400; white-space: nowrap; }

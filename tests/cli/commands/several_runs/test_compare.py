@@ -25,6 +25,13 @@ def test_more_variants_are_rows(kdspec, folder_of_run, tmp_path):
     assert "the same for all: agreement 90.0 %, parameters 4.0 k" in outcome.out
 
 
+def test_a_variant_without_a_finished_run_does_not_keep_sizes_apart(kdspec, folder_of_run, tmp_path):
+    for t in (1, 2):
+        folder_of_run(f"t{t}", temperature=t)
+    folder_of_run("t3", temperature=3, ends="unfinished")
+    assert "the same for all: agreement 90.0 %, parameters 4.0 k" in kdspec("compare", str(tmp_path / "runs")).out
+
+
 def test_json_has_everything(kdspec, folder_of_run):
     one, other = folder_of_run("a"), folder_of_run("b", temperature=4, ends="unfinished", steps=2)
     outcome = kdspec("compare", str(one), str(other), "--json")
