@@ -17,6 +17,7 @@ PAGES = ("*.md", "docs/**/*.md", "specs/README.md", "benchmarks/*.md", "plugins/
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#|/)(?P<file>[^)#\s]+)(?P<anchor>#[^)\s]*)?(?=\))")
 ROW = re.compile(r"^\| \[[^\]]+\]\(([^)#\s]+\.md)\)", re.MULTILINE)
+BROKEN = re.compile(r"(?<=[\u3001-\u9fff\uff01-\uff5e])\n {0,2}(?=[\u4e00-\u9fff])")
 CELL = re.compile(r"<td[^>]*>.*?</td>", re.DOTALL)
 
 
@@ -74,12 +75,13 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001 - MkDocs passes them by name
-    """Lead links to a folder to its README."""
+    """Lead links to a folder to its README, and join lines of Chinese, between which a browser would show a space."""
     folder = (ROOT / page.file.src_uri).parent
     parts, at = [], 0
     for block in [*FENCED.finditer(markdown), None]:
         text = markdown[at : block.start() if block else len(markdown)]
-        parts += [LINK.sub(lambda link: to_readme(link, folder), text), block[0] if block else ""]
+        text = BROKEN.sub("", LINK.sub(lambda link: to_readme(link, folder), text))
+        parts += [text, block[0] if block else ""]
         at = block.end() if block else at
     return "".join(parts)
 

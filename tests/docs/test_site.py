@@ -61,6 +61,11 @@ def test_only_bars_in_a_table_lose_their_backslash(hooks):
     )
 
 
+def test_lines_of_a_chinese_paragraph_are_joined_and_paragraphs_are_not(hooks):
+    broken = "教师与\n学生\n\n- 软\n  标签\n\n损失 loss\n函数"
+    assert hooks.BROKEN.sub("", broken) == "教师与学生\n\n- 软标签\n\n损失 loss\n函数"
+
+
 def pages(tree) -> set[str]:
     """The pages of a list of sections."""
     if isinstance(tree, str):
