@@ -18,9 +18,9 @@ from kdspec.api.spec.model_folders import read_json
 from kdspec.api.spec.spec import Spec
 from kdspec.api.spec.spec_source import SpecSource
 from kdspec.api.working.task import Head
+from kdspec.cli.commands.one_run.finished_run import check_model, task_of
 from kdspec.cli.data_choice import DataFile
 from kdspec.cli.exits import exit_code
-from kdspec.cli.finished_run import check_model, task_of
 from kdspec.diagnostics.diagnostic import one_line
 from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import Finding, FindingError, of_fault

@@ -57,7 +57,6 @@ BUILTINS = (
     "kdspec.builtins.strategies.one_teacher",
     "kdspec.builtins.strategies.multi_teacher",
     "kdspec.builtins.strategies.multi_task",
-    "kdspec.builtins.observers.exports",
     "kdspec.builtins.observers.tensorboard",
     "kdspec.builtins.checks.no_effect",
     "kdspec.builtins.checks.metric",

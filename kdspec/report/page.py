@@ -20,6 +20,7 @@ from kdspec.report.curves import curve_sections
 from kdspec.report.differences import difference_sections
 from kdspec.report.digest import Digest
 from kdspec.report.errors import error_sections
+from kdspec.report.exports import export_sections
 from kdspec.report.reliability import reliability_sections
 from kdspec.report.style import STYLE
 
@@ -41,6 +42,7 @@ def page(report: Report, sections: Sequence[Section | FailedSection]) -> str:
             for title, html in sections_of(report.table)
         ),
         *(Section(title, html) for title, html in curve_sections(digest, report.plan)),
+        *export_sections(report),
         Section("Preflight", _preflight(digest)),
         Section("Teacher caches", _caches(digest)),
         Section("Plan", _plan(report)),

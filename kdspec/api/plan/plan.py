@@ -169,7 +169,7 @@ class Plan:
 
     @property
     def final_stage(self) -> StagePlan:
-        """The last stage with a teacher, or the last one: a baseline that is trained after it is not the run's student."""
+        """The stage that trains the run's student: the last one with a teacher, or the last one; not a baseline behind it."""
         distilled = [stage for stage in self.stages if stage.teachers]
         return (distilled or list(self.stages))[-1]
 

@@ -28,6 +28,7 @@ from kdspec.data.embedding.translations import METRICS, ReadTexts, TranslatedRow
 from kdspec.data.embedding.unique_texts import UniqueTexts, Vectors, prompted
 from kdspec.data.embedding.vector_answers import VectorAnswers
 from kdspec.diagnostics.fault import Fault
+from kdspec.hf.embedding.readout_facts import readout_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -248,8 +249,6 @@ class EmbeddedTexts(BuiltTask):
 
     def standalone(self, reader: Reader, module: nn.Module) -> Standalone:
         """The vectors of texts."""
-        from kdspec.hf.embedding.readout_facts import readout_of
-
         prompt = prompted("", self._task.prompt, reader)
         return of_vectors(reader.tokenizer, self._task.max_length, prompt, **readout_of(module))
 

@@ -36,6 +36,7 @@ from kdspec.data.ranking.ranking_metrics import NAMES, CandidateMetrics
 from kdspec.data.ranking.searched_texts import SEARCH_NAMES, CorpusSearch, SearchMetrics
 from kdspec.data.ranking.text_limits import MaxLength, TextLimits, limits_of
 from kdspec.diagnostics.fault import Fault
+from kdspec.hf.embedding.readout_facts import comparison_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -381,13 +382,11 @@ class RankedRows(BuiltTask):
 
     def standalone(self, reader: Reader, module: nn.Module) -> Standalone:
         """The scores of documents for a query."""
-        from kdspec.hf.embedding.readout_facts import comparison_of
-
-        tokenizer, limits = reader.tokenizer, limits_of(self._task.max_length)
+        limits = limits_of(self._task.max_length)
         if reader.form != "each":
-            return of_pairs(tokenizer, limits.pair)
+            return of_pairs(reader.tokenizer, limits.pair)
         prompts = reader.prompts.get("query", ""), reader.prompts.get("document", "")
-        return of_compared(tokenizer, (limits.query, limits.document), comparison_of(module), prompts)
+        return of_compared(reader.tokenizer, (limits.query, limits.document), comparison_of(module), prompts)
 
     def answers(self, split: str) -> RowAnswers:
         """The scores of the candidates."""

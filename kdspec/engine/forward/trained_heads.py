@@ -8,8 +8,9 @@ from dataclasses import replace
 from kdspec.api.kinds.context import TrainedHead
 from kdspec.api.plan.plan import Plan
 from kdspec.diagnostics.fault import Fault
-from kdspec.diagnostics.finding import of_fault
+from kdspec.diagnostics.finding import Finding, FindingError, of_fault
 from kdspec.engine.forward.error_context import error_context
+from kdspec.engine.forward.models import Models
 from kdspec.hf.embedding.readout import READING
 from kdspec.hf.loaded_heads import has_head
 
@@ -58,3 +59,21 @@ def trained_heads(plan: Plan, task: str) -> Iterator[TrainedHead]:
             lends = component.head is not None and has_head(facts.architecture, component.head)
         if lends and facts.classes is not None:
             yield TrainedHead(model=name, classes=facts.classes, labels=facts.labels, problem=facts.problem)
+
+
+def refuse_untrained(models: Models, model: str, task: str) -> None:
+    """Raise KD503 for a model with a part that nothing has trained: its predictions are noise.
+
+    Args:
+        models: the models, as far as they are trained.
+        model: the one that answers.
+        task: the task of its head.
+    """
+    named = dict(models.module(model).named_parameters())
+    drawn = sorted(name for name in models.initialised.get(model, ()) if name in named and named[name].requires_grad)
+    if drawn and model not in models.trained:
+        more = f" and {len(drawn) - 1} more" if len(drawn) > 1 else ""
+        kind = models.plan.spec.tasks[task].name
+        message = f"`{model}` has no trained head for `{kind}`: `{drawn[0]}`{more} has randomly initialised weights"
+        help_ = "name a model that was trained for it"
+        raise FindingError(Finding("KD503", message, models.path(model), help=help_))

@@ -29,10 +29,9 @@ from kdspec.engine.forward.guarded_task import GuardedTask
 from kdspec.engine.forward.model_findings import ModelFindings
 from kdspec.engine.forward.model_runner import ModelRunner, frozen
 from kdspec.engine.forward.models import Models
-from kdspec.engine.forward.trained_heads import with_downloads
+from kdspec.engine.forward.trained_heads import refuse_untrained, with_downloads
 from kdspec.engine.prediction.class_names import heads
 from kdspec.engine.prediction.data_rows import DataRows
-from kdspec.engine.prediction.untrained import refuse_untrained
 from kdspec.engine.processes.backend import SingleProcess
 from kdspec.engine.teacher_cache import fingerprint
 from kdspec.engine.teacher_cache.answered.asked import asked

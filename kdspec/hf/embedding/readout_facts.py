@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from torch import nn
-
-from kdspec.hf.embedding.text_embedder import TextEmbedder
-from kdspec.networks.static_embeddings import StaticEmbeddings
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def readout_of(module: nn.Module) -> dict[str, Any]:
     """`pooling` and `normalized`, both of which the model's output has already; empty for a model that is not known."""
+    from kdspec.hf.embedding.text_embedder import TextEmbedder
+    from kdspec.networks.static_embeddings import StaticEmbeddings
+
     match module:
         case TextEmbedder():
             return {"pooling": module.readout.pooling, "normalized": module.readout.normalize}

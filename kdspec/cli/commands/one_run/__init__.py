@@ -1,1 +1,1 @@
-"""Commands about one finished run."""
+"""Commands on the models of one finished run."""

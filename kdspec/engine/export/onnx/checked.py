@@ -38,7 +38,7 @@ class OutputDifference:
 
 
 @dataclass(frozen=True)
-class SplitAnswers:
+class EvaluatedRows:
     """The answers for the rows of a split."""
 
     metrics: Mapping[str, float]
@@ -57,15 +57,15 @@ class CheckedRows:
     rows: Sequence[int]
     """Those that the metrics are of: all of a split for evaluation, or none of `train`."""
 
-    def answers(self, forward: ModelRunner) -> SplitAnswers:
+    def answers(self, forward: ModelRunner) -> EvaluatedRows:
         """The metrics of a model, and what its evaluator keeps of its answers."""
         if not self.rows:
-            return SplitAnswers({}, ())
+            return EvaluatedRows({}, ())
         task = self.loader.task
         outcome = evaluate(forward, task, self.loader, BATCH, self.rows, evaluator=self.evaluator)
-        return SplitAnswers(outcome.metrics, outcome.states)
+        return EvaluatedRows(outcome.metrics, outcome.states)
 
-    def of_file(self, model: OnnxModel, features: Mapping[str, Feature]) -> SplitAnswers:
+    def of_file(self, model: OnnxModel, features: Mapping[str, Feature]) -> EvaluatedRows:
         """The same of an ONNX file; `features` are as its outputs have them."""
         return self.answers(ModelRunner(self.findings, model, features, chooses=False))
 

@@ -34,7 +34,7 @@ from kdspec.engine.forward.memory import size
 from kdspec.engine.forward.model_findings import ModelFindings
 from kdspec.engine.forward.model_runner import ModelRunner
 from kdspec.engine.forward.models import Models
-from kdspec.engine.prediction.untrained import refuse_untrained
+from kdspec.engine.forward.trained_heads import refuse_untrained
 from kdspec.engine.run.run_folder import RunFolder
 from kdspec.engine.teacher_cache.answered.answered import AnsweredPieces, AnsweredRows
 from kdspec.planning.feature_reader import locate

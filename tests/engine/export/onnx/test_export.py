@@ -147,6 +147,6 @@ def test_an_inner_value_gives_up_the_name_of_an_output(tmp_path):
 def test_nothing_of_onnx_is_imported_before_it_is_needed():
     import subprocess
 
-    code = "import sys, kdspec.cli.commands.export, kdspec.engine.export.onnx.export\n"
+    code = "import sys, kdspec.cli.commands.one_run.export, kdspec.engine.export.onnx.export\n"
     code += "print([name for name in ('onnx', 'onnxruntime', 'onnxscript') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -46,8 +46,8 @@ def bench(
     """Compare teacher and student of a finished run: latency, throughput and memory on rows of its data."""
     import torch
 
+    from kdspec.cli.commands.one_run.finished_run import finished_run
     from kdspec.cli.commands.run import check_device
-    from kdspec.cli.finished_run import finished_run
     from kdspec.cli.print_diagnostics import show
     from kdspec.engine.evaluation.benchmark import measure
     from kdspec.render.speed import caption, table

@@ -1,4 +1,4 @@
-"""A section of the report with the models of the run that were exported."""
+"""The section of the report on models of the run that were exported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from kdspec.api.hooks import hookimpl
 from kdspec.api.report import Report, Section
 from kdspec.source import read_back
 from kdspec.source.read_back import Count, Damage, Form
@@ -39,8 +38,7 @@ class _Check(BaseModel):
 _CHECK: Form[_Check] = Form(_Check)
 
 
-@hookimpl
-def kdspec_report(report: Report) -> Iterator[Section]:
+def export_sections(report: Report) -> Iterator[Section]:
     """The files in `onnx/` of the run's folder, with size and metric beside the model in torch."""
     found = [
         (file.parent, check) for file in sorted((report.folder / _FOLDER).glob(f"*/{_FILE}")) if (check := _read(file))

@@ -16,7 +16,7 @@ from kdspec.diagnostics.finding import Finding, FindingError
 
 if TYPE_CHECKING:
     from kdspec.api.plan.plan import Plan
-    from kdspec.cli.finished_run import FinishedRun
+    from kdspec.cli.commands.one_run.finished_run import FinishedRun
     from kdspec.engine.export.onnx.result import Exported
 
 _PACKAGES = ("onnx", "onnxruntime", "onnxscript")
@@ -64,7 +64,7 @@ def export(
         wanted = "`--int8` is a second ONNX file: add `--onnx`" if int8 else "to which format? Add `--onnx`"
         raise typer.BadParameter(wanted, param_hint="--int8" if int8 else "--onnx")
     _check_packages()
-    from kdspec.cli.finished_run import check_model, finished_run, task_of
+    from kdspec.cli.commands.one_run.finished_run import check_model, finished_run, task_of
 
     run = finished_run(invocation, folder)
     name = model or run.plan.final_stage.student
