@@ -97,7 +97,7 @@ def _explain(invocation: Invocation, error: DiagnosticError | FindingError) -> E
         if diagnostic.cause is not None:
             invocation.err.trace(diagnostic.cause)
     # Wrong files, plugins and processes of the command line are misuse; errors in the spec have a code of their own.
-    misused = any(diagnostic.code in {"KD003", "KD203", "KD508", "KD513"} for diagnostic in diagnostics)
+    misused = any(diagnostic.code in {"KD003", "KD203", "KD508", "KD513", "KD530"} for diagnostic in diagnostics)
     return ExitCode.USAGE if misused else ExitCode.SPEC
 
 

@@ -229,6 +229,8 @@ def _set_untrusted(context: typer.Context, wanted: bool) -> bool:  # noqa: FBT00
 
 
 def _set_quiet(context: typer.Context, wanted: bool) -> bool:  # noqa: FBT001 - typer calls it
+    if wanted and context.obj.detail == "verbose":
+        raise typer.BadParameter("excludes `--verbose`", param_hint="--quiet")
     if wanted:
         context.obj.be("quiet")
     return wanted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,9 @@ DATA = {
     "cache": [("--list", "--json", "--folder", "caches")],
     "bench": [("runs/toy", "--json", "--rounds", "1", "--device", "cpu")],
     "export": [("runs/toy", "--onnx", "--json", "-o", "exported")],
+    "runs": [("--json",)],
+    "compare": [("runs/toy", "runs/other", "--json")],
+    "doctor": [("--json",)],
     "schema": [()],
 }
 """The commands that print JSON."""
@@ -71,6 +75,7 @@ def home(tmp_path_factory):
         assert main(["run", "spec.yaml", "--device", "cpu", *PLUGINS]) == 0
     finally:
         os.chdir(before)
+    shutil.copytree(folder / "runs" / "toy", folder / "runs" / "other")
     return folder
 
 
@@ -103,7 +108,7 @@ def test_data_is_data_whatever_a_plugin_prints(printed, arguments):
     assert code == (1 if "wrong.yaml" in arguments else 0), err
     json.loads(out)
     assert "noise" not in out.replace("with noise", "")
-    if arguments[0] not in ("cache", "parameters"):  # which need no plugin
+    if arguments[0] not in ("cache", "parameters", "runs", "compare"):  # which need no plugin
         for way in ("print", "sys.stdout", "os.write", "C", "logging"):
             assert f"noise of {way} in import" in err
 

@@ -13,6 +13,7 @@ import typer
 from kdspec.api.hooks import hookimpl
 from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
+from kdspec.cli.shell.completion import complete_run
 from kdspec.diagnostics.finding import FindingError
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def predict(
             metavar="RUN|MODEL",
             exists=True,
             help="The folder of a run, such as runs/my-run, or that of a model with a head.",
+            autocompletion=complete_run,
         ),
     ],
     *,

@@ -12,6 +12,7 @@ import typer
 from kdspec.api.hooks import hookimpl
 from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
+from kdspec.cli.shell.completion import complete_run
 from kdspec.diagnostics.finding import Finding, FindingError
 
 if TYPE_CHECKING:
@@ -38,7 +39,12 @@ def kdspec_commands(commands: typer.Typer) -> None:
 
 def export(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a run, such as runs/my-run.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN_DIR", help="The folder of a run, such as runs/my-run.", autocompletion=complete_run
+        ),
+    ],
     *,
     onnx: Annotated[bool, typer.Option("--onnx", help="Write an ONNX file, for onnxruntime.")] = False,
     int8: Annotated[

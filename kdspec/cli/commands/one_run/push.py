@@ -12,6 +12,7 @@ import typer
 
 from kdspec.api.hooks import hookimpl
 from kdspec.cli.invocation import Invocation
+from kdspec.cli.shell.completion import complete_run
 
 _EXAMPLES = """\b
 Examples:
@@ -32,7 +33,12 @@ def kdspec_commands(commands: typer.Typer) -> None:
 
 def push(
     context: typer.Context,
-    run: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The folder of a finished run, such as runs/my-run.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN_DIR", help="The folder of a finished run, such as runs/my-run.", autocompletion=complete_run
+        ),
+    ],
     repo: Annotated[str, typer.Argument(metavar="REPO", help="The name on the hub: owner/name.")],
     *,
     model: Annotated[
