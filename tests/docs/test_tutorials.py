@@ -83,3 +83,11 @@ def test_the_import_of_the_tutorial_finds_the_mistake_that_is_shown(tmp_path, sm
     assert told["stages"]["distil"] == made["stages"]["distil"]
     assert told["models"]["student"] == made["models"]["student"]
     assert list(told["stages"]) == ["fine_tune", *made["stages"]]
+
+
+def test_the_readme_has_the_same_commands_in_both_languages():
+    first, second = (
+        re.findall(r"^ {4}kdspec ([a-z-]+)", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
+        for page in ("README.md", "README.zh.md")
+    )
+    assert second == first
