@@ -416,10 +416,14 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_the_changelog_has_an_entry():
+def test_the_changelog_has_a_section_for_what_comes_and_one_for_the_version():
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    unreleased = text.partition("## [Unreleased]")[2].partition("\n## ")[0]
-    assert re.search(r"^- \S", unreleased, re.MULTILINE)
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert re.findall(r"^## \[(.*?)\]", text, re.MULTILINE)[:2] == ["Unreleased", version]
+    released = re.search(
+        rf"^## \[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL
+    )
+    assert re.search(r"^- \S", released[1], re.MULTILINE)
 
 
 def test_all_names_what_is_public_in_order():

@@ -43,7 +43,7 @@ def clean(
     folder: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[RUN_DIR]",
+            metavar="RUN_DIR",
             help="The folder of a run, such as runs/my-run; without it all finished runs, and unused teacher caches.",
             autocompletion=complete_run,
         ),

@@ -28,7 +28,7 @@ def kdspec_commands(commands: typer.Typer) -> None:
 
 def runs(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder that contains runs.")] = Path("runs"),
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder that contains runs.")] = Path("runs"),
     *,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
