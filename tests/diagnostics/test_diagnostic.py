@@ -115,7 +115,7 @@ class TestEachCode:
 
     def test_is_listed_under_its_number(self, code):
         assert CODES[code.code] is code
-        assert re.fullmatch(r"KD[0-6]\d\d", code.code)
+        assert re.fullmatch(r"KD[0-7]\d\d", code.code)
 
 
 def test_the_table_is_in_order_and_cannot_be_changed():
