@@ -17,6 +17,7 @@ from kdspec.api.plan.plan import Plan
 from kdspec.api.working.pieces import PutsTogether
 from kdspec.api.working.standalone import Standalone
 from kdspec.api.working.task import BuiltTask, Reader
+from kdspec.data.prompted.prompt_tokenizer import PromptTokenizer
 from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.evaluation.best_model import evaluated_features
@@ -75,6 +76,7 @@ class Exporter:
         tasks = built_tasks(self.plan)
         task, models = tasks[self.task], self._models(tasks)
         reader = models.reader(self.model)
+        self._refuse_prompts(reader)
         # A model that a spec has in 16 bits is exported and compared in 32, which every runtime has.
         module = models.view(self.model, self.task).float()
         split = table_split(task)
@@ -115,6 +117,13 @@ class Exporter:
         refuse_untrained(models, self.model, self.task)
         models.prepared(self.model, torch.device("cpu"), trains=False, eager=False)
         return models
+
+    def _refuse_prompts(self, reader: Reader) -> None:
+        """Raise KD531 for a model that answers prompts: what it reads of a row is made here, and no tokenizer file has it."""
+        if isinstance(reader.tokenizer, PromptTokenizer):
+            message = f"`{self.model}` answers a prompt for each row, which an ONNX file with a tokenizer cannot do"
+            help_ = "export the student that it teaches"
+            raise FindingError(Finding("KD531", message, ("models", self.model), key=True, help=help_))
 
     def _checked(
         self, task: BuiltTask, split: str | None, module: nn.Module, reader: Reader

@@ -11,6 +11,7 @@ import onnx
 import pytest
 import torch
 from exported import use
+from tiny_readers import TEXTS, language_model, written
 from torch import nn
 
 from kdspec import Model
@@ -30,6 +31,22 @@ adaptors: {student: {logits: '%s', labels: batch.label}}
 stages:
   s:
     distiller: {supervised: {model: student}}
+    training: {steps: 1, batch_size: 4, evaluate: null}
+"""
+
+
+PROMPTED = """\
+kdspec: 1
+name: asked
+tasks:
+  topics:
+    sequence_classification: {data: {csv: {train: train.csv}}, text: text, label: label, labels: [x, y, z]}
+models:
+  reader: {llm_reader: {path: ./lm, prompt: "w1 {text} w2 {options} w3", options: {x: w5, y: w6 w7, z: w8}}}
+  student: {bigru: {tokenizer: ./lm, embedding: 8, hidden: 8}}
+stages:
+  distil:
+    distiller: {general: {teacher: reader, student: student}}
     training: {steps: 1, batch_size: 4, evaluate: null}
 """
 
@@ -115,6 +132,19 @@ def test_outputs_inside_of_a_model_are_refused(exporter, tmp_path):
     with pytest.raises(FindingError, match="`logits` of `student` is read inside of it") as raised:
         made.write(tmp_path / "out")
     assert raised.value.findings[0].code == "KD531"
+
+
+def test_a_language_model_that_answers_prompts_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("KDSPEC_CACHE", str(tmp_path / "cache"))
+    language_model(tmp_path / "lm")
+    written(tmp_path, "train.csv", TEXTS)
+    folder = run(PROMPTED, tmp_path / "runs", folder=tmp_path).folder
+    made = Exporter(
+        plan=plan(PROMPTED, registry(), folder=tmp_path), run=RunFolder(folder), model="reader", task="topics", int8=False,
+        threads=(1,), tell=lambda _: None,
+    )  # fmt: skip
+    with pytest.raises(FindingError, match="KD531 `reader` answers a prompt for each row"):
+        made.write(tmp_path / "out")
 
 
 @pytest.mark.parametrize("relative", [2e-3, float("inf"), float("nan")])
