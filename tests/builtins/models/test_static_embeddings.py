@@ -267,7 +267,7 @@ def test_another_network_teaches_vectors_of_tokens_where_it_has_a_vector_of_a_te
     models = {"teacher": BiGruModel(tokenizer=str(sentences / "tiny"), hidden=8)}
     models["student"] = StaticTextModel(like="teacher", width=8, sif=None)
     contexts = {name: ModelContext(name=name, models=models, head=Head(kind="embedding")) for name in models}
-    teacher = models["teacher"].build(contexts["teacher"])
+    teacher = models["teacher"].build(contexts["teacher"]).eval()
     student = models["student"].build(replace(contexts["student"], built={"teacher": teacher}))
     vectors = teacher(torch.tensor([[2, 9, 3], [2, 7, 3]]))["embedding"]
     found = student.embeddings.weight[[9, 7]]
