@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from importlib.metadata import version
 
 import pytest
 
@@ -98,7 +99,7 @@ def test_a_run_is_logged_whole(store, folder, tmp_path):
     assert name.startswith("tracked-")
     config = store.get_run_config("kdspec", name)
     assert config["stages"]["distil"]["training"]["steps"] == 6
-    assert config["versions"]["kdspec"] == "0.1.0"
+    assert config["versions"]["kdspec"] == version("kdspec")
     for curve_name in ("loss", "terms/soft_labels", "terms/hard_labels", "lr/student", "validation/accuracy"):
         assert curve(store, f"distil/{curve_name}") == pytest.approx(logged(ran, curve_name)) != {}
     assert len(curve(store, "fit/loss")) == 2

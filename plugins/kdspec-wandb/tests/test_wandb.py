@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -133,7 +134,7 @@ def test_a_run_is_logged_whole(place, folder, tmp_path):
     assert (begun.display_name, begun.project) == ("tracked", "kdspec")
     config = {item.key: json.loads(item.value_json) for item in begun.config.update}
     assert config["stages"]["distil"]["training"]["steps"] == 6
-    assert config["versions"]["kdspec"] == "0.1.0"
+    assert config["versions"]["kdspec"] == version("kdspec")
     for name in ("loss", "terms/soft_labels", "terms/hard_labels", "lr/student", "validation/accuracy"):
         assert curve(found, name) == pytest.approx(logged(ran, name)) != {}
     assert len(curve(found, "loss", "fit")) == 2
