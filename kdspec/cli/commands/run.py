@@ -153,9 +153,7 @@ def run(
     finally:
         err.quiet = False
     if here.rank == 0:
-        invocation.stop.saved = (
-            f"the run is finished: `kdspec report {shlex.quote(str(result.folder))}` writes its report"
-        )
+        invocation.stop.saved = f"the run is finished, in {result.folder}"
         show(place(unwritten, None), {}, reading.name, err)
         _show_result(invocation, result, command)
 

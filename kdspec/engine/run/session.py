@@ -141,7 +141,7 @@ class Session:
                     self.plan, self.registry, RunFolder(self.folder), process_group,
                     restart=self.restart, resume=self.resume, at_end=at_end,
                 )  # fmt: skip
-                return self._closed(self._run(self._opened, stop, began), process_group)
+                return self._closed(self._run(self._opened, stop, began), process_group, stop)
             except Stop as asked:
                 stop.arrived()
                 raise Interrupted(asked.number) from None
@@ -264,8 +264,9 @@ class Session:
         process_group.barrier()
         return Result(self.folder, rows, folder.student, tuple(done))
 
-    def _closed(self, result: Result, process_group: ProcessGroup) -> Result:
+    def _closed(self, result: Result, process_group: ProcessGroup, stop: StopSignal) -> Result:
         if process_group.is_main:
+            stop.saved = "the run is finished, but for its report: the same command writes it"
             self.when_finished()
         return result
 
