@@ -258,20 +258,25 @@ def stands_alone(block: Block) -> bool:
 
 @pytest.mark.parametrize("block", [param for param in every("python") if stands_alone(param.values[0])])
 def test_python_in_the_documentation_runs(block, tmp_path, monkeypatch):
-    leave_a_student(tmp_path / "runs" / "quickstart" / "student")
+    for run in re.findall(r"runs/([\w-]+)/student", block.text):
+        leave_a_student(tmp_path / "runs" / run / "student", STUDENTS[run])
     monkeypatch.chdir(tmp_path)
     with contextlib.redirect_stdout(io.StringIO()) as out:
         exec(compile(block.text, str(block), "exec"), {"__name__": "example"})
     assert ("print(" in block.text) == bool(out.getvalue())
 
 
-def leave_a_student(folder: Path) -> None:
-    from transformers import AutoModelForSequenceClassification
+STUDENTS = {"quickstart": "AutoModelForSequenceClassification", "api": "AutoModelForSequenceClassification"}
+"""The class in transformers of the students that the pages load, by the name of their run."""
+
+
+def leave_a_student(folder: Path, kind: str) -> None:
+    import transformers
 
     from kdspec.testing import tiny
 
     tiny(folder)
-    AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2).save_pretrained(folder)
+    getattr(transformers, kind).from_pretrained(folder, num_labels=2).save_pretrained(folder)
 
 
 TESTS = [param for param in every("python") if param.values[0].file.startswith("test_")]
