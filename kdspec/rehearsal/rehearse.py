@@ -29,6 +29,7 @@ from kdspec.engine.run.task_heads import conflicts
 from kdspec.hf import heads
 from kdspec.registry.registry import Registry
 from kdspec.rehearsal.alike import Alike
+from kdspec.rehearsal.convertible import convertible
 from kdspec.rehearsal.examples import Examples, examples, made_up, tokens_of
 from kdspec.rehearsal.lengths import ROWS, measured
 from kdspec.rehearsal.result import Initialization, Lengths, ModelSize, Rehearsal, RehearsedStage, together
@@ -129,7 +130,7 @@ class _Rehearsing:
             self.broken.add(name)
             return None
         try:
-            with self.mode:
+            with convertible(self.mode):
                 module = self.models.module(name)
                 initialization = self._initialization(name, module)
         except FindingError as error:
