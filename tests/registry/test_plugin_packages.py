@@ -17,6 +17,7 @@ import pytest
 import kdspec
 from kdspec.launch import trackers
 from kdspec.source import extends
+from kdspec.testing import SmallRun
 
 ROOT = Path(kdspec.__file__).parent.parent
 PACKAGES = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
@@ -102,18 +103,18 @@ def test_the_packages_without_components_are_the_trackers():
 
 
 @pytest.mark.parametrize("package", TRACKERS, ids=lambda package: package.name)
-def test_a_tracker_is_installed_used_and_uninstalled(package, environment, library, tmp_path, monkeypatch):
-    name, spec = package.name.removeprefix("kdspec-"), library / "quickstart.yaml"
-    stages = extends.load(spec, environ={}).data["stages"]
+def test_a_tracker_is_installed_used_and_uninstalled(package, environment, tmp_path, monkeypatch):
+    name, spec = package.name.removeprefix("kdspec-"), SmallRun(tmp_path / "small").folder / "spec.yaml"
     source = shutil.copytree(package, tmp_path / "source", ignore=shutil.ignore_patterns("build", "*.egg-info"))
     for variable, value in OFFLINE.items():
         monkeypatch.setenv(variable, value)
 
     environment.python(*PIP, "install", "--quiet", "--no-deps", "--no-build-isolation", source)
     assert f"{package.name} 0.1.0\n" in environment.kdspec("plugins")
-    said = environment.kdspec("run", spec, "--track", name, *short(stages), cwd=tmp_path)
-    assert "is not called again" not in said
-    assert (tmp_path / "runs" / "quickstart" / f"{name}-id.txt").is_file()
+    environment.kdspec("run", spec, "--track", name, cwd=tmp_path)
+    run = tmp_path / "runs" / "small"
+    assert " raised " not in (run / "events.jsonl").read_text(encoding="utf-8")
+    assert (run / f"{name}-id.txt").is_file()
 
     environment.python(*PIP, "uninstall", "--quiet", "--yes", package.name)
     said = environment.kdspec("run", spec, "--track", name, code=2, cwd=tmp_path)

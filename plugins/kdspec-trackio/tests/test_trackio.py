@@ -2,72 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from importlib.metadata import version
 
 import pytest
 
-import kdspec
-from kdspec import hookimpl
-from kdspec.events import Evaluated, Note, StepDone, curves
-from kdspec.testing import tiny
-
-SPEC = """\
-kdspec: 1
-name: tracked
-tasks:
-  words:
-    sequence_classification:
-      data: {csv: {train: rows.csv, validation: rows.csv}}
-      text: text
-      label: label
-models:
-  teacher: {transformers: {path: ./teacher}}
-  student: {transformers: {like: teacher, config: {num_hidden_layers: 1}}}
-stages:
-  fit:
-    distiller: {supervised: {model: teacher}}
-    training: {steps: 2, log_every: 1}
-  distil:
-    distiller: {general: {teacher: teacher, student: student, soft_labels: {loss: kl}, hard_labels: {weight: 0.5}}}
-    training: {steps: 6, batch_size: 4, log_every: 1, evaluate: {every_steps: 3}, checkpoint: {every_steps: 2}}
-"""
-
-
-class Stopping:
-    """Stops the run after a step, as Ctrl-C does."""
-
-    __name__ = "stopping"
-
-    @hookimpl
-    def kdspec_observe(self, event):
-        if isinstance(event, StepDone) and (event.stage, event.step) == ("distil", 4):
-            os.kill(os.getpid(), signal.SIGINT)
+from kdspec.events import Note
+from kdspec.testing import SmallRun, logged_curves
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A folder with the spec, its model and its rows."""
-    folder = tmp_path_factory.mktemp("tracked")
-    tiny(folder / "teacher", layers=2, labels=["a", "b"])
-    (folder / "rows.csv").write_text("text,label\n" + "one,a\ntwo,b\n" * 6)
-    (folder / "spec.yaml").write_text(SPEC)
-    return folder
-
-
-def run(folder, output, *plugins, track="trackio", **values):
-    """A run of the spec; `values` are those of `set`."""
-    return kdspec.run(
-        folder / "spec.yaml", output=output, plugins=plugins, track=track, set=values, device="cpu", progress=False
-    )
-
-
-def logged(run, name, stage="distil"):
-    """The values of a curve in the log of kdspec, by step."""
-    events = [each.event for each in run.events if type(each.event) in (StepDone, Evaluated)]
-    found = [(event.step, curves(event)) for event in events if event.stage == stage]
-    return {step: values[name] for step, values in found if name in values}
+def small(tmp_path_factory):
+    """What is run: nothing in it changes."""
+    return SmallRun(tmp_path_factory.mktemp("tracked"), name="tracked")
 
 
 @pytest.fixture
@@ -93,16 +39,15 @@ def curve(store, name):
     return {row["step"]: row["value"] for row in rows}
 
 
-def test_a_run_is_logged_whole(store, folder, tmp_path):
-    ran = run(folder, tmp_path / "runs")
+def test_a_run_is_logged_whole(store, small, tmp_path):
+    ran = small.run(tmp_path / "runs", track="trackio")
     name = tracked(store)
     assert name.startswith("tracked-")
     config = store.get_run_config("kdspec", name)
     assert config["stages"]["distil"]["training"]["steps"] == 6
     assert config["versions"]["kdspec"] == version("kdspec")
-    for curve_name in ("loss", "terms/soft_labels", "terms/hard_labels", "lr/student", "validation/accuracy"):
-        assert curve(store, f"distil/{curve_name}") == pytest.approx(logged(ran, curve_name)) != {}
-    assert len(curve(store, "fit/loss")) == 2
+    for each, values in logged_curves(ran).items():
+        assert curve(store, each) == pytest.approx(values)
     assert list(curve(store, "words/student/accuracy").values()) == [ran.metrics["accuracy"]]
     (table,) = [row["table"] for row in store.get_logs("kdspec", name) if "table" in row]
     assert "trackio.table" in str(table)
@@ -110,21 +55,20 @@ def test_a_run_is_logged_whole(store, folder, tmp_path):
     assert artifact["type"] == "report"
 
 
-def test_a_resumed_run_continues_its_curves(store, folder, tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        run(folder, tmp_path / "runs", Stopping())
-    ran = run(folder, tmp_path / "runs")
-    assert curve(store, "distil/loss") == pytest.approx(logged(ran, "loss"))
+def test_a_resumed_run_continues_its_curves(store, small, tmp_path):
+    small.stopped(tmp_path / "runs", track="trackio")
+    ran = small.run(tmp_path / "runs", track="trackio")
+    assert curve(store, "distil/loss") == pytest.approx(logged_curves(ran)["distil/loss"])
 
 
-def test_a_failing_store_costs_one_warning(store, folder, tmp_path, monkeypatch):
+def test_a_failing_store_costs_one_warning(store, small, tmp_path, monkeypatch):
     monkeypatch.setattr("trackio.init", lambda **_: 1 / 0)
-    ran = run(folder, tmp_path / "runs")
+    ran = small.run(tmp_path / "runs", track="trackio")
     (note,) = [each.event.text for each in ran.events if isinstance(each.event, Note) and "trackio" in each.event.text]
     assert "ZeroDivisionError" in note
     assert ran.metrics
 
 
-def test_without_track_nothing_is_logged(store, folder, tmp_path):
-    run(folder, tmp_path / "runs", track=())
+def test_without_track_nothing_is_logged(store, small, tmp_path):
+    small.run(tmp_path / "runs")
     assert not (tmp_path / "trackio").exists()

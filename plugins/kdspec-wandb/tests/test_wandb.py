@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,77 +10,16 @@ import pytest
 import wandb
 from wandb.proto.wandb_internal_pb2 import Record
 
-import kdspec
-from kdspec import LogitLoss, hookimpl
-from kdspec.events import Evaluated, Note, StepDone, curves
-from kdspec.testing import tiny
+from kdspec.events import Note
+from kdspec.testing import SmallRun, logged_curves
 
 BLOCK, HEADER = 32768, 7
 
-SPEC = """\
-kdspec: 1
-name: tracked
-tasks:
-  words:
-    sequence_classification:
-      data: {csv: {train: rows.csv, validation: rows.csv}}
-      text: text
-      label: label
-models:
-  teacher: {transformers: {path: ./teacher}}
-  student: {transformers: {like: teacher, config: {num_hidden_layers: 1}}}
-stages:
-  fit:
-    distiller: {supervised: {model: teacher}}
-    training: {steps: 2, log_every: 1}
-  distil:
-    distiller: {general: {teacher: teacher, student: student, soft_labels: {loss: kl}, hard_labels: {weight: 0.5}}}
-    training: {steps: 6, batch_size: 4, log_every: 1, evaluate: {every_steps: 3}, checkpoint: {every_steps: 2}}
-"""
-
-
-class Stopping:
-    """Stops the run after a step, as Ctrl-C does."""
-
-    __name__ = "stopping"
-
-    @hookimpl
-    def kdspec_observe(self, event):
-        if isinstance(event, StepDone) and (event.stage, event.step) == ("distil", 4):
-            os.kill(os.getpid(), signal.SIGINT)
-
-
-class Infinite(LogitLoss):
-    """Infinite."""
-
-    name = "infinite"
-
-    def build(self, context):
-        return lambda student, teacher, *, temperature: student.mean() * float("inf")
-
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A folder with the spec, its model and its rows."""
-    folder = tmp_path_factory.mktemp("tracked")
-    tiny(folder / "teacher", layers=2, labels=["a", "b"])
-    (folder / "rows.csv").write_text("text,label\n" + "one,a\ntwo,b\n" * 6)
-    (folder / "spec.yaml").write_text(SPEC)
-    return folder
-
-
-def run(folder, output, *plugins, track="wandb", **values):
-    """A run of the spec; `values` are those of `set`."""
-    return kdspec.run(
-        folder / "spec.yaml", output=output, plugins=plugins, track=track, set=values, device="cpu", progress=False
-    )
-
-
-def logged(run, name, stage="distil"):
-    """The values of a curve in the log of kdspec, by step."""
-    events = [each.event for each in run.events if type(each.event) in (StepDone, Evaluated)]
-    found = [(event.step, curves(event)) for event in events if event.stage == stage]
-    return {step: values[name] for step, values in found if name in values}
+def small(tmp_path_factory):
+    """What is run: nothing in it changes."""
+    return SmallRun(tmp_path_factory.mktemp("tracked"), name="tracked")
 
 
 @pytest.fixture
@@ -117,27 +54,26 @@ def tracked(place):
     return [record for file in files for record in records(file)]
 
 
-def curve(found, name, stage="distil"):
+def curve(found, name):
     """The values of a curve by the step of its stage."""
-    values = {}
+    values, axis = {}, f"{name.partition('/')[0]}/step"
     for record in found:
         items = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
-        if f"{stage}/{name}" in items:
-            values[items[f"{stage}/step"]] = items[f"{stage}/{name}"]
+        if name in items:
+            values[items[axis]] = items[name]
     return values
 
 
-def test_a_run_is_logged_whole(place, folder, tmp_path):
-    ran = run(folder, tmp_path / "runs")
+def test_a_run_is_logged_whole(place, small, tmp_path):
+    ran = small.run(tmp_path / "runs", track="wandb")
     found = tracked(place)
     (begun,) = [record.run for record in found if record.WhichOneof("record_type") == "run"]
     assert (begun.display_name, begun.project) == ("tracked", "kdspec")
     config = {item.key: json.loads(item.value_json) for item in begun.config.update}
     assert config["stages"]["distil"]["training"]["steps"] == 6
     assert config["versions"]["kdspec"] == version("kdspec")
-    for name in ("loss", "terms/soft_labels", "terms/hard_labels", "lr/student", "validation/accuracy"):
-        assert curve(found, name) == pytest.approx(logged(ran, name)) != {}
-    assert len(curve(found, "loss", "fit")) == 2
+    for name, values in logged_curves(ran).items():
+        assert curve(found, name) == pytest.approx(values)
     summary = {
         item.key or "/".join(item.nested_key): json.loads(item.value_json)
         for record in found
@@ -155,40 +91,38 @@ def test_a_run_is_logged_whole(place, folder, tmp_path):
     assert [record.exit.exit_code for record in found if record.WhichOneof("record_type") == "exit"] == [0]
 
 
-def test_a_resumed_run_continues_its_curves(place, folder, tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        run(folder, tmp_path / "runs", Stopping())
-    ran = run(folder, tmp_path / "runs")
+def test_a_resumed_run_continues_its_curves(place, small, tmp_path):
+    small.stopped(tmp_path / "runs", track="wandb")
+    ran = small.run(tmp_path / "runs", track="wandb")
     found = tracked(place)
     begun = [record.run.run_id for record in found if record.WhichOneof("record_type") == "run"]
     assert (len(begun), len(set(begun))) == (2, 1)
-    assert curve(found, "loss") == pytest.approx(logged(ran, "loss"))
+    assert curve(found, "distil/loss") == pytest.approx(logged_curves(ran)["distil/loss"])
 
 
-def test_nothing_of_it_keeps_the_run_from_resuming(place, folder, tmp_path):
+def test_nothing_of_it_keeps_the_run_from_resuming(place, small, tmp_path):
     """W&B makes links beside its files, and a run folder with links is refused."""
-    run(folder, tmp_path / "runs")
-    assert run(folder, tmp_path / "runs", track=()).metrics
+    small.run(tmp_path / "runs", track="wandb")
+    assert small.run(tmp_path / "runs").metrics
 
 
-def test_without_a_login_there_is_one_warning(place, folder, tmp_path, monkeypatch):
+def test_without_a_login_there_is_one_warning(place, small, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    ran = run(folder, tmp_path / "runs")
+    ran = small.run(tmp_path / "runs", track="wandb")
     (note,) = [each.event.text for each in ran.events if isinstance(each.event, Note) and "wandb" in each.event.text]
     assert "not logged in to Weights & Biases: run `wandb login`, or set WANDB_MODE=offline" in note
     assert ran.metrics
 
 
-def test_a_failed_run_is_marked(place, folder, tmp_path):
-    with pytest.raises(kdspec.RunError, match="KD501"):
-        run(folder, tmp_path / "runs", Infinite, **{"stages.distil.distiller.general.soft_labels.loss": "infinite"})
+def test_a_failed_run_is_marked(place, small, tmp_path):
+    assert "KD501" in str(small.failed(tmp_path / "runs", track="wandb"))
     assert [r.exit.exit_code for r in tracked(place) if r.WhichOneof("record_type") == "exit"] == [1]
 
 
-def test_without_track_nothing_is_logged(place, folder, tmp_path):
-    run(folder, tmp_path / "runs", track=())
+def test_without_track_nothing_is_logged(place, small, tmp_path):
+    small.run(tmp_path / "runs")
     assert not place.exists()
     assert not list(Path(tmp_path / "runs").rglob("wandb*"))

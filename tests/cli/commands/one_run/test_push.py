@@ -11,29 +11,8 @@ import yaml
 from fake_hub import FakeHub
 from huggingface_hub import ModelCard, constants
 
-import kdspec as in_python
-from kdspec.testing import tiny
+from kdspec.testing import SmallRun
 
-SPEC = """\
-kdspec: 1
-name: pushed
-tasks:
-  words:
-    sequence_classification:
-      data: {csv: {train: rows.csv, validation: rows.csv}}
-      text: text
-      label: label
-models:
-  teacher: {transformers: {path: ./teacher}}
-  student: {transformers: {like: teacher, config: {num_hidden_layers: 1}}}
-stages:
-  fit:
-    distiller: {supervised: {model: teacher}}
-    training: {steps: 1}
-  distil:
-    distiller: {general: {teacher: teacher, student: student, soft_labels: {loss: kl}}}
-    training: {steps: 1}
-"""
 CARD = "---\nlicense: apache-2.0\nbase_model: someone/base\n---\n\n# A teacher\n"
 
 pytestmark = pytest.mark.slow
@@ -43,11 +22,9 @@ pytestmark = pytest.mark.slow
 def made(tmp_path_factory):
     """A finished run, beside the teacher that it has loaded."""
     folder = tmp_path_factory.mktemp("pushed")
-    tiny(folder / "teacher", layers=2, labels=["a", "b"])
+    small = SmallRun(folder, name="pushed")
     (folder / "teacher" / "README.md").write_text(CARD)
-    (folder / "rows.csv").write_text("text,label\n" + "one,a\ntwo,b\n" * 6)
-    (folder / "spec.yaml").write_text(SPEC)
-    in_python.run(folder / "spec.yaml", output=folder / "runs", device="cpu", progress=False)
+    small.run(folder / "runs")
     return folder
 
 
