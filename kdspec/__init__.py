@@ -68,6 +68,7 @@ from kdspec.api.spec.model_folders import has_tokenizer
 from kdspec.api.spec.spec import Spec, Training
 from kdspec.api.spec.spec_source import SpecSource
 from kdspec.api.spec.task_sampling import Sampling
+from kdspec.api.tracker import FinalResults, RunOutcome, Tracker
 from kdspec.api.working.batch import Batch
 from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.pieces import Pieces, PutsTogether
@@ -121,6 +122,7 @@ __all__ = [
     "Features",
     "FieldPath",
     "FieldPathError",
+    "FinalResults",
     "Finding",
     "Head",
     "HeadLogits",
@@ -167,6 +169,7 @@ __all__ = [
     "RowAnswers",
     "Run",
     "RunError",
+    "RunOutcome",
     "Sampling",
     "Schedule",
     "Scope",
@@ -193,6 +196,7 @@ __all__ = [
     "Temperature",
     "Term",
     "TopKLogits",
+    "Tracker",
     "TrainedHead",
     "Training",
     "View",

@@ -47,7 +47,8 @@ def kdspec_observe(event: Event, session: Any) -> None:
     once with its package and not called again in this run. `session.folder` is the run's folder, `session.kept` a
     mapping for data needed from one event to the next, and `session.at_end.callback(close)` registers a function that is
     called when the run ends, also after an error; a finished run has its `table.json` and `report.html` then. `session.track`
-    has the names of `--track`: a tracker observes only if its own, that of its entry point, is among them.
+    has the names of `--track`: a tracker observes only if its own, that of its entry point, is among them; `Tracker.observe`
+    sees to that.
     """
 
 

@@ -16,6 +16,7 @@ from kdspec import (
     Diagnostic,
     Distiller,
     FeatureLoss,
+    FinalResults,
     Finding,
     LayerMap,
     LogitLoss,
@@ -34,18 +35,20 @@ from kdspec import (
     Plan,
     Projection,
     ProjectionContext,
+    RunOutcome,
     Schedule,
     Step,
     Strict,
     TaskNeeds,
     Temperature,
     Term,
+    Tracker,
     by_name,
     hookimpl,
     load_registry,
 )
-from kdspec.events import Event, StepDone
-from kdspec.testing import check, check_loss, registry, run, tiny
+from kdspec.events import Event, RunStarted, StepDone
+from kdspec.testing import SmallRun, check, check_loss, logged_curves, registry, run, tiny
 
 if TYPE_CHECKING:
     import torch
@@ -258,8 +261,32 @@ def kdspec_check(plan: Plan) -> Iterable[Finding]:
     yield Finding("plugin/name", f"`{plan.spec.name}` is no name", ("name",), severity="warning")
 
 
+class Lines(Tracker):
+    """A tracker."""
+
+    name = "plugin"
+
+    def begin(self, started: RunStarted, known: str | None) -> str:
+        return known or started.name
+
+    def log(self, values: Mapping[str, float], *, stage: str, step: int) -> None:
+        assert_type(self.spec, dict[str, Any])
+
+    def log_failure(self, failure: str) -> None:
+        pass
+
+    def log_results(self, results: FinalResults) -> None:
+        assert_type(results.columns, tuple[str, ...])
+        assert_type(results.metrics, dict[str, float])
+
+    def end(self, outcome: RunOutcome) -> None:
+        if outcome == "finished":
+            pass
+
+
 @hookimpl
 def kdspec_observe(event: Event, session: Any) -> None:
+    Lines.observe(event, session)
     match event:
         case StepDone(step=step, terms=terms):
             assert_type(step, int)
@@ -293,3 +320,4 @@ def tests() -> None:
     assert_type(errors, tuple[Diagnostic, ...])
     result = run("kdspec: 1", "runs", Loss, folder=tiny("model"))
     assert result.student.is_dir()
+    assert_type(logged_curves(SmallRun("small").run("runs", track="plugin")), dict[str, dict[int, float]])

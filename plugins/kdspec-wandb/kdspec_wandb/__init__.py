@@ -2,89 +2,67 @@
 
 from __future__ import annotations
 
-import json
 import os
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-import yaml
-
-from kdspec import hookimpl
-from kdspec.events import Evaluated, Event, RunFailed, RunFinished, RunStarted, StageStarted, StepDone, curves
-
-NAME = "wandb"
-"""The name for `--track`, and the key of the state that is kept between events."""
-_ID = "wandb-id.txt"
-"""The file in the run's folder by which a resumed run continues its curves."""
+from kdspec import FinalResults, RunOutcome, Tracker, hookimpl
+from kdspec.events import Event, RunStarted
 
 
 @hookimpl
 def kdspec_observe(event: Event, session: Any) -> None:
     """Log settings, curves, the final table and the report. What goes wrong is reported once by kdspec."""
-    if NAME not in session.track:
-        return
-    match event:
-        case RunStarted():
-            session.kept[NAME] = _begin(event, session.folder)
-            session.kept[f"{NAME}.code"] = 1
-            session.at_end.callback(_end, session)
-        case StageStarted():
-            # Each stage counts its own steps.
-            session.kept[NAME].define_metric(f"{event.stage}/*", step_metric=f"{event.stage}/step")
-        case StepDone() | Evaluated():
-            named = {f"{event.stage}/{name}": value for name, value in curves(event).items()}
-            session.kept[NAME].log({**named, f"{event.stage}/step": event.step})
-        case RunFinished():
-            session.kept[f"{NAME}.code"] = 0
-        case RunFailed():
-            session.kept[NAME].summary["failure"] = f"{event.code} {event.message}"
-        case _:
-            pass
+    WandbTracker.observe(event, session)
 
 
-def _begin(event: RunStarted, folder: Path) -> Any:
-    """The run in W&B: a new one, or the one that this folder has begun."""
-    import wandb
+class WandbTracker(Tracker):
+    """A run in Weights & Biases."""
 
-    if wandb.setup().settings.mode == "online" and not wandb.login(prompt=False):
-        raise RuntimeError("not logged in to Weights & Biases: run `wandb login`, or set WANDB_MODE=offline")
-    file = folder / _ID
-    run = wandb.init(
-        project=os.environ.get("WANDB_PROJECT", "kdspec"),
-        name=event.name,
-        id=file.read_text(encoding="utf-8") if file.is_file() else None,
-        resume="allow",
-        config={**yaml.safe_load((folder / "spec.yaml").read_text(encoding="utf-8")), "versions": event.versions},
-        settings=wandb.Settings(console="off"),
-    )
-    file.write_text(run.id, encoding="utf-8")
-    return run
+    name = "wandb"
+    run: Any
 
+    def begin(self, started: RunStarted, known: str | None) -> str:
+        """Begin or continue the run, with the spec as its configuration."""
+        import wandb
 
-def _end(session: Any) -> None:
-    run, code = session.kept[NAME], session.kept[f"{NAME}.code"]
-    if code == 0:
-        _results(run, session)
-    run.finish(exit_code=code)
+        if wandb.setup().settings.mode == "online" and not wandb.login(prompt=False):
+            raise RuntimeError("not logged in to Weights & Biases: run `wandb login`, or set WANDB_MODE=offline")
+        self.run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "kdspec"),
+            name=started.name,
+            id=known,
+            resume="allow",
+            config={**self.spec, "versions": started.versions},
+            settings=wandb.Settings(console="off"),
+        )
+        return str(self.run.id)
 
+    def begin_stage(self, stage: str) -> None:
+        """Give the curves of a stage an axis of their own: each stage counts its own steps."""
+        self.run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
 
-def _results(run: Any, session: Any) -> None:
-    """The table of the models, the student's metrics as the summary, and the report."""
-    import wandb
+    def log(self, values: Mapping[str, float], *, stage: str, step: int) -> None:
+        """Log points of curves."""
+        self.run.log({**values, f"{stage}/step": step})
 
-    rows = json.loads((session.folder / "table.json").read_text(encoding="utf-8"))
-    names = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
-    columns = ["model", "role", "task", "split", "parameters", "bytes", "latency_ms", *names]
-    data = [
-        [row["model"], row["role"], row["task"], row["split"], row["parameters"], row["bytes"], row["latency_ms"]]
-        + [row["metrics"].get(name) for name in names]
-        for row in rows
-    ]
-    run.log({"table": wandb.Table(columns=columns, data=data)})
-    run.summary.update(
-        {f"{row['task']}/{row['model']}/{name}": value for row in rows for name, value in row["metrics"].items()}
-    )
-    if (report := session.folder / "report.html").is_file():
-        artifact = wandb.Artifact(f"report-{run.id}", type="report")
-        artifact.add_file(str(report))
-        run.log_artifact(artifact)
+    def log_failure(self, failure: str) -> None:
+        """Put the failure into the summary."""
+        self.run.summary["failure"] = failure
+
+    def log_results(self, results: FinalResults) -> None:
+        """Log the table, the metrics as the summary, and the report as an artifact."""
+        import wandb
+
+        columns = list(results.columns)
+        data = [list(row.values()) for row in results.table]
+        self.run.log({"table": wandb.Table(columns=columns, data=data)})
+        self.run.summary.update(results.metrics)
+        if results.report is not None:
+            artifact = wandb.Artifact(f"report-{self.run.id}", type="report")
+            artifact.add_file(str(results.report))
+            self.run.log_artifact(artifact)
+
+    def end(self, outcome: RunOutcome) -> None:
+        """Upload what is left."""
+        self.run.finish(exit_code=0 if outcome == "finished" else 1)
