@@ -16,6 +16,11 @@ FENCE = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | 
 TRANSLATED = {
     "zh/first-spec.md": "first-spec.md",
     "zh/classify.md": "tutorials/classify.md",
+    "zh/tag.md": "tutorials/tag.md",
+    "zh/questions.md": "tutorials/questions.md",
+    "zh/embed.md": "tutorials/embed.md",
+    "zh/rank.md": "tutorials/rank.md",
+    "zh/llm.md": "tutorials/llm.md",
     "zh/api.md": "tutorials/api.md",
     "zh/textbrewer.md": "tutorials/textbrewer.md",
 }
