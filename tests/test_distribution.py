@@ -114,3 +114,6 @@ def test_the_installed_package_runs_a_spec_on_own_data_from_an_empty_folder(inst
     report.unlink()
     installed("kdspec", "report", "runs/spec")
     assert report.is_file()
+    installed("kdspec", "export", "runs/spec", "--onnx", "--int8", "-o", "exported")
+    assert (installed.folder / "exported" / "model-int8.onnx").is_file()
+    assert "good" in installed("python", "exported/use.py", "good film", "good film")
