@@ -17,8 +17,9 @@ from kdspec.api.kinds.kinds import Dataset, Task
 from kdspec.cli.guess_columns import Guess, guess, is_column_name, separator
 from kdspec.cli.spec_library import relative
 from kdspec.cli.spec_template import DataChoice, scalar
+from kdspec.data.columns import MANY_COLUMNS
 from kdspec.data.numbers import is_missing, number
-from kdspec.diagnostics.diagnostic import closest, excerpt, one_line
+from kdspec.diagnostics.diagnostic import did_you_mean, excerpt, listed, near, one_line
 from kdspec.diagnostics.fault import Fault
 from kdspec.registry.registry import Registry
 
@@ -205,9 +206,11 @@ def _check(columns: Mapping[str, Any], rows: Mapping[str, Sequence[Any]]) -> Non
     for key, value in columns.items():
         for column in value if isinstance(value, list) else [value]:
             if rows and column not in rows:
-                near = closest(column, rows)
-                hint = f"did you mean `{near}`?" if near else f"there are {', '.join(f'`{name}`' for name in rows)}"
-                option = "--text" if key in ("text", "tokens") else "--label"
+                question, option = (
+                    did_you_mean(near(column, rows)),
+                    "--text" if key in ("text", "tokens") else "--label",
+                )
+                hint = f"{f'{question} ' if question else ''}there are {listed([*rows], MANY_COLUMNS)}"
                 raise typer.BadParameter(f"the file has no column `{column}`; {hint}", param_hint=option)
 
 

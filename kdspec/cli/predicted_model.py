@@ -21,7 +21,8 @@ from kdspec.api.working.task import Head
 from kdspec.cli.commands.one_run.finished_run import check_model, task_of
 from kdspec.cli.data_choice import DataFile
 from kdspec.cli.exits import exit_code
-from kdspec.diagnostics.diagnostic import one_line
+from kdspec.data.columns import MANY_COLUMNS
+from kdspec.diagnostics.diagnostic import listed, one_line
 from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import Finding, FindingError, of_fault
 from kdspec.hf import families
@@ -210,7 +211,7 @@ def _guessed(kind: str, found: DataFile) -> tuple[str, ...]:
     if kind == "token_classification":
         return text[:1] or ("tokens",)
     if not text:
-        shown = ", ".join(f"`{name}`" for name in found.rows)
+        shown = listed([*found.rows], MANY_COLUMNS)
         raise typer.BadParameter(f"which column has the text? There are {shown}", param_hint="--text")
     return text[:1] if kind == "embedding" else text
 

@@ -148,12 +148,6 @@ def shown(name: str) -> str:
     return f"`{excerpt(name)}`"
 
 
-def listed(names: Sequence[str], most: int = 12) -> str:
-    """Names for a message; with the number of those left out."""
-    found = ", ".join(shown(name) for name in names[:most])
-    return found if len(names) <= most else f"{found} and {len(names) - most} more"
-
-
 def scalar(name: str) -> str:
     """A name as a spec writes it in a list: in quotes where YAML would read something else."""
     try:

@@ -13,9 +13,9 @@ from types import MappingProxyType
 
 from kdspec.api.kinds.context import TaskContext, TrainedHead
 from kdspec.data.columns import ColumnPlace
-from kdspec.data.label_names import NO_LABEL, SUSPECT, at_least_two, listed, ordered, whole
+from kdspec.data.label_names import NO_LABEL, SUSPECT, at_least_two, ordered, whole
 from kdspec.data.labels import suspects
-from kdspec.diagnostics.diagnostic import closest, excerpt
+from kdspec.diagnostics.diagnostic import closest, excerpt, listed
 from kdspec.diagnostics.fault import Fault
 
 _RARE = 0.15

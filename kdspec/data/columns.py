@@ -1,6 +1,6 @@
 """Errors for columns that a task needs and its rows lack, with the same message before a run and during it.
 
-An error lists the names of columns only if the file is a table that the spec asks about: any file may be named as data.
+An error lists the names of columns only if the file looks like a table that the spec asks about: any file may be named as data.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
-from itertools import chain, islice
+from itertools import chain
 from typing import Any
 
 from kdspec.api.component import Component
-from kdspec.diagnostics.diagnostic import did_you_mean, excerpt, near
+from kdspec.diagnostics.diagnostic import did_you_mean, excerpt, folded_name, listed, near
 from kdspec.diagnostics.fault import Fault
 
 TEXTS = (
@@ -31,10 +31,11 @@ PAIRS = (
     *(("question", "passage"), ("question", "sentence"), ("question", "context"), ("claim", "evidence")),
 )
 """Usual names of two columns of texts."""
+MANY_COLUMNS = 20
+"""Columns that a message lists: more than of other names, since the column that is meant is among them."""
 
 _USUAL = frozenset({*TEXTS, *LABELS, *chain.from_iterable(PAIRS), "id", "idx", "index", "tokens", "words", "answers"})
 _NAME = re.compile(r"[^\W\d][\w .-]{0,39}")
-_MANY = 20
 _NAMELESS = "Unnamed: "
 """How pandas calls columns without a name."""
 _LABELLED = ("train", "validation")
@@ -60,19 +61,18 @@ def no_column(
 ) -> Fault:
     """The fault of a split with the columns `names` and without `column`, which the task's parameter `at` names.
 
-    If the column is `elsewhere`, in another split, its name is right, and no other name is proposed. If the split has one
-    of the columns that are `asked` for, the error lists all its columns, or else the usual names among them.
+    If the column is `elsewhere`, in another split, its name is right, and no other name is proposed. The error lists the
+    columns if one of them has a usual name, is among those that are `asked` for, or is near to `column`.
     """
     mark = _other_delimiter(names, column)
-    told = list(names) if mark or any(name in asked for name in names) else []
-    told = told or [name for name in names if name.strip().lower() in _USUAL]
-    guesses = () if elsewhere else near(column, [name for name in names if name in told or _NAME.fullmatch(name)])
-    known = ", ".join(f"`{excerpt(name)}`" for name in islice(told, _MANY))
-    hidden = len(names) - len(told)
-    shown = f"the columns are {known or 'none'}"
-    if hidden:
-        others = f"{hidden} {'other' if told else 'column' if hidden == 1 else 'columns'}"
-        shown = f"{f'{shown} and' if told else 'the file has'} {others}, not shown since the spec names none of them"
+    wanted = {folded_name(name) for name in (column, *asked) if name.strip()} | _USUAL
+    is_table = mark is not None or any(folded_name(name) in wanted for name in names)
+    guesses = () if elsewhere else near(column, [name for name in names if is_table or _NAME.fullmatch(name.strip())])
+    if is_table or guesses or not names:
+        shown = f"the columns are {listed([*names], MANY_COLUMNS) or 'none'}"
+    else:
+        them, count = ("it", "1 column") if len(names) == 1 else ("them", f"{len(names)} columns")
+        shown = f"the file has {count}, not shown since the spec names none of them: look {them} up in the file"
     question = f"{did_you_mean(guesses)} " if guesses else ""
     if not column.strip() or column.startswith(_NAMELESS):
         guesses, question = (), "a column without a name cannot be read: write its name into the first line; "

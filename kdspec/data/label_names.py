@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from kdspec.data.columns import ColumnPlace
-from kdspec.diagnostics.diagnostic import closest, excerpt
+from kdspec.diagnostics.diagnostic import closest, excerpt, listed
 from kdspec.diagnostics.fault import Fault
 
 SUSPECT = "KD316"
@@ -23,7 +23,6 @@ NO_LABEL = (-1, -100)
 _CODE = "KD312"
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 _WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]{0,17}))(?:\.0)?", re.ASCII)
-_MANY = 10
 
 
 def repeated(names: Sequence[str]) -> str | None:
@@ -75,12 +74,6 @@ def number(name: str) -> float | None:
 def ordered(names: Iterable[str]) -> list[str]:
     """Each name once: numbers by their value, before texts."""
     return sorted(set(names), key=_order)
-
-
-def listed(names: Sequence[str], limit: int = _MANY) -> str:
-    """The names in back-ticks, the first ones of many."""
-    shown = ", ".join(f"`{excerpt(name)}`" for name in names[:limit])
-    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown
 
 
 def at_least_two(names: Sequence[str], column: str, at: ColumnPlace) -> None:

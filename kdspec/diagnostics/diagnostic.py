@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from kdspec.diagnostics.codes.table import CODES
 
 __all__ = [
     "CODES",
+    "MANY",
     "Code",
     "Diagnostic",
     "DiagnosticError",
@@ -23,9 +25,14 @@ __all__ = [
     "closest",
     "did_you_mean",
     "excerpt",
+    "folded_name",
+    "listed",
     "near",
     "one_line",
 ]
+
+MANY = 12
+"""Names that a message lists; of more it says how many there are."""
 
 Severity = Literal["error", "warning", "note"]
 
@@ -109,13 +116,8 @@ def one_line(message: str, help_: str | None) -> str:
 
 def closest(word: str, candidates: Iterable[str]) -> str | None:
     """The one candidate worth suggesting for a misspelt `word`, or None."""
-    names = list(candidates)
-    folded = word.casefold().replace("-", "_")
-    for name in names:
-        if name.casefold().replace("-", "_") == folded:
-            return name
-    matches = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    return matches[0] if matches else None
+    found = _alike(word, candidates, 1)
+    return found[0] if found else None
 
 
 def near(word: str, candidates: Iterable[str]) -> tuple[str, ...]:
@@ -128,7 +130,7 @@ def near(word: str, candidates: Iterable[str]) -> tuple[str, ...]:
     if guess is None:
         return ()
     least = _edits(word, guess)
-    others = difflib.get_close_matches(word, names, n=4, cutoff=0.6) if least else ()
+    others = _alike(word, names, 4)
     return (guess, *[name for name in others if name != guess and _edits(word, name) <= least][:1])
 
 
@@ -137,9 +139,25 @@ def did_you_mean(names: Sequence[str]) -> str | None:
     return f"did you mean {' or '.join(f'`{name}`' for name in names)}?" if names else None
 
 
+def folded_name(name: str) -> str:
+    """The name without what is easily confused: case, spaces around it, and which of spaces, `-` and `_` parts its words."""
+    return "_".join(re.split(r"[\s_-]+", name.strip().casefold()))
+
+
+def _alike(word: str, names: Iterable[str], most: int) -> list[str]:
+    """The names that are like a word, best first: first those that differ in case, spaces or dashes alone."""
+    spelt: dict[str, list[str]] = {}
+    for name in names:
+        spelt.setdefault(folded_name(name), []).append(name)
+    same = folded_name(word)
+    near = [same] if same in spelt else []
+    near += [key for key in difflib.get_close_matches(same, spelt, n=most, cutoff=0.6) if key != same]
+    return [name for key in near for name in spelt[key]][:most]
+
+
 def _edits(word: str, other: str) -> int:
-    """The number of letters to insert, remove, replace or swap with their neighbour, as in typing; 0 but for case."""
-    word, other = (text.casefold().replace("-", "_") for text in (word, other))
+    """The number of letters to insert, remove, replace or swap with their neighbour, as in typing; 0 if they fold alike."""
+    word, other = folded_name(word), folded_name(other)
     before: list[int] = []
     row = list(range(len(other) + 1))
     for i, letter in enumerate(word, 1):
@@ -151,6 +169,12 @@ def _edits(word: str, other: str) -> int:
             row.append(least)
         before = last
     return row[-1]
+
+
+def listed(names: Sequence[str], most: int = MANY) -> str:
+    """Names in back-ticks for a message; with the number of those left out."""
+    shown = ", ".join(f"`{excerpt(name)}`" for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def excerpt(text: str, limit: int = 60) -> str:

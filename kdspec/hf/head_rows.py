@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from kdspec.api.kinds.model import ModelContext, ModelFacts
 from kdspec.data import class_match
-from kdspec.data.class_match import listed, shown
-from kdspec.diagnostics.diagnostic import closest
+from kdspec.data.class_match import shown
+from kdspec.diagnostics.diagnostic import closest, listed
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import families
 from kdspec.hf.configuration import architecture

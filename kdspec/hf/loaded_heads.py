@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from kdspec.api.kinds.kinds import Dataset, fields, parts
 from kdspec.api.kinds.model import ModelFacts
 from kdspec.data import class_match
-from kdspec.data.class_match import ClassMatch, line, listed, mapping_line, scalar, shown
-from kdspec.diagnostics.diagnostic import closest
+from kdspec.data.class_match import ClassMatch, line, mapping_line, scalar, shown
+from kdspec.diagnostics.diagnostic import closest, listed
 from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import Finding, Mark, of_fault
 from kdspec.hf.configuration import PROBLEMS, architecture

@@ -16,6 +16,7 @@ from kdspec.api.kinds.model import Model, ModelContext, ModelFacts, ReadFiles
 from kdspec.api.spec.file_fields import SpecFolderOrHub, SpecTokenizer, local_folder
 from kdspec.api.working.task import Head
 from kdspec.data import class_match
+from kdspec.diagnostics.diagnostic import listed
 from kdspec.diagnostics.fault import Fault
 from kdspec.hf import families, loading, tokenizer_files
 from kdspec.hf.configuration import PROBLEMS, architecture
@@ -193,7 +194,7 @@ class TextModel(Model):
             return saved
         found = class_match.match(saved["labels"], head.labels)
         if saved["task"] == head.kind and found.relation == "order":
-            message = f"the head in `{self.path}` has the classes of the task in another order: {class_match.listed(found.theirs)}"
+            message = f"the head in `{self.path}` has the classes of the task in another order: {listed(found.theirs)}"
             help_ = f"write `{class_match.line('labels', found.in_their_order())}` in the task"
             raise Fault("KD317", message, ("path",), help=help_)
         if saved["task"] != head.kind or (found.relation != "same" and (found.ours or found.theirs)):

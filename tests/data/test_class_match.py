@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdspec.data.class_match import folded, groups, line, listed, mapping_line, match, renamed, scalar, uncased
+from kdspec.data.class_match import folded, groups, line, mapping_line, match, renamed, scalar, uncased
+from kdspec.diagnostics.diagnostic import listed
 from kdspec.source.document import parse
 
 LETTERS = st.text("abcdefghéßжщ学生", min_size=1, max_size=6)

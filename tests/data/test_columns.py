@@ -65,15 +65,21 @@ def test_two_near_names_are_both_proposed_and_none_is_a_fix():
     [
         (
             ("sentence", "sentiment", "split"),
-            "the columns are `sentence`, `sentiment` and 1 other, not shown since the spec names none of them",
+            "the columns are `sentence`, `sentiment`, `split`",
         ),
         (
             ("root:*:20228:0:99999:7:::",),
-            "the file has 1 column, not shown since the spec names none of them",
+            "the file has 1 column, not shown since the spec names none of them: look it up in the file",
         ),
-        (("hunter2",), "the file has 1 column, not shown since the spec names none of them"),
+        (("hunter2",), "the file has 1 column, not shown since the spec names none of them: look it up in the file"),
+        (
+            ("hunter2", "x"),
+            "the file has 2 columns, not shown since the spec names none of them: look them up in the file",
+        ),
         (("text", "hunter2"), "the columns are `text`, `hunter2`"),
-        (("Texts", "x"), "did you mean `Texts`? the file has 2 columns, not shown since the spec names none of them"),
+        (("Texts", "x"), "did you mean `Texts`? the columns are `Texts`, `x`"),
+        (("TEXT", "x"), "did you mean `TEXT`? the columns are `TEXT`, `x`"),
+        ((" text ", "x"), "did you mean ` text `? the columns are ` text `, `x`"),
     ],
 )
 def test_other_columns_are_told_of_a_table_that_the_spec_asks_about(names, help_):
@@ -81,3 +87,26 @@ def test_other_columns_are_told_of_a_table_that_the_spec_asks_about(names, help_
         missing({"train": names}, {("text",): "text"} if "text" not in names else {("b",): "b"}, {}, ("text",))
     )
     assert found[0].help == help_
+
+
+@pytest.mark.parametrize("column", ["review_body", "REVIEW-BODY", "review  body", "Reveiw Body"])
+def test_a_name_is_near_whatever_its_case_and_spaces(column):
+    (found,) = missing({"train": ("Day", "Review Body", "Store")}, {("text",): column}, {})
+    assert found.help == "did you mean `Review Body`? the columns are `Day`, `Review Body`, `Store`"
+    assert found.fix == (column, "Review Body")
+
+
+def test_a_name_that_fits_two_columns_is_no_fix():
+    (found,) = missing({"train": ("Text", "TEXT")}, {("text",): "text"}, {})
+    assert found.help == "did you mean `Text` or `TEXT`? the columns are `Text`, `TEXT`"
+    assert found.fix is None
+
+
+def test_columns_are_listed_if_another_parameter_is_near_to_one():
+    found = missing({"train": ("Review Body", "Stars given")}, {("text",): "review_body"}, {("label",): "Sterne"})
+    assert [fault.help.rpartition("? ")[2] for fault in found] == ["the columns are `Review Body`, `Stars given`"] * 2
+
+
+def test_of_many_columns_the_message_has_the_number_of_the_rest():
+    (found,) = missing({"train": ["text", *(f"c{n}" for n in range(30))]}, {("text",): "zzz"}, {})
+    assert found.help.endswith("`c17`, `c18` and 11 more")

@@ -83,6 +83,9 @@ def test_closest_suggests_one_name_or_none(word, candidates, expected):
         ("tran", ["train", "trap"], ("train", "trap")),
         ("sentence_3", ["sentence_1", "sentence_2", "label"], ("sentence_1", "sentence_2")),
         ("KL", ["kl", "kll"], ("kl",)),
+        ("SENTENSE", ["sentence", "label"], ("sentence",)),  # case does not count beside a slip
+        ("review body", ["Review_Body", "review"], ("Review_Body",)),
+        ("label", ["Label", "LABEL", "labels"], ("LABEL", "Label")),
         ("zzz", ["kl"], ()),
     ],
 )

@@ -9,7 +9,7 @@ from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.losses import LOGIT_KINDS
 from kdspec.api.working.task import Head
 from kdspec.data import class_match
-from kdspec.data.class_match import listed
+from kdspec.diagnostics.diagnostic import listed
 from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import Finding, Mark
 from kdspec.hf import loaded_heads

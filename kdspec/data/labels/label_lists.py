@@ -12,11 +12,11 @@ from kdspec.data import label_names
 from kdspec.data.classes import classes
 from kdspec.data.columns import ColumnPlace
 from kdspec.data.label_columns import declared, declared_names, has
-from kdspec.data.label_names import SUSPECT, is_mark, listed, quoted
+from kdspec.data.label_names import SUSPECT, is_mark, quoted
 from kdspec.data.labels import suspects, written_lists
 from kdspec.data.numbers import number
 from kdspec.data.texts import CODE
-from kdspec.diagnostics.diagnostic import excerpt
+from kdspec.diagnostics.diagnostic import excerpt, listed
 from kdspec.diagnostics.fault import Fault
 
 _SEPARATORS = (",", ";", "|", "/", "\t")

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from kdspec.api.kinds.context import TaskContext, TrainedHead
 from kdspec.data.class_match import numbered
 from kdspec.data.columns import ColumnPlace
-from kdspec.data.label_names import SUSPECT, listed
+from kdspec.data.label_names import SUSPECT
+from kdspec.diagnostics.diagnostic import listed
 from kdspec.diagnostics.fault import Fault
 
 HELP = "name the classes in the order of the logits, `labels: [first, second]`, or the column of the labels"

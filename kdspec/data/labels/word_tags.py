@@ -16,7 +16,7 @@ from kdspec.data.label_names import SUSPECT, ordered, whole
 from kdspec.data.labels import suspects
 from kdspec.data.tag_schemes import OUTSIDE, Scheme
 from kdspec.data.tagged_sentences import read_tags
-from kdspec.diagnostics.diagnostic import excerpt
+from kdspec.diagnostics.diagnostic import excerpt, listed
 from kdspec.diagnostics.fault import Fault
 
 NO_TAG = -100
@@ -122,7 +122,7 @@ class TagColumn:
         total = sum(counts[tag] for tag in odd)
         message = f"word {word} in row {row} of `train` has the tag `{excerpt(str(first))}`, which marks no entity"
         which = "1 tag of `train` is" if total == 1 else f"{total:,} tags of `train` are"
-        note = f"{which} neither `O` nor that of an entity: {label_names.listed(ordered(odd), 5)}"
+        note = f"{which} neither `O` nor that of an entity: {listed(ordered(odd), 5)}"
         plain = "" if self.of_entities else "; `scheme: plain` takes all tags as they are"
         return Fault(
             "KD312", message, _AT, notes=(note,), help=f"correct it: tags are `O`, `B-PER`, `I-PER` and the like{plain}"

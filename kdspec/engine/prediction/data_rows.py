@@ -12,8 +12,9 @@ from pydantic import PrivateAttr
 
 from kdspec.api.kinds.context import DatasetContext
 from kdspec.api.kinds.kinds import Dataset
+from kdspec.data.columns import MANY_COLUMNS
 from kdspec.data.texts import is_no_text
-from kdspec.diagnostics.diagnostic import did_you_mean, excerpt, near
+from kdspec.diagnostics.diagnostic import did_you_mean, excerpt, listed, near
 from kdspec.diagnostics.fault import Fault
 
 _ROWS_AT_ONCE = 1_000
@@ -116,7 +117,7 @@ class DataRows(Dataset):
 
     def _no_column(self, column: str) -> Fault:
         names = self.columns
-        shown = f"its columns are {', '.join(f'`{excerpt(name)}`' for name in names)}"
+        shown = f"its columns are {listed(names, MANY_COLUMNS)}"
         question = did_you_mean(near(column, names))
         message = f"`{self._file}` has no column `{excerpt(column)}`, which the model reads"
         return Fault("KD312", message, help=f"{question} {shown}" if question else shown)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from kdspec.api.plan.plan import Plan, StagePlan
 from kdspec.data.ranking.score_audit import ScoreFacts, audit_findings
-from kdspec.diagnostics.diagnostic import Severity, excerpt
+from kdspec.diagnostics.diagnostic import Severity, listed
 from kdspec.diagnostics.finding import Finding, Mark
 from kdspec.engine.preflight.chance import by_chance, worse_than_one_class
 from kdspec.engine.preflight.facts import AnswerFacts, TaskFacts
@@ -20,7 +20,6 @@ _HELP = (
     "classes in `labels`"
 )
 _FEW_ROWS = 10
-_SHOWN = 8
 
 
 def of_rows(plan: Plan, facts: TaskFacts) -> Iterator[Finding]:
@@ -125,10 +124,8 @@ def _without_rows(plan: Plan, facts: TaskFacts) -> Iterator[Finding]:
         return
     missing = [name for name, count in train.labels.items() if not count]
     if missing:
-        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-        listed = ", ".join(f"`{excerpt(name)}`" for name in missing[:_SHOWN]) + more
         what = "class" if len(missing) == 1 else "classes"
-        yield _finding(plan, facts.task, "warning", f"no row of `train` has the {what} {listed}", "labels")
+        yield _finding(plan, facts.task, "warning", f"no row of `train` has the {what} {listed(missing)}", "labels")
 
 
 def _without_tokens(plan: Plan, facts: TaskFacts) -> Iterator[Finding]:

@@ -13,11 +13,11 @@ from typing import Literal
 from kdspec.api.kinds.model import Model, ModelContext
 from kdspec.api.spec.file_fields import SpecText, names_file
 from kdspec.data import class_match
-from kdspec.data.class_match import listed, shown
+from kdspec.data.class_match import shown
 from kdspec.data.prompted.prompt_tokenizer import FORM
 from kdspec.data.prompted.question import MOST_LISTED, ClassQuestion, orders
 from kdspec.data.prompted.template import OPTIONS, Template, TemplateError
-from kdspec.diagnostics.diagnostic import closest
+from kdspec.diagnostics.diagnostic import closest, listed
 from kdspec.diagnostics.fault import Fault
 
 _BESIDE = "a brace that is no field is written twice: `{{`"

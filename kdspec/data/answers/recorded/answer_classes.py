@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from kdspec.data.answers.recorded.cells import AnswerCell
-from kdspec.data.class_match import folded, listed, mapping_line, match, renamed, shown, uncased
-from kdspec.diagnostics.diagnostic import closest
+from kdspec.data.class_match import folded, mapping_line, match, renamed, shown, uncased
+from kdspec.diagnostics.diagnostic import closest, listed
 from kdspec.diagnostics.fault import Fault
 
 CODE = "KD403"

@@ -7,8 +7,8 @@ from typing import Any
 
 from kdspec.data.answers.recorded.answer_classes import ClassNames
 from kdspec.data.answers.recorded.cells import AnswerCell, finite, without_null
-from kdspec.data.class_match import listed
 from kdspec.data.numbers import described
+from kdspec.diagnostics.diagnostic import listed
 
 Named = Sequence[tuple[str, float]]
 """The values of an answer by their names of the classes."""

@@ -10,9 +10,10 @@ from kdspec.data.answers.recorded.answer_classes import CODE, ClassNames
 from kdspec.data.answers.recorded.cells import AnswerCell, finite, not_finite, without_null
 from kdspec.data.answers.recorded.log_space import log, log_sum, logits_of
 from kdspec.data.answers.recorded.probabilities import NEAR
-from kdspec.data.class_match import listed, shown
+from kdspec.data.class_match import shown
 from kdspec.data.label_names import written
 from kdspec.data.numbers import described
+from kdspec.diagnostics.diagnostic import listed
 from kdspec.diagnostics.fault import Fault
 
 Tail = Literal["spread", "drop"]

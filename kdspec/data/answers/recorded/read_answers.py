@@ -13,8 +13,8 @@ from kdspec.data.answers.recorded.log_probabilities import LogProbabilities, Tai
 from kdspec.data.answers.recorded.logits import RecordedLogits
 from kdspec.data.answers.recorded.probabilities import Probabilities
 from kdspec.data.answers.recorded.votes import Votes
-from kdspec.data.class_match import line, listed, match
-from kdspec.diagnostics.diagnostic import excerpt
+from kdspec.data.class_match import line, match
+from kdspec.diagnostics.diagnostic import excerpt, listed
 from kdspec.diagnostics.fault import Fault
 
 FormName = Literal["probabilities", "logits", "top_k", "votes"]
