@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
-from kdspec.api.kinds.model import ModelContext, ModelFacts
+from kdspec.api.kinds.context import BuildContext
+from kdspec.api.kinds.kinds import Task
+from kdspec.api.kinds.model import Model, ModelContext, ModelFacts
 from kdspec.api.spec.bounds import MOST_LAYERS
 from kdspec.api.spec.spec import Spec
 from kdspec.api.spec.spec_source import SpecSource
@@ -89,18 +92,27 @@ def _faults(
     spec: Spec, source: SpecSource, contexts: Mapping[str, ModelContext], facts: Mapping[str, ModelFacts]
 ) -> Iterator[tuple[str, Finding]]:
     """The faults that models and tasks report of themselves, by name."""
-    for section, components in (("models", spec.models), ("tasks", spec.tasks)):
-        for name, component in components.items():
-            of_task = ModelContext(folder=source.folder, name=name, models=spec.models, facts=facts)
-            path = (section, name, component.name)
-            try:
-                faults = tuple(component.check(contexts[name] if section == "models" else of_task))
-            except Fault as found:
-                faults = (found,)
-            except Exception as error:  # noqa: BLE001 - a plugin's
-                message = f"the check of {component.words()} `{component.name}` raised {type(error).__name__}: {error}"
-                help_ = f"its other rules were not applied; {TRACEBACK}"
-                yield name, Finding("KD203", message, path, help=help_, severity="warning", cause=error)
-                continue
-            for fault in faults:
-                yield name, of_fault(fault, path)
+    for name, model in spec.models.items():
+        yield from ((name, finding) for finding in _faults_of(model, contexts[name], ("models", name, model.name)))
+    for name, task in spec.tasks.items():
+        context = ModelContext(folder=source.folder, name=name, models=spec.models, facts=facts)
+        yield from ((name, finding) for finding in _faults_of(task, context, ("tasks", name, task.name)))
+
+
+def faults_of_tasks(tasks: Mapping[str, Task], source: SpecSource) -> Iterator[Finding]:
+    """The faults that tasks report of themselves, of a spec that has no plan."""
+    for name, task in tasks.items():
+        yield from _faults_of(task, BuildContext(folder=source.folder), ("tasks", name, task.name))
+
+
+def _faults_of(component: Model | Task, context: Any, path: SpecPath) -> Iterator[Finding]:
+    try:
+        faults = tuple(component.check(context))
+    except Fault as found:
+        faults = (found,)
+    except Exception as error:  # noqa: BLE001 - a plugin's
+        message = f"the check of {component.words()} `{component.name}` raised {type(error).__name__}: {error}"
+        help_ = f"its other rules were not applied; {TRACEBACK}"
+        yield Finding("KD203", message, path, help=help_, severity="warning", cause=error)
+        return
+    yield from (of_fault(fault, path) for fault in faults)

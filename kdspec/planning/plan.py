@@ -17,7 +17,7 @@ from kdspec.planning import micro_batching
 from kdspec.planning.derive_projections import Kept
 from kdspec.planning.feature_reader import FeatureReader, adaptor_paths
 from kdspec.planning.fit_losses import fitted
-from kdspec.planning.known_models import Known, known, raised
+from kdspec.planning.known_models import Known, faults_of_tasks, known, raised
 from kdspec.planning.layer_pairs import Compared
 from kdspec.planning.matches import MatchExpansion
 from kdspec.planning.names import circles, unresolved
@@ -46,7 +46,7 @@ def make(spec: Spec, source: SpecSource, registry: Registry) -> Made:
     found += unresolved(spec, source, needs)
     found += () if _fails(found) else circles(spec)
     if _fails(found):
-        return Made(None, tuple(found))
+        return Made(None, (*found, *faults_of_tasks(spec.tasks, source)))
     spec, unfit = fitted(_answered(spec, needs), needs, registry)
     needs = {name: spec.stages[name].distiller.needs() for name in needs}
     tasks_of = _tasks_of(spec, needs.values())

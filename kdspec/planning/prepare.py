@@ -11,6 +11,7 @@ from kdspec.api.spec.spec_source import SpecSource
 from kdspec.diagnostics.diagnostic import Diagnostic
 from kdspec.diagnostics.finding import TRACEBACK, Finding
 from kdspec.planning import plan as planning
+from kdspec.planning.known_models import faults_of_tasks
 from kdspec.registry.registry import Registry
 from kdspec.source.document import Document
 from kdspec.spec import check
@@ -24,7 +25,8 @@ class Prepared:
     plan: Plan | None = None
     findings: tuple[Finding, ...] = ()
     misshapen: tuple[Diagnostic, ...] = ()
-    """Errors in the shape of the document; if there are any, there is no spec, and findings are of unknown names alone."""
+    """Errors in the shape of the document; if there are any, there is no spec, and findings are of unknown names and of the
+    data of tasks in which there are none."""
 
     @property
     def errors(self) -> tuple[Finding | Diagnostic, ...]:
@@ -48,7 +50,8 @@ def prepare(document: Document, registry: Registry, *, trusts_code: bool = False
         shaped = None
         if all(error.code == "KD310" for error in checked.errors):
             shaped = check.check(document, registry, files=False).spec  # a missing file hides no unknown name
-        return Prepared(misshapen=checked.errors, findings=planning.misnamed(shaped, source) if shaped else ())
+        named = planning.misnamed(shaped, source) if shaped else ()
+        return Prepared(misshapen=checked.errors, findings=(*named, *faults_of_tasks(checked.tasks, source)))
     made = planning.make(checked.spec, source, registry)
     if made.plan is None:
         return Prepared(checked.spec, findings=made.findings)
