@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import statistics
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,6 +45,10 @@ from kdspec.render.rehearsal import size
 _PERIOD = 10.0
 """Seconds between the lines of a log."""
 _TREND = 24
+_RECENT = 25
+"""Steps of which the median tells how long the others will take."""
+_FEWEST = 5
+"""Steps after the first one, before anything is told of the others."""
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -57,6 +62,14 @@ class _Stage:
     start: int
     began: float
     step: int = 0
+    at: float = 0.0
+    """When the last step was done."""
+    first: float = math.nan
+    """When the first step was done."""
+    spent: float = 0.0
+    """Seconds of the steps after the first."""
+    recent: tuple[float, ...] = ()
+    """Seconds of the last steps."""
     loss: float | None = None
     last: StepDone | None = None
     rate: float | None = None
@@ -64,17 +77,30 @@ class _Stage:
     trends: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Replaced, never mutated: another thread draws the panel."""
 
-    def add(self, event: StepDone) -> None:
-        self.step, self.last = event.step, event
+    def add(self, event: StepDone, now: float) -> None:
+        if self.last is None:
+            self.first = now
+        else:
+            self.spent += event.seconds
+        self.step, self.last, self.at = event.step, event, now
+        self.recent = (*self.recent, event.seconds)[-_RECENT:]
         rate = event.rows / event.seconds if event.seconds > 0 else None
         self.rate = rate if self.rate is None or rate is None else 0.8 * self.rate + 0.2 * rate
         grown = {name: (*self.trends.get(name, ()), value)[-_TREND:] for name, value in event.terms.items()}
         self.trends = {**self.trends, **grown}
 
     def left(self, now: float) -> float | None:
-        """Seconds to the end at the average speed so far, evaluations and saves included."""
-        done = self.step - self.start
-        return None if done <= 0 else max(0.0, (now - self.began) / done * (self.steps - self.step))
+        """Seconds to the end by the usual step, and by what came between steps so far: evaluations and saves.
+
+        The first step, and those in which teachers fill their caches, take many times as long as all others: they tell nothing
+        of these, and None is the answer before some others are done.
+        """
+        done = self.step - self.start - 1
+        if done < _FEWEST:
+            return None
+        between = max(0.0, self.at - self.first - self.spent) / done
+        left = (statistics.median(self.recent) + between) * (self.steps - self.step)
+        return max(0.0, left - (now - self.at))
 
 
 class Progress:
@@ -137,7 +163,7 @@ class Progress:
             case StageStarted():
                 self._start(event)
             case StepDone() if self._stage is not None:
-                self._stage.add(event)
+                self._stage.add(event, self._clock())
                 self._log_step()
             case Evaluated():
                 self._evaluated(event)

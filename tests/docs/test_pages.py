@@ -112,6 +112,10 @@ class Page:
                 yield from (value for value in own if inspect.isclass(value) and issubclass(value, Component))
 
 
+FIRST_LINES = re.compile(r"^ {4}head -n (\d+) (\S+) > (\S+)$", re.MULTILINE)
+"""A command of a page that takes the first lines of a file."""
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory, small_assets):
     """Imports the Python of a page, from a folder that has `assets/`."""
@@ -142,6 +146,9 @@ def page(tmp_path_factory, small_assets):
             (folder / "assets" / "topics.csv").write_text("text,topic\na new law,law\na new song,art\n")
             (folder / "assets" / "mails.jsonl").write_text("".join(json.dumps(mail) + "\n" for mail in MAILS))
             (folder / "base.yaml").write_text(BASE, encoding="utf-8")
+            for number, source, target in FIRST_LINES.findall(page.read_text(encoding="utf-8")):
+                lines = (folder / source).read_text(encoding="utf-8").splitlines(keepends=True)
+                (folder / target).write_text("".join(lines[: int(number)]), encoding="utf-8")
             sys.path.insert(0, str(folder))
             for block in blocks(page, "python"):
                 (folder / block.file).write_text(block.text, encoding="utf-8")
@@ -266,7 +273,12 @@ def test_python_in_the_documentation_runs(block, tmp_path, monkeypatch):
     assert ("print(" in block.text) == bool(out.getvalue())
 
 
-STUDENTS = {"quickstart": "AutoModelForSequenceClassification", "api": "AutoModelForSequenceClassification"}
+STUDENTS = {
+    "quickstart": "AutoModelForSequenceClassification",
+    "api": "AutoModelForSequenceClassification",
+    "english_names": "AutoModelForTokenClassification",
+    "english_questions": "AutoModelForQuestionAnswering",
+}
 """The class in transformers of the students that the pages load, by the name of their run."""
 
 
@@ -275,7 +287,7 @@ def leave_a_student(folder: Path, kind: str) -> None:
 
     from kdspec.testing import tiny
 
-    tiny(folder)
+    tiny(folder, max_position_embeddings=256)
     getattr(transformers, kind).from_pretrained(folder, num_labels=2).save_pretrained(folder)
 
 

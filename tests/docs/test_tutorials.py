@@ -24,7 +24,13 @@ TRANSLATED = {
     "zh/api.md": "tutorials/api.md",
     "zh/textbrewer.md": "tutorials/textbrewer.md",
 }
-MEASURED = {"classify.md": "quickstart.yaml", "embed.md": "embeddings/static_student.yaml"}
+MEASURED = {
+    "classify.md": "quickstart.yaml",
+    "embed.md": "embeddings/static_student.yaml",
+    "llm.md": "answers/llm_reader.yaml",
+    "questions.md": "tasks/english_questions.yaml",
+    "tag.md": "tasks/english_names.yaml",
+}
 
 
 def fenced(page: str, language: str) -> list[str]:

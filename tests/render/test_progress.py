@@ -131,8 +131,22 @@ def test_a_log_names_the_terms_where_there_are_several():
 
 
 def test_the_time_that_is_left_counts_evaluations_in():
-    lines = log(STARTED, StageStarted("distil", 4, 1.0, 64, 2), step(3), wait=30.0)
-    assert lines[-1].endswith("32 rows/s, 30 s left")
+    lines = log(STARTED, StageStarted("distil", 10, 1.0, 64, 2), *(step(number) for number in range(3, 9)), wait=30.0)
+    assert lines[-2].endswith("32 rows/s")
+    assert lines[-1].endswith("32 rows/s, 1:00 left")
+
+
+def test_steps_in_which_teachers_fill_their_caches_do_not_tell_how_long_the_others_take():
+    stream, clock = io.StringIO(), Clock()
+    with Progress(Console(file=stream, width=100), clock) as progress:
+        progress.kdspec_observe(STARTED, None)
+        progress.kdspec_observe(StageStarted("distil", 524, 4.0, 33415, 0), None)
+        for event in (step(1, seconds=60.0), step(2, seconds=90.0), *(step(number) for number in range(3, 41))):
+            clock.now += event.seconds
+            progress.kdspec_observe(event, None)
+    told = [line for line in stream.getvalue().splitlines() if line.startswith("distil ")]
+    assert [line.endswith(" left") for line in told] == [False, False, True]
+    assert told[-1].endswith("32 rows/s, 4:11 left")
 
 
 def test_the_panel_shows_stage_speed_and_terms():
@@ -141,14 +155,14 @@ def test_the_panel_shows_stage_speed_and_terms():
         StageStarted("distil", 40, 1.0, 640, 0),
         step(1, 1.5, soft=1.0, hidden=2.0),
         step(2, 1.0, soft=0.5, hidden=1.0),
-        step(3, 1.0, soft=0.5),
+        *(step(number, 1.0, soft=0.5) for number in range(3, 7)),
     )
     first, *terms = text.splitlines()
     assert "stage 2/2 distil" in first
-    assert "3/40  32 rows/s  5 s so far  1:02 left" in " ".join(first.split(" ")).replace("   ", "  ")
+    assert "6/40  32 rows/s  5 s so far  12 s left" in " ".join(first.split(" ")).replace("   ", "  ")
     assert [line.split() for line in terms] == [
         ["loss", "1"],
-        ["soft", "0.5", "×", "0.5", "█▁▁"],  # noqa: RUF001 - a multiplication sign is one
+        ["soft", "0.5", "×", "0.5", "█▁▁▁▁▁"],  # noqa: RUF001 - a multiplication sign is one
         ["hidden", "off", "█▁"],
     ]
 
