@@ -1,50 +1,22 @@
-"""The group of all commands: built-in ones at once, those of other packages only when needed."""
+"""The group of all commands: the module of a built-in one is imported with it, other packages only when needed."""
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import re
-from collections.abc import Callable, Iterable, MutableMapping, Sequence
-from functools import wraps
+from collections.abc import Iterable, MutableMapping, Sequence
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
+from kdspec.cli.built_in_commands import COMMANDS, BuiltInCommands
 from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
 from kdspec.cli.own_stdout import own_stdout
 from kdspec.diagnostics.diagnostic import closest
 from kdspec.registry.plugins import GROUP
-
-COMMANDS = (
-    "kdspec.cli.commands.init",
-    "kdspec.cli.commands.validate",
-    "kdspec.cli.commands.plan",
-    "kdspec.cli.commands.run",
-    "kdspec.cli.commands.predict",
-    "kdspec.cli.commands.cache",
-    "kdspec.cli.commands.report",
-    "kdspec.cli.commands.several_runs.runs",
-    "kdspec.cli.commands.several_runs.compare",
-    "kdspec.cli.commands.several_runs.sweep",
-    "kdspec.cli.commands.one_run.push",
-    "kdspec.cli.commands.one_run.bench",
-    "kdspec.cli.commands.one_run.export",
-    "kdspec.cli.commands.clean",
-    "kdspec.cli.commands.listing",
-    "kdspec.cli.commands.show",
-    "kdspec.cli.commands.installation.plugins",
-    "kdspec.cli.commands.installation.doctor",
-    "kdspec.cli.commands.explain",
-    "kdspec.cli.commands.parameters",
-    "kdspec.cli.commands.schema",
-    "kdspec.cli.commands.fetch",
-    "kdspec.cli.commands.import_textbrewer",
-)
-"""The built-in commands: modules with the hook `kdspec_commands`, in the order of `--help`."""
 
 _WELCOME = """\
 kdspec turns a YAML spec into a knowledge-distillation run.
@@ -80,25 +52,10 @@ def application() -> TyperGroup:
         help="Turn a YAML spec into a knowledge-distillation run.",
         epilog=_EPILOG,
     )
-    for name in COMMANDS:
-        importlib.import_module(name).kdspec_commands(app)
-    for command in app.registered_commands:
-        assert command.callback is not None, "each command is a function"
-        command.callback = _with_own_stdout(command.callback)
     group = get_command(app)
-    assert isinstance(group, TyperGroup), "there are several commands"
+    assert isinstance(group, TyperGroup), "it has a callback"
+    group.commands = BuiltInCommands()
     return group
-
-
-def _with_own_stdout(callback: Callable[..., Any]) -> Callable[..., Any]:
-    """A built-in command whose result alone is on standard output. One of a plugin prints its result as it likes."""
-
-    @wraps(callback)
-    def owned(context: typer.Context, **values: Any) -> Any:
-        with own_stdout(context.obj, to_the_end=context.obj.owns_process):
-            return callback(context, **values)
-
-    return owned
 
 
 class _Commands(TyperGroup):
@@ -109,7 +66,7 @@ class _Commands(TyperGroup):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._own = frozenset(self.commands)
+        self._own = frozenset(COMMANDS)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, _options_first(args))
@@ -212,7 +169,8 @@ def _set_plugins(context: typer.Context, files: list[str] | None) -> list[str] |
 
 
 def _set_traceback(context: typer.Context, wanted: bool) -> bool:  # noqa: FBT001 - typer calls it
-    context.obj.err.traceback = context.obj.out.traceback = wanted
+    if wanted:  # a screen is made when it is first used
+        context.obj.err.traceback = context.obj.out.traceback = True
     return wanted
 
 

@@ -62,6 +62,17 @@ def test_help_loads_neither_builtins_nor_heavy_libraries():
     assert not [name for name in modules if name.startswith("kdspec.builtins.")]
 
 
+def test_the_version_is_printed_without_commands_and_models_of_specs():
+    modules = imported("--version")
+    assert not modules & {"pydantic", "yaml", "torch", "kdspec.api.component", "kdspec.registry.registry"}
+    assert not [name for name in modules if name.startswith("kdspec.cli.commands")]
+
+
+def test_the_package_imports_a_name_when_it_is_used():
+    code = "import sys, kdspec\nassert not {'pydantic', 'yaml', 'torch'} & set(sys.modules)\nkdspec.Component"
+    subprocess.run([sys.executable, "-c", f"{code}\nassert 'pydantic' in sys.modules"], check=True)
+
+
 @pytest.mark.slow
 def test_validation_is_free_of_torch(spec):
     path = spec("layers: uniform", "layers: {12: 2}")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import textwrap
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kdspec.api.hooks import hookimpl
 from kdspec.cli.invocation import Invocation
-from kdspec.cli.screen import Screen
 from kdspec.cli.shell.completion import complete_code
 from kdspec.diagnostics.diagnostic import CODES, Code
 from kdspec.diagnostics.pages import page
+
+if TYPE_CHECKING:
+    from kdspec.cli.screen import Screen
 
 
 @hookimpl

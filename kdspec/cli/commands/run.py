@@ -17,7 +17,6 @@ from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
 from kdspec.cli.shell.completion import complete_plan
 from kdspec.diagnostics.finding import FindingError
-from kdspec.diagnostics.place import place
 from kdspec.engine.processes import torchrun
 from kdspec.engine.processes.torchrun import Rank, Strategy
 from kdspec.launch.trackers import refused_trackers
@@ -96,6 +95,7 @@ def run(
     """Run a spec: train its stages in order, then compare the models."""
     from kdspec.cli.print_diagnostics import show
     from kdspec.cli.rehearse import rehearsed_once
+    from kdspec.diagnostics.place import place
 
     invocation: Invocation = context.obj
     err = invocation.err

@@ -74,6 +74,17 @@ def test_nothing_heavy_is_imported():
     assert "KD101" in done.stdout
 
 
+@pytest.mark.parametrize("words", ["kdspec run q", "kdspec sweep q", "kdspec clean r", "kdspec explain KD1"])
+def test_files_runs_and_codes_are_proposed_without_specs_screens_and_other_commands(words):
+    code = "import sys\nfrom kdspec.cli import main\nmain([])\nprint(*sys.modules, file=sys.stderr)"
+    environ = os.environ | {"_KDSPEC_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": "2"}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
+    modules = set(done.stderr.split())
+    assert not modules & {"torch", "numpy", "yaml", "rich", "kdspec.source.document", "kdspec.cli.screen"}
+    assert not modules & {"kdspec.api.component", "kdspec.registry.registry", "kdspec.cli.commands.init"}
+    assert len([name for name in modules if name.startswith("kdspec.cli.commands.")]) <= 2  # it and its folder
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_script_for_the_shell_is_shown(shell, monkeypatch, capsys):
     monkeypatch.setenv("_KDSPEC_COMPLETE", f"source_{shell}")

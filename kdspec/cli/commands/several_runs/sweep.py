@@ -15,7 +15,6 @@ from kdspec.api.hooks import hookimpl
 from kdspec.cli.exits import ExitCode
 from kdspec.cli.invocation import Invocation
 from kdspec.cli.shell.completion import complete_spec
-from kdspec.sweep.search import SamplerName
 
 if TYPE_CHECKING:
     from kdspec.api.plan.plan import StagePlan
