@@ -1,4 +1,4 @@
-"""A run of a sweep as a process of its own: `kdspec run`, with its output in a file."""
+"""A run of a sweep as a process of its own: `kdspec run`, with its output in a file. It ends with the sweep's process."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from kdspec.sweep.sweep_point import SweepRun
 
+CHILD = "kdspec.cli.child_process"
+"""The module that a run is started with: `kdspec`, until its standard input ends."""
 THREADS = "OMP_NUM_THREADS"
 _LONGEST = 2**16
 
@@ -27,6 +30,15 @@ class ChildRun:
     """What it prints."""
     slot: int
     """Which of the jobs it is."""
+    alive: IO[bytes] | None = None
+    """A pipe that is open as long as this process lives; its end ends the run."""
+
+    def code(self) -> int | None:
+        """The exit status of a process that has ended."""
+        code = self.process.poll()
+        if code is not None:
+            self._close()
+        return code
 
     def stop(self) -> None:
         """Ask the run to save and end, as Ctrl-C does."""
@@ -38,6 +50,11 @@ class ChildRun:
         with suppress(ProcessLookupError):
             self.process.kill()
         self.process.wait()
+        self._close()
+
+    def _close(self) -> None:
+        if self.alive is not None:
+            self.alive.close()
 
 
 @dataclass(frozen=True)
@@ -79,15 +96,15 @@ class ChildCommand:
         device = self.devices[slot % len(self.devices)] if self.devices else None
         with output.open("wb") as file:
             process = subprocess.Popen(  # noqa: S603 - kdspec itself
-                [sys.executable, "-m", "kdspec", *self.words(run, device)],
-                stdin=subprocess.DEVNULL,
+                [sys.executable, "-m", CHILD, *self.words(run, device)],
+                stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env=environment(os.environ, threads),
                 # A group of its own: Ctrl-C reaches the sweep, which passes it on once, as a second signal would end the run.
                 process_group=0,
             )
-        return ChildRun(run, process, output, slot)
+        return ChildRun(run, process, output, slot, process.stdin)
 
 
 def environment(given: Mapping[str, str], threads: int) -> dict[str, str]:

@@ -49,6 +49,7 @@ class Sweep:
         check: why a run cannot be started: its values are not valid, or the spec has changed; None if it can.
         search: samples further points; None for a grid.
         rule: stops bad runs; None: none.
+        detailed: whether the evaluations of the runs are printed, and where their output is.
     """
 
     folder: Path
@@ -63,6 +64,7 @@ class Sweep:
     check: Callable[[SweepRun], str | None]
     search: PointSearch | None = None
     rule: MedianRule | None = None
+    detailed: bool = False
     failed: dict[str, str] = field(default_factory=dict)
     """The runs that have failed, with the reason."""
     _children: list[ChildRun] = field(default_factory=list)
@@ -142,6 +144,8 @@ class Sweep:
         self._children.append(self.command.start(run, free, threads))
         total = len(self.runs()) + self._to_sample() * len(self.record.seeds)
         self.tell(f"{run.name}: started, {len(self._done)} of {total} runs are finished")
+        if self.detailed:
+            self.tell(f"{run.name}: its output is in {self._children[-1].output}")
 
     def _to_sample(self) -> int:
         return max(0, self.record.sample - len(self.record.sampled))
@@ -149,21 +153,24 @@ class Sweep:
     def _look(self) -> None:
         """Look at each process: whether it has ended, and how good its run is."""
         for child in list(self._children):
-            name, code = child.run.name, child.process.poll()
-            if self.rule is not None and (code is None or code == 0) and self._hear(name) and code is None:
+            name, code = child.run.name, child.code()
+            heard = self.detailed or self.rule is not None
+            if heard and (code is None or code == 0) and self._hear(name) and code is None:
                 self._stop_early(child)
             if code is not None:
                 self._children.remove(child)
                 self._ended(child, code)
 
     def _hear(self, name: str) -> bool:
-        """Pass what a run's log has on to the median rule; whether the run is bad."""
-        assert self.rule is not None, "there is a rule"
+        """Print what a run's log has, or pass it on to the median rule; whether the run is bad."""
         follower = self._followers.setdefault(name, LogFollower(self.folder / name / "events.jsonl"))
         bad = False
         for event in follower.evaluations(self.stage):
             value = event.metrics.get(event.selected_by, math.nan)
-            bad = self.rule.hear(name, event.step, -value if event.lower_is_better else value)
+            if self.detailed and name not in self._done:
+                self.tell(f"{name}: step {event.step}: validation {event.selected_by} {value:.4f}")
+            if self.rule is not None:
+                bad = self.rule.hear(name, event.step, -value if event.lower_is_better else value)
         return bad
 
     def _stop_early(self, child: ChildRun) -> None:
@@ -236,7 +243,7 @@ class Sweep:
         for child in self._children:
             child.stop()
         until = time.monotonic() + _PATIENCE
-        while time.monotonic() < until and any(child.process.poll() is None for child in self._children):
+        while time.monotonic() < until and any(child.code() is None for child in self._children):
             time.sleep(_POLL / 2)
 
     def _keep(self, record: SweepRecord) -> None:

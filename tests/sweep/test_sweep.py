@@ -181,6 +181,18 @@ def test_a_run_resumes_with_the_threads_that_it_began_with(sweep):
     assert threads == {"t-1_seed-1": 3, "t-2_seed-1": 7}
 
 
+def test_in_detail_the_evaluations_of_each_run_are_printed_and_where_its_output_is(sweep):
+    made = sweep(("t=1,2",), detailed=True)
+    made.run()
+    of_first = [line for line in made.lines if line.startswith("t-1_seed-1")]
+    assert of_first[1] == f"t-1_seed-1: its output is in {made.folder / 't-1_seed-1.txt'}"
+    assert of_first[2].startswith("t-1_seed-1: step ")
+    assert of_first[2].endswith(": validation accuracy 0.1000")
+    again = sweep(("t=1,2",), detailed=True)
+    again.run()
+    assert again.lines == []
+
+
 def test_a_run_that_cannot_be_started_has_failed(sweep):
     made = sweep(("t=1,2",), check=lambda run: "`spec.yaml` has been changed" if "t-1" in run.name else None)
     made.run()

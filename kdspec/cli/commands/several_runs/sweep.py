@@ -223,6 +223,7 @@ def _made(
     before = [word for file in invocation.plugin_files for word in ("--plugin", file)]
     before += ["--trust-remote-code"] if invocation.trusts_code else []
     before += ["--untrusted"] if invocation.untrusted else []
+    before += ["--verbose"] if invocation.detail == "verbose" else []
     return Sweep(
         folder=folder,
         record=record,
@@ -236,6 +237,7 @@ def _made(
         check=swept.checker(reading, each=record.sampler == "tpe"),
         search=search,
         rule=MedianRule() if stop_early else None,
+        detailed=invocation.detail == "verbose",
     )
 
 
@@ -292,6 +294,7 @@ def _command(context: typer.Context) -> str:
     words += ["--output", str(given["output"])] if Path(given["output"]) != Path("runs") else []
     words += ["--trust-remote-code"] if invocation.trusts_code else []
     words += ["--untrusted"] if invocation.untrusted else []
+    words += ["--verbose"] if invocation.detail == "verbose" else []
     for file in invocation.plugin_files:
         words += ["--plugin", file]
     return shlex.join(words)

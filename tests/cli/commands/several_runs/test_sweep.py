@@ -62,6 +62,19 @@ def children(monkeypatch, folder_of_run):
     return install
 
 
+def test_runs_print_as_much_as_the_sweep(kdspec, spec, children, monkeypatch):
+    spec()
+    children()
+    given = []
+    start = ChildCommand.start
+    monkeypatch.setattr(ChildCommand, "start", lambda self, *of: given.append(self.words(of[0])) or start(self, *of))
+    detailed = kdspec("--verbose", "sweep", "spec.yaml", "--seeds", "1")
+    assert detailed.code == 0, detailed.err
+    assert f"its output is in {FOLDER}/output/seed-" in detailed.err
+    assert kdspec("sweep", "spec.yaml", "--seeds", "3").code == 0
+    assert ["--verbose" in words for words in given] == [True, False, False]
+
+
 def test_the_table_the_page_and_the_best_student(kdspec, spec, children):
     spec()
     started = children(lambda run: 0.9 if "temperature-4" in run.name else 0.5 + run.seed / 100)
