@@ -79,7 +79,7 @@ if TYPE_CHECKING:
     from kdspec.api.working.standalone import Standalone
     from kdspec.api.working.step import Features, Step, Term, View
     from kdspec.api.working.task import ANSWERS, BuiltTask, Head, Reader, Row, WrappedTask
-    from kdspec.diagnostics.diagnostic import Diagnostic, closest, excerpt
+    from kdspec.diagnostics.diagnostic import Diagnostic, closest, excerpt, listed
     from kdspec.diagnostics.fault import Fault
     from kdspec.diagnostics.finding import Finding, Mark, SpecPath
     from kdspec.launch.check_result import CheckResult
@@ -207,6 +207,7 @@ __all__ = [
     "has_tokenizer",
     "hookimpl",
     "invalid_value",
+    "listed",
     "load_registry",
     "local_folder",
     "matches_of",
@@ -332,6 +333,7 @@ _MODULES = MappingProxyType(
         "has_tokenizer": "kdspec.api.spec.model_folders",
         "hookimpl": "kdspec.api.hooks",
         "invalid_value": "kdspec.api.component",
+        "listed": "kdspec.diagnostics.diagnostic",
         "load_registry": "kdspec.registry.registry",
         "local_folder": "kdspec.api.spec.file_fields",
         "matches_of": "kdspec.api.spec.match",
