@@ -363,4 +363,4 @@ def _cached(event: CacheState) -> str:
     if not event.used:
         return f"teacher {name} is not cached: {clean(event.reason)}"
     sizes = f"{size(event.row_bytes)} a row, {size(event.bytes)} in all"
-    return f"teacher {name} is cached, {sizes}: {clean(', '.join(event.features))} in {clean(event.folder)}"
+    return f"teacher {name} is cached as its rows are read, {sizes}: {clean(', '.join(event.features))} in {clean(event.folder)}"
