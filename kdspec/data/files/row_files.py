@@ -189,9 +189,7 @@ def joined(parts: list[Columns], at: RowPlace) -> Columns:
         if differing := [name for name in sorted(part.keys() ^ parts[0].keys()) if at.reads(name)]:
             names = ", ".join(f"`{excerpt(name)}`" for name in differing if at.quotes(name))
             where = f" in {names}" if names else ""
-            help_ = (
-                "rows without a label go into a split of their own, `unlabelled`; else give each file the same columns"
-            )
+            help_ = "give each file the same columns; rows that have no label may be a split of their own, `unlabelled`"
             raise FileMistake(f"its columns differ from those of the first file{where}", help=help_)
     common = [name for name in parts[0] if all(name in part for part in parts)]
     return {name: [value for part in parts for value in part[name]] for name in common}
