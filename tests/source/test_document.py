@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import pathlib
-import time
 
 import pytest
+from cpu_seconds import cpu_seconds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -353,10 +353,10 @@ class TestLimits:
         ],
     )
     def test_an_alias_bomb_is_refused_quickly(self, text):
-        begin = time.process_time()
-        assert [d.code for d in errors(text)] == ["KD004"]
+        found = []
         # A loaded machine takes several times the 0.01 to 1 s of a quiet one.
-        assert time.process_time() - begin < 5
+        assert cpu_seconds(lambda: found.extend(errors(text))) < 5
+        assert [d.code for d in found] == ["KD004"]
 
     def test_up_to_the_limits_all_is_read(self):
         assert len(data("\n".join(f"k{i}: 0" for i in range(9_999)))) == 9_999

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 import string
-import time
 from pathlib import Path
 
 import pytest
+from cpu_seconds import cpu_seconds
 
 from kdspec.diagnostics.diagnostic import DiagnosticError
 from kdspec.source.extends import compose
@@ -120,6 +120,4 @@ def test_specs_and_pages_of_the_repository_have_none():
 
 
 def test_a_long_value_is_searched_in_linear_time():
-    began = time.process_time()
-    assert compose("a: " + "eyJ-" * 16_000, "s").data["a"].startswith("eyJ-")
-    assert time.process_time() - began < 1
+    assert cpu_seconds(lambda: compose("a: " + "eyJ-" * 16_000, "s")) < 1

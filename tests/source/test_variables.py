@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
+from cpu_seconds import cpu_seconds
 
 from kdspec.source.environment import _references
 from kdspec.source.extends import compose
@@ -56,6 +55,6 @@ def test_a_fingerprint_tells_a_change_and_not_the_value():
 
 @pytest.mark.parametrize("part", ["${A:-", "$${A:-", "${A", "${", "${A:-}"])
 def test_many_variables_are_read_in_linear_time(part):
-    began = time.process_time()
-    assert len(list(_references(part * 30_000))) == 30_000
-    assert time.process_time() - began < 2
+    found = []
+    assert cpu_seconds(lambda: found.extend(_references(part * 30_000))) < 2
+    assert len(found) == 30_000
