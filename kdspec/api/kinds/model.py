@@ -167,6 +167,14 @@ class Model(Scoped):
         del rows
         return ()
 
+    def classes_in(self, rows: RecordedRows) -> Sequence[str]:
+        """The classes that its answers to these rows name, sorted, for the help of a spec that names none; by default none known.
+
+        May raise a `Fault`. Torch-free. Asked of the models that `answers` is asked of.
+        """
+        del rows
+        return ()
+
     def skeleton(self, context: ModelContext) -> nn.Module:
         """The module for its shapes alone; its tensors may be on the meta device."""
         return self.build(context)

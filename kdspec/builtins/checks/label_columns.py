@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext
+from kdspec.data.answers.recorded.first_answers import first_answers
+from kdspec.data.class_match import line
 from kdspec.data.columns import named, no_column
 from kdspec.data.label_names import SUSPECT
 from kdspec.data.labels.taught_classes import HELP
@@ -82,7 +84,21 @@ def _unlabelled(plan: Plan, name: str, task: Task, used: Sequence[TaskPlan]) -> 
         message = (
             f"nothing names the classes of task `{name}`: its rows have no labels, and no model has a head of classes"
         )
-        yield Finding("KD312", message, ("tasks", name, task.name), key=True, help=HELP)
+        found = next(filter(None, (_answered(plan, model, name) for model in unknown)), ())
+        help_ = f"name them in the order of the logits: `{line('labels', found)}`, as in the first answers"
+        yield Finding("KD312", message, ("tasks", name, task.name), key=True, help=help_ if found else HELP)
+
+
+def _answered(plan: Plan, model: str, task: str) -> Sequence[str]:
+    """The classes in the first recorded answers of a teacher; empty if they are not known."""
+    component, context = plan.spec.models[model], BuildContext(folder=plan.source.folder, seed=plan.spec.seed)
+    if component.has_weights:
+        return ()
+    try:
+        rows = first_answers(component.records().values(), plan.spec.tasks[task], task, context)
+        return () if rows is None else component.classes_in(rows)
+    except Fault:  # the check of the answers reports it
+        return ()
 
 
 def _columns(task: Task, context: BuildContext) -> Mapping[str, Collection[str]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext
-from kdspec.api.kinds.recorded import RecordedRows
+from kdspec.data.answers.recorded.first_answers import first_answers
 from kdspec.data.columns import missing
 from kdspec.diagnostics.fault import Fault
 from kdspec.diagnostics.finding import Finding, Mark, SpecPath
@@ -15,9 +15,6 @@ from kdspec.diagnostics.finding import Finding, Mark, SpecPath
 if TYPE_CHECKING:
     from kdspec.api.kinds.kinds import Task
     from kdspec.api.plan.plan import Plan
-
-_ROWS = 1_000
-"""Rows that are looked at before a run, which reads all of them."""
 
 
 @hookimpl
@@ -91,33 +88,17 @@ def _of_rows(plan: Plan, model: str, task: str) -> Iterator[Finding]:
     context = BuildContext(folder=plan.source.folder, seed=plan.spec.seed)
     try:
         columns = taught.column_names(context)
-        first = taught.first_rows(context, _ROWS)
-        built = taught.without_rows()
+        rows = first_answers(component.records().values(), taught, task, context)
     except Fault:  # the check of the task reports it
         return
     train = {split: names for split, names in columns.items() if split == "train"}
-    absent = list(missing(train, component.records(), {}, component.records().values()))
-    yield from (_found(fault, at) for fault in absent)
-    names = component.records().values()
-    if absent or built is None or first is None or taught.logits is None or any(name not in first for name in names):
+    yield from (_found(fault, at) for fault in missing(train, component.records(), {}, component.records().values()))
+    if rows is None:
         return
-    words = _words(taught, first) if taught.answered == "word" else None
-    if taught.answered == "word" and words is None:
-        return
-    rows = RecordedRows(
-        split="train", columns={name: first[name] for name in names}, logits=taught.logits, task=task,
-        classes=built.head.labels, words=words,
-    )  # fmt: skip
     try:
         component.answers(rows)  # notes about all rows need all of them, and are left to the run
     except Fault as fault:
         yield _found(fault, at)
-
-
-def _words(task: Task, first: Mapping[str, Sequence[Any]]) -> list[int] | None:
-    """The number of words of each row; None if they are written as texts."""
-    column = first.get(str(dict(task).get("tokens")), ())
-    return [len(words) for words in column] if column and all(isinstance(words, list) for words in column) else None
 
 
 def _found(fault: Fault, at: SpecPath) -> Finding:

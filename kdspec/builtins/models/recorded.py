@@ -13,7 +13,7 @@ from kdspec.api.kinds.losses import LOGIT_KINDS, LogitKind
 from kdspec.api.kinds.model import Model, ModelContext, ModelFacts
 from kdspec.api.kinds.recorded import Answer, RecordedRows
 from kdspec.api.working.task import ANSWERS
-from kdspec.data.answers.recorded.read_answers import AnswerColumns, FormName, read_answers
+from kdspec.data.answers.recorded.read_answers import AnswerColumns, FormName, named_classes, read_answers
 from kdspec.data.class_match import renamed
 from kdspec.diagnostics.fault import Fault
 
@@ -173,6 +173,11 @@ class Recorded(Model):
         found = self._answer_columns
         assert found is not None, "scores are read by their task"
         return read_answers(found, rows)
+
+    def classes_in(self, rows: RecordedRows) -> Sequence[str]:
+        """The names in the answers, or those of the task that `labels` has for them; of the most likely classes some may be none."""
+        found = self._answer_columns
+        return () if found is None or self.top_k is not None else named_classes(found, rows)
 
     def build(self, context: ModelContext) -> nn.Module:
         """A module that hands the answers on."""

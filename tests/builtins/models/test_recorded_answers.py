@@ -286,11 +286,25 @@ def test_the_columns_of_classes_name_those_of_a_task_without_labels(home):
     assert {"agreement", "kl"} <= set(result.table[-1].metrics)
 
 
-def test_answers_in_one_column_name_no_classes(home):
-    text = spec("sequence_classification", "{recorded: {votes: votes}}").replace(
+@pytest.mark.parametrize(
+    ("teacher", "answers", "help_"),
+    [
+        ("votes: answer", ["yes", "no", "true"], 'name them in the order of the logits: `labels: [no, "true", yes]`'),
+        ("probabilities: answer", {"YES": 0.75, "so": 0.25}, "`labels: [YES, so]`, as in the first answers"),
+        ("probabilities: answer, labels: {YES: yes_}", '{"YES": 0.75, "so": 0.25}', "`labels: [so, yes_]`"),
+        ("top_k: answer", {"yes": -0.1, " the": -4}, "`labels: [first, second]`, or the column of the labels"),
+        ("logits: answer", [0.5, -0.5], "`labels: [first, second]`, or the column of the labels"),
+        ("probabilities: answer", "{", "`labels: [first, second]`, or the column of the labels"),
+    ],
+)
+def test_answers_in_one_column_name_the_classes_in_the_help_alone(home, teacher, answers, help_):
+    text = spec("sequence_classification", f"{{recorded: {{{teacher}}}}}").replace(
         ", label: label, labels: [no, so, yes]", ""
     )
     for split in ("train", "validation"):
-        write(home, split, ({"text": "good", "votes": ["no", "yes"]} for _ in range(4)))
-    with pytest.raises(DiagnosticError, match="nothing names the classes of task `main`"):
+        write(home, split, ({"text": "good", "answer": answers} for _ in range(4)))
+    with pytest.raises(DiagnosticError) as caught:
         plan(text.replace(", hard_labels: {weight: 0.5}", ""), registry(), folder=home)
+    found = next(each for each in caught.value.diagnostics if each.code == "KD312")
+    assert found.message.startswith("nothing names the classes of task `main`")
+    assert help_ in found.help

@@ -13,7 +13,7 @@ from kdspec.data.answers.recorded.log_probabilities import LogProbabilities, Tai
 from kdspec.data.answers.recorded.logits import RecordedLogits
 from kdspec.data.answers.recorded.probabilities import Probabilities
 from kdspec.data.answers.recorded.votes import Votes
-from kdspec.data.class_match import line, match
+from kdspec.data.class_match import line, match, renamed
 from kdspec.diagnostics.diagnostic import excerpt, listed
 from kdspec.diagnostics.fault import Fault
 
@@ -68,14 +68,13 @@ def read_answers(columns: AnswerColumns, rows: RecordedRows) -> list[Answer | No
         Fault: KD502 for an answer that cannot be read, with its row; KD403 for classes that are not those of the task.
     """
     form = _form(columns, rows)
-    cells = list(_cells(columns, rows))
-    given = [_by_word(rows, each) for each in cells]
+    given = [_by_word(rows, each) for each in _cells(columns, rows)]
     flat = [each for of in given for each in of]
-    theirs = list(dict.fromkeys(name for each in flat if each.value is not None for name in form.names(each.value)))
+    theirs = _names(form, flat)
     names = class_names(_classes(rows, columns, flat), theirs, columns.labels, rows.task)
     _check_names(columns, rows, names, theirs)
     found = [[None if each.value is None else form.read(each.cell, each.value, names) for each in of] for of in given]
-    for fault in form.report(len(cells)):
+    for fault in form.report(len(given)):
         rows.tell(fault)
     given_any = any(each.value is not None for each in flat)
     if (
@@ -91,6 +90,21 @@ def read_answers(columns: AnswerColumns, rows: RecordedRows) -> list[Answer | No
     if rows.words is None:
         return [of[0] for of in found]
     return [of if any(each is not None for each in of) else None for of in found]
+
+
+def named_classes(columns: AnswerColumns, rows: RecordedRows) -> list[str]:
+    """The classes that the answers of these rows name, as the spec's mapping renames them, sorted; of lists none.
+
+    Raises:
+        Fault: KD502 for an answer that cannot be read, with its row.
+    """
+    flat = [each for cells in _cells(columns, rows) for each in _by_word(rows, cells)]
+    return sorted(set(renamed(_names(_form(columns, rows), flat), columns.labels)))
+
+
+def _names(form: AnswerForm, given: Iterable[_Given]) -> list[str]:
+    """The names of classes in the answers, in the order in which they come."""
+    return list(dict.fromkeys(name for each in given if each.value is not None for name in form.names(each.value)))
 
 
 def _form(columns: AnswerColumns, rows: RecordedRows) -> AnswerForm:
