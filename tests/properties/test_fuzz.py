@@ -1,7 +1,7 @@
 """The whole front end on texts that nobody would write: a diagnostic or a plan, soon, and never a traceback.
 
 Every text goes through reading, composing, checking and planning, and what was found through each way of telling it. The
-short form runs with every test; the long one, 5,000 texts, with `-m slow -s`, which also prints the worst figures.
+short form runs with every test; the long one, 1,500 texts, with `-m slow -s`, which also prints the worst figures.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SEEDS = sorted(
         *ROOT.glob("tests/diagnostics/*.yaml"),
     ]
 )
-SHORT, LONG = 100, 5000
+SHORT, LONG = 100, 1500
 SECONDS, MEGABYTES = 2, 300
 
 HOSTILE = (

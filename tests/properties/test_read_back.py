@@ -18,7 +18,7 @@ from damaged import MEGABYTES, SECONDS, Fuzzer, Outcome, world
 from kdspec.cli import main
 from kdspec.engine.teacher_cache.segment_index import records
 
-SHORT, LONG = range(100), range(100, 1100)
+SHORT, LONG = range(30), range(30, 230)
 
 
 @pytest.fixture(scope="module")
