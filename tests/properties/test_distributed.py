@@ -358,7 +358,7 @@ def started(folder, made, toys):
     ]
     written[-1]["copies"] = [(str(folder / name / "run"), str(folder / "again" / name)) for name in ACCIDENTS]
     (folder / "starts.json").write_text(json.dumps(written))
-    subprocess.run([sys.executable, str(HERE / "ranks.py"), str(folder / "starts.json")], check=True, timeout=150)
+    subprocess.run([sys.executable, str(HERE / "ranks.py"), str(folder / "starts.json")], check=True, timeout=600)
     return {name: Ranks(folder / name) for name in starts}
 
 
@@ -631,7 +631,7 @@ def test_torchrun_runs_the_command_and_one_process_talks(tmp_path):
     command += ["--set", ACCIDENT]
     at = json.dumps({"rank": 1, "step": 1, "signal": signal.SIGTERM})
     run = subprocess.run(
-        command, cwd=tmp_path, env={**os.environ, "AT": at}, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=tmp_path, env={**os.environ, "AT": at}, capture_output=True, text=True, timeout=600, check=False
     )
     saved = "the last checkpoint is that of step 2 of stage `distil`: the same command resumes from there, in runs/toy"
     assert run.stderr.count(f"stopped; {saved}:") == 1

@@ -204,7 +204,7 @@ def two(tmp_path_factory):
         for more in ((), DROPOUT)
     ]
     (folder / "starts.json").write_text(json.dumps([{"folder": str(folder / "two"), "world": 2, "jobs": jobs}]))
-    subprocess.run([sys.executable, str(HERE / "ranks.py"), str(folder / "starts.json")], check=True, timeout=300)
+    subprocess.run([sys.executable, str(HERE / "ranks.py"), str(folder / "starts.json")], check=True, timeout=600)
     told = (path.read_text() for path in sorted((folder / "two").glob("errors-*.txt")))
     assert json.loads((folder / "two" / "codes.json").read_text()) == [0, 0], "\n".join(told)
     return folder / "two"

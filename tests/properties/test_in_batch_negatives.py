@@ -143,7 +143,7 @@ def test_two_processes_come_to_the_same(backend, ran, home, tmp_path):
     job = {"text": SPEC, "sets": cut(16, 2), "output": f"two-{backend}", "backend": backend}
     start = {"folder": str(home), "world": 2, "jobs": [job]}
     (tmp_path / "starts.json").write_text(json.dumps([start]))
-    subprocess.run([sys.executable, str(HERE / "ranks.py"), str(tmp_path / "starts.json")], check=True, timeout=150)
+    subprocess.run([sys.executable, str(HERE / "ranks.py"), str(tmp_path / "starts.json")], check=True, timeout=600)
     assert json.loads((home / "codes.json").read_text()) == [0, 0], [*map(Path.read_text, home.glob("errors-*.txt"))]
     same(ran("one", *cut(16, 4)), left(home / f"two-{backend}"))
 
