@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any, ClassVar, Protocol, cast
 
@@ -96,12 +96,16 @@ class Component(Strict):
         """The short form of this component, or None if it has none."""
         return None
 
+    def unwritten(self) -> Collection[str]:
+        """The fields that `written` leaves out, because a spec that says the same may not have them; by default none."""
+        return ()
+
     def written(self) -> Any:
-        """The component as a spec would write it, every parameter included."""
+        """The component as a spec would write it, every parameter included but those of `unwritten`."""
         plain = self.to_plain()
         if plain is not None:
             return plain
-        parameters = self.model_dump(mode="python", by_alias=True)
+        parameters = self.model_dump(mode="python", by_alias=True, exclude=set(self.unwritten()))
         return {self.name: parameters} if parameters else self.name
 
     @classmethod

@@ -105,6 +105,10 @@ class QuestionAnswering(Task):
         """Whether `answers` names a column."""
         return self.answers is not None
 
+    def unwritten(self) -> Collection[str]:
+        """`metric`, where no row has a label."""
+        return () if self.has_labels() else ("metric",)
+
     def adaptor(self) -> Mapping[str, str | list[str]]:
         """The field paths for a transformers model; `logits_mask` selects the text and the token of no answer."""
         return {

@@ -87,6 +87,10 @@ class Regression(Task):
         """Whether `label` names a column."""
         return bool(self.label)
 
+    def unwritten(self) -> Collection[str]:
+        """`label` and `metric`, where no row has a label."""
+        return () if self.has_labels() else ("label", "metric")
+
     def adaptor(self) -> Mapping[str, str | list[str]]:
         """The field paths for a transformers model."""
         return texts.ADAPTOR

@@ -96,6 +96,10 @@ class SequenceClassification(Task):
         """Whether `label` names a column."""
         return self.label is not None
 
+    def unwritten(self) -> Collection[str]:
+        """`metric`, where no row has a label."""
+        return () if self.has_labels() else ("metric",)
+
     def adaptor(self) -> Mapping[str, str | list[str]]:
         """The field paths for a transformers model."""
         return texts.ADAPTOR

@@ -105,6 +105,10 @@ class TokenClassification(Task):
         """Whether `tags` names a column."""
         return self.tags is not None
 
+    def unwritten(self) -> Collection[str]:
+        """`metric`, where no row has a label."""
+        return () if self.has_labels() else ("metric",)
+
     def adaptor(self) -> Mapping[str, str | list[str]]:
         """The field paths for a transformers model; `logits_mask` selects the first token of each word."""
         return {**texts.ADAPTOR, "logits_mask": "batch.word_mask"}

@@ -32,10 +32,10 @@ class PromptedModel(Model):
     option; it should stand behind the texts, where the orders of the options have more in common."""
     options: dict[str, str] = {}
     """For each class of the task the text of its option. Default: the names of the classes."""
-    permute: bool = True
+    permute: bool | None = None
     """With `{options}`: whether the answers are averaged over the orders of the options, since models prefer some places.
     All orders of up to 4 options; of more, each option once at each place. False: in the order of `options`, or else of the
-    classes."""
+    classes. Default: true."""
     prior: Literal["none", "contextual"] = "none"
     """`contextual`: what it answers to texts without content, `N/A`, `[MASK]` and nothing, is taken off its answers, since
     models prefer some options whatever the text (Zhao et al. 2021, https://arxiv.org/abs/2102.09690)."""
@@ -83,7 +83,7 @@ class PromptedModel(Model):
         if not template.columns:
             message = "`prompt` names no column of the rows, so that all of them would have the same answer"
             yield Fault("KD104", message, ("prompt",), help="write the column of the text in braces, such as `{text}`")
-        if not template.lists_options and "permute" in self.model_fields_set and self.permute:
+        if not template.lists_options and self.permute:
             message = f"`permute` has no effect: `prompt` has no `{{{OPTIONS}}}` that could be in another order"
             yield Fault("KD305", message, ("permute",), key=True)
         yield from self._wrong_texts(template)
@@ -144,7 +144,13 @@ class PromptedModel(Model):
     def asked(self, context: ModelContext) -> str:
         """A checksum of all that the tokens of a prompt depend on besides the row and the tokenizer."""
         classes = () if context.head is None else context.head.labels
-        parts = [astuple(self.template(context)), list(self.options.items()), self.permute, self.chat, classes]
+        parts = [
+            astuple(self.template(context)),
+            list(self.options.items()),
+            self.permute is not False,
+            self.chat,
+            classes,
+        ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def question(self, context: ModelContext, *, chat: bool) -> ClassQuestion:
@@ -163,5 +169,5 @@ class PromptedModel(Model):
         texts = tuple(written[own[name]] if name in own else name for name in classes)
         texts = tuple(text.strip() if template.lists_options else text for text in texts)
         in_order = sorted(classes, key=own.__getitem__) if own else classes
-        listed_ = orders(classes, in_order, permute=self.permute and template.lists_options)
+        listed_ = orders(classes, in_order, permute=self.permute is not False and template.lists_options)
         return ClassQuestion(template, tuple(classes), texts, listed_, chat)

@@ -169,6 +169,40 @@ def test_a_folder_with_any_head(kdspec, here, name):
             assert all(row["answer"] in row["context"] for row in found)
 
 
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("classes", "sequence_classification: {data: {json: {train: rows.jsonl}}, text: text}"),
+        ("labels", "multi_label: {data: {json: {train: rows.jsonl}}, text: text}"),
+        ("number", "regression: {data: {json: {train: rows.jsonl}}, text: text}"),
+        ("tags", "token_classification: {data: {json: {train: rows.jsonl}}, tokens: tokens, tags: null}"),
+        ("answers", "question_answering: {data: {json: {train: rows.jsonl}}, answers: null}"),
+    ],
+)
+def test_the_student_of_a_run_without_labels(kdspec, here, name, task):
+    auto, labels, changes, rows, _, columns = FOLDERS[name]
+    headed(here / "teacher", auto, labels, seed=5, **changes)
+    jsonl(here / "rows.jsonl", rows)
+    text = f"""\
+kdspec: 1
+name: unlabelled
+tasks: {{t: {{{task}}}}}
+models:
+  teacher: {{transformers: {{path: teacher}}}}
+  student: {{transformers: {{like: teacher, config: {{num_hidden_layers: 1}}}}}}
+stages:
+  s:
+    distiller: {{general: {{teacher: teacher, student: student}}}}
+    training: {{steps: 1, batch_size: 4, evaluate: null}}
+"""
+    run(text, here / "runs", folder=here)
+    outcome = kdspec("predict", "runs/unlabelled", "--data", "rows.jsonl", "-o", "-", "--device", "cpu")
+    assert outcome.code == 0, outcome.err
+    found = [json.loads(line) for line in outcome.out.splitlines()]
+    assert [{key: row[key] for key in rows[0]} for row in found] == rows
+    assert all(list(row)[len(rows[0]) :] == columns.split() for row in found)
+
+
 def test_vectors_of_a_folder_of_sentence_transformers(kdspec, here):
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer

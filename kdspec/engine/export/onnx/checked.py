@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kdspec.api.plan.plan import Feature
 from kdspec.api.working.evaluator import Evaluator, State
+from kdspec.data.answers.beside_teacher import AGREEMENT
 from kdspec.diagnostics.finding import Finding, FindingError
 from kdspec.engine.batches.loader import Loader
 from kdspec.engine.evaluation.evaluate import evaluate
@@ -68,6 +69,13 @@ class CheckedRows:
     def of_file(self, model: OnnxModel, features: Mapping[str, Feature]) -> EvaluatedRows:
         """The same of an ONNX file; `features` are as its outputs have them."""
         return self.answers(ModelRunner(self.findings, model, features, chooses=False))
+
+    def agreement(self, found: EvaluatedRows, expected: EvaluatedRows) -> float | None:
+        """The share of answers that are those of the model; without labels as a student is measured beside its teacher."""
+        if not expected.states:
+            return None
+        share = self.evaluator.agreement(found.states, expected.states)
+        return self.evaluator.beside(found.states, expected.states).get(AGREEMENT) if share is None else share
 
     def batches(self, forward: ModelRunner) -> Iterator[Mapping[str, Tensor]]:
         """Inputs of the model: the shortest row alone, the longest alone, and some of every length in batches."""

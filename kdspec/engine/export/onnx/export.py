@@ -186,14 +186,13 @@ class Exporter:
                 refuse_difference(apart, self.model)
             self.tell(f"evaluating {name}")
             found = rows.of_file(model, features)
-            agreement = rows.evaluator.agreement(found.states, expected.states) if expected.states else None
             timings = [*latency.of_file(lambda threads, of=opened: of(threads=threads), batches, self.threads)]  # type: ignore[misc]  # a default
             forms.append(
                 ExportedForm(
                     form=form,
                     bytes=_bytes(fresh / name),
                     difference=apart,
-                    agreement=agreement,
+                    agreement=rows.agreement(found, expected),
                     metrics=found.metrics,
                     timings=timings,
                 )

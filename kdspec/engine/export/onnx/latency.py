@@ -48,15 +48,18 @@ class Timing:
 def work(forward: ModelRunner, answered: Answered) -> Iterator[Work]:
     """A row and a batch of 32, at the short end of the rows and at the long one: the tenth and the ninetieth percentile."""
     order = np.argsort(answered.lengths, kind="stable")
-    varied = answered.lengths[order[0]] != answered.lengths[order[-1]]
     for size in SIZES:
-        for share in (_SHORT, _LONG) if varied else (_LONG,):
+        before: Work | None = None
+        for share in (_SHORT, _LONG):
             first = max(0, min(round(share * (len(order) - 1)) - size // 2, len(order) - size))
             # A split with fewer rows has some of them several times.
             chosen = np.resize(order[first : first + size], size).tolist()
             inputs = forward.inputs(answered.batch(chosen))
             mask = inputs.get("attention_mask")
-            yield Work(size, 0 if mask is None else mask.shape[1], inputs)
+            made = Work(size, 0 if mask is None else mask.shape[1], inputs)
+            if before is None or made.tokens != before.tokens:
+                yield made
+            before = made
 
 
 def of_torch(graph: Graph, batches: Sequence[Work], threads: Sequence[int]) -> Iterator[Timing]:

@@ -264,6 +264,34 @@ def test_a_loaded_head_with_merged_classes(tmp_path):
     assert [line.split(" ")[:2] for line in lines] == [[name, f"{share:.4f}"] for share, name in likely]
 
 
+@pytest.mark.parametrize(
+    ("task", "head", "labels"),
+    [
+        ("sequence_classification", "AutoModelForSequenceClassification", ["x", "y", "z"]),
+        ("token_classification", "AutoModelForTokenClassification", ["O", "B-X"]),
+        ("question_answering", "AutoModelForQuestionAnswering", None),
+    ],
+)
+def test_rows_without_labels_have_the_answers_of_torch(tmp_path, task, head, labels):
+    headed(tmp_path / "teacher", head, labels, seed=3)
+    rows = [{"text": text, "words": text.split(), "question": "a b", "context": text} for text in WORDS]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = {
+        "sequence_classification": "text: text",
+        "token_classification": "tokens: words, tags: null",
+        "question_answering": "answers: null",
+    }
+    spec = SPEC.format(
+        task=f"{{{task}: {{{DATA}, {columns[task]}}}}}", student=TRANSFORMERS, training=TRAINING,
+        distiller="{general: {teacher: teacher, student: student}}",
+    )  # fmt: skip
+    found = Made(run(spec, tmp_path / "runs", folder=tmp_path).folder, tmp_path / "out")
+    assert main(["export", str(found.run), "--onnx", "--int8", "-o", str(found.folder)]) == 0
+    torch, onnx, int8 = found.forms
+    assert (torch["agreement"], onnx["agreement"]) == (None, 1)
+    assert 0.5 < int8["agreement"] <= 1
+
+
 def test_one_task_of_a_student_of_two(tmp_path, capsys):
     tiny(tmp_path / "teacher", seed=1)
     rows = [{"text": text, "label": "xy"[row % 2], "size": row % 7} for row, text in enumerate(WORDS)]
