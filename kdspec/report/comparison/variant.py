@@ -214,7 +214,7 @@ def _columns(variants: Sequence[Variant], metric: str) -> Iterator[FigureColumn]
                 for number, each in enumerate(variants)
             },
         )
-    of_runs = [[_figures(run) for run in variant.finished] for variant in variants]
+    of_runs = [[_figures(run, metric) for run in variant.finished] for variant in variants]
     names = dict.fromkeys((name, unit) for runs in of_runs for found in runs for name, (unit, _) in found.items())
     for name, unit in sorted(names, key=lambda each: _ORDER.index(each[1])):
         values = {number: [found[name][1] for found in runs if name in found] for number, runs in enumerate(of_runs)}
@@ -224,16 +224,18 @@ def _columns(variants: Sequence[Variant], metric: str) -> Iterator[FigureColumn]
 _ORDER = ("metric", "share", "count", "bytes", "ms", "seconds")
 
 
-def _figures(run: ComparedRun) -> dict[str, tuple[FigureUnit, float]]:
-    """The numbers of one run by name, besides its validation metric."""
+def _figures(run: ComparedRun, metric: str) -> dict[str, tuple[FigureUnit, float]]:
+    """The numbers of one run by name, besides the validation metric by which all are compared, if there is one."""
     found: dict[str, tuple[FigureUnit, float]] = {}
+    if not metric and run.value is not None:
+        found[f"validation {run.selected_by}"] = "metric", run.value
     several = len(run.table) > 1
     for row in run.table:
         asked = bool(row.get("calibration")) or is_of_confidence(row["selected_by"])
         of = f"{row['task']}." if several else ""
         for name in shown_metrics(row["metrics"], asked=asked):
             title = f"{row['split']} {of}{name}"
-            if title != f"validation {run.selected_by}":  # without test rows the table has it too
+            if title != f"validation {metric}":  # without test rows the table has it too
                 found[title] = "metric", row["metrics"][name]
         if row["agreement"] is not None:
             found[f"{of}agreement"] = "share", row["agreement"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 
@@ -101,6 +102,23 @@ def test_equal_names_in_two_folders_are_told_apart(folder_of_run):
 def test_different_metrics_have_no_best(folder_of_run):
     found = compared(folder_of_run("a"), folder_of_run("b", temperature=4, metric="f1"))
     assert (found.metric, found.best) == ("", None)
+    assert [column(found, f"validation {name}").figures for name in ("accuracy", "f1")] == [
+        (Figure((0.8,)), None),
+        (None, Figure((0.8,))),
+    ]
+
+
+def test_without_test_rows_the_validation_metrics_of_the_table_are_shown_once(folder_of_run):
+    folders = [folder_of_run("a"), folder_of_run("b", temperature=4)]
+    for folder in folders:
+        file = folder / "table.json"
+        rows = [
+            row | {"split": "validation", "metrics": {"accuracy": 0.8, "f1": 0.6}}
+            for row in json.loads(file.read_text())
+        ]
+        file.write_text(json.dumps(rows))
+    found = compared(*folders)
+    assert [each.name for each in found.columns if each.unit == "metric"] == ["validation accuracy", "validation f1"]
 
 
 def test_the_cost_is_that_of_all_stages_and_starts(folder_of_run):
