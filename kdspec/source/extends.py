@@ -216,9 +216,9 @@ def _read_file(path: pathlib.Path) -> str:
     try:
         kind = "a folder" if path.is_dir() else reach.special(str(path))
         if kind is not None or not stat.S_ISREG(path.stat().st_mode):
-            inside = _specs_of(path)
-            help_ = f"did you mean `{inside}`?" if inside else "name a YAML file, or `-` for standard input"
-            raise DiagnosticError(Diagnostic("KD003", f"`{name}` is {kind or 'not a regular file'}", help=help_))
+            raise DiagnosticError(
+                Diagnostic("KD003", f"`{name}` is {kind or 'not a regular file'}", help=_instead_of(path))
+            )
         with path.open("rb") as file:
             data = file.read(MAX_SIZE + 1)
     except (OSError, ValueError) as error:
@@ -241,10 +241,15 @@ def _beside(path: pathlib.Path) -> str | None:
     return None if found is None else excerpt(_name(path.parent / found), 200)
 
 
-def _specs_of(path: pathlib.Path) -> str | None:
-    """The spec of a run, where the folder of the run was named."""
+def _instead_of(path: pathlib.Path) -> str:
+    """What to name in place of what is no file."""
     inside = path / "spec.yaml"
-    return excerpt(_name(inside), 200) if inside.is_file() else None
+    if not inside.is_file():
+        return "name a YAML file, or `-` for standard input"
+    if (path / "events.jsonl").is_file():
+        # The paths of the spec in it begin in the folder of the spec that the run was begun with.
+        return "it has a run; to resume it, or to run it again with `--restart`, name the spec that it was begun with"
+    return f"did you mean `{excerpt(_name(inside), 200)}`?"
 
 
 def _read_stream(stream: TextIO) -> str:

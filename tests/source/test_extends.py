@@ -362,6 +362,18 @@ class TestReading:
         assert "too long" in message(lambda: load("x" * 5000))
         assert "not a directory" in message(lambda: load(f"{__file__}/s.yaml"))
 
+    def test_of_a_folder_the_spec_is_proposed_but_not_that_of_a_run(self, tmp_path):
+        def help_():
+            with pytest.raises(DiagnosticError) as caught:
+                load(tmp_path)
+            return caught.value.diagnostics[0].help
+
+        assert help_() == "name a YAML file, or `-` for standard input"
+        (tmp_path / "spec.yaml").touch()
+        assert help_() == f"did you mean `{tmp_path / 'spec.yaml'}`?"
+        (tmp_path / "events.jsonl").touch()  # its paths begin elsewhere
+        assert "name the spec that it was begun with" in help_()
+
     def test_a_near_name_is_proposed_for_a_missing_file(self, tmp_path):
         (tmp_path / "run" / "sub").mkdir(parents=True)
         (tmp_path / "spec.yaml").write_text("a: 1")
