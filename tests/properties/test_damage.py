@@ -1,6 +1,6 @@
 """A flipped bit, a truncated or a missing file, anywhere in what a run keeps: always noticed, and the weights are right.
 
-The short form runs with every test; the long one, 200 times, with `-m slow`.
+The short form runs with every test; the long one, 60 times, with `-m slow`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from kdspec.engine.run.session import Session
 from kdspec.engine.run.stage_run import Interrupted
 from kdspec.events import CacheState, Note, RunStarted
 
-SHORT, LONG = 10, 200
+SHORT, LONG = 10, 60
 TRAINING = "stages.distil.training"
 
 

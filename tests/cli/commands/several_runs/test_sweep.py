@@ -268,7 +268,7 @@ models:
 stages:
   distil:
     distiller: {general: {teacher: teacher, student: student, soft_labels: {temperature: 2}}}
-    training: {steps: 2000, batch_size: 2, evaluate: {every_steps: 1000}, teacher_cache: off}
+    training: {steps: 800, batch_size: 2, evaluate: {every_steps: 400}, teacher_cache: off}
 """
 
 
