@@ -36,7 +36,6 @@ if TYPE_CHECKING:
         Optimizer,
         Schedule,
         Task,
-        switched_off,
     )
     from kdspec.api.kinds.losses import (
         LOGIT_KINDS,
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
     )
     from kdspec.api.kinds.model import InputLimits, Model, ModelContext, ModelFacts, ReadFiles
     from kdspec.api.kinds.recorded import Answer, RecordedRows
+    from kdspec.api.kinds.switched_off import switched_off
     from kdspec.api.paths.field_path import FieldPath, FieldPathError
     from kdspec.api.plan.mixture import Mixture
     from kdspec.api.plan.needs import ClassesOnly, DeclaredTerm, LogitUse, Needs, TaskNeeds
@@ -339,7 +339,7 @@ _MODULES = MappingProxyType(
         "matches_of": "kdspec.api.spec.match",
         "plan": "kdspec.launch.in_python",
         "run": "kdspec.launch.in_python",
-        "switched_off": "kdspec.api.kinds.kinds",
+        "switched_off": "kdspec.api.kinds.switched_off",
     }
 )
 """The module of each name; it is imported when the name is first used, so that a command imports what it uses alone."""

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from kdspec.api.kinds.context import BuildContext, DatasetContext
-from kdspec.api.kinds.kinds import Dataset, Task, parts
+from kdspec.api.kinds.kinds import Dataset, Task
 from kdspec.api.kinds.model import Model, ModelContext
+from kdspec.api.kinds.parts import parts
 from kdspec.api.plan.plan import Plan
 from kdspec.api.spec.model_folders import read_json
 from kdspec.api.spec.spec import Spec

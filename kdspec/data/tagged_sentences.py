@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from kdspec.data import texts
@@ -10,6 +10,9 @@ from kdspec.data.label_columns import declared, has
 from kdspec.data.label_names import written
 from kdspec.diagnostics.diagnostic import excerpt
 from kdspec.diagnostics.fault import Fault
+
+FindWord = Callable[[str, int, int], str | None]
+"""The place in its file of a word, given its split, its row and its number in the row, counted from 1; None: not known."""
 
 
 def read_words(rows: Any, split: str, column: str, at: str) -> list[list[str]]:
@@ -46,6 +49,7 @@ def read_tags(
     words: Sequence[Sequence[str]],
     known: Sequence[str] | None = None,
     missing: Collection[str] = (),
+    find: FindWord | None = None,
 ) -> list[list[str | None] | None]:
     """The tag of each word, None for a word without one; None for a row without tags.
 
@@ -57,6 +61,7 @@ def read_tags(
         words: the words of each row.
         known: the names that the data set declares for numbers.
         missing: marks for a word without a tag, besides -100.
+        find: finds the place of a word in its file.
 
     Raises:
         Fault: KD502 for a missing or invalid tag, KD312 for a row with more or fewer tags than words.
@@ -79,9 +84,16 @@ def read_tags(
             if nested or written(tag) is None:
                 what = f"{_kind(tag)} in place of a tag" if nested else "no tag"
                 message = f"word {place} in row {number} of `{split}` has {what}"
-                raise Fault(texts.CODE, message, (at,), help=_HELP)
+                raise with_place(Fault(texts.CODE, message, (at,), help=_HELP), find and find(split, number, place))
         found.append([_name(tag, known, (*missing, _IGNORED)) for tag in row])
     return found
+
+
+def with_place(fault: Fault, place: str | None) -> Fault:
+    """The fault of a word, with its place in a file if that is known: as other mistakes in files have it."""
+    if place is not None:
+        fault.message = f"{place}: {fault.message}"
+    return fault
 
 
 _IGNORED = "-100"

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from kdspec.api.kinds.kinds import Dataset, fields, parts
+from kdspec.api.kinds.kinds import Dataset
 from kdspec.api.kinds.model import ModelFacts
+from kdspec.api.kinds.parts import fields, parts
 from kdspec.data import class_match
 from kdspec.data.class_match import ClassMatch, line, mapping_line, scalar, shown
 from kdspec.diagnostics.diagnostic import closest, listed

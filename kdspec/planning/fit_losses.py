@@ -10,8 +10,9 @@ from types import MappingProxyType
 from typing import Any
 
 from kdspec.api.component import Component, Strict
-from kdspec.api.kinds.kinds import Schedule, switched_off
+from kdspec.api.kinds.kinds import Schedule
 from kdspec.api.kinds.losses import LOGIT_KINDS, LogitKind, LogitLoss, Temperature
+from kdspec.api.kinds.switched_off import switched_off
 from kdspec.api.plan.needs import Needs
 from kdspec.api.spec.spec import Spec
 from kdspec.diagnostics.finding import Finding, Mark, SpecPath

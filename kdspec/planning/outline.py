@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from kdspec.api.component import Component, Strict
-from kdspec.api.kinds.kinds import switched_off
 from kdspec.api.kinds.losses import LogitLoss
+from kdspec.api.kinds.switched_off import switched_off
 from kdspec.api.plan.needs import HARD_LABELS, DeclaredTerm
 from kdspec.api.plan.plan import Feature, Plan, StagePlan, TaskPlan
 from kdspec.api.spec.match import PlannedMatch, match_keys

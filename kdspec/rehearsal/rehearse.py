@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from kdspec.api.kinds.context import BuildContext
-from kdspec.api.kinds.kinds import fields
+from kdspec.api.kinds.parts import fields
 from kdspec.api.plan.plan import Plan, StagePlan
 from kdspec.api.working.logits import HeadLogits, Logits
 from kdspec.api.working.step import Features

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from kdspec.api.component import Component, Strict
 from kdspec.api.docstrings import attribute_docstrings
-from kdspec.api.kinds.kinds import fields
+from kdspec.api.kinds.parts import fields
 from kdspec.registry.registry import load_registry
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
-from kdspec.api.component import Component, Strict, invalid_value
+from kdspec.api.component import Component, invalid_value
 from kdspec.api.kinds.context import (
     AdaptorContext,
     BuildContext,
@@ -21,6 +21,7 @@ from kdspec.api.kinds.context import (
     TaskContext,
 )
 from kdspec.api.kinds.losses import LogitKind, Scope, Scoped, is_number
+from kdspec.api.kinds.parts import fields, parts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,7 +65,7 @@ class LayerMap(Component):
     @classmethod
     def from_plain(cls, value: Any) -> tuple[str, dict[str, Any]] | None:
         """A mapping of integers is the pairs themselves."""
-        if isinstance(value, Mapping) and value and all(_is_integer(key) for key in value):
+        if isinstance(value, Mapping) and value and all(type(key) is int for key in value):
             return "explicit", {"pairs": dict(value)}
         return None
 
@@ -134,6 +135,16 @@ class Dataset(Component):
         A run that resumes compares their content, and without them the rows themselves, which are read for it once more.
         """
         del context
+        return None
+
+    def why_no_column(self, context: BuildContext, split: str, column: str) -> Fault | None:
+        """What is wrong with its parameters if a split lacks a column; None: its files do not show it. Torch-free."""
+        del context, split, column
+        return None
+
+    def place(self, context: BuildContext, split: str, row: Mapping[str, Any], item: int) -> str | None:
+        """Where its files have an item of the lists of a row, such as `train.txt:12`; None: not known."""
+        del context, split, row, item
         return None
 
     @abstractmethod
@@ -222,6 +233,15 @@ class Task(Scoped):
         """The columns of each split, from its data set or the task that it wraps; may raise a `Fault`. Torch-free."""
         found = next((part for part in parts(self) if isinstance(part, Dataset | Task)), None)
         return {} if found is None else found.column_names(context)
+
+    def why_no_column(self, context: BuildContext, split: str, column: str) -> Fault | None:
+        """What is wrong with the parameters of its data set if a split lacks a column; see there. Torch-free."""
+        for name, part in fields(self):
+            fault = part.why_no_column(context, split, column) if isinstance(part, Dataset | Task) else None
+            if fault is not None:
+                fault.at = (name, part.name, *fault.at)
+                return fault
+        return None
 
     def has_split(self, split: str) -> bool | None:
         """Whether there are rows for a split, from its data set or the task that it wraps; None: not known. Torch-free."""
@@ -377,24 +397,3 @@ class LrSchedule(Component):
     @abstractmethod
     def build(self, context: LrScheduleContext) -> Callable[[int], float]:
         """Make the working object; the docstring of the class describes it."""
-
-
-def fields(group: Strict) -> Iterator[tuple[str, Any]]:
-    """The parameters of a component or a group of them, by their names in a spec, with their values."""
-    for name, field in type(group).model_fields.items():
-        yield field.alias or name, getattr(group, name)
-
-
-def parts(group: Strict) -> Iterator[Component]:
-    """The components among the parameters."""
-    return (value for _, value in fields(group) if isinstance(value, Component))
-
-
-def switched_off(group: Strict) -> tuple[str, Schedule] | None:
-    """The weight of a group of parameters and its key, if it is 0 throughout: the group is then never computed."""
-    weights = ((name, value) for name, value in fields(group) if isinstance(value, Schedule))
-    return next(((name, weight) for name, weight in weights if weight.always_zero()), None)
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

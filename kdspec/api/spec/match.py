@@ -11,8 +11,9 @@ from pydantic_core import PydanticCustomError
 
 from kdspec.api.component import Strict, by_name
 from kdspec.api.kinds.context import BuildContext, ProjectionContext
-from kdspec.api.kinds.kinds import LayerMap, MatchPreset, Schedule, fields
+from kdspec.api.kinds.kinds import LayerMap, MatchPreset, Schedule
 from kdspec.api.kinds.losses import FeatureLoss, Projection
+from kdspec.api.kinds.parts import fields
 from kdspec.api.spec.bounds import LayerIndex
 from kdspec.diagnostics.finding import Finding, Mark
 

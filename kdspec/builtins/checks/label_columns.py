@@ -11,7 +11,7 @@ from kdspec.api.hooks import hookimpl
 from kdspec.api.kinds.context import BuildContext
 from kdspec.data.answers.recorded.first_answers import first_answers
 from kdspec.data.class_match import line
-from kdspec.data.columns import named, no_column
+from kdspec.data.columns import ColumnPlace, named, no_column
 from kdspec.data.label_names import SUSPECT
 from kdspec.data.labels.taught_classes import HELP
 from kdspec.diagnostics.diagnostic import excerpt
@@ -42,14 +42,16 @@ def kdspec_check(plan: Plan) -> Iterator[Finding]:
         if not wanted:
             yield from _unlabelled(plan, name, task, used)
             continue
-        splits = _columns(task, BuildContext(folder=plan.source.folder, seed=plan.spec.seed))
+        context = BuildContext(folder=plan.source.folder, seed=plan.spec.seed)
+        splits = _columns(task, context)
         for place, column in wanted.items():
             at = ("tasks", name, task.name, *place)
             if column not in splits.get("train", (column,)):
                 read = any(part.needs.reads_labels for part in used)
-                absent = no_column(splits["train"], "train", column, place, asked=named(task))
+                absent = _absent(task, context, splits["train"], place, column)
+                path = ("tasks", name, task.name, *absent.at)
                 message = absent.message if read else f"{absent.message}; no loss reads its labels"
-                finding = Finding("KD312" if read else SUSPECT, message, at, help=absent.help, fix=absent.fix)
+                finding = Finding("KD312" if read else SUSPECT, message, path, help=absent.help, fix=absent.fix)
                 yield finding if read else replace(finding, severity="warning")
                 if read:
                     continue
@@ -99,6 +101,15 @@ def _answered(plan: Plan, model: str, task: str) -> Sequence[str]:
         return () if rows is None else component.classes_in(rows)
     except Fault:  # the check of the answers reports it
         return ()
+
+
+def _absent(task: Task, context: BuildContext, names: Collection[str], at: ColumnPlace, column: str) -> Fault:
+    """The fault of `train` without the column that the task's parameter `at` names; of its data set, if that shows why."""
+    absent = no_column(names, "train", column, at, asked=named(task))
+    why = task.why_no_column(context, "train", column)
+    if why is None:
+        return absent
+    return Fault(absent.code, f"{absent.message}: {why.message}", why.at, help=why.help or absent.help)
 
 
 def _columns(task: Task, context: BuildContext) -> Mapping[str, Collection[str]]:

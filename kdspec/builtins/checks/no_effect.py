@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdspec.api.component import Component, Strict
 from kdspec.api.hooks import hookimpl
-from kdspec.api.kinds.kinds import switched_off
+from kdspec.api.kinds.switched_off import switched_off
 from kdspec.api.spec.match import Match, matches_of
 from kdspec.diagnostics.finding import Finding, Mark, SpecPath
 

@@ -252,6 +252,7 @@ class Tagging(BuiltTask):
         column = TagColumn(
             column=task.tags, scheme=task.scheme, convert_to=task.convert_to, labels=task.labels, missing=task.missing,
             of_entities=_of_entities(task),
+            find=lambda split, row, word: task.data.place(context, split, splits[split][row - 1], word - 1),
         )  # fmt: skip
         return column.read(splits, self._words, context)
 

@@ -15,7 +15,7 @@ from kdspec.data.label_columns import declared_names
 from kdspec.data.label_names import SUSPECT, ordered, whole
 from kdspec.data.labels import suspects
 from kdspec.data.tag_schemes import OUTSIDE, Scheme
-from kdspec.data.tagged_sentences import read_tags
+from kdspec.data.tagged_sentences import FindWord, read_tags, with_place
 from kdspec.diagnostics.diagnostic import excerpt, listed
 from kdspec.diagnostics.fault import Fault
 
@@ -49,6 +49,8 @@ class TagColumn:
     missing: Collection[str] = ()
     of_entities: tuple[str, str] | None = None
     """A setting that needs tags that mark entities, and its value."""
+    find: FindWord | None = None
+    """Finds the place of a word in its file, for messages."""
 
     def read(
         self, splits: Mapping[str, Any], words: Mapping[str, Sequence[Sequence[str]]], context: TaskContext
@@ -61,7 +63,7 @@ class TagColumn:
         """
         known = declared_names(splits, self.column)
         tags = {
-            split: read_tags(rows, split, self.column, "tags", words[split], known, self.missing)
+            split: read_tags(rows, split, self.column, "tags", words[split], known, self.missing, self.find)
             for split, rows in splits.items()
         }
         # The names of the task and of a head are those that are learnt, not those in the rows.
@@ -124,9 +126,11 @@ class TagColumn:
         which = "1 tag of `train` is" if total == 1 else f"{total:,} tags of `train` are"
         note = f"{which} neither `O` nor that of an entity: {listed(ordered(odd), 5)}"
         plain = "" if self.of_entities else "; `scheme: plain` takes all tags as they are"
-        return Fault(
-            "KD312", message, _AT, notes=(note,), help=f"correct it: tags are `O`, `B-PER`, `I-PER` and the like{plain}"
-        )
+        help_ = f"correct it: tags are `O`, `B-PER`, `I-PER` and the like{plain}"
+        return self._placed(Fault("KD312", message, _AT, notes=(note,), help=help_), "train", row, word)
+
+    def _placed(self, fault: Fault, split: str, row: int, word: int) -> Fault:
+        return with_place(fault, self.find and self.find(split, row, word))
 
     def _checked(self, split: str, row: int, tags: Tags, scheme: Scheme) -> Tags:
         """The checked tags of a row, converted to the scheme that is learnt."""
@@ -143,7 +147,8 @@ class TagColumn:
             elif self.of_entities is None:
                 help_ = "correct the tag; `scheme: plain` takes all tags as they are"
             at = ("tags",) if self.scheme is None else ("scheme",)
-            raise Fault("KD312", message, at, help=help_, notes=(f"the scheme is `{scheme}`",))
+            fault = Fault("KD312", message, at, help=help_, notes=(f"the scheme is `{scheme}`",))
+            raise self._placed(fault, split, row, word + 1)
         goal = self.convert_to or scheme
         made = list(tags)
         learnt = kept if goal == scheme else tag_schemes.written(tag_schemes.spans(kept), len(kept), goal)
@@ -158,7 +163,7 @@ class TagColumn:
             for word, tag in enumerate(tags or (), 1):
                 if tag is not None and tag not in numbers:
                     at = ("labels",) if self.labels is not None else _AT
-                    raise label_names.unknown(tag, names, split, row, at, word)
+                    raise self._placed(label_names.unknown(tag, names, split, row, at, word), split, row, word)
             found.append(None if tags is None else [NO_TAG if tag is None else numbers[tag] for tag in tags])
         return found
 

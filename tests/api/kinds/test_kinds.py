@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kdspec import Adaptor, Dataset, Match, Schedule, Strict, Task, by_name, load_registry
-from kdspec.api.kinds.kinds import fields, switched_off
+from kdspec.api.kinds.parts import fields
+from kdspec.api.kinds.switched_off import switched_off
 from kdspec.api.spec.match import matches_of
 
 REGISTRY = load_registry(installed=False)

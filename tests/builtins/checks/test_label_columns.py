@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kdspec.testing import tiny
 from kdspec.testing.specs import check
 
 TINY = Path(__file__).parent.parent.parent / "data" / "tiny"
@@ -51,3 +52,16 @@ def test_a_split_to_evaluate_on_should_have_labels():
 
 def test_rows_with_labels_are_not_told_about():
     assert told(weight=1) == []
+
+
+def test_rows_without_tags_are_fine_where_the_spec_asks_for_none(tmp_path):
+    (tmp_path / "words.txt").write_text("New York\nis large\n\n")
+    tiny(tmp_path / "teacher", layers=2, labels=["O", "B-LOC"])
+    spec = SPEC.format(task="token_classification", train="words.txt", validation="words.txt", weight=0)
+    plain = spec.replace("csv:", "conll:").replace("      text: sentence\n      label: label\n", "")
+    lines = plain.replace("words.txt}", 'words.txt, separator: "\\t"}')
+    (found,) = (each for each in check(lines, folder=tmp_path).diagnostics if "`train`" in each.message)
+    assert found.message.startswith("the split `train` has no column `tags`: no line of `words.txt` has the separator")
+    assert found.severity == "warning"
+    without = lines.replace("      data:", "      tags: null\n      data:")
+    assert not [each.message for each in check(without, folder=tmp_path).diagnostics if "separator" in each.message]

@@ -113,3 +113,42 @@ def test_a_mistake_is_reported_with_its_line(text, fields, message, read):
         read(text, **fields)
     assert (caught.value.code, caught.value.at) == ("KD502", ("train", 0))
     assert caught.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("text", "separator", "message", "help_"),
+    [
+        ("EU\tO\n", ",", "no line of `train.txt` has the separator `,`", 'its lines have tabs: write `separator: "\\t"`'),
+        ("New York O\n", "\t", r"no line of `train.txt` has the separator `\t`", "its lines have blanks: remove `separator`"),
+        ("EU,O\nof,O\n", None, "no line of `train.txt` has a blank or a tab", 'its lines have commas: write `separator: ","`'),
+        ("EU;O\n,;O\n", ",", "not every line of `train.txt` has the separator `,`", 'its lines have semicolons: write `separator: ";"`'),
+        ("EU|O\n", None, "no line of `train.txt` has a blank or a tab", 'its lines have vertical bars: write `separator: "|"`'),
+        ("EU\nof\n", None, "no line of `train.txt` has a blank or a tab", None),
+        ("New York\nof\n", "\t", r"no line of `train.txt` has the separator `\t`", None),
+    ],
+)  # fmt: skip
+def test_without_tags_the_separator_of_the_lines_is_named(text, separator, message, help_, tmp_path):
+    (tmp_path / "train.txt").write_text(f"-DOCSTART-\n\n{text}")
+    found = Conll(train=["train.txt"], separator=separator).why_no_column(
+        BuildContext(folder=tmp_path), "train", "tags"
+    )
+    assert (found.message, found.help) == (message, help_)
+    assert found.at == (("train", 0) if separator is None else ("separator",))
+
+
+def test_a_column_that_no_separator_gives_has_no_reason(tmp_path):
+    data, context = Conll(train=["train.txt"]), BuildContext(folder=tmp_path)
+    assert data.why_no_column(context, "train", "label") is None
+    assert data.why_no_column(context, "test", "tags") is None
+
+
+def test_a_word_is_found_in_its_file(tmp_path):
+    (tmp_path / "one.txt").write_text("EU B-ORG\nrejects O\n\nPeter O\n")
+    (tmp_path / "two.txt").write_text("# new\n\nPeter B-PER\nrejects O\n\n")
+    data = Conll(train=["one.txt", "two.txt"], validation=0.5, comments="# ")
+    row, context = {"tokens": ["Peter", "rejects"], "tags": ["B-PER", "O"]}, BuildContext(folder=tmp_path)
+    assert data.place(context, "train", row, 1) == data.place(context, "validation", row, 1) == "two.txt:4"
+    assert data.place(context, "train", {"tokens": ["Peter"]}, 0) == "one.txt:4"
+    assert data.place(context, "train", {**row, "tags": ["O", "O"]}, 0) is None
+    (tmp_path / "one.txt").unlink()
+    assert data.place(context, "train", row, 1) is None

@@ -14,6 +14,7 @@ from task_batches import agreement_of, all_metrics_of, batch_of, encoded, loss_o
 from kdspec.api.kinds.context import BuildContext, TaskContext, TrainedHead
 from kdspec.api.kinds.kinds import Dataset
 from kdspec.api.working.task import Head, Reader
+from kdspec.builtins.datasets.conll import Conll
 from kdspec.builtins.tasks.token_classification import TokenClassification
 from kdspec.data.confidence import METRICS, of_classes
 from kdspec.diagnostics.fault import Fault
@@ -211,6 +212,27 @@ def test_a_tag_that_breaks_the_scheme():
     assert found.help == "with `scheme: iob1` it begins an entity"
     assert built(splits, scheme="iob1").head.labels == ("O", "B-X", "I-X")
     assert fault(lambda: built(splits, scheme="bmes"), "KD312", ("scheme",)).notes == ("the scheme is `bmes`",)
+
+
+@pytest.mark.parametrize(
+    ("last", "fields", "message"),
+    [
+        ("I-X", {}, "words.txt:5: word 2 in row 2 of `train` has the tag `I-X`: it continues an entity"),
+        ("X", {}, "words.txt:5: word 2 in row 2 of `train` has the tag `X`, which marks no entity"),
+        (
+            "B-Y",
+            {"labels": ["O", "B-X"]},
+            "words.txt:5: word 2 in row 2 of `train` has the tag `B-Y`, which is not among",
+        ),
+        ("", {}, "words.txt:5: word 2 in row 2 of `train` has no tag"),
+    ],
+)
+def test_a_wrong_tag_is_named_by_the_line_of_its_file(last, fields, message, tmp_path):
+    (tmp_path / "words.txt").write_text(f"a\tB-X\n\n\nb\tO\nc\t{last}\n\nd\tB-X\n")
+    tagging = TokenClassification(data=Conll(train=["words.txt"], separator="\t"), **fields)
+    with pytest.raises(Fault) as caught:
+        tagging.build(TaskContext(folder=tmp_path))
+    assert caught.value.message.startswith(message)
 
 
 NER = ("O", "B-corp", "I-corp", "B-person", "I-person")
