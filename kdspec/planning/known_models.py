@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from kdspec.api.kinds.context import BuildContext
@@ -18,6 +19,7 @@ from kdspec.diagnostics.finding import TRACEBACK, Finding, SpecPath, of_fault
 from kdspec.planning.derive_projections import Kept
 
 _RANGE = "KD104"
+_COLUMNS = "KD312"
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,22 @@ def _faults(
         yield from ((name, finding) for finding in _faults_of(task, context, ("tasks", name, task.name)))
 
 
-def faults_of_tasks(tasks: Mapping[str, Task], source: SpecSource) -> Iterator[Finding]:
-    """The faults that tasks report of themselves, of a spec that has no plan."""
+def faults_of_tasks(
+    tasks: Mapping[str, Task], source: SpecSource, left_out: Mapping[str, Collection[str]] = MappingProxyType({})
+) -> Iterator[Finding]:
+    """The faults that tasks report of themselves, of a spec that has no plan.
+
+    Args:
+        tasks: the tasks.
+        source: the spec as written.
+        left_out: keys that a task has the defaults of, since there are errors in them: of such a task only what is wrong
+            with its columns is reported, as other faults may follow from the defaults.
+    """
     for name, task in tasks.items():
-        yield from _faults_of(task, BuildContext(folder=source.folder), ("tasks", name, task.name))
+        keys = frozenset(left_out.get(name, ()))
+        for finding in _faults_of(task, BuildContext(folder=source.folder), ("tasks", name, task.name)):
+            if not keys or (finding.code == _COLUMNS and keys.isdisjoint((finding.at or ())[3:4])):
+                yield finding
 
 
 def _faults_of(component: Model | Task, context: Any, path: SpecPath) -> Iterator[Finding]:

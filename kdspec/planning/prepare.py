@@ -51,7 +51,8 @@ def prepare(document: Document, registry: Registry, *, trusts_code: bool = False
         if all(error.code == "KD310" for error in checked.errors):
             shaped = check.check(document, registry, files=False).spec  # a missing file hides no unknown name
         named = planning.misnamed(shaped, source) if shaped else ()
-        return Prepared(misshapen=checked.errors, findings=(*named, *faults_of_tasks(checked.tasks, source)))
+        of_data = faults_of_tasks(checked.tasks, source, checked.left_out)
+        return Prepared(misshapen=checked.errors, findings=(*named, *of_data))
     made = planning.make(checked.spec, source, registry)
     if made.plan is None:
         return Prepared(checked.spec, findings=made.findings)

@@ -49,6 +49,7 @@ def found(text):
         ("model: student", "model: studnt", "KD204"),
         ("text: body", "txt: body", "KD101"),
         ("text: body", "text: [body, 1]", "KD103"),
+        ("text: bdy", "max_length: 0, text: bdy", "KD104"),
     ],
 )
 def test_a_mistake_elsewhere_does_not_hide_a_missing_column(right, wrong, code):
@@ -64,6 +65,7 @@ def test_a_mistake_elsewhere_does_not_hide_a_missing_column(right, wrong, code):
     [
         ("text: bdy, label: label}", "text: bdy, label: label, lable: 1}"),  # perhaps the name of a column
         ("text: bdy", "txt: bdy"),
+        ("text: bdy", "text: [a, b, bdy]"),
         ("train: rows.csv", "trian: rows.csv"),
         ("train: rows.csv", "train: none.csv"),
         ("tasks:", "taks:"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,10 @@ class CheckedSpec:
     spec: Spec | None
     errors: tuple[Diagnostic, ...] = ()
     tasks: Mapping[str, Task] = field(default_factory=dict)
-    """Without a spec the tasks in which there is no error: errors elsewhere hide none in their data."""
+    """Without a spec the tasks in which there is no error, or none without the keys that are `left_out`: errors elsewhere
+    hide none in their data."""
+    left_out: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """The keys of a task's parameters in which there are errors; the task in `tasks` has their defaults."""
 
 
 def check(document: Document, registry: Registry, *, files: bool = True) -> CheckedSpec:
@@ -42,17 +45,41 @@ def check(document: Document, registry: Registry, *, files: bool = True) -> Chec
         spec = Spec.model_validate(document.data, context=context)
     except ValidationError as error:
         found = error.errors(include_url=False)
-        places = [tuple(each["loc"]) for each in found]
-        return CheckedSpec(None, explain(found, document, registry), _sound(document.data, places, context))
+        # A key that is not known may be a column's: what its task reads is not known then.
+        places = [tuple(each["loc"][:2] if each["type"] == "unknown_key" else each["loc"]) for each in found]
+        tasks, left_out = _sound(document.data, places, context)
+        return CheckedSpec(None, explain(found, document, registry), tasks, left_out)
     return CheckedSpec(spec)
 
 
-def _sound(data: Any, wrong: Iterable[tuple[Any, ...]], context: Mapping[str, Any]) -> dict[str, Task]:
-    """The tasks of a misshapen spec that are as they should be, given the places of all errors."""
-    places = {place[:2] for place in wrong}
+def _sound(
+    data: Any, wrong: Collection[tuple[Any, ...]], context: Mapping[str, Any]
+) -> tuple[dict[str, Task], dict[str, frozenset[str]]]:
+    """The tasks of a misshapen spec that are as they should be without the keys that have errors, and these keys.
+
+    Args:
+        data: the spec.
+        wrong: the places of all errors.
+        context: that of the validation.
+    """
     tasks = data.get("tasks") if isinstance(data, dict) else None
-    if not isinstance(tasks, dict) or ("tasks",) in places or () in places:
-        return {}
+    found: dict[str, Task] = {}
+    left_out: dict[str, frozenset[str]] = {}
+    if not isinstance(tasks, dict) or any(place in ((), ("tasks",)) for place in wrong):
+        return found, left_out
     shape: TypeAdapter[Task] = TypeAdapter(Task)
-    sound = {name: value for name, value in tasks.items() if ("tasks", name) not in places}
-    return {name: shape.validate_python(value, context=dict(context)) for name, value in sound.items()}
+    for name, written in tasks.items():
+        places = [place[2:] for place in wrong if place[:2] == ("tasks", name)]
+        keys = frozenset(place[1] for place in places if len(place) > 1)
+        if any(len(place) < 2 for place in places):
+            continue  # an error is not in a parameter
+        without = {
+            component: {key: value for key, value in given.items() if key not in keys}
+            for component, given in (written.items() if keys else ())
+        }
+        try:
+            found[name] = shape.validate_python(without or written, context=dict(context))
+        except ValidationError:  # the task needs one of the keys
+            continue
+        left_out[name] = keys
+    return found, left_out
