@@ -17,6 +17,9 @@ from kdspec.data.confidence import is_of_confidence, shown
 from kdspec.engine.evaluation.result_row import measured_beside
 from kdspec.render.clean import clean
 
+_NO_COST = "-"
+_SMALL = 1e5
+
 TableCells = Mapping[str, Any]
 """A row as `table.json` has it."""
 
@@ -55,7 +58,7 @@ def columns(rows: Sequence[TableCells]) -> tuple[Column, ...]:
     found += [
         Column("agreement", tuple(Cell(_percent(row["agreement"])) for row in rows)),
         Column("parameters", tuple(_parameters(row, _teacher(row, rows)) for row in rows)),
-        Column("size", tuple(Cell(f"{row['bytes'] / 1e6:.1f} MB") for row in rows)),
+        Column("size", tuple(Cell(_NO_COST if _recorded(row) else _size(row["bytes"])) for row in rows)),
         Column("latency", tuple(_latency(row, _teacher(row, rows)) for row in rows)),
     ]
     return tuple(column for column in found if any(cell.text for cell in column.cells))
@@ -78,7 +81,9 @@ def caption(rows: Sequence[TableCells]) -> str:
         text += f"; agreement with the {'first ' if several else ''}teacher: {', '.join(counted)}"
     if any(row.get("calibration") for row in rows):
         text += "; before: without the calibration"
-    return text + ("; latency: one row, median" if any(row["latency_ms"] is not None for row in rows) else "")
+    if any(row["latency_ms"] is not None for row in rows):
+        text += "; latency: one row, median"
+    return text + (f"; {_NO_COST}: its answers are recorded" if any(map(_recorded, rows)) else "")
 
 
 def _measured(rows: Sequence[TableCells]) -> str:
@@ -145,7 +150,18 @@ def _metric(row: TableCells, teacher: TableCells | None, name: str) -> Cell:
     return Cell(f"{value:.4f}", f"{100 * value / its:.1f} % of teacher")
 
 
+def _size(count: int) -> str:
+    return f"{count / 1e3:.1f} kB" if count < _SMALL else f"{count / 1e6:.1f} MB"
+
+
+def _recorded(row: TableCells) -> bool:
+    """Whether the model has no weights: its answers are in the rows, and nothing that was measured is a cost of its own."""
+    return row["parameters"] is None
+
+
 def _parameters(row: TableCells, teacher: TableCells | None) -> Cell:
+    if _recorded(row):
+        return Cell(_NO_COST)
     its = teacher["parameters"] if teacher is not None and row is not teacher else 0
     ratio = its / row["parameters"] if its and row["parameters"] else 1.0
     return Cell(count(row["parameters"]), f"{ratio:.1f}× fewer" if ratio >= 1.05 else "")
@@ -154,7 +170,7 @@ def _parameters(row: TableCells, teacher: TableCells | None) -> Cell:
 def _latency(row: TableCells, teacher: TableCells | None) -> Cell:
     value = row["latency_ms"]
     if value is None:
-        return Cell("")
+        return Cell(_NO_COST if _recorded(row) else "")
     its = teacher["latency_ms"] if teacher is not None and row is not teacher else None
     ratio = its / value if its and value else 1.0
     return Cell(f"{value:.1f} ms" if value >= 1 else f"{value:.2f} ms", f"{ratio:.1f}× faster" if ratio >= 1.05 else "")

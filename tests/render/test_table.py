@@ -113,6 +113,19 @@ def test_a_ratio_is_shown_only_if_it_is_meaningful(changes, name, cell):
     assert cells([TEACHER, STUDENT | changes], name)[1] == cell
 
 
+def test_a_recorded_teacher_has_no_cost_of_its_own():
+    rows = [TEACHER | {"parameters": None, "bytes": None, "latency_ms": None}, STUDENT]
+    assert cells(rows, "parameters") == [("-", ""), ("4.4 M", "")]
+    assert cells(rows, "size") == [("-", ""), ("17.5 MB", "")]
+    assert cells(rows, "latency") == [("-", ""), ("0.50 ms", "")]
+    assert caption(rows).endswith("; latency: one row, median; -: its answers are recorded")
+    assert "recorded" not in caption([TEACHER, STUDENT])
+
+
+def test_a_small_model_has_a_size():
+    assert cells([STUDENT | {"bytes": 30_800}], "size") == [("30.8 kB", "")]
+
+
 def test_a_student_alone_needs_no_teacher():
     names = [column.name for column in columns([STUDENT | {"role": "baseline", "agreement": None}])]
     assert "agreement" not in names

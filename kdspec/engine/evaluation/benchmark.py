@@ -58,7 +58,7 @@ class Speed:
 def measure(
     plan: Plan, folder: RunFolder, *, device: torch.device, batch_size: int, rounds: int, tell: Callable[[str], None]
 ) -> tuple[Speed, ...]:
-    """Measure every model of a run, teachers first.
+    """Measure every model of a run that has weights, teachers first.
 
     Args:
         plan: the plan of the run.
@@ -79,6 +79,8 @@ def measure(
     models = Models(plan, heads, {students[name]: folder.path / event.folder for name, event in ends.items()})
     found = []
     for name, task_name in in_order(plan):
+        if not plan.spec.models[name].has_weights:
+            continue  # its answers were recorded by another program, at a cost that is not known
         task = tasks[task_name]
         split = next((s for s in ("test", "validation") if task.rows(s)), "train")
         tell(name)

@@ -102,12 +102,13 @@ class ResultRow:
     """The share of its answers that are those of the task's teacher, the first of several."""
     agrees_on: str | None
     """What `agreement` counts, such as `rows with the same class`; None without agreement."""
-    parameters: Count
-    bytes: Count
-    """Size of its weights on disk: of the files of a trained model, or of those that it was loaded from; of its parameters in
+    parameters: Count | None
+    """Number of its parameters; None for a model without weights, whose answers are recorded in the rows."""
+    bytes: Count | None
+    """None without weights. Size of its weights on disk: of the files of a trained model, or of those that it was loaded from; of its parameters in
     memory if there are none."""
     latency_ms: float | None
-    """Median milliseconds of one row on this machine."""
+    """Median milliseconds of one row on this machine; None without rows, and without weights."""
     lower_is_better: list[str]
     """The metrics for which lower is better, as the task's evaluator declares."""
     selected_by: str

@@ -58,7 +58,8 @@ def table(
     for name, task_name in in_order(plan):
         task = tasks[task_name]
         split = table_split(task)
-        teaches = plan.spec.models[name].has_weights and any(name in stage.teachers for stage in plan.stages)
+        has_weights = plan.spec.models[name].has_weights
+        teaches = has_weights and any(name in stage.teachers for stage in plan.stages)
         divided = backend.divides_teachers and teaches
         models.prepared(name, torch.device("cpu") if divided else backend.device, trains=False, eager=False)
         module = models.view(name, task_name)
@@ -103,7 +104,7 @@ def table(
                         fitted, evaluate(forward, task, loader, BATCH, evaluator=former, process_group=backend.process_group),
                         former,
                     )  # fmt: skip
-            time_of_one = 1000 * latency(forward, loader)
+            time_of_one = 1000 * latency(forward, loader) if has_weights else None
         rows.append(
             ResultRow(
                 model=name,
@@ -113,8 +114,10 @@ def table(
                 agreement=agreement,
                 agrees_on=agrees_on,
                 metrics=metrics,
-                parameters=count(module),
-                bytes=_saved(models, name, task_name) or _loaded(models, name) or _bytes(module),
+                parameters=count(module) if has_weights else None,
+                bytes=_saved(models, name, task_name) or _loaded(models, name) or _bytes(module)
+                if has_weights
+                else None,
                 latency_ms=time_of_one,
                 lower_is_better=[each for each in metrics if not evaluator.metric(each).higher_is_better],
                 selected_by=evaluator.metric(_selected_by(plan, name, task_name) or evaluator.primary.name).name,

@@ -169,11 +169,12 @@ def _compared(table: Sequence[ResultRow]) -> Iterator[str]:
         yield f"| model | {' | '.join(names)} | parameters |"
         yield f"| --- |{' --- |' * (len(names) + 1)}"
         for row in rows:
+            size = "-" if row.parameters is None else f"{row.parameters:,}"
             former = {} if row.calibration is None else row.calibration.before
             for what, metrics in ((row.role, row.metrics), (f"{row.role}, not calibrated", former)):
                 values = [f"{metrics[name]:.4f}" if name in metrics else "" for name in names]
                 if metrics:
-                    yield f"| {row.model} ({what}) | {' | '.join(values)} | {row.parameters:,} |"
+                    yield f"| {row.model} ({what}) | {' | '.join(values)} | {size} |"
         yield ""
 
 
