@@ -139,8 +139,8 @@ def _lengths(stage: Mapping[str, Any]) -> str:
     lengths = stage["lengths"]
     if lengths is None:
         return f"not read: each of {stage['row_tokens']} tokens"
-    counted = f"{lengths['rows']:,} rows"
-    return f"as in `train`: median {lengths['median']}, longest {lengths['longest']} tokens, of {counted}"
+    sample = f"{lengths['rows']:,} rows of `train`"
+    return f"as in {sample}: median {lengths['median']}, longest {lengths['longest']} tokens"
 
 
 def _cost(flops: Mapping[str, Any], trained: str, row: str) -> str:

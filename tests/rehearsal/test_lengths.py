@@ -70,7 +70,7 @@ def test_cost_and_cache_are_of_a_row_of_median_length_and_memory_of_the_longest(
     assert (found.lengths.median, found.lengths.longest, found.lengths.rows) == (7, 42, 6)
     assert found.inputs["input_ids"].shape == (4, 42)
     shown = lines(data)
-    assert shown["rows"] == "as in `train`: median 7, longest 42 tokens, of 6 rows"
+    assert shown["rows"] == "as in 6 rows of `train`: median 7, longest 42 tokens"
     assert "a row of 7 tokens" in shown["cost"]
     assert "for 4 rows of 42 tokens" in shown["memory"]
     assert "a row of 7 tokens" in shown["teacher cache"]

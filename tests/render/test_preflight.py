@@ -31,7 +31,14 @@ def event(*tasks: TaskFacts, cached: bool = False) -> Preflight:
 def test_a_line_has_rows_classes_cuts_the_teacher_and_the_time():
     assert preflight_line(event(TASK)) == (
         "distil: 280 rows, 2 classes, 2.1 % cut at 128, 3 test rows stand in train; "
-        "teacher accuracy 0.97 (majority 0.71); rows alone as in a batch; 1.2 s"
+        "teacher accuracy 0.97 (majority 0.71) on 100 validation rows; rows alone as in a batch; 1.2 s"
+    )
+
+
+def test_rows_without_labels_that_a_stage_trains_on_are_counted():
+    splits = {"train": TRAIN, "unlabelled": SplitFacts(rows=10_000, encoded=10_000, labelled=0)}
+    assert preflight_line(event(replace(TASK, splits=splits))).startswith(
+        "distil: 280 rows and 10,000 unlabelled, 2 classes,"
     )
 
 
@@ -50,6 +57,19 @@ def test_another_metric_is_shown_beside_accuracy():
     assert "teacher f1 0.5, accuracy 0.97 (majority 0.71)" in line
 
 
+def test_the_sample_that_a_teacher_was_asked_is_counted():
+    def line(**facts):
+        splits = {"train": TRAIN, "validation": SplitFacts(rows=2000, encoded=2000, **facts)}
+        return preflight_line(event(replace(TASK, splits=splits)))
+
+    assert "(majority 0.71) on 100 of 1,500 validation rows;" in line(labelled=1500)
+    assert "(majority 0.71) on all 100 validation rows;" in line(labelled=100)
+    assert "(majority 0.71) on 100 of 2,000 validation rows;" in line()
+    numbers = replace(TEACHER.answers, metrics={"mse": 0.5}, primary="mse", classes=0, answers=0)
+    scores = replace(TASK, models={"teacher": replace(TEACHER, answers=numbers)})
+    assert "teacher mse 0.5 on 100 validation rows;" in preflight_line(event(scores))
+
+
 def test_a_difference_that_is_no_rounding_is_shown():
     alone = replace(TEACHER, alone=AloneFacts(difference=4e-4, allowed=1e-3))
     assert "rows alone and in a batch differ by 0.0004" in preflight_line(
@@ -59,6 +79,6 @@ def test_a_difference_that_is_no_rounding_is_shown():
 
 def test_a_table_has_a_row_for_each_model():
     assert list(preflight_rows(event(TASK)))[1:] == [
-        ("teacher", "", "accuracy 0.97 (majority 0.71)", "2e-07"),
+        ("teacher", "", "accuracy 0.97 (majority 0.71) on 100 validation rows", "2e-07"),
         ("student", "rows alone and together: all have the same length", "", ""),
     ]

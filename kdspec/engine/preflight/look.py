@@ -112,6 +112,8 @@ class Look:
     def _facts(self, name: str, task_inputs: TaskInputs, loaders: Mapping[str, Loader]) -> TaskFacts:
         task, part = self.tasks[name], self.stage.tasks[name]
         facts = task_facts(name, task, loaders)
+        if not part.needs.unlabelled:  # the stage does not train on them
+            facts = replace(facts, splits={split: of for split, of in facts.splits.items() if split != "unlabelled"})
         runners = {task_inputs.student.name: task_inputs.student, **task_inputs.teachers}
         looked = {model: self._model(part, runner, loaders, facts) for model, runner in runners.items()}
         return replace(facts, models=looked)

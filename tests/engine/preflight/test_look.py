@@ -107,6 +107,18 @@ def test_a_run_tells_of_its_rows_and_models(launch):
     assert warnings(events) == []
 
 
+def test_rows_without_labels_are_counted_where_a_stage_trains_on_them(launch, tmp_path):
+    (tmp_path / "more.csv").write_text("text\ngood film\nbad plot\n")
+    stages = SPEC.replace(
+        "stages:\n", "stages:\n  first:\n    distiller: {supervised: {model: student}}\n"
+        "    training: {steps: 1, batch_size: 4, evaluate: null}\n",
+    )  # fmt: skip
+    events = launch((0, 1, 2), "tasks.t.sequence_classification.data.csv.unlabelled=more.csv", text=stages)
+    first, distil = (event.tasks["t"]["splits"] for event in events if isinstance(event, Preflight))
+    assert "unlabelled" not in first
+    assert distil["unlabelled"]["rows"] == 2
+
+
 def test_a_teacher_of_another_order_stops_the_run_with_the_labels_to_write(launch):
     with pytest.raises(FindingError) as caught:
         launch((2, 0, 1))
