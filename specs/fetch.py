@@ -34,6 +34,7 @@ ASSETS = Path(__file__).resolve().parent / "assets"
 COMPLETE = ".complete"
 DOWNLOADS = ".downloads"
 PARTIAL = ".partial"
+NOT_FETCHED = "not fetched"
 
 
 class FetchError(Exception):
@@ -145,7 +146,7 @@ def damage(asset: Asset, root: Path) -> str | None:
     """What is wrong with an asset on the disk, or None."""
     folder = root / asset.name
     if not folder.exists():
-        return "not fetched"
+        return NOT_FETCHED
     try:
         record = json.loads((folder / COMPLETE).read_text(encoding="utf-8"))
         made_from, files = (record["archive"], record["revision"]), dict(record["files"])
@@ -208,7 +209,7 @@ def fetch(assets: Iterable[Asset], root: Path = ASSETS, download: Download = dow
             if wrong is None:
                 say(f"{asset.name}: ready")
                 continue
-            say(f"{asset.name}: {wrong}")
+            say(asset.name if wrong == NOT_FETCHED else f"{asset.name}: {wrong}; it is made again")
             say(str(asset))
             make(asset, root, download)
             say(f"  done: {shown(root / asset.name)}")

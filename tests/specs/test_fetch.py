@@ -123,11 +123,15 @@ def test_nothing_unfinished_and_no_archive_is_left(run, root):
 
 def test_each_download_is_printed_with_size_package_and_licence(run, capsys, asset):
     run()
-    out = capsys.readouterr().out
-    assert "words: not fetched" in out
-    assert "some words" in out
-    assert "from the package wordlist==1.0; licence: MIT" in out
-    assert "done: " in out
+    name, summary, source, done = capsys.readouterr().out.splitlines()
+    assert (name, summary) == ("words", "  some words")
+    assert source.endswith(" kB from the package wordlist==1.0; licence: MIT")
+    assert done.startswith("  done: ")
+
+
+@pytest.mark.parametrize(("size", "shown"), [(85_123, "85 kB"), (999_000, "999 kB"), (1_500_000, "2 MB")])
+def test_small_downloads_have_a_size(asset, size, shown):
+    assert f"  {shown} from the package" in str(dataclasses.replace(asset, size=size))
 
 
 def test_a_second_run_does_nothing(run, registry, root, capsys):
