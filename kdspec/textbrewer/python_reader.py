@@ -89,7 +89,7 @@ class _Reader:
                 self.setting(argument, value, self.python.span(value))
             for keyword in node.keywords:
                 if keyword.arg is None:
-                    self.not_literal(keyword.value, "**")
+                    self.table(keyword.value)
                 else:
                     self.setting(keyword.arg, keyword.value, self.python.key(keyword))
         elif name in DISTILLERS:
@@ -127,6 +127,18 @@ class _Reader:
         else:
             if self.python.options_read:
                 self.found.defaults[name] = ", ".join(dict.fromkeys(self.python.options_read))
+
+    def table(self, node: ast.expr) -> None:
+        """The arguments of `**table`."""
+        try:
+            found = self.python.literal(node)
+        except NotLiteral:
+            found = None
+        if not isinstance(found, MappingNode):
+            self.not_literal(node, "**")
+            return
+        for name, (span, value) in found.items.items():
+            self.found.settings.setdefault(name, (span, value))
 
     def not_literal(self, node: ast.AST, name: str) -> None:
         shown = self.python.shown(node)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+import operator
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -17,6 +18,11 @@ CODE = "KD601"
 _MOVES = ("to", "cuda", "cpu", "eval", "train", "half", "float")
 """Methods of a module that return it."""
 _WRAPPERS = ("DataParallel", "DistributedDataParallel")
+_NAMESPACES = ("Namespace", "SimpleNamespace")
+"""Classes whose attributes are their arguments."""
+_ARITHMETIC: Mapping[type[ast.operator], Callable[[float, float], float]] = MappingProxyType(
+    {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+)
 _FLAGS: Mapping[str, bool] = MappingProxyType({"store_true": False, "store_false": True})
 
 
@@ -60,6 +66,7 @@ class PythonSource:
         for line in self.lines:
             self.starts.append(self.starts[-1] + len(line) + 1)
         self.values: dict[str, list[ast.expr]] = {}
+        self.classes = {node.name: node for node in self.nodes if isinstance(node, ast.ClassDef)}
         self.options: dict[str, Option] = {}
         self.options_read: list[str] = []
         """The options whose defaults `literal` has read since it was emptied."""
@@ -144,6 +151,10 @@ class PythonSource:
                 return MappingNode(span, dict(self._entries(keys, values, depth)))
             case ast.Name(id=name):
                 return self.named(name, node, depth)
+            case ast.Attribute(value=ast.Name() as owner, attr=name) if (
+                found := self._attribute(owner, name)
+            ) is not None:
+                return self.literal(found, depth + 1)
             case ast.Attribute(value=ast.Name(), attr=name) if name in self.options:
                 return self.given[name] if name in self.given else self._default(self.options[name], node, depth)
         return self._composed(node, depth + 1)
@@ -154,6 +165,23 @@ class PythonSource:
         if len(values) != 1:
             raise NotLiteral(node)
         return self.literal(values[0], depth + 1)
+
+    def _attribute(self, owner: ast.Name, name: str) -> ast.expr | None:
+        """What a class of the file, an object of it, or a namespace has as an attribute, if it is written once."""
+        made = self.resolved(owner)
+        of_class = self.classes.get(callee(made) if isinstance(made, ast.Call) else owner.id)
+        if isinstance(made, ast.Call) and (of_class is not None or callee(made) in _NAMESPACES):
+            given = next((keyword.value for keyword in made.keywords if keyword.arg == name), None)
+            if given is not None or of_class is None:
+                return given
+        found = []
+        for node in () if of_class is None else of_class.body:
+            match node:
+                case ast.Assign(targets=[ast.Name(id=target)], value=value) if target == name:
+                    found.append(value)
+                case ast.AnnAssign(target=ast.Name(id=target), value=ast.expr() as value) if target == name:
+                    found.append(value)
+        return found[0] if len(found) == 1 else None
 
     def _default(self, option: Option, node: ast.expr, depth: int) -> Node:
         """The default of an option, as the file's parser converts it."""
@@ -170,11 +198,15 @@ class PythonSource:
         return found
 
     def _composed(self, node: ast.expr, depth: int) -> Node:
-        """The value of a sum of lists, a table entry, or a call of `dict`."""
+        """The value of a sum of lists or numbers, a product, a table entry, or a call of `dict`."""
         match node:
-            case ast.BinOp(left=left, op=ast.Add(), right=right):
+            case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
                 one, two = self.literal(left, depth), self.literal(right, depth)
-                if isinstance(one, ListNode) and isinstance(two, ListNode):
+                numbers = [*_numbers(one), *_numbers(two)]
+                if len(numbers) == 2 and not (isinstance(op, ast.Div) and numbers[1] == 0):
+                    value = _ARITHMETIC[type(op)](*numbers)
+                    return ScalarNode(self.span(node), str(value), value, plain=True)
+                if isinstance(op, ast.Add) and isinstance(one, ListNode) and isinstance(two, ListNode):
                     return ListNode(self.span(node), [*one.items, *two.items])
             case ast.Subscript(value=table, slice=ast.Constant(value=str() | int() as key)):
                 within = self.literal(table, depth)
@@ -210,6 +242,12 @@ class PythonSource:
         """The offset in characters of a place that `ast` counts in bytes of UTF-8."""
         before = self.lines[line - 1].encode()[:column].decode(errors="ignore")
         return self.starts[line - 1] + len(before)
+
+
+def _numbers(node: Node) -> Iterator[float]:
+    """The number that a node is, if it is one."""
+    if isinstance(node, ScalarNode) and isinstance(node.value, int | float) and not isinstance(node.value, bool):
+        yield node.value
 
 
 def _parsed(source: Source) -> ast.Module:

@@ -54,6 +54,7 @@ _ARGUMENTS: Mapping[str, str] = MappingProxyType(
 """Arguments of these, and the parameters of a spec."""
 _OF_LENGTH = ("num_training_steps", "t_total", "last_epoch", "optimizer")
 """Arguments that the engine knows itself."""
+_SIZES = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
 _OF_OPTIMIZERS = ("lr", "weight_decay", "betas", "eps", "momentum", "nesterov", "alpha")
 _LR_OF_TORCH = 1e-3
 
@@ -90,6 +91,8 @@ class Script:
     """Folder or hub name of each teacher."""
     student: ScriptValue | None = None
     """Folder or hub name of the student."""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """The sizes of its configuration that the script writes."""
     optimizer: ScriptCall | None = None
     schedule: ScriptCall | None = None
     batch_size: ScriptValue | None = None
@@ -114,6 +117,7 @@ def read_script(python: PythonSource) -> Script:
         script.teachers = tuple(_teachers(python, teachers_of(distiller)))
         student = _argument(distiller, "model_S", _STUDENT)
         script.student = None if student is None else _path(python, student, {})
+        script.sizes = {} if student is None else _sizes(python, student)
     train = next((call for call in calls if _is_train(call)), None)
     if train is not None:
         script.trains = True
@@ -217,6 +221,38 @@ def _path(python: PythonSource, node: ast.expr, names: Mapping[str, ast.expr]) -
             if found.expression or isinstance(found.value, str):
                 return found
     return ScriptValue(expression=python.shown(model if not isinstance(model, ast.Name) else node))
+
+
+def _sizes(python: PythonSource, student: ast.expr) -> dict[str, int]:
+    """The sizes in the configuration of a model: arguments of it, and attributes that are set afterwards."""
+    model = python.resolved(student)
+    given = [*model.args, *(keyword.value for keyword in model.keywords)] if isinstance(model, ast.Call) else []
+    made = [(node, python.resolved(node)) for node in given]
+    node, config = next(
+        ((node, call) for node, call in made if isinstance(call, ast.Call) and _is_config(call)), (None, None)
+    )
+    if config is None:
+        return {}
+    written = {str(keyword.arg): [keyword.value] for keyword in config.keywords}
+    afterwards: dict[str, list[ast.expr]] = {}
+    variable = node.id if isinstance(node, ast.Name) else None
+    for each in python.nodes:
+        match each:
+            case ast.Assign(targets=[ast.Attribute(value=ast.Name(id=name), attr=key)], value=value) if (
+                name == variable
+            ):
+                afterwards.setdefault(key, []).append(value)
+    found = {
+        name: _value(python, values[0]).value for name, values in (written | afterwards).items() if len(values) == 1
+    }
+    return {name: found[name] for name in _SIZES if type(found.get(name)) is int}
+
+
+def _is_config(call: ast.Call) -> bool:
+    """Whether it makes a configuration: `BertConfig(...)`, `AutoConfig.from_pretrained(...)`."""
+    owner = call.func.value if isinstance(call.func, ast.Attribute) else call.func
+    name = owner.id if isinstance(owner, ast.Name) else owner.attr if isinstance(owner, ast.Attribute) else ""
+    return name.endswith("Config")
 
 
 def _value(python: PythonSource, node: ast.expr) -> ScriptValue:

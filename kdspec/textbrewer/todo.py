@@ -13,11 +13,7 @@ TODO = "TODO"
 def marked(read: Read, line: str, *settings: str) -> str:
     """A line of the spec with what is to be known of these settings of TextBrewer."""
     marks = [
-        *(
-            f"{TODO}: the file computes `{name}`, as `{read.unknown[name]}`"
-            for name in settings
-            if name in read.unknown
-        ),
+        *(f"{TODO}: `{name}` is `{read.unknown[name]}` in the script" for name in settings if name in read.unknown),
         *(f"the default of {read.defaults[name]}" for name in settings if name in read.defaults),
     ]
     if not marks:

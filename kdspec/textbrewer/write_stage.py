@@ -91,7 +91,7 @@ def _matches(read: Read, dialect: Dialect, first: int) -> Iterator[str]:
     found = read.configuration.intermediate_matches or []
     if not found:
         if (computed := read.unknown.get("intermediate_matches")) is not None:
-            yield f"# TODO: matches: the file computes them, as `{computed}`; `--matches NAME` selects a list of the file"
+            yield f"# TODO: matches: they are `{computed}` in the script; `--matches NAME` selects a list of it"
         return
     yield "# TextBrewer masks padding in these only if the student's adaptor returns `inputs_mask`; here it always does."
     if any(match.feature == "attention" for match in found):
@@ -177,7 +177,7 @@ def _left_out(read: Read, *, several: bool) -> Iterator[str]:
         yield f"num_epochs {number(configuration.num_epochs)}: TextBrewer uses `num_steps` if both are given"
     for name, written in read.unknown.items():
         if name not in Configuration.model_fields:
-            yield f"TODO: {name}: the file computes it, as `{written}`"
+            yield f"TODO: {name}: it is `{written}` in the script"
     for name, advice in _CLASSES.items():
         if name in read.distillers and not (several and name == SEVERAL):
             yield f"{name}: {advice}"

@@ -76,7 +76,17 @@ def test_a_place_is_counted_in_characters():
 
 @pytest.mark.parametrize(
     "value",
-    ["args.temperature", "f()", "1 + 1", "[x for x in y]", "twice", "grown", "loop", "table['no']", "open('x').read()"],
+    [
+        "args.temperature",
+        "f()",
+        "1 + f()",
+        "[x for x in y]",
+        "twice",
+        "grown",
+        "loop",
+        "table['no']",
+        "open('x').read()",
+    ],
 )
 def test_a_value_that_is_computed_is_a_warning_at_its_place(value):
     text = f"twice = 1\ntwice = 2\ngrown = []\ngrown += [1]\nloop = loop\ntable = {{}}\nDistillationConfig(temperature={value})\n"

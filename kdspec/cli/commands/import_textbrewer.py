@@ -135,7 +135,9 @@ def import_textbrewer(
     parts = [
         *(
             [f"{MODELINE}{SCHEMA}"] if output is not None else [],
-            [f"# From {', '.join(Path(file).name for file in found.files)} of TextBrewer, its {_WHOSE[dialect]}."],
+            [
+                f"# From {', '.join(Path(file).name for file in found.files)}, with the numbers of TextBrewer's {_WHOSE[dialect]}."
+            ],
             ["kdspec: 1", f"name: {scalar(name)} # the output goes to runs/{name}/", "seed: 0 # TextBrewer has none"],
             ["", "tasks:", *_tasks(tasks, rows)],
             ["", "models:", *_models(_teachers(origins, tasks), own, of_script, found, first)],
@@ -184,7 +186,7 @@ def _given(found: Read) -> Sequence[ScriptValue]:
 def _of_script(registry: Registry, given: ScriptValue, folder: Path) -> _Teacher:
     """A model that a script loads; its files may be elsewhere."""
     if given.value is None:
-        why = f"the file computes it, as `{given.expression}`" if given.expression else "a folder, or a name on the hub"
+        why = f"it is `{given.expression}` in the script" if given.expression else "a folder, or a name on the hub"
         return _Teacher(TemplateOrigin(path=TODO), f"{TODO}: {why}", trained=True)
     try:
         made = origin(registry, str(given.value), folder, "--teacher", None)
@@ -258,6 +260,11 @@ def _models(
         return
     yield "    transformers:"
     yield f"      like: {scalar(like)} # its configuration and tokenizer, with these changes"
+    written = found.script.sizes
+    if "num_hidden_layers" in written:
+        sizes = ", ".join(f"{name}: {value}" for name, value in written.items())
+        yield f"      config: {{{sizes}}} # the sizes that the script writes"
+        return
     layers, width = _shape(found, first)
     sizes, guessed = f"num_hidden_layers: {layers or 3}", ""
     if width is not None:

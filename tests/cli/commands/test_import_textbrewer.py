@@ -341,7 +341,7 @@ def test_a_script_is_read_and_what_it_computes_is_given_beside_it(kdspec, tmp_pa
     assert (stage["training"]["epochs"], stage["training"]["max_grad_norm"]["value"]) == (20, 1)
     outcome = kdspec("import-textbrewer", "main.py", "--matches", "L3")
     assert "main.py:5:79" in outcome.err
-    assert "temperature: 4 # TODO: the file computes `temperature`, as `args.t`" in outcome.out
+    assert "temperature: 4 # TODO: `temperature` is `args.t` in the script" in outcome.out
 
 
 HEAD = """
@@ -406,6 +406,56 @@ def test_a_script_without_textbrewer_is_refused(kdspec, tmp_path, monkeypatch, t
     assert outcome.out == ""
 
 
+def test_the_header_names_the_files_and_whose_numbers_the_spec_has(of_script):
+    _, text = of_script("DistillationConfig()")
+    assert text.startswith("# From main.py, with the numbers of TextBrewer's repository.\n")
+    _, text = of_script("DistillationConfig()", "--dialect", "pypi")
+    assert text.startswith("# From main.py, with the numbers of TextBrewer's releases.\n")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "DistillationConfig(**{'temperature': 6})",
+        "options = dict(temperature=6)\nDistillationConfig(**options)",
+        "class Settings:\n    temperature = 6\nDistillationConfig(temperature=Settings.temperature)",
+        "class Settings:\n    temperature: int = 1\nof = Settings(temperature=6)\nDistillationConfig(of.temperature)",
+        "of = argparse.Namespace(temperature=6)\nDistillationConfig(temperature=of.temperature)",
+        "HALF = 3\nDistillationConfig(temperature=HALF * 2)",
+    ],
+)
+def test_a_value_that_the_script_writes_elsewhere_is_read(of_script, call):
+    made, text = of_script(call)
+    assert made["stages"]["distil"]["distiller"]["general"]["soft_labels"]["temperature"] == 6
+    assert "temperature" not in marked(text)
+
+
+@pytest.mark.parametrize("value", ["1 / 0", "Settings.other", "Settings.twice", "'a' * 2", "6 ** 2"])
+def test_a_value_that_only_a_run_gives_is_a_todo(of_script, value):
+    _, text = of_script(f"class Settings:\n    twice = 1\n    twice = 2\nDistillationConfig(temperature={value})")
+    assert f"`temperature` is `{value}` in the script" in marked(text)["temperature"]
+
+
+@pytest.mark.parametrize(
+    "student",
+    [
+        "S = Bert(BertConfig(num_hidden_layers=3, hidden_size=384))",
+        "S = Bert(config=AutoConfig.from_pretrained('bert-base-cased', num_hidden_layers=3, hidden_size=384))",
+        "c = AutoConfig.from_pretrained('b')\nc.num_hidden_layers = 3\nc.hidden_size = 96 * 4\nS = AutoModel.from_config(c)",
+    ],
+)
+def test_sizes_in_the_configuration_of_the_student_are_read(of_script, student):
+    made, text = of_script(f"{student}\nGeneralDistiller(TrainingConfig(), DistillationConfig(), T, S, a, a)")
+    assert made["models"]["student"]["transformers"]["config"] == {"num_hidden_layers": 3, "hidden_size": 384}
+    assert "config" not in marked(text)
+
+
+def test_sizes_that_a_script_computes_are_not_made_up(of_script):
+    student = "c = AutoConfig.from_pretrained('b')\nc.num_hidden_layers = n\nS = AutoModel.from_config(c)"
+    _, text = of_script(f"{student}\nGeneralDistiller(TrainingConfig(), DistillationConfig(), T, S, a, a)")
+    assert "the shape of your student; it is `AutoModel.from_config(c)` in the script" in marked(text)["config"]
+
+
 def test_sizes_of_the_student_that_no_match_has_are_a_todo(of_script):
     _, text = of_script(
         "DistillationConfig(intermediate_matches=[{'layer_T': 2, 'layer_S': 1, 'feature': 'hidden', "
@@ -443,7 +493,7 @@ def test_the_default_of_an_option_is_a_value_and_its_line_says_so(of_script):
 )
 def test_what_a_script_computes_is_a_todo_at_its_line(of_script, call, key):
     _, text = of_script(call)
-    assert "the file computes" in marked(text)[key]
+    assert "in the script" in marked(text)[key]
 
 
 @pytest.mark.parametrize("argument", ["device=torch.device('cuda')", "output_dir=args.out", "local_rank=args.rank"])
@@ -495,7 +545,7 @@ def test_teachers_that_a_loop_appends_are_kept(of_script):
 def test_a_distiller_of_several_teachers_never_gets_one(of_script):
     made, text = of_script("MultiTeacherDistiller(t, d, build(), s, a, a)")
     assert made["stages"]["distil"]["distiller"]["multi_teacher"]["teachers"] == ["teacher_1", "teacher_2"]
-    assert text.count("TODO: the file computes it, as `build()`") == 2
+    assert text.count("TODO: it is `build()` in the script") == 2
 
 
 def test_no_model_and_no_data_is_invented(imported):
