@@ -21,6 +21,7 @@ from rich.text import Text
 
 from kdspec.api.hooks import hookimpl
 from kdspec.data.confidence import is_of_confidence, shown
+from kdspec.data.embedding.repeated_metrics import repeated
 from kdspec.events import (
     CacheState,
     CheckpointSaved,
@@ -125,8 +126,8 @@ class Progress:
         self._stage: _Stage | None = None
         self._doing = "starting"
         self._logged = -math.inf
-        self._asked = False
-        """Whether a metric of confidence selects the best student of the stage."""
+        self._selected_by = ""
+        """The metric that selects the best student of the stage."""
         self._live: Live | None = None
         self._spinner = Spinner("dots" if self._fancy else "line")
 
@@ -219,7 +220,7 @@ class Progress:
 
     def _start(self, event: StageStarted) -> None:
         position = self._stages.index(event.stage) + 1 if event.stage in self._stages else 1
-        self._asked = False
+        self._selected_by = ""
         self._stage = _Stage(event.stage, position, event.steps, event.start_step, self._clock(), event.start_step)
         self._logged = self._clock()
         done = f", {event.start_step} of them done" if event.start_step else ""
@@ -231,16 +232,22 @@ class Progress:
     def _finish(self, event: StageFinished) -> None:
         self._stage = None
         self._print(
-            f"stage {clean(event.stage)} finished in {duration(event.seconds)}{_best(event, asked=self._asked)}"
+            f"stage {clean(event.stage)} finished in {duration(event.seconds)}{_best(event, self._shown(event.metrics))}"
         )
         for found in event.calibration.items():
             self._print(f"calibrated {_calibrated(found)}")
         self._announce("comparing the models" if event.stage in self._stages[-1:] else "loading")
 
     def _evaluated(self, event: Evaluated) -> None:
-        self._asked = self._verbose or is_of_confidence(event.selected_by)
-        text = self._where(event.stage, event.step) + _metrics(event, asked=self._asked)
+        self._selected_by = event.selected_by
+        text = self._where(event.stage, event.step) + _metrics(event, self._shown(event.metrics))
         self._print(text, "bold" if event.best else "")
+
+    def _shown(self, metrics: Mapping[str, float]) -> list[str]:
+        """Without `verbose` those of confidence only if one of them selects the best student, and none that repeats another."""
+        names = shown(metrics, asked=self._verbose or is_of_confidence(self._selected_by))
+        twice = () if self._verbose else repeated([metrics], {self._selected_by})
+        return [name for name in names if name not in twice]
 
     def _kept(self, event: CacheState | CheckpointSaved) -> None:
         """Print a new cache, and with `verbose` how it is used and each checkpoint."""
@@ -331,15 +338,15 @@ def _speed(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
 
 
-def _metrics(event: Evaluated, *, asked: bool) -> str:
-    listed = _listed(event.metrics, asked=asked) or "no metrics"
+def _metrics(event: Evaluated, names: Sequence[str]) -> str:
+    listed = _listed(event.metrics, names) or "no metrics"
     return f"{clean(event.split)} {listed}{', the best so far' if event.best else ''}"
 
 
-def _best(event: StageFinished, *, asked: bool) -> str:
+def _best(event: StageFinished, names: Sequence[str]) -> str:
     if event.best_step is None:
         return ""
-    listed = _listed(event.metrics, asked=asked)
+    listed = _listed(event.metrics, names)
     return f"; the best was step {event.best_step}" + (f": {listed}" if listed else "")
 
 
@@ -353,9 +360,8 @@ def _calibrated(found: tuple[str, Mapping[str, Any]]) -> str:
     return f"{clean(task)}: {what} of {of['rows']:,} validation rows" + (f"; {listed}" if listed else "")
 
 
-def _listed(metrics: Mapping[str, float], *, asked: bool) -> str:
-    """The metrics, those of confidence only if they are asked for."""
-    return ", ".join(f"{clean(name)} {number(metrics[name])}" for name in shown(metrics, asked=asked))
+def _listed(metrics: Mapping[str, float], names: Sequence[str]) -> str:
+    return ", ".join(f"{clean(name)} {number(metrics[name])}" for name in names)
 
 
 def _cached(event: CacheState) -> str:

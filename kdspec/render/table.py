@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdspec.data.confidence import is_of_confidence, shown
+from kdspec.data.embedding.repeated_metrics import repeated
 from kdspec.engine.evaluation.result_row import measured_beside
 from kdspec.render.clean import clean
 
@@ -44,7 +45,8 @@ class Column:
 def columns(rows: Sequence[TableCells]) -> tuple[Column, ...]:
     """The table as text, for the terminal and the report; empty columns are omitted.
 
-    So are the metrics of confidence, unless one of them selects the best student or a student is calibrated.
+    So are the metrics of confidence, unless one of them selects the best student or a student is calibrated, and those with
+    the dot product of vectors of unit length.
     """
     found = [
         Column("model", tuple(Cell(row["model"]) for row in rows), number=False),
@@ -54,6 +56,8 @@ def columns(rows: Sequence[TableCells]) -> tuple[Column, ...]:
         found.append(Column("task", tuple(Cell(row["task"]) for row in rows), number=False))
     asked = any(row.get("calibration") or is_of_confidence(row["selected_by"]) for row in rows)
     names = shown(dict.fromkeys(metric for row in rows for metric in row["metrics"]), asked=asked)
+    twice = repeated((row["metrics"] for row in rows), {row["selected_by"] for row in rows})
+    names = [name for name in names if name not in twice]
     found += [Column(name, tuple(_metric(row, _teacher(row, rows), name) for row in rows)) for name in names]
     found += [
         Column("agreement", tuple(Cell(_percent(row["agreement"])) for row in rows)),

@@ -103,6 +103,24 @@ def test_metrics_of_confidence_are_listed_where_one_selects(selected_by, listed)
     assert finished == f"stage distil finished in 1:15; the best was step 10: {listed}"
 
 
+@pytest.mark.parametrize(
+    ("selected_by", "listed"),
+    [("s.spearman", "s.spearman 0.7, s.pearson 0.8"), ("s.pearson_dot", "s.spearman 0.7, s.pearson 0.8, s.pearson_dot 0.8")],
+)  # fmt: skip
+def test_metrics_of_unit_vectors_are_listed_once(selected_by, listed):
+    metrics = {"s.spearman": 0.7, "s.pearson": 0.8, "s.spearman_dot": 0.7, "s.pearson_dot": 0.8}
+    events = (
+        STARTED,
+        StageStarted("distil", 40, 1.0, 640, 0),
+        Evaluated("distil", 10, "validation", "student", metrics, best=False, selected_by=selected_by),
+        StageFinished("distil", 40, 75.0, 10, metrics, "models/student"),
+    )
+    *_, evaluated, finished = log(*events)[:-1]
+    assert evaluated == f"distil 10/40: validation {listed}"
+    assert finished == f"stage distil finished in 1:15; the best was step 10: {listed}"
+    assert any("s.spearman_dot 0.7" in line for line in log(*events, detail="verbose"))
+
+
 def test_a_calibration_is_told_with_what_it_changes():
     found = {"method": "temperature", "values": {"temperature": 1.83}, "rows": 500, "before": {"ece": 0.08, "nll": 0.5}}
     by_class = {"method": "vector", "values": {"scale": [1.0], "bias": [0.0]}, "rows": 9, "before": {}, "after": {}}

@@ -122,6 +122,15 @@ def test_a_recorded_teacher_has_no_cost_of_its_own():
     assert "recorded" not in caption([TEACHER, STUDENT])
 
 
+def test_metrics_of_unit_vectors_are_columns_once():
+    unit = {"s.spearman": 0.7, "s.pearson": 0.8, "s.spearman_dot": 0.7, "s.pearson_dot": 0.8}
+    rows = [TEACHER | {"metrics": unit}, STUDENT | {"metrics": unit}]
+    names = [column.name for column in columns(rows) if column.name.startswith("s.")]
+    assert names == ["s.spearman", "s.pearson"]
+    rows[1] = STUDENT | {"metrics": unit | {"s.pearson_dot": 0.6}}
+    assert {*unit} <= {column.name for column in columns(rows)}
+
+
 def test_a_small_model_has_a_size():
     assert cells([STUDENT | {"bytes": 30_800}], "size") == [("30.8 kB", "")]
 

@@ -12,6 +12,7 @@ from kdspec.api.plan.plan import Plan, StagePlan
 from kdspec.api.spec.file_fields import local_folder
 from kdspec.api.spec.model_folders import read_json
 from kdspec.data.confidence import is_of_confidence, shown
+from kdspec.data.embedding.repeated_metrics import repeated
 from kdspec.engine.evaluation.result_row import ResultRow, measured_beside
 from kdspec.engine.export.model_folder import versions
 from kdspec.engine.identity.reading import ReadContent
@@ -160,7 +161,8 @@ def _compared(table: Sequence[ResultRow]) -> Iterator[str]:
     for split, task in dict.fromkeys((row.split, row.task) for row in table if row.metrics):
         rows = [row for row in table if (row.split, row.task) == (split, task)]
         asked = any(row.calibration or is_of_confidence(row.selected_by) for row in rows)
-        names = shown(dict.fromkeys(name for row in rows for name in row.metrics), asked=asked)
+        twice = repeated((row.metrics for row in rows), {row.selected_by for row in rows})
+        names = shown(dict.fromkeys(name for row in rows for name in row.metrics if name not in twice), asked=asked)
         yield f"## Results on the {split} rows" + (f" of `{task}`" if len({row.task for row in table}) > 1 else "")
         yield ""
         if (compared := next((row for row in rows if row.beside), None)) is not None:
