@@ -30,23 +30,39 @@ def _told_apart(row: Row, others: Sequence[Row]) -> Iterator[str]:
 def _rows(row: Row) -> str:
     errors = row["errors"]
     numbers = errors["differ"] is None
+    of_all = f"{errors['compared']:,} {row['split']} {errors['counted']}"
+    order = errors["order"]
     if numbers:
-        text = f"The largest differences between {row['model']} and its teacher, of {errors['compared']:,} {row['split']} rows."
+        text = f"The largest differences between {row['model']} and its teacher, of {of_all}."
     else:
-        text = (
-            f"On {errors['differ']:,} of {errors['compared']:,} {row['split']} rows the answer of {row['model']} differs from that "
-            "of its teacher. The rows on which both are most confident come first."
-        )
+        text = f"On {errors['differ']:,} of {of_all} the {errors['answer']} of {row['model']} differs from that of its teacher."
+        order = order or "The rows on which both are most confident come first."
+    text += f" {order}" if order else ""
     if row["split"] == "test":
         text += " Settings that are chosen by looking at test rows make the test too good."
-    cards = "".join(_card(each, numbers=numbers) for each in errors["differing"])
+    cards = "".join(
+        _card(each, numbers=numbers, confident=errors["number"] == "confidence") for each in errors["differing"]
+    )
     return f'<p class="note">{escape(text)}</p><ol class="rows">{cards}</ol>'
 
 
-def _card(found: Mapping[str, Any], *, numbers: bool) -> str:
+def _card(found: Mapping[str, Any], *, numbers: bool, confident: bool) -> str:
+    number = None if found["row"] is None else f"row {found['row']:,}"
+    about = escape(" · ".join(part for part in (number, found["about"]) if part))
+    right = found["right"]
+    if len(right) != len(found["answers"]):
+        right = [(None, None) if numbers else _is_label(answer) for answer in found["answers"]]
     texts = "".join(f'<p class="text">{"".join(map(_part, parts))}</p>' for parts in found["texts"])
-    answers = "".join(_answer(answer, numbers=numbers) for answer in found["answers"])
-    return f"<li><small>row {found['row']:,}</small>{texts}{answers}</li>"
+    answers = "".join(
+        _answer(answer, marks, confident=confident) for answer, marks in zip(found["answers"], right, strict=True)
+    )
+    return f"<li><small>{about}</small>{texts}{answers}</li>"
+
+
+def _is_label(answer: Sequence[Any]) -> tuple[bool | None, bool | None]:
+    """Whether the student's and the teacher's answer is the label; None without one."""
+    _, label, mine, _, teachers, _ = answer
+    return (None, None) if label is None else (mine == label, teachers == label)
 
 
 def _part(part: Sequence[Any]) -> str:
@@ -54,14 +70,15 @@ def _part(part: Sequence[Any]) -> str:
     return f"<mark>{escape(text)}</mark>" if marked else escape(text)
 
 
-def _answer(answer: Sequence[Any], *, numbers: bool) -> str:
-    """One answer: the label, the student's and the teacher's, each with its confidence and whether it is right."""
-    part, label, mine, sure, teachers, teacher_sure = answer
+def _answer(answer: Sequence[Any], right: Sequence[bool | None], *, confident: bool) -> str:
+    """One answer: the label, the student's and the teacher's, each with its confidence or score and whether it is right."""
+    part, label, *given = answer
     items = [] if label is None else [("label", escape(label))]
-    for who, given, confidence in (("student", mine, sure), ("teacher", teachers, teacher_sure)):
-        right = "" if label is None or numbers else _right(given == label)
-        share = "" if confidence is None else f" <small>{_percent(confidence)}</small>"
-        items.append((who, f"{right}{escape(given)}{share}"))
+    sides = zip(("student", "teacher"), given[::2], given[1::2], right, strict=True)
+    for who, text, number, is_right in sides:
+        sign = "" if is_right is None else _right(is_right)
+        beside = "" if number is None else f" <small>{_percent(number) if confident else f'{number:.4g}'}</small>"
+        items.append((who, f"{sign}{escape(text)}{beside}"))
     named = f"<b>{escape(part)}</b>" if part else ""
     pairs = "".join(f"<div><dt>{who}</dt><dd>{given}</dd></div>" for who, given in items)
     return f'{named}<dl class="answers">{pairs}</dl>'

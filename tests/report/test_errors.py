@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import pytest
 
-from kdspec.engine.evaluation.result_row import RowErrors
+from kdspec.engine.evaluation.result_row import DifferingRow, RowErrors
 from kdspec.report.differences import difference_sections
 from kdspec.report.errors import error_sections
 
@@ -106,10 +106,9 @@ def test_a_column_without_numbers_has_no_scatter():
     assert list(error_sections([row(errors(points=[["stars", []]]))])) == []
 
 
-def differing(*answers, texts=(), **fields):
-    return errors(
-        compared=9, differing=[{"row": 17, "texts": list(texts), "answers": list(answers)}], **{"differ": 1} | fields
-    )
+def differing(*answers, texts=(), row=17, about="", right=(), **fields):
+    found = DifferingRow(row, list(texts), list(answers), about, list(right))
+    return errors(compared=9, differing=[found], **{"differ": 1} | fields)
 
 
 def test_a_row_that_differs_has_its_text_and_three_answers():
@@ -141,6 +140,33 @@ def test_numbers_are_not_right_or_wrong():
     assert "<b>stars</b>" in html
 
 
+def test_a_row_may_have_scores_several_right_answers_and_something_to_add():
+    found = differing(
+        ["", "b / c", "c", 12.3456, "d", None], texts=[[["a query", False]]], about="rho 0.5", right=[[True, False]],
+        counted="queries", answer="first passage", order="The farthest come first.", number="score",
+    )  # fmt: skip
+    ((_, html),) = difference_sections([row(found)])
+    assert "On 1 of 9 test queries the first passage of student differs from that of its teacher. The farthest" in html
+    assert "confident" not in html
+    assert "<small>row 17 · rho 0.5</small>" in html
+    assert re.findall(r"<dd>(.*?)</dd>", html) == [
+        "b / c", '<span class="yes" title="right">✓</span> c <small>12.35</small>',
+        '<span class="no" title="wrong">✗</span> d',
+    ]  # fmt: skip
+
+
+def test_what_is_no_row_has_no_number():
+    ((_, html),) = difference_sections([row(differing(["", None, "0.1", None, "0.9", None], row=None, about="sts"))])
+    assert "<small>sts</small>" in html
+
+
+def test_numbers_may_be_of_pairs():
+    found = differing(["", "5", "0.1", None, "0.9", None], differ=None, counted="pairs")
+    ((_, html),) = difference_sections([row(found)])
+    assert "The largest differences between student and its teacher, of 9 test pairs." in html
+    assert "✗" not in html
+
+
 def test_marked_words_are_marked():
     ((_, html),) = difference_sections([row(differing(texts=[[["in ", False], ["Paris", True]]]))])
     assert "in <mark>Paris</mark>" in html
@@ -164,7 +190,7 @@ def test_whatever_rows_and_classes_hold_is_escaped():
     found = differing(
         [EVIL, EVIL, EVIL, 0.9, EVIL, 1.0], texts=[[[EVIL, True], [EVIL, False]]], names=[EVIL, EVIL],
         matrix=[[1, 2], [3, 4]], classes=[[EVIL, 1.0, 1.0, 1.0, 1, 1.0]], confused=[[EVIL, EVIL, 1]],
-        points=[[EVIL, [[1.0, 1.0]]]],
+        points=[[EVIL, [[1.0, 1.0]]]], about=EVIL, counted=EVIL, answer=EVIL, order=EVIL,
     )  # fmt: skip
     hostile = [row(found, model=EVIL, task=EVIL, split=EVIL), row({**found, "matrix": []}, model=EVIL, task="x")]
     html = "".join(part for sections in (error_sections, difference_sections) for _, part in sections(hostile))

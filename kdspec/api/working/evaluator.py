@@ -110,7 +110,8 @@ class Evaluator(ABC):
     ) -> Mapping[str, Any]:
         """Where the answers are wrong or differ from a teacher's, as `kdspec.data.answers.error_analysis` gives it; empty: not known.
 
-        It is asked once for each model, for the table at the end of a run.
+        It is asked once for each model, for the table at the end of a run. `kdspec.data.answers.differing_texts` helps where
+        answers are texts, orders or similarities.
 
         Args:
             states: of a model, for all batches of a split.

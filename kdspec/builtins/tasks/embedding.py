@@ -22,6 +22,7 @@ from kdspec.api.working.task import BuiltTask, Head, Reader, Row
 from kdspec.data import texts
 from kdspec.data.answers.standalone_answers import of_vectors
 from kdspec.data.columns import ColumnPlace, missing, named
+from kdspec.data.embedding.differing_pairs import differing_pairs
 from kdspec.data.embedding.evaluate_sets import SPLITS, BuiltSet, ScoredPairs, SetDefaults, below, placed
 from kdspec.data.embedding.retrieval_set import EvaluateSets, RetrievalSet
 from kdspec.data.embedding.translations import METRICS, ReadTexts, TranslatedRows
@@ -240,7 +241,7 @@ class EmbeddedTexts(BuiltTask):
         primary = next((Metric(f"{name}.{names.get(name, METRICS[0])}") for name in first), None)
         one = next(iter(self._task.evaluate)) if len(self._task.evaluate) == 1 else None
         sets = self._sets.get(split, {})
-        return EmbeddingMetrics(sets, len(self._unique.get(split, ())), primary, one)
+        return EmbeddingMetrics(sets, self._unique.get(split, UniqueTexts()), primary, one)
 
     def answers(self, split: str) -> RowAnswers:
         """The vectors."""
@@ -276,7 +277,7 @@ class EmbeddingMetrics(Evaluator):
 
     Args:
         sets: by the first part of the names of their metrics.
-        texts: the number of texts.
+        texts: the texts of the split.
         primary: the metric that selects the best student; None: there is nothing to evaluate.
         one: the only set of the task, if there is one: its metrics are found without its name.
     """
@@ -285,7 +286,9 @@ class EmbeddingMetrics(Evaluator):
     optional = frozenset[str]()
     agrees_on = "texts with the same nearest text"
 
-    def __init__(self, sets: Mapping[str, BuiltSet], texts: int, primary: Metric | None, one: str | None) -> None:
+    def __init__(
+        self, sets: Mapping[str, BuiltSet], texts: UniqueTexts, primary: Metric | None, one: str | None
+    ) -> None:
         self._sets, self._texts, self._one = sets, texts, one
         if primary is not None:
             self.primary = primary
@@ -307,7 +310,7 @@ class EmbeddingMetrics(Evaluator):
 
     def merge(self, states: Sequence[State]) -> dict[str, float]:
         """The metrics of each set and language."""
-        vectors = Vectors.of(states, self._texts)
+        vectors = self._vectors(states)
         return {
             f"{name}.{metric}": value
             for name, each in self._sets.items()
@@ -316,7 +319,7 @@ class EmbeddingMetrics(Evaluator):
 
     def beside(self, states: Sequence[State], reference: Sequence[State]) -> dict[str, float]:
         """The metrics of asymmetric search."""
-        mine, theirs = (Vectors.of(each, self._texts) for each in (states, reference))
+        mine, theirs = (self._vectors(each) for each in (states, reference))
         return {
             f"{name}.{metric}": value
             for name, each in self._sets.items()
@@ -330,12 +333,25 @@ class EmbeddingMetrics(Evaluator):
         """
         from kdspec.ops.retrieval.neighbours import same_nearest
 
-        mine, theirs = (Vectors.of(each, self._texts) for each in (states, reference))
+        mine, theirs = (self._vectors(each) for each in (states, reference))
         rows = (mine.known & theirs.known).nonzero()[:, 0]
         rows = rows[:: max(1, -(-len(rows) // _MOST_COMPARED))]
         if len(rows) < 2:
             return None
         return _share(same_nearest(mine.table[rows], theirs.table[rows]))
+
+    def error_analysis(
+        self, states: Sequence[State], reference: Sequence[State], names: Sequence[str]
+    ) -> Mapping[str, Any]:
+        """The pairs whose cosine differs most from the teacher's, if there is one."""
+        del names  # vectors have none
+        if not reference:
+            return {}
+        pairs = {name: each.pairs() for name, each in self._sets.items()}
+        return differing_pairs(self._vectors(states), self._vectors(reference), pairs, self._texts.texts)
+
+    def _vectors(self, states: Sequence[State]) -> Vectors:
+        return Vectors.of(states, len(self._texts))
 
     def metric(self, name: str) -> Metric:
         """A metric of the only set is found without the name of the set."""

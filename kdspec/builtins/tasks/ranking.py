@@ -371,14 +371,14 @@ class RankedRows(BuiltTask):
 
     def beside_teacher(self, split: str) -> Evaluator | None:
         """The share of queries with the teacher's first candidate; None for a search, which has labels."""
-        return None if split in self._search else AnswersBesideTeacher(CandidateMetrics())
+        return None if split in self._search else AnswersBesideTeacher(CandidateMetrics(self._rows.get(split, ())))
 
     def evaluator(self, split: str) -> Evaluator:
         """nDCG@10, MRR@10, MAP and accuracy of the given candidates, and the metrics of the search."""
+        rows = self._rows.get(split, ())
         if (search := self._search.get(split)) is None:
-            return CandidateMetrics()
-        rows = len(self._rows.get(split, ()))
-        return SearchMetrics(CandidateMetrics(), search, rows, RETRIEVE, self._task.selects_by())
+            return CandidateMetrics(rows)
+        return SearchMetrics(CandidateMetrics(rows), search, len(rows), RETRIEVE, self._task.selects_by())
 
     def standalone(self, reader: Reader, module: nn.Module) -> Standalone:
         """The scores of documents for a query."""

@@ -244,6 +244,12 @@ class AnswersBesideTeacher(Evaluator):
         share = self.evaluator.agreement(states, reference)
         return {} if share is None else {AGREEMENT: share}
 
+    def error_analysis(
+        self, states: Sequence[State], reference: Sequence[State], names: Sequence[str]
+    ) -> Mapping[str, Any]:
+        """That of the evaluator."""
+        return self.evaluator.error_analysis(states, reference, names)
+
 
 def _answered(features: Features, rows: int) -> Tensor:
     """Whether each row, or each position of it, has an answer."""

@@ -12,11 +12,17 @@ from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.api.working.row_answers import RowAnswers
 from kdspec.api.working.task import Row
 from kdspec.data.answers import answer_scores
+from kdspec.data.answers.differing_texts import DifferingAnswers, GivenAnswer, farthest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from kdspec.api.working.step import Features
+
+NOTHING = "(no answer)"
+"""An empty answer in the report."""
+_BEFORE = 100
+"""Characters of a text before the first answer."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,62 @@ class AnswerMetrics(Evaluator):
             return None
         same = (self._score(mine[number], [theirs[number]])[0] for number in questions)
         return sum(same) / len(questions)
+
+    def error_analysis(
+        self, states: Sequence[State], reference: Sequence[State], names: Sequence[str]
+    ) -> Mapping[str, Any]:
+        """The questions whose answers by the model and by its teacher have the lowest F1, if there is a teacher.
+
+        Of equal F1 those come first on which the teacher is closest to the labels and the model farthest from them.
+        """
+        del names  # start and end
+        mine, teachers = self.predicted(states), self.predicted(reference)
+        if not (compared := sorted(mine.keys() & teachers.keys())):
+            return {}
+        scores = [self._score(mine[number][0], [teachers[number][0]]) for number in compared]
+        lost = [self._f1(number, teachers[number][0]) - self._f1(number, mine[number][0]) for number in compared]
+        # Less than the step between two F1: it orders equal ones alone.
+        apart = [0.0 if exact else 1 - f1 + 1e-3 * (2 + less) for (exact, f1), less in zip(scores, lost, strict=True)]
+        order = (
+            "Those come first whose two answers have the lowest F1; of equal ones those on which the teacher is right."
+        )
+        chosen = (
+            DifferingAnswers(
+                row=number, texts=[self.questions[number].question, self._around(number, mine, teachers)],
+                mine=self._given(number, mine), teachers=self._given(number, teachers), about=f"F1 {f1:.2f}",
+                labels=[text or NOTHING for text in self._labels(number) or ()],
+            )
+            for number, (_, f1) in ((compared[place], scores[place]) for place in farthest(apart))
+        )  # fmt: skip
+        return {
+            "compared": len(compared), "differ": sum(not exact for exact, _ in scores),
+            "differing": [each.data() for each in chosen], "counted": "questions", "number": "score", "order": order,
+        }  # fmt: skip
+
+    def _labels(self, number: int) -> list[str] | None:
+        """The different right answers, an empty one for none; None if they are not known."""
+        answers = self.questions[number].answers
+        return None if answers is None else list(dict.fromkeys(text for text, _ in answers)) or [""]
+
+    def _f1(self, number: int, predicted: str) -> float:
+        labels = self._labels(number)
+        return 0.0 if labels is None else self._score(predicted, labels)[1]
+
+    def _given(self, number: int, of: Mapping[int, tuple[str, float]]) -> GivenAnswer:
+        text, score = of[number]
+        labels = self._labels(number)
+        right = None if labels is None else self._score(text, labels)[0] == 1
+        return GivenAnswer(text or NOTHING, score, right)
+
+    def _around(self, number: int, *of: Mapping[int, tuple[str, float]]) -> str:
+        """The text from shortly before the first answer: a long one is shown in part."""
+        context = self.questions[number].context
+        answers = [*(each[number][0] for each in of), *(self._labels(number) or ())]
+        begin = min((place for text in answers if text and (place := context.find(text)) >= 0), default=0)
+        if begin <= _BEFORE:
+            return context
+        start = context.find(" ", begin - _BEFORE, begin) + 1 or begin - _BEFORE
+        return f"… {context[start:]}"
 
     def _score(self, predicted: str, answers: Sequence[str]) -> tuple[float, float]:
         return answer_scores.score(predicted, answers, self.language, unanswerable=self.threshold is not None)

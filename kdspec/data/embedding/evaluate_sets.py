@@ -15,6 +15,7 @@ from kdspec.api.component import Strict
 from kdspec.api.kinds.kinds import Dataset
 from kdspec.data import texts
 from kdspec.data.columns import ColumnPlace, missing
+from kdspec.data.embedding.differing_pairs import ComparedPairs
 from kdspec.data.embedding.unique_texts import UniqueTexts, Vectors
 from kdspec.data.numbers import advice, described, is_missing, number
 from kdspec.diagnostics.fault import Fault
@@ -40,6 +41,10 @@ class BuiltSet(ABC):
         """Metrics of a student's vectors beside those of its teacher; by default none."""
         del mine, theirs
         return {}
+
+    @abstractmethod
+    def pairs(self) -> ComparedPairs:
+        """Its pairs, on which a student is compared with its teacher."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +190,10 @@ class BuiltPairs(BuiltSet):
 
         found = (*correlations(cosine), *correlations(dot))
         return dict(zip(ScoredPairs.metrics, found, strict=True))
+
+    def pairs(self) -> ComparedPairs:
+        """The pairs with their scores."""
+        return ComparedPairs(self.first, self.second, self.scores)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Discriminator, Tag
 
 from kdspec.api.spec.names import Distinct, Name
+from kdspec.data.embedding.differing_pairs import ComparedPairs
 from kdspec.data.embedding.evaluate_sets import BuiltSet, EvaluateSet, ScoredPairs, SetDefaults
 from kdspec.data.embedding.unique_texts import UniqueTexts, Vectors
 from kdspec.data.files.retrieval_files import RetrievalFiles, RetrievalTexts, numbered
@@ -70,6 +71,12 @@ class SearchedCorpus(BuiltSet):
         if mine.table.shape[1] != theirs.table.shape[1]:
             return {}
         return {f"asymmetric.{name}": value for name, value in self._searched(mine, theirs).items()}
+
+    def pairs(self) -> ComparedPairs:
+        """The queries with their relevant documents, and the relevance of each."""
+        queries, documents, relevance = zip(*self.relevant, strict=True) if self.relevant else ((), (), ())
+        first, second = [self.queries[each] for each in queries], [self.documents[each] for each in documents]
+        return ComparedPairs(first, second, relevance, are_rows=False)
 
     def _searched(self, asked: Vectors, found: Vectors) -> dict[str, float]:
         import torch

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kdspec.data import texts
+from kdspec.data.embedding.differing_pairs import ComparedPairs
 from kdspec.data.embedding.evaluate_sets import BuiltSet
 from kdspec.data.embedding.unique_texts import UniqueTexts, Vectors
 from kdspec.diagnostics.fault import Fault
@@ -104,6 +105,10 @@ class TranslationPairs(BuiltSet):
         to = _share(vectors, known)
         back = _share(vectors, [(other, source) for source, other in known])
         return dict(zip(METRICS, ((to + back) / 2, to, back), strict=True))
+
+    def pairs(self) -> ComparedPairs:
+        """The texts with their translations."""
+        return ComparedPairs(self.sources, self.translations)
 
 
 def _share(vectors: Vectors, pairs: Sequence[tuple[int, int]]) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kdspec.api.working.evaluator import Evaluator, Metric, State
 from kdspec.data.files.retrieval_files import RetrievalTexts, numbered
@@ -186,6 +186,12 @@ class SearchMetrics(Evaluator):
         """That of the candidates."""
         mine, theirs = _own(states), _own(reference)
         return self._candidates.agreement(mine, theirs) if mine and theirs else None
+
+    def error_analysis(
+        self, states: Sequence[State], reference: Sequence[State], names: Sequence[str]
+    ) -> Mapping[str, Any]:
+        """That of the candidates."""
+        return self._candidates.error_analysis(_own(states), _own(reference), names)
 
 
 def _own(states: Sequence[State]) -> list[State]:

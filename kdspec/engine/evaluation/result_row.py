@@ -45,20 +45,25 @@ class RowCalibration:
 Marked = tuple[str, bool]
 """A part of a text, and whether it is one of the words in question."""
 Answer = tuple[str, str | None, str, float | None, str, float | None]
-"""The word, label or column (empty for a whole row), its label or None, the model's answer and its confidence, the teacher's
-answer and its confidence."""
+"""The word, label or column (empty for a whole row), its label or None, the model's answer and its confidence or score, the
+teacher's answer and its own."""
 
 
 @dataclass(frozen=True)
 class DifferingRow:
     """A row on which a model and its teacher differ."""
 
-    row: Count
-    """Its number in the split, from 1."""
+    row: Count | None
+    """Its number in the split or the set, from 1; None for what is no row."""
     texts: list[list[Marked]]
     """Its texts, or a part of them if they are long."""
     answers: list[Answer]
     """The answers that differ, or the first of them."""
+    about: str = ""
+    """How far the two are apart."""
+    right: list[tuple[bool | None, bool | None]] = field(default_factory=list)
+    """For each answer whether the model's and the teacher's are right, None if that is not known; empty: they are where they
+    are the label."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,14 @@ class RowErrors:
     """Rows that both the model and its teacher have answered."""
     differ: Count | None = None
     """How many of these have a different answer; None for numbers."""
+    counted: str = "rows"
+    """What `compared` and `differ` count."""
+    answer: str = "answer"
+    """What of them differs."""
+    order: str = ""
+    """How `differing` is ordered, as a sentence; empty: by the confidence in both answers, or by the distance of numbers."""
+    number: Literal["confidence", "score"] = "confidence"
+    """What the number beside an answer is."""
     differing: list[DifferingRow] = field(default_factory=list)
     """The rows on which both differ most."""
 

@@ -8,10 +8,12 @@ from typing import Any
 
 from kdspec.api.working.evaluator import Evaluator, State
 from kdspec.api.working.task import BuiltTask
-from kdspec.engine.evaluation.result_row import DifferingRow, Marked, RowErrors
+from kdspec.engine.evaluation.result_row import Answer, DifferingRow, Marked, RowErrors
 
 _LONGEST = 400
 """Characters of a text."""
+_LABELS = 3
+"""Right answers that are shown."""
 _BEFORE, _AFTER = 25, 45
 """Words around the first that is marked."""
 
@@ -32,17 +34,19 @@ def row_errors(
     if not found:
         return None
     chosen = found.pop("differing", ())
-    texts = task.texts(split) if chosen else ()
+    texts = task.texts(split) if any("texts" not in each for each in chosen) else ()
     shown = [_shown(each, texts, of_words=found.get("unit") == "words") for each in chosen]
     return RowErrors(**found, differing=shown)
 
 
 def _shown(found: Mapping[str, Any], texts: Sequence[tuple[str, ...]], *, of_words: bool) -> DifferingRow:
     row, answers = found["row"], found["answers"]
-    of_row = texts[row] if row < len(texts) else ()
+    of_row = found["texts"] if "texts" in found else texts[row] if row < len(texts) else ()
     if not of_words:
-        named = [("" if isinstance(part, int) else part, *rest) for part, *rest in answers]
-        return DifferingRow(row + 1, [[(_shortened(text), False)] for text in of_row], named)
+        shown: list[list[Marked]] = [[(_shortened(text), False)] for text in of_row]
+        named = [_named(*answer) for answer in answers]
+        rest = {name: found[name] for name in ("about", "right") if name in found}
+        return DifferingRow(None if row is None else row + 1, shown, named, **rest)
     # In the order of the sentence, which is easier to follow.
     answers = sorted(answers, key=lambda answer: answer[0])
     places = [part for part, *_ in answers]
@@ -50,8 +54,22 @@ def _shown(found: Mapping[str, Any], texts: Sequence[tuple[str, ...]], *, of_wor
     return DifferingRow(row + 1, [list(_marked(of_row, places))] if of_row else [], named)
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} …"
+def _named(part: int | str, label: Any, mine: str, sure: Any, teachers: str, teacher_sure: Any) -> Answer:
+    """An answer whose part has a name only if it is a text, with texts of at most `_LONGEST` characters."""
+    labels = [label] if isinstance(label, str) else label
+    shown = None if labels is None else _together(labels)
+    return "" if isinstance(part, int) else part, shown, _shortened(mine), sure, _shortened(teachers), teacher_sure
+
+
+def _together(labels: Sequence[str]) -> str:
+    """Several right answers as one text: the first of them, and the number of the others."""
+    longest = _LONGEST // min(len(labels), _LABELS)
+    shown = " / ".join(_shortened(label, longest) for label in labels[:_LABELS])
+    return shown if len(labels) <= _LABELS else f"{shown} / {len(labels) - _LABELS} more"
+
+
+def _shortened(text: str, longest: int = _LONGEST) -> str:
+    return text if len(text) <= longest else f"{text[:longest]} …"
 
 
 def _marked(words: Sequence[str], places: Sequence[int]) -> Iterator[Marked]:

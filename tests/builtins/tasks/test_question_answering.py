@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 from pydantic import ValidationError
-from task_batches import agreement_of, batch_of, encoded, metrics_of
+from task_batches import agreement_of, batch_of, encoded, metrics_of, states_of
 
 from kdspec.api.kinds.context import BuildContext, TaskContext
 from kdspec.api.kinds.kinds import Dataset
@@ -305,6 +305,59 @@ def test_no_answer_is_predicted_above_its_threshold(tokenizer):
     assert answered(high, tokenizer, said) == {"f1": 0.5, "exact_match": 0.5}
     said = [{(0, 0): 3.0}, {(0, 0): 1.0, (5, 6): 2.0}]
     assert answered(found, tokenizer, said) == {"f1": 1.0, "exact_match": 1.0}
+
+
+def analysed(found, tokenizer, mine, teachers):
+    """Where the answers of two models differ."""
+    evaluator = found.evaluator("train")
+    states = [
+        states_of(evaluator, [heads], [batch])
+        for heads, batch in (predicted(found, tokenizer, said) for said in (mine, teachers))
+    ]
+    return dict(evaluator.error_analysis(*states, ("start", "end")))
+
+
+def test_the_questions_with_the_lowest_f1_of_two_answers_come_first(tokenizer):
+    found = built({"train": rows("cd", "cd", "cd", "ef")})
+    mine = [{(5, 6): 2.0}, {(5, 8): 2.0}, {(9, 10): 2.0}, {(3, 4): 2.0}]
+    teachers = [{(5, 6): 3.0}, {(5, 6): 2.0}, {(7, 8): 2.0}, {(7, 8): 2.0}]
+    analysis = analysed(found, tokenizer, mine, teachers)
+    assert (analysis["compared"], analysis["differ"]) == (4, 3)
+    assert (analysis["counted"], analysis["number"]) == ("questions", "score")
+    rows_, abouts = ([each[name] for each in analysis["differing"]] for name in ("row", "about"))
+    assert rows_ == [3, 2, 1]  # of the two of F1 0 the teacher is right on the fourth
+    assert abouts == ["F1 0.00", "F1 0.00", "F1 0.67"]
+    first = analysis["differing"][0]
+    assert (first["texts"], first["answers"]) == (["q", TEXT], [["", ["ef"], "ab", 4.0, "ef", 4.0]])
+    assert first["right"] == [[False, True]]
+
+
+def test_no_answer_and_unknown_answers_are_compared_too(tokenizer):
+    found = built({"train": rows("", None)}, unanswerable={})
+    analysis = analysed(found, tokenizer, [{(5, 6): 2.0}] * 2, [{(0, 0): 2.0}] * 2)
+    known, unknown = analysis["differing"]
+    assert known["answers"] == [["", ["(no answer)"], "cd", 4.0, "(no answer)", 4.0]]
+    assert known["right"] == [[False, True]]
+    assert unknown["answers"] == [["", None, "cd", 4.0, "(no answer)", 4.0]]
+    assert unknown["right"] == [[None, None]]
+
+
+def test_of_a_long_text_the_part_with_the_answers_is_shown(tokenizer):
+    context = "ij " * 40 + "ab cd"
+    found = built({"train": rows("cd", context=context)})
+    *others, last = (len(window["input_ids"]) for window in encoded(found, "train", tokenizer))
+    mine, teachers = ([*({} for _ in others), {(last - n, last - n + 1): 2.0}] for n in (5, 3))
+    ((_, shown),) = [each["texts"] for each in analysed(found, tokenizer, mine, teachers)["differing"]]
+    assert shown.startswith("… ij ")
+    assert shown.endswith("ab cd")
+    assert 100 <= len(shown) <= 107
+
+
+def test_without_a_teacher_no_questions_are_compared(tokenizer):
+    found = built()
+    heads, batch = predicted(found, tokenizer, [{}])
+    evaluator = found.evaluator("train")
+    assert evaluator.error_analysis(states_of(evaluator, [heads], [batch]), (), ()) == {}
 
 
 def test_the_text_of_every_label_is_its_answer(tokenizer):

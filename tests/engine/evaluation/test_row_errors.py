@@ -99,6 +99,27 @@ def test_a_task_without_texts_has_rows_without_texts():
     assert row_errors(made, Rows(), "test", [{}], ()).differing == [DifferingRow(4, [], [("3", *answer(2)[1:])])]
 
 
+def test_an_evaluator_may_have_texts_of_its_own_and_something_to_add():
+    made = {"texts": ["a query"], "about": "far", "right": [[True, None]]}
+    found = Found(differing=[{"row": None, "answers": [answer(0)], **made}], counted="queries", number="score")
+    errors = row_errors(found, Rows(), "test", [{}], [{}])
+    assert errors.differing == [
+        DifferingRow(None, [[("a query", False)]], [("", *answer(0)[1:])], "far", [[True, None]])
+    ]
+    assert (errors.counted, errors.number) == ("queries", "score")
+
+
+def test_long_answers_and_labels_are_shortened():
+    (label, mine) = shown(("text",), [["", ["x" * 500, "y" * 500], "z" * 500, None, "b", None]]).answers[0][1:3]
+    assert label == "x" * 200 + " … / " + "y" * 200 + " …"
+    assert mine == "z" * 400 + " …"
+
+
+def test_of_many_labels_some_are_shown_and_the_others_counted():
+    assert shown(("text",), [["", ["a"], "b", None, "c", None]]).answers[0][1] == "a"
+    assert shown(("text",), [["", list("abcde"), "b", None, "c", None]]).answers[0][1] == "a / b / c / 2 more"
+
+
 def test_an_evaluator_without_an_analysis_has_no_errors():
     assert row_errors(Found(), Rows(), "test", [{}], ()) is None
     assert row_errors(Found(matrix=[[1]]), Rows(), "test", [], ()) is None
@@ -183,6 +204,64 @@ def test_a_run_records_the_errors_of_its_models(launch, kind):
     assert "<i>z" not in page
 
 
+APART = """\
+kdspec: 1
+name: apart
+seed: 2
+tasks:
+  rows: {TASK}
+models:
+  teacher: {transformers: {path: ./teacher, READS}}
+  student: {transformers: {path: ./student, READS}}
+stages:
+  distil:
+    distiller: {general: {teacher: teacher, student: student, LOSS}}
+    training: {steps: 1, batch_size: 4, optimizer: {adamw: {lr: 0.0001}}}
+"""
+QUESTIONS = [
+    {"title": "t", "paragraphs": [{
+        "context": f"<i>{word}</i> is good and bad is not",
+        "qas": [{"id": word, "question": f"what is {word}", "answers": [{"text": word, "answer_start": 3}]}],
+    }]} for word in ("nice", "dull", "so", "x")
+]  # fmt: skip
+ROWS_OF = "data: {json: {train: q.jsonl, validation: q.jsonl}}, documents: [yes, no]"
+SETS = "evaluate: {sts: {data: {csv: {validation: train.csv}}, text: [text, label], score: stars}}"
+SOFT = "soft_labels: {loss: kl}"
+TEXTS = {
+    "queries": ("ranking", f"{ROWS_OF}, positives: 'yes'", SOFT, "reads: each"),
+    "unlabelled queries": ("ranking", ROWS_OF, SOFT, "reads: each"),
+    "questions": ("question_answering", "data: {squad: {train: s.json, validation: s.json}}", SOFT, "readout: null"),
+    "pairs": ("embedding", f"data: {{csv: {{train: train.csv}}}}, text: text, {SETS}",
+        "matches: [{feature: embedding, loss: cos}]", "readout: {pooling: mean}"),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", TEXTS)
+def test_a_run_records_where_its_student_and_teacher_differ(launch, folder, kind):
+    name, fields, loss, reads = TEXTS[kind]
+    counted = kind.split()[-1]
+    for seed, model in enumerate(("teacher", "student")):
+        tiny(folder / model, layers=1, seed=seed)
+    (folder / "s.json").write_text(json.dumps({"version": "1", "data": QUESTIONS}), encoding="utf-8")
+    rows = ({"query": f"which is {word}", "yes": word, "no": ["<i>bad", "dull so", "good x"]} for word in ("nice", "y"))
+    (folder / "q.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    text = APART.replace("{TASK}", f"{{{name}: {{{fields}}}}}").replace("LOSS", loss).replace("READS", reads)
+    ran = launch(text=text)
+    models = {row.model: row.errors for row in read_table(ran.folder / "table.json")}
+    found = models["student"]
+    assert models["teacher"] is None
+    assert found.counted == counted
+    assert found.compared
+    assert found.differing
+    assert all(each.texts and each.about for each in found.differing)
+    page = report.html(report.read(ran.folder), Plugins())
+    assert "Where student and teacher differ" in page
+    assert f"validation {counted}" in page
+    assert "<i>" not in page
+    assert "<i>" not in (ran.folder / "events.jsonl").read_text(encoding="utf-8")
+
+
 OLD = {
     "model": "student", "role": "student", "task": "rows", "split": "test", "metrics": {}, "agreement": None,
     "agrees_on": None, "parameters": 1, "bytes": 1, "latency_ms": None, "lower_is_better": [],
@@ -200,7 +279,8 @@ def test_a_table_of_an_earlier_version_has_no_errors(tmp_path):
     [
         {"matrix": [["1"]]}, {"matrix": [[-1]]}, {"classes": [["a", 2.0, None, None, 1, None]]}, {"classes": [["a", 1.0]]},
         {"points": [["x", [[1.0, float("inf")]]]]}, {"points": [["x", [[float("nan"), 1.0]]]]},
-        {"differing": [{"row": 1, "texts": ["text"], "answers": []}]}, {"against": "nothing"},
+        {"differing": [{"row": 1, "texts": ["text"], "answers": []}]}, {"against": "nothing"}, {"number": "guess"},
+        {"differing": [{"row": 1, "texts": [], "answers": [], "right": [[1, "yes"]]}]},
     ],
 )  # fmt: skip
 def test_damaged_errors_are_refused(tmp_path, errors):
