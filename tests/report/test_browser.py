@@ -41,6 +41,10 @@ ROW = {
                 "row": 17, "texts": [[["a word that is long: ", False], ["x" * 400, True]]],
                 "answers": [["", CLASSES[0], CLASSES[1], 0.9, CLASSES[2], 0.8]] * 2,
             },
+            {
+                "row": None, "texts": [[["x" * 400, False]]] * 2, "about": f"{'s' * 100}, cosines 0.5 apart",
+                "answers": [["", "y" * 400, "z" * 400, 0.9, "w" * 400, 0.8]], "right": [[True, False]],
+            },
         ],
     },
 }  # fmt: skip
