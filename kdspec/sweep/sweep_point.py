@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kdspec.report.comparison.setting_table import short_paths
-from kdspec.sweep.axis import GridAxis
+from kdspec.sweep.axis import GridAxis, grid_axis
 
 _LONGEST = 60
 """Letters of a point in the name of a run."""
@@ -42,6 +43,11 @@ class SweepPoint:
         return f"{plain.replace('+', '')[:_LONGEST].strip('-.')}-{digest}"
 
     @property
+    def data(self) -> dict[str, Any]:
+        """The values as data, by path."""
+        return {path: grid_axis(f"{path}={text}").values[0] for path, text in self.values.items()}
+
+    @property
     def sets(self) -> tuple[str, ...]:
         """The point as arguments of `--set`."""
         return tuple(f"{path}={text}" for path, text in self.values.items())
@@ -64,6 +70,15 @@ class SweepRun:
     def sets(self) -> tuple[str, ...]:
         """The run as arguments of `--set`."""
         return (*self.point.sets, f"name={self.name}", f"seed={self.seed}")
+
+
+def swept_values(runs: Iterable[SweepRun]) -> dict[str, dict[str, Any]]:
+    """For each path that is swept the value of each run, by its name."""
+    found: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        for path, value in run.point.data.items():
+            found.setdefault(path, {})[run.name] = value
+    return found
 
 
 def grid_points(axes: Sequence[GridAxis]) -> Iterator[SweepPoint]:

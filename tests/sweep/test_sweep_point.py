@@ -6,7 +6,7 @@ import pytest
 
 from kdspec.api.spec.names import rule_against
 from kdspec.sweep.axis import grid_axis
-from kdspec.sweep.sweep_point import SweepPoint, SweepRun, grid_points
+from kdspec.sweep.sweep_point import SweepPoint, SweepRun, grid_points, swept_values
 
 
 def test_a_grid_is_the_product_of_its_lists():
@@ -29,6 +29,16 @@ def test_a_run_is_named_after_its_values_and_its_seed():
         "name=temperature-2_lr-1e-4_seed-3",
         "seed=3",
     )
+
+
+def test_the_values_of_runs_are_known_as_data():
+    points = [SweepPoint({"a.lr": "1e-4", "a.loss": loss}) for loss in ("kl", "{dkd: {alpha: 1}}", "'2'", "null")]
+    runs = [SweepRun(point, seed) for seed in (1, 2) for point in points]
+    found = swept_values(runs)
+    assert list(found) == ["a.lr", "a.loss"]
+    assert {*found["a.lr"].values()} == {1e-4}
+    assert [found["a.loss"][run.name] for run in runs[:4]] == ["kl", {"dkd": {"alpha": 1}}, "2", None]
+    assert len(found["a.loss"]) == 8
 
 
 def test_equal_last_parts_are_told_apart():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
+from typing import Any
 
 from kdspec.render.clean import visible
 from kdspec.render.progress import duration
@@ -19,6 +20,9 @@ from kdspec.render.several_runs.comparison import (
 )
 from kdspec.report.comparison.comparison_style import COMPARISON_STYLE
 from kdspec.report.comparison.overlay import OverlayLine, line_class, overlay
+from kdspec.report.comparison.setting_chart import left_out, setting_chart
+from kdspec.report.comparison.setting_effect import SettingEffect, setting_effects
+from kdspec.report.comparison.setting_table import short_paths
 from kdspec.report.comparison.variant import RunComparison
 from kdspec.report.curve import MOST, Curve
 from kdspec.report.digest import StageCurves
@@ -33,18 +37,25 @@ _POINTS, _FEWEST = 60_000, 12
 """Points of all charts, and the fewest of a line."""
 
 
-def comparison_page(found: RunComparison, title: str, notes: Sequence[str] = ()) -> str:
+def comparison_page(
+    found: RunComparison,
+    title: str,
+    notes: Sequence[str] = (),
+    swept: Mapping[str, Mapping[str, Any]] | None = None,
+) -> str:
     """The whole page; everything is escaped, and no character is invisible.
 
     Args:
         found: the runs.
         title: the heading of the page.
         notes: lines for the end of the page, besides what the runs themselves lack.
+        swept: of a sweep, for the path of each of its settings the value by the name of the run.
     """
     body = [
         _header(found, title),
         _section("Figures", _figures(found)),
         _section("What differs", _differences(found)),
+        _section(f"Validation {found.metric} by setting", _effects(found, list(setting_effects(found, swept)))),
         *_curves(found),
         _section("Every run", _runs(found)),
         _section("Notes", _notes([*open_lines(found), *notes])),
@@ -119,6 +130,27 @@ def _differences(found: RunComparison) -> str:
     return _table(
         [], [([label, *cells], "") for label, cells in zip(labels, turned[1:], strict=True)], heads=["", *turned[0]]
     )
+
+
+def _effects(found: RunComparison, effects: Sequence[SettingEffect]) -> str:
+    """A chart of the validation metric for each setting."""
+    drawn = effects[:_CHARTS]
+    if not drawn:
+        return ""
+    charts = []
+    for name, effect in zip(short_paths([each.path for each in drawn]), drawn, strict=True):
+        svg = setting_chart(effect, metric=f"validation {found.metric}", best=found.best)
+        log = ", logarithmic" if effect.scale == "logarithmic" else ""
+        caption_ = f"<b>{escape(name)}</b><small>{escape(effect.path)}{log}</small>"
+        charts.append(f"<figure><figcaption>{caption_}</figcaption>{svg}</figure>")
+    note = "A dot is a finished run."
+    if any(len(value.runs) > 1 for effect in drawn for value in effect.values):
+        note += " A bar is the mean of the runs with a value, with its standard deviation over the seeds if there are several."
+    if found.best is not None:
+        note += " The ring is around the best variant."
+    if hidden := left_out(drawn):
+        note += f" {hidden:,} more value{' is' if hidden == 1 else 's are'} not drawn."
+    return f'<div class="charts settings">{"".join(charts)}</div><p class="note">{escape(note)}</p>'
 
 
 def _curves(found: RunComparison) -> Iterator[str]:

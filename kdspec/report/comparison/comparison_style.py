@@ -14,6 +14,10 @@ COMPARISON_STYLE = """
 .dash0 .line, .dash0.swatch { stroke-dasharray: 5 3; }
 .dash1 .line, .dash1.swatch { stroke-dasharray: 2 2; }
 .dash2 .line, .dash2.swatch { stroke-dasharray: 7 2 2 2; }
+.settings .run { stroke: var(--accent); stroke-width: 5.5; stroke-linecap: round; stroke-opacity: .65; }
+.settings .deviation { stroke: var(--ink); stroke-width: 1.2; }
+.settings .average { stroke: var(--ink); stroke-width: 2.2; }
+.settings .value { fill: var(--ink); }
 .swatch { display: inline-block; width: 1.6rem; height: .6rem; margin: 0 .35rem 0 0; stroke: var(--k); stroke-width: 3; }
 .sides .swatch { width: 1rem; margin-right: .25rem; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; margin: 0 0 1rem; padding: 0; font-size: .9rem; }

@@ -110,15 +110,15 @@ def _axes(across: Sequence[float], up: Sequence[float], place: _Place) -> str:
     grid = "".join(
         (*(f"M{_LEFT} {place.y(y)}H{WIDTH - _RIGHT}" for y in up), *(f"M{place.x(x)} {bottom}v4" for x in across))
     )
-    beside = "".join(f'<text x="{_LEFT - 6}" y="{float(place.y(y)) + 3.5:.1f}">{_number(y, up)}</text>' for y in up)
-    below = "".join(f'<text x="{place.x(x)}" y="{bottom + 15}">{_number(x, across)}</text>' for x in across)
+    beside = "".join(f'<text x="{_LEFT - 6}" y="{float(place.y(y)) + 3.5:.1f}">{tick_text(y, up)}</text>' for y in up)
+    below = "".join(f'<text x="{place.x(x)}" y="{bottom + 15}">{tick_text(x, across)}</text>' for x in across)
     return (
         f'<path class="grid" d="{grid}"/><g class="axis" text-anchor="end">{beside}'
         f'<text x="{WIDTH - _RIGHT}" y="{HEIGHT - 3}">step</text></g><g class="axis" text-anchor="middle">{below}</g>'
     )
 
 
-def _number(value: float, others: Sequence[float]) -> str:
+def tick_text(value: float, others: Sequence[float]) -> str:
     """A tick's number, with enough digits to differ from the others."""
     step = abs(others[1] - others[0]) if len(others) > 1 else abs(value)
     largest = max(abs(other) for other in others)

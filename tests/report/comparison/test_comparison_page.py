@@ -56,6 +56,25 @@ def test_it_has_figures_differences_a_line_for_each_run_and_the_best(folder_of_r
     assert "mean ± standard deviation" in text
 
 
+def test_each_setting_has_a_chart_of_the_metric(folder_of_run):
+    folders = [
+        folder_of_run(f"t{t}-s{seed}", temperature=t, seed=seed, accuracy=0.7 + t / 100)
+        for t in (2, 400)
+        for seed in (1, 2)
+    ]
+    text = page(*folders)
+    assert "<h2>Validation accuracy by setting</h2>" in text
+    assert "soft_labels.temperature, logarithmic</small>" in text
+    assert text.count('<path class="average"') == 2
+    assert "standard deviation over the seeds" in text
+    found = compare(map(read_run, folders))
+    swept = {"a.b": {folder.name: folder.name for folder in folders}, "c": dict.fromkeys(("t2-s1", "t2-s2"), "x")}
+    text = comparison_page(found, "Sweep", (), swept)
+    assert "<b>a.b</b><small>a.b</small>" in text or "<b>b</b><small>a.b</small>" in text
+    assert "logarithmic" not in text
+    assert "by setting" not in comparison_page(found, "Sweep", (), {})
+
+
 def test_nothing_is_loaded_from_elsewhere(folder_of_run):
     text = page(folder_of_run("a"), folder_of_run("b", temperature=4))
     found = Tags(text)
@@ -70,6 +89,11 @@ def test_what_comes_from_a_run_is_escaped(folder_of_run):
     evil = "<img src=x onerror=1>"
     one = folder_of_run("a", changes={evil: {"toy": {"width": evil}}}, ends="failed")
     text = page(one, folder_of_run("b"), title=evil, notes=[evil])
+    assert "<img" not in text
+    assert "img" not in Tags(text).tags
+    folders = [folder_of_run(f"r{n}", changes={evil: {"x": f"{evil}{n}"}}, metric=evil) for n in range(3)]
+    text = page(*folders)
+    assert "by setting" in text
     assert "<img" not in text
     assert "img" not in Tags(text).tags
 

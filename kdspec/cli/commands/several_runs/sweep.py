@@ -250,6 +250,7 @@ def _show(invocation: Invocation, made: Sweep, name: str, command: str) -> None:
     from kdspec.report.comparison import variant
     from kdspec.report.comparison.compared_run import LOG, read_run
     from kdspec.report.comparison.comparison_page import comparison_page
+    from kdspec.sweep.sweep_point import swept_values
 
     err, runs = invocation.err, []
     for run in made.runs():
@@ -262,7 +263,8 @@ def _show(invocation: Invocation, made: Sweep, name: str, command: str) -> None:
     failed = [f"{run}: failed: {reason}" for run, reason in made.failed.items()]
     if runs:
         found = variant.compare(runs)
-        atomic_write(made.folder / _PAGE, comparison_page(found, f"Sweep of {name}", [*stopped, *failed]))
+        page = comparison_page(found, f"Sweep of {name}", [*stopped, *failed], swept_values(made.runs()))
+        atomic_write(made.folder / _PAGE, page)
         show_comparison(invocation, found)
         if found.best is not None:
             seeds = [run for run in found.variants[found.best].runs if run.value is not None]

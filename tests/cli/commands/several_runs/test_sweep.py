@@ -86,7 +86,9 @@ def test_the_table_the_page_and_the_best_student(kdspec, spec, children):
     assert "0.5150 ± 0.0071" in outcome.out
     assert f"student  {FOLDER}/temperature-4_seed-1/student (its best seed by validation)" in outcome.out
     assert f"page     {FOLDER}/comparison.html" in outcome.out
-    assert "Sweep of tiny" in (FOLDER / "comparison.html").read_text(encoding="utf-8")
+    page = (FOLDER / "comparison.html").read_text(encoding="utf-8")
+    assert "Sweep of tiny" in page
+    assert "by setting" in page
 
 
 def test_the_same_command_has_nothing_to_do_and_more_values_are_added(kdspec, spec, children):
