@@ -19,7 +19,14 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 def use(folder: Path, *texts: str) -> list[str]:
     """The lines that `use.py` prints for some texts."""
+    return ended(folder, *texts).stdout.splitlines()
+
+
+def ended(folder: Path, *texts: str) -> subprocess.CompletedProcess[str]:
+    """`use.py` after it has answered some texts."""
     code = _RUN.format(without=WITHOUT, arguments=[str(folder / "use.py"), *texts])
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=folder.parent)
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout.splitlines()
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=folder.parent
+    )
+    assert process.returncode == 0, process.stderr
+    return process

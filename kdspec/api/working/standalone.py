@@ -13,6 +13,7 @@ class Standalone:
 
     The lines of `answers` are Python with NumPy as `np`. They read `rows`, the texts as a list; `encoded`, for each row or
     window its `tokenizers.Encoding`; `outputs`, the arrays of the model by name; and `config`, the `config.json` beside it.
+    For rows of words they read `parts` too: of each encoding the number of its row, its first word and the one after its last.
     They print an answer for each row.
     """
 
@@ -25,6 +26,8 @@ class Standalone:
     stride: int | None = None
     """For a task that reads the second of two long texts in windows: how many tokens two neighbours share. None: rows are
     truncated, in a pair the longer text."""
+    splits: bool = False
+    """Whether a row of words that is too long is read in several parts, split between words. Otherwise it is truncated."""
     example: tuple[str, ...] = ()
     """The texts of the example, as Python expressions, for a text that needs something, such as a mask."""
     prompts: tuple[str, ...] = ()

@@ -236,7 +236,7 @@ class Tagging(BuiltTask):
     def standalone(self, reader: Reader, module: nn.Module) -> Standalone:
         """The tag of each word."""
         del module
-        return of_tags(reader.tokenizer, self._task.max_length)
+        return of_tags(reader.tokenizer, self._task.max_length, splits=self._task.long_sentences == "split")
 
     def beside_teacher(self, split: str) -> Evaluator:
         """The share of words with the teacher's tag, and the divergence from it."""

@@ -25,9 +25,15 @@ _NUMBERS = (
     '    print(dict(zip(config["labels"], map(float, numbers))), row)',
 )
 _TAGS = (
-    'for row, read, logits in zip(rows, encoded, outputs["logits"]):',
-    "    first = {word: place for place, word in reversed([*enumerate(read.word_ids)])}",
-    '    print([(row[word], config["labels"][logits[first[word]].argmax()]) for word in range(len(row)) if word in first])',
+    "tags = {}  # of the first token of each word",
+    'for (row, start, _), read, logits in zip(parts, encoded, outputs["logits"]):',
+    "    for place, word in reversed([*enumerate(read.word_ids)]):",
+    "        if word is not None:",
+    '            tags[row, start + word] = config["labels"][logits[place].argmax()]',
+    "for row, words in enumerate(rows):",
+    "    print([(word, tags.get((row, number))) for number, word in enumerate(words)])",
+    "    if untagged := [word for number, word in enumerate(words) if (row, number) not in tags]:",
+    '        print(f"sentence {row + 1}: no tag for {untagged}", file=sys.stderr)',
 )
 _SPANS = (
     "best = {}  # the best answer of all windows of a text",
@@ -95,10 +101,16 @@ def of_texts(
     )
 
 
-def of_tags(tokenizer: Any, max_length: int | None) -> Standalone:
-    """A tag for each word: the one of its first token."""
+def of_tags(tokenizer: Any, max_length: int | None, *, splits: bool) -> Standalone:
+    """A tag for each word, that of its first token; the script names the words that have none.
+
+    Args:
+        tokenizer: of the model.
+        max_length: the limit of the task.
+        splits: whether a long sentence is split between words; otherwise it is truncated.
+    """
     return Standalone(
-        reads="words", max_length=texts.limit(tokenizer, max_length), answers=_TAGS,
+        reads="words", max_length=texts.limit(tokenizer, max_length), splits=splits, answers=_TAGS,
         prompts=("", " ") if needs_spaces(tokenizer) else (),
     )  # fmt: skip
 

@@ -21,9 +21,25 @@ _ROWS: Mapping[str, str] = MappingProxyType(
 )
 _READ: Mapping[str, str] = MappingProxyType(
     {
-        "text": "[before[n > 0] + text for n, text in enumerate(rows)]",
-        "words": "[[before[n > 0] + word for n, word in enumerate(row)] for row in rows]",
+        "text": "[before[n > 0] + text for n, text in enumerate({rows})]",
+        "words": "[[before[n > 0] + word for n, word in enumerate(row)] for row in {rows}]",
     }
+)
+
+
+_WHOLE = "parts = [(row, 0, len(words)) for row, words in enumerate(rows)]"
+_SPLIT = (
+    "limit, parts = tokenizer.truncation, []  # a sentence that is too long is read in parts, split between words",
+    "tokenizer.no_truncation()",
+    'room = limit["max_length"] - tokenizer.num_special_tokens_to_add(False)',
+    "for row, whole in enumerate(tokenizer.encode_batch({read}, is_pretokenized=True)):",
+    "    sizes, first, words = Counter(whole.word_ids), 0, len(rows[row])",
+    "    ends = np.cumsum([0, *(sizes[word] for word in range(words))])",
+    "    while first < max(words, 1):",
+    '        last = max(first + 1, int(np.searchsorted(ends, ends[first] + room, "right")) - 1)',
+    "        parts.append((row, first, last))",
+    "        first = last",
+    "tokenizer.enable_truncation(**limit)  # of a single word that is too long",
 )
 
 
@@ -38,27 +54,31 @@ def script(use: Standalone | None, model: str) -> str:
     if use is None:
         return "\n".join((*_head(model, texts=False), *_ZEROS)) + "\n"
     texts = ", ".join(use.example or ('"some text"', '"another text"'))
-    read = "rows"
     lines = [_ROWS[use.reads].format(texts=texts)]
+    read = "{rows}"
     if any(use.prompts):
         lines.append('before = config["prompts"]  # the text before the first one, and before the others')
         read = _READ[use.reads]
-    words = ", is_pretokenized=True" if use.reads == "words" else ""
-    lines.append(f"encoded = tokenizer.encode_batch({read}{words})")
+    words, splits = use.reads == "words", use.splits and use.max_length is not None
+    if words:
+        lines += [line.format(read=read.format(rows="rows")) for line in _SPLIT] if splits else [_WHOLE]
+    given = read.format(rows="[rows[row][first:last] for row, first, last in parts]" if splits else "rows")
+    lines.append(f"encoded = tokenizer.encode_batch({given}{', is_pretokenized=True' if words else ''})")
     if use.stride is not None:
         lines += [
             "of = [row for row, read in enumerate(encoded) for _ in (read, *read.overflowing)]",
             "encoded = [window for read in encoded for window in (read, *read.overflowing)]",
         ]
-    return "\n".join((*_head(model, texts=True), *lines, *_RUN, *use.answers)) + "\n"
+    return "\n".join((*_head(model, texts=True, counts=words and splits), *lines, *_RUN, *use.answers)) + "\n"
 
 
-def _head(model: str, *, texts: bool) -> tuple[str, ...]:
+def _head(model: str, *, texts: bool, counts: bool = False) -> tuple[str, ...]:
     usage = ' Usage: python use.py "a text" ...' if texts else ""
     return (
         f'"""Runs `{_plain(model)}` with onnxruntime, {"tokenizers " if texts else ""}and NumPy alone.{usage}"""',
         "import json",
         *(("import sys",) if texts else ()),
+        *(("from collections import Counter",) if counts else ()),
         "from pathlib import Path",
         "",
         "import numpy as np",

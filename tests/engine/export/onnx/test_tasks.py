@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from exported import use
+from exported import ended, use
 from headed_models import headed
 
 from kdspec.cli import main
@@ -132,6 +132,39 @@ def test_tags_of_words(made, student, family):
     for row, line in zip(expected, use(found.folder, *sentences), strict=True):
         assert ast.literal_eval(line) == [*zip(row["tokens"], row["answer"], strict=True)]
     assert len({tag for row in expected for tag in row["answer"]}) > 1
+
+
+LONG = ["a b c d e f g h i j " * 3, "abcdefghij " * 2 + "a", "a", "", "a b cdefg hijabcdefgh i j a b"]
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_tags_of_sentences_that_are_read_in_parts(made, family):
+    rows = [{"tokens": text.split(), "tags": ["XY"[word > "d"] for word in text.split()]} for text in WORDS]
+    task = f"{{token_classification: {{{DATA}, scheme: plain, max_length: 9}}}}"
+    found = made(task, rows, family=family)
+    expected = found.predicted([{"tokens": text.split()} for text in LONG if text])
+    process = ended(found.folder, *LONG)
+    printed = [ast.literal_eval(line) for line in process.stdout.splitlines()]
+    assert printed.pop(LONG.index("")) == []
+    for row, line in zip(expected, printed, strict=True):
+        assert line == [*zip(row["tokens"], row["answer"], strict=True)]
+        assert None not in row["answer"]
+    assert process.stderr == ""
+    assert use(found.folder, "") == ["[]"]
+
+
+def test_tags_of_truncated_sentences_and_the_words_without_one(made):
+    rows = [{"tokens": text.split(), "tags": ["XY"[word > "d"] for word in text.split()]} for text in WORDS]
+    task = f"{{token_classification: {{{DATA}, scheme: plain, max_length: 9, long_sentences: cut}}}}"
+    found = made(task, rows)
+    (row,) = found.predicted([{"tokens": LONG[0].split()}])
+    process = ended(found.folder, "a b", LONG[0])
+    first, second = (ast.literal_eval(line) for line in process.stdout.splitlines())
+    assert None not in dict(first).values()
+    assert second == [*zip(row["tokens"], row["answer"], strict=True)]
+    untagged = [word for word, tag in second if tag is None]
+    assert len(untagged) == 23
+    assert process.stderr == f"sentence 2: no tag for {untagged}\n"
 
 
 @pytest.mark.parametrize("unanswerable", ["", ", unanswerable: {threshold: -0.5}"], ids=["each", "some"])
