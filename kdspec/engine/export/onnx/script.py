@@ -22,11 +22,12 @@ _ROWS: Mapping[str, str] = MappingProxyType(
 _READ: Mapping[str, str] = MappingProxyType(
     {
         "text": "[before[n > 0] + text for n, text in enumerate({rows})]",
-        "words": "[[before[n > 0] + word for n, word in enumerate(row)] for row in {rows}]",
+        "words": "[*map(spaced, {rows})]",
     }
 )
 
 
+_SPACED = "spaced = lambda words: [before[n > 0] + word for n, word in enumerate(words)]"
 _WHOLE = "parts = [(row, 0, len(words)) for row, words in enumerate(rows)]"
 _SPLIT = (
     "limit, parts = tokenizer.truncation, []  # a sentence that is too long is read in parts, split between words",
@@ -58,6 +59,7 @@ def script(use: Standalone | None, model: str) -> str:
     read = "{rows}"
     if any(use.prompts):
         lines.append('before = config["prompts"]  # the text before the first one, and before the others')
+        lines += [_SPACED] if use.reads == "words" else []
         read = _READ[use.reads]
     words, splits = use.reads == "words", use.splits and use.max_length is not None
     if words:
