@@ -147,7 +147,7 @@ def _effects(found: RunComparison, effects: Sequence[SettingEffect]) -> str:
     if any(len(value.runs) > 1 for effect in drawn for value in effect.values):
         note += " A bar is the mean of the runs with a value, with its standard deviation over the seeds if there are several."
     if found.best is not None:
-        note += " The ring is around the best variant."
+        note += " The ring is at the mean of the best variant."
     if hidden := left_out(drawn):
         note += f" {hidden:,} more value{' is' if hidden == 1 else 's are'} not drawn."
     return f'<div class="charts settings">{"".join(charts)}</div><p class="note">{escape(note)}</p>'
