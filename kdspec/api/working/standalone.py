@@ -32,5 +32,7 @@ class Standalone:
     """The texts of the example, as Python expressions, for a text that needs something, such as a mask."""
     prompts: tuple[str, ...] = ()
     """What is written before the first text, or word, and before each further one; empty: nothing."""
+    bare: str = ""
+    """A regular expression for the beginning of words before which nothing is written; needed if words have `prompts`."""
     about: Mapping[str, Any] = field(default_factory=dict)
     """More entries of `config.json`, as JSON values."""

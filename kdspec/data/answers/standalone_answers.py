@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from kdspec.api.working.standalone import Standalone
 from kdspec.data import texts
-from kdspec.data.word_tokens import needs_spaces
+from kdspec.data.word_tokens import UNSPACED, needs_spaces
 
 Compares = Literal["cos", "dot", "maxsim"]
 
@@ -111,7 +111,7 @@ def of_tags(tokenizer: Any, max_length: int | None, *, splits: bool) -> Standalo
     """
     return Standalone(
         reads="words", max_length=texts.limit(tokenizer, max_length), splits=splits, answers=_TAGS,
-        prompts=("", " ") if needs_spaces(tokenizer) else (),
+        prompts=("", " ") if needs_spaces(tokenizer) else (), bare=UNSPACED,
     )  # fmt: skip
 
 

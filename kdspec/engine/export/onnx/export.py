@@ -229,6 +229,7 @@ class Exporter:
             "outputs": list(graph.outputs),
             **({} if use is None else {"reads": use.reads, "max_length": use.max_length}),
             **({"prompts": list(use.prompts)} if use is not None and any(use.prompts) else {}),
+            **({"bare": use.bare} if use is not None and any(use.prompts) and use.reads == "words" else {}),
             **({} if use is None else use.about),
             "versions": {**model_folder.versions(), **model_folder.versions_of(_VERSIONS)},
         }

@@ -27,7 +27,7 @@ _READ: Mapping[str, str] = MappingProxyType(
 )
 
 
-_SPACED = "spaced = lambda words: [before[n > 0] + word for n, word in enumerate(words)]"
+_SPACED = 'spaced = lambda words: [before[n > 0 and not re.match(config["bare"], word)] + word for n, word in enumerate(words)]'
 _WHOLE = "parts = [(row, 0, len(words)) for row, words in enumerate(rows)]"
 _SPLIT = (
     "limit, parts = tokenizer.truncation, []  # a sentence that is too long is read in parts, split between words",
@@ -57,11 +57,12 @@ def script(use: Standalone | None, model: str) -> str:
     texts = ", ".join(use.example or ('"some text"', '"another text"'))
     lines = [_ROWS[use.reads].format(texts=texts)]
     read = "{rows}"
+    words, splits = use.reads == "words", use.splits and use.max_length is not None
+    spaced = words and any(use.prompts)
     if any(use.prompts):
         lines.append('before = config["prompts"]  # the text before the first one, and before the others')
-        lines += [_SPACED] if use.reads == "words" else []
+        lines += [_SPACED] if spaced else []
         read = _READ[use.reads]
-    words, splits = use.reads == "words", use.splits and use.max_length is not None
     if words:
         lines += [line.format(read=read.format(rows="rows")) for line in _SPLIT] if splits else [_WHOLE]
     given = read.format(rows="[rows[row][first:last] for row, first, last in parts]" if splits else "rows")
@@ -71,14 +72,18 @@ def script(use: Standalone | None, model: str) -> str:
             "of = [row for row, read in enumerate(encoded) for _ in (read, *read.overflowing)]",
             "encoded = [window for read in encoded for window in (read, *read.overflowing)]",
         ]
-    return "\n".join((*_head(model, texts=True, counts=words and splits), *lines, *_RUN, *use.answers)) + "\n"
+    return (
+        "\n".join((*_head(model, texts=True, spaced=spaced, counts=words and splits), *lines, *_RUN, *use.answers))
+        + "\n"
+    )
 
 
-def _head(model: str, *, texts: bool, counts: bool = False) -> tuple[str, ...]:
+def _head(model: str, *, texts: bool, spaced: bool = False, counts: bool = False) -> tuple[str, ...]:
     usage = ' Usage: python use.py "a text" ...' if texts else ""
     return (
         f'"""Runs `{_plain(model)}` with onnxruntime, {"tokenizers " if texts else ""}and NumPy alone.{usage}"""',
         "import json",
+        *(("import re",) if spaced else ()),
         *(("import sys",) if texts else ()),
         *(("from collections import Counter",) if counts else ()),
         "from pathlib import Path",

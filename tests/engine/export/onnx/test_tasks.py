@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from exported import ended, use
 from headed_models import headed
+from tiny_readers import pieces
 
 from kdspec.cli import main
 from kdspec.testing import run, tiny
@@ -151,6 +153,31 @@ def test_tags_of_sentences_that_are_read_in_parts(made, family):
         assert None not in row["answer"]
     assert process.stderr == ""
     assert use(found.folder, "") == ["[]"]
+
+
+def test_tags_where_a_space_belongs_to_the_word_behind_it_but_not_in_chinese(tmp_path):
+    headed(tmp_path / "teacher", "AutoModelForTokenClassification", ["X", "Y"], seed=3, vocab_size=320)
+    pieces(tmp_path / "teacher")
+    rows = [{"words": text.split(), "tags": ["XY"[word > "d"] for word in text.split()]} for text in WORDS]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    spec = SPEC.format(
+        task=f"{{token_classification: {{{DATA}, tokens: words, scheme: plain, max_length: 12}}}}", student=TRANSFORMERS,
+        training=TRAINING, distiller="{general: {teacher: teacher, student: student}}",
+    )  # fmt: skip
+    found = Made(run(spec, tmp_path / "runs", folder=tmp_path).folder, tmp_path / "out")
+    assert main(["export", str(found.run), "--onnx", "--model", "teacher", "-o", str(found.folder)]) == 0
+    texts = ["the sport is a sport", "\u6c49 \u5b57 sport \u6c49 ab", "a \u6c49"]
+    file = tmp_path / "new.jsonl"
+    file.write_text("".join(json.dumps({"words": text.split()}) + "\n" for text in texts))
+    to = tmp_path / "predicted.jsonl"
+    assert main(["predict", str(found.run), "--model", "teacher", "--data", str(file), "-o", str(to)]) == 0
+    expected = [json.loads(line) for line in to.read_text().splitlines()]
+    for row, line in zip(expected, use(found.folder, *texts), strict=True):
+        assert ast.literal_eval(line) == [*zip(row["words"], row["answer"], strict=True)]
+    line = next(line for line in (found.folder / "use.py").read_text().splitlines() if line.startswith("spaced = "))
+    names = {"re": re, "before": ["", " "], "config": found.config}
+    exec(line, names)
+    assert names["spaced"](texts[-2].split()) == ["\u6c49", "\u5b57", " sport", "\u6c49", " ab"]
 
 
 def test_tags_of_truncated_sentences_and_the_words_without_one(made):
