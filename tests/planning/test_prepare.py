@@ -65,6 +65,14 @@ def test_a_mistake_elsewhere_does_not_hide_a_missing_column(right, wrong, code):
     [
         ("text: bdy, label: label}", "text: bdy, label: label, lable: 1}"),  # perhaps the name of a column
         ("text: bdy", "txt: bdy"),
+        (
+            "{sequence_classification: {data: {csv: {train: rows.csv}}, text: bdy, label: label}}",
+            "sequence_classification",
+        ),
+        (
+            "{sequence_classification: {data: {csv: {train: rows.csv}}, text: bdy, label: label}}",
+            "{sequence_classification: }",
+        ),
         ("text: bdy", "text: [a, b, bdy]"),
         ("train: rows.csv", "trian: rows.csv"),
         ("train: rows.csv", "train: none.csv"),

@@ -73,13 +73,19 @@ def _sound(
         keys = frozenset(place[1] for place in places if len(place) > 1)
         if any(len(place) < 2 for place in places):
             continue  # an error is not in a parameter
-        without = {
-            component: {key: value for key, value in given.items() if key not in keys}
-            for component, given in (written.items() if keys else ())
-        }
         try:
-            found[name] = shape.validate_python(without or written, context=dict(context))
+            found[name] = shape.validate_python(_without(written, keys), context=dict(context))
         except ValidationError:  # the task needs one of the keys
             continue
         left_out[name] = keys
     return found, left_out
+
+
+def _without(written: Any, keys: frozenset[str]) -> Any:
+    """A component, as it is written, without these parameters; one without parameters is as it is."""
+    if not isinstance(written, dict):
+        return written
+    return {
+        name: {key: value for key, value in given.items() if key not in keys} if isinstance(given, dict) else given
+        for name, given in written.items()
+    }
