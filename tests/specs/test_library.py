@@ -19,7 +19,7 @@ FILES = sorted(str(path.relative_to(SPECS)) for path in SPECS.rglob("*.yaml") if
 # The published table: its data and models are on the hub, so that it is checked and planned, and not run.
 FROM_THE_HUB = [file for file in FILES if file.startswith("textbrewer/")]
 # Those that `test_tasks.py` runs.
-OF_TASKS = [file for file in FILES if file.startswith("tasks/") or file == "basics/masked_lm.yaml"]
+OF_TASKS = [file for file in FILES if file.startswith(("tasks/", "embeddings/")) or file == "basics/masked_lm.yaml"]
 # The models of `specs/assets` take ten times as long as small ones; `test_tasks.py` runs each task with them too.
 WITH_REAL_MODELS = ("quickstart.yaml", "students/bigru.yaml")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -76,8 +75,7 @@ def _row(row: tuple[str, ...], use: Standalone) -> Any:
     match use.reads:
         case "words":
             before = use.prompts or ("", "")
-            bare = [not place or re.match(use.bare, word) is not None for place, word in enumerate(row)]
-            return [f"{before[not without]}{word}" for without, word in zip(bare, row, strict=True)] or None
+            return [f"{before[bool(place)]}{word}" for place, word in enumerate(row)] or None
         case "pair":
             return (row[0], row[1]) if len(row) > 1 else None
         case _:
