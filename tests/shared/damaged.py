@@ -241,6 +241,7 @@ def in_child(work: Callable[[], int], home: Path, log: Path) -> tuple[int, float
     child = os.fork()
     if child == 0:
         code = 99
+        gc.freeze()  # or its collector goes through all that a process of many tests holds, and unshares it
         try:
             # Its own: a fork has the anonymous pages of this process, but not those of files.
             os.write(tell, Path("/proc/self/statm").read_bytes().split()[1])
