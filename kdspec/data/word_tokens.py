@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 _ROWS_AT_ONCE = 10_000
-UNSPACED = r"[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]"
+UNSPACED = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef]")
 """The characters of scripts that put no space between words."""
 
 
@@ -139,4 +139,4 @@ def needs_spaces(tokenizer: Any) -> bool:
 
 def _with_spaces(words: Sequence[str]) -> list[str]:
     """The words, each with a leading space except the first and Chinese or Japanese characters."""
-    return [word if not place or re.match(UNSPACED, word) else f" {word}" for place, word in enumerate(words)]
+    return [word if not place or UNSPACED.match(word) else f" {word}" for place, word in enumerate(words)]

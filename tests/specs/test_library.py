@@ -9,7 +9,6 @@ import pytest
 
 from kdspec.engine.run.session import Session
 from kdspec.planning.prepare import prepare
-from kdspec.registry.registry import load_registry
 from kdspec.source.extends import load
 
 ROOT = Path(__file__).parent.parent.parent
@@ -22,18 +21,6 @@ FROM_THE_HUB = [file for file in FILES if file.startswith("textbrewer/")]
 OF_TASKS = [file for file in FILES if file.startswith(("tasks/", "embeddings/")) or file == "basics/masked_lm.yaml"]
 # The models of `specs/assets` take ten times as long as small ones; `test_tasks.py` runs each task with them too.
 WITH_REAL_MODELS = ("quickstart.yaml", "students/bigru.yaml")
-
-
-@pytest.fixture
-def registry(monkeypatch):
-    """The built-ins, and the packages in `plugins/` whether they are installed or not."""
-    packages = [file.parent for file in ROOT.glob("plugins/*/pyproject.toml")]
-    for package in packages:
-        monkeypatch.syspath_prepend(package)
-    modules = [__import__(package.name.replace("-", "_")) for package in packages]
-    made = load_registry(*modules, installed=False)
-    assert not made.problems
-    return made
 
 
 def planned(file, registry, steps=None):
@@ -51,8 +38,8 @@ def planned(file, registry, steps=None):
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_a_spec_of_the_library_is_valid_without_a_warning(file, library, registry):
-    assert planned(library / file, registry).source.data["kdspec"] == 1
+def test_a_spec_of_the_library_is_valid_without_a_warning(file, library, every_component):
+    assert planned(library / file, every_component).source.data["kdspec"] == 1
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -71,8 +58,8 @@ def test_names_of_runs_differ():
 
 
 @pytest.mark.parametrize("file", FROM_THE_HUB)
-def test_a_spec_of_the_published_table_knows_its_models_without_the_hub(file, library, registry):
-    made = planned(library / file, registry)
+def test_a_spec_of_the_published_table_knows_its_models_without_the_hub(file, library, every_component):
+    made = planned(library / file, every_component)
     of_transformers = [facts for facts in made.facts.values() if facts.family]
     assert all(facts.layers and facts.width and facts.heads for facts in of_transformers)
     widths = {match.projection_origin for stage in made.stages for match in stage.matches}
@@ -81,9 +68,9 @@ def test_a_spec_of_the_published_table_knows_its_models_without_the_hub(file, li
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", [file for file in FILES if file not in (*FROM_THE_HUB, *OF_TASKS)])
-def test_a_spec_of_the_library_runs(file, library, small_library, registry, tmp_path):
-    made = planned((library if file in WITH_REAL_MODELS else small_library) / file, registry, steps=2)
-    result = Session(made, registry, output=tmp_path / "runs", device="cpu").run()
+def test_a_spec_of_the_library_runs(file, library, small_library, every_component, tmp_path):
+    made = planned((library if file in WITH_REAL_MODELS else small_library) / file, every_component, steps=2)
+    result = Session(made, every_component, output=tmp_path / "runs", device="cpu").run()
     assert [stage.step for stage in result.stages] == [2] * len(made.stages)
     assert any(result.student.rglob("config.json"))  # of several tasks in a folder for each
     assert {row.role for row in result.table} & {"student", "baseline", "trained"}

@@ -18,7 +18,6 @@ from rich.console import Console
 from kdspec.diagnostics.place import in_order, place
 from kdspec.planning.outline import outline
 from kdspec.planning.prepare import prepare
-from kdspec.registry.registry import load_registry
 from kdspec.rehearsal.rehearse import rehearse
 from kdspec.rehearsal.result import as_data, settled
 from kdspec.render.plan import page
@@ -33,23 +32,13 @@ FIRST = ("quickstart.yaml", "recipes/minilm.yaml")
 RECORD = "RECORD=1 python -m pytest tests/specs/test_plans.py"
 
 
-@pytest.fixture(scope="module")
-def components():
-    """The built-ins, and the packages in `plugins/` whether they are installed or not."""
-    packages = [file.parent for file in ROOT.glob("plugins/*/pyproject.toml")]
-    with pytest.MonkeyPatch.context() as patch:
-        for package in packages:
-            patch.syspath_prepend(package)
-        yield load_registry(*(__import__(package.name.replace("-", "_")) for package in packages), installed=False)
-
-
-def shown(file, components):
+def shown(file, registry):
     """What the command shows: first what it has found, then the plan."""
     document = load(file.name, environ={})
-    prepared = prepare(document, components)
+    prepared = prepare(document, registry)
     made = prepared.plan
     assert made is not None, prepared.errors
-    rehearsal = rehearse(made, components)
+    rehearsal = rehearse(made, registry)
     found = in_order(place(prepared.findings, document))
     told = [f"{d.severity}[{d.code}]: {d.message}\n" for d in (*found, *rehearsal.findings)]
     console = Console(file=io.StringIO(), width=120, color_system=None, legacy_windows=False)
@@ -59,10 +48,10 @@ def shown(file, components):
 
 
 @pytest.mark.parametrize("file", [pytest.param(file, marks=[pytest.mark.slow] * (file not in FIRST)) for file in FILES])
-def test_the_plan_of_a_spec_of_the_library(file, small_library, components, monkeypatch):
+def test_the_plan_of_a_spec_of_the_library(file, small_library, every_component, monkeypatch):
     path = small_library / file
     monkeypatch.chdir(path.parent)
-    text = shown(path, components)
+    text = shown(path, every_component)
     assert str(small_library.parent) not in text, "a plan that another machine shows otherwise"
     recorded = (PLANS / file).with_suffix(".txt")
     if os.environ.get("RECORD"):

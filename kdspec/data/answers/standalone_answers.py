@@ -111,7 +111,7 @@ def of_tags(tokenizer: Any, max_length: int | None, *, splits: bool) -> Standalo
     """
     return Standalone(
         reads="words", max_length=texts.limit(tokenizer, max_length), splits=splits, answers=_TAGS,
-        prompts=("", " ") if needs_spaces(tokenizer) else (), bare=UNSPACED,
+        prompts=("", " ") if needs_spaces(tokenizer) else (), bare=UNSPACED.pattern,
     )  # fmt: skip
 
 

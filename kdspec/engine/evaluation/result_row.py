@@ -118,8 +118,8 @@ class ResultRow:
     parameters: Count | None
     """Number of its parameters; None for a model without weights, whose answers are recorded in the rows."""
     bytes: Count | None
-    """None without weights. Size of its weights on disk: of the files of a trained model, or of those that it was loaded from; of its parameters in
-    memory if there are none."""
+    """Size of its weights on disk: of the files of a trained model, or of those that it was loaded from; of its parameters in
+    memory if there are none. None without weights."""
     latency_ms: float | None
     """Median milliseconds of one row on this machine; None without rows, and without weights."""
     lower_is_better: list[str]
